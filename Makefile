@@ -1,0 +1,47 @@
+# `make help` lists what can be made. Nothing here needs a compiler or root.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test check boundscheck fuzz bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Create .venv and install replay with its locked dependencies
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "replay needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: $(READY) ## Replay a small evening onto a built-in service, and print the report
+	@$(BIN)/replay demo
+
+test: $(READY) ## Run the unit suite
+	$(BIN)/python -m pytest
+
+check: $(READY) ## Lint, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+boundscheck: $(READY) ## Run the kernel tests with every array access checked
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -m boundscheck
+
+fuzz: $(READY) ## Long property tests: 100,000 cases each
+	$(BIN)/python -m tests.fuzz
+
+bench: $(READY) ## Measure against the peers, side by side (see docs/benchmarks.md)
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove what make made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs dist

@@ -1,0 +1,24 @@
+"""Nanosecond clocks read by kernels through libc. `scratch` is any int64 array of 2 words: the timespec."""
+
+from __future__ import annotations
+
+from . import libc
+from .jit import kernel
+from .libc import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID
+
+_clock_gettime = libc.clock_gettime
+NS = 1_000_000_000
+
+
+@kernel(inlined=True)
+def now_ns(scratch):
+    """CLOCK_MONOTONIC in ns: the clock of every stamp."""
+    _clock_gettime(CLOCK_MONOTONIC, scratch.ctypes.data)
+    return scratch[0] * NS + scratch[1]
+
+
+@kernel(inlined=True)
+def thread_cpu_ns(scratch):
+    """CPU time of the calling thread in ns."""
+    _clock_gettime(CLOCK_THREAD_CPUTIME_ID, scratch.ctypes.data)
+    return scratch[0] * NS + scratch[1]

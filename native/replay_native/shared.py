@@ -1,0 +1,94 @@
+"""Words shared between a kernel without the interpreter lock and the threads around it.
+
+A plain load in a loop may be hoisted by LLVM and never see another thread's store, so every field that two threads
+touch goes through `load_acquire` and `store_release`. `peek_*` and `poke_*` read and write raw addresses (C structs).
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .jit import kernel
+
+_WORD_BYTES = 8
+
+
+def _element_pointer(context, builder, array_type, array, index):
+    view = context.make_array(array_type)(context, builder, array)
+    return cgutils.get_item_pointer(context, builder, array_type, view, [index], wraparound=False)
+
+
+@intrinsic
+def load_acquire(typingctx, array, index):
+    """The int64 at `array[index]`, with everything its writer stored before it."""
+    if not isinstance(array, types.Array) or array.dtype != types.int64:
+        return None
+
+    def codegen(context, builder, signature, args):
+        pointer = _element_pointer(context, builder, signature.args[0], args[0], args[1])
+        return builder.load_atomic(pointer, ordering="acquire", align=_WORD_BYTES)
+
+    return types.int64(array, types.intp), codegen
+
+
+@intrinsic
+def store_release(typingctx, array, index, value):
+    """Store an int64 at `array[index]`, after everything this thread stored before."""
+    if not isinstance(array, types.Array) or array.dtype != types.int64:
+        return None
+
+    def codegen(context, builder, signature, args):
+        pointer = _element_pointer(context, builder, signature.args[0], args[0], args[1])
+        builder.store_atomic(args[2], pointer, ordering="release", align=_WORD_BYTES)
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, types.int64), codegen
+
+
+def _peek(bits: int, returned):
+    @intrinsic
+    def peek(typingctx, address):
+        def codegen(context, builder, signature, args):
+            pointer = builder.inttoptr(args[0], ir.IntType(bits).as_pointer())
+            return builder.load(pointer, align=1)
+
+        return returned(types.uintp), codegen
+
+    return peek
+
+
+def _poke(bits: int, stored):
+    @intrinsic
+    def poke(typingctx, address, value):
+        def codegen(context, builder, signature, args):
+            pointer = builder.inttoptr(args[0], ir.IntType(bits).as_pointer())
+            builder.store(args[1], pointer, align=1)
+            return context.get_dummy_value()
+
+        return types.none(types.uintp, stored), codegen
+
+    return poke
+
+
+peek_u8 = _peek(8, types.uint8)
+peek_u32 = _peek(32, types.uint32)
+peek_i32 = _peek(32, types.int32)
+peek_i64 = _peek(64, types.int64)
+poke_u8 = _poke(8, types.uint8)
+poke_u32 = _poke(32, types.uint32)
+poke_i64 = _poke(64, types.int64)
+
+
+@kernel("int64(int64[::1], int64)")
+def read_word(words, index):
+    """Read one shared word from Python."""
+    return load_acquire(words, index)
+
+
+@kernel("void(int64[::1], int64, int64)")
+def write_word(words, index, value):
+    """Publish one shared word from Python."""
+    store_release(words, index, value)

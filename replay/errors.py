@@ -1,0 +1,56 @@
+"""The project's exception tree. Each says what was wrong, where, and what to do; the command turns it into one line.
+
+The failure of a request is data (an outcome), never one of these.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the `replay` command."""
+
+    PASSED = 0
+    CRASHED = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    INVALID = 4
+    FAILED = 99
+    INTERRUPTED = 130
+
+
+class ReplayError(Exception):
+    """Something the user can mend. `str(error)` is the sentence; `hint` says what to do."""
+
+    exit_code = Exit.USAGE
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(ReplayError):
+    """A wrong option, key, unit or combination."""
+
+
+class InputError(ReplayError):
+    """A file that cannot be read as what it was given for."""
+
+
+class LimitError(ReplayError):
+    """A plan over a safety limit, or a target that is not allowed."""
+
+
+class TargetError(ReplayError):
+    """The target cannot be reached or resolved before the run starts."""
+
+
+class OutputError(ReplayError):
+    """A result that cannot be written."""
+
+
+class EngineError(ReplayError):
+    """The engine failed in mid-run; what was measured is saved."""
+
+    exit_code = Exit.CRASHED
