@@ -6,10 +6,13 @@ with exactly this signature). `warm` compiles the entries once; the cache makes 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -23,7 +26,7 @@ from numba import njit
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 CACHES_KEPT = 4
-"""Kernel caches of other versions that stay beside the current one."""
+"""Compiled versions of one module that stay in the cache."""
 
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -35,14 +38,29 @@ _OPTIONS: dict[str, Any] = {
 _entries: dict[str, list[tuple[Any, str]]] = {}
 
 
-def _digest() -> str:
-    """Name what a compiled kernel depends on: a cached caller does not notice that its callee's file changed."""
-    digest = hashlib.blake2b(digest_size=10)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+_IMPORT = re.compile(r"^from \.(\w*) import (.+)$", re.MULTILINE)
+
+
+def _sources(name: str, found: dict[str, bytes]) -> dict[str, bytes]:
+    """The source of kernel module `name` and of every kernel module that it imports, however deep."""
+    path = Path(__file__).with_name(f"{name}.py")
+    if name not in found and path.exists():
+        found[name] = path.read_bytes()
+        for module, imported in _IMPORT.findall(found[name].decode()):
+            for other in [module] if module else re.findall(r"\w+", imported):
+                _sources(other, found)
+    return found
+
+
+@functools.cache
+def _digest(name: str) -> str:
+    """Name what a module's kernels depend on: a cached caller does not notice that its callee's file changed."""
+    digest = hashlib.blake2b(digest_size=8)
+    for module, source in sorted(_sources(name, {}).items()):
+        digest.update(module.encode() + b"\0" + source)
     boundscheck = os.environ.get("NUMBA_BOUNDSCHECK", "0")
     digest.update(f"{numba.__version__} {platform.python_version()} {boundscheck}".encode())
-    return digest.hexdigest()
+    return f"{name}-{digest.hexdigest()}"
 
 
 def _private_folder(path: Path) -> bool:
@@ -58,7 +76,7 @@ def _private_folder(path: Path) -> bool:
     return os.access(path, os.W_OK)
 
 
-def _cache_folder() -> Path:
+def _cache_root() -> Path:
     """The user's own cache of compiled kernels, or a fresh private one where there is no such place."""
     base = os.environ.get("REPLAY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     root = Path(base).expanduser() / "replay" / "kernels"
@@ -66,21 +84,22 @@ def _cache_folder() -> Path:
         root = Path(tempfile.gettempdir()) / f"replay-kernels-{os.getuid()}"
         if not _private_folder(root):
             root = Path(tempfile.mkdtemp(prefix="replay-kernels-"))
-    return root / _digest()
+    return root
 
 
-def _prune(root: Path, keep: Path) -> None:
+def _prune() -> None:
     """Remove the caches of versions long gone."""
-    try:
-        others = sorted((p for p in root.iterdir() if p != keep), key=lambda p: p.stat().st_mtime)
-    except OSError:
-        return
-    for old in others[:-CACHES_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    by_module: dict[str, list[Path]] = {}
+    with contextlib.suppress(OSError):
+        for folder in sorted(CACHE_ROOT.iterdir(), key=lambda p: p.stat().st_mtime):
+            by_module.setdefault(folder.name.rpartition("-")[0], []).append(folder)
+    for folders in by_module.values():
+        for old in folders[:-CACHES_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
-CACHE_FOLDER = _cache_folder()
-numba.config.CACHE_DIR = str(CACHE_FOLDER)  # type: ignore[attr-defined]
+CACHE_ROOT = _cache_root()
+"""One folder a kernel module and version of it."""
 
 
 def kernel(signature: str | None = None, *, inlined: bool = False) -> Callable[[Function], Function]:
@@ -92,6 +111,8 @@ def kernel(signature: str | None = None, *, inlined: bool = False) -> Callable[[
 
     def decorate(function: Function) -> Function:
         options = dict(_OPTIONS, forceinline=True) if inlined else _OPTIONS
+        module = function.__module__.rpartition(".")[2]
+        numba.config.CACHE_DIR = str(CACHE_ROOT / _digest(module))  # type: ignore[attr-defined]
         dispatcher = njit(**options)(function)
         if signature is not None:
             _entries.setdefault(function.__module__, []).append((dispatcher, signature))
@@ -117,10 +138,10 @@ def warm(modules: Iterable[str], progress: Callable[[int, int, str], None] | Non
         if not dispatcher.signatures:
             dispatcher.compile(signature)
             dispatcher.disable_compile()
-    _prune(CACHE_FOLDER.parent, CACHE_FOLDER)
+    _prune()
     return time.perf_counter() - started
 
 
-def is_compiled() -> bool:
-    """Whether this version's kernels were compiled before (by this user, on this kind of CPU or another)."""
-    return any(CACHE_FOLDER.glob("**/*.nbi"))
+def is_compiled(modules: Iterable[str]) -> bool:
+    """Whether the kernels of `modules` were compiled before, so that `warm` only loads them."""
+    return all(any((CACHE_ROOT / _digest(name)).glob("**/*.nbi")) for name in modules)
