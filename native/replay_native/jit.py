@@ -102,10 +102,10 @@ CACHE_ROOT = _cache_root()
 """One folder a kernel module and version of it."""
 
 
-def kernel(signature: str | None = None, *, inlined: bool = False) -> Callable[[Function], Function]:
+def kernel(signature: Any = None, *, inlined: bool = False) -> Callable[[Function], Function]:
     """Compile a function with the project's options.
 
-    `signature` (Numba's notation) makes it an entry that Python calls. `inlined` has LLVM copy it into its callers:
+    `signature` (in Numba's notation, or a Numba signature) makes it an entry that Python calls. `inlined` has LLVM copy it into its callers:
     for the small pieces that a lane is composed of.
     """
 

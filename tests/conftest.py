@@ -1,0 +1,1 @@
+"""What every test needs: kernels compiled once, with their declared signatures only."""
