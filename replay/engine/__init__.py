@@ -1,0 +1,1 @@
+"""Runs a schedule: lanes that send on time, and the Trio nursery that feeds, watches and stops them."""

@@ -1,0 +1,63 @@
+"""The producer's side of a lane's feed: request bytes and due entries, published ahead of time."""
+
+from __future__ import annotations
+
+import os
+
+from replay_native import shared
+from replay_native.bank import Control
+from replay_native.feed import Feed
+
+from .contract import LaneSpec
+
+_ONE = (1).to_bytes(8, "little")
+
+
+class FeedWriter:
+    """Single producer of one lane's feed. Never blocks: `push_nowait` says False where the rings are full."""
+
+    def __init__(self, spec: LaneSpec) -> None:
+        self._control = spec.bank.control
+        self._feed: Feed = spec.feed
+        self._wake_fd = spec.wake_fd
+        self.tail = 0
+        self.ring_tail = 0
+
+    def push_nowait(
+        self, due_ns: int, seq: int, request: bytes, *, client: int = 0, route: int = 0, flags: int = 0
+    ) -> bool:
+        """Add one rendered request; visible to the lane only after `publish`."""
+        entries, ring = self._feed
+        if self.tail - shared.read_word(self._control, Control.FEED_HEAD) >= entries.size:
+            return False
+        offset = self.ring_tail
+        if offset % ring.size + len(request) > ring.size:
+            offset += ring.size - offset % ring.size
+        if offset + len(request) - shared.read_word(self._control, Control.RING_HEAD) > ring.size:
+            return False
+        start = offset % ring.size
+        ring[start : start + len(request)] = memoryview(request)
+        entries[self.tail % entries.size] = (due_ns, seq, offset, len(request), client, route, flags, 0, 0)
+        self.ring_tail = offset + len(request)
+        self.tail += 1
+        return True
+
+    def publish(self) -> None:
+        """Let the lane see what was pushed, and wake it."""
+        shared.write_word(self._control, Control.FEED_TAIL, self.tail)
+        self.wake()
+
+    def end(self) -> None:
+        """Say that nothing more will come."""
+        self.publish()
+        shared.write_word(self._control, Control.FEED_END, 1)
+        self.wake()
+
+    def stop(self, how: int) -> None:
+        """Write STOP (see `replay_native.bank.Stop`) and wake the lane."""
+        shared.write_word(self._control, Control.STOP, how)
+        self.wake()
+
+    def wake(self) -> None:
+        """End the lane's sleep."""
+        os.write(self._wake_fd, _ONE)
