@@ -1,0 +1,231 @@
+"""Route templates: a path's variable segments become {id}, {uuid}, {hash}, {date}, {email} or {slug}.
+
+The template of a request is `METHOD SPACE PATH` without the query. `slugs` is a sorted set of hashes of
+template prefixes whose children are folded to {slug}, `kept` of prefixes with a child that keeps its name all
+the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .dictionary import copy_bytes, find_or_add, hash_bytes
+from .jit import kernel
+
+SEGMENTS_MAX = 16
+"""Segments of a template; what is deeper becomes `/*`."""
+
+LITERAL_BYTES_MAX = 48
+"""A longer segment is a {slug}."""
+
+TEMPLATE_BYTES_MAX = 1024
+"""Room for a template: a method name, and SEGMENTS_MAX segments with their slashes."""
+
+FULL, DEPTH = 0, 1
+"""How deep templates go: whole paths; or only the first segment; or (2) only the method."""
+
+_LITERAL, _ID, _UUID, _HASH, _DATE, _EMAIL, _SLUG = 0, 1, 2, 3, 4, 5, 6
+
+_NAMES = b"{id}{uuid}{hash}{date}{email}{slug}"
+_PLACEHOLDERS = np.frombuffer(_NAMES, dtype=np.uint8)
+_BEGINS = np.array([0, 0, 4, 10, 16, 22, 29, 35], dtype=np.int64)
+
+_HASH_SEED = np.int64(7_046_029_254_386_353)
+
+
+@kernel(inlined=True)
+def _is_digit(byte):
+    return 48 <= byte <= 57
+
+
+@kernel(inlined=True)
+def _is_hex(byte):
+    return 48 <= byte <= 57 or 97 <= byte <= 102 or 65 <= byte <= 70
+
+
+@kernel()
+def _is_uuid(data, begin, end):
+    """8-4-4-4-12 hexadecimal digits."""
+    if end - begin != 36:
+        return False
+    for index in range(36):
+        byte = data[begin + index]
+        if index in (8, 13, 18, 23):
+            if byte != 45:
+                return False
+        elif not _is_hex(byte):
+            return False
+    return True
+
+
+@kernel()
+def _is_date(data, begin, end):
+    """yyyy-mm, yyyy-mm-dd, or that with a time behind it."""
+    length = end - begin
+    if length < 7 or data[begin + 4] != 45:
+        return False
+    for index in (0, 1, 2, 3, 5, 6):
+        if not _is_digit(data[begin + index]):
+            return False
+    month = (data[begin + 5] - 48) * 10 + data[begin + 6] - 48
+    if not 1 <= month <= 12:
+        return False
+    if length == 7:
+        return True
+    if (
+        length < 10
+        or data[begin + 7] != 45
+        or not _is_digit(data[begin + 8])
+        or not _is_digit(data[begin + 9])
+    ):
+        return False
+    return length == 10 or data[begin + 10] == 84 or data[begin + 10] == 116
+
+
+@kernel()
+def _segment_class(data, begin, end):
+    """What a path segment (without its extension) is."""
+    digits = upper = lower = separators = hexes = 0
+    length = end - begin
+    for index in range(begin, end):
+        byte = data[index]
+        if _is_digit(byte):
+            digits += 1
+            hexes += 1
+        elif 97 <= byte <= 122:
+            lower += 1
+            hexes += byte <= 102
+        elif 65 <= byte <= 90:
+            upper += 1
+            hexes += byte <= 70
+        elif byte in (45, 95):
+            separators += 1
+        elif byte == 64:
+            return _EMAIL
+    if digits == 0:
+        return _LITERAL
+    if digits == length or (digits == length - 1 and data[begin] == 45):
+        return _ID
+    if _is_uuid(data, begin, end):
+        return _UUID
+    if _is_date(data, begin, end):
+        return _DATE
+    if hexes == length and length >= 16:
+        return _HASH
+    token = digits + upper + lower + separators == length and length >= 20 and digits >= 3
+    if token and separators * 8 <= length and ((upper > 0 and lower > 0) or separators == 0):
+        return _HASH
+    return _LITERAL
+
+
+@kernel()
+def _stem(data, begin, end):
+    """Where a segment's extension begins (its dot), or its end: at most five letters or digits, not all
+    digits.
+    """
+    dot = end - 1
+    while dot > begin and end - dot <= 6 and data[dot] != 46:
+        byte = data[dot]
+        if not (_is_digit(byte) or 97 <= byte <= 122 or 65 <= byte <= 90):
+            return end
+        dot -= 1
+    if dot <= begin or data[dot] != 46 or dot + 1 == end:
+        return end
+    for index in range(dot + 1, end):
+        if not _is_digit(data[index]):
+            return dot
+    return end
+
+
+@kernel()
+def _contains(hashes, value):
+    """Whether a sorted array holds `value`."""
+    low, high = 0, hashes.shape[0]
+    while low < high:
+        middle = (low + high) >> 1
+        if hashes[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low < hashes.shape[0] and hashes[low] == value
+
+
+@kernel()
+def _write_segment(data, begin, end, out, at, slugs, kept):
+    """Write one segment's template behind out[:at] (which ends in a slash); the offset after it."""
+    if begin < end and data[begin] == 123:
+        return copy_bytes(data, begin, min(end, begin + LITERAL_BYTES_MAX), out, at)
+    stem = _stem(data, begin, end)
+    found = _segment_class(data, begin, stem)
+    if found == _LITERAL and end - begin > LITERAL_BYTES_MAX:
+        found, stem = _SLUG, end
+    if found == _LITERAL:
+        last = copy_bytes(data, begin, end, out, at)
+        if begin == end or not slugs.shape[0] or not _contains(slugs, hash_bytes(out, 0, at, _HASH_SEED)):
+            return last
+        if _contains(kept, hash_bytes(out, 0, last, _HASH_SEED)):
+            return last
+        return copy_bytes(_PLACEHOLDERS, _BEGINS[_SLUG], _BEGINS[_SLUG + 1], out, at)
+    at = copy_bytes(_PLACEHOLDERS, _BEGINS[found], _BEGINS[found + 1], out, at)
+    return copy_bytes(data, stem, end, out, at)
+
+
+@kernel()
+def _write_template(data, begin, end, out, at, depth, slugs, kept):
+    """Write the template of the path in data[begin:end] behind out[:at]; the offset after it."""
+    for index in range(begin, end):
+        if data[index] == 63 or data[index] == 35 or data[index] == 59:
+            end = index
+            break
+    if depth > DEPTH or begin == end or data[begin] != 47:
+        out[at] = 42
+        return at + 1
+    segments = 0
+    while begin < end:
+        out[at] = 47
+        at += 1
+        begin += 1
+        last = begin
+        while last < end and data[last] != 47:
+            last += 1
+        if segments == SEGMENTS_MAX or (depth == DEPTH and segments == 1):
+            out[at] = 42
+            return at + 1
+        at = _write_segment(data, begin, last, out, at, slugs, kept)
+        segments += 1
+        begin = last
+    return at
+
+
+@kernel(
+    "int64(int64[::1], uint8[::1], uint8[::1], int64, int64, uint8[::1], int64[::1], int64[::1], int64[::1],"
+    " int64, int64[::1], uint8[::1], int64[::1], int64[:,::1], int64[::1], uint32[::1])"
+)
+def templates(
+    offsets, data, method, first, depth, names, name_ends, slugs, kept,
+    entries_max, slots, store, starts, extra, state, ids,
+):  # fmt: skip
+    """Number the templates of requests `first` on, into ids; stops where the table holds `entries_max` of
+    them.
+
+    Returns the index of the request where it stopped, or the number of requests. Method i's name is
+    names[name_ends[i]:name_ends[i + 1]].
+    """
+    out = np.empty(TEMPLATE_BYTES_MAX, dtype=np.uint8)
+    for index in range(first, method.shape[0]):
+        if state[0] >= entries_max:
+            return index
+        kind = np.int64(method[index])
+        at = copy_bytes(names, name_ends[kind], name_ends[kind + 1], out, 0)
+        out[at] = 32
+        at = _write_template(data, offsets[index], offsets[index + 1], out, at + 1, depth, slugs, kept)
+        number = find_or_add(out, 0, at, 0, 0, slots, store, starts, extra, state)
+        ids[index] = number if number >= 0 else -1 - number
+    return method.shape[0]
+
+
+@kernel("void(uint8[::1], int64[::1], int64[::1])")
+def prefix_hashes(data, offsets, hashes):
+    """The hashes by which `slugs` and `kept` know template prefixes (data, offsets)."""
+    for index in range(hashes.shape[0]):
+        hashes[index] = hash_bytes(data, offsets[index], offsets[index + 1], _HASH_SEED)

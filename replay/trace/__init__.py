@@ -1,0 +1,23 @@
+"""The trace: what was requested and when, as columns on disk (docs/trace-format.md)."""
+
+from .manifest import FORMAT_VERSION, Jitter, Manifest, RejectedExample, Route, Segment, Source
+from .reader import Batch, Trace, half_trace, is_trace
+from .requests import Request, Requests
+from .writer import TraceWriter
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Batch",
+    "Jitter",
+    "Manifest",
+    "RejectedExample",
+    "Request",
+    "Requests",
+    "Route",
+    "Segment",
+    "Source",
+    "Trace",
+    "TraceWriter",
+    "half_trace",
+    "is_trace",
+]

@@ -1,0 +1,114 @@
+"""The columns of events and requests, and reading them out of Arrow files without a copy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..errors import InputError
+
+BATCH_ROWS = 1 << 20
+"""Rows of one events file, and of one batch of the requests dictionary."""
+
+EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
+    "at_ns": np.dtype(np.int64),
+    "request": np.dtype(np.uint32),
+    "client": np.dtype(np.uint32),
+    "status": np.dtype(np.int16),
+    "took_ns": np.dtype(np.int64),
+    "bytes": np.dtype(np.int64),
+}
+"""An event: when it was recorded, what was asked by whom, and what came of it (-1 is unknown)."""
+
+EVENT_ROW_BYTES = sum(dtype.itemsize for dtype in EVENT_COLUMNS.values())
+
+EVENT_SCHEMA = pa.schema(
+    [pa.field(name, pa.from_numpy_dtype(dtype), False) for name, dtype in EVENT_COLUMNS.items()]
+)
+
+REQUEST_SCHEMA = pa.schema(
+    [
+        pa.field("method", pa.uint8(), False),
+        pa.field("target", pa.large_binary(), False),
+        pa.field("route", pa.uint32(), False),
+        pa.field("host", pa.int32(), False),
+        pa.field("headers", pa.int32(), False),
+        pa.field("body", pa.int32(), False),
+    ]
+)
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+def events_file(index: int) -> str:
+    """Name of events file `index`."""
+    return f"events-{index:06d}.arrow"
+
+
+def empty_events(rows: int) -> dict[str, npt.NDArray[Any]]:
+    """Uninitialised event columns of `rows` rows."""
+    return {name: np.empty(rows, dtype=dtype) for name, dtype in EVENT_COLUMNS.items()}
+
+
+def write_events(path: Path, columns: Columns) -> None:
+    """Write one events file (columns of equal length, sorted by at_ns)."""
+    arrays = [pa.array(columns[name], type=EVENT_SCHEMA.field(name).type) for name in EVENT_COLUMNS]
+    with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, EVENT_SCHEMA) as file:
+        file.write_batch(pa.record_batch(arrays, schema=EVENT_SCHEMA))
+
+
+def corrupt(path: Path, what: str) -> InputError:
+    """The error of a file that is not what the manifest says."""
+    return InputError(f"{path} is damaged: {what}", hint="import the log again")
+
+
+def open_batches(path: Path, source: Any, schema: pa.Schema) -> list[pa.RecordBatch]:
+    """The record batches of an Arrow IPC file, checked: this schema, no nulls, whole buffers."""
+    try:
+        reader = pa.ipc.open_file(source)
+        if not reader.schema.equals(schema):
+            raise corrupt(path, "its columns are not those of a trace")
+        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        for batch in batches:
+            batch.validate(full=True)
+            if any(column.null_count or column.offset for column in batch.columns):
+                raise corrupt(path, "a value is missing")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise corrupt(path, str(error).partition("\n")[0]) from None
+    return batches
+
+
+def read_events(path: Path) -> list[dict[str, npt.NDArray[Any]]]:
+    """The batches of one events file as writable columns over one buffer. InputError where it is damaged."""
+    try:
+        raw = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", hint="import the log again") from None
+    result = []
+    for batch in open_batches(path, pa.py_buffer(raw), EVENT_SCHEMA):
+        columns = {}
+        for (name, dtype), column in zip(EVENT_COLUMNS.items(), batch.columns, strict=True):
+            buffer = column.buffers()[1]
+            begin = buffer.address - raw.ctypes.data if batch.num_rows else 0
+            columns[name] = raw[begin : begin + batch.num_rows * dtype.itemsize].view(dtype)
+        result.append(columns)
+    return result
+
+
+def event_offsets(path: Path) -> tuple[int, dict[str, int]]:
+    """Rows of an events file of our own writing, and where each column lies in it."""
+    with pa.memory_map(os.fspath(path)) as mapped:
+        base = mapped.read_buffer().address
+        mapped.seek(0)
+        batch = pa.ipc.open_file(mapped).get_batch(0)
+        places = {
+            name: column.buffers()[1].address - base
+            for name, column in zip(EVENT_COLUMNS, batch.columns, strict=True)
+        }
+        return batch.num_rows, places

@@ -1,0 +1,112 @@
+"""Python shells of the dictionary kernels: strings to ids, and hashes to dense ids."""
+
+from __future__ import annotations
+
+import secrets
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from replay_native import dictionary as kernels
+from replay_native.jit import warm
+
+Int64s = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+Ids = npt.NDArray[np.uint32]
+
+
+def flatten(strings: list[bytes]) -> tuple[Bytes, Int64s]:
+    """Strings as (data uint8[], offsets int64[n + 1])."""
+    data = np.frombuffer(bytearray(b"".join(strings)), dtype=np.uint8)
+    offsets = np.zeros(len(strings) + 1, dtype=np.int64)
+    np.cumsum([len(string) for string in strings], out=offsets[1:])
+    return data, offsets
+
+
+class StringTable:
+    """Byte strings, each with two extra words, to ids that count up by first appearance.
+
+    Remembers at most `entries_max` strings of `bytes_max` bytes together; later unknown strings get fresh ids
+    every time (`closed` tells). Memory is touched only as it fills.
+    """
+
+    def __init__(self, entries_max: int, bytes_max: int) -> None:
+        warm(["dictionary"])
+        self._slots = np.zeros(1 << max(4, (2 * entries_max - 1).bit_length()), dtype=np.int64)
+        self._store = np.empty(bytes_max, dtype=np.uint8)
+        self._starts = np.zeros(entries_max + 1, dtype=np.int64)
+        self._extra = np.zeros((entries_max, 2), dtype=np.int64)
+        self._state = np.zeros(kernels.STATE_WORDS, dtype=np.int64)
+        self._state[kernels.SEED] = secrets.randbits(62)
+
+    @property
+    def arrays(self) -> tuple[Int64s, Bytes, Int64s, Int64s, Int64s]:
+        """slots, store, starts, extra, state: as the kernels take them."""
+        return self._slots, self._store, self._starts, self._extra, self._state
+
+    @property
+    def closed(self) -> bool:
+        """Whether a string came that did not fit."""
+        return bool(self._state[kernels.CLOSED])
+
+    def __len__(self) -> int:
+        return int(self._state[kernels.ENTRIES])
+
+    def strings(self) -> list[bytes]:
+        """The strings remembered, by id."""
+        data = self._store[: self._state[kernels.STORED_BYTES]].tobytes()
+        starts = self._starts[: len(self) + 1].tolist()
+        return [data[begin:end] for begin, end in pairwise(starts)]
+
+    def intern(
+        self,
+        data: Bytes,
+        offsets: Int64s,
+        words: Int64s | None = None,
+        first: int = 0,
+        last: int | None = None,
+    ) -> tuple[Ids, Int64s]:
+        """Ids of strings `first` to `last` of (data, offsets), and the indexes of those that were new, in
+        order.
+        """
+        last = len(offsets) - 1 if last is None else last
+        if words is None:
+            words = np.zeros((len(offsets) - 1, 2), dtype=np.int64)
+        ids = np.empty(last - first, dtype=np.uint32)
+        fresh = np.empty(last - first, dtype=np.int64)
+        count = kernels.intern(data, offsets, words, first, last, *self.arrays, ids, fresh)
+        return ids, fresh[:count]
+
+
+class ClientTable:
+    """Keyed hashes of client addresses to ids, dense by first appearance; the hashes are not kept.
+
+    Past `clients_max` clients an unknown one shares an id, so that memory stays bounded.
+    """
+
+    def __init__(self, clients_max: int = 1 << 22) -> None:
+        warm(["dictionary"])
+        self._slots = np.zeros(1 << 16, dtype=np.int64)
+        self._ids = np.zeros(1 << 16, dtype=np.uint32)
+        self._state = np.array([0, clients_max], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._state[0])
+
+    @property
+    def full(self) -> bool:
+        """Whether clients may share ids."""
+        return bool(self._state[0] >= self._state[1])
+
+    def number(self, hashes: Int64s) -> Ids:
+        """Ids of the hashes (int64[n])."""
+        needed = 2 * min(len(self) + len(hashes), int(self._state[1]))
+        if needed > len(self._slots):
+            slots = np.zeros(1 << needed.bit_length(), dtype=np.int64)
+            ids = np.zeros(len(slots), dtype=np.uint32)
+            kernels.rehash(self._slots, self._ids, slots, ids)
+            self._slots, self._ids = slots, ids
+        numbers = np.empty(len(hashes), dtype=np.uint32)
+        kernels.dense_ids(hashes, self._slots, self._ids, self._state, numbers)
+        return numbers

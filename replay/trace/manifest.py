@@ -1,0 +1,119 @@
+"""manifest.json: what a trace is, where it came from, and what was changed or left out on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import InputError
+
+FORMAT_VERSION = 1
+"""Version of the trace folder that this code writes, and the newest that it reads."""
+
+MANIFEST = "manifest.json"
+
+Stamp = Literal["start", "end", "unknown"]
+"""What the recorded stamp meant. "unknown": start or end cannot be told from the log; taken as it is."""
+
+
+class Source(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One file that was imported. `sha256` is of its bytes as they lay on disk."""
+
+    name: str
+    bytes: int
+    sha256: str
+    compression: str = ""
+
+
+class RejectedExample(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One of the first rejected lines of a reason, cut, with addresses and secrets taken out."""
+
+    reason: str
+    file: str
+    line: int
+    text: str
+
+
+class Jitter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Whether stamps were spread inside the recorded resolution, and from which seed."""
+
+    done: bool = False
+    seed: int = 0
+
+
+class Segment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One events file: its rows and the stamps of its first and last."""
+
+    file: str
+    rows: int
+    start_ns: int
+    end_ns: int
+
+
+class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A route's label, such as `GET /users/{id}`, and its rows."""
+
+    route: str
+    rows: int
+
+
+class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The whole manifest. `rows` + the sum of `rejected` = `lines`."""
+
+    format_version: int = FORMAT_VERSION
+    written_by: str = ""
+    rows: int = 0
+    lines: int = 0
+    rejected: dict[str, int] = {}
+    rejected_examples: list[RejectedExample] = []
+    start_ns: int = 0
+    end_ns: int = 0
+    importer: str = ""
+    options: dict[str, Any] = {}
+    sources: list[Source] = []
+    stamp: Stamp = "start"
+    resolution_ns: int = 1
+    time_zone: str = ""
+    time_zone_changed: bool = False
+    jitter: Jitter = msgspec.field(default_factory=Jitter)
+    secrets_dropped: dict[str, int] = {}
+    clients: int = 0
+    requests: int = 0
+    methods: list[str] = []
+    hosts: list[str] = []
+    routes: list[Route] = []
+    routes_folded: dict[str, int] = {}
+    segments: list[Segment] = []
+    history: list[dict[str, Any]] = []
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a trace folder. InputError where it is newer than this code, or not whole."""
+    path = folder / MANIFEST
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    try:
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version > FORMAT_VERSION:
+            raise InputError(
+                f"{folder} was written by a newer replay"
+                f" (trace format {version}; this one reads {FORMAT_VERSION})",
+                hint="upgrade replay, or import the log again with this one",
+            )
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a trace's manifest: {error}", hint="import the log again") from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json into `folder`."""
+    data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST).write_bytes(data + b"\n")

@@ -1,0 +1,170 @@
+"""Opening a trace: its manifest, its events in time order in constant memory, its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from .columns import Columns, corrupt, read_events
+from .manifest import MANIFEST, Manifest, Segment, read_manifest
+from .requests import Requests
+
+PARTIAL_MARK = ".partial-"
+"""Inside the name of a trace folder that is being written: NAME.partial-PID."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events in time order, as columns of one length (writable, contiguous).
+
+    `at_ns` is ns since the Unix epoch; `request` indexes `Trace.requests`; `client` is a dense id; `status`,
+    `took_ns` and `bytes` are what was recorded of the answer, -1 where the recording does not say.
+    """
+
+    at_ns: npt.NDArray[np.int64]
+    request: npt.NDArray[np.uint32]
+    client: npt.NDArray[np.uint32]
+    status: npt.NDArray[np.int16]
+    took_ns: npt.NDArray[np.int64]
+    bytes: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.at_ns)
+
+
+def is_trace(path: Path) -> bool:
+    """Whether `path` is a whole trace folder."""
+    return (path / MANIFEST).is_file()
+
+
+def half_trace(path: Path) -> Path | None:
+    """The folder that a killed import of `path` left: itself, or one beside it. None where there is none."""
+    if path.is_dir():
+        unfinished = PARTIAL_MARK in path.name or next(path.glob("*events-*.arrow"), None) is not None
+        return path if unfinished and not is_trace(path) else None
+    return next(path.parent.glob(f"{path.name}{PARTIAL_MARK}*"), None) if path.parent.is_dir() else None
+
+
+def _refuse(path: Path) -> InputError:
+    """Why `path` is not a trace."""
+    half = half_trace(path)
+    if half is not None:
+        return InputError(
+            f"{half} is half a trace: its import did not end",
+            hint="import the log again; this one can be deleted",
+        )
+    if path.is_dir():
+        return InputError(f"{path} is a folder, but not a trace: it has no {MANIFEST}")
+    if path.exists():
+        return InputError(f"{path} is not a trace folder", hint=f"replay import {path} makes one from a log")
+    return InputError(f"no trace at {path}")
+
+
+class Trace:
+    """A recording on disk. Knows nothing of targets."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path, self.manifest = path, manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Trace:
+        """Open the trace folder at `path`.
+
+        InputError where it is missing, not whole, damaged, or of a newer version.
+        """
+        path = Path(path)
+        try:
+            if not is_trace(path):
+                raise _refuse(path)
+            trace = cls(path, read_manifest(path))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+        trace._check()
+        return trace
+
+    def __repr__(self) -> str:
+        return f"<Trace {str(self.path)!r}: {self.rows:,} rows>"
+
+    def _check(self) -> None:
+        manifest, path = self.manifest, self.path
+        if sum(segment.rows for segment in manifest.segments) != manifest.rows:
+            raise corrupt(path, "its segments do not add up to its rows")
+        for segment in manifest.segments:
+            if Path(segment.file).name != segment.file or not (path / segment.file).is_file():
+                raise corrupt(path, f"{segment.file} is missing")
+        if self.rows and not manifest.start_ns <= manifest.end_ns:
+            raise corrupt(path, "it ends before it starts")
+
+    @property
+    def rows(self) -> int:
+        """Events in the trace."""
+        return self.manifest.rows
+
+    @property
+    def start_ns(self) -> int:
+        """When the first event was recorded, ns since the Unix epoch."""
+        return self.manifest.start_ns
+
+    @property
+    def end_ns(self) -> int:
+        """When the last event was recorded, ns since the Unix epoch."""
+        return self.manifest.end_ns
+
+    @cached_property
+    def requests(self) -> Requests:
+        """The dictionary of distinct requests. InputError where it is damaged."""
+        manifest = self.manifest
+        routes = [route.route for route in manifest.routes]
+        return Requests(self.path, manifest.requests, manifest.methods, routes, manifest.hosts)
+
+    def batches(self, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Batch]:
+        """The events in time order, from `from_ns` on and before `until_ns`, a batch of at most 1,048,576 at
+        a time.
+
+        InputError where a file is damaged.
+        """
+        before_ns = self.start_ns
+        for segment in self.manifest.segments:
+            past = until_ns is not None and segment.start_ns >= until_ns
+            if past or (from_ns is not None and segment.end_ns < from_ns):
+                continue
+            for columns in self._read(segment):
+                batch = Batch(**_window(columns, from_ns, until_ns))
+                if len(batch):
+                    self._check_batch(segment, batch, before_ns)
+                    before_ns = int(batch.at_ns[-1])
+                    yield batch
+
+    def _read(self, segment: Segment) -> Iterator[Columns]:
+        path = self.path / segment.file
+        batches = read_events(path)
+        if sum(len(columns["at_ns"]) for columns in batches) != segment.rows:
+            raise corrupt(path, f"its rows are not the {segment.rows:,} of the manifest")
+        yield from batches
+
+    def _check_batch(self, segment: Segment, batch: Batch, before_ns: int) -> None:
+        """Kernels index by these columns and rely on their order."""
+        path = self.path / segment.file
+        if batch.at_ns[0] < before_ns or not np.all(batch.at_ns[1:] >= batch.at_ns[:-1]):
+            raise corrupt(path, "its events are not in time order")
+        if batch.at_ns[-1] > self.end_ns:
+            raise corrupt(path, "an event after the end that the manifest says")
+        if batch.request.max() >= self.manifest.requests:
+            raise corrupt(path, "an event of a request that is not in the dictionary")
+        if batch.client.max() >= self.manifest.clients:
+            raise corrupt(path, f"a client past the {self.manifest.clients:,} of the manifest")
+
+
+def _window(columns: Columns, from_ns: int | None, until_ns: int | None) -> Columns:
+    stamps = columns["at_ns"]
+    begin = 0 if from_ns is None else int(np.searchsorted(stamps, from_ns))
+    end = len(stamps) if until_ns is None else int(np.searchsorted(stamps, until_ns))
+    if begin == 0 and end == len(stamps):
+        return columns
+    return {name: column[begin:end] for name, column in columns.items()}

@@ -1,0 +1,220 @@
+"""Writing the dictionaries of a trace: requests, header sets, bodies. Repeated ones are found while a table
+lasts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from replay_native import dictionary as kernels
+
+from ..errors import InputError
+from .columns import BATCH_ROWS, REQUEST_SCHEMA
+from .dictionary import Bytes, Ids, Int64s, StringTable, flatten
+from .requests import BODIES, BODIES_SCHEMA, HEADERS, HEADERS_SCHEMA, REQUESTS, Headers
+
+DEDUPE_ENTRIES_MAX = 1 << 20
+"""Distinct requests that are remembered; later new ones are written each time they come."""
+
+DEDUPE_BYTES_MAX = 96 << 20
+"""Bytes of their targets."""
+
+METHODS_MAX, METHOD_LENGTH_MAX = 256, 32
+HOSTS_MAX = 1 << 16
+"""Distinct hosts kept; a request to a later one keeps its target without its host."""
+
+BLOBS_REMEMBERED = 1 << 16
+"""Header sets and bodies whose repetition is noticed."""
+
+BLOB_BATCH_ROWS, BLOB_BATCH_BYTES = 1 << 16, 16 << 20
+
+
+class _Names:
+    """Names (methods, hosts) to indexes, at most `limit` of them."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.index: dict[str, int] = {}
+
+    def get(self, name: str) -> int:
+        found = self.index.get(name)
+        if found is None:
+            if len(self.index) >= self.limit:
+                return -1
+            found = self.index[name] = len(self.index)
+        return found
+
+
+class _BlobWriter:
+    """Appends values to a dictionary file that is made at the first of them."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path, self._schema = path, schema
+        self._pending: list[Any] = []
+        self._pending_bytes = self._rows = 0
+        self._known: dict[bytes, int] = {}
+        self._file: Any = None
+
+    def add(self, value: Any, key: bytes, size: int) -> int:
+        found = self._known.get(key)
+        if found is not None:
+            return found
+        index, self._rows = self._rows, self._rows + 1
+        if len(self._known) < BLOBS_REMEMBERED:
+            self._known[key] = index
+        self._pending.append(value)
+        self._pending_bytes += size
+        if len(self._pending) >= BLOB_BATCH_ROWS or self._pending_bytes >= BLOB_BATCH_BYTES:
+            self._flush()
+        return index
+
+    def _flush(self) -> None:
+        if self._file is None:
+            self._file = pa.ipc.new_file(os.fspath(self._path), self._schema)
+        array = pa.array(self._pending, type=self._schema.field(0).type)
+        self._file.write_batch(pa.record_batch([array], schema=self._schema))
+        self._pending, self._pending_bytes = [], 0
+
+    def close(self) -> None:
+        if self._pending:
+            self._flush()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class RequestWriter:
+    """Writes requests.arrow (routes 0, to be patched), headers.arrow and bodies.arrow into `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._methods, self._hosts = _Names(METHODS_MAX), _Names(HOSTS_MAX)
+        self._table = StringTable(DEDUPE_ENTRIES_MAX, DEDUPE_BYTES_MAX)
+        self._header_sets = _BlobWriter(folder / HEADERS, HEADERS_SCHEMA)
+        self._bodies = _BlobWriter(folder / BODIES, BODIES_SCHEMA)
+        self._sink = pa.OSFile(os.fspath(folder / REQUESTS), "wb")
+        self._file = pa.ipc.new_file(self._sink, REQUEST_SCHEMA)
+        self._data = np.empty(1 << 20, dtype=np.uint8)
+        self._ends = np.zeros(BATCH_ROWS + 1, dtype=np.int64)
+        self._words = np.empty((BATCH_ROWS, 2), dtype=np.int64)
+        self._pending = 0
+        self.rows = 0
+
+    @property
+    def methods(self) -> list[str]:
+        """Method names by index."""
+        return list(self._methods.index)
+
+    @property
+    def hosts(self) -> list[str]:
+        """Host names by index."""
+        return list(self._hosts.index)
+
+    @property
+    def repeated_rows(self) -> int:
+        """Requests below this id may stand for many events; each later one stands for one."""
+        return len(self._table)
+
+    def method_id(self, name: str) -> int:
+        """Index of a method. InputError where it is none, or past METHODS_MAX different ones."""
+        if not 0 < len(name) <= METHOD_LENGTH_MAX or not name.isascii():
+            raise InputError(f"{name[:40]!r} is not an HTTP method")
+        found = self._methods.get(name)
+        if found < 0:
+            raise InputError(
+                f"more than {METHODS_MAX} different methods: this is not a recording of HTTP requests"
+            )
+        return found
+
+    def host_id(self, name: str) -> int:
+        """Index of a host, or -1 past HOSTS_MAX different ones."""
+        return self._hosts.get(name)
+
+    def headers_id(self, headers: Headers) -> int:
+        """Index of a header set."""
+        key = hashlib.blake2b(repr(headers).encode(), digest_size=16).digest()
+        value = [{"name": name, "value": content} for name, content in headers]
+        return self._header_sets.add(value, key, sum(len(name) + len(content) for name, content in headers))
+
+    def body_id(self, body: bytes) -> int:
+        """Index of a body."""
+        return self._bodies.add(body, hashlib.blake2b(body, digest_size=16).digest(), len(body))
+
+    def add(self, method: int, target: bytes, host: int, headers: int, body: int) -> int:
+        """The id of one request."""
+        data, offsets = flatten([target])
+        columns = [np.array([value], dtype=np.int64) for value in (method, host, headers, body)]
+        return int(self.add_many(data, offsets, *columns)[0])
+
+    def add_many(
+        self,
+        data: Bytes,
+        offsets: Int64s,
+        method: Int64s,
+        host: Int64s,
+        headers: Int64s | None,
+        body: Int64s | None,
+    ) -> Ids:
+        """Ids of n requests; targets are data[offsets[i]:offsets[i + 1]], the other columns indexes (-1
+        none).
+        """
+        words = np.empty((len(method), 2), dtype=np.int64)
+        words[:, 0] = ((host + 1) << 8) | method
+        words[:, 1] = 0
+        if headers is not None:
+            words[:, 1] |= (headers + 1) << 32
+        if body is not None:
+            words[:, 1] |= body + 1
+        ids = np.empty(len(method), dtype=np.uint32)
+        done = 0
+        while done < len(method):
+            last = min(len(method), done + BATCH_ROWS - self._pending)
+            ids[done:last], fresh = self._table.intern(data, offsets, words, done, last)
+            self._append(data, offsets, words, fresh)
+            done = last
+        return ids
+
+    def _append(self, data: Bytes, offsets: Int64s, words: Int64s, fresh: Int64s) -> None:
+        needed = int(self._ends[self._pending]) + int((offsets[fresh + 1] - offsets[fresh]).sum())
+        if needed > len(self._data):
+            grown = np.empty(max(needed, 2 * len(self._data)), dtype=np.uint8)
+            grown[: self._ends[self._pending]] = self._data[: self._ends[self._pending]]
+            self._data = grown
+        kernels.gather(data, offsets, fresh, len(fresh), self._data, self._ends, self._pending)
+        self._words[self._pending : self._pending + len(fresh)] = words[fresh]
+        self._pending += len(fresh)
+        if self._pending == BATCH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        rows = self._pending
+        words = self._words[:rows]
+        buffers = [None, pa.py_buffer(self._ends[: rows + 1]), pa.py_buffer(self._data[: self._ends[rows]])]
+        columns: list[npt.NDArray[Any]] = [
+            (words[:, 0] & 0xFF).astype(np.uint8),
+            np.zeros(rows, dtype=np.uint32),
+            ((words[:, 0] >> 8) - 1).astype(np.int32),
+            ((words[:, 1] >> 32) - 1).astype(np.int32),
+            ((words[:, 1] & 0xFFFFFFFF) - 1).astype(np.int32),
+        ]
+        arrays = [pa.array(column) for column in columns]
+        arrays.insert(1, pa.Array.from_buffers(pa.large_binary(), rows, buffers, null_count=0))
+        self._file.write_batch(pa.record_batch(arrays, schema=REQUEST_SCHEMA))
+        self.rows += rows
+        self._pending = 0
+
+    def close(self) -> None:
+        """Write what is pending and close the files."""
+        if self._pending:
+            self._flush()
+        self._file.close()
+        self._sink.close()
+        self._header_sets.close()
+        self._bodies.close()
+        self._data = np.empty(0, dtype=np.uint8)

@@ -1,0 +1,242 @@
+"""Routes: what a report groups requests by. Every distinct request is given one, in a pass over the
+dictionary.
+
+A route is a method and a path template (`GET /users/{id}`): `replay_native.routes` says which segments are
+variable. Two things only the whole recording can tell, and they are found here: where one parent has very
+many children, each of them rare, the children become {slug}; and past ROUTES_MAX routes the rarest are
+gathered under their first segment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from replay_native import routes as kernels
+from replay_native.jit import warm
+
+from .dictionary import Int64s, StringTable, flatten
+from .manifest import Route
+from .requests import MappedFile, RequestBatch, request_batches
+
+ROUTES_MAX = 1_000
+"""Distinct routes of a trace."""
+
+SLUG_CHILDREN = 100
+"""A path position with more rare children than this is a {slug}."""
+
+RARE_SHARE = 0.01
+"""A child with a smaller share than this of its parent's rows is rare."""
+
+TEMPLATES_MAX = 1 << 16
+"""Distinct templates in memory: when there are more, slugs are looked for at once."""
+
+_UNLIMITED = 1 << 62
+
+
+def _split(template: bytes) -> tuple[bytes, list[bytes]]:
+    """A template's method, and its segments (none for `METHOD *`)."""
+    method, _, path = template.partition(b" ")
+    return method, path.split(b"/")[1:]
+
+
+def gathered(template: bytes) -> bytes:
+    """The label of a rare template: `METHOD /first-segment/*`, or `METHOD *` where it is no deeper."""
+    method, segments = _split(template)
+    return b"%s /%s/*" % (method, segments[0]) if len(segments) > 1 else method + b" *"
+
+
+class RouteFinder:
+    """Learns the routes of all requests in one pass, then labels them in another."""
+
+    def __init__(self, methods: list[str]) -> None:
+        warm(["dictionary", "routes"])
+        self._methods = {name.encode(): index for index, name in enumerate(methods)}
+        self._names, self._name_ends = flatten(list(self._methods))
+        self._depth = kernels.FULL
+        self._slugs: set[bytes] = set()
+        self._kept: set[bytes] = set()
+        self._slug_hashes = self._kept_hashes = np.empty(0, dtype=np.int64)
+        self._new_table()
+        self.folded: dict[str, int] = {}
+
+    def _new_table(self) -> None:
+        self._table = StringTable(TEMPLATES_MAX + 1, kernels.TEMPLATE_BYTES_MAX * (TEMPLATES_MAX + 1))
+        self._rows = np.zeros(TEMPLATES_MAX + 1, dtype=np.int64)
+
+    def _number(
+        self,
+        offsets: Int64s,
+        data: npt.NDArray[np.uint8],
+        method: npt.NDArray[np.uint8],
+        first: int,
+        entries_max: int,
+    ) -> tuple[int, npt.NDArray[np.uint32]]:
+        """Where numbering stopped, and the template ids of the requests from `first` to there."""
+        ids = np.empty(len(method), dtype=np.uint32)
+        rules = (self._names, self._name_ends, self._slug_hashes, self._kept_hashes)
+        table = self._table.arrays
+        stop = kernels.templates(offsets, data, method, first, self._depth, *rules, entries_max, *table, ids)
+        return stop, ids[first:stop]
+
+    def _tally(self, ids: npt.NDArray[np.uint32], weights: Int64s) -> None:
+        counts = np.bincount(ids, weights).astype(np.int64)
+        self._rows[: len(counts)] += counts
+
+    def learn(self, batch: RequestBatch, weights: Int64s) -> None:
+        """Count the templates of a batch of requests; weights[i] is the rows of request i."""
+        first, rows = 0, len(batch.method)
+        while first < rows:
+            stop, ids = self._number(batch.offsets, batch.data, batch.method, first, TEMPLATES_MAX)
+            self._tally(ids, weights[first:stop])
+            if stop < rows:
+                self._fold_to(TEMPLATES_MAX // 2)
+            first = stop
+
+    def _fold_to(self, limit: int) -> None:
+        """Fold slugs until at most `limit` templates are left, at ever smaller families, then at ever less
+        depth.
+        """
+        children = SLUG_CHILDREN
+        while self._fold(children) or len(self._table) > limit:
+            if len(self._table) <= limit:
+                continue
+            children //= 2
+            if children < 4:
+                self._depth += 1
+                self._rebuild()
+
+    def _families(self) -> dict[bytes, Counter[bytes]]:
+        """Rows of every literal child, by the template prefix (with its slash) that it stands behind."""
+        families: dict[bytes, Counter[bytes]] = defaultdict(Counter)
+        for template, rows in zip(self._table.strings(), self._rows.tolist(), strict=False):
+            method, segments = _split(template)
+            prefix = method + b" /"
+            for segment in segments:
+                if segment and segment[:1] not in b"{*":
+                    families[prefix][segment] += rows
+                prefix += segment + b"/"
+        return families
+
+    def _fold(self, children: int) -> bool:
+        """Fold each position with more than `children` rare children; whether there was one."""
+        found = False
+        for prefix, family in self._families().items():
+            if len(family) <= children or prefix in self._slugs:
+                continue
+            least = RARE_SHARE * family.total()
+            kept = {prefix + child for child, rows in family.items() if rows >= least}
+            if len(family) - len(kept) > children:
+                found = True
+                self._slugs.add(prefix)
+                self._kept |= kept
+                self.folded[prefix.decode("latin-1") + "{slug}"] = len(family) - len(kept)
+        if found:
+            self._close_rules()
+            self._rebuild()
+        return found
+
+    def _close_rules(self) -> None:
+        """A prefix may itself lie under a folded parent: add what it has become, until nothing changes."""
+        while True:
+            self._slug_hashes, self._kept_hashes = self._hashed(self._slugs), self._hashed(self._kept)
+            become = set(self._retemplated(sorted(self._slugs)))
+            if become <= self._slugs:
+                return
+            self._slugs |= become
+
+    @staticmethod
+    def _hashed(prefixes: set[bytes]) -> Int64s:
+        data, offsets = flatten(sorted(prefixes))
+        hashes = np.empty(len(prefixes), dtype=np.int64)
+        kernels.prefix_hashes(data, offsets, hashes)
+        return np.sort(hashes)
+
+    def _requests_of(
+        self, templates: list[bytes]
+    ) -> tuple[Int64s, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Templates as requests to be numbered again: offsets, data, method."""
+        parts = [template.partition(b" ") for template in templates]
+        data, offsets = flatten([path for _, _, path in parts])
+        return offsets, data, np.array([self._methods[method] for method, _, _ in parts], dtype=np.uint8)
+
+    def _retemplated(self, templates: list[bytes]) -> list[bytes]:
+        """Templates under the rules of now."""
+        table, rows = self._table, self._rows
+        self._new_table()
+        _, ids = self._number(*self._requests_of(templates), 0, _UNLIMITED)
+        strings = self._table.strings()
+        self._table, self._rows = table, rows
+        return [strings[index] for index in ids]
+
+    def _rebuild(self) -> None:
+        """Bring the table of templates under the rules of now."""
+        templates, rows = self._table.strings(), self._rows[: len(self._table)]
+        self._new_table()
+        _, ids = self._number(*self._requests_of(templates), 0, _UNLIMITED)
+        self._tally(ids, rows)
+
+    def settle(self) -> list[Route]:
+        """Fold what is left to fold, keep the ROUTES_MAX heaviest; the routes by index, with their rows."""
+        self._fold_to(TEMPLATES_MAX)
+        templates, rows = self._table.strings(), self._rows[: len(self._table)].tolist()
+        labels = self._labels(templates, rows)
+        counts: Counter[bytes] = Counter()
+        for label, count in zip(labels, rows, strict=True):
+            counts[label] += count
+        ordered = [label for label, _ in counts.most_common()]
+        self._route_of = {label: index for index, label in enumerate(ordered)}
+        self._routes = np.array([self._route_of[label] for label in labels], dtype=np.uint32)
+        return [Route(route=label.decode("latin-1"), rows=counts[label]) for label in ordered]
+
+    def _labels(self, templates: list[bytes], rows: list[int]) -> list[bytes]:
+        """The route of each template: itself, or where it was gathered."""
+        if len(templates) <= ROUTES_MAX:
+            return templates
+        heaviest = sorted(range(len(templates)), key=lambda index: -rows[index])
+        kept = {templates[index] for index in heaviest[: ROUTES_MAX // 2]}
+        first_segments = Counter(gathered(template) for template in templates if template not in kept)
+        places = {label for label, _ in first_segments.most_common(ROUTES_MAX // 2 - len(self._methods))}
+        labels = []
+        for template in templates:
+            label = gathered(template)
+            if template in kept:
+                label = template
+            elif label not in places:
+                label = template.partition(b" ")[0] + b" *"
+            if label != template:
+                name = label.decode("latin-1")
+                self.folded[name] = self.folded.get(name, 0) + 1
+            labels.append(label)
+        return labels
+
+    def label(self, batch: RequestBatch) -> None:
+        """Write the route index of each request of a batch into its `route` column, in place."""
+        _, ids = self._number(batch.offsets, batch.data, batch.method, 0, _UNLIMITED)
+        batch.route[:] = self._routes[ids]
+
+
+def assign_routes(path: Path, methods: list[str], weights: Int64s) -> tuple[list[Route], dict[str, int]]:
+    """Give every request of the dictionary at `path` its route, in place.
+
+    weights[i] is the rows of request i, which is 1 past its end. Returns the routes with their rows, heaviest
+    first, and what was folded: label -> the number of different names that it stands for.
+    """
+    mapped = MappedFile(path, writable=True)
+    batches = request_batches(path, mapped)
+    finder = RouteFinder(methods)
+    done = 0
+    for batch in batches:
+        rows = len(batch.method)
+        known = weights[done : done + rows]
+        finder.learn(batch, np.concatenate([known, np.ones(rows - len(known), dtype=np.int64)]))
+        mapped.drop_pages()
+        done += rows
+    routes = finder.settle()
+    for batch in batches:
+        finder.label(batch)
+        mapped.drop_pages()
+    return routes, finder.folded

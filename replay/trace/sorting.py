@@ -1,0 +1,216 @@
+"""Events in any order to events files in time order, in constant memory.
+
+A window of rows is kept and sorted, its older half is written: small disorder ends here, in one run. A row
+older than what was written starts a new run; at the end several runs are merged.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .columns import (
+    BATCH_ROWS,
+    EVENT_COLUMNS,
+    Columns,
+    empty_events,
+    event_offsets,
+    events_file,
+    write_events,
+)
+from .manifest import Segment
+
+WINDOW_ROWS = BATCH_ROWS
+"""Rows kept back to be sorted: a row this late or less costs nothing."""
+
+MERGE_ROWS = 1 << 22
+"""Rows in memory while runs are merged, of all runs together."""
+
+MERGE_ROWS_OF_RUN_MIN = 1 << 12
+
+
+def _sorted(columns: Columns) -> Columns:
+    """The columns in the order of at_ns; equal stamps keep their order."""
+    stamps = columns["at_ns"]
+    if np.all(stamps[1:] >= stamps[:-1]):
+        return columns
+    order = np.argsort(stamps, kind="stable")
+    return {name: column[order] for name, column in columns.items()}
+
+
+def _rows(columns: Columns, begin: int, end: int | None) -> dict[str, npt.NDArray[Any]]:
+    return {name: column[begin:end] for name, column in columns.items()}
+
+
+class _EventFiles:
+    """Writes sorted rows to numbered events files of BATCH_ROWS rows each, the last one shorter."""
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self._folder, self._prefix = folder, prefix
+        self._buffer = empty_events(BATCH_ROWS)
+        self._buffered = 0
+        self.segments: list[Segment] = []
+
+    def append(self, columns: Columns) -> None:
+        rows, done = len(columns["at_ns"]), 0
+        while done < rows:
+            taken = min(rows - done, BATCH_ROWS - self._buffered)
+            if taken == BATCH_ROWS:
+                self._write(_rows(columns, done, done + taken))
+            else:
+                for name, column in columns.items():
+                    self._buffer[name][self._buffered : self._buffered + taken] = column[done : done + taken]
+                self._buffered += taken
+                if self._buffered == BATCH_ROWS:
+                    self.flush()
+            done += taken
+
+    def flush(self) -> None:
+        if self._buffered:
+            self._write(_rows(self._buffer, 0, self._buffered))
+            self._buffered = 0
+
+    def close(self) -> None:
+        """Write what is buffered, and give the buffer back."""
+        self.flush()
+        self._buffer = empty_events(0)
+
+    def _write(self, columns: Columns) -> None:
+        name = f"{self._prefix}{events_file(len(self.segments))}"
+        write_events(self._folder / name, columns)
+        stamps = columns["at_ns"]
+        self.segments.append(
+            Segment(file=name, rows=len(stamps), start_ns=int(stamps[0]), end_ns=int(stamps[-1]))
+        )
+
+
+class _RunReader:
+    """Reads the files of one run a chunk of rows at a time, by plain reads; removes each file when it is
+    read.
+    """
+
+    def __init__(self, paths: list[Path], chunk_rows: int) -> None:
+        self._paths = list(reversed(paths))
+        self._chunk_rows = chunk_rows
+        self._fd = -1
+        self._at = self._end = 0
+        self._places: dict[str, int] = {}
+        self.loaded: Columns = empty_events(0)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `loaded` is all that is left."""
+        return not self._paths and self._at == self._end
+
+    def fill(self) -> None:
+        """Load the next chunk when nothing is loaded."""
+        if len(self.loaded["at_ns"]) or self.exhausted:
+            return
+        if self._at == self._end:
+            path = self._paths.pop()
+            self._end, self._places = event_offsets(path)
+            self._at, self._fd = 0, os.open(path, os.O_RDONLY)
+            path.unlink()
+        rows = min(self._chunk_rows, self._end - self._at)
+        columns = empty_events(rows)
+        for name, column in columns.items():
+            os.preadv(self._fd, [column.data], self._places[name] + self._at * column.itemsize)
+        self._at += rows
+        if self._at == self._end:
+            os.close(self._fd)
+            self._fd = -1
+        self.loaded = columns
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def take(self, until_ns: int) -> Columns:
+        """The loaded rows up to and with `until_ns`."""
+        count = int(np.searchsorted(self.loaded["at_ns"], until_ns, side="right"))
+        taken = _rows(self.loaded, 0, count)
+        self.loaded = _rows(self.loaded, count, None)
+        return taken
+
+
+def _merge(runs: list[_RunReader], output: _EventFiles) -> None:
+    """Merge sorted runs: what is not later than the least last row loaded of an unfinished run is settled."""
+    while True:
+        for run in runs:
+            run.fill()
+        runs = [run for run in runs if len(run.loaded["at_ns"])]
+        if not runs:
+            return
+        until_ns = min(int(run.loaded["at_ns"][-1]) for run in runs)
+        taken = [run.take(until_ns) for run in runs]
+        output.append(
+            _sorted({name: np.concatenate([part[name] for part in taken]) for name in EVENT_COLUMNS})
+        )
+
+
+class EventSorter:
+    """Takes events in any order, leaves `events-*.arrow` in time order (equal stamps by arrival)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._window = empty_events(2 * WINDOW_ROWS)
+        self._held = 0
+        self._written_until_ns = np.iinfo(np.int64).min
+        self._runs = [_EventFiles(folder, "run0-")]
+
+    def add(self, columns: Columns) -> None:
+        """Take rows (columns of equal length)."""
+        rows, done = len(columns["at_ns"]), 0
+        while done < rows:
+            taken = min(rows - done, 2 * WINDOW_ROWS - self._held)
+            for name, window in self._window.items():
+                window[self._held : self._held + taken] = columns[name][done : done + taken]
+            self._held += taken
+            done += taken
+            if self._held == 2 * WINDOW_ROWS:
+                self._settle(WINDOW_ROWS)
+
+    def _settle(self, rows: int) -> None:
+        """Write the `rows` oldest rows of the window, and keep the rest."""
+        ordered = _sorted(_rows(self._window, 0, self._held))
+        if rows and int(ordered["at_ns"][0]) < self._written_until_ns:
+            self._runs[-1].close()
+            self._runs.append(_EventFiles(self._folder, f"run{len(self._runs)}-"))
+        self._runs[-1].append(_rows(ordered, 0, rows))
+        if rows:
+            self._written_until_ns = int(ordered["at_ns"][rows - 1])
+        for name, window in self._window.items():
+            window[: self._held - rows] = ordered[name][rows:]
+        self._held -= rows
+
+    def finish(self) -> list[Segment]:
+        """Write what is held, merge the runs if there are several; the final files, in time order."""
+        self._settle(self._held)
+        self._runs[-1].close()
+        self._window = empty_events(0)
+        if len(self._runs) == 1:
+            return [self._renamed(segment) for segment in self._runs[0].segments]
+        output = _EventFiles(self._folder, "")
+        chunk_rows = max(MERGE_ROWS // len(self._runs), MERGE_ROWS_OF_RUN_MIN)
+        readers = [
+            _RunReader([self._folder / part.file for part in run.segments], chunk_rows) for run in self._runs
+        ]
+        self._runs = []
+        try:
+            _merge(readers, output)
+        finally:
+            for reader in readers:
+                reader.close()
+        output.close()
+        return output.segments
+
+    def _renamed(self, segment: Segment) -> Segment:
+        name = segment.file.partition("-")[2]
+        (self._folder / segment.file).rename(self._folder / name)
+        segment.file = name
+        return segment

@@ -1,0 +1,202 @@
+"""Writing a trace: under a temporary name, renamed when whole, in constant memory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from replay_native import dictionary as kernels
+
+from .._version import __version__
+from ..errors import OutputError
+from .columns import EVENT_COLUMNS
+from .manifest import Manifest, write_manifest
+from .reader import PARTIAL_MARK, Trace, half_trace, is_trace
+from .request_writer import DEDUPE_ENTRIES_MAX, RequestWriter
+from .requests import REQUESTS, Headers
+from .routes import assign_routes
+from .sorting import EventSorter
+
+Column = npt.NDArray[np.generic]
+
+
+@contextlib.contextmanager
+def _written_to(path: Path) -> Iterator[None]:
+    """An error of the disk as an OutputError that names the trace."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OutputError(
+                f"no space left to write {path}", hint="free space, or give another -o"
+            ) from error
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write {path}: {reason}", hint="give another place with -o") from error
+
+
+def _alive(pid: str) -> bool:
+    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+
+
+class TraceWriter:
+    """Writes the trace at `path`; use it in a `with` block.
+
+    Leaving the block whole renames the trace into place (`trace` is then open); leaving it by an exception
+    leaves nothing behind. OutputError where `path` exists (unless `overwrite`, and only if it is a trace) or
+    cannot be written. The importer fills in what it knows in `manifest`; counts, lists and segments are
+    filled in here.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self.overwrite = overwrite
+        self.manifest = Manifest(written_by=f"replay {__version__}")
+        self.trace: Trace | None = None
+        self._folder = self.path.parent / f"{self.path.name}{PARTIAL_MARK}{os.getpid()}"
+
+    def __enter__(self) -> TraceWriter:
+        with _written_to(self.path):
+            self._refuse_existing()
+            self._remove_leftovers()
+            self._folder.mkdir()
+            try:
+                self._requests = RequestWriter(self._folder)
+                self._events = EventSorter(self._folder)
+            except BaseException:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise
+        self._weights = np.zeros(DEDUPE_ENTRIES_MAX, dtype=np.int64)
+        self._clients = 0
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                with _written_to(self.path):
+                    self._finish()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _refuse_existing(self) -> None:
+        if not os.path.lexists(self.path):
+            return
+        if not self.overwrite:
+            raise OutputError(f"{self.path} exists", hint="give another -o, or --force to replace it")
+        if not (is_trace(self.path) or half_trace(self.path)) or self.path.is_symlink():
+            raise OutputError(f"{self.path} exists and is not a trace: it will not be replaced")
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed imports to the same name left behind."""
+        for leftover in self.path.parent.glob(f"{self.path.name}{PARTIAL_MARK}*"):
+            pid = leftover.name.rpartition("-")[2]
+            if not _alive(pid) or pid == str(os.getpid()):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def method_id(self, name: str) -> int:
+        """Index of a method name, for `add_requests`. InputError past 256 different ones."""
+        return self._requests.method_id(name)
+
+    def host_id(self, name: str) -> int:
+        """Index of a host, for `add_requests`; -1 past 65,536 different ones."""
+        return self._requests.host_id(name)
+
+    def add_headers(self, headers: Headers) -> int:
+        """Index of a header set, given as (name, value) pairs."""
+        return self._requests.headers_id(headers)
+
+    def add_body(self, body: bytes) -> int:
+        """Index of a body."""
+        return self._requests.body_id(body)
+
+    def add_request(
+        self,
+        method: str,
+        target: bytes,
+        host: str | None = None,
+        headers: Headers | None = None,
+        body: bytes | None = None,
+    ) -> int:
+        """The id of one request, for `add_events`. `target` is exactly what goes on the request line."""
+        with _written_to(self.path):
+            return self._requests.add(
+                self.method_id(method),
+                target,
+                -1 if host is None else self.host_id(host),
+                -1 if headers is None else self.add_headers(headers),
+                -1 if body is None else self.add_body(body),
+            )
+
+    def add_requests(
+        self,
+        data: npt.NDArray[np.uint8],
+        offsets: npt.NDArray[np.int64],
+        method: npt.NDArray[np.int64],
+        host: npt.NDArray[np.int64],
+        headers: npt.NDArray[np.int64] | None = None,
+        body: npt.NDArray[np.int64] | None = None,
+    ) -> npt.NDArray[np.uint32]:
+        """Ids of n requests: target i is data[offsets[i]:offsets[i + 1]]; the rest are indexes or -1."""
+        with _written_to(self.path):
+            return self._requests.add_many(data, offsets, method, host, headers, body)
+
+    def add_events(
+        self,
+        at_ns: npt.NDArray[np.int64],
+        request: npt.NDArray[np.uint32],
+        client: npt.NDArray[np.uint32],
+        status: Column | None = None,
+        took_ns: Column | None = None,
+        bytes: Column | None = None,
+    ) -> None:
+        """Take events in any order (columns of one length; None is unknown), of requests added before."""
+        given = (at_ns, request, client, status, took_ns, bytes)
+        columns = {
+            name: np.full(len(at_ns), -1, dtype=dtype) if column is None else np.asarray(column, dtype=dtype)
+            for (name, dtype), column in zip(EVENT_COLUMNS.items(), given, strict=True)
+        }
+        if not len(at_ns):
+            return
+        kernels.tally(columns["request"], self._weights)
+        self._clients = max(self._clients, int(client.max()) + 1)
+        self.manifest.rows += len(at_ns)
+        with _written_to(self.path):
+            self._events.add(columns)
+
+    def _finish(self) -> None:
+        """Settle events, dictionaries and routes; write the manifest last; rename."""
+        manifest, requests = self.manifest, self._requests
+        manifest.segments = self._events.finish()
+        requests.close()
+        manifest.requests = requests.rows
+        manifest.methods, manifest.hosts = requests.methods, requests.hosts
+        manifest.clients = self._clients
+        manifest.lines = manifest.lines or manifest.rows + sum(manifest.rejected.values())
+        if manifest.segments:
+            manifest.start_ns = manifest.segments[0].start_ns
+            manifest.end_ns = manifest.segments[-1].end_ns
+        weights = self._weights[: requests.repeated_rows]
+        routes, folded = assign_routes(self._folder / REQUESTS, manifest.methods, weights)
+        manifest.routes, manifest.routes_folded = routes, folded
+        write_manifest(self._folder, manifest)
+        self._rename()
+        self.trace = Trace.open(self.path)
+
+    def _rename(self) -> None:
+        self._refuse_existing()
+        if not os.path.lexists(self.path):
+            self._folder.rename(self.path)
+            return
+        old = self._folder.with_name(f"{self._folder.name}-old")
+        self.path.rename(old)
+        self._folder.rename(self.path)
+        shutil.rmtree(old, ignore_errors=True)
