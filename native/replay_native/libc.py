@@ -78,6 +78,7 @@ prctl = _external("prctl", int32(int32, uintp, uintp, uintp, uintp))
 malloc = _external("malloc", uintp(uintp))
 free = _external("free", types.void(uintp))
 memcpy = _external("memcpy", uintp(uintp, uintp, uintp))
+memchr = _external("memchr", uintp(uintp, int32, uintp))
 _errno_location = _external("__errno_location", uintp())
 
 
