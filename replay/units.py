@@ -1,7 +1,7 @@
 """Text to quantities and back: every knob and every figure that a user reads goes through here.
 
-Durations are int nanoseconds, rates are requests a second. A parser raises UsageError, which names the text and
-what would have been right.
+Durations are int nanoseconds, rates are requests a second. A parser raises UsageError, which names the text
+and what would have been right.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def parse_zone(text: str) -> dt.tzinfo:
 
 
 class Moment(NamedTuple):
-    """A moment as it was written: one field is set. `clock_ns` counts from midnight, `offset_ns` from an origin."""
+    """A moment as it was written: one field is set. `clock_ns` counts from midnight."""
 
     offset_ns: int | None = None
     clock_ns: int | None = None
@@ -186,8 +186,8 @@ class Moment(NamedTuple):
     def resolve_ns(self, origin_ns: int, end_ns: int, zone: dt.tzinfo) -> int:
         """The moment in ns since 1970.
 
-        An offset counts from `origin_ns`. A time of day is the first one in [origin_ns, end_ns], or that of the
-        origin's day where none falls inside. A date without a zone is of `zone`.
+        An offset counts from `origin_ns`. A time of day is the first one in [origin_ns, end_ns], or that of
+        the origin's day where none falls inside. A date without a zone is of `zone`.
         """
         if self.absolute_ns is not None:
             return self.absolute_ns

@@ -1,0 +1,366 @@
+"""What to do with a trace: every knob, with its unit, default and limit.
+
+A knob's name in the file is its flag's name with `_` for `-`. Values carry their unit there ("30s", "500/s");
+here durations are int ns, rates a float a second, shares and factors plain floats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from . import units
+from ._version import __version__
+from .errors import InputError, UsageError
+
+NS = units.NS
+
+DEFAULT_MAX_RATE_PER_S = 1_000.0
+"""Beyond loopback, the highest rate of a plan without `--max-rate`."""
+
+DEFAULT_MAX_DURATION_NS = 3600 * NS
+"""Beyond loopback, the longest plan without `--max-duration`."""
+
+AUTO = 0
+"""`auto` of connections and threads."""
+
+BODY_METHODS = ("POST", "PUT", "PATCH")
+"""Methods that carry a body: without one, a request would only measure the target's refusal."""
+
+MANAGED_HEADERS = (
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "expect",
+    "upgrade",
+    "te",
+    "trailer",
+    "x-replay",
+)
+"""Headers that frame a request on its connection: the engine alone sets them."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)\}|([A-Za-z_]\w*))")
+
+
+class Duration(int):
+    """Nanoseconds, written as `30s`."""
+
+
+class Rate(float):
+    """Requests a second, written as `500/s`; `max` is units.MAX_RATE."""
+
+
+class Factor(float):
+    """A factor above 0, written as `2`, `2x` or `200%`."""
+
+
+class Share(float):
+    """A share from 0 to 1, written as `25%`."""
+
+
+class Size(int):
+    """Bytes, written as `64KiB`."""
+
+
+class MomentText(str):
+    """A moment: `18:00`, ISO 8601 or `+10m`. Resolved against a trace by `replay.plan`."""
+
+
+class ZoneText(str):
+    """A time zone: `UTC`, `+02:00` or an IANA name."""
+
+
+class SloText(str):
+    """An objective: `p99<250ms`. Read by `replay.slo.parse_slo`."""
+
+
+class Count(int):
+    """A number above 0, or `auto` (AUTO)."""
+
+
+class Methods(tuple[str, ...]):
+    """Method names in capitals; ("ALL",) is every method."""
+
+    __slots__ = ()
+
+    def allow(self, method: str) -> bool:
+        """Whether requests of this method may be sent."""
+        return self == ("ALL",) or method in self
+
+
+class Window(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The part of the recording that is replayed."""
+
+    from_: Annotated[
+        MomentText | None,
+        Meta(description="First moment: 18:00, ISO 8601, or +10m from the recording's start"),
+    ] = msgspec.field(name="from", default=None)
+    until: Annotated[
+        MomentText | None, Meta(description="Moment to end before: 18:00, ISO 8601, or +10m after `from`")
+    ] = None
+    tz: Annotated[
+        ZoneText | None, Meta(description="Time zone of `from` and `until`; default: the recording's own")
+    ] = None
+
+
+class Breaker(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The circuit breaker: stops a run that only does harm."""
+
+    on: Annotated[bool, Meta(description="Stop the run when too many requests fail")] = True
+    share: Annotated[
+        Share, Meta(description="Failed share of the requests that ended (errors, time-outs, 5xx)")
+    ] = Share(0.5)
+    over_ns: Annotated[Duration, Meta(description="Over this long")] = msgspec.field(
+        name="over", default=Duration(10 * NS)
+    )
+
+
+class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Bounds on memory and sockets."""
+
+    response_headers_bytes: Annotated[
+        Size, Meta(description="Longest header section of an answer; past it: malformed")
+    ] = msgspec.field(name="response_headers", default=Size(65_536))
+    auto_connections: Annotated[Count, Meta(description='Most connections of `connections = "auto"`')] = (
+        Count(1_024)
+    )
+    histograms_bytes: Annotated[Size, Meta(description="Memory for histograms by route, a lane")] = (
+        msgspec.field(name="histograms", default=Size(256 << 20))
+    )
+
+
+class BodyRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """A body for the requests of a route that the recording holds without one."""
+
+    route: Annotated[str, Meta(description="Route as `replay inspect` names it; * stands for anything")]
+    file: Annotated[str | None, Meta(description="File with the body, beside this scenario")] = None
+    template: Annotated[str | None, Meta(description="The body itself")] = None
+    content_type: Annotated[str, Meta(description="Content-Type of the request")] = "application/json"
+    fill: Annotated[
+        bool, Meta(description="Fill in {uuid} {email} {client} {n}; false sends it as it is")
+    ] = True
+
+    def read(self) -> bytes:
+        """The body before filling in. InputError where the file cannot be read."""
+        if self.template is not None:
+            return self.template.encode()
+        try:
+            return Path(self.file or "").read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"the body of {self.route}: {self.file}: {error.strerror}",
+                hint="give the file of this [[body]] rule",
+            ) from None
+
+
+class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """All of it. Immutable; `replay.scenario_file.load` makes one from a file and flags."""
+
+    target: Annotated[str, Meta(description="Where to send: http://HOST[:PORT][/BASE/PATH]")] = ""
+    trace: Annotated[str, Meta(description="The trace (or a log) to replay, beside this file")] = ""
+    host: Annotated[str, Meta(description="Host header; default: the target's")] = ""
+    headers: Annotated[
+        dict[str, str], Meta(description="Headers of every request; $NAME is taken from the environment")
+    ] = {}
+    window: Window = Window()
+    speed: Annotated[Factor, Meta(description="2, 2x or 200%: twice as fast as recorded")] = Factor(1.0)
+    rate_per_s: Annotated[
+        Rate | None,
+        Meta(description="Constant rate in place of the recorded times: 500/s, 50/1m; max: closed loop"),
+    ] = msgspec.field(name="rate", default=None)
+    duration_ns: Annotated[
+        Duration | None, Meta(description="End after this long; a constant rate repeats a shorter trace")
+    ] = msgspec.field(name="duration", default=None)
+    warm_up_ns: Annotated[
+        Duration, Meta(description="Requests of the first moments that are not measured")
+    ] = msgspec.field(name="warm_up", default=Duration(0))
+    methods: Annotated[
+        Methods, Meta(description='Methods that are sent; "all" includes those that write')
+    ] = Methods(("GET", "HEAD"))
+    empty_bodies: Annotated[
+        bool, Meta(description="Send POST, PUT and PATCH without a body where no rule gives one")
+    ] = False
+    body: Annotated[tuple[BodyRule, ...], Meta(description="Bodies by route")] = ()
+    seed: Annotated[
+        int, Meta(description="Of everything random; another one makes other e-mails and UUIDs", ge=0)
+    ] = 1
+    connections: Annotated[Count, Meta(description="Most connections, or auto: as many as are needed")] = (
+        Count(AUTO)
+    )
+    threads: Annotated[Count, Meta(description="Lanes, a thread each, or auto")] = Count(AUTO)
+    timeout_ns: Annotated[Duration, Meta(description="For the whole answer")] = msgspec.field(
+        name="timeout", default=Duration(30 * NS)
+    )
+    max_wait_ns: Annotated[
+        Duration, Meta(description="For a free connection; past it a request is unsent")
+    ] = msgspec.field(name="max_wait", default=Duration(10 * NS))
+    engine: Annotated[
+        Literal["auto", "native", "portable"], Meta(description="auto: native lanes where they can run")
+    ] = "auto"
+    x_replay: Annotated[
+        bool, Meta(description="Send X-Replay: RUN-SEQ, to find each request in the target's logs")
+    ] = True
+    slo: Annotated[
+        tuple[SloText, ...], Meta(description="Objectives: p99<250ms, errors<1%; exit 99 if one fails")
+    ] = ()
+    allow: Annotated[
+        tuple[str, ...],
+        Meta(description="Hosts beyond loopback that may be a target: names, *.suffix, addresses"),
+    ] = ()
+    allow_production: Annotated[
+        bool, Meta(description="Allow a target that the recording names as its origin")
+    ] = False
+    max_rate_per_s: Annotated[
+        Rate | None,
+        Meta(description="Refuse a plan whose busiest second is above; default 1,000/s beyond loopback"),
+    ] = msgspec.field(name="max_rate", default=None)
+    max_duration_ns: Annotated[
+        Duration | None, Meta(description="Refuse a longer plan; default 1h beyond loopback")
+    ] = msgspec.field(name="max_duration", default=None)
+    breaker: Breaker = Breaker()
+    limits: Limits = Limits()
+
+    @property
+    def closed_loop(self) -> bool:
+        """Whether due times are ignored (`rate = "max"`)."""
+        return self.rate_per_s == units.MAX_RATE
+
+    def request_headers(self, environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+        """Every header of a request but Host and the body's, with $NAME expanded.
+
+        UsageError where a variable is not set, or a header cannot be sent.
+        """
+        environ = os.environ if environ is None else environ
+        expanded = [(name, expand(name, value, environ)) for name, value in self.headers.items()]
+        given = {name.lower() for name, _ in expanded}
+        defaults = [("User-Agent", f"replay/{__version__}"), ("Accept", "*/*")]
+        return [pair for pair in defaults if pair[0].lower() not in given] + expanded
+
+    def saved(self) -> dict[str, Any]:
+        """As a run folder keeps it, ready for JSON: every knob; of headers and bodies no content."""
+        saved: dict[str, Any] = msgspec.to_builtins(self, enc_hook=knob_text)
+        saved["headers"] = sorted(self.headers)
+        for rule, kept in zip(self.body, saved["body"], strict=True):
+            if rule.template is not None:
+                kept["template"] = "sha256:" + hashlib.sha256(rule.template.encode()).hexdigest()
+        return saved
+
+
+def knob_text(value: object) -> object:
+    """A knob as a scenario file holds it."""
+    if isinstance(value, Duration):
+        return units.duration_text(value)
+    if isinstance(value, Rate):
+        return units.rate_text(value)
+    if isinstance(value, Share):
+        return units.format_share(value)
+    if isinstance(value, Factor):
+        return float(value)
+    if isinstance(value, Count):
+        return "auto" if value == AUTO else int(value)
+    if isinstance(value, Size):
+        return int(value)
+    if isinstance(value, Methods):
+        return "all" if value == ("ALL",) else list(value)
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"no text for {type(value).__name__}")
+
+
+class Target(NamedTuple):
+    """Where to send. `base_path` has no slash at its end; `authority` is what Host says by default."""
+
+    url: str
+    host: str
+    port: int
+    base_path: str
+    authority: str
+
+
+def parse_target(text: str) -> Target:
+    """A target URL, taken apart. UsageError says what is wrong with it."""
+    if not text:
+        raise UsageError("no target", hint="give --target http://127.0.0.1:8080")
+    example = "write http://HOST:PORT/BASE/PATH"
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise UsageError(f"the target {text!r} has no scheme", hint=f"did you mean http://{text}?")
+    if scheme.lower() != "http":
+        raise UsageError(
+            f"the target {text!r}: {scheme} targets cannot be replayed onto; http can", hint=example
+        )
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise UsageError(f"the target {text!r}: {error}", hint=example) from None
+    if not host or not _sendable(text):
+        raise UsageError(f"the target {text!r} is not a URL", hint=example)
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("the target holds a user name", hint="give -H 'Authorization: $NAME' instead")
+    if "?" in rest or "#" in rest:
+        raise UsageError(
+            f"the target {text!r} has a query or fragment: only a base path is put before each request"
+        )
+    if port == 0:
+        raise UsageError(f"the target {text!r}: there is no port 0", hint=example)
+    name = f"[{host}]" if ":" in host else host
+    authority = name if port in (None, 80) else f"{name}:{port}"
+    return Target(text, host, port or 80, parts.path.rstrip("/"), authority)
+
+
+def _sendable(text: str) -> bool:
+    return all("!" <= character <= "~" for character in text)
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """`Name: value` as (name, value). UsageError where it is not one."""
+    name, separator, value = text.partition(":")
+    if not separator:
+        raise UsageError(f"the header {name!r} has no value", hint="write -H 'Name: value'")
+    check_header_name(name.strip())
+    return name.strip(), value.strip()
+
+
+def check_header_name(name: str) -> None:
+    """UsageError where a header of this name cannot be set."""
+    if not _TOKEN.fullmatch(name):
+        raise UsageError(f"{name!r} is not a header's name", hint="write -H 'Name: value'")
+    if name.lower() == "host":
+        raise UsageError("Host is not set as a header", hint="use --host NAME")
+    if name.lower() in MANAGED_HEADERS:
+        raise UsageError(f"{name} is set by replay itself, request by request")
+
+
+def expand(name: str, value: str, environ: Mapping[str, str]) -> str:
+    """A header's value with $NAME and ${NAME} taken from the environment; $$ is a dollar sign."""
+
+    def variable(match: re.Match[str]) -> str:
+        if match[1]:
+            return "$"
+        key = match[2] or match[3]
+        if key not in environ:
+            raise UsageError(
+                f"the header {name}: the environment variable {key} is not set",
+                hint=f"export {key}, or write $$ for $",
+            )
+        return environ[key]
+
+    expanded = _VARIABLE.sub(variable, value)
+    if not all(
+        character == "\t" or " " <= character <= "~" or "\xa0" <= character <= "\xff"
+        for character in expanded
+    ):
+        raise UsageError(
+            f"the header {name} holds a character that cannot be sent (a line break, or not Latin-1)"
+        )
+    return expanded.strip()

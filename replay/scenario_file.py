@@ -1,0 +1,319 @@
+"""A scenario from a TOML file and flags, with errors that say which key, in which line, and what was meant."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import units
+from .errors import InputError, UsageError
+from .scenario import (
+    AUTO,
+    BodyRule,
+    Count,
+    Duration,
+    Factor,
+    Methods,
+    MomentText,
+    Rate,
+    Scenario,
+    Share,
+    Size,
+    SloText,
+    ZoneText,
+    check_header_name,
+)
+from .slo import parse_slo
+
+_TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_PATH = re.compile(r" - at `\$\.?([^`]*)`$")
+_TABLE = re.compile(r"\s*(\[\[?)\s*([\w.\"'-]+)\s*\]")
+_KEY = re.compile(r"\s*([\w.\"'-]+)\s*=")
+_OTHER_NAMES = {
+    "url": "target", "qps": "rate", "rps": "rate", "header": "headers", "concurrency": "connections",
+    "users": "connections", "bodies": "body", "slos": "slo", "warmup": "warm_up", "method": "methods",
+    "since": "from", "to": "until",
+}  # fmt: skip
+SIZE_BYTES_MAX = 100 * 1024 * 1024
+"""The largest scenario file that is read."""
+
+
+def _count(value: Any) -> Count:
+    if value == "auto":
+        return Count(AUTO)
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 1 << 20:
+        raise UsageError(
+            f"{value!r} is not a number of them", hint="write auto or a number from 1 to 1,048,576"
+        )
+    return Count(value)
+
+
+def _methods(value: Any) -> Methods:
+    names = value.replace(",", " ").split() if isinstance(value, str) else value
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(n, str) and _TOKEN.fullmatch(n) for n in names)
+    ):
+        raise UsageError(f"{value!r} is not a list of methods", hint='write ["GET", "HEAD"] or "all"')
+    methods = Methods(dict.fromkeys(name.upper() for name in names))
+    return Methods(("ALL",)) if "ALL" in methods else methods
+
+
+def _moment(value: Any) -> MomentText:
+    text = value.isoformat() if isinstance(value, dt.datetime | dt.time) else str(value)
+    units.parse_moment(text)
+    return MomentText(text)
+
+
+def _zone(value: Any) -> ZoneText:
+    units.parse_zone(str(value))
+    return ZoneText(value)
+
+
+def _slo(value: Any) -> SloText:
+    parse_slo(str(value))
+    return SloText(value)
+
+
+_READERS: dict[Any, tuple[Any, str]] = {
+    Duration: (lambda v: Duration(units.parse_duration_ns(v)), units.DURATION_FORMS),
+    Rate: (lambda v: Rate(units.parse_rate_per_s(v)), units.RATE_FORMS),
+    Factor: (lambda v: Factor(units.parse_factor(v)), units.FACTOR_FORMS),
+    Share: (lambda v: Share(units.parse_share(v)), units.SHARE_FORMS),
+    Size: (lambda v: Size(units.parse_size_bytes(v)), units.SIZE_FORMS),
+    Count: (_count, "auto or a number"),
+    Methods: (_methods, '["GET", "HEAD"] or "all"'),
+    MomentText: (_moment, units.MOMENT_FORMS),
+    ZoneText: (_zone, units.ZONE_FORMS),
+    SloText: (_slo, "p99<250ms"),
+}
+_TOML_TYPES = {
+    "str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "array": "a list",
+    "object": "a table", "null": "nothing",
+}  # fmt: skip
+
+
+def _read_knob(kind: Any, value: Any) -> Any:
+    reader, forms = _READERS[kind]
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    allowed = plain or (kind is Methods and isinstance(value, list)) or kind is MomentText
+    try:
+        if not allowed:
+            raise UsageError(f"{value!r} is of the wrong type", hint=f"write {forms}")
+        return reader(value)
+    except UsageError as error:
+        raise ValueError(f"{error}\0{error.hint}") from None
+
+
+def _struct_of(kind: Any) -> type[msgspec.Struct] | None:
+    """The knobs behind an annotated type: a table, or the rows of an array of tables."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    return next((found for part in typing.get_args(kind) if (found := _struct_of(part)) is not None), None)
+
+
+def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Name in the file to type, for a table of knobs."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
+
+
+def _all_keys(kind: type[msgspec.Struct] = Scenario, prefix: str = "") -> Iterator[str]:
+    for name, hint in keys_of(kind).items():
+        yield prefix + name
+        if (nested := _struct_of(hint)) is not None:
+            yield from _all_keys(nested, f"{prefix}{name}.")
+
+
+def _unknown_key(kind: type[msgspec.Struct], value: Any, path: str) -> tuple[str, str] | None:
+    """The path of the first key that is no knob, and the knob that was probably meant."""
+    keys = keys_of(kind)
+    for name, item in value.items() if isinstance(value, dict) else ():
+        here = f"{path}.{name}" if path else name
+        if name not in keys:
+            return here, _meant(name, keys, path)
+        if (nested := _struct_of(keys[name])) is not None:
+            for index, row in enumerate(item if isinstance(item, list) else [item]):
+                place = f"{here}[{index}]" if isinstance(item, list) else here
+                if (found := _unknown_key(nested, row, place)) is not None:
+                    return found
+    return None
+
+
+def _meant(name: str, keys: Mapping[str, Any], path: str) -> str:
+    plain = name.replace("-", "_").lower()
+    plain = _OTHER_NAMES.get(plain, plain)
+    if plain in keys:
+        return plain
+    elsewhere = [key for key in _all_keys() if key.rpartition(".")[2] == plain]
+    return elsewhere[0] if elsewhere else units.nearest(plain, keys)
+
+
+def _line_of(text: str, path: str) -> int:
+    """The line that sets a key, 0 where it cannot be told (an inline table)."""
+    wanted = re.sub(r"\[(\d+)\]", r".\1", path)
+    table = ""
+    counts: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _TABLE.match(line):
+            table = header[2].replace('"', "").replace("'", "")
+            if header[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                table = f"{table}.{counts[table]}"
+            key = table
+        elif entry := _KEY.match(line):
+            name = entry[1].replace('"', "").replace("'", "")
+            key = f"{table}.{name}" if table else name
+        else:
+            continue
+        if wanted == key or (wanted.startswith(f"{key}.") and key != table):
+            return number
+    return 0
+
+
+class _Source:
+    """Where keys came from, to say so in errors."""
+
+    def __init__(self, path: Path | None, text: str, flags: Mapping[str, str]) -> None:
+        self._path, self._text, self._flags = path, text, flags
+
+    def name(self, key: str) -> str:
+        """How to call a key: its flag, or file, line and key."""
+        top = re.split(r"[.\[]", key)[0]
+        for candidate in (key, top):
+            if candidate in self._flags:
+                return self._flags[candidate]
+        line = _line_of(self._text, key)
+        where = f"{self._path}" + (f", line {line}" if line else "")
+        return f"{where}: {key}"
+
+    def error(self, error: msgspec.ValidationError) -> UsageError:
+        """msgspec's complaint in our words."""
+        message = str(error)
+        path = match[1] if (match := _PATH.search(message)) else ""
+        message, _, hint = _PATH.sub("", message).partition("\0")
+        if expected := re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`", message):
+            kinds = [_TOML_TYPES.get(kind.strip(), kind.strip()) for kind in expected[1].split("|")]
+            wanted = " or ".join(dict.fromkeys(kind for kind in kinds if kind != "nothing"))
+            message = f"expected {wanted}, got {_TOML_TYPES.get(expected[2], expected[2])}"
+        elif choice := re.fullmatch(r"Invalid enum value '(.*)'", message):
+            known = _choices(path)
+            guess = units.nearest(choice[1], known)
+            message = f"{choice[1]!r} is unknown" + (f" (did you mean {guess}?)" if guess else "")
+            hint = f"write {', '.join(known)}"
+        elif missing := re.fullmatch(r"Object missing required field `(.*)`", message):
+            message = f"the key {missing[1]} is missing"
+        return UsageError(f"{self.name(path)}: {message}", hint=hint)
+
+
+def _choices(path: str) -> list[str]:
+    hint: Any = Scenario
+    for name in re.sub(r"\[.*?\]", "", path).split("."):
+        hint = keys_of(_struct_of(hint) or Scenario)[name]
+    literal = typing.get_args(hint)[0]
+    return list(typing.get_args(literal))
+
+
+def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(SIZE_BYTES_MAX + 1)
+        if len(data) > SIZE_BYTES_MAX:
+            raise InputError(f"{path} is too large to be a scenario")
+        text = data.decode()
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise InputError(
+            f"{path}: {error.strerror}", hint="replay init TRACE --target URL writes a scenario"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a scenario: it is not text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not TOML: {error}") from None
+
+
+def _merge(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Put flags over a file's values: tables key by key, `allow` in addition, all else in its place."""
+    merged = dict(values)
+    for key, value in flags.items():
+        table, _, name = key.partition(".")
+        if name or isinstance(value, dict):
+            below = merged.get(table, {})
+            addition = value if not name else {name: value}
+            merged[table] = {**below, **addition} if isinstance(below, dict) else below
+        elif key == "allow" and isinstance(merged.get("allow", []), list):
+            merged["allow"] = [*merged.get("allow", []), *value]
+        else:
+            merged[key] = value
+    return merged
+
+
+def load(
+    path: Path | None = None, flags: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
+) -> Scenario:
+    """The scenario of a TOML file (None: defaults) with flags over it.
+
+    `flags` maps a knob's path (`speed`, `window.from`) to its value as text; `names` maps it to the flag, for
+    errors. Paths in the file are beside the file. InputError where the file cannot be read, UsageError where a
+    knob is wrong.
+    """
+    text, values = ("", {}) if path is None else _read_toml(path)
+    source = _Source(path, text, names or {})
+    unknown = _unknown_key(Scenario, values, "")
+    if unknown is not None:
+        key, meant = unknown
+        guess = f" (did you mean {meant}?)" if meant else ""
+        raise UsageError(
+            f"{source.name(key)}: there is no such key{guess}", hint="replay init lists every key"
+        )
+    try:
+        scenario = msgspec.convert(_merge(values, flags or {}), Scenario, dec_hook=_read_knob)
+    except msgspec.ValidationError as error:
+        raise source.error(error) from None
+    _check(scenario, source)
+    return _beside(scenario, path) if path is not None else scenario
+
+
+def _check(scenario: Scenario, source: _Source) -> None:
+    """What no single knob can say by itself."""
+    for name in scenario.headers:
+        try:
+            check_header_name(name)
+        except UsageError as error:
+            raise UsageError(f"{source.name(f'headers.{name}')}: {error}", hint=error.hint) from None
+    for index, rule in enumerate(scenario.body):
+        if (rule.file is None) == (rule.template is None):
+            raise UsageError(
+                f"{source.name(f'body[{index}].route')}: give either file or template, and not both"
+            )
+    for key in ("duration", "timeout", "max_wait", "max_duration"):
+        if getattr(scenario, f"{key}_ns") == 0:
+            raise UsageError(f"{source.name(key)}: it must be above 0")
+    if scenario.rate_per_s is not None and float(scenario.speed) != 1:
+        raise UsageError(
+            f"{source.name('speed')}: a constant rate has no speed", hint="give either rate or speed"
+        )
+    if scenario.duration_ns is not None and scenario.warm_up_ns >= scenario.duration_ns:
+        raise UsageError(f"{source.name('warm_up')}: nothing is left to measure: the run is shorter")
+
+
+def _beside(scenario: Scenario, path: Path) -> Scenario:
+    """Resolve the file's relative paths."""
+    rules = tuple(
+        rule if rule.file is None else msgspec.structs.replace(rule, file=str(path.parent / rule.file))
+        for rule in scenario.body
+    )
+    return msgspec.structs.replace(scenario, body=rules)
+
+
+__all__ = ["BodyRule", "keys_of", "load"]
