@@ -20,25 +20,16 @@ MAGIC = 0x5245504C41593031
 CACHE_LINE_WORDS = 8
 
 
-class Control:
-    """Words of `control`, a cache line apart. The first group is written by the control plane, the second by the lane."""
+Control = namedtuple(
+    "ControlWords", "STOP FEED_TAIL FEED_END STATE FEED_HEAD RING_HEAD HEARTBEAT_NS WORDS"
+)(0, 8, 16, 24, 32, 40, 48, 56)  # fmt: skip
+"""Words of `control`, a cache line apart: STOP, FEED_TAIL and FEED_END are the control plane's, the others the lane's."""
 
-    STOP, FEED_TAIL, FEED_END = 0, 8, 16
-    STATE, FEED_HEAD, RING_HEAD, HEARTBEAT_NS = 24, 32, 40, 48
-    WORDS = 56
+Stop = namedtuple("StopValues", "RUN DRAIN ABANDON")(0, 1, 2)
+"""Values of Control.STOP."""
 
-
-class Stop:
-    """Values of Control.STOP."""
-
-    RUN, DRAIN, ABANDON = 0, 1, 2
-
-
-class State:
-    """Values of Control.STATE; below zero the lane could not start or go on (minus errno)."""
-
-    NEW, RUNNING, ENDED = 0, 1, 2
-
+State = namedtuple("StateValues", "NEW RUNNING ENDED")(0, 1, 2)
+"""Values of Control.STATE; below zero the lane could not start or go on (minus errno)."""
 
 OUTCOMES = (
     "2xx", "3xx", "4xx", "5xx", "refused", "reset", "truncated", "malformed", "timeout", "generator", "unsent",
@@ -54,7 +45,7 @@ COUNTERS = (
     "warm_up", "resent", *(f"outcome_{name}" for name in OUTCOMES),
     "bytes_sent", "bytes_received", "connects", "connects_failed", "closed_by_target", "open", "open_max",
     "waiting", "waiting_max", "cap_bound", "underruns", "routes_merged", "informational",
-    "first_due_ns", "last_done_ns", "cpu_first_ns", "cpu_last_ns", "sleep_ns", "loops",
+    "first_due_ns", "last_done_ns", "cpu_first_ns", "cpu_last_ns", "idle_ns", "loops",
 )  # fmt: skip
 """Names of the words of `counters`, in order."""
 

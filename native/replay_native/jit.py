@@ -33,6 +33,9 @@ _OPTIONS: dict[str, Any] = {
     "cache": True,
     "error_model": "numpy",
     "fastmath": False,
+    # Kernels allocate nothing: no reference counts are kept on the arrays they pass around.
+    "_nrt": False,
+    "no_cfunc_wrapper": True,
 }
 
 _entries: dict[str, list[tuple[Any, str]]] = {}
@@ -110,7 +113,7 @@ def kernel(signature: Any = None, *, inlined: bool = False) -> Callable[[Functio
     """
 
     def decorate(function: Function) -> Function:
-        options = dict(_OPTIONS, forceinline=True) if inlined else _OPTIONS
+        options = dict(_OPTIONS, forceinline=inlined, no_cpython_wrapper=signature is None)
         module = function.__module__.rpartition(".")[2]
         numba.config.CACHE_DIR = str(CACHE_ROOT / _digest(module))  # type: ignore[attr-defined]
         dispatcher = njit(**options)(function)
