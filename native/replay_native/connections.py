@@ -1,0 +1,126 @@
+"""The lane's connection table: a row a slot, two linked lists (free ones; timed ones), and its working state."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+from numba import from_dtype, types
+
+from .bank import BANK_TYPE
+from .feed import FEED_TYPE
+from .http1 import PARSER_FIELDS
+from .jit import kernel
+
+CLOSED, CONNECTING, IDLE, BUSY = range(4)
+"""state of a slot. CONNECTING and BUSY are in the timed list, IDLE in the free list, CLOSED in the stack of closed ones."""
+
+NONE = -1
+
+CONNECTION = np.dtype([
+    ("fd", "i8"), ("generation", "i8"), ("state", "i8"), ("next", "i8"), ("previous", "i8"), ("deadline_ns", "i8"),
+    ("fresh", "i8"), ("bound", "i8"), ("resent", "i8"), ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"),
+    ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("route", "i8"), ("flags", "i8"),
+    ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("sent_bytes", "i8"), ("received_bytes", "i8"),
+    *PARSER_FIELDS,
+])  # fmt: skip
+"""One slot. `request` is the address of its own copy of the request; `bound` says that a CONNECTING slot already
+carries a request (sent again after a reused connection was closed under it)."""
+
+STATE = np.dtype([
+    (name, "i8") for name in (
+        "epoll", "wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns", "header_limit", "closed_loop",
+        "entries_limit", "ring_limit", "addresses", "next_address",
+        "head", "taken", "dropped", "next_due_ns", "starved", "draining", "used_slots", "open", "connecting",
+        "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2", "slots_used",
+    )
+])  # fmt: skip
+"""The lane's settings (first two rows) and what it keeps between loops."""
+
+Lane = namedtuple("Lane", "bank feed connections state addresses events buffer scratch")
+"""connections CONNECTION[cap], state STATE[1], addresses uint8[n, 32], events uint8[n * event bytes], buffer uint8[n],
+scratch int64[4]."""
+
+connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
+LANE_TYPE = types.NamedTuple(
+    [
+        BANK_TYPE, FEED_TYPE, connection_type[::1], state_type[::1], types.uint8[:, ::1], types.uint8[::1],
+        types.uint8[::1], types.int64[::1],
+    ],
+    Lane,
+)  # fmt: skip
+
+
+@kernel(inlined=True)
+def push_timed(lane, slot, deadline_ns):
+    """Append to the timed list; deadlines only grow, so its head is always the first to expire."""
+    st, c = lane.state[0], lane.connections[slot]
+    c.deadline_ns = deadline_ns
+    c.next = NONE
+    c.previous = st.timed_last
+    if st.timed_last == NONE:
+        st.timed_first = slot
+    else:
+        lane.connections[st.timed_last].next = slot
+    st.timed_last = slot
+
+
+@kernel(inlined=True)
+def drop_timed(lane, slot):
+    """Take out of the timed list."""
+    st, c = lane.state[0], lane.connections[slot]
+    if c.previous == NONE:
+        st.timed_first = c.next
+    else:
+        lane.connections[c.previous].next = c.next
+    if c.next == NONE:
+        st.timed_last = c.previous
+    else:
+        lane.connections[c.next].previous = c.previous
+
+
+@kernel(inlined=True)
+def push_free(lane, slot):
+    """Last in, first out: the warmest connection serves next."""
+    st, c = lane.state[0], lane.connections[slot]
+    c.previous = NONE
+    c.next = st.free_first
+    if st.free_first != NONE:
+        lane.connections[st.free_first].previous = slot
+    st.free_first = slot
+
+
+@kernel(inlined=True)
+def drop_free(lane, slot):
+    """Take out of the free list."""
+    st, c = lane.state[0], lane.connections[slot]
+    if c.previous == NONE:
+        st.free_first = c.next
+    else:
+        lane.connections[c.previous].next = c.next
+    if c.next != NONE:
+        lane.connections[c.next].previous = c.previous
+
+
+@kernel(inlined=True)
+def take_closed_slot(lane):
+    """A slot with no connection; the caller has seen that open < connections."""
+    st = lane.state[0]
+    slot = st.closed_first
+    if slot == NONE:
+        slot = st.used_slots
+        st.used_slots += 1
+    else:
+        st.closed_first = lane.connections[slot].next
+    return slot
+
+
+@kernel(inlined=True)
+def give_closed_slot(lane, slot):
+    """The slot's connection is closed: events that still carry its generation fall on the floor."""
+    st, c = lane.state[0], lane.connections[slot]
+    c.generation += 1
+    c.state = CLOSED
+    c.fd = NONE
+    c.next = st.closed_first
+    st.closed_first = slot

@@ -1,0 +1,464 @@
+"""An incremental HTTP/1.x response parser: a byte at a time, split anywhere, no memory but a few words.
+
+Framing follows RFC 9112 section 6.3 and agrees with h11 but for the differences listed in `tests/http1_differences.py`.
+`parse` works on any record that has PARSER_FIELDS: a row of the lane's connection table is one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .jit import kernel
+from .shared import peek_i64
+
+PARSER_FIELDS = [
+    ("parse_state", "i8"), ("position", "i8"), ("status", "i8"), ("minor", "i8"), ("head_bytes", "i8"),
+    ("header", "i8"), ("header_flags", "i8"), ("word", "u8"), ("remaining", "i8"), ("length", "i8"),
+    ("length_digits", "i8"), ("number", "i8"), ("digits", "i8"), ("body_bytes", "i8"), ("informational", "i8"),
+    ("headers", "i8"), ("to_head", "i8"),
+]  # fmt: skip
+"""What the parser keeps between two calls; `to_head` says that the request was a HEAD."""
+
+# parse_state, in the order of a message.
+VERSION, CODE, AFTER_CODE, REASON, LINE, NAME, VALUE, LINE_CR, HEAD_CR = range(9)
+CHUNK_SIZE, CHUNK_SPACE, CHUNK_EXTENSION, CHUNK_CR = range(9, 13)
+CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF = range(13, 16)
+BODY, UNTIL_CLOSE, DONE, BAD = range(16, 20)
+
+# header: the ones that frame a message.
+OTHER, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION = range(4)
+
+# header_flags
+SEEN_LENGTH, SEEN_CHUNKED, SAID_CLOSE, SAID_KEEP_ALIVE, SPACE_PENDING, IN_TRAILERS, VALUE_OPEN, LENGTH_COMMA = (
+    1, 2, 4, 8, 16, 32, 64, 128,
+)  # fmt: skip
+
+MAX_LENGTH_DIGITS = 18
+MAX_CHUNK_DIGITS = 15
+
+# What a byte may be part of.
+IS_TOKEN, IS_VALUE, IS_DIGIT, IS_HEX = 1, 2, 4, 8
+
+
+def _classes() -> np.ndarray:
+    """Class bits of each byte: tokens by RFC 9110 5.6.2; values are anything but NUL, CR, LF, VT and FF."""
+    table = np.zeros(256, np.uint8)
+    for byte in b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ":
+        table[byte] |= IS_TOKEN
+    for byte in range(256):
+        if byte not in b"\x00\r\n\x0b\x0c":
+            table[byte] |= IS_VALUE
+    for byte in b"0123456789":
+        table[byte] |= IS_DIGIT
+    for byte in b"0123456789abcdefABCDEF":
+        table[byte] |= IS_HEX
+    return table
+
+
+_CLASS = _classes()
+_PREFIX = np.frombuffer(b"HTTP/", np.uint8).copy()
+_FNV_BASIS, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
+
+
+def word_of(text: bytes) -> int:
+    """FNV-1a of a lower-case word: how header names and values are told apart."""
+    word = _FNV_BASIS
+    for byte in text:
+        word = ((word ^ byte) * _FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
+    return word
+
+
+_EMPTY = np.uint64(_FNV_BASIS)
+_PRIME = np.uint64(_FNV_PRIME)
+_W_CONTENT_LENGTH = np.uint64(word_of(b"content-length"))
+_W_TRANSFER_ENCODING = np.uint64(word_of(b"transfer-encoding"))
+_W_CONNECTION = np.uint64(word_of(b"connection"))
+_W_CHUNKED = np.uint64(word_of(b"chunked"))
+_W_CLOSE = np.uint64(word_of(b"close"))
+_W_KEEP_ALIVE = np.uint64(word_of(b"keep-alive"))
+
+_ALL_SPACE, _ALL_HIGH = np.uint64(0x2020202020202020), np.uint64(0x8080808080808080)
+
+_FRAMING_INITIALS = (67, 84, 99, 116)
+"""C, T, c, t: other header names frame nothing, and are not hashed."""
+
+CR, LF, SPACE, TAB, COLON, COMMA, SEMICOLON = 13, 10, 32, 9, 58, 44, 59
+
+
+@kernel(inlined=True)
+def _mix(word, byte):
+    """FNV-1a of one more byte, lower-cased."""
+    if 65 <= byte <= 90:
+        byte += 32
+    return (word ^ np.uint64(byte)) * _PRIME
+
+
+@kernel(inlined=True)
+def reset(p, to_head):
+    """Expect a new answer."""
+    p.parse_state = VERSION
+    p.position = 0
+    p.status = 0
+    p.head_bytes = 0
+    p.header_flags = 0
+    p.remaining = 0
+    p.length = 0
+    p.length_digits = 0
+    p.body_bytes = 0
+    p.informational = 0
+    p.headers = 0
+    p.to_head = to_head
+
+
+@kernel(inlined=True)
+def keeps_alive(p):
+    """Whether the connection may carry another request after this whole answer."""
+    if p.header_flags & SAID_CLOSE or p.parse_state != DONE:
+        return False
+    return p.minor >= 1 or (p.header_flags & SAID_KEEP_ALIVE) != 0
+
+
+@kernel(inlined=True)
+def _version_byte(p, byte):
+    """One byte of `HTTP/d.d `."""
+    at = p.position
+    p.position += 1
+    if at < 5:
+        return byte == _PREFIX[at]
+    if at == 6:
+        return byte == 46
+    if at == 8:
+        p.parse_state = CODE
+        p.position = 0
+        return byte == SPACE
+    if at == 5:
+        p.minor = 10 * (np.int64(byte) - 48 - 1)
+    else:
+        p.minor += np.int64(byte) - 48
+    return (_CLASS[byte] & IS_DIGIT) != 0
+
+
+@kernel(inlined=True)
+def _code_byte(p, byte):
+    """One digit of the status."""
+    p.status = p.status * 10 + np.int64(byte) - 48
+    p.position += 1
+    if p.position == 3:
+        p.parse_state = AFTER_CODE
+    return (_CLASS[byte] & IS_DIGIT) != 0
+
+
+@kernel(inlined=True)
+def _name_ends(p):
+    """A colon: which header is it?"""
+    p.header = OTHER
+    if p.word == _W_CONTENT_LENGTH:
+        p.header = CONTENT_LENGTH
+        p.number = 0
+        p.digits = 0
+        p.header_flags &= ~LENGTH_COMMA
+    elif p.word == _W_TRANSFER_ENCODING:
+        p.header = TRANSFER_ENCODING
+    elif p.word == _W_CONNECTION:
+        p.header = CONNECTION
+    p.headers += 1
+    p.word = _EMPTY
+    p.header_flags = (p.header_flags | VALUE_OPEN) & ~SPACE_PENDING
+    p.parse_state = VALUE
+
+
+@kernel(inlined=True)
+def _length_part_ends(p):
+    """One of the comma-separated numbers of a Content-Length: each must be the same digits."""
+    if p.digits == 0 or p.digits > MAX_LENGTH_DIGITS:
+        return False
+    if p.header_flags & SEEN_LENGTH:
+        if p.number != p.length or p.digits != p.length_digits:
+            return False
+    p.header_flags |= SEEN_LENGTH
+    p.length = p.number
+    p.length_digits = p.digits
+    p.number = 0
+    p.digits = 0
+    return True
+
+
+@kernel(inlined=True)
+def _connection_part_ends(p):
+    """One of the comma-separated words of a Connection header."""
+    if p.word == _W_CLOSE:
+        p.header_flags |= SAID_CLOSE
+    elif p.word == _W_KEEP_ALIVE:
+        p.header_flags |= SAID_KEEP_ALIVE
+    p.word = _EMPTY
+
+
+@kernel(inlined=True)
+def _framing_byte(p, byte):
+    """One byte of the value of a header that frames the message. False: malformed."""
+    if byte in (SPACE, TAB):
+        if p.word != _EMPTY or p.digits:
+            p.header_flags |= SPACE_PENDING
+        return True
+    if byte == COMMA and p.header != TRANSFER_ENCODING:
+        p.header_flags &= ~SPACE_PENDING
+        if p.header == CONNECTION:
+            _connection_part_ends(p)
+            return True
+        return _length_part_ends(p)
+    broken = (p.header_flags & SPACE_PENDING) != 0
+    p.header_flags &= ~SPACE_PENDING
+    if p.header == CONTENT_LENGTH:
+        if broken or not _CLASS[byte] & IS_DIGIT:
+            return False
+        p.digits += 1
+        if p.digits <= MAX_LENGTH_DIGITS:
+            p.number = p.number * 10 + np.int64(byte) - 48
+        return True
+    if broken:
+        p.word = _mix(p.word, np.uint8(SPACE))
+    p.word = _mix(p.word, byte)
+    return True
+
+
+@kernel(inlined=True)
+def _value_ends(p):
+    """The value of the open header is whole (the next line does not continue it). False: malformed."""
+    if not p.header_flags & VALUE_OPEN:
+        return True
+    p.header_flags &= ~VALUE_OPEN
+    if p.header == CONTENT_LENGTH:
+        return _length_part_ends(p)
+    if p.header == CONNECTION:
+        if not p.header_flags & IN_TRAILERS:
+            _connection_part_ends(p)
+    elif p.header == TRANSFER_ENCODING:
+        if p.word != _W_CHUNKED or p.header_flags & SEEN_CHUNKED:
+            return False
+        p.header_flags |= SEEN_CHUNKED
+    return True
+
+
+@kernel(inlined=True)
+def _head_ends(p):
+    """The empty line: what follows? False: malformed."""
+    if not _value_ends(p):
+        return False
+    if p.header_flags & IN_TRAILERS:
+        p.parse_state = DONE
+        return True
+    if p.status < 100 or p.status == 101:
+        return False
+    if p.status < 200:
+        seen, to_head, head_bytes = p.informational, p.to_head, p.head_bytes
+        reset(p, to_head)
+        p.informational = seen + 1
+        p.head_bytes = head_bytes
+        return True
+    if p.to_head or p.status in (204, 304):
+        p.parse_state = DONE
+    elif p.header_flags & SEEN_CHUNKED:
+        p.parse_state = CHUNK_SIZE
+        p.number = 0
+        p.digits = 0
+    elif p.header_flags & SEEN_LENGTH:
+        p.remaining = p.length
+        p.parse_state = BODY if p.length else DONE
+    else:
+        p.parse_state = UNTIL_CLOSE
+    return True
+
+
+@kernel(inlined=True)
+def _line_begins(p, byte):
+    """First byte of a header line, or of the empty line. False: malformed."""
+    if byte in (SPACE, TAB):
+        if not p.header_flags & VALUE_OPEN:
+            return False
+        if p.header != OTHER and (p.word != _EMPTY or p.digits):
+            p.header_flags |= SPACE_PENDING
+        p.parse_state = VALUE
+        return True
+    if byte == CR:
+        p.parse_state = HEAD_CR
+        return True
+    if byte == LF:
+        return _head_ends(p)
+    if not _value_ends(p) or not _CLASS[byte] & IS_TOKEN:
+        return False
+    p.position = byte in _FRAMING_INITIALS
+    p.word = _mix(_EMPTY, byte) if p.position else np.uint64(0)
+    p.parse_state = NAME
+    return True
+
+
+@kernel(inlined=True)
+def _head_byte(p, byte):
+    """One byte of the status line, the headers or the trailers. False: malformed."""
+    state = p.parse_state
+    if state == NAME:
+        _name_ends(p)
+        return byte == COLON
+    if state in (VALUE, REASON):
+        if byte == LF:
+            p.parse_state = LINE
+            return True
+        if byte == CR:
+            p.parse_state = LINE_CR
+            return True
+        if state == VALUE and p.header != OTHER and not _framing_byte(p, byte):
+            return False
+        return (_CLASS[byte] & IS_VALUE) != 0
+    if state == LINE:
+        return _line_begins(p, byte)
+    if state == LINE_CR:
+        p.parse_state = LINE
+        return byte == LF
+    if state == HEAD_CR:
+        return byte == LF and _head_ends(p)
+    if state == VERSION:
+        return _version_byte(p, byte)
+    if state == CODE:
+        return _code_byte(p, byte)
+    p.parse_state = REASON if byte == SPACE else LINE_CR if byte == CR else LINE
+    return byte in (SPACE, CR, LF)
+
+
+@kernel(inlined=True)
+def _chunk_begins(p):
+    """The end of a chunk's size line."""
+    if p.number == 0:
+        p.parse_state = LINE
+        p.header_flags = (p.header_flags | IN_TRAILERS) & ~(SEEN_LENGTH | SEEN_CHUNKED | VALUE_OPEN)
+    else:
+        p.parse_state = CHUNK_DATA
+        p.remaining = p.number
+    p.number = 0
+    p.digits = 0
+
+
+@kernel(inlined=True)
+def _chunk_byte(p, byte):
+    """One byte between the data of two chunks. False: malformed."""
+    state = p.parse_state
+    if state == CHUNK_DATA_CR:
+        p.parse_state = CHUNK_DATA_LF
+        return byte == CR
+    if state == CHUNK_DATA_LF:
+        p.parse_state = CHUNK_SIZE
+        return byte == LF
+    if state == CHUNK_CR:
+        if byte == LF:
+            _chunk_begins(p)
+            return True
+        p.parse_state = CHUNK_EXTENSION if p.position else CHUNK_SPACE
+        return p.position != 0 and _chunk_extension_byte(p, byte)
+    if state == CHUNK_EXTENSION:
+        return _chunk_extension_byte(p, byte)
+    if state == CHUNK_SIZE and _CLASS[byte] & IS_HEX:
+        p.digits += 1
+        p.number = p.number * 16 + (np.int64(byte) - 48 if byte < 58 else (np.int64(byte) & 31) + 9)
+        return p.digits <= MAX_CHUNK_DIGITS
+    if p.digits == 0:
+        return False
+    p.position = 0
+    if byte == CR:
+        p.parse_state = CHUNK_CR
+        return True
+    if byte == SEMICOLON and state == CHUNK_SIZE:
+        p.parse_state = CHUNK_EXTENSION
+        p.position = 1
+        return True
+    p.parse_state = CHUNK_SPACE
+    return byte in (SPACE, TAB)
+
+
+@kernel(inlined=True)
+def _chunk_extension_byte(p, byte):
+    """Extensions are passed over; only CR LF ends them."""
+    if byte == CR:
+        p.parse_state = CHUNK_CR
+    return byte != LF
+
+
+@kernel(inlined=True)
+def _token_ends(data, at, end):
+    """Where a run of token bytes ends."""
+    while at < end and _CLASS[data[at]] & IS_TOKEN:
+        at += 1
+    return at
+
+
+@kernel(inlined=True)
+def _value_run_ends(data, at, end):
+    """Where a run of value bytes ends, eight at a time while none is a control byte."""
+    base = data.ctypes.data
+    while at + 8 <= end:
+        word = np.uint64(peek_i64(base + np.uint64(at)))
+        if (word - _ALL_SPACE) & ~word & _ALL_HIGH:
+            break
+        at += 8
+    while at < end and _CLASS[data[at]] & IS_VALUE:
+        at += 1
+    return at
+
+
+@kernel(inlined=True)
+def _quick(p, data, at, end):
+    """The usual head in long steps: names, values that frame nothing, line ends. Stops where `_head_byte` must decide."""
+    if p.parse_state == NAME:
+        if p.position:
+            while at < end and _CLASS[data[at]] & IS_TOKEN:
+                p.word = _mix(p.word, data[at])
+                at += 1
+        else:
+            at = _token_ends(data, at, end)
+        if at < end and data[at] == COLON:
+            _name_ends(p)
+            at += 1
+    if p.parse_state == REASON or (p.parse_state == VALUE and p.header == OTHER):
+        at = _value_run_ends(data, at, end)
+        if at + 1 < end and data[at] == CR and data[at + 1] == LF:
+            p.parse_state = LINE
+            at += 2
+    return at
+
+
+@kernel()
+def parse(p, data, at, end, header_limit):
+    """Take in `data[at:end]`; returns where it stopped: `end`, or after the last byte of a whole answer (DONE), or BAD."""
+    while at < end and p.parse_state < DONE:
+        state = p.parse_state
+        if state < CHUNK_DATA or state in (CHUNK_DATA_CR, CHUNK_DATA_LF):
+            start = at
+            at = _quick(p, data, at, end)
+            if at < end:
+                state = p.parse_state
+                fine = _head_byte(p, data[at]) if state < CHUNK_SIZE else _chunk_byte(p, data[at])
+                at += 1
+                if not fine:
+                    p.parse_state = BAD
+            p.head_bytes += at - start
+            if p.head_bytes > header_limit:
+                p.parse_state = BAD
+        elif state == UNTIL_CLOSE:
+            p.body_bytes += end - at
+            at = end
+        else:
+            step = min(end - at, p.remaining)
+            at += step
+            p.remaining -= step
+            p.body_bytes += step
+            if p.remaining == 0:
+                p.parse_state = DONE if state == BODY else CHUNK_DATA_CR
+                p.head_bytes = 0
+    return at
+
+
+@kernel(inlined=True)
+def end_of_input(p):
+    """The peer closed: the answer is whole only if it was to end so."""
+    if p.parse_state == UNTIL_CLOSE:
+        p.parse_state = DONE
+        p.header_flags |= SAID_CLOSE
+    return p.parse_state == DONE

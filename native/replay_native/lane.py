@@ -1,0 +1,655 @@
+"""The lane: one kernel that sends due requests on time and records what became of them. `docs/lane-contract.md`.
+
+It reads from top to bottom: the life of a request (take up, begin, transmit, answer, finish), of a connection (dial,
+connected, lost, hang up), of the queue, and the loop that waits for whichever comes first.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+
+import numpy as np
+
+from . import http1, libc
+from .bank import (
+    GENERATOR,
+    MALFORMED,
+    REFUSED,
+    RESET,
+    TIMEOUT,
+    TRUNCATED,
+    C,
+    Control,
+    State,
+    Stop,
+)
+from .clock import now_ns, thread_cpu_ns
+from .connections import (
+    BUSY,
+    CONNECTING,
+    IDLE,
+    LANE_TYPE,
+    NONE,
+    drop_free,
+    drop_timed,
+    give_closed_slot,
+    push_free,
+    push_timed,
+    take_closed_slot,
+)
+from .feed import HEAD, IDEMPOTENT
+from .io import (
+    close_connection,
+    connect_error,
+    event_mask,
+    open_connection,
+    receive_bytes,
+    send_bytes,
+    watch,
+)
+from .jit import kernel
+from .libc import (
+    EADDRNOTAVAIL,
+    EAGAIN,
+    EINTR,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    ENOSYS,
+    EPOLL_DATA_OFFSET,
+    EPOLL_EVENT_BYTES,
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    PR_GET_TIMERSLACK,
+    PR_SET_TIMERSLACK,
+    errno,
+)
+from .record import (
+    record_attempt,
+    record_done,
+    record_sent,
+    record_taken,
+    record_unsent,
+)
+from .shared import load_acquire, peek_i64, store_release
+
+_malloc, _free, _memcpy, _read = libc.malloc, libc.free, libc.memcpy, libc.read
+_epoll_create1, _epoll_wait, _epoll_pwait2, _prctl = libc.epoll_create1, libc.epoll_wait, libc.epoll_pwait2, libc.prctl
+_close = libc.close
+
+FAR_NS = 1 << 62
+HEARTBEAT_NS = 100_000_000
+TAKEN_AT_ONCE = 16
+EVENTS_AT_ONCE = 64
+BUFFER_BYTES = 65_536
+REQUEST_BYTES = 1_024
+WAKE_TOKEN = -1
+
+ECONNRESET, EPIPE, ETIMEDOUT = _errno.ECONNRESET, _errno.EPIPE, _errno.ETIMEDOUT
+
+
+@kernel(inlined=True)
+def _outcome_of(error):
+    """The outcome that an errno of connect, send or receive stands for."""
+    if error in (EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM):
+        return GENERATOR
+    if error in (ECONNRESET, EPIPE):
+        return RESET
+    return TIMEOUT if error == ETIMEDOUT else REFUSED
+
+
+# The life of a request.
+
+
+@kernel()
+def _begin(lane, slot):
+    """Put the request at the head of the queue onto a free or fresh connection, and send it."""
+    st, c = lane.state[0], lane.connections[slot]
+    ring = lane.feed.ring
+    e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
+    if e.length > c.capacity:
+        if c.request:
+            _free(c.request)
+        c.capacity = max(e.length, np.int64(REQUEST_BYTES))
+        c.request = _malloc(np.uint64(c.capacity))
+    _memcpy(c.request, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), np.uint64(e.length))
+    c.request_bytes = e.length
+    c.seq, c.due_ns, c.taken_ns = e.seq, e.due_ns, e.taken_ns
+    c.client, c.route, c.flags = np.int64(e.client), np.int64(e.route), e.flags
+    c.sent_ns = -1
+    c.first_byte_ns = -1
+    c.sent_bytes = 0
+    c.received_bytes = 0
+    c.resent = 0
+    http1.reset(c, c.flags & HEAD)
+    _release_head(lane)
+    record_attempt(lane.bank)
+    _transmit(lane, slot)
+
+
+@kernel()
+def _transmit(lane, slot):
+    """Send the connection's request from its first byte."""
+    st, c = lane.state[0], lane.connections[slot]
+    c.state = BUSY
+    now = now_ns(lane.scratch)
+    if c.sent_ns < 0:
+        c.sent_ns = now
+        record_sent(lane.bank, c.flags, now - c.taken_ns, c.fresh, st.closed_loop)
+    push_timed(lane, slot, now + st.timeout_ns)
+    _send_rest(lane, slot)
+
+
+@kernel()
+def _send_rest(lane, slot):
+    """Send what the socket takes of the rest."""
+    c = lane.connections[slot]
+    while c.sent_bytes < c.request_bytes:
+        sent = send_bytes(c.fd, c.request + np.uint64(c.sent_bytes), np.uint64(c.request_bytes - c.sent_bytes))
+        if sent >= 0:
+            c.sent_bytes += sent
+            lane.bank.counters[C.bytes_sent] += sent
+        elif sent == -EAGAIN:
+            return
+        elif sent != -EINTR:
+            # The answer may be there already (an early 413): reading decides.
+            _receive(lane, slot)
+            if c.state == BUSY:
+                _lost(lane, slot, RESET)
+            return
+
+
+@kernel()
+def _receive(lane, slot):
+    """Read and parse what has come, until the socket is empty or the answer is whole."""
+    st, c = lane.state[0], lane.connections[slot]
+    buffer = lane.buffer
+    while c.state == BUSY:
+        got = receive_bytes(c.fd, buffer)
+        if got == -EAGAIN:
+            return
+        if got == -EINTR:
+            continue
+        if got < 0:
+            _lost(lane, slot, RESET)
+            return
+        now = now_ns(lane.scratch)
+        if got == 0:
+            if c.first_byte_ns >= 0 and http1.end_of_input(c):
+                _answered(lane, slot, now, False)
+            else:
+                _lost(lane, slot, TRUNCATED)
+            return
+        if c.first_byte_ns < 0:
+            c.first_byte_ns = now
+        c.received_bytes += got
+        lane.bank.counters[C.bytes_received] += got
+        at = http1.parse(c, buffer, 0, got, st.header_limit)
+        if c.parse_state == http1.DONE:
+            _answered(lane, slot, now, at == got and c.sent_bytes == c.request_bytes and http1.keeps_alive(c))
+        elif c.parse_state == http1.BAD:
+            _finish(lane, slot, MALFORMED, now)
+        elif got < buffer.size:
+            return
+
+
+@kernel(inlined=True)
+def _answered(lane, slot, now, reusable):
+    """A whole answer: its outcome is its class; the connection is free, or closed."""
+    c = lane.connections[slot]
+    outcome = c.status // 100 - 2
+    if c.informational:
+        lane.bank.counters[C.informational] += c.informational
+    if outcome < 0 or outcome > 3:
+        _finish(lane, slot, MALFORMED, now)
+    elif reusable:
+        _record(lane, slot, outcome, now)
+        drop_timed(lane, slot)
+        c.state = IDLE
+        c.fresh = 0
+        push_free(lane, slot)
+    else:
+        _finish(lane, slot, outcome, now)
+
+
+@kernel(inlined=True)
+def _record(lane, slot, outcome, now):
+    """Write down how the connection's request ended."""
+    st, c = lane.state[0], lane.connections[slot]
+    record_done(
+        lane.bank, outcome, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns, c.sent_ns, c.first_byte_ns, now,
+        c.status if c.parse_state == http1.DONE else np.int64(0), c.received_bytes, st.closed_loop,
+    )  # fmt: skip
+
+
+@kernel()
+def _finish(lane, slot, outcome, now):
+    """The request ended and so does its connection."""
+    _record(lane, slot, outcome, now)
+    drop_timed(lane, slot)
+    _hang_up(lane, slot, outcome >= REFUSED)
+
+
+# The life of a connection.
+
+
+@kernel()
+def _dial(lane, slot):
+    """Begin to connect this slot: 0, or errno."""
+    st, c = lane.state[0], lane.connections[slot]
+    address = lane.addresses[st.next_address]
+    st.next_address = (st.next_address + 1) % lane.addresses.shape[0]
+    token = (c.generation & 0x7FFFFFFF) << 32 | slot
+    fd = open_connection(st.epoll, address, token, lane.scratch)
+    if fd < 0:
+        return -fd
+    c.fd = fd
+    c.fresh = 1
+    c.state = CONNECTING
+    st.connecting += 1
+    _count_open(lane, 1)
+    lane.bank.counters[C.connects] += 1
+    push_timed(lane, slot, now_ns(lane.scratch) + st.timeout_ns)
+    return np.int64(0)
+
+
+@kernel(inlined=True)
+def _count_open(lane, change):
+    """Keep the number of sockets."""
+    st, counters = lane.state[0], lane.bank.counters
+    st.open += change
+    counters[C.open] = st.open
+    counters[C.open_max] = max(counters[C.open_max], st.open)
+
+
+@kernel()
+def _dial_for_queue(lane):
+    """One more connection for those that wait; where none can be had, the request at the head fails. True if begun."""
+    slot = take_closed_slot(lane)
+    lane.connections[slot].bound = 0
+    error = _dial(lane, slot)
+    if error:
+        give_closed_slot(lane, slot)
+        lane.bank.counters[C.connects_failed] += 1
+        _fail_head(lane, _outcome_of(error))
+    return error == 0
+
+
+@kernel()
+def _connected(lane, slot):
+    """A connect ended, one way or the other."""
+    st, c = lane.state[0], lane.connections[slot]
+    error = connect_error(c.fd, lane.scratch)
+    if error:
+        _connect_failed(lane, slot, _outcome_of(error))
+        return
+    st.connecting -= 1
+    drop_timed(lane, slot)
+    if c.bound:
+        c.bound = 0
+        _transmit(lane, slot)
+    else:
+        c.state = IDLE
+        push_free(lane, slot)
+
+
+@kernel()
+def _connect_failed(lane, slot, outcome):
+    """The request that the connection was for fails: its own, or the one at the head of the queue."""
+    st, c = lane.state[0], lane.connections[slot]
+    lane.bank.counters[C.connects_failed] += 1
+    st.connecting -= 1
+    if c.bound:
+        c.bound = 0
+        _finish(lane, slot, outcome, now_ns(lane.scratch))
+        return
+    drop_timed(lane, slot)
+    _hang_up(lane, slot, False)
+    if _wanted(lane):
+        _fail_head(lane, outcome)
+
+
+@kernel()
+def _lost(lane, slot, outcome):
+    """The connection ended before the answer was whole."""
+    st, c = lane.state[0], lane.connections[slot]
+    counters = lane.bank.counters
+    counters[C.closed_by_target] += 1
+    again = c.fresh == 0 and c.first_byte_ns < 0 and c.flags & IDEMPOTENT and c.resent == 0
+    if not again:
+        _finish(lane, slot, outcome, now_ns(lane.scratch))
+        return
+    counters[C.resent] += 1
+    c.resent = 1
+    c.sent_bytes = 0
+    http1.reset(c, c.flags & HEAD)
+    drop_timed(lane, slot)
+    close_connection(c.fd, False, lane.scratch)
+    c.fd = NONE
+    c.generation += 1
+    _count_open(lane, -1)
+    c.bound = 1
+    error = _dial(lane, slot)
+    if error:
+        c.bound = 0
+        counters[C.connects_failed] += 1
+        _record(lane, slot, _outcome_of(error), now_ns(lane.scratch))
+        give_closed_slot(lane, slot)
+
+
+@kernel()
+def _hang_up(lane, slot, abort):
+    """Close a connection that is in no list."""
+    c = lane.connections[slot]
+    close_connection(c.fd, abort, lane.scratch)
+    _count_open(lane, -1)
+    give_closed_slot(lane, slot)
+
+
+# The queue: entries [head, taken) of the ring.
+
+
+@kernel(inlined=True)
+def _release_head(lane):
+    """The head of the queue is done with: its place in the rings is the producer's again."""
+    st, control = lane.state[0], lane.bank.control
+    e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
+    end = e.offset + e.length
+    st.head += 1
+    lane.bank.counters[C.waiting] = st.taken - st.head
+    store_release(control, Control.RING_HEAD, end)
+    store_release(control, Control.FEED_HEAD, st.head)
+
+
+@kernel()
+def _fail_head(lane, outcome):
+    """An attempt began for the request at the head, and failed before it could be sent."""
+    st = lane.state[0]
+    if st.closed_loop:
+        _take_up(lane)
+    e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
+    record_attempt(lane.bank)
+    record_done(
+        lane.bank, outcome, e.flags, np.int64(e.route), e.seq, np.int64(e.client), e.due_ns, e.taken_ns, np.int64(-1),
+        np.int64(-1), now_ns(lane.scratch), np.int64(0), np.int64(0), st.closed_loop,
+    )  # fmt: skip
+    _release_head(lane)
+
+
+@kernel()
+def _give_up_head(lane, reason):
+    """The request at the head will not be sent. `reason` is a counter: C.unsent_..."""
+    st = lane.state[0]
+    e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
+    record_unsent(
+        lane.bank, reason, e.flags, np.int64(e.route), e.seq, np.int64(e.client), e.due_ns, e.taken_ns, st.max_wait_ns
+    )
+    _release_head(lane)
+
+
+@kernel(inlined=True)
+def _wanted(lane):
+    """How many requests want a connection now."""
+    st = lane.state[0]
+    if not st.closed_loop:
+        return st.taken - st.head
+    if st.draining or st.next_due_ns > now_ns(lane.scratch):
+        return np.int64(0)
+    return load_acquire(lane.bank.control, Control.FEED_TAIL) - st.taken
+
+
+@kernel()
+def _serve(lane):
+    """Give free connections to those that wait, and open more where there are too few."""
+    st = lane.state[0]
+    while _wanted(lane) > 0:
+        if st.free_first != NONE:
+            slot = st.free_first
+            drop_free(lane, slot)
+            if st.closed_loop:
+                _take_up(lane)
+            _begin(lane, slot)
+        elif st.open >= st.connections or (not st.closed_loop and st.connecting >= st.taken - st.head):
+            return
+        elif not _dial_for_queue(lane) and st.closed_loop:
+            return
+
+
+@kernel()
+def _take_up(lane):
+    """Take up the next entry: it is planned from now on."""
+    st, bank = lane.state[0], lane.bank
+    e = lane.feed.entries[st.taken & (lane.feed.entries.size - 1)]
+    e.taken_ns = now_ns(lane.scratch)
+    if st.starved:
+        st.starved = 0
+        if e.due_ns < e.taken_ns and not st.closed_loop:
+            bank.counters[C.underruns] += 1
+    if bank.counters[C.planned] == 0:
+        bank.counters[C.first_due_ns] = e.due_ns
+        bank.counters[C.cpu_first_ns] = thread_cpu_ns(lane.scratch)
+    record_taken(bank, e.flags, e.taken_ns - e.due_ns, st.closed_loop)
+    st.taken += 1
+
+
+@kernel()
+def _take_due(lane, at_most):
+    """Take up what is due and serve it; sets next_due_ns. Returns how many."""
+    st, bank = lane.state[0], lane.bank
+    entries = lane.feed.entries
+    tail = load_acquire(bank.control, Control.FEED_TAIL)
+    count = 0
+    while st.taken < tail:
+        due_ns = entries[st.taken & (entries.size - 1)].due_ns
+        st.next_due_ns = due_ns
+        if due_ns > now_ns(lane.scratch) or count == at_most:
+            return count
+        if st.closed_loop:
+            st.starved = 0
+            _serve(lane)
+            return count
+        _take_up(lane)
+        count += 1
+        _bound_queue(lane)
+        if st.open >= st.connections and st.free_first == NONE:
+            bank.counters[C.cap_bound] += 1
+        _serve(lane)
+        waiting = st.taken - st.head
+        bank.counters[C.waiting] = waiting
+        bank.counters[C.waiting_max] = max(bank.counters[C.waiting_max], waiting)
+    st.next_due_ns = FAR_NS
+    if load_acquire(bank.control, Control.FEED_END) == 0:
+        st.starved = 1
+    return count
+
+
+@kernel(inlined=True)
+def _bound_queue(lane):
+    """The queue may hold half of the rings; past that its oldest request is given up."""
+    st = lane.state[0]
+    entries = lane.feed.entries
+    newest = entries[(st.taken - 1) & (entries.size - 1)]
+    while st.taken - st.head > 1:
+        oldest = entries[st.head & (entries.size - 1)]
+        held = newest.offset + newest.length - oldest.offset
+        if st.taken - st.head <= st.entries_limit and held <= st.ring_limit:
+            return
+        _give_up_head(lane, C.unsent_limit)
+
+
+@kernel()
+def _expire(lane, now):
+    """Time-outs of connects and answers, and max_wait of the queue."""
+    st = lane.state[0]
+    while st.timed_first != NONE and lane.connections[st.timed_first].deadline_ns <= now:
+        slot = st.timed_first
+        if lane.connections[slot].state == CONNECTING:
+            _connect_failed(lane, slot, TIMEOUT)
+        else:
+            _finish(lane, slot, TIMEOUT, now)
+    while st.taken > st.head:
+        if lane.feed.entries[st.head & (lane.feed.entries.size - 1)].taken_ns + st.max_wait_ns > now:
+            return
+        _give_up_head(lane, C.unsent_max_wait)
+
+
+# The loop.
+
+
+@kernel()
+def _on_event(lane, slot, generation, mask):
+    """One socket event."""
+    c = lane.connections[slot]
+    if c.generation & 0x7FFFFFFF != generation:
+        return
+    if c.state == CONNECTING:
+        if mask & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+            _connected(lane, slot)
+    elif c.state == BUSY:
+        if mask & EPOLLOUT and c.sent_bytes < c.request_bytes:
+            _send_rest(lane, slot)
+        if mask & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP):
+            _receive(lane, slot)
+    elif c.state == IDLE and receive_bytes(c.fd, lane.buffer) not in (-EAGAIN, -EINTR):
+        lane.bank.counters[C.closed_by_target] += 1
+        drop_free(lane, slot)
+        _hang_up(lane, slot, False)
+
+
+@kernel()
+def _handle(lane, n):
+    """Handle n events, looking for due requests between any two."""
+    st = lane.state[0]
+    base = lane.events.ctypes.data
+    for i in range(n):
+        token = peek_i64(base + np.uint64(i * EPOLL_EVENT_BYTES + EPOLL_DATA_OFFSET))
+        if token == WAKE_TOKEN:
+            _read(st.wake_fd, lane.scratch.ctypes.data, 8)
+        else:
+            _on_event(lane, token & 0xFFFFFFFF, token >> 32, event_mask(lane.events, i, EPOLL_EVENT_BYTES))
+            _serve(lane)
+        if not st.draining and now_ns(lane.scratch) >= st.next_due_ns:
+            _take_due(lane, 1)
+
+
+@kernel(inlined=True)
+def _sleep_ns(lane, now):
+    """How long nothing needs doing: until shortly before the next due time, or a deadline."""
+    st = lane.state[0]
+    until = min(now + HEARTBEAT_NS, st.next_due_ns - st.spin_ns)
+    if st.timed_first != NONE:
+        until = min(until, lane.connections[st.timed_first].deadline_ns)
+    if st.taken > st.head:
+        waits = lane.feed.entries[st.head & (lane.feed.entries.size - 1)].taken_ns
+        until = min(until, waits + st.max_wait_ns)
+    return until - now
+
+
+@kernel()
+def _wait(lane, sleep_ns):
+    """Wait for events, at most this long (0 or less: look and go on). Returns how many, none on EINTR."""
+    st, scratch = lane.state[0], lane.scratch
+    events = lane.events.ctypes.data
+    if sleep_ns <= 0:
+        return max(np.int64(_epoll_wait(st.epoll, events, EVENTS_AT_ONCE, 0)), np.int64(0))
+    if st.has_pwait2:
+        scratch[0] = sleep_ns // 1_000_000_000
+        scratch[1] = sleep_ns % 1_000_000_000
+        n = np.int64(_epoll_pwait2(st.epoll, events, EVENTS_AT_ONCE, scratch.ctypes.data, 0))
+        if n >= 0 or errno() != ENOSYS:
+            return max(n, np.int64(0))
+        st.has_pwait2 = 0
+    return max(np.int64(_epoll_wait(st.epoll, events, EVENTS_AT_ONCE, sleep_ns // 1_000_000)), np.int64(0))
+
+
+@kernel()
+def _drain(lane):
+    """STOP: what is due by now is planned, and unsent; so is what waits. What is in flight may finish."""
+    st, control = lane.state[0], lane.bank.control
+    entries = lane.feed.entries
+    st.draining = 1
+    st.next_due_ns = FAR_NS
+    now = now_ns(lane.scratch)
+    tail = load_acquire(control, Control.FEED_TAIL)
+    while not st.closed_loop and st.taken < tail and entries[st.taken & (entries.size - 1)].due_ns <= now:
+        st.starved = 0
+        _take_up(lane)
+    while st.head < st.taken:
+        _give_up_head(lane, C.unsent_interrupted)
+
+
+@kernel(inlined=True)
+def _finished(lane):
+    """Nothing more will come, nothing waits, nothing is in flight."""
+    st, bank = lane.state[0], lane.bank
+    if st.taken > st.head or bank.counters[C.in_flight]:
+        return False
+    if st.draining:
+        return True
+    return (
+        load_acquire(bank.control, Control.FEED_END) == 1
+        and load_acquire(bank.control, Control.FEED_TAIL) == st.taken
+    )
+
+
+@kernel()
+def _loop(lane):
+    """Until the feed ends or STOP: take up, wait, handle, expire."""
+    st, bank = lane.state[0], lane.bank
+    control, counters, scratch = bank.control, bank.counters, lane.scratch
+    now = now_ns(scratch)
+    while True:
+        stop = load_acquire(control, Control.STOP)
+        if stop == Stop.ABANDON:
+            return
+        if stop == Stop.DRAIN and not st.draining:
+            _drain(lane)
+        taken = 0 if st.draining else _take_due(lane, TAKEN_AT_ONCE)
+        if _finished(lane):
+            return
+        n = _wait(lane, 0 if taken else _sleep_ns(lane, now_ns(scratch)))
+        if n:
+            _handle(lane, n)
+        then = now
+        now = now_ns(scratch)
+        if not n and not taken:
+            counters[C.idle_ns] += now - then
+        counters[C.loops] += 1
+        store_release(control, Control.HEARTBEAT_NS, now)
+        _expire(lane, now)
+        if not st.draining:
+            _serve(lane)
+
+
+@kernel()
+def _close_all(lane):
+    """Give everything back: sockets, request copies, the epoll descriptor."""
+    st = lane.state[0]
+    for slot in range(st.used_slots):
+        c = lane.connections[slot]
+        if c.fd != NONE:
+            close_connection(c.fd, c.state == BUSY, lane.scratch)
+        if c.request:
+            _free(c.request)
+    _close(st.epoll)
+
+
+@kernel((LANE_TYPE,))
+def run(lane):
+    """Run a lane to its end, on this thread. Afterwards Control.STATE is ENDED, or minus errno."""
+    st, control = lane.state[0], lane.bank.control
+    slack = _prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
+    _prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    st.epoll = _epoll_create1(0)
+    failed = -np.int64(errno()) if st.epoll < 0 else watch(st.epoll, st.wake_fd, np.int64(WAKE_TOKEN), lane.scratch)
+    if failed == 0:
+        store_release(control, Control.STATE, State.RUNNING)
+        _loop(lane)
+        lane.bank.counters[C.cpu_last_ns] = thread_cpu_ns(lane.scratch)
+        _close_all(lane)
+    _prctl(PR_SET_TIMERSLACK, np.uint64(max(slack, 1)), 0, 0, 0)
+    store_release(control, Control.STATE, failed if failed else State.ENDED)

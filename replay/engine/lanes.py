@@ -1,0 +1,75 @@
+"""The native engine: one kernel without the interpreter lock, on one thread, a lane."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+
+import numpy as np
+import trio
+
+from replay.errors import EngineError
+from replay_native import lane as kernels
+from replay_native.bank import Control, State
+from replay_native.connections import CONNECTION, NONE, STATE, Lane
+from replay_native.io import ADDRESS_BYTES
+from replay_native.libc import EPOLL_EVENT_BYTES
+
+from .contract import Address, LaneSpec
+
+AF_INET, AF_INET6 = 2, 10
+KERNEL_MODULES = ("shared", "hdr", "record", "lane")
+
+
+def pack_address(address: Address) -> bytes:
+    """A sockaddr_in or sockaddr_in6 in a row of ADDRESS_BYTES, its family and length in the last two bytes."""
+    packed = ipaddress.ip_address(address.host).packed
+    port = address.port.to_bytes(2, "big")
+    if len(packed) == 16:
+        raw = AF_INET6.to_bytes(2, "little") + port + bytes(4) + packed + bytes(4)
+        family = AF_INET6
+    else:
+        raw = AF_INET.to_bytes(2, "little") + port + packed + bytes(8)
+        family = AF_INET
+    return raw.ljust(ADDRESS_BYTES - 2, b"\0") + bytes([family, len(raw)])
+
+
+def make_lane(spec: LaneSpec) -> Lane:
+    """All memory of one lane, allocated and touched before its first request is due."""
+    state = np.zeros(1, STATE)
+    for name in ("wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns"):
+        state[name] = getattr(spec, name)
+    state["header_limit"] = spec.header_limit_bytes
+    state["closed_loop"] = spec.closed_loop
+    state["addresses"] = len(spec.addresses)
+    state["entries_limit"] = spec.feed.entries.size // 2
+    state["ring_limit"] = spec.feed.ring.size // 2
+    state["has_pwait2"] = 1
+    for name in ("free_first", "timed_first", "timed_last", "closed_first"):
+        state[name] = NONE
+    connections = np.zeros(spec.connections, CONNECTION)
+    connections["fd"] = NONE
+    rows = b"".join(pack_address(address) for address in spec.addresses)
+    return Lane(
+        bank=spec.bank,
+        feed=spec.feed,
+        connections=connections,
+        state=state,
+        addresses=np.frombuffer(rows, np.uint8).reshape(-1, ADDRESS_BYTES).copy(),
+        events=np.zeros(kernels.EVENTS_AT_ONCE * EPOLL_EVENT_BYTES, np.uint8),
+        buffer=np.zeros(kernels.BUFFER_BYTES, np.uint8),
+        scratch=np.zeros(8, np.int64),
+    )
+
+
+async def run_lane(spec: LaneSpec) -> None:
+    """Run one native lane to its end. It cannot be cancelled: write STOP to its control block.
+
+    Raises EngineError where the lane could not start.
+    """
+    lane = make_lane(spec)
+    with trio.CancelScope(shield=True):
+        await trio.to_thread.run_sync(kernels.run, lane)
+    state = int(spec.bank.control[Control.STATE])
+    if state != State.ENDED:
+        raise EngineError(f"a lane could not start: {os.strerror(-state)}", hint="raise the limit on open files (ulimit -n)")
