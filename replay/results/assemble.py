@@ -1,0 +1,261 @@
+"""From the lanes' memory to the whole run folder: the one path, of ended and killed runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from replay_native.bank import Bank
+
+from .. import __version__
+from ..units import format_latency
+from . import hlog, slo
+from .accounts import AT, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
+from .document import (
+    Connections,
+    Ending,
+    Generator,
+    Latencies,
+    Note,
+    RouteFigures,
+    RunDocument,
+    Started,
+)
+from .folder import RunFolder
+from .measured import OTHER, Measured, from_banks, tags
+from .samples import Lookup, collect, iso
+from .validity import Figures, Quantiles, Validity, judge
+
+S_NS = 1_000_000_000
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the end of a run adds to what was known at its start. `ended_ns` is CLOCK_MONOTONIC."""
+
+    ending: Ending
+    ended_ns: int
+    control_cpu_s: float = 0.0
+    skipped: dict[str, int] = {}
+    lanes_lost: int = 0
+    throttled_share: float | None = None
+    steal_share: float | None = None
+
+
+def assemble(
+    folder: RunFolder, banks: Sequence[Bank], started: Started, facts: Facts, lookup: Lookup | None = None
+) -> RunDocument:
+    """Write totals.hlog, samples.jsonl and, last, run.json; then remove the lanes' memory. OutputError where
+    there is no room.
+    """
+    names = [route.name for route in started.routes]
+    measured = from_banks(banks, names, started.max_wait_ns)
+    length_s = (facts.ended_ns - started.start.monotonic_ns) / S_NS
+    folder.write(folder.totals, _totals(measured, started, length_s))
+    samples = collect(banks, [*names, OTHER], started.start, started.recorded_clock, lookup)
+    folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
+    document = describe(banks, started, facts, measured)
+    folder.write(folder.run, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    folder.settle()
+    return document
+
+
+def _totals(measured: Measured, started: Started, length_s: float) -> bytes:
+    lines = [hlog.header(started.start.wall_ns, "Totals of the run, one line a tag")]
+    for tag in tags(measured, started.closed_loop):
+        histogram = measured.totals(tag)
+        if histogram is not None:
+            lines.append(hlog.line(tag, 0.0, length_s, histogram))
+    return b"".join(lines)
+
+
+def describe(banks: Sequence[Bank], started: Started, facts: Facts, measured: Measured) -> RunDocument:
+    """The document of the run. Nothing is lost where the accounts do not balance: the verdict says so."""
+    counters = [bank.counters for bank in banks]
+    by_name = sum_counters(counters)
+    imbalance = ""
+    try:
+        accounts, detail = balance(counters, skipped=facts.skipped, killed=facts.ending.how == "killed")
+    except Unbalanced as error:
+        imbalance = str(error)
+        accounts = Accounts(
+            **{name: by_name[name] for name in ("planned", "sent", "ok", "error", "timeout", "in_flight")}
+        )
+        detail = AccountsDetail(skipped=facts.skipped)
+    generator = _generator(banks, started, facts, by_name)
+    validity = _validity(measured, started, facts, accounts, detail, generator, imbalance)
+    objectives = [slo.parse(text) for text in started.slo]
+    ended_wall_ns = started.start.wall_ns + facts.ended_ns - started.start.monotonic_ns
+    return RunDocument(
+        replay_version=__version__,
+        run_id=started.run_id,
+        started_at=iso(started.start.wall_ns),
+        ended_at=iso(ended_wall_ns),
+        start=started.start,
+        duration_s=round((facts.ended_ns - started.start.monotonic_ns) / S_NS, 6),
+        interrupted=facts.ending.how != "whole",
+        ending=facts.ending,
+        closed_loop=started.closed_loop,
+        target=started.target,
+        trace=started.trace,
+        recorded_clock=started.recorded_clock,
+        rows_in_window=started.rows_in_window,
+        accounts=accounts,
+        accounts_detail=detail,
+        validity=validity,
+        notes=_notes(started, facts, by_name, measured),
+        latency=_latencies(measured, started.closed_loop),
+        routes=_routes(measured, started),
+        generator=generator,
+        connections=_connections(by_name),
+        slo=slo.evaluate(objectives, measured),
+        max_wait_ns=started.max_wait_ns,
+        scenario=started.scenario,
+        plan=started.plan,
+        host=started.host,
+    )
+
+
+def _latencies(measured: Measured, closed_loop: bool) -> Latencies:
+    names = {"service": "service", "first_byte": "first_byte"}
+    if not closed_loop:
+        names |= {"response": "response", "response_ok": "response.ok", "lateness": "lateness"}
+        names |= {"wait": "wait", "wait_queue": "wait.queue", "wait_connect": "wait.connect"}
+    return Latencies(**{name: measured.latency(kind) for name, kind in names.items()})  # type: ignore[arg-type]
+
+
+def _routes(measured: Measured, started: Started) -> list[RouteFigures]:
+    """Routes that anything was sent to, the biggest first."""
+    recorded = {route.name: route.recorded for route in started.routes}
+    counts = {route: sum(outcomes.values()) for route, outcomes in measured.outcomes.items()}
+    total = sum(counts.values())
+    return [
+        RouteFigures(
+            route=route,
+            count=count,
+            share=round(count / total, 6),
+            outcomes=dict(measured.outcomes[route]),
+            response=None if started.closed_loop else measured.latency("response", route),
+            service=measured.latency("service", route),
+            recorded=recorded.get(route),
+        )
+        for route, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _generator(banks: Sequence[Bank], started: Started, facts: Facts, by_name: dict[str, int]) -> Generator:
+    lanes_s = lanes_cpu_ns([bank.counters for bank in banks]) / S_NS
+    busy = 0.0
+    for bank in banks:
+        span_ns = int(bank.counters[AT["last_done_ns"]] - bank.counters[AT["first_due_ns"]])
+        if bank.counters[AT["first_due_ns"]] > 0 and span_ns > 0:
+            busy = max(
+                busy, int(bank.counters[AT["cpu_last_ns"]] - bank.counters[AT["cpu_first_ns"]]) / span_ns
+            )
+    return Generator(
+        engine=started.engine,
+        lanes=len(banks),
+        cpu_s=round(lanes_s + facts.control_cpu_s, 6),
+        lanes_cpu_s=round(lanes_s, 6),
+        control_cpu_s=round(facts.control_cpu_s, 6),
+        busy_share=round(min(max(busy, 0.0), 1.0), 4),
+        underruns=by_name["underruns"],
+        throttled_share=facts.throttled_share,
+        steal_share=facts.steal_share,
+    )
+
+
+def _connections(by_name: dict[str, int]) -> Connections:
+    return Connections(
+        opened=by_name["connects"],
+        failed=by_name["connects_failed"],
+        **{
+            name: by_name[name]
+            for name in (
+                "closed_by_target",
+                "open_max",
+                "waiting_max",
+                "cap_bound",
+                "bytes_sent",
+                "bytes_received",
+            )
+        },
+    )
+
+
+def _validity(
+    measured: Measured,
+    started: Started,
+    facts: Facts,
+    accounts: Accounts,
+    detail: AccountsDetail,
+    generator: Generator,
+    imbalance: str,
+) -> Validity:
+    figures = Figures(
+        planned=accounts.planned,
+        sent=accounts.sent,
+        response=None if started.closed_loop else _quantiles(measured, "response"),
+        lateness=None if started.closed_loop else _quantiles(measured, "lateness"),
+        generator_errors=detail.error.get("generator", 0),
+        underruns=generator.underruns,
+        throttled_share=facts.throttled_share,
+        steal_share=facts.steal_share,
+        busy_share=generator.busy_share,
+        lanes_lost=facts.lanes_lost,
+        imbalance=imbalance,
+    )
+    return judge(figures, started.limits)
+
+
+def _quantiles(measured: Measured, kind: str) -> Quantiles | None:
+    values = measured.percentiles(kind, (50.0, 90.0, 99.0))
+    histogram = measured.histogram(kind)
+    if values is None or histogram is None:
+        return None
+    return Quantiles(count=histogram.count, p50_ns=values[0].ns, p90_ns=values[1].ns, p99_ns=values[2].ns)
+
+
+def _notes(started: Started, facts: Facts, by_name: dict[str, int], measured: Measured) -> list[Note]:
+    notes = []
+    if facts.ending.how == "killed":
+        notes.append(
+            Note(
+                "RECOVERED", "the run was killed; these results were rebuilt from what its lanes had counted"
+            )
+        )
+    if started.closed_loop:
+        notes.append(
+            Note("CLOSED_LOOP", "a closed loop has no due times: response, lateness and wait do not exist")
+        )
+    if by_name["cap_bound"]:
+        notes.append(
+            Note(
+                "CONNECTION_LIMITED",
+                f"{by_name['cap_bound']:,} requests waited because the cap on connections (-c) was reached; "
+                "their wait is part of the response",
+            )
+        )
+    if by_name["routes_merged"]:
+        notes.append(
+            Note(
+                "ROUTES_MERGED",
+                f"{by_name['routes_merged']:,} requests of rare routes stand together as {OTHER!r}",
+            )
+        )
+    late = measured.percentiles("lateness", (99.0,))
+    felt = measured.percentiles("response", (99.0,))
+    if (
+        not started.closed_loop
+        and late
+        and felt
+        and late[0].ns > started.limits.lateness_p99_share_suspect * felt[0].ns
+    ):
+        notes.append(
+            Note(
+                "TAIL_IS_OURS",
+                f"at p99 the generator itself was {format_latency(late[0].ns)} late, more than half of the "
+                "response: the tail beyond it is this machine's",
+            )
+        )
+    return notes

@@ -1,0 +1,228 @@
+"""`run.json`: what a run says of itself, versioned. `docs/run-format.md` holds the schema made from these
+Structs.
+
+Times are int64 nanoseconds (`_ns`) or seconds (`_s`); wall clock is ns since the epoch. Names are kept within
+a version.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from .accounts import Accounts, AccountsDetail
+from .host import Host
+from .validity import Validity, ValidityLimits
+
+FORMAT_VERSION = 1
+
+EndedHow = Literal["whole", "interrupted", "killed", "circuit_breaker", "failed"]
+
+
+class ClockPair(msgspec.Struct, frozen=True):
+    """One instant on both clocks: CLOCK_MONOTONIC, of every stamp, and ns since the epoch."""
+
+    monotonic_ns: int
+    wall_ns: int
+
+
+class RecordedClock(msgspec.Struct, frozen=True, kw_only=True):
+    """How the recorded clock runs: recorded = start_ns + (due - start of the run) * speed. `utc_offset_s` is
+    the log's zone.
+    """
+
+    start_ns: int
+    speed: float
+    utc_offset_s: int = 0
+
+
+class TraceIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which recording was replayed. Runs of the same digest can be compared."""
+
+    path: str
+    digest: str
+    rows: int
+    first_at_ns: int
+    last_at_ns: int
+    utc_offset_s: int = 0
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """What the recording says of a route: how many, their status classes, and how long they took (null: not
+    recorded).
+    """
+
+    count: int
+    statuses: dict[str, int] = {}
+    p50_ns: int | None = None
+    p99_ns: int | None = None
+
+
+class RouteStart(msgspec.Struct, frozen=True):
+    """A route as the plan knows it."""
+
+    name: str
+    recorded: Recorded | None = None
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How the run ended; `detail` is a sentence for whoever reads it, `at_s` counts from the start."""
+
+    how: EndedHow = "whole"
+    detail: str = ""
+    at_s: float = 0.0
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Something worth knowing that is no fault, such as CONNECTION_LIMITED."""
+
+    code: str
+    message: str
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known when the first request is due: kept as `started.json`, so that a killed run can be
+    rebuilt from it.
+    """
+
+    start: ClockPair
+    routes: list[RouteStart]
+    max_wait_ns: int
+    closed_loop: bool = False
+    engine: Literal["native", "portable"] = "native"
+    target: str = ""
+    run_id: str = ""
+    trace: TraceIdentity | None = None
+    recorded_clock: RecordedClock | None = None
+    rows_in_window: int = 0
+    scenario: dict[str, Any] = {}
+    plan: dict[str, Any] = {}
+    skipped: dict[str, int] = {}
+    slo: list[str] = []
+    limits: ValidityLimits = ValidityLimits()
+    host: Host = Host()
+    format_version: int = FORMAT_VERSION
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """One histogram in figures. Those named in `at_least` are lower bounds: they fall among requests never
+    sent.
+
+    Percentiles follow Java's rule (`replay.results.percentiles`).
+    """
+
+    count: int
+    min_ns: int
+    mean_ns: float
+    stdev_ns: float
+    p50_ns: int
+    p90_ns: int
+    p95_ns: int
+    p99_ns: int
+    p99_9_ns: int
+    p99_99_ns: int
+    max_ns: int
+    at_least: list[str] = []
+
+
+class Latencies(msgspec.Struct, frozen=True, kw_only=True):
+    """Latencies over all routes (docs/lane-contract.md says what each is). A closed loop has `service` and
+    `first_byte` alone.
+    """
+
+    service: Latency
+    first_byte: Latency
+    response: Latency | UnsetType = UNSET
+    response_ok: Latency | UnsetType = UNSET
+    lateness: Latency | UnsetType = UNSET
+    wait: Latency | UnsetType = UNSET
+    wait_queue: Latency | UnsetType = UNSET
+    wait_connect: Latency | UnsetType = UNSET
+
+
+class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One route: requests by outcome, its share of all, latencies over all its outcomes (null: none), and the
+    recording's.
+    """
+
+    route: str
+    count: int
+    share: float
+    outcomes: dict[str, int]
+    response: Latency | None = None
+    service: Latency | None = None
+    recorded: Recorded | None = None
+
+
+class Generator(msgspec.Struct, frozen=True, kw_only=True):
+    """What sending took. CPU seconds count from the first due to the last done, by thread clocks."""
+
+    engine: Literal["native", "portable"]
+    lanes: int
+    cpu_s: float
+    lanes_cpu_s: float
+    control_cpu_s: float
+    busy_share: float
+    underruns: int = 0
+    throttled_share: float | None = None
+    steal_share: float | None = None
+
+
+class Connections(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections of all lanes. `open_max` and `waiting_max` are sums of the lanes' own maxima."""
+
+    opened: int = 0
+    failed: int = 0
+    closed_by_target: int = 0
+    open_max: int = 0
+    waiting_max: int = 0
+    cap_bound: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One service level objective against this run. ns or a share; null where nothing was measured (which
+    fails).
+    """
+
+    slo: str
+    passed: bool
+    value: float | None
+    limit: float
+    unit: Literal["ns", "share"]
+    at_least: bool = False
+
+
+class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of run.json."""
+
+    format_version: int = FORMAT_VERSION
+    replay_version: str
+    run_id: str = ""
+    started_at: str
+    ended_at: str
+    start: ClockPair
+    duration_s: float
+    interrupted: bool
+    ending: Ending
+    closed_loop: bool
+    target: str
+    trace: TraceIdentity | None = None
+    recorded_clock: RecordedClock | None = None
+    rows_in_window: int = 0
+    accounts: Accounts
+    accounts_detail: AccountsDetail
+    validity: Validity
+    notes: list[Note] = []
+    latency: Latencies
+    routes: list[RouteFigures]
+    generator: Generator
+    connections: Connections
+    slo: list[SloOutcome] = []
+    max_wait_ns: int
+    scenario: dict[str, Any] = {}
+    plan: dict[str, Any] = {}
+    host: Host

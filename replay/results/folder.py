@@ -1,0 +1,173 @@
+"""The folder of a run: which files it has, and how they are written so that an earlier result is never
+harmed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, OutputError
+
+LANES = "lanes"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """`run.json` is written last: a folder with it is whole, one with `started.json` alone was killed."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """Make a new run folder. OutputError where anything stands there, or where it cannot be."""
+        folder = cls(Path(path))
+        try:
+            folder.path.mkdir(parents=True)
+            folder.lanes.mkdir()
+        except FileExistsError:
+            raise OutputError(
+                f"{path} exists already",
+                hint="choose another name with -o; an earlier result is never overwritten",
+            ) from None
+        except OSError as error:
+            raise OutputError(f"{path} cannot be made: {error.strerror}") from None
+        return folder
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """The folder of a run, whole or killed. InputError where `path` is not one."""
+        folder = cls(Path(path))
+        if not folder.path.is_dir():
+            what = "is not a folder" if folder.path.exists() else "does not exist"
+            raise InputError(f"{path} {what}", hint="give the folder that `replay run -o` wrote")
+        if not folder.run.exists() and not folder.started.exists():
+            raise InputError(
+                f"{path} is not the folder of a run: there is no run.json in it",
+                hint="give the folder that `replay run -o` wrote",
+            )
+        return folder
+
+    @property
+    def run(self) -> Path:
+        """The document of the run."""
+        return self.path / "run.json"
+
+    @property
+    def started(self) -> Path:
+        """What was known at the start; only there until the run is whole."""
+        return self.path / "started.json"
+
+    @property
+    def totals(self) -> Path:
+        """One histogram a tag over the whole run."""
+        return self.path / "totals.hlog"
+
+    @property
+    def latency(self) -> Path:
+        """Histograms by interval, written as the run goes."""
+        return self.path / "latency.hlog"
+
+    @property
+    def timeline(self) -> Path:
+        """One row a second, written as the run goes."""
+        return self.path / "timeline.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """The slowest and the first failed requests of each route."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def lanes(self) -> Path:
+        """The lanes' memory; only there until the run is whole."""
+        return self.path / LANES
+
+    def lane(self, number: int) -> Path:
+        """The memory of one lane."""
+        return self.lanes / f"{number}.lane"
+
+    def lane_files(self) -> list[Path]:
+        """The lanes' memory files that are there, in the order of their numbers."""
+        return sorted(self.lanes.glob("*.lane"), key=lambda path: (len(path.name), path.name))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run was ended in order, or recovered."""
+        return self.run.exists()
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write one file of the folder whole or not at all, down to the disk. OutputError where that cannot
+        be.
+        """
+        temporary = path.with_name(f".{path.name}.new")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            self._sync()
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(
+                f"{path} cannot be written: {error.strerror}",
+                hint="make room, then `replay report` the folder",
+            ) from None
+
+    def settle(self) -> None:
+        """Remove what only a run in progress needs. Called when all else is on the disk."""
+        shutil.rmtree(self.lanes, ignore_errors=True)
+        self.started.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove the folder of a run that never began to send. A whole run is left alone."""
+        if not self.is_whole:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _sync(self) -> None:
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class AppendFile:
+    """A file that grows by whole records: each `append` is one write call, and one that fails leaves nothing
+    behind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._size = 0
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be made: {error.strerror}") from None
+
+    def append(self, data: bytes) -> None:
+        """Write `data`, all of it or none. OutputError where there is no room."""
+        try:
+            written = os.write(self._fd, data)
+            why = "no space left on device"
+        except OSError as error:
+            written, why = 0, error.strerror or str(error)
+        if written != len(data):
+            os.ftruncate(self._fd, self._size)
+            raise OutputError(f"{self.path} cannot be written: {why}", hint="make room and run again")
+        self._size += written
+
+    def close(self) -> None:
+        """Bring it to the disk and close it. Closing twice is no harm."""
+        if self._fd < 0:
+            return
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written: {error.strerror}") from None
+        finally:
+            os.close(self._fd)
+            self._fd = -1

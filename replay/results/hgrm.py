@@ -1,0 +1,86 @@
+"""`.hgrm`: the percentile distribution as text, as Java's `outputPercentileDistribution` prints it (values in
+ms).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import OutputError
+from .histogram import Histogram
+
+TICKS_PER_HALF_DISTANCE = 5
+NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One row: the value (ns) that was reached, the percentile (0 to 100), and how many values up to it."""
+
+    value: int
+    percentile: float
+    total: int
+
+
+def ticks(histogram: Histogram, per_half_distance: int = TICKS_PER_HALF_DISTANCE) -> Iterator[Tick]:
+    """The percentile spectrum: `per_half_distance` steps every time the distance to 100% halves.
+
+    `org.HdrHistogram.PercentileIterator`, step by step: one value may take several steps, the last value one
+    and then 100%.
+    """
+    count, seen, level = histogram.count, 0, 0.0
+    values = histogram.values()
+    for index in np.flatnonzero(histogram.counts):
+        value = int(values[index])
+        seen += int(histogram.counts[index])
+        while 100.0 * seen / count >= level:
+            yield Tick(value, level, seen)
+            if seen == count:
+                break
+            halvings = int(math.log(100.0 / (100.0 - level)) / math.log(2)) + 1
+            level += 100.0 / (per_half_distance * 2**halvings)
+        if seen == count:
+            yield Tick(value, 100.0, seen)
+
+
+def distribution(histogram: Histogram, scale: float = NS_PER_MS) -> str:
+    """The text of a `.hgrm` file, values divided by `scale`."""
+    digits = histogram.layout.digits
+    rows = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}\n\n"]
+    for tick in ticks(histogram):
+        share = tick.percentile / 100.0
+        row = f"{tick.value / scale:12.{digits}f} {share:2.12f} {tick.total:10d}"
+        rows.append(f"{row} {1 / (1.0 - share):14.2f}\n" if tick.percentile != 100.0 else f"{row}\n")
+    mean, deviation = histogram.mean_and_deviation()
+    layout = histogram.layout
+    rows += [
+        f"#[Mean    = {mean / scale:12.{digits}f}, StdDeviation   = {deviation / scale:12.{digits}f}]\n",
+        f"#[Max     = {histogram.max / scale:12.{digits}f}, Total count    = {histogram.count:12d}]\n",
+        f"#[Buckets = {layout.buckets:12d}, SubBuckets     = {layout.sub_buckets:12d}]\n",
+    ]
+    return "".join(rows)
+
+
+def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> list[Path]:
+    """Write one `.hgrm` a histogram into `folder` (made where missing). OutputError where that cannot be."""
+    written = []
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for tag, histogram in histograms.items():
+            path = Path(folder) / f"{_file_name(tag)}.hgrm"
+            path.write_text(distribution(histogram), encoding="ascii")
+            written.append(path)
+    except OSError as error:
+        raise OutputError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
+    return written
+
+
+def _file_name(tag: str) -> str:
+    """A tag as a file name: tags hold no `%2F`, so that replacing the slash keeps them apart."""
+    return tag.replace("/", "%2F")[:240]

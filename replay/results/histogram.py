@@ -1,0 +1,200 @@
+"""A histogram of a result: counts with their layout, figures asked of it, and its text in a log."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from replay_native import hdr, hdr_decode
+
+from .percentiles import values_at
+
+_INNER = struct.Struct(">iiiiqqd")
+_OUTER = struct.Struct(">ii")
+_COOKIE_INNER = 0x1C849303 | 0x10
+_COOKIE_OUTER = 0x1C849304 | 0x10
+_COOKIE_BASE_MASK = ~0xF0
+_COOKIES_OF_DOUBLES = (0x0C72124E, 0x0C72124F)
+_COMPRESSION = 1
+"""zlib's fastest: a tick of the run pays for it, and the text grows by some 5%."""
+
+COUNTERS_MAX = 1 << 24
+"""A histogram with more counters than this (128 MiB) is refused: its header is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which values a counter holds: Gil Tene's layout for the range lowest..highest at this many significant
+    digits.
+    """
+
+    digits: int = 3
+    lowest: int = 1
+    highest: int = hdr.HIGHEST_NS
+
+    @property
+    def half(self) -> int:
+        """log2 of half the sub-bucket count."""
+        return hdr.half_magnitude(self.digits)
+
+    @property
+    def unit(self) -> int:
+        """log2 of the width of the smallest counter."""
+        return self.lowest.bit_length() - 1
+
+    @property
+    def buckets(self) -> int:
+        """How many times the range of the first bucket is doubled, plus one."""
+        untrackable, buckets = 2 << (self.half + self.unit), 1
+        while untrackable <= self.highest:
+            untrackable <<= 1
+            buckets += 1
+        return buckets
+
+    @property
+    def sub_buckets(self) -> int:
+        """Counters of the first bucket."""
+        return 2 << self.half
+
+    @property
+    def length(self) -> int:
+        """Counters in all."""
+        return (self.buckets + 1) << self.half
+
+
+NS_3, NS_2 = Layout(3), Layout(2)
+"""The layouts of this project: nanoseconds from 1 to an hour, at 3 and at 2 digits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """counts uint64[layout.length] and what they say. Percentiles follow Java's rule."""
+
+    counts: np.ndarray
+    layout: Layout = NS_3
+
+    @property
+    def count(self) -> int:
+        """How many values were recorded."""
+        return int(hdr.total(self.counts))
+
+    def percentiles(self, percentiles: Sequence[float]) -> list[int]:
+        """The highest value equivalent to the one at each percentile (0 to 100); zeros where nothing was
+        recorded.
+        """
+        values = values_at(self.counts, self.layout.half, self.count, percentiles)
+        unit = self.layout.unit
+        return values if unit == 0 else [((value + 1) << unit) - 1 for value in values]
+
+    @property
+    def min(self) -> int:
+        """The lowest value equivalent to the smallest one recorded; 0 where nothing was."""
+        at = int(hdr_decode.first_used(self.counts))
+        return 0 if at == self.counts.size else self._lowest_at(at)
+
+    @property
+    def max(self) -> int:
+        """The highest value equivalent to the largest one recorded; 0 where nothing was."""
+        end = int(hdr_decode.used(self.counts))
+        return 0 if end == 0 else self._lowest_at(end - 1) + self._width_at(end - 1) - 1
+
+    def mean_and_deviation(self) -> tuple[float, float]:
+        """Mean and standard deviation from the middle of each counter."""
+        out = np.zeros(2)
+        hdr.moments(self.counts, self.layout.half, out)
+        scale = float(1 << self.layout.unit)
+        return float(out[0]) * scale, float(out[1]) * scale
+
+    def merged(self, other: Histogram) -> Histogram:
+        """The sum of both. ValueError where their layouts differ."""
+        if self.layout != other.layout:
+            raise ValueError("histograms of different ranges or digits cannot be added")
+        return Histogram(self.counts + other.counts, self.layout)
+
+    def _width_at(self, index: int) -> int:
+        return 1 << (max((index >> self.layout.half) - 1, 0) + self.layout.unit)
+
+    def _lowest_at(self, index: int) -> int:
+        half = self.layout.half
+        bucket = (index >> half) - 1
+        sub = (index & ((1 << half) - 1)) + (1 << half)
+        if bucket < 0:
+            bucket, sub = 0, sub - (1 << half)
+        return sub << (bucket + self.layout.unit)
+
+    def values(self) -> np.ndarray:
+        """Highest equivalent value of every counter, int64[layout.length]."""
+        index = np.arange(self.counts.size, dtype=np.int64)
+        half = self.layout.half
+        bucket = np.maximum((index >> half) - 1, 0)
+        sub = (index & ((1 << half) - 1)) + np.where(index >> half > 0, 1 << half, 0)
+        return np.asarray(((sub + 1) << (bucket + self.layout.unit)) - 1, np.int64)
+
+
+def empty(layout: Layout = NS_3) -> Histogram:
+    """A histogram of nothing."""
+    return Histogram(np.zeros(layout.length, np.uint64), layout)
+
+
+def encode(histogram: Histogram) -> bytes:
+    """The V2 compressed text that stands in a log: base64 over zlib over ZigZag LEB128 counts."""
+    layout = histogram.layout
+    limit = max(int(hdr_decode.used(histogram.counts)), 1)
+    out = np.empty(9 * limit, np.uint8)
+    size = hdr.encode_payload(histogram.counts, limit, out)
+    inner = _INNER.pack(_COOKIE_INNER, size, 0, layout.digits, layout.lowest, layout.highest, 1.0)
+    packed = zlib.compress(inner + out[:size].tobytes(), _COMPRESSION)
+    return base64.b64encode(_OUTER.pack(_COOKIE_OUTER, len(packed)) + packed)
+
+
+def decode(text: bytes) -> Histogram:
+    """The histogram of a V2 compressed text, of whatever range and digits. ValueError says what is wrong with
+    it.
+    """
+    try:
+        raw = base64.b64decode(text, validate=True)
+        cookie, size = _OUTER.unpack_from(raw)
+    except (binascii.Error, struct.error):
+        raise ValueError("the text is not whole base64") from None
+    _check_cookie(cookie, _COOKIE_OUTER)
+    if not 0 <= size <= len(raw) - _OUTER.size:
+        raise ValueError("the compressed part is cut short")
+    try:
+        inner = zlib.decompress(raw[_OUTER.size : _OUTER.size + size])
+        cookie, length, offset, digits, lowest, highest, ratio = _INNER.unpack_from(inner)
+    except (zlib.error, struct.error) as error:
+        raise ValueError(f"the compressed part is damaged ({error})") from None
+    _check_cookie(cookie, _COOKIE_INNER)
+    layout = _checked_layout(digits, lowest, highest, offset, ratio)
+    if not 0 <= length <= len(inner) - _INNER.size:
+        raise ValueError("the payload is cut short")
+    counts = np.zeros(layout.length, np.uint64)
+    if hdr_decode.decode_payload(np.frombuffer(inner, np.uint8, length, _INNER.size), counts) < 0:
+        raise ValueError("the payload does not fit the range it claims")
+    return Histogram(counts, layout)
+
+
+def _check_cookie(cookie: int, expected: int) -> None:
+    if cookie == expected:
+        return
+    if cookie & _COOKIE_BASE_MASK in _COOKIES_OF_DOUBLES:
+        raise ValueError("it is a histogram of doubles; log integers (ns, us or ms) instead")
+    raise ValueError(f"it is not an HDR histogram in V2 encoding (cookie {cookie & 0xFFFFFFFF:#x})")
+
+
+def _checked_layout(digits: int, lowest: int, highest: int, offset: int, ratio: float) -> Layout:
+    if not (0 <= digits <= 5 and lowest >= 1 and 2 * lowest <= highest):
+        raise ValueError(f"its header is damaged (range {lowest} to {highest}, {digits} digits)")
+    if offset != 0 or not (math.isfinite(ratio) and ratio == 1.0):
+        raise ValueError("it is shifted or scaled, which is not supported")
+    layout = Layout(digits, lowest, highest)
+    if layout.unit + layout.half > 61 or layout.length > COUNTERS_MAX:
+        raise ValueError(f"its header is damaged (range {lowest} to {highest}, {digits} digits)")
+    return layout

@@ -1,0 +1,238 @@
+"""`.hlog`: logs of HDR histograms, version 1.3, written for any HdrHistogram tool and read from anyone.
+
+A line is `Tag=T,start_s,length_s,max_ms,histogram`. Times count from BaseTime; Interval_Max is in ms for
+values in ns.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .histogram import Histogram, Layout, decode, encode
+
+NS_PER_MS = 1e6
+_SAFE = "".join(chr(c) for c in range(33, 127) if chr(c) not in ",%")
+_TIME = re.compile(r"#\[(BaseTime|StartTime):\s*([0-9.]+)")
+_UNIT = re.compile(r"#\s*unit\s*[:=]\s*(ns|us|ms|s)\b", re.IGNORECASE)
+_RELATIVE_BEFORE_S = 365 * 86_400
+"""A first stamp that is more than a year before StartTime counts from it (HistogramLogReader's rule)."""
+
+PROBLEMS_KEPT = 20
+
+
+def tag_of(histogram: str, route: str = "", outcome: str = "") -> str:
+    """The tag of a histogram: `response.all`, or of a route and outcome: `response.2xx.GET_/users/{id}`.
+
+    Comma, percent, spaces, line breaks and what is not ASCII are percent-encoded; the first space becomes
+    `_`, and an underscore before it `%5F`: no two routes share a tag, and `route_of` finds the way back.
+    """
+    if not route:
+        return histogram
+    head, space, tail = route.partition(" ")
+    head = urllib.parse.quote(head, safe=_SAFE).replace("_", "%5F")
+    return f"{histogram}.{outcome}.{head}{'_' if space else ''}{urllib.parse.quote(tail, safe=_SAFE)}"
+
+
+def parts_of(tag: str) -> tuple[str, str, str]:
+    """(histogram, outcome, route) of a tag that `tag_of` made; no route for those over all routes."""
+    histogram, _, rest = tag.partition(".")
+    outcome, _, name = rest.partition(".")
+    if not name:
+        return tag, "", ""
+    head, underscore, tail = name.partition("_")
+    return (
+        histogram,
+        outcome,
+        urllib.parse.unquote(head) + (" " if underscore else "") + urllib.parse.unquote(tail),
+    )
+
+
+def header(base_ns: int, comment: str = "") -> bytes:
+    """The first lines of a log whose times count from `base_ns` (ns since the epoch)."""
+    base_s = base_ns / 1e9
+    date = datetime.fromtimestamp(base_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    lines = [
+        "#[Histogram log format version 1.3]",
+        *([f"#[{comment}]"] if comment else []),
+        "#unit: ns (Interval_Max: ms)",
+        f"#[BaseTime: {base_s:.3f} (seconds since epoch)]",
+        f"#[StartTime: {base_s:.3f} (seconds since epoch), {date}]",
+        '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"',
+    ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def line(tag: str, start_s: float, length_s: float, histogram: Histogram) -> bytes:
+    """One interval of nanoseconds. `start_s` counts from the log's base."""
+    max_ms = histogram.max / NS_PER_MS
+    return f"Tag={tag},{start_s:.3f},{length_s:.3f},{max_ms:.6f},".encode() + encode(histogram) + b"\n"
+
+
+def read_unit(text: bytes) -> str:
+    """The unit that a comment line names, or an empty string."""
+    found = _UNIT.search(text.decode("utf-8", "replace"))
+    return found.group(1).lower() if found else ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interval:
+    """One line of a log: counts uint64[n] for values lowest..highest at this many digits. `start_s` is since
+    the epoch where the log says its base, else as written. A line without a tag has an empty one.
+    """
+
+    tag: str
+    start_s: float
+    length_s: float
+    counts: np.ndarray
+    digits: int
+    lowest: int
+    highest: int
+
+    @property
+    def histogram(self) -> Histogram:
+        """The counts with their layout."""
+        return Histogram(self.counts, Layout(self.digits, self.lowest, self.highest))
+
+
+@dataclass(slots=True)
+class Log:
+    """A log as it was read. `problems` names the lines that were left out, and why."""
+
+    path: Path
+    intervals: list[Interval] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    problem_count: int = 0
+    base_s: float | None = None
+    start_s: float | None = None
+    unit: str = ""
+
+    def _leave_out(self, number: int, why: str) -> None:
+        self.problem_count += 1
+        if len(self.problems) < PROBLEMS_KEPT:
+            self.problems.append(f"{self.path}, line {number}: {why}")
+
+    def by_tag(self) -> dict[str, Histogram]:
+        """The sum over time of each tag. InputError where one tag's histograms have different ranges or
+        digits.
+        """
+        merged: dict[str, Histogram] = {}
+        for interval in self.intervals:
+            tag, histogram = interval.tag, interval.histogram
+            try:
+                merged[tag] = merged[tag].merged(histogram) if tag in merged else histogram
+            except ValueError:
+                raise InputError(
+                    f"{self.path}: histograms of tag {tag or '(none)'} differ in range or digits"
+                ) from None
+        return merged
+
+
+def read_hlog(path: str | os.PathLike[str]) -> Log:
+    """Read a log of any HdrHistogram writer (versions 1.2 and 1.3, tagged or not, lines in any order).
+
+    A line that is cut short or damaged is left out and named in `problems`. InputError where the file cannot
+    be read or holds no histogram at all.
+    """
+    log = Log(Path(path))
+    try:
+        data = log.path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    for number, text in _lines(data):
+        if text.startswith(b"#"):
+            _read_comment(log, text)
+        elif text and not text.startswith(b'"StartTimestamp"'):
+            _read_line(log, number, text)
+    if not log.intervals:
+        why = f" ({log.problems[0]})" if log.problems else ""
+        raise InputError(
+            f"{path} holds no histograms{why}", hint="give a log of an HdrHistogram writer (.hlog)"
+        )
+    return log
+
+
+def index(path: Path) -> dict[str, bytes]:
+    """The text of each tag's histogram, undecoded, of a log with one line a tag. InputError where it cannot
+    be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    texts = {}
+    for _, text in _lines(data):
+        if text.startswith(b"Tag="):
+            tag, *_, histogram = text[4:].split(b",")
+            texts[tag.decode("utf-8", "replace")] = histogram
+    return texts
+
+
+def decode_at(path: Path, tag: str, text: bytes) -> Histogram:
+    """`decode`, with where it stood. InputError where it is damaged."""
+    try:
+        return decode(text)
+    except ValueError as error:
+        raise InputError(f"{path}: the histogram of {tag} is damaged: {error}") from None
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    for number, text in enumerate(data.split(b"\n"), 1):
+        yield number, text.strip(b"\r \t")
+
+
+def _read_comment(log: Log, text: bytes) -> None:
+    found = _TIME.match(text.decode("utf-8", "replace"))
+    if found:
+        try:
+            value = float(found.group(2))
+        except ValueError:
+            return
+        if found.group(1) == "BaseTime":
+            log.base_s = value
+        else:
+            log.start_s = value
+    log.unit = log.unit or read_unit(text)
+
+
+def _read_line(log: Log, number: int, text: bytes) -> None:
+    tag = ""
+    if text.startswith(b"Tag="):
+        head, _, text = text[4:].partition(b",")
+        tag = head.decode("utf-8", "replace")
+    fields = text.split(b",")
+    if len(fields) != 4:
+        log._leave_out(number, "not four fields: the line is cut short, or the file is not an .hlog")
+        return
+    try:
+        start_s, length_s = float(fields[0]), float(fields[1])
+        histogram = decode(fields[3])
+    except ValueError as error:
+        log._leave_out(number, str(error))
+        return
+    if not (np.isfinite(start_s) and np.isfinite(length_s)):
+        log._leave_out(number, "its time is not a number")
+        return
+    if log.base_s is None:
+        relative = log.start_s is not None and start_s < log.start_s - _RELATIVE_BEFORE_S
+        log.base_s = log.start_s if relative else 0.0
+    layout = histogram.layout
+    log.intervals.append(
+        Interval(
+            tag,
+            start_s + (log.base_s or 0.0),
+            length_s,
+            histogram.counts,
+            layout.digits,
+            layout.lowest,
+            layout.highest,
+        )
+    )

@@ -1,0 +1,123 @@
+"""The machine that a run was made on, and what the machine took away from it: throttling and steal."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import time
+from pathlib import Path
+
+import msgspec
+
+_CGROUP_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
+_PACKAGES = ("replay-engine", "numba", "numpy", "trio", "msgspec", "h11")
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts of a machine. Runs of different machines cannot be compared."""
+
+    name: str = ""
+    cpu_model: str = ""
+    cores: int = 0
+    cores_usable: int = 0
+    memory_bytes: int = 0
+    kernel: str = ""
+    python: str = ""
+    versions: dict[str, str] = {}
+
+
+class HostLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of the machine at one instant; null where the kernel does not tell."""
+
+    at_ns: int
+    throttled_ns: int | None = None
+    steal_ns: int | None = None
+    cores: int = 1
+
+
+def facts() -> Host:
+    """The facts of this machine."""
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return Host(
+        name=platform.node(),
+        cpu_model=_cpu_model(),
+        cores=os.cpu_count() or 1,
+        cores_usable=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        kernel=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        versions=versions,
+    )
+
+
+def load() -> HostLoad:
+    """The machine's counters now."""
+    return HostLoad(
+        at_ns=time.monotonic_ns(),
+        throttled_ns=_throttled_ns(),
+        steal_ns=_steal_ns(),
+        cores=os.cpu_count() or 1,
+    )
+
+
+def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
+    """Share of the time between that the process's cgroup was kept from running by its CPU quota; None if
+    unknown.
+    """
+    if before.throttled_ns is None or after.throttled_ns is None or after.at_ns <= before.at_ns:
+        return None
+    return (after.throttled_ns - before.throttled_ns) / (after.at_ns - before.at_ns)
+
+
+def steal_share(before: HostLoad, after: HostLoad) -> float | None:
+    """Share of the machine's CPU time between that its hypervisor gave to others; None if unknown."""
+    if before.steal_ns is None or after.steal_ns is None or after.at_ns <= before.at_ns:
+        return None
+    return (after.steal_ns - before.steal_ns) / ((after.at_ns - before.at_ns) * after.cores)
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for text in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if text.startswith("model name"):
+                return text.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _throttled_ns() -> int | None:
+    """cgroup v2 counts `throttled_usec`, v1 `throttled_time` in ns. Seen from inside a container: its own
+    group's.
+    """
+    for path in (*_own_groups(), *_CGROUP_FILES):
+        with contextlib.suppress(OSError, ValueError):
+            for text in Path(path).read_text(encoding="ascii").splitlines():
+                name, _, value = text.partition(" ")
+                if name == "throttled_usec":
+                    return int(value) * 1000
+                if name == "throttled_time":
+                    return int(value)
+    return None
+
+
+def _own_groups() -> list[str]:
+    files = []
+    with contextlib.suppress(OSError):
+        for text in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = text.split(":", 2)
+            if not controllers:
+                files.append(f"/sys/fs/cgroup{path}/cpu.stat")
+            elif "cpu" in controllers.split(","):
+                files.append(f"/sys/fs/cgroup/{controllers}{path}/cpu.stat")
+    return files
+
+
+def _steal_ns() -> int | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+        return int(first[8]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    return None

@@ -1,0 +1,156 @@
+"""What was measured, as questions: a latency of a route at a percentile, a share of errors. Asked by the
+document, the SLOs, the report and comparing, of a run in memory or on disk alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from replay_native import hdr
+from replay_native.bank import N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
+
+from . import hlog
+from .document import Latency
+from .folder import RunFolder
+from .histogram import NS_2, Histogram
+from .percentiles import REPORTED
+
+OTHER = "other"
+"""The route that takes what no longer fits the lanes' arena: the last row of a bank."""
+
+FAILED = ("5xx", "refused", "reset", "truncated", "malformed", "timeout", "generator", "unsent")
+"""Outcomes that a user would have seen fail: the share of errors that SLOs and comparing speak of."""
+
+
+class Value(NamedTuple):
+    """A figure in ns; a lower bound where `at_least` (it falls among requests never sent)."""
+
+    ns: int
+    at_least: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up)."""
+
+    totals: Callable[[str], Histogram | None]
+    outcomes: Mapping[str, Mapping[str, int]]
+    max_wait_ns: int
+
+    def histogram(self, kind: str, route: str = "") -> Histogram | None:
+        """`kind` (`response`, `wait.queue`, ...) over all routes at 3 digits, or of one route at 2 over all
+        its outcomes.
+        """
+        if not route:
+            return self.totals(kind if "." in kind else f"{kind}.all")
+        merged: Histogram | None = None
+        for outcome, count in self.outcomes.get(route, {}).items():
+            part = self.totals(hlog.tag_of(kind, route, outcome)) if count else None
+            if part is not None:
+                merged = part if merged is None else merged.merged(part)
+        return merged
+
+    def unsent(self, route: str = "") -> int:
+        """How many requests were never sent; their response is known as a lower bound alone."""
+        routes = [self.outcomes.get(route, {})] if route else self.outcomes.values()
+        return sum(outcomes.get("unsent", 0) for outcomes in routes)
+
+    def percentiles(self, kind: str, percentiles: Sequence[float], route: str = "") -> list[Value] | None:
+        """Values at percentiles (0 to 100); None where nothing was measured."""
+        histogram = self.histogram(kind, route)
+        if histogram is None or histogram.count == 0:
+            return None
+        censored = kind == "response" and self.unsent(route) > 0
+        return [self._value(ns, histogram, censored) for ns in histogram.percentiles(percentiles)]
+
+    def _value(self, ns: int, histogram: Histogram, censored: bool) -> Value:
+        """At or above `max_wait` a value of a histogram with unsent requests is a lower bound."""
+        if not censored or ns < self.max_wait_ns:
+            return Value(ns, False)
+        width = 1 << max(ns.bit_length() - histogram.layout.half - 1, 0)
+        return Value(self.max_wait_ns if ns - self.max_wait_ns < width else ns, True)
+
+    def latency(self, kind: str, route: str = "") -> Latency | None:
+        """The figures of one histogram; None where nothing was measured."""
+        histogram = self.histogram(kind, route)
+        values = self.percentiles(kind, (*REPORTED, 100.0), route)
+        if histogram is None or values is None:
+            return None
+        mean, deviation = histogram.mean_and_deviation()
+        names = ("p50_ns", "p90_ns", "p95_ns", "p99_ns", "p99_9_ns", "p99_99_ns", "max_ns")
+        at_least = [name for name, value in zip(names, values, strict=True) if value.at_least]
+        return Latency(
+            count=histogram.count,
+            min_ns=histogram.min,
+            mean_ns=round(mean, 1),
+            stdev_ns=round(deviation, 1),
+            at_least=(["mean_ns", *at_least] if at_least else []),
+            **{name: value.ns for name, value in zip(names, values, strict=True)},
+        )
+
+    def share_of(self, outcomes: Sequence[str], route: str = "") -> float | None:
+        """Share of requests (of one route) that ended in one of `outcomes`; None where there were none."""
+        rows = [self.outcomes.get(route, {})] if route else list(self.outcomes.values())
+        total = sum(sum(row.values()) for row in rows)
+        return sum(row.get(name, 0) for row in rows for name in outcomes) / total if total else None
+
+
+def from_banks(banks: Sequence[Bank], routes: Sequence[str], max_wait_ns: int) -> Measured:
+    """What the lanes' memory holds, merged over lanes. `routes` names the rows; OTHER is the last."""
+    names = [*routes, OTHER]
+    rows = {name: row for row, name in enumerate(names)}
+    counts = sum(
+        (np.array(bank.route_counts) for bank in banks), np.zeros((len(names), N_OUTCOMES), np.int64)
+    )
+    outcomes = {
+        name: {OUTCOMES[code]: int(counts[row, code]) for code in np.flatnonzero(counts[row])}
+        for row, name in enumerate(names)
+        if counts[row].any()
+    }
+
+    def totals(tag: str) -> Histogram | None:
+        if tag in TOTALS:
+            merged = np.zeros(hdr.COUNTERS_3, np.uint64)
+            for bank in banks:
+                hdr.merge(merged, bank.totals[TOTALS.index(tag)])
+            return Histogram(merged)
+        kind, outcome, route = hlog.parts_of(tag)
+        if route not in rows or kind not in PER_ROUTE or outcome not in OUTCOMES:
+            return None
+        return _of_route(banks, rows[route], OUTCOMES.index(outcome), PER_ROUTE.index(kind))
+
+    return Measured(totals, outcomes, max_wait_ns)
+
+
+def _of_route(banks: Sequence[Bank], row: int, code: int, kind: int) -> Histogram | None:
+    parts = [bank.arena[bank.slots[row, code], kind] for bank in banks if bank.slots[row, code] >= 0]
+    return Histogram(sum(parts, np.zeros(hdr.COUNTERS_2, np.uint64)), NS_2) if parts else None
+
+
+def tags(measured: Measured, closed_loop: bool) -> list[str]:
+    """The tags that totals.hlog holds, those over all routes first."""
+    kinds = ("service",) if closed_loop else PER_ROUTE
+    return [
+        *(tag for tag in TOTALS if not closed_loop or tag.partition(".")[0] in ("service", "first_byte")),
+        *(
+            hlog.tag_of(kind, route, outcome)
+            for route, outcomes in measured.outcomes.items()
+            for outcome in outcomes
+            for kind in kinds
+            if not (kind == "service" and outcome == "unsent")
+        ),
+    ]
+
+
+def from_folder(folder: RunFolder, outcomes: Mapping[str, Mapping[str, int]], max_wait_ns: int) -> Measured:
+    """What totals.hlog holds; each histogram is decoded when it is asked for."""
+    texts = hlog.index(folder.totals)
+
+    def totals(tag: str) -> Histogram | None:
+        return hlog.decode_at(folder.totals, tag, texts[tag]) if tag in texts else None
+
+    return Measured(totals, outcomes, max_wait_ns)

@@ -1,0 +1,40 @@
+"""Java's rule for percentiles, the one that every figure of this project follows.
+
+`org.HdrHistogram.AbstractHistogram.getValueAtPercentile`: the rank is `ceil(nextDown(p) * N / 100)`, at least
+1, and the value is the highest one equivalent to the value of that rank. Python's and C's packages round
+instead and differ by a rank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from replay_native import hdr
+
+REPORTED = (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
+"""Percentiles that run.json holds."""
+
+
+def rank(percentile: float, count: int) -> int:
+    """1-based rank of `percentile` (0 to 100) among `count` values."""
+    asked = min(max(math.nextafter(percentile, -math.inf), 0.0), 100.0)
+    return max(math.ceil(asked * count / 100.0), 1)
+
+
+def values_at(counts: np.ndarray, half: int, count: int, percentiles: Sequence[float]) -> list[int]:
+    """The value at each of `percentiles` (any order), 0 where nothing was recorded.
+
+    counts uint64[n] laid out with `half` (see `replay_native.hdr`), `count` their sum.
+    """
+    if count == 0:
+        return [0] * len(percentiles)
+    ranks = np.array([rank(p, count) for p in percentiles], np.int64)
+    order = np.argsort(ranks, kind="stable")
+    ascending = np.zeros(len(ranks), np.int64)
+    hdr.values_at_ranks(counts, half, ranks[order], ascending)
+    values = np.empty_like(ascending)
+    values[order] = ascending
+    return [int(value) for value in values]

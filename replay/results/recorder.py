@@ -1,0 +1,254 @@
+"""Writes a run down while it goes: intervals once a second, and the whole of it at the end.
+
+The lanes' counts only grow. Each tick takes what came since the last one, so nothing has to wait for the
+recorder, and whatever happens to this process the lanes' files hold the totals (`replay.results.recover`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from replay_native import hdr
+from replay_native.bank import COUNTERS, OUTCOMES, TOTALS, Bank
+
+from . import hlog, host, slo
+from .accounts import AT
+from .assemble import Facts, assemble
+from .document import Ending, RunDocument, Started
+from .folder import AppendFile, RunFolder
+from .histogram import NS_2, NS_3, Histogram
+from .measured import OTHER
+from .percentiles import values_at
+from .samples import Lookup
+
+S_NS = 1_000_000_000
+ROUTE_INTERVAL_S = 10.0
+ROUTE_INTERVAL_SHARE = 1 / 60
+"""Intervals by route last 10 s, and a sixtieth of the run so far when that is more: 480 in a week, 600 in 55
+days.
+"""
+
+_EVERY_SECOND = ("response.all", "response.ok", "lateness.all", "wait.all", "service.all")
+_EVERY_SECOND_CLOSED = ("service.all",)
+
+
+_FIGURES = {
+    "response_p50_ns": ("response.all", 0),
+    "response_p99_ns": ("response.all", 1),
+    "response_max_ns": ("response.all", 2),
+    "lateness_p50_ns": ("lateness.all", 0),
+    "lateness_p99_ns": ("lateness.all", 1),
+    "wait_p99_ns": ("wait.all", 1),
+    "service_p50_ns": ("service.all", 0),
+    "service_p99_ns": ("service.all", 1),
+}
+"""Figures of a second: of which histogram, and which of its percentiles 50, 99, 100."""
+
+
+class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Requests are
+    counted in the second of the event itself: planned when due, ok when answered. Percentiles are of what
+    ended in it; null where nothing did.
+    """
+
+    t_s: float
+    length_s: float
+    wall_ns: int
+    planned: int
+    sent: int
+    ok: int
+    error: int
+    timeout: int
+    unsent: int
+    in_flight: int
+    waiting: int
+    open: int
+    bytes_sent: int
+    bytes_received: int
+    response_p50_ns: int | None = None
+    response_p99_ns: int | None = None
+    response_max_ns: int | None = None
+    lateness_p50_ns: int | None = None
+    lateness_p99_ns: int | None = None
+    wait_p99_ns: int | None = None
+    service_p50_ns: int | None = None
+    service_p99_ns: int | None = None
+    outcomes: dict[str, int] = {}
+
+
+class _Totals:
+    """Takes the differences of one histogram over all routes, summed over lanes."""
+
+    def __init__(self, banks: Sequence[Bank], index: int) -> None:
+        self._now = [bank.totals[index] for bank in banks]
+        self._before = [np.zeros_like(counts) for counts in self._now]
+        self._delta = np.zeros_like(self._now[0])
+        self._scratch = np.zeros_like(self._delta) if len(banks) > 1 else self._delta
+
+    def take(self) -> tuple[np.ndarray, int]:
+        """Counts since the last call (valid until the next), and how many values they hold."""
+        count = hdr.take_delta(self._now[0], self._before[0], self._delta)
+        for now, before in zip(self._now[1:], self._before[1:], strict=True):
+            count += hdr.take_delta(now, before, self._scratch)
+            hdr.merge(self._delta, self._scratch)
+        return self._delta, int(count)
+
+
+class _Routes:
+    """Takes the differences of each route and outcome; the routes come round in turn, so that no tick is
+    dear.
+    """
+
+    def __init__(self, banks: Sequence[Bank], names: Sequence[str], kind: int, start_s: float) -> None:
+        self._banks, self._names, self._kind = banks, names, kind
+        self._before = [np.zeros((bank.arena.shape[0], bank.arena.shape[2]), np.uint32) for bank in banks]
+        self._counted = [np.zeros_like(bank.route_counts) for bank in banks]
+        self._since_s = np.full(len(names), start_s)
+        self._due_s = start_s + ROUTE_INTERVAL_S * (np.arange(len(names)) + 1.0) / len(names)
+        self._scratch = np.zeros(NS_2.length, np.uint64)
+
+    def take(self, now_s: float, everything: bool) -> list[tuple[str, str, float, np.ndarray]]:
+        """(route, outcome, since when, counts) of the routes whose turn it is, where anything came."""
+        taken = []
+        turns = range(len(self._names)) if everything else np.flatnonzero(self._due_s <= now_s).tolist()
+        for row in turns:
+            for code, outcome in enumerate(OUTCOMES):
+                counts = self._take_one(row, code)
+                if counts is not None:
+                    taken.append((self._names[row], outcome, float(self._since_s[row]), counts))
+            self._since_s[row] = now_s
+            self._due_s[row] = now_s + max(ROUTE_INTERVAL_S, now_s * ROUTE_INTERVAL_SHARE)
+        return taken
+
+    def _take_one(self, row: int, code: int) -> np.ndarray | None:
+        merged: np.ndarray | None = None
+        for lane, bank in enumerate(self._banks):
+            counted, slot = bank.route_counts[row, code], bank.slots[row, code]
+            if slot < 0 or counted == self._counted[lane][row, code]:
+                continue
+            self._counted[lane][row, code] = counted
+            delta = self._scratch
+            if hdr.take_delta_u32(bank.arena[slot, self._kind], self._before[lane][slot], delta):
+                merged = delta.copy() if merged is None else merged + delta
+        return merged
+
+
+class Recorder:
+    """Reads the lanes' memory and writes the run folder. Only the control plane's thread calls it."""
+
+    def __init__(self, folder: RunFolder, banks: Sequence[Bank], started: Started) -> None:
+        """Write `started.json` and the heads of the files. OutputError where there is no room, UsageError for
+        an SLO.
+        """
+        self._folder, self._banks, self._started = folder, list(banks), started
+        for text in started.slo:
+            slo.parse(text)
+        folder.write(folder.started, msgspec.json.encode(started))
+        self._alive = os.open(folder.started, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._alive, fcntl.LOCK_EX)
+        names = _EVERY_SECOND_CLOSED if started.closed_loop else _EVERY_SECOND
+        self._totals = {name: _Totals(self._banks, TOTALS.index(name)) for name in names}
+        route_names = [route.name for route in started.routes] + [OTHER]
+        self._route_kind = "service" if started.closed_loop else "response"
+        self._routes = _Routes(self._banks, route_names, int(started.closed_loop), 0.0)
+        self._before = np.zeros(len(COUNTERS), np.int64)
+        self._last_s = 0.0
+        self._load = host.load()
+        self._latency = AppendFile(folder.latency)
+        self._latency.append(hlog.header(started.start.wall_ns))
+        self._timeline = AppendFile(folder.timeline)
+
+    def tick(self, now_ns: int, *, last: bool = False) -> Second:
+        """Write what came since the last tick. OutputError where there is no room; the files stay whole."""
+        now_s = max((now_ns - self._started.start.monotonic_ns) / S_NS, self._last_s + 0.001)
+        since_s, length_s = self._last_s, now_s - self._last_s
+        self._last_s = now_s
+        figures: dict[str, list[int] | None] = {}
+        lines = []
+        for name, totals in self._totals.items():
+            counts, count = totals.take()
+            histogram = Histogram(counts, NS_3)
+            figures[name] = values_at(counts, NS_3.half, count, (50.0, 99.0, 100.0)) if count else None
+            lines.append(hlog.line(name, since_s, length_s, histogram))
+        for route, outcome, from_s, counts in self._routes.take(now_s, last):
+            tag = hlog.tag_of(self._route_kind, route, outcome)
+            lines.append(hlog.line(tag, from_s, now_s - from_s, Histogram(counts, NS_2)))
+        second = self._second(since_s, length_s, figures)
+        self._latency.append(b"".join(lines))
+        self._timeline.append(msgspec.json.encode(second) + b"\n")
+        return second
+
+    def _second(self, since_s: float, length_s: float, figures: dict[str, list[int] | None]) -> Second:
+        now = np.sum([bank.counters for bank in self._banks], axis=0)
+        came = now - self._before
+        self._before = now
+        outcomes = {name: int(came[AT[f"outcome_{name}"]]) for name in OUTCOMES}
+        percentiles = {
+            name: values[position]
+            for name, (of, position) in _FIGURES.items()
+            if (values := figures.get(of)) is not None
+        }
+        return Second(
+            t_s=round(since_s, 3),
+            length_s=round(length_s, 3),
+            wall_ns=self._started.start.wall_ns + round(since_s * S_NS),
+            unsent=int(
+                came[AT["unsent_max_wait"]] + came[AT["unsent_interrupted"]] + came[AT["unsent_limit"]]
+            ),
+            **{name: int(came[AT[name]]) for name in ("planned", "sent", "ok", "error", "timeout")},
+            **{name: int(now[AT[name]]) for name in ("in_flight", "waiting", "open")},
+            **{name: int(came[AT[name]]) for name in ("bytes_sent", "bytes_received")},
+            **percentiles,
+            outcomes={name: n for name, n in outcomes.items() if n},
+        )
+
+    def finish(
+        self,
+        now_ns: int,
+        *,
+        ending: Ending | None = None,
+        control_cpu_s: float = 0.0,
+        lookup: Lookup | None = None,
+        skipped: dict[str, int] | None = None,
+        lanes_lost: int = 0,
+    ) -> RunDocument:
+        """Write the rest of the folder and remove the lanes' memory, once everything is safely on the disk.
+
+        `lookup(seqs)` finds the recorded rows of sampled requests. OutputError where there is no room: the
+        lanes' memory stays, and `replay.results.recover` can still make the folder whole.
+        """
+        self.tick(now_ns, last=True)
+        self._latency.close()
+        self._timeline.close()
+        after = host.load()
+        facts = Facts(
+            ending=ending or Ending(at_s=self._last_s),
+            ended_ns=now_ns,
+            control_cpu_s=control_cpu_s,
+            skipped=self._started.skipped if skipped is None else skipped,
+            lanes_lost=lanes_lost,
+            throttled_share=host.throttled_share(self._load, after),
+            steal_share=host.steal_share(self._load, after),
+        )
+        document = assemble(self._folder, self._banks, self._started, facts, lookup)
+        self._release()
+        return document
+
+    def close(self) -> None:
+        """Close the files of a run that `finish` was not called for. What was written stays, and can be
+        recovered.
+        """
+        self._latency.close()
+        self._timeline.close()
+        self._release()
+
+    def _release(self) -> None:
+        """Let the lock on started.json go: from here on the folder may be recovered."""
+        if self._alive >= 0:
+            os.close(self._alive)
+            self._alive = -1

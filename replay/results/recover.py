@@ -1,0 +1,96 @@
+"""Makes the folder of a killed run whole, from the lanes' memory and what was written at its start."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+
+from replay_native.bank import Bank, open_bank
+
+from ..errors import InputError
+from .accounts import AT
+from .assemble import Facts, assemble
+from .document import Ending, RunDocument, Started
+from .folder import RunFolder
+from .samples import Lookup
+
+S_NS = 1_000_000_000
+
+
+def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
+    """Write totals.hlog, samples.jsonl and run.json of a run that was killed, and mark it so.
+
+    A last line that was cut short is removed from the logs. InputError where too little is left, or the run
+    still goes on.
+    """
+    started = _read_started(folder)
+    _refuse_if_alive(folder)
+    banks = [_open(path) for path in folder.lane_files()]
+    if not banks:
+        raise InputError(
+            f"{folder.path} was killed before its lanes began: there is nothing to report",
+            hint="remove the folder",
+        )
+    if any(bank.slots.shape[0] != len(started.routes) + 1 for bank in banks):
+        raise InputError(
+            f"{folder.path} cannot be recovered: its lanes and {folder.started.name} are of different runs"
+        )
+    for path in (folder.latency, folder.timeline):
+        cut_to_whole_lines(path)
+    ended_ns = max([started.start.monotonic_ns, *(int(bank.counters[AT["last_done_ns"]]) for bank in banks)])
+    ended_s = (ended_ns - started.start.monotonic_ns) / S_NS
+    ending = Ending(how="killed", detail="the process was killed", at_s=round(ended_s, 3))
+    facts = Facts(ending=ending, ended_ns=ended_ns, skipped=started.skipped)
+    return assemble(folder, banks, started, facts, lookup)
+
+
+def cut_to_whole_lines(path: Path) -> int:
+    """Remove what follows the last line break of a file; returns how many bytes. A file that is missing stays
+    so.
+    """
+    if not path.exists():
+        return 0
+    with path.open("rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(end - 65_536, 0)
+            file.seek(start)
+            at = file.read(end - start).rfind(b"\n")
+            if at >= 0:
+                end = start + at + 1
+                break
+            end = start
+        file.truncate(end)
+    return size - end
+
+
+def _read_started(folder: RunFolder) -> Started:
+    try:
+        return msgspec.json.decode(folder.started.read_bytes(), type=Started)
+    except OSError as error:
+        raise InputError(f"{folder.started} cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise InputError(f"{folder.started} is damaged ({error}): the run cannot be recovered") from None
+
+
+def _open(path: Path) -> Bank:
+    try:
+        return open_bank(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"the run cannot be recovered: {error}") from None
+
+
+def _refuse_if_alive(folder: RunFolder) -> None:
+    """A recorder holds a lock on started.json as long as its process lives."""
+    descriptor = os.open(folder.started, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"{folder.path} is still being written: the run goes on", hint="wait for its end"
+        ) from None
+    finally:
+        os.close(descriptor)

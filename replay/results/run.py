@@ -1,0 +1,80 @@
+"""A run as the next command reads it: its document, and its histograms on demand."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+import msgspec
+
+from ..errors import InputError
+from .document import FORMAT_VERSION, RunDocument
+from .folder import RunFolder
+from .measured import Measured, from_folder
+from .recorder import Second
+from .recover import recover
+from .samples import Lookup, Sample
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole run. `recovered` says that it had been killed, and was made whole just now."""
+
+    folder: RunFolder
+    document: RunDocument
+    recovered: bool = False
+
+    @cached_property
+    def measured(self) -> Measured:
+        """The histograms of totals.hlog, each decoded when it is asked for."""
+        outcomes = {route.route: route.outcomes for route in self.document.routes}
+        return from_folder(self.folder, outcomes, self.document.max_wait_ns)
+
+    def timeline(self) -> list[Second]:
+        """The rows of timeline.jsonl; a last one that was cut short is left out."""
+        return _rows(self.folder.timeline, Second)
+
+    def samples(self) -> list[Sample]:
+        """The slowest and the first failed requests, by route."""
+        return _rows(self.folder.samples, Sample)
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
+    """Open the folder of a run; one that was killed is made whole first. InputError where it is not one, or a
+    newer one.
+    """
+    folder = RunFolder.open(path)
+    recovered = not folder.is_whole
+    if recovered:
+        recover(folder, lookup)
+    try:
+        data = folder.run.read_bytes()
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version > FORMAT_VERSION:
+            raise InputError(
+                f"{folder.run} has format version {version}; this replay reads up to {FORMAT_VERSION}",
+                hint="install a newer replay",
+            )
+        return Run(folder, msgspec.json.decode(data, type=RunDocument), recovered)
+    except OSError as error:
+        raise InputError(f"{folder.run} cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise InputError(f"{folder.run} is not the document of a run: {error}") from None
+
+
+def _rows(path: os.PathLike[str], kind: type) -> list:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a PathLike of any kind
+            data = file.read()
+    except OSError:
+        return []
+    whole = data[: data.rfind(b"\n") + 1]
+    try:
+        return [msgspec.json.decode(row, type=kind) for row in whole.splitlines()]
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path} is damaged: {error}") from None
