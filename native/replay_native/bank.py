@@ -44,7 +44,8 @@ COUNTERS = (
     "unsent_max_wait", "unsent_interrupted", "unsent_limit",
     "warm_up", "resent", *(f"outcome_{name}" for name in OUTCOMES),
     "bytes_sent", "bytes_received", "connects", "connects_failed", "closed_by_target", "open", "open_max",
-    "waiting", "waiting_max", "cap_bound", "underruns", "routes_merged", "informational",
+    "waiting", "waiting_max", "cap_bound", "underruns", "routes_merged", "slots_used",
+    "informational",
     "first_due_ns", "last_done_ns", "cpu_first_ns", "cpu_last_ns", "idle_ns", "loops",
 )  # fmt: skip
 """Names of the words of `counters`, in order."""
@@ -144,6 +145,7 @@ def create(path: str | os.PathLike[str], routes: int, arena_bytes: int = ARENA_B
     bank = _map(memory, routes, slots)
     bank.slots[:] = -1
     bank.slots[routes] = np.arange(N_OUTCOMES)
+    bank.counters[C.slots_used] = N_OUTCOMES
     return bank
 
 

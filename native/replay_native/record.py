@@ -1,0 +1,185 @@
+"""What becomes of a request, written into a lane's bank: counters, histograms, samples. Both engines record by these.
+
+The order of calls for one request: `record_taken`, then `record_unsent`, or `record_attempt`, `record_sent` (if it
+came to a send) and `record_done`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import boolean, int64
+
+from .bank import BANK_TYPE, FIRST_OUTCOME, REFUSED, SAMPLES_KEPT, TIMEOUT, UNSENT, C, T
+from .feed import WARM_UP
+from .hdr import HALF_2, HALF_3, clamp, index_of
+from .jit import kernel
+
+RESPONSE, SERVICE = 0, 1
+
+
+@kernel(inlined=True)
+def _count(bank, which, value_ns):
+    """Into one of the histograms over all routes."""
+    bank.totals[which, index_of(clamp(value_ns), HALF_3)] += np.uint64(1)
+
+
+@kernel(inlined=True)
+def _slot(bank, route, outcome):
+    """The arena slot of a route and outcome, made at first use; that of `other` once the arena is full."""
+    slot = np.int64(bank.slots[route, outcome])
+    if slot >= 0:
+        return slot
+    slot = bank.counters[C.slots_used]
+    if slot < bank.arena.shape[0]:
+        bank.counters[C.slots_used] = slot + 1
+    else:
+        bank.counters[C.routes_merged] += 1
+        slot = outcome
+    bank.slots[route, outcome] = np.int32(slot)
+    return slot
+
+
+@kernel(inlined=True)
+def _count_route(bank, route, outcome, which, value_ns):
+    """Into the histogram of a route and outcome."""
+    bank.arena[_slot(bank, route, outcome), which, index_of(clamp(value_ns), HALF_2)] += np.uint32(1)
+
+
+@kernel(inlined=True)
+def _write_sample(row, outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size):
+    row.seq, row.due_ns, row.taken_ns, row.sent_ns = seq, due_ns, taken_ns, sent_ns
+    row.first_byte_ns, row.done_ns, row.bytes = first_byte_ns, done_ns, size
+    row.route, row.client = np.uint32(route), np.uint32(client)
+    row.status, row.outcome = np.int32(status), np.int32(outcome)
+
+
+@kernel(inlined=True)
+def _felt_ns(row):
+    """What a sample is ranked by: its response; in a closed loop, where nothing is due, its service."""
+    return row.done_ns - row.due_ns
+
+
+@kernel(inlined=True)
+def _settle_least(rows, count):
+    """Bring the least of the kept samples to the front, where the next candidate finds it."""
+    least = 0
+    for i in range(1, count):
+        if _felt_ns(rows[i]) < _felt_ns(rows[least]):
+            least = i
+    if least:
+        for_swap = (
+            rows[0].seq, rows[0].due_ns, rows[0].taken_ns, rows[0].sent_ns, rows[0].first_byte_ns, rows[0].done_ns,
+            rows[0].bytes, rows[0].route, rows[0].client, rows[0].status, rows[0].outcome,
+        )  # fmt: skip
+        a, b = rows[0], rows[least]
+        a.seq, a.due_ns, a.taken_ns, a.sent_ns, a.first_byte_ns, a.done_ns = (
+            b.seq, b.due_ns, b.taken_ns, b.sent_ns, b.first_byte_ns, b.done_ns,
+        )  # fmt: skip
+        a.bytes, a.route, a.client, a.status, a.outcome = b.bytes, b.route, b.client, b.status, b.outcome
+        b.seq, b.due_ns, b.taken_ns, b.sent_ns, b.first_byte_ns, b.done_ns = for_swap[:6]
+        b.bytes, b.route, b.client, b.status, b.outcome = for_swap[6:]
+
+
+@kernel(inlined=True)
+def _sample(bank, outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size):
+    """Keep the first failed and the slowest of each route (the least of them at the front)."""
+    if outcome >= 3 and bank.failed_counts[route] < SAMPLES_KEPT:
+        _write_sample(
+            bank.failed[route, bank.failed_counts[route]], outcome, route, seq, client, due_ns, taken_ns, sent_ns,
+            first_byte_ns, done_ns, status, size,
+        )  # fmt: skip
+        bank.failed_counts[route] += 1
+    count = bank.slowest_counts[route]
+    rows = bank.slowest[route]
+    if count == SAMPLES_KEPT and done_ns - due_ns <= _felt_ns(rows[0]):
+        return
+    at = 0 if count == SAMPLES_KEPT else count
+    _write_sample(
+        rows[at], outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size
+    )
+    count = min(count + 1, SAMPLES_KEPT)
+    bank.slowest_counts[route] = count
+    _settle_least(rows, count)
+
+
+@kernel((BANK_TYPE, int64, int64, boolean))
+def record_taken(bank, flags, lateness_ns, closed_loop):
+    """A due request was taken up: it is planned. `lateness_ns` = taken - due."""
+    bank.counters[C.planned] += 1
+    if flags & WARM_UP:
+        bank.counters[C.warm_up] += 1
+    elif not closed_loop:
+        _count(bank, T.lateness_all, lateness_ns)
+
+
+@kernel((BANK_TYPE,))
+def record_attempt(bank):
+    """A connect or send began for it: it counts as sent, and is in flight."""
+    bank.counters[C.in_flight] += 1
+    bank.counters[C.sent] += 1
+
+
+@kernel((BANK_TYPE, int64, int64, boolean, boolean))
+def record_sent(bank, flags, wait_ns, fresh, closed_loop):
+    """Its first byte is about to be sent. `wait_ns` = sent - taken; `fresh`: on a connection never used before."""
+    if flags & WARM_UP or closed_loop:
+        return
+    _count(bank, T.wait_all, wait_ns)
+    _count(bank, T.wait_connect if fresh else T.wait_queue, wait_ns)
+
+
+@kernel(inlined=True)
+def _count_end(bank, outcome):
+    """The accounts of one request in flight that ended."""
+    counters = bank.counters
+    counters[FIRST_OUTCOME + outcome] += 1
+    if outcome < REFUSED:
+        counters[C.ok] += 1
+    elif outcome == TIMEOUT:
+        counters[C.timeout] += 1
+    else:
+        counters[C.error] += 1
+    counters[C.in_flight] -= 1
+
+
+@kernel((BANK_TYPE, *[int64] * 12, boolean))
+def record_done(
+    bank, outcome, flags, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size, closed_loop
+):  # fmt: skip
+    """It ended. Stamps that never came are -1; `size` is the bytes received; `status` is 0 where there was none."""
+    _count_end(bank, outcome)
+    bank.counters[C.last_done_ns] = done_ns
+    if flags & WARM_UP:
+        return
+    bank.route_counts[route, outcome] += 1
+    if closed_loop:
+        due_ns = sent_ns if sent_ns >= 0 else taken_ns
+    else:
+        _count(bank, T.response_all, done_ns - due_ns)
+        if outcome < REFUSED:
+            _count(bank, T.response_ok, done_ns - due_ns)
+        _count_route(bank, route, outcome, RESPONSE, done_ns - due_ns)
+    if sent_ns >= 0:
+        _count(bank, T.service_all, done_ns - sent_ns)
+        _count_route(bank, route, outcome, SERVICE, done_ns - sent_ns)
+    if first_byte_ns >= 0:
+        _count(bank, T.first_byte_all, first_byte_ns - sent_ns)
+    _sample(
+        bank, outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size
+    )
+
+
+@kernel((BANK_TYPE, *[int64] * 8))
+def record_unsent(bank, reason, flags, route, seq, client, due_ns, taken_ns, max_wait_ns):
+    """It will not be sent. `reason` is C.unsent_...; it enters `response` as `max_wait_ns`, the least it was felt as."""
+    bank.counters[reason] += 1
+    bank.counters[FIRST_OUTCOME + UNSENT] += 1
+    if flags & WARM_UP:
+        return
+    bank.route_counts[route, UNSENT] += 1
+    _count(bank, T.response_all, max_wait_ns)
+    _count_route(bank, route, UNSENT, RESPONSE, max_wait_ns)
+    done_ns = due_ns + max_wait_ns
+    _sample(bank, np.int64(UNSENT), route, seq, client, due_ns, taken_ns, np.int64(-1), np.int64(-1), done_ns, 0, 0)
+
+
