@@ -199,19 +199,18 @@ def _write_template(data, begin, end, out, at, depth, slugs, kept):
 
 @kernel(
     "int64(int64[::1], uint8[::1], uint8[::1], int64, int64, uint8[::1], int64[::1], int64[::1], int64[::1],"
-    " int64, int64[::1], uint8[::1], int64[::1], int64[:,::1], int64[::1], uint32[::1])"
+    " int64, uint8[::1], int64[::1], uint8[::1], int64[::1], int64[:,::1], int64[::1], uint32[::1])"
 )
 def templates(
     offsets, data, method, first, depth, names, name_ends, slugs, kept,
-    entries_max, slots, store, starts, extra, state, ids,
+    entries_max, out, slots, store, starts, extra, state, ids,
 ):  # fmt: skip
     """Number the templates of requests `first` on, into ids; stops where the table holds `entries_max` of
     them.
 
     Returns the index of the request where it stopped, or the number of requests. Method i's name is
-    names[name_ends[i]:name_ends[i + 1]].
+    names[name_ends[i]:name_ends[i + 1]]; `out` has room for TEMPLATE_BYTES_MAX.
     """
-    out = np.empty(TEMPLATE_BYTES_MAX, dtype=np.uint8)
     for index in range(first, method.shape[0]):
         if state[0] >= entries_max:
             return index

@@ -60,6 +60,7 @@ class RouteFinder:
         self._slugs: set[bytes] = set()
         self._kept: set[bytes] = set()
         self._slug_hashes = self._kept_hashes = np.empty(0, dtype=np.int64)
+        self._room = np.empty(kernels.TEMPLATE_BYTES_MAX, dtype=np.uint8)
         self._new_table()
         self.folded: dict[str, int] = {}
 
@@ -79,7 +80,9 @@ class RouteFinder:
         ids = np.empty(len(method), dtype=np.uint32)
         rules = (self._names, self._name_ends, self._slug_hashes, self._kept_hashes)
         table = self._table.arrays
-        stop = kernels.templates(offsets, data, method, first, self._depth, *rules, entries_max, *table, ids)
+        stop = kernels.templates(
+            offsets, data, method, first, self._depth, *rules, entries_max, self._room, *table, ids
+        )
         return stop, ids[first:stop]
 
     def _tally(self, ids: npt.NDArray[np.uint32], weights: Int64s) -> None:

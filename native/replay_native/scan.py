@@ -1,0 +1,612 @@
+"""Access log lines to columns: the common and combined format, and request targets made fit to be sent.
+
+`scan_common` reads `host ident user [dd/Mon/yyyy:HH:MM:SS +zzzz] "METHOD target HTTP/x" status bytes ...`
+lines out of a block of bytes. `write_targets` then unescapes, percent-encodes and cleans the targets of the
+rows that need it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .dictionary import copy_bytes, hash_bytes
+from .jit import kernel
+from .libc import memchr
+from .shared import peek_i64
+
+ACCEPTED, BLANK, OTHER_FORMAT, BAD_TIME, NO_METHOD, NO_PATH, BAD_STATUS, BAD_SIZE, TOO_LONG = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+)
+"""What became of a line."""
+
+REWRITE, PARAMETERS, ABSOLUTE = 1, 2, 4
+"""What a target needs: unescaping or encoding; a look for secrets; its scheme and host taken off."""
+
+POSITION, LINES, ROWS, REJECTS, ZONE_MIN, ZONES, USERS, METHODS = 0, 1, 2, 3, 4, 5, 6, 7
+FIRST_ZONE_MIN, CACHED_S, CACHED = 8, 9, 10
+STATE_WORDS = 14
+"""Words of the scanner's state: where it stands, what it counted, the methods known, the last stamp parsed.
+"""
+
+AT_S, METHOD, BEGIN, END, NEEDS, STATUS, BYTES, CLIENT = 0, 1, 2, 3, 4, 5, 6, 7
+ROW_COLUMNS = 8
+"""Rows of the int64 table that `scan_common` fills, one column a log line."""
+
+LINE, CODE, LINE_BEGIN, LINE_END = 0, 1, 2, 3
+REJECT_COLUMNS = 4
+
+METHODS_MAX, METHOD_BYTES_MAX = 64, 16
+
+PARAMETER_BYTES_MAX = 64
+"""The first bytes of a parameter's name, by which it is known as a secret."""
+
+LINE_BYTES_MAX = 64 << 10
+"""A longer line is rejected."""
+
+STAMP_BYTES = 26
+YEAR_MIN, YEAR_MAX = 1970, 2261
+"""Years whose every instant fits int64 nanoseconds since the Unix epoch."""
+
+_SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON = 32, 34, 92, 45, 47, 58
+_SPECIAL = np.zeros(256, dtype=np.uint8)
+_SPECIAL[:33] = 1
+_SPECIAL[127:] = 1
+_SPECIAL[[_QUOTE, _BACKSLASH, ord("?"), ord(";")]] = 1
+
+_MONTHS = np.frombuffer(b"JanFebMarAprMayJunJulAugSepOctNovDec", dtype=np.uint8)
+_MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
+_HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
+_REDACTED = np.frombuffer(b"REDACTED", dtype=np.uint8)
+
+
+@kernel(inlined=True)
+def _digits(data, at, count):
+    """`count` decimal digits at `at` as a number, or -1."""
+    value = np.int64(0)
+    for index in range(at, at + count):
+        digit = np.int64(data[index]) - 48
+        if digit < 0 or digit > 9:
+            return np.int64(-1)
+        value = value * 10 + digit
+    return value
+
+
+@kernel()
+def days_from_civil(year, month, day):
+    """Days from 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms")."""
+    year -= month <= 2
+    era = year // 400
+    of_era = year - era * 400
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+
+
+@kernel()
+def _month(data, at):
+    """The month (1 to 12) named at `at`, or 0."""
+    for month in range(12):
+        name = 3 * month
+        if (
+            data[at] == _MONTHS[name]
+            and data[at + 1] == _MONTHS[name + 1]
+            and data[at + 2] == _MONTHS[name + 2]
+        ):
+            return month + 1
+    return 0
+
+
+@kernel()
+def parse_stamp(data, at, state):
+    """Parse `dd/Mon/yyyy:HH:MM:SS +zzzz` at `at` into state[CACHED_S] (UTC seconds) and note its zone; False
+    if bad.
+    """
+    day, month, year = _digits(data, at, 2), _month(data, at + 3), _digits(data, at + 7, 4)
+    hour, minute, second = _digits(data, at + 12, 2), _digits(data, at + 15, 2), _digits(data, at + 18, 2)
+    zone_hour, zone_minute = _digits(data, at + 22, 2), _digits(data, at + 24, 2)
+    if data[at + 2] != _SLASH or data[at + 6] != _SLASH or data[at + 20] != _SPACE:
+        return False
+    if data[at + 11] != _COLON or data[at + 14] != _COLON or data[at + 17] != _COLON:
+        return False
+    if month == 0 or not YEAR_MIN <= year <= YEAR_MAX or not day >= 1:
+        return False
+    leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    if day > _MONTH_DAYS[month - 1] + leap:
+        return False
+    if not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 60:
+        return False
+    if (
+        not 0 <= zone_hour <= 23
+        or not 0 <= zone_minute <= 59
+        or (data[at + 21] != 43 and data[at + 21] != _DASH)
+    ):
+        return False
+    zone = zone_hour * 60 + zone_minute
+    if data[at + 21] == _DASH:
+        zone = -zone
+    if state[ZONES] == 0 or zone != state[ZONE_MIN]:
+        if state[ZONES] == 0:
+            state[FIRST_ZONE_MIN] = zone
+        state[ZONES] += 1
+        state[ZONE_MIN] = zone
+    state[CACHED_S] = (
+        days_from_civil(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - zone * 60
+    )
+    return True
+
+
+@kernel("boolean(uint8[::1], int64[::1])")
+def parse_one(stamp, state):
+    """`parse_stamp` of 26 bytes that stand alone."""
+    return stamp.shape[0] == STAMP_BYTES and parse_stamp(stamp, 0, state)
+
+
+@kernel(inlined=True)
+def _stamp(data, at, state):
+    """`parse_stamp`, remembering the last one: in a log most lines repeat it."""
+    address = np.int64(data.ctypes.data) + at
+    word0, word1 = peek_i64(np.uint64(address)), peek_i64(np.uint64(address + 8))
+    word2, word3 = peek_i64(np.uint64(address + 16)), peek_i64(np.uint64(address + 18))
+    if (
+        word0 == state[CACHED]
+        and word1 == state[CACHED + 1]
+        and word2 == state[CACHED + 2]
+        and word3 == state[CACHED + 3]
+    ):
+        return True
+    if not parse_stamp(data, at, state):
+        state[CACHED] = 0
+        return False
+    state[CACHED] = word0
+    state[CACHED + 1] = word1
+    state[CACHED + 2] = word2
+    state[CACHED + 3] = word3
+    return True
+
+
+@kernel()
+def _method_number(data, begin, end, methods, state, add):
+    """Index of the method named in data[begin:end]; a new one is added, or -2 unless `add`; -1 where it is
+    none.
+    """
+    word0 = word1 = np.int64(0)
+    if end == begin or end - begin > METHOD_BYTES_MAX:
+        return -1
+    for index in range(begin, end):
+        byte = np.int64(data[index])
+        if not (65 <= byte <= 90 or 97 <= byte <= 122 or byte == _DASH or byte == 95):
+            return -1
+        if index - begin < 8:
+            word0 |= byte << np.int64(8 * (index - begin))
+        else:
+            word1 |= byte << np.int64(8 * (index - begin - 8))
+    if data[begin] == _DASH:
+        return -1
+    for number in range(state[METHODS]):
+        if methods[number, 0] == word0 and methods[number, 1] == word1:
+            return number
+    if not add:
+        return -2
+    number = state[METHODS]
+    if number == METHODS_MAX:
+        return -1
+    methods[number, 0] = word0
+    methods[number, 1] = word1
+    state[METHODS] = number + 1
+    return number
+
+
+@kernel(inlined=True)
+def _lowered(byte):
+    return byte | 32 if 65 <= byte <= 90 else byte
+
+
+@kernel()
+def _scheme_end(data, begin, end):
+    """Where the authority of an absolute `http://` or `https://` target begins, or -1."""
+    if end - begin < 8 or _lowered(data[begin]) != 104 or _lowered(data[begin + 1]) != 116:
+        return -1
+    if _lowered(data[begin + 2]) != 116 or _lowered(data[begin + 3]) != 112:
+        return -1
+    at = begin + 4 + (_lowered(data[begin + 4]) == 115)
+    if data[at] == _COLON and data[at + 1] == _SLASH and data[at + 2] == _SLASH:
+        return at + 3
+    return -1
+
+
+@kernel()
+def _stamp_place(data, begin, end, state):
+    """Where the `[` of the stamp is, behind ident and user (counted if there is a user); -1: none; -2: no
+    stamp.
+    """
+    if end - begin > 33 and data[begin + 4] == 91 and data[begin] == _DASH and data[begin + 2] == _DASH:
+        if data[begin + 1] == _SPACE and data[begin + 3] == _SPACE:
+            return begin + 4
+    opened = False
+    for at in range(begin, end):
+        if data[at] == 91:
+            opened = True
+            if at + 30 < end and data[at + 3] == _SLASH and data[at + 7] == _SLASH and data[at + 27] == 93:
+                state[USERS] += 1
+                return at
+    return -2 if opened else -1
+
+
+@kernel(inlined=True)
+def _status_and_size(data, at, end, rows, row):
+    """Parse `status bytes` at `at`; a code."""
+    if at < end and data[at] == _DASH:
+        status = np.int64(-1)
+        at += 1
+    elif at + 3 <= end:
+        status = _digits(data, at, 3)
+        if status < 0 or (0 < status < 100):
+            return BAD_STATUS
+        status = status if status > 0 else np.int64(-1)
+        at += 3
+    else:
+        return BAD_STATUS
+    if at >= end or data[at] != _SPACE:
+        return BAD_STATUS
+    at += 1
+    first = at
+    size = np.int64(0)
+    while at < end and 48 <= data[at] <= 57:
+        size = size * 10 + np.int64(data[at]) - 48
+        at += 1
+    if at == first and at < end and data[at] == _DASH:
+        size = np.int64(-1)
+        at += 1
+    elif at == first or at - first > 18:
+        return BAD_SIZE
+    if at < end and data[at] != _SPACE:
+        return BAD_SIZE
+    rows[STATUS, row] = status
+    rows[BYTES, row] = size
+    return ACCEPTED
+
+
+@kernel()
+def _target(data, begin, end, rows, row):
+    """Note the target in data[begin:end] (spaces and the protocol off) and what it needs; a code."""
+    needs = 0
+    last_space = begin - 1
+    for at in range(begin, end):
+        byte = data[at]
+        if _SPECIAL[byte] != 0:
+            if byte == _SPACE:
+                last_space = at
+            elif byte == 63 or byte == 59:
+                needs |= PARAMETERS
+            else:
+                needs |= REWRITE
+    protocol = last_space + 1
+    if last_space >= begin and end - protocol >= 5 and data[protocol] == 72 and data[protocol + 1] == 84:
+        if data[protocol + 2] == 84 and data[protocol + 3] == 80 and data[protocol + 4] == _SLASH:
+            end = last_space
+    while begin < end and data[begin] == _SPACE:
+        begin += 1
+    while begin < end and data[end - 1] == _SPACE:
+        end -= 1
+    if begin == end:
+        return NO_PATH
+    if last_space >= begin and last_space < end:
+        needs |= REWRITE
+    if data[begin] != _SLASH and not (data[begin] == 42 and end == begin + 1):
+        if _scheme_end(data, begin, end) < 0:
+            return NO_PATH
+        needs |= ABSOLUTE
+    rows[BEGIN, row] = begin
+    rows[END, row] = end
+    rows[NEEDS, row] = needs
+    return ACCEPTED
+
+
+@kernel()
+def _closing_quote(data, at, end):
+    """The first quote from `at` on, not escaped, that a space and a status (or `-`) follow; -1 if there is
+    none.
+    """
+    while at + 2 < end:
+        byte = data[at]
+        if byte == _BACKSLASH:
+            at += 2
+        elif (
+            byte == _QUOTE and data[at + 1] == _SPACE and (48 <= data[at + 2] <= 57 or data[at + 2] == _DASH)
+        ):
+            return at
+        else:
+            at += 1
+    return -1
+
+
+@kernel()
+def _scan_line(data, begin, end, key, methods, state, rows, row):
+    """Read one line into column `row` of `rows`; a code."""
+    if begin == end:
+        return BLANK
+    if end - begin > LINE_BYTES_MAX:
+        return TOO_LONG
+    at = begin
+    while at < end and data[at] != _SPACE:
+        at += 1
+    if at == begin or at == end:
+        return OTHER_FORMAT
+    rows[CLIENT, row] = hash_bytes(data, begin, at, key)
+    users = state[USERS]
+    place = _stamp_place(data, at + 1, end, state)
+    if place < 0:
+        return OTHER_FORMAT if place == -1 else BAD_TIME
+    if data[place + 27] != 93 or data[place + 28] != _SPACE or data[place + 29] != _QUOTE:
+        state[USERS] = users
+        return BAD_TIME if data[place + 27] != 93 else OTHER_FORMAT
+    at = place + 30
+    close = _closing_quote(data, at, end)
+    code = OTHER_FORMAT
+    if close >= 0:
+        code = _scan_request(data, place + 1, at, close, end, methods, state, rows, row)
+    if code != ACCEPTED:
+        state[USERS] = users
+    return code
+
+
+@kernel(inlined=True)
+def _scan_request(data, stamp, begin, close, end, methods, state, rows, row):
+    """The stamp, the request between its quotes, status and size; a code."""
+    if not _stamp(data, stamp, state):
+        return BAD_TIME
+    rows[AT_S, row] = state[CACHED_S]
+    at = begin
+    while at < close and data[at] != _SPACE:
+        at += 1
+    code = _status_and_size(data, close + 2, end, rows, row)
+    if code != ACCEPTED:
+        return code
+    code = _target(data, min(at + 1, close), close, rows, row)
+    method = _method_number(data, begin, at, methods, state, code == ACCEPTED)
+    rows[METHOD, row] = method
+    return NO_METHOD if method == -1 else code
+
+
+@kernel("void(uint8[::1], int64, int64, int64[:,::1], int64[::1], int64[:,::1], int64[:,::1])")
+def scan_common(data, end, key, methods, state, rows, rejects):
+    """Read whole lines of data[state[POSITION]:end] into `rows` and `rejects` until one of them may be full.
+
+    Each call starts them anew: state[ROWS] and state[REJECTS] say how many there are, state[LINES] counts on
+    and state[POSITION] is where the first unread line begins. `key` is the key of the client hashes.
+    """
+    base = np.int64(data.ctypes.data)
+    row = reject = np.int64(0)
+    while row < rows.shape[1] and reject < rejects.shape[1]:
+        begin = state[POSITION]
+        if begin >= end:
+            break
+        found = memchr(np.uint64(base + begin), np.int32(10), np.uint64(end - begin))
+        if found == 0:
+            break
+        last = np.int64(found) - base
+        state[POSITION] = last + 1
+        state[LINES] += 1
+        if last > begin and data[last - 1] == 13:
+            last -= 1
+        code = _scan_line(data, begin, last, key, methods, state, rows, row)
+        if code == ACCEPTED:
+            row += 1
+        else:
+            rejects[LINE, reject] = state[LINES]
+            rejects[CODE, reject] = code
+            rejects[LINE_BEGIN, reject] = begin
+            rejects[LINE_END, reject] = last
+            reject += 1
+    state[ROWS] = row
+    state[REJECTS] = reject
+
+
+@kernel(inlined=True)
+def _hex_value(byte):
+    if 48 <= byte <= 57:
+        return np.int64(byte) - 48
+    byte = _lowered(byte)
+    return np.int64(byte) - 87 if 97 <= byte <= 102 else np.int64(-1)
+
+
+@kernel(inlined=True)
+def _encode(byte, out, at):
+    """Write one byte of a target, percent-encoded unless it is printable ASCII; the offset after it."""
+    if 33 <= byte <= 126:
+        out[at] = byte
+        return at + 1
+    out[at] = 37
+    out[at + 1] = _HEX_DIGITS[byte >> 4]
+    out[at + 2] = _HEX_DIGITS[byte & 15]
+    return at + 3
+
+
+@kernel()
+def _unescape(data, begin, end, out):
+    r"""Write data[begin:end] to `out` with a log's escapes (\" \\ \xHH \n ...) undone; the bytes written.
+
+    What does not belong on a request line (spaces, controls, beyond ASCII) is percent-encoded.
+    """
+    at = np.int64(0)
+    while begin < end:
+        byte = np.int64(data[begin])
+        if byte == _BACKSLASH and begin + 1 < end:
+            escape = data[begin + 1]
+            begin += 2
+            if escape == 120 and begin + 1 < end:
+                high, low = _hex_value(data[begin]), _hex_value(data[begin + 1])
+                if high >= 0 and low >= 0:
+                    at = _encode(high * 16 + low, out, at)
+                    begin += 2
+                    continue
+            if escape == _QUOTE or escape == _BACKSLASH:
+                out[at] = escape
+                at += 1
+                continue
+            control = 0
+            if escape == 110:
+                control = 10
+            elif escape == 116:
+                control = 9
+            elif escape == 114:
+                control = 13
+            elif escape == 98:
+                control = 8
+            elif escape == 118:
+                control = 11
+            elif escape == 102:
+                control = 12
+            if control:
+                at = _encode(control, out, at)
+                continue
+            out[at] = _BACKSLASH
+            at += 1
+            byte = np.int64(escape)
+            begin -= 1
+        begin += 1
+        at = _encode(byte, out, at)
+    return at
+
+
+@kernel()
+def _is_secret(data, begin, end, keys, key_ends, suffixes, name):
+    """Whether a parameter's name is in `keys`, or ends with one of its first `suffixes`.
+
+    Compared in lower case, percent-decoded, without the marks `- _ . [ ]`.
+    """
+    length = 0
+    at = begin
+    while at < end and length < name.shape[0]:
+        byte = data[at]
+        if byte == 37 and at + 2 < end:
+            high, low = _hex_value(data[at + 1]), _hex_value(data[at + 2])
+            if high >= 0 and low >= 0:
+                byte = np.uint8(high * 16 + low)
+                at += 2
+        at += 1
+        if byte != _DASH and byte != 95 and byte != 46 and byte != 91 and byte != 93:
+            name[length] = _lowered(byte)
+            length += 1
+    for key in range(key_ends.shape[0] - 1):
+        size = key_ends[key + 1] - key_ends[key]
+        if size == length or (key < suffixes and size < length):
+            same = True
+            for index in range(size):
+                if keys[key_ends[key] + index] != name[length - size + index]:
+                    same = False
+                    break
+            if same:
+                return True
+    return False
+
+
+@kernel(inlined=True)
+def _ends_parameter(byte, in_query):
+    """Whether a parameter ends here: before another one, or before what follows them."""
+    return byte == 59 or byte == 63 or byte == 35 or (byte == 38 if in_query else byte == _SLASH)
+
+
+@kernel()
+def _redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
+    """Write a target with the values of secret parameters (`?a=b&c=d`, `;a=b`) replaced; the offset after it."""
+    in_query = False
+    while begin < end:
+        byte = data[begin]
+        out[at] = byte
+        at += 1
+        begin += 1
+        in_query = in_query or byte == 63
+        if not (byte == 63 or byte == 59 or (in_query and byte == 38)):
+            continue
+        equals = begin
+        while equals < end and data[equals] != 61 and not _ends_parameter(data[equals], in_query):
+            equals += 1
+        if equals == end or data[equals] != 61:
+            continue
+        last = equals + 1
+        while last < end and not _ends_parameter(data[last], in_query):
+            last += 1
+        if last > equals + 1 and _is_secret(data, begin, equals, keys, key_ends, suffixes, name):
+            at = copy_bytes(data, begin, equals + 1, out, at)
+            at = copy_bytes(_REDACTED, 0, _REDACTED.shape[0], out, at)
+            counts[0] += 1
+            begin = last
+    return at
+
+
+@kernel()
+def _split_absolute(data, length, hosts, host_at):
+    """Append the host of an absolute target to `hosts` (user info left out): (offset of the path, end of the
+    host).
+    """
+    begin = _scheme_end(data, 0, length)
+    at = begin
+    while at < length and data[at] != _SLASH and data[at] != 63 and data[at] != 35:
+        if data[at] == 64:
+            begin = at + 1
+        at += 1
+    for index in range(begin, at):
+        hosts[host_at] = _lowered(data[index])
+        host_at += 1
+    return at, host_at
+
+
+@kernel(
+    "int64(uint8[::1], int64[:,::1], int64, uint8[::1], int64[::1], int64, uint8[::1], uint8[::1], uint8[::1],"
+    " int64[::1], uint8[::1], int64[::1], int64[::1], int64[::1])"
+)
+def write_targets(
+    data,
+    rows,
+    count,
+    keys,
+    key_ends,
+    suffixes,
+    name,
+    scratch,
+    out,
+    out_ends,
+    hosts,
+    host_ends,
+    host_rows,
+    counts,
+):
+    """Write the targets of `count` scanned rows, as they are to be sent, to (out, out_ends); how many named a
+    host.
+
+    Hosts go to (hosts, host_ends), the rows they belong to in `host_rows`; counts[0] counts the values
+    redacted (`suffixes` < 0: secrets are kept). Room: `scratch` four times the longest line, `out` four times
+    the block, `name` PARAMETER_BYTES_MAX.
+    """
+    at = np.int64(0)
+    named = np.int64(0)
+    out_ends[0] = 0
+    host_ends[0] = 0
+    for row in range(count):
+        begin, end, needs = rows[BEGIN, row], rows[END, row], rows[NEEDS, row]
+        if needs & (REWRITE | ABSOLUTE) == 0 and (needs == 0 or suffixes < 0):
+            at = copy_bytes(data, begin, end, out, at)
+        else:
+            length = _unescape(data, begin, end, scratch)
+            begin = np.int64(0)
+            if needs & ABSOLUTE:
+                begin, host_ends[named + 1] = _split_absolute(scratch, length, hosts, host_ends[named])
+                host_rows[named] = row
+                named += 1
+                if begin == length or scratch[begin] != _SLASH:
+                    out[at] = _SLASH
+                    at += 1
+            if suffixes < 0:
+                at = copy_bytes(scratch, begin, length, out, at)
+            else:
+                at = _redact(scratch, begin, length, out, at, keys, key_ends, suffixes, name, counts)
+        out_ends[row + 1] = at
+    return named

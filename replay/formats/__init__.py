@@ -1,0 +1,9 @@
+"""Recordings in: one importer a file, behind one registry."""
+
+from . import common as _common
+from .importing import detect, import_files, open_trace
+from .registry import Found, Importer, Rows, importer, importers
+
+__all__ = ["Found", "Importer", "Rows", "detect", "import_files", "importer", "importers", "open_trace"]
+
+_ = _common

@@ -1,0 +1,69 @@
+"""What is taken out of a recording before it is kept: values of parameters that look like secrets, and
+addresses.
+"""
+
+from __future__ import annotations
+
+import re
+
+SECRET_SUFFIXES = (
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "apikey",
+    "accesskey",
+    "privatekey",
+    "signature",
+    "sessionid",
+    "sessid",
+    "credential",
+    "credentials",
+)
+"""A parameter whose name ends with one of these is a secret (`csrf_token`, `X-Amz-Signature`, `PHPSESSID`).
+"""
+
+SECRET_NAMES = (
+    "key",
+    "pass",
+    "pwd",
+    "auth",
+    "authorization",
+    "sig",
+    "session",
+    "sid",
+    "jwt",
+    "code",
+    "otp",
+    "pin",
+)
+"""A parameter of exactly this name is a secret."""
+
+REDACTED = "REDACTED"
+"""What stands in the place of a secret's value."""
+
+_NAME = re.compile(r"%[0-9A-Fa-f]{2}|.", re.DOTALL)
+_MARKS = re.compile(r"[-_.\[\]]")
+_PARAMETER = re.compile(r"(?<=[?&;\"'\s,{])([\w%\[\].-]{1,100})(=|\"\s*:\s*\"?|:\s*)([^&;#\s\"']+)")
+_IPV4 = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b")
+_IPV6 = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{1,4}(?![\w:])")
+_LOG_HEAD = re.compile(r"^\S+ .{0,200}?(?= ?\[)")
+_BEARER = re.compile(r"\b(Bearer|Basic|Digest)\s+\S+", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?<=://)[^/@\s\"]+@")
+
+
+def is_secret(name: str) -> bool:
+    """Whether a parameter's name looks like a secret's: lower case, percent-decoded, without `- _ . [ ]`."""
+    decoded = _NAME.sub(lambda m: chr(int(m[0][1:], 16)) if len(m[0]) == 3 else m[0], name).lower()
+    plain = _MARKS.sub("", decoded)
+    return plain in SECRET_NAMES or plain.endswith(SECRET_SUFFIXES)
+
+
+def scrub(text: str) -> str:
+    """A line fit to be shown: who asked, addresses and what looks like a secret taken out."""
+    text = _LOG_HEAD.sub("- - -", text)
+    text = _USER_INFO.sub("", text)
+    text = _BEARER.sub(rf"\1 {REDACTED}", text)
+    text = _PARAMETER.sub(lambda m: f"{m[1]}{m[2]}{REDACTED}" if is_secret(m[1]) else m[0], text)
+    return _IPV6.sub("(address)", _IPV4.sub("(address)", text))

@@ -1,0 +1,197 @@
+"""The bytes of a recording: plain files, gzip and standard input, in blocks of whole lines."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..trace import Source, is_trace
+
+BLOCK_BYTES = 4 << 20
+"""Bytes that are read at a time."""
+
+HEAD_BYTES = 64 << 10
+"""Bytes by which a format is told."""
+
+STDIN = "-"
+_GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK_BYTES = 1 << 20
+
+
+class SourceFile:
+    """One file of a recording. `head` is its first bytes, uncompressed. InputError where it cannot be read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = "standard input" if name == STDIN else name
+        self._path = None if name == STDIN else Path(name)
+        self.bytes_done = 0
+        self.damaged = ""
+        self._digest = hashlib.sha256()
+        try:
+            self.bytes_total = self._check()
+            with self._open() as file:
+                raw = file.read(HEAD_BYTES)
+        except OSError as error:
+            raise InputError(f"{self.name}: {(error.strerror or str(error)).lower()}") from None
+        self._peeked = raw if self._path is None else b""
+        self.gzipped = raw.startswith(_GZIP_MAGIC)
+        if not raw:
+            raise InputError(f"{self.name} is empty")
+        self.head = self._uncompressed_head(raw) if self.gzipped else raw
+
+    def _check(self) -> int:
+        """The size in bytes, -1 where there is none."""
+        if self._path is None:
+            return -1
+        status = self._path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            if is_trace(self._path):
+                raise InputError(
+                    f"{self.name} is a trace already", hint=f"replay inspect {self.name} shows it"
+                )
+            raise InputError(f"{self.name} is a folder", hint="give the log files in it")
+        return status.st_size if stat.S_ISREG(status.st_mode) else -1
+
+    def _open(self) -> BinaryIO:
+        if self._path is None:
+            return open(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+        return self._path.open("rb", buffering=0)
+
+    def _uncompressed_head(self, raw: bytes) -> bytes:
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(raw, HEAD_BYTES)
+        except zlib.error as error:
+            raise InputError(f"{self.name} is not a readable gzip file: {error}") from None
+        if not head:
+            raise InputError(f"{self.name} is empty (gzip)")
+        return head
+
+    def source(self) -> Source:
+        """What the manifest says of the file; whole only after all blocks were read."""
+        compression = "gzip" if self.gzipped else ""
+        digest = self._digest.hexdigest()
+        return Source(
+            name=Path(self.name).name, bytes=self.bytes_done, sha256=digest, compression=compression
+        )
+
+    def blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
+        """(buffer, end): whole lines in buffer[:end], the last one closed even where the file does not.
+
+        The buffer is used again for the next block. A line that does not fit comes in pieces without a
+        newline.
+        """
+        buffer = np.empty(2 * BLOCK_BYTES + 1, dtype=np.uint8)
+        view = memoryview(buffer.data)
+        held = 0
+        with self._open() as file:
+            raw = _Counted(file, self)
+            reader = _Gunzip(raw, self) if self.gzipped else raw
+            while count := reader.readinto(view[held : held + BLOCK_BYTES]):
+                end = _after_last_newline(buffer, held, held + count)
+                held += count
+                if end == 0 and held > BLOCK_BYTES:
+                    end = held
+                if end:
+                    yield buffer, end
+                    held -= end
+                    buffer[:held] = buffer[end : end + held]
+            if held:
+                buffer[held] = ord("\n")
+                yield buffer, held + 1
+
+    def account(self, chunk: memoryview) -> None:
+        """Count and digest bytes as they lie on disk."""
+        self._digest.update(chunk)
+        self.bytes_done += len(chunk)
+
+    def take_peeked(self, room: int) -> bytes:
+        """Bytes of a stream that were read for its head, to be read again."""
+        taken, self._peeked = self._peeked[:room], self._peeked[room:]
+        return taken
+
+
+def _after_last_newline(buffer: npt.NDArray[np.uint8], begin: int, end: int) -> int:
+    """The offset behind the last newline of buffer[begin:end], or 0."""
+    step = 1 << 12
+    while begin < end:
+        first = max(begin, end - step)
+        found = buffer[first:end].tobytes().rfind(b"\n")
+        if found >= 0:
+            return first + found + 1
+        end, step = first, 2 * step
+    return 0
+
+
+class _Counted:
+    """A file that is counted and digested as it is read."""
+
+    def __init__(self, file: BinaryIO, source: SourceFile) -> None:
+        self._file, self._source = file, source
+
+    def readinto(self, view: memoryview) -> int:
+        peeked = self._source.take_peeked(len(view))
+        try:
+            if peeked:
+                count = len(peeked)
+                view[:count] = peeked
+            else:
+                count = self._file.readinto(view)  # type: ignore[attr-defined]
+        except OSError as error:
+            name, done = self._source.name, self._source.bytes_done
+            raise InputError(f"{name}: {error.strerror} after {done:,} bytes") from None
+        self._source.account(view[:count])
+        return count
+
+
+class _Gunzip:
+    """The members of a gzip file, uncompressed. What follows damage is left out, and `source.damaged` says
+    so.
+    """
+
+    def __init__(self, raw: _Counted, source: SourceFile) -> None:
+        self._raw, self._source = raw, source
+        self._inflate = zlib.decompressobj(wbits=31)
+        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
+        self._rest = b""
+        self._ended = False
+
+    def readinto(self, view: memoryview) -> int:
+        while not self._ended:
+            if not self._rest:
+                count = self._raw.readinto(self._chunk)
+                self._rest = bytes(self._chunk[:count])
+                self._ended = not count
+            out = self._step(len(view))
+            if out:
+                view[: len(out)] = out
+                return len(out)
+        return 0
+
+    def _step(self, room: int) -> bytes:
+        """Uncompress some of the rest; at the end of the file, what the decompressor still holds."""
+        if self._inflate.eof:
+            if not self._rest.strip(b"\0"):
+                self._rest = b""
+                return b""
+            self._inflate = zlib.decompressobj(wbits=31)
+        try:
+            out = self._inflate.decompress(self._rest, room)
+        except zlib.error as error:
+            self._source.damaged, self._ended = f"damaged gzip: {error}", True
+            return b""
+        self._rest = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+        if self._ended and out:
+            self._ended = False
+        elif self._ended and not self._inflate.eof:
+            self._source.damaged = "damaged gzip: it ends too early"
+        return out
