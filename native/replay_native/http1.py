@@ -7,6 +7,7 @@ Framing follows RFC 9112 section 6.3 and agrees with h11 but for the differences
 from __future__ import annotations
 
 import numpy as np
+from numba import from_dtype, int64, uint8
 
 from .jit import kernel
 from .shared import peek_i64
@@ -18,6 +19,8 @@ PARSER_FIELDS = [
     ("headers", "i8"), ("to_head", "i8"),
 ]  # fmt: skip
 """What the parser keeps between two calls; `to_head` says that the request was a HEAD."""
+
+PARSER = np.dtype(PARSER_FIELDS)
 
 # parse_state, in the order of a message.
 VERSION, CODE, AFTER_CODE, REASON, LINE, NAME, VALUE, LINE_CR, HEAD_CR = range(9)
@@ -462,3 +465,16 @@ def end_of_input(p):
         p.parse_state = DONE
         p.header_flags |= SAID_CLOSE
     return p.parse_state == DONE
+
+
+@kernel((from_dtype(PARSER)[::1], uint8[::1], int64[::1], int64, int64))
+def parse_pieces(parsers, data, cuts, to_head, header_limit):
+    """Parse one answer into `parsers[0]`, as if `data` came in pieces that end at `cuts`; returns bytes taken in."""
+    p = parsers[0]
+    reset(p, to_head)
+    at = np.int64(0)
+    for i in range(cuts.size):
+        at = parse(p, data, at, cuts[i], header_limit)
+        if p.parse_state >= DONE:
+            break
+    return at

@@ -1,0 +1,31 @@
+"""`make fuzz`: the property tests at length, 100,000 cases each. Ends with 1 and the seed at the first complaint."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from replay_native import jit
+
+from . import http1_oracle
+
+CASES = 100_000
+
+FUZZERS: dict[str, Callable[[int], str]] = {"http1 against h11": http1_oracle.one_case}
+"""What is fuzzed: a name, and a function from a seed to a complaint (or nothing)."""
+
+
+def main() -> int:
+    """Run every fuzzer."""
+    jit.warm(["shared", "hdr", "http1"])
+    for name, one_case in FUZZERS.items():
+        for seed in range(CASES):
+            if complaint := one_case(seed):
+                print(f"{name}: seed {seed}: {complaint}")
+                return 1
+        print(f"{name}: {CASES:,} cases agree")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

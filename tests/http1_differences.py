@@ -1,0 +1,33 @@
+"""Where the lane's parser differs from h11 on purpose. Each names itself when the fuzzer meets it."""
+
+from __future__ import annotations
+
+import re
+
+DIFFERENCES = {
+    "switching_protocols": "101 is malformed for us at once: no request asks for an upgrade. h11 reads it and pauses.",
+    "long_length": "A Content-Length of more than 18 digits is malformed; h11 takes 20.",
+    "long_chunk": "A chunk size of more than 15 digits is malformed; h11 takes 20.",
+    "http10_keep_alive": "HTTP/1.0 with `Connection: keep-alive` keeps the connection (RFC 9112 appendix C.2.2); h11 closes it.",
+    "repeated_length": "We count every header line; h11 drops a repeated Content-Length.",
+    "early": "We refuse a broken line at its first wrong byte; h11 waits for the end of the head.",
+    "head_limit": "We bound the head, and each line between chunks, by one limit; h11 bounds only what is incomplete.",
+}
+
+_LONG_LENGTH = re.compile(rb"(?im)^content-length:[^\n]*\d{19}")
+_LONG_CHUNK = re.compile(rb"(?m)^[0-9a-fA-F]{16}")
+_KEEP_ALIVE_10 = re.compile(rb"^HTTP/[01]\.0 ")
+_REPEATED_LENGTH = re.compile(rb"(?is)content-length:.*content-length:")
+_SWITCHING = re.compile(rb"HTTP/\d\.\d 101[ \r\n]")
+
+
+def applies(name: str, data: bytes) -> bool:
+    """Whether the named difference can be seen on this input."""
+    pattern = {
+        "switching_protocols": _SWITCHING,
+        "long_length": _LONG_LENGTH,
+        "long_chunk": _LONG_CHUNK,
+        "repeated_length": _REPEATED_LENGTH,
+        "http10_keep_alive": _KEEP_ALIVE_10,
+    }[name]
+    return pattern.search(data) is not None
