@@ -20,6 +20,7 @@ from msgspec import Meta
 from . import units
 from ._version import __version__
 from .errors import InputError, UsageError
+from .results.validity import ValidityLimits
 
 NS = units.NS
 
@@ -80,7 +81,7 @@ class ZoneText(str):
 
 
 class SloText(str):
-    """An objective: `p99<250ms`. Read by `replay.slo.parse_slo`."""
+    """An objective: `p99<250ms`. Read by `replay.results.slo`."""
 
 
 class Count(int):
@@ -228,6 +229,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     ] = msgspec.field(name="max_duration", default=None)
     breaker: Breaker = Breaker()
     limits: Limits = Limits()
+    validity: ValidityLimits = ValidityLimits()
 
     @property
     def closed_loop(self) -> bool:

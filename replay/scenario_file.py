@@ -1,4 +1,4 @@
-"""A scenario from a TOML file and flags, with errors that say which key, in which line, and what was meant."""
+"""A scenario from a TOML file and flags; errors say which key, in which line, and what was meant."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from .scenario import (
     ZoneText,
     check_header_name,
 )
-from .slo import parse_slo
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -81,7 +80,9 @@ def _zone(value: Any) -> ZoneText:
 
 
 def _slo(value: Any) -> SloText:
-    parse_slo(str(value))
+    from .results.slo import parse
+
+    parse(str(value))
     return SloText(value)
 
 
@@ -264,8 +265,8 @@ def load(
     """The scenario of a TOML file (None: defaults) with flags over it.
 
     `flags` maps a knob's path (`speed`, `window.from`) to its value as text; `names` maps it to the flag, for
-    errors. Paths in the file are beside the file. InputError where the file cannot be read, UsageError where a
-    knob is wrong.
+    errors. Paths in the file are beside the file. InputError where the file cannot be read, UsageError where
+    a knob is wrong.
     """
     text, values = ("", {}) if path is None else _read_toml(path)
     source = _Source(path, text, names or {})

@@ -1,0 +1,364 @@
+"""Due rows to request bytes in a lane's feed, ready to be sent.
+
+A request is `METHOD SP base-path target SP HTTP/1.1 CRLF headers [X-Replay: RUN-SEQ CRLF] [body headers] CRLF
+body`. All that does not change from row to row is rendered once, in a RenderTable. Targets are read from the
+trace's dictionary by raw address; bytes that may not stand in a request line are percent-encoded (RFC 9112,
+3.2).
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+from numba import types
+
+from . import libc
+from .bank import Control
+from .feed import FEED_TYPE, HEAD, IDEMPOTENT, WARM_UP
+from .jit import kernel
+from .plan import BATCH_BITS, BATCH_MASK, DATA, OFFSETS
+from .shared import load_acquire, peek_i64, peek_u8, poke_u8
+
+_memcpy = libc.memcpy
+
+RenderTable = namedtuple(
+    "RenderTable",
+    "prefix prefix_ends bare_ends flags headers numbered route_template template_parts template_fixed"
+    " template_heads kinds begins ends literals seed",
+)
+"""What rendering needs besides the row.
+
+prefix uint8[] holds `METHOD SP base-path` of every method, prefix_ends int64[methods + 1] where each ends,
+bare_ends int64[methods] where its `METHOD SP` ends; flags int64[methods] (feed flags and BODY); headers
+uint8[]: from the space behind the target to the last constant byte, with `X-Replay: RUN-` at its end if
+numbered[0]; route_template int32[routes] (-1: no body). Template t has the parts template_parts[t] to [t + 1]
+of (kinds uint8, begins, ends int64 in literals uint8[]), template_fixed[t] bytes of fixed length, and its
+Content-Type and Content-Length headers up to the number in literals[template_heads[t, 0]:template_heads[t,
+1]]. seed uint64[1].
+"""
+
+RENDER_TYPE = types.NamedTuple(
+    [
+        types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
+        types.uint8[::1], types.int32[::1], types.int64[::1], types.int64[::1], types.int64[:, ::1],
+        types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.uint64[::1],
+    ],
+    RenderTable,
+)  # fmt: skip
+
+BODY = 1 << 8
+"""Beside the feed's flags: a method whose request says Content-Length: 0 where it has no body."""
+
+LITERAL, UUID, EMAIL, CLIENT, NUMBER = 0, 1, 2, 3, 4
+"""Kinds of a template's parts. CLIENT and NUMBER are decimal and of variable length."""
+
+UUID_BYTES = 36
+EMAIL_BYTES = 29
+
+_NO_BODY = np.frombuffer(b"Content-Length: 0\r\n", dtype=np.uint8)
+_EMAIL_TAIL = np.frombuffer(b"@example.com", dtype=np.uint8)
+_HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+_HEX_UPPER = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
+
+_LOW = np.uint64(0x0101010101010101)
+_HIGH = np.uint64(0x8080808080808080)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_SALT_EMAIL, _SALT_UUID = np.uint64(0xA5A5A5A5A5A5A5A5), np.uint64(0xC3C3C3C3C3C3C3C3)
+_STAR, _SLASH, _PERCENT, _DASH = 42, 47, 37, 45
+
+
+@kernel(inlined=True)
+def mix(word):
+    """SplitMix64's finalizer (Steele, Lea, Flood, OOPSLA 2014): a bijection, so that no two rows get the
+    same.
+    """
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return word ^ (word >> np.uint64(31))
+
+
+@kernel(inlined=True)
+def random_of(seed, seq, salt):
+    """64 random bits of a row."""
+    return mix(mix(seed ^ salt) + (np.uint64(seq) + np.uint64(1)) * _GOLDEN)
+
+
+@kernel(inlined=True)
+def digits_of(number):
+    """How many decimal digits a number of at least 0 has."""
+    count = np.int64(1)
+    while number >= 10:
+        number //= 10
+        count += 1
+    return count
+
+
+@kernel(inlined=True)
+def put_number(at, number, digits):
+    """Write a decimal number at an address; the address behind it."""
+    place = at + digits
+    for _ in range(digits):
+        place -= 1
+        rest = number // 10
+        poke_u8(np.uint64(place), np.uint8(48 + number - 10 * rest))
+        number = rest
+    return at + digits
+
+
+@kernel(inlined=True)
+def put(at, source, begin, end):
+    """Copy `source[begin:end]` to an address; the address behind it."""
+    _memcpy(np.uint64(at), np.uint64(source.ctypes.data + begin), np.uint64(end - begin))
+    return at + end - begin
+
+
+@kernel(inlined=True)
+def _unsafe(byte):
+    return byte <= 32 or byte >= 127
+
+
+@kernel(inlined=True)
+def escapes(address, length):
+    """How many bytes may not stand in a request line: controls, space, DEL and what is not ASCII."""
+    found, at = np.int64(0), np.int64(0)
+    while at + 8 <= length:
+        word = np.uint64(peek_i64(np.uint64(address + at)))
+        # Per byte: the high bit of word itself, of word + 1 (DEL), or of a borrow when 33 is taken away.
+        odd = (word | (word + _LOW) | ((word - _LOW * np.uint64(33)) & ~word)) & _HIGH
+        if odd != 0:
+            for place in range(at, at + 8):
+                found += _unsafe(peek_u8(np.uint64(address + place)))
+        at += 8
+    while at < length:
+        found += _unsafe(peek_u8(np.uint64(address + at)))
+        at += 1
+    return found
+
+
+@kernel()
+def put_escaped(at, address, length):
+    """Copy a target byte by byte, percent-encoding what may not stand in a request line."""
+    for place in range(length):
+        byte = peek_u8(np.uint64(address + place))
+        if _unsafe(byte):
+            poke_u8(np.uint64(at), np.uint8(_PERCENT))
+            poke_u8(np.uint64(at + 1), _HEX_UPPER[byte >> 4])
+            poke_u8(np.uint64(at + 2), _HEX_UPPER[byte & 15])
+            at += 3
+        else:
+            poke_u8(np.uint64(at), byte)
+            at += 1
+    return at
+
+
+@kernel(inlined=True)
+def _put_hex(at, word, digits):
+    for place in range(digits):
+        shift = np.uint64(4 * (digits - 1 - place))
+        poke_u8(np.uint64(at + place), _HEX[(word >> shift) & np.uint64(15)])
+    return at + digits
+
+
+@kernel()
+def put_uuid(at, seed, seq):
+    """Write a version 4 UUID (RFC 9562, 5.4)."""
+    high, low = random_of(seed, seq, _SALT_UUID), random_of(seed, seq, ~_SALT_UUID)
+    high = (high & ~np.uint64(0xF000)) | np.uint64(0x4000)
+    low = (low & np.uint64(0x3FFFFFFFFFFFFFFF)) | np.uint64(0x8000000000000000)
+    at = _put_hex(at, high >> np.uint64(32), 8)
+    poke_u8(np.uint64(at), np.uint8(_DASH))
+    at = _put_hex(at + 1, high >> np.uint64(16), 4)
+    poke_u8(np.uint64(at), np.uint8(_DASH))
+    at = _put_hex(at + 1, high, 4)
+    poke_u8(np.uint64(at), np.uint8(_DASH))
+    at = _put_hex(at + 1, low >> np.uint64(48), 4)
+    poke_u8(np.uint64(at), np.uint8(_DASH))
+    return _put_hex(at + 1, low, 12)
+
+
+@kernel()
+def put_email(at, seed, seq):
+    """Write an address that no other row of this seed has."""
+    poke_u8(np.uint64(at), np.uint8(117))
+    at = _put_hex(at + 1, random_of(seed, seq, _SALT_EMAIL), 16)
+    return put(at, _EMAIL_TAIL, 0, _EMAIL_TAIL.shape[0])
+
+
+@kernel()
+def body_length(table, template, seq, client):
+    """Bytes of a filled template."""
+    length = table.template_fixed[template]
+    for part in range(table.template_parts[template], table.template_parts[template + 1]):
+        if table.kinds[part] == CLIENT:
+            length += digits_of(client)
+        elif table.kinds[part] == NUMBER:
+            length += digits_of(seq)
+    return length
+
+
+@kernel()
+def put_body(at, table, template, seq, client):
+    """Write a filled template."""
+    for part in range(table.template_parts[template], table.template_parts[template + 1]):
+        kind = table.kinds[part]
+        if kind == LITERAL:
+            at = put(at, table.literals, table.begins[part], table.ends[part])
+        elif kind == UUID:
+            at = put_uuid(at, table.seed[0], seq)
+        elif kind == EMAIL:
+            at = put_email(at, table.seed[0], seq)
+        elif kind == CLIENT:
+            at = put_number(at, client, digits_of(client))
+        else:
+            at = put_number(at, seq, digits_of(seq))
+    return at
+
+
+@kernel(inlined=True)
+def _put_end_of_line(at):
+    poke_u8(np.uint64(at), np.uint8(13))
+    poke_u8(np.uint64(at + 1), np.uint8(10))
+    return at + 2
+
+
+@kernel(inlined=True)
+def _prefix_end(table, method, address, length):
+    """Where the method's prefix ends for this target: `*` goes without the base path."""
+    if length == 1 and peek_u8(np.uint64(address)) == _STAR:
+        return table.bare_ends[method]
+    return table.prefix_ends[method + 1]
+
+
+@kernel(inlined=True)
+def _lacks_slash(address, length):
+    """Whether a target needs a slash in front, so that it stays a path of this target alone."""
+    if length == 0:
+        return True
+    first = peek_u8(np.uint64(address))
+    return first != _SLASH and not (length == 1 and first == _STAR)
+
+
+@kernel(inlined=True)
+def _target_of(requests, number):
+    """Address and length of a request's target."""
+    batch, place = number >> BATCH_BITS, number & BATCH_MASK
+    offsets = requests[batch, OFFSETS] + 8 * place
+    begin = peek_i64(np.uint64(offsets))
+    return requests[batch, DATA] + begin, peek_i64(np.uint64(offsets + 8)) - begin
+
+
+@kernel(inlined=True)
+def _head_length(table, method, seq, address, length, escaped):
+    """Bytes of a request up to and with its last header, without those of a body."""
+    total = _prefix_end(table, method, address, length) - table.prefix_ends[method]
+    total += length + 2 * escaped + table.headers.shape[0]
+    if _lacks_slash(address, length):
+        total += 1
+    if table.numbered[0]:
+        total += digits_of(seq) + 2
+    return total
+
+
+@kernel(inlined=True)
+def _put_head(at, table, method, seq, address, length, escaped):
+    """Write what `_head_length` counts."""
+    at = put(at, table.prefix, table.prefix_ends[method], _prefix_end(table, method, address, length))
+    if _lacks_slash(address, length):
+        poke_u8(np.uint64(at), np.uint8(_SLASH))
+        at += 1
+    if escaped:
+        at = put_escaped(at, address, length)
+    else:
+        _memcpy(np.uint64(at), np.uint64(address), np.uint64(length))
+        at += length
+    at = put(at, table.headers, 0, table.headers.shape[0])
+    if table.numbered[0]:
+        at = _put_end_of_line(put_number(at, seq, digits_of(seq)))
+    return at
+
+
+@kernel(inlined=True)
+def _body_head_length(table, template, filled):
+    """Bytes of the headers of a body of `filled` bytes."""
+    if template < 0:
+        return np.int64(_NO_BODY.shape[0])
+    return table.template_heads[template, 1] - table.template_heads[template, 0] + digits_of(filled) + 2
+
+
+@kernel(inlined=True)
+def _put_body_head(at, table, template, filled):
+    """Write what `_body_head_length` counts."""
+    if template < 0:
+        return put(at, _NO_BODY, 0, _NO_BODY.shape[0])
+    at = put(at, table.literals, table.template_heads[template, 0], table.template_heads[template, 1])
+    return _put_end_of_line(put_number(at, filled, digits_of(filled)))
+
+
+@kernel(inlined=True)
+def _place_of(ring_tail, total, size):
+    """Where in the stream of ring bytes a request goes: it never wraps."""
+    left = size - (ring_tail & (size - 1))
+    return ring_tail if total <= left else ring_tail + left
+
+
+@kernel(
+    types.int64(
+        types.int64[::1], types.uint32[::1], types.uint32[::1], types.uint32[::1], types.uint8[::1],
+        types.int64, types.int64, types.int64, types.int64, types.int64, types.int64, types.int64,
+        types.int64[:, ::1], RENDER_TYPE, types.int64[::1], FEED_TYPE, types.int64[::1],
+    )
+)  # fmt: skip
+def render_rows(
+    due_ns, request, client, route, method, first_seq, begin, lane, lanes, start_ns, warm_up_ns, horizon_ns,
+    requests, table, control, feed, state,
+):  # fmt: skip
+    """Render a lane's share of due rows (seq % lanes == lane) from row `begin` on into its feed.
+
+    Stops at the first row that is due after `horizon_ns` (CLOCK_MONOTONIC, as `start_ns`), or that the rings
+    have no room for now; the row to go on with, len(due_ns) at the end, or -1 - row where a request is larger
+    than the ring. `state` int64[2] is the feed's tail and ring tail; nothing is published. Other columns are
+    those of a DueBatch; `requests` is the raw table of the dictionary.
+    """
+    entries, ring = feed
+    head, ring_head = load_acquire(control, Control.FEED_HEAD), load_acquire(control, Control.RING_HEAD)
+    base, size = np.int64(ring.ctypes.data), np.int64(ring.shape[0])
+    row = begin + (lane - (first_seq + begin) % lanes + lanes) % lanes
+    while row < due_ns.shape[0]:
+        due, seq = due_ns[row] + start_ns, first_seq + row
+        if due > horizon_ns or state[0] - head >= entries.shape[0]:
+            break
+        kind, client_id = np.int64(method[row]), np.int64(client[row])
+        address, length = _target_of(requests, np.int64(request[row]))
+        escaped = escapes(address, length)
+        total = _head_length(table, kind, seq, address, length, escaped) + 2
+        has_body = table.flags[kind] & BODY != 0
+        template, filled = np.int64(-1), np.int64(0)
+        if has_body:
+            template = np.int64(table.route_template[route[row]])
+            if template >= 0:
+                filled = body_length(table, template, seq, client_id)
+            total += _body_head_length(table, template, filled) + filled
+        offset = _place_of(state[1], total, size)
+        if total > size:
+            return -1 - row
+        if offset + total - ring_head > size:
+            break
+
+        at = _put_head(base + (offset & (size - 1)), table, kind, seq, address, length, escaped)
+        if has_body:
+            at = _put_body_head(at, table, template, filled)
+        at = _put_end_of_line(at)
+        if template >= 0:
+            put_body(at, table, template, seq, client_id)
+
+        entry = entries[state[0] & (entries.shape[0] - 1)]
+        entry.due_ns, entry.seq, entry.offset, entry.length = due, seq, offset, total
+        entry.client, entry.route = client[row], route[row]
+        warm_up = WARM_UP if due_ns[row] < warm_up_ns else 0
+        entry.flags = (table.flags[kind] & (HEAD | IDEMPOTENT)) | warm_up
+        entry.taken_ns, entry.state = 0, 0
+        state[0] += 1
+        state[1] = offset + total
+        row += lanes
+    return min(row, due_ns.shape[0])

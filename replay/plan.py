@@ -1,0 +1,307 @@
+"""A trace and a scenario make a schedule: what will be sent, when each request is due, and what the plan says
+of it.
+
+One streaming pass counts everything that the plan prints and that limits refuse by; `Schedule.batches` then
+makes the due requests again, lazily.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from replay_native import plan as kernels
+from replay_native.jit import warm
+
+from . import units
+from .due import (
+    DEFAULT_TOOK_NS,
+    FOREVER,
+    STATUS_CLASSES,
+    Clock,
+    DueBatch,
+    DueRows,
+    Tally,
+    make_clock,
+    span_text,
+    time_zone,
+)
+from .errors import InputError, UsageError
+from .render import RenderSpec, check_bodies, make_render_spec
+from .results.document import Recorded
+from .results.histogram import NS_2, Histogram
+from .results.samples import RecordedRow
+from .scenario import Factor, Scenario, Target, parse_target
+from .trace import Trace
+
+__all__ = ["KERNELS", "DueBatch", "Plan", "RoutePlan", "Schedule", "make_schedule"]
+
+NS = units.NS
+
+KERNELS = ("plan", "render", "hdr")
+"""Kernel modules that a schedule needs."""
+
+
+class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is planned for a route, and what the recording says of the same requests."""
+
+    route: str
+    rows: int
+    recorded: Recorded
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What will be sent, before anything is. Rates are requests a second of the replay's own time.
+
+    `rows` is None where the duration alone bounds a closed loop (counts are then those of one pass); peaks,
+    mean and `length_ns` are None where the target sets the pace. `recorded_*_ns` are since the epoch: the
+    part of the recording that is replayed. `by_route` is in the order of the trace's routes.
+    """
+
+    trace: str
+    target: str
+    host: str
+    pace: str
+    trace_rows: int
+    rows_in_window: int
+    rows: int | None
+    passes: float
+    skipped: dict[str, int]
+    by_method: dict[str, int]
+    by_route: list[RoutePlan]
+    recorded_hosts: dict[str, int]
+    peak_1s_per_s: float | None
+    peak_60s_per_s: float | None
+    peak_at_ns: int | None
+    mean_per_s: float | None
+    length_ns: int | None
+    warm_up_ns: int
+    connections_estimate: int
+    connections_recorded: bool
+    recorded_from_ns: int
+    recorded_until_ns: int
+    time_zone: str
+    utc_offset_s: int
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What is due when. `plan` says what it amounts to, `render` how a request is written.
+
+    `requests_table` holds the raw addresses that `replay_native.render` reads, valid for as long as this
+    object. `recorded_origin_ns` is the recorded moment that is due at the start of the run.
+    """
+
+    trace: Trace
+    scenario: Scenario
+    target: Target
+    plan: Plan
+    render: RenderSpec
+    rows_a_pass: int
+    _rows: DueRows
+
+    @property
+    def warm_up_ns(self) -> int:
+        """Requests due before this are not measured."""
+        return int(self.scenario.warm_up_ns)
+
+    @property
+    def recorded_origin_ns(self) -> int:
+        """The recorded moment, since the epoch, that is due at the start of the run."""
+        return self._rows.clock.origin_ns
+
+    @property
+    def requests_table(self) -> npt.NDArray[np.int64]:
+        """Raw addresses of the requests dictionary, for the kernels; valid for as long as this schedule."""
+        return self._rows.table
+
+    def batches(self) -> Iterator[DueBatch]:
+        """The due requests in order, made anew at each call. A closed loop with a duration has no end: stop
+        it.
+        """
+        return self._rows.batches()
+
+    def lookup(self, seqs: list[int]) -> dict[int, RecordedRow]:
+        """The recorded rows of sequence numbers, of any pass."""
+        found = self._rows.recorded([seq % self.rows_a_pass for seq in seqs])
+        return {seq: found[seq % self.rows_a_pass] for seq in seqs if seq % self.rows_a_pass in found}
+
+
+def make_schedule(trace: Trace, scenario: Scenario) -> Schedule:
+    """Read the trace once and plan what the scenario makes of it.
+
+    InputError where the trace is empty or damaged; UsageError where nothing would be sent, or a body is
+    missing.
+    """
+    target = parse_target(scenario.target)
+    if not trace.rows:
+        raise InputError(f"{trace.path} holds no requests: there is nothing to replay")
+    warm(KERNELS)
+    zone = time_zone(trace, scenario)
+    rows = DueRows(trace, make_clock(trace, scenario, zone), scenario)
+    render = make_render_spec(trace, scenario, target)
+    tally = rows.count(rows.clock.rows_max)
+    if not tally.selected:
+        raise _nothing_to_send(trace, scenario, tally, rows.clock, zone)
+    check_bodies(trace.requests.routes, scenario, tally.bodiless)
+    rows_a_pass, in_window = tally.selected, rows.rows_in_window()
+    skipped = _skipped(trace, tally, in_window)
+    passes = _repeat(rows, tally)
+    plan = _make_plan(rows, scenario, target, zone, tally, skipped, passes, in_window)
+    return Schedule(trace, scenario, target, plan, render, rows_a_pass, rows)
+
+
+def _repeat(rows: DueRows, tally: Tally) -> float:
+    """Count the further passes of a trace that is repeated; how often it is sent."""
+    clock, once = rows.clock, tally.selected
+    if not clock.repeats or clock.rows_max == FOREVER or once >= clock.rows_max:
+        return 1.0
+    whole, rest = divmod(clock.rows_max, once)
+    last = rows.count(rest) if rest else None
+    tally.add(tally, whole - 1)
+    if last is not None:
+        tally.add(last, 1)
+    return clock.rows_max / once
+
+
+def _make_plan(
+    rows: DueRows, scenario: Scenario, target: Target, zone: dt.tzinfo, tally: Tally, skipped: dict[str, int],
+    passes: float, in_window: int,
+) -> Plan:  # fmt: skip
+    clock, trace = rows.clock, rows.trace
+    end_ns = min(clock.until_ns - 1, trace.end_ns)
+    length_ns = _length_ns(clock, scenario, tally.selected, end_ns)
+    if length_ns is not None and scenario.warm_up_ns > 0 and scenario.warm_up_ns >= length_ns:
+        raise UsageError(
+            f"the warm-up of {units.format_duration(scenario.warm_up_ns)} leaves nothing to measure:"
+            f" the run takes {units.format_duration(length_ns)}"
+        )
+    peak_1s, peak_60s, peak_at_ns = _peaks(clock, tally, length_ns)
+    offset = units.to_datetime(clock.origin_ns, zone).utcoffset() or dt.timedelta()
+    return Plan(
+        trace=str(trace.path),
+        target=target.url,
+        host=scenario.host or target.authority,
+        pace=_pace(scenario),
+        trace_rows=trace.rows,
+        rows_in_window=in_window,
+        rows=None if clock.repeats and clock.rows_max == FOREVER else tally.selected,
+        passes=passes,
+        skipped=skipped,
+        by_method=_by_name(trace.requests.methods, tally.sent),
+        by_route=_routes(trace, tally),
+        recorded_hosts=_by_name(trace.requests.hosts, tally.hosts),
+        peak_1s_per_s=peak_1s,
+        peak_60s_per_s=peak_60s,
+        peak_at_ns=peak_at_ns,
+        mean_per_s=tally.selected * NS / max(length_ns, NS) if length_ns is not None and peak_1s else None,
+        length_ns=length_ns,
+        warm_up_ns=scenario.warm_up_ns,
+        connections_estimate=_connections(clock, scenario, tally, peak_1s),
+        connections_recorded=bool(tally.tooks.any()),
+        recorded_from_ns=clock.origin_ns,
+        recorded_until_ns=end_ns,
+        time_zone=str(zone),
+        utc_offset_s=int(offset.total_seconds()),
+        speed=clock.speed,
+    )
+
+
+def _length_ns(clock: Clock, scenario: Scenario, rows: int, end_ns: int) -> int | None:
+    """From the start of the run to its last due time, or to the end of the duration."""
+    if clock.period_ns < 0:
+        return scenario.duration_ns
+    if clock.period_ns > 0:
+        return math.ceil(rows * clock.period_ns)
+    return round((end_ns - clock.origin_ns) / clock.speed)
+
+
+def _peaks(
+    clock: Clock, tally: Tally, length_ns: int | None
+) -> tuple[float | None, float | None, int | None]:
+    """The highest rates over 1 s and 60 s (or the whole, if shorter), and when the busiest second begins."""
+    if clock.period_ns < 0:
+        return None, None, None
+    if clock.period_ns > 0:
+        return NS / clock.period_ns, NS / clock.period_ns, 0
+    peaks = tally.windows[:, kernels.PEAK].tolist()
+    edge_ns = int(tally.windows[0, kernels.PEAK_EDGE_NS])
+    span_s = min(60.0, max((length_ns or 0) / NS, 1.0))
+    return float(peaks[0]), peaks[1] / span_s, max(0, edge_ns - NS)
+
+
+def _connections(clock: Clock, scenario: Scenario, tally: Tally, peak_per_s: float | None) -> int:
+    """Requests in flight in the busiest second, by how long their answers took in the recording."""
+    if clock.period_ns < 0:
+        return int(scenario.connections)
+    in_flight = int(tally.windows[0, kernels.BUSY_PEAK]) / NS
+    if clock.period_ns > 0:
+        tooks = Histogram(tally.tooks.sum(axis=0, dtype=np.uint64), NS_2)
+        took_ns = tooks.mean_and_deviation()[0] if tooks.count else float(DEFAULT_TOOK_NS)
+        in_flight = (peak_per_s or 0.0) * took_ns / NS
+    return max(1, math.ceil(in_flight))
+
+
+def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:
+    """The routes of the trace in its order (their index is the lanes'), with what was recorded of them."""
+    plans = []
+    for name, statuses, tooks in zip(trace.requests.routes, tally.routes, tally.tooks, strict=True):
+        p50, p99 = None, None
+        if tooks.any():
+            p50, p99 = Histogram(tooks.astype(np.uint64), NS_2).percentiles((50.0, 99.0))
+        counted = dict(zip(STATUS_CLASSES, statuses.tolist(), strict=True))
+        recorded = Recorded(
+            count=int(statuses.sum()),
+            statuses={status: count for status, count in counted.items() if count and status != "unknown"},
+            p50_ns=p50,
+            p99_ns=p99,
+        )
+        plans.append(RoutePlan(route=name, rows=recorded.count, recorded=recorded))
+    return plans
+
+
+def _by_name(names: list[str], counts: npt.NDArray[np.int64]) -> dict[str, int]:
+    """Counts above 0 by name, the greatest first."""
+    pairs = [(name, count) for name, count in zip(names, counts.tolist(), strict=False) if count]
+    return dict(sorted(pairs, key=lambda pair: -pair[1]))
+
+
+def _pace(scenario: Scenario) -> str:
+    if scenario.closed_loop:
+        return "closed loop: each connection sends its next request when it is answered"
+    if scenario.rate_per_s is not None:
+        return f"constant rate of {units.format_rate(scenario.rate_per_s)}"
+    return (
+        "as recorded" if scenario.speed == Factor(1.0) else f"as recorded, {scenario.speed:g} times as fast"
+    )
+
+
+def _skipped(trace: Trace, tally: Tally, in_window: int) -> dict[str, int]:
+    """Rows of the trace that are not sent, by reason."""
+    skipped = {"outside the window": trace.rows - in_window, "after the duration": in_window - tally.seen}
+    for name, count in _by_name(trace.requests.methods, tally.skipped).items():
+        skipped[f"method {name}"] = count
+    return {reason: count for reason, count in skipped.items() if count}
+
+
+def _nothing_to_send(
+    trace: Trace, scenario: Scenario, tally: Tally, clock: Clock, zone: dt.tzinfo
+) -> UsageError:
+    skipped = _by_name(trace.requests.methods, tally.skipped)
+    if not skipped:
+        return UsageError(
+            f"the window {span_text(clock.from_ns, clock.until_ns, zone)} holds no requests",
+            hint=f"the recording is from {span_text(trace.start_ns, trace.end_ns, zone)}",
+        )
+    held = ", ".join(f"{name} ({units.format_count(count)})" for name, count in skipped.items())
+    return UsageError(
+        f"nothing would be sent: the recording holds {held}; only {', '.join(scenario.methods)} may be sent",
+        hint=f"allow them: --methods {','.join(skipped)}",
+    )
