@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import kernel
-from .shared import peek_i64
+from .shared import peek_i64, poke_i64
 
 ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED = 0, 1, 2, 3, 4
 STATE_WORDS = 5
@@ -65,8 +65,15 @@ def same_bytes(left, left_at, right, right_at, length):
 @kernel(inlined=True)
 def copy_bytes(source, begin, end, target, at):
     """Copy `source[begin:end]` to `target` at `at`; the offset after it."""
-    for index in range(begin, end):
-        target[at] = source[index]
+    source_address = np.int64(source.ctypes.data)
+    target_address = np.int64(target.ctypes.data)
+    while begin + 8 <= end:
+        poke_i64(np.uint64(target_address + at), peek_i64(np.uint64(source_address + begin)))
+        begin += 8
+        at += 8
+    while begin < end:
+        target[at] = source[begin]
+        begin += 1
         at += 1
     return at
 

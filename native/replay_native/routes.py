@@ -30,6 +30,27 @@ _NAMES = b"{id}{uuid}{hash}{date}{email}{slug}"
 _PLACEHOLDERS = np.frombuffer(_NAMES, dtype=np.uint8)
 _BEGINS = np.array([0, 0, 4, 10, 16, 22, 29, 35], dtype=np.int64)
 
+LENGTH_MAX = 1000
+"""A segment longer than this is not looked at."""
+
+_HEXES, _UPPERS, _LOWERS, _SEPARATORS, _EMAILS = 10, 20, 30, 40, 50
+_COUNT = np.int64(1023)
+
+
+def _counted() -> np.ndarray:
+    """For each byte, one in each of the ten-bit counters (digits lowest) that it counts for."""
+    table = np.zeros(256, dtype=np.int64)
+    table[ord("0") : ord("9") + 1] = 1 | 1 << _HEXES
+    table[ord("a") : ord("z") + 1] = 1 << _LOWERS
+    table[ord("A") : ord("Z") + 1] = 1 << _UPPERS
+    table[ord("a") : ord("f") + 1] |= 1 << _HEXES
+    table[ord("A") : ord("F") + 1] |= 1 << _HEXES
+    table[[ord("-"), ord("_")]] = 1 << _SEPARATORS
+    table[ord("@")] = 1 << _EMAILS
+    return table
+
+
+_COUNTED = _counted()
 _HASH_SEED = np.int64(7_046_029_254_386_353)
 
 
@@ -85,23 +106,15 @@ def _is_date(data, begin, end):
 @kernel()
 def _segment_class(data, begin, end):
     """What a path segment (without its extension) is."""
-    digits = upper = lower = separators = hexes = 0
+    counts = np.int64(0)
     length = end - begin
+    if length > LENGTH_MAX:
+        return _LITERAL
     for index in range(begin, end):
-        byte = data[index]
-        if _is_digit(byte):
-            digits += 1
-            hexes += 1
-        elif 97 <= byte <= 122:
-            lower += 1
-            hexes += byte <= 102
-        elif 65 <= byte <= 90:
-            upper += 1
-            hexes += byte <= 70
-        elif byte in (45, 95):
-            separators += 1
-        elif byte == 64:
-            return _EMAIL
+        counts += _COUNTED[data[index]]
+    if counts >> np.int64(_EMAILS):
+        return _EMAIL
+    digits = counts & _COUNT
     if digits == 0:
         return _LITERAL
     if digits == length or (digits == length - 1 and data[begin] == 45):
@@ -110,8 +123,11 @@ def _segment_class(data, begin, end):
         return _UUID
     if _is_date(data, begin, end):
         return _DATE
+    hexes = (counts >> np.int64(_HEXES)) & _COUNT
     if hexes == length and length >= 16:
         return _HASH
+    upper, lower = (counts >> np.int64(_UPPERS)) & _COUNT, (counts >> np.int64(_LOWERS)) & _COUNT
+    separators = (counts >> np.int64(_SEPARATORS)) & _COUNT
     token = digits + upper + lower + separators == length and length >= 20 and digits >= 3
     if token and separators * 8 <= length and ((upper > 0 and lower > 0) or separators == 0):
         return _HASH

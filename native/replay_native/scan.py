@@ -181,7 +181,7 @@ def _method_number(data, begin, end, methods, state, add):
         return -1
     for index in range(begin, end):
         byte = np.int64(data[index])
-        if not (65 <= byte <= 90 or 97 <= byte <= 122 or byte == _DASH or byte == 95):
+        if not (65 <= byte <= 90 or 97 <= byte <= 122 or byte in (_DASH, 95)):
             return -1
         if index - begin < 8:
             word0 |= byte << np.int64(8 * (index - begin))
@@ -221,14 +221,18 @@ def _scheme_end(data, begin, end):
     return -1
 
 
+@kernel(inlined=True)
+def _nobody(data, at):
+    """Whether `- - ` is at `at`: neither ident nor user."""
+    dashes = data[at] == _DASH and data[at + 2] == _DASH
+    return dashes and data[at + 1] == _SPACE and data[at + 3] == _SPACE
+
+
 @kernel()
 def _stamp_place(data, begin, end, state):
-    """Where the `[` of the stamp is, behind ident and user (counted if there is a user); -1: none; -2: no
-    stamp.
-    """
-    if end - begin > 33 and data[begin + 4] == 91 and data[begin] == _DASH and data[begin + 2] == _DASH:
-        if data[begin + 1] == _SPACE and data[begin + 3] == _SPACE:
-            return begin + 4
+    """Where the `[` of the stamp is, behind ident and user (a user is counted); -1: none; -2: no stamp."""
+    if end - begin > 33 and data[begin + 4] == 91 and _nobody(data, begin):
+        return begin + 4
     opened = False
     for at in range(begin, end):
         if data[at] == 91:
@@ -273,6 +277,14 @@ def _status_and_size(data, at, end, rows, row):
     return ACCEPTED
 
 
+@kernel(inlined=True)
+def _is_protocol(data, at, end):
+    """Whether `HTTP/` is at `at`."""
+    if end - at < 5 or data[at] != 72 or data[at + 1] != 84:
+        return False
+    return data[at + 2] == 84 and data[at + 3] == 80 and data[at + 4] == _SLASH
+
+
 @kernel()
 def _target(data, begin, end, rows, row):
     """Note the target in data[begin:end] (spaces and the protocol off) and what it needs; a code."""
@@ -283,14 +295,12 @@ def _target(data, begin, end, rows, row):
         if _SPECIAL[byte] != 0:
             if byte == _SPACE:
                 last_space = at
-            elif byte == 63 or byte == 59:
+            elif byte in (63, 59):
                 needs |= PARAMETERS
             else:
                 needs |= REWRITE
-    protocol = last_space + 1
-    if last_space >= begin and end - protocol >= 5 and data[protocol] == 72 and data[protocol + 1] == 84:
-        if data[protocol + 2] == 84 and data[protocol + 3] == 80 and data[protocol + 4] == _SLASH:
-            end = last_space
+    if last_space >= begin and _is_protocol(data, last_space + 1, end):
+        end = last_space
     while begin < end and data[begin] == _SPACE:
         begin += 1
     while begin < end and data[end - 1] == _SPACE:
@@ -311,9 +321,15 @@ def _target(data, begin, end, rows, row):
 
 @kernel()
 def _closing_quote(data, at, end):
-    """The first quote from `at` on, not escaped, that a space and a status (or `-`) follow; -1 if there is
+    """The first quote from `at` on, not escaped, that a space and a status (or `-`) follow; -1: there is
     none.
     """
+    base = np.int64(data.ctypes.data)
+    found = memchr(np.uint64(base + at), np.int32(_QUOTE), np.uint64(end - at))
+    quote = np.int64(found) - base if found != 0 else end
+    plain = quote == at or (quote < end and data[quote - 1] != _BACKSLASH)
+    if plain and quote + 2 < end and data[quote + 1] == _SPACE and 48 <= data[quote + 2] <= 57:
+        return quote
     while at + 2 < end:
         byte = data[at]
         if byte == _BACKSLASH:
@@ -337,7 +353,7 @@ def _scan_line(data, begin, end, key, methods, state, rows, row):
     at = begin
     while at < end and data[at] != _SPACE:
         at += 1
-    if at == begin or at == end:
+    if at in (begin, end):
         return OTHER_FORMAT
     rows[CLIENT, row] = hash_bytes(data, begin, at, key)
     users = state[USERS]
@@ -447,7 +463,7 @@ def _unescape(data, begin, end, out):
                     at = _encode(high * 16 + low, out, at)
                     begin += 2
                     continue
-            if escape == _QUOTE or escape == _BACKSLASH:
+            if escape in (_QUOTE, _BACKSLASH):
                 out[at] = escape
                 at += 1
                 continue
@@ -492,10 +508,14 @@ def _is_secret(data, begin, end, keys, key_ends, suffixes, name):
                 byte = np.uint8(high * 16 + low)
                 at += 2
         at += 1
-        if byte != _DASH and byte != 95 and byte != 46 and byte != 91 and byte != 93:
+        if byte not in (_DASH, 95, 46, 91, 93):
             name[length] = _lowered(byte)
             length += 1
+    if length == 0:
+        return False
     for key in range(key_ends.shape[0] - 1):
+        if keys[key_ends[key + 1] - 1] != name[length - 1]:
+            continue
         size = key_ends[key + 1] - key_ends[key]
         if size == length or (key < suffixes and size < length):
             same = True
@@ -511,12 +531,12 @@ def _is_secret(data, begin, end, keys, key_ends, suffixes, name):
 @kernel(inlined=True)
 def _ends_parameter(byte, in_query):
     """Whether a parameter ends here: before another one, or before what follows them."""
-    return byte == 59 or byte == 63 or byte == 35 or (byte == 38 if in_query else byte == _SLASH)
+    return byte in (59, 63, 35) or (byte == 38 if in_query else byte == _SLASH)
 
 
 @kernel()
 def _redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
-    """Write a target with the values of secret parameters (`?a=b&c=d`, `;a=b`) replaced; the offset after it."""
+    """Write a target with the values of secret parameters (`?a=b`, `;a=b`) replaced; the offset after it."""
     in_query = False
     while begin < end:
         byte = data[begin]
@@ -524,7 +544,7 @@ def _redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
         at += 1
         begin += 1
         in_query = in_query or byte == 63
-        if not (byte == 63 or byte == 59 or (in_query and byte == 38)):
+        if not (byte in (63, 59) or (in_query and byte == 38)):
             continue
         equals = begin
         while equals < end and data[equals] != 61 and not _ends_parameter(data[equals], in_query):
@@ -544,9 +564,7 @@ def _redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
 
 @kernel()
 def _split_absolute(data, length, hosts, host_at):
-    """Append the host of an absolute target to `hosts` (user info left out): (offset of the path, end of the
-    host).
-    """
+    """Append an absolute target's host (without user info) to `hosts`: (where its path is, hosts' end)."""
     begin = _scheme_end(data, 0, length)
     at = begin
     while at < length and data[at] != _SLASH and data[at] != 63 and data[at] != 35:
@@ -560,8 +578,8 @@ def _split_absolute(data, length, hosts, host_at):
 
 
 @kernel(
-    "int64(uint8[::1], int64[:,::1], int64, uint8[::1], int64[::1], int64, uint8[::1], uint8[::1], uint8[::1],"
-    " int64[::1], uint8[::1], int64[::1], int64[::1], int64[::1])"
+    "int64(uint8[::1], int64[:,::1], int64, uint8[::1], int64[::1], int64, uint8[::1], uint8[::1],"
+    " uint8[::1], int64[::1], uint8[::1], int64[::1], int64[::1], int64[::1])"
 )
 def write_targets(
     data,
@@ -594,6 +612,8 @@ def write_targets(
         begin, end, needs = rows[BEGIN, row], rows[END, row], rows[NEEDS, row]
         if needs & (REWRITE | ABSOLUTE) == 0 and (needs == 0 or suffixes < 0):
             at = copy_bytes(data, begin, end, out, at)
+        elif needs == PARAMETERS:
+            at = _redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts)
         else:
             length = _unescape(data, begin, end, scratch)
             begin = np.int64(0)

@@ -1,4 +1,4 @@
-"""Coarse stamps spread inside their resolution: sixty requests "at 18:00:01" did not arrive in one instant."""
+"""Coarse stamps spread inside their resolution: sixty requests "at 18:00:01" did not come in one instant."""
 
 from __future__ import annotations
 

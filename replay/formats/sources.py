@@ -29,7 +29,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class SourceFile:
-    """One file of a recording. `head` is its first bytes, uncompressed. InputError where it cannot be read."""
+    """One file of a recording; `head` is its first bytes, uncompressed. InputError where it can't be read."""
 
     def __init__(self, name: str) -> None:
         self.name = "standard input" if name == STDIN else name
@@ -64,7 +64,7 @@ class SourceFile:
 
     def _open(self) -> BinaryIO:
         if self._path is None:
-            return open(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+            return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
         return self._path.open("rb", buffering=0)
 
     def _uncompressed_head(self, raw: bytes) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -115,6 +117,16 @@ class Trace:
     def end_ns(self) -> int:
         """When the last event was recorded, ns since the Unix epoch."""
         return self.manifest.end_ns
+
+    @property
+    def digest(self) -> str:
+        """Names the recording: the same sources, importer, options and transforms give the same digest."""
+        manifest = self.manifest
+        identity = (
+            manifest.importer, manifest.options, [source.sha256 for source in manifest.sources], manifest.jitter,
+            manifest.history, manifest.rows, manifest.start_ns, manifest.end_ns,
+        )  # fmt: skip
+        return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
 
     @cached_property
     def requests(self) -> Requests:

@@ -187,7 +187,9 @@ class RequestWriter:
             grown[: self._ends[self._pending]] = self._data[: self._ends[self._pending]]
             self._data = grown
         kernels.gather(data, offsets, fresh, len(fresh), self._data, self._ends, self._pending)
-        self._words[self._pending : self._pending + len(fresh)] = words[fresh]
+        np.take(
+            words, fresh, axis=0, out=self._words[self._pending : self._pending + len(fresh)], mode="clip"
+        )
         self._pending += len(fresh)
         if self._pending == BATCH_ROWS:
             self._flush()

@@ -24,7 +24,7 @@ from .columns import (
 )
 from .manifest import Segment
 
-WINDOW_ROWS = BATCH_ROWS
+WINDOW_ROWS = 1 << 18
 """Rows kept back to be sorted: a row this late or less costs nothing."""
 
 MERGE_ROWS = 1 << 22

@@ -1,0 +1,164 @@
+"""`replay import`: recordings to a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from .. import units
+from ..formats import import_files, importers
+from ..formats.importing import Progress as ImportProgress
+from ..trace import Manifest, Trace
+
+ROUTES_SHOWN = 6
+
+_LOG_ENDINGS = frozenset({".gz", ".log", ".txt", ".zst", ".bz2", *(f".{number}" for number in range(1, 100))})
+
+
+def default_output(log: str) -> Path:
+    """The trace's name where none is given: that of the first log, here: `/var/log/access.log.1.gz` is
+    access.trace.
+    """
+    name = "stdin" if log == "-" else Path(log).name
+    while Path(name).suffix in _LOG_ENDINGS and Path(name).stem:
+        name = Path(name).stem
+    return Path(f"{name}.trace")
+
+
+def rejected_lines(manifest: Manifest) -> list[Text]:
+    """Each reason with its count and its first example."""
+    shown = []
+    for reason, count in manifest.rejected.items():
+        line = Text(f"{count:,} {reason}")
+        example = next((each for each in manifest.rejected_examples if each.reason == reason), None)
+        if example is not None:
+            line.append(f"  {Path(example.file).name}:{example.line}: {example.text}", style="dim")
+        shown.append(line)
+    return shown
+
+
+def facts() -> Table:
+    """An empty table of names and what is to be said of them."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", justify="right", no_wrap=True)
+    table.add_column(overflow="ellipsis")
+    return table
+
+
+def span_text(trace: Trace) -> str:
+    """First and last moment in the log's own zone, and the length."""
+    zone = units.parse_zone(trace.manifest.time_zone or "UTC")
+    first, last = (units.format_moment(at_ns, zone) for at_ns in (trace.start_ns, trace.end_ns))
+    changed = "; its time zone changes" if trace.manifest.time_zone_changed else ""
+    return f"{first} to {last} ({units.format_duration(trace.end_ns - trace.start_ns)}){changed}"
+
+
+def stamps_text(manifest: Manifest) -> str:
+    """What the recorded stamps were, and what was done to them."""
+    meaning = {
+        "start": "of the start",
+        "end": "of the end",
+        "unknown": "of the start or the end, the log does not say",
+    }
+    text = f"every {units.format_duration(manifest.resolution_ns)}, {meaning[manifest.stamp]}"
+    if manifest.jitter.done:
+        text += f"; spread inside it with seed {manifest.jitter.seed}"
+    return text
+
+
+def _summary(trace: Trace) -> Table:
+    manifest, table = trace.manifest, facts()
+    share = units.format_share(manifest.rows / max(manifest.lines, 1))
+    table.add_row("requests", f"{manifest.rows:,} of {manifest.lines:,} lines ({share})")
+    for index, line in enumerate(rejected_lines(manifest)):
+        table.add_row("rejected" if index == 0 else "", line)
+    table.add_row("span", span_text(trace))
+    table.add_row("stamps", stamps_text(manifest))
+    table.add_row("clients", f"{manifest.clients:,} (keyed hashes; addresses are not kept)")
+    table.add_row("methods", ", ".join(manifest.methods))
+    routes = [f"{route.route} {units.format_share(route.rows / manifest.rows)}" for route in manifest.routes]
+    table.add_row(
+        "routes", f"{len(routes):,}: {', '.join(routes[:ROUTES_SHOWN])}{', …' * (len(routes) > ROUTES_SHOWN)}"
+    )
+    if manifest.secrets_dropped:
+        dropped = ", ".join(
+            f"{count:,} {what.replace('_', ' ')}" for what, count in manifest.secrets_dropped.items()
+        )
+        table.add_row("secrets", f"{dropped} taken out")
+    table.add_row("trace", Text(str(trace.path), style="bold"))
+    return table
+
+
+class ProgressBar:
+    """A bar of bytes with lines a second, on a terminal only; `update` is what importers call."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("importing"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[lines]} lines, {task.fields[rate]} a second"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("import", total=None, lines="0", rate="-")
+
+    def __enter__(self) -> ImportProgress:
+        self._bar.start()
+        return self.update
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, total: int, lines: int) -> None:
+        """Show how far it is (see `replay.formats.importing.Progress`)."""
+        elapsed_s = self._bar.tasks[0].elapsed or 0.0
+        rate = f"{lines / elapsed_s:,.0f}" if elapsed_s > 0.5 else "-"
+        known = None if total < 0 else total
+        self._bar.update(self._task, completed=done, total=known, lines=f"{lines:,}", rate=rate)
+
+
+@click.command(name="import", short_help="Make a trace of access logs.")
+@click.argument("logs", nargs=-1, required=True, metavar="LOG...")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="The trace to write [default: LOG.trace, here]."
+)
+@click.option(
+    "--format", "format_name", metavar="NAME", help=f"Take the logs as this format: {', '.join(importers())}."
+)
+@click.option("--no-jitter", is_flag=True, help="Keep coarse stamps as they are.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the jitter.")
+@click.option("--keep-secrets", is_flag=True, help="Keep the values of parameters that look like secrets.")
+@click.option("--force", is_flag=True, help="Replace the trace if it exists.")
+def command(
+    logs: tuple[str, ...],
+    out: Path | None,
+    format_name: str | None,
+    no_jitter: bool,
+    seed: int,
+    keep_secrets: bool,
+    force: bool,
+) -> None:
+    """Make a trace of access logs: rotated files in any order, gzip, or - for standard input.
+
+    Coarse stamps are spread inside their resolution; client addresses and secrets are not kept.
+    """
+    with ProgressBar(Console(stderr=True)) as progress:
+        trace = import_files(
+            logs,
+            out or default_output(logs[0]),
+            format=format_name,
+            jitter=not no_jitter,
+            seed=seed,
+            keep_secrets=keep_secrets,
+            overwrite=force,
+            progress=progress,
+        )
+    Console(highlight=False).print(_summary(trace))

@@ -1,0 +1,139 @@
+"""`replay inspect`: what is in a recording, in one screen."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .. import units
+from ..formats import open_trace
+from ..trace import Trace
+from ..trace.summary import SECOND_NS, Summary, summarize
+from .import_ import ProgressBar, facts, rejected_lines, span_text, stamps_text
+
+ROUTES_SHOWN = 12
+STATUSES_SHOWN = 8
+
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+"""Methods that a replay sends without being asked to."""
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def sparkline(counts: list[int]) -> str:
+    """Counts as bars of eighths; a count that is not 0 never looks like one that is."""
+    most = max(counts, default=0) or 1
+    return "".join(_BARS[0 if count == 0 else max(1, round(8 * count / most))] for count in counts)
+
+
+def skipped(summary: Summary) -> dict[str, int]:
+    """Rows that a replay skips until `--methods`, by method."""
+    return {method: rows for method, rows in summary.methods.items() if method not in SAFE_METHODS}
+
+
+def as_json(trace: Trace, summary: Summary) -> bytes:
+    """The figures for scripts; rates are requests a second."""
+    manifest = trace.manifest
+    peaks = {f"peak_{window}s": rate for window, rate in summary.peaks_per_s.items()}
+    data = {
+        "rows": summary.rows,
+        "start_ns": trace.start_ns,
+        "span_ns": summary.span_ns,
+        "rate": {"mean": summary.mean_per_s, **peaks},
+        "clients": manifest.clients,
+        "requests": manifest.requests,
+        "routes": [{"route": route.route, "rows": route.rows} for route in manifest.routes],
+        "methods": summary.methods,
+        "statuses": {
+            "unknown" if status < 0 else str(status): rows for status, rows in summary.statuses.items()
+        },
+        "skipped": skipped(summary),
+        "lines": manifest.lines,
+        "rejected": manifest.rejected,
+        "resolution_ns": manifest.resolution_ns,
+        "stamp": manifest.stamp,
+        "time_zone": manifest.time_zone,
+    }
+    return msgspec.json.format(msgspec.json.encode(data), indent=2)
+
+
+def _rates(trace: Trace, summary: Summary) -> list[tuple[str, str | Text]]:
+    zone = units.parse_zone(trace.manifest.time_zone or "UTC")
+    peaks = " · ".join(
+        f"{units.format_rate(rate)} over {window} s" for window, rate in summary.peaks_per_s.items()
+    )
+    busiest = units.format_moment(summary.peak_second * SECOND_NS, zone)
+    bucket = units.format_duration(summary.span_ns // len(summary.buckets) + 1)
+    return [
+        ("rate", f"{units.format_rate(summary.mean_per_s)} on average"),
+        ("peaks", f"{peaks}; the busiest second is {busiest}"),
+        ("over time", Text(sparkline(summary.buckets), style="green")),
+        ("", f"a column is {bucket}"),
+    ]
+
+
+def _shares(trace: Trace, summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="cyan")
+    table.add_column("share", justify="right")
+    table.add_column("requests", justify="right")
+    table.add_column("route", overflow="ellipsis", no_wrap=True)
+    routes = trace.manifest.routes
+    for route in routes[:ROUTES_SHOWN]:
+        table.add_row(units.format_share(route.rows / summary.rows), f"{route.rows:,}", Text(route.route))
+    rest = sum(route.rows for route in routes[ROUTES_SHOWN:])
+    if rest:
+        more = f"{len(routes) - ROUTES_SHOWN:,} more routes"
+        table.add_row(units.format_share(rest / summary.rows), f"{rest:,}", Text(more, style="dim"))
+    return table
+
+
+def _screen(console: Console, trace: Trace, summary: Summary) -> None:
+    manifest, table = trace.manifest, facts()
+    table.add_row(
+        "requests", f"{summary.rows:,}, {manifest.requests:,} distinct, of {manifest.clients:,} clients"
+    )
+    table.add_row("span", span_text(trace))
+    for name, value in _rates(trace, summary):
+        table.add_row(name, value)
+    table.add_row("stamps", stamps_text(manifest))
+    statuses = [
+        f"{'unknown' if status < 0 else status} {units.format_share(rows / summary.rows)}"
+        for status, rows in list(summary.statuses.items())[:STATUSES_SHOWN]
+    ]
+    table.add_row("statuses", " · ".join(statuses))
+    methods = [f"{name} {units.format_share(rows / summary.rows)}" for name, rows in summary.methods.items()]
+    table.add_row("methods", " · ".join(methods))
+    latency = f"of {units.format_share(summary.known_latencies / summary.rows)} of the requests"
+    table.add_row("latency", f"recorded {latency}" if summary.known_latencies else "not recorded")
+    for index, line in enumerate(rejected_lines(manifest)):
+        table.add_row("rejected" if index == 0 else "", line)
+    skips = skipped(summary)
+    if skips:
+        listed = ", ".join(f"{rows:,} {method}" for method, rows in skips.items())
+        table.add_row("skipped", f"{listed}: a replay sends only GET and HEAD until --methods says more")
+    else:
+        table.add_row("skipped", "nothing: a replay sends every request")
+    console.print(table)
+    console.print()
+    console.print(_shares(trace, summary))
+
+
+@click.command(name="inspect", short_help="Show what is in a trace or a log.")
+@click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG...")
+@click.option("--json", "json_wanted", is_flag=True, help="The figures as JSON.")
+def command(recordings: tuple[str, ...], json_wanted: bool) -> None:
+    """Show what is in a trace, or in logs without importing them."""
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        with ProgressBar(Console(stderr=True)) as progress:
+            trace = open_trace(recordings, Path(folder) / "inspected.trace", progress=progress)
+        summary = summarize(trace)
+        if json_wanted:
+            click.echo(as_json(trace, summary))
+        else:
+            _screen(Console(highlight=False), trace, summary)
