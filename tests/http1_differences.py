@@ -16,7 +16,7 @@ DIFFERENCES = {
 
 _LONG_LENGTH = re.compile(rb"(?im)^content-length:[^\n]*\d{19}")
 _LONG_CHUNK = re.compile(rb"(?m)^[0-9a-fA-F]{16}")
-_KEEP_ALIVE_10 = re.compile(rb"^HTTP/[01]\.0 ")
+_KEEP_ALIVE_10 = re.compile(rb"HTTP/(0\.\d|1\.0) ")
 _REPEATED_LENGTH = re.compile(rb"(?is)content-length:.*content-length:")
 _SWITCHING = re.compile(rb"HTTP/\d\.\d 101[ \r\n]")
 

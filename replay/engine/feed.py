@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 from replay_native import shared
 from replay_native.bank import Control
 from replay_native.feed import Feed
@@ -11,51 +12,58 @@ from replay_native.feed import Feed
 from .contract import LaneSpec
 
 _ONE = (1).to_bytes(8, "little")
+TAIL, RING_TAIL = 0, 1
 
 
 class FeedWriter:
-    """Single producer of one lane's feed. Never blocks: `push_nowait` says False where the rings are full."""
+    """Single producer of one lane's feed. Never blocks: `push_nowait` says False where the rings are full.
+
+    `state` int64[2] is the tail of the entries and of the ring, for kernels that push many at once.
+    """
 
     def __init__(self, spec: LaneSpec) -> None:
-        self._control = spec.bank.control
-        self._feed: Feed = spec.feed
+        self.control = spec.bank.control
+        self.feed: Feed = spec.feed
+        self.state = np.zeros(2, np.int64)
         self._wake_fd = spec.wake_fd
-        self.tail = 0
-        self.ring_tail = 0
+        self._published = 0
 
     def push_nowait(
         self, due_ns: int, seq: int, request: bytes, *, client: int = 0, route: int = 0, flags: int = 0
     ) -> bool:
         """Add one rendered request; visible to the lane only after `publish`."""
-        entries, ring = self._feed
-        if self.tail - shared.read_word(self._control, Control.FEED_HEAD) >= entries.size:
+        entries, ring = self.feed
+        tail, offset = self.state.tolist()
+        if tail - shared.read_word(self.control, Control.FEED_HEAD) >= entries.size:
             return False
-        offset = self.ring_tail
         if offset % ring.size + len(request) > ring.size:
             offset += ring.size - offset % ring.size
-        if offset + len(request) - shared.read_word(self._control, Control.RING_HEAD) > ring.size:
+        if offset + len(request) - shared.read_word(self.control, Control.RING_HEAD) > ring.size:
             return False
         start = offset % ring.size
         ring[start : start + len(request)] = memoryview(request)
-        entries[self.tail % entries.size] = (due_ns, seq, offset, len(request), client, route, flags, 0, 0)
-        self.ring_tail = offset + len(request)
-        self.tail += 1
+        entries[tail % entries.size] = (due_ns, seq, offset, len(request), client, route, flags, 0, 0)
+        self.state[TAIL] = tail + 1
+        self.state[RING_TAIL] = offset + len(request)
         return True
 
     def publish(self) -> None:
-        """Let the lane see what was pushed, and wake it."""
-        shared.write_word(self._control, Control.FEED_TAIL, self.tail)
-        self.wake()
+        """Let the lane see what was pushed, and wake it if there is any."""
+        tail = int(self.state[TAIL])
+        if tail != self._published:
+            self._published = tail
+            shared.write_word(self.control, Control.FEED_TAIL, tail)
+            self.wake()
 
     def end(self) -> None:
         """Say that nothing more will come."""
         self.publish()
-        shared.write_word(self._control, Control.FEED_END, 1)
+        shared.write_word(self.control, Control.FEED_END, 1)
         self.wake()
 
     def stop(self, how: int) -> None:
         """Write STOP (see `replay_native.bank.Stop`) and wake the lane."""
-        shared.write_word(self._control, Control.STOP, how)
+        shared.write_word(self.control, Control.STOP, how)
         self.wake()
 
     def wake(self) -> None:

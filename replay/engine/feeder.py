@@ -1,0 +1,104 @@
+"""Keeps every lane's feed filled some seconds ahead of time, in constant memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import trio
+from replay_native import record
+from replay_native import render as kernels
+from replay_native.bank import C
+
+from replay.errors import LimitError
+from replay.plan import DueBatch, Schedule
+from replay.render import RenderSpec, request_table
+
+from .contract import SECOND_NS, LaneSpec
+from .feed import FeedWriter
+
+AHEAD_NS = 2 * SECOND_NS
+"""How far ahead of its due time a request is rendered."""
+
+PAUSE_S = 0.02
+"""Between two looks at feeds that are full, or filled up to the horizon."""
+
+
+class Feeder:
+    """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes.
+
+    `fed` becomes true once the first AHEAD_NS of the run are in the rings.
+    """
+
+    def __init__(
+        self, schedule: Schedule, render: RenderSpec, lanes: Sequence[LaneSpec], closed_loop: bool
+    ) -> None:
+        self._schedule = schedule
+        self._lanes = lanes
+        self._closed_loop = closed_loop
+        self._requests = request_table(schedule.trace)
+        self._table = render.table()
+        self.writers = [FeedWriter(spec) for spec in lanes]
+        self.fed = trio.Event()
+        self.stop_ns: int | None = None
+
+    async def run(self, start_ns: int) -> None:
+        """Feed until the schedule ends, or up to `stop_ns`; then end every feed."""
+        for batch in self._schedule.batches():
+            await self._feed_batch(batch, start_ns)
+            if self.stop_ns is not None:
+                self._give_up_rest(batch, start_ns)
+                break
+        self.fed.set()
+        for writer in self.writers:
+            writer.end()
+
+    async def _feed_batch(self, batch: DueBatch, start_ns: int) -> None:
+        self._rows = [0] * len(self.writers)
+        while self.stop_ns is None:
+            horizon_ns = (1 << 62) if self._closed_loop else time.monotonic_ns() + AHEAD_NS
+            progress = False
+            for lane, writer in enumerate(self.writers):
+                before = self._rows[lane]
+                if before < len(batch):
+                    self._rows[lane] = self._render(batch, lane, writer, start_ns, horizon_ns)
+                    writer.publish()
+                    progress |= self._rows[lane] > before
+            if min(self._rows) >= len(batch):
+                await trio.lowlevel.checkpoint()
+                return
+            if not progress:
+                self.fed.set()
+                await trio.sleep(PAUSE_S)
+
+    def _render(self, batch: DueBatch, lane: int, writer: FeedWriter, start_ns: int, horizon_ns: int) -> int:
+        row = kernels.render_rows(
+            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.first_seq,
+            self._rows[lane], lane, len(self.writers), start_ns, self._schedule.warm_up_ns, horizon_ns,
+            self._requests, self._table, writer.control, writer.feed, writer.state,
+        )  # fmt: skip
+        if row < 0:
+            raise LimitError(
+                f"request {batch.first_seq - 1 - row} is larger than a lane's feed"
+                f" ({writer.feed.ring.size:,} bytes)",
+                hint="take the request out of the trace, or its body out of the scenario",
+            )
+        return int(row)
+
+    def _give_up_rest(self, batch: DueBatch, start_ns: int) -> None:
+        """What was due by the stop but never reached a feed is planned, and unsent."""
+        assert self.stop_ns is not None
+        if self._closed_loop:
+            return
+        for lane, spec in enumerate(self._lanes):
+            for row in range(self._rows[lane], len(batch)):
+                if (batch.first_seq + row) % len(self._lanes) != lane:
+                    continue
+                due_ns = int(batch.due_ns[row]) + start_ns
+                if due_ns > self.stop_ns:
+                    break
+                spec.bank.counters[C.planned] += 1
+                record.record_unsent(
+                    spec.bank, C.unsent_interrupted, 0, int(batch.route[row]), batch.first_seq + row,
+                    int(batch.client[row]), due_ns, -1, spec.max_wait_ns,
+                )  # fmt: skip

@@ -1,0 +1,332 @@
+"""The Trio nursery of a run: feeds the lanes, reads what they counted once a second, stops them, saves the result."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+from replay_native import bank, jit
+from replay_native.bank import Stop
+from replay_native.feed import make_feed
+from replay_native.libc import lanes_supported
+
+from replay.errors import EngineError, OutputError, UsageError
+from replay.plan import Schedule
+from replay.results.document import ClockPair, Ending, RecordedClock, RouteStart, RunDocument, Started, TraceIdentity
+from replay.results.folder import RunFolder
+from replay.results.host import facts
+from replay.results.recorder import Recorder, Second
+from replay.scenario import Scenario
+
+from . import lanes, sizing
+from .contract import SECOND_NS, Address, Engine, LaneSpec
+from .feeder import Feeder
+from .resolve import check_reachable, resolve
+from .watch import CircuitBreaker, Signals, ended
+
+START_DELAY_NS = 100_000_000
+"""Between the first rendered request and the first due time: lanes start, and sleep until then."""
+
+GRACE_S = 1.0
+"""What is in flight at an interrupt may still be answered for this long."""
+
+SILENT_S = 2.0
+"""A lane that was told to leave and is silent for this long is given up."""
+
+Observer = Callable[[Second], None]
+"""Called once a second with what happened in it."""
+
+
+@dataclass
+class _Run:
+    """One run in progress."""
+
+    schedule: Schedule
+    scenario: Scenario
+    folder: RunFolder
+    engine_name: str
+    engine: Engine
+    run_id: str
+    specs: list[LaneSpec]
+    feeder: Feeder
+    observer: Observer | None
+    start_ns: int = 0
+    ending: Ending = field(default_factory=Ending)
+    done: trio.Event = field(default_factory=trio.Event)
+
+    def elapsed_s(self) -> float:
+        return (time.monotonic_ns() - self.start_ns) / SECOND_NS
+
+    def stop(self, how: int) -> None:
+        for writer in self.feeder.writers:
+            writer.stop(how)
+
+
+def choose_engine(name: str) -> tuple[str, Engine]:
+    """The engine of this name; `auto` is native where lanes can run. UsageError where they can't but must."""
+    missing = lanes_supported()
+    if name == "native" and missing:
+        raise UsageError(f"--engine native: {missing}", hint="use --engine auto")
+    if name == "portable" or missing:
+        from .portable import run_lane
+
+        return "portable", run_lane
+    return "native", lanes.run_lane
+
+
+async def run(
+    schedule: Schedule,
+    scenario: Scenario,
+    out: str | os.PathLike[str],
+    *,
+    observer: Observer | None = None,
+    signals: bool = False,
+) -> RunDocument:
+    """Replay a schedule and save the run in the new folder `out`; returns its run.json.
+
+    With `signals` SIGINT and SIGTERM end the run in order. Cancellation abandons it, and saves what was measured.
+    TargetError, LimitError, OutputError before anything is sent; EngineError where a lane failed.
+    """
+    addresses = await resolve(schedule.target, scenario)
+    await check_reachable(addresses)
+    name, engine = choose_engine(scenario.engine)
+    jit.warm(lanes.KERNEL_MODULES)
+    with ExitStack() as stack:
+        state = _prepare(stack, schedule, scenario, Path(out), name, engine, addresses)
+        state.observer = observer
+        return await _supervise(state, signals)
+
+
+def _prepare(
+    stack: ExitStack,
+    schedule: Schedule,
+    scenario: Scenario,
+    out: Path,
+    engine_name: str,
+    engine: Engine,
+    addresses: tuple[Address, ...],
+) -> _Run:
+    """The run folder, and the memory of every lane."""
+    run_id = secrets.token_hex(4)
+    render = schedule.render.numbered(run_id) if scenario.x_replay else schedule.render
+    count = 1 if engine_name == "portable" else sizing.lanes_for(schedule, scenario)
+    connections = sizing.connections_for(scenario, count)
+    entries, ring_bytes = sizing.feed_size(schedule, scenario, render.typical_bytes, count)
+    folder = RunFolder.create(out)
+    routes = len(schedule.trace.requests.routes)
+    specs = []
+    for number in range(count):
+        wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        stack.callback(os.close, wake_fd)
+        try:
+            memory = bank.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes))
+        except OSError as error:
+            folder.discard()
+            raise OutputError(f"{folder.lane(number)} cannot be made: {error.strerror}", hint="make room") from None
+        specs.append(
+            LaneSpec(
+                bank=memory,
+                feed=make_feed(entries, ring_bytes),
+                wake_fd=wake_fd,
+                addresses=addresses,
+                connections=connections[number],
+                timeout_ns=int(scenario.timeout_ns),
+                max_wait_ns=int(scenario.max_wait_ns),
+                header_limit_bytes=int(scenario.limits.response_headers_bytes),
+                closed_loop=scenario.closed_loop,
+            )
+        )
+    feeder = Feeder(schedule, render, specs, scenario.closed_loop)
+    return _Run(schedule, scenario, folder, engine_name, engine, run_id, specs, feeder, None)
+
+
+def _started(state: _Run) -> Started:
+    """What is known of the run when its first request is due."""
+    plan, trace = state.schedule.plan, state.schedule.trace
+    recorded = {route.route: route.recorded for route in plan.by_route}
+    return Started(
+        start=ClockPair(state.start_ns, time.time_ns() + state.start_ns - time.monotonic_ns()),
+        routes=[RouteStart(name, recorded.get(name)) for name in trace.requests.routes],
+        max_wait_ns=int(state.scenario.max_wait_ns),
+        closed_loop=state.scenario.closed_loop,
+        engine="native" if state.engine_name == "native" else "portable",
+        target=state.schedule.target.url,
+        run_id=state.run_id,
+        trace=TraceIdentity(
+            path=str(trace.path),
+            digest=trace.digest,
+            rows=trace.rows,
+            first_at_ns=trace.start_ns,
+            last_at_ns=trace.end_ns,
+            utc_offset_s=plan.utc_offset_s,
+        ),
+        recorded_clock=RecordedClock(
+            start_ns=state.schedule.recorded_origin_ns, speed=plan.speed, utc_offset_s=plan.utc_offset_s
+        ),
+        rows_in_window=sum(route.rows for route in plan.by_route) + sum(plan.skipped.values()),
+        scenario=state.scenario.saved(),
+        plan=_plan_dict(state),
+        skipped=plan.skipped,
+        slo=[str(text) for text in state.scenario.slo],
+        host=facts(),
+    )
+
+
+def _plan_dict(state: _Run) -> dict[str, Any]:
+    plan: dict[str, Any] = msgspec.to_builtins(state.schedule.plan, enc_hook=int)
+    plan.pop("by_route", None)
+    return plan
+
+
+async def _supervise(state: _Run, signals: bool) -> RunDocument:
+    """Lanes in an inner nursery that nothing cancels; around them whoever may tell them to stop."""
+    faulthandler.enable()
+    received = Signals()
+    state.start_ns = time.monotonic_ns() + START_DELAY_NS
+    recorder: Recorder | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            if signals:
+                await nursery.start(received.watch)
+            state.start_ns = time.monotonic_ns() + START_DELAY_NS
+            recorder = Recorder(state.folder, [spec.bank for spec in state.specs], _started(state))
+            cpu_before = time.process_time()
+            nursery.start_soon(state.feeder.run, state.start_ns)
+            nursery.start_soon(_tick, state, recorder)
+            nursery.start_soon(_obey, state, received)
+            if state.scenario.closed_loop and state.scenario.duration_ns is not None:
+                nursery.start_soon(_end_closed_loop, state)
+            await _run_lanes(state)
+            cpu_s = time.process_time() - cpu_before
+            nursery.cancel_scope.cancel()
+    except BaseException as error:
+        if recorder is None:
+            state.folder.discard()
+            raise
+        failure = _first_error(error)
+        if isinstance(failure, trio.Cancelled | KeyboardInterrupt):
+            state.ending = Ending(how="interrupted", detail="cancelled", at_s=state.elapsed_s())
+            _finish(state, recorder, 0.0)
+        else:
+            state.ending = Ending(how="failed", detail=str(failure), at_s=state.elapsed_s())
+            _save_what_can_be(state, recorder)
+        raise failure from None
+    return _finish(state, recorder, cpu_s)
+
+
+def _first_error(error: BaseException) -> BaseException:
+    """The error that matters out of a group: the first that is not a cancellation."""
+    while isinstance(error, BaseExceptionGroup):
+        others = [e for e in error.exceptions if not isinstance(e, trio.Cancelled)]
+        error = (others or list(error.exceptions))[0]
+    return error
+
+
+async def _run_lanes(state: _Run) -> None:
+    """All lanes to their end. A cancellation from outside tells them to leave at once, and waits for that."""
+    failures: list[BaseException] = []
+
+    async def one(spec: LaneSpec) -> None:
+        try:
+            await state.engine(spec)
+        except EngineError as error:
+            failures.append(error)
+            state.stop(Stop.ABANDON)
+
+    async def leave_on_cancel() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if not state.done.is_set():
+                state.stop(Stop.ABANDON)
+
+    async with trio.open_nursery() as outer:
+        outer.start_soon(leave_on_cancel)
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as inner:
+                for spec in state.specs:
+                    inner.start_soon(one, spec)
+        state.done.set()
+        outer.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
+
+
+async def _tick(state: _Run, recorder: Recorder) -> None:
+    """Once a second, on the second: write it down, show it, and look at the circuit breaker."""
+    breaker = CircuitBreaker(state.scenario.breaker)
+    number = 1
+    while True:
+        await trio.sleep(max(0.0, number - state.elapsed_s()))
+        second = recorder.tick(time.monotonic_ns())
+        if state.observer is not None:
+            state.observer(second)
+        if state.ending.how == "whole" and (why := breaker.open(second)):
+            _end(state, "circuit_breaker", why)
+        number = int(state.elapsed_s()) + 1
+
+
+def _end(state: _Run, how: str, detail: str) -> None:
+    """Tell feeder and lanes to come to an end in order."""
+    state.ending = Ending(how=how, detail=detail, at_s=state.elapsed_s())  # type: ignore[arg-type]
+    state.feeder.stop_ns = time.monotonic_ns()
+    state.stop(Stop.DRAIN)
+
+
+async def _obey(state: _Run, received: Signals) -> None:
+    """An interrupt: an end in order within the grace, at once at the second one."""
+    await received.first.wait()
+    _end(state, "interrupted", received.name)
+    with trio.move_on_after(GRACE_S):
+        await received.second.wait()
+    state.stop(Stop.ABANDON)
+    await trio.sleep(SILENT_S)
+    if not all(ended(spec) for spec in state.specs):
+        raise EngineError("a lane did not leave when it was told to", hint="what was measured is saved")
+
+
+async def _end_closed_loop(state: _Run) -> None:
+    """A closed loop ends by the clock alone."""
+    assert state.scenario.duration_ns is not None
+    await trio.sleep(state.scenario.duration_ns / SECOND_NS - state.elapsed_s())
+    state.feeder.stop_ns = time.monotonic_ns()
+    state.stop(Stop.DRAIN)
+
+
+def _finish(state: _Run, recorder: Recorder, cpu_s: float) -> RunDocument:
+    """Write the rest of the run folder."""
+    lanes_cpu_s = sum(
+        int(spec.bank.counters[bank.C.cpu_last_ns] - spec.bank.counters[bank.C.cpu_first_ns]) for spec in state.specs
+    ) / SECOND_NS
+    control_cpu_s = max(0.0, cpu_s - (lanes_cpu_s if state.engine_name == "native" else 0.0))
+    return recorder.finish(
+        time.monotonic_ns(),
+        ending=state.ending,
+        control_cpu_s=control_cpu_s,
+        lookup=state.schedule.lookup,
+        lanes_lost=sum(not ended(spec) for spec in state.specs),
+    )
+
+
+def _save_what_can_be(state: _Run, recorder: Recorder) -> None:
+    """After a failure: the run as far as it got. Where even that fails the lanes' memory stays for a recovery."""
+    try:
+        _finish(state, recorder, 0.0)
+    except OutputError:
+        recorder.close()
+
+
+def run_blocking(
+    schedule: Schedule, scenario: Scenario, out: str | os.PathLike[str], observer: Observer | None = None
+) -> RunDocument:
+    """`run` for a program that is not under Trio, with SIGINT and SIGTERM ending it in order."""
+    return trio.run(lambda: run(schedule, scenario, out, observer=observer, signals=True))

@@ -1,0 +1,70 @@
+"""Watches a run: signals, the circuit breaker, and lanes that must end when they are told to."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+
+import trio
+from replay_native import shared
+from replay_native.bank import Control, State
+
+from replay.results.recorder import Second
+from replay.scenario import Breaker
+
+from .contract import SECOND_NS, LaneSpec
+
+BREAKER_LEAST = 20
+"""Requests that must have ended before the circuit breaker judges."""
+
+
+class CircuitBreaker:
+    """Opens when more than a share of the requests that ended over the last seconds failed."""
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+        self._seconds: deque[Second] = deque()
+
+    def open(self, second: Second) -> str:
+        """Why the run should stop, or nothing. Called with each new second."""
+        if not self._breaker.on:
+            return ""
+        self._seconds.append(second)
+        span_s = self._breaker.over_ns / SECOND_NS
+        while len(self._seconds) > 1 and self._spanned_s() - self._seconds[0].length_s >= span_s:
+            self._seconds.popleft()
+        failed = sum(s.error + s.timeout + s.outcomes.get("5xx", 0) for s in self._seconds)
+        ended = sum(s.error + s.timeout + s.ok for s in self._seconds)
+        if self._spanned_s() + 0.5 < span_s or ended < BREAKER_LEAST:
+            return ""
+        if failed <= self._breaker.share * ended:
+            return ""
+        return (
+            f"{failed / ended:.0%} of the requests of the last {self._spanned_s():.0f} s failed"
+            f" (the circuit breaker opens above {self._breaker.share:.0%})"
+        )
+
+    def _spanned_s(self) -> float:
+        return sum(second.length_s for second in self._seconds)
+
+
+class Signals:
+    """SIGINT and SIGTERM: the first asks for an end in order, the second for an end at once."""
+
+    def __init__(self) -> None:
+        self.first, self.second = trio.Event(), trio.Event()
+        self.name = ""
+
+    async def watch(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            task_status.started()
+            async for number in received:
+                self.name = self.name or signal.Signals(number).name
+                (self.second if self.first.is_set() else self.first).set()
+
+
+def ended(spec: LaneSpec) -> bool:
+    """Whether a lane came to its end, or never began."""
+    state = shared.read_word(spec.bank.control, Control.STATE)
+    return bool(state == State.ENDED or state < 0)
