@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import types, uint64
 
 from .jit import kernel
+
+_BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 
 CUT_SHORT, TOO_MANY_COUNTERS, NEGATIVE_RUN = -1, -2, -3
 """What `decode_payload` returns for a payload that ends inside a number, holds more counters than the
@@ -12,7 +15,7 @@ histogram has room for, or a run of zeros of impossible length.
 """
 
 
-@kernel("int64(uint8[::1], uint64[::1])")
+@kernel((_BYTES, uint64[::1]))
 def decode_payload(payload, counts):
     """Fill `counts` (zeroed by the caller) from ZigZag LEB128; counters read, or a negative code.
 

@@ -17,6 +17,7 @@ from .document import (
     Ending,
     Generator,
     Latencies,
+    Latency,
     Note,
     RouteFigures,
     RunDocument,
@@ -28,6 +29,12 @@ from .samples import Lookup, collect, iso
 from .validity import Figures, Quantiles, Validity, judge
 
 S_NS = 1_000_000_000
+
+
+NOTHING = Latency(
+    count=0, min_ns=0, mean_ns=0, stdev_ns=0, p50_ns=0, p90_ns=0, p95_ns=0, p99_ns=0, p99_9_ns=0, p99_99_ns=0, max_ns=0
+)  # fmt: skip
+"""A latency that nothing was measured of."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +128,7 @@ def _latencies(measured: Measured, closed_loop: bool) -> Latencies:
     if not closed_loop:
         names |= {"response": "response", "response_ok": "response.ok", "lateness": "lateness"}
         names |= {"wait": "wait", "wait_queue": "wait.queue", "wait_connect": "wait.connect"}
-    return Latencies(**{name: measured.latency(kind) for name, kind in names.items()})  # type: ignore[arg-type]
+    return Latencies(**{name: measured.latency(kind) or NOTHING for name, kind in names.items()})
 
 
 def _routes(measured: Measured, started: Started) -> list[RouteFigures]:
@@ -145,24 +152,29 @@ def _routes(measured: Measured, started: Started) -> list[RouteFigures]:
 
 def _generator(banks: Sequence[Bank], started: Started, facts: Facts, by_name: dict[str, int]) -> Generator:
     lanes_s = lanes_cpu_ns([bank.counters for bank in banks]) / S_NS
-    busy = 0.0
-    for bank in banks:
-        span_ns = int(bank.counters[AT["last_done_ns"]] - bank.counters[AT["first_due_ns"]])
-        if bank.counters[AT["first_due_ns"]] > 0 and span_ns > 0:
-            busy = max(
-                busy, int(bank.counters[AT["cpu_last_ns"]] - bank.counters[AT["cpu_first_ns"]]) / span_ns
-            )
     return Generator(
         engine=started.engine,
         lanes=len(banks),
         cpu_s=round(lanes_s + facts.control_cpu_s, 6),
         lanes_cpu_s=round(lanes_s, 6),
         control_cpu_s=round(facts.control_cpu_s, 6),
-        busy_share=round(min(max(busy, 0.0), 1.0), 4),
+        busy_share=round(max(map(_busy_share, banks), default=0.0), 4),
         underruns=by_name["underruns"],
         throttled_share=facts.throttled_share,
         steal_share=facts.steal_share,
     )
+
+
+def _busy_share(bank: Bank) -> float:
+    """Share of the lane's time, first due to last done, in which it had something to do. Spinning for a due
+    time is idle.
+    """
+    first_ns, last_ns, idle_ns = (
+        int(bank.counters[AT[name]]) for name in ("first_due_ns", "last_done_ns", "idle_ns")
+    )
+    if first_ns <= 0 or last_ns <= first_ns:
+        return 0.0
+    return min(max(1.0 - idle_ns / (last_ns - first_ns), 0.0), 1.0)
 
 
 def _connections(by_name: dict[str, int]) -> Connections:

@@ -4,6 +4,7 @@ harmed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ class RunFolder:
             temporary.replace(path)
             self._sync()
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise OutputError(
                 f"{path} cannot be written: {error.strerror}",
                 hint="make room, then `replay report` the folder",

@@ -20,7 +20,6 @@ _INNER = struct.Struct(">iiiiqqd")
 _OUTER = struct.Struct(">ii")
 _COOKIE_INNER = 0x1C849303 | 0x10
 _COOKIE_OUTER = 0x1C849304 | 0x10
-_COOKIE_BASE_MASK = ~0xF0
 _COOKIES_OF_DOUBLES = (0x0C72124E, 0x0C72124F)
 _COMPRESSION = 1
 """zlib's fastest: a tick of the run pays for it, and the text grows by some 5%."""
@@ -86,12 +85,16 @@ class Histogram:
         return int(hdr.total(self.counts))
 
     def percentiles(self, percentiles: Sequence[float]) -> list[int]:
-        """The highest value equivalent to the one at each percentile (0 to 100); zeros where nothing was
-        recorded.
+        """The highest value equivalent to the one at each percentile (0 to 100; 0 is the minimum); zeros where
+        nothing was recorded.
         """
-        values = values_at(self.counts, self.layout.half, self.count, percentiles)
+        count = self.count
+        values = values_at(self.counts, self.layout.half, count, percentiles)
         unit = self.layout.unit
-        return values if unit == 0 else [((value + 1) << unit) - 1 for value in values]
+        return [
+            self.min if asked == 0 or not count else ((value + 1) << unit) - 1
+            for asked, value in zip(percentiles, values, strict=True)
+        ]
 
     @property
     def min(self) -> int:
@@ -184,7 +187,7 @@ def decode(text: bytes) -> Histogram:
 def _check_cookie(cookie: int, expected: int) -> None:
     if cookie == expected:
         return
-    if cookie & _COOKIE_BASE_MASK in _COOKIES_OF_DOUBLES:
+    if cookie in _COOKIES_OF_DOUBLES:
         raise ValueError("it is a histogram of doubles; log integers (ns, us or ms) instead")
     raise ValueError(f"it is not an HDR histogram in V2 encoding (cookie {cookie & 0xFFFFFFFF:#x})")
 

@@ -99,13 +99,33 @@ class Measured:
         return sum(row.get(name, 0) for row in rows for name in outcomes) / total if total else None
 
 
+def merged_into_other(bank: Bank) -> np.ndarray:
+    """Which (route, outcome) of a lane found the arena full and are counted in OTHER's slots: bool[rows,
+    outcomes].
+    """
+    merged: np.ndarray = np.array(bank.slots) == np.arange(N_OUTCOMES)
+    merged[-1] = False
+    return merged
+
+
+def counts_by_route(banks: Sequence[Bank]) -> np.ndarray:
+    """Requests by row and outcome, int64[rows, N_OUTCOMES]; what was merged stands in OTHER's row, the last
+    one.
+    """
+    counts = np.zeros(banks[0].route_counts.shape, np.int64)
+    for bank in banks:
+        own = np.array(bank.route_counts)
+        merged = np.where(merged_into_other(bank), own, 0)
+        counts += own - merged
+        counts[-1] += merged.sum(axis=0)
+    return counts
+
+
 def from_banks(banks: Sequence[Bank], routes: Sequence[str], max_wait_ns: int) -> Measured:
     """What the lanes' memory holds, merged over lanes. `routes` names the rows; OTHER is the last."""
     names = [*routes, OTHER]
     rows = {name: row for row, name in enumerate(names)}
-    counts = sum(
-        (np.array(bank.route_counts) for bank in banks), np.zeros((len(names), N_OUTCOMES), np.int64)
-    )
+    counts = counts_by_route(banks)
     outcomes = {
         name: {OUTCOMES[code]: int(counts[row, code]) for code in np.flatnonzero(counts[row])}
         for row, name in enumerate(names)
@@ -126,9 +146,20 @@ def from_banks(banks: Sequence[Bank], routes: Sequence[str], max_wait_ns: int) -
     return Measured(totals, outcomes, max_wait_ns)
 
 
+def slot_of(bank: Bank, row: int, code: int) -> int:
+    """The arena slot that holds a row and outcome alone, or -1: it has none, or it is counted in OTHER's."""
+    slot = int(bank.slots[row, code])
+    return slot if slot >= N_OUTCOMES or row == bank.slots.shape[0] - 1 else -1
+
+
 def _of_route(banks: Sequence[Bank], row: int, code: int, kind: int) -> Histogram | None:
-    parts = [bank.arena[bank.slots[row, code], kind] for bank in banks if bank.slots[row, code] >= 0]
-    return Histogram(sum(parts, np.zeros(hdr.COUNTERS_2, np.uint64)), NS_2) if parts else None
+    counts: np.ndarray | None = None
+    for bank in banks:
+        slot = slot_of(bank, row, code)
+        if slot >= 0:
+            counts = np.zeros(hdr.COUNTERS_2, np.uint64) if counts is None else counts
+            counts += bank.arena[slot, kind]
+    return None if counts is None else Histogram(counts, NS_2)
 
 
 def tags(measured: Measured, closed_loop: bool) -> list[str]:

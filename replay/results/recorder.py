@@ -22,7 +22,7 @@ from .assemble import Facts, assemble
 from .document import Ending, RunDocument, Started
 from .folder import AppendFile, RunFolder
 from .histogram import NS_2, NS_3, Histogram
-from .measured import OTHER
+from .measured import OTHER, slot_of
 from .percentiles import values_at
 from .samples import Lookup
 
@@ -111,6 +111,7 @@ class _Routes:
         self._since_s = np.full(len(names), start_s)
         self._due_s = start_s + ROUTE_INTERVAL_S * (np.arange(len(names)) + 1.0) / len(names)
         self._scratch = np.zeros(NS_2.length, np.uint64)
+        self._other = len(names) - 1
 
     def take(self, now_s: float, everything: bool) -> list[tuple[str, str, float, np.ndarray]]:
         """(route, outcome, since when, counts) of the routes whose turn it is, where anything came."""
@@ -128,8 +129,8 @@ class _Routes:
     def _take_one(self, row: int, code: int) -> np.ndarray | None:
         merged: np.ndarray | None = None
         for lane, bank in enumerate(self._banks):
-            counted, slot = bank.route_counts[row, code], bank.slots[row, code]
-            if slot < 0 or counted == self._counted[lane][row, code]:
+            counted, slot = bank.route_counts[row, code], slot_of(bank, row, code)
+            if slot < 0 or (counted == self._counted[lane][row, code] and row != self._other):
                 continue
             self._counted[lane][row, code] = counted
             delta = self._scratch

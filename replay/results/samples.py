@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from replay_native.bank import OUTCOMES, SAMPLES_KEPT, Bank
+from replay_native.bank import OUTCOMES, SAMPLES_KEPT, UNSENT, Bank
 
 from .document import ClockPair, RecordedClock
 
@@ -27,7 +27,8 @@ Lookup = Callable[[list[int]], Mapping[int, RecordedRow]]
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request in full. Stamps are ns since the start of the run; one that never happened is left out."""
+    """One request in full. Stamps are ns since the start of the run; one that never happened is left out.
+    The response of a request that was never sent is what it was felt as, `at_least`."""
 
     kind: Literal["slowest", "failed"]
     route: str
@@ -47,6 +48,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first_byte_ns: int | None = None
     done_ns: int | None = None
     response_ns: int | None = None
+    at_least: bool = False
     bytes: int = 0
 
 
@@ -98,8 +100,9 @@ def _sample(
     kind: str, name: str, raw: np.void, start: ClockPair, offset_s: int, row: RecordedRow | None
 ) -> Sample:
     zero = start.monotonic_ns
+    unsent = raw["outcome"] == UNSENT
     stamps = {
-        stamp: int(raw[stamp]) - zero if raw[stamp] >= 0 else None
+        stamp: int(raw[stamp]) - zero if raw[stamp] >= 0 and not (unsent and stamp == "done_ns") else None
         for stamp in ("taken_ns", "sent_ns", "first_byte_ns", "done_ns")
     }
     due_ns = int(raw["due_ns"]) - zero
@@ -119,6 +122,7 @@ def _sample(
         due_at=iso(due_wall_ns),
         due_ns=due_ns,
         response_ns=_response_ns(raw) if raw["done_ns"] >= 0 else None,
+        at_least=bool(unsent),
         bytes=int(raw["bytes"]),
         **stamps,
     )
