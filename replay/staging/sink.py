@@ -1,0 +1,305 @@
+"""The sink: an HTTP/1.1 server on one native thread, for calibration, tests and benchmarks.
+
+It answers `200` with a small body at wire speed, and notes of every request its sequence (`X-Replay: RUN-SEQ`), when it
+arrived (CLOCK_MONOTONIC right after the read) and on which connection. A request whose path begins with `/sink/` says
+how it is to be answered: options apart by slashes, `name` or `name=number`, as in `/sink/delay_ms=50/status=503?id=7`.
+
+| option | the answer |
+|---|---|
+| `status=N`, `body=BYTES` | has this status, this much body (204 and 304 have none) |
+| `delay_ms=N` | comes N ms later; other connections go on |
+| `stall_ms=N` | comes after the whole server neither read nor answered for N ms |
+| `drip_ms=N`, `step=BYTES` | comes `step` bytes (default 1) every N ms |
+| `chunked`, `chunked=BYTES`, `trailers` | is chunked, in chunks of so many bytes, with two trailers |
+| `until_close` | has no length: its end is the end of the connection |
+| `informational=N` | comes after N informational ones (103) |
+| `close`, `close_silently` | is the connection's last, announced or not |
+| `idle_close_ms=N` | is whole; N ms later the connection is closed |
+| `reset`, `hang_up` | never comes: RST, or FIN, instead of its first byte |
+| `reset_reused`, `hang_up_reused` | the same, unless it is the connection's first request: then it comes |
+| `reset_at=N`, `truncate_at=N` | breaks off by RST, or FIN, after N bytes (or at its end) |
+| `garbage` | is not HTTP |
+| `endless_headers` | has headers that never end |
+| `never` | never comes; the connection stays |
+
+The whole server stalls at a given time by `Sink.stall`. Run as a process, pinned apart from what it measures:
+`python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`; `SinkMemory.open` reads the file meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from replay.errors import EngineError, InputError, ReplayError, UsageError
+from replay_native import shared
+from replay_native import sink as kernels
+from replay_native.jit import warm
+from replay_native.libc import EPOLL_EVENT_BYTES, lanes_supported
+from replay_native.sink import STAMP, SinkWords
+
+STAMPS_DEFAULT = 1 << 20
+CONNECTIONS_DEFAULT = 4_096
+BODY_DEFAULT = 13
+RUN_S_MAX = 86_400.0
+STOP_S = 5.0
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class SinkMemory:
+    """What the sink writes and others read, also from another process: its words, and the stamps of arrivals."""
+
+    control: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def create(cls, capacity: int, path: Path | None = None) -> SinkMemory:
+        """Memory for `capacity` stamps, every page resident: shared by the file at `path`, or private."""
+        size = SinkWords.WORDS * 8 + capacity * STAMP.itemsize
+        if path is None:
+            return cls._map(mmap.mmap(-1, size))
+        try:
+            with path.open("w+b") as file:
+                file.truncate(size)
+                return cls._map(mmap.mmap(file.fileno(), size))
+        except OSError as error:
+            raise UsageError(f"{path}: the stamps cannot be written: {error.strerror}") from error
+
+    @classmethod
+    def open(cls, path: Path) -> SinkMemory:
+        """The memory of a sink that runs in another process, or ran."""
+        try:
+            with path.open("r+b") as file:
+                memory = mmap.mmap(file.fileno(), 0)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: no stamps of a sink: {error}") from error
+        if len(memory) < SinkWords.WORDS * 8:
+            raise InputError(f"{path}: no stamps of a sink: it is cut short")
+        return cls._map(memory, touch=False)
+
+    @classmethod
+    def _map(cls, memory: mmap.mmap, *, touch: bool = True) -> SinkMemory:
+        control = np.frombuffer(memory, np.int64, SinkWords.WORDS)
+        rows = np.frombuffer(memory, STAMP, (len(memory) - control.nbytes) // STAMP.itemsize, control.nbytes)
+        if touch:
+            rows.view(np.uint8)[:] = 0
+        return cls(control, rows)
+
+    def word(self, index: int) -> int:
+        """One word of the control block (see SinkWords)."""
+        return int(shared.read_word(self.control, index))
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; 0 until then."""
+        return self.word(SinkWords.PORT)
+
+    @property
+    def arrivals(self) -> int:
+        """How many requests came, stored or not."""
+        return self.word(SinkWords.ARRIVALS)
+
+    def stamps(self) -> np.ndarray:
+        """A copy of the stored arrivals, in their order: seq (-1: none), arrival_ns, connection."""
+        return self.rows[: min(self.arrivals, self.rows.size)].copy()
+
+    def stall(self, for_s: float, at_ns: int | None = None) -> None:
+        """Have the whole server neither read nor answer for so long, from `at_ns` (CLOCK_MONOTONIC) or now."""
+        shared.write_word(
+            self.control, SinkWords.STALL_AT_NS, time.monotonic_ns() if at_ns is None else at_ns
+        )
+        shared.write_word(self.control, SinkWords.STALL_NS, round(for_s * _SECOND_NS))
+
+
+class Sink:
+    """A sink on a thread of this process: `with Sink() as sink: ... sink.port ... sink.stamps()`.
+
+    `capacity` stamps are kept (later ones only counted); `connections` is a cap: what is over it is closed at once.
+    `spin` looks for requests without sleeping, so that stamps hold no wake-up time, at the price of a core.
+    It ends by `stop`, or by itself after `run_s`. Raises UsageError where the address cannot be had.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        capacity: int = STAMPS_DEFAULT,
+        connections: int = CONNECTIONS_DEFAULT,
+        body: int = BODY_DEFAULT,
+        spin: bool = False,
+        run_s: float = RUN_S_MAX,
+        stamps: Path | None = None,
+    ) -> None:
+        self._host, self._port = host, port
+        self._connections, self._body, self._spin, self._run_s = connections, body, spin, run_s
+        self.memory = SinkMemory.create(capacity, stamps)
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Sink:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self.memory.port
+
+    @property
+    def arrivals(self) -> int:
+        """How many requests came, stored or not."""
+        return self.memory.arrivals
+
+    @property
+    def running(self) -> bool:
+        """Whether its thread serves."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def word(self, index: int) -> int:
+        """One word of the control block (see SinkWords)."""
+        return self.memory.word(index)
+
+    def stamps(self) -> np.ndarray:
+        """A copy of the stored arrivals, in their order: seq (-1: none), arrival_ns, connection."""
+        return self.memory.stamps()
+
+    def stall(self, for_s: float, at_ns: int | None = None) -> None:
+        """Have the whole server neither read nor answer for so long, from `at_ns` (CLOCK_MONOTONIC) or now."""
+        self.memory.stall(for_s, at_ns)
+        self._wake()
+
+    def start(self) -> None:
+        """Listen, and serve on a thread of its own."""
+        if self._thread is not None:
+            raise EngineError("this sink was started before")
+        if unsupported := lanes_supported():
+            raise EngineError(f"the sink cannot run here: {unsupported}")
+        warm(["shared", "sink"])
+        self._listener = self._listen()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._kernel_memory = self._make()
+        shared.write_word(self.memory.control, SinkWords.PORT, self._listener.getsockname()[1])
+        self._thread = threading.Thread(
+            target=kernels.run, args=(self._kernel_memory,), name="sink", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; its connections are reset. Safe to call twice."""
+        if self._thread is None or self._wake_fd < 0:
+            return
+        shared.write_word(self.memory.control, SinkWords.STOP, 1)
+        self._wake()
+        self._thread.join(STOP_S)
+        if self._thread.is_alive():
+            raise EngineError("the sink did not stop", hint="end the process")
+        self._listener.close()
+        os.close(self._wake_fd)
+        self._wake_fd = -1
+        state = self.word(SinkWords.STATE)
+        if state < 0:
+            raise EngineError(f"the sink could not run: {os.strerror(-state)}")
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wake_fd, 1)
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setblocking(False)
+            listener.bind((self._host, self._port))
+            listener.listen(self._connections)
+        except OSError as error:
+            listener.close()
+            raise UsageError(
+                f"the sink cannot listen on {self._host}:{self._port}: {error.strerror}",
+                hint="choose another port",
+            ) from error
+        return listener
+
+    def _make(self) -> kernels.Sink:
+        """All memory of the kernel; what it writes in the course of things is resident from the start."""
+        peers = np.zeros(self._connections, kernels.PEER)
+        peers["fd"] = kernels.NONE
+        settings = np.zeros(1, kernels.SETTINGS)
+        settings["listener"], settings["wake_fd"] = self._listener.fileno(), self._wake_fd
+        settings["run_until_ns"] = time.monotonic_ns() + round(self._run_s * _SECOND_NS)
+        settings["spin"], settings["body"] = self._spin, self._body
+        settings["free_first"], settings["next_timer_ns"] = kernels.NONE, kernels.FAR_NS
+        settings["has_pwait2"] = 1
+        answer = b"HTTP/1.1 200 Sink\r\nContent-Length: %d\r\n\r\n" % self._body + b"x" * self._body
+        return kernels.Sink(
+            control=self.memory.control,
+            stamps=self.memory.rows,
+            peers=peers,
+            settings=settings,
+            timers=np.full(self._connections, kernels.FAR_NS, np.int64),
+            options=np.full((self._connections, len(kernels.OPTIONS)), kernels.NO_OPTION, np.int64),
+            inputs=np.zeros((self._connections, kernels.ROW_BYTES), np.uint8),
+            outputs=np.zeros((self._connections, kernels.ROW_BYTES), np.uint8),
+            answer=np.frombuffer(answer, np.uint8).copy(),
+            events=np.zeros(kernels.EVENTS_AT_ONCE * EPOLL_EVENT_BYTES, np.uint8),
+            scratch=np.zeros(4, np.int64),
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a sink until SIGINT, SIGTERM or the end of its time."""
+    parser = argparse.ArgumentParser(
+        prog="python -m replay.staging.sink", description="An HTTP server at wire speed."
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 chooses one")
+    parser.add_argument(
+        "--stamps", type=Path, help="file to share the stamps of arrivals by (/dev/shm is best)"
+    )
+    parser.add_argument("--capacity", type=int, default=STAMPS_DEFAULT, help="stamps that are kept")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS_DEFAULT, help="connections at once")
+    parser.add_argument("--body", type=int, default=BODY_DEFAULT, help="bytes of the usual answer's body")
+    parser.add_argument("--spin", action="store_true", help="never sleep: stamps without wake-up time")
+    parser.add_argument("--seconds", type=float, default=RUN_S_MAX, help="end after so long")
+    given = parser.parse_args(arguments)
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    try:
+        with Sink(
+            port=given.port,
+            host=given.host,
+            capacity=given.capacity,
+            connections=given.connections,
+            body=given.body,
+            spin=given.spin,
+            run_s=given.seconds,
+            stamps=given.stamps,
+        ) as sink:
+            print(f"listening on {given.host}:{sink.port}", flush=True)
+            while sink.running and not asked.wait(0.2):
+                pass
+            print(f"{sink.arrivals} requests", flush=True)
+    except ReplayError as error:
+        print(f"sink: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
