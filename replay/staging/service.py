@@ -1,0 +1,137 @@
+"""The built-in staging service of the demo: the fitness app's endpoints, with latencies like a real one's.
+
+Every request waits for one of the places at a database, so that a crowd is felt by everyone. It runs in a process of
+its own (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import h11
+import trio
+
+RECEIVE_BYTES = 65_536
+DATABASE_PLACES = 24
+
+
+class Endpoint(NamedTuple):
+    """How an endpoint behaves: median and spread (sigma of the log) of its work in ms, the answer, the failures."""
+
+    prefix: str
+    median_ms: float
+    sigma: float
+    body_bytes: int
+    status: int = 200
+    failing: float = 0.0
+
+
+ENDPOINTS = (
+    Endpoint("POST /v1/auth/login", 24.0, 0.45, 412),
+    Endpoint("POST /v1/users", 38.0, 0.55, 240, 201),
+    Endpoint("POST /v1/payment/orders", 55.0, 0.65, 310, 201, 0.004),
+    Endpoint("GET /v1/payment/offers", 6.0, 0.35, 1_902),
+    Endpoint("GET /v1/training/plans/", 9.0, 0.40, 5_230),
+    Endpoint("GET /v1/training/plans", 12.0, 0.40, 8_412),
+    Endpoint("POST /v1/training/sessions", 14.0, 0.40, 188, 201),
+    Endpoint("PUT /v1/training/sessions/", 10.0, 0.35, 204),
+    Endpoint("GET /v1/nutrition/foods", 18.0, 0.70, 3_077),
+    Endpoint("POST /v1/nutrition/meals", 11.0, 0.40, 166, 201),
+    Endpoint("GET /v1/profile", 4.0, 0.30, 1_310),
+    Endpoint("GET /register", 2.0, 0.20, 6_120),
+)
+UNKNOWN = Endpoint("", 1.0, 0.2, 24, 404)
+
+
+def endpoint_of(method: str, path: str) -> Endpoint:
+    """The endpoint that answers, UNKNOWN for all else."""
+    request = f"{method} {path}"
+    return next((endpoint for endpoint in ENDPOINTS if request.startswith(endpoint.prefix)), UNKNOWN)
+
+
+class Service:
+    """Answers each request after its work, at most DATABASE_PLACES at a time."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._database = trio.CapacityLimiter(DATABASE_PLACES)
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        """One connection, until it closes."""
+        connection = h11.Connection(h11.SERVER)
+        try:
+            while connection.our_state is h11.IDLE:
+                request = await _next_request(connection, stream)
+                if request is None:
+                    break
+                await stream.send_all(await self._answer(connection, request))
+                if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
+                    break
+                connection.start_next_cycle()
+        except (trio.BrokenResourceError, h11.RemoteProtocolError):
+            pass
+        await trio.aclose_forcefully(stream)
+
+    async def _answer(self, connection: h11.Connection, request: h11.Request) -> bytes:
+        endpoint = endpoint_of(request.method.decode("ascii"), request.target.decode("ascii"))
+        work_ms = self._random.lognormvariate(math.log(endpoint.median_ms), endpoint.sigma)
+        async with self._database:
+            await trio.sleep(work_ms / 1_000)
+        status = 503 if self._random.random() < endpoint.failing else endpoint.status
+        body = b"" if request.method == b"HEAD" else b"." * endpoint.body_bytes
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(endpoint.body_bytes))]
+        return b"".join(
+            connection.send(event) or b""
+            for event in (
+                h11.Response(status_code=status, headers=headers),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            )
+        )
+
+
+async def _next_request(connection: h11.Connection, stream: trio.SocketStream) -> h11.Request | None:
+    """The next whole request; None where the peer is gone."""
+    request: h11.Request | None = None
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await stream.receive_some(RECEIVE_BYTES))
+        elif isinstance(event, h11.Request):
+            request = event
+        elif isinstance(event, h11.EndOfMessage):
+            return request
+        elif isinstance(event, h11.ConnectionClosed):
+            return None
+
+
+async def serve(port: int, seed: int) -> None:
+    """Print the port, then answer until standard input is closed."""
+    service = Service(seed)
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(
+            lambda task_status: trio.serve_tcp(
+                service.handle, port, host="127.0.0.1", backlog=4_096, task_status=task_status
+            )
+        )
+        print(listeners[0].socket.getsockname()[1], flush=True)
+        await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+        nursery.cancel_scope.cancel()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run as a process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    trio.run(serve, options.port, options.seed)
+
+
+if __name__ == "__main__":
+    main()
