@@ -1,0 +1,136 @@
+"""What a run shows while it goes: one small panel in a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ..plan import Plan
+from ..results.recorder import Second
+from ..units import format_duration, format_latency
+
+LAST_SECONDS = 5
+"""Seconds that the latencies shown are of: the worst of their percentiles."""
+
+PLAIN_EVERY_S = 5.0
+SPARKS = " ▁▂▃▄▅▆▇█"
+SPARK_SECONDS = 48
+
+
+class LiveView:
+    """Shows each `Second` of a run as it comes. A context manager; `update` is the engine's observer."""
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self._console, self._plan = console, plan
+        self._totals: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._last: deque[Second] = deque(maxlen=LAST_SECONDS)
+        self._sent: deque[float] = deque(maxlen=SPARK_SECONDS)
+        self._elapsed_s = 0.0
+        self._plain_due_s = PLAIN_EVERY_S
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> LiveView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, second: Second) -> None:
+        """Take in one more second."""
+        self._elapsed_s = second.t_s + second.length_s
+        self._last.append(second)
+        self._sent.append(second.sent / max(second.length_s, 0.001))
+        for name in ("planned", "sent", "ok", "error", "timeout", "unsent"):
+            self._totals[name] += getattr(second, name)
+        for outcome, count in second.outcomes.items():
+            if outcome not in ("2xx", "3xx"):
+                self._failures[outcome] += count
+        if self._live:
+            self._live.update(self._panel())
+        elif self._elapsed_s >= self._plain_due_s:
+            self._plain_due_s += PLAIN_EVERY_S
+            self._console.print(self._line(), highlight=False, soft_wrap=True)
+
+    def _share(self) -> float:
+        if self._plan.rows:
+            return min(1.0, self._totals["planned"] / self._plan.rows)
+        if self._plan.length_ns:
+            return min(1.0, self._elapsed_s * 1e9 / self._plan.length_ns)
+        return 0.0
+
+    def _worst(self, name: str) -> str:
+        values = [value for second in self._last if (value := getattr(second, name)) is not None]
+        return format_latency(max(values)) if values else "-"
+
+    def _left(self) -> str:
+        if not self._plan.length_ns:
+            return ""
+        left_ns = max(0, self._plan.length_ns - int(self._elapsed_s * 1e9))
+        return f"{format_duration(left_ns // 10**9 * 10**9)} left" if left_ns else "finishing"
+
+    def _failures_text(self) -> str:
+        return ", ".join(f"{count:,} {name}" for name, count in self._failures.most_common(4)) or "none"
+
+    def _line(self) -> str:
+        last = self._last[-1]
+        parts = [
+            f"{self._elapsed_s:5.0f} s",
+            f"{self._share():4.0%}",
+            f"due {last.planned / last.length_s:,.0f}/s",
+            f"sent {last.sent / last.length_s:,.0f}/s",
+            f"in flight {last.in_flight:,}",
+        ]
+        if last.response_p50_ns is not None:
+            parts.append(f"response p50 {self._worst('response_p50_ns')} p99 {self._worst('response_p99_ns')}")
+            parts.append(f"late p99 {self._worst('lateness_p99_ns')}")
+        elif last.service_p50_ns is not None:
+            parts.append(f"service p50 {self._worst('service_p50_ns')} p99 {self._worst('service_p99_ns')}")
+        parts += [f"failed {self._failures_text()}", self._left()]
+        return "  ".join(part for part in parts if part)
+
+    def _panel(self) -> RenderableType:
+        last = self._last[-1]
+        head = Table.grid(padding=(0, 2), expand=True)
+        head.add_column(ratio=1)
+        head.add_column(justify="right")
+        head.add_row(
+            ProgressBar(total=1.0, completed=self._share()),
+            Text(f"{self._share():.0%}  {self._left()}", style="bold"),
+        )
+        body = Table.grid(padding=(0, 3))
+        for _ in range(4):
+            body.add_column()
+        dim = "dim"
+        body.add_row(
+            Text("due", dim), Text(f"{last.planned / last.length_s:,.0f}/s"),
+            Text("response p50", dim), Text(self._worst("response_p50_ns")),
+        )  # fmt: skip
+        body.add_row(
+            Text("sent", dim), Text(f"{last.sent / last.length_s:,.0f}/s"),
+            Text("response p99", dim), Text(self._worst("response_p99_ns"), "bold"),
+        )  # fmt: skip
+        body.add_row(
+            Text("in flight", dim), Text(f"{last.in_flight:,}  (waiting {last.waiting:,}, sockets {last.open:,})"),
+            Text("lateness p99", dim), Text(f"{self._worst('lateness_p99_ns')}  (our own)"),
+        )  # fmt: skip
+        failures = Text(self._failures_text(), "red" if self._failures else "green")
+        body.add_row(Text("failed", dim), failures, Text("service p99", dim), Text(self._worst("service_p99_ns")))
+        return Group(head, Text(_sparkline(self._sent), "cyan"), body)
+
+
+def _sparkline(values: deque[float]) -> str:
+    """Sent requests a second, the last SPARK_SECONDS of them."""
+    top = max(values, default=0.0)
+    return "".join(SPARKS[round(value / top * (len(SPARKS) - 1))] if top else " " for value in values)
