@@ -1,7 +1,8 @@
-"""The sink: an HTTP/1.1 server in one kernel, that answers at wire speed, notes arrivals, and fails on command.
+"""The sink: an HTTP/1.1 server in one kernel. It answers at wire speed, notes arrivals, and fails on command.
 
-What a request may ask for is in `replay.staging.sink`, which owns the memory and the thread. The kernel reads from top
-to bottom: a request comes in (head, options, body), an answer goes out (in pieces), timers, events, the loop.
+What a request may ask for is in `replay.staging.sink`, which owns the memory and the thread. The kernel reads
+from top to bottom: a request comes in (head, options, body), an answer goes out (in pieces), timers, events,
+the loop.
 """
 
 from __future__ import annotations
@@ -36,23 +37,18 @@ from .libc import (
 )
 from .shared import load_acquire, peek_i64, poke_u32, store_release
 
-_accept4, _setsockopt, _close, _read, _ppoll = (
-    libc.accept4,
-    libc.setsockopt,
-    libc.close,
-    libc.read,
-    libc.ppoll,
-)
+_accept4, _setsockopt, _close, _read = libc.accept4, libc.setsockopt, libc.close, libc.read
 _epoll_create1, _epoll_wait, _epoll_pwait2 = libc.epoll_create1, libc.epoll_wait, libc.epoll_pwait2
-_memchr, _prctl = libc.memchr, libc.prctl
+_memchr, _prctl, _ppoll = libc.memchr, libc.prctl, libc.ppoll
 
-SinkWords = namedtuple(
-    "SinkWords", "STOP STALL_AT_NS STALL_NS STATE PORT ARRIVALS OPEN ACCEPTED REFUSED HEARTBEAT_NS WORDS"
-)(0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80)
+_SinkWords = namedtuple(
+    "_SinkWords", "STOP STALL_AT_NS STALL_NS STATE PORT ARRIVALS OPEN ACCEPTED REFUSED WORDS"
+)
+SinkWords = _SinkWords(*range(0, 80, 8))
 """Words of `control`, a cache line apart. STOP and STALL_* (write STALL_NS last) are the control plane's.
 
-STATE is 0, 1 running, 2 ended, or minus errno; ARRIVALS counts requests, stored or not; REFUSED counts connections
-over the cap.
+STATE is 0, 1 running, 2 ended, or minus errno; ARRIVALS counts requests, stored or not; REFUSED counts
+connections over the cap.
 """
 
 STAMP = np.dtype([("seq", "i8"), ("arrival_ns", "i8"), ("connection", "i8")])
@@ -60,8 +56,8 @@ STAMP = np.dtype([("seq", "i8"), ("arrival_ns", "i8"), ("connection", "i8")])
 
 OPTIONS = (
     "status", "body", "delay_ms", "stall_ms", "drip_ms", "step", "chunked", "trailers", "until_close",
-    "informational", "close", "close_silently", "idle_close_ms", "reset", "reset_reused", "reset_at", "hang_up",
-    "hang_up_reused", "truncate_at", "garbage", "endless_headers", "never",
+    "informational", "close", "close_silently", "idle_close_ms", "reset", "reset_reused", "reset_at",
+    "hang_up", "hang_up_reused", "truncate_at", "garbage", "endless_headers", "never",
 )  # fmt: skip
 O = namedtuple("OptionIndex", OPTIONS)(*range(len(OPTIONS)))
 NO_OPTION = -1
@@ -81,15 +77,16 @@ PEER = np.dtype([
 SETTINGS = np.dtype([
     (name, "i8") for name in (
         "listener", "wake_fd", "run_until_ns", "spin", "body",
-        "epoll", "used_slots", "free_first", "next_timer_ns", "stalled_until_ns", "accept_again", "has_pwait2",
+        "epoll", "used_slots", "free_first", "next_timer_ns", "stalled_until_ns", "accept_again",
+        "has_pwait2",
     )
 ])  # fmt: skip
 """The sink's settings (first row) and what it keeps between loops."""
 
 Sink = namedtuple("Sink", "control stamps peers settings timers options inputs outputs answer events scratch")
-"""control int64[SinkWords.WORDS], stamps STAMP[n], peers PEER[cap], settings SETTINGS[1], timers int64[cap], options
-int64[cap, len(OPTIONS)], inputs and outputs uint8[cap, ROW_BYTES], answer uint8[n] (the usual answer, whole), events
-uint8[n], scratch int64[4]."""
+"""control int64[SinkWords.WORDS], stamps STAMP[n], peers PEER[cap], settings SETTINGS[1], timers int64[cap],
+options int64[cap, len(OPTIONS)], inputs and outputs uint8[cap, ROW_BYTES], answer uint8[n] (the usual answer,
+whole), events uint8[n], scratch int64[4]."""
 
 stamp_type, peer_type, settings_type = from_dtype(STAMP), from_dtype(PEER), from_dtype(SETTINGS)
 SINK_TYPE = types.NamedTuple(
@@ -102,9 +99,8 @@ SINK_TYPE = types.NamedTuple(
 )  # fmt: skip
 
 CLOSED, READING, ANSWERING = range(3)
-IN_HEAD, IN_BODY, IN_CHUNK_SIZE, IN_CHUNK_LINE, IN_CHUNK, IN_CHUNK_END, IN_TRAILER, IN_TRAILER_LINE, WHOLE = (
-    range(9)
-)
+IN_HEAD, IN_BODY, IN_CHUNK_SIZE, IN_CHUNK_LINE, IN_CHUNK = range(5)
+IN_CHUNK_END, IN_TRAILER, IN_TRAILER_LINE, WHOLE = range(5, 9)
 INFORMATIONAL, ANSWER_HEAD, ANSWER_BODY, GARBAGE, ENDLESS, NEVER, NOTHING_MORE = range(7)
 KEEP, FIN, RST = range(3)
 
@@ -179,7 +175,7 @@ def _last_number(data, at, end):
 
 @kernel()
 def _read_options(data, at, end, options):
-    """The options of a path after `/sink/`: `name` or `name=number`, apart by slashes. What is unknown is passed over."""
+    """The options of a path after `/sink/`: `name` or `name=number`, apart by slashes."""
     while at < end and data[at] not in (SPACE, 63):
         last = at
         while last < end and data[last] not in (SPACE, SLASH, 63):
@@ -235,7 +231,7 @@ def _read_header(s, slot, data, at, end):
 
 @kernel()
 def _read_head(s, slot, at):
-    """Read a whole head at `at`: the offset after it, or -1 where more must come. Sets the phase that follows."""
+    """Read a whole head: the offset after it, or -1 where more must come. Sets the phase that follows."""
     p, data = s.peers[slot], s.inputs[slot]
     base = data.ctypes.data
     p.seq = -1
@@ -268,7 +264,7 @@ def _read_head(s, slot, at):
 @kernel()
 def _pass_chunk_byte(p, byte):
     """One byte of a chunked body that is not data."""
-    if p.phase == IN_CHUNK_SIZE or p.phase == IN_CHUNK_LINE:
+    if p.phase in (IN_CHUNK_SIZE, IN_CHUNK_LINE):
         digit = np.int64(byte) - 48 if byte < 58 else (np.int64(byte) & 31) + 9
         if byte == LF:
             p.phase = IN_CHUNK if p.remaining else IN_TRAILER
@@ -552,7 +548,7 @@ def _render(s, slot):
 
 @kernel()
 def _send_more(s, slot):
-    """Send what the socket takes, or the next drop of a drip. A quick reader of much gives way to the others."""
+    """Send what the socket takes, or the next drop of a drip. One that reads much gives way to the others."""
     p, o = s.peers[slot], s.options[slot]
     step = max(o[O.step], np.int64(1)) if o[O.drip_ms] >= 0 else np.int64(ROW_BYTES)
     for _ in range(PIECES_AT_ONCE):
@@ -699,7 +695,6 @@ def _stall(s, now):
         scratch[1] = min(st.stalled_until_ns - now, np.int64(ACCEPT_AGAIN_NS))
         _ppoll(0, 0, scratch.ctypes.data, 0)
         now = now_ns(scratch)
-        store_release(control, SinkWords.HEARTBEAT_NS, now)
     return now
 
 
@@ -738,7 +733,6 @@ def _loop(s):
     events = s.events.ctypes.data
     while load_acquire(control, SinkWords.STOP) == 0:
         now = _stall(s, now_ns(s.scratch))
-        store_release(control, SinkWords.HEARTBEAT_NS, now)
         if now >= st.run_until_ns:
             return
         if st.accept_again:

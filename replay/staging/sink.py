@@ -1,8 +1,9 @@
 """The sink: an HTTP/1.1 server on one native thread, for calibration, tests and benchmarks.
 
-It answers `200` with a small body at wire speed, and notes of every request its sequence (`X-Replay: RUN-SEQ`), when it
-arrived (CLOCK_MONOTONIC right after the read) and on which connection. A request whose path begins with `/sink/` says
-how it is to be answered: options apart by slashes, `name` or `name=number`, as in `/sink/delay_ms=50/status=503?id=7`.
+It answers `200` with a small body at wire speed, and notes of every request its sequence
+(`X-Replay: RUN-SEQ`), when it arrived (CLOCK_MONOTONIC right after the read) and on which connection.
+A request whose path begins with `/sink/` says how it is to be answered: options apart by slashes, `name` or
+`name=number`, as in `/sink/delay_ms=50/status=503?id=7`. Unknown ones mean nothing.
 
 | option | the answer |
 |---|---|
@@ -22,8 +23,8 @@ how it is to be answered: options apart by slashes, `name` or `name=number`, as 
 | `endless_headers` | has headers that never end |
 | `never` | never comes; the connection stays |
 
-The whole server stalls at a given time by `Sink.stall`. Run as a process, pinned apart from what it measures:
-`python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`; `SinkMemory.open` reads the file meanwhile.
+The whole server stalls at a given time by `Sink.stall`. As a process, pinned apart from what it measures:
+`python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`; `SinkMemory.open` reads that meanwhile.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ _SECOND_NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class SinkMemory:
-    """What the sink writes and others read, also from another process: its words, and the stamps of arrivals."""
+    """What the sink writes and others read, also from another process: its words, the stamps of arrivals."""
 
     control: np.ndarray
     rows: np.ndarray
@@ -116,7 +117,7 @@ class SinkMemory:
         return self.rows[: min(self.arrivals, self.rows.size)].copy()
 
     def stall(self, for_s: float, at_ns: int | None = None) -> None:
-        """Have the whole server neither read nor answer for so long, from `at_ns` (CLOCK_MONOTONIC) or now."""
+        """The whole server neither reads nor answers for so long, from `at_ns` (CLOCK_MONOTONIC) or now."""
         shared.write_word(
             self.control, SinkWords.STALL_AT_NS, time.monotonic_ns() if at_ns is None else at_ns
         )
@@ -126,7 +127,7 @@ class SinkMemory:
 class Sink:
     """A sink on a thread of this process: `with Sink() as sink: ... sink.port ... sink.stamps()`.
 
-    `capacity` stamps are kept (later ones only counted); `connections` is a cap: what is over it is closed at once.
+    `capacity` stamps are kept (later ones only counted); `connections` is a cap: more are closed at once.
     `spin` looks for requests without sleeping, so that stamps hold no wake-up time, at the price of a core.
     It ends by `stop`, or by itself after `run_s`. Raises UsageError where the address cannot be had.
     """
@@ -181,7 +182,7 @@ class Sink:
         return self.memory.stamps()
 
     def stall(self, for_s: float, at_ns: int | None = None) -> None:
-        """Have the whole server neither read nor answer for so long, from `at_ns` (CLOCK_MONOTONIC) or now."""
+        """The whole server neither reads nor answers for so long, from `at_ns` (CLOCK_MONOTONIC) or now."""
         self.memory.stall(for_s, at_ns)
         self._wake()
 
