@@ -288,13 +288,14 @@ def _is_protocol(data, at, end):
 @kernel()
 def _target(data, begin, end, rows, row):
     """Note the target in data[begin:end] (spaces and the protocol off) and what it needs; a code."""
-    needs = 0
+    needs = spaces = 0
     last_space = begin - 1
     for at in range(begin, end):
         byte = data[at]
         if _SPECIAL[byte] != 0:
             if byte == _SPACE:
                 last_space = at
+                spaces += 1
             elif byte in (63, 59):
                 needs |= PARAMETERS
             else:
@@ -307,8 +308,10 @@ def _target(data, begin, end, rows, row):
         end -= 1
     if begin == end:
         return NO_PATH
-    if last_space >= begin and last_space < end:
-        needs |= REWRITE
+    if spaces:
+        for at in range(begin, end):
+            if data[at] == _SPACE:
+                needs |= REWRITE
     if data[begin] != _SLASH and not (data[begin] == 42 and end == begin + 1):
         if _scheme_end(data, begin, end) < 0:
             return NO_PATH

@@ -16,7 +16,7 @@ from ..trace.dictionary import ClientTable
 from .jitter import Columns, Jitter
 from .registry import Found, Importer, Reader, Rows, importer_named, importers
 from .rejects import FileJudge
-from .secrets import scrub
+from .secrets import showable
 from .sources import SourceFile
 
 LIKELY = 0.5
@@ -30,14 +30,13 @@ Progress = Callable[[int, int, int], None]
 
 def _first_line(head: bytes) -> str:
     line = next((line for line in head.split(b"\n") if line.strip()), b"")
-    shown = scrub(line[: 8 * SHOWN_CHARS].decode("utf-8", "backslashreplace").strip())
-    return shown if len(shown) <= SHOWN_CHARS else shown[: SHOWN_CHARS - 1] + "…"
+    return showable(line.strip(), SHOWN_CHARS)
 
 
 def _is_binary(head: bytes) -> bool:
-    """Whether more than a tenth of the bytes are controls that no text has."""
+    """Whether the head has a NUL, or more than a twentieth of it are controls that no text has."""
     controls = sum(byte < 9 or 13 < byte < 27 for byte in head[:4096])
-    return controls * 10 > min(len(head), 4096)
+    return 0 in head or controls * 20 > min(len(head), 4096)
 
 
 def tell_format(file: SourceFile) -> Importer:
@@ -101,6 +100,7 @@ class _Import:
         self._hosts: list[int] = []
         self._streams = 0
         self._jitter: Jitter | None = None
+        self._first_ns: int | None = None
 
     @staticmethod
     def _mapped(
@@ -116,11 +116,20 @@ class _Import:
         """
         if self._seed is None:
             return
-        follows = self._jitter is not None and first_ns is not None and first_ns >= self._jitter.latest_ns
-        if not follows:
+        before_ns, self._first_ns = self._first_ns, first_ns
+        if (
+            self._jitter is None
+            or first_ns is None
+            or not self._follows(before_ns, first_ns, self._jitter.latest_ns)
+        ):
             self.end()
             self._jitter = Jitter(self._seed, self._streams, self._resolution_ns)
             self._streams += 1
+
+    @staticmethod
+    def _follows(before_ns: int | None, first_ns: int, latest_ns: int) -> bool:
+        """Whether a file goes on where the one before it (from `before_ns` to `latest_ns`) ended."""
+        return first_ns > latest_ns or (first_ns == latest_ns and before_ns != latest_ns)
 
     def add(self, rows: Rows) -> None:
         """Take rows of the file begun."""

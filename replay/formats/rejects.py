@@ -6,7 +6,7 @@ from collections import Counter
 
 from ..errors import InputError
 from ..trace import RejectedExample
-from .secrets import scrub
+from .secrets import showable
 
 EXAMPLES_A_REASON = 3
 EXAMPLE_CHARS = 200
@@ -38,7 +38,7 @@ class Rejects:
         """Count one rejected line, and keep it (cut, scrubbed) among the first of its reason."""
         self.counts[reason] += 1
         if self.wants_example(reason):
-            shown = scrub(text[: 4 * EXAMPLE_CHARS].decode("utf-8", "backslashreplace"))[:EXAMPLE_CHARS]
+            shown = showable(text, EXAMPLE_CHARS)
             self.examples.append(RejectedExample(reason=reason, file=file, line=line, text=shown))
 
 

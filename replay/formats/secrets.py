@@ -67,3 +67,10 @@ def scrub(text: str) -> str:
     text = _BEARER.sub(rf"\1 {REDACTED}", text)
     text = _PARAMETER.sub(lambda m: f"{m[1]}{m[2]}{REDACTED}" if is_secret(m[1]) else m[0], text)
     return _IPV6.sub("(address)", _IPV4.sub("(address)", text))
+
+
+def showable(line: bytes, chars: int) -> str:
+    """A line fit to be shown on a terminal: scrubbed, controls written out, cut to `chars` characters."""
+    text = scrub(line[: 4 * chars].decode("utf-8", "backslashreplace"))
+    shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    return shown if len(shown) <= chars else shown[: chars - 1] + "…"
