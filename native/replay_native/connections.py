@@ -30,9 +30,9 @@ carries a request (sent again after a reused connection was closed under it)."""
 STATE = np.dtype([
     (name, "i8") for name in (
         "epoll", "wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns", "header_limit", "closed_loop",
-        "entries_limit", "ring_limit", "addresses", "next_address",
-        "head", "taken", "dropped", "next_due_ns", "starved", "draining", "used_slots", "open", "connecting",
-        "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2", "slots_used",
+        "entries_limit", "ring_limit", "next_address",
+        "head", "taken", "next_due_ns", "starved", "started", "draining", "used_slots", "open", "connecting",
+        "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2",
     )
 ])  # fmt: skip
 """The lane's settings (first two rows) and what it keeps between loops."""

@@ -397,7 +397,7 @@ def _wanted(lane):
     st = lane.state[0]
     if not st.closed_loop:
         return st.taken - st.head
-    if st.draining or st.next_due_ns > now_ns(lane.scratch):
+    if st.draining or not st.started:
         return np.int64(0)
     return load_acquire(lane.bank.control, Control.FEED_TAIL) - st.taken
 
@@ -449,9 +449,7 @@ def _take_due(lane, at_most):
         if due_ns > now_ns(lane.scratch) or count == at_most:
             return count
         if st.closed_loop:
-            st.starved = 0
-            _serve(lane)
-            return count
+            break
         _take_up(lane)
         count += 1
         _bound_queue(lane)
@@ -462,7 +460,10 @@ def _take_due(lane, at_most):
         bank.counters[C.waiting] = waiting
         bank.counters[C.waiting_max] = max(bank.counters[C.waiting_max], waiting)
     st.next_due_ns = FAR_NS
-    if load_acquire(bank.control, Control.FEED_END) == 0:
+    if st.closed_loop and st.taken < tail:
+        st.started = 1
+        _serve(lane)
+    elif load_acquire(bank.control, Control.FEED_END) == 0:
         st.starved = 1
     return count
 

@@ -41,7 +41,6 @@ def make_lane(spec: LaneSpec) -> Lane:
         state[name] = getattr(spec, name)
     state["header_limit"] = spec.header_limit_bytes
     state["closed_loop"] = spec.closed_loop
-    state["addresses"] = len(spec.addresses)
     state["entries_limit"] = spec.feed.entries.size // 2
     state["ring_limit"] = spec.feed.ring.size // 2
     state["has_pwait2"] = 1
