@@ -174,7 +174,9 @@ def _write_segment(data, begin, end, out, at, slugs, kept):
     stem = _stem(data, begin, end)
     found = _segment_class(data, begin, stem)
     if found == _LITERAL and end - begin > LITERAL_BYTES_MAX:
-        found, stem = _SLUG, end
+        found = _SLUG
+    if found in (_EMAIL, _SLUG):
+        stem = end
     if found == _LITERAL:
         last = copy_bytes(data, begin, end, out, at)
         if begin == end or not slugs.shape[0] or not _contains(slugs, hash_bytes(out, 0, at, _HASH_SEED)):

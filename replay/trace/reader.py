@@ -123,9 +123,15 @@ class Trace:
         """Names the recording: the same sources, importer, options and transforms give the same digest."""
         manifest = self.manifest
         identity = (
-            manifest.importer, manifest.options, [source.sha256 for source in manifest.sources], manifest.jitter,
-            manifest.history, manifest.rows, manifest.start_ns, manifest.end_ns,
-        )  # fmt: skip
+            manifest.importer,
+            manifest.options,
+            [source.sha256 for source in manifest.sources],
+            manifest.jitter,
+            manifest.history,
+            manifest.rows,
+            manifest.start_ns,
+            manifest.end_ns,
+        )
         return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
 
     @cached_property
@@ -136,8 +142,7 @@ class Trace:
         return Requests(self.path, manifest.requests, manifest.methods, routes, manifest.hosts)
 
     def batches(self, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Batch]:
-        """The events in time order, from `from_ns` on and before `until_ns`, a batch of at most 1,048,576 at
-        a time.
+        """The events in time order, from `from_ns` on and before `until_ns`, at most 1,048,576 at a time.
 
         InputError where a file is damaged.
         """

@@ -43,6 +43,10 @@ def _split(template: bytes) -> tuple[bytes, list[bytes]]:
     return method, path.split(b"/")[1:]
 
 
+def _text(label: bytes) -> str:
+    return label.decode("utf-8", "backslashreplace")
+
+
 def gathered(template: bytes) -> bytes:
     """The label of a rare template: `METHOD /first-segment/*`, or `METHOD *` where it is no deeper."""
     method, segments = _split(template)
@@ -136,7 +140,7 @@ class RouteFinder:
                 found = True
                 self._slugs.add(prefix)
                 self._kept |= kept
-                self.folded[prefix.decode("latin-1") + "{slug}"] = len(family) - len(kept)
+                self.folded[_text(prefix) + "{slug}"] = len(family) - len(kept)
         if found:
             self._close_rules()
             self._rebuild()
@@ -193,7 +197,7 @@ class RouteFinder:
         ordered = [label for label, _ in counts.most_common()]
         self._route_of = {label: index for index, label in enumerate(ordered)}
         self._routes = np.array([self._route_of[label] for label in labels], dtype=np.uint32)
-        return [Route(route=label.decode("latin-1"), rows=counts[label]) for label in ordered]
+        return [Route(route=_text(label), rows=counts[label]) for label in ordered]
 
     def _labels(self, templates: list[bytes], rows: list[int]) -> list[bytes]:
         """The route of each template: itself, or where it was gathered."""
@@ -211,7 +215,7 @@ class RouteFinder:
             elif label not in places:
                 label = template.partition(b" ")[0] + b" *"
             if label != template:
-                name = label.decode("latin-1")
+                name = _text(label)
                 self.folded[name] = self.folded.get(name, 0) + 1
             labels.append(label)
         return labels
