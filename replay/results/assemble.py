@@ -31,9 +31,7 @@ from .validity import Figures, Quantiles, Validity, judge
 S_NS = 1_000_000_000
 
 
-NOTHING = Latency(
-    count=0, min_ns=0, mean_ns=0, stdev_ns=0, p50_ns=0, p90_ns=0, p95_ns=0, p99_ns=0, p99_9_ns=0, p99_99_ns=0, max_ns=0
-)  # fmt: skip
+NOTHING = msgspec.convert({name: 0 for name in Latency.__struct_fields__ if name != "at_least"}, Latency)
 """A latency that nothing was measured of."""
 
 

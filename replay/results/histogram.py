@@ -85,8 +85,8 @@ class Histogram:
         return int(hdr.total(self.counts))
 
     def percentiles(self, percentiles: Sequence[float]) -> list[int]:
-        """The highest value equivalent to the one at each percentile (0 to 100; 0 is the minimum); zeros where
-        nothing was recorded.
+        """The highest value equivalent to the one at each percentile (0 to 100; 0 is the minimum); zeros
+        where nothing was recorded.
         """
         count = self.count
         values = values_at(self.counts, self.layout.half, count, percentiles)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 _CGROUP_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
+STEAL_SPAN_MIN_NS = 5_000_000_000
 _PACKAGES = ("replay-engine", "numba", "numpy", "trio", "msgspec", "h11")
 
 
@@ -75,8 +76,10 @@ def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
 
 
 def steal_share(before: HostLoad, after: HostLoad) -> float | None:
-    """Share of the machine's CPU time between that its hypervisor gave to others; None if unknown."""
-    if before.steal_ns is None or after.steal_ns is None or after.at_ns <= before.at_ns:
+    """Share of the machine's CPU time between that its hypervisor gave to others; None if unknown, or if the
+    time is too short for a counter of 10 ms.
+    """
+    if before.steal_ns is None or after.steal_ns is None or after.at_ns - before.at_ns < STEAL_SPAN_MIN_NS:
         return None
     return (after.steal_ns - before.steal_ns) / ((after.at_ns - before.at_ns) * after.cores)
 

@@ -39,7 +39,7 @@ class ValidityLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     underrun_share_invalid: float = 0.05
     throttled_share_suspect: float = 0.01
     throttled_share_invalid: float = 0.10
-    steal_share_suspect: float = 0.10
+    steal_share_suspect: float = 0.20
     busy_share_full: float = 0.95
 
 

@@ -1,0 +1,44 @@
+"""`replay report`: say again what a run said, or hand its figures to other tools."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command(name="report")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print run.json, the figures for other tools, instead.")
+@click.option(
+    "--hgrm",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write each histogram's percentile distribution to DIR, for HdrHistogram's plotters.",
+)
+def command(run: Path, as_json: bool, hgrm: Path | None) -> None:
+    """Print the report of RUN, the folder that `replay run -o` wrote.
+
+    A run that was killed is made whole first, from what its lanes had counted.
+    """
+    from ..results.run import load_run
+
+    loaded = load_run(run)
+    if loaded.recovered:
+        click.echo(
+            f"{run} had been killed; its results were rebuilt from what its lanes had counted", err=True
+        )
+    if hgrm is not None:
+        from ..results.hgrm import export
+        from ..results.hlog import read_hlog
+
+        written = export(read_hlog(loaded.folder.totals).by_tag(), hgrm)
+        click.echo(f"{len(written)} distributions written to {hgrm}", err=True)
+    if as_json:
+        sys.stdout.write(loaded.folder.run.read_text(encoding="utf-8"))
+    elif hgrm is None:
+        from ..report.page import report_console
+        from ..report.terminal import print_report
+
+        print_report(loaded, report_console())

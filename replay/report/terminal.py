@@ -1,0 +1,385 @@
+"""The report of a run in the terminal: validity first, then what was sent, then how it went.
+
+Every moment stands in both clocks, the recorded one and the wall's. Plain where the console is no terminal;
+without characters beyond ASCII where it cannot show them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from ..results.document import Latency, RouteFigures, RunDocument
+from ..results.measured import Value
+from ..results.recorder import Second
+from ..results.run import Run
+from ..results.samples import Sample
+from ..units import (
+    format_count,
+    format_duration,
+    format_latency,
+    format_moment,
+    format_rate,
+    format_share,
+    to_datetime,
+)
+from .page import Page
+
+NS = 1_000_000_000
+DAY_S = 86_400
+ROUTES_SHOWN = 15
+SECONDS_SHOWN = 5
+SAMPLES_SHOWN = 8
+SPECTRUM = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
+AXIS_COLUMNS, AXIS_LEAVES = 48, 36
+
+_VERDICT_STYLE = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
+_FAULTY = ("refused", "reset", "truncated", "malformed", "timeout", "generator", "unsent", "5xx")
+
+
+def print_report(run: Run, console: Console) -> None:
+    """Print all that a run says of itself."""
+    page, document = Page(console), run.document
+    _headline(page, run)
+    _accounts(page, document)
+    _latencies(page, document)
+    _routes(page, document)
+    _spectrum(page, run)
+    _seconds(page, run)
+    _samples(page, run)
+    _objectives(page, document)
+    _files(page, run)
+
+
+def _headline(page: Page, run: Run) -> None:
+    document = run.document
+    verdict = document.validity.verdict
+    how = {"whole": "", "killed": "killed, recovered", "circuit_breaker": "stopped by the circuit breaker"}
+    ended = how.get(document.ending.how, document.ending.how)
+    page.parts(
+        [
+            (verdict, _VERDICT_STYLE[verdict]),
+            ("  " + _sent_share(document), "bold"),
+            (f" in {format_duration(round(document.duration_s * NS))}", ""),
+            (f"  {ended}" if ended else "", "bold yellow"),
+        ]
+    )
+    for reason in document.validity.reasons:
+        page.say(f"{reason.code}: {reason.message}", _VERDICT_STYLE[reason.verdict], indent=2)
+        page.say(reason.advice, indent=4)
+    if document.ending.detail:
+        page.say(
+            f"ended after {format_duration(round(document.ending.at_s * NS))}: {document.ending.detail}",
+            indent=2,
+        )
+    for note in document.notes:
+        page.say(f"{note.code}: {note.message}", "cyan", indent=2)
+
+
+def _sent_share(document: RunDocument) -> str:
+    accounts = document.accounts
+    rows = document.rows_in_window or accounts.planned + accounts.skipped
+    if document.closed_loop or not rows or accounts.sent > rows:
+        return f"{format_count(accounts.sent)} requests sent"
+    share = format_share(accounts.sent / rows)
+    return f"{share} of the recording sent ({format_count(accounts.sent)} of {format_count(rows)})"
+
+
+def _accounts(page: Page, document: RunDocument) -> None:
+    accounts, detail = document.accounts, document.accounts_detail
+    page.say()
+    unsent, errors = _reasons(detail.unsent), _reasons(detail.error)
+    sums = (
+        f"planned {accounts.planned:,} = sent {accounts.sent:,} + unsent {accounts.unsent:,}{unsent}; sent = "
+    )
+    sums += f"ok {accounts.ok:,} + error {accounts.error:,}{errors} + timeout {accounts.timeout:,}"
+    sums += f" + in flight {accounts.in_flight:,}" if accounts.in_flight else ""
+    page.say(sums)
+    more = [f"skipped {accounts.skipped:,}{_reasons(detail.skipped)}"] if accounts.skipped else []
+    more += [f"status {_shares(detail.status_class)}"] if accounts.ok else []
+    more += [f"warm-up {detail.warm_up:,} (in no latency)"] if detail.warm_up else []
+    more += [f"sent twice {detail.resent:,}"] if detail.resent else []
+    if more:
+        page.say("; ".join(more))
+    spans = (("recorded", _recorded_span(document)), ("wall", _wall_span(document)))
+    for name, value in (("target", _target(document)), *spans):
+        if value:
+            page.say(f"{name:<9} {value}")
+
+
+def _target(document: RunDocument) -> str:
+    generator = document.generator
+    rate = document.accounts.sent / document.duration_s if document.duration_s > 0 else 0.0
+    parts = [document.target, format_rate(rate), f"{generator.engine} engine, {generator.lanes} lane(s)"]
+    parts += [f"{document.connections.open_max:,} connections", f"{generator.cpu_s:.2f} s of CPU"]
+    return " · ".join(part for part in parts if part)
+
+
+def _recorded_span(document: RunDocument) -> str:
+    clock = document.recorded_clock
+    path = document.trace.path if document.trace else ""
+    if clock is None:
+        return path
+    end_ns = clock.start_ns + round(document.duration_s * NS * clock.speed)
+    start, end = _moment(clock.start_ns, clock.utc_offset_s), _clock(end_ns, clock.utc_offset_s)
+    span = f"{start} – {end} at {clock.speed:g}×"
+    return f"{span} · {path}" if path else span
+
+
+def _wall_span(document: RunDocument) -> str:
+    start_ns = document.start.wall_ns
+    return f"{_moment(start_ns)} – {_clock(start_ns + round(document.duration_s * NS))}"
+
+
+def _moment(at_ns: int, utc_offset_s: int = 0) -> str:
+    return format_moment(at_ns, dt.timezone(dt.timedelta(seconds=utc_offset_s)))
+
+
+def _clock(at_ns: int, utc_offset_s: int = 0, form: str = "%H:%M:%S.%f") -> str:
+    text = to_datetime(at_ns, dt.timezone(dt.timedelta(seconds=utc_offset_s))).strftime(form)
+    return text[:-3] if form.endswith("%f") else text
+
+
+def _both_clocks(
+    document: RunDocument, since_start_ns: int, recorded_ns: int | None = None
+) -> tuple[str, str]:
+    """A moment of the run as (recorded, wall); the recorded one is empty where nobody knows it."""
+    clock, offset_s = document.recorded_clock, 0
+    if clock is not None:
+        offset_s = clock.utc_offset_s
+        recorded_ns = recorded_ns or clock.start_ns + round(since_start_ns * clock.speed)
+    recorded = ""
+    if recorded_ns is not None:
+        days = clock is not None and document.duration_s * clock.speed > DAY_S
+        recorded = _clock(recorded_ns, offset_s, "%b %d %H:%M:%S" if days else "%H:%M:%S.%f")
+    return recorded, _clock(document.start.wall_ns + since_start_ns)
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    named = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count]
+    return f" ({', '.join(named)})" if named else ""
+
+
+def _shares(counts: dict[str, int]) -> str:
+    """`2xx 99.1%, reset 0.9%`; of one alone just its name."""
+    total = sum(counts.values())
+    found = sorted(((name, count) for name, count in counts.items() if count), key=lambda item: -item[1])
+    if len(found) == 1:
+        return found[0][0]
+    return ", ".join(f"{name} {_short_share(count / total)}" for name, count in found)
+
+
+def _short_share(share: float) -> str:
+    """A share to a tenth of a percent: there is little room in a row."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+
+
+def _figure(latency: Latency | None, name: str) -> str:
+    if latency is None or latency.count == 0:
+        return ""
+    return ("≥" if name in latency.at_least else "") + format_latency(getattr(latency, name))
+
+
+def _latencies(page: Page, document: RunDocument) -> None:
+    latency = document.latency
+    rows = [
+        ("response", latency.response, "what a user would have felt"),
+        ("lateness", latency.lateness, "the generator's own"),
+        ("wait", latency.wait, "for a connection"),
+        ("service", latency.service, "what the target took"),
+    ]
+    names = ("p50_ns", "p90_ns", "p99_ns", "p99_9_ns", "max_ns")
+    page.say()
+    page.table(
+        [("latency", ""), *((n, "right") for n in ("p50", "p90", "p99", "p99.9", "max")), ("", "wide")],
+        [
+            (name, *(_figure(figures, n) for n in names), page.text(meaning, "dim"))
+            for name, figures, meaning in rows
+            if isinstance(figures, Latency)
+        ],
+    )
+
+
+def _routes(page: Page, document: RunDocument) -> None:
+    if not document.routes:
+        return
+    shown = document.routes[:ROUTES_SHOWN]
+    more = (
+        f" (the {len(shown)} biggest of {len(document.routes)})" if len(shown) < len(document.routes) else ""
+    )
+    page.title(f"Routes{more}")
+    headers = [("", "short"), ("share", "right"), ("resp. p50", "right"), ("p99", "right")]
+    headers += [("serv. p50", "right"), ("p99", "right"), ("outcomes", "wide")]
+    recorded_total = sum(route.recorded.count for route in document.routes if route.recorded) or 1
+    rows: list[Sequence[str | Text]] = []
+    for route in shown:
+        rows.append(_replayed_row(page, route))
+        if route.recorded is not None and route.recorded.count:
+            rows.append(_recorded_row(page, route, recorded_total))
+    page.table(headers, rows)
+
+
+def _replayed_row(page: Page, route: RouteFigures) -> list[str | Text]:
+    faulty = any(route.outcomes.get(name) for name in _FAULTY)
+    return [
+        page.text(route.route, "bold"),
+        _short_share(route.share),
+        *(_figure(route.response, name) for name in ("p50_ns", "p99_ns")),
+        *(_figure(route.service, name) for name in ("p50_ns", "p99_ns")),
+        page.text(_shares(route.outcomes), "red" if faulty else ""),
+    ]
+
+
+def _recorded_row(page: Page, route: RouteFigures, total: int) -> list[str | Text]:
+    """What the recording says, under what was replayed. What a log calls a request's time is the target's:
+    its service.
+    """
+    recorded = route.recorded
+    assert recorded is not None
+    took = [format_latency(ns) if ns is not None else "" for ns in (recorded.p50_ns, recorded.p99_ns)]
+    cells = ["  recorded", _short_share(recorded.count / total), "", "", *took, _shares(recorded.statuses)]
+    return [page.text(cell, "dim") for cell in cells]
+
+
+def _spectrum(page: Page, run: Run) -> None:
+    """Percentiles on the 1/(1-p) axis, as far as there are requests; values as dots on a log axis."""
+    kinds = {"service": "○"} if run.document.closed_loop else {"service": "○", "response": "●"}
+    service = run.measured.histogram("service")
+    count = service.count if service is not None else 0
+    asked = [p for p in SPECTRUM if count * (100 - p) / 100 >= 1]
+    found = {kind: run.measured.percentiles(kind, asked) or [] for kind in kinds} if asked else {}
+    values = [value.ns for row in found.values() for value in row]
+    if not values:
+        return
+    low, high = max(min(values), 1), max(*values, 2)
+    columns = min(max(page.width - AXIS_LEAVES, AXIS_LEAVES), AXIS_COLUMNS)
+    page.title("Percentile spectrum" + ("  (● response  ○ service)" if "response" in kinds else ""))
+    rows = []
+    for number, percentile in enumerate(asked):
+        reached = {kind: row[number] for kind, row in found.items() if row}
+        figures = [_value(reached[kind]) if kind in reached else "" for kind in ("response", "service")]
+        marks = {kinds[kind]: value.ns for kind, value in reached.items()}
+        one_in = f"{round(100 / (100 - percentile)):,}"
+        rows.append((f"p{percentile:g}", one_in, *figures, _dots(marks, low, high, columns)))
+    axis = format_latency(low).ljust(columns - len(format_latency(high))) + format_latency(high)
+    page.table([("", ""), ("1 in", "right"), ("response", "right"), ("service", "right"), (axis, "")], rows)
+
+
+def _value(value: Value) -> str:
+    return ("≥" if value.at_least else "") + format_latency(value.ns)
+
+
+def _dots(marks: dict[str, int], low: int, high: int, columns: int) -> str:
+    line = ["·"] * columns
+    for mark, ns in marks.items():
+        at = math.log(max(ns, low) / low) / math.log(high / low) if high > low else 0.0
+        line[min(round(at * (columns - 1)), columns - 1)] = mark
+    return "".join(line)
+
+
+def _seconds(page: Page, run: Run) -> None:
+    document = run.document
+    tail = "service_p99_ns" if document.closed_loop else "response_p99_ns"
+    rows = [row for row in run.timeline() if getattr(row, tail) is not None]
+    if len(rows) < 2:
+        return
+    page.title("Slowest seconds")
+    slowest = sorted(rows, key=lambda row: -(getattr(row, tail) or 0))[:SECONDS_SHOWN]
+    headers = [("recorded", ""), ("wall", ""), ("due", "right"), ("answered", "right")]
+    headers += [
+        ("resp. p99", "right"),
+        ("serv. p99", "right"),
+        ("late p99", "right"),
+        ("failed", "wide"),
+    ]
+    page.table(headers, [_second_row(page, document, row) for row in slowest])
+
+
+def _second_row(page: Page, document: RunDocument, row: Second) -> list[str | Text]:
+    recorded, wall = _both_clocks(document, round(row.t_s * NS))
+    failed = {name: count for name, count in row.outcomes.items() if name in _FAULTY}
+    times = (row.service_p99_ns, row.lateness_p99_ns)
+    response = format_latency(row.response_p99_ns) if row.response_p99_ns is not None else ""
+    censored = row.unsent > 0 and (row.response_p99_ns or 0) >= document.max_wait_ns
+    return [
+        recorded or "-",
+        wall,
+        f"{row.planned:,}",
+        f"{row.ok:,}",
+        ("≥" if censored else "") + response,
+        *(format_latency(ns) if ns is not None else "" for ns in times),
+        page.text(", ".join(f"{name} {count:,}" for name, count in failed.items()), "red"),
+    ]
+
+
+def _samples(page: Page, run: Run) -> None:
+    samples = run.samples()
+    slowest = sorted((s for s in samples if s.kind == "slowest"), key=lambda s: -(s.response_ns or 0))
+    failed = sorted((s for s in samples if s.kind == "failed"), key=lambda s: s.due_ns)
+    for title, found in (("Slowest requests", slowest), ("First failed requests", failed)):
+        if not found:
+            continue
+        page.title(title)
+        headers = [
+            ("recorded", ""),
+            ("wall", ""),
+            ("response", "right"),
+            ("wait", "right"),
+            ("service", "right"),
+        ]
+        headers += [("ended", ""), ("request", "wide")]
+        page.table(headers, [_sample_row(page, run.document, sample) for sample in found[:SAMPLES_SHOWN]])
+
+
+def _sample_row(page: Page, document: RunDocument, sample: Sample) -> list[str | Text]:
+    recorded, wall = _both_clocks(document, sample.due_ns, sample.recorded_ns)
+    wait = (
+        sample.sent_ns - sample.taken_ns
+        if sample.sent_ns is not None and sample.taken_ns is not None
+        else None
+    )
+    service = (
+        sample.done_ns - sample.sent_ns if sample.done_ns is not None and sample.sent_ns is not None else None
+    )
+    response = format_latency(sample.response_ns) if sample.response_ns is not None else ""
+    return [
+        recorded or "-",
+        wall,
+        ("≥" if sample.at_least else "") + response,
+        *(format_latency(ns) if ns is not None else "" for ns in (wait, service)),
+        page.text(str(sample.status or sample.outcome), "red" if sample.outcome in _FAULTY else ""),
+        f"{sample.method} {sample.path}".strip() or sample.route,
+    ]
+
+
+def _objectives(page: Page, document: RunDocument) -> None:
+    if not document.slo:
+        return
+    page.title("Objectives")
+    for slo in document.slo:
+        value = "nothing was measured"
+        if slo.value is not None:
+            value = ("≥" if slo.at_least else "") + (format_share if slo.unit == "share" else format_latency)(
+                slo.value
+            )
+        mark, style = ("✓ met   ", "green") if slo.passed else ("✗ failed", "bold red")
+        page.parts(
+            [
+                (mark, style),
+                (f"  {slo.slo}  ", ""),
+                (f"is {value}" if slo.value is not None else value, "dim"),
+            ]
+        )
+
+
+def _files(page: Page, run: Run) -> None:
+    folder = run.folder
+    names = (folder.run, folder.totals, folder.latency, folder.timeline, folder.samples)
+    page.title("Files")
+    page.say(f"{folder.path}/ {' '.join(path.name for path in names if path.exists())}")
