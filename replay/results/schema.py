@@ -1,0 +1,31 @@
+"""Keeps the JSON schemas in docs/run-format.md true: `python -m replay.results.schema docs/run-format.md`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from .document import RunDocument
+from .recorder import Second
+from .samples import Sample
+
+MARK = "<!-- What follows is made by `python -m replay.results.schema docs/run-format.md`. -->\n"
+"""The words of the page stand above this line, the schemas below."""
+
+_PARTS = (("run.json", RunDocument), ("A row of timeline.jsonl", Second), ("A row of samples.jsonl", Sample))
+
+
+def with_schemas(page: str) -> str:
+    """The page with its schemas made anew."""
+    parts = [page.partition(MARK)[0], MARK]
+    for name, struct in _PARTS:
+        text = msgspec.json.format(msgspec.json.encode(msgspec.json.schema(struct)), indent=2).decode()
+        parts.append(f"\n## Schema: {name}\n\n```json\n{text}\n```\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(with_schemas(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,18 @@
+"""docs/run-format.md says what the files of a run are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from replay.results import schema
+from replay.results.document import FORMAT_VERSION
+
+PAGE = (Path(__file__).parents[1] / "docs" / "run-format.md").read_text(encoding="utf-8")
+
+
+def test_the_schemas_are_those_of_the_structs():
+    assert schema.with_schemas(PAGE) == PAGE, "run: python -m replay.results.schema docs/run-format.md"
+
+
+def test_the_page_names_the_version_that_is_written():
+    assert f"format version {FORMAT_VERSION}" in PAGE

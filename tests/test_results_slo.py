@@ -1,0 +1,109 @@
+"""Objectives: sentences that are understood, or refused at the column where they go wrong."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replay.errors import UsageError
+from replay.results import slo
+from replay.results.measured import FAILED, from_banks
+
+from .bank_data import MAX_WAIT_NS, MS, ROUTES, S, trial
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("p99<250ms", ("response", 99.0, (), "", 250 * MS)),
+        ('p(99) response of "POST /v1/users" < 250ms', ("response", 99.0, (), "POST /v1/users", 250 * MS)),
+        ("p50 service < 20ms", ("service", 50.0, (), "", 20 * MS)),
+        ("  p99.9   lateness <= 1.5s ", ("lateness", 99.9, (), "", 1.5 * S)),
+        ("max<3", ("response", 100.0, (), "", 3 * S)),
+        ("errors < 0.1%", ("response", None, FAILED, "", 0.001)),
+        ('5xx of "GET /a,b c%" < 1%', ("response", None, ("5xx",), "GET /a,b c%", 0.01)),
+        ("timeout<0.02", ("response", None, ("timeout",), "", 0.02)),
+    ],
+)
+def test_what_is_understood(text, expected):
+    read = slo.parse(text)
+    assert (read.metric, read.percentile, read.outcomes, read.route, read.limit) == expected
+    assert read.text == text.strip()
+    assert read.or_equal == ("<=" in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "says"),
+    [
+        ("", 1, "the end"),
+        ("q99 < 1s", 1, "neither a percentile nor a share"),
+        ("error < 1%", 1, "did you mean errors"),
+        ("p99 respnse < 1s", 5, "did you mean response"),
+        ("p99 > 1s", 5, "'>'"),
+        ("p99 <", 6, "the end stands where a limit should"),
+        ("p99 < 1parsec", 7, "parsec"),
+        ("p101 < 1s", 1, "at most 100"),
+        ("p0 < 1s", 1, "above 0"),
+        ("p(x) < 1s", 1, "neither a percentile"),
+        ("p(99 < 1s", 6, "')'"),
+        ("p99 of POST < 1s", 8, "double quotes"),
+        ('p99 of "POST < 1s', 8, "not understood"),
+        ('p99 wait of "GET /" < 1s', 1, "over all routes"),
+        ("p99 < 1s 2s", 10, "after the end"),
+        ("errors < 200%", 10, "between 0% and 100%"),
+        ("errors < 5ms", 10, "share"),
+    ],
+)
+def test_what_is_refused_says_where(text, column, says):
+    with pytest.raises(UsageError) as raised:
+        slo.parse(text)
+    assert f"column {column}:" in str(raised.value)
+    assert says in str(raised.value)
+    assert raised.value.hint
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_understood_or_refused(text):
+    try:
+        slo.parse(text)
+    except UsageError as error:
+        assert "column" in str(error)
+
+
+@pytest.fixture
+def measured(tmp_path):
+    made = trial(tmp_path / "run")
+    lane = made.lanes[0]
+    for ms in range(1, 101):
+        lane.request(0, late_ms=0.0, wait_ms=0.0, service_ms=float(ms))
+    for _ in range(5):
+        lane.request(1, "5xx", late_ms=0.0, wait_ms=5.0, service_ms=1.0)
+        lane.request(1, "reset", late_ms=0.0, wait_ms=5.0, service_ms=1.0)
+    return from_banks(made.banks, ROUTES, MAX_WAIT_NS)
+
+
+@pytest.mark.parametrize(
+    ("text", "passed"),
+    [
+        ("p50<60ms", True),
+        ("p50<40ms", False),
+        (f'p100 service of "{ROUTES[1]}" < 2ms', True),
+        (f'p50 of "{ROUTES[1]}" < 5ms', False),
+        ("errors < 10%", True),
+        ("errors < 9%", False),
+        (f'errors of "{ROUTES[1]}" <= 100%', True),
+        (f'errors of "{ROUTES[0]}" < 0.1%', True),
+        ("5xx < 5%", True),
+        ("p99 wait < 6ms", True),
+        ("p99 wait < 4ms", False),
+    ],
+)
+def test_objectives_against_what_was_measured(measured, text, passed):
+    assert slo.evaluate([slo.parse(text)], measured)[0].passed is passed
+
+
+def test_what_was_not_measured_fails(measured):
+    for text in ('p99 of "GET /nowhere" < 1s', 'errors of "GET /nowhere" < 50%'):
+        outcome = slo.evaluate([slo.parse(text)], measured)[0]
+        assert (outcome.passed, outcome.value) == (False, None)

@@ -1,0 +1,99 @@
+"""The verdict reads the generator alone, and weighs its lateness against what was felt."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from replay.results.validity import Figures, Quantiles, ValidityLimits, judge
+
+US, MS = 1_000, 1_000_000
+
+
+def quantiles(p50_us: float, p90_us: float, p99_us: float, count: int = 10_000) -> Quantiles:
+    return Quantiles(count=count, p50_ns=int(p50_us * US), p90_ns=int(p90_us * US), p99_ns=int(p99_us * US))
+
+
+def run(late: Quantiles, felt: Quantiles, **more: object) -> Figures:
+    return Figures(planned=10_000, sent=10_000, response=felt, lateness=late, **more)
+
+
+NOISE = quantiles(30, 60, 2_000)
+"""The lateness of a quiet generator on a noisy machine."""
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("a sink that answers in 50 us", run(NOISE, quantiles(90, 150, 2_100))),
+        ("a slow target", run(NOISE, quantiles(300_000, 900_000, 2_000_000))),
+        ("a stalled target", run(NOISE, quantiles(100, 900_000, 990_000))),
+        ("a cap that binds", run(NOISE, quantiles(5_000_000, 9_000_000, 10_000_000))),
+        (
+            "half a millisecond late for a target of 50 ms",
+            run(quantiles(500, 900, 4_000), quantiles(50_000, 60_000, 70_000)),
+        ),
+        ("a busy lane that keeps its word", run(NOISE, quantiles(90, 150, 2_100), busy_share=0.99)),
+        ("a closed loop", Figures(planned=100, sent=100)),
+        (
+            "one late request",
+            run(quantiles(9_000, 9_000, 9_000, count=1), quantiles(9_100, 9_100, 9_100, count=1)),
+        ),
+        ("a target that refuses everything", run(NOISE, quantiles(60, 100, 2_000), generator_errors=0)),
+    ],
+)
+def test_valid(name, figures):
+    assert judge(figures).verdict == "VALID", name
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict", "figures"),
+    [
+        ("LATE", "INVALID", run(quantiles(1_500, 3_000, 5_000), quantiles(1_600, 3_100, 5_200))),
+        ("LATE", "INVALID", run(quantiles(60, 3_000, 9_000), quantiles(150, 3_100, 9_200))),
+        ("LATE", "SUSPECT", run(quantiles(150, 300, 2_000), quantiles(1_000, 2_000, 9_000))),
+        ("LATE", "SUSPECT", run(quantiles(30, 600, 2_000), quantiles(1_000, 2_000, 9_000))),
+        ("LATE", "SUSPECT", run(quantiles(30, 60, 6_000), quantiles(1_000, 2_000, 9_000))),
+        ("GENERATOR_ERRORS", "SUSPECT", run(NOISE, NOISE, generator_errors=5)),
+        ("GENERATOR_ERRORS", "INVALID", run(NOISE, NOISE, generator_errors=500)),
+        ("FEED_UNDERRUN", "SUSPECT", run(NOISE, NOISE, underruns=20)),
+        ("FEED_UNDERRUN", "INVALID", run(NOISE, NOISE, underruns=2_000)),
+        ("THROTTLED", "SUSPECT", run(NOISE, NOISE, throttled_share=0.05)),
+        ("THROTTLED", "INVALID", run(NOISE, NOISE, throttled_share=0.5)),
+        ("STEAL", "SUSPECT", run(NOISE, NOISE, steal_share=0.9)),
+        ("LANE_LOST", "INVALID", run(NOISE, NOISE, lanes_lost=1)),
+        ("UNBALANCED", "INVALID", run(NOISE, NOISE, imbalance="sent is 3")),
+        ("EMPTY", "INVALID", Figures(planned=0, sent=0)),
+    ],
+)
+def test_not_valid_says_why_and_what_to_do(code, verdict, figures):
+    found = judge(figures)
+    assert (found.verdict, [r.code for r in found.reasons]) == (verdict, [code])
+    assert found.reasons[0].message and found.reasons[0].advice
+
+
+@pytest.mark.parametrize(
+    ("more", "advice"),
+    [
+        ({"busy_share": 0.99}, "-t"),
+        ({"busy_share": 0.2}, "taskset"),
+        ({"underruns": 30}, "prepared"),
+        ({"throttled_share": 0.05}, "quota"),
+    ],
+)
+def test_the_advice_on_lateness_follows_its_cause(more, advice):
+    found = judge(run(quantiles(1_500, 3_000, 5_000), quantiles(1_600, 3_100, 5_200), **more))
+    assert advice in next(r for r in found.reasons if r.code == "LATE").advice
+
+
+def test_the_worst_reason_decides_and_stands_first():
+    found = judge(run(NOISE, NOISE, underruns=20, lanes_lost=1))
+    assert found.verdict == "INVALID"
+    assert [r.verdict for r in found.reasons] == ["INVALID", "SUSPECT"]
+
+
+def test_every_threshold_can_be_set_and_a_wrong_name_is_refused():
+    limits = msgspec.convert({"underrun_share_suspect": 0.5}, ValidityLimits)
+    assert judge(run(NOISE, NOISE, underruns=20), limits).verdict == "VALID"
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"underun": 1}, ValidityLimits)
