@@ -225,8 +225,8 @@ class DueRows:
             tally.selected = kernels.survey(
                 batch.at_ns, batch.request, batch.status, batch.took_ns, self.table, self._rules,
                 tally.selected, rows_max, clock.origin_ns, clock.speed, clock.period_ns, DEFAULT_TOOK_NS,
-                tally.sent, tally.skipped, tally.routes, tally.tooks, tally.hosts, tally.bodiless, tally.windows,
-                tally.rows, tally.busy,
+                tally.sent, tally.skipped, tally.routes, tally.tooks, tally.hosts, tally.bodiless,
+                tally.windows, tally.rows, tally.busy,
             )  # fmt: skip
             if tally.selected >= rows_max:
                 break

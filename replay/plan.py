@@ -134,8 +134,9 @@ class Schedule:
         return {seq: found[seq % self.rows_a_pass] for seq in seqs if seq % self.rows_a_pass in found}
 
 
-def make_schedule(trace: Trace, scenario: Scenario) -> Schedule:
-    """Read the trace once and plan what the scenario makes of it.
+def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "") -> Schedule:
+    """Read the trace once and plan what the scenario makes of it. `name` is what the plan calls the
+    recording.
 
     InputError where the trace is empty or damaged; UsageError where nothing would be sent, or a body is
     missing.
@@ -154,7 +155,7 @@ def make_schedule(trace: Trace, scenario: Scenario) -> Schedule:
     rows_a_pass, in_window = tally.selected, rows.rows_in_window()
     skipped = _skipped(trace, tally, in_window)
     passes = _repeat(rows, tally)
-    plan = _make_plan(rows, scenario, target, zone, tally, skipped, passes, in_window)
+    plan = _make_plan(rows, scenario, target, zone, tally, skipped, passes, in_window, name)
     return Schedule(trace, scenario, target, plan, render, rows_a_pass, rows)
 
 
@@ -173,7 +174,7 @@ def _repeat(rows: DueRows, tally: Tally) -> float:
 
 def _make_plan(
     rows: DueRows, scenario: Scenario, target: Target, zone: dt.tzinfo, tally: Tally, skipped: dict[str, int],
-    passes: float, in_window: int,
+    passes: float, in_window: int, name: str,
 ) -> Plan:  # fmt: skip
     clock, trace = rows.clock, rows.trace
     end_ns = min(clock.until_ns - 1, trace.end_ns)
@@ -186,7 +187,7 @@ def _make_plan(
     peak_1s, peak_60s, peak_at_ns = _peaks(clock, tally, length_ns)
     offset = units.to_datetime(clock.origin_ns, zone).utcoffset() or dt.timedelta()
     return Plan(
-        trace=str(trace.path),
+        trace=name or str(trace.path),
         target=target.url,
         host=scenario.host or target.authority,
         pace=_pace(scenario),

@@ -103,13 +103,21 @@ class Window(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
 
     from_: Annotated[
         MomentText | None,
-        Meta(description="First moment: 18:00, ISO 8601, or +10m from the recording's start"),
+        Meta(
+            description="First moment: 18:00, ISO 8601, or +10m from the recording's start",
+            examples=["18:00"],
+        ),
     ] = msgspec.field(name="from", default=None)
     until: Annotated[
-        MomentText | None, Meta(description="Moment to end before: 18:00, ISO 8601, or +10m after `from`")
+        MomentText | None,
+        Meta(description="Moment to end before: 18:00, ISO 8601, or +10m after `from`", examples=["+10m"]),
     ] = None
     tz: Annotated[
-        ZoneText | None, Meta(description="Time zone of `from` and `until`; default: the recording's own")
+        ZoneText | None,
+        Meta(
+            description="Time zone of `from` and `until`; default: the recording's own",
+            examples=["Europe/Berlin"],
+        ),
     ] = None
 
 
@@ -168,7 +176,9 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
 
     target: Annotated[str, Meta(description="Where to send: http://HOST[:PORT][/BASE/PATH]")] = ""
     trace: Annotated[str, Meta(description="The trace (or a log) to replay, beside this file")] = ""
-    host: Annotated[str, Meta(description="Host header; default: the target's")] = ""
+    host: Annotated[
+        str, Meta(description="Host header; default: the target's", examples=["staging.example"])
+    ] = ""
     headers: Annotated[
         dict[str, str], Meta(description="Headers of every request; $NAME is taken from the environment")
     ] = {}
@@ -176,10 +186,14 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     speed: Annotated[Factor, Meta(description="2, 2x or 200%: twice as fast as recorded")] = Factor(1.0)
     rate_per_s: Annotated[
         Rate | None,
-        Meta(description="Constant rate in place of the recorded times: 500/s, 50/1m; max: closed loop"),
+        Meta(
+            description="Constant rate in place of the recorded times: 500/s, 50/1m; max: closed loop",
+            examples=["500/s"],
+        ),
     ] = msgspec.field(name="rate", default=None)
     duration_ns: Annotated[
-        Duration | None, Meta(description="End after this long; a constant rate repeats a shorter trace")
+        Duration | None,
+        Meta(description="End after this long; a constant rate repeats a shorter trace", examples=["10m"]),
     ] = msgspec.field(name="duration", default=None)
     warm_up_ns: Annotated[
         Duration, Meta(description="Requests of the first moments that are not measured")
@@ -211,21 +225,31 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         bool, Meta(description="Send X-Replay: RUN-SEQ, to find each request in the target's logs")
     ] = True
     slo: Annotated[
-        tuple[SloText, ...], Meta(description="Objectives: p99<250ms, errors<1%; exit 99 if one fails")
+        tuple[SloText, ...],
+        Meta(
+            description="Objectives: p99<250ms, errors<1%; exit 99 if one fails",
+            examples=[["p99<250ms", "errors<1%"]],
+        ),
     ] = ()
     allow: Annotated[
         tuple[str, ...],
-        Meta(description="Hosts beyond loopback that may be a target: names, *.suffix, addresses"),
+        Meta(
+            description="Hosts beyond loopback that may be a target: names, *.suffix, addresses",
+            examples=[["*.staging.example"]],
+        ),
     ] = ()
     allow_production: Annotated[
         bool, Meta(description="Allow a target that the recording names as its origin")
     ] = False
     max_rate_per_s: Annotated[
         Rate | None,
-        Meta(description="Refuse a plan whose busiest second is above; default 1,000/s beyond loopback"),
+        Meta(
+            description="Refuse a plan whose busiest second is above; default 1,000/s beyond loopback",
+            examples=["2000/s"],
+        ),
     ] = msgspec.field(name="max_rate", default=None)
     max_duration_ns: Annotated[
-        Duration | None, Meta(description="Refuse a longer plan; default 1h beyond loopback")
+        Duration | None, Meta(description="Refuse a longer plan; default 1h beyond loopback", examples=["2h"])
     ] = msgspec.field(name="max_duration", default=None)
     breaker: Breaker = Breaker()
     limits: Limits = Limits()

@@ -16,7 +16,6 @@ from . import units
 from .errors import InputError, UsageError
 from .scenario import (
     AUTO,
-    BodyRule,
     Count,
     Duration,
     Factor,
@@ -116,11 +115,11 @@ def _read_knob(kind: Any, value: Any) -> Any:
         raise ValueError(f"{error}\0{error.hint}") from None
 
 
-def _struct_of(kind: Any) -> type[msgspec.Struct] | None:
+def struct_of(kind: Any) -> type[msgspec.Struct] | None:
     """The knobs behind an annotated type: a table, or the rows of an array of tables."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
-    return next((found for part in typing.get_args(kind) if (found := _struct_of(part)) is not None), None)
+    return next((found for part in typing.get_args(kind) if (found := struct_of(part)) is not None), None)
 
 
 def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
 def _all_keys(kind: type[msgspec.Struct] = Scenario, prefix: str = "") -> Iterator[str]:
     for name, hint in keys_of(kind).items():
         yield prefix + name
-        if (nested := _struct_of(hint)) is not None:
+        if (nested := struct_of(hint)) is not None:
             yield from _all_keys(nested, f"{prefix}{name}.")
 
 
@@ -143,7 +142,7 @@ def _unknown_key(kind: type[msgspec.Struct], value: Any, path: str) -> tuple[str
         here = f"{path}.{name}" if path else name
         if name not in keys:
             return here, _meant(name, keys, path)
-        if (nested := _struct_of(keys[name])) is not None:
+        if (nested := struct_of(keys[name])) is not None:
             for index, row in enumerate(item if isinstance(item, list) else [item]):
                 place = f"{here}[{index}]" if isinstance(item, list) else here
                 if (found := _unknown_key(nested, row, place)) is not None:
@@ -220,7 +219,7 @@ class _Source:
 def _choices(path: str) -> list[str]:
     hint: Any = Scenario
     for name in re.sub(r"\[.*?\]", "", path).split("."):
-        hint = keys_of(_struct_of(hint) or Scenario)[name]
+        hint = keys_of(struct_of(hint) or Scenario)[name]
     literal = typing.get_args(hint)[0]
     return list(typing.get_args(literal))
 
@@ -315,6 +314,3 @@ def _beside(scenario: Scenario, path: Path) -> Scenario:
         for rule in scenario.body
     )
     return msgspec.structs.replace(scenario, body=rules)
-
-
-__all__ = ["BodyRule", "keys_of", "load"]

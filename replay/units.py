@@ -274,7 +274,8 @@ def format_latency(value_ns: float) -> str:
 def format_duration(value_ns: int) -> str:
     """A length of time, two units at most: 1.5 s, 10 min, 1 h 30 min, 2 d 4 h."""
     if value_ns < 60 * NS:
-        return format_latency(value_ns) if value_ns < 10 * NS else f"{format_number(value_ns / NS)} s"
+        number, unit = format_latency(value_ns).split()
+        return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
     seconds = round(value_ns / NS)
     steps = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
     place = next(index for index, (step, _) in enumerate(steps) if seconds >= step)

@@ -132,7 +132,8 @@ def survey(
 
 @kernel(
     "int64(int64[::1], uint32[::1], uint32[::1], int64, int64[:,::1], uint8[::1], int64, int64, int64,"
-    " float64, float64, int64[::1], uint32[::1], uint32[::1], uint32[::1], uint8[::1], int64[::1], int64[::1])"
+    " float64, float64, int64[::1], uint32[::1], uint32[::1], uint32[::1], uint8[::1], int64[::1],"
+    " int64[::1])"
 )
 def select(
     at_ns, request, client, begin, table, rules, first, rows_max, origin_ns, speed,

@@ -1,0 +1,161 @@
+"""`replay doctor`: what this machine can do, what it lacks, and how to get it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from rich.console import Console
+
+from replay_native import jit, libc
+
+from .. import units
+from .._version import __version__
+from ..report.page import Page, report_console
+
+GOOD, FAIR = "ok", "note"
+_STYLES = {GOOD: "green", FAIR: "yellow"}
+
+FILES_ENOUGH = 4_096
+CLOCK_READ_NS_MAX = 1_000
+SLACK_READ = 30
+"""PR_GET_TIMERSLACK of prctl(2)."""
+
+
+class Finding(NamedTuple):
+    """One thing looked at: how it is, and what would make it better."""
+
+    name: str
+    state: str
+    text: str
+    advice: str = ""
+
+
+def _system() -> Finding:
+    missing = libc.lanes_supported()
+    text = (
+        f"{platform.system()} {platform.release()}, {platform.machine()}, Python {platform.python_version()}"
+    )
+    if missing:
+        return Finding(
+            "system", FAIR, f"{text}: {missing}", "the portable engine is used instead, up to some 2,000/s"
+        )
+    return Finding("system", GOOD, f"{text}; native lanes can run")
+
+
+def _cores() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_cores()
+    text = f"{cores} for this process" + (f", {quota:g} by the control group" if quota else "")
+    if min(cores, quota or cores) < 2:
+        return Finding("cores", FAIR, text, "a lane wants a core of its own; give two or more")
+    return Finding("cores", GOOD, text)
+
+
+def _cgroup_cores() -> float | None:
+    """Cores that the control group allows (cgroup v2's cpu.max), None without a bound."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _clock() -> Finding:
+    reads = 1_000
+    begin = time.perf_counter_ns()
+    for _ in range(reads):
+        time.monotonic_ns()
+    read_ns = (time.perf_counter_ns() - begin) / reads
+    source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    name = source.read_text(encoding="ascii").strip() if source.exists() else "unknown source"
+    text = f"CLOCK_MONOTONIC ({name}), {units.format_latency(read_ns)} a reading"
+    if read_ns > CLOCK_READ_NS_MAX:
+        return Finding("clock", FAIR, text, "a slow clock source costs rate; tsc or kvm-clock is fast")
+    return Finding("clock", GOOD, text)
+
+
+def _slack() -> Finding:
+    """Timer slack now, and whether a lane can set its own; measured by sleeps of 1 ms."""
+    slack_ns = ctypes.CDLL(None).prctl(SLACK_READ, 0, 0, 0, 0) if sys.platform.startswith("linux") else -1
+    late = []
+    for _ in range(20):
+        due = time.monotonic_ns() + units.MS
+        time.sleep(0.001)
+        late.append(time.monotonic_ns() - due)
+    text = f"a sleep of 1 ms ends {units.format_latency(sorted(late)[10])} late (median)"
+    if slack_ns < 0:
+        return Finding(
+            "timer", FAIR, f"{text}; timer slack cannot be read", "lanes spin longer before a due time"
+        )
+    return Finding("timer", GOOD, f"{text}, with a slack of {units.format_latency(slack_ns)}; lanes set 1 ns")
+
+
+def _files() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    text = f"{units.format_count(soft)} open files, {units.format_count(hard)} at most"
+    if hard < FILES_ENOUGH:
+        return Finding("files", FAIR, text, "each connection is one: raise it with ulimit -n 65536")
+    return Finding("files", GOOD, text)
+
+
+def _calls() -> Finding:
+    if libc.MISSING:
+        lacking = ", ".join(libc.MISSING)
+        return Finding("libc", FAIR, f"lacks {lacking}", "lanes fall back; a glibc of 2.35 or newer has them")
+    return Finding("libc", GOOD, f"every call that lanes make is there ({' '.join(platform.libc_ver())})")
+
+
+def _kernels() -> Finding:
+    from .progress import KERNELS
+
+    if jit.is_compiled(KERNELS):
+        return Finding("kernels", GOOD, f"compiled, in {jit.CACHE_ROOT}")
+    return Finding("kernels", FAIR, "not compiled for this version yet", "the first run compiles them, once")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free
+    text = f"{units.format_bytes(free)} free here"
+    return Finding(
+        "disk", GOOD if free > 1 << 30 else FAIR, text, "" if free > 1 << 30 else "runs want 1 GiB"
+    )
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (_system, _cores, _clock, _slack, _files, _calls, _kernels, _disk)
+
+
+def findings() -> list[Finding]:
+    """Everything that is looked at."""
+    return [check() for check in CHECKS]
+
+
+def print_findings(found: list[Finding], console: Console) -> None:
+    """A line a finding, and below it what would help."""
+    page = Page(console)
+    page.say(f"replay {__version__}", "bold")
+    for finding in found:
+        page.parts(
+            [
+                (f"{finding.state:>8}  ", _STYLES[finding.state]),
+                (f"{finding.name:<10}", "cyan"),
+                (finding.text, ""),
+            ]
+        )
+        if finding.advice:
+            page.say(finding.advice, "dim", indent=20)
+
+
+@click.command(name="doctor", short_help="Say what this machine can do, and what it lacks.")
+def command() -> None:
+    """Look at clock, timers, cores, limits, kernels and packages; say what is lacking and how to get it."""
+    print_findings(findings(), report_console())

@@ -1,0 +1,36 @@
+"""Compiling kernels with a bar: the first use of a version takes a while, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from replay_native import jit
+
+KERNELS = ("shared", "dictionary", "routes", "scan", "hdr", "plan", "render", "record", "lane")
+"""Kernel modules of a replay, from the log to the lanes."""
+
+
+def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
+    """Compile or load kernels; with a bar where they have to be compiled. Returns seconds spent."""
+    modules = list(modules)
+    if jit.is_compiled(modules):
+        return jit.warm(modules)
+    if not console.is_terminal:
+        console.print("compiling kernels for this machine; this happens once")
+        return jit.warm(modules)
+    bar = Progress(
+        TextColumn("compiling kernels for this machine, once"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.fields[kernel]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task("compile", total=None, kernel="")
+    with bar:
+        return jit.warm(
+            modules, lambda done, total, name: bar.update(task, completed=done, total=total, kernel=name)
+        )

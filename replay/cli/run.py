@@ -1,0 +1,240 @@
+"""`replay run`: a trace or a log onto a target, and its report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ..errors import Exit, OutputError, UsageError
+from ..scenario import Scenario, parse_header, parse_target
+from ..scenario_file import load
+
+RUNS = Path("runs")
+"""Where runs go without `-o`."""
+
+_OPTIONS = (
+    (("--target",), "URL", "Where to send: http://HOST[:PORT][/BASE/PATH]."),
+    (("--speed",), "FACTOR", "2, 2x or 200%: twice as fast as recorded."),
+    (("--rate",), "RATE", "Constant rate instead: 500/s, 50/1m; max: closed loop."),
+    (("-d", "--duration"), "TIME", "End after this long: 30s, 10m."),
+    (("-c", "--connections"), "N|auto", "Most connections."),
+    (("-t", "--threads"), "N|auto", "Lanes, a thread each."),
+    (("--from", "window.from"), "WHEN", "First moment: 18:00, ISO 8601, +10m."),
+    (("--until", "window.until"), "WHEN", "Moment to end before; +10m counts from --from."),
+    (("--tz", "window.tz"), "ZONE", "Zone of --from and --until [default: the log's own]."),
+    (("--methods",), "LIST", "Methods to send, or all [default: GET,HEAD]."),
+    (("--max-rate",), "RATE", "Refuse a plan with a busier second [beyond loopback: 1,000/s]."),
+    (("--max-duration",), "TIME", "Refuse a longer plan [beyond loopback: 1h]."),
+    (("--max-wait",), "TIME", "For a free connection [default: 10s]."),
+    (("--timeout",), "TIME", "For a whole answer [default: 30s]."),
+    (("--host",), "NAME", "Host header [default: the target's]."),
+    (("--warm-up",), "TIME", "Send, and do not measure, the first moments."),
+    (("--engine",), "NAME", "auto, native or portable."),
+    (("--seed",), "N", "Of bodies' random values."),
+)
+"""Flags that set a knob of the scenario: names, value, help. The knob is the last name's."""
+
+_SWITCHES = {
+    "allow_production": ("--allow-production", True),
+    "empty_bodies": ("--empty-bodies", True),
+    "no_x_replay": ("--no-x-replay", False),
+}
+
+
+def _flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the flags of `_OPTIONS` in their order."""
+    for names, metavar, text in reversed(_OPTIONS):
+        shown = [name for name in names if name.startswith("-")]
+        parameter = _parameter(names)
+        command = click.option(*shown, parameter, metavar=metavar, help=text)(command)
+    return command
+
+
+def _parameter(names: tuple[str, ...]) -> str:
+    return names[-1].lstrip("-").replace("-", "_").replace(".", "__")
+
+
+def _knobs(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Flags that were given as knobs, and the flag of each knob for errors."""
+    knobs: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    for option, *_ in _OPTIONS:
+        parameter = _parameter(option)
+        knob = parameter.replace("__", ".")
+        if given[parameter] is not None:
+            knobs[knob] = given[parameter]
+            names[knob] = next(name for name in option if name.startswith("--"))
+    for parameter, (flag, value) in _SWITCHES.items():
+        if given[parameter]:
+            knob = parameter.removeprefix("no_")
+            knobs[knob], names[knob] = value, flag
+    if "seed" in knobs:
+        if not knobs["seed"].isdigit():
+            raise UsageError(f"--seed: {knobs['seed']!r} is not a number")
+        knobs["seed"] = int(knobs["seed"])
+    for knob, flag in (("allow", "--allow"), ("slo", "--slo")):
+        if given[knob]:
+            knobs[knob], names[knob] = list(given[knob]), flag
+    if given["header"]:
+        knobs["headers"], names["headers"] = dict(map(parse_header, given["header"])), "-H"
+    return knobs, names
+
+
+def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
+    """The scenario of a command line, and the recordings to replay."""
+    files = [path for path in paths if path.endswith(".toml")]
+    recordings = [path for path in paths if not path.endswith(".toml")]
+    files += [given["scenario"]] if given["scenario"] else []
+    if len(files) > 1:
+        raise UsageError(f"more than one scenario: {', '.join(files)}")
+    path = Path(files[0]) if files else None
+    scenario = load(path, *_knobs(given))
+    if not recordings and scenario.trace and path is not None:
+        recordings = [str(path.parent / scenario.trace)]
+    if not recordings:
+        raise UsageError("no trace or log to replay", hint="replay run TRACE|LOG --target URL")
+    return scenario, recordings
+
+
+def new_run_folder(out: Path | None, recordings: list[str]) -> Path:
+    """Where the run goes. OutputError where something stands there already."""
+    if out is None:
+        name = Path(recordings[0]).name.split(".")[0] or "run"
+        out = RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        number = 1
+        while out.exists():
+            number += 1
+            out = out.with_name(f"{out.name.partition('.')[0]}.{number}")
+    if os.path.lexists(out):
+        raise OutputError(
+            f"{out} exists already", hint="give another -o; an earlier result is never overwritten"
+        )
+    return out
+
+
+@contextlib.contextmanager
+def work_area(out: Path) -> Iterator[Path]:
+    """A folder beside the run's own for what it needs meanwhile; gone afterwards."""
+    area = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        area.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(
+            f"{out} cannot be made: {(error.strerror or str(error)).lower()}",
+            hint="give another place with -o",
+        ) from None
+    try:
+        yield area
+    finally:
+        shutil.rmtree(area, ignore_errors=True)
+
+
+@click.command(name="run", short_help="Replay a trace or a log onto a target.")
+@click.argument("paths", nargs=-1, metavar="TRACE|LOG...|SCENARIO.toml")
+@_flags
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="The run's folder [default: runs/NAME-TIME]."
+)
+@click.option(
+    "-H", "--header", multiple=True, metavar="'NAME: VALUE'", help="Send it; $NAME is of the environment."
+)
+@click.option("--allow", multiple=True, metavar="HOST", help="Allow a target beyond loopback.")
+@click.option("--allow-production", is_flag=True, help="Allow the recording's own origin as a target.")
+@click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms', 'errors<1%'; exit 99 if one fails.")
+@click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
+@click.option("--no-x-replay", is_flag=True, help="Do not number requests by an X-Replay header.")
+@click.option("--scenario", metavar="FILE", help="A scenario; flags override it.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, and send nothing.")
+@click.option("--plain", is_flag=True, help="No colours, no live view.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code says how it went.")
+def command(
+    paths: tuple[str, ...], out: Path | None, dry_run: bool, plain: bool, quiet: bool, **given: Any
+) -> None:
+    """Replay a trace, or logs, onto a target: each request at its recorded moment.
+
+    Exit codes: 0 passed, 2 wrong usage or over a limit, 4 invalid (the generator was the bottleneck), 99 an
+    SLO failed, 130 interrupted.
+    """
+    scenario, recordings = read_scenario(paths, given)
+    parse_target(scenario.target)
+    folder = new_run_folder(out, recordings)
+    console = report_console_for(plain, quiet)
+    if dry_run:
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="replay-") as area:
+            _prepare(scenario, recordings, Path(area), console)
+        return
+    with work_area(folder) as area:
+        raise SystemExit(replay_recordings(scenario, recordings, folder, area, console, plain))
+
+
+def report_console_for(plain: bool, quiet: bool) -> Console:
+    """Standard output as the report has it; without colours and cursor movements where not wanted."""
+    from ..report.page import WIDTH, report_console
+
+    console = Console(width=WIDTH, no_color=True, force_terminal=False) if plain else report_console()
+    console.quiet = quiet
+    return console
+
+
+def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Console) -> Any:
+    """Open or import the recordings, plan, check the plan against its target, print it; the schedule."""
+    import trio
+
+    from ..engine.resolve import resolve
+    from ..formats import open_trace
+    from ..plan import make_schedule
+    from ..report.plan import print_plan
+    from ..safety import check_plan
+    from .import_ import ProgressBar
+    from .progress import warm_kernels
+
+    target = parse_target(scenario.target)
+    addresses = [address.host for address in trio.run(resolve, target, scenario)]
+    errors = Console(stderr=True, highlight=False, quiet=console.quiet)
+    warm_kernels(errors)
+    with ProgressBar(errors) as progress:
+        trace = open_trace(recordings, area / "imported.trace", progress=progress)
+    name = recordings[0] if len(recordings) == 1 else f"{recordings[0]} and {len(recordings) - 1} more"
+    schedule = make_schedule(trace, scenario, name=name)
+    print_plan(schedule.plan, scenario, addresses, console)
+    check_plan(schedule.plan, target, addresses, trace.requests.hosts, scenario)
+    return schedule
+
+
+def replay_recordings(
+    scenario: Scenario, recordings: list[str], folder: Path, area: Path, console: Console, plain: bool
+) -> int:
+    """Run it, print its report, and say how it went as an exit code."""
+    from ..engine.run import run_blocking
+    from ..report.live import LiveView
+    from ..report.terminal import print_report
+    from ..results.run import load_run
+
+    schedule = _prepare(scenario, recordings, area, console)
+    errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
+    with LiveView(errors, schedule.plan) as live:
+        document = run_blocking(schedule, scenario, folder, observer=live.update)
+    if not console.quiet:
+        print_report(load_run(folder), console)
+    return exit_code(document)
+
+
+def exit_code(document: Any) -> int:
+    """What a run's document says to scripts. A run that the circuit breaker ended has failed its target."""
+    if document.interrupted or document.ending.how == "interrupted":
+        return Exit.INTERRUPTED
+    if document.validity.verdict == "INVALID":
+        return Exit.INVALID
+    if document.ending.how == "circuit_breaker" or any(not outcome.passed for outcome in document.slo):
+        return Exit.FAILED
+    return Exit.PASSED

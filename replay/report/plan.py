@@ -1,0 +1,145 @@
+"""The plan of a run in the terminal: what will be sent, where, when and how fast, before anything is."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from .. import units
+from ..plan import Plan
+from ..scenario import AUTO, Scenario
+from .page import Page
+
+ROUTES_SHOWN = 12
+HOSTS_SHOWN = 3
+
+
+def print_plan(plan: Plan, scenario: Scenario, addresses: Sequence[str], console: Console) -> None:
+    """Print a plan. `addresses` are the target's resolved ones; none: it was not asked for."""
+    page = Page(console)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="cyan", justify="right", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in (
+        *_target(plan, scenario, addresses),
+        *_recording(plan),
+        *_requests(plan),
+        *_pace(plan),
+        *_bounds(plan, scenario),
+    ):
+        facts.add_row(name, page.text(value))
+    page.say("Plan", "bold")
+    console.print(facts, highlight=False)
+    page.say()
+    page.table((("share", "right"), ("requests", "right"), ("route", "wide")), _routes(plan))
+    page.say()
+
+
+def _target(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tuple[str, str]]:
+    where = f", {', '.join(addresses)}" if addresses and addresses[0] not in plan.target else ""
+    rows = [("target", f"{plan.target}{where}")]
+    if scenario.host:
+        rows.append(("Host", scenario.host))
+    if scenario.headers:
+        rows.append(("headers", ", ".join(sorted(scenario.headers))))
+    return rows
+
+
+def _recording(plan: Plan) -> list[tuple[str, str]]:
+    zone = _zone(plan)
+    first, last = (
+        units.format_moment(at_ns, zone) for at_ns in (plan.recorded_from_ns, plan.recorded_until_ns)
+    )
+    length = units.format_duration(plan.recorded_until_ns - plan.recorded_from_ns)
+    rows = [("recording", plan.trace), ("recorded", f"{first} to {last} ({length})")]
+    if plan.recorded_hosts:
+        rows.append(("of", _listed(plan.recorded_hosts, HOSTS_SHOWN)))
+    return rows
+
+
+def _zone(plan: Plan) -> dt.tzinfo:
+    return dt.timezone(dt.timedelta(seconds=plan.utc_offset_s)) if plan.utc_offset_s else dt.UTC
+
+
+def _requests(plan: Plan) -> list[tuple[str, str]]:
+    methods = ", ".join(f"{units.format_count(rows)} {name}" for name, rows in plan.by_method.items())
+    if plan.rows is None:
+        total = "as many as are answered; one pass over the recording is " + methods
+    else:
+        share = units.format_share(min(plan.rows / plan.trace_rows, 1.0))
+        total = f"{units.format_count(plan.rows)}, {share} of the recording: {methods}"
+        if plan.passes > 1:
+            total = f"{units.format_count(plan.rows)}, {units.format_number(plan.passes)} passes: {methods}"
+    rows = [("requests", total)]
+    if plan.skipped:
+        rows.append(("skipped", _listed(plan.skipped, len(plan.skipped))))
+        if any(reason.startswith("method ") for reason in plan.skipped):
+            rows.append(("", "methods are sent when --methods names them, or says all"))
+    return rows
+
+
+def _listed(counts: Mapping[str, int], shown: int) -> str:
+    parts = [f"{units.format_count(count)} {name}" for name, count in list(counts.items())[:shown]]
+    return ", ".join(parts) + (f" and {len(counts) - shown} more" if len(counts) > shown else "")
+
+
+def _pace(plan: Plan) -> list[tuple[str, str]]:
+    rows = [("pace", plan.pace)]
+    if plan.peak_1s_per_s is not None and plan.mean_per_s is not None and plan.peak_60s_per_s is not None:
+        rates = f"{units.format_rate(plan.mean_per_s)} on average"
+        if plan.speed and plan.peak_1s_per_s > plan.mean_per_s:
+            rates += f", {units.format_count(plan.peak_1s_per_s)} in the busiest second"
+            rates += f", {units.format_rate(plan.peak_60s_per_s)} over the busiest minute"
+        rows.append(("rate", rates))
+        if plan.peak_at_ns:
+            recorded_ns = plan.recorded_from_ns + round(plan.peak_at_ns * plan.speed)
+            at = units.format_duration(plan.peak_at_ns)
+            rows.append(("busiest", f"{at} in; recorded {units.format_moment(recorded_ns, _zone(plan))}"))
+    if plan.length_ns is None:
+        rows.append(("length", "until the recording is sent once"))
+    else:
+        local = dt.datetime.now().astimezone().tzinfo or dt.UTC
+        end = units.format_moment(time.time_ns() + plan.length_ns, local)
+        rows.append(("length", f"{units.format_duration(plan.length_ns)}; started now, it ends {end}"))
+    if plan.warm_up_ns:
+        rows.append(("warm-up", f"{units.format_duration(plan.warm_up_ns)}, sent and not measured"))
+    return rows
+
+
+def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
+    basis = "as long as recorded" if plan.connections_recorded else "of 100 ms; the recording does not say"
+    if plan.length_ns is None or plan.peak_1s_per_s is None:
+        needed = "each has one request in flight"
+    else:
+        needed = f"about {units.format_count(plan.connections_estimate)} at once, for answers {basis}"
+    cap = (
+        f"auto, up to {units.format_count(scenario.limits.auto_connections)}"
+        if scenario.connections == AUTO
+        else f"at most {units.format_count(scenario.connections)}"
+    )
+    bounds = (
+        f"{units.format_duration(scenario.timeout_ns)} for an answer,"
+        f" {units.format_duration(scenario.max_wait_ns)} for a free connection"
+    )
+    breaker = scenario.breaker
+    stop = (
+        f"above {units.format_share(breaker.share)} failed over {units.format_duration(breaker.over_ns)}"
+        if breaker.on
+        else "never (the circuit breaker is off)"
+    )
+    return [("connections", f"{cap}; {needed}"), ("waits", bounds), ("stops", stop)]
+
+
+def _routes(plan: Plan) -> list[tuple[str, str, str]]:
+    """Share, requests and route, the busiest first."""
+    routes = sorted((route for route in plan.by_route if route.rows), key=lambda route: -route.rows)
+    total = sum(route.rows for route in routes)
+    rest = sum(route.rows for route in routes[ROUTES_SHOWN:])
+    rows = [(route.rows, route.route) for route in routes[:ROUTES_SHOWN]]
+    if rest:
+        rows.append((rest, f"{len(routes) - ROUTES_SHOWN} more routes"))
+    return [(units.format_share(count / total), units.format_count(count), name) for count, name in rows]
