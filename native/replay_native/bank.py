@@ -10,6 +10,7 @@ import mmap
 import os
 from collections import namedtuple
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numba import from_dtype, types
@@ -20,16 +21,36 @@ MAGIC = 0x5245504C41593031
 CACHE_LINE_WORDS = 8
 
 
-Control = namedtuple(
-    "ControlWords", "STOP FEED_TAIL FEED_END STATE FEED_HEAD RING_HEAD HEARTBEAT_NS WORDS"
-)(0, 8, 16, 24, 32, 40, 48, 56)  # fmt: skip
-"""Words of `control`, a cache line apart: STOP, FEED_TAIL and FEED_END are the control plane's, the others the lane's."""
+class ControlWords(NamedTuple):
+    """Words of `control`, a cache line apart. The first three are written by the control plane, the others by the lane."""
 
-Stop = namedtuple("StopValues", "RUN DRAIN ABANDON")(0, 1, 2)
-"""Values of Control.STOP."""
+    STOP: int = 0
+    FEED_TAIL: int = 8
+    FEED_END: int = 16
+    STATE: int = 24
+    FEED_HEAD: int = 32
+    RING_HEAD: int = 40
+    HEARTBEAT_NS: int = 48
+    WORDS: int = 56
 
-State = namedtuple("StateValues", "NEW RUNNING ENDED")(0, 1, 2)
-"""Values of Control.STATE; below zero the lane could not start or go on (minus errno)."""
+
+class StopValues(NamedTuple):
+    """Values of Control.STOP."""
+
+    RUN: int = 0
+    DRAIN: int = 1
+    ABANDON: int = 2
+
+
+class StateValues(NamedTuple):
+    """Values of Control.STATE; below zero the lane could not start or go on (minus errno)."""
+
+    NEW: int = 0
+    RUNNING: int = 1
+    ENDED: int = 2
+
+
+Control, Stop, State = ControlWords(), StopValues(), StateValues()
 
 OUTCOMES = (
     "2xx", "3xx", "4xx", "5xx", "refused", "reset", "truncated", "malformed", "timeout", "generator", "unsent",
@@ -39,27 +60,86 @@ OUTCOMES = (
 N_OUTCOMES = len(OUTCOMES)
 REFUSED, RESET, TRUNCATED, MALFORMED, TIMEOUT, GENERATOR, UNSENT = range(4, 11)
 
-COUNTERS = (
-    "planned", "sent", "ok", "error", "timeout", "in_flight",
-    "unsent_max_wait", "unsent_interrupted", "unsent_limit",
-    "warm_up", "resent", *(f"outcome_{name}" for name in OUTCOMES),
-    "bytes_sent", "bytes_received", "connects", "connects_failed", "closed_by_target", "open", "open_max",
-    "waiting", "waiting_max", "cap_bound", "underruns", "routes_merged", "slots_used",
-    "informational",
-    "first_due_ns", "last_done_ns", "cpu_first_ns", "cpu_last_ns", "idle_ns", "loops",
-)  # fmt: skip
+
+class CounterIndex(NamedTuple):
+    """Where each counter stands in `counters`. The accounts come first; docs/lane-contract.md has their meaning."""
+
+    planned: int
+    sent: int
+    ok: int
+    error: int
+    timeout: int
+    in_flight: int
+    unsent_max_wait: int
+    unsent_interrupted: int
+    unsent_limit: int
+    warm_up: int
+    resent: int
+    outcome_2xx: int
+    outcome_3xx: int
+    outcome_4xx: int
+    outcome_5xx: int
+    outcome_refused: int
+    outcome_reset: int
+    outcome_truncated: int
+    outcome_malformed: int
+    outcome_timeout: int
+    outcome_generator: int
+    outcome_unsent: int
+    bytes_sent: int
+    bytes_received: int
+    connects: int
+    connects_failed: int
+    closed_by_target: int
+    open: int
+    open_max: int
+    waiting: int
+    waiting_max: int
+    cap_bound: int
+    underruns: int
+    routes_merged: int
+    slots_used: int
+    informational: int
+    first_due_ns: int
+    last_done_ns: int
+    cpu_first_ns: int
+    cpu_last_ns: int
+    idle_ns: int
+    loops: int
+
+
+COUNTERS = CounterIndex._fields
 """Names of the words of `counters`, in order."""
 
-C = namedtuple("CounterIndex", COUNTERS)(*range(len(COUNTERS)))
+C = CounterIndex(*range(len(COUNTERS)))
 FIRST_OUTCOME = COUNTERS.index("outcome_2xx")
 
-TOTALS = (
-    "response.all", "response.ok", "lateness.all", "wait.all", "wait.queue", "wait.connect",
-    "service.all", "first_byte.all",
-)  # fmt: skip
-"""Histograms at 3 digits over all routes."""
 
-T = namedtuple("TotalIndex", [name.replace(".", "_") for name in TOTALS])(*range(len(TOTALS)))
+class TotalIndex(NamedTuple):
+    """Where each histogram over all routes stands in `totals`, at 3 digits."""
+
+    response_all: int = 0
+    response_ok: int = 1
+    lateness_all: int = 2
+    wait_all: int = 3
+    wait_queue: int = 4
+    wait_connect: int = 5
+    service_all: int = 6
+    first_byte_all: int = 7
+
+
+T = TotalIndex()
+TOTALS = (
+    "response.all",
+    "response.ok",
+    "lateness.all",
+    "wait.all",
+    "wait.queue",
+    "wait.connect",
+    "service.all",
+    "first_byte.all",
+)
+"""Their tags, in the same order."""
 
 PER_ROUTE = ("response", "service")
 """Histograms at 2 digits by route and outcome."""

@@ -78,7 +78,12 @@ from .record import (
 from .shared import load_acquire, peek_i64, store_release
 
 _malloc, _free, _memcpy, _read = libc.malloc, libc.free, libc.memcpy, libc.read
-_epoll_create1, _epoll_wait, _epoll_pwait2, _prctl = libc.epoll_create1, libc.epoll_wait, libc.epoll_pwait2, libc.prctl
+_epoll_create1, _epoll_wait, _epoll_pwait2, _prctl = (
+    libc.epoll_create1,
+    libc.epoll_wait,
+    libc.epoll_pwait2,
+    libc.prctl,
+)
 _close = libc.close
 
 FAR_NS = 1 << 62
@@ -149,7 +154,9 @@ def _send_rest(lane, slot):
     """Send what the socket takes of the rest."""
     c = lane.connections[slot]
     while c.sent_bytes < c.request_bytes:
-        sent = send_bytes(c.fd, c.request + np.uint64(c.sent_bytes), np.uint64(c.request_bytes - c.sent_bytes))
+        sent = send_bytes(
+            c.fd, c.request + np.uint64(c.sent_bytes), np.uint64(c.request_bytes - c.sent_bytes)
+        )
         if sent >= 0:
             c.sent_bytes += sent
             lane.bank.counters[C.bytes_sent] += sent
@@ -386,7 +393,15 @@ def _give_up_head(lane, reason):
     st = lane.state[0]
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     record_unsent(
-        lane.bank, reason, e.flags, np.int64(e.route), e.seq, np.int64(e.client), e.due_ns, e.taken_ns, st.max_wait_ns
+        lane.bank,
+        reason,
+        e.flags,
+        np.int64(e.route),
+        e.seq,
+        np.int64(e.client),
+        e.due_ns,
+        e.taken_ns,
+        st.max_wait_ns,
     )
     _release_head(lane)
 
@@ -646,7 +661,11 @@ def run(lane):
     slack = _prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
     _prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     st.epoll = _epoll_create1(0)
-    failed = -np.int64(errno()) if st.epoll < 0 else watch(st.epoll, st.wake_fd, np.int64(WAKE_TOKEN), lane.scratch)
+    failed = (
+        -np.int64(errno())
+        if st.epoll < 0
+        else watch(st.epoll, st.wake_fd, np.int64(WAKE_TOKEN), lane.scratch)
+    )
     if failed == 0:
         store_release(control, Control.STATE, State.RUNNING)
         _loop(lane)

@@ -46,7 +46,9 @@ def _count_route(bank, route, outcome, which, value_ns):
 
 
 @kernel(inlined=True)
-def _write_sample(row, outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size):
+def _write_sample(
+    row, outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size
+):
     row.seq, row.due_ns, row.taken_ns, row.sent_ns = seq, due_ns, taken_ns, sent_ns
     row.first_byte_ns, row.done_ns, row.bytes = first_byte_ns, done_ns, size
     row.route, row.client = np.uint32(route), np.uint32(client)
@@ -81,7 +83,9 @@ def _settle_least(rows, count):
 
 
 @kernel(inlined=True)
-def _sample(bank, outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size):
+def _sample(
+    bank, outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size
+):
     """Keep the first failed and the slowest of each route (the least of them at the front)."""
     if outcome >= 3 and bank.failed_counts[route] < SAMPLES_KEPT:
         _write_sample(
@@ -180,6 +184,17 @@ def record_unsent(bank, reason, flags, route, seq, client, due_ns, taken_ns, max
     _count(bank, T.response_all, max_wait_ns)
     _count_route(bank, route, UNSENT, RESPONSE, max_wait_ns)
     done_ns = due_ns + max_wait_ns
-    _sample(bank, np.int64(UNSENT), route, seq, client, due_ns, taken_ns, np.int64(-1), np.int64(-1), done_ns, 0, 0)
-
-
+    _sample(
+        bank,
+        np.int64(UNSENT),
+        route,
+        seq,
+        client,
+        due_ns,
+        taken_ns,
+        np.int64(-1),
+        np.int64(-1),
+        done_ns,
+        0,
+        0,
+    )

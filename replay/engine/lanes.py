@@ -71,4 +71,6 @@ async def run_lane(spec: LaneSpec) -> None:
         await trio.to_thread.run_sync(kernels.run, lane)
     state = int(spec.bank.control[Control.STATE])
     if state != State.ENDED:
-        raise EngineError(f"a lane could not start: {os.strerror(-state)}", hint="raise the limit on open files (ulimit -n)")
+        raise EngineError(
+            f"a lane could not start: {os.strerror(-state)}", hint="raise the limit on open files (ulimit -n)"
+        )

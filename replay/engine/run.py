@@ -21,7 +21,15 @@ from replay_native.libc import lanes_supported
 
 from replay.errors import EngineError, OutputError, UsageError
 from replay.plan import Schedule
-from replay.results.document import ClockPair, Ending, RecordedClock, RouteStart, RunDocument, Started, TraceIdentity
+from replay.results.document import (
+    ClockPair,
+    Ending,
+    RecordedClock,
+    RouteStart,
+    RunDocument,
+    Started,
+    TraceIdentity,
+)
 from replay.results.folder import RunFolder
 from replay.results.host import facts
 from replay.results.recorder import Recorder, Second
@@ -131,7 +139,9 @@ def _prepare(
             memory = bank.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes))
         except OSError as error:
             folder.discard()
-            raise OutputError(f"{folder.lane(number)} cannot be made: {error.strerror}", hint="make room") from None
+            raise OutputError(
+                f"{folder.lane(number)} cannot be made: {error.strerror}", hint="make room"
+            ) from None
         specs.append(
             LaneSpec(
                 bank=memory,
@@ -304,16 +314,20 @@ async def _end_closed_loop(state: _Run) -> None:
 
 def _finish(state: _Run, recorder: Recorder, cpu_s: float) -> RunDocument:
     """Write the rest of the run folder."""
-    lanes_cpu_s = sum(
-        int(spec.bank.counters[bank.C.cpu_last_ns] - spec.bank.counters[bank.C.cpu_first_ns]) for spec in state.specs
-    ) / SECOND_NS
+    lanes_cpu_s = (
+        sum(
+            int(spec.bank.counters[bank.C.cpu_last_ns] - spec.bank.counters[bank.C.cpu_first_ns])
+            for spec in state.specs
+        )
+        / SECOND_NS
+    )
     control_cpu_s = max(0.0, cpu_s - (lanes_cpu_s if state.engine_name == "native" else 0.0))
     return recorder.finish(
         time.monotonic_ns(),
         ending=state.ending,
         control_cpu_s=control_cpu_s,
         lookup=state.schedule.lookup,
-        lanes_lost=sum(not ended(spec) for spec in state.specs),
+        lanes_lost=sum(1 for spec in state.specs if not ended(spec)),
     )
 
 

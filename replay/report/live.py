@@ -34,7 +34,9 @@ class LiveView:
         self._sent: deque[float] = deque(maxlen=SPARK_SECONDS)
         self._elapsed_s = 0.0
         self._plain_due_s = PLAIN_EVERY_S
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._live = (
+            Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        )
 
     def __enter__(self) -> LiveView:
         if self._live:
@@ -77,8 +79,8 @@ class LiveView:
     def _left(self) -> str:
         if not self._plan.length_ns:
             return ""
-        left_ns = max(0, self._plan.length_ns - int(self._elapsed_s * 1e9))
-        return f"{format_duration(left_ns // 10**9 * 10**9)} left" if left_ns else "finishing"
+        left_s = int(self._plan.length_ns / 1e9 - self._elapsed_s)
+        return f"{format_duration(left_s * 10**9)} left" if left_s > 0 else "finishing"
 
     def _failures_text(self) -> str:
         return ", ".join(f"{count:,} {name}" for name, count in self._failures.most_common(4)) or "none"
@@ -93,7 +95,9 @@ class LiveView:
             f"in flight {last.in_flight:,}",
         ]
         if last.response_p50_ns is not None:
-            parts.append(f"response p50 {self._worst('response_p50_ns')} p99 {self._worst('response_p99_ns')}")
+            parts.append(
+                f"response p50 {self._worst('response_p50_ns')} p99 {self._worst('response_p99_ns')}"
+            )
             parts.append(f"late p99 {self._worst('lateness_p99_ns')}")
         elif last.service_p50_ns is not None:
             parts.append(f"service p50 {self._worst('service_p50_ns')} p99 {self._worst('service_p99_ns')}")
@@ -126,7 +130,9 @@ class LiveView:
             Text("lateness p99", dim), Text(f"{self._worst('lateness_p99_ns')}  (our own)"),
         )  # fmt: skip
         failures = Text(self._failures_text(), "red" if self._failures else "green")
-        body.add_row(Text("failed", dim), failures, Text("service p99", dim), Text(self._worst("service_p99_ns")))
+        body.add_row(
+            Text("failed", dim), failures, Text("service p99", dim), Text(self._worst("service_p99_ns"))
+        )
         return Group(head, Text(_sparkline(self._sent), "cyan"), body)
 
 
