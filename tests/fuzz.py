@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 from replay_native import jit
 
-from . import http1_oracle
+from . import http1_oracle, log_oracle
 
 CASES = 100_000
 
-FUZZERS: dict[str, Callable[[int], str]] = {"http1 against h11": http1_oracle.one_case}
+FUZZERS: dict[str, Callable[[int], str]] = {
+    "http1 against h11": http1_oracle.one_case,
+    "log scanner against its twin": log_oracle.one_case,
+}
 """What is fuzzed: a name, and a function from a seed to a complaint (or nothing)."""
 
 

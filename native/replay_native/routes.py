@@ -18,6 +18,8 @@ SEGMENTS_MAX = 16
 LITERAL_BYTES_MAX = 48
 """A longer segment is a {slug}."""
 
+EXTENSION_BYTES_MAX = 5
+
 TEMPLATE_BYTES_MAX = 1024
 """Room for a template: a method name, and SEGMENTS_MAX segments with their slashes."""
 
@@ -140,7 +142,7 @@ def _stem(data, begin, end):
     digits.
     """
     dot = end - 1
-    while dot > begin and end - dot <= 6 and data[dot] != 46:
+    while dot > begin and end - dot <= EXTENSION_BYTES_MAX and data[dot] != 46:
         byte = data[dot]
         if not (_is_digit(byte) or 97 <= byte <= 122 or 65 <= byte <= 90):
             return end
