@@ -1,5 +1,73 @@
-"""Replays recorded traffic at the moments it was recorded, and says what users would have felt."""
+"""Replays recorded traffic at the moments it was recorded, and says what users would have felt.
+
+The library in four verbs: `open` a trace, `import_log` to make one, `run` it onto a target, `load` what a run left. Inside a
+Trio program use `await replay.engine.run(...)` with a schedule of `replay.plan.make_schedule`.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from .results.run import Run
+    from .trace import Trace
+
+__all__ = ["__version__", "import_log", "load", "open", "run"]
+
+
+def open(path: str | PathLike[str]) -> Trace:
+    """The trace in the folder `path`. InputError where there is none, or it is not whole."""
+    from pathlib import Path
+
+    from .trace import Trace
+
+    return Trace.open(Path(path))
+
+
+def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
+    """Make a trace of access logs (rotated, gzipped, in any order) in the new folder `out`.
+
+    InputError where a log cannot be read as one; OutputError where `out` exists or cannot be written.
+    """
+    from pathlib import Path
+
+    from .formats import import_files
+
+    return import_files([Path(log) for log in logs], Path(out))
+
+
+def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[str], **knobs: Any) -> Run:
+    """Replay a trace onto `target` into the new run folder `out`, and return the run.
+
+    `knobs` are those of a scenario file by name (`speed=10`, `methods="all"`, `connections=64`, `rate="500/s"`). Blocks;
+    SIGINT and SIGTERM end the run in order. Raises a ReplayError (`replay.errors`) before anything is sent where the plan
+    is over a limit or the target cannot be reached.
+    """
+    from pathlib import Path
+
+    import trio
+
+    from .engine.resolve import resolve
+    from .engine.run import run_blocking
+    from .plan import make_schedule
+    from .safety import check_plan
+    from .scenario_file import load as load_scenario
+    from .trace import Trace
+
+    recording = trace if isinstance(trace, Trace) else Trace.open(Path(trace))
+    scenario = load_scenario(None, {"target": target, **knobs}, {name: name for name in ("target", *knobs)})
+    schedule = make_schedule(recording, scenario)
+    addresses = [address.host for address in trio.run(resolve, schedule.target, scenario)]
+    check_plan(schedule.plan, schedule.target, addresses, recording.requests.hosts, scenario)
+    run_blocking(schedule, scenario, out)
+    return load(out)
+
+
+def load(path: str | PathLike[str]) -> Run:
+    """The run in the folder `path`, whole or killed. InputError where there is none."""
+    from .results.run import load_run
+
+    return load_run(path)
