@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..errors import InputError, UsageError
 from ..trace import Jitter as JitterRecord
-from ..trace import Trace, TraceWriter
+from ..trace import Trace, TraceWriter, half_trace
 from ..trace.dictionary import ClientTable
 from .jitter import Columns, Jitter
 from .registry import Found, Importer, Reader, Rows, importer_named, importers
@@ -246,6 +246,8 @@ def open_trace(paths: Sequence[str | Path], imported: Path, *, progress: Progres
 
     Errors as `Trace.open` and `import_files` say.
     """
-    if len(paths) == 1 and Path(paths[0]).is_dir():
-        return Trace.open(paths[0])
+    first = Path(paths[0]) if paths else Path()
+    missing_trace = not first.exists() and (first.suffix == ".trace" or half_trace(first) is not None)
+    if len(paths) == 1 and (first.is_dir() or missing_trace):
+        return Trace.open(first)
     return import_files(paths, imported, progress=progress)
