@@ -10,6 +10,7 @@ gathered under their first segment.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,11 @@ def gathered(template: bytes) -> bytes:
 
 
 class RouteFinder:
-    """Learns the routes of all requests in one pass, then labels them in another."""
+    """Learns the routes of all requests in one pass over the dictionary, then labels them.
+
+    While learning, a request's `route` holds its template's id in the table of that time; every time the
+    table is rebuilt, `_maps` follows what the ids of each earlier table have become.
+    """
 
     def __init__(self, methods: list[str]) -> None:
         warm(["dictionary", "routes"])
@@ -67,6 +72,8 @@ class RouteFinder:
         self._room = np.empty(kernels.TEMPLATE_BYTES_MAX, dtype=np.uint8)
         self._new_table()
         self.folded: dict[str, int] = {}
+        self._maps: list[npt.NDArray[np.uint32]] = []
+        self._learned: list[tuple[npt.NDArray[np.uint32], int]] = []
 
     def _new_table(self) -> None:
         self._table = StringTable(TEMPLATES_MAX + 1, kernels.TEMPLATE_BYTES_MAX * (TEMPLATES_MAX + 1))
@@ -99,6 +106,8 @@ class RouteFinder:
         while first < rows:
             stop, ids = self._number(batch.offsets, batch.data, batch.method, first, TEMPLATES_MAX)
             self._tally(ids, weights[first:stop])
+            batch.route[first:stop] = ids
+            self._learned.append((batch.route[first:stop], len(self._maps)))
             if stop < rows:
                 self._fold_to(TEMPLATES_MAX // 2)
             first = stop
@@ -185,6 +194,7 @@ class RouteFinder:
         self._new_table()
         _, ids = self._number(*self._requests_of(templates), 0, _UNLIMITED)
         self._tally(ids, rows)
+        self._maps = [*(ids[became] for became in self._maps), ids]
 
     def settle(self) -> list[Route]:
         """Fold what is left to fold, keep the ROUTES_MAX heaviest; the routes by index, with their rows."""
@@ -195,8 +205,8 @@ class RouteFinder:
         for label, count in zip(labels, rows, strict=True):
             counts[label] += count
         ordered = [label for label, _ in counts.most_common()]
-        self._route_of = {label: index for index, label in enumerate(ordered)}
-        self._routes = np.array([self._route_of[label] for label in labels], dtype=np.uint32)
+        index_of = {label: index for index, label in enumerate(ordered)}
+        self._routes = np.array([index_of[label] for label in labels], dtype=np.uint32)
         return [Route(route=_text(label), rows=counts[label]) for label in ordered]
 
     def _labels(self, templates: list[bytes], rows: list[int]) -> list[bytes]:
@@ -220,10 +230,12 @@ class RouteFinder:
             labels.append(label)
         return labels
 
-    def label(self, batch: RequestBatch) -> None:
-        """Write the route index of each request of a batch into its `route` column, in place."""
-        _, ids = self._number(batch.offsets, batch.data, batch.method, 0, _UNLIMITED)
-        batch.route[:] = self._routes[ids]
+    def label(self) -> Iterator[None]:
+        """Write the route index of each request learned into its `route` column, a stretch at a time."""
+        routes = [*(self._routes[became] for became in self._maps), self._routes]
+        for column, table in self._learned:
+            column[:] = routes[table][column]
+            yield
 
 
 def assign_routes(path: Path, methods: list[str], weights: Int64s) -> tuple[list[Route], dict[str, int]]:
@@ -243,7 +255,6 @@ def assign_routes(path: Path, methods: list[str], weights: Int64s) -> tuple[list
         mapped.drop_pages()
         done += rows
     routes = finder.settle()
-    for batch in batches:
-        finder.label(batch)
+    for _ in finder.label():
         mapped.drop_pages()
     return routes, finder.folded
