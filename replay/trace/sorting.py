@@ -27,7 +27,7 @@ from .manifest import Segment
 WINDOW_ROWS = 1 << 18
 """Rows kept back to be sorted: a row this late or less costs nothing."""
 
-MERGE_ROWS = 1 << 22
+MERGE_ROWS = 1 << 20
 """Rows in memory while runs are merged, of all runs together."""
 
 MERGE_ROWS_OF_RUN_MIN = 1 << 12
