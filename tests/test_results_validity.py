@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from replay.results.host import RunDelay
 from replay.results.validity import Figures, Quantiles, ValidityLimits, judge
 
 US, MS = 1_000, 1_000_000
@@ -34,6 +35,12 @@ NOISE = quantiles(30, 60, 2_000)
             run(quantiles(500, 900, 4_000), quantiles(50_000, 60_000, 70_000)),
         ),
         ("a busy lane that keeps its word", run(NOISE, quantiles(90, 150, 2_100), busy_share=0.99)),
+        (
+            "a shared core, a slow target",
+            run(NOISE, quantiles(20_000, 23_000, 27_000), run_delay=RunDelay(0.7, 250 * US)),
+        ),
+        ("few long waits of a spinning lane", run(NOISE, NOISE, run_delay=RunDelay(0.01, 900 * US))),
+        ("many short waits", run(NOISE, NOISE, run_delay=RunDelay(0.4, 12 * US))),
         ("a closed loop", Figures(planned=100, sent=100)),
         (
             "one late request",
@@ -60,6 +67,21 @@ def test_valid(name, figures):
         ("FEED_UNDERRUN", "INVALID", run(NOISE, NOISE, underruns=2_000)),
         ("THROTTLED", "SUSPECT", run(NOISE, NOISE, throttled_share=0.05)),
         ("THROTTLED", "INVALID", run(NOISE, NOISE, throttled_share=0.5)),
+        (
+            "CPU_CONTENDED",
+            "SUSPECT",
+            run(NOISE, quantiles(112, 446, 3_180), run_delay=RunDelay(0.43, 44 * US)),
+        ),
+        (
+            "CPU_CONTENDED",
+            "INVALID",
+            run(NOISE, quantiles(100, 3_580, 23_600), run_delay=RunDelay(0.75, 254 * US)),
+        ),
+        (
+            "CPU_CONTENDED",
+            "INVALID",
+            Figures(planned=9, sent=9, service=NOISE, run_delay=RunDelay(0.9, 100 * US)),
+        ),
         ("STEAL", "SUSPECT", run(NOISE, NOISE, steal_share=0.9)),
         ("LANE_LOST", "INVALID", run(NOISE, NOISE, lanes_lost=1)),
         ("UNBALANCED", "INVALID", run(NOISE, NOISE, imbalance="sent is 3")),

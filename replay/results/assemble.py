@@ -24,6 +24,7 @@ from .document import (
     Started,
 )
 from .folder import RunFolder
+from .host import RunDelay
 from .measured import OTHER, Measured, from_banks, tags
 from .samples import Lookup, collect, iso
 from .validity import Figures, Quantiles, Validity, judge
@@ -45,6 +46,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     lanes_lost: int = 0
     throttled_share: float | None = None
     steal_share: float | None = None
+    run_delay: RunDelay | None = None
 
 
 def assemble(
@@ -160,6 +162,7 @@ def _generator(banks: Sequence[Bank], started: Started, facts: Facts, by_name: d
         underruns=by_name["underruns"],
         throttled_share=facts.throttled_share,
         steal_share=facts.steal_share,
+        run_delay=facts.run_delay,
     )
 
 
@@ -211,6 +214,8 @@ def _validity(
         underruns=generator.underruns,
         throttled_share=facts.throttled_share,
         steal_share=facts.steal_share,
+        run_delay=facts.run_delay,
+        service=_quantiles(measured, "service"),
         busy_share=generator.busy_share,
         lanes_lost=facts.lanes_lost,
         imbalance=imbalance,

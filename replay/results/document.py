@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from .accounts import Accounts, AccountsDetail
-from .host import Host
+from .host import Host, RunDelay
 from .validity import Validity, ValidityLimits
 
 FORMAT_VERSION = 1
@@ -168,6 +168,7 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
     underruns: int = 0
     throttled_share: float | None = None
     steal_share: float | None = None
+    run_delay: RunDelay | None = None
 
 
 class Connections(msgspec.Struct, frozen=True, kw_only=True):

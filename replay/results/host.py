@@ -38,6 +38,52 @@ class HostLoad(msgspec.Struct, frozen=True, kw_only=True):
     cores: int = 1
 
 
+class ThreadLoad(msgspec.Struct, frozen=True):
+    """What the scheduler says of a thread: time it ran, time it was ready but did not, and how often it was
+    put on.
+    """
+
+    ran_ns: int
+    delayed_ns: int
+    times: int
+
+
+class RunDelay(msgspec.Struct, frozen=True):
+    """How a thread was kept waiting for a CPU: share of the time it wanted one, and the mean of a wait."""
+
+    share: float
+    mean_ns: float
+
+
+def threads() -> dict[int, ThreadLoad]:
+    """The scheduler's figures of every thread of this process, by its id; empty where the kernel keeps none."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for task in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                ran, delayed, times = (task / "schedstat").read_text(encoding="ascii").split()
+                found[int(task.name)] = ThreadLoad(int(ran), int(delayed), int(times))
+    return found
+
+
+def run_delay(before: dict[int, ThreadLoad], after: dict[int, ThreadLoad], lanes: int) -> RunDelay | None:
+    """The worst delay of the lanes' threads, which are those that ran the most; None where none is known."""
+    none = ThreadLoad(0, 0, 0)
+    came = []
+    for thread, now in after.items():
+        then = before.get(thread, none)
+        came.append(
+            ThreadLoad(now.ran_ns - then.ran_ns, now.delayed_ns - then.delayed_ns, now.times - then.times)
+        )
+    busiest = sorted(came, key=lambda load: -load.ran_ns)[:lanes]
+    delays = [
+        RunDelay(load.delayed_ns / (load.ran_ns + load.delayed_ns), load.delayed_ns / load.times)
+        for load in busiest
+        if load.times > 0 and load.ran_ns + load.delayed_ns > 0
+    ]
+    return max(delays, key=lambda delay: delay.share, default=None)
+
+
 def facts() -> Host:
     """The facts of this machine."""
     versions = {}

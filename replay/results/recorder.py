@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Sequence
 
 import msgspec
@@ -159,7 +160,7 @@ class Recorder:
         self._routes = _Routes(self._banks, route_names, int(started.closed_loop), 0.0)
         self._before = np.zeros(len(COUNTERS), np.int64)
         self._last_s = 0.0
-        self._load = host.load()
+        self._load, self._threads = host.load(), host.threads()
         self._latency = AppendFile(folder.latency)
         self._latency.append(hlog.header(started.start.wall_ns))
         self._timeline = AppendFile(folder.timeline)
@@ -235,10 +236,17 @@ class Recorder:
             lanes_lost=lanes_lost,
             throttled_share=host.throttled_share(self._load, after),
             steal_share=host.steal_share(self._load, after),
+            run_delay=self._run_delay(),
         )
         document = assemble(self._folder, self._banks, self._started, facts, lookup)
         self._release()
         return document
+
+    def _run_delay(self) -> host.RunDelay | None:
+        """Of the lanes: this thread where the engine is portable, others where it is native."""
+        portable, own = self._started.engine == "portable", threading.get_native_id()
+        now = {thread: load for thread, load in host.threads().items() if (thread == own) == portable}
+        return host.run_delay(self._threads, now, len(self._banks))
 
     def close(self) -> None:
         """Close the files of a run that `finish` was not called for. What was written stays, and can be

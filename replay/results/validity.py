@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from ..units import format_latency
+from .host import RunDelay
 
 Verdict = Literal["VALID", "SUSPECT", "INVALID"]
 VALID: Verdict = "VALID"
@@ -40,6 +41,11 @@ class ValidityLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     throttled_share_suspect: float = 0.01
     throttled_share_invalid: float = 0.10
     steal_share_suspect: float = 0.20
+    run_delay_share_suspect: float = 0.25
+    run_delay_share_invalid: float = 0.60
+    run_delay_mean_floor_ns: int = 20_000
+    run_delay_felt_share_suspect: float = 0.10
+    run_delay_felt_share_invalid: float = 0.50
     busy_share_full: float = 0.95
 
 
@@ -58,11 +64,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     planned: int
     sent: int
     response: Quantiles | None = None
+    service: Quantiles | None = None
     lateness: Quantiles | None = None
     generator_errors: int = 0
     underruns: int = 0
     throttled_share: float | None = None
     steal_share: float | None = None
+    run_delay: RunDelay | None = None
     busy_share: float = 0.0
     lanes_lost: int = 0
     imbalance: str = ""
@@ -95,6 +103,7 @@ def judge(figures: Figures, limits: ValidityLimits = _DEFAULT) -> Validity:
         *_own_errors(figures, limits),
         *_underruns(figures, limits),
         *_kept_from_running(figures, limits),
+        *_kept_waiting(figures, limits),
     ]
     worst = max((reason.verdict for reason in found), key=_WORSE.__getitem__, default=VALID)
     return Validity(verdict=worst, reasons=sorted(found, key=lambda r: -_WORSE[r.verdict]))
@@ -226,3 +235,29 @@ def _kept_from_running(figures: Figures, limits: ValidityLimits) -> list[Reason]
             "run on a machine that is not shared",
         ),
     ]
+
+
+def _kept_waiting(figures: Figures, limits: ValidityLimits) -> list[Reason]:
+    """Others ran on the lanes' cores. Most of it falls between an answer's arrival and its reading, where
+    lateness does not see it: a part of what looks like the target's time is the generator's.
+    """
+    delay, felt = figures.run_delay, figures.response or figures.service
+    if delay is None or felt is None or delay.mean_ns <= limits.run_delay_mean_floor_ns:
+        return []
+    of_felt = delay.mean_ns / max(felt.p50_ns, 1)
+    steps: tuple[tuple[Verdict, float, float], ...] = (
+        ("INVALID", limits.run_delay_share_invalid, limits.run_delay_felt_share_invalid),
+        ("SUSPECT", limits.run_delay_share_suspect, limits.run_delay_felt_share_suspect),
+    )
+    for verdict, share, felt_share in steps:
+        if delay.share > share and of_felt > felt_share:
+            return [
+                Reason(
+                    code="CPU_CONTENDED",
+                    verdict=verdict,
+                    message=f"a lane waited {format_latency(delay.mean_ns)} for a CPU on average, "
+                    f"{of_felt:.0%} of the p50, and {delay.share:.0%} of the time that it had work",
+                    advice="stop what else runs on the generator's cores, or pin it elsewhere (taskset)",
+                )
+            ]
+    return []
