@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check boundscheck fuzz bench clean
+.PHONY: help setup demo test check boundscheck founding fuzz bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,11 +37,14 @@ check: $(READY) ## Lint, types, import directions
 boundscheck: $(READY) ## Run the kernel tests with every array access checked
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -m boundscheck
 
+founding: $(READY) ## Run the founding test in full length: a stall is what users would have felt
+	$(BIN)/python -m pytest -m founding
+
 fuzz: $(READY) ## Long property tests: 100,000 cases each
 	$(BIN)/python -m tests.fuzz
 
 bench: $(READY) ## Measure against the peers, side by side (see docs/benchmarks.md)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ONLY)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs dist

@@ -1,0 +1,57 @@
+"""`make bench [ONLY="capacity punctuality"]`: measure, print, and write what docs/benchmarks.md quotes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime as dt
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import capacity, histograms, page, peers, punctuality, traces, volume
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+RESULTS = DOCS / "benchmarks.json"
+
+
+def _plain(value: Any) -> Any:
+    """Results as JSON holds them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def main() -> None:
+    """Run the parts asked for (default: all), and write the page anew."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=("capacity", "punctuality", "volume", "histograms"), default=())
+    chosen = parser.parse_args().parts
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    with tempfile.TemporaryDirectory(prefix="replay-bench-") as name:
+        folder = Path(name)
+        trace = traces.one_path(folder / "one.trace")
+        parts: dict[str, Callable[[], Any]] = {
+            "histograms": histograms.measure,
+            "capacity": lambda: capacity.measure(folder, trace),
+            "punctuality": lambda: punctuality.measure(folder, trace),
+            "volume": lambda: volume.measure(folder),
+        }
+        for part, measure in parts.items():
+            if not chosen or part in chosen:
+                print(f"measuring {part} ...", flush=True)
+                results[part] = {
+                    "on": dt.date.today().isoformat(), "machine": peers.machine(), "results": _plain(measure()),
+                }  # fmt: skip
+                print(json.dumps(results[part]["results"], indent=1), flush=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    (DOCS / "benchmarks.md").write_text(page.render(results))
+    print(f"written: {DOCS / 'benchmarks.md'}")
+
+
+if __name__ == "__main__":
+    main()

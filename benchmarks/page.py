@@ -1,0 +1,79 @@
+"""docs/benchmarks.md, made from the results: figures, and how to repeat them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HEAD = """\
+# Benchmarks
+
+Made by `make bench` (all of it, or `make bench ONLY="capacity punctuality"`). It needs nginx and wrk (Debian packages) and Go, with which it builds vegeta;
+what is missing is left out. Generator and server are pinned to a core each; programs take turns, round by round, and a figure is the median of its rounds.
+Compare the figures of one table with each other, not with another machine's.
+"""
+
+FIRST = ("replay", "wrk", "vegeta")
+
+
+def render(results: dict[str, Any]) -> str:
+    """The page."""
+    parts = [HEAD]
+    for name, section in (
+        ("capacity", _capacity), ("punctuality", _punctuality), ("volume", _volume), ("histograms", _histograms),
+    ):  # fmt: skip
+        if name in results:
+            part = results[name]
+            parts.append(section(part["results"]) + f"\n{part['on']}, {part['machine']}.\n")
+    return "\n".join(parts)
+
+
+def _capacity(results: dict[str, float]) -> str:
+    wrk = results.get("wrk")
+    rows = "".join(
+        f"| {name} | {results[name]:,.0f} | {f'{results[name] / wrk:.2f}' if wrk else '-'} |\n"
+        for name in FIRST if name in results
+    )  # fmt: skip
+    return (
+        "## Capacity\nRequests a CPU second of the generator, 64 connections in a closed loop against nginx with one worker"
+        " (`python -m benchmarks capacity`). replay numbers each request, renders it from a trace and records four histograms"
+        " of it; all of its threads count, from the first request to the last answer.\n\n"
+        "| | requests a CPU second | of wrk |\n|---|---|---|\n" + rows
+    )
+
+
+def _punctuality(results: dict[str, Any]) -> str:
+    lines = []
+    for rate, programs in results.items():
+        for name, late in programs.items():
+            held = "" if late["held"] > 0.99 else f" (held {late['held']:.0%} of the rate)"
+            lines.append(
+                f"| {int(rate):,}/s | {name}{held} | {late['p50_ms']:.3f} | {late['p90_ms']:.3f} | {late['p99_ms']:.2f}"
+                f" | {late['cores']:.2f} |\n"
+            )
+    return (
+        "## Punctuality\nHow late requests arrive at the receiver, ms after they were due, by the receiver's own stamps"
+        " (`python -m benchmarks punctuality`). The control is a loop that does nothing but spin on the clock and send: the"
+        " machine's floor. replay's live view is on; `quiet` is without. vegeta does not say when it starts, so its dues are"
+        " aligned to its most punctual request. p99 is the machine's noise: the control has it too.\n\n"
+        "| rate | | p50 ms | p90 ms | p99 ms | cores |\n|---|---|---|---|---|---|\n" + "".join(lines)
+    )
+
+
+def _volume(results: list[dict[str, Any]]) -> str:
+    rows = "".join(
+        f"| {run['rows']:,} | {run['arrived']:,} | {run['verdict']} | {run['p50_ms']:.3f} | {run['p90_ms']:.3f}"
+        f" | {run['underruns']} | {run['peak_rss_mib']:,.0f} |\n"
+        for run in results
+    )
+    return (
+        "## Volume\nRequests with distinct paths at 50,000/s (`python -m benchmarks volume`).\n\n"
+        "| requests | arrived | verdict | p50 ms late | p90 ms late | feed underruns | peak RSS MiB |\n"
+        "|---|---|---|---|---|---|---|\n" + rows
+    )
+
+
+def _histograms(results: dict[str, float]) -> str:
+    rows = "".join(f"| {name} | {value:,.1f} |\n" for name, value in results.items())
+    return (
+        "## Histograms\nns to record one value (`python -m benchmarks histograms`).\n\n| | ns |\n|---|---|\n" + rows
+    )

@@ -1,0 +1,156 @@
+"""The programs that benchmarks start: peers, servers, and replay itself, each pinned to a core of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from replay.staging.sink import SinkMemory
+
+GENERATOR_CORE, SERVER_CORE = 0, 1
+VEGETA = "github.com/tsenart/vegeta/v12@v12.12.0"
+
+NGINX = """\
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+daemon off;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{ return 200 "hello world\\n"; }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A program that ended: what it printed, and the CPU seconds it took."""
+
+    out: str
+    cpu_s: float
+
+
+def pinned(core: int, command: list[str]) -> list[str]:
+    """The command on one core."""
+    return ["taskset", "-c", str(core), *command]
+
+
+def finish(command: list[str], *, core: int = GENERATOR_CORE, timeout_s: float = 600, **more: object) -> Finished:
+    """Run a program to its end. RuntimeError, with what it said, where it failed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(  # type: ignore[call-overload]
+        pinned(core, command), capture_output=True, text=True, timeout=timeout_s, check=False, **more
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}{done.stdout[-500:]}")
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Finished(done.stdout, cpu_s)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(command: list[str], core: int) -> Iterator[subprocess.Popen[str]]:
+    """A program for as long as the context lasts."""
+    process = subprocess.Popen(
+        pinned(core, command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def nginx() -> Iterator[int]:
+    """nginx with one worker that answers from memory; its port."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "nginx.conf"
+        config.write_text(NGINX.format(folder=folder, port=port))
+        with running(["nginx", "-c", str(config)], SERVER_CORE):
+            _await_port(port)
+            yield port
+
+
+@contextlib.contextmanager
+def sink(capacity: int = 1 << 20, *, spin: bool = True) -> Iterator[tuple[int, SinkMemory]]:
+    """The sink in a process of its own, and the memory that its stamps are in."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        stamps = Path(folder) / "stamps"
+        port = free_port()
+        command = [sys.executable, "-m", "replay.staging.sink", "--port", str(port)]
+        command += ["--stamps", str(stamps), "--capacity", str(capacity)] + (["--spin"] if spin else [])
+        with running(command, SERVER_CORE):
+            _await_port(port)
+            yield port, SinkMemory.open(stamps)
+
+
+def _await_port(port: int) -> None:
+    import socket
+
+    for _ in range(300):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"nothing listens on port {port}")
+
+
+def replay(folder: Path, arguments: list[str]) -> dict:
+    """`replay run` in a new folder; its run.json. An INVALID run is a result as well."""
+    run = folder / f"run-{time.monotonic_ns()}"
+    command = [sys.executable, "-m", "replay.cli", "run", *arguments, "-o", str(run), "--plain"]
+    done = subprocess.run(
+        pinned(GENERATOR_CORE, command), capture_output=True, text=True, timeout=900, check=False
+    )
+    if not (run / "run.json").exists():
+        raise RuntimeError(f"replay ended with {done.returncode}: {done.stderr[-2000:]}")
+    document: dict = json.loads((run / "run.json").read_text())
+    shutil.rmtree(run)
+    return document
+
+
+def vegeta() -> str | None:
+    """The vegeta program: on the path, or built into the user's cache by Go; None where neither can be."""
+    if found := shutil.which("vegeta"):
+        return found
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "replay" / "bench"
+    program = cache / "vegeta"
+    if not program.exists() and shutil.which("go"):
+        subprocess.run(
+            ["go", "install", VEGETA], env={**os.environ, "GOBIN": str(cache)}, check=False, capture_output=True
+        )
+    return str(program) if program.exists() else None
+
+
+def machine() -> str:
+    """The machine in one line."""
+    model = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "unknown CPU",
+    )
+    return f"{os.cpu_count()} cores of {model}, Linux {os.uname().release}, Python {sys.version.split()[0]}"

@@ -1,0 +1,57 @@
+"""Volume: ten million requests with distinct paths at 50,000/s, on time and in flat memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import peers, traces
+
+RATE = 50_000
+ROWS = (1_000_000, 10_000_000)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One run: lateness at the receiver, and what it took of memory."""
+
+    rows: int
+    arrived: int
+    underruns: int
+    verdict: str
+    p50_ms: float
+    p90_ms: float
+    peak_rss_mib: float
+
+
+def _run(folder: Path, trace: Path, rows: int) -> Volume:
+    run = folder / f"volume-{rows}"
+    with peers.sink(rows + 1_000) as (port, memory):
+        command = [sys.executable, "-m", "replay.cli", "run", str(trace), "--target", f"http://127.0.0.1:{port}",
+                   "-o", str(run), "--plain"]  # fmt: skip
+        process = subprocess.Popen(
+            peers.pinned(peers.GENERATOR_CORE, command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        if not (run / "run.json").exists():
+            raise RuntimeError(f"replay ended with {os.waitstatus_to_exitcode(status)}: {process.stderr.read()[-2000:]}")  # type: ignore[union-attr]
+        document = json.loads((run / "run.json").read_text())
+        stamps = memory.stamps()
+    stamps = stamps[stamps["seq"] >= 0]
+    due_ns = document["start"]["monotonic_ns"] + stamps["seq"] * (1_000_000_000 // RATE)
+    p50, p90 = np.percentile((stamps["arrival_ns"] - due_ns) / 1e6, [50, 90])
+    return Volume(
+        rows, int(stamps.size), document["generator"]["underruns"], document["validity"]["verdict"], float(p50),
+        float(p90), usage.ru_maxrss / 1024,
+    )  # fmt: skip
+
+
+def measure(folder: Path, rows: tuple[int, ...] = ROWS) -> list[Volume]:
+    """A run of each size."""
+    return [_run(folder, traces.distinct_paths(folder / f"{n}.trace", n, RATE), n) for n in rows]
