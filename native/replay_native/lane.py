@@ -164,15 +164,19 @@ def _send_rest(lane, slot):
             return
         elif sent != -EINTR:
             # The answer may be there already (an early 413): reading decides.
-            _receive(lane, slot)
+            _receive(lane, slot, True)
             if c.state == BUSY:
                 _lost(lane, slot, RESET)
             return
 
 
 @kernel()
-def _receive(lane, slot):
-    """Read and parse what has come, until the socket is empty or the answer is whole."""
+def _receive(lane, slot, to_end):
+    """Read and parse what has come, until the socket is empty or the answer is whole.
+
+    A read that fills less than the buffer has emptied the socket, unless the peer's end came with it (`to_end`): no
+    further event would tell of that.
+    """
     st, c = lane.state[0], lane.connections[slot]
     buffer = lane.buffer
     while c.state == BUSY:
@@ -200,7 +204,7 @@ def _receive(lane, slot):
             _answered(lane, slot, now, at == got and c.sent_bytes == c.request_bytes and http1.keeps_alive(c))
         elif c.parse_state == http1.BAD:
             _finish(lane, slot, MALFORMED, now)
-        elif got < buffer.size:
+        elif got < buffer.size and not to_end:
             return
 
 
@@ -440,10 +444,6 @@ def _take_up(lane):
     st, bank = lane.state[0], lane.bank
     e = lane.feed.entries[st.taken & (lane.feed.entries.size - 1)]
     e.taken_ns = now_ns(lane.scratch)
-    if st.starved:
-        st.starved = 0
-        if e.due_ns < e.taken_ns and not st.closed_loop:
-            bank.counters[C.underruns] += 1
     if bank.counters[C.planned] == 0:
         bank.counters[C.first_due_ns] = e.due_ns
         bank.counters[C.cpu_first_ns] = thread_cpu_ns(lane.scratch)
@@ -458,6 +458,10 @@ def _take_due(lane, at_most):
     entries = lane.feed.entries
     tail = load_acquire(bank.control, Control.FEED_TAIL)
     count = 0
+    if st.starved and st.taken < tail:
+        st.starved = 0
+        late = entries[st.taken & (entries.size - 1)].due_ns < now_ns(lane.scratch)
+        bank.counters[C.underruns] += late and not st.closed_loop
     while st.taken < tail:
         due_ns = entries[st.taken & (entries.size - 1)].due_ns
         st.next_due_ns = due_ns
@@ -529,7 +533,7 @@ def _on_event(lane, slot, generation, mask):
         if mask & EPOLLOUT and c.sent_bytes < c.request_bytes:
             _send_rest(lane, slot)
         if mask & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP):
-            _receive(lane, slot)
+            _receive(lane, slot, mask & (EPOLLRDHUP | EPOLLERR | EPOLLHUP) != 0)
     elif c.state == IDLE and receive_bytes(c.fd, lane.buffer) not in (-EAGAIN, -EINTR):
         lane.bank.counters[C.closed_by_target] += 1
         drop_free(lane, slot)
@@ -592,7 +596,6 @@ def _drain(lane):
     now = now_ns(lane.scratch)
     tail = load_acquire(control, Control.FEED_TAIL)
     while not st.closed_loop and st.taken < tail and entries[st.taken & (entries.size - 1)].due_ns <= now:
-        st.starved = 0
         _take_up(lane)
     while st.head < st.taken:
         _give_up_head(lane, C.unsent_interrupted)
@@ -620,10 +623,10 @@ def _loop(lane):
     now = now_ns(scratch)
     while True:
         stop = load_acquire(control, Control.STOP)
+        if stop != Stop.RUN and not st.draining:
+            _drain(lane)
         if stop == Stop.ABANDON:
             return
-        if stop == Stop.DRAIN and not st.draining:
-            _drain(lane)
         taken = 0 if st.draining else _take_due(lane, TAKEN_AT_ONCE)
         if _finished(lane):
             return
