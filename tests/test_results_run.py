@@ -317,6 +317,9 @@ def test_a_run_killed_before_its_lanes_began_says_so(tmp_path):
     made.folder.lane(0).unlink()
     with pytest.raises(InputError, match="before its lanes began"):
         load_run(tmp_path / "run")
+    (tmp_path / "run" / "started.json").write_text('{"format_version": 99}')
+    with pytest.raises(InputError, match="format version 99"):
+        load_run(tmp_path / "run")
     (tmp_path / "run" / "started.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
         load_run(tmp_path / "run")

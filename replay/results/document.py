@@ -7,11 +7,13 @@ a version.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from ..errors import InputError
 from .accounts import Accounts, AccountsDetail
 from .host import Host, RunDelay
 from .validity import Validity, ValidityLimits
@@ -227,3 +229,17 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}
     host: Host
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def refuse_newer(path: Path, data: bytes) -> None:
+    """InputError where a newer replay wrote `data`; msgspec.DecodeError where it holds no version."""
+    version = msgspec.json.decode(data, type=_Version).format_version
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format version {version}; this replay reads up to {FORMAT_VERSION}",
+            hint="install a newer replay",
+        )

@@ -56,7 +56,7 @@ class RunDelay(msgspec.Struct, frozen=True):
 
 
 def threads() -> dict[int, ThreadLoad]:
-    """The scheduler's figures of every thread of this process, by its id; empty where the kernel keeps none."""
+    """The scheduler's figures of each thread of this process, by its id; empty where there are none."""
     found = {}
     with contextlib.suppress(OSError):
         for task in Path("/proc/self/task").iterdir():

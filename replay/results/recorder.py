@@ -30,8 +30,9 @@ from .samples import Lookup
 S_NS = 1_000_000_000
 ROUTE_INTERVAL_S = 10.0
 ROUTE_INTERVAL_SHARE = 1 / 60
-"""Intervals by route last 10 s, and a sixtieth of the run so far when that is more: 480 in a week, 600 in 55
-days.
+ROUTES_A_TICK = 100
+"""Intervals by route last 10 s, longer where there are more than 1,000 routes, and a sixtieth of the run so
+far when that is more: 480 in a week, 600 in 55 days.
 """
 
 _EVERY_SECOND = ("response.all", "response.ok", "lateness.all", "wait.all", "service.all")
@@ -105,35 +106,46 @@ class _Routes:
     dear.
     """
 
-    def __init__(self, banks: Sequence[Bank], names: Sequence[str], kind: int, start_s: float) -> None:
+    def __init__(self, banks: Sequence[Bank], names: Sequence[str], kind: int) -> None:
         self._banks, self._names, self._kind = banks, names, kind
         self._before = [np.zeros((bank.arena.shape[0], bank.arena.shape[2]), np.uint32) for bank in banks]
         self._counted = [np.zeros_like(bank.route_counts) for bank in banks]
-        self._since_s = np.full(len(names), start_s)
-        self._due_s = start_s + ROUTE_INTERVAL_S * (np.arange(len(names)) + 1.0) / len(names)
+        self._least_s = max(ROUTE_INTERVAL_S, len(names) / ROUTES_A_TICK)
+        self._since_s = np.zeros(len(names))
+        self._due_s = self._least_s * (np.arange(len(names)) + 1.0) / len(names)
         self._scratch = np.zeros(NS_2.length, np.uint64)
-        self._other = len(names) - 1
 
     def take(self, now_s: float, everything: bool) -> list[tuple[str, str, float, np.ndarray]]:
         """(route, outcome, since when, counts) of the routes whose turn it is, where anything came."""
         taken = []
-        turns = range(len(self._names)) if everything else np.flatnonzero(self._due_s <= now_s).tolist()
-        for row in turns:
-            for code, outcome in enumerate(OUTCOMES):
-                counts = self._take_one(row, code)
-                if counts is not None:
-                    taken.append((self._names[row], outcome, float(self._since_s[row]), counts))
-            self._since_s[row] = now_s
-            self._due_s[row] = now_s + max(ROUTE_INTERVAL_S, now_s * ROUTE_INTERVAL_SHARE)
+        turn = np.arange(len(self._names)) if everything else np.flatnonzero(self._due_s <= now_s)
+        for at, code in np.argwhere(self._changed(turn)).tolist():
+            row = int(turn[at])
+            counts = self._take_one(row, code)
+            if counts is not None:
+                taken.append((self._names[row], OUTCOMES[code], float(self._since_s[row]), counts))
+        self._since_s[turn] = now_s
+        self._due_s[turn] = now_s + max(self._least_s, now_s * ROUTE_INTERVAL_SHARE)
         return taken
+
+    def _changed(self, turn: np.ndarray) -> np.ndarray:
+        """Which outcomes of these rows were counted since they were taken. OTHER's are counted in the rows
+        they are of.
+        """
+        changed = np.zeros((turn.size, len(OUTCOMES)), bool)
+        for bank, counted in zip(self._banks, self._counted, strict=True):
+            now = bank.route_counts[turn]
+            changed |= now != counted[turn]
+            counted[turn] = now
+        changed[turn == len(self._names) - 1] = True
+        return changed
 
     def _take_one(self, row: int, code: int) -> np.ndarray | None:
         merged: np.ndarray | None = None
         for lane, bank in enumerate(self._banks):
-            counted, slot = bank.route_counts[row, code], slot_of(bank, row, code)
-            if slot < 0 or (counted == self._counted[lane][row, code] and row != self._other):
+            slot = slot_of(bank, row, code)
+            if slot < 0:
                 continue
-            self._counted[lane][row, code] = counted
             delta = self._scratch
             if hdr.take_delta_u32(bank.arena[slot, self._kind], self._before[lane][slot], delta):
                 merged = delta.copy() if merged is None else merged + delta
@@ -157,7 +169,7 @@ class Recorder:
         self._totals = {name: _Totals(self._banks, TOTALS.index(name)) for name in names}
         route_names = [route.name for route in started.routes] + [OTHER]
         self._route_kind = "service" if started.closed_loop else "response"
-        self._routes = _Routes(self._banks, route_names, int(started.closed_loop), 0.0)
+        self._routes = _Routes(self._banks, route_names, int(started.closed_loop))
         self._before = np.zeros(len(COUNTERS), np.int64)
         self._last_s = 0.0
         self._load, self._threads = host.load(), host.threads()

@@ -13,7 +13,7 @@ from replay_native.bank import Bank, open_bank
 from ..errors import InputError
 from .accounts import AT
 from .assemble import Facts, assemble
-from .document import Ending, RunDocument, Started
+from .document import Ending, RunDocument, Started, refuse_newer
 from .folder import RunFolder
 from .samples import Lookup
 
@@ -69,7 +69,9 @@ def cut_to_whole_lines(path: Path) -> int:
 
 def _read_started(folder: RunFolder) -> Started:
     try:
-        return msgspec.json.decode(folder.started.read_bytes(), type=Started)
+        data = folder.started.read_bytes()
+        refuse_newer(folder.started, data)
+        return msgspec.json.decode(data, type=Started)
     except OSError as error:
         raise InputError(f"{folder.started} cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:

@@ -9,7 +9,7 @@ from functools import cached_property
 import msgspec
 
 from ..errors import InputError
-from .document import FORMAT_VERSION, RunDocument
+from .document import RunDocument, refuse_newer
 from .folder import RunFolder
 from .measured import Measured, from_folder
 from .recorder import Second
@@ -40,10 +40,6 @@ class Run:
         return _rows(self.folder.samples, Sample)
 
 
-class _Version(msgspec.Struct):
-    format_version: int
-
-
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
     """Open the folder of a run; one that was killed is made whole first. InputError where it is not one, or a
     newer one.
@@ -54,12 +50,7 @@ def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
         recover(folder, lookup)
     try:
         data = folder.run.read_bytes()
-        version = msgspec.json.decode(data, type=_Version).format_version
-        if version > FORMAT_VERSION:
-            raise InputError(
-                f"{folder.run} has format version {version}; this replay reads up to {FORMAT_VERSION}",
-                hint="install a newer replay",
-            )
+        refuse_newer(folder.run, data)
         return Run(folder, msgspec.json.decode(data, type=RunDocument), recovered)
     except OSError as error:
         raise InputError(f"{folder.run} cannot be read: {error.strerror}") from None

@@ -61,6 +61,22 @@ def iso(at_ns: int, utc_offset_s: int = 0) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
+class _Raw(NamedTuple):
+    """The fields of `replay_native.bank.SAMPLE`, in its order."""
+
+    seq: int
+    due_ns: int
+    taken_ns: int
+    sent_ns: int
+    first_byte_ns: int
+    done_ns: int
+    bytes: int
+    route: int
+    client: int
+    status: int
+    outcome: int
+
+
 def collect(
     banks: Sequence[Bank],
     names: Sequence[str],
@@ -71,58 +87,59 @@ def collect(
     """The samples of all lanes, by route: the slowest ones first, then the first failed. `names` has a name
     for every row.
     """
-    found = []
+    found: list[tuple[Literal["slowest", "failed"], str, _Raw]] = []
     for row, name in enumerate(names):
-        for kind, picked in (("slowest", _slowest(banks, row)), ("failed", _failed(banks, row))):
-            found += [(kind, name, sample) for sample in picked]
-    rows = lookup([int(sample["seq"]) for _, _, sample in found]) if lookup and found else {}
+        found += [("slowest", name, raw) for raw in _slowest(banks, row)]
+        found += [("failed", name, raw) for raw in _failed(banks, row)]
+    rows = lookup([raw.seq for _, _, raw in found]) if lookup and found else {}
     offset_s = clock.utc_offset_s if clock else 0
-    return [_sample(kind, name, raw, start, offset_s, rows.get(int(raw["seq"]))) for kind, name, raw in found]
+    return [_sample(kind, name, raw, start, offset_s, rows.get(raw.seq)) for kind, name, raw in found]
 
 
-def _slowest(banks: Sequence[Bank], row: int) -> list[np.void]:
-    kept = [
-        s for bank in banks for s in bank.slowest[row, : min(int(bank.slowest_counts[row]), SAMPLES_KEPT)]
-    ]
-    return sorted(kept, key=lambda s: -_response_ns(s))[:SAMPLES_KEPT]
+def _kept(samples: np.ndarray, count: int) -> list[_Raw]:
+    return [_Raw._make(row) for row in samples[: min(count, SAMPLES_KEPT)].tolist()]
 
 
-def _failed(banks: Sequence[Bank], row: int) -> list[np.void]:
-    kept = [s for bank in banks for s in bank.failed[row, : min(int(bank.failed_counts[row]), SAMPLES_KEPT)]]
-    return sorted(kept, key=lambda s: int(s["due_ns"]))[:SAMPLES_KEPT]
+def _slowest(banks: Sequence[Bank], row: int) -> list[_Raw]:
+    kept = [raw for bank in banks for raw in _kept(bank.slowest[row], int(bank.slowest_counts[row]))]
+    return sorted(kept, key=lambda raw: raw.due_ns - raw.done_ns)[:SAMPLES_KEPT]
 
 
-def _response_ns(sample: np.void) -> int:
-    return int(sample["done_ns"]) - int(sample["due_ns"]) if sample["done_ns"] >= 0 else -1
+def _failed(banks: Sequence[Bank], row: int) -> list[_Raw]:
+    kept = [raw for bank in banks for raw in _kept(bank.failed[row], int(bank.failed_counts[row]))]
+    return sorted(kept, key=lambda raw: raw.due_ns)[:SAMPLES_KEPT]
 
 
 def _sample(
-    kind: str, name: str, raw: np.void, start: ClockPair, offset_s: int, row: RecordedRow | None
+    kind: Literal["slowest", "failed"],
+    name: str,
+    raw: _Raw,
+    start: ClockPair,
+    offset_s: int,
+    row: RecordedRow | None,
 ) -> Sample:
     zero = start.monotonic_ns
-    unsent = raw["outcome"] == UNSENT
-    stamps = {
-        stamp: int(raw[stamp]) - zero if raw[stamp] >= 0 and not (unsent and stamp == "done_ns") else None
-        for stamp in ("taken_ns", "sent_ns", "first_byte_ns", "done_ns")
-    }
-    due_ns = int(raw["due_ns"]) - zero
-    due_wall_ns = start.wall_ns + due_ns
+    unsent = raw.outcome == UNSENT
+    due_ns = raw.due_ns - zero
     return Sample(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         route=name,
-        seq=int(raw["seq"]),
-        client=int(raw["client"]),
-        outcome=OUTCOMES[raw["outcome"]] if 0 <= raw["outcome"] < len(OUTCOMES) else "unknown",
-        status=int(raw["status"]) if raw["status"] > 0 else None,
+        seq=raw.seq,
+        client=raw.client,
+        outcome=OUTCOMES[raw.outcome],
+        status=raw.status or None,
         method=row.method if row else "",
         path=row.target if row else "",
         recorded_ns=row.at_ns if row else None,
         recorded_at=iso(row.at_ns, offset_s) if row else "",
-        due_wall_ns=due_wall_ns,
-        due_at=iso(due_wall_ns),
+        due_wall_ns=start.wall_ns + due_ns,
+        due_at=iso(start.wall_ns + due_ns),
         due_ns=due_ns,
-        response_ns=_response_ns(raw) if raw["done_ns"] >= 0 else None,
-        at_least=bool(unsent),
-        bytes=int(raw["bytes"]),
-        **stamps,
+        taken_ns=raw.taken_ns - zero if raw.taken_ns >= 0 else None,
+        sent_ns=raw.sent_ns - zero if raw.sent_ns >= 0 else None,
+        first_byte_ns=raw.first_byte_ns - zero if raw.first_byte_ns >= 0 else None,
+        done_ns=None if unsent else raw.done_ns - zero,
+        response_ns=raw.done_ns - raw.due_ns,
+        at_least=unsent,
+        bytes=raw.bytes,
     )
