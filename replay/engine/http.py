@@ -1,0 +1,179 @@
+"""HTTP/1.1 for the portable engine: trio streams and h11. TLS where a context is given."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Sequence
+
+import h11
+import trio
+
+from replay_native.bank import MALFORMED, RESET, TRUNCATED
+
+from .contract import Address
+from .protocol import Outcome, Request
+
+RECEIVE_BYTES = 65_536
+SENT_AT_ONCE_BYTES = 16_384
+"""A new socket takes this much without waiting."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_ANY_REQUEST = {
+    to_head: h11.Request(method=b"HEAD" if to_head else b"GET", target=b"/", headers=[(b"Host", b"any")])
+    for to_head in (False, True)
+}
+"""What h11 is told of a request whose bytes were rendered elsewhere: the method frames the answer."""
+
+_END = h11.EndOfMessage()
+
+
+class Http:
+    """Connects to `addresses` in turn; by TLS, verified for `server_hostname`, where `ssl_context` is given."""
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        header_limit_bytes: int,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> None:
+        self._addresses = itertools.cycle(addresses)
+        self._header_limit_bytes = header_limit_bytes
+        self._ssl_context = ssl_context
+        self._server_hostname = server_hostname
+
+    async def connect(self) -> HttpConnection:
+        """Connect to the next address. OSError (ssl.SSLError is one) where that fails."""
+        address = next(self._addresses)
+        sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            waiting = trio.socket.from_stdlib_socket(sock)
+            await waiting.connect((address.host, address.port))
+            stream = trio.SocketStream(waiting)
+            secured = await self._secure(stream, self._ssl_context) if self._ssl_context else stream
+        except BaseException:
+            sock.close()
+            raise
+        return HttpConnection(stream, sock, secured, self._header_limit_bytes)
+
+    async def _secure(
+        self, plain: trio.SocketStream, context: ssl.SSLContext
+    ) -> trio.SSLStream[trio.SocketStream]:
+        secured = trio.SSLStream(plain, context, server_hostname=self._server_hostname, https_compatible=True)
+        try:
+            await secured.do_handshake()
+        except trio.BrokenResourceError as error:
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise ConnectionResetError("the TLS handshake was broken off") from None
+        return secured
+
+
+class HttpConnection:
+    """One connection, one request at a time."""
+
+    def __init__(
+        self, plain: trio.SocketStream, sock: socket.socket, stream: trio.abc.Stream, header_limit_bytes: int
+    ) -> None:
+        self._plain, self._socket = plain, sock
+        self._stream = stream
+        self._header_limit_bytes = header_limit_bytes
+
+    async def send(self, request: Request) -> Outcome:
+        """Send one request and read its answer."""
+        return await Exchange(self._stream, request, self._header_limit_bytes).run()
+
+    def is_open(self) -> bool:
+        """Nothing to read (an end, or bytes that nobody asked for), as far as the socket knows."""
+        try:
+            seen = self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return bool(seen) and self._stream is not self._plain
+
+    def close(self, *, abort: bool = False) -> None:
+        """Close the socket; with `abort` by RST, so that its port is free at once."""
+        if abort:
+            with contextlib.suppress(OSError):
+                self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._plain.socket.close()
+
+
+class Exchange:
+    """One request and its answer on a stream."""
+
+    def __init__(self, stream: trio.abc.Stream, request: Request, header_limit_bytes: int) -> None:
+        self._stream = stream
+        self._request = request
+        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=header_limit_bytes)
+        self._parser.send(_ANY_REQUEST[request.is_head])
+        self._parser.send(_END)
+        self._status = 0
+        self._all_sent = False
+
+    async def run(self) -> Outcome:
+        """Send and receive; how it ended. What may not go out at once is sent while the answer is awaited."""
+        if len(self._request.data) <= SENT_AT_ONCE_BYTES:
+            await self._send()
+            return await self._receive()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send)
+            outcome = await self._receive()
+            nursery.cancel_scope.cancel()
+        return outcome
+
+    async def _send(self) -> None:
+        # What a broken connection means, the reader says: the answer may be there already.
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self._stream.send_all(self._request.data)
+            self._request.bytes_sent += len(self._request.data)
+            self._all_sent = True
+
+    async def _receive(self) -> Outcome:
+        request = self._request
+        while True:
+            try:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+            except trio.BrokenResourceError:
+                return Outcome(failure=RESET)
+            if data:
+                if request.first_byte_ns < 0:
+                    request.first_byte_ns = time.monotonic_ns()
+                request.bytes_received += len(data)
+            elif request.first_byte_ns < 0:
+                return Outcome(failure=TRUNCATED)
+            try:
+                self._parser.receive_data(bytes(data))
+                whole = self._parse()
+            except h11.RemoteProtocolError:
+                return Outcome(failure=MALFORMED if data else TRUNCATED)
+            if whole:
+                return self._answered()
+            if not data:
+                return Outcome(failure=TRUNCATED)
+
+    def _parse(self) -> bool:
+        """Take in what has come; whether the answer is whole."""
+        while True:
+            event = self._parser.next_event()
+            if event is h11.NEED_DATA or event is h11.PAUSED:
+                return False
+            if isinstance(event, h11.InformationalResponse):
+                self._request.informational += 1
+            elif isinstance(event, h11.Response):
+                self._status = event.status_code
+            elif isinstance(event, h11.EndOfMessage):
+                return True
+
+    def _answered(self) -> Outcome:
+        quiet = not self._parser.trailing_data[0]
+        reusable = self._all_sent and quiet and self._parser.their_state is h11.DONE
+        return Outcome(status=self._status, reusable=reusable)

@@ -1,0 +1,418 @@
+"""The portable engine: the lane's contract in plain Trio, where native lanes cannot run, and for any protocol.
+
+One task keeps the schedule: it sleeps until a request is due, takes it up, and queues it. One task a
+connection serves the queue, oldest first; idle ones wait on a stack. Trio wakes by the millisecond, so
+lateness is about that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import trio
+
+from replay_native import shared
+from replay_native.bank import (
+    GENERATOR,
+    REFUSED,
+    RESET,
+    TIMEOUT,
+    TRUNCATED,
+    C,
+    Control,
+    State,
+    Stop,
+)
+from replay_native.record import record_attempt, record_done, record_sent, record_taken, record_unsent
+
+from .contract import SECOND_NS, LaneSpec
+from .http import Http
+from .protocol import Connection, Outcome, Protocol, Request
+
+HEARTBEAT_NS = 100_000_000
+FAR_NS = 1 << 62
+TAKEN_AT_ONCE = 64
+_OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
+"""Errors that are the generator's own."""
+
+
+async def run_lane(spec: LaneSpec, protocol: Protocol | None = None) -> None:
+    """Run one lane to its end: HTTP/1.1 to the spec's addresses, or a protocol of your own.
+
+    Ends by the feed's end or by STOP; cancelled, it leaves as by Stop.ABANDON. A failed request is an
+    outcome.
+    """
+    await _Lane(spec, protocol or Http(spec.addresses, spec.header_limit_bytes)).run()
+
+
+def outcome_of(error: OSError) -> int:
+    """The outcome that an error of connecting stands for."""
+    if error.errno in _OURS:
+        return GENERATOR
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return RESET
+    return TIMEOUT if error.errno == errno.ETIMEDOUT else REFUSED
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """One request that was taken up."""
+
+    request: Request
+    due_ns: int
+    taken_ns: int
+    end: int
+    sent_ns: int = -1
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """One connection and its task. `job` is what it is to do next, or was woken for."""
+
+    connection: Connection | None = None
+    fresh: bool = True
+    job: _Job | None = None
+    wake: trio.Event = field(default_factory=trio.Event)
+
+
+class _Lane:
+    def __init__(self, spec: LaneSpec, protocol: Protocol) -> None:
+        self._spec = spec
+        self._protocol = protocol
+        self._bank = spec.bank
+        self._counters = spec.bank.counters
+        self._entries, self._ring = spec.feed
+        self._queue: deque[_Job] = deque()
+        self._free: list[_Worker] = []
+        self._taken = 0
+        self._head = 0
+        self._open = 0
+        self._connecting = 0
+        self._in_flight = 0
+        self._starved = False
+        self._draining = False
+        self._started = not spec.closed_loop
+        self._next_due_ns = FAR_NS
+        self._woken = trio.Event()
+
+    async def run(self) -> None:
+        state = State.ENDED
+        shared.write_word(self._bank.control, Control.STATE, State.RUNNING)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._heed_wakes)
+                await self._loop()
+                nursery.cancel_scope.cancel()
+        except Exception:
+            state = -errno.EIO
+            raise
+        finally:
+            self._counters[C.cpu_last_ns] = time.thread_time_ns()
+            shared.write_word(self._bank.control, Control.STATE, state)
+
+    # The loop.
+
+    async def _loop(self) -> None:
+        """Until the feed ends or STOP: take up, serve, expire, sleep."""
+        while True:
+            stop = shared.read_word(self._bank.control, Control.STOP)
+            if stop != Stop.RUN and not self._draining:
+                self._drain()
+            if stop == Stop.ABANDON:
+                return
+            if not self._draining:
+                self._take_due()
+                self._serve()
+            self._expire()
+            if self._finished():
+                return
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        """Until the next due time or deadline, or until woken."""
+        now = time.monotonic_ns()
+        self._counters[C.loops] += 1
+        shared.write_word(self._bank.control, Control.HEARTBEAT_NS, now)
+        until = min(now + HEARTBEAT_NS, self._next_due_ns)
+        if self._queue:
+            until = min(until, self._queue[0].taken_ns + self._spec.max_wait_ns)
+        with trio.move_on_after(max(until - now, 0) / SECOND_NS):
+            await self._woken.wait()
+        if self._woken.is_set():
+            self._woken = trio.Event()
+        self._counters[C.idle_ns] += time.monotonic_ns() - now
+
+    async def _heed_wakes(self) -> None:
+        """The control plane wakes the lane by its eventfd."""
+        while True:
+            await trio.lowlevel.wait_readable(self._spec.wake_fd)
+            os.read(self._spec.wake_fd, 8)
+            self._woken.set()
+
+    def _finished(self) -> bool:
+        if self._queue or self._in_flight:
+            return False
+        if self._draining:
+            return True
+        control = self._bank.control
+        ended = shared.read_word(control, Control.FEED_END) == 1
+        return bool(ended and shared.read_word(control, Control.FEED_TAIL) == self._taken)
+
+    # The feed and the queue.
+
+    def _take_due(self) -> None:
+        """Take up what is due, so much at once that connections get their turn; sets the next due time."""
+        until = self._taken + TAKEN_AT_ONCE
+        tail = shared.read_word(self._bank.control, Control.FEED_TAIL)
+        while self._taken < tail and not (self._spec.closed_loop and self._started):
+            self._next_due_ns = int(self._entries[self._taken % self._entries.size]["due_ns"])
+            if self._next_due_ns > time.monotonic_ns():
+                self._starved = False
+                return
+            if self._taken == until:
+                return
+            if self._spec.closed_loop:
+                self._started = True
+                break
+            self._queue.append(self._take_up())
+            self._bound_queue()
+            if self._open >= self._spec.connections and not self._free:
+                self._counters[C.cap_bound] += 1
+            self._serve()
+            self._count_waiting()
+        self._next_due_ns = FAR_NS
+        if self._taken == tail and shared.read_word(self._bank.control, Control.FEED_END) == 0:
+            self._starved = True
+
+    def _take_up(self) -> _Job:
+        """Take up the next entry: it is planned from now on."""
+        entry = self._entries[self._taken % self._entries.size]
+        taken_ns = time.monotonic_ns()
+        due_ns, seq, offset, length, client, route, flags = entry.item()[:7]
+        if self._starved:
+            self._starved = False
+            if due_ns < taken_ns and not self._spec.closed_loop:
+                self._counters[C.underruns] += 1
+        if self._counters[C.planned] == 0:
+            self._counters[C.first_due_ns] = due_ns
+            self._counters[C.cpu_first_ns] = time.thread_time_ns()
+        record_taken(self._bank, flags, taken_ns - due_ns, self._spec.closed_loop)
+        self._taken += 1
+        begin = offset % self._ring.size
+        request = Request(self._ring[begin : begin + length].tobytes(), seq, client, route, flags)
+        return _Job(request, due_ns, taken_ns, offset + length)
+
+    def _pop_head(self) -> _Job:
+        """The oldest that waits; its place in the rings is the producer's again."""
+        job = self._queue.popleft()
+        self._head += 1
+        shared.write_word(self._bank.control, Control.RING_HEAD, job.end)
+        shared.write_word(self._bank.control, Control.FEED_HEAD, self._head)
+        self._counters[C.waiting] = len(self._queue)
+        return job
+
+    def _count_waiting(self) -> None:
+        waiting = len(self._queue)
+        self._counters[C.waiting] = waiting
+        self._counters[C.waiting_max] = max(self._counters[C.waiting_max], waiting)
+
+    def _bound_queue(self) -> None:
+        """The queue may hold half of the rings; past that its oldest request is given up."""
+        while len(self._queue) > 1:
+            oldest = self._queue[0]
+            held = self._queue[-1].end - oldest.end + len(oldest.request.data)
+            if len(self._queue) <= self._entries.size // 2 and held <= self._ring.size // 2:
+                return
+            self._give_up_head(C.unsent_limit)
+
+    def _give_up_head(self, reason: int) -> None:
+        job = self._pop_head()
+        request = job.request
+        record_unsent(
+            self._bank, reason, request.flags, request.route, request.seq, request.client, job.due_ns,
+            job.taken_ns, self._spec.max_wait_ns,
+        )  # fmt: skip
+
+    def _expire(self) -> None:
+        """Give up what waited for max_wait."""
+        now = time.monotonic_ns()
+        while self._queue and self._queue[0].taken_ns + self._spec.max_wait_ns <= now:
+            self._give_up_head(C.unsent_max_wait)
+
+    def _drain(self) -> None:
+        """STOP: what is due by now is planned, and unsent; so is what waits. What is in flight may finish."""
+        now = time.monotonic_ns()
+        tail = shared.read_word(self._bank.control, Control.FEED_TAIL)
+        while not self._spec.closed_loop and self._taken < tail:
+            if self._entries[self._taken % self._entries.size]["due_ns"] > now:
+                break
+            self._queue.append(self._take_up())
+        while self._queue:
+            self._give_up_head(C.unsent_interrupted)
+        self._draining = True
+        self._next_due_ns = FAR_NS
+
+    # Connections.
+
+    def _wanted(self) -> int:
+        """How many requests want a connection now."""
+        if self._draining or not self._started:
+            return 0
+        if self._spec.closed_loop:
+            return int(shared.read_word(self._bank.control, Control.FEED_TAIL)) - self._taken
+        return len(self._queue)
+
+    def _next_job(self) -> _Job | None:
+        """The next request to attempt; from now on it is in flight."""
+        if self._wanted() <= 0:
+            return None
+        if self._spec.closed_loop:
+            self._queue.append(self._take_up())
+        job = self._pop_head()
+        self._in_flight += 1
+        record_attempt(self._bank)
+        return job
+
+    def _serve(self) -> None:
+        """Give free connections to those that wait, and open more where there are too few."""
+        while self._wanted() > 0:
+            if self._free:
+                worker = self._free.pop()
+                if self._is_open(worker):
+                    worker.job = self._next_job()
+                worker.wake.set()
+            elif self._open >= self._spec.connections or self._connecting >= self._wanted():
+                return
+            else:
+                self._connecting += 1
+                self._count_open(1)
+                self._nursery.start_soon(self._work, _Worker())
+
+    def _is_open(self, worker: _Worker) -> bool:
+        """Whether an idle connection still is one; an ended one is closed, and its task told by the empty
+        hand.
+        """
+        if worker.connection is not None and worker.connection.is_open():
+            return True
+        self._counters[C.closed_by_target] += 1
+        self._close(worker)
+        return False
+
+    def _count_open(self, change: int) -> None:
+        self._open += change
+        self._counters[C.open] = self._open
+        self._counters[C.open_max] = max(self._counters[C.open_max], self._open)
+
+    def _close(self, worker: _Worker, *, abort: bool = False) -> None:
+        if worker.connection is not None:
+            worker.connection.close(abort=abort)
+            worker.connection = None
+
+    async def _work(self, worker: _Worker) -> None:
+        """The life of one connection: connect, serve the queue, wait idle, until it ends."""
+        try:
+            failure = await self._connect(worker)
+            self._connecting -= 1
+            if failure:
+                self._fail_head(failure)
+                return
+            while worker.connection is not None:
+                job = self._next_job()
+                if job is None:
+                    job = await self._idle(worker)
+                if job is not None:
+                    await self._carry_out(worker, job)
+        finally:
+            self._close(worker, abort=True)
+            self._count_open(-1)
+            self._woken.set()
+
+    async def _idle(self, worker: _Worker) -> _Job | None:
+        """Wait on the stack of free connections; None where the connection ended meanwhile."""
+        worker.job = None
+        worker.wake = trio.Event()
+        self._free.append(worker)
+        await worker.wake.wait()
+        return worker.job
+
+    async def _connect(self, worker: _Worker) -> int:
+        """Connect within the time-out: 0, or the outcome of the failure."""
+        self._counters[C.connects] += 1
+        worker.fresh = True
+        try:
+            with trio.fail_after(self._spec.timeout_ns / SECOND_NS):
+                worker.connection = await self._protocol.connect()
+        except trio.TooSlowError:
+            failure = TIMEOUT
+        except OSError as error:
+            failure = outcome_of(error)
+        else:
+            return 0
+        self._counters[C.connects_failed] += 1
+        return failure
+
+    def _fail_head(self, failure: int) -> None:
+        """A connect failed: so does the request that waits at the head, if one still does."""
+        job = self._next_job()
+        if job is not None:
+            self._record(job, Outcome(failure=failure))
+
+    # One request.
+
+    async def _carry_out(self, worker: _Worker, job: _Job) -> None:
+        """Send; once more on a new connection if a reused one was closed under it. Record how it ended."""
+        reused = not worker.fresh
+        outcome = await self._attempt(worker, job)
+        if outcome.failure in (RESET, TRUNCATED):
+            self._counters[C.closed_by_target] += 1
+            if reused and job.request.first_byte_ns < 0 and job.request.is_idempotent:
+                outcome = await self._send_again(worker, job)
+        self._record(job, outcome)
+        worker.fresh = False
+        if not outcome.reusable or outcome.code >= REFUSED:
+            self._close(worker, abort=outcome.code >= REFUSED)
+
+    async def _send_again(self, worker: _Worker, job: _Job) -> Outcome:
+        self._counters[C.resent] += 1
+        self._close(worker)
+        failure = await self._connect(worker)
+        if failure:
+            return Outcome(failure=failure)
+        return await self._attempt(worker, job)
+
+    async def _attempt(self, worker: _Worker, job: _Job) -> Outcome:
+        """One send and its answer, within the time-out from now; `sent` stays the first."""
+        now = time.monotonic_ns()
+        if job.sent_ns < 0:
+            job.sent_ns = now
+            record_sent(
+                self._bank, job.request.flags, now - job.taken_ns, worker.fresh, self._spec.closed_loop
+            )
+        assert worker.connection is not None
+        outcome = Outcome(failure=TIMEOUT)
+        with trio.move_on_after(self._spec.timeout_ns / SECOND_NS):
+            try:
+                outcome = await worker.connection.send(job.request)
+            except OSError as error:
+                outcome = Outcome(failure=outcome_of(error))
+        return outcome
+
+    def _record(self, job: _Job, outcome: Outcome) -> None:
+        """Write down how it ended."""
+        request = job.request
+        record_done(
+            self._bank, outcome.code, request.flags, request.route, request.seq, request.client, job.due_ns,
+            job.taken_ns, job.sent_ns, request.first_byte_ns, time.monotonic_ns(), outcome.status,
+            request.bytes_received, self._spec.closed_loop,
+        )  # fmt: skip
+        self._counters[C.bytes_sent] += request.bytes_sent
+        self._counters[C.bytes_received] += request.bytes_received
+        self._counters[C.informational] += request.informational
+        self._in_flight -= 1
+        if self._draining or not self._in_flight:
+            self._woken.set()

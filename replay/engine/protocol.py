@@ -1,0 +1,121 @@
+"""The seam between the portable engine and what it speaks: connect, send one request, close.
+
+The engine owns the schedule, the pool, time-outs, stamps and accounts; a protocol owns the bytes. HTTP is one
+(see `replay.engine.http`). One of your own is a class with `connect`, or just a function for
+`Connectionless`:
+
+    async def send(request: Request) -> Outcome:
+        await my_client.call(request.data)
+        return Outcome(status=200, reusable=True)
+
+    await run_lane(spec, Connectionless(send))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+from replay_native.bank import MALFORMED, REFUSED
+from replay_native.feed import HEAD, IDEMPOTENT
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """One rendered request, and what its protocol notes of it on the way, so that a time-out finds it.
+
+    `first_byte_ns` is CLOCK_MONOTONIC when the answer's first bytes were read, -1 without any;
+    `informational` counts answers that were not the last.
+    """
+
+    data: bytes
+    seq: int
+    client: int
+    route: int
+    flags: int
+    first_byte_ns: int = -1
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    informational: int = 0
+
+    @property
+    def is_head(self) -> bool:
+        """Its answer has no body, whatever its headers say."""
+        return bool(self.flags & HEAD)
+
+    @property
+    def is_idempotent(self) -> bool:
+        """It may be sent once more where a reused connection was closed under it."""
+        return bool(self.flags & IDEMPOTENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one request ended: a whole answer has a status from 200 to 599, else `failure` is an index of
+    OUTCOMES.
+
+    `reusable`: the connection may carry another request.
+    """
+
+    status: int = 0
+    failure: int = 0
+    reusable: bool = False
+
+    @property
+    def code(self) -> int:
+        """Its index in `replay_native.bank.OUTCOMES`."""
+        if self.failure:
+            return self.failure
+        whole = self.status // 100 - 2
+        return whole if 0 <= whole < REFUSED else MALFORMED
+
+
+class Connection(Interface):
+    """One connection of the pool. It carries one request at a time."""
+
+    async def send(self, request: Request) -> Outcome:
+        """Send a request and read its answer. A failure is an Outcome, or an OSError. Cancelled at the
+        time-out.
+        """
+        ...
+
+    def is_open(self) -> bool:
+        """Whether it still looks usable, without waiting: asked before it is used again."""
+        ...
+
+    def close(self, *, abort: bool = False) -> None:
+        """Give it back at once; with `abort` the other side may learn it by a reset."""
+        ...
+
+
+class Protocol(Interface):
+    """How connections are made."""
+
+    async def connect(self) -> Connection:
+        """Make a connection. OSError says why not; the request that waits for it gets the outcome of its
+        errno.
+        """
+        ...
+
+
+class Connectionless:
+    """A protocol that is one function, which keeps connections, if it has any, to itself."""
+
+    def __init__(self, send: Callable[[Request], Awaitable[Outcome]]) -> None:
+        self._send = send
+
+    async def connect(self) -> Connectionless:
+        """Nothing to connect."""
+        return self
+
+    async def send(self, request: Request) -> Outcome:
+        """Hand the request to the function."""
+        return await self._send(request)
+
+    def is_open(self) -> bool:
+        """Always."""
+        return True
+
+    def close(self, *, abort: bool = False) -> None:
+        """Nothing to close."""

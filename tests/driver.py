@@ -1,0 +1,206 @@
+"""Runs one lane of either engine against a real server, and reads what it wrote down: accounts must balance."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import trio
+
+from replay.engine.contract import Address, LaneSpec
+from replay.engine.feed import FeedWriter
+from replay.results.accounts import Accounts, balance
+from replay_native import bank as banks
+from replay_native import hdr
+from replay_native.bank import COUNTERS, OUTCOMES, TOTALS, Bank, Control, State, Stop
+from replay_native.feed import HEAD, IDEMPOTENT, WARM_UP, make_feed
+
+MS_NS = 1_000_000
+SECOND_NS = 1_000_000_000
+LEAD_NS = 30 * MS_NS
+"""Between pushing the first request and its due time."""
+
+BOUND_S = 30.0
+"""A lane that runs for longer is told to leave, and the test fails."""
+
+METHODS_IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
+RunLane = Callable[[LaneSpec], Awaitable[None]]
+During = Callable[["Driven", FeedWriter], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request to be sent `at_ms` after the start."""
+
+    path: str = "/"
+    at_ms: float = 0.0
+    method: str = "GET"
+    body: bytes = b""
+    route: int = 0
+    warm_up: bool = False
+
+    @property
+    def flags(self) -> int:
+        head = HEAD if self.method == "HEAD" else 0
+        idempotent = IDEMPOTENT if self.method in METHODS_IDEMPOTENT else 0
+        return head | idempotent | (WARM_UP if self.warm_up else 0)
+
+    def render(self, seq: int) -> bytes:
+        length = b"Content-Length: %d\r\n" % len(self.body) if self.body else b""
+        head = f"{self.method} {self.path} HTTP/1.1\r\nHost: sink\r\nX-Replay: test-{seq}\r\n".encode()
+        return head + length + b"\r\n" + self.body
+
+
+@dataclass
+class Driven:
+    """What one lane did."""
+
+    bank: Bank
+    spec: LaneSpec
+    start_ns: int = 0
+    took_s: float = 0.0
+    accounts: Accounts = field(default_factory=Accounts)
+
+    def __getitem__(self, counter: str) -> int:
+        return int(self.bank.counters[COUNTERS.index(counter)])
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Outcomes that came, with their counts."""
+        counted = {name: self[f"outcome_{name}"] for name in OUTCOMES}
+        return {name: count for name, count in counted.items() if count}
+
+    def counts(self, total: str) -> np.ndarray:
+        return self.bank.totals[TOTALS.index(total)]
+
+    def count(self, total: str) -> int:
+        return int(self.counts(total).sum())
+
+    def percentile_ns(self, total: str, quantile: float) -> int:
+        counts = self.counts(total)
+        rank = np.array([max(1, int(np.ceil(quantile * counts.sum())))], np.int64)
+        value = np.zeros(1, np.int64)
+        hdr.values_at_ranks(counts, hdr.HALF_3, rank, value)
+        return int(value[0])
+
+    def count_over(self, total: str, least_ns: int) -> int:
+        """How many values are above, to the resolution of the histogram."""
+        values = np.zeros(self.count(total), np.int64)
+        hdr.values_at_ranks(self.counts(total), hdr.HALF_3, np.arange(1, values.size + 1), values)
+        return int((values > least_ns).sum())
+
+    def samples(self, kind: str, route: int = 0) -> np.ndarray:
+        """The kept samples of a route: `slowest` or `failed`."""
+        rows = getattr(self.bank, kind)[route]
+        return rows[: getattr(self.bank, f"{kind}_counts")[route]].copy()
+
+
+async def drive(
+    run_lane: RunLane,
+    path: Path,
+    asks: Iterable[Ask],
+    port: int = 0,
+    *,
+    connections: int = 8,
+    timeout_s: float = 5.0,
+    max_wait_s: float = 5.0,
+    closed_loop: bool = False,
+    header_limit_bytes: int = 65_536,
+    routes: int = 2,
+    entries: int = 4_096,
+    ring_bytes: int = 4 << 20,
+    arena_bytes: int = banks.ARENA_BYTES,
+    addresses: tuple[Address, ...] = (),
+    lead_ns: int = LEAD_NS,
+    during: During | None = None,
+    ends: bool = True,
+) -> Driven:
+    """Push the requests at their times, run the lane to its end, check its accounts.
+
+    `during` runs beside the lane and may stop it; with `ends` False it is what ends the feed.
+    """
+    wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    try:
+        spec = LaneSpec(
+            bank=banks.create(path / f"{time.monotonic_ns()}.lane", routes, arena_bytes),
+            feed=make_feed(entries, ring_bytes),
+            wake_fd=wake_fd,
+            addresses=addresses or (Address("127.0.0.1", port),),
+            connections=connections,
+            timeout_ns=round(timeout_s * SECOND_NS),
+            max_wait_ns=round(max_wait_s * SECOND_NS),
+            header_limit_bytes=header_limit_bytes,
+            closed_loop=closed_loop,
+        )
+        driven = Driven(spec.bank, spec)
+        await _run(run_lane, driven, list(asks), lead_ns, during, ends)
+    finally:
+        os.close(wake_fd)
+    check(driven)
+    return driven
+
+
+async def _run(
+    run_lane: RunLane, driven: Driven, asks: list[Ask], lead_ns: int, during: During | None, ends: bool
+) -> None:
+    writer = FeedWriter(driven.spec)
+    ended = trio.Event()
+
+    async def run() -> None:
+        await run_lane(driven.spec)
+        ended.set()
+
+    async def feed() -> None:
+        for seq, ask in enumerate(asks):
+            due_ns = driven.start_ns + round(ask.at_ms * MS_NS)
+            while not writer.push_nowait(due_ns, seq, ask.render(seq), route=ask.route, flags=ask.flags):
+                writer.publish()
+                await trio.sleep(0.005)
+        if ends:
+            writer.end()
+        else:
+            writer.publish()
+
+    async with trio.open_nursery() as nursery:
+        driven.start_ns = time.monotonic_ns() + lead_ns
+        nursery.start_soon(feed)
+        if during is not None:
+            nursery.start_soon(during, driven, writer)
+        nursery.start_soon(run)
+        with trio.move_on_after(BOUND_S):
+            await ended.wait()
+        if not ended.is_set():
+            writer.stop(Stop.ABANDON)
+        nursery.cancel_scope.deadline = trio.current_time() + 2
+    driven.took_s = (time.monotonic_ns() - driven.start_ns) / SECOND_NS
+    assert ended.is_set(), "the lane did not end by itself"
+
+
+def check(driven: Driven) -> None:
+    """What holds after every run: accounts, histograms and route counts tell of the same requests."""
+    driven.accounts, detail = balance([driven.bank.counters])
+    assert driven.bank.control[Control.STATE] == State.ENDED
+    assert driven["in_flight"] == 0 or driven.bank.control[Control.STOP]
+    measured = driven.bank.route_counts
+    assert int(measured.sum()) + detail.warm_up == driven["planned"] - driven["in_flight"]
+    if driven.spec.closed_loop:
+        assert not any(
+            driven.count(total) for total in TOTALS if total.split(".")[0] in ("response", "lateness", "wait")
+        )
+    else:
+        assert driven.count("response.all") == int(measured.sum())
+        assert driven.count("lateness.all") == driven["planned"] - detail.warm_up
+        assert driven.count("wait.all") == driven.count("wait.queue") + driven.count("wait.connect")
+        if not driven["in_flight"]:
+            assert driven.count("service.all") == driven.count("wait.all")
+    if not detail.warm_up:
+        assert driven.count("response.ok") == (0 if driven.spec.closed_loop else driven["ok"])
+        by_outcome = {
+            name: int(count) for name, count in zip(OUTCOMES, measured.sum(axis=0), strict=True) if count
+        }
+        assert by_outcome == driven.outcomes
+    assert driven["slots_used"] <= driven.bank.arena.shape[0]

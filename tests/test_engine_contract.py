@@ -1,0 +1,586 @@
+"""`docs/lane-contract.md`, held by both engines: every test here runs against the native lane and the
+portable one.
+
+The driver checks after every run that the accounts balance and that histograms and counts tell of the same
+requests.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from replay.engine import lanes, portable
+from replay.engine.contract import Address
+from replay.engine.feed import FeedWriter
+from replay.staging.sink import Sink
+from replay_native import jit
+from replay_native.bank import Control, Stop
+
+from .driver import MS_NS, SECOND_NS, Ask, Driven, During, RunLane, drive
+
+ENGINES = {"native": lanes.run_lane, "portable": portable.run_lane}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kernels() -> None:
+    jit.warm(lanes.KERNEL_MODULES)
+
+
+@pytest.fixture(params=ENGINES)
+def run_lane(request: pytest.FixtureRequest) -> RunLane:
+    return ENGINES[request.param]
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink(capacity=20_000) as sink:
+        yield sink
+
+
+@pytest.fixture(scope="module")
+def sink_process() -> Iterator[int]:
+    """The port of a sink in a process of its own, whose descriptors are its own."""
+    command = [sys.executable, "-m", "replay.staging.sink", "--capacity", "1000", "--seconds", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline().rpartition(":")[2])
+        process.terminate()
+
+
+# What is recorded.
+
+
+async def test_answers_are_counted_and_stamped(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    asks = [Ask("/sink/delay_ms=3", at_ms=20.0 * i) for i in range(10)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port)
+    assert driven.outcomes == {"2xx": 10}
+    assert sink.stamps()["seq"].tolist() == list(range(10))
+    rows = driven.samples("slowest")
+    assert sorted(rows["seq"]) == list(range(10))
+    for row in rows:
+        assert row["due_ns"] <= row["taken_ns"] <= row["sent_ns"] <= row["first_byte_ns"] <= row["done_ns"]
+        assert row["done_ns"] - row["sent_ns"] >= 3 * MS_NS
+        arrived = sink.stamps()["arrival_ns"][row["seq"]]
+        assert row["due_ns"] <= arrived <= row["first_byte_ns"]
+    assert driven["first_due_ns"] == driven.start_ns
+    assert driven["last_done_ns"] == max(rows["done_ns"])
+    assert driven["bytes_sent"] == sum(len(ask.render(seq)) for seq, ask in enumerate(asks))
+    assert driven["bytes_received"] == sum(rows["bytes"])
+    assert driven["cpu_last_ns"] >= driven["cpu_first_ns"] > 0
+
+
+@pytest.mark.parametrize("status", [200, 299, 301, 404, 500, 599])
+async def test_an_answer_of_any_status_is_whole(
+    run_lane: RunLane, sink: Sink, tmp_path: Path, status: int
+) -> None:
+    driven = await drive(run_lane, tmp_path, [Ask(f"/sink/status={status}")] * 2, sink.port)
+    assert driven.outcomes == {f"{status // 100}xx": 2}
+    assert driven.accounts.ok == 2
+
+
+async def test_the_slowest_and_the_first_failed_of_each_route_are_kept(
+    run_lane: RunLane, sink: Sink, tmp_path: Path
+) -> None:
+    asks = [Ask("/sink/status=500", at_ms=2.0 * i, route=1) for i in range(25)]
+    asks += [Ask("/sink/delay_ms=80", at_ms=60), *(Ask(at_ms=62.0 + i) for i in range(30))]
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=1)
+    assert driven.samples("failed", 1)["seq"].tolist() == list(range(20))
+    assert driven.samples("failed", 0).size == 0
+    slowest = driven.samples("slowest", 0)
+    assert slowest.size == 20
+    assert 25 in slowest["seq"]
+    assert driven.bank.route_counts.sum(axis=1).tolist() == [31, 25, 0]
+
+
+async def test_warm_up_is_in_the_accounts_only(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    asks = [Ask("/sink/delay_ms=1", at_ms=5.0 * i, warm_up=i < 4) for i in range(7)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port)
+    assert (driven["planned"], driven["warm_up"], driven.accounts.ok) == (7, 4, 7)
+    assert driven.count("response.all") == driven.count("service.all") == 3
+    assert sorted(driven.samples("slowest")["seq"]) == [4, 5, 6]
+
+
+async def test_a_histogram_past_the_arena_goes_to_other(
+    run_lane: RunLane, sink: Sink, tmp_path: Path
+) -> None:
+    asks = [Ask(at_ms=i, route=i) for i in range(5)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port, routes=5, arena_bytes=1)
+    assert driven["routes_merged"] == 5
+    assert driven.bank.arena[0].sum(axis=1).tolist() == [5, 5]
+    assert driven.bank.route_counts[:, 0].tolist() == [1, 1, 1, 1, 1, 0]
+
+
+# Connections.
+
+
+async def test_one_connection_is_used_again_and_again(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    driven = await drive(run_lane, tmp_path, [Ask(at_ms=20.0 * i) for i in range(8)], sink.port)
+    assert driven["connects"] == driven["open_max"] == 1
+    assert set(sink.stamps()["connection"]) == {0}
+
+
+async def test_the_connection_freed_last_is_used_first(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    burst = [Ask(f"/sink/delay_ms={40 + 40 * (i == 2)}") for i in range(4)]
+    driven = await drive(run_lane, tmp_path, burst + [Ask(at_ms=250 + 20 * i) for i in range(4)], sink.port)
+    assert driven.outcomes == {"2xx": 8}
+    stamps = sink.stamps()
+    slow = stamps["connection"][stamps["seq"] == 2][0]
+    assert set(stamps["connection"][stamps["seq"] >= 4]) == {slow}
+
+
+async def test_a_cap_makes_requests_wait_in_order(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    asks = [Ask("/sink/delay_ms=10", at_ms=i) for i in range(10)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=1)
+    assert driven.outcomes == {"2xx": 10}
+    assert sink.stamps()["seq"].tolist() == list(range(10))
+    assert driven["cap_bound"] > 0
+    assert driven["open_max"] == 1
+    assert driven["waiting_max"] >= 5
+    assert driven.percentile_ns("wait.all", 1.0) > 60 * MS_NS
+    assert driven.percentile_ns("service.all", 0.5) < 60 * MS_NS
+
+
+async def test_auto_opens_no_more_than_wait(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    driven = await drive(run_lane, tmp_path, [Ask("/sink/delay_ms=50")] * 6, sink.port, connections=100)
+    assert driven["open_max"] == 6
+
+
+async def test_large_requests_and_answers_go_in_parts(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    body = b"b" * 1_000_000
+    asks = [Ask("/sink/body=3000000", method="POST", body=body, at_ms=150 * i) for i in range(2)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port)
+    assert driven.outcomes == {"2xx": 2}
+    assert driven["bytes_sent"] > 2_000_000
+    assert driven["bytes_received"] > 6_000_000
+    assert driven["connects"] == 1
+
+
+async def test_addresses_are_taken_in_turn(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    with Sink(capacity=10) as second:
+        addresses = (Address("127.0.0.1", sink.port), Address("127.0.0.1", second.port))
+        await drive(run_lane, tmp_path, [Ask("/sink/delay_ms=60")] * 4, addresses=addresses)
+        assert (sink.arrivals, second.arrivals) == (2, 2)
+
+
+# Faults: each lands in its outcome, and the lane goes on.
+
+FAULTS = {
+    "delay_ms=30": "2xx",
+    "drip_ms=1": "2xx",
+    "drip_ms=1/chunked=2/trailers": "2xx",
+    "drip_ms=1/status=204/informational=1": "2xx",
+    "chunked=1/body=3000/trailers": "2xx",
+    "body=0": "2xx",
+    "body=0/chunked": "2xx",
+    "body=200000": "2xx",
+    "until_close": "2xx",
+    "until_close/body=100000": "2xx",
+    "informational=3": "2xx",
+    "status=204": "2xx",
+    "status=304": "3xx",
+    "close": "2xx",
+    "close_silently": "2xx",
+    "close/chunked/informational=1": "2xx",
+    "reset": "reset",
+    "reset_at=10": "reset",
+    "reset_at=50": "reset",
+    "hang_up": "truncated",
+    "truncate_at=10": "truncated",
+    "truncate_at=50": "truncated",
+    "truncate_at=70/chunked=3": "truncated",
+    "garbage": "malformed",
+    "endless_headers": "malformed",
+    "status=99": "malformed",
+    "status=101": "malformed",
+    "status=600": "malformed",
+    "never": "timeout",
+    "truncate_at=20/drip_ms=50": "timeout",
+    "drip_ms=100": "timeout",
+}
+"""Path of the sink, and the outcome it must have with a time-out of 0.4 s."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_lands_in_its_outcome(
+    run_lane: RunLane, sink: Sink, tmp_path: Path, fault: str
+) -> None:
+    asks = [Ask(f"/sink/{fault}")] * 3 + [Ask(at_ms=500)] * 3
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=3, timeout_s=0.4)
+    assert driven.outcomes == dict(Counter([FAULTS[fault]] * 3 + ["2xx"] * 3))
+    failed = driven.samples("failed")
+    assert failed.size == (0 if FAULTS[fault] in ("2xx", "3xx") else 3)
+    assert set(failed["status"]) <= {0, 600}
+
+
+async def test_informational_answers_are_counted(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    driven = await drive(run_lane, tmp_path, [Ask("/sink/informational=3")] * 2, sink.port)
+    assert driven["informational"] == 6
+
+
+async def test_the_answer_to_head_has_no_body(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    asks = [Ask("/sink/body=5000", method="HEAD", at_ms=20.0 * i) for i in range(4)]
+    driven = await drive(run_lane, tmp_path, [*asks, Ask(at_ms=90)], sink.port)
+    assert driven.outcomes == {"2xx": 5}
+    assert driven["connects"] == 1
+
+
+async def test_a_refused_connection_fails_one_request(run_lane: RunLane, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        asks = [Ask(at_ms=10.0 * i) for i in range(5)] + [Ask(at_ms=400)] * 3
+
+        async def listen_later(_driven: Driven, _writer: FeedWriter) -> None:
+            await trio.sleep(0.2)
+            taken.close()
+            later.append(Sink(port=port, capacity=10))
+            later[0].start()
+
+        later: list[Sink] = []
+        try:
+            driven = await drive(run_lane, tmp_path, asks, port, during=listen_later)
+        finally:
+            for sink in later:
+                sink.stop()
+    assert driven.outcomes == {"refused": 5, "2xx": 3}
+    assert driven["connects_failed"] == 5
+    assert driven.count("service.all") == 3
+
+
+async def test_a_connect_that_never_ends_is_a_timeout(run_lane: RunLane, tmp_path: Path) -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        try:
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(full.getsockname())
+            driven = await drive(run_lane, tmp_path, [Ask(), Ask()], full.getsockname()[1], timeout_s=0.2)
+        finally:
+            for filler in fillers:
+                filler.close()
+    assert driven.outcomes == {"timeout": 2}
+    assert driven.count("service.all") == 0
+
+
+@pytest.mark.parametrize("fault", ["hang_up_reused", "reset_reused"])
+async def test_a_reused_connection_that_ends_is_no_error_of_an_idempotent_request(
+    run_lane: RunLane, sink: Sink, tmp_path: Path, fault: str
+) -> None:
+    asks = [Ask(), Ask(f"/sink/{fault}", at_ms=50), Ask(at_ms=100)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port)
+    assert driven.outcomes == {"2xx": 3}
+    assert driven["resent"] == 1
+    assert driven["sent"] == 3
+    assert sink.stamps()["seq"].tolist() == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("fault", "outcome"), [("hang_up_reused", "truncated"), ("reset_reused", "reset")])
+async def test_other_requests_are_never_sent_twice(
+    run_lane: RunLane, sink: Sink, tmp_path: Path, fault: str, outcome: str
+) -> None:
+    asks = [Ask(), Ask(f"/sink/{fault}", method="POST", body=b"once", at_ms=50), Ask(at_ms=100)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port)
+    assert driven.outcomes == {"2xx": 2, outcome: 1}
+    assert driven["resent"] == 0
+    assert sink.stamps()["seq"].tolist() == [0, 1, 2]
+
+
+async def test_a_request_is_sent_again_only_once(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    driven = await drive(run_lane, tmp_path, [Ask(), Ask("/sink/reset", at_ms=50), Ask(at_ms=100)], sink.port)
+    assert driven.outcomes == {"2xx": 2, "reset": 1}
+    assert driven["resent"] == 1
+
+
+async def test_an_idle_close_goes_unnoticed(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    asks = [Ask("/sink/idle_close_ms=15", method="POST", at_ms=50.0 * i) for i in range(4)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port)
+    assert driven.outcomes == {"2xx": 4}
+    assert driven["connects"] == 4
+
+
+async def test_being_out_of_descriptors_is_our_own_failure(
+    run_lane: RunLane, sink_process: int, tmp_path: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def lower_the_limit(_driven: Driven, _writer: FeedWriter) -> None:
+        taken = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
+        free = [number for number in range(len(taken) + 4) if number not in taken]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[3], hard))
+        await trio.sleep(0.3)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    asks = [Ask("/sink/delay_ms=100", at_ms=70)] * 6 + [Ask(at_ms=400)] * 6
+    try:
+        driven = await drive(run_lane, tmp_path, asks, sink_process, during=lower_the_limit)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert set(driven.outcomes) == {"2xx", "generator"}
+    assert 7 <= driven.outcomes["2xx"] <= 11
+
+
+# The queue, and what is never sent.
+
+
+async def test_what_waited_for_max_wait_is_unsent(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    asks = [Ask("/sink/delay_ms=400"), *[Ask(at_ms=10)] * 4, Ask(at_ms=500)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=1, max_wait_s=0.15)
+    assert driven.outcomes == {"2xx": 2, "unsent": 4}
+    assert driven["unsent_max_wait"] == 4
+    assert driven.count_over("response.all", 149 * MS_NS) == 5
+    assert driven.count("response.ok") == 2
+    assert sink.arrivals == 2
+    assert (driven.samples("failed")["sent_ns"] == -1).all()
+
+
+async def test_the_queue_is_bounded_by_entries(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    driven = await drive(
+        run_lane,
+        tmp_path,
+        [Ask("/sink/never")] * 4_000,
+        sink.port,
+        connections=1,
+        timeout_s=1.2,
+        max_wait_s=0.5,
+    )
+    assert driven.outcomes == {"timeout": 1, "unsent": 3_999}
+    assert driven["unsent_limit"] in (1_951, 1_952)
+    assert driven["waiting_max"] in (2_048, 2_049)
+
+
+async def test_the_queue_is_bounded_by_bytes(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    big = [Ask("/sink/never", method="POST", body=b"b" * 300_000)] * 12
+    driven = await drive(run_lane, tmp_path, big, sink.port, connections=1, timeout_s=1.2, max_wait_s=0.5)
+    assert driven.outcomes == {"timeout": 1, "unsent": 11}
+    assert driven["unsent_limit"] >= 4
+    assert driven["unsent_max_wait"] >= 5
+
+
+async def test_a_stalled_target_never_makes_lateness(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    asks = [Ask(at_ms=2.0 * i) for i in range(200)]
+    sink.stall(0.4)
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=2)
+    assert driven.outcomes == {"2xx": 200}
+    assert driven.percentile_ns("response.all", 0.9) > 200 * MS_NS
+    assert driven.percentile_ns("lateness.all", 0.5) < 50 * MS_NS
+
+
+# The feed.
+
+
+async def test_more_than_the_rings_hold_goes_through_in_order(
+    run_lane: RunLane, sink: Sink, tmp_path: Path
+) -> None:
+    asks = [Ask(f"/{'p' * 900}", at_ms=i / 2) for i in range(4_500)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=1, max_wait_s=20)
+    assert driven.outcomes == {"2xx": 4_500}
+    assert (np.diff(sink.stamps()["seq"]) == 1).all()
+
+
+async def test_an_entry_that_comes_too_late_is_an_underrun(
+    run_lane: RunLane, sink: Sink, tmp_path: Path
+) -> None:
+    async def push(driven: Driven, writer: FeedWriter) -> None:
+        for seq, (sleep_s, due_in_ns) in enumerate(
+            [(0.1, 60 * MS_NS), (0.2, -20 * MS_NS), (0.1, 60 * MS_NS)]
+        ):
+            await trio.sleep(sleep_s)
+            due_ns = time.monotonic_ns() + due_in_ns
+            assert writer.push_nowait(due_ns, seq, Ask().render(seq))
+            writer.publish()
+        writer.end()
+
+    driven = await drive(run_lane, tmp_path, [], sink.port, during=push, ends=False)
+    assert driven.outcomes == {"2xx": 3}
+    assert driven["underruns"] == 1
+
+
+async def test_a_feed_that_ends_empty_ends_the_lane(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    driven = await drive(run_lane, tmp_path, [], sink.port)
+    assert driven["planned"] == 0
+    assert driven.took_s < 5
+
+
+# Ending.
+
+
+def _stop_after(seconds: float, how: int) -> During:
+    async def stop(_driven: Driven, writer: FeedWriter) -> None:
+        await trio.sleep(seconds)
+        writer.stop(how)
+
+    return stop
+
+
+async def test_drain_finishes_what_is_in_flight(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    asks = [Ask("/sink/delay_ms=300")] * 2 + [Ask(at_ms=20)] * 5 + [Ask(at_ms=20_000)] * 10
+    driven = await drive(
+        run_lane, tmp_path, asks, sink.port, connections=2, during=_stop_after(0.15, Stop.DRAIN)
+    )
+    assert driven["planned"] == 7
+    assert driven.outcomes == {"2xx": 2, "unsent": 5}
+    assert driven["unsent_interrupted"] == 5
+    assert driven.took_s < 5
+
+
+async def test_abandon_leaves_at_once(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    asks = [Ask("/sink/never")] * 2 + [Ask(at_ms=20)] * 5 + [Ask(at_ms=20_000)] * 10
+    driven = await drive(
+        run_lane,
+        tmp_path,
+        asks,
+        sink.port,
+        connections=2,
+        timeout_s=20,
+        during=_stop_after(0.15, Stop.ABANDON),
+    )
+    assert driven["planned"] == 7
+    assert driven.accounts.in_flight == 2
+    assert driven["unsent_interrupted"] == 5
+    assert driven.took_s < 5
+
+
+async def test_drain_then_abandon(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    async def stop_twice(driven: Driven, writer: FeedWriter) -> None:
+        await trio.sleep(0.1)
+        writer.stop(Stop.DRAIN)
+        await trio.sleep(0.1)
+        heartbeat_ns = driven.bank.control[Control.HEARTBEAT_NS]
+        writer.stop(Stop.ABANDON)
+        assert time.monotonic_ns() - heartbeat_ns < 2 * SECOND_NS
+
+    driven = await drive(
+        run_lane, tmp_path, [Ask("/sink/never")] * 3, sink.port, timeout_s=20, during=stop_twice
+    )
+    assert (driven["planned"], driven.accounts.in_flight) == (3, 3)
+    assert driven.took_s < 5
+
+
+# The closed loop.
+
+
+async def test_the_closed_loop_sends_as_fast_as_answers_come(
+    run_lane: RunLane, sink: Sink, tmp_path: Path
+) -> None:
+    driven = await drive(
+        run_lane, tmp_path, [Ask("/sink/delay_ms=2")] * 400, sink.port, connections=4, closed_loop=True
+    )
+    assert driven.outcomes == {"2xx": 400}
+    assert driven["open_max"] == 4
+    assert driven.count("service.all") == 400
+    assert sink.word(7 * 8) == 4
+    assert driven["underruns"] == 0
+
+
+async def test_the_closed_loop_meets_faults_too(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    faults = ["close", "reset", "truncate_at=9", "garbage", "status=500", "hang_up_reused"]
+    asks = [Ask(f"/sink/{faults[i % 6]}") for i in range(60)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=3, closed_loop=True)
+    assert driven.outcomes == {"2xx": 20, "5xx": 10, "reset": 10, "truncated": 10, "malformed": 10}
+
+
+async def test_the_closed_loop_ends_where_nobody_listens(run_lane: RunLane, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        driven = await drive(
+            run_lane, tmp_path, [Ask()] * 20, taken.getsockname()[1], connections=3, closed_loop=True
+        )
+    assert driven.outcomes == {"refused": 20}
+
+
+async def test_the_closed_loop_stops_when_told(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    driven = await drive(
+        run_lane, tmp_path, [Ask("/sink/delay_ms=20")] * 4_000, sink.port, connections=2, closed_loop=True,
+        during=_stop_after(0.3, Stop.DRAIN),
+    )  # fmt: skip
+    assert driven["planned"] == driven["sent"] == driven.accounts.ok
+    assert 2 <= driven["planned"] < 400
+
+
+# The founding test: a stall is what users would have felt, and none of our lateness.
+
+
+async def _stalled_run(
+    run_lane: RunLane, sink: Sink, path: Path, *, rate: int, seconds: float, stall_s: float
+) -> Driven:
+    async def stall(driven: Driven, _writer: FeedWriter) -> None:
+        sink.stall(stall_s, driven.start_ns + round(seconds / 3 * SECOND_NS))
+
+    asks = [Ask(at_ms=1_000 * i / rate) for i in range(int(rate * seconds))]
+    driven = await drive(run_lane, path, asks, sink.port, connections=8, during=stall)
+    assert driven.outcomes == {"2xx": len(asks)}
+    # Requests due in the stall wait for what is left of it: the slowest hundredth of all is on that ramp.
+    ramp_ns = (stall_s - seconds / 100) * SECOND_NS
+    assert driven.percentile_ns("response.all", 0.99) == pytest.approx(ramp_ns, rel=0.1)
+    assert driven.count_over("service.all", 100 * MS_NS) <= 8
+    assert driven.percentile_ns("lateness.all", 0.5) < 20 * MS_NS
+    return driven
+
+
+async def test_a_stall_is_felt_by_all_who_were_due(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    await _stalled_run(run_lane, sink, tmp_path, rate=500, seconds=3, stall_s=0.5)
+
+
+@pytest.mark.founding
+async def test_the_founding_test(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
+    driven = await _stalled_run(run_lane, sink, tmp_path, rate=1_000, seconds=10, stall_s=1.0)
+    assert driven.percentile_ns("lateness.all", 0.99) < 5 * MS_NS
+
+
+@pytest.mark.founding
+async def test_with_connections_enough_service_shows_the_stall_too(
+    run_lane: RunLane, sink: Sink, tmp_path: Path
+) -> None:
+    asks = [Ask(at_ms=i) for i in range(4_000)]
+
+    async def stall(driven: Driven, _writer: FeedWriter) -> None:
+        sink.stall(1.0, driven.start_ns + SECOND_NS)
+
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=2_000, during=stall)
+    assert driven.outcomes == {"2xx": 4_000}
+    assert driven.count_over("service.all", 100 * MS_NS) > 800
+
+
+# Any mix of faults.
+
+MIX = {
+    "": "2xx", **{name: FAULTS[name] for name in (
+        "close", "close_silently", "until_close", "chunked=1/body=3000/trailers", "informational=3",
+        "status=304", "reset", "reset_at=50", "hang_up", "truncate_at=50", "garbage", "status=600", "never",
+    )},
+    "idle_close_ms=5": "2xx", "hang_up_reused": "2xx", "status=503": "5xx",
+}  # fmt: skip
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    faults=st.lists(st.sampled_from(sorted(MIX)), min_size=1, max_size=60),
+    connections=st.integers(1, 12),
+    gap_ms=st.sampled_from([0.0, 1.0, 5.0]),
+)
+async def test_any_mix_of_faults_balances(
+    run_lane: RunLane, tmp_path: Path, faults: list[str], connections: int, gap_ms: float
+) -> None:
+    with Sink(capacity=1_000) as sink:
+        asks = [Ask(f"/sink/{fault}", at_ms=gap_ms * at) for at, fault in enumerate(faults)]
+        driven = await drive(
+            run_lane, tmp_path, asks, sink.port, connections=connections, timeout_s=0.1, max_wait_s=20
+        )
+        assert driven.outcomes == dict(Counter(MIX[fault] for fault in faults))
+        assert driven["sent"] <= sink.arrivals <= driven["sent"] + driven["resent"]
