@@ -329,7 +329,7 @@ def parse_target(text: str) -> Target:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise UsageError(f"the target {text!r}: {error}", hint=example) from None
-    if not host or not _sendable(text):
+    if not host or not sendable(text):
         raise UsageError(f"the target {text!r} is not a URL", hint=example)
     if parts.username is not None or parts.password is not None:
         raise UsageError("the target holds a user name", hint="give -H 'Authorization: $NAME' instead")
@@ -344,7 +344,8 @@ def parse_target(text: str) -> Target:
     return Target(text, host, port or 80, parts.path.rstrip("/"), authority)
 
 
-def _sendable(text: str) -> bool:
+def sendable(text: str) -> bool:
+    """Whether a text can stand in a request without quoting: visible ASCII alone."""
     return all("!" <= character <= "~" for character in text)
 
 

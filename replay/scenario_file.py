@@ -28,12 +28,13 @@ from .scenario import (
     SloText,
     ZoneText,
     check_header_name,
+    sendable,
 )
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _TABLE = re.compile(r"\s*(\[\[?)\s*([\w.\"'-]+)\s*\]")
-_KEY = re.compile(r"\s*([\w.\"'-]+)\s*=")
+_KEY = re.compile(r"""\s*([\w.-]+|"[^"]*"|'[^']*')\s*=""")
 _OTHER_NAMES = {
     "url": "target", "qps": "rate", "rps": "rate", "header": "headers", "concurrency": "connections",
     "users": "connections", "bodies": "body", "slos": "slo", "warmup": "warm_up", "method": "methods",
@@ -250,7 +251,9 @@ def _merge(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
         if name or isinstance(value, dict):
             below = merged.get(table, {})
             addition = value if not name else {name: value}
-            merged[table] = {**below, **addition} if isinstance(below, dict) else below
+            if isinstance(below, dict):
+                set_anew = {added.lower() for added in addition}
+                merged[table] = {k: v for k, v in below.items() if k.lower() not in set_anew} | addition
         elif key == "allow" and isinstance(merged.get("allow", []), list):
             merged["allow"] = [*merged.get("allow", []), *value]
         else:
@@ -291,7 +294,16 @@ def _check(scenario: Scenario, source: _Source) -> None:
             check_header_name(name)
         except UsageError as error:
             raise UsageError(f"{source.name(f'headers.{name}')}: {error}", hint=error.hint) from None
+    if scenario.host and not sendable(scenario.host):
+        raise UsageError(
+            f"{source.name('host')}: {scenario.host!r} is not a host", hint="write NAME or NAME:PORT"
+        )
     for index, rule in enumerate(scenario.body):
+        if not sendable(rule.content_type.replace(" ", "")):
+            raise UsageError(
+                f"{source.name(f'body[{index}].content_type')}: {rule.content_type!r} cannot be sent",
+                hint='write "application/json"',
+            )
         if (rule.file is None) == (rule.template is None):
             raise UsageError(
                 f"{source.name(f'body[{index}].route')}: give either file or template, and not both"

@@ -85,7 +85,7 @@ def scenario_text(trace: Trace, trace_name: str, target: str) -> str:
     lines = [
         f"# A scenario for {trace_name}: {units.format_count(trace.rows)} requests ({methods}).",
         "# replay run THIS-FILE replays it. Flags override keys: a key is its flag's name with _ for -.",
-        "# Values carry their unit: 250ms, 30s, 10m, 1h30m; 500/s, 50/1m; 25%; 64KiB. A bare time is seconds.",
+        "# Values carry their unit: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB. A bare time is seconds.",
         "",
     ]
     tables: list[str] = []
