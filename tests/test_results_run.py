@@ -362,3 +362,12 @@ def test_an_empty_histogram_is_a_line_as_well(tmp_path):
     assert document.validity.verdict == "INVALID"
     assert document.latency.service.count == 0
     assert hlog.read_hlog(made.folder.totals).by_tag()["response.all"].count == empty(NS_3).count == 0
+
+
+def test_a_tail_that_is_the_generators_own_is_a_note(tmp_path):
+    made = trial(tmp_path / "run")
+    for at in range(1_000):
+        made.lanes[0].request(late_ms=3.0 if at % 50 == 0 else 0.01, service_ms=0.5)
+    document = made.recorder.finish(at_s(1))
+    assert [note.code for note in document.notes] == ["TAIL_IS_OURS"]
+    assert document.validity.verdict == "VALID"

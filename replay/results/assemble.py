@@ -30,6 +30,8 @@ from .samples import Lookup, collect, iso
 from .validity import Figures, Quantiles, Validity, judge
 
 S_NS = 1_000_000_000
+TAIL_NOTE_FLOOR_NS = 1_000_000
+"""A p99 of lateness below this is not worth a note: any sleeping thread sees it."""
 
 
 NOTHING = msgspec.convert({name: 0 for name in Latency.__struct_fields__ if name != "at_least"}, Latency)
@@ -258,19 +260,22 @@ def _notes(started: Started, facts: Facts, by_name: dict[str, int], measured: Me
                 f"{by_name['routes_merged']:,} requests of rare routes stand together as {OTHER!r}",
             )
         )
+    return [*notes, *_tail_note(started, measured)]
+
+
+def _tail_note(started: Started, measured: Measured) -> list[Note]:
+    """Where the generator's own tail is most of the response's: a finding of its own only past the floor of
+    validity.
+    """
     late = measured.percentiles("lateness", (99.0,))
     felt = measured.percentiles("response", (99.0,))
-    if (
-        not started.closed_loop
-        and late
-        and felt
-        and late[0].ns > started.limits.lateness_p99_share_suspect * felt[0].ns
-    ):
-        notes.append(
-            Note(
-                "TAIL_IS_OURS",
-                f"at p99 the generator itself was {format_latency(late[0].ns)} late, more than half of the "
-                "response: the tail beyond it is this machine's",
-            )
-        )
-    return notes
+    limits = started.limits
+    if late is None or felt is None or started.closed_loop:
+        return []
+    own_ns = late[0].ns
+    if not TAIL_NOTE_FLOOR_NS < own_ns <= limits.lateness_p99_floor_suspect_ns:
+        return []
+    if own_ns <= limits.lateness_p99_share_suspect * felt[0].ns:
+        return []
+    words = f"at p99 the generator itself was {format_latency(own_ns)} late, more than half of the response: "
+    return [Note("TAIL_IS_OURS", words + "the tail beyond it is this machine's")]
