@@ -8,4 +8,4 @@ from replay_native import jit
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernels() -> None:
-    jit.warm(["shared", "hdr", "http1", "record"])
+    jit.warm(["shared", "hdr", "hdr_decode", "http1", "record"])

@@ -218,7 +218,8 @@ def create(path: str | os.PathLike[str], routes: int, arena_bytes: int = ARENA_B
     """Make a lane's memory at `path` (which must not exist) for this many routes. OSError where there is no room."""
     slots = arena_slots(routes, arena_bytes)
     with Path(path).open("xb+") as file:
-        file.truncate(_size(routes, slots))
+        # Not a sparse file: a disk that fills up later must not end the lane by SIGBUS.
+        os.posix_fallocate(file.fileno(), 0, _size(routes, slots))
         memory = mmap.mmap(file.fileno(), 0)
     header = np.frombuffer(memory, np.int64, _HEADER_WORDS)
     header[:] = [MAGIC, 1, routes, slots, 0, 0, 0, 0]

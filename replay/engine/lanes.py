@@ -18,7 +18,7 @@ from replay_native.libc import EPOLL_EVENT_BYTES
 from .contract import Address, LaneSpec
 
 AF_INET, AF_INET6 = 2, 10
-KERNEL_MODULES = ("shared", "hdr", "record", "lane")
+KERNEL_MODULES = ("shared", "hdr", "hdr_decode", "record", "lane")
 
 
 def pack_address(address: Address) -> bytes:

@@ -1,0 +1,238 @@
+"""The whole way by the real command: a log in, a run folder out, and the receiver as the witness."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import replay
+from replay.results.hlog import read_hlog
+from replay.staging.sink import Sink
+
+NASA = Path(__file__).parents[2] / "shared" / "traces" / "nasa-http-1995-08-01.log"
+KILLS = 20 if os.environ.get("CI") == "true" else 2
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "replay.cli", *map(str, arguments)]
+
+
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=120, check=False, cwd=cwd
+    )
+
+
+def document(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text())
+
+
+def balances(accounts: dict[str, int]) -> bool:
+    return (
+        accounts["planned"] == accounts["sent"] + accounts["unsent"]
+        and accounts["sent"]
+        == accounts["ok"] + accounts["error"] + accounts["timeout"] + accounts["in_flight"]
+    )
+
+
+@pytest.fixture
+def sink():
+    with Sink(capacity=200_000) as sink:
+        yield sink
+
+
+@pytest.fixture
+def steady(tmp_path: Path) -> Path:
+    """A log of ten a second for a minute, of three routes."""
+    lines = [
+        f'10.0.0.{i % 7} - - [01/Jan/2020:18:{i // 600:02}:{i // 10 % 60:02} +0000] "GET /{"abc"[i % 3]}?n={i} HTTP/1.1" 200 5'
+        for i in range(600)
+    ]
+    path = tmp_path / "steady.log"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_recorded_day_arrives_as_it_was_recorded(sink, tmp_path):
+    if not NASA.exists():
+        pytest.skip(f"the recording is not here: {NASA.name}")
+    done = run("import", NASA, "-o", tmp_path / "nasa.trace")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "nasa.trace" / "manifest.json").read_text())
+    assert (manifest["rows"], manifest["rejected"]) == (30_969, {})
+
+    out = tmp_path / "run"
+    done = run(
+        "run", tmp_path / "nasa.trace", "--target", f"http://127.0.0.1:{sink.port}", "--speed", 6_000,
+        "--methods", "all", "--empty-bodies", "-o", out, "--quiet",
+    )  # fmt: skip
+    assert done.returncode in (0, 4), done.stderr
+    result = document(out)
+    assert result["accounts"]["planned"] == result["accounts"]["ok"] == 30_969
+    assert balances(result["accounts"])
+
+    trace = replay.open(tmp_path / "nasa.trace")
+    recorded_ns = np.concatenate([batch.at_ns for batch in trace.batches()])
+    due_ns = result["start"]["monotonic_ns"] + (recorded_ns - recorded_ns[0]) / 6_000
+    stamps = sink.stamps()
+    assert np.array_equal(np.sort(stamps["seq"][stamps["seq"] >= 0]), np.arange(30_969))
+    late_ns = stamps["arrival_ns"] - due_ns[stamps["seq"]]
+    assert late_ns.min() > -100_000, "nothing arrives before it is due"
+    assert np.median(late_ns) < 50_000_000
+
+
+def test_a_log_is_replayed_directly_and_reported(sink, steady, tmp_path):
+    done = run(
+        "run", steady, "--target", f"http://127.0.0.1:{sink.port}", "--speed", 60, "-o", tmp_path / "r"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Traceback") == 0
+    assert "600" in done.stdout
+    assert document(tmp_path / "r")["accounts"]["ok"] == 600
+    again = run("report", tmp_path / "r")
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[0].split()[0] in ("VALID", "SUSPECT", "INVALID")
+
+
+def test_a_closed_loop_counts_no_lateness(sink, steady, tmp_path):
+    done = run(
+        "run", steady, "--target", f"http://127.0.0.1:{sink.port}", "--rate", "max", "-d", "1s", "-c", 4, "-o",
+        tmp_path / "r", "-q",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = document(tmp_path / "r")
+    assert result["accounts"]["planned"] == result["accounts"]["sent"] > 600
+    assert balances(result["accounts"])
+    assert "lateness" not in result["latency"] and "response" not in result["latency"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "number"), [("native", signal.SIGINT), ("native", signal.SIGTERM), ("portable", signal.SIGINT)]
+)
+def test_an_interrupt_ends_in_order(engine, number, sink, steady, tmp_path):
+    sink.stall(30.0, at_ns=time.monotonic_ns() + 2_500_000_000)
+    process = subprocess.Popen(
+        command("run", steady, "--target", f"http://127.0.0.1:{sink.port}", "--speed", 6, "--engine", engine, "-o",
+                tmp_path / "r"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    _await(lambda: sink.arrivals >= 20)
+    time.sleep(1.0)
+    asked = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert time.monotonic() - asked < 15
+    result = document(tmp_path / "r")
+    assert result["interrupted"] and result["ending"]["how"] == "interrupted"
+    assert balances(result["accounts"])
+    assert 0 < result["accounts"]["planned"] < 600
+    assert not (tmp_path / "r" / "lanes").exists()
+
+
+def _await(condition, bound_s: float = 30.0) -> None:
+    until = time.monotonic() + bound_s
+    while not condition():
+        assert time.monotonic() < until, "nothing came of it"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_killed_run_keeps_what_it_counted(number, sink, steady, tmp_path):
+    out = tmp_path / "r"
+    process = subprocess.Popen(
+        command("run", steady, "--target", f"http://127.0.0.1:{sink.port}", "--speed", 10, "-o", out, "--quiet"),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    _await(lambda: sink.arrivals >= 1)
+    time.sleep(1.2 + 2.5 * random.random())
+    stamps = sink.stamps()
+    process.kill()
+    process.wait(10)
+    start_ns = json.loads((out / "started.json").read_text())["start"]["monotonic_ns"]
+    # The line of the last whole second may be on its way: what came up to the one before it must be there.
+    last_s = (time.monotonic_ns() - start_ns) // 1_000_000_000 - 1
+    sure = int((stamps["arrival_ns"] < start_ns + last_s * 1_000_000_000).sum())
+    intervals = [line for line in read_hlog(out / "latency.hlog").intervals if line.tag == "response.all"]
+    assert sum(int(line.counts.sum()) for line in intervals) >= sure - 1
+
+    done = run("report", out)
+    assert done.returncode == 0, done.stderr
+    result = document(out)
+    assert result["ending"]["how"] == "killed"
+    assert balances(result["accounts"])
+    assert result["accounts"]["sent"] >= len(stamps) - 1
+
+
+def test_a_busy_generator_says_so_and_a_slow_target_is_not_to_blame(sink, steady, tmp_path):
+    hog = [sys.executable, "-c", "while True: pass"]
+    hogs = [subprocess.Popen(["taskset", "-c", "0", *hog]) for _ in range(3)]
+    try:
+        done = subprocess.run(
+            ["taskset", "-c", "0", *command("run", steady, "--target", f"http://127.0.0.1:{sink.port}", "--speed", 20,
+                                            "-o", tmp_path / "busy", "-q")],
+            check=False, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+    finally:
+        for process in hogs:
+            process.kill()
+            process.wait()
+    assert document(tmp_path / "busy")["validity"]["verdict"] in ("SUSPECT", "INVALID"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("slow", "/sink/delay_ms=80"), ("capped", "/sink/delay_ms=15")]
+)
+def test_a_slow_target_or_a_cap_is_never_invalid(name, options, sink, steady, tmp_path):
+    slow = tmp_path / "slow.log"
+    slow.write_text(steady.read_text().replace("GET /", f"GET {options}/"))
+    more = ["-c", "2"] if name == "capped" else []
+    done = run(
+        "run",
+        slow,
+        "--target",
+        f"http://127.0.0.1:{sink.port}",
+        "--speed",
+        20,
+        "-o",
+        tmp_path / "r",
+        "-q",
+        *more,
+    )
+    result = document(tmp_path / "r")
+    assert result["validity"]["verdict"] != "INVALID", (result["validity"], done.stderr)
+    assert balances(result["accounts"])
+    if name == "capped":
+        assert "CONNECTION_LIMITED" in {note["code"] for note in result["notes"]}
+
+
+def test_a_stalled_target_is_felt_and_not_called_late(sink, steady, tmp_path):
+    sink.stall(1.0, at_ns=time.monotonic_ns() + 6_000_000_000)
+    process = subprocess.Popen(
+        command(
+            "run",
+            steady,
+            "--target",
+            f"http://127.0.0.1:{sink.port}",
+            "--speed",
+            6,
+            "-o",
+            tmp_path / "r",
+            "-q",
+        ),
+    )
+    assert process.wait(60) in (0, 4)
+    result = document(tmp_path / "r")
+    assert result["validity"]["verdict"] != "INVALID", result["validity"]
+    assert result["latency"]["response"]["p99_ns"] > 500_000_000
+    assert result["latency"]["lateness"]["p50_ns"] < 10_000_000
