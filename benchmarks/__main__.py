@@ -29,7 +29,9 @@ def _plain(value: Any) -> Any:
 def main() -> None:
     """Run the parts asked for (default: all), and write the page anew."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=("capacity", "punctuality", "volume", "histograms"), default=())
+    parser.add_argument(
+        "parts", nargs="*", choices=("capacity", "punctuality", "volume", "histograms"), default=()
+    )
     chosen = parser.parse_args().parts
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory(prefix="replay-bench-") as name:

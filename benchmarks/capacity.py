@@ -24,9 +24,7 @@ def _replay(folder: Path, trace: Path, port: int) -> float:
 
 
 def _wrk(port: int) -> float:
-    done = peers.finish(
-        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", f"http://127.0.0.1:{port}/"]
-    )
+    done = peers.finish(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", f"http://127.0.0.1:{port}/"])
     requests = int(re.search(r"(\d+) requests in", done.out)[1])  # type: ignore[index]
     return requests / done.cpu_s
 

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 from numba import int64, uint8
+
 from replay_native import jit, libc
 from replay_native.clock import now_ns
 from replay_native.jit import kernel

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
+
 from replay_native import hdr, jit
 
 VALUES = 10_000_000

@@ -7,9 +7,10 @@ from typing import Any
 HEAD = """\
 # Benchmarks
 
-Made by `make bench` (all of it, or `make bench ONLY="capacity punctuality"`). It needs nginx and wrk (Debian packages) and Go, with which it builds vegeta;
-what is missing is left out. Generator and server are pinned to a core each; programs take turns, round by round, and a figure is the median of its rounds.
-Compare the figures of one table with each other, not with another machine's.
+Made by `make bench` (all of it, or `make bench ONLY="capacity punctuality"`). It needs nginx and wrk (Debian packages) and
+Go, with which it builds vegeta; what is missing is left out. Generator and server are pinned to a core each; programs take
+turns, round by round, and a figure is the median of its rounds. Compare the figures of
+one table with each other, not with another machine's.
 """
 
 FIRST = ("replay", "wrk", "vegeta")
@@ -34,9 +35,10 @@ def _capacity(results: dict[str, float]) -> str:
         for name in FIRST if name in results
     )  # fmt: skip
     return (
-        "## Capacity\nRequests a CPU second of the generator, 64 connections in a closed loop against nginx with one worker"
-        " (`python -m benchmarks capacity`). replay numbers each request, renders it from a trace and records four histograms"
-        " of it; all of its threads count, from the first request to the last answer.\n\n"
+        "## Capacity\nRequests a CPU second of the generator, 64 connections in a closed loop, one nginx worker"
+        " (`python -m benchmarks capacity`). replay numbers each request, renders it from a trace and records its"
+        " histograms;"
+        " all of its threads count, from the first request to the last answer.\n\n"
         "| | requests a CPU second | of wrk |\n|---|---|---|\n" + rows
     )
 
@@ -75,5 +77,6 @@ def _volume(results: list[dict[str, Any]]) -> str:
 def _histograms(results: dict[str, float]) -> str:
     rows = "".join(f"| {name} | {value:,.1f} |\n" for name, value in results.items())
     return (
-        "## Histograms\nns to record one value (`python -m benchmarks histograms`).\n\n| | ns |\n|---|---|\n" + rows
+        "## Histograms\nns to record one value (`python -m benchmarks histograms`).\n\n| | ns |\n|---|---|\n"
+        + rows
     )

@@ -50,7 +50,9 @@ def pinned(core: int, command: list[str]) -> list[str]:
     return ["taskset", "-c", str(core), *command]
 
 
-def finish(command: list[str], *, core: int = GENERATOR_CORE, timeout_s: float = 600, **more: object) -> Finished:
+def finish(
+    command: list[str], *, core: int = GENERATOR_CORE, timeout_s: float = 600, **more: object
+) -> Finished:
     """Run a program to its end. RuntimeError, with what it said, where it failed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(  # type: ignore[call-overload]
@@ -58,7 +60,9 @@ def finish(command: list[str], *, core: int = GENERATOR_CORE, timeout_s: float =
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}{done.stdout[-500:]}")
+        raise RuntimeError(
+            f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}{done.stdout[-500:]}"
+        )
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Finished(done.stdout, cpu_s)
 
@@ -142,7 +146,10 @@ def vegeta() -> str | None:
     program = cache / "vegeta"
     if not program.exists() and shutil.which("go"):
         subprocess.run(
-            ["go", "install", VEGETA], env={**os.environ, "GOBIN": str(cache)}, check=False, capture_output=True
+            ["go", "install", VEGETA],
+            env={**os.environ, "GOBIN": str(cache)},
+            check=False,
+            capture_output=True,
         )
     return str(program) if program.exists() else None
 
@@ -150,7 +157,11 @@ def vegeta() -> str | None:
 def machine() -> str:
     """The machine in one line."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         "unknown CPU",
     )
     return f"{os.cpu_count()} cores of {model}, Linux {os.uname().release}, Python {sys.version.split()[0]}"

@@ -34,7 +34,9 @@ def _late(arrivals_ns: np.ndarray, dues_ns: np.ndarray, cpu_s: float) -> Late:
     p50, p90, p99 = np.percentile(late_ms, [50, 90, 99])
     planned_s = (dues_ns[-1] - dues_ns[0]) / 1e9
     took_s = (arrivals_ns.max() - arrivals_ns.min()) / 1e9
-    return Late(float(p50), float(p90), float(p99), n / dues_ns.size * min(1.0, planned_s / took_s), cpu_s / planned_s)
+    return Late(
+        float(p50), float(p90), float(p99), n / dues_ns.size * min(1.0, planned_s / took_s), cpu_s / planned_s
+    )
 
 
 def _dues(start_ns: int, rate: int) -> np.ndarray:
@@ -43,7 +45,15 @@ def _dues(start_ns: int, rate: int) -> np.ndarray:
 
 def _replay(folder: Path, trace: Path, rate: int, live: bool) -> Late:
     with peers.sink() as (port, memory):
-        arguments = [str(trace), "--target", f"http://127.0.0.1:{port}", "--rate", f"{rate}/s", "-d", f"{SECONDS}s"]
+        arguments = [
+            str(trace),
+            "--target",
+            f"http://127.0.0.1:{port}",
+            "--rate",
+            f"{rate}/s",
+            "-d",
+            f"{SECONDS}s",
+        ]
         document = peers.replay(folder, [*arguments, *([] if live else ["--quiet"])])
         stamps = memory.stamps()
     arrivals = stamps["arrival_ns"][stamps["seq"] >= 0]
@@ -74,7 +84,9 @@ def _vegeta(program: str, folder: Path, rate: int) -> Late:
 
 
 def _median(rounds: list[Late]) -> Late:
-    columns = zip(*((late.p50_ms, late.p90_ms, late.p99_ms, late.held, late.cores) for late in rounds), strict=True)
+    columns = zip(
+        *((late.p50_ms, late.p90_ms, late.p99_ms, late.held, late.cores) for late in rounds), strict=True
+    )
     return Late(*(statistics.median(column) for column in columns))
 
 

@@ -19,7 +19,9 @@ def one_path(path: Path) -> Path:
 
 def distinct_paths(path: Path, rows: int, rate_per_s: int) -> Path:
     """A trace at a constant rate in which no two requests ask for the same path."""
-    return _write(path, rows, rate_per_s, lambda row: b"/items/%d/view?session=%x" % (row, row * 2_654_435_761 % 2**32))
+    return _write(
+        path, rows, rate_per_s, lambda row: b"/items/%d/view?session=%x" % (row, row * 2_654_435_761 % 2**32)
+    )
 
 
 def _write(path: Path, rows: int, rate_per_s: int, target_of: Callable[[int], bytes]) -> Path:

@@ -40,7 +40,9 @@ def _run(folder: Path, trace: Path, rows: int) -> Volume:
         )
         _, status, usage = os.wait4(process.pid, 0)
         if not (run / "run.json").exists():
-            raise RuntimeError(f"replay ended with {os.waitstatus_to_exitcode(status)}: {process.stderr.read()[-2000:]}")  # type: ignore[union-attr]
+            raise RuntimeError(
+                f"replay ended with {os.waitstatus_to_exitcode(status)}: {process.stderr.read()[-2000:]}"
+            )  # type: ignore[union-attr]
         document = json.loads((run / "run.json").read_text())
         stamps = memory.stamps()
     stamps = stamps[stamps["seq"] >= 0]

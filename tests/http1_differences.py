@@ -8,7 +8,7 @@ DIFFERENCES = {
     "switching_protocols": "101 is malformed for us at once: no request asks for an upgrade. h11 reads it and pauses.",
     "long_length": "A Content-Length of more than 18 digits is malformed; h11 takes 20.",
     "long_chunk": "A chunk size of more than 15 digits is malformed; h11 takes 20.",
-    "http10_keep_alive": "HTTP/1.0 with `Connection: keep-alive` keeps the connection (RFC 9112 appendix C.2.2); h11 closes it.",
+    "http10_keep_alive": "HTTP/1.0 with `Connection: keep-alive` keeps the connection (RFC 9112, C.2.2); h11 closes it.",
     "repeated_length": "We count every header line; h11 drops a repeated Content-Length.",
     "early": "We refuse a broken line at its first wrong byte; h11 waits for the end of the head.",
     "head_limit": "We bound the head, and each line between chunks, by one limit; h11 bounds only what is incomplete.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import h11
 import numpy as np
+
 from replay_native import http1
 
 from . import http1_differences as differences
@@ -21,7 +22,8 @@ ANSWERS = [
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nTrailer: X\r\n\r\na\r\n0123456789\r\n0\r\nX: y\r\nZ: \r\n\r\n",
     b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
     b"HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\n\r\n",
-    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end",
     b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
     b"HTTP/1.1 500\r\nContent-Length: 3, 3\r\nConnection: Keep-Alive, Upgrade\r\n\r\nbad",
@@ -59,7 +61,11 @@ def ours(data: bytes, cuts: list[int], to_head: bool, eof: bool) -> Verdict:
     at_end = eof and state == http1.UNTIL_CLOSE
     if state != http1.DONE and not at_end:
         return Verdict("more")
-    alive = not at_end and not flags & http1.SAID_CLOSE and (p["minor"] >= 1 or flags & http1.SAID_KEEP_ALIVE != 0)
+    alive = (
+        not at_end
+        and not flags & http1.SAID_CLOSE
+        and (p["minor"] >= 1 or flags & http1.SAID_KEEP_ALIVE != 0)
+    )
     return Verdict("whole", int(p["status"]), int(p["body_bytes"]), int(p["headers"]), bool(alive))
 
 
@@ -135,7 +141,16 @@ def compare(data: bytes, cuts: list[int], to_head: bool, eof: bool) -> str:
 
 def _breaks_later(data: bytes, to_head: bool) -> bool:
     """The difference `early`: whatever follows, h11 refuses it as well once the head or the line is whole."""
-    endings = (b"\r\n\r\n", b"\n\n", b"0\r\n\r\n", b" 200 OK\r\n\r\n", b":x\r\n\r\n", b"\r\n\r\n\r\n", b"x\r\n\r\n", b"0 200 OK\r\n\r\n")
+    endings = (
+        b"\r\n\r\n",
+        b"\n\n",
+        b"0\r\n\r\n",
+        b" 200 OK\r\n\r\n",
+        b":x\r\n\r\n",
+        b"\r\n\r\n\r\n",
+        b"x\r\n\r\n",
+        b"0 200 OK\r\n\r\n",
+    )
     return all(theirs(data + ending, to_head, False).state != "whole" for ending in endings)
 
 
@@ -144,5 +159,9 @@ def one_case(seed: int) -> str:
     random_ = random.Random(seed)
     data = mutate(random_)
     every = random_.random() < 0.5
-    cuts = list(range(1, len(data))) if every else sorted(random_.sample(range(len(data) + 1), min(3, len(data))))
+    cuts = (
+        list(range(1, len(data)))
+        if every
+        else sorted(random_.sample(range(len(data) + 1), min(3, len(data))))
+    )
     return compare(data, cuts, random_.random() < 0.1, random_.random() < 0.5)

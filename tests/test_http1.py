@@ -34,7 +34,10 @@ def test_an_answer_is_the_same_at_every_split(data):
         (b"HTTP/1.1 20 OK\r\n\r\n", "a short status"),
         (b"ICY 200 OK\r\n\r\n", "not HTTP"),
         (b"\r\nHTTP/1.1 200 OK\r\n\r\n", "an empty line first"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n", "no line end after a chunk"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n",
+            "no line end after a chunk",
+        ),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk size that is no number"),
         (b"HTTP/1.1 101 Switching\r\n\r\n", "an upgrade nobody asked for"),
     ],

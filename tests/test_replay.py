@@ -55,7 +55,8 @@ def sink():
 def steady(tmp_path: Path) -> Path:
     """A log of ten a second for a minute, of three routes."""
     lines = [
-        f'10.0.0.{i % 7} - - [01/Jan/2020:18:{i // 600:02}:{i // 10 % 60:02} +0000] "GET /{"abc"[i % 3]}?n={i} HTTP/1.1" 200 5'
+        f"10.0.0.{i % 7} - - [01/Jan/2020:18:{i // 600:02}:{i // 10 % 60:02} +0000]"
+        f' "GET /{"abc"[i % 3]}?n={i} HTTP/1.1" 200 5'
         for i in range(600)
     ]
     path = tmp_path / "steady.log"

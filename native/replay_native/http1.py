@@ -175,9 +175,8 @@ def _length_part_ends(p):
     """One of the comma-separated numbers of a Content-Length: each must be the same digits."""
     if p.digits == 0 or p.digits > MAX_LENGTH_DIGITS:
         return False
-    if p.header_flags & SEEN_LENGTH:
-        if p.number != p.length or p.digits != p.length_digits:
-            return False
+    if p.header_flags & SEEN_LENGTH and (p.number != p.length or p.digits != p.length_digits):
+        return False
     p.header_flags |= SEEN_LENGTH
     p.length = p.number
     p.length_digits = p.digits

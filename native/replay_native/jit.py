@@ -108,8 +108,8 @@ CACHE_ROOT = _cache_root()
 def kernel(signature: Any = None, *, inlined: bool = False) -> Callable[[Function], Function]:
     """Compile a function with the project's options.
 
-    `signature` (in Numba's notation, or a Numba signature) makes it an entry that Python calls. `inlined` has LLVM copy it into its callers:
-    for the small pieces that a lane is composed of.
+    `signature` (in Numba's notation, or a Numba signature) makes it an entry that Python calls. `inlined` has LLVM
+    copy it into its callers: for the small pieces that a lane is composed of.
     """
 
     def decorate(function: Function) -> Function:

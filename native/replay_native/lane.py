@@ -327,7 +327,7 @@ def _connect_failed(lane, slot, outcome):
 @kernel()
 def _lost(lane, slot, outcome):
     """The connection ended before the answer was whole."""
-    st, c = lane.state[0], lane.connections[slot]
+    c = lane.connections[slot]
     counters = lane.bank.counters
     counters[C.closed_by_target] += 1
     again = c.fresh == 0 and c.first_byte_ns < 0 and c.flags & IDEMPOTENT and c.resent == 0
@@ -421,6 +421,12 @@ def _wanted(lane):
     return load_acquire(lane.bank.control, Control.FEED_TAIL) - st.taken
 
 
+@kernel(inlined=True)
+def _may_dial(st):
+    """Whether one more connection is allowed, and not on its way already."""
+    return st.open < st.connections and (st.closed_loop or st.connecting < st.taken - st.head)
+
+
 @kernel()
 def _serve(lane):
     """Give free connections to those that wait, and open more where there are too few."""
@@ -432,9 +438,7 @@ def _serve(lane):
             if st.closed_loop:
                 _take_up(lane)
             _begin(lane, slot)
-        elif st.open >= st.connections or (not st.closed_loop and st.connecting >= st.taken - st.head):
-            return
-        elif not _dial_for_queue(lane) and st.closed_loop:
+        elif not _may_dial(st) or (not _dial_for_queue(lane) and st.closed_loop):
             return
 
 
@@ -552,7 +556,7 @@ def _handle(lane, n):
         else:
             _on_event(lane, token & 0xFFFFFFFF, token >> 32, event_mask(lane.events, i, EPOLL_EVENT_BYTES))
             _serve(lane)
-        if not st.draining and now_ns(lane.scratch) >= st.next_due_ns:
+        if st.next_due_ns < FAR_NS and now_ns(lane.scratch) >= st.next_due_ns:
             _take_due(lane, 1)
 
 

@@ -10,6 +10,7 @@ import ctypes
 import errno as _errno
 import platform
 import sys
+from typing import Any
 
 import llvmlite.binding as llvm
 from numba import types
@@ -47,7 +48,7 @@ def _not_there() -> int:
     return -1
 
 
-def _external(name: str, signature) -> ExternalFunction:
+def _external(name: str, signature: Any) -> Any:
     try:
         address = ctypes.cast(getattr(_libc, name), ctypes.c_void_p).value
     except AttributeError:

@@ -6,6 +6,8 @@ touch goes through `load_acquire` and `store_release`. `peek_*` and `poke_*` rea
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -48,7 +50,7 @@ def store_release(typingctx, array, index, value):
     return types.none(array, types.intp, types.int64), codegen
 
 
-def _peek(bits: int, returned):
+def _peek(bits: int, returned: Any) -> Any:
     @intrinsic
     def peek(typingctx, address):
         def codegen(context, builder, signature, args):
@@ -60,7 +62,7 @@ def _peek(bits: int, returned):
     return peek
 
 
-def _poke(bits: int, stored):
+def _poke(bits: int, stored: Any) -> Any:
     @intrinsic
     def poke(typingctx, address, value):
         def codegen(context, builder, signature, args):

@@ -166,6 +166,8 @@ def _number(data, at, end):
 @kernel(inlined=True)
 def _last_number(data, at, end):
     """The digits after the last `-` of RUN-SEQ; -1 where there are none."""
+    while at < end and data[at] == SPACE:
+        at += 1
     dash = at - 1
     for i in range(at, end):
         if data[i] == DASH:
@@ -646,20 +648,21 @@ def _accept(s):
 
 @kernel()
 def _on_event(s, slot, generation, mask):
-    """One socket event. A connection whose timer is set sends by the timer alone."""
+    """One socket event. A connection whose timer is set sends by the timer alone; a client that will say no
+    more has left, and gets no answer that must wait.
+    """
     p = s.peers[slot]
     if p.generation & 0x7FFFFFFF != generation or p.state == CLOSED:
         return
-    if p.state == ANSWERING:
-        if mask & (EPOLLERR | EPOLLHUP | EPOLLRDHUP):
-            _hang_up(s, slot, False)
-            return
-        if mask & EPOLLOUT and s.timers[slot] == FAR_NS and s.options[slot, O.never] < 0:
-            _send_more(s, slot)
-    elif mask & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP) == 0:
-        return
-    if p.state == READING:
-        _receive(s, slot, mask & (EPOLLRDHUP | EPOLLERR | EPOLLHUP) != 0)
+    left = mask & (EPOLLERR | EPOLLHUP | EPOLLRDHUP) != 0
+    goes_on = p.state == ANSWERING and mask & EPOLLOUT != 0 and not left
+    goes_on = goes_on and s.timers[slot] == FAR_NS and s.options[slot, O.never] < 0
+    if goes_on:
+        _send_more(s, slot)
+    if p.state == READING and (goes_on or left or mask & EPOLLIN):
+        _receive(s, slot, goes_on or left)
+    if p.state == ANSWERING and left:
+        _hang_up(s, slot, False)
 
 
 @kernel()

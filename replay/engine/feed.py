@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+
 from replay_native import shared
 from replay_native.bank import Control
 from replay_native.feed import Feed

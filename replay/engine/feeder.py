@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 
 import trio
-from replay_native import record
-from replay_native import render as kernels
-from replay_native.bank import C
 
 from replay.errors import LimitError
 from replay.plan import DueBatch, Schedule
 from replay.render import RenderSpec, request_table
+from replay_native import record
+from replay_native import render as kernels
+from replay_native.bank import C
 
 from .contract import SECOND_NS, LaneSpec
 from .feed import FeedWriter

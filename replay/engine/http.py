@@ -33,7 +33,7 @@ _END = h11.EndOfMessage()
 
 
 class Http:
-    """Connects to `addresses` in turn; by TLS, verified for `server_hostname`, where `ssl_context` is given."""
+    """Connects to `addresses` in turn; by TLS, verified for `server_hostname`, with an `ssl_context`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The portable engine: the lane's contract in plain Trio, where native lanes cannot run, and for any protocol.
+"""The portable engine: the lane's contract in plain Trio. For any machine, and for any protocol.
 
 One task keeps the schedule: it sleeps until a request is due, takes it up, and queues it. One task a
 connection serves the queue, oldest first; idle ones wait on a stack. Trio wakes by the millisecond, so

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import trio
@@ -56,7 +57,7 @@ def _why(error: OSError) -> str:
         if isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
         elif isinstance(cause, OSError) and cause.errno:
-            return (cause.strerror or str(cause)).lower()
+            return os.strerror(cause.errno).lower()
         else:
             cause = cause.__cause__
     return str(error)

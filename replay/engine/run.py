@@ -14,10 +14,6 @@ from typing import Any
 
 import msgspec
 import trio
-from replay_native import bank, jit
-from replay_native.bank import Stop
-from replay_native.feed import make_feed
-from replay_native.libc import lanes_supported
 
 from replay.errors import EngineError, OutputError, UsageError
 from replay.plan import Schedule
@@ -34,6 +30,10 @@ from replay.results.folder import RunFolder
 from replay.results.host import facts
 from replay.results.recorder import Recorder, Second
 from replay.scenario import Scenario
+from replay_native import bank, jit
+from replay_native.bank import Stop
+from replay_native.feed import make_feed
+from replay_native.libc import lanes_supported
 
 from . import lanes, sizing
 from .contract import SECOND_NS, Address, Engine, LaneSpec

@@ -6,11 +6,11 @@ import signal
 from collections import deque
 
 import trio
-from replay_native import shared
-from replay_native.bank import Control, State
 
 from replay.results.recorder import Second
 from replay.scenario import Breaker
+from replay_native import shared
+from replay_native.bank import Control, State
 
 from .contract import SECOND_NS, LaneSpec
 

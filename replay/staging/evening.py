@@ -72,7 +72,11 @@ def sessions_per_s(at_s: float) -> float:
 
 def _session(random_: random.Random, starts_s: float) -> Iterator[tuple[float, Step, str]]:
     steps = random_.choices([steps for steps, _ in _SESSIONS], [weight for _, weight in _SESSIONS])[0]
-    ids = {"plan": random_.randrange(1, 40), "id": random_.randrange(10**6, 10**7), "food": random_.choice(_FOODS)}
+    ids = {
+        "plan": random_.randrange(1, 40),
+        "id": random_.randrange(10**6, 10**7),
+        "food": random_.choice(_FOODS),
+    }
     at_s = starts_s
     for step in steps:
         at_s += random_.expovariate(1 / step.pause_s) if step.pause_s else 0.0
@@ -92,7 +96,10 @@ def log_lines(seed: int = 1) -> Iterator[str]:
             if due_s < LENGTH_S:
                 stamp = (EVENING + dt.timedelta(seconds=int(due_s))).strftime("%d/%b/%Y:%H:%M:%S %z")
                 requests.append(
-                    (due_s, f'{address} - - [{stamp}] "{step.method} {path} HTTP/1.1" {step.status} {step.size} "-" "{agent}"')
+                    (
+                        due_s,
+                        f'{address} - - [{stamp}] "{step.method} {path} HTTP/1.1" {step.status} {step.size} "-" "{agent}"',
+                    )
                 )
     for _, line in sorted(requests, key=lambda request: request[0]):
         yield line

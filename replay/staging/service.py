@@ -70,7 +70,7 @@ class Service:
                 if request is None:
                     break
                 await stream.send_all(await self._answer(connection, request))
-                if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
+                if {connection.our_state, connection.their_state} != {h11.DONE}:
                     break
                 connection.start_next_cycle()
         except (trio.BrokenResourceError, h11.RemoteProtocolError):
