@@ -155,6 +155,12 @@ def parse_template(body: bytes, *, fill: bool = True) -> tuple[Part, ...]:
 def rules_by_route(routes: list[str], rules: tuple[BodyRule, ...]) -> list[int]:
     """By route, the index of the first rule that names it, or -1. UsageError where a rule names no route."""
     for index, rule in enumerate(rules):
+        method = rule.route.partition(" ")[0]
+        if method.isalpha() and method not in BODY_METHODS:
+            raise UsageError(
+                f"body[{index}].route: a {method} request carries no body",
+                hint=f"{', '.join(BODY_METHODS)} do",
+            )
         if not any(_names(rule.route, route) for route in routes):
             guess = units.nearest(rule.route, routes)
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Runs one lane of either engine against a real server, and reads what it wrote down: accounts must balance."""
+"""Runs one lane of either engine against a real server, and reads what it wrote down; accounts balance."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def _ended(error: BaseException) -> int:
     return _crash(error)
 
 
-def run(arguments: list[str] | None = None) -> int:
+def invoke(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
     try:
         code = replay.main(arguments, prog_name="replay", standalone_mode=False)
@@ -174,4 +174,4 @@ def run(arguments: list[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """The console script."""
-    sys.exit(run())
+    sys.exit(invoke())

@@ -58,7 +58,9 @@ def staging_service(seed: int) -> Iterator[int]:
 
 
 @click.command(name="demo", short_help="Replay a small evening onto a built-in service.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The run's folder [default: runs/evening-TIME].")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="The run's folder [default: runs/evening-TIME]."
+)
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
 def command(out: Path | None, plain: bool) -> None:
     """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute: no other software needed."""

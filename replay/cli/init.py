@@ -103,6 +103,19 @@ def scenario_text(trace: Trace, trace_name: str, target: str) -> str:
     return "\n".join([*lines, *tables])
 
 
+def write_new(path: Path, text: str) -> None:
+    """Write a file that must not exist. OutputError where it cannot be; nothing is then left of it."""
+    made = False
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            made = True
+            file.write(text)
+    except OSError as error:
+        if made:
+            path.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
+
+
 @click.command(name="init", short_help="Write a commented scenario for a trace and a target.")
 @click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG")
 @click.option("--target", metavar="URL", required=True, help="Where to send: http://HOST[:PORT][/BASE/PATH].")
@@ -124,10 +137,5 @@ def command(recordings: tuple[str, ...], target: str, out: Path | None) -> None:
         trace = open_trace(recordings, Path(area) / "imported.trace", progress=progress)
         beside = os.path.relpath(recordings[0], path.parent)
         text = scenario_text(trace, beside, target)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        path.unlink(missing_ok=True) if not isinstance(error, FileExistsError) else None
-        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
+    write_new(path, text)
     click.echo(f"{path} written; replay run {path} --dry-run shows its plan")

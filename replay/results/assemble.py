@@ -8,7 +8,7 @@ import msgspec
 
 from replay_native.bank import Bank
 
-from .. import __version__
+from .._version import __version__
 from ..units import format_latency
 from . import hlog, slo
 from .accounts import AT, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
