@@ -423,6 +423,7 @@ def _begin_answer(s, slot):
     """Set out what will be sent, and how it will end."""
     p, o = s.peers[slot], s.options[slot]
     p.state = ANSWERING
+    s.timers[slot] = FAR_NS
     p.out_at = 0
     p.out_end = 0
     p.informational_left = max(o[O.informational], np.int64(0))
