@@ -1,0 +1,162 @@
+"""What is recorded of a request, against a twin that keeps them all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from replay_native import bank as banks
+from replay_native import record
+from replay_native.bank import COUNTERS, OUTCOMES, SAMPLES_KEPT, TOTALS, Bank, C, arena_slots
+from replay_native.hdr import COUNTERS_2, HALF_2, HALF_3
+
+from .naive_record import HIGHEST_NS, WARM_UP, Book, Ended, hdr_index
+
+pytestmark = pytest.mark.boundscheck
+
+ROUTES = 3
+MAX_WAIT_NS = 10_000_000_000
+CLIENT = 9
+SLOT_BYTES = 2 * COUNTERS_2 * 4
+_names = count()
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> list[Ended]:
+    """Requests with stamps in their order, of every outcome."""
+    spans = st.sampled_from([0, 1, 999, 1_023, 1_024, 5_000_000, 77_777_777_777, HIGHEST_NS, 2 * HIGHEST_NS])
+    found = []
+    for seq in range(draw(st.integers(0, 60))):
+        outcome = draw(st.sampled_from(OUTCOMES))
+        due = draw(st.integers(0, 1 << 40))
+        taken = due + draw(spans)
+        given = {"route": draw(st.integers(0, ROUTES - 1)), "seq": seq, "due": due, "taken": taken}
+        given["warm_up"] = draw(st.integers(0, 9)) == 0
+        if outcome == "unsent":
+            reason = draw(st.sampled_from(["max_wait", "interrupted", "limit"]))
+            found.append(Ended(outcome, reason=reason, **given))
+            continue
+        attempted = outcome in OUTCOMES[:4] or draw(st.booleans())
+        sent = taken + draw(spans) if attempted else -1
+        answered = attempted and (outcome in OUTCOMES[:4] or draw(st.booleans()))
+        first_byte = sent + draw(spans) if answered else -1
+        done = max(taken, sent, first_byte) + draw(spans)
+        fresh = draw(st.booleans())
+        found.append(Ended(outcome, sent=sent, first_byte=first_byte, done=done, fresh=fresh, **given))
+    return found
+
+
+def write(bank: Bank, one: Ended, closed_loop: bool) -> None:
+    """Record one request, by the calls that a lane makes."""
+    flags = WARM_UP if one.warm_up else 0
+    record.record_taken(bank, flags, one.taken - one.due, closed_loop)
+    if one.outcome == "unsent":
+        reason = getattr(C, f"unsent_{one.reason}")
+        record.record_unsent(bank, reason, flags, one.route, one.seq, CLIENT, one.due, one.taken, MAX_WAIT_NS)
+        return
+    record.record_attempt(bank)
+    if one.sent >= 0:
+        record.record_sent(bank, flags, one.sent - one.taken, one.fresh, closed_loop)
+    code = OUTCOMES.index(one.outcome)
+    status = 200 + 100 * code if code < 4 else 0
+    record.record_done(
+        bank, code, flags, one.route, one.seq, CLIENT, one.due, one.taken, one.sent, one.first_byte, one.done,
+        status, 150, closed_loop,
+    )  # fmt: skip
+
+
+def counted(counts: np.ndarray) -> dict[int, int]:
+    return {int(index): int(counts[index]) for index in np.flatnonzero(counts)}
+
+
+def expected(values: list[int], half: int) -> dict[int, int]:
+    return dict(Counter(hdr_index(value, half) for value in values))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=requests(), closed_loop=st.booleans(), spare_slots=st.integers(0, ROUTES * len(OUTCOMES)))
+def test_it_counts_as_the_twin_does(
+    tmp_path: Path, rows: list[Ended], closed_loop: bool, spare_slots: int
+) -> None:
+    arena_bytes = (len(OUTCOMES) + spare_slots) * SLOT_BYTES
+    bank = banks.create(tmp_path / str(next(_names)), ROUTES, arena_bytes)
+    book = Book(arena_slots(ROUTES, arena_bytes), closed_loop, MAX_WAIT_NS)
+    if closed_loop:
+        rows = [one for one in rows if one.outcome != "unsent"]
+    for one in rows:
+        write(bank, one, closed_loop)
+        book.ended.append(one)
+
+    for name, value in book.counters().items():
+        assert (name, int(bank.counters[COUNTERS.index(name)])) == (name, value)
+    for name, values in book.totals().items():
+        assert (name, counted(bank.totals[TOTALS.index(name)])) == (name, expected(values, HALF_3))
+    assert_by_route(bank, book)
+    assert_samples(bank, book)
+
+
+def assert_by_route(bank: Bank, book: Book) -> None:
+    """Every pair has a slot of its own, but those that came late: they share the one of their outcome in
+    `other`.
+    """
+    merged: dict[str, tuple[list[int], list[int]]] = {name: ([], []) for name in OUTCOMES}
+    own = set()
+    for (route, outcome), histograms in book.by_route().items():
+        at = OUTCOMES.index(outcome)
+        slot = int(bank.slots[route, at])
+        if slot == at:
+            for into, values in zip(merged[outcome], histograms, strict=True):
+                into.extend(values)
+            continue
+        own.add(slot)
+        for which, values in enumerate(histograms):
+            assert counted(bank.arena[slot, which]) == expected(values, HALF_2)
+    for at, name in enumerate(OUTCOMES):
+        for which, values in enumerate(merged[name]):
+            assert counted(bank.arena[at, which]) == expected(values, HALF_2)
+    assert own == set(range(len(OUTCOMES), int(bank.counters[C.slots_used])))
+    assert bank.counters[C.routes_merged] == book.merged()
+    found = {
+        (int(route), OUTCOMES[at]): int(bank.route_counts[route, at])
+        for route, at in zip(*np.nonzero(bank.route_counts), strict=True)
+    }
+    assert found == book.route_counts()
+
+
+def assert_samples(bank: Bank, book: Book) -> None:
+    by_seq = {one.seq: one for one in book.measured}
+    for route in range(ROUTES):
+        failed = bank.failed[route, : bank.failed_counts[route]]
+        assert failed["seq"].tolist() == book.failed(route)
+        slowest = bank.slowest[route, : bank.slowest_counts[route]]
+        felt = [by_seq[seq].felt(book.closed_loop, book.max_wait) for seq in slowest["seq"].tolist()]
+        assert sorted(felt) == book.slowest(route)
+        assert len(set(slowest["seq"].tolist())) == slowest.size
+        for row in (*failed, *slowest):
+            one = by_seq[int(row["seq"])]
+            assert (row["route"], row["client"]) == (route, CLIENT)
+            assert OUTCOMES[row["outcome"]] == one.outcome
+            assert (row["taken_ns"], row["sent_ns"], row["first_byte_ns"]) == (
+                one.taken,
+                one.sent,
+                one.first_byte,
+            )
+            if not book.closed_loop:
+                assert row["due_ns"] == one.due
+
+
+def test_the_slowest_are_kept_whatever_their_order(tmp_path: Path) -> None:
+    for order in (range(100), reversed(range(100)), np.random.default_rng(1).permutation(100)):
+        bank = banks.create(tmp_path / str(next(_names)), 1)
+        for value in map(int, order):
+            write(
+                bank, Ended("2xx", 0, value, due=0, taken=0, sent=0, first_byte=1, done=1_000 + value), False
+            )
+        assert sorted(bank.slowest[0]["seq"].tolist()) == list(range(100 - SAMPLES_KEPT, 100))
+        assert bank.slowest[0, 0]["seq"] == 100 - SAMPLES_KEPT
