@@ -9,7 +9,7 @@ import trio
 
 from replay.errors import LimitError
 from replay.plan import DueBatch, Schedule
-from replay.render import RenderSpec, request_table
+from replay.render import RenderSpec
 from replay_native import record
 from replay_native import render as kernels
 from replay_native.bank import C
@@ -36,7 +36,7 @@ class Feeder:
         self._schedule = schedule
         self._lanes = lanes
         self._closed_loop = closed_loop
-        self._requests = request_table(schedule.trace)
+        self._requests = schedule.requests_table
         self._table = render.table()
         self.writers = [FeedWriter(spec) for spec in lanes]
         self.fed = trio.Event()

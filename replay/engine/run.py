@@ -29,6 +29,7 @@ from replay.results.document import (
 from replay.results.folder import RunFolder
 from replay.results.host import facts
 from replay.results.recorder import Recorder, Second
+from replay.safety import check_plan
 from replay.scenario import Scenario
 from replay_native import bank, jit
 from replay_native.bank import Stop
@@ -105,6 +106,8 @@ async def run(
     TargetError, LimitError, OutputError before anything is sent; EngineError where a lane failed.
     """
     addresses = await resolve(schedule.target, scenario)
+    hosts = [address.host for address in addresses]
+    check_plan(schedule.plan, schedule.target, hosts, schedule.trace.requests.hosts, scenario)
     await check_reachable(addresses)
     name, engine = choose_engine(scenario.engine)
     jit.warm(lanes.KERNEL_MODULES)
@@ -172,7 +175,7 @@ def _started(state: _Run) -> Started:
         target=state.schedule.target.url,
         run_id=state.run_id,
         trace=TraceIdentity(
-            path=str(trace.path),
+            path=plan.trace,
             digest=trace.digest,
             rows=trace.rows,
             first_at_ns=trace.start_ns,
@@ -182,11 +185,12 @@ def _started(state: _Run) -> Started:
         recorded_clock=RecordedClock(
             start_ns=state.schedule.recorded_origin_ns, speed=plan.speed, utc_offset_s=plan.utc_offset_s
         ),
-        rows_in_window=sum(route.rows for route in plan.by_route) + sum(plan.skipped.values()),
+        rows_in_window=plan.rows_in_window,
         scenario=state.scenario.saved(),
         plan=_plan_dict(state),
         skipped=plan.skipped,
         slo=[str(text) for text in state.scenario.slo],
+        limits=state.scenario.validity,
         host=facts(),
     )
 
