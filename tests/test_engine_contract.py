@@ -176,6 +176,13 @@ async def test_addresses_are_taken_in_turn(run_lane: RunLane, sink: Sink, tmp_pa
         assert (sink.arrivals, second.arrivals) == (2, 2)
 
 
+async def test_an_address_may_be_ipv6(run_lane: RunLane, tmp_path: Path) -> None:
+    with Sink(capacity=10, host="::1") as sink:
+        addresses = (Address("::1", sink.port, ipv6=True),)
+        driven = await drive(run_lane, tmp_path, [Ask()] * 2, addresses=addresses)
+        assert driven.outcomes == {"2xx": 2}
+
+
 # Faults: each lands in its outcome, and the lane goes on.
 
 FAULTS = {

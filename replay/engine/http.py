@@ -143,13 +143,13 @@ class Exchange:
             try:
                 data = await self._stream.receive_some(RECEIVE_BYTES)
             except trio.BrokenResourceError:
-                return Outcome(failure=RESET)
+                return Outcome(failure=RESET, stale=request.first_byte_ns < 0)
             if data:
                 if request.first_byte_ns < 0:
                     request.first_byte_ns = time.monotonic_ns()
                 request.bytes_received += len(data)
             elif request.first_byte_ns < 0:
-                return Outcome(failure=TRUNCATED)
+                return Outcome(failure=TRUNCATED, stale=True)
             try:
                 self._parser.receive_data(bytes(data))
                 whole = self._parse()

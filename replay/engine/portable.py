@@ -370,7 +370,7 @@ class _Lane:
         outcome = await self._attempt(worker, job)
         if outcome.failure in (RESET, TRUNCATED):
             self._counters[C.closed_by_target] += 1
-            if reused and job.request.first_byte_ns < 0 and job.request.is_idempotent:
+            if reused and outcome.stale and job.request.is_idempotent:
                 outcome = await self._send_again(worker, job)
         self._record(job, outcome)
         worker.fresh = False

@@ -55,12 +55,14 @@ class Outcome:
     """How one request ended: a whole answer has a status from 200 to 599, else `failure` is an index of
     OUTCOMES.
 
-    `reusable`: the connection may carry another request.
+    `reusable`: the connection may carry another request. `stale`: it ended before any byte of the answer; where it
+    had served before, an idempotent request is sent once more on a new one.
     """
 
     status: int = 0
     failure: int = 0
     reusable: bool = False
+    stale: bool = False
 
     @property
     def code(self) -> int:
