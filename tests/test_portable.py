@@ -137,7 +137,7 @@ async def test_it_speaks_tls(sink: Sink, tmp_path: Path) -> None:
         http = Http((Address("127.0.0.1", port),), 65_536, ssl_context=_anonymous(ssl.PROTOCOL_TLS_CLIENT))
         asks = [Ask("/sink/body=100000", at_ms=60 * i) for i in range(4)]
         asks += [Ask("/sink/truncate_at=30", at_ms=300), Ask(at_ms=350)]
-        driven = await drive(functools.partial(run_lane, protocol=http), tmp_path, asks)
+        driven = await drive(functools.partial(run_lane, protocol=http), tmp_path, asks, connections=1)
     assert driven.outcomes == {"2xx": 5, "truncated": 1}
     assert driven["connects"] == 2
     assert sink.arrivals == 6
