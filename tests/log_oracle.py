@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formats.common import CommonLog
-from replay.formats.registry import Found
+from replay.formats.registry import Found, Options
 from replay.formats.sources import SourceFile
 
 from . import naive_log
@@ -31,7 +31,7 @@ class Memory(SourceFile):
 def scan(lines: list[bytes], *, keep_secrets: bool = False) -> tuple[list[Line], dict[str, int], Found]:
     """What the scanner makes of lines: the good ones (client hashes as numbers), and counts of the others."""
     found = Found()
-    reader = CommonLog(found, keep_secrets)
+    reader = CommonLog(found, Options(keep_secrets=keep_secrets))
     good = []
     clients: dict[int, bytes] = {}
     for rows in reader.read(Memory(b"".join(line + b"\n" for line in lines))):

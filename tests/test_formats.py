@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.errors import InputError, OutputError, ReplayError, UsageError
-from replay.formats import detect, import_files, open_trace, sources
+from replay.formats import Options, detect, import_files, open_trace, sources
 from replay.formats.jitter import Jitter
 from replay.formats.secrets import scrub, showable
 from replay.trace import Trace
@@ -80,7 +80,7 @@ def test_nothing_of_who_asked_is_kept(tmp_path: Path) -> None:
     for file in (tmp_path / "a.trace").iterdir():
         for word in (b"203.0.113.77", b"frank", b"s3cr3t"):
             assert word not in file.read_bytes()
-    kept = import_files([path], tmp_path / "b.trace", keep_secrets=True)
+    kept = import_files([path], tmp_path / "b.trace", options=Options(keep_secrets=True))
     assert kept.requests.get(0).target == b"/a?token=s3cr3t"
 
 
@@ -153,7 +153,7 @@ def test_blocks_may_end_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int, packed: bool
 ) -> None:
     monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr("replay.formats.common.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("replay.formats.lines.BLOCK_BYTES", block_bytes)
     lines = [line(index // 7, f"/{index}/" + "x" * (index * 37 % 900)) for index in range(400)]
     lines.insert(200, "y" * 300_000 + "\n")
     data = "".join(lines).removesuffix("\n").encode()
@@ -184,7 +184,7 @@ def test_standard_input_is_a_log(tmp_path: Path) -> None:
 
 
 def _csv(path: Path) -> None:
-    path.write_text("time,url\n1,/a\n")
+    path.write_text("colour,shape\n1,/a\n")
 
 
 def _zip(path: Path) -> None:
@@ -196,8 +196,8 @@ def _zip(path: Path) -> None:
     [
         (lambda path: None, "no such file"),
         (Path.touch, "is empty"),
-        (Path.mkdir, "is a folder"),
-        (_csv, r"begins with: time,url"),
+        (Path.mkdir, "is a folder without files"),
+        (_csv, r"begins with: colour,shape"),
         (lambda path: path.write_bytes(bytes(range(256)) * 40), "is a binary file"),
         (lambda path: path.write_bytes(b"\n\n\n"), "nothing but blank lines"),
         (lambda path: path.write_bytes(gzip.compress(b"")), r"is empty \(gzip\)"),

@@ -14,17 +14,8 @@ from .jit import kernel
 from .libc import memchr
 from .shared import peek_i64
 
-ACCEPTED, BLANK, OTHER_FORMAT, BAD_TIME, NO_METHOD, NO_PATH, BAD_STATUS, BAD_SIZE, TOO_LONG = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-)
+ACCEPTED, BLANK, OTHER_FORMAT, BAD_TIME, NO_METHOD = 0, 1, 2, 3, 4
+NO_PATH, BAD_STATUS, BAD_SIZE, TOO_LONG, HEALTH_CHECK = 5, 6, 7, 8, 9
 """What became of a line."""
 
 REWRITE, PARAMETERS, ABSOLUTE = 1, 2, 4
@@ -62,13 +53,13 @@ _SPECIAL[127:] = 1
 _SPECIAL[[_QUOTE, _BACKSLASH, ord("?"), ord(";")]] = 1
 
 _MONTHS = np.frombuffer(b"JanFebMarAprMayJunJulAugSepOctNovDec", dtype=np.uint8)
-_MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
+MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 _HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _REDACTED = np.frombuffer(b"REDACTED", dtype=np.uint8)
 
 
 @kernel(inlined=True)
-def _digits(data, at, count):
+def digits(data, at, count):
     """`count` decimal digits at `at` as a number, or -1."""
     value = np.int64(0)
     for index in range(at, at + count):
@@ -90,7 +81,7 @@ def days_from_civil(year, month, day):
 
 
 @kernel()
-def _month(data, at):
+def month_at(data, at):
     """The month (1 to 12) named at `at`, or 0."""
     for month in range(12):
         name = 3 * month
@@ -108,9 +99,9 @@ def parse_stamp(data, at, state):
     """Parse `dd/Mon/yyyy:HH:MM:SS +zzzz` at `at` into state[CACHED_S] (UTC seconds) and note its zone; False
     if bad.
     """
-    day, month, year = _digits(data, at, 2), _month(data, at + 3), _digits(data, at + 7, 4)
-    hour, minute, second = _digits(data, at + 12, 2), _digits(data, at + 15, 2), _digits(data, at + 18, 2)
-    zone_hour, zone_minute = _digits(data, at + 22, 2), _digits(data, at + 24, 2)
+    day, month, year = digits(data, at, 2), month_at(data, at + 3), digits(data, at + 7, 4)
+    hour, minute, second = digits(data, at + 12, 2), digits(data, at + 15, 2), digits(data, at + 18, 2)
+    zone_hour, zone_minute = digits(data, at + 22, 2), digits(data, at + 24, 2)
     if data[at + 2] != _SLASH or data[at + 6] != _SLASH or data[at + 20] != _SPACE:
         return False
     if data[at + 11] != _COLON or data[at + 14] != _COLON or data[at + 17] != _COLON:
@@ -118,7 +109,7 @@ def parse_stamp(data, at, state):
     if month == 0 or not YEAR_MIN <= year <= YEAR_MAX or not day >= 1:
         return False
     leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    if day > _MONTH_DAYS[month - 1] + leap:
+    if day > MONTH_DAYS[month - 1] + leap:
         return False
     if not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 60:
         return False
@@ -172,7 +163,7 @@ def _stamp(data, at, state):
 
 
 @kernel()
-def _method_number(data, begin, end, methods, state, add):
+def method_number(data, begin, end, methods, state, add):
     """Index of the method named in data[begin:end]; a new one is added, or -2 unless `add`; -1 where it is
     none.
     """
@@ -204,18 +195,19 @@ def _method_number(data, begin, end, methods, state, add):
 
 
 @kernel(inlined=True)
-def _lowered(byte):
+def lowered(byte):
+    """A letter of ASCII in lower case."""
     return byte | 32 if 65 <= byte <= 90 else byte
 
 
 @kernel()
-def _scheme_end(data, begin, end):
+def scheme_end(data, begin, end):
     """Where the authority of an absolute `http://` or `https://` target begins, or -1."""
-    if end - begin < 8 or _lowered(data[begin]) != 104 or _lowered(data[begin + 1]) != 116:
+    if end - begin < 8 or lowered(data[begin]) != 104 or lowered(data[begin + 1]) != 116:
         return -1
-    if _lowered(data[begin + 2]) != 116 or _lowered(data[begin + 3]) != 112:
+    if lowered(data[begin + 2]) != 116 or lowered(data[begin + 3]) != 112:
         return -1
-    at = begin + 4 + (_lowered(data[begin + 4]) == 115)
+    at = begin + 4 + (lowered(data[begin + 4]) == 115)
     if data[at] == _COLON and data[at + 1] == _SLASH and data[at + 2] == _SLASH:
         return at + 3
     return -1
@@ -250,7 +242,7 @@ def _status_and_size(data, at, end, rows, row):
         status = np.int64(-1)
         at += 1
     elif at + 3 <= end:
-        status = _digits(data, at, 3)
+        status = digits(data, at, 3)
         if status < 0 or (0 < status < 100):
             return BAD_STATUS
         status = status if status > 0 else np.int64(-1)
@@ -278,7 +270,7 @@ def _status_and_size(data, at, end, rows, row):
 
 
 @kernel(inlined=True)
-def _is_protocol(data, at, end):
+def is_protocol(data, at, end):
     """Whether `HTTP/` is at `at`."""
     if end - at < 5 or data[at] != 72 or data[at + 1] != 84:
         return False
@@ -286,7 +278,7 @@ def _is_protocol(data, at, end):
 
 
 @kernel()
-def _target(data, begin, end, rows, row):
+def target(data, begin, end, rows, row):
     """Note the target in data[begin:end] (spaces and the protocol off) and what it needs; a code."""
     needs = spaces = 0
     last_space = begin - 1
@@ -300,7 +292,7 @@ def _target(data, begin, end, rows, row):
                 needs |= PARAMETERS
             else:
                 needs |= REWRITE
-    if last_space >= begin and _is_protocol(data, last_space + 1, end):
+    if last_space >= begin and is_protocol(data, last_space + 1, end):
         end = last_space
     while begin < end and data[begin] == _SPACE:
         begin += 1
@@ -313,7 +305,7 @@ def _target(data, begin, end, rows, row):
             if data[at] == _SPACE:
                 needs |= REWRITE
     if data[begin] != _SLASH and not (data[begin] == 42 and end == begin + 1):
-        if _scheme_end(data, begin, end) < 0:
+        if scheme_end(data, begin, end) < 0:
             return NO_PATH
         needs |= ABSOLUTE
     rows[BEGIN, row] = begin
@@ -347,7 +339,36 @@ def _closing_quote(data, at, end):
 
 
 @kernel()
-def _scan_line(data, begin, end, key, methods, state, rows, row):
+def is_health_check(data, begin, end, agents, agent_ends):
+    """Whether a user agent begins with one of `agents`."""
+    for agent in range(agent_ends.shape[0] - 1):
+        first, size = agent_ends[agent], agent_ends[agent + 1] - agent_ends[agent]
+        if end - begin >= size and data[begin] == agents[first]:
+            same = True
+            for index in range(1, size):
+                same = same and data[begin + index] == agents[first + index]
+            if same:
+                return True
+    return False
+
+
+@kernel(inlined=True)
+def _agent_place(data, at, end):
+    """Where the user agent of a combined line begins, behind the referer; `end` where there is none."""
+    base = np.int64(data.ctypes.data)
+    while at < end and data[at] != _QUOTE:
+        at += 1
+    if at + 1 >= end:
+        return end
+    found = memchr(np.uint64(base + at + 1), np.int32(_QUOTE), np.uint64(end - at - 1))
+    at = np.int64(found) - base if found != 0 else end
+    if at + 3 < end and data[at + 1] == _SPACE and data[at + 2] == _QUOTE:
+        return at + 3
+    return end
+
+
+@kernel()
+def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, row):
     """Read one line into column `row` of `rows`; a code."""
     if begin == end:
         return BLANK
@@ -371,6 +392,10 @@ def _scan_line(data, begin, end, key, methods, state, rows, row):
     code = OTHER_FORMAT
     if close >= 0:
         code = _scan_request(data, place + 1, at, close, end, methods, state, rows, row)
+    if code == ACCEPTED and agent_ends.shape[0] > 1:
+        agent = _agent_place(data, close + 2, end)
+        if agent < end and is_health_check(data, agent, end, agents, agent_ends):
+            code = HEALTH_CHECK
     if code != ACCEPTED:
         state[USERS] = users
     return code
@@ -388,18 +413,21 @@ def _scan_request(data, stamp, begin, close, end, methods, state, rows, row):
     code = _status_and_size(data, close + 2, end, rows, row)
     if code != ACCEPTED:
         return code
-    code = _target(data, min(at + 1, close), close, rows, row)
-    method = _method_number(data, begin, at, methods, state, code == ACCEPTED)
+    code = target(data, min(at + 1, close), close, rows, row)
+    method = method_number(data, begin, at, methods, state, code == ACCEPTED)
     rows[METHOD, row] = method
     return NO_METHOD if method == -1 else code
 
 
-@kernel("void(uint8[::1], int64, int64, int64[:,::1], int64[::1], int64[:,::1], int64[:,::1])")
-def scan_common(data, end, key, methods, state, rows, rejects):
+@kernel(
+    "void(uint8[::1], int64, int64, uint8[::1], int64[::1], int64[:,::1], int64[::1], int64[:,::1], int64[:,::1])"
+)
+def scan_common(data, end, key, agents, agent_ends, methods, state, rows, rejects):
     """Read whole lines of data[state[POSITION]:end] into `rows` and `rejects` until one of them may be full.
 
     Each call starts them anew: state[ROWS] and state[REJECTS] say how many there are, state[LINES] counts on
     and state[POSITION] is where the first unread line begins. `key` is the key of the client hashes.
+    Requests whose user agent begins with one of (agents, agent_ends) are health checks.
     """
     base = np.int64(data.ctypes.data)
     row = reject = np.int64(0)
@@ -415,7 +443,7 @@ def scan_common(data, end, key, methods, state, rows, rejects):
         state[LINES] += 1
         if last > begin and data[last - 1] == 13:
             last -= 1
-        code = _scan_line(data, begin, last, key, methods, state, rows, row)
+        code = _scan_line(data, begin, last, key, agents, agent_ends, methods, state, rows, row)
         if code == ACCEPTED:
             row += 1
         else:
@@ -429,15 +457,16 @@ def scan_common(data, end, key, methods, state, rows, rejects):
 
 
 @kernel(inlined=True)
-def _hex_value(byte):
+def hex_value(byte):
+    """What a hexadecimal digit stands for, or -1."""
     if 48 <= byte <= 57:
         return np.int64(byte) - 48
-    byte = _lowered(byte)
+    byte = lowered(byte)
     return np.int64(byte) - 87 if 97 <= byte <= 102 else np.int64(-1)
 
 
 @kernel(inlined=True)
-def _encode(byte, out, at):
+def encode(byte, out, at):
     """Write one byte of a target, percent-encoded unless it is printable ASCII; the offset after it."""
     if 33 <= byte <= 126:
         out[at] = byte
@@ -449,7 +478,7 @@ def _encode(byte, out, at):
 
 
 @kernel()
-def _unescape(data, begin, end, out):
+def unescape(data, begin, end, out):
     r"""Write data[begin:end] to `out` with a log's escapes (\" \\ \xHH \n ...) undone; the bytes written.
 
     What does not belong on a request line (spaces, controls, beyond ASCII) is percent-encoded.
@@ -461,9 +490,9 @@ def _unescape(data, begin, end, out):
             escape = data[begin + 1]
             begin += 2
             if escape == 120 and begin + 1 < end:
-                high, low = _hex_value(data[begin]), _hex_value(data[begin + 1])
+                high, low = hex_value(data[begin]), hex_value(data[begin + 1])
                 if high >= 0 and low >= 0:
-                    at = _encode(high * 16 + low, out, at)
+                    at = encode(high * 16 + low, out, at)
                     begin += 2
                     continue
             if escape in (_QUOTE, _BACKSLASH):
@@ -484,19 +513,19 @@ def _unescape(data, begin, end, out):
             elif escape == 102:
                 control = 12
             if control:
-                at = _encode(control, out, at)
+                at = encode(control, out, at)
                 continue
             out[at] = _BACKSLASH
             at += 1
             byte = np.int64(escape)
             begin -= 1
         begin += 1
-        at = _encode(byte, out, at)
+        at = encode(byte, out, at)
     return at
 
 
 @kernel()
-def _is_secret(data, begin, end, keys, key_ends, suffixes, name):
+def is_secret(data, begin, end, keys, key_ends, suffixes, name):
     """Whether a parameter's name is in `keys`, or ends with one of its first `suffixes`.
 
     Compared in lower case, percent-decoded, without the marks `- _ . [ ]`.
@@ -506,13 +535,13 @@ def _is_secret(data, begin, end, keys, key_ends, suffixes, name):
     while at < end and length < name.shape[0]:
         byte = data[at]
         if byte == 37 and at + 2 < end:
-            high, low = _hex_value(data[at + 1]), _hex_value(data[at + 2])
+            high, low = hex_value(data[at + 1]), hex_value(data[at + 2])
             if high >= 0 and low >= 0:
                 byte = np.uint8(high * 16 + low)
                 at += 2
         at += 1
         if byte not in (_DASH, 95, 46, 91, 93):
-            name[length] = _lowered(byte)
+            name[length] = lowered(byte)
             length += 1
     if length == 0:
         return False
@@ -538,7 +567,7 @@ def _ends_parameter(byte, in_query):
 
 
 @kernel()
-def _redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
+def redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
     """Write a target with the values of secret parameters (`?a=b`, `;a=b`) replaced; the offset after it."""
     in_query = False
     while begin < end:
@@ -557,7 +586,7 @@ def _redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
         last = equals + 1
         while last < end and not _ends_parameter(data[last], in_query):
             last += 1
-        if last > equals + 1 and _is_secret(data, begin, equals, keys, key_ends, suffixes, name):
+        if last > equals + 1 and is_secret(data, begin, equals, keys, key_ends, suffixes, name):
             at = copy_bytes(data, begin, equals + 1, out, at)
             at = copy_bytes(_REDACTED, 0, _REDACTED.shape[0], out, at)
             counts[0] += 1
@@ -566,16 +595,16 @@ def _redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
 
 
 @kernel()
-def _split_absolute(data, length, hosts, host_at):
+def split_absolute(data, length, hosts, host_at):
     """Append an absolute target's host (without user info) to `hosts`: (where its path is, hosts' end)."""
-    begin = _scheme_end(data, 0, length)
+    begin = scheme_end(data, 0, length)
     at = begin
     while at < length and data[at] != _SLASH and data[at] != 63 and data[at] != 35:
         if data[at] == 64:
             begin = at + 1
         at += 1
     for index in range(begin, at):
-        hosts[host_at] = _lowered(data[index])
+        hosts[host_at] = lowered(data[index])
         host_at += 1
     return at, host_at
 
@@ -616,12 +645,12 @@ def write_targets(
         if needs & (REWRITE | ABSOLUTE) == 0 and (needs == 0 or suffixes < 0):
             at = copy_bytes(data, begin, end, out, at)
         elif needs == PARAMETERS:
-            at = _redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts)
+            at = redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts)
         else:
-            length = _unescape(data, begin, end, scratch)
+            length = unescape(data, begin, end, scratch)
             begin = np.int64(0)
             if needs & ABSOLUTE:
-                begin, host_ends[named + 1] = _split_absolute(scratch, length, hosts, host_ends[named])
+                begin, host_ends[named + 1] = split_absolute(scratch, length, hosts, host_ends[named])
                 host_rows[named] = row
                 named += 1
                 if begin == length or scratch[begin] != _SLASH:
@@ -630,6 +659,6 @@ def write_targets(
             if suffixes < 0:
                 at = copy_bytes(scratch, begin, length, out, at)
             else:
-                at = _redact(scratch, begin, length, out, at, keys, key_ends, suffixes, name, counts)
+                at = redact(scratch, begin, length, out, at, keys, key_ends, suffixes, name, counts)
         out_ends[row + 1] = at
     return named

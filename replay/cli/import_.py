@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import units
-from ..formats import import_files, importers
+from ..formats import Options, import_files, importers
 from ..formats.importing import Progress as ImportProgress
+from ..formats.tabular import parse_columns
 from ..trace import Manifest, Trace
 
 ROUTES_SHOWN = 6
@@ -133,23 +134,54 @@ class ProgressBar:
 @click.option(
     "--format", "format_name", metavar="NAME", help=f"Take the logs as this format: {', '.join(importers())}."
 )
+@click.option(
+    "--columns",
+    default="",
+    metavar="ROLE=COL,...",
+    help="What is what in a table: at=ts,method=GET,path=url.",
+)
+@click.option(
+    "--log-format",
+    default="",
+    metavar="STRING",
+    help="nginx's log_format or Apache's LogFormat, as it stands there.",
+)
+@click.option(
+    "--tz", "time_zone", default="", metavar="ZONE", help="The zone of stamps that name none [default: UTC]."
+)
 @click.option("--no-jitter", is_flag=True, help="Keep coarse stamps as they are.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the jitter.")
 @click.option("--keep-secrets", is_flag=True, help="Keep the values of parameters that look like secrets.")
+@click.option(
+    "--keep-health-checks", is_flag=True, help="Keep the requests of load balancers' health checks."
+)
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(
     logs: tuple[str, ...],
     out: Path | None,
     format_name: str | None,
+    columns: str,
+    log_format: str,
+    time_zone: str,
     no_jitter: bool,
     seed: int,
     keep_secrets: bool,
+    keep_health_checks: bool,
     force: bool,
 ) -> None:
-    """Make a trace of access logs: rotated files in any order, gzip, or - for standard input.
+    """Make a trace of recordings: rotated files in any order, folders, gzip or zstd, or - for standard input.
 
     Coarse stamps are spread inside their resolution; client addresses and secrets are not kept.
     """
+    if time_zone:
+        units.parse_zone(time_zone)
+    options = Options(
+        keep_secrets=keep_secrets,
+        keep_health_checks=keep_health_checks,
+        columns=parse_columns(columns),
+        log_format=log_format,
+        time_zone=time_zone,
+    )
     with ProgressBar(Console(stderr=True)) as progress:
         trace = import_files(
             logs,
@@ -157,7 +189,7 @@ def command(
             format=format_name,
             jitter=not no_jitter,
             seed=seed,
-            keep_secrets=keep_secrets,
+            options=options,
             overwrite=force,
             progress=progress,
         )

@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, UsageError
+from ..errors import InputError
 from ..trace import Jitter as JitterRecord
-from ..trace import Trace, TraceWriter, half_trace
+from ..trace import Trace, TraceWriter, half_trace, is_trace
 from ..trace.dictionary import ClientTable
 from .jitter import Columns, Jitter
-from .registry import Found, Importer, Reader, Rows, importer_named, importers
+from .registry import Found, Importer, Options, Reader, Rows, importer_named, importers
 from .rejects import FileJudge
 from .secrets import showable
-from .sources import SourceFile
+from .sources import SourceFile, expand
 
 LIKELY = 0.5
 """A format is taken for a file's where at least this share of its first lines is of it."""
 
 SHOWN_CHARS = 80
+
+SPREAD_FROM_NS = 1_000_000
+"""Stamps as coarse as this, or coarser, are spread inside their resolution."""
 
 Progress = Callable[[int, int, int], None]
 """Called with (bytes done, bytes in all or -1, lines) after every block."""
@@ -39,12 +43,17 @@ def _is_binary(head: bytes) -> bool:
     return 0 in head or controls * 20 > min(len(head), 4096)
 
 
-def tell_format(file: SourceFile) -> Importer:
+def tell_format(file: SourceFile, options: Options | None = None) -> Importer:
     """The importer that the head of a file looks most like. InputError where it looks like none."""
-    scores = {name: candidate.sniff(file.head) for name, candidate in importers().items()}
-    best = max(scores, key=lambda name: scores[name])
-    if scores[best] >= LIKELY:
-        return importers()[best]
+    options = options or Options()
+    known_importers = importers()
+    scores = {
+        name: (score, candidate.rank)
+        for name, candidate in known_importers.items()
+        if (score := candidate.sniff(file.head, options)) >= LIKELY
+    }
+    if scores:
+        return known_importers[max(scores, key=lambda name: scores[name])]
     known = "; ".join(f"{name}: {candidate.title}" for name, candidate in sorted(importers().items()))
     if _is_binary(file.head):
         raise InputError(f"{file.name} is a binary file, not a log", hint=f"formats: {known}")
@@ -63,21 +72,18 @@ def detect(path: str | Path) -> Importer:
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """A file to import, its first stamp, and its place on the command line."""
+    """A file to import, and its first stamp."""
 
     file: SourceFile
     first_ns: int | None
 
 
-def _inputs(paths: Sequence[str | Path], format_name: str | None) -> tuple[Importer, list[_Input]]:
-    """The files in the order of their first stamps, and the one format that they share."""
-    if not paths:
-        raise UsageError("no log given")
-    files = [SourceFile(str(path)) for path in paths]
+def _chosen(files: list[SourceFile], format_name: str | None, options: Options) -> Importer:
+    """The one format that the files share."""
     if format_name is not None:
         chosen = importer_named(format_name)
     else:
-        told = [tell_format(file) for file in files]
+        told = [tell_format(file, options) for file in files]
         chosen = told[0]
         for file, other in zip(files, told, strict=True):
             if other.name != chosen.name:
@@ -85,8 +91,15 @@ def _inputs(paths: Sequence[str | Path], format_name: str | None) -> tuple[Impor
                     f"{files[0].name} is {chosen.title}, but {file.name} is {other.title}",
                     hint="import them one by one, or say --format",
                 )
-    inputs = [_Input(file, chosen.first_ns(file.head)) for file in files]
-    return chosen, sorted(inputs, key=lambda given: (given.first_ns is None, given.first_ns or 0))
+    return chosen
+
+
+def _inputs(files: list[SourceFile], reader: Reader) -> tuple[int, list[_Input]]:
+    """The finest resolution of the files, and the files in the order of their first stamps."""
+    probes = [reader.probe(file.head) for file in files]
+    inputs = [_Input(file, probe.first_ns) for file, probe in zip(files, probes, strict=True)]
+    resolution_ns = min((probe.resolution_ns for probe in probes if probe.first_ns is not None), default=1)
+    return resolution_ns, sorted(inputs, key=lambda given: (given.first_ns is None, given.first_ns or 0))
 
 
 class _Import:
@@ -109,6 +122,15 @@ class _Import:
         """A column of the reader's indexes (-1: none) as the writer's."""
         known.extend(number(name) if name else -1 for name in names[len(known) :])
         return np.array([*known, -1], dtype=np.int64)[column]
+
+    @staticmethod
+    def _numbered(
+        column: npt.NDArray[np.int64] | None, values: Sequence[Any], number: Callable[[Any], int]
+    ) -> npt.NDArray[np.int64] | None:
+        """A column of indexes into values of these rows (-1: none) as the writer's."""
+        if column is None:
+            return None
+        return np.array([*(number(value) for value in values), -1], dtype=np.int64)[column]
 
     def begin_file(self, first_ns: int | None) -> None:
         """A file that begins before the one before it ended is spread on its own: they were written side by
@@ -141,6 +163,8 @@ class _Import:
                 rows.offsets,
                 self._mapped(self._methods, reader.methods, writer.method_id, rows.method),
                 self._mapped(self._hosts, reader.hosts, writer.host_id, rows.host),
+                self._numbered(rows.headers, rows.header_sets, writer.add_headers),
+                self._numbered(rows.body, rows.bodies, writer.add_body),
             ),
             "client": self._clients.number(rows.client_hash),
             "status": rows.status.astype(np.int16),
@@ -157,16 +181,14 @@ class _Import:
 
     def _write(self, parts: Iterable[Columns]) -> None:
         for part in parts:
+            if self._reader.subtracts and "took_ns" in part:
+                part = {**part, "at_ns": part["at_ns"] - np.maximum(part["took_ns"], 0)}
             self._writer.add_events(**part)
 
 
-def _describe(writer: TraceWriter, chosen: Importer, found: Found, inputs: list[_Input]) -> None:
+def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_Input]) -> None:
     manifest, rejects = writer.manifest, found.rejects
-    manifest.importer, manifest.stamp, manifest.resolution_ns = (
-        chosen.name,
-        chosen.stamp,
-        chosen.resolution_ns,
-    )
+    manifest.stamp, manifest.duration_subtracted = reader.stamp, reader.subtracts
     manifest.sources = [given.file.source() for given in inputs]
     manifest.lines = rejects.lines
     manifest.rejected = dict(rejects.counts.most_common())
@@ -182,52 +204,64 @@ def import_files(
     format: str | None = None,
     jitter: bool = True,
     seed: int = 0,
-    keep_secrets: bool = False,
+    options: Options | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Trace:
-    """Import recordings (rotated files in any order, gzip, `-` for standard input) into the trace `out`.
+    """Import recordings (rotated files in any order, compressed, folders, `-` for standard input) into the trace
+    `out`.
 
-    `jitter` spreads coarse stamps inside their resolution, by `seed`. `keep_secrets` keeps parameters that
-    look like secrets. InputError where a file cannot be read, is empty or of another format; OutputError
-    where `out` exists (unless `overwrite`) or cannot be written. Nothing is left of an import that fails.
+    `jitter` spreads coarse stamps inside their resolution, by `seed`. InputError where a file cannot be read, is
+    empty or of another format; OutputError where `out` exists (unless `overwrite`) or cannot be written. Nothing
+    is left of an import that fails.
     """
-    chosen, inputs = _inputs(paths, format)
+    options = options or Options()
+    files = [SourceFile(path) for path in expand(paths)]
+    chosen = _chosen(files, format, options)
     found = Found()
-    total = sum(given.file.bytes_total for given in inputs)
-    total = -1 if any(given.file.bytes_total < 0 for given in inputs) else total
     with TraceWriter(out, overwrite=overwrite) as writer:
-        reader = chosen.reader(found, keep_secrets)
-        spread = jitter and chosen.resolution_ns > 1
-        work = _Import(writer, reader, chosen.resolution_ns, seed if spread else None)
-        done = 0
+        reader = chosen.reader(found, options)
+        resolution_ns, inputs = _inputs(files, reader)
+        spread = jitter and resolution_ns >= SPREAD_FROM_NS
+        work = _Import(writer, reader, resolution_ns, seed if spread else None)
         for given in inputs:
-            judge = FileJudge(found.rejects, given.file.name, chosen.title)
-            work.begin_file(given.first_ns)
-            for rows in reader.read(given.file):
-                work.add(rows)
-                if format is None:
-                    judge.judge()
-                if progress is not None:
-                    progress(done + given.file.bytes_done, total, found.rejects.lines)
-            done += given.file.bytes_done
-            _end_file(given.file, found, judge if format is None else None)
+            judge = FileJudge(found.rejects, given.file.name, chosen.title) if format is None else None
+            _import_file(given, inputs, work, reader, found, judge, progress)
         work.end()
         if writer.manifest.rows == 0:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.rejects.counts.most_common())
             raise InputError(
                 f"no request in {inputs[0].file.name}: {found.rejects.lines:,} lines rejected ({reasons})"
             )
-        writer.manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
-        writer.manifest.options = {
-            "format": format,
-            "jitter": jitter,
-            "seed": seed,
-            "keep_secrets": keep_secrets,
-        }
-        _describe(writer, chosen, found, inputs)
+        manifest = writer.manifest
+        manifest.importer, manifest.resolution_ns = chosen.name, resolution_ns
+        manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
+        manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
+        _describe(writer, found, reader, inputs)
     assert writer.trace is not None
     return writer.trace
+
+
+def _import_file(
+    given: _Input,
+    inputs: list[_Input],
+    work: _Import,
+    reader: Reader,
+    found: Found,
+    judge: FileJudge | None,
+    progress: Progress | None,
+) -> None:
+    """Import one file; `inputs` are all of them, for the progress."""
+    total = sum(each.file.bytes_total for each in inputs)
+    total = -1 if any(each.file.bytes_total < 0 for each in inputs) else total
+    work.begin_file(given.first_ns)
+    for rows in reader.read(given.file):
+        work.add(rows)
+        if judge is not None:
+            judge.judge()
+        if progress is not None:
+            progress(sum(each.file.bytes_done for each in inputs), total, found.rejects.lines)
+    _end_file(given.file, found, judge)
 
 
 def _end_file(file: SourceFile, found: Found, judge: FileJudge | None) -> None:
@@ -241,13 +275,20 @@ def _end_file(file: SourceFile, found: Found, judge: FileJudge | None) -> None:
         judge.judge(at_end=True)
 
 
-def open_trace(paths: Sequence[str | Path], imported: Path, *, progress: Progress | None = None) -> Trace:
+def open_trace(
+    paths: Sequence[str | Path],
+    imported: Path,
+    *,
+    format: str | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Trace:
     """The trace folder given, or the logs given imported into the trace `imported` (a place of the caller's).
 
     Errors as `Trace.open` and `import_files` say.
     """
     first = Path(paths[0]) if paths else Path()
     missing_trace = not first.exists() and (first.suffix == ".trace" or half_trace(first) is not None)
-    if len(paths) == 1 and (first.is_dir() or missing_trace):
+    if len(paths) == 1 and (is_trace(first) or missing_trace or half_trace(first) == first):
         return Trace.open(first)
-    return import_files(paths, imported, progress=progress)
+    return import_files(paths, imported, format=format, options=options, progress=progress)

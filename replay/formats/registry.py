@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,8 +11,12 @@ import numpy.typing as npt
 
 from ..errors import UsageError
 from ..trace.manifest import Stamp
+from ..trace.requests import Headers
 from .rejects import Rejects
 from .sources import SourceFile
+
+
+Body = bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,41 @@ class Rows:
     status: npt.NDArray[Any]
     took_ns: npt.NDArray[Any] | None
     bytes: npt.NDArray[Any]
+    headers: npt.NDArray[np.int64] | None = None
+    header_sets: Sequence[Headers] = ()
+    body: npt.NDArray[np.int64] | None = None
+    bodies: Sequence[Body] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user says of a recording. `columns` maps roles to columns or constants (`fields.read_columns`),
+    `log_format` is a server's own format string, `time_zone` that of stamps which name none.
+    """
+
+    keep_secrets: bool = False
+    keep_health_checks: bool = False
+    columns: tuple[tuple[str, str], ...] = ()
+    log_format: str = ""
+    time_zone: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the manifest keeps them."""
+        return {
+            "keep_secrets": self.keep_secrets,
+            "keep_health_checks": self.keep_health_checks,
+            "columns": dict(self.columns),
+            "log_format": self.log_format,
+            "time_zone": self.time_zone,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the head of a file says of its stamps: the first (None: there is none) and how coarse they are."""
+
+    first_ns: int | None
+    resolution_ns: int
 
 
 @dataclass(slots=True)
@@ -56,6 +95,20 @@ class Reader(Protocol):
     methods: list[str]
     hosts: list[str]
 
+    @property
+    def stamp(self) -> Stamp:
+        """What the recorded stamps mean."""
+        ...
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether the start of a request is its stamp less its duration."""
+        ...
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines of a file say of its stamps."""
+        ...
+
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """The rows of a file, a block at a time; the arrays may be used again after the next block is asked
         for.
@@ -65,17 +118,15 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """One format. `sniff(head)` says how much the head of a file looks like it (0 to 1), `first_ns(head)` its
-    first stamp (None: it has none), `reader(found, keep_secrets)` makes a reader.
+    """One format. `sniff(head, options)` says how much the head of a file looks like it (0 to 1); of equals the
+    one with the higher `rank` is taken. `reader(found, options)` makes a reader.
     """
 
     name: str
     title: str
-    sniff: Callable[[bytes], float]
-    first_ns: Callable[[bytes], int | None]
-    reader: Callable[[Found, bool], Reader]
-    resolution_ns: int
-    stamp: Stamp
+    sniff: Callable[[bytes, Options], float]
+    reader: Callable[[Found, Options], Reader]
+    rank: int = 0
 
 
 _importers: dict[str, Importer] = {}

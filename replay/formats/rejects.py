@@ -17,8 +17,12 @@ LINES_BEFORE_JUDGING = 1_000
 BLANK = "blank"
 NO_METHOD, NO_PATH = "no method", "no path"
 
-WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH})
-"""Reasons that say nothing against the format: blank lines, and requests that were garbage to the server too.
+HEALTH_CHECK = "health check"
+HEADER = "header"
+
+WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK, HEADER})
+"""Reasons that say nothing against the format: blank lines, headers, health checks, and requests that were garbage
+to the server too.
 """
 
 

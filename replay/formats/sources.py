@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..trace import Source, is_trace
 
 BLOCK_BYTES = 4 << 20
@@ -118,6 +119,36 @@ class SourceFile:
         """Bytes of a stream that were read for its head, to be read again."""
         taken, self._peeked = self._peeked[:room], self._peeked[room:]
         return taken
+
+
+def expand(paths: Sequence[str | Path]) -> list[str]:
+    """Files named by paths, by folders (all in them, hidden ones left out) and by patterns such as `*.gz`.
+
+    UsageError where there is none, InputError where a folder or pattern holds none.
+    """
+    if not paths:
+        raise UsageError("no log given")
+    found: list[str] = []
+    for path in map(str, paths):
+        place = Path(path)
+        if path != STDIN and place.is_dir() and not is_trace(place):
+            inside = [file for file in sorted(place.rglob("*")) if file.is_file()]
+            kept = [str(file) for file in inside if not _is_hidden(file.relative_to(place))]
+            if not kept:
+                raise InputError(f"{path} is a folder without files")
+            found += kept
+        elif path != STDIN and glob.has_magic(path) and not place.exists():
+            matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+            if not matches:
+                raise InputError(f"{path}: no file is named like this")
+            found += matches
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _after_last_newline(buffer: npt.NDArray[np.uint8], begin: int, end: int) -> int:

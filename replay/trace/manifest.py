@@ -74,6 +74,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     options: dict[str, Any] = {}
     sources: list[Source] = []
     stamp: Stamp = "start"
+    duration_subtracted: bool = False
     resolution_ns: int = 1
     time_zone: str = ""
     time_zone_changed: bool = False

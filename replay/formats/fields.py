@@ -1,0 +1,120 @@
+"""Reads files of lines with the field scanner: every format of lines but the common one."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+import numpy as np
+
+from replay_native import fields as kernels
+from replay_native import scan
+from replay_native.jit import warm
+
+from .. import units
+from ..trace.dictionary import Bytes, Int64s
+from ..trace.manifest import Stamp
+from .layout import Layout
+from .lines import LineReader
+from .registry import Found, Options, Probe, Rows
+
+_HOUR_NS = 3600 * units.NS
+_HOUR = dt.timedelta(hours=1)
+_EPOCH = dt.datetime(1970, 1, 1)
+
+
+class FieldReader(LineReader):
+    """Reads lines of one layout. A subclass may find the layout in each file's head (`_begin`)."""
+
+    def __init__(self, found: Found, options: Options, layout: Layout) -> None:
+        warm(["dictionary", "fields"])
+        super().__init__(found, options, columns=kernels.FIELD_COLUMNS, state_words=kernels.FIELD_STATE_WORDS)
+        self._options = options
+        self._zone = units.parse_zone(options.time_zone or "UTC")
+        self._spans = np.empty((kernels.ROLES, 2), dtype=np.int64)
+        self._stack = np.empty(kernels.DEPTH_MAX, dtype=np.int64)
+        self._number = np.empty(3, dtype=np.int64)
+        self._state[scan.METHODS] = 0
+        self.use(layout)
+
+    def use(self, layout: Layout) -> None:
+        """Read the lines to come as this layout says."""
+        self.layout = layout
+        constant = layout.method.encode("ascii")
+        if constant and not self._state[scan.METHODS]:
+            words = np.frombuffer(constant.ljust(scan.METHOD_BYTES_MAX, b"\0"), dtype=np.int64)
+            self._method_words[0], self._state[scan.METHODS] = words, 1
+        spec = layout.spec()
+        self._spec = spec._replace(agents=self._agents, agent_ends=self._agent_ends)
+        self._constant = np.frombuffer(bytearray(layout.path.encode("ascii")), dtype=np.uint8)
+
+    @property
+    def stamp(self) -> Stamp:
+        """What the layout's stamps mean."""
+        return self.layout.stamp
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether the layout has stamps of the end, and durations."""
+        return self.layout.subtracts
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps."""
+        return self._probe(head if head.endswith(b"\n") else head + b"\n")
+
+    def _probe(self, lines: bytes) -> Probe:
+        """Scan lines for their stamps alone, and settle the unit of bare numbers by the largest."""
+        data = np.frombuffer(bytearray(lines) + bytearray(8), dtype=np.uint8)
+        kept = self._state.copy()
+        self._state[scan.POSITION] = 0
+        self._state[scan.ZONES] = self._state[kernels.FINEST_NS] = 0
+        self._scan(data, len(lines))
+        state, self._state = self._state, kept
+        self._method_words[int(kept[scan.METHODS]) :] = 0
+        count = int(state[scan.ROWS])
+        stamps = self._columns[kernels.AT_NS, :count]
+        first = int(self._local(stamps, state)[0]) if count else None
+        if state[kernels.LARGEST] and not self.layout.at_unit_ns:
+            self.use(
+                dataclasses.replace(self.layout, at_unit_ns=int(kernels.unit_of(state[kernels.LARGEST])))
+            )
+        return Probe(first, max(1, int(state[kernels.FINEST_NS])))
+
+    def _scan(self, block: Bytes, end: int) -> None:
+        kernels.scan_fields(
+            block, end, self._spec, self._key, self._method_words, self._state, self._columns, self._rejected,
+            self._spans, self._stack, self._number,
+        )  # fmt: skip
+
+    def _rows(self, block: Bytes) -> Rows:
+        columns, state = self._columns, self._state
+        count = int(state[scan.ROWS])
+        redacted = np.zeros(1, dtype=np.int64)
+        named = kernels.write_field_targets(
+            block, columns, count, self.layout.escapes, self._constant, self._keys, self._key_ends, self._suffixes,
+            self._name, self._scratch, self._targets, self._target_ends, self._named_hosts, self._host_ends,
+            self._host_rows, redacted,
+        )  # fmt: skip
+        self._found.drop("query_values", int(redacted[0]))
+        self._name_methods()
+        return Rows(
+            at_ns=self._local(columns[kernels.AT_NS, :count], state).copy(),
+            data=self._targets,
+            offsets=self._target_ends[: count + 1],
+            method=columns[scan.METHOD, :count],
+            host=self._host_indexes(count, named),
+            client_hash=columns[scan.CLIENT, :count],
+            status=columns[scan.STATUS, :count],
+            took_ns=columns[kernels.TOOK_NS, :count],
+            bytes=columns[scan.BYTES, :count],
+        )
+
+    def _local(self, stamps: Int64s, state: Int64s) -> Int64s:
+        """Stamps that name no zone, as those of the zone that the user named."""
+        if not state[kernels.ZONELESS] or state[scan.ZONES] or not self._options.time_zone or not len(stamps):
+            return stamps
+        self._found.time_zone = self._options.time_zone
+        hours, places = np.unique(stamps // _HOUR_NS, return_inverse=True)
+        offsets = [self._zone.utcoffset(_EPOCH + hour * _HOUR) for hour in hours.tolist()]
+        shifts = np.array([round((offset or dt.timedelta()).total_seconds()) for offset in offsets], np.int64)
+        return np.asarray(stamps - shifts[places] * units.NS, dtype=np.int64)

@@ -1,0 +1,184 @@
+"""What a line looks like: which of its fields is what, for the field scanner.
+
+A layout is made of a template (`$client - $user [$at] "$request" $status`), of a delimiter and the roles of its
+columns, or of the paths of JSON keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from replay_native import fields as kernels
+
+from ..errors import UsageError
+from ..trace.dictionary import flatten
+from ..trace.manifest import Stamp
+
+ROLES = {
+    "at": kernels.AT,
+    "end": kernels.AT,
+    "time": kernels.AT_MORE,
+    "request": kernels.REQUEST,
+    "method": kernels.METHOD_NAME,
+    "path": kernels.TARGET,
+    "query": kernels.QUERY,
+    "host": kernels.HOST,
+    "client": kernels.CLIENT_NAME,
+    "status": kernels.STATUS_CODE,
+    "bytes": kernels.SIZE,
+    "agent": kernels.AGENT,
+}
+"""What a column may be. `end` is a stamp of the end of a request, `time` the time of day where `at` is a date."""
+
+UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+"""`took_ms` is a duration in ms; `at_ms` and `end_ms` are numbers of ms since the epoch."""
+
+_TOKEN = re.compile(r"\$(\w+)")
+_STAMP = re.compile(
+    r"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?:[.,]\d+)?(?: [+-]\d{4})?"
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?|\d+(?:\.\d+)?"
+)
+_LOOKS = {
+    kernels.AT: _STAMP,
+    kernels.STATUS_CODE: re.compile(r"\d{3}|0|-1?|"),
+    kernels.SIZE: re.compile(r"\d+|-1?|"),
+    **dict.fromkeys(
+        (kernels.TOOK, kernels.TOOK_2, kernels.TOOK_3), re.compile(r"[+-]?[\d.]+(?:s|ms|us|µs|ns)?|-|")
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A format, for the field scanner. `pieces` is a template, `columns` a delimited line's roles, `keys` JSON
+    paths to roles; one of them is given. `subtracts`: a request began its duration before its stamp.
+    """
+
+    stamp: Stamp = "start"
+    subtracts: bool = False
+    escapes: int = kernels.PLAIN
+    pieces: tuple[tuple[str, int], ...] = ()
+    columns: tuple[int, ...] = ()
+    delimiter: str = ""
+    keys: Mapping[str, int] = field(default_factory=dict)
+    took_unit_ns: int = UNITS_NS["s"]
+    at_unit_ns: int = 0
+    method: str = ""
+    path: str = ""
+    status: int = -1
+    ported: bool = False
+    comment: str = ""
+
+    def spec(self) -> kernels.FieldSpec:
+        """As the kernel takes it. `agents` are to be filled in."""
+        cutter = kernels.TEMPLATE if self.pieces else kernels.DELIMITED if self.delimiter else kernels.JSON
+        options = np.zeros(kernels.OPTIONS, np.int64)
+        options[kernels.CUTTER] = cutter
+        options[kernels.DELIMITER] = ord(self.delimiter or "\0")
+        options[kernels.ESCAPES] = self.escapes
+        options[kernels.TOOK_UNIT_NS] = self.took_unit_ns
+        options[kernels.AT_UNIT_NS] = self.at_unit_ns
+        options[kernels.CONSTANT_METHOD] = 0 if self.method else -1
+        options[kernels.CONSTANT_TARGET] = bool(self.path)
+        options[kernels.CONSTANT_STATUS] = self.status
+        options[kernels.PORTED] = self.ported
+        options[kernels.COMMENT] = ord(self.comment) if self.comment else -1
+        roles = self.columns if self.delimiter else [role for _, role in self.pieces[1:]]
+        literals, literal_ends = flatten(_literals(self.pieces))
+        keys, key_ends, first, nodes, key_roles = _trie(self.keys)
+        none, no_ends = flatten([])
+        return kernels.FieldSpec(
+            options, literals, literal_ends, np.array(roles, np.int64), keys, key_ends, first, nodes, key_roles,
+            none, no_ends,
+        )  # fmt: skip
+
+    def cut(self, line: str) -> dict[int, str] | None:
+        """The fields of a template's line by role; None where it is not of this layout."""
+        if not line.startswith(self.pieces[0][0]):
+            return None
+        at, found = len(self.pieces[0][0]), {}
+        opened = self.pieces[0][0]
+        for literal, role in self.pieces[1:]:
+            last = _field_end(line, at, literal, opened.endswith('"'))
+            if last < 0:
+                return None
+            if role >= 0:
+                found[role] = line[at:last]
+            at, opened = last + len(literal), literal
+        return found
+
+    def looks_like(self, line: str) -> bool:
+        """Whether a line is of this template, as far as stamps and numbers tell."""
+        found = self.cut(line)
+        return found is not None and all(
+            pattern.fullmatch(found[role]) for role, pattern in _LOOKS.items() if role in found
+        )
+
+
+def _literals(pieces: Sequence[tuple[str, int]]) -> list[bytes]:
+    return [literal.encode() for literal, _ in pieces]
+
+
+def _field_end(line: str, at: int, literal: str, quoted: bool) -> int:
+    if not literal:
+        return len(line)
+    while (at := line.find(literal, at)) >= 0:
+        before = line[:at]
+        if not quoted or (len(before) - len(before.rstrip("\\"))) % 2 == 0:
+            return at
+        at += 1
+    return -1
+
+
+def _trie(keys: Mapping[str, int]) -> tuple[np.ndarray, ...]:
+    """Paths as a tree: of each node its keys, of each key the node it leads to and its role. A key that holds a
+    dot is also looked for as it is.
+    """
+    nodes: list[dict[str, list[int]]] = [{}]
+    for path, role in keys.items():
+        nodes[0].setdefault(path, [-1, -1])[1] = role
+        at = 0
+        *parents, last = path.split(".")
+        for parent in parents:
+            entry = nodes[at].setdefault(parent, [-1, -1])
+            if entry[0] < 0:
+                entry[0] = len(nodes)
+                nodes.append({})
+            at = entry[0]
+        nodes[at].setdefault(last, [-1, -1])[1] = role
+    data, ends = flatten([key.encode() for node in nodes for key in node])
+    first = np.cumsum([0, *(len(node) for node in nodes)], dtype=np.int64)
+    entries = np.array([entry for node in nodes for entry in node.values()], np.int64).reshape(-1, 2)
+    return data, ends, first, np.ascontiguousarray(entries[:, 0]), np.ascontiguousarray(entries[:, 1])
+
+
+def template(text: str, roles: Mapping[str, int], **more: object) -> Layout:
+    """The layout of `literal $field literal ...`, up to the last field whose name has a role.
+
+    UsageError where two fields touch.
+    """
+    parts = _TOKEN.split(text)
+    return of_parts(parts[0::2], [roles.get(name, -1) for name in parts[1::2]], parts[1::2], **more)
+
+
+def of_parts(literals: Sequence[str], roles: list[int], names: Sequence[str], **more: object) -> Layout:
+    """The layout of literals with fields between them; of fields with one role the first is taken."""
+    roles = [role if role not in roles[:index] else -1 for index, role in enumerate(roles)]
+    kept = max((index for index, role in enumerate(roles) if role >= 0), default=-1) + 1
+    for index in range(1, kept):
+        if not literals[index]:
+            raise UsageError(
+                f"the log format has nothing between {names[index - 1]} and {names[index]}",
+                hint="where one ends cannot be told; put a space between them in the server's configuration",
+            )
+    pieces = ((literals[0], -1), *((literals[index + 1], roles[index]) for index in range(kept)))
+    return Layout(pieces=pieces, **more)  # type: ignore[arg-type]
+
+
+def with_constants(layout: Layout, method: str = "", path: str = "", status: int = -1) -> Layout:
+    """The layout with what its lines do not say."""
+    return replace(layout, method=method, path=path, status=status)

@@ -1,0 +1,313 @@
+"""CSV, TSV and JSON Lines with a mapping of columns: research traces, exports, logs of one's own.
+
+`--columns at=TIMESTAMP,method=GET,path=/v1/chat` names for each role the column that has it, or a constant:
+a method, a path, a host, a status. What is not named is found by the usual names. Requests of a table that says
+neither method nor path are `GET /`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from replay_native import fields as kernels
+from replay_native import scan
+
+from ..errors import InputError, UsageError
+from ..trace.dictionary import Bytes
+from ..units import nearest
+from .fields import FieldReader
+from .layout import ROLES, UNITS_NS, Layout
+from .lines import sniffed_lines
+from .registry import Found, Importer, Options, Probe, importer
+from .rejects import HEADER
+from .sources import SourceFile
+
+USUAL_NAMES = {
+    "at_ns": ("at_ns", "timestamp_ns", "time_ns", "ts_ns"),
+    "at_us": ("at_us", "timestamp_us", "ts_us"),
+    "at_ms": ("at_ms", "timestamp_ms", "time_ms", "ts_ms"),
+    "at": (
+        "at", "timestamp", "time", "ts", "@timestamp", "datetime", "date_time", "start_time", "starttime", "started",
+        "arrival", "arrival_time", "arrived_at", "period", "invocation_time", "timestamputc", "request_time_utc",
+    ),
+    "end": ("end", "end_time", "end_timestamp", "finished_at"),
+    "method": ("method", "http_method", "request_method", "verb"),
+    "path": ("path", "target", "url", "uri", "request_uri", "request_url", "request_path", "http_path", "endpoint"),
+    "query": ("query", "query_string"),
+    "request": ("request",),
+    "host": ("host", "http_host", "authority", "domain"),
+    "client": ("client", "client_ip", "remote_addr", "ip", "client_id", "user_id"),
+    "status": ("status", "status_code", "http_status", "response_code"),
+    "bytes": ("bytes", "bytes_sent", "body_bytes_sent", "response_bytes", "response_size"),
+    "took_ns": ("took_ns", "duration_ns", "latency_ns"),
+    "took_us": ("took_us", "duration_us", "latency_us"),
+    "took_ms": ("took_ms", "duration_ms", "latency_ms", "elapsed_ms", "response_time_ms"),
+    "took_s": ("took_s", "duration_s", "latency_s"),
+    "agent": ("agent", "user_agent", "http_user_agent"),
+}  # fmt: skip
+"""Column names by role, in any case, that need not be said."""
+
+_CONSTANTS = {
+    "method": re.compile(r"[A-Za-z_][A-Za-z_-]{0,15}"),
+    "path": re.compile(r"/[!-~]*"),
+    "status": re.compile(r"[1-9]\d\d"),
+}
+_STAMP_ROLES = ("at", "end")
+
+
+def roles_known() -> list[str]:
+    """Every name that may stand before `=` in --columns."""
+    timed = [f"{name}_{unit}" for name in ("at", "end", "took") for unit in UNITS_NS]
+    return [*ROLES, *timed]
+
+
+def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
+    """`at=COL,method=COL` as pairs. UsageError where a role is unknown or said twice."""
+    pairs: list[tuple[str, str]] = []
+    for part in next(csv.reader([text]), []) if text else []:
+        role, equals, column = part.partition("=")
+        role = role.strip()
+        if not equals or not column:
+            raise UsageError(f"--columns: {part!r} is not ROLE=COLUMN", hint="such as at=timestamp,path=url")
+        if role not in roles_known():
+            guess = nearest(role, roles_known())
+            meant = f" (did you mean {guess}?)" if guess else ""
+            raise UsageError(f"--columns: no role {role!r}{meant}", hint=f"roles: {', '.join(roles_known())}")
+        if role in dict(pairs):
+            raise UsageError(f"--columns: {role} is said twice")
+        pairs.append((role, column))
+    return tuple(pairs)
+
+
+def _split_role(role: str) -> tuple[str, int]:
+    """`took_ms` as (took, ns of a ms); a unit of 0 is to be found from the values."""
+    name, _, unit = role.rpartition("_")
+    return (name, UNITS_NS[unit]) if name in ("at", "end", "took") else (role, 0)
+
+
+def _find(wanted: str, names: list[str]) -> int:
+    """The index of a column by its name (in any case, if need be) or by its number from 1; -1: none."""
+    if wanted in names:
+        return names.index(wanted)
+    folded = [name.casefold() for name in names]
+    if wanted.casefold() in folded:
+        return folded.index(wanted.casefold())
+    return int(wanted) - 1 if wanted.isdigit() and 0 < int(wanted) <= len(names) else -1
+
+
+def _taken(options: Options, names: list[str], where: str) -> tuple[dict[str, int], dict[str, str]]:
+    """Roles to indexes of columns, and constants by role. InputError where a column is not there."""
+    found: dict[str, int] = {}
+    constants: dict[str, str] = {}
+    for role, wanted in options.columns:
+        index = _find(wanted, names)
+        if index >= 0:
+            found[role] = index
+        elif role in _CONSTANTS and _CONSTANTS[role].fullmatch(wanted):
+            constants[role] = wanted
+        else:
+            guess = nearest(wanted, names)
+            meant = f" (did you mean {guess}?)" if guess else ""
+            raise InputError(
+                f"{where} has no column {wanted!r}{meant}", hint=f"its columns: {', '.join(names[:40])}"
+            )
+    said = {_split_role(role)[0] for role in (*found, *constants)}
+    said |= {"at", "end"} if said & {"at", "end"} else set()
+    said |= {"request", "method", "path", "query"} if "request" in said else set()
+    said |= {"request"} if said & {"method", "path"} else set()
+    for role, usual in USUAL_NAMES.items():
+        name = _split_role(role)[0]
+        index = next((i for i in (_find(each, names) for each in usual if not each.isdigit()) if i >= 0), -1)
+        if name not in said and index >= 0 and index not in found.values():
+            found[role] = index
+            said |= {name, "at", "end"} if name in _STAMP_ROLES else {name}
+    return found, constants
+
+
+def layout_of(options: Options, names: list[str], where: str) -> tuple[Layout, dict[str, int]]:
+    """The layout of a table with these columns (without how they are cut), and which column has which role.
+
+    InputError where no column is a stamp.
+    """
+    found, constants = _taken(options, names, where)
+    stamps = [role for role in found if _split_role(role)[0] in _STAMP_ROLES]
+    if not stamps:
+        raise InputError(
+            f"{where} says of no column that it is the time of a request",
+            hint=f"--columns at=COLUMN; its columns: {', '.join(names[:40])}",
+        )
+    ended = _split_role(stamps[0])[0] == "end"
+    tooks = [role for role in found if _split_role(role)[0] == "took"]
+    at_unit_ns = _split_role(stamps[0])[1]
+    layout = Layout(
+        stamp="end" if ended else "start",
+        subtracts=ended and bool(tooks),
+        took_unit_ns=_split_role(tooks[0])[1] if tooks else 1,
+        at_unit_ns=at_unit_ns,
+    )
+    if "request" not in found:
+        method = constants.get("method", "" if "method" in found else "GET")
+        path = constants.get("path", "" if "path" in found else "/")
+        layout = replace(layout, method=method, path=path)
+    return replace(layout, status=int(constants.get("status", -1))), found
+
+
+def _role_number(role: str) -> int:
+    name = _split_role(role)[0]
+    return kernels.TOOK if name == "took" else ROLES[name]
+
+
+def _header(head: bytes, delimiter: str) -> list[str]:
+    line = next(iter(head.removeprefix(b"\xef\xbb\xbf").split(b"\n")), b"").decode("utf-8", "replace")
+    return [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
+
+
+def _is_header(names: list[str]) -> bool:
+    """Whether a first line names columns: no field of it is a number or a stamp."""
+    return bool(names) and not any(re.match(r"[\d.+-]+(?:$|[T :/])", name) for name in names)
+
+
+class TableReader(FieldReader):
+    """Reads delimited files; each file's first line may name its columns."""
+
+    def __init__(self, found: Found, options: Options, delimiter: str) -> None:
+        self._delimiter = delimiter
+        self._headed = False
+        super().__init__(found, options, Layout(delimiter=delimiter, escapes=kernels.DOUBLED))
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps."""
+        self._take(head, "the file")
+        lines = head.partition(b"\n")[2] if self._headed else head
+        return super().probe(lines) if lines else Probe(None, 1)
+
+    def _take(self, head: bytes, where: str) -> None:
+        names = _header(head, self._delimiter)
+        self._headed = _is_header(names)
+        if not self._headed:
+            names = [str(number) for number in range(1, len(names) + 1)]
+        layout, found = layout_of(self._options, names, where)
+        roles = [-1] * (max(found.values()) + 1)
+        for role, index in found.items():
+            roles[index] = _role_number(role)
+        unit_ns = layout.at_unit_ns or self.layout.at_unit_ns
+        self.use(
+            replace(
+                layout,
+                delimiter=self._delimiter,
+                escapes=kernels.DOUBLED,
+                columns=tuple(roles),
+                at_unit_ns=unit_ns,
+            )
+        )
+
+    def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
+        head = block[: min(end, 1 << 16)].tobytes()
+        self._take(head, file.name)
+        if not self._headed:
+            return 0
+        self._state[scan.LINES] += 1
+        self._found.rejects.add(HEADER, file.name, 1, head.partition(b"\n")[0])
+        return min(end, head.find(b"\n") + 1 or end)
+
+
+class JsonReader(FieldReader):
+    """Reads JSON Lines; which keys there are is told from the first objects."""
+
+    def __init__(self, found: Found, options: Options) -> None:
+        super().__init__(found, options, Layout(escapes=kernels.JSON_ESCAPES))
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps."""
+        names = paths_of(head)
+        layout, found = layout_of(self._options, names, "the first lines")
+        keys = {names[index]: _role_number(role) for role, index in found.items()}
+        unit_ns = layout.at_unit_ns or self.layout.at_unit_ns
+        self.use(replace(layout, keys=keys, escapes=kernels.JSON_ESCAPES, at_unit_ns=unit_ns))
+        return super().probe(head)
+
+
+def _walk(value: dict[str, Any], prefix: str, depth: int) -> Iterable[str]:
+    for name, inner in value.items():
+        yield prefix + name
+        if isinstance(inner, dict) and depth < 4:
+            yield from _walk(inner, f"{prefix}{name}.", depth + 1)
+
+
+def objects(head: bytes) -> list[dict[str, Any]]:
+    """The first lines that are JSON objects."""
+    found = []
+    for line in sniffed_lines(head):
+        try:
+            value = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def paths_of(head: bytes) -> list[str]:
+    """The keys of the first objects, `request.method` for one inside another."""
+    return list(dict.fromkeys(path for value in objects(head) for path in _walk(value, "", 0)))
+
+
+def _sniff_table(delimiter: str) -> Any:
+    def sniff(head: bytes, options: Options) -> float:
+        names = _header(head, delimiter)
+        lines = sniffed_lines(head)[1:]
+        if len(names) < 2 and not options.columns:
+            return 0.0
+        try:
+            layout_of(options, names, "")
+        except InputError:
+            return 0.0
+        if not _is_header(names):
+            return 0.0
+        same = sum(line.count(delimiter.encode()) >= len(names) - 1 for line in lines)
+        return 0.9 * same / max(len(lines), 1)
+
+    return sniff
+
+
+def _sniff_json(head: bytes, options: Options) -> float:
+    lines = sniffed_lines(head)
+    found = objects(head)
+    try:
+        layout_of(options, paths_of(head), "")
+    except InputError:
+        return 0.0
+    return 0.8 * len(found) / max(len(lines), 1)
+
+
+CSV = importer(
+    Importer(
+        name="csv",
+        title="a table with commas (--columns at=COLUMN,path=COLUMN)",
+        sniff=_sniff_table(","),
+        reader=lambda found, options: TableReader(found, options, ","),
+    )
+)
+TSV = importer(
+    Importer(
+        name="tsv",
+        title="a table with tabs (--columns at=COLUMN,path=COLUMN)",
+        sniff=_sniff_table("\t"),
+        reader=lambda found, options: TableReader(found, options, "\t"),
+    )
+)
+JSONL = importer(
+    Importer(
+        name="jsonl",
+        title="JSON Lines (--columns at=KEY,path=KEY)",
+        sniff=_sniff_json,
+        reader=JsonReader,
+    )
+)

@@ -1,0 +1,149 @@
+"""CSV, TSV and JSON Lines with a mapping of columns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from replay.errors import InputError, UsageError
+from replay.formats import Options, import_files
+from replay.formats.tabular import parse_columns
+from replay.trace import Manifest
+
+from .events import Event, events
+
+TRACES = Path(__file__).parents[2] / "shared" / "traces"
+needs_traces = pytest.mark.skipif(not TRACES.exists(), reason="../shared/traces is not here")
+
+S = 1_000_000_000
+
+
+def imported(
+    path: Path, columns: str = "", format: str | None = None, zone: str = ""
+) -> tuple[list[Event], Manifest]:
+    options = Options(columns=parse_columns(columns), time_zone=zone)
+    trace = import_files([path], path.with_suffix(".trace"), format=format, options=options, jitter=False)
+    return events(trace), trace.manifest
+
+
+def test_a_table_says_by_its_columns_what_was_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "when,verb,url,code,ms,from\n"
+        '1700000001.5,POST,"/a,b?q=""x""",201,12.5,10.0.0.1\n'
+        "1700000000,GET,http://Shop.example/é?token=abc,,,10.0.0.2\n"
+    )
+    got, manifest = imported(path, "at=when,method=verb,path=url,status=code,took_ms=ms,client=from", "csv")
+    assert got == [
+        Event(1700000000 * S, "GET", b"/%C3%A9?token=REDACTED", "shop.example"),
+        Event(1700000001 * S + S // 2, "POST", b'/a,b?q="x"', "", 201, 12_500_000),
+    ]
+    assert (manifest.clients, manifest.rejected, manifest.lines) == (2, {"header": 1}, 3)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "at_ns", "resolution_ns"),
+    [
+        ("1700000000", 1700000000 * S, S),
+        ("1700000000.25", 1700000000 * S + S // 4, S // 100),
+        ("1700000000123", 1700000000123 * 10**6, 10**6),
+        ("1700000000123456", 1700000000123456 * 1000, 1000),
+        ("1700000000123456789", 1700000000123456789, 1),
+        ("2023-11-14 22:13:20", 1700000000 * S, S),
+        ("2023-11-14T22:13:20Z", 1700000000 * S, S),
+        ("2023-11-14T23:13:20.1234567+01:00", 1700000000123456700, 100),
+        ("2023-11-14 22:13:20.123 UTC", 1700000000123000000, 10**6),
+        ("14/Nov/2023:22:13:20 +0000", 1700000000 * S, S),
+    ],
+)
+def test_stamps_are_told_from_their_values(
+    tmp_path: Path, stamp: str, at_ns: int, resolution_ns: int
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"at,path\n{stamp},/x\n")
+    got, manifest = imported(path)
+    assert (got[0].at_ns, manifest.resolution_ns, manifest.stamp) == (at_ns, resolution_ns, "start")
+
+
+@pytest.mark.parametrize(
+    "stamp", ["", "x", "1969-12-31 23:59:59", "2300-01-01 00:00:00", "2023-02-29 00:00:00", "-5", "1e9"]
+)
+def test_a_bad_stamp_is_counted(tmp_path: Path, stamp: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"at,path\n1700000000,/x\n1700000000,/x\n{stamp},/y\n")
+    assert imported(path)[1].rejected == {"header": 1, "bad time": 1}
+
+
+def test_a_stamp_of_the_end_is_taken_back_by_the_duration(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("finished\tmethod\ttook\n1700000010.000\tGET\t2.5\n1700000011.000\tGET\t-7\n")
+    got, manifest = imported(path, "end=finished,took_s=took")
+    assert got[0].at_ns == 1700000007 * S + S // 2
+    assert (manifest.stamp, manifest.duration_subtracted) == ("end", True)
+    assert manifest.rejected == {"header": 1, "bad duration": 1}
+
+
+def test_stamps_without_a_zone_are_of_the_zone_that_the_user_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("at,path\n2024-01-01 12:00:00,/winter\n2024-07-01 12:00:00,/summer\n")
+    got, manifest = imported(path, zone="Europe/Berlin")
+    assert [event.at_ns // S for event in got] == [1704106800, 1719828000]
+    assert manifest.time_zone == "Europe/Berlin"
+
+
+def test_a_table_without_a_header_has_numbers_for_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("1700000000,/a\n1700000001,/b\n")
+    got, manifest = imported(path, "at=1,path=2", "csv")
+    assert ([event.target for event in got], manifest.rejected) == ([b"/a", b"/b"], {})
+
+
+def test_json_lines_name_keys_inside_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [
+        {"t": 1700000000.5, "http": {"m": "GET", "u": '/é"\\\n&'}, "x": [1, {"y": "}"}], "code": "200"},
+        {"x": None, "code": 404, "http": {"u": "/b", "z": {}, "m": "PUT"}, "t": 1700000001},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"t": 1700000002, "http": {"u":\n')
+    got, manifest = imported(path, "at=t,method=http.m,path=http.u,status=code")
+    assert got == [
+        Event(1700000000 * S + S // 2, "GET", b'/%C3%A9"\\%0A&', "", 200),
+        Event(1700000001 * S, "PUT", b"/b", "", 404),
+    ]
+    assert manifest.rejected == {"not this format": 1}
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ("at=wen", r"no column 'wen' \(did you mean when\?\)"),
+        ("path=url", "says of no column that it is the time"),
+    ],
+)
+def test_an_absent_column_is_said(tmp_path: Path, columns: str, says: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("when,url\n1700000000,/\n")
+    with pytest.raises(InputError, match=says):
+        imported(path, columns, "csv")
+
+
+@pytest.mark.parametrize("text", ["at", "when=x", "at=a,at=b", "=x"])
+def test_a_mapping_that_means_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--columns"):
+        parse_columns(text)
+
+
+@needs_traces
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("azure-llm-code-2023-11-16.csv", 8_819),
+        ("azure-llm-conv-2023-11-16.csv", 19_366),
+        ("worldcup98-per-minute.csv", 125_300),
+        ("nasa-http-1995-08-01.log", 30_969),
+    ],
+)
+def test_the_recordings_at_hand_have_their_rows(tmp_path: Path, name: str, rows: int) -> None:
+    assert import_files([TRACES / name], tmp_path / "a.trace").rows == rows
