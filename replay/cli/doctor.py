@@ -27,6 +27,8 @@ _STYLES = {GOOD: "green", FAIR: "yellow"}
 
 FILES_ENOUGH = 4_096
 CLOCK_READ_NS_MAX = 1_000
+CALIBRATION_NS = units.NS
+CAPACITY_ENOUGH_PER_S = 20_000.0
 SLACK_READ = 30
 """PR_GET_TIMERSLACK of prctl(2)."""
 
@@ -131,7 +133,21 @@ def _disk() -> Finding:
     )
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (_system, _cores, _clock, _slack, _files, _calls, _kernels, _disk)
+def _capacity() -> Finding:
+    """A closed loop against the built-in sink: what a lane of this machine can do at most."""
+    from ..engine.calibrate import closed_loop_per_s
+
+    unsupported = libc.lanes_supported()
+    if unsupported:
+        return Finding("capacity", FAIR, f"not calibrated: {unsupported}")
+    per_s = closed_loop_per_s(CALIBRATION_NS)
+    text = f"{units.format_rate(per_s)} of a lane in a closed loop against the built-in sink"
+    if per_s < CAPACITY_ENOUGH_PER_S:
+        return Finding("capacity", FAIR, text, "something else may be running: stop it, and look again")
+    return Finding("capacity", GOOD, text)
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (_system, _cores, _clock, _slack, _files, _calls, _kernels, _disk, _capacity)
 
 
 def findings() -> list[Finding]:

@@ -325,7 +325,7 @@ def _finish(state: _Run, recorder: Recorder, cpu_s: float) -> RunDocument:
         )
         / SECOND_NS
     )
-    control_cpu_s = max(0.0, cpu_s - (lanes_cpu_s if state.engine_name == "native" else 0.0))
+    control_cpu_s = max(0.0, cpu_s - lanes_cpu_s)
     return recorder.finish(
         time.monotonic_ns(),
         ending=state.ending,

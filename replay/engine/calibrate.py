@@ -1,0 +1,34 @@
+"""What a lane of this machine can do at most: a closed loop against the built-in sink, in this process."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from replay.plan import make_schedule
+from replay.scenario_file import load
+from replay.staging.sink import Sink
+from replay.trace import TraceWriter
+
+from .run import run_blocking
+
+ROWS = 10_000
+
+
+def closed_loop_per_s(duration_ns: int) -> float:
+    """Requests a second of one lane with 64 connections, the sink on another thread."""
+    with tempfile.TemporaryDirectory(prefix="replay-calibrate-") as name, Sink() as sink:
+        with TraceWriter(Path(name) / "one.trace") as writer:
+            request = writer.add_request("GET", b"/")
+            at_ns = np.arange(ROWS, dtype=np.int64)
+            writer.add_events(at_ns, np.full(ROWS, request, np.uint32), np.zeros(ROWS, np.uint32))
+        assert writer.trace is not None
+        knobs = {
+            "target": f"http://127.0.0.1:{sink.port}", "rate": "max", "threads": 1, "connections": 64,
+            "duration": duration_ns / 1e9,
+        }  # fmt: skip
+        scenario = load(None, knobs, {})
+        document = run_blocking(make_schedule(writer.trace, scenario), scenario, Path(name) / "run")
+    return document.accounts.ok / document.duration_s
