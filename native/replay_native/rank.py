@@ -6,7 +6,8 @@ block. One block of all runs is the plain permutation; blocks of two are sign fl
 
 The effect of a labelling is that of the regression on it with a level for each block: sum(g * y) / sum(g * g), both centred
 by block. Statistic: its |t|, a monotone function of |effect| / (total spread), the same one for every metric.
-Westfall and Young, Resampling-Based Multiple Testing (1993); inversion after Lehmann and Romano, Testing Statistical Hypotheses, 15.2.
+Westfall and Young, Resampling-Based Multiple Testing (1993); inversion: Lehmann and Romano, Testing Statistical Hypotheses,
+section 15.2.
 """
 
 from __future__ import annotations
@@ -152,9 +153,9 @@ def _sum_of(labels, row):
 
 @kernel("void(float64[:, ::1], float64[::1], uint8[:, ::1], float64[::1], float64[::1], float64[::1])")
 def max_t(centred, group, labels, effects, largest, p_adjusted):
-    """Westfall-Young p-values by single-step max-T into `p_adjusted` float64[metrics]; `largest` float64[labellings] is scratch.
+    """Westfall-Young p-values by single-step max-T into `p_adjusted` float64[metrics].
 
-    A metric that is the same in every run has p 1.
+    A metric that is the same in every run has p 1. `largest` float64[labellings] is scratch.
     """
     metrics = centred.shape[0]
     weight = _dot(group, group)
@@ -184,9 +185,9 @@ def intervals(centred, group, labels, effects, errors, freedom, outside, top, lo
     """Simultaneous intervals into `lower`, `upper` float64[metrics]; the critical |t| of the family.
 
     An effect d of metric m is rejected where at most `outside` labellings have a statistic as extreme as the observed one,
-    m being shifted back by d and the others by their estimates. For each labelling the d that it keeps are an interval around the
-    estimate, in closed form; so the bound is an order statistic of their ends. Infinite where no d can be rejected.
-    Scratch: `top` float64[labellings, 3] (largest |t|, whose, second largest), `low`, `high` float64[labellings].
+    m being shifted back by d and the others by their estimates. For each labelling the d that it keeps are an interval
+    around the estimate, in closed form; so the bound is an order statistic of their ends. Infinite where no d can be
+    rejected. Scratch: `top` float64[labellings, 3] (largest |t|, whose, second largest), `low`, `high` float64[labellings].
     """
     _family(centred, group, labels, effects, errors, freedom, top)
     weight = _dot(group, group)
@@ -213,7 +214,7 @@ def intervals(centred, group, labels, effects, errors, freedom, outside, top, lo
 
 @kernel()
 def _family(centred, group, labels, effects, errors, freedom, top):
-    """The largest |t| of each labelling over the metrics shifted back by their estimates, whose it is, and the second largest."""
+    """Of each labelling over metrics shifted back by their estimates: the largest |t|, whose it is, the second largest."""
     weight = _dot(group, group)
     for at in range(labels.shape[0]):
         top[at, 0], top[at, 1], top[at, 2] = 0.0, -1.0, 0.0

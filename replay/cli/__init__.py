@@ -26,6 +26,7 @@ VERBS = {
     "init": ("init", "Write a commented scenario for a trace and a target."),
     "run": ("run", "Replay a trace or a log onto a target."),
     "report": ("report", "Show the report of a run."),
+    "compare": ("compare", "Is the new build slower? A verdict on runs of two builds."),
     "demo": ("demo", "Replay a small evening onto a built-in service."),
     "doctor": ("doctor", "Say what this machine can do, and what it lacks."),
 }

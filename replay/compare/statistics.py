@@ -116,7 +116,7 @@ def infer_from(
 
 
 def t_quantile(p: float, freedom: float) -> float:
-    """Quantile of Student's t by Cornish and Fisher's expansion (Abramowitz and Stegun 26.7.5); within 1% from 6 degrees on."""
+    """Quantile of Student's t by the expansion 26.7.5 of Abramowitz and Stegun; within 1% from 6 degrees on."""
     z = NormalDist().inv_cdf(p)
     terms = (
         (z**3 + z) / 4,

@@ -1,0 +1,67 @@
+"""Whether runs can say anything of their builds: same recording, scenario and machine, whole, and more than one a side."""
+
+from __future__ import annotations
+
+from .sides import Side
+
+_MACHINE = ("name", "cpu_model", "cores", "cores_usable")
+_NOT_OF_THE_LOAD = (
+    "target",
+    "trace",
+    "host",
+    "slo",
+    "allow",
+    "allow_production",
+    "seed",
+    "limits",
+    "validity",
+)
+REASONS_MAX = 5
+
+
+def invalid(base: Side, new: Side) -> list[str]:
+    """Runs whose generator was the bottleneck, and why: they are refused."""
+    found = []
+    for side in (base, new):
+        for run in side.runs:
+            if run.document is not None and run.document.validity.verdict == "INVALID":
+                why = "; ".join(reason.message for reason in run.document.validity.reasons)
+                found.append(f"{run.name} ({side.label}) is INVALID: {why}")
+    return found
+
+
+def incomparable(base: Side, new: Side) -> list[str]:
+    """Why these runs say nothing of the builds: other recordings, scenarios, machines, or runs that were cut off."""
+    documents = [
+        (run.name, run.document) for side in (base, new) for run in side.runs if run.document is not None
+    ]
+    if not documents:
+        return []
+    first_name, first = documents[0]
+    found = []
+    for name, document in documents[1:]:
+        pair = f"{name} and {first_name}"
+        if (document.trace and document.trace.digest) != (first.trace and first.trace.digest):
+            found.append(f"{pair} replayed different recordings")
+        elif document.closed_loop != first.closed_loop:
+            found.append(f"one of {pair} is a closed loop")
+        elif changed := _changed(document.scenario, first.scenario):
+            found.append(f"{pair} had other scenarios ({', '.join(changed)})")
+        if any(getattr(document.host, key) != getattr(first.host, key) for key in _MACHINE):
+            found.append(f"{pair} were made on different machines")
+    names = [run.name for side in (base, new) for run in side.runs if run.document is None]
+    if names:
+        found.append(f"{names[0]} is a log, {first_name} a run: they do not measure the same")
+    return found[:REASONS_MAX]
+
+
+def _changed(one: dict, two: dict) -> list[str]:
+    keys = sorted((one.keys() | two.keys()) - set(_NOT_OF_THE_LOAD))
+    return [key for key in keys if one.get(key) != two.get(key)]
+
+
+def one_run(base: Side, new: Side) -> str:
+    """That a side is a single run; an empty string where none is."""
+    lone = [side.label for side in (base, new) if len(side.runs) == 1]
+    what = f"one run of {' and of '.join(lone)}: how much runs differ by themselves is not known"
+    return f"{what} (4 a side is the least)" if lone else ""

@@ -1,0 +1,72 @@
+"""The rule: what may be said of one metric. docs/statistics.md has its error rates.
+
+REGRESSION: the simultaneous interval of the slowdown is above 0, and its estimate above the tolerance. IMPROVEMENT: the
+mirror. NO_REGRESSION: the interval's upper bound is inside the tolerance. INCONCLUSIVE: all else. The tolerance is the
+user's alone; noise widens intervals, never the tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from .design import Asked
+from .metrics import DEFAULT, ROUTES_DEFAULT, Metric
+from .statistics import ALPHA
+
+VerdictName = Literal["REGRESSION", "IMPROVEMENT", "NO_REGRESSION", "INCONCLUSIVE", "INVALID"]
+FailOn = Literal["regression", "inconclusive"]
+
+TOLERANCE = 0.10
+ERROR_TOLERANCE = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to compare. `tolerance` is a ratio (0.1: 10% slower), `error_tolerance` a difference of shares."""
+
+    tolerance: float = TOLERANCE
+    error_tolerance: float = ERROR_TOLERANCE
+    alpha: float = ALPHA
+    metrics: tuple[str, ...] = DEFAULT
+    routes: int | tuple[str, ...] = ROUTES_DEFAULT
+    design: Asked = "auto"
+    unit: str = ""
+    fail_on: FailOn = "regression"
+
+    def margin(self, metric: Metric) -> float:
+        """The tolerance on the metric's own scale."""
+        return math.log1p(self.tolerance) if metric.is_latency else self.error_tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One metric. `change`, `low`, `high`, `caught` are ratios less 1 for latencies, differences of shares for errors;
+    bounds are infinite where nothing can be excluded. With one run a side they are within-run, and `p_adjusted` is None.
+    `base`, `new` are the sides' figures (geometric mean of ns; mean share).
+    """
+
+    metric: Metric
+    verdict: VerdictName
+    base: float
+    new: float
+    change: float
+    low: float
+    high: float
+    within_run: bool
+    p_adjusted: float | None
+    runs_needed: int | None
+    caught: float
+    at_least: bool = False
+
+
+def decide(
+    effect: float, low: float, high: float, margin: float, *, base_at_least: bool, new_at_least: bool
+) -> VerdictName:
+    """The rule for one metric, on its own scale. A side whose figure is a lower bound cannot carry what it might undo."""
+    if low > 0 and effect > margin and not base_at_least:
+        return "REGRESSION"
+    if high < 0 and effect < -margin and not new_at_least:
+        return "IMPROVEMENT"
+    return "NO_REGRESSION" if high < margin and not new_at_least else "INCONCLUSIVE"

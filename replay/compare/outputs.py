@@ -1,0 +1,166 @@
+"""What a CI system shows of a comparison: a Markdown summary, annotations, and JUnit XML with a case a metric."""
+
+from __future__ import annotations
+
+import math
+from xml.etree import ElementTree as Xml
+
+from ..units import format_latency, format_share
+from .decision import Finding
+from .metrics import Metric
+from .verdict import Comparison
+from .words import change_text
+
+ANNOTATIONS_MAX = 10
+"""GitHub shows no more of one step."""
+
+_MARK = {
+    "REGRESSION": "❌",
+    "INVALID": "❌",
+    "IMPROVEMENT": "✅",
+    "NO_REGRESSION": "✅",
+    "INCONCLUSIVE": "❔",
+}
+_LEVEL = {"REGRESSION": "error", "INVALID": "error", "INCONCLUSIVE": "warning"}
+
+
+def figure_text(value: float, metric: Metric) -> str:
+    """A side's figure: a latency, or a share."""
+    return format_latency(round(value)) if metric.is_latency else format_share(value)
+
+
+def interval_text(finding: Finding) -> str:
+    """`+1.2% to +4.5%`, or what little is known."""
+    low, high = (change_text(value, finding.metric) for value in (finding.low, finding.high))
+    return "unknown" if math.isinf(finding.low) and math.isinf(finding.high) else f"{low} to {high}"
+
+
+def caught_text(found: Comparison) -> str:
+    """What this comparison would have caught, in a sentence; empty where there is nothing to say of it."""
+    if not found.findings:
+        return ""
+    if math.isinf(found.caught):
+        return "This comparison could have caught no slowdown, however large."
+    return f"This comparison would have caught +{100 * found.caught:.0f}% on any of its latencies (4 times in 5)."
+
+
+def runs_text(finding: Finding) -> str:
+    """How many runs a side would settle a metric; empty where it is settled."""
+    if finding.verdict != "INCONCLUSIVE":
+        return ""
+    return ">999" if finding.runs_needed is None else str(finding.runs_needed)
+
+
+def markdown(found: Comparison) -> str:
+    """A section for a job summary."""
+    lines = [f"### {_MARK[found.verdict]} {found.verdict}: {_escaped(found.sentence)}", ""]
+    if found.findings:
+        interval = "within-run interval" if found.findings[0].within_run else "95% interval"
+        labels = f"{_escaped(found.base.label)} | {_escaped(found.new.label)}"
+        lines.append(f"| route | metric | {labels} | change | {interval} | p | verdict |")
+        lines.append("|---|---|--:|--:|--:|---|--:|---|")
+        lines += [_markdown_row(finding) for finding in found.findings]
+        lines.append("")
+    lines += [
+        f"- {_escaped(text)}"
+        for text in (*found.reasons, *found.notes, *(f"left out: {t}" for t in found.left_out))
+    ]
+    if caught := caught_text(found):
+        lines.append(f"- {caught}")
+    runs = f"{len(found.base.runs)} and {len(found.new.runs)} runs"
+    lines.append(
+        f"- {runs}; tolerance {100 * found.options.tolerance:g}%; {found.design or 'nothing was permuted'}"
+    )
+    return "\n".join(lines) + "\n\n"
+
+
+def _markdown_row(finding: Finding) -> str:
+    metric = finding.metric
+    p = "" if finding.p_adjusted is None else f"{finding.p_adjusted:.3g}"
+    cells = [f"`{metric.where.replace('`', '')}`", metric.name]
+    cells += [
+        figure_text(finding.base, metric),
+        figure_text(finding.new, metric),
+        change_text(finding.change, metric),
+    ]
+    cells += [interval_text(finding), p, f"{_MARK[finding.verdict]} {finding.verdict}"]
+    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def github_annotations(found: Comparison) -> list[str]:
+    """GitHub workflow commands: the verdict, then the metrics that need a look, at most ANNOTATIONS_MAX."""
+    lines = [_annotation(_LEVEL.get(found.verdict, "notice"), found.verdict, found.sentence)]
+    shown = [f for f in found.findings if f.verdict in ("REGRESSION", "IMPROVEMENT")]
+    for finding in shown[: ANNOTATIONS_MAX - 1]:
+        level = _LEVEL.get(finding.verdict, "notice")
+        said = f"{change_text(finding.change, finding.metric)} ({interval_text(finding)})"
+        lines.append(_annotation(level, f"{finding.metric.name} of {finding.metric.where}", said))
+    return lines
+
+
+def _annotation(level: str, title: str, message: str) -> str:
+    def escaped(text: str, also: str = "") -> str:
+        for char in "%\r\n" + also:
+            text = text.replace(char, f"%{ord(char):02X}")
+        return text
+
+    return f"::{level} title={escaped('replay: ' + title, ':,')}::{escaped(message)}"
+
+
+def junit(found: Comparison) -> bytes:
+    """JUnit XML: one suite, a case for each metric. A regression is a failure, what could not be told is skipped.
+
+    Where there are no metrics the verdict itself is the case.
+    """
+    cases = [_case(finding, found) for finding in found.findings] or [_whole_case(found)]
+    failures = sum(case.find("failure") is not None for case in cases)
+    errors = sum(case.find("error") is not None for case in cases)
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    counts = {"tests": str(len(cases)), "failures": str(failures), "errors": str(errors)}
+    root = Xml.Element("testsuites", {"name": "replay compare", **counts})
+    suite = Xml.SubElement(
+        root,
+        "testsuite",
+        {
+            "name": f"{_clean(found.new.label)} against {_clean(found.base.label)}",
+            **counts,
+            "skipped": str(skipped),
+            "time": "0",
+        },
+    )
+    suite.extend(cases)
+    Xml.SubElement(suite, "system-out").text = _clean(f"{found.verdict}: {found.sentence}")
+    Xml.indent(root)
+    text = Xml.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
+
+
+def _case(finding: Finding, found: Comparison) -> Xml.Element:
+    name = {"classname": _clean(finding.metric.where), "name": finding.metric.name, "time": "0"}
+    case = Xml.Element("testcase", name)
+    said = f"{change_text(finding.change, finding.metric)} ({interval_text(finding)})"
+    if finding.verdict == "REGRESSION":
+        Xml.SubElement(case, "failure", {"message": said, "type": finding.verdict}).text = found.sentence
+    elif finding.verdict == "INCONCLUSIVE":
+        if found.options.fail_on == "inconclusive":
+            Xml.SubElement(case, "failure", {"message": said, "type": finding.verdict})
+        else:
+            Xml.SubElement(case, "skipped", {"message": f"inconclusive: {said}"})
+    return case
+
+
+def _whole_case(found: Comparison) -> Xml.Element:
+    case = Xml.Element("testcase", {"classname": "all", "name": "verdict", "time": "0"})
+    kind = "error" if found.exit_code else "skipped"
+    attributes = {"message": _clean(found.sentence)} | ({"type": found.verdict} if kind == "error" else {})
+    Xml.SubElement(case, kind, attributes)
+    return case
+
+
+def _clean(text: str) -> str:
+    """Without what XML cannot hold."""
+    return "".join(c for c in text if c in "\t\n\r" or "\x20" <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd")

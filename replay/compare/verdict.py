@@ -1,0 +1,155 @@
+"""Compare two sides of runs: the family, the design, the test, the decision on each metric and over all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import Exit
+from . import statistics, within_run
+from .comparable import incomparable, invalid, one_run
+from .decision import Finding, Options, VerdictName, decide
+from .design import design_of
+from .metrics import Family, Metric, biggest_routes, family, parse_metric
+from .sides import Side, SideRun, load_sides
+from .statistics import Inference
+from .words import overall
+
+RUNS_MIN = 4
+"""Runs a side below which nothing can be excluded at alpha 0.05."""
+
+EXPONENT_MAX = 700.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The whole answer. `reasons` say why nothing can be concluded, `notes` what else to know."""
+
+    verdict: VerdictName
+    sentence: str
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    left_out: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    base: Side
+    new: Side
+    options: Options
+    design: str = ""
+    labellings: int = 0
+    exact: bool = True
+    critical_t: float = math.inf
+
+    @property
+    def exit_code(self) -> Exit:
+        """What scripts are told."""
+        if self.verdict == "REGRESSION":
+            return Exit.FAILED
+        if self.verdict == "INVALID":
+            return Exit.INVALID
+        wants = self.verdict == "INCONCLUSIVE" and self.options.fail_on == "inconclusive"
+        return Exit.INCONCLUSIVE if wants else Exit.PASSED
+
+    @property
+    def caught(self) -> float:
+        """The slowdown that any latency of the family would have been caught at; infinite where none would."""
+        return max((f.caught for f in self.findings if f.metric.is_latency), default=math.inf)
+
+    @property
+    def runs_needed(self) -> int | None:
+        """Runs a side that settle every metric; None where too many."""
+        needed = [finding.runs_needed for finding in self.findings]
+        return None if None in needed or not needed else max(n for n in needed if n is not None)
+
+
+def compare(base: str, new: str, options: Options | None = None) -> Comparison:
+    """Compare two sides given as `[LABEL=]PATH[,PATH...]`. A ReplayError where they cannot be read."""
+    options = options or Options()
+    return compare_sides(*load_sides(base, new, options.unit), options)
+
+
+def compare_sides(
+    base: Side, new: Side, options: Options, blocks: Sequence[Sequence[SideRun]] | None = None
+) -> Comparison:
+    """Compare loaded sides; `blocks` are groups of runs within which the labels were randomised."""
+    refused = invalid(base, new)
+    if refused:
+        sentence = f"the generator was the bottleneck, so these runs say nothing of the builds: {refused[0]}"
+        return _nothing("INVALID", sentence, refused, base, new, options)
+    routes = options.routes
+    chosen = biggest_routes(base, new, routes) if isinstance(routes, int) else list(routes)
+    made = family(base, new, [parse_metric(name) for name in options.metrics], chosen)
+    reasons = incomparable(base, new)
+    if not made.metrics:
+        sentence = f"no metric can be compared: {made.left_out[0] if made.left_out else 'none was asked for'}"
+        return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
+    if lone := one_run(base, new):
+        reasons.insert(0, lone)
+    design = design_of(base, new, options.design, blocks)
+    everyone = [*base.runs, *new.runs]
+    rows = [next(at for at, one in enumerate(everyone) if one is run) for run in design.order]
+    labels = [int(row >= len(base.runs)) for row in rows]
+    inference = statistics.infer(made.values[rows], labels, design.sizes, options.alpha)
+    findings = tuple(
+        _finding(made, at, inference, base, new, options, settled=not reasons)
+        for at in range(len(made.metrics))
+    )
+    doubts = [*made.gaps, *(doubt for run in everyone for doubt in run.doubts)]
+    verdict, sentence = overall(findings, reasons, doubts, base, new, options)
+    notes = [note for run in everyone for note in run.notes]
+    return Comparison(
+        verdict, sentence, (*reasons, *doubts), tuple(notes), tuple(made.left_out), findings, base, new, options,
+        design.words, inference.labellings, inference.exact, inference.critical_t,
+    )  # fmt: skip
+
+
+def _nothing(
+    verdict: VerdictName, sentence: str, reasons: Sequence[str], base: Side, new: Side, options: Options
+) -> Comparison:
+    return Comparison(verdict, sentence, tuple(reasons), (), (), (), base, new, options)
+
+
+def _finding(
+    made: Family, at: int, inference: Inference, base: Side, new: Side, options: Options, *, settled: bool
+) -> Finding:
+    metric, margin = made.metrics[at], options.margin(made.metrics[at])
+    effect, low, high = (float(row[at]) for row in (inference.effects, inference.lower, inference.upper))
+    base_at_least, new_at_least = made.base_at_least[at], made.new_at_least[at]
+    verdict: VerdictName = "INCONCLUSIVE"
+    if settled:
+        verdict = decide(effect, low, high, margin, base_at_least=base_at_least, new_at_least=new_at_least)
+    single = len(base.runs) == 1 and len(new.runs) == 1
+    if single:
+        low, high = within_run.bounds(base.runs[0], new.runs[0], metric)
+    column, error = made.columns[at], float(inference.errors[at])
+    spread = error / math.sqrt(1 / len(base.runs) + 1 / len(new.runs))
+    needed: int | None = RUNS_MIN
+    if math.isfinite(spread):
+        needed = statistics.runs_needed(spread, len(made.metrics), margin, options.alpha)
+    caught = statistics.caught(error, inference.critical_t, margin) if settled else math.inf
+    return Finding(
+        metric=metric,
+        verdict=verdict,
+        base=_figure(column[: len(base.runs)], metric),
+        new=_figure(column[len(base.runs) :], metric),
+        change=_change(effect, metric),
+        low=_change(low, metric),
+        high=_change(high, metric),
+        within_run=single,
+        p_adjusted=None if single else float(inference.p_adjusted[at]),
+        runs_needed=needed,
+        caught=_change(caught, metric),
+        at_least=base_at_least or new_at_least,
+    )
+
+
+def _figure(column: Sequence[float], metric: Metric) -> float:
+    mean = sum(column) / len(column)
+    return math.exp(mean) if metric.is_latency else mean
+
+
+def _change(value: float, metric: Metric) -> float:
+    """From the metric's own scale: a ratio less 1 for latencies; a lower bound that excludes nothing is -infinity."""
+    if not metric.is_latency or math.isinf(value):
+        return value
+    return math.expm1(min(value, EXPONENT_MAX))

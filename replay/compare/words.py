@@ -1,0 +1,77 @@
+"""The verdict over all metrics, and the one sentence that says it to a stranger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from .decision import Finding, Options, VerdictName
+from .metrics import Metric
+from .sides import Side
+from .statistics import RUNS_NEEDED_MAX
+
+
+def change_text(value: float, metric: Metric) -> str:
+    """`+12%`, or `+0.30 pt`, in points, for shares."""
+    if math.isinf(value):
+        return "any" if value > 0 else "any less"
+    if not metric.is_latency:
+        return f"{100 * value:+.2f} pt"
+    return f"{100 * value:+.1f}%" if abs(value) < 1 else f"{1 + value:.2f}x"
+
+
+def _named(finding: Finding) -> str:
+    return f"{finding.metric.name} of {finding.metric.route or 'all requests'}"
+
+
+def overall(
+    findings: Sequence[Finding],
+    reasons: Sequence[str],
+    doubts: Sequence[str],
+    base: Side,
+    new: Side,
+    options: Options,
+) -> tuple[VerdictName, str]:
+    """The verdict over all metrics, and one sentence that says it to a stranger."""
+    by_verdict = {
+        v: [f for f in findings if f.verdict == v] for v in ("REGRESSION", "IMPROVEMENT", "INCONCLUSIVE")
+    }
+    if reasons:
+        worst = max(findings, key=lambda finding: finding.change / options.margin(finding.metric))
+        about = f"at a glance {_named(worst)} is {change_text(worst.change, worst.metric)}, which may be chance alone"
+        return "INCONCLUSIVE", f"nothing can be concluded: {reasons[0]}; {about}"
+    if slower := by_verdict["REGRESSION"]:
+        worst = max(slower, key=lambda finding: finding.change / options.margin(finding.metric))
+        more = f", and {len(slower) - 1} more of {len(findings)} metrics" if len(slower) > 1 else ""
+        least = change_text(worst.low, worst.metric)
+        say = f"{new.label} is worse than {base.label}: {_named(worst)} {change_text(worst.change, worst.metric)}"
+        return "REGRESSION", f"{say} (at least {least}){more}"
+    if by_verdict["INCONCLUSIVE"] or doubts:
+        return "INCONCLUSIVE", _undecided(by_verdict["INCONCLUSIVE"], doubts, base, new, options)
+    latencies = [f for f in findings if f.metric.is_latency] or list(findings)
+    bound = max(latencies, key=lambda finding: finding.high)
+    fits = f"the most that fits these runs is {change_text(bound.high, bound.metric)} ({_named(bound)})"
+    if better := by_verdict["IMPROVEMENT"]:
+        best = min(better, key=lambda finding: finding.change)
+        return (
+            "IMPROVEMENT",
+            f"{new.label} is better: {_named(best)} {change_text(best.change, best.metric)}; {fits}",
+        )
+    say = f"{new.label} is not slower than {base.label} by {100 * options.tolerance:g}% or more"
+    return "NO_REGRESSION", f"{say}: {fits}"
+
+
+def _undecided(
+    found: Sequence[Finding], doubts: Sequence[str], base: Side, new: Side, options: Options
+) -> str:
+    if not found:
+        return f"nothing stands out, but not all could be looked at: {doubts[0]}"
+    widest = max(found, key=lambda finding: finding.high / options.margin(finding.metric))
+    say = f"these runs cannot tell whether {new.label} is slower than {base.label} by {100 * options.tolerance:g}%"
+    if math.isinf(widest.high):
+        return f"{say}: too few runs ({len(base.runs)} and {len(new.runs)}; 4 a side is the least)"
+    say += f": {_named(widest)} may be {change_text(widest.high, widest.metric)}"
+    needed = [finding.runs_needed for finding in found]
+    if None in needed:
+        return f"{say}; even {RUNS_NEEDED_MAX} runs a side would not do: find what makes runs differ"
+    return f"{say}; about {max(n for n in needed if n is not None)} runs a side would settle it"

@@ -1,0 +1,80 @@
+"""A comparison in the terminal: the verdict in plain words, then the metrics, then what else to know."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from ..compare.decision import Finding
+from ..compare.outputs import caught_text, figure_text, interval_text, runs_text
+from ..compare.verdict import Comparison
+from ..compare.words import change_text
+from .page import Page
+
+_STYLE = {
+    "REGRESSION": "bold red",
+    "INVALID": "bold red",
+    "IMPROVEMENT": "bold green",
+    "NO_REGRESSION": "bold green",
+    "INCONCLUSIVE": "bold yellow",
+}
+
+_WORD = {
+    "REGRESSION": "✗ worse",
+    "IMPROVEMENT": "✓ better",
+    "NO_REGRESSION": "✓ no worse",
+    "INCONCLUSIVE": "? open",
+}
+
+
+def print_comparison(found: Comparison, console: Console) -> None:
+    """Print all that a comparison says."""
+    page = Page(console)
+    page.say(f"{found.verdict}: {found.sentence}", _STYLE[found.verdict])
+    for reason in found.reasons:
+        if reason not in found.sentence:
+            page.say(reason, "yellow", indent=2)
+    if caught := caught_text(found):
+        page.say(caught, indent=2)
+    _metrics(page, found)
+    for text in (*found.notes, *(f"left out: {text}" for text in found.left_out)):
+        page.say(text, "dim", indent=2)
+
+
+def _metrics(page: Page, found: Comparison) -> None:
+    if not found.findings:
+        return
+    interval = (
+        "within run only"
+        if found.findings[0].within_run
+        else f"{100 * (1 - found.options.alpha):g}% interval"
+    )
+    counts = [
+        f"{len(side.runs)} run{'s'[: len(side.runs) != 1]} of {side.label}"
+        for side in (found.base, found.new)
+    ]
+    page.title(", ".join(counts))
+    headers = [
+        ("", "wide"),
+        ("", ""),
+        (found.base.label, "right"),
+        (found.new.label, "right"),
+        ("change", "right"),
+    ]
+    page.table([*headers, (interval, ""), ("", "")], [_row(page, finding) for finding in found.findings])
+    how = f"tolerance {100 * found.options.tolerance:g}%; errors {100 * found.options.error_tolerance:g} points; "
+    how += f"{found.labellings:,} labellings" + ("" if found.exact else " (sampled)") + f", {found.design}"
+    page.say(how, "dim")
+
+
+def _row(page: Page, finding: Finding) -> list[str | Text]:
+    metric, at_least, runs = finding.metric, "≥" if finding.at_least else "", runs_text(finding)
+    return [
+        page.text(metric.route or "all requests", "" if metric.route else "bold"),
+        metric.name,
+        figure_text(finding.base, metric),
+        at_least + figure_text(finding.new, metric),
+        change_text(finding.change, metric),
+        interval_text(finding),
+        page.text(_WORD[finding.verdict] + (f" ({runs} runs)" if runs else ""), _STYLE[finding.verdict]),
+    ]
