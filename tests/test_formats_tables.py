@@ -137,13 +137,14 @@ def test_a_mapping_that_means_nothing_is_refused(text: str) -> None:
 
 @needs_traces
 @pytest.mark.parametrize(
-    ("name", "rows"),
+    ("name", "columns", "rows"),
     [
-        ("azure-llm-code-2023-11-16.csv", 8_819),
-        ("azure-llm-conv-2023-11-16.csv", 19_366),
-        ("worldcup98-per-minute.csv", 125_300),
-        ("nasa-http-1995-08-01.log", 30_969),
+        ("azure-llm-code-2023-11-16.csv", "at=TIMESTAMP", 8_819),
+        ("azure-llm-conv-2023-11-16.csv", "at=TIMESTAMP,method=POST,path=/v1/chat", 19_366),
+        ("worldcup98-per-minute.csv", "at=period", 125_300),
+        ("nasa-http-1995-08-01.log", "", 30_969),
     ],
 )
-def test_the_recordings_at_hand_have_their_rows(tmp_path: Path, name: str, rows: int) -> None:
-    assert import_files([TRACES / name], tmp_path / "a.trace").rows == rows
+def test_the_recordings_at_hand_have_their_rows(tmp_path: Path, name: str, columns: str, rows: int) -> None:
+    options = Options(columns=parse_columns(columns))
+    assert import_files([TRACES / name], tmp_path / "a.trace", options=options).rows == rows

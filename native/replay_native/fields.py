@@ -164,6 +164,15 @@ def _field_end(data, at, end, literals, first, last, quoted):
         at += 1
 
 
+@kernel(inlined=True)
+def _stamp_goes_on(data, begin, last, end):
+    """Whether a stamp that a space seems to end goes on with a zone, or a date with its time of day."""
+    if end - last < 6 or data[last] != _SPACE:
+        return False
+    zoned = data[last + 1] in (43, _DASH) and digits(data, last + 2, 4) >= 0
+    return zoned or (last - begin == 10 and data[begin + 4] == _DASH and data[last + 3] == _COLON)
+
+
 @kernel()
 def _cut_template(data, begin, end, spec, spans):
     """Cut a line by a template; a code."""
@@ -177,6 +186,10 @@ def _cut_template(data, begin, end, spec, spans):
         if last < 0:
             return OTHER_FORMAT
         role = spec.roles[field]
+        if role == AT and _stamp_goes_on(data, at, last, end):
+            last = _field_end(data, last + 1, end, literals, ends[field + 1], ends[field + 2], quoted)
+            if last < 0:
+                return OTHER_FORMAT
         if role >= 0:
             spans[role, 0], spans[role, 1] = at, last
         at = last + ends[field + 2] - ends[field + 1]

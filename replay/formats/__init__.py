@@ -1,7 +1,6 @@
 """Recordings in: one importer a file, behind one registry."""
 
-from . import common as _common
-from . import tabular as _tabular
+from . import alb, apache, caddy, common, envoy, haproxy, ingress, nginx, nginx_json, tabular, traefik, w3c
 from .importing import detect, import_files, open_trace
 from .registry import Found, Importer, Options, Rows, importer, importers
 
@@ -17,4 +16,4 @@ __all__ = [
     "open_trace",
 ]
 
-_ = (_common, _tabular)
+_ = (alb, apache, caddy, common, envoy, haproxy, ingress, nginx, nginx_json, tabular, traefik, w3c)

@@ -104,6 +104,8 @@ class Layout:
         opened = self.pieces[0][0]
         for literal, role in self.pieces[1:]:
             last = _field_end(line, at, literal, opened.endswith('"'))
+            if last >= 0 and role == kernels.AT and _stamp_goes_on(line[at:last], line[last:]):
+                last = _field_end(line, last + 1, literal, opened.endswith('"'))
             if last < 0:
                 return None
             if role >= 0:
@@ -117,6 +119,11 @@ class Layout:
         return found is not None and all(
             pattern.fullmatch(found[role]) for role, pattern in _LOOKS.items() if role in found
         )
+
+
+def _stamp_goes_on(stamp: str, rest: str) -> bool:
+    zoned = re.match(r" [+-]\d{4}", rest)
+    return bool(zoned or (re.fullmatch(r".{4}-.{5}", stamp) and re.match(r" ..:...", rest)))
 
 
 def _literals(pieces: Sequence[tuple[str, int]]) -> list[bytes]:

@@ -15,7 +15,6 @@ from ..trace.requests import Headers
 from .rejects import Rejects
 from .sources import SourceFile
 
-
 Body = bytes
 
 

@@ -259,17 +259,22 @@ def paths_of(head: bytes) -> list[str]:
     return list(dict.fromkeys(path for value in objects(head) for path in _walk(value, "", 0)))
 
 
+def _names_requests(options: Options, names: list[str]) -> bool:
+    """Whether columns say when and, unless the user said something of them, what was requested."""
+    try:
+        _, found = layout_of(options, names, "")
+    except InputError:
+        return False
+    return bool(options.columns) or not {"path", "request"}.isdisjoint(found)
+
+
 def _sniff_table(delimiter: str) -> Any:
     def sniff(head: bytes, options: Options) -> float:
         names = _header(head, delimiter)
         lines = sniffed_lines(head)[1:]
         if len(names) < 2 and not options.columns:
             return 0.0
-        try:
-            layout_of(options, names, "")
-        except InputError:
-            return 0.0
-        if not _is_header(names):
+        if not _is_header(names) or not _names_requests(options, names):
             return 0.0
         same = sum(line.count(delimiter.encode()) >= len(names) - 1 for line in lines)
         return 0.9 * same / max(len(lines), 1)
@@ -280,9 +285,7 @@ def _sniff_table(delimiter: str) -> Any:
 def _sniff_json(head: bytes, options: Options) -> float:
     lines = sniffed_lines(head)
     found = objects(head)
-    try:
-        layout_of(options, paths_of(head), "")
-    except InputError:
+    if not _names_requests(options, paths_of(head)):
         return 0.0
     return 0.8 * len(found) / max(len(lines), 1)
 

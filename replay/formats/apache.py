@@ -1,0 +1,126 @@
+r"""Apache with a `LogFormat` of the user's own (mod_log_config).
+
+`%t` is when the request was received, unless it says `end:`; `%D` (µs), `%T` (s) and `%{ms}T` are how long it took.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from replay_native import fields as kernels
+
+from ..errors import UsageError
+from .fields import FieldReader
+from .layout import UNITS_NS, Layout, of_parts
+from .registry import Found, Importer, Options, importer
+from .templates import TemplateReader, share
+
+_DIRECTIVE = re.compile(r"%(?:!?\d+(?:,\d+)*)?[<>]?(?:\{([^}]*)\})?[<>]?(\^t[io]|[a-zA-Z%])")
+_DECLARED = re.compile(r'^\s*LogFormat\s+"((?:[^"\\]|\\.)*)"(?:\s+\S+)?\s*$', re.DOTALL)
+
+_LETTERS = {
+    "r": kernels.REQUEST, "m": kernels.METHOD_NAME, "U": kernels.TARGET, "q": kernels.QUERY, "h": kernels.CLIENT_NAME,
+    "a": kernels.CLIENT_NAME, "s": kernels.STATUS_CODE, "b": kernels.SIZE, "B": kernels.SIZE, "O": kernels.SIZE,
+    "v": kernels.HOST, "V": kernels.HOST, "D": kernels.TOOK, "T": kernels.TOOK,
+}  # fmt: skip
+_NAMED = {("host", "i"): kernels.HOST, ("user-agent", "i"): kernels.AGENT}
+
+
+def _role(argument: str, letter: str) -> int:
+    if letter == "t":
+        return kernels.AT
+    if argument and letter in "ieonC":
+        return _NAMED.get((argument.lower(), letter), -1)
+    return _LETTERS.get(letter, -1)
+
+
+def unquoted(text: str) -> str:
+    """A format string, out of a LogFormat line or itself."""
+    declared = _DECLARED.match(text)
+    return re.sub(r'\\(["\\])', r"\1", declared[1] if declared else text.strip("\n"))
+
+
+def layout_of(text: str) -> Layout:
+    """The layout of a LogFormat. UsageError where it says neither when nor what was requested."""
+    literals, roles, names = [""], list[int](), list[str]()
+    stamp, unit_ns, at, text = "start", UNITS_NS["s"], 0, unquoted(text)
+    for match in _DIRECTIVE.finditer(text):
+        literals[-1] += text[at : match.start()]
+        at = match.end()
+        argument, letter = match[1] or "", match[2]
+        if letter == "%":
+            literals[-1] += "%"
+            continue
+        if letter == "t" and roles and roles[-1] == kernels.AT:
+            literals[-1] = ""
+            continue
+        role = _role(argument, letter)
+        if letter == "t":
+            stamp = "end" if argument.startswith("end:") else stamp
+            literals[-1] += "" if argument else "["
+        if role == kernels.TOOK and role not in roles:
+            unit_ns = UNITS_NS["us"] if letter == "D" else UNITS_NS.get(argument or "s", UNITS_NS["s"])
+        roles.append(role)
+        names.append(match[0])
+        literals.append("]" if letter == "t" and not argument else "")
+    literals[-1] += text[at:]
+    return _checked(literals, roles, names, stamp, unit_ns)
+
+
+def _checked(literals: list[str], roles: list[int], names: list[str], stamp: str, unit_ns: int) -> Layout:
+    if kernels.AT not in roles:
+        raise UsageError("the LogFormat has no time", hint="it needs %t")
+    if not {kernels.REQUEST, kernels.TARGET} & set(roles):
+        raise UsageError("the LogFormat does not say what was requested", hint="it needs %r, or %m and %U%q")
+    if kernels.REQUEST in roles:
+        parts = (kernels.METHOD_NAME, kernels.TARGET, kernels.QUERY)
+        roles = [-1 if role in parts else role for role in roles]
+    literals, roles, names = _joined(literals, roles, names)
+    layout = of_parts(literals, roles, names, escapes=kernels.LOG, took_unit_ns=unit_ns)
+    method = "" if {kernels.REQUEST, kernels.METHOD_NAME} & set(roles) else "GET"
+    subtracts = stamp == "end" and kernels.TOOK in roles
+    return replace(layout, stamp="end" if stamp == "end" else "start", subtracts=subtracts, method=method)
+
+
+def _joined(
+    literals: list[str], roles: list[int], names: list[str]
+) -> tuple[list[str], list[int], list[str]]:
+    """`%U%q` stand side by side: together they are the target."""
+    for index in range(1, len(roles)):
+        if not literals[index] and roles[index - 1 : index + 1] == [kernels.TARGET, kernels.QUERY]:
+            return (
+                literals[:index] + literals[index + 1 :],
+                roles[:index] + roles[index + 1 :],
+                names[:index] + names[index + 1 :],
+            )
+    return literals, roles, names
+
+
+def _own(options: Options) -> Layout | None:
+    own = options.log_format
+    return layout_of(own) if "%" in own and "$" not in own else None
+
+
+def sniff(head: bytes, options: Options) -> float:
+    """The share of the first lines that the user's own format fits; 0 where none is given."""
+    layout = _own(options)
+    return share(head, layout) if layout is not None else 0.0
+
+
+def reader(found: Found, options: Options) -> FieldReader:
+    """A reader of the user's own format. UsageError where none is given."""
+    layout = _own(options)
+    if layout is None:
+        raise UsageError(
+            "--format apache needs --log-format",
+            hint="the string of the server's LogFormat; --format common needs none",
+        )
+    return TemplateReader(found, options, (layout,))
+
+
+APACHE = importer(
+    Importer(
+        name="apache", title="Apache with --log-format '%h %l %u %t ...'", sniff=sniff, reader=reader, rank=9
+    )
+)

@@ -1,0 +1,53 @@
+"""JSON logs whose keys are known, and how such a format is put into the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from replay_native import fields as kernels
+
+from .fields import FieldReader
+from .layout import Layout
+from .lines import sniffed_lines
+from .registry import Found, Importer, Options, Probe, importer
+from .tabular import objects, paths_of
+from .templates import first_named
+
+
+class KeyedReader(FieldReader):
+    """Reads JSON objects of known keys; of keys that say the same, the first that the file has is taken."""
+
+    def __init__(self, found: Found, options: Options, keys: Mapping[str, int], **more: Any) -> None:
+        self._known, self._more = keys, more
+        super().__init__(found, options, Layout(keys=keys, escapes=kernels.JSON_ESCAPES, **more))
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps."""
+        names = paths_of(head)
+        roles = first_named(self._known, names)
+        keys = {name: role for name, role in zip(names, roles, strict=True) if role >= 0} or self._known
+        self.use(Layout(keys=keys, escapes=kernels.JSON_ESCAPES, **self._more))
+        return super().probe(head)
+
+
+def register(
+    name: str, title: str, keys: Mapping[str, int], *, needs: tuple[str, ...], **more: Any
+) -> Importer:
+    """Enter a format of JSON objects that have the keys `needs` into the registry."""
+
+    def sniff(head: bytes, options: Options) -> float:
+        if options.columns:
+            return 0.0
+        having = [value for value in objects(head) if all(_has(value, path) for path in needs)]
+        return len(having) / max(len(sniffed_lines(head)), 1)
+
+    def reader(found: Found, options: Options) -> KeyedReader:
+        return KeyedReader(found, options, keys, **more)
+
+    return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=2))
+
+
+def _has(value: Any, path: str) -> bool:
+    name, dot, rest = path.partition(".")
+    return isinstance(value, dict) and name in value and (not dot or _has(value[name], rest))

@@ -1,0 +1,116 @@
+"""nginx with a `log_format` of the user's own, and its JSON logs (`escape=json`).
+
+nginx writes a line when a request ends: the start is the stamp less `$request_time`, where the log has that.
+`$msec` (1 ms) is preferred to `$time_iso8601` and `$time_local` (1 s).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from replay_native import fields as kernels
+
+from ..errors import UsageError
+from .fields import FieldReader
+from .layout import Layout, of_parts
+from .registry import Found, Importer, Options, importer
+from .templates import TemplateReader, first_named, share
+
+VARIABLES = {
+    "msec": kernels.AT,
+    "time_iso8601": kernels.AT,
+    "time_local": kernels.AT,
+    "request": kernels.REQUEST,
+    "request_method": kernels.METHOD_NAME,
+    "request_uri": kernels.TARGET,
+    "uri": kernels.TARGET,
+    "document_uri": kernels.TARGET,
+    "args": kernels.QUERY,
+    "query_string": kernels.QUERY,
+    "host": kernels.HOST,
+    "http_host": kernels.HOST,
+    "server_name": kernels.HOST,
+    "remote_addr": kernels.CLIENT_NAME,
+    "http_x_forwarded_for": kernels.CLIENT_NAME,
+    "status": kernels.STATUS_CODE,
+    "body_bytes_sent": kernels.SIZE,
+    "bytes_sent": kernels.SIZE,
+    "request_time": kernels.TOOK,
+    "http_user_agent": kernels.AGENT,
+}
+"""nginx's variables by what they say; of two that say the same the first is taken."""
+
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_DECLARED = re.compile(r"^\s*log_format\s+\S+\s+(?:escape=(\w+)\s+)?", re.DOTALL)
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
+
+
+def unquoted(text: str) -> tuple[str, str]:
+    """A format string and its escape mode, out of `log_format name escape=... '...' '...';` or the string itself."""
+    declared = _DECLARED.match(text)
+    if declared is None:
+        return text.strip("\n"), "json" if text.lstrip().startswith("{") else "default"
+    rest = text[declared.end() :].rstrip().removesuffix(";")
+    parts = [single or double for single, double in _QUOTED.findall(rest)] or [rest]
+    joined = re.sub(r"\\(['\"\\])", r"\1", "".join(parts))
+    return joined, declared[1] or ("json" if joined.lstrip().startswith("{") else "default")
+
+
+def layout_of(text: str) -> Layout:
+    """The layout of a log_format. UsageError where it says neither when nor what was requested."""
+    text, escape = unquoted(text)
+    parts = _VARIABLE.split(text)
+    literals, names = parts[0::3], [a or b for a, b in zip(parts[1::3], parts[2::3], strict=True)]
+    roles = _roles(names)
+    if kernels.AT not in roles:
+        raise UsageError(
+            "the log_format has no time", hint="it needs $msec, $time_iso8601 or $time_local; $msec is best"
+        )
+    if not {kernels.REQUEST, kernels.TARGET} & set(roles):
+        raise UsageError(
+            "the log_format does not say what was requested", hint="it needs $request or $request_uri"
+        )
+    escapes = {"json": kernels.JSON_ESCAPES, "none": kernels.PLAIN}.get(escape, kernels.LOG)
+    ended = of_parts(literals, roles, [f"${name}" for name in names], escapes=escapes)
+    method = "" if {kernels.REQUEST, kernels.METHOD_NAME} & set(roles) else "GET"
+    return replace(ended, stamp="end", subtracts=kernels.TOOK in roles, method=method)
+
+
+def _roles(names: list[str]) -> list[int]:
+    """The role of each variable. The request line says more than its parts, `$request_uri` than `$uri`."""
+    drop: set[str] = set()
+    if "request" in names:
+        drop |= {"request_method", "request_uri", "uri", "document_uri", "args", "query_string"}
+    if "request_uri" in names:
+        drop |= {"args", "query_string"}
+    return first_named(VARIABLES, ["" if name in drop else name for name in names])
+
+
+def _own(options: Options) -> Layout | None:
+    """The layout of the user's log_format, where one is given and it is nginx's."""
+    return layout_of(options.log_format) if "$" in options.log_format else None
+
+
+def sniff(head: bytes, options: Options) -> float:
+    """The share of the first lines that the user's own format fits; 0 where none is given."""
+    layout = _own(options)
+    return share(head, layout) if layout is not None else 0.0
+
+
+def reader(found: Found, options: Options) -> FieldReader:
+    """A reader of the user's own format. UsageError where none is given."""
+    layout = _own(options)
+    if layout is None:
+        raise UsageError(
+            "--format nginx needs --log-format",
+            hint="the string of the server's log_format; --format common needs none",
+        )
+    return TemplateReader(found, options, (layout,))
+
+
+NGINX = importer(
+    Importer(
+        name="nginx", title="nginx with --log-format '$remote_addr ...'", sniff=sniff, reader=reader, rank=9
+    )
+)

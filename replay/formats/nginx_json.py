@@ -1,0 +1,52 @@
+"""nginx with a log_format that writes JSON (`escape=json`): keys named as nginx names its variables, or nearly.
+
+Keys of one's own are mapped with --columns (see `tabular`); `end=` says that a stamp is of the end, as nginx's are.
+"""
+
+from __future__ import annotations
+
+from replay_native import fields as kernels
+
+from .json_logs import KeyedReader, _has
+from .lines import sniffed_lines
+from .nginx import VARIABLES
+from .registry import Found, Importer, Options, importer
+from .tabular import objects
+
+KEYS = {
+    **VARIABLES,
+    "@timestamp": kernels.AT,
+    "timestamp": kernels.AT,
+    "time": kernels.AT,
+    "method": kernels.METHOD_NAME,
+    "user_agent": kernels.AGENT,
+    "remote_ip": kernels.CLIENT_NAME,
+}
+
+_ONLY_NGINX = (
+    "request_uri",
+    "body_bytes_sent",
+    "request_time",
+    "time_local",
+    "time_iso8601",
+    "msec",
+    "remote_addr",
+)
+
+
+def sniff(head: bytes, options: Options) -> float:
+    """The share of the first lines that are objects with at least three of nginx's variables."""
+    if options.columns:
+        return 0.0
+    having = [value for value in objects(head) if sum(_has(value, name) for name in _ONLY_NGINX) >= 3]
+    return len(having) / max(len(sniffed_lines(head)), 1)
+
+
+def reader(found: Found, options: Options) -> KeyedReader:
+    """A reader of nginx's JSON."""
+    return KeyedReader(found, options, KEYS, stamp="end", subtracts=True)
+
+
+NGINX_JSON = importer(
+    Importer(name="nginx-json", title="an nginx log in JSON", sniff=sniff, reader=reader, rank=2)
+)

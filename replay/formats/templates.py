@@ -1,0 +1,73 @@
+"""Log formats that are templates of literals and fields, and how such a format is put into the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from replay_native import fields as kernels
+
+from .fields import FieldReader
+from .layout import Layout
+from .lines import sniffed_lines
+from .registry import Found, Importer, Options, Probe, importer
+
+NAMES = {
+    "at": kernels.AT,
+    "time": kernels.AT_MORE,
+    "request": kernels.REQUEST,
+    "method": kernels.METHOD_NAME,
+    "path": kernels.TARGET,
+    "query": kernels.QUERY,
+    "host": kernels.HOST,
+    "client": kernels.CLIENT_NAME,
+    "status": kernels.STATUS_CODE,
+    "bytes": kernels.SIZE,
+    "took": kernels.TOOK,
+    "took2": kernels.TOOK_2,
+    "took3": kernels.TOOK_3,
+    "agent": kernels.AGENT,
+}
+"""Names of fields in the templates of formats that are always the same; any other name is a field of no interest."""
+
+
+def share(head: bytes, layout: Layout) -> float:
+    """The share of the first lines that a layout's template fits."""
+    lines = [line.decode("utf-8", "replace") for line in sniffed_lines(head)]
+    return sum(layout.looks_like(line) for line in lines) / max(len(lines), 1)
+
+
+class TemplateReader(FieldReader):
+    """Reads lines of the one of several layouts that fits each file's head best."""
+
+    def __init__(self, found: Found, options: Options, layouts: tuple[Layout, ...]) -> None:
+        super().__init__(found, options, layouts[0])
+        self._layouts = layouts
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps."""
+        unit_ns = self.layout.at_unit_ns
+        best = max(self._layouts, key=lambda layout: share(head, layout))
+        if best is not self.layout and not unit_ns:
+            self.use(best)
+        return super().probe(head)
+
+
+def register(name: str, title: str, *layouts: Layout, rank: int = 1) -> Importer:
+    """Enter a format of these layouts (variants of it) into the registry."""
+
+    def sniff(head: bytes, options: Options) -> float:
+        return max(share(head, layout) for layout in layouts)
+
+    def reader(found: Found, options: Options) -> TemplateReader:
+        return TemplateReader(found, options, layouts)
+
+    return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=rank))
+
+
+def first_named(wanted: Mapping[str, int], names: list[str]) -> list[int]:
+    """The role of each field: of those with the same role the one that `wanted` names first has it."""
+    order = {name: place for place, name in enumerate(wanted)}
+    taken: dict[int, str] = {}
+    for name in sorted({name for name in names if name in wanted}, key=order.__getitem__):
+        taken.setdefault(wanted[name], name)
+    return [wanted[name] if name in wanted and taken[wanted[name]] == name else -1 for name in names]
