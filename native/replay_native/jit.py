@@ -14,6 +14,8 @@ import os
 import platform
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -143,6 +145,27 @@ def warm(modules: Iterable[str], progress: Callable[[int, int, str], None] | Non
             dispatcher.disable_compile()
     _prune()
     return time.perf_counter() - started
+
+
+def compile_apart(modules: Iterable[str], progress: Callable[[int, int, str], None] | None = None) -> None:
+    """Fill the cache for `modules` from a process for each, as many at once as there are cores: for the first use.
+
+    `progress(done, total, names)` is called as they go. What fails here is left to `warm`, which says why.
+    """
+    waiting = sorted(modules, key=lambda name: sum(map(len, _sources(name, {}).values())))
+    total, at_once = len(waiting), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            name = waiting.pop()
+            code = f"from {__package__} import jit; jit.warm(['{name}'])"
+            running[name] = subprocess.Popen(
+                [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        if progress is not None:
+            progress(total - len(waiting) - len(running), total, ", ".join(running))
+        time.sleep(0.05)
+        running = {name: process for name, process in running.items() if process.poll() is None}
 
 
 def is_compiled(modules: Iterable[str]) -> bool:

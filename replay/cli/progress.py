@@ -16,10 +16,12 @@ KERNELS = ("shared", "dictionary", "routes", "scan", "hdr", "plan", "render", "r
 def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
     """Compile or load kernels; with a bar where they have to be compiled. Returns seconds spent."""
     modules = list(modules)
-    if jit.is_compiled(modules):
+    todo = [name for name in modules if not jit.is_compiled([name])]
+    if not todo:
         return jit.warm(modules)
     if not console.is_terminal:
         console.print("compiling kernels for this machine; this happens once")
+        jit.compile_apart(todo)
         return jit.warm(modules)
     bar = Progress(
         TextColumn("compiling kernels for this machine, once"),
@@ -31,6 +33,7 @@ def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
     )
     task = bar.add_task("compile", total=None, kernel="")
     with bar:
-        return jit.warm(
-            modules, lambda done, total, name: bar.update(task, completed=done, total=total, kernel=name)
+        jit.compile_apart(
+            todo, lambda done, total, names: bar.update(task, completed=done, total=total, kernel=names)
         )
+        return jit.warm(modules)
