@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check boundscheck founding fuzz bench clean
+.PHONY: help setup demo test unit check boundscheck founding fuzz bench calibrate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,11 @@ $(READY): pyproject.toml requirements.lock
 demo: $(READY) ## Replay a small evening onto a built-in service, and print the report
 	@$(BIN)/replay demo
 
-test: $(READY) ## Run the unit suite
+test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest
+
+unit: $(READY) ## Run the unit suite alone: under two minutes, for all the time
+	$(BIN)/python -m pytest -m 'not whole and not founding'
 
 check: $(READY) ## Lint, types, import directions
 	$(BIN)/ruff check .
@@ -45,6 +48,9 @@ fuzz: $(READY) ## Long property tests: 100,000 cases each
 
 bench: $(READY) ## Measure against the peers, side by side (see docs/benchmarks.md)
 	$(BIN)/python -m benchmarks $(ONLY)
+
+calibrate: $(READY) ## Measure how often `replay compare` is wrong, on imagined runs (see docs/statistics.md)
+	$(BIN)/python -m benchmarks.calibrate
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs dist

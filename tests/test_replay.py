@@ -19,6 +19,8 @@ import replay
 from replay.results.hlog import read_hlog
 from replay.staging.sink import Sink
 
+pytestmark = pytest.mark.whole
+
 NASA = Path(__file__).parents[2] / "shared" / "traces" / "nasa-http-1995-08-01.log"
 KILLS = 20 if os.environ.get("CI") == "true" else 2
 
