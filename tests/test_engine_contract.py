@@ -32,6 +32,8 @@ from replay_native.bank import Control, Stop
 
 from .driver import MS_NS, SECOND_NS, Ask, Driven, During, RunLane, drive
 
+pytestmark = pytest.mark.boundscheck
+
 ENGINES = {"native": lanes.run_lane, "portable": portable.run_lane}
 
 

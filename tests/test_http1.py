@@ -5,6 +5,8 @@ import pytest
 from . import http1_oracle as oracle
 from .http1_oracle import ANSWERS, Verdict
 
+pytestmark = pytest.mark.boundscheck
+
 
 def verdict(data: bytes, *, head: bool = False, eof: bool = False) -> Verdict:
     return oracle.ours(data, list(range(1, len(data))), head, eof)
