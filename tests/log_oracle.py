@@ -22,7 +22,7 @@ class Memory(SourceFile):
     """Lines in memory, one block."""
 
     def __init__(self, data: bytes) -> None:
-        self.name, self._data = "memory", data
+        self.name, self._data, self.wrapper = "memory", data, ""
 
     def blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
         yield np.frombuffer(bytearray(self._data), dtype=np.uint8), len(self._data)

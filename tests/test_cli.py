@@ -109,7 +109,7 @@ def test_a_missing_file(command: Command) -> None:
     ("content", "word"),
     [
         (b"", "empty"),
-        (b"time,value\n2026-01-01,5\n" * 20, "not a log of a known format"),
+        (b"colour,value\nred,5\n" * 20, "not a log of a known format"),
         (bytes(range(256)) * 40, "binary"),
     ],
 )

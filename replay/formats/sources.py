@@ -1,9 +1,9 @@
-"""The bytes of a recording: plain files, gzip and standard input, in blocks of whole lines."""
+"""The bytes of a recording: files (plain, gzip, zstd) and standard input, in blocks of whole lines."""
 
 from __future__ import annotations
 
+import contextlib
 import glob
-import hashlib
 import os
 import stat
 import sys
@@ -14,9 +14,14 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+
+from replay_native import checksum
+from replay_native.jit import warm
 
 from ..errors import InputError, UsageError
 from ..trace import Source, is_trace
+from .wrappers import unwrap, unwrapped, wrapper_of
 
 BLOCK_BYTES = 4 << 20
 """Bytes that are read at a time."""
@@ -25,8 +30,10 @@ HEAD_BYTES = 64 << 10
 """Bytes by which a format is told."""
 
 STDIN = "-"
-_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _CHUNK_BYTES = 1 << 20
+_ZSTD_READ_BYTES = 4096
+"""So much at most is lost of what was good before damage."""
 
 
 class SourceFile:
@@ -37,7 +44,10 @@ class SourceFile:
         self._path = None if name == STDIN else Path(name)
         self.bytes_done = 0
         self.damaged = ""
-        self._digest = hashlib.sha256()
+        warm(["checksum"])
+        self._checksum = np.zeros(checksum.STATE_WORDS, dtype=np.uint64)
+        self._tail = np.zeros(32, dtype=np.uint8)
+        checksum.begin(self._checksum)
         try:
             self.bytes_total = self._check()
             with self._open() as file:
@@ -45,10 +55,14 @@ class SourceFile:
         except OSError as error:
             raise InputError(f"{self.name}: {(error.strerror or str(error)).lower()}") from None
         self._peeked = raw if self._path is None else b""
-        self.gzipped = raw.startswith(_GZIP_MAGIC)
+        self.compression = (
+            "gzip" if raw.startswith(_GZIP_MAGIC) else "zstd" if raw.startswith(_ZSTD_MAGIC) else ""
+        )
         if not raw:
             raise InputError(f"{self.name} is empty")
-        self.head = self._uncompressed_head(raw) if self.gzipped else raw
+        head = self._uncompressed_head(raw) if self.compression else raw
+        self.wrapper = wrapper_of(head)
+        self.head = unwrap(self.wrapper, head[: head.rfind(b"\n") + 1] or head) if self.wrapper else head
 
     def _check(self) -> int:
         """The size in bytes, -1 where there is none."""
@@ -69,34 +83,54 @@ class SourceFile:
         return self._path.open("rb", buffering=0)
 
     def _uncompressed_head(self, raw: bytes) -> bytes:
-        try:
-            head = zlib.decompressobj(wbits=31).decompress(raw, HEAD_BYTES)
-        except zlib.error as error:
-            raise InputError(f"{self.name} is not a readable gzip file: {error}") from None
+        if self.compression == "zstd":
+            head = _zstd_head(raw)
+        else:
+            try:
+                head = zlib.decompressobj(wbits=31).decompress(raw, HEAD_BYTES)
+            except zlib.error as error:
+                raise InputError(f"{self.name} is not a readable gzip file: {error}") from None
         if not head:
-            raise InputError(f"{self.name} is empty (gzip)")
+            raise InputError(f"{self.name} is empty ({self.compression})")
         return head
 
     def source(self) -> Source:
         """What the manifest says of the file; whole only after all blocks were read."""
-        compression = "gzip" if self.gzipped else ""
-        digest = self._digest.hexdigest()
         return Source(
-            name=Path(self.name).name, bytes=self.bytes_done, sha256=digest, compression=compression
+            name=Path(self.name).name,
+            bytes=self.bytes_done,
+            xxh64=f"{checksum.digest(self._checksum, self._tail):016x}",
+            compression=self.compression,
+            wrapper=self.wrapper,
         )
 
     def blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
         """(buffer, end): whole lines in buffer[:end], the last one closed even where the file does not.
 
         The buffer is used again for the next block. A line that does not fit comes in pieces without a
-        newline.
+        newline. What lines are wrapped in is taken off.
         """
+        return unwrapped(self.wrapper, self._blocks()) if self.wrapper else self._blocks()
+
+    def stream(self) -> Iterator[memoryview]:
+        """The bytes uncompressed, a piece at a time; a piece is overwritten by the next."""
+        view = memoryview(bytearray(BLOCK_BYTES))
+        with self._open() as file:
+            reader = self._reader(_Counted(file, self))
+            while count := reader.readinto(view):
+                yield view[:count]
+
+    def _reader(self, raw: _Counted) -> _Counted | _Gunzip | _Unzstd:
+        if self.compression == "zstd":
+            return _Unzstd(raw, self)
+        return _Gunzip(raw, self) if self.compression else raw
+
+    def _blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
         buffer = np.empty(2 * BLOCK_BYTES + 1, dtype=np.uint8)
         view = memoryview(buffer.data)
         held = 0
         with self._open() as file:
-            raw = _Counted(file, self)
-            reader = _Gunzip(raw, self) if self.gzipped else raw
+            reader = self._reader(_Counted(file, self))
             while count := reader.readinto(view[held : held + BLOCK_BYTES]):
                 end = _after_last_newline(buffer, held, held + count)
                 held += count
@@ -112,7 +146,7 @@ class SourceFile:
 
     def account(self, chunk: memoryview) -> None:
         """Count and digest bytes as they lie on disk."""
-        self._digest.update(chunk)
+        checksum.update(self._checksum, self._tail, np.frombuffer(chunk, dtype=np.uint8))
         self.bytes_done += len(chunk)
 
     def take_peeked(self, room: int) -> bytes:
@@ -226,3 +260,42 @@ class _Gunzip:
         elif self._ended and not self._inflate.eof:
             self._source.damaged = "damaged gzip: it ends too early"
         return out
+
+
+def _zstd_head(raw: bytes) -> bytes:
+    """What the beginning of a zstd file holds."""
+    head = b""
+    stream = pa.CompressedInputStream(pa.BufferReader(raw), "zstd")
+    with contextlib.suppress(OSError, pa.ArrowException):
+        while len(head) < HEAD_BYTES and (piece := stream.read(4096)):
+            head += piece
+    return head
+
+
+class _Unzstd:
+    """The frames of a zstd file, uncompressed. What follows damage is left out, and `source.damaged` says so."""
+
+    closed = False
+
+    def __init__(self, raw: _Counted, source: SourceFile) -> None:
+        self._raw, self._source = raw, source
+        self._stream = pa.CompressedInputStream(pa.PythonFile(self, mode="r"), "zstd")
+
+    def read(self, count: int) -> bytes:
+        """Compressed bytes, as Arrow asks for them."""
+        chunk = memoryview(bytearray(count))
+        return bytes(chunk[: self._raw.readinto(chunk)])
+
+    def readinto(self, view: memoryview) -> int:
+        """The next bytes; 0 at the end."""
+        done = 0
+        try:
+            while done < len(view) and not self._source.damaged:
+                data = self._stream.read(min(len(view) - done, _ZSTD_READ_BYTES))
+                if not data:
+                    break
+                view[done : done + len(data)] = data
+                done += len(data)
+        except (OSError, pa.ArrowException) as error:
+            self._source.damaged = f"damaged zstd: {str(error).partition(chr(10))[0]}"
+        return done

@@ -19,12 +19,13 @@ Stamp = Literal["start", "end", "unknown"]
 
 
 class Source(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One file that was imported. `sha256` is of its bytes as they lay on disk."""
+    """One file that was imported. `xxh64` is of its bytes as they lay on disk; `wrapper` is what was taken off."""
 
     name: str
     bytes: int
-    sha256: str
+    xxh64: str
     compression: str = ""
+    wrapper: str = ""
 
 
 class RejectedExample(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -125,7 +125,7 @@ class Trace:
         identity = (
             manifest.importer,
             manifest.options,
-            [source.sha256 for source in manifest.sources],
+            [(source.xxh64, source.bytes) for source in manifest.sources],
             manifest.jitter,
             manifest.history,
             manifest.rows,
