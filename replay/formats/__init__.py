@@ -1,6 +1,22 @@
 """Recordings in: one importer a file, behind one registry."""
 
-from . import alb, apache, caddy, common, envoy, haproxy, ingress, nginx, nginx_json, tabular, traefik, w3c
+from . import (
+    alb,
+    apache,
+    caddy,
+    common,
+    envoy,
+    gor,
+    haproxy,
+    har,
+    ingress,
+    nginx,
+    nginx_json,
+    tabular,
+    traefik,
+    vegeta,
+    w3c,
+)
 from .importing import detect, import_files, open_trace
 from .registry import Found, Importer, Options, Rows, importer, importers
 
@@ -16,4 +32,20 @@ __all__ = [
     "open_trace",
 ]
 
-_ = (alb, apache, caddy, common, envoy, haproxy, ingress, nginx, nginx_json, tabular, traefik, w3c)
+_ = (
+    alb,
+    apache,
+    caddy,
+    common,
+    envoy,
+    gor,
+    har,
+    haproxy,
+    ingress,
+    nginx,
+    nginx_json,
+    tabular,
+    traefik,
+    vegeta,
+    w3c,
+)

@@ -91,8 +91,15 @@ class Found:
 class Reader(Protocol):
     """Reads the files of one import, one after the other."""
 
-    methods: list[str]
-    hosts: list[str]
+    @property
+    def methods(self) -> list[str]:
+        """Method names by index."""
+        ...
+
+    @property
+    def hosts(self) -> list[str]:
+        """Hosts by index."""
+        ...
 
     @property
     def stamp(self) -> Stamp:

@@ -15,6 +15,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
 
 from replay_native import checksum
 from replay_native.jit import warm
@@ -30,8 +32,9 @@ HEAD_BYTES = 64 << 10
 """Bytes by which a format is told."""
 
 STDIN = "-"
-_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_MAGICS = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
 _CHUNK_BYTES = 1 << 20
+_PARQUET_ROWS = 1 << 14
 _ZSTD_READ_BYTES = 4096
 """So much at most is lost of what was good before damage."""
 
@@ -55,9 +58,7 @@ class SourceFile:
         except OSError as error:
             raise InputError(f"{self.name}: {(error.strerror or str(error)).lower()}") from None
         self._peeked = raw if self._path is None else b""
-        self.compression = (
-            "gzip" if raw.startswith(_GZIP_MAGIC) else "zstd" if raw.startswith(_ZSTD_MAGIC) else ""
-        )
+        self.compression = next((name for name, magic in _MAGICS.items() if raw.startswith(magic)), "")
         if not raw:
             raise InputError(f"{self.name} is empty")
         head = self._uncompressed_head(raw) if self.compression else raw
@@ -85,6 +86,8 @@ class SourceFile:
     def _uncompressed_head(self, raw: bytes) -> bytes:
         if self.compression == "zstd":
             head = _zstd_head(raw)
+        elif self.compression == "parquet":
+            head = bytes(next(self._rows_as_csv(), b""))
         else:
             try:
                 head = zlib.decompressobj(wbits=31).decompress(raw, HEAD_BYTES)
@@ -120,7 +123,24 @@ class SourceFile:
             while count := reader.readinto(view):
                 yield view[:count]
 
-    def _reader(self, raw: _Counted) -> _Counted | _Gunzip | _Unzstd:
+    def _rows_as_csv(self) -> Iterator[bytes]:
+        """A Parquet file as CSV: one importer of tables reads both."""
+        if self._path is None:
+            raise InputError("Parquet cannot be read from standard input", hint="give the file's name")
+        try:
+            with pq.ParquetFile(self._path) as file:
+                flat = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
+                for index, batch in enumerate(file.iter_batches(_PARQUET_ROWS, columns=flat)):
+                    sink = pa.BufferOutputStream()
+                    csv.write_csv(_as_text(batch), sink, csv.WriteOptions(include_header=index == 0))
+                    yield sink.getvalue().to_pybytes()
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"{self.name} is not a readable Parquet file: {reason}") from None
+
+    def _reader(self, raw: _Counted) -> _Counted | _Gunzip | _Unzstd | _Pieces:
+        if self.compression == "parquet":
+            return _Pieces(self._rows_as_csv(), raw)
         if self.compression == "zstd":
             return _Unzstd(raw, self)
         return _Gunzip(raw, self) if self.compression else raw
@@ -260,6 +280,39 @@ class _Gunzip:
         elif self._ended and not self._inflate.eof:
             self._source.damaged = "damaged gzip: it ends too early"
         return out
+
+
+def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Columns of bytes as columns of text: CSV has no other."""
+    binary = (pa.types.is_binary, pa.types.is_large_binary)
+    columns = [
+        column.cast(pa.large_string()) if any(test(column.type) for test in binary) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+class _Pieces:
+    """Pieces of bytes made from a file, which is counted as they are read."""
+
+    def __init__(self, pieces: Iterator[bytes], raw: _Counted) -> None:
+        self._pieces, self._raw = pieces, raw
+        self._rest = b""
+        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
+
+    def readinto(self, view: memoryview) -> int:
+        """The next bytes; 0 at the end."""
+        while not self._rest:
+            self._raw.readinto(self._chunk)
+            piece = next(self._pieces, None)
+            if piece is None:
+                while self._raw.readinto(self._chunk):
+                    pass
+                return 0
+            self._rest = piece
+        taken, self._rest = self._rest[: len(view)], self._rest[len(view) :]
+        view[: len(taken)] = taken
+        return len(taken)
 
 
 def _zstd_head(raw: bytes) -> bytes:

@@ -298,6 +298,14 @@ CSV = importer(
         reader=lambda found, options: TableReader(found, options, ","),
     )
 )
+PARQUET = importer(
+    Importer(
+        name="parquet",
+        title="Parquet (--columns at=COLUMN,path=COLUMN)",
+        sniff=lambda head, options: 0.0,
+        reader=lambda found, options: TableReader(found, options, ","),
+    )
+)
 TSV = importer(
     Importer(
         name="tsv",

@@ -1,0 +1,160 @@
+"""Recordings of whole requests, with headers and bodies (HAR, GoReplay, vegeta): records to rows."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from ..trace.dictionary import flatten
+from ..trace.manifest import Stamp
+from ..trace.requests import Headers
+from .registry import Found, Options, Rows
+from .rejects import NO_METHOD, NO_PATH
+from .secrets import REDACTED, SECRET_NAMES, SECRET_SUFFIXES, is_secret
+
+ROWS_AT_ONCE = 1 << 13
+
+SECRET_HEADERS = frozenset(
+    {
+        b"authorization",
+        b"proxy-authorization",
+        b"cookie",
+        b"set-cookie",
+        b"x-api-key",
+        b"x-csrf-token",
+        b"x-xsrf-token",
+    }
+)
+"""Headers that are not kept, beside those whose names look like secrets."""
+
+METHOD = re.compile(r"[A-Za-z_][A-Za-z_-]{0,15}")
+_URL = re.compile(rb"(https?)://([^/?#]*)([^#]*)", re.IGNORECASE)
+_PLAIN = re.compile(rb"[!-~]*")
+_UNSAFE = re.compile(rb"[^!-~]")
+_PARAMETER = re.compile(rb"([?&;])([^=&;?#]*)=([^&;?#]+)")
+_MAYBE_SECRET = re.compile("|".join((*SECRET_SUFFIXES, *SECRET_NAMES, r"%|[-_.\[]")).encode(), re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Record:
+    """One recorded request. `target` may be a whole URL; -1 is unknown."""
+
+    at_ns: int
+    method: str
+    target: bytes
+    host: str = ""
+    client: bytes = b""
+    status: int = -1
+    took_ns: int = -1
+    size: int = -1
+    headers: Headers = ()
+    body: bytes = b""
+
+
+class RecordReader:
+    """Makes rows of records; a subclass makes the records."""
+
+    stamp: Stamp = "start"
+    subtracts = False
+
+    def __init__(self, found: Found, options: Options) -> None:
+        self._found, self._options = found, options
+        self._key = secrets.randbits(62)
+        self._methods: dict[str, int] = {}
+        self._hosts: dict[str, int] = {}
+
+    @property
+    def methods(self) -> list[str]:
+        """Method names by index."""
+        return list(self._methods)
+
+    @property
+    def hosts(self) -> list[str]:
+        """Hosts by index."""
+        return list(self._hosts)
+
+    def wrong(self, record: Record) -> str:
+        """Bring method, target and host into shape; why the record cannot be used, or nothing."""
+        if not METHOD.fullmatch(record.method):
+            return NO_METHOD
+        target = record.target
+        if not target.startswith(b"/") and target != b"*":
+            url = _URL.match(target)
+            if url is None:
+                return NO_PATH
+            record.host = url[2].rpartition(b"@")[2].decode("latin-1").lower()
+            target = url[3] if url[3].startswith(b"/") else b"/" + url[3]
+        if not _PLAIN.fullmatch(target):
+            target = _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
+        if (
+            not self._options.keep_secrets
+            and (b"?" in target or b";" in target)
+            and _MAYBE_SECRET.search(target)
+        ):
+            target = self._redacted(target)
+        record.target = target
+        return ""
+
+    def _redacted(self, target: bytes) -> bytes:
+        def one(match: re.Match[bytes]) -> bytes:
+            if not is_secret(match[2].decode("latin-1")):
+                return match[0]
+            self._found.drop("query_values", 1)
+            return match[1] + match[2] + b"=" + REDACTED.encode()
+
+        return _PARAMETER.sub(one, target)
+
+    def kept(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """Headers without those that are secrets."""
+        if self._options.keep_secrets:
+            return tuple(headers)
+        given = tuple(headers)
+        kept = tuple(
+            (name, value)
+            for name, value in given
+            if name.lower() not in SECRET_HEADERS and not is_secret(name.decode("latin-1"))
+        )
+        self._found.drop("headers", len(given) - len(kept))
+        return kept
+
+    def rows(self, records: Iterator[Record]) -> Iterator[Rows]:
+        """Good records as rows."""
+        while taken := list(islice(records, ROWS_AT_ONCE)):
+            yield self._rows(taken)
+
+    def _rows(self, records: list[Record]) -> Rows:
+        def column(values: Iterable[int]) -> np.ndarray:
+            return np.fromiter(values, np.int64, len(records))
+
+        data, offsets = flatten([record.target for record in records])
+        methods, hosts = self._methods, self._hosts
+        sets: dict[Headers, int] = {}
+        bodies: dict[bytes, int] = {}
+        return Rows(
+            at_ns=column(record.at_ns for record in records),
+            data=data,
+            offsets=offsets,
+            method=column(methods.setdefault(record.method, len(methods)) for record in records),
+            host=column(
+                hosts.setdefault(record.host, len(hosts)) if record.host else -1 for record in records
+            ),
+            client_hash=column(
+                hash((self._key, record.client)) if record.client else 0 for record in records
+            ),
+            status=column(record.status for record in records),
+            took_ns=column(record.took_ns for record in records),
+            bytes=column(record.size for record in records),
+            headers=column(
+                sets.setdefault(record.headers, len(sets)) if record.headers else -1 for record in records
+            ),
+            header_sets=list(sets),
+            body=column(
+                bodies.setdefault(record.body, len(bodies)) if record.body else -1 for record in records
+            ),
+            bodies=list(bodies),
+        )

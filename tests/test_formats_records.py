@@ -1,0 +1,174 @@
+"""Recordings of whole requests: HAR, GoReplay, vegeta; and tables in Parquet."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from replay.errors import InputError
+from replay.formats import Options, import_files
+from replay.formats.gor import SEPARATOR, dechunked
+from replay.formats.tabular import parse_columns
+from replay.trace import Trace
+
+from .events import Event, events
+
+AT_NS = 1_700_000_000_123_456_789
+MS = 1_000_000
+
+
+def gor(*records: tuple[str, bytes]) -> bytes:
+    return b"".join(head.encode() + b"\n" + raw + SEPARATOR for head, raw in records)
+
+
+GET = b"GET /a?token=s3 HTTP/1.1\r\nHost: Shop.example\r\nCookie: id=1\r\nAccept: */*\r\n\r\n"
+POST = b"POST /b HTTP/1.1\r\nHost: shop.example\r\nContent-Type: text/x\r\nContent-Length: 5\r\n\r\nhello"
+
+
+def imported(path: Path, data: bytes) -> Trace:
+    path.write_bytes(data)
+    return import_files([path], path.with_suffix(".trace"))
+
+
+def test_gor_has_requests_bodies_and_what_their_responses_say(tmp_path: Path) -> None:
+    data = gor(
+        (f"1 aa01 {AT_NS}", GET),
+        (f"1 aa02 {AT_NS + 5}", POST),
+        (f"2 aa02 {AT_NS + 50 * MS} 7000000", b"HTTP/1.1 201 Created\r\n\r\nok"),
+        (f"2 aa01 {AT_NS + 9 * MS}", b"HTTP/1.1 404 Not Found\r\n\r\n"),
+        (f"2 ff01 {AT_NS}", b"HTTP/1.1 200 OK\r\n\r\n"),
+        (f"3 aa01 {AT_NS}", b"HTTP/1.1 200 OK\r\n\r\n"),
+        (f"1 aa03 {AT_NS + 9} 0", b"\x16\x03\x01 / HTTP/1.1\r\n\r\n"),
+    )
+    trace = imported(tmp_path / "a.gor", data)
+    assert events(trace) == [
+        Event(AT_NS, "GET", b"/a?token=REDACTED", "shop.example", 404, 9 * MS, 0),
+        Event(AT_NS + 5, "POST", b"/b", "shop.example", 201, 7 * MS, 2),
+    ]
+    assert trace.manifest.rejected == {"response without request": 1, "replayed response": 1, "no method": 1}
+    assert trace.manifest.rows + sum(trace.manifest.rejected.values()) == trace.manifest.lines
+    posted = next(r for r in map(trace.requests.get, range(2)) if r.body >= 0)
+    assert trace.requests.body(posted.body) == b"hello"
+    assert trace.requests.headers(posted.headers) == ((b"Content-Type", b"text/x"),)
+    assert trace.manifest.secrets_dropped == {"headers": 1, "query_values": 1}
+
+
+def test_gor_with_a_broken_separator_loses_no_more_than_the_record_behind_it(tmp_path: Path) -> None:
+    broken = gor((f"1 aa02 {AT_NS}", POST)).replace(SEPARATOR, b"\n??\n")
+    data = (
+        gor((f"1 aa01 {AT_NS}", GET))
+        + broken
+        + gor((f"1 aa03 {AT_NS + 1}", GET), (f"1 aa04 {AT_NS + 2}", GET))
+    )
+    trace = imported(tmp_path / "a.gor", data + b"rubbish" + SEPARATOR + b"1 aa05")
+    assert trace.rows == 3 and trace.manifest.rejected == {"broken record": 2}
+    assert trace.requests.body(0) == b"hello"
+
+
+def test_gor_may_be_cut_anywhere_into_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replay.formats.sources.BLOCK_BYTES", 37)
+    data = gor(*((f"1 aa{number:02d} {AT_NS + number}", POST) for number in range(50)))
+    assert imported(tmp_path / "a.gor", data).rows == 50
+
+
+def test_a_chunked_body_is_put_together() -> None:
+    assert dechunked(b"4\r\nWiki\r\n6;x=y\r\npedia \r\n0\r\n\r\n") == b"Wikipedia "
+    assert dechunked(b"ff\r\nshort") == b"short"
+    assert dechunked(b"nonsense\r\n") == b""
+
+
+def _entry(number: int, **changes: object) -> dict[str, object]:
+    return {
+        "startedDateTime": f"2023-11-14T22:13:2{number}.123Z",
+        "time": 12.5,
+        "request": {
+            "method": "POST",
+            "url": f"https://shop.example/x/{number}?q=é#top",
+            "headers": [{"name": "Authorization", "value": "Bearer x"}, {"name": ":path", "value": "/"}],
+            "postData": {"mimeType": "application/json", "text": '{"n": 1}'},
+        },
+        "response": {"status": 201, "content": {"size": 42}},
+        "timings": {"blocked": -1, "send": 1, "wait": 2.5, "receive": 1, "ssl": 9},
+        **changes,
+    }
+
+
+def test_har(tmp_path: Path) -> None:
+    entries = [
+        _entry(0),
+        _entry(1, time=-1),
+        _entry(2, time=None, timings=None, response=None),
+        _entry(3, startedDateTime="1969-12-31T23:59:59Z"),
+        _entry(4, request={"method": "GET", "url": "data:text/plain,x"}),
+        {"startedDateTime": 5},
+    ]
+    trace = imported(tmp_path / "a.har", json.dumps({"log": {"version": "1.2", "entries": entries}}).encode())
+    at_ns = 1_700_000_000_123 * MS
+    assert [(e.at_ns // MS, e.target, e.status, e.took_ns, e.bytes) for e in events(trace)] == [
+        (at_ns // MS, b"/x/0?q=%C3%A9", 201, 12_500_000, 42),
+        (at_ns // MS + 1000, b"/x/1?q=%C3%A9", 201, 4_500_000, 42),
+        (at_ns // MS + 2000, b"/x/2?q=%C3%A9", -1, -1, -1),
+    ]
+    assert trace.manifest.rejected == {"bad time": 1, "no path": 1, "not this format": 1}
+    assert trace.requests.headers(0) == ((b"Content-Type", b"application/json"),)
+    assert trace.requests.body(trace.requests.get(0).body) == b'{"n": 1}'
+
+
+def test_half_a_har_is_refused_in_words(tmp_path: Path) -> None:
+    whole = json.dumps({"log": {"entries": [_entry(0)]}}).encode()
+    with pytest.raises(InputError, match="not a whole HAR"):
+        imported(tmp_path / "a.har", whole[:-20])
+
+
+def test_vegeta_targets_keep_their_order(tmp_path: Path) -> None:
+    body = base64.b64encode(b"\0\1").decode()
+    lines = [
+        {
+            "method": "POST",
+            "url": "http://h.example/a",
+            "body": body,
+            "header": {"Content-Type": ["x/y", "z"]},
+        },
+        {"method": "GET", "url": "http://h.example/b"},
+        {"method": "GET", "url": "http://h.example/c", "body": "not base64"},
+    ]
+    trace = imported(tmp_path / "a.json", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    assert [(event.at_ns, event.target, event.host) for event in events(trace)] == [
+        (0, b"/a", "h.example"),
+        (MS, b"/b", "h.example"),
+    ]
+    assert (trace.manifest.importer, trace.manifest.rejected) == ("vegeta", {"bad body": 1})
+    assert trace.requests.body(0) == b"\0\1"
+
+
+@pytest.mark.parametrize("kind", ["ns", "timestamp", "text"])
+def test_parquet_is_a_table(tmp_path: Path, kind: str) -> None:
+    moments = [dt.datetime(2023, 11, 14, 22, 13, 20 + n, 500, tzinfo=dt.UTC) for n in range(3)]
+    at = {
+        "ns": pa.array([int(m.timestamp()) * 10**9 + 500_000 for m in moments]),
+        "timestamp": pa.array(moments, pa.timestamp("us", "UTC")),
+        "text": pa.array([m.isoformat() for m in moments]),
+    }[kind]
+    table = pa.table(
+        {"when": at, "url": [b"/a", b'/b,"c"', b"/d"], "nested": [[1], [2], []], "code": [200, None, 404]}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    options = Options(columns=parse_columns("at=when,path=url,status=code"))
+    trace = import_files([tmp_path / "a.parquet"], tmp_path / "a.trace", options=options)
+    assert events(trace) == [
+        Event((1_700_000_000 + n) * 10**9 + 500_000, "GET", target, "", status)
+        for n, (target, status) in enumerate([(b"/a", 200), (b'/b,"c"', -1), (b"/d", 404)])
+    ]
+    source = trace.manifest.sources[0]
+    assert (source.compression, source.bytes) == ("parquet", (tmp_path / "a.parquet").stat().st_size)
+
+
+def test_a_damaged_parquet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        imported(tmp_path / "a.parquet", b"PAR1" + bytes(100))
