@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "import_log", "load", "open", "run"]
 
 
+def __getattr__(name: str) -> Any:
+    """`replay.engine` and the other rooms, imported at first use."""
+    if name in ("engine", "errors", "formats", "plan", "scenario", "scenario_file", "trace"):
+        from importlib import import_module
+
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def open(path: str | PathLike[str]) -> Trace:
     """The trace in the folder `path`. InputError where there is none, or it is not whole."""
     from pathlib import Path

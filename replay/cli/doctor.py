@@ -147,7 +147,17 @@ def _capacity() -> Finding:
     return Finding("capacity", GOOD, text)
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (_system, _cores, _clock, _slack, _files, _calls, _kernels, _disk, _capacity)
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    _system,
+    _cores,
+    _clock,
+    _slack,
+    _files,
+    _calls,
+    _kernels,
+    _disk,
+    _capacity,
+)
 
 
 def findings() -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 import trio
 
-from replay.errors import EngineError, OutputError, UsageError
+from replay.errors import EngineError, Exit, OutputError, UsageError
 from replay.plan import Schedule
 from replay.results.document import (
     ClockPair,
@@ -50,6 +51,8 @@ GRACE_S = 1.0
 
 SILENT_S = 2.0
 """A lane that was told to leave and is silent for this long is given up."""
+
+STUCK = "a lane did not leave when it was told to"
 
 Observer = Callable[[Second], None]
 """Called once a second with what happened in it."""
@@ -216,7 +219,7 @@ async def _supervise(state: _Run, signals: bool) -> RunDocument:
             cpu_before = time.process_time()
             nursery.start_soon(state.feeder.run, state.start_ns)
             nursery.start_soon(_tick, state, recorder)
-            nursery.start_soon(_obey, state, received)
+            nursery.start_soon(_obey, state, received, recorder)
             if state.scenario.closed_loop and state.scenario.duration_ns is not None:
                 nursery.start_soon(_end_closed_loop, state)
             await _run_lanes(state)
@@ -296,8 +299,11 @@ def _end(state: _Run, how: str, detail: str) -> None:
     state.stop(Stop.DRAIN)
 
 
-async def _obey(state: _Run, received: Signals) -> None:
-    """An interrupt: an end in order within the grace, at once at the second one."""
+async def _obey(state: _Run, received: Signals, recorder: Recorder) -> None:
+    """An interrupt: an end in order within the grace, at once at the second one.
+
+    A lane that does not leave even then cannot be cancelled: what was measured is saved, and the process ends.
+    """
     await received.first.wait()
     _end(state, "interrupted", received.name)
     with trio.move_on_after(GRACE_S):
@@ -305,7 +311,10 @@ async def _obey(state: _Run, received: Signals) -> None:
     state.stop(Stop.ABANDON)
     await trio.sleep(SILENT_S)
     if not all(ended(spec) for spec in state.specs):
-        raise EngineError("a lane did not leave when it was told to", hint="what was measured is saved")
+        state.ending = Ending(how="failed", detail=STUCK, at_s=state.elapsed_s())
+        _save_what_can_be(state, recorder)
+        print(f"replay: {STUCK}; what was measured is in {state.folder.path}", file=sys.stderr, flush=True)
+        os._exit(Exit.CRASHED)
 
 
 async def _end_closed_loop(state: _Run) -> None:

@@ -1,0 +1,150 @@
+"""A run as a whole, from a program: inside Trio, cancelled, stopped by the circuit breaker, with a lane that hangs."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+
+import replay
+from replay.errors import EngineError, LimitError, TargetError
+from replay.plan import Schedule, make_schedule
+from replay.results.recorder import Second
+from replay.results.run import load_run
+from replay.scenario import Scenario
+from replay.scenario_file import load
+from replay.staging.sink import Sink
+from replay.trace import TraceWriter
+
+
+@pytest.fixture
+def sink():
+    with Sink(capacity=10_000) as sink:
+        yield sink
+
+
+def schedule(
+    folder: Path, port: int, *, path: str = "/", rows: int = 200, per_s: int = 100, **knobs: object
+) -> tuple[Schedule, Scenario]:
+    with TraceWriter(folder / "made.trace") as writer:
+        request = writer.add_request("GET", path.encode())
+        at_ns = np.arange(rows, dtype=np.int64) * (1_000_000_000 // per_s)
+        writer.add_events(at_ns, np.full(rows, request, np.uint32), np.zeros(rows, np.uint32))
+    assert writer.trace is not None
+    scenario = load(None, {"target": f"http://127.0.0.1:{port}", **knobs}, {})
+    return make_schedule(writer.trace, scenario), scenario
+
+
+async def test_a_run_inside_a_trio_program(sink: Sink, tmp_path: Path) -> None:
+    seconds: list[Second] = []
+    planned, scenario = schedule(tmp_path, sink.port)
+    document = await replay.engine.run(planned, scenario, tmp_path / "run", observer=seconds.append)
+    assert document.accounts.ok == 200
+    assert sum(second.planned for second in seconds) <= 200
+    assert seconds, "the observer sees every second"
+    assert load_run(tmp_path / "run").document.accounts == document.accounts
+
+
+async def test_a_cancelled_run_is_saved(sink: Sink, tmp_path: Path) -> None:
+    planned, scenario = schedule(tmp_path, sink.port, rows=1_000)
+    with trio.move_on_after(1.5) as scope:
+        await replay.engine.run(planned, scenario, tmp_path / "run")
+    assert scope.cancelled_caught
+    document = load_run(tmp_path / "run").document
+    assert document.interrupted
+    accounts = document.accounts
+    assert 0 < accounts.planned < 1_000
+    assert accounts.planned == accounts.sent + accounts.unsent
+
+
+async def test_the_circuit_breaker_ends_a_run_that_only_does_harm(sink: Sink, tmp_path: Path) -> None:
+    planned, scenario = schedule(
+        tmp_path, sink.port, path="/sink/status=503", rows=3_000, breaker={"over": "1s"}
+    )
+    document = await replay.engine.run(planned, scenario, tmp_path / "run")
+    assert document.ending.how == "circuit_breaker"
+    assert "100%" in document.ending.detail
+    assert document.accounts.planned < 3_000
+
+
+async def test_a_breaker_that_is_off_lets_it_go_on(sink: Sink, tmp_path: Path) -> None:
+    planned, scenario = schedule(
+        tmp_path, sink.port, path="/sink/status=503", breaker={"over": "1s", "on": False}
+    )
+    document = await replay.engine.run(planned, scenario, tmp_path / "run")
+    assert document.ending.how == "whole"
+    assert document.accounts.ok == 200, "an answer of any status is one"
+
+
+async def test_nothing_is_left_behind_where_nothing_was_sent(tmp_path: Path) -> None:
+    planned, scenario = schedule(tmp_path, 1)
+    with pytest.raises(TargetError):
+        await replay.engine.run(planned, scenario, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+async def test_a_limit_holds_for_programs_too(sink: Sink, tmp_path: Path) -> None:
+    planned, scenario = schedule(tmp_path, sink.port, max_rate="10/s")
+    with pytest.raises(LimitError):
+        await replay.engine.run(planned, scenario, tmp_path / "run")
+
+
+async def test_two_lanes_share_the_load_and_the_result(sink: Sink, tmp_path: Path) -> None:
+    planned, scenario = schedule(tmp_path, sink.port, threads=2, rows=301)
+    document = await replay.engine.run(planned, scenario, tmp_path / "run")
+    assert document.generator.lanes == 2
+    assert document.accounts.ok == 301
+    assert np.array_equal(np.sort(sink.stamps()["seq"]), np.arange(301))
+
+
+async def test_a_lane_that_cannot_start_says_so(
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(spec: object) -> None:
+        raise EngineError("a lane could not start: no descriptors")
+
+    monkeypatch.setattr(sys.modules["replay.engine.run"], "choose_engine", lambda name: ("native", broken))
+    planned, scenario = schedule(tmp_path, sink.port)
+    with pytest.raises(EngineError, match="no descriptors"):
+        await replay.engine.run(planned, scenario, tmp_path / "run")
+    assert load_run(tmp_path / "run").document.ending.how == "failed"
+
+
+HANGING = """
+    import sys, time, trio
+    import replay.engine
+    run = sys.modules["replay.engine.run"]
+
+    async def hang(spec):
+        print("hanging", flush=True)
+        await trio.to_thread.run_sync(time.sleep, 60)
+
+    run.choose_engine = lambda name: ("native", hang)
+    sys.path.insert(0, sys.argv[1])
+    from pathlib import Path
+    from tests.test_engine_run import schedule
+    run.run_blocking(*schedule(Path(sys.argv[2]), int(sys.argv[3])), sys.argv[2] + "/run")
+"""
+
+
+@pytest.mark.whole
+def test_a_lane_that_hangs_cannot_keep_the_process(sink: Sink, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HANGING), str(Path(__file__).parents[1]), str(tmp_path), str(sink.port)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "hanging"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "did not leave" in errors and "Traceback" not in errors
+    assert load_run(tmp_path / "run").document.ending.how == "failed"
