@@ -48,7 +48,7 @@ def test_gor_has_requests_bodies_and_what_their_responses_say(tmp_path: Path) ->
     )
     trace = imported(tmp_path / "a.gor", data)
     assert events(trace) == [
-        Event(AT_NS, "GET", b"/a?token=REDACTED", "shop.example", 404, 9 * MS, 0),
+        Event(AT_NS, "GET", b"/a?token=REDACTED", "shop.example", 404, 9 * MS, -1),
         Event(AT_NS + 5, "POST", b"/b", "shop.example", 201, 7 * MS, 2),
     ]
     assert trace.manifest.rejected == {"response without request": 1, "replayed response": 1, "no method": 1}

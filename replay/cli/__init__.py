@@ -22,6 +22,7 @@ from ..errors import Exit, ReplayError
 
 VERBS = {
     "import": ("import_", "Make a trace of access logs."),
+    "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
     "inspect": ("inspect", "Show what is in a trace or a log."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
     "run": ("run", "Replay a trace or a log onto a target."),

@@ -157,10 +157,12 @@ class GorReader(RecordReader):
         status = _STATUS.match(part, head.end())
         record.status = int(status[1]) if status else -1
         took_ns = int(head[4] or 0)
-        took_ns = took_ns if took_ns > 0 else int(head[3]) - record.at_ns
+        took_ns = took_ns if took_ns else int(head[3]) - record.at_ns
         record.took_ns = took_ns if took_ns >= 0 else -1
+        record.status = record.status if record.status >= 100 else -1
         end = part.find(b"\r\n\r\n", head.end())
-        record.size = len(part) - end - 4 if end >= 0 else -1
+        length = _LENGTH.search(part, head.end(), end + 2)
+        record.size = int(length[1]) if length else len(part) - end - 4 if len(part) > end + 4 else -1
         return record
 
 

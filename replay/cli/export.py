@@ -1,0 +1,38 @@
+"""`replay export`: a trace as a file for others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from .. import units
+from ..formats.exporting import ENDINGS, export
+from ..trace import Trace
+
+
+@click.command(name="export", short_help="Write a trace as Parquet, CSV, .gor, vegeta targets or log lines.")
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help=f"The file to write: {', '.join(ENDINGS)}.",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def command(trace: Path, out: Path, force: bool) -> None:
+    """Write a trace as a file for others; the ending of its name says in which format.
+
+    Tables have at_ns, method, path, host, route, client, status, took_ns and bytes; -1 is unknown.
+    """
+    opened = Trace.open(trace)
+    console = Console(stderr=True)
+    columns = (TextColumn("exporting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("export", total=opened.rows)
+        export(opened, out, overwrite=force, progress=lambda done, _: bar.update(task, completed=done))
+    size = units.format_bytes(out.stat().st_size)
+    Console(highlight=False).print(f"{out}: {opened.rows:,} requests, {size}")
