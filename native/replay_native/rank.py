@@ -141,101 +141,114 @@ def _dot(a, b):
     return total
 
 
-@kernel(inlined=True)
-def _sum_of(labels, row):
-    """Sum over the runs that a labelling calls new; of centred values that is sum(g * y)."""
-    total = 0.0
-    for i in range(labels.size):
-        if labels[i]:
-            total += row[i]
-    return total
+@kernel("void(uint8[:, ::1], float64[:, ::1], float64[::1], float64[:, ::1])")
+def sum_new(columns, centred, group, sums):
+    """Sums over the runs that each labelling calls new, of each row of `centred` and last of `group`.
 
-
-@kernel("void(float64[:, ::1], float64[::1], uint8[:, ::1], float64[::1], float64[::1], float64[::1])")
-def max_t(centred, group, labels, effects, largest, p_adjusted):
-    """Westfall-Young p-values by single-step max-T into `p_adjusted` float64[metrics].
-
-    A metric that is the same in every run has p 1. `largest` float64[labellings] is scratch.
+    `columns` uint8[runs, labellings] is the table of labellings on its side; `sums` float64[metrics + 1, labellings].
     """
     metrics = centred.shape[0]
-    weight = _dot(group, group)
-    for at in range(labels.shape[0]):
+    for m in range(metrics + 1):
+        out = sums[m]
+        for at in range(out.size):
+            out[at] = 0.0
+        for run in range(columns.shape[0]):
+            value, column = group[run] if m == metrics else centred[m, run], columns[run]
+            for at in range(out.size):
+                out[at] += value * column[at]
+
+
+@kernel("void(float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1])")
+def max_t(centred, sums, effects, largest, p_adjusted):
+    """Westfall-Young p-values by single-step max-T into `p_adjusted` float64[metrics].
+
+    `sums` float64[metrics + 1, labellings] are the sums of `centred`'s rows, and last of `group`, over the runs that each
+    labelling calls new. A metric that is the same in every run has p 1. `largest` float64[labellings] is scratch.
+    """
+    metrics, count = centred.shape[0], sums.shape[1]
+    weight = _weight(sums)
+    for at in range(count):
         largest[at] = 0.0
     for m in range(metrics):
         spread = _dot(centred[m], centred[m])
-        p_adjusted[m] = abs(effects[m]) * weight / math.sqrt(spread) if spread > 0 else 0.0
-        if spread > 0:
-            scale = 1.0 / math.sqrt(spread)
-            for at in range(labels.shape[0]):
-                statistic = abs(_sum_of(labels[at], centred[m])) * scale
-                largest[at] = max(largest[at], statistic)
+        scale = 1.0 / math.sqrt(spread) if spread > 0 else 0.0
+        p_adjusted[m] = abs(effects[m]) * weight * scale
+        for at in range(count):
+            largest[at] = max(largest[at], abs(sums[m, at]) * scale)
     for m in range(metrics):
-        bar, count = p_adjusted[m] * (1.0 - TIE), np.int64(0)
-        for at in range(labels.shape[0]):
+        bar, reached = p_adjusted[m] * (1.0 - TIE), np.int64(0)
+        for at in range(count):
             if largest[at] >= bar:
-                count += 1
-        p_adjusted[m] = count / labels.shape[0]
+                reached += 1
+        p_adjusted[m] = reached / count
+
+
+@kernel(inlined=True)
+def _weight(sums):
+    """sum(g * g): what the observed labelling, the one that overlaps itself most, sums up to."""
+    weight = 0.0
+    for at in range(sums.shape[1]):
+        weight = max(weight, sums[sums.shape[0] - 1, at])
+    return weight
 
 
 @kernel(
-    "float64(float64[:, ::1], float64[::1], uint8[:, ::1], float64[::1], float64[::1], int64, int64,"
+    "float64(float64[:, ::1], float64[::1], float64[::1], int64, int64,"
     " float64[:, ::1], float64[::1], float64[::1], float64[::1], float64[::1])"
 )
-def intervals(centred, group, labels, effects, errors, freedom, outside, top, low, high, lower, upper):
+def intervals(sums, effects, errors, freedom, outside, top, low, high, lower, upper):
     """Simultaneous intervals into `lower`, `upper` float64[metrics]; the critical |t| of the family.
 
     An effect d of metric m is rejected where at most `outside` labellings have a statistic as extreme as the observed one,
     m being shifted back by d and the others by their estimates. For each labelling the d that it keeps are an interval
     around the estimate, in closed form; so the bound is an order statistic of their ends. Infinite where no d can be
-    rejected. Scratch: `top` float64[labellings, 3] (largest |t|, whose, second largest), `low`, `high` float64[labellings].
+    rejected. `sums` as for `max_t`. Scratch: `top` float64[3, labellings] (largest |t|, whose, second largest), `low`,
+    `high` float64[labellings].
     """
-    _family(centred, group, labels, effects, errors, freedom, top)
-    weight = _dot(group, group)
-    for m in range(centred.shape[0]):
-        for at in range(labels.shape[0]):
-            effect = _sum_of(labels[at], centred[m]) / weight
-            overlap = _sum_of(labels[at], group) / weight
-            others = top[at, 2] if top[at, 1] == m else top[at, 0]
-            reach = others * errors[m]
-            low[at], high[at] = effects[m] - reach, effects[m] + reach
+    _family(sums, effects, errors, freedom, top)
+    weight, metrics, count = _weight(sums), effects.size, sums.shape[1]
+    for m in range(metrics):
+        for at in range(count):
+            effect, overlap = sums[m, at] / weight, sums[metrics, at] / weight
+            reach = (top[2, at] if top[1, at] == m else top[0, at]) * errors[m]
             if 1.0 - abs(overlap) < TIE:
                 low[at], high[at] = -math.inf, math.inf
             else:
                 one = (effects[m] - effect) / (1.0 - overlap)
                 two = (effects[m] + effect) / (1.0 + overlap)
-                low[at] = min(low[at], one, two)
-                high[at] = max(high[at], one, two)
-        lower[m] = _nth(low, outside)
-        upper[m] = _nth(high, labels.shape[0] - 1 - outside)
-    for at in range(labels.shape[0]):
-        low[at] = top[at, 0]
-    return _nth(low, labels.shape[0] - 1 - outside)
+                low[at] = min(effects[m] - reach, one, two)
+                high[at] = max(effects[m] + reach, one, two)
+        lower[m] = nth_value(low, outside)
+        upper[m] = nth_value(high, count - 1 - outside)
+    for at in range(count):
+        low[at] = top[0, at]
+    return nth_value(low, count - 1 - outside)
 
 
 @kernel()
-def _family(centred, group, labels, effects, errors, freedom, top):
+def _family(sums, effects, errors, freedom, top):
     """Of each labelling over metrics shifted back by their estimates: the largest |t|, whose it is, the second largest."""
-    weight = _dot(group, group)
-    for at in range(labels.shape[0]):
-        top[at, 0], top[at, 1], top[at, 2] = 0.0, -1.0, 0.0
-        overlap = _sum_of(labels[at], group) / weight
-        for m in range(centred.shape[0]):
-            spread = errors[m] * errors[m] * freedom * weight
-            if not spread > 0:
-                continue
-            rest = _sum_of(labels[at], centred[m]) / weight - effects[m] * overlap
+    weight, metrics = _weight(sums), effects.size
+    for at in range(sums.shape[1]):
+        top[0, at], top[1, at], top[2, at] = 0.0, -1.0, 0.0
+    for m in range(metrics):
+        spread = errors[m] * errors[m] * freedom * weight
+        if not spread > 0:
+            continue
+        for at in range(sums.shape[1]):
+            rest = (sums[m, at] - effects[m] * sums[metrics, at]) / weight
             explained = rest * rest * weight
             left = spread - explained
             t = math.sqrt(explained * freedom / left) if left > TIE * spread else math.inf
-            if t > top[at, 0]:
-                top[at, 2] = top[at, 0]
-                top[at, 0], top[at, 1] = t, m
-            elif t > top[at, 2]:
-                top[at, 2] = t
+            if t > top[0, at]:
+                top[2, at] = top[0, at]
+                top[0, at], top[1, at] = t, m
+            elif t > top[2, at]:
+                top[2, at] = t
 
 
 @kernel()
-def _nth(values, nth):
+def nth_value(values, nth):
     """The value of 0-based rank `nth` (reorders `values`): Hoare's selection."""
     left, right = 0, values.size - 1
     while left < right:

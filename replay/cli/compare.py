@@ -69,12 +69,19 @@ KERNELS = ("hdr", "hdr_decode", "rank")
 @click.option(
     "--junit", type=_FILE, metavar="FILE", help="Write JUnit XML, a case for each metric; - is stdout."
 )
+@click.option("--html", type=_FILE, metavar="FILE", help="Write a page with figures, for a browser.")
 @click.option(
     "--annotations", is_flag=True, help="Print ::error and ::notice lines for GitHub [in Actions: on]."
 )
 @click.option("--plain", is_flag=True, help="No colours.")
 def command(
-    base: str, new: str, json_file: Path | None, markdown: Path | None, junit: Path | None, **given: Any
+    base: str,
+    new: str,
+    json_file: Path | None,
+    markdown: Path | None,
+    junit: Path | None,
+    html: Path | None,
+    **given: Any,
 ) -> None:
     """Compare runs of two builds, each a run folder, a folder of runs, anyone's .hlog, or several of them.
 
@@ -92,6 +99,10 @@ def command(
     options = options_of(given)
     warm_kernels(Console(stderr=True, highlight=False), KERNELS)
     found = compare(base, new, options)
+    if html is not None:
+        from ..report.html import write_comparison_page
+
+        write_comparison_page(found, html)
     write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
     raise SystemExit(int(found.exit_code))
 

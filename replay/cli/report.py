@@ -17,7 +17,13 @@ import click
     metavar="DIR",
     help="Write each histogram's percentile distribution to DIR, for HdrHistogram's plotters.",
 )
-def command(run: Path, as_json: bool, hgrm: Path | None) -> None:
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write it as one page with figures, for a browser, instead.",
+)
+def command(run: Path, as_json: bool, hgrm: Path | None, html: Path | None) -> None:
     """Print the report of RUN, the folder that `replay run -o` wrote.
 
     A run that was killed is made whole first, from what its lanes had counted.
@@ -35,9 +41,14 @@ def command(run: Path, as_json: bool, hgrm: Path | None) -> None:
 
         written = export(read_hlog(loaded.folder.totals).by_tag(), hgrm)
         click.echo(f"{len(written)} distributions written to {hgrm}", err=True)
+    if html is not None:
+        from ..report.html import write_run_page
+
+        write_run_page(loaded, html)
+        click.echo(f"{html} written", err=True)
     if as_json:
         sys.stdout.write(loaded.folder.run.read_text(encoding="utf-8"))
-    elif hgrm is None:
+    elif hgrm is None and html is None:
         from ..report.page import report_console
         from ..report.terminal import print_report
 

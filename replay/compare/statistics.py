@@ -100,13 +100,13 @@ def infer_from(
     centred, group = np.zeros((metrics, runs)), np.zeros(runs)
     effects, errors, lower, upper, p_adjusted = (np.zeros(metrics) for _ in range(5))
     freedom = int(rank.fit(columns, ends, observed, centred, group, effects, errors))
+    sums = np.empty((metrics + 1, len(table)))
+    rank.sum_new(np.ascontiguousarray(table.T), centred, group, sums)
     scratch = np.zeros(len(table))
-    rank.max_t(centred, group, table, effects, scratch, p_adjusted)
+    rank.max_t(centred, sums, effects, scratch, p_adjusted)
     outside = math.floor(alpha * len(table) + 1e-9)
-    top, high = np.zeros((len(table), 3)), np.zeros(len(table))
-    critical = rank.intervals(
-        centred, group, table, effects, errors, freedom, outside, top, scratch, high, lower, upper
-    )
+    top, high = np.zeros((3, len(table))), np.zeros(len(table))
+    critical = rank.intervals(sums, effects, errors, freedom, outside, top, scratch, high, lower, upper)
     kept = p_adjusted > alpha
     lower[kept] = np.minimum(lower[kept], 0.0)
     upper[kept] = np.maximum(upper[kept], 0.0)

@@ -1,0 +1,156 @@
+"""The HTML pages: self-contained, safe with any name, and drawn by a real browser without an error or a request."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from replay.compare.verdict import compare
+from replay.errors import OutputError
+from replay.report.html import write_comparison_page, write_run_page
+from replay.results.run import load_run
+
+from .bank_data import at_s, trial
+from .compare_data import TRACE, make_side
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+IN_CI = os.environ.get("CI", "").lower() == "true"
+BYTES_MAX = 5_000_000
+NASTY = "GET /</script><script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
+LOADS = re.compile(r"""<(?:script|img|link|iframe)[^>]*\s(?:src|href)=["'](?!data:)""", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The page of a run with failures and unsent requests, and that of a comparison; both with a nasty route."""
+    folder = tmp_path_factory.mktemp("pages")
+    made = trial(folder / "run", routes=[NASTY, "POST /v1/users", "GET /c"], trace=TRACE)
+    for second in range(12):
+        made.lanes[0].many(40, seed=second)
+        made.lanes[0].request(1, "reset", service_ms=120)
+        made.lanes[0].unsent(2)
+        made.recorder.tick(at_s(second + 1))
+    made.recorder.finish(at_s(12.5))
+    write_run_page(load_run(folder / "run"), folder / "run.html")
+    routes = [NASTY, "POST /v1/users"]
+    sides = [
+        make_side(folder, label, 4, n, requests=300, routes=routes) for n, label in ((1, "base"), (50, "new"))
+    ]
+    write_comparison_page(compare(*sides), folder / "compare.html")
+    return {"run": folder / "run.html", "compare": folder / "compare.html"}
+
+
+def requests_of_the_page(net_log: str) -> list[str]:
+    """Addresses beyond files that a page asked for: the browser's own requests are not isolated as a file's."""
+    found = re.findall(r'"network_isolation_key":"file://.*?"url":"([^"]*)"', net_log)
+    return [url for url in found if not url.startswith(("file:", "data:"))]
+
+
+Look = Callable[[str], "tuple[list[str], list[str], dict[str, int]]"]
+
+
+@pytest.fixture(scope="module")
+def look(pages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Look:
+    """Open a page in headless Chromium: its console's lines, the addresses it asked for, what was drawn."""
+    if CHROMIUM is None:
+        if IN_CI:
+            pytest.fail("Chromium is missing, and CI must have it")
+        pytest.skip("Chromium not found: needed to look at the pages")
+
+    def run(name: str) -> tuple[list[str], list[str], dict[str, int]]:
+        folder = tmp_path_factory.mktemp("chromium")
+        copy = folder / "page.html"
+        probe = (
+            "<script>setTimeout(()=>{document.body.dataset.drawn=JSON.stringify({"
+            "views:Bokeh.documents.length?Bokeh.documents[0].roots().length:0,scripts:document.scripts.length,images:document.images.length})},1500)</script></body>"
+        )
+        page = pages[name].read_text() if name in pages else name
+        copy.write_text(page.replace("</body></html>", probe + "</html>"))
+        words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        words += [
+            "--disable-component-update",
+            "--no-first-run",
+            "--enable-logging=stderr",
+            f"--user-data-dir={folder / 'user'}",
+        ]
+        words += [
+            f"--log-net-log={folder / 'net.json'}",
+            "--virtual-time-budget=4000",
+            "--dump-dom",
+            copy.as_uri(),
+        ]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
+        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        drawn = re.search(r'data-drawn="([^"]*)"', done.stdout)
+        assert drawn, done.stderr[-2_000:]
+        asked = requests_of_the_page((folder / "net.json").read_text())
+        return console, asked, json.loads(drawn.group(1).replace("&quot;", '"'))
+
+    return run
+
+
+@pytest.mark.parametrize(("name", "figures"), [("run", 5), ("compare", 2)])
+def test_a_browser_draws_it_without_an_error_or_a_request(look, name, figures):
+    console, asked, drawn = look(name)
+    assert not [line for line in console if "error" in line.lower() or "warn" in line.lower()], console
+    assert any("document idle" in line for line in console)
+    assert not asked
+    assert drawn["views"] == figures and drawn["images"] == 0
+
+
+def test_a_page_that_asks_and_fails_would_be_found(look):
+    script = "<script>Bokeh={documents:[]}; throw new Error('x')</script>"
+    page = f"<html><body>{script}<img src='http://127.0.0.1:9/x'></body></html>"
+    console, asked, _ = look(page)
+    assert asked == ["http://127.0.0.1:9/x"] and any("Error: x" in line for line in console)
+
+
+@pytest.mark.parametrize("name", ["run", "compare"])
+def test_a_page_holds_all_it_needs_and_no_markup_of_a_name(pages, name):
+    text = pages[name].read_text()
+    assert len(text) < BYTES_MAX
+    assert not LOADS.search(text)
+    assert "default-src 'none'" in text and "prefers-color-scheme:dark" in text
+    assert "alert(1)</script>" not in text and "<img src=x" not in text
+    assert "&lt;/script&gt;" in text
+
+
+def test_the_verdict_comes_first(pages):
+    body = pages["compare"].read_text().partition("</head>\n<body>")[2]
+    assert re.match(r'<h1><span class="\w+">[A-Z_]+</span>: ', body)
+    assert re.match(
+        r'<h1><span class="\w+">(VALID|SUSPECT|INVALID)</span>: ',
+        pages["run"].read_text().partition("</head>\n<body>")[2],
+    )
+
+
+def test_a_page_that_cannot_be_written_is_one_line(pages, tmp_path):
+    run = load_run(pages["run"].parent / "run")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_run_page(run, tmp_path / "none" / "x.html")
+
+
+def test_the_commands_write_them(pages, tmp_path):
+    folder = pages["run"].parent
+    command = [sys.executable, "-m", "replay.cli"]
+    reported = subprocess.run(
+        [*command, "report", str(folder / "run"), "--html", "r.html"], cwd=tmp_path, check=False, timeout=60
+    )
+    sides = [",".join(str(folder / f"{label}-{n}") for n in range(4)) for label in ("base", "new")]
+    compared = subprocess.run(
+        [*command, "compare", *sides, "--html", "c.html"],
+        cwd=tmp_path,
+        check=False,
+        timeout=60,
+        stdout=subprocess.DEVNULL,
+    )
+    assert (reported.returncode, compared.returncode) == (0, 0)
+    assert {path.name for path in tmp_path.iterdir()} == {"r.html", "c.html"}
