@@ -1,6 +1,13 @@
-"""What every test needs: the small kernels compiled, with their declared signatures only."""
+"""What tests share: the small kernels compiled, with their declared signatures only; and Java, to read logs as it does."""
 
 from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,3 +17,44 @@ from replay_native import jit
 @pytest.fixture(scope="session", autouse=True)
 def _kernels() -> None:
     jit.warm(["shared", "hdr", "hdr_decode", "http1", "record"])
+
+
+BUILD_TIMEOUT_S = 300
+IN_CI = os.environ.get("CI", "").lower() == "true"
+
+Java = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def java(tmp_path_factory: pytest.TempPathFactory) -> Java:
+    """`java("json", path)` runs tests/java on a log. In CI a missing Java or Maven is a failure."""
+    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    if missing and not IN_CI:
+        pytest.skip(f"{' and '.join(missing)} not found: needed to read logs as Java does")
+    project = tmp_path_factory.mktemp("java") / "project"
+    shutil.copytree(Path(__file__).parent / "java", project, ignore=shutil.ignore_patterns("target"))
+    failures = []
+    for offline in (["-o"], []):
+        command = ["mvn", "-q", "-B", *offline, "package"]
+        built = subprocess.run(
+            command, cwd=project, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
+        )
+        if built.returncode == 0:
+            break
+        failures.append(built.stdout[-2_000:])
+    else:
+        if IN_CI:
+            pytest.fail("Maven could not build tests/java:\n" + failures[-1])
+        pytest.skip("Maven could not build tests/java (no network, and nothing in its cache)")
+    jars = [project / "target" / "read-hlog.jar", *(project / "target" / "dependency").glob("*.jar")]
+
+    def run(*arguments: str | Path) -> str:
+        command = ["java", "-cp", ":".join(map(str, jars)), "ReadHlog", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    return run
+
+
+def read_by_java(java: Java, path: Path) -> list[dict]:
+    """The lines of a log as Java reads them: tag, count, percentiles."""
+    return [json.loads(row) for row in java("json", path).splitlines()]

@@ -19,6 +19,8 @@ import replay
 from replay.results.hlog import read_hlog
 from replay.staging.sink import Sink
 
+from .conftest import Java, read_by_java
+
 pytestmark = pytest.mark.whole
 
 NASA = Path(__file__).parents[2] / "shared" / "traces" / "nasa-http-1995-08-01.log"
@@ -150,11 +152,10 @@ def _await(condition, bound_s: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", range(KILLS))
-def test_a_killed_run_keeps_what_it_counted(number, sink, steady, tmp_path):
-    out = tmp_path / "r"
+def killed(sink: Sink, log: Path, out: Path) -> np.ndarray:
+    """Kill a run at a random instant of its first seconds; the receiver's stamps until then."""
     process = subprocess.Popen(
-        command("run", steady, "--target", f"http://127.0.0.1:{sink.port}", "--speed", 10, "-o", out, "--quiet"),
+        command("run", log, "--target", f"http://127.0.0.1:{sink.port}", "--speed", 10, "-o", out, "--quiet"),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     _await(lambda: sink.arrivals >= 1)
@@ -162,12 +163,22 @@ def test_a_killed_run_keeps_what_it_counted(number, sink, steady, tmp_path):
     stamps = sink.stamps()
     process.kill()
     process.wait(10)
+    return stamps
+
+
+def sure_count(out: Path, stamps: np.ndarray) -> int:
+    """What must be in the interval log: all up to the last whole second but one, whose line may be on its way."""
     start_ns = json.loads((out / "started.json").read_text())["start"]["monotonic_ns"]
-    # The line of the last whole second may be on its way: what came up to the one before it must be there.
-    last_s = (time.monotonic_ns() - start_ns) // 1_000_000_000 - 1
-    sure = int((stamps["arrival_ns"] < start_ns + last_s * 1_000_000_000).sum())
+    last_s = (int(stamps["arrival_ns"].max()) - start_ns) // 1_000_000_000 - 1
+    return int((stamps["arrival_ns"] < start_ns + last_s * 1_000_000_000).sum())
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_killed_run_keeps_what_it_counted(number, sink, steady, tmp_path):
+    out = tmp_path / "r"
+    stamps = killed(sink, steady, out)
     intervals = [line for line in read_hlog(out / "latency.hlog").intervals if line.tag == "response.all"]
-    assert sum(int(line.counts.sum()) for line in intervals) >= sure - 1
+    assert sum(int(line.counts.sum()) for line in intervals) >= sure_count(out, stamps)
 
     done = run("report", out)
     assert done.returncode == 0, done.stderr
@@ -175,6 +186,18 @@ def test_a_killed_run_keeps_what_it_counted(number, sink, steady, tmp_path):
     assert result["ending"]["how"] == "killed"
     assert balances(result["accounts"])
     assert result["accounts"]["sent"] >= len(stamps) - 1
+
+
+def test_java_reads_the_logs_of_a_killed_run(java: Java, sink, steady, tmp_path):
+    out = tmp_path / "r"
+    stamps = killed(sink, steady, out)
+    intervals = [line for line in read_by_java(java, out / "latency.hlog") if line["tag"] == "response.all"]
+    sure = sure_count(out, stamps)
+    assert sum(line["count"] for line in intervals) >= sure
+
+    assert run("report", out).returncode == 0
+    totals = {line["tag"]: line["count"] for line in read_by_java(java, out / "totals.hlog")}
+    assert totals["response.all"] == document(out)["latency"]["response"]["count"] >= sure
 
 
 def test_a_busy_generator_says_so_and_a_slow_target_is_not_to_blame(sink, steady, tmp_path):

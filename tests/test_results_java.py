@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,42 +12,9 @@ from replay.results.histogram import NS_2, NS_3, empty
 from replay_native import hdr
 
 from .bank_data import START, at_s, trial
+from .conftest import read_by_java
 
 PERCENTILES = (0.0, 1.0, 25.0, 50.0, 90.0, 95.0, 99.0, 99.9, 99.99, 100.0)
-BUILD_TIMEOUT_S = 300
-IN_CI = os.environ.get("CI", "").lower() == "true"
-
-Java = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def java(tmp_path_factory: pytest.TempPathFactory) -> Java:
-    """`java("json", path)` runs tests/java on a log. In CI a missing Java or Maven is a failure."""
-    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
-    if missing and not IN_CI:
-        pytest.skip(f"{' and '.join(missing)} not found: needed to read logs as Java does")
-    project = tmp_path_factory.mktemp("java") / "project"
-    shutil.copytree(Path(__file__).parent / "java", project, ignore=shutil.ignore_patterns("target"))
-    failures = []
-    for offline in (["-o"], []):
-        command = ["mvn", "-q", "-B", *offline, "package"]
-        built = subprocess.run(
-            command, cwd=project, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
-        )
-        if built.returncode == 0:
-            break
-        failures.append(built.stdout[-2_000:])
-    else:
-        if IN_CI:
-            pytest.fail("Maven could not build tests/java:\n" + failures[-1])
-        pytest.skip("Maven could not build tests/java (no network, and nothing in its cache)")
-    jars = [project / "target" / "read-hlog.jar", *(project / "target" / "dependency").glob("*.jar")]
-
-    def run(*arguments: str | Path) -> str:
-        command = ["java", "-cp", ":".join(map(str, jars)), "ReadHlog", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +30,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory):
         made.recorder.tick(at_s(second + 1))
     made.recorder.finish(at_s(25.4))
     return made.folder
-
-
-def read_by_java(java: Java, path: Path) -> list[dict]:
-    return [json.loads(row) for row in java("json", path).splitlines()]
 
 
 def assert_the_same(theirs: list[dict], path: Path) -> None:
