@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 
 from replay_native import jit
 
-from . import http1_oracle, log_oracle
+from . import format_oracle, http1_oracle, log_oracle
 
 CASES = 100_000
 
 FUZZERS: dict[str, Callable[[int], str]] = {
     "http1 against h11": http1_oracle.one_case,
     "log scanner against its twin": log_oracle.one_case,
+    **{
+        f"{name} on mutated files": functools.partial(format_oracle.one_case, name=name)
+        for name in format_oracle.SEEDS
+    },
+    "JSON cutter against the standard library": format_oracle.json_case,
 }
 """What is fuzzed: a name, and a function from a seed to a complaint (or nothing)."""
 

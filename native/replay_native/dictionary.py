@@ -12,8 +12,11 @@ import numpy as np
 from .jit import kernel
 from .shared import peek_i64, poke_i64
 
-ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED = 0, 1, 2, 3, 4
-STATE_WORDS = 5
+ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED, TOUCHED = 0, 1, 2, 3, 4, 5
+STATE_WORDS = 6
+
+HASHED_AHEAD = 64
+"""Strings that are hashed, and their slots read, before the first of them is looked up (a power of two)."""
 
 _MULTIPLIER = np.int64(-7046029254386353131)
 _FINAL = np.int64(-4417276706812531889)
@@ -78,6 +81,11 @@ def copy_bytes(source, begin, end, target, at):
     return at
 
 
+@kernel(inlined=True)
+def _slot_of(hashed, mask):
+    return (hashed ^ (hashed >> np.int64(17))) & mask
+
+
 @kernel()
 def find_or_add(data, begin, end, word0, word1, slots, store, starts, extra, state):
     """The id of a string (with its two extra words), or -1 - id where it is new.
@@ -87,8 +95,14 @@ def find_or_add(data, begin, end, word0, word1, slots, store, starts, extra, sta
     content.
     """
     hashed = mix(mix(hash_bytes(data, begin, end, state[SEED]), word0), word1)
+    return find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, starts, extra, state)
+
+
+@kernel()
+def find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, starts, extra, state):
+    """`find_or_add` of a string whose hash is known."""
     mask = np.int64(slots.shape[0] - 1)
-    slot = (hashed ^ (hashed >> np.int64(17))) & mask
+    slot = _slot_of(hashed, mask)
     tag = hashed & _UPPER
     length = end - begin
     while slots[slot] != 0:
@@ -117,19 +131,45 @@ def find_or_add(data, begin, end, word0, word1, slots, store, starts, extra, sta
     return -1 - number
 
 
+@kernel()
+def _touch(data, offsets, words, first, last, slots, store, starts, extra, state, hashes):
+    """Hash some strings, and read what their lookups will need, so that the cache misses of all of them overlap."""
+    mask = np.int64(slots.shape[0] - 1)
+    seen = np.int64(0)
+    for index in range(first, last):
+        hashed = hash_bytes(data, offsets[index], offsets[index + 1], state[SEED])
+        hashed = mix(mix(hashed, words[index, 0]), words[index, 1])
+        hashes[index - first] = hashed
+        seen ^= slots[_slot_of(hashed, mask)]
+    for index in range(last - first):
+        entry = slots[_slot_of(hashes[index], mask)] & _LOWER
+        if entry != 0:
+            seen ^= starts[entry - 1] ^ extra[entry - 1, 0]
+    for index in range(last - first):
+        entry = slots[_slot_of(hashes[index], mask)] & _LOWER
+        if entry != 0 and starts[entry] > starts[entry - 1]:
+            seen ^= np.int64(store[starts[entry - 1]])
+    state[TOUCHED] = seen
+
+
 @kernel(
     "int64(uint8[::1], int64[::1], int64[:,::1], int64, int64, int64[::1], uint8[::1], int64[::1],"
-    " int64[:,::1], int64[::1], uint32[::1], int64[::1])"
+    " int64[:,::1], int64[::1], int64[::1], uint32[::1], int64[::1])"
 )
-def intern(data, offsets, words, first, last, slots, store, starts, extra, state, ids, fresh):
+def intern(data, offsets, words, first, last, slots, store, starts, extra, state, hashes, ids, fresh):
     """Look up strings `first` to `last` of (data, offsets), adding unknown ones; how many were new.
 
     ids[i - first] is the id of string i; fresh[:returned] are the indexes of the new strings, whose ids count
-    up.
+    up. Room: hashes int64[HASHED_AHEAD].
     """
     found = np.int64(0)
     for index in range(first, last):
-        number = find_or_add(
+        ahead = (index - first) & (HASHED_AHEAD - 1)
+        if ahead == 0:
+            until = min(index + HASHED_AHEAD, last)
+            _touch(data, offsets, words, index, until, slots, store, starts, extra, state, hashes)
+        number = find_or_add_hashed(
+            hashes[ahead],
             data,
             offsets[index],
             offsets[index + 1],

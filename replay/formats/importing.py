@@ -181,9 +181,10 @@ class _Import:
 
     def _write(self, parts: Iterable[Columns]) -> None:
         for part in parts:
+            events: dict[str, Any] = dict(part)
             if self._reader.subtracts and "took_ns" in part:
-                part = {**part, "at_ns": part["at_ns"] - np.maximum(part["took_ns"], 0)}
-            self._writer.add_events(**part)
+                events["at_ns"] = part["at_ns"] - np.maximum(part["took_ns"], 0)
+            self._writer.add_events(**events)
 
 
 def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_Input]) -> None:

@@ -121,6 +121,7 @@ class LineReader:
                     rejects.add(REASONS[scan.TOO_LONG], file.name, int(state[scan.LINES]), text)
                     break
                 self._take_directive(block)
+        rejects.lines = lines_before + int(state[scan.LINES])
         self._note_file()
 
     def _take_directive(self, block: Bytes) -> None:

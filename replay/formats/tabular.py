@@ -166,7 +166,11 @@ def _role_number(role: str) -> int:
 
 def _header(head: bytes, delimiter: str) -> list[str]:
     line = next(iter(head.removeprefix(b"\xef\xbb\xbf").split(b"\n")), b"").decode("utf-8", "replace")
-    return [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
+    try:
+        names = next(csv.reader(io.StringIO(line, newline=""), delimiter=delimiter), [])
+    except csv.Error:
+        names = line.split(delimiter)
+    return [name.strip() for name in names]
 
 
 def _is_header(names: list[str]) -> bool:

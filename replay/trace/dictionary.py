@@ -39,6 +39,7 @@ class StringTable:
         self._extra = np.zeros((entries_max, 2), dtype=np.int64)
         self._state = np.zeros(kernels.STATE_WORDS, dtype=np.int64)
         self._state[kernels.SEED] = secrets.randbits(62)
+        self._hashes = np.empty(kernels.HASHED_AHEAD, dtype=np.int64)
 
     @property
     def arrays(self) -> tuple[Int64s, Bytes, Int64s, Int64s, Int64s]:
@@ -75,7 +76,7 @@ class StringTable:
             words = np.zeros((len(offsets) - 1, 2), dtype=np.int64)
         ids = np.empty(last - first, dtype=np.uint32)
         fresh = np.empty(last - first, dtype=np.int64)
-        count = kernels.intern(data, offsets, words, first, last, *self.arrays, ids, fresh)
+        count = kernels.intern(data, offsets, words, first, last, *self.arrays, self._hashes, ids, fresh)
         return ids, fresh[:count]
 
 

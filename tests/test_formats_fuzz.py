@@ -1,0 +1,21 @@
+"""Mutated files of every format (a taste of `make fuzz`)."""
+
+from __future__ import annotations
+
+from . import format_oracle
+
+
+def test_no_mutated_file_crashes_an_importer_or_upsets_its_accounts() -> None:
+    assert [complaint for seed in range(3000) if (complaint := format_oracle.one_case(seed))] == []
+
+
+def test_no_mutated_file_crashes_an_import() -> None:
+    assert [complaint for seed in range(100) if (complaint := format_oracle.whole_import(seed))] == []
+
+
+def test_json_is_cut_as_the_standard_library_reads_it() -> None:
+    assert [complaint for seed in range(150) if (complaint := format_oracle.json_case(seed))] == []
+
+
+def test_every_format_is_mutated() -> None:
+    assert set(format_oracle.SEEDS) == set(format_oracle.importers()) - {"parquet"}
