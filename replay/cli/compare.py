@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,36 +21,37 @@ STDOUT = Path("-")
 KERNELS = ("hdr", "hdr_decode", "rank")
 
 
+_OPTIONS = (
+    click.option("--tolerance", default="10%", metavar="PCT", show_default=True, help="A slowdown that does not matter."),
+    click.option("--error-tolerance", default="0.1%", metavar="PCT", show_default=True,
+                 help="More errors that do not matter, in points."),
+    click.option("-m", "--metric", multiple=True, metavar="NAME",
+                 help="p50, p99.9, service.p99, errors [default: p50, p99, errors]."),
+    click.option("--route", multiple=True, metavar="ROUTE", help="Compare this route too, in place of the biggest ones."),
+    click.option("--routes", type=click.IntRange(0, 200), default=5, show_default=True,
+                 help="How many of the biggest routes."),
+    click.option("--fail-on", type=click.Choice(["regression", "inconclusive"]), default="regression", show_default=True,
+                 help="inconclusive: exit 3 where nothing can be concluded."),
+    click.option("--json", type=_FILE, metavar="FILE", help="Write the figures for scripts; - is stdout."),
+    click.option("--markdown", type=_FILE, metavar="FILE", help="Append a summary; - is stdout."),
+    click.option("--junit", type=_FILE, metavar="FILE", help="Write JUnit XML, a case for each metric; - is stdout."),
+    click.option("--html", type=_FILE, metavar="FILE", help="Write a page with figures, for a browser."),
+    click.option("--annotations", is_flag=True, help="Print ::error and ::notice lines for GitHub [in Actions: on]."),
+    click.option("--plain", is_flag=True, help="No colours."),
+)  # fmt: skip
+
+
+def comparison_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of whatever ends with a comparison."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
 @click.command(name="compare", short_help="Is the new build slower? A verdict on runs of two builds.")
 @click.argument("base", metavar="[base=]PATH[,PATH...]")
 @click.argument("new", metavar="[new=]PATH[,PATH...]")
-@click.option(
-    "--tolerance", default="10%", metavar="PCT", show_default=True, help="A slowdown that does not matter."
-)
-@click.option(
-    "--error-tolerance",
-    default="0.1%",
-    metavar="PCT",
-    show_default=True,
-    help="More errors that do not matter, in points.",
-)
-@click.option(
-    "-m",
-    "--metric",
-    multiple=True,
-    metavar="NAME",
-    help="p50, p99.9, service.p99, errors [default: p50, p99, errors].",
-)
-@click.option(
-    "--route", multiple=True, metavar="ROUTE", help="Compare this route too, in place of the biggest ones."
-)
-@click.option(
-    "--routes",
-    type=click.IntRange(0, 200),
-    default=5,
-    show_default=True,
-    help="How many of the biggest routes.",
-)
+@click.option("--unit", default="", metavar="ns|us|ms|s", help="Of a log's values, where it does not say.")
 @click.option(
     "--design",
     type=click.Choice(["auto", "labels", "blocks", "pairs"]),
@@ -57,32 +59,8 @@ KERNELS = ("hdr", "hdr_decode", "rank")
     show_default=True,
     help="Within which runs the labels are interchangeable; auto finds ABBA blocks by their starts.",
 )
-@click.option("--unit", default="", metavar="ns|us|ms|s", help="Of a log's values, where it does not say.")
-@click.option(
-    "--fail-on", type=click.Choice(["regression", "inconclusive"]), default="regression", show_default=True,
-    help="inconclusive: exit 3 where nothing can be concluded.",
-)  # fmt: skip
-@click.option(
-    "--json", "json_file", type=_FILE, metavar="FILE", help="Write the figures for scripts; - is stdout."
-)
-@click.option("--markdown", type=_FILE, metavar="FILE", help="Append a summary; - is stdout.")
-@click.option(
-    "--junit", type=_FILE, metavar="FILE", help="Write JUnit XML, a case for each metric; - is stdout."
-)
-@click.option("--html", type=_FILE, metavar="FILE", help="Write a page with figures, for a browser.")
-@click.option(
-    "--annotations", is_flag=True, help="Print ::error and ::notice lines for GitHub [in Actions: on]."
-)
-@click.option("--plain", is_flag=True, help="No colours.")
-def command(
-    base: str,
-    new: str,
-    json_file: Path | None,
-    markdown: Path | None,
-    junit: Path | None,
-    html: Path | None,
-    **given: Any,
-) -> None:
+@comparison_options
+def command(base: str, new: str, **given: Any) -> None:
     """Compare runs of two builds, each a run folder, a folder of runs, anyone's .hlog, or several of them.
 
     Exit codes: 0 no regression, or inconclusive; 99 a regression; 3 inconclusive with --fail-on inconclusive;
@@ -93,18 +71,21 @@ def command(
     from ..compare.verdict import compare
     from .progress import warm_kernels
 
-    files = {"json": json_file, "markdown": markdown, "junit": junit}
-    if sum(path == STDOUT for path in files.values()) > 1:
-        raise UsageError("only one of --json, --markdown, --junit can go to stdout")
-    options = options_of(given)
+    files, options = output_files(given), options_of(given)
     warm_kernels(Console(stderr=True, highlight=False), KERNELS)
     found = compare(base, new, options)
-    if html is not None:
-        from ..report.html import write_comparison_page
-
-        write_comparison_page(found, html)
     write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
     raise SystemExit(int(found.exit_code))
+
+
+def output_files(given: dict[str, Any]) -> dict[str, Path | None]:
+    """Where which output goes. UsageError where two of them go to stdout."""
+    files = {name: given[name] for name in ("json", "markdown", "junit", "html")}
+    if sum(path == STDOUT for path in files.values()) > 1:
+        raise UsageError("only one of --json, --markdown, --junit can go to stdout")
+    if files["html"] == STDOUT:
+        raise UsageError("--html: a page cannot go to stdout", hint="give a file")
+    return files
 
 
 def options_of(given: dict[str, Any]) -> Options:
@@ -119,8 +100,8 @@ def options_of(given: dict[str, Any]) -> Options:
         error_tolerance=_percent("--error-tolerance", given["error_tolerance"]),
         metrics=given["metric"] or DEFAULT,
         routes=given["route"] or given["routes"],
-        design=given["design"],
-        unit=given["unit"],
+        design=given.get("design", "auto"),
+        unit=given.get("unit", ""),
         fail_on=given["fail_on"],
     )
 
@@ -143,13 +124,18 @@ def write_outputs(
     from ..compare import outputs
     from ..compare.document import to_json
 
+    if files["html"] is not None:
+        from ..report.html import write_comparison_page
+
+        write_comparison_page(found, files["html"])
     made = {"json": to_json, "markdown": lambda c: outputs.markdown(c).encode(), "junit": outputs.junit}
     piped = STDOUT in files.values()
     if not piped:
         _print(found, plain)
-    for name, path in files.items():
+    for name, make in made.items():
+        path = files[name]
         if path is not None:
-            _write(path, made[name](found), append=name == "markdown")
+            _write(path, make(found), append=name == "markdown")
     if annotations or os.environ.get("GITHUB_ACTIONS") == "true":
         print(
             "\n".join(outputs.github_annotations(found)), file=sys.stderr if piped else sys.stdout, flush=True

@@ -106,21 +106,22 @@ def _load(path: Path, unit: str) -> list[SideRun]:
     if not path.is_dir():
         return [_from_log(path, unit)]
     if _is_run(path):
-        return [_from_folder(path)]
+        return [load_run_folder(path)]
     found = [child for child in sorted(path.iterdir()) if _is_run(child) or child.suffix == ".hlog"]
     if not found:
         raise InputError(
             f"{path} holds no runs: neither a run.json, nor folders of runs, nor .hlog files",
             hint="give the folder that `replay run -o` wrote, or one with several of them",
         )
-    return [_from_folder(child) if child.is_dir() else _from_log(child, unit) for child in found]
+    return [load_run_folder(child) if child.is_dir() else _from_log(child, unit) for child in found]
 
 
 def _is_run(path: Path) -> bool:
     return path.is_dir() and ((path / "run.json").exists() or (path / "started.json").exists())
 
 
-def _from_folder(path: Path) -> SideRun:
+def load_run_folder(path: Path) -> SideRun:
+    """The run in a folder that `replay run` wrote. InputError where it is none."""
     run = load_run(path)
     document = run.document
     doubts = []
