@@ -28,6 +28,7 @@ VERBS = {
     "run": ("run", "Replay a trace or a log onto a target."),
     "report": ("report", "Show the report of a run."),
     "compare": ("compare", "Is the new build slower? A verdict on runs of two builds."),
+    "ab": ("ab", "Run two builds in turns, and say whether the new one is slower."),
     "demo": ("demo", "Replay a small evening onto a built-in service."),
     "doctor": ("doctor", "Say what this machine can do, and what it lacks."),
 }
