@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,13 @@ def corrupt(path: Path, what: str) -> InputError:
     return InputError(f"{path} is damaged: {what}", hint="import the log again")
 
 
-def open_batches(path: Path, source: Any, schema: pa.Schema) -> list[pa.RecordBatch]:
-    """The record batches of an Arrow IPC file, checked: this schema, no nulls, whole buffers."""
+def open_batches(
+    path: Path, source: Any, schema: pa.Schema, checked: Callable[[], None] = lambda: None
+) -> list[pa.RecordBatch]:
+    """The record batches of an Arrow IPC file, checked: this schema, no nulls, whole buffers.
+
+    `checked` is called after each, so that a mapped file need not be in memory whole.
+    """
     try:
         reader = pa.ipc.open_file(source)
         if not reader.schema.equals(schema):
@@ -79,6 +84,7 @@ def open_batches(path: Path, source: Any, schema: pa.Schema) -> list[pa.RecordBa
             batch.validate(full=True)
             if any(column.null_count or column.offset for column in batch.columns):
                 raise corrupt(path, "a value is missing")
+            checked()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise corrupt(path, str(error).partition("\n")[0]) from None
     return batches

@@ -37,6 +37,8 @@ HEADERS_SCHEMA = pa.schema(
 
 BODIES_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), False)])
 
+CONTENT_TYPE_BYTES_MAX = 1_000
+
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
@@ -97,7 +99,7 @@ def _view(raw: npt.NDArray[np.uint8], buffer: Any, dtype: Any, count: int) -> np
 def request_batches(path: Path, mapped: MappedFile) -> list[RequestBatch]:
     """The batches of a requests dictionary, as views of its mapping."""
     result = []
-    for batch in open_batches(path, pa.py_buffer(mapped.raw), REQUEST_SCHEMA):
+    for batch in open_batches(path, pa.py_buffer(mapped.raw), REQUEST_SCHEMA, mapped.drop_pages):
         rows, columns = batch.num_rows, batch.columns
         _, starts, data = columns[1].buffers()
         offsets = _view(mapped.raw, starts, np.int64, rows + 1 if rows else 0)
@@ -116,9 +118,9 @@ class _Blobs:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._mapped = MappedFile(path)
-        self._batches = open_batches(path, pa.py_buffer(self._mapped.raw), schema)
+        self.batches = open_batches(path, pa.py_buffer(self._mapped.raw), schema, self._mapped.drop_pages)
         self._starts = [0]
-        for batch in self._batches:
+        for batch in self.batches:
             self._starts.append(self._starts[-1] + batch.num_rows)
 
     def __len__(self) -> int:
@@ -128,7 +130,14 @@ class _Blobs:
         if not 0 <= index < len(self):
             raise IndexError(index)
         batch = bisect_right(self._starts, index) - 1
-        return self._batches[batch].column(0)[index - self._starts[batch]].as_py()
+        return self.batches[batch].column(0)[index - self._starts[batch]].as_py()
+
+
+def _sendable(content_type: bytes) -> bool:
+    """Whether a recorded content type may stand in a header."""
+    return len(content_type) <= CONTENT_TYPE_BYTES_MAX and all(
+        byte == 9 or 32 <= byte != 127 for byte in content_type
+    )
 
 
 class Requests:
@@ -144,7 +153,6 @@ class Requests:
         self._bodies = _Blobs(folder / BODIES, BODIES_SCHEMA) if (folder / BODIES).exists() else None
         self.batches = request_batches(self._path, self._mapped)
         self._check()
-        self.drop_pages()
 
     def _check(self) -> None:
         """Kernels read these columns by raw address: every index must be inside what it indexes."""
@@ -164,6 +172,7 @@ class Requests:
                 column = getattr(batch, name)
                 if rows and (column.min() < least or column.max() >= limit):
                     raise corrupt(self._path, f"a {name} outside 0 to {limit - 1}")
+            self.drop_pages()
         found = sum(len(batch.method) for batch in self.batches)
         if found != self.rows:
             raise corrupt(self._path, f"{found:,} requests where its manifest says {self.rows:,}")
@@ -193,6 +202,40 @@ class Requests:
         if self._bodies is None:
             raise IndexError(index)
         return bytes(self._bodies[index])
+
+    def body_batches(self) -> tuple[npt.NDArray[np.int64], int, int]:
+        """Where bodies lie, int64[batches + 1, 3]: the id of the first of each batch, and raw addresses of its
+        offsets (int64) and data, valid for as long as this object; the last row is the id past the end. Then the
+        mean and the largest length.
+        """
+        rows, total, largest = [], 0, 0
+        batches = self._bodies.batches if self._bodies is not None else []
+        first = 0
+        for batch in batches:
+            _, starts, data = batch.column(0).buffers()
+            offsets = np.frombuffer(starts, np.int64, batch.num_rows + 1)
+            rows.append((first, starts.address, data.address if data is not None else 0))
+            first += batch.num_rows
+            total += int(offsets[-1] - offsets[0])
+            largest = max(largest, int(np.diff(offsets).max(initial=0)))
+        rows.append((first, 0, 0))
+        return np.array(rows, np.int64), total // max(first, 1), largest
+
+    def content_types(self) -> tuple[list[bytes], npt.NDArray[np.int32]]:
+        """The content types of header sets, and by header set the index of its own, or -1."""
+        names: dict[bytes, int] = {}
+        found = [np.empty(0, np.int32)]
+        for batch in self._header_sets.batches if self._header_sets is not None else []:
+            sets, pairs = batch.column(0), batch.column(0).flatten()
+            kinds = pairs.field("name").dictionary_encode()
+            wanted = [i for i, name in enumerate(kinds.dictionary.to_pylist()) if name.lower() == b"content-type"]
+            places = np.flatnonzero(np.isin(kinds.indices.to_numpy(), wanted))
+            owners = np.searchsorted(sets.offsets.to_numpy(), places, side="right") - 1
+            of_set = np.full(batch.num_rows, -1, np.int32)
+            for owner, value in zip(owners[::-1], pairs.field("value").take(places[::-1]).to_pylist(), strict=True):
+                of_set[owner] = names.setdefault(value, len(names)) if _sendable(value) else -1
+            found.append(of_set)
+        return list(names), np.concatenate(found)
 
     def addresses(self) -> npt.NDArray[np.int64]:
         """Raw addresses for kernels, int64[n_batches, 4]: target offsets (int64), target data (uint8), method
