@@ -42,6 +42,27 @@ class Template:
     content_type: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedBodies:
+    """The bodies that a trace holds, as the kernel takes them; `trace` keeps their memory."""
+
+    trace: Trace
+    content_types: tuple[bytes, ...]
+    type_of_headers: npt.NDArray[np.int32]
+    batches: npt.NDArray[np.int64]
+    mean_bytes: int
+    largest_bytes: int
+
+
+def recorded_bodies(trace: Trace) -> RecordedBodies | None:
+    """The recorded bodies of a trace; None where it has none."""
+    batches, mean_bytes, largest_bytes = trace.requests.body_batches()
+    if len(batches) == 1:
+        return None
+    names, type_of_headers = trace.requests.content_types()
+    return RecordedBodies(trace, tuple(names), type_of_headers, batches, mean_bytes, largest_bytes)
+
+
 @dataclass(frozen=True, slots=True)
 class RenderSpec:
     """Everything of a request but its row. `x_replay` is the run's id where requests are numbered, else None.
@@ -57,6 +78,7 @@ class RenderSpec:
     route_template: tuple[int, ...]
     seed: int
     x_replay: bytes | None = None
+    recorded: RecordedBodies | None = None
 
     def numbered(self, run_id: str) -> RenderSpec:
         """The same, with `X-Replay: RUN-SEQ` on every request."""
@@ -66,6 +88,8 @@ class RenderSpec:
     def typical_bytes(self) -> int:
         """About the bytes of a request: for the size of a feed."""
         bodies = max((sum(len(text) + 36 for _, text in t.parts) for t in self.templates), default=0)
+        if self.recorded is not None:
+            bodies = max(bodies, self.recorded.mean_bytes)
         return len(self.headers) + len(self.base_path) + bodies + _TARGET_BYTES_TYPICAL + 64
 
     def table(self) -> kernels.RenderTable:
@@ -86,6 +110,8 @@ class RenderSpec:
             numbered=np.array([self.x_replay is not None], np.uint8),
             route_template=np.array(self.route_template, np.int32),
             seed=np.array([self.seed & (2**64 - 1)], np.uint64),
+            type_of_headers=np.empty(0, np.int32) if self.recorded is None else self.recorded.type_of_headers,
+            bodies=np.zeros((1, 3), np.int64) if self.recorded is None else self.recorded.batches,
             **self._template_arrays(),
         )
 
@@ -103,7 +129,13 @@ class RenderSpec:
                 ends.append(len(literals))
             fixed.append(sum(_FIXED_BYTES.get(kind, len(text)) for kind, text in template.parts))
             first_parts.append(len(kinds))
+        type_heads = []
+        for name in (b"", *(() if self.recorded is None else self.recorded.content_types)):
+            head = b"Content-Type: " + name + b"\r\nContent-Length: " if name else b"Content-Length: "
+            type_heads.append((len(literals), len(literals) + len(head)))
+            literals += head
         return {
+            "type_heads": np.array(type_heads, np.int64),
             "template_parts": np.array(first_parts, np.int64),
             "template_fixed": np.array(fixed, np.int64),
             "template_heads": np.array(heads, np.int64).reshape(-1, 2),
@@ -131,7 +163,7 @@ def request_table(trace: Trace) -> npt.NDArray[np.int64]:
     """Raw addresses of the requests dictionary, int64[batches, TABLE_COLUMNS]; valid for as long as the
     trace.
     """
-    rows = [(b.offsets, b.data, b.method, b.route, b.host) for b in trace.requests.batches]
+    rows = [(b.offsets, b.data, b.method, b.route, b.host, b.headers, b.body) for b in trace.requests.batches]
     table = np.zeros((len(rows), columns.TABLE_COLUMNS), np.int64)
     for index, row in enumerate(rows):
         table[index, : len(row)] = [column.ctypes.data for column in row]
@@ -213,4 +245,5 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target) -> Render
         templates=templates,
         route_template=tuple(rules_by_route(trace.requests.routes, scenario.body)),
         seed=scenario.seed,
+        recorded=recorded_bodies(trace),
     )

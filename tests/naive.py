@@ -84,7 +84,8 @@ def rendered(
     if run_id:
         lines += f"X-Replay: {run_id}-{seq}\r\n"
     if method in _BODY_METHODS and body is not None:
-        lines += f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+        lines += f"Content-Type: {content_type}\r\n" if content_type else ""
+        lines += f"Content-Length: {len(body)}\r\n"
     elif method in _BODY_METHODS:
         lines += "Content-Length: 0\r\n"
     sent = body if body is not None and method in _BODY_METHODS else b""

@@ -12,8 +12,8 @@ from .hdr import HALF_2, record
 from .jit import kernel
 from .shared import peek_i32, peek_u8, peek_u32
 
-OFFSETS, DATA, METHOD, ROUTE, HOST = 0, 1, 2, 3, 4
-TABLE_COLUMNS = 5
+OFFSETS, DATA, METHOD, ROUTE, HOST, HEADERS_ID, BODY_ID = 0, 1, 2, 3, 4, 5, 6
+TABLE_COLUMNS = 7
 BATCH_BITS = 20
 BATCH_MASK = (1 << BATCH_BITS) - 1
 
@@ -117,7 +117,7 @@ def survey(
             record(tooks[route], HALF_2, took)
         else:
             took = default_took_ns
-        if rule == NEEDS_BODY:
+        if rule == NEEDS_BODY and peek_i32(np.uint64(table[batch, BODY_ID] + 4 * place)) < 0:
             bodiless[route] += 1
         host = np.int64(-1)
         if many_hosts:

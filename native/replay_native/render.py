@@ -17,15 +17,15 @@ from . import libc
 from .bank import Control
 from .feed import FEED_TYPE, HEAD, IDEMPOTENT, WARM_UP
 from .jit import kernel
-from .plan import BATCH_BITS, BATCH_MASK, DATA, OFFSETS
-from .shared import load_acquire, peek_i64, peek_u8, poke_u8
+from .plan import BATCH_BITS, BATCH_MASK, BODY_ID, DATA, HEADERS_ID, OFFSETS
+from .shared import load_acquire, peek_i32, peek_i64, peek_u8, poke_u8
 
 _memcpy = libc.memcpy
 
 RenderTable = namedtuple(
     "RenderTable",
     "prefix prefix_ends bare_ends flags headers numbered route_template template_parts template_fixed"
-    " template_heads kinds begins ends literals seed",
+    " template_heads kinds begins ends literals seed type_heads type_of_headers bodies",
 )
 """What rendering needs besides the row.
 
@@ -36,6 +36,11 @@ numbered[0]; route_template int32[routes] (-1: no body). Template t has the part
 of (kinds uint8, begins, ends int64 in literals uint8[]), template_fixed[t] bytes of fixed length, and its
 Content-Type and Content-Length headers up to the number in literals[template_heads[t, 0]:template_heads[t,
 1]]. seed uint64[1].
+
+Recorded bodies: bodies int64[n + 1, 3] has of each batch of their dictionary the id of its first, and the raw
+addresses of its offsets (int64) and data; the last row is the id past the end. type_of_headers int32[header sets]
+is the content type of each set, or -1; type t has its headers up to the number of Content-Length in
+literals[type_heads[t + 1, 0]:type_heads[t + 1, 1]], type_heads[0] those without a type.
 """
 
 RENDER_TYPE = types.NamedTuple(
@@ -43,6 +48,7 @@ RENDER_TYPE = types.NamedTuple(
         types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
         types.uint8[::1], types.int32[::1], types.int64[::1], types.int64[::1], types.int64[:, ::1],
         types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.uint64[::1],
+        types.int64[:, ::1], types.int32[::1], types.int64[:, ::1],
     ],
     RenderTable,
 )  # fmt: skip
@@ -278,6 +284,42 @@ def _put_head(at, table, method, seq, address, length, escaped):
     return at
 
 
+@kernel()
+def _recorded_body(requests, table, number):
+    """Address and length of a request's recorded body, and its content type; a length of -1 where it has none."""
+    batch, place = number >> BATCH_BITS, number & BATCH_MASK
+    body = np.int64(peek_i32(np.uint64(requests[batch, BODY_ID] + 4 * place)))
+    if body < 0 or body >= table.bodies[table.bodies.shape[0] - 1, 0]:
+        return np.int64(0), np.int64(-1), np.int64(-1)
+    low, high = np.int64(0), np.int64(table.bodies.shape[0] - 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if table.bodies[middle, 0] <= body:
+            low = middle
+        else:
+            high = middle
+    offsets = table.bodies[low, 1] + 8 * (body - table.bodies[low, 0])
+    begin = peek_i64(np.uint64(offsets))
+    headers = np.int64(peek_i32(np.uint64(requests[batch, HEADERS_ID] + 4 * place)))
+    kind = np.int64(-1)
+    if 0 <= headers < table.type_of_headers.shape[0]:
+        kind = np.int64(table.type_of_headers[headers])
+    return table.bodies[low, 2] + begin, peek_i64(np.uint64(offsets + 8)) - begin, kind
+
+
+@kernel(inlined=True)
+def _recorded_head_length(table, kind, length):
+    """Bytes of the headers of a recorded body."""
+    return table.type_heads[kind + 1, 1] - table.type_heads[kind + 1, 0] + digits_of(length) + 2
+
+
+@kernel(inlined=True)
+def _put_recorded_head(at, table, kind, length):
+    """Write what `_recorded_head_length` counts."""
+    at = put(at, table.literals, table.type_heads[kind + 1, 0], table.type_heads[kind + 1, 1])
+    return _put_end_of_line(put_number(at, length, digits_of(length)))
+
+
 @kernel(inlined=True)
 def _body_head_length(table, template, filled):
     """Bytes of the headers of a body of `filled` bytes."""
@@ -334,11 +376,19 @@ def render_rows(
         total = _head_length(table, kind, seq, address, length, escaped) + 2
         has_body = table.flags[kind] & BODY != 0
         template, filled = np.int64(-1), np.int64(0)
+        recorded, recorded_length, recorded_type = np.int64(0), np.int64(-1), np.int64(-1)
         if has_body:
             template = np.int64(table.route_template[route[row]])
             if template >= 0:
                 filled = body_length(table, template, seq, client_id)
-            total += _body_head_length(table, template, filled) + filled
+            else:
+                recorded, recorded_length, recorded_type = _recorded_body(
+                    requests, table, np.int64(request[row])
+                )
+            if recorded_length >= 0:
+                total += _recorded_head_length(table, recorded_type, recorded_length) + recorded_length
+            else:
+                total += _body_head_length(table, template, filled) + filled
         offset = _place_of(state[1], total, size)
         if total > size:
             return -1 - row
@@ -346,11 +396,15 @@ def render_rows(
             break
 
         at = _put_head(base + (offset & (size - 1)), table, kind, seq, address, length, escaped)
-        if has_body:
-            at = _put_body_head(at, table, template, filled)
-        at = _put_end_of_line(at)
-        if template >= 0:
-            put_body(at, table, template, seq, client_id)
+        if recorded_length >= 0:
+            at = _put_end_of_line(_put_recorded_head(at, table, recorded_type, recorded_length))
+            _memcpy(np.uint64(at), np.uint64(recorded), np.uint64(recorded_length))
+        elif has_body:
+            at = _put_end_of_line(_put_body_head(at, table, template, filled))
+            if template >= 0:
+                put_body(at, table, template, seq, client_id)
+        else:
+            at = _put_end_of_line(at)
 
         entry = entries[state[0] & (entries.shape[0] - 1)]
         entry.due_ns, entry.seq, entry.offset, entry.length = due, seq, offset, total

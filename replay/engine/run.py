@@ -135,6 +135,8 @@ def _prepare(
     count = 1 if engine_name == "portable" else sizing.lanes_for(schedule, scenario)
     connections = sizing.connections_for(scenario, count)
     entries, ring_bytes = sizing.feed_size(schedule, scenario, render.typical_bytes, count)
+    if render.recorded is not None:
+        ring_bytes = max(ring_bytes, 2 * (render.recorded.largest_bytes + render.typical_bytes))
     folder = RunFolder.create(out)
     routes = len(schedule.trace.requests.routes)
     specs = []
