@@ -55,6 +55,7 @@ def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[
     SIGINT and SIGTERM end the run in order. Raises a ReplayError (`replay.errors`) before anything is sent where the plan
     is over a limit or the target cannot be reached.
     """
+    import tempfile
     from pathlib import Path
 
     from .engine.run import run_blocking
@@ -64,8 +65,9 @@ def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[
 
     recording = trace if isinstance(trace, Trace) else Trace.open(Path(trace))
     scenario = load_scenario(None, {"target": target, **knobs}, {name: name for name in ("target", *knobs)})
-    schedule = make_schedule(recording, scenario)
-    run_blocking(schedule, scenario, out)
+    with tempfile.TemporaryDirectory(prefix="replay-") as area:
+        schedule = make_schedule(recording, scenario, area=Path(area))
+        run_blocking(schedule, scenario, out)
     return load(out)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -39,6 +40,7 @@ from .results.histogram import NS_2, Histogram
 from .results.samples import RecordedRow
 from .scenario import Factor, Scenario, Target, parse_target
 from .trace import Trace
+from .workload.transform import Transform, transform
 
 __all__ = ["KERNELS", "DueBatch", "Plan", "RoutePlan", "Schedule", "make_schedule"]
 
@@ -134,19 +136,25 @@ class Schedule:
         return {seq: found[seq % self.rows_a_pass] for seq in seqs if seq % self.rows_a_pass in found}
 
 
-def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "") -> Schedule:
+def make_schedule(
+    trace: Trace, scenario: Scenario, *, name: str = "", area: Path | None = None
+) -> Schedule:
     """Read the trace once and plan what the scenario makes of it. `name` is what the plan calls the
     recording.
 
-    InputError where the trace is empty or damaged; UsageError where nothing would be sent, or a body is
-    missing.
+    A scenario that scales or samples is replayed from a trace made for it in the folder `area`, which has to
+    stay for as long as the schedule. InputError where the trace is empty or damaged; UsageError where nothing
+    would be sent, or a body is missing.
     """
     target = parse_target(scenario.target)
     if not trace.rows:
         raise InputError(f"{trace.path} holds no requests: there is nothing to replay")
     warm(KERNELS)
     zone = time_zone(trace, scenario)
-    rows = DueRows(trace, make_clock(trace, scenario, zone), scenario)
+    clock = make_clock(trace, scenario, zone)
+    name = name or str(trace.path)
+    trace = _transformed(trace, scenario, clock, area)
+    rows = DueRows(trace, clock, scenario)
     render = make_render_spec(trace, scenario, target)
     tally = rows.count(rows.clock.rows_max)
     if not tally.selected:
@@ -157,6 +165,19 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "") -> Schedu
     passes = _repeat(rows, tally)
     plan = _make_plan(rows, scenario, target, zone, tally, skipped, passes, in_window, name)
     return Schedule(trace, scenario, target, plan, render, rows_a_pass, rows)
+
+
+def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | None) -> Trace:
+    """The part of the trace that is replayed, as the scenario's transforms make it; the trace where it has
+    none.
+    """
+    wanted = Transform.of(scenario)
+    if not wanted.changes:
+        return trace
+    if area is None:
+        raise UsageError("a scenario that scales or samples needs a folder to work in", hint="give area=")
+    wanted = replace(wanted, from_ns=clock.from_ns, until_ns=clock.until_ns)
+    return transform(trace, area / "transformed.trace", wanted)
 
 
 def _repeat(rows: DueRows, tally: Tally) -> float:
@@ -187,7 +208,7 @@ def _make_plan(
     peak_1s, peak_60s, peak_at_ns = _peaks(clock, tally, length_ns)
     offset = units.to_datetime(clock.origin_ns, zone).utcoffset() or dt.timedelta()
     return Plan(
-        trace=name or str(trace.path),
+        trace=name,
         target=target.url,
         host=scenario.host or target.authority,
         pace=_pace(scenario),
@@ -276,12 +297,17 @@ def _by_name(names: list[str], counts: npt.NDArray[np.int64]) -> dict[str, int]:
 
 def _pace(scenario: Scenario) -> str:
     if scenario.closed_loop:
-        return "closed loop: each connection sends its next request when it is answered"
-    if scenario.rate_per_s is not None:
-        return f"constant rate of {units.format_rate(scenario.rate_per_s)}"
-    return (
-        "as recorded" if scenario.speed == Factor(1.0) else f"as recorded, {scenario.speed:g} times as fast"
-    )
+        pace = "closed loop: each connection sends its next request when it is answered"
+    elif scenario.rate_per_s is not None:
+        pace = f"constant rate of {units.format_rate(scenario.rate_per_s)}"
+    elif scenario.speed == Factor(1.0):
+        pace = "as recorded"
+    else:
+        pace = f"as recorded, {scenario.speed:g} times as fast"
+    if scenario.sample is not None:
+        pace += f", {units.format_share(scenario.sample)} of the {scenario.sample_by}s"
+    factors = [f"{route or 'all'} times {factor:g}" for route, factor in scenario.scale]
+    return ", ".join([pace, *factors])
 
 
 def _skipped(trace: Trace, tally: Tally, in_window: int) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import re
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from replay_native.feed import HEAD, IDEMPOTENT
 
 from . import units
 from .errors import LimitError, UsageError
-from .scenario import BODY_METHODS, BodyRule, Scenario, Target
+from .scenario import BODY_METHODS, BodyRule, Scenario, Target, names_route
 from .trace import Trace
 
 IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
@@ -193,19 +192,14 @@ def rules_by_route(routes: list[str], rules: tuple[BodyRule, ...]) -> list[int]:
                 f"body[{index}].route: a {method} request carries no body",
                 hint=f"{', '.join(BODY_METHODS)} do",
             )
-        if not any(_names(rule.route, route) for route in routes):
+        if not any(names_route(rule.route, route) for route in routes):
             guess = units.nearest(rule.route, routes)
             raise UsageError(
                 f"body[{index}].route: {rule.route!r} is no route of the recording"
                 + (f" (did you mean {guess!r}?)" if guess else ""),
                 hint="replay inspect TRACE lists the routes",
             )
-    return [next((i for i, rule in enumerate(rules) if _names(rule.route, route)), -1) for route in routes]
-
-
-def _names(pattern: str, route: str) -> bool:
-    """Whether a rule's route is this one; only `*` is special, for routes hold brackets."""
-    return pattern == route or fnmatch.fnmatchcase(route, pattern.replace("[", "[[]").replace("?", "[?]"))
+    return [next((i for i, rule in enumerate(rules) if names_route(rule.route, route)), -1) for route in routes]
 
 
 def check_bodies(routes: list[str], scenario: Scenario, bodiless: npt.NDArray[np.int64]) -> None:

@@ -6,6 +6,7 @@ here durations are int ns, rates a float a second, shares and factors plain floa
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import os
 import re
@@ -98,6 +99,12 @@ class Methods(tuple[str, ...]):
         return self == ("ALL",) or method in self
 
 
+class Scale(tuple[tuple[str, float], ...]):
+    """Factors by route, written as `4` or `["POST /v1/users=5"]`; the route "" is all of them."""
+
+    __slots__ = ()
+
+
 class Window(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """The part of the recording that is replayed."""
 
@@ -184,6 +191,28 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     ] = {}
     window: Window = Window()
     speed: Annotated[Factor, Meta(description="2, 2x or 200%: twice as fast as recorded")] = Factor(1.0)
+    only: Annotated[
+        tuple[str, ...],
+        Meta(description="Routes that are replayed; * stands for anything", examples=[["GET /v1/*"]]),
+    ] = ()
+    without: Annotated[
+        tuple[str, ...],
+        Meta(description="Routes that are left out; * stands for anything", examples=[["GET /health"]]),
+    ] = ()
+    sample: Annotated[
+        Share | None, Meta(description="Replay only this share of the requests", examples=["25%"])
+    ] = None
+    sample_by: Annotated[
+        Literal["request", "client"], Meta(description="client: a share of the clients, with all they do")
+    ] = "request"
+    scale: Annotated[
+        Scale,
+        Meta(description="4: four times the requests; ROUTE=5: of these routes alone", examples=[["POST /users=5"]]),
+    ] = Scale()
+    grow: Annotated[
+        Literal["requests", "sessions", "repeat"],
+        Meta(description="What scale makes more of: requests, whole sessions, or requests at the same stamps"),
+    ] = "requests"
     rate_per_s: Annotated[
         Rate | None,
         Meta(
@@ -295,6 +324,8 @@ def knob_text(value: object) -> object:
         return "auto" if value == AUTO else int(value)
     if isinstance(value, Size):
         return int(value)
+    if isinstance(value, Scale):
+        return [f"{route}={factor:g}" if route else f"{factor:g}" for route, factor in value]
     if isinstance(value, Methods):
         return "all" if value == ("ALL",) else list(value)
     if isinstance(value, str):
@@ -342,6 +373,11 @@ def parse_target(text: str) -> Target:
     name = f"[{host}]" if ":" in host else host
     authority = name if port in (None, 80) else f"{name}:{port}"
     return Target(text, host, port or 80, parts.path.rstrip("/"), authority)
+
+
+def names_route(pattern: str, route: str) -> bool:
+    """Whether a rule's route is this one; only `*` is special, for routes hold brackets."""
+    return pattern == route or fnmatch.fnmatchcase(route, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
 def sendable(text: str) -> bool:

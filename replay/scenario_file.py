@@ -22,6 +22,7 @@ from .scenario import (
     Methods,
     MomentText,
     Rate,
+    Scale,
     Scenario,
     Share,
     Size,
@@ -38,7 +39,7 @@ _KEY = re.compile(r"""\s*([\w.-]+|"[^"]*"|'[^']*')\s*=""")
 _OTHER_NAMES = {
     "url": "target", "qps": "rate", "rps": "rate", "header": "headers", "concurrency": "connections",
     "users": "connections", "bodies": "body", "slos": "slo", "warmup": "warm_up", "method": "methods",
-    "since": "from", "to": "until",
+    "since": "from", "to": "until", "multiply": "scale", "thin": "sample", "exclude": "without", "include": "only",
 }  # fmt: skip
 SIZE_BYTES_MAX = 100 * 1024 * 1024
 """The largest scenario file that is read."""
@@ -86,6 +87,20 @@ def _slo(value: Any) -> SloText:
     return SloText(value)
 
 
+def parse_scale(value: Any) -> Scale:
+    """Factors by route, from `4`, `POST /v1/users=5` or a list of such. UsageError where one is wrong."""
+    rules = []
+    for text in value if isinstance(value, list | tuple) else [value]:
+        route, _, number = str(text).rpartition("=")
+        rules.append((" ".join(route.split()), units.parse_factor(number)))
+    if len({route for route, _ in rules}) < len(rules):
+        raise UsageError(f"{value!r} gives a route two factors", hint=f"write {_SCALE_FORMS}")
+    if len(rules) > 1 and any(not route for route, _ in rules):
+        raise UsageError(f"{value!r} has a factor for all routes beside others", hint="write *=2 last for the rest")
+    return Scale(rules)
+
+
+_SCALE_FORMS = '4 or ["POST /v1/users=5", "*=2"]'
 _READERS: dict[Any, tuple[Any, str]] = {
     Duration: (lambda v: Duration(units.parse_duration_ns(v)), units.DURATION_FORMS),
     Rate: (lambda v: Rate(units.parse_rate_per_s(v)), units.RATE_FORMS),
@@ -93,6 +108,7 @@ _READERS: dict[Any, tuple[Any, str]] = {
     Share: (lambda v: Share(units.parse_share(v)), units.SHARE_FORMS),
     Size: (lambda v: Size(units.parse_size_bytes(v)), units.SIZE_FORMS),
     Count: (_count, "auto or a number"),
+    Scale: (parse_scale, _SCALE_FORMS),
     Methods: (_methods, '["GET", "HEAD"] or "all"'),
     MomentText: (_moment, units.MOMENT_FORMS),
     ZoneText: (_zone, units.ZONE_FORMS),
@@ -107,7 +123,7 @@ _TOML_TYPES = {
 def _read_knob(kind: Any, value: Any) -> Any:
     reader, forms = _READERS[kind]
     plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-    allowed = plain or (kind is Methods and isinstance(value, list)) or kind is MomentText
+    allowed = plain or (kind in (Methods, Scale) and isinstance(value, list)) or kind is MomentText
     try:
         if not allowed:
             raise UsageError(f"{value!r} is of the wrong type", hint=f"write {forms}")

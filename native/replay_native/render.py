@@ -18,6 +18,7 @@ from .bank import Control
 from .feed import FEED_TYPE, HEAD, IDEMPOTENT, WARM_UP
 from .jit import kernel
 from .plan import BATCH_BITS, BATCH_MASK, BODY_ID, DATA, HEADERS_ID, OFFSETS
+from .randoms import random_of
 from .shared import load_acquire, peek_i32, peek_i64, peek_u8, poke_u8
 
 _memcpy = libc.memcpy
@@ -69,25 +70,8 @@ _HEX_UPPER = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 
 _LOW = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SALT_EMAIL, _SALT_UUID = np.uint64(0xA5A5A5A5A5A5A5A5), np.uint64(0xC3C3C3C3C3C3C3C3)
 _STAR, _SLASH, _PERCENT, _DASH = 42, 47, 37, 45
-
-
-@kernel(inlined=True)
-def mix(word):
-    """SplitMix64's finalizer (Steele, Lea, Flood, OOPSLA 2014): a bijection, so that no two rows get the
-    same.
-    """
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return word ^ (word >> np.uint64(31))
-
-
-@kernel(inlined=True)
-def random_of(seed, seq, salt):
-    """64 random bits of a row."""
-    return mix(mix(seed ^ salt) + (np.uint64(seq) + np.uint64(1)) * _GOLDEN)
 
 
 @kernel(inlined=True)

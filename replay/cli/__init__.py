@@ -24,6 +24,7 @@ VERBS = {
     "import": ("import_", "Make a trace of access logs."),
     "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
     "inspect": ("inspect", "Show what is in a trace or a log."),
+    "transform": ("transform", "Make another trace of one: a window, a share, more of it, faster."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
     "run": ("run", "Replay a trace or a log onto a target."),
     "report": ("report", "Show the report of a run."),

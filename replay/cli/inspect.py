@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -37,7 +38,7 @@ def skipped(summary: Summary) -> dict[str, int]:
     return {method: rows for method, rows in summary.methods.items() if method not in SAFE_METHODS}
 
 
-def as_json(trace: Trace, summary: Summary) -> bytes:
+def as_json(trace: Trace, summary: Summary, stats: dict[str, Any]) -> bytes:
     """The figures for scripts; rates are requests a second."""
     manifest = trace.manifest
     peaks = {f"peak_{window}s": rate for window, rate in summary.peaks_per_s.items()}
@@ -59,6 +60,7 @@ def as_json(trace: Trace, summary: Summary) -> bytes:
         "resolution_ns": manifest.resolution_ns,
         "stamp": manifest.stamp,
         "time_zone": manifest.time_zone,
+        **stats,
     }
     return msgspec.json.format(msgspec.json.encode(data), indent=2)
 
@@ -127,13 +129,23 @@ def _screen(console: Console, trace: Trace, summary: Summary) -> None:
 @click.command(name="inspect", short_help="Show what is in a trace or a log.")
 @click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG...")
 @click.option("--json", "json_wanted", is_flag=True, help="The figures as JSON.")
-def command(recordings: tuple[str, ...], json_wanted: bool) -> None:
+@click.option("--stats", "stats_wanted", is_flag=True, help="How bursty it is, its gaps, sessions and popularity.")
+@click.option("--against", metavar="TRACE", help="With --stats: how true it is to this one.")
+def command(recordings: tuple[str, ...], json_wanted: bool, stats_wanted: bool, against: str | None) -> None:
     """Show what is in a trace, or in logs without importing them."""
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         with ProgressBar(Console(stderr=True)) as progress:
             trace = open_trace(recordings, Path(folder) / "inspected.trace", progress=progress)
         summary = summarize(trace)
+        stats = None
+        if stats_wanted or against is not None:
+            from .stats import Stats
+
+            stats = Stats(trace, None if against is None else Trace.open(against))
         if json_wanted:
-            click.echo(as_json(trace, summary))
-        else:
-            _screen(Console(highlight=False), trace, summary)
+            click.echo(as_json(trace, summary, {} if stats is None else stats.as_json()))
+            return
+        console = Console(highlight=False)
+        _screen(console, trace, summary)
+        if stats is not None:
+            stats.print(console)

@@ -22,6 +22,9 @@ RUNS = Path("runs")
 
 _OPTIONS = (
     (("--target",), "URL", "Where to send: http://HOST[:PORT][/BASE/PATH]."),
+    (("--sample",), "SHARE", "Replay a share of the requests: 25%."),
+    (("--sample-by",), "WHAT", "request, or client: a share of the clients, with all they do."),
+    (("--grow",), "WHAT", "What --scale makes more of: requests, sessions or repeat."),
     (("--speed",), "FACTOR", "2, 2x or 200%: twice as fast as recorded."),
     (("--rate",), "RATE", "Constant rate instead: 500/s, 50/1m; max: closed loop."),
     (("-d", "--duration"), "TIME", "End after this long: 30s, 10m."),
@@ -80,9 +83,9 @@ def _knobs(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if not knobs["seed"].isdigit():
             raise UsageError(f"--seed: {knobs['seed']!r} is not a number")
         knobs["seed"] = int(knobs["seed"])
-    for knob, flag in (("allow", "--allow"), ("slo", "--slo")):
+    for knob in ("allow", "slo", "scale", "only", "without"):
         if given[knob]:
-            knobs[knob], names[knob] = list(given[knob]), flag
+            knobs[knob], names[knob] = list(given[knob]), f"--{knob}"
     if given["header"]:
         knobs["headers"], names["headers"] = dict(map(parse_header, given["header"])), "-H"
     return knobs, names
@@ -149,6 +152,9 @@ def work_area(out: Path) -> Iterator[Path]:
 @click.option("--allow", multiple=True, metavar="HOST", help="Allow a target beyond loopback.")
 @click.option("--allow-production", is_flag=True, help="Allow the recording's own origin as a target.")
 @click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms', 'errors<1%'; exit 99 if one fails.")
+@click.option("--scale", multiple=True, metavar="K|ROUTE=K", help="4 times all, or 'POST /v1/users=5'.")
+@click.option("--only", multiple=True, metavar="ROUTE", help="Replay only these routes: 'GET /v1/*'.")
+@click.option("--without", multiple=True, metavar="ROUTE", help="Leave these routes out.")
 @click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
 @click.option("--no-x-replay", is_flag=True, help="Do not number requests by an X-Replay header.")
 @click.option("--scenario", metavar="FILE", help="A scenario; flags override it.")
@@ -205,7 +211,7 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
     name = recordings[0] if len(recordings) == 1 else f"{recordings[0]} and {len(recordings) - 1} more"
-    schedule = make_schedule(trace, scenario, name=name)
+    schedule = make_schedule(trace, scenario, name=name, area=area)
     print_plan(schedule.plan, scenario, addresses, console)
     check_plan(schedule.plan, target, addresses, trace.requests.hosts, scenario)
     return schedule

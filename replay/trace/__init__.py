@@ -1,5 +1,6 @@
 """The trace: what was requested and when, as columns on disk (docs/trace-format.md)."""
 
+from .derived import DerivedTraceWriter
 from .manifest import FORMAT_VERSION, Jitter, Manifest, RejectedExample, Route, Segment, Source
 from .reader import Batch, Trace, half_trace, is_trace
 from .requests import Request, Requests
@@ -8,6 +9,7 @@ from .writer import TraceWriter
 __all__ = [
     "FORMAT_VERSION",
     "Batch",
+    "DerivedTraceWriter",
     "Jitter",
     "Manifest",
     "RejectedExample",

@@ -175,6 +175,13 @@ class EventSorter:
             if self._held == 2 * WINDOW_ROWS:
                 self._settle(WINDOW_ROWS)
 
+    def add_in_order(self, columns: Columns) -> None:
+        """Take rows in time order, none before those taken so far: they are written as they are."""
+        if self._held:
+            self._settle(self._held)
+        self._runs[-1].append(columns)
+        self._written_until_ns = int(columns["at_ns"][-1])
+
     def _settle(self, rows: int) -> None:
         """Write the `rows` oldest rows of the window, and keep the rest."""
         ordered = _sorted(_rows(self._window, 0, self._held))

@@ -1,0 +1,127 @@
+"""`replay transform`: a trace to another one."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .. import units
+from ..due import make_clock, time_zone
+from ..errors import UsageError
+from ..formats import open_trace
+from ..scenario_file import load
+from ..trace import Trace
+from ..workload.transform import Transform, transform
+from .import_ import ProgressBar, facts, span_text
+
+ROUTES_SHOWN = 12
+
+
+def _growth(before: Trace, after: Trace) -> Table:
+    """Each route's requests before and after."""
+    table = Table(box=None, pad_edge=False, header_style="cyan")
+    for name in ("before", "after", "times"):
+        table.add_column(name, justify="right")
+    table.add_column("route", overflow="ellipsis", no_wrap=True)
+    pairs = list(zip(before.manifest.routes, after.manifest.routes, strict=True))
+    for old, new in pairs[:ROUTES_SHOWN]:
+        times = units.format_number(new.rows / old.rows) if old.rows else "-"
+        table.add_row(f"{old.rows:,}", f"{new.rows:,}", times, Text(new.route))
+    if len(pairs) > ROUTES_SHOWN:
+        old_rows, new_rows = (sum(pair[side].rows for pair in pairs[ROUTES_SHOWN:]) for side in (0, 1))
+        times = units.format_number(new_rows / old_rows) if old_rows else "-"
+        rest = Text(f"{len(pairs) - ROUTES_SHOWN:,} more routes", style="dim")
+        table.add_row(f"{old_rows:,}", f"{new_rows:,}", times, rest)
+    return table
+
+
+def _report(console: Console, before: Trace, after: Trace) -> None:
+    table = facts()
+    table.add_row("requests", f"{after.rows:,} of {before.rows:,}, {after.manifest.clients:,} clients")
+    table.add_row("span", span_text(after))
+    for step in after.manifest.history[len(before.manifest.history) :]:
+        what = ", ".join(
+            f"{key} {value}" for key, value in step.items() if key != "transform" and value is not None
+        )
+        table.add_row(step["transform"], Text(what))
+    table.add_row("trace", Text(str(after.path), style="bold"))
+    console.print(table)
+    console.print()
+    console.print(_growth(before, after))
+
+
+@click.command(
+    name="transform", short_help="Make another trace of one: a window, a share, more of it, faster."
+)
+@click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG...")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The trace to write.")
+@click.option("--from", "window__from", metavar="WHEN", help="First moment: 18:00, ISO 8601, +10m.")
+@click.option(
+    "--until", "window__until", metavar="WHEN", help="Moment to end before; +10m counts from --from."
+)
+@click.option(
+    "--tz", "window__tz", metavar="ZONE", help="Zone of --from and --until [default: the log's own]."
+)
+@click.option("--only", multiple=True, metavar="ROUTE", help="Keep these routes: 'GET /v1/*'.")
+@click.option("--without", multiple=True, metavar="ROUTE", help="Leave these routes out.")
+@click.option("--sample", metavar="SHARE", help="Keep a share: 25%.")
+@click.option(
+    "--sample-by", metavar="WHAT", help="request, or client: a share of the clients, with all they do."
+)
+@click.option("--scale", multiple=True, metavar="K|ROUTE=K", help="4 times all, or 'POST /v1/users=5'.")
+@click.option("--grow", metavar="WHAT", help="What --scale makes more of: requests, sessions or repeat.")
+@click.option("--peak", metavar="RATE", help="Scale so that the busiest minute has this rate.")
+@click.option("--speed", metavar="FACTOR", help="2, 2x or 200%: twice as fast; changes every time scale.")
+@click.option("--compress-to", metavar="TIME", help="As fast as it takes to be this long: a day in 10m.")
+@click.option("--seed", metavar="N", help="Of everything random [default: 1].")
+@click.option("--force", is_flag=True, help="Replace the trace if it exists.")
+def command(
+    recordings: tuple[str, ...],
+    out: Path,
+    peak: str | None,
+    compress_to: str | None,
+    force: bool,
+    **given: Any,
+) -> None:
+    """Make another trace of one. Steps come in this order: window, routes, sample, scale, peak, speed."""
+    if given["speed"] is not None and compress_to is not None:
+        raise UsageError("--speed and --compress-to both set the speed", hint="give one of them")
+    knobs = {name.replace("__", "."): value for name, value in given.items() if value not in (None, ())}
+    knobs = {name: list(value) if isinstance(value, tuple) else value for name, value in knobs.items()}
+    names = {name: "--" + name.rpartition(".")[2].replace("_", "-") for name in knobs}
+    if "seed" in knobs:
+        knobs["seed"] = parse_seed(knobs["seed"])
+    scenario = load(None, knobs, names)
+    peak_per_s = None if peak is None else units.parse_rate_per_s(peak)
+    compress_to_ns = None if compress_to is None else units.parse_duration_ns(compress_to)
+    if compress_to_ns == 0 or peak_per_s == units.MAX_RATE:
+        raise UsageError("--compress-to and --peak need a number above 0")
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        with ProgressBar(Console(stderr=True)) as progress:
+            before = open_trace(recordings, Path(folder) / "imported.trace", progress=progress)
+        clock = make_clock(before, scenario, time_zone(before, scenario)) if before.rows else None
+        window = scenario.window
+        wanted = replace(
+            Transform.of(scenario),
+            from_ns=clock.from_ns if clock and window.from_ is not None else None,
+            until_ns=clock.window_until_ns if clock and window.until is not None else None,
+            peak_per_s=peak_per_s,
+            speed=float(scenario.speed),
+            compress_to_ns=compress_to_ns,
+        )
+        after = transform(before, out, wanted, overwrite=force)
+        _report(Console(highlight=False), before, after)
+
+
+def parse_seed(text: str) -> int:
+    """A seed from a flag. UsageError where it is none."""
+    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
+        raise UsageError(f"--seed: {text!r} is not a number", hint="write a whole number from 0 on")
+    return int(text)

@@ -1,0 +1,124 @@
+"""Growing by whole sessions: new clients that do what recorded ones did, in their order and with their pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay_native import scale as kernels
+
+from ..errors import LimitError
+from ..scenario import Scale, knob_text
+from ..trace import Batch, Requests
+from .rules import classes_of
+from .steps import OUTPUT_ROWS, Events, Int64s, taken
+
+PAUSE_NS = 1_800 * 1_000_000_000
+"""A client that comes back after half an hour begins a new session."""
+
+RULES_MAX = 62
+"""Rules at once: their bits fit one word."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sessions:
+    """What one pass finds: of each session its begin and the rules that its events fall under (bits)."""
+
+    starts_ns: Int64s
+    masks: Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class CloneSessions:
+    """Each session that has an event of a rule's route, times the rule's factor (the greatest of them).
+
+    A clone is a new client; it begins earlier by a part of the gap since the session before of the same rule, so
+    that begins of sessions are interpolated as `Grow` does events. Memory grows by 40 bytes a session.
+    """
+
+    scale: Scale
+    seed: int
+    ordered = False
+
+    def record(self) -> dict[str, Any]:
+        """For the history."""
+        return {
+            "transform": "scale", "scale": knob_text(self.scale), "grow": "sessions", "seed": self.seed,
+        }  # fmt: skip
+
+    def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
+        """The events, and those of the clones."""
+        if len(self.scale) > RULES_MAX:
+            raise LimitError(f"--scale: more than {RULES_MAX} rules", hint="gather routes with *")
+        factors = np.array([factor for _, factor in self.scale], np.float64)
+        classes = classes_of(requests.routes, [route for route, _ in self.scale], "--scale")
+        found, clients = _find(events, requests, classes)
+        clones, gaps_ns = np.zeros(len(found.starts_ns), np.int64), np.zeros(len(found.starts_ns), np.int64)
+        before_ns = np.full(len(factors), kernels.KEPT, np.int64)
+        kernels.plan_clones(
+            found.starts_ns, found.masks, factors, np.uint64(self.seed), before_ns, clones, gaps_ns
+        )
+        first_clients = clients + np.cumsum(clones) - clones
+        yield from self._cloned(events, clients, clones, first_clients, gaps_ns)
+
+    def _cloned(
+        self, events: Events, clients: int, clones: Int64s, first_clients: Int64s, gaps_ns: Int64s
+    ) -> Iterator[Batch]:
+        rows = max(OUTPUT_ROWS, 2 * int(clones.max(initial=0)))
+        known, consumed = _clients(clients), np.zeros(2, np.int64)
+        for batch in events():
+            begin = 0
+            while begin < len(batch):
+                at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
+                client = np.empty(rows, np.uint32)
+                count = kernels.clone_rows(
+                    batch.at_ns, batch.client, begin, PAUSE_NS, known, int(consumed[1]), clones, first_clients,
+                    gaps_ns, np.uint64(self.seed), at_ns, source, client, consumed,
+                )  # fmt: skip
+                begin = int(consumed[0])
+                yield taken(batch, source[:count], at_ns=at_ns[:count], client=client[:count])
+
+
+def _clients(count: int) -> npt.NDArray[np.int64]:
+    known = np.zeros((count, kernels.CLIENT_WORDS), np.int64)
+    known[:, kernels.SESSION] = -1
+    return known
+
+
+def _grown(array: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:
+    """The array with room for `rows` rows: twice of it, if need be."""
+    if rows <= len(array):
+        return array
+    larger = np.full((max(rows, 2 * len(array)), *array.shape[1:]), 0, np.int64)
+    larger[: len(array)] = array
+    return larger
+
+
+def _find(events: Events, requests: Requests, classes: Int64s) -> tuple[_Sessions, int]:
+    """The sessions of a stream, by their first events, and how many clients it has."""
+    table, sessions, clients = requests.addresses(), 0, 0
+    known = _clients(1024)
+    starts_ns, masks = np.zeros(1024, np.int64), np.zeros(1024, np.int64)
+    for batch in events():
+        clients = max(clients, int(batch.client.max()) + 1)
+        if clients > len(known):
+            before, known = known, _clients(max(clients, 2 * len(known)))
+            known[: len(before)] = before
+        starts_ns, masks = _grown(starts_ns, sessions + len(batch)), _grown(masks, sessions + len(batch))
+        sessions = kernels.find_sessions(
+            batch.at_ns,
+            batch.request,
+            batch.client,
+            table,
+            classes,
+            PAUSE_NS,
+            known,
+            sessions,
+            starts_ns,
+            masks,
+        )
+    return _Sessions(starts_ns[:sessions], masks[:sessions]), clients

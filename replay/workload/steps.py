@@ -1,0 +1,184 @@
+"""Transforms of a stream of events, each a step: events in, events out, in time order unless it says otherwise.
+
+Steps hold no trace in memory. What a step draws is named by its seed and the number of the event since the start
+of the stream (or of its client), so that the same seed gives the same events whatever the batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from replay_native import scale as kernels
+
+from ..scenario import Scale, knob_text
+from ..trace import Batch, Requests
+from .rules import classes_of
+
+OUTPUT_ROWS = 1 << 20
+"""Rows of one batch that a growing step gives."""
+
+Events = Callable[[], Iterator[Batch]]
+"""A stream of events that can be read again."""
+
+Int64s = npt.NDArray[np.int64]
+
+
+class Step(Protocol):
+    """A transform."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether what it gives is in time order."""
+
+    def record(self) -> dict[str, Any]:
+        """What the trace's history says of it: the same entry makes the same events."""
+
+    def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
+        """The events that it makes of others."""
+
+
+def taken(batch: Batch, rows: Int64s, **replaced: npt.NDArray[Any]) -> Batch:
+    """Rows of a batch by their indexes, with some columns replaced."""
+    columns = {
+        column.name: replaced[column.name]
+        if column.name in replaced
+        else np.take(getattr(batch, column.name), rows)
+        for column in fields(Batch)
+    }
+    return Batch(**columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Only events of some routes, or all but these."""
+
+    routes: tuple[str, ...]
+    without: bool = False
+    ordered = True
+
+    def record(self) -> dict[str, Any]:
+        """For the history."""
+        return {"transform": "without" if self.without else "only", "routes": list(self.routes)}
+
+    def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
+        """Events of the routes."""
+        classes = classes_of(requests.routes, self.routes, "--without" if self.without else "--only")
+        if self.without:
+            classes = np.where(classes < 0, 0, -1).astype(np.int64)
+        table = requests.addresses()
+        for batch in events():
+            kept = np.empty(len(batch), np.int64)
+            count = kernels.keep_classes(batch.request, table, classes, kept)
+            if count:
+                yield taken(batch, kept[:count])
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A share of the events, each drawn by itself (Bernoulli thinning), or of the clients with all they do."""
+
+    share: float
+    by: Literal["request", "client"]
+    seed: int
+    ordered = True
+
+    def record(self) -> dict[str, Any]:
+        """For the history."""
+        return {"transform": "sample", "share": self.share, "by": self.by, "seed": self.seed}
+
+    def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
+        """Events that stay."""
+        first, seed = 0, np.uint64(self.seed)
+        for batch in events():
+            kept = np.empty(len(batch), np.int64)
+            if self.by == "client":
+                count = kernels.thin_clients(batch.client, seed, self.share, kept)
+            else:
+                count = kernels.thin_requests(len(batch), seed, self.share, first, kept)
+            first += len(batch)
+            if count:
+                yield taken(batch, kept[:count])
+
+
+@dataclass(frozen=True, slots=True)
+class Grow:
+    """Each route's events times its factor, exactly (rounded): more by gap interpolation, fewer by drawing.
+
+    Copies of an event are spread uniformly over the gap since the event before it that falls under the same rule;
+    or, to show what that does, all come at its own stamp (`repeat`).
+    """
+
+    scale: Scale
+    seed: int
+    repeat: bool = False
+
+    @property
+    def ordered(self) -> bool:
+        """Copies of one route reach back past events of others."""
+        return len(self.scale) == 1 and not self.scale[0][0]
+
+    def record(self) -> dict[str, Any]:
+        """For the history."""
+        return {
+            "transform": "scale", "scale": knob_text(self.scale), "seed": self.seed,
+            "grow": "repeat" if self.repeat else "requests",
+        }  # fmt: skip
+
+    def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
+        """The events and their copies."""
+        factors = np.array([factor for _, factor in self.scale], np.float64)
+        classes = classes_of(requests.routes, [route for route, _ in self.scale], "--scale")
+        table = requests.addresses()
+        counts = np.zeros(len(factors) + 1, np.int64)
+        for batch in events():
+            kernels.count_classes(batch.request, table, classes, counts)
+        whole = np.floor(factors).astype(np.int64)
+        states = np.zeros((len(factors), kernels.CLASS_WORDS), np.int64)
+        states[:, kernels.LEFT] = counts[:-1]
+        states[:, kernels.EXTRA] = np.rint(counts[:-1] * factors).astype(np.int64) - counts[:-1] * whole
+        before_ns = np.full(len(factors), kernels.KEPT, np.int64)
+        first, seed, consumed = 0, np.uint64(self.seed), np.zeros(1, np.int64)
+        rows = max(OUTPUT_ROWS, 2 * int(whole.max()))
+        for batch in events():
+            begin = 0
+            while begin < len(batch):
+                at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
+                count = kernels.grow(
+                    batch.at_ns, batch.request, begin, table, classes, whole, states, before_ns, seed, first,
+                    self.repeat, at_ns, source, consumed,
+                )  # fmt: skip
+                begin = int(consumed[0])
+                if count:
+                    yield taken(batch, source[:count], at_ns=at_ns[:count])
+            first += len(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Faster, or slower: the stamps are squeezed, and with them every time scale of the recording."""
+
+    factor: float
+    origin_ns: int
+    ordered = True
+
+    def record(self) -> dict[str, Any]:
+        """For the history."""
+        return {"transform": "speed", "factor": self.factor}
+
+    def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
+        """The same events at other times."""
+        for batch in events():
+            since_ns = np.rint((batch.at_ns - self.origin_ns) / self.factor).astype(np.int64)
+            yield Batch(
+                self.origin_ns + since_ns,
+                batch.request,
+                batch.client,
+                batch.status,
+                batch.took_ns,
+                batch.bytes,
+            )

@@ -1,0 +1,186 @@
+"""A trace to another one: a window of it, some routes, a sample, more of the same, at another speed.
+
+The steps always come in this order, whatever the order of the flags; each is written into the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from replay_native import scale as kernels
+from replay_native.jit import warm
+
+from .. import units
+from ..errors import InputError, UsageError
+from ..scenario import Scale, Scenario
+from ..trace import Batch, DerivedTraceWriter, Trace
+from .sessions import CloneSessions
+from .steps import Events, Grow, Keep, Sample, Speed, Step
+
+NS = units.NS
+
+FACTOR_MAX = 10_000.0
+"""The most by which anything grows: beyond it copies are all there is."""
+
+PEAK_WINDOW_NS = 60 * NS
+"""The busiest minute is what a target peak is about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform:
+    """What is to be done to a trace. `from_ns` and `until_ns` are since the epoch; `peak_per_s` of the busiest
+    minute and `compress_to_ns` of the whole are turned into a factor when the trace is known.
+    """
+
+    from_ns: int | None = None
+    until_ns: int | None = None
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    sample: float | None = None
+    sample_by: Literal["request", "client"] = "request"
+    scale: Scale = field(default_factory=Scale)
+    grow: Literal["requests", "sessions", "repeat"] = "requests"
+    peak_per_s: float | None = None
+    speed: float = 1.0
+    compress_to_ns: int | None = None
+    seed: int = 1
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Transform:
+        """What a scenario's knobs ask for, but for its window and its speed: the schedule's clock keeps these."""
+        return cls(
+            only=scenario.only,
+            without=scenario.without,
+            sample=None if scenario.sample is None else float(scenario.sample),
+            sample_by=scenario.sample_by,
+            scale=scenario.scale,
+            grow=scenario.grow,
+            seed=scenario.seed,
+        )
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything but the window is to be changed."""
+        return bool(
+            self.only or self.without or self.sample is not None or self.scale or self.peak_per_s is not None
+            or self.speed != 1.0 or self.compress_to_ns is not None
+        )  # fmt: skip
+
+
+class _Pipeline:
+    """The steps behind each other over a window of a trace."""
+
+    def __init__(self, trace: Trace, from_ns: int | None, until_ns: int | None) -> None:
+        self.trace, self.history, self.ordered = trace, list[dict[str, Any]](), True
+        self.events: Events = lambda: trace.batches(from_ns, until_ns)
+        if from_ns is not None or until_ns is not None:
+            self.history.append({"transform": "window", "from_ns": from_ns, "until_ns": until_ns})
+
+    def add(self, step: Step) -> None:
+        before, requests = self.events, self.trace.requests
+        self.events = lambda: step.apply(before, requests)
+        self.history.append(step.record())
+        self.ordered = self.ordered and step.ordered
+
+
+def _pipeline(trace: Trace, wanted: Transform) -> _Pipeline:
+    pipeline = _Pipeline(trace, wanted.from_ns, wanted.until_ns)
+    if wanted.only:
+        pipeline.add(Keep(wanted.only))
+    if wanted.without:
+        pipeline.add(Keep(wanted.without, without=True))
+    if wanted.sample is not None:
+        pipeline.add(Sample(wanted.sample, wanted.sample_by, wanted.seed))
+    if wanted.scale:
+        check_scale(wanted.scale)
+        if wanted.grow == "sessions":
+            pipeline.add(CloneSessions(wanted.scale, wanted.seed))
+        else:
+            pipeline.add(Grow(wanted.scale, wanted.seed, wanted.grow == "repeat"))
+    if wanted.peak_per_s is not None:
+        factor = wanted.peak_per_s / _busiest_minute_per_s(pipeline)
+        check_scale(Scale([("", factor)]))
+        pipeline.add(Grow(Scale([("", factor)]), wanted.seed + 1))
+    speed = wanted.speed
+    if wanted.compress_to_ns is not None:
+        speed = _span_ns(pipeline) / wanted.compress_to_ns
+    if speed != 1.0:
+        origin_ns = trace.start_ns if wanted.from_ns is None else max(wanted.from_ns, trace.start_ns)
+        pipeline.add(Speed(speed, origin_ns))
+    return pipeline
+
+
+def check_scale(scale: Scale) -> None:
+    """UsageError where a factor is not above 0, or beyond all sense."""
+    for route, factor in scale:
+        if not 0 < factor <= FACTOR_MAX:
+            name = f"{route}={factor:g}" if route else f"{factor:g}"
+            raise UsageError(
+                f"--scale: {name}: a factor is above 0, and at most {FACTOR_MAX:,.0f}",
+                hint="--sample 25% keeps a part; --speed makes it faster",
+            )
+
+
+def _busiest_minute_per_s(pipeline: _Pipeline) -> float:
+    """The most events that any minute of the clock has, a second."""
+    most, minute, count = 0, -1, 0
+    for batch in pipeline.events():
+        minutes, counts = np.unique(batch.at_ns // PEAK_WINDOW_NS, return_counts=True)
+        counts[0] += count if minutes[0] == minute else 0
+        minute, count = int(minutes[-1]), int(counts[-1])
+        most = max(most, int(counts.max()))
+    if not most:
+        raise InputError("nothing is left to scale to a peak")
+    return most * NS / PEAK_WINDOW_NS
+
+
+def _span_ns(pipeline: _Pipeline) -> int:
+    """From the first to the last event."""
+    first_ns = last_ns = None
+    for batch in pipeline.events():
+        first_ns = int(batch.at_ns.min()) if first_ns is None else first_ns
+        last_ns = int(batch.at_ns.max())
+    if first_ns is None or last_ns is None or first_ns == last_ns:
+        raise InputError("the trace is too short to be compressed: all its requests are of one moment")
+    return last_ns - first_ns
+
+
+def transform(trace: Trace, out: str | Path, wanted: Transform, *, overwrite: bool = False) -> Trace:
+    """Write what `wanted` makes of a trace to the new trace `out`, in constant memory.
+
+    The same seed gives the same trace. UsageError where a rule names no route or a factor is wrong; InputError
+    where nothing is left, or the trace is damaged; OutputError where `out` exists or cannot be written.
+    """
+    if not trace.rows:
+        raise InputError(f"{trace.path} holds no requests: there is nothing to transform")
+    warm(["scale"])
+    pipeline = _pipeline(trace, wanted)
+    with DerivedTraceWriter(out, trace, pipeline.history, overwrite=overwrite) as writer:
+        for batch in _renumbered(pipeline.events()):
+            writer.add_events(
+                batch.at_ns, batch.request, batch.client, batch.status, batch.took_ns, batch.bytes,
+                in_order=pipeline.ordered,
+            )  # fmt: skip
+        if not writer.manifest.rows:
+            raise InputError(
+                "no request is left", hint="keep more: a longer window, more routes or a larger sample"
+            )
+    assert writer.trace is not None
+    return writer.trace
+
+
+def _renumbered(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same events with their clients numbered anew, by first appearance."""
+    ids, known = np.full(1024, -1, np.int64), 0
+    for batch in batches:
+        most = int(batch.client.max()) + 1
+        if most > len(ids):
+            ids = np.concatenate([ids, np.full(max(most, 2 * len(ids)) - len(ids), -1, np.int64)])
+        client = batch.client.copy()
+        known = kernels.renumber(client, ids, known)
+        yield Batch(batch.at_ns, batch.request, client, batch.status, batch.took_ns, batch.bytes)

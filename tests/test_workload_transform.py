@@ -1,0 +1,278 @@
+"""Transforms: exact, seeded, written into the history; recorded burstiness does what the formulas say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import replay.cli
+from replay.errors import InputError, UsageError
+from replay.plan import make_schedule
+from replay.scenario import Scale
+from replay.scenario_file import load, parse_scale
+from replay.trace import Trace
+from replay.workload import steps
+from replay.workload.fidelity import distance, measure
+from replay.workload.transform import Transform, transform
+
+from .workload_data import NS, START_NS, azure, columns, fitness, route_rows
+
+TABLE = {
+    "speed": {"0.1s": 5.29, "1s": 3.84, "10s": 1.35, "60s": 0.22},
+    "scale": {"0.1s": 7.99, "1s": 4.99, "10s": 2.79, "60s": 1.08},
+    "sample": {"0.1s": 6.01, "1s": 4.83, "10s": 2.69, "60s": 1.10},
+    "repeat": {"0.1s": 9.41, "1s": 5.72, "10s": 3.34},
+}
+"""beta of the azure code trace by transform, k = 4."""
+
+COMMANDS = {
+    "speed": ["--speed", "4"],
+    "scale": ["--scale", "4"],
+    "sample": ["--sample", "25%"],
+    "repeat": ["--scale", "4", "--grow", "repeat"],
+}
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
+    """Run `replay` in this process: its exit code, and what it said."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        code = replay.cli.invoke([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def scaled(*rules: tuple[str, float]) -> Scale:
+    return Scale(rules)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_burstiness_of_a_recording_is_that_of_the_table(
+    name: str, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    azure(tmp_path / "code.trace")
+    code, _, said = command("transform", "code.trace", "-o", "out.trace", *COMMANDS[name])
+    assert code == 0, said
+    _, printed, _ = command("inspect", "out.trace", "--stats", "--against", "code.trace", "--json")
+    stats = json.loads(printed)
+    for window, beta in TABLE[name].items():
+        low, high = stats["beta_interval"][window]
+        assert low <= beta <= high
+        if name != "repeat":
+            assert stats["beta"][window] == pytest.approx(beta, rel=0.08)
+    for window in ("1s", "10s", "60s"):
+        assert stats["beta"][window] == pytest.approx(stats["beta_expected"][window], rel=0.07)
+        assert stats["idc"][window] == pytest.approx(stats["idc_expected"][window], rel=0.07)
+
+
+def test_scaling_and_then_sampling_gives_the_recording_back(tmp_path: Path) -> None:
+    trace = azure(tmp_path / "code.trace")
+    more = transform(trace, tmp_path / "more.trace", Transform(scale=scaled(("", 4))))
+    back = transform(more, tmp_path / "back.trace", Transform(sample=0.25))
+    figures = measure(back).dispersion
+    for window, beta in {"1s": 5.07, "10s": 2.79, "60s": 1.11}.items():
+        found = figures[window]
+        assert found is not None and found.beta == pytest.approx(beta, rel=0.05)
+
+
+def test_gaps_are_as_far_apart_as_measured_elsewhere(tmp_path: Path) -> None:
+    trace = azure(tmp_path / "code.trace")
+    for number, (wanted, apart) in enumerate(
+        [
+            (Transform(speed=4.0), 0.002),
+            (Transform(scale=scaled(("", 4))), 0.15),
+            (Transform(sample=0.25), 0.22),
+        ]
+    ):
+        made = transform(trace, tmp_path / f"{number}.trace", wanted)
+        assert distance(measure(made), measure(trace)).gaps_ks == pytest.approx(apart, abs=0.02)
+
+
+def test_routes_grow_by_exactly_their_factors_and_the_rest_stays_to_the_event(tmp_path: Path) -> None:
+    trace = fitness(tmp_path / "in.trace")
+    rules = scaled(("POST /v1/users", 5), ("* /v1/training/*", 2))
+    grown = transform(trace, tmp_path / "out.trace", Transform(scale=rules))
+    before, after = route_rows(trace), route_rows(grown)
+    factors = {"POST /v1/users": 5, "GET /v1/training/plans": 2, "PUT /v1/training/sessions/{id}": 2}
+    assert after == {route: rows * factors.get(route, 1) for route, rows in before.items()}
+    old, new = columns(trace), columns(grown)
+    for number, name in enumerate(trace.requests.routes):
+        if name not in factors:
+            ids = [i for i in range(trace.requests.rows) if trace.requests.get(i).route == number]
+            for column in ("at_ns", "request"):
+                kept = [each[column][np.isin(each["request"], ids)].tolist() for each in (old, new)]
+                assert kept[0] == kept[1]
+    assert set(zip(old["at_ns"], old["request"], strict=True)) <= set(
+        zip(new["at_ns"], new["request"], strict=True)
+    )
+
+
+@pytest.mark.parametrize("factor", [0.37, 1.5, 3.14])
+def test_a_fraction_is_exact_as_well(factor: float, tmp_path: Path) -> None:
+    trace = fitness(tmp_path / "in.trace")
+    grown = transform(trace, tmp_path / "out.trace", Transform(scale=scaled(("", factor))))
+    assert grown.rows == round(trace.rows * factor)
+
+
+def test_whole_sessions_grow_with_their_order_and_pauses(tmp_path: Path) -> None:
+    trace = fitness(tmp_path / "in.trace")
+    wanted = Transform(scale=scaled(("POST /v1/users", 5), ("PUT /v1/training/*", 2)), grow="sessions")
+    grown = transform(trace, tmp_path / "out.trace", wanted)
+    before, after = route_rows(trace), route_rows(grown)
+    assert after["POST /v1/users"] == 5 * before["POST /v1/users"]
+    assert after["GET /register"] == 5 * before["GET /register"]
+    assert after["PUT /v1/training/sessions/{id}"] == 2 * before["PUT /v1/training/sessions/{id}"]
+    assert grown.manifest.clients == 5 * 60 + 2 * 240
+
+    def sessions(trace: Trace) -> list[tuple[tuple[int, int], ...]]:
+        """What each client did, with the time since its first request."""
+        rows = columns(trace)
+        done: dict[int, list[tuple[int, int]]] = {}
+        for at_ns, request, client in zip(rows["at_ns"], rows["request"], rows["client"], strict=True):
+            done.setdefault(int(client), []).append((int(at_ns), int(request)))
+        return [tuple((at - did[0][0], request) for at, request in did) for did in done.values()]
+
+    originals = sessions(trace)
+    copies = sessions(grown)
+    assert set(copies) == set(originals)
+    assert sorted(copies.count(each) for each in originals) == [2] * 240 + [5] * 60
+
+
+def test_the_same_seed_gives_the_same_trace_whatever_the_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = fitness(tmp_path / "in.trace")
+    for grow in ("requests", "sessions"):
+        made = []
+        for rows in (1 << 20, 100, 16):
+            monkeypatch.setattr(steps, "OUTPUT_ROWS", rows)
+            monkeypatch.setattr("replay.workload.sessions.OUTPUT_ROWS", rows)
+            wanted = Transform(sample=0.8, scale=scaled(("", 2.5)), speed=3.0, seed=7, grow=grow)  # type: ignore[arg-type]
+            made.append(transform(trace, tmp_path / f"{grow}-{rows}.trace", wanted))
+        for name, column in columns(made[0]).items():
+            assert all(np.array_equal(column, columns(other)[name]) for other in made[1:])
+        other = transform(trace, tmp_path / f"{grow}-x.trace", Transform(sample=0.8, seed=8))
+        assert not np.array_equal(columns(made[0])["at_ns"], columns(other)["at_ns"])
+        assert len({each.digest for each in made}) == 1
+
+
+def test_a_sample_of_clients_keeps_all_they_did(tmp_path: Path) -> None:
+    trace = fitness(tmp_path / "in.trace")
+    part = transform(trace, tmp_path / "out.trace", Transform(sample=0.3, sample_by="client"))
+    assert np.bincount(columns(part)["client"]).tolist() == [3] * part.manifest.clients
+    assert 60 < part.manifest.clients < 120
+
+
+def test_steps_are_in_the_history_and_the_window_is_what_is_left(tmp_path: Path) -> None:
+    trace = fitness(tmp_path / "in.trace")
+    until_ns = START_NS + 900 * NS
+    wanted = Transform(
+        from_ns=START_NS,
+        until_ns=until_ns,
+        without=("GET /register",),
+        compress_to_ns=60 * NS,
+        peak_per_s=2.0,
+    )
+    made = transform(trace, tmp_path / "out.trace", wanted)
+    assert [step["transform"] for step in made.manifest.history] == ["window", "without", "scale", "speed"]
+    assert "GET /register" not in {route for route, rows in route_rows(made).items() if rows}
+    assert made.end_ns - made.start_ns == pytest.approx(60 * NS, rel=1e-6)
+    minutes = np.bincount((columns(made)["at_ns"] - START_NS) // (4 * NS))
+    assert minutes.max() / 60 == pytest.approx(2.0, rel=0.2)
+
+
+def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
+    trace = fitness(tmp_path / "in.trace")
+    flags = {
+        "target": "http://127.0.0.1:1", "methods": "all", "empty_bodies": True, "scale": ["POST /v1/users=5"],
+        "window.from": "+10m", "window.until": "+10m",
+    }  # fmt: skip
+    schedule = make_schedule(trace, load(None, flags), area=tmp_path)
+    inside = columns(trace)["at_ns"]
+    inside = inside[(inside >= trace.start_ns + 600 * NS) & (inside < trace.start_ns + 1_200 * NS)]
+    routes = {route.route: route.rows for route in schedule.plan.by_route}
+    assert schedule.recorded_origin_ns == trace.start_ns + 600 * NS
+    assert schedule.plan.rows == len(inside) + routes["POST /v1/users"] * 4 // 5
+    due = np.concatenate([batch.due_ns for batch in schedule.batches()])
+    assert due.min() >= 0 and due.max() < 600 * NS
+    assert set((inside - schedule.recorded_origin_ns).tolist()) <= set(due.tolist())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--scale", "POST /v1/user=5"], ["'POST /v1/user' is no route", "POST /v1/users"]),
+        (["--scale", "-2"], ["--scale", "'-2' is not a factor"]),
+        (["--scale", "nan"], ["'nan' is not a factor"]),
+        (["--scale", "20000"], ["at most 10,000"]),
+        (["--scale", "GET /register=2", "--scale", "3"], ["beside others"]),
+        (["--scale", "GET /register=2", "--scale", "GET /register=3"], ["two factors"]),
+        (["--sample", "150%"], ["--sample", "between 0% and 100%"]),
+        (["--sample", "0"], ["no request is left"]),
+        (["--only", "GET /nothing"], ["--only", "no route"]),
+        (["--speed", "2", "--compress-to", "10m"], ["give one of them"]),
+        (["--speed", "-1"], ["--speed", "'-1' is not a factor"]),
+        (["--compress-to", "0s"], ["--compress-to"]),
+        (["--grow", "everything"], ["--grow", "'everything' is unknown"]),
+        (["--seed", "one"], ["--seed", "'one' is not a number"]),
+        (["--from", "2031-01-01T00:00"], ["holds nothing of the recording"]),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_one_line_and_leaves_nothing(
+    arguments: list[str], words: list[str], tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    fitness(tmp_path / "in.trace", sessions=20)
+    code, _, said = command("transform", "in.trace", "-o", "out.trace", *arguments)
+    assert code == 2 and len(said.splitlines()) == 1
+    assert all(word in said for word in words), said
+    assert [path.name for path in tmp_path.iterdir()] == ["in.trace"]
+
+
+def test_an_existing_trace_is_not_overwritten(tmp_path: Path, command: Callable[..., Any]) -> None:
+    fitness(tmp_path / "in.trace", sessions=20)
+    assert command("transform", "in.trace", "-o", "in.trace", "--speed", "2")[0] == 2
+    assert Trace.open(tmp_path / "in.trace").rows == 60
+
+
+def test_a_trace_too_short_for_a_window_says_nothing_of_it(tmp_path: Path) -> None:
+    figures = measure(
+        transform(fitness(tmp_path / "a.trace"), tmp_path / "b.trace", Transform(compress_to_ns=50 * NS))
+    )
+    assert figures.dispersion["60s"] is None and figures.dispersion["10s"] is None
+    assert figures.dispersion["1s"] is not None
+
+
+def test_a_coarse_recording_says_nothing_below_its_resolution(tmp_path: Path) -> None:
+    trace = fitness(tmp_path / "a.trace")
+    trace.manifest.resolution_ns = NS
+    figures = measure(trace)
+    assert figures.dispersion["0.1s"] is None and figures.dispersion["1s"] is not None
+    assert figures.sessions == 300 and figures.requests_a_session == 3.0
+
+
+def test_nothing_can_be_measured_of_an_empty_trace(tmp_path: Path) -> None:
+    trace = fitness(tmp_path / "a.trace", sessions=2)
+    trace.manifest.rows = 0
+    with pytest.raises(InputError, match="holds no requests"):
+        measure(trace)
+
+
+def test_factors_are_read_from_numbers_and_rules() -> None:
+    assert parse_scale(4) == (("", 4.0),)
+    assert parse_scale(["POST /v1/users=5", "GET /x?a=b=200%"]) == (
+        ("POST /v1/users", 5.0),
+        ("GET /x?a=b", 2.0),
+    )
+    with pytest.raises(UsageError):
+        parse_scale("POST /v1/users=")
