@@ -79,7 +79,7 @@ def test_java_prints_the_distribution_as_we_do(java, run_folder):
 def test_percentiles_equal_javas_on_random_histograms(java, tmp_path):
     rng = np.random.default_rng(20_260_101)
     path, lines = tmp_path / "random.hlog", [hlog.header(START.wall_ns)]
-    for number in range(1_000):
+    for number in range(10_000):
         histogram = empty((NS_3, NS_2)[number % 2])
         values = rng.lognormal(rng.uniform(2, 25), rng.uniform(0.01, 3), rng.integers(1, 2_000))
         hdr.record_all(

@@ -21,6 +21,9 @@ _OUTER = struct.Struct(">ii")
 _COOKIE_INNER = 0x1C849303 | 0x10
 _COOKIE_OUTER = 0x1C849304 | 0x10
 _COOKIES_OF_DOUBLES = (0x0C72124E, 0x0C72124F)
+_UNSHIFTED_BY_JS = (1, math.ulp(0.0))
+"""hdr-histogram-js writes an integer 1 for the offset and for the ratio, and shifts and scales nothing."""
+
 _COMPRESSION = 1
 """zlib's fastest: a tick of the run pays for it, and the text grows by some 5%."""
 
@@ -195,7 +198,7 @@ def _check_cookie(cookie: int, expected: int) -> None:
 def _checked_layout(digits: int, lowest: int, highest: int, offset: int, ratio: float) -> Layout:
     if not (0 <= digits <= 5 and lowest >= 1 and 2 * lowest <= highest):
         raise ValueError(f"its header is damaged (range {lowest} to {highest}, {digits} digits)")
-    if offset != 0 or not (math.isfinite(ratio) and ratio == 1.0):
+    if (offset, ratio) != _UNSHIFTED_BY_JS and (offset != 0 or ratio != 1.0):
         raise ValueError("it is shifted or scaled, which is not supported")
     layout = Layout(digits, lowest, highest)
     if layout.unit + layout.half > 61 or layout.length > COUNTERS_MAX:
