@@ -168,10 +168,9 @@ def test_nginx_stamps_the_end_and_a_burst_is_not_shifted_by_it(tmp_path: Path, s
     finally:
         process.terminate()
         process.communicate(timeout=20)
-    for name in FORMATS:
-        got, manifest = imported(
-            tmp_path / f"{name}.log", **({"log_format": FORMATS[name]} if name == "nginx" else {})
-        )
+    for name, text in FORMATS.items():
+        options = {"log_format": text} if name == "nginx" else {}
+        got, manifest = imported(tmp_path / f"{name}.log", **options)
         assert (manifest.importer, manifest.stamp, manifest.duration_subtracted) == (name, "end", True)
         judged(got, sent, CLOSE_NS if name != "ingress-nginx" else 1_100_000_000)
         assert all(event.took_ns >= SLOW_S * 0.9e9 for event in got)
