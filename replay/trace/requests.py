@@ -228,11 +228,15 @@ class Requests:
         for batch in self._header_sets.batches if self._header_sets is not None else []:
             sets, pairs = batch.column(0), batch.column(0).flatten()
             kinds = pairs.field("name").dictionary_encode()
-            wanted = [i for i, name in enumerate(kinds.dictionary.to_pylist()) if name.lower() == b"content-type"]
+            wanted = [
+                i for i, name in enumerate(kinds.dictionary.to_pylist()) if name.lower() == b"content-type"
+            ]
             places = np.flatnonzero(np.isin(kinds.indices.to_numpy(), wanted))
             owners = np.searchsorted(sets.offsets.to_numpy(), places, side="right") - 1
             of_set = np.full(batch.num_rows, -1, np.int32)
-            for owner, value in zip(owners[::-1], pairs.field("value").take(places[::-1]).to_pylist(), strict=True):
+            for owner, value in zip(
+                owners[::-1], pairs.field("value").take(places[::-1]).to_pylist(), strict=True
+            ):
                 of_set[owner] = names.setdefault(value, len(names)) if _sendable(value) else -1
             found.append(of_set)
         return list(names), np.concatenate(found)
