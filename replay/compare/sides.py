@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
 from pathlib import Path
 
 from ..errors import InputError, UsageError
@@ -38,7 +39,7 @@ class SideRun:
     notes: tuple[str, ...] = ()
     requests: Mapping[str, int] = field(default_factory=dict)
 
-    @cached_property
+    @functools.cached_property
     def started_ns(self) -> int | None:
         """When it started, ns since the epoch, where it says so."""
         return None if self.document is None else self.document.start.wall_ns
@@ -131,7 +132,7 @@ def load_run_folder(path: Path) -> SideRun:
     requests = {route.route: route.count for route in document.routes}
     return SideRun(
         str(path),
-        Measured(cache(run.measured.totals), run.measured.outcomes, document.max_wait_ns),
+        Measured(functools.cache(run.measured.totals), run.measured.outcomes, document.max_wait_ns),
         document,
         doubts=tuple(doubts),
         notes=tuple(notes if document.validity.verdict == "SUSPECT" else ()),
@@ -197,11 +198,8 @@ def _theirs(histograms: dict[str, Histogram]) -> _Log:
             outcomes[tag] = {LOGGED: histogram.count}
     whole = histograms.get("")
     if whole is None:
-        parts = list(histograms.values())
-        if all(part.layout == parts[0].layout for part in parts):
-            whole = parts[0]
-            for part in parts[1:]:
-                whole = whole.merged(part)
+        with contextlib.suppress(ValueError):
+            whole = functools.reduce(Histogram.merged, histograms.values())
     if whole is not None:
         table["response.all"] = whole
     return table, outcomes

@@ -119,10 +119,13 @@ class Histogram:
         return float(out[0]) * scale, float(out[1]) * scale
 
     def merged(self, other: Histogram) -> Histogram:
-        """The sum of both. ValueError where their layouts differ."""
-        if self.layout != other.layout:
-            raise ValueError("histograms of different ranges or digits cannot be added")
-        return Histogram(self.counts + other.counts, self.layout)
+        """The sum of both, over the wider range (auto-resized ones differ). ValueError where digits or units do."""
+        if (self.layout.half, self.layout.unit) != (other.layout.half, other.layout.unit):
+            raise ValueError("histograms of different digits or units cannot be added")
+        wide, narrow = (self, other) if self.counts.size >= other.counts.size else (other, self)
+        counts = wide.counts.copy()
+        counts[: narrow.counts.size] += narrow.counts
+        return Histogram(counts, wide.layout)
 
     def _width_at(self, index: int) -> int:
         return 1 << (max((index >> self.layout.half) - 1, 0) + self.layout.unit)
