@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from replay_native import jit
 
-from . import format_oracle, http1_oracle, log_oracle
+from . import format_oracle, http1_oracle, log_oracle, recordbatch_oracle
 
 CASES = 100_000
 
@@ -19,6 +19,7 @@ FUZZERS: dict[str, Callable[[int], str]] = {
         f"{name} on mutated files": functools.partial(format_oracle.one_case, name=name)
         for name in format_oracle.SEEDS
     },
+    "record batches against aiokafka": recordbatch_oracle.one_case,
     "JSON cutter against the standard library": format_oracle.json_case,
 }
 """What is fuzzed: a name, and a function from a seed to a complaint (or nothing)."""
@@ -26,7 +27,7 @@ FUZZERS: dict[str, Callable[[int], str]] = {
 
 def main() -> int:
     """Run every fuzzer."""
-    jit.warm(["shared", "hdr", "http1"])
+    jit.warm(["shared", "hdr", "http1", "recordbatch"])
     for name, one_case in FUZZERS.items():
         for seed in range(CASES):
             if complaint := one_case(seed):
