@@ -279,7 +279,7 @@ def _count_open(lane, change):
 
 @kernel()
 def _dial_for_queue(lane):
-    """One more connection for those that wait; where none can be had, the request at the head fails. True if begun."""
+    """One more connection for those that wait; where none can be had, the request at the head fails."""
     slot = take_closed_slot(lane)
     lane.connections[slot].bound = 0
     error = _dial(lane, slot)
@@ -287,7 +287,6 @@ def _dial_for_queue(lane):
         give_closed_slot(lane, slot)
         lane.bank.counters[C.connects_failed] += 1
         _fail_head(lane, _outcome_of(error))
-    return error == 0
 
 
 @kernel()
@@ -422,24 +421,24 @@ def _wanted(lane):
 
 
 @kernel(inlined=True)
-def _may_dial(st):
-    """Whether one more connection is allowed, and not on its way already."""
-    return st.open < st.connections and (st.closed_loop or st.connecting < st.taken - st.head)
+def _wants_dial(lane):
+    """Whether requests wait for which no connection is on its way, and one more is allowed."""
+    st = lane.state[0]
+    if st.draining or st.open >= st.connections:
+        return False
+    return _wanted(lane) > (0 if st.closed_loop else st.connecting)
 
 
 @kernel()
 def _serve(lane):
-    """Give free connections to those that wait, and open more where there are too few."""
+    """Give free connections to those that wait."""
     st = lane.state[0]
-    while _wanted(lane) > 0:
-        if st.free_first != NONE:
-            slot = st.free_first
-            drop_free(lane, slot)
-            if st.closed_loop:
-                _take_up(lane)
-            _begin(lane, slot)
-        elif not _may_dial(st) or (not _dial_for_queue(lane) and st.closed_loop):
-            return
+    while st.free_first != NONE and _wanted(lane) > 0:
+        slot = st.free_first
+        drop_free(lane, slot)
+        if st.closed_loop:
+            _take_up(lane)
+        _begin(lane, slot)
 
 
 @kernel()
@@ -634,7 +633,7 @@ def _loop(lane):
         taken = 0 if st.draining else _take_due(lane, TAKEN_AT_ONCE)
         if _finished(lane):
             return
-        n = _wait(lane, 0 if taken else _sleep_ns(lane, now_ns(scratch)))
+        n = _wait(lane, 0 if taken or _wants_dial(lane) else _sleep_ns(lane, now_ns(scratch)))
         if n:
             _handle(lane, n)
         then = now
@@ -646,6 +645,9 @@ def _loop(lane):
         _expire(lane, now)
         if not st.draining:
             _serve(lane)
+        # One a loop, and none while more is due than was taken up: those wait for us, and connections would not help.
+        if _wants_dial(lane) and (taken < TAKEN_AT_ONCE or st.open == 0):
+            _dial_for_queue(lane)
 
 
 @kernel()

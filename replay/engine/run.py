@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -41,16 +43,21 @@ from . import lanes, sizing
 from .contract import SECOND_NS, Address, Engine, LaneSpec
 from .feeder import Feeder
 from .resolve import check_reachable, resolve
-from .watch import CircuitBreaker, Signals, ended
+from .watch import CircuitBreaker, Signals, ended, running
 
-START_DELAY_NS = 100_000_000
-"""Between the first rendered request and the first due time: lanes start, and sleep until then."""
+START_DELAY_NS = 500_000_000
+"""Before the first due time: the run is written down, the first requests are rendered, lanes start and sleep."""
 
 GRACE_S = 1.0
 """What is in flight at an interrupt may still be answered for this long."""
 
 SILENT_S = 2.0
 """A lane that was told to leave and is silent for this long is given up."""
+
+CONTROL_NICE = 10
+"""Niceness of the control plane's thread beside lanes that spin: a tenth of a core where there is only one."""
+
+START_POLL_S = 0.005
 
 STUCK = "a lane did not leave when it was told to"
 
@@ -105,7 +112,7 @@ async def run(
 ) -> RunDocument:
     """Replay a schedule and save the run in the new folder `out`; returns its run.json.
 
-    With `signals` SIGINT and SIGTERM end the run in order. Cancellation abandons it, and saves what was measured.
+    With `signals` the process is the run's own: SIGINT and SIGTERM end it in order. Cancellation abandons it, and saves what was measured.
     TargetError, LimitError, OutputError before anything is sent; EngineError where a lane failed.
     """
     addresses = await resolve(schedule.target, scenario)
@@ -222,6 +229,8 @@ async def _supervise(state: _Run, signals: bool) -> RunDocument:
             nursery.start_soon(state.feeder.run, state.start_ns)
             nursery.start_soon(_tick, state, recorder)
             nursery.start_soon(_obey, state, received, recorder)
+            if signals and state.engine_name == "native":
+                nursery.start_soon(_step_aside, state)
             if state.scenario.closed_loop and state.scenario.duration_ns is not None:
                 nursery.start_soon(_end_closed_loop, state)
             await _run_lanes(state)
@@ -278,6 +287,17 @@ async def _run_lanes(state: _Run) -> None:
         outer.cancel_scope.cancel()
     if failures:
         raise failures[0]
+
+
+async def _step_aside(state: _Run) -> None:
+    """Where control plane and lanes share a core the lanes come first: this thread lowers its own priority.
+
+    Only in a process of our own (it cannot be raised again), and once the lanes' threads are there: they would inherit it.
+    """
+    while not all(running(spec) for spec in state.specs):
+        await trio.sleep(START_POLL_S)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), CONTROL_NICE)
 
 
 async def _tick(state: _Run, recorder: Recorder) -> None:

@@ -68,3 +68,8 @@ def ended(spec: LaneSpec) -> bool:
     """Whether a lane came to its end, or never began."""
     state = shared.read_word(spec.bank.control, Control.STATE)
     return bool(state == State.ENDED or state < 0)
+
+
+def running(spec: LaneSpec) -> bool:
+    """Whether a lane has begun."""
+    return bool(shared.read_word(spec.bank.control, Control.STATE) != State.NEW)

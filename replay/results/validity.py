@@ -41,9 +41,9 @@ class ValidityLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     throttled_share_suspect: float = 0.01
     throttled_share_invalid: float = 0.10
     steal_share_suspect: float = 0.20
-    run_delay_share_suspect: float = 0.25
+    run_delay_share_suspect: float = 0.40
     run_delay_share_invalid: float = 0.60
-    run_delay_mean_floor_ns: int = 20_000
+    run_delay_mean_floor_ns: int = 30_000
     run_delay_felt_share_suspect: float = 0.10
     run_delay_felt_share_invalid: float = 0.50
     busy_share_full: float = 0.95
