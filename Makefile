@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test unit check boundscheck founding fuzz bench calibrate clean
+.PHONY: help setup demo test unit check boundscheck founding fuzz bench calibrate traces clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: $(READY) ## Measure against the peers, side by side (see docs/benchmarks.
 
 calibrate: $(READY) ## Measure how often `replay compare` is wrong, on imagined runs (see docs/statistics.md)
 	$(BIN)/python -m benchmarks.calibrate
+
+traces: $(READY) ## Make the small traces of traces/*.toml
+	@for recipe in traces/*.toml; do $(BIN)/replay generate $$recipe -o $${recipe%.toml}.trace --force || exit; done
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs dist

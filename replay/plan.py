@@ -136,9 +136,7 @@ class Schedule:
         return {seq: found[seq % self.rows_a_pass] for seq in seqs if seq % self.rows_a_pass in found}
 
 
-def make_schedule(
-    trace: Trace, scenario: Scenario, *, name: str = "", area: Path | None = None
-) -> Schedule:
+def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Path | None = None) -> Schedule:
     """Read the trace once and plan what the scenario makes of it. `name` is what the plan calls the
     recording.
 

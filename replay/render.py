@@ -199,7 +199,9 @@ def rules_by_route(routes: list[str], rules: tuple[BodyRule, ...]) -> list[int]:
                 + (f" (did you mean {guess!r}?)" if guess else ""),
                 hint="replay inspect TRACE lists the routes",
             )
-    return [next((i for i, rule in enumerate(rules) if names_route(rule.route, route)), -1) for route in routes]
+    return [
+        next((i for i, rule in enumerate(rules) if names_route(rule.route, route)), -1) for route in routes
+    ]
 
 
 def check_bodies(routes: list[str], scenario: Scenario, bodiless: npt.NDArray[np.int64]) -> None:

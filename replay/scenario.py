@@ -207,11 +207,16 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     ] = "request"
     scale: Annotated[
         Scale,
-        Meta(description="4: four times the requests; ROUTE=5: of these routes alone", examples=[["POST /users=5"]]),
+        Meta(
+            description="4: four times the requests; ROUTE=5: of these routes alone",
+            examples=[["POST /users=5"]],
+        ),
     ] = Scale()
     grow: Annotated[
         Literal["requests", "sessions", "repeat"],
-        Meta(description="What scale makes more of: requests, whole sessions, or requests at the same stamps"),
+        Meta(
+            description="What scale makes more of: requests, whole sessions, or requests at the same stamps"
+        ),
     ] = "requests"
     rate_per_s: Annotated[
         Rate | None,

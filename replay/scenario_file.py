@@ -8,7 +8,7 @@ import tomllib
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -96,7 +96,9 @@ def parse_scale(value: Any) -> Scale:
     if len({route for route, _ in rules}) < len(rules):
         raise UsageError(f"{value!r} gives a route two factors", hint=f"write {_SCALE_FORMS}")
     if len(rules) > 1 and any(not route for route, _ in rules):
-        raise UsageError(f"{value!r} has a factor for all routes beside others", hint="write *=2 last for the rest")
+        raise UsageError(
+            f"{value!r} has a factor for all routes beside others", hint="write *=2 last for the rest"
+        )
     return Scale(rules)
 
 
@@ -201,8 +203,10 @@ def _line_of(text: str, path: str) -> int:
 class _Source:
     """Where keys came from, to say so in errors."""
 
-    def __init__(self, path: Path | None, text: str, flags: Mapping[str, str]) -> None:
-        self._path, self._text, self._flags = path, text, flags
+    def __init__(
+        self, path: Path | None, text: str, flags: Mapping[str, str], kind: type[msgspec.Struct] = Scenario
+    ) -> None:
+        self._path, self._text, self._flags, self._kind = path, text, flags, kind
 
     def name(self, key: str) -> str:
         """How to call a key: its flag, or file, line and key."""
@@ -224,7 +228,7 @@ class _Source:
             wanted = " or ".join(dict.fromkeys(kind for kind in kinds if kind != "nothing"))
             message = f"expected {wanted}, got {_TOML_TYPES.get(expected[2], expected[2])}"
         elif choice := re.fullmatch(r"Invalid enum value '(.*)'", message):
-            known = _choices(path)
+            known = _choices(path, self._kind)
             guess = units.nearest(choice[1], known)
             message = f"{choice[1]!r} is unknown" + (f" (did you mean {guess}?)" if guess else "")
             hint = f"write {', '.join(known)}"
@@ -233,11 +237,11 @@ class _Source:
         return UsageError(f"{self.name(path)}: {message}", hint=hint)
 
 
-def _choices(path: str) -> list[str]:
-    hint: Any = Scenario
+def _choices(path: str, kind: type[msgspec.Struct]) -> list[str]:
+    hint: Any = kind
     for name in re.sub(r"\[.*?\]", "", path).split("."):
-        hint = keys_of(struct_of(hint) or Scenario)[name]
-    literal = typing.get_args(hint)[0]
+        hint = keys_of(struct_of(hint) or kind)[name]
+    literal = hint if typing.get_origin(hint) is typing.Literal else typing.get_args(hint)[0]
     return list(typing.get_args(literal))
 
 
@@ -288,19 +292,41 @@ def load(
     """
     text, values = ("", {}) if path is None else _read_toml(path)
     source = _Source(path, text, names or {})
-    unknown = _unknown_key(Scenario, values, "")
+    scenario = _convert(Scenario, values, flags or {}, source, "replay init lists every key")
+    _check(scenario, source)
+    return _beside(scenario, path) if path is not None else scenario
+
+
+Table = TypeVar("Table", bound=msgspec.Struct)
+
+
+def load_as(
+    kind: type[Table],
+    path: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Table:
+    """Another table of knobs from a TOML file and flags, with the same errors as `load`."""
+    text, values = ("", {}) if path is None else _read_toml(path)
+    return _convert(kind, values, flags or {}, _Source(path, text, names or {}, kind), "")
+
+
+def _convert(
+    kind: type[Table], values: dict[str, Any], flags: Mapping[str, Any], source: _Source, hint: str
+) -> Table:
+    """Values as knobs. UsageError says which key is unknown or wrong."""
+    unknown = _unknown_key(kind, values, "")
     if unknown is not None:
         key, meant = unknown
         guess = f" (did you mean {meant}?)" if meant else ""
         raise UsageError(
-            f"{source.name(key)}: there is no such key{guess}", hint="replay init lists every key"
+            f"{source.name(key)}: there is no such key{guess}",
+            hint=hint or f"keys: {', '.join(keys_of(kind))}",
         )
     try:
-        scenario = msgspec.convert(_merge(values, flags or {}), Scenario, dec_hook=_read_knob)
+        return msgspec.convert(_merge(values, flags), kind, dec_hook=_read_knob)
     except msgspec.ValidationError as error:
         raise source.error(error) from None
-    _check(scenario, source)
-    return _beside(scenario, path) if path is not None else scenario
 
 
 def _check(scenario: Scenario, source: _Source) -> None:

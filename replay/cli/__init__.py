@@ -25,6 +25,7 @@ VERBS = {
     "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
     "inspect": ("inspect", "Show what is in a trace or a log."),
     "transform": ("transform", "Make another trace of one: a window, a share, more of it, faster."),
+    "generate": ("generate", "Make a trace of traffic that nobody recorded."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
     "run": ("run", "Replay a trace or a log onto a target."),
     "report": ("report", "Show the report of a run."),

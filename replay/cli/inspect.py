@@ -129,7 +129,9 @@ def _screen(console: Console, trace: Trace, summary: Summary) -> None:
 @click.command(name="inspect", short_help="Show what is in a trace or a log.")
 @click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG...")
 @click.option("--json", "json_wanted", is_flag=True, help="The figures as JSON.")
-@click.option("--stats", "stats_wanted", is_flag=True, help="How bursty it is, its gaps, sessions and popularity.")
+@click.option(
+    "--stats", "stats_wanted", is_flag=True, help="How bursty it is, its gaps, sessions and popularity."
+)
 @click.option("--against", metavar="TRACE", help="With --stats: how true it is to this one.")
 def command(recordings: tuple[str, ...], json_wanted: bool, stats_wanted: bool, against: str | None) -> None:
     """Show what is in a trace, or in logs without importing them."""

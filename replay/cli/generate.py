@@ -1,0 +1,164 @@
+"""`replay generate`: a trace of traffic that nobody recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from .. import units
+from ..errors import UsageError
+from ..scenario_file import load_as
+from ..workload.generate import generate
+from ..workload.recipe import Recipe, beside
+from .import_ import facts, span_text
+from .progress import warm_kernels
+from .transform import parse_seed
+
+KERNELS = ("arrivals", "mixes", "dictionary", "routes", "dispersion")
+
+
+def _number(text: str, flag: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{flag}: {text!r} is not a number") from None
+
+
+def _levels(text: str, flag: str) -> list[float]:
+    """Rates apart by commas."""
+    return [
+        units.parse_rate_per_s(part) if part.strip() not in ("0", "0/s") else 0.0 for part in text.split(",")
+    ]
+
+
+def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
+    """The [curve] table that flags stand for."""
+    if given["ramp"] is not None:
+        begin, colon, end = given["ramp"].partition(":")
+        if not colon:
+            raise UsageError(f"--ramp: {given['ramp']!r} is not FROM:TO", hint="write --ramp 10/s:200/s")
+        return {
+            "times": ["0s", given["duration"] or "60s"],
+            "rates": [*_levels(begin, ""), *_levels(end, "")],
+        }
+    if given["steps"] is not None:
+        return {"steps": _levels(given["steps"], "--steps")}
+    if given["curve"] is not None:
+        bounds = {name: given[f"window__{name}"] for name in ("from", "until")}
+        return {
+            "file": given["curve"],
+            **{name: value for name, value in bounds.items() if value is not None},
+        }
+    return None
+
+
+def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
+    """The [[request]] tables that flags stand for."""
+    rules = []
+    for text in given["mix"]:
+        route, equals, weight = text.rpartition("=")
+        method, _, path = (route if equals else text).partition(" ")
+        if not path:
+            raise UsageError(
+                f"--mix: {text!r} is not 'METHOD /path=WEIGHT'", hint="such as 'GET /items/{id}=3'"
+            )
+        value = _number(weight, "--mix") if equals else 1.0
+        rules.append({"method": method, "path": path, "weight": value, "ids": 1_000})
+    if given["zipf"] is not None:
+        count, _, exponent = given["zipf"].partition(":")
+        if not count.isdigit():
+            raise UsageError(
+                f"--zipf: {given['zipf']!r} is not ITEMS[:EXPONENT]", hint="write --zipf 10000:1.1"
+            )
+        value = _number(exponent, "--zipf") if exponent else 1.0
+        rules.append({"path": "/items/{id}", "ids": int(count), "zipf": value})
+    return rules
+
+
+def _knobs(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Flags as a recipe's keys, and the flag of each for errors."""
+    rates = [name for name in ("rate", "poisson", "gamma") if given[name] is not None]
+    curves = [name for name in ("ramp", "steps", "curve", "shape") if given[name] is not None]
+    if len(rates) > 1 or len(curves) > 1:
+        flags = ", ".join(f"--{name}" for name in (*rates, *curves))
+        raise UsageError(f"{flags} contradict each other", hint="give one of them")
+    knobs: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    for knob, flag in (
+        ("duration", "-d"), ("shape", "--shape"), ("process", "--process"), ("bursts_of", "--bursts-of"),
+        ("mix_of", "--mix-of"), ("start", "--start"),
+    ):  # fmt: skip
+        if given[knob] is not None:
+            knobs[knob], names[knob] = given[knob], flag
+    for name in rates:
+        knobs["rate"], names["rate"] = given[name], f"--{name}"
+        if given["process"] is None:
+            knobs["process"] = {"rate": "even", "poisson": "poisson", "gamma": "gamma"}[name]
+    if given["seed"] is not None:
+        knobs["seed"] = parse_seed(given["seed"])
+    if given["cv"] is not None:
+        knobs["cv"], names["cv"] = _number(given["cv"], "--cv"), "--cv"
+    if given["clients"] is not None:
+        knobs["clients"], names["clients"] = given["clients"], "--clients"
+    if (curve := _curve(given)) is not None:
+        knobs["curve"], names["curve"] = curve, f"--{curves[0]}"
+    if mix := _mix(given):
+        knobs["request"], names["request"] = mix, "--mix"
+    return knobs, names
+
+
+@click.command(name="generate", short_help="Make a trace of traffic that nobody recorded.")
+@click.argument("recipe", required=False, metavar="[RECIPE.toml]")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The trace to write.")
+@click.option("-d", "--duration", metavar="TIME", help="How long: 60s, 24h.")
+@click.option("--rate", metavar="RATE", help="Evenly apart: 500/s.")
+@click.option("--poisson", metavar="RATE", help="A Poisson process: independent users.")
+@click.option("--gamma", metavar="RATE", help="Gamma gaps, burstier or more even by --cv.")
+@click.option("--cv", metavar="CV", help="Of --gamma: standard deviation of the gaps by their mean.")
+@click.option("--ramp", metavar="FROM:TO", help="From one rate to another: 10/s:200/s.")
+@click.option("--steps", metavar="RATES", help="One rate after the other: 10/s,50/s,10/s.")
+@click.option(
+    "--shape", metavar="NAME", help="day, week, 6pm, monday, january or lockdown, at a mean --poisson RATE."
+)
+@click.option("--curve", metavar="FILE", help="CSV of time and rate, or time and count.")
+@click.option("--from", "window__from", metavar="WHEN", help="Of the curve: first moment.")
+@click.option("--until", "window__until", metavar="WHEN", help="Of the curve: moment to end before.")
+@click.option("--process", metavar="NAME", help="even, poisson or gamma, under any curve.")
+@click.option("--bursts-of", metavar="TRACE", help="Bursts as this trace has them (a fitted MMPP2).")
+@click.option("--mix-of", metavar="TRACE", help="The requests of this trace, as often as it has them.")
+@click.option("--mix", multiple=True, metavar="'METHOD /path=WEIGHT'", help="A request; {id} is a number.")
+@click.option("--zipf", metavar="ITEMS[:EXPONENT]", help="A catalogue of items by popularity.")
+@click.option("--clients", type=int, metavar="N", help="Clients that ask [default: 1000].")
+@click.option("--start", metavar="WHEN", help="First moment [default: 2026-01-05T00:00:00Z].")
+@click.option("--seed", metavar="N", help="Of everything random [default: 1].")
+@click.option("--force", is_flag=True, help="Replace the trace if it exists.")
+def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:
+    """Make a trace of a recipe, or of flags, which override it. The same seed gives the same trace."""
+    knobs, names = _knobs(given)
+    path = None if recipe is None else Path(recipe)
+    wanted = load_as(Recipe, None, knobs, names)
+    if path is not None:
+        fields = {_field(name): getattr(wanted, _field(name)) for name in knobs}
+        wanted = msgspec.structs.replace(beside(load_as(Recipe, path), path), **fields)
+    warm_kernels(Console(stderr=True), KERNELS)
+    trace = generate(wanted, out, overwrite=force)
+    table = facts()
+    rate = units.format_rate(trace.rows * units.NS / max(trace.end_ns - trace.start_ns, 1))
+    table.add_row(
+        "requests",
+        f"{trace.rows:,}, {trace.manifest.requests:,} distinct, {trace.manifest.clients:,} clients",
+    )
+    table.add_row("span", span_text(trace))
+    table.add_row("rate", f"{rate} on average")
+    table.add_row("trace", Text(str(trace.path), style="bold"))
+    Console(highlight=False).print(table)
+
+
+def _field(knob: str) -> str:
+    """A recipe's field of a key in its file."""
+    return {"duration": "duration_ns", "rate": "rate_per_s"}.get(knob, knob)

@@ -1,0 +1,129 @@
+"""The requests of a generated trace: filled templates, and how often each is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from replay_native import dictionary, mixes
+from replay_native.jit import warm
+
+from ..errors import UsageError
+from ..trace import Trace, TraceWriter
+from .recipe import RequestRule
+
+Int64s = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+MIX_MAX = 1 << 20
+"""Requests of a trace that are drawn from: its first million distinct ones."""
+
+_PLACEHOLDER = re.compile(r"\{(id|uuid|email)\}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alias:
+    """An alias table: entries by weight."""
+
+    share: Floats
+    alias: Int64s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Catalogue:
+    """Requests of a writer by entry, their weights, and what is recorded of their answers (-1: unknown)."""
+
+    ids: npt.NDArray[np.uint32]
+    weights: Floats
+    status: Int64s
+    took_ns: Int64s
+    bytes: Int64s
+
+
+def alias_of(weights: Floats, where: str) -> Alias:
+    """The alias table of weights. UsageError where all are 0."""
+    if not weights.sum() > 0:
+        raise UsageError(f"{where}: every weight is 0", hint="give one of them a weight above 0")
+    warm(["mixes"])
+    share, alias = np.empty(len(weights)), np.empty(len(weights), np.int64)
+    mixes.build_alias(weights, share, alias, np.empty(len(weights), np.int64))
+    return Alias(share, alias)
+
+
+def _filled(template: str, seed: int, number: int) -> str:
+    """A template with its placeholders filled in for variant `number`."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] == "id":
+            return str(number + 1)
+        digest = hashlib.blake2b(f"{seed} {number} {match[1]}".encode(), digest_size=16).digest()
+        return (
+            str(uuid.UUID(bytes=digest, version=4)) if match[1] == "uuid" else f"u{digest.hex()}@example.com"
+        )
+
+    return _PLACEHOLDER.sub(value, template)
+
+
+def _variants(writer: TraceWriter, rule: RequestRule, seed: int) -> list[int]:
+    """The writer's ids of a rule's requests."""
+    if not rule.path.startswith("/") or not all("!" <= character <= "~" for character in rule.path):
+        raise UsageError(f"{rule.path!r} is not a path", hint="write /users/{id}: printable, from a slash on")
+    count = rule.ids if _PLACEHOLDER.search(rule.path + (rule.body or "")) else 1
+    kind = ((b"Content-Type", rule.content_type.encode()),) if rule.body is not None else None
+    return [
+        writer.add_request(
+            rule.method,
+            _filled(rule.path, seed, number).encode(),
+            headers=kind,
+            body=None if rule.body is None else _filled(rule.body, seed, number).encode(),
+        )
+        for number in range(count)
+    ]
+
+
+def of_rules(writer: TraceWriter, rules: Sequence[RequestRule], seed: int) -> tuple[Catalogue, Int64s]:
+    """The requests of rules, and where those of each begin (int64[rules + 1])."""
+    ids, weights, begins = list[int](), list[Floats](), [0]
+    answers: list[tuple[int, int, int]] = []
+    for rule in rules:
+        variants = _variants(writer, rule, seed)
+        ids += variants
+        begins.append(len(ids))
+        popularity = np.arange(1, len(variants) + 1, dtype=np.float64) ** -rule.zipf
+        weights.append(rule.weight * popularity / popularity.sum())
+        took = -1 if rule.took_ns is None else int(rule.took_ns)
+        answers += [(rule.status, took, rule.bytes)] * len(variants)
+    columns = np.array(answers, np.int64).reshape(-1, 3)
+    catalogue = Catalogue(
+        np.array(ids, np.uint32), np.concatenate(weights), *(columns[:, place].copy() for place in range(3))
+    )
+    return catalogue, np.array(begins, np.int64)
+
+
+def of_trace(writer: TraceWriter, trace: Trace) -> Catalogue:
+    """The requests of a trace, as often as it has them."""
+    warm(["dictionary"])
+    counts = np.zeros(min(trace.manifest.requests, MIX_MAX), np.int64)
+    for batch in trace.batches():
+        dictionary.tally(batch.request, counts)
+    requests, wanted = trace.requests, np.flatnonzero(counts)
+    ids = []
+    for number in wanted.tolist():
+        asked = requests.get(number)
+        ids.append(
+            writer.add_request(
+                requests.methods[asked.method],
+                asked.target,
+                requests.hosts[asked.host] if asked.host >= 0 else None,
+                requests.headers(asked.headers) if asked.headers >= 0 else None,
+                requests.body(asked.body) if asked.body >= 0 else None,
+            )
+        )
+    unknown = np.full(len(ids), -1, np.int64)
+    return Catalogue(np.array(ids, np.uint32), counts[wanted].astype(np.float64), unknown, unknown, unknown)

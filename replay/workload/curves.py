@@ -1,0 +1,251 @@
+"""Rates over time: constant, ramps, steps, recorded counts, and the shapes that days and weeks have."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import units
+from ..errors import InputError, UsageError
+
+NS = units.NS
+HOUR_NS = 3_600 * NS
+
+SEGMENTS_MAX = 1 << 22
+"""The most parts of a curve: a minute each, for eight years."""
+
+Int64s = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RateCurve:
+    """`edges_ns` int64[n + 1] from 0 on; `rates` float64[n, 2], a second, at the begin and end of each segment."""
+
+    edges_ns: Int64s
+    rates: Floats
+
+    @property
+    def length_ns(self) -> int:
+        """How long it is."""
+        return int(self.edges_ns[-1])
+
+    @property
+    def requests(self) -> float:
+        """How many requests are to be expected of it: the area under it."""
+        return float((np.diff(self.edges_ns) / NS * self.rates.mean(axis=1)).sum())
+
+    @property
+    def mean_per_s(self) -> float:
+        """The mean rate."""
+        return self.requests * NS / self.length_ns
+
+    def times(self, factor: float) -> RateCurve:
+        """The same shape, higher or lower."""
+        return RateCurve(self.edges_ns, self.rates * factor)
+
+    def squeezed(self, length_ns: int) -> RateCurve:
+        """The same rates in another length."""
+        edges = np.rint(self.edges_ns * (length_ns / self.length_ns)).astype(np.int64)
+        return RateCurve(edges, self.rates)
+
+    def repeated(self, length_ns: int) -> RateCurve:
+        """Over and over, until `length_ns`."""
+        times = -(-length_ns // self.length_ns)
+        starts = np.arange(times, dtype=np.int64)[:, None] * self.length_ns
+        edges = np.append((starts + self.edges_ns[:-1]).ravel(), times * self.length_ns)
+        return RateCurve(edges, np.tile(self.rates, (times, 1))).part(0, length_ns)
+
+    def part(self, from_ns: int, until_ns: int) -> RateCurve:
+        """From a moment until before another, which becomes 0. UsageError where nothing is between them."""
+        from_ns, until_ns = max(from_ns, 0), min(until_ns, self.length_ns)
+        if from_ns >= until_ns:
+            raise UsageError(
+                "the window holds nothing of the curve",
+                hint=f"it is {units.format_duration(self.length_ns)} long",
+            )
+        first = int(np.searchsorted(self.edges_ns, from_ns, side="right")) - 1
+        last = int(np.searchsorted(self.edges_ns, until_ns, side="left"))
+        old, rates = self.edges_ns[first : last + 1], self.rates[first:last].copy()
+        new = np.clip(old, from_ns, until_ns)
+        slopes = (rates[:, 1] - rates[:, 0]) / np.maximum(np.diff(old), 1)
+        rates[-1, 1] -= slopes[-1] * (old[-1] - new[-1])
+        rates[0, 0] += slopes[0] * (new[0] - old[0])
+        return RateCurve(new - from_ns, np.maximum(rates, 0.0))
+
+
+def constant(rate_per_s: float, length_ns: int) -> RateCurve:
+    """The same rate all the time."""
+    return ramp(rate_per_s, rate_per_s, length_ns)
+
+
+def ramp(begin_per_s: float, end_per_s: float, length_ns: int) -> RateCurve:
+    """From one rate to another, evenly."""
+    return RateCurve(np.array([0, length_ns], np.int64), np.array([[begin_per_s, end_per_s]]))
+
+
+def steps(rates_per_s: Sequence[float], length_ns: int) -> RateCurve:
+    """One rate after the other, for the same time each."""
+    edges = np.linspace(0, length_ns, len(rates_per_s) + 1).astype(np.int64)
+    return RateCurve(edges, np.repeat(np.array(rates_per_s, np.float64)[:, None], 2, axis=1))
+
+
+def points(times_ns: Sequence[int], rates_per_s: Sequence[float], where: str) -> RateCurve:
+    """Straight lines between points. UsageError where times are out of order, or a rate is below 0 or no number."""
+    if len(times_ns) != len(rates_per_s) or len(times_ns) < 2:
+        raise UsageError(f"{where}: a curve needs as many times as rates, and two of them at least")
+    for number, (before, after) in enumerate(pairwise(times_ns), 2):
+        if after <= before:
+            raise UsageError(
+                f"{where}: time {number} is not after the one before it", hint="write times in order"
+            )
+    for number, rate in enumerate(rates_per_s, 1):
+        if not 0 <= rate < 1e9:
+            raise UsageError(f"{where}: rate {number} is {rate:g}", hint="a rate is 0 or above")
+    edges, rates = np.array(times_ns, np.int64), np.array(rates_per_s, np.float64)
+    return RateCurve(edges - edges[0], np.column_stack([rates[:-1], rates[1:]]))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCurve:
+    """A curve of a file, and the moment at which it begins, ns since the epoch (0 where it counts seconds)."""
+
+    curve: RateCurve
+    start_ns: int
+
+
+def _moment_ns(text: str) -> int:
+    try:
+        return round(float(text) * NS)
+    except ValueError:
+        pass
+    moment = dt.datetime.fromisoformat(text)
+    return units.datetime_to_ns(moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC))
+
+
+def _rows(path: Path) -> tuple[bool, list[int], list[float]]:
+    """A file's rows: whether they are counts, times, and values."""
+    counts, times, values = False, list[int](), list[float]()
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in (reader := csv.reader(file)):
+            if not row or row[0].startswith("#"):
+                continue
+            if len(row) < 2:
+                raise InputError(f"{path}, line {reader.line_num}: expected a time and a rate")
+            try:
+                at_ns, value = _moment_ns(row[0].strip()), float(row[1])
+            except ValueError:
+                if times or row[1].strip()[:1].isdigit():
+                    raise InputError(
+                        f"{path}, line {reader.line_num}: {','.join(row)[:60]!r} is not a time and a number",
+                        hint="write 2026-01-05T18:00:00,250 or 3600,250",
+                    ) from None
+                counts = row[1].strip().lower() in ("count", "counts", "requests", "hits", "n")
+                continue
+            if not 0 <= value < 1e15:
+                raise InputError(f"{path}, line {reader.line_num}: {row[1]} is not a rate")
+            if times and at_ns <= times[-1]:
+                raise InputError(f"{path}, line {reader.line_num}: its time is not after the one before it")
+            if len(times) >= SEGMENTS_MAX:
+                raise InputError(f"{path} has more than {SEGMENTS_MAX:,} rows")
+            times.append(at_ns)
+            values.append(value)
+    return counts, times, values
+
+
+def read_curve(path: Path) -> RecordedCurve:
+    """A rate curve from a CSV file: a time (ISO 8601, UTC without a zone, or seconds) and a rate a second a row.
+
+    Where the second column is called `count`, it is requests from this time until the next. Rows are steps; the
+    last one is as long as most. InputError, with the line, where a row is wrong or out of order.
+    """
+    try:
+        counts, times, values = _rows(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise InputError(f"{path}: {reason}") from None
+    if len(times) < 2:
+        raise InputError(f"{path} holds no curve: it needs two rows at least")
+    at_ns = np.array(times, np.int64)
+    lengths, often = np.unique(np.diff(at_ns), return_counts=True)
+    usual_ns = int(lengths[often.argmax()])
+    ends = np.minimum(
+        np.append(at_ns[1:], at_ns[-1] + usual_ns), at_ns + usual_ns if counts else at_ns[-1] + usual_ns
+    )
+    rates = np.array(values) * (NS / (ends - at_ns)) if counts else np.array(values)
+    edges = np.unique(np.concatenate([at_ns, ends]))
+    filled = np.zeros(len(edges) - 1)
+    filled[np.searchsorted(edges, at_ns)] = rates
+    return RecordedCurve(RateCurve(edges - edges[0], np.column_stack([filled, filled])), int(at_ns[0]))
+
+
+_DAY = (
+    0.32, 0.22, 0.16, 0.13, 0.14, 0.25, 0.52, 0.85, 1.0, 1.03, 1.05, 1.08, 1.12, 1.08, 1.04, 1.07, 1.22, 1.62, 2.05,
+    1.98, 1.70, 1.32, 0.90, 0.55,
+)  # fmt: skip
+"""Hours of a consumer service: the night, two humps, the peak from 18:00 on."""
+
+_WEEKDAYS = (1.18, 1.10, 1.05, 1.00, 0.86, 0.84, 0.97)
+"""Monday to Sunday of a fitness service."""
+
+_RUSH_MINUTES = tuple(0.35 + 1.5 * float(np.exp(-((((minute - 30) / 7) ** 2) / 2))) for minute in range(61))
+
+
+def _hours(levels: Sequence[float]) -> RateCurve:
+    """A curve through hourly levels, which closes."""
+    hours = [number * HOUR_NS for number in range(len(levels) + 1)]
+    return points(hours, [*levels, levels[0]], "shape")
+
+
+def _days(factors: Sequence[float], day: Sequence[float] = _DAY) -> RateCurve:
+    return _hours([factor * level for factor in factors for level in day])
+
+
+def _monday() -> Sequence[float]:
+    """A day whose evening is the week's highest."""
+    return [level * (1.45 if 17 <= hour <= 20 else 1.0) for hour, level in enumerate(_DAY)]
+
+
+def _lockdown() -> Sequence[float]:
+    """The announcement at 10:00, and then everyone at home: twice a Monday, four times in the evening."""
+    return [
+        level * (1.1 if hour < 10 else 4.0 if 17 <= hour <= 21 else 2.3)
+        for hour, level in enumerate(_monday())
+    ]
+
+
+SHAPES = {
+    "day": lambda: _hours(_DAY),
+    "week": lambda: _days(_WEEKDAYS),
+    "6pm": lambda: points([minute * 60 * NS for minute in range(61)], _RUSH_MINUTES, "6pm"),
+    "monday": lambda: _hours(_monday()),
+    "january": lambda: _days([1.0 + 1.4 * 0.9**day for day in range(31)]),
+    "lockdown": lambda: _hours(_lockdown()),
+}
+"""Named shapes. Each has a length of its own: an hour from 17:30 (6pm), a day, a week, or a month."""
+
+
+def shape(name: str, mean_per_s: float, length_ns: int | None) -> RateCurve:
+    """A named shape of a mean rate: repeated where `length_ns` is longer than it is, squeezed where it is shorter.
+
+    UsageError where there is none of this name.
+    """
+    if name not in SHAPES:
+        guess = units.nearest(name, SHAPES)
+        raise UsageError(
+            f"there is no shape {name!r}" + (f" (did you mean {guess}?)" if guess else ""),
+            hint=f"shapes: {', '.join(SHAPES)}",
+        )
+    curve = SHAPES[name]()
+    if length_ns is not None and length_ns > curve.length_ns:
+        curve = curve.repeated(length_ns)
+    elif length_ns is not None:
+        curve = curve.squeezed(length_ns)
+    return curve.times(mean_per_s / curve.mean_per_s)

@@ -1,0 +1,245 @@
+"""A recipe to a trace: arrivals under a rate curve, what each asks for, whole sessions; in constant memory."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from replay_native import arrivals, mixes
+from replay_native.jit import warm
+
+from .. import units
+from ..errors import InputError, LimitError, UsageError
+from ..scenario import knob_text
+from ..trace import Trace, TraceWriter
+from .catalogue import Alias, Catalogue, alias_of, of_rules, of_trace
+from .curves import RateCurve, constant, points, ramp, read_curve, shape, steps
+from .mmpp2 import fit
+from .recipe import Curve, Recipe, RequestRule
+
+NS = units.NS
+
+BATCH_ROWS = 1 << 20
+"""Arrivals made at a time: one events file."""
+
+REQUESTS_MAX = 20e9
+"""More are a slip of the pen: 700 GB."""
+
+PROCESSES = {"even": arrivals.EVEN, "poisson": arrivals.POISSON, "gamma": arrivals.GAMMA}
+NO_CHAIN = np.array([1.0, 1.0, 0.0, 0.0])
+
+Int64s = npt.NDArray[np.int64]
+
+
+class Arrivals:
+    """A process under a rate curve; iterating gives its arrivals in order, ns from `start_ns` on."""
+
+    def __init__(
+        self, curve: RateCurve, process: str, *, cv: float = 1.0, chain: npt.NDArray[np.float64] = NO_CHAIN,
+        seed: int = 1, start_ns: int = 0, rows: int = BATCH_ROWS,
+    ) -> None:  # fmt: skip
+        warm(["arrivals"])
+        self.curve = curve
+        self._process, self._shape, self._chain = PROCESSES[process], 1.0 / cv**2, chain
+        self._seed, self._start_ns, self._rows = np.uint64(seed), start_ns, rows
+
+    @property
+    def end_ns(self) -> int:
+        """Where the curve ends."""
+        return self._start_ns + self.curve.length_ns
+
+    def __iter__(self) -> Iterator[Int64s]:
+        words, reals = np.zeros(arrivals.STATE_WORDS, np.int64), np.zeros(arrivals.STATE_REALS)
+        while True:
+            at_ns = np.empty(self._rows, np.int64)
+            count = arrivals.arrive(
+                self.curve.edges_ns, self.curve.rates, self._process, self._shape, self._chain, self._seed,
+                self._start_ns, words, reals, at_ns,
+            )  # fmt: skip
+            if count:
+                yield at_ns[:count]
+            if count < self._rows:
+                return
+
+
+def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
+    """The rate curve of a recipe, and the recorded moment at which it begins, where it has one.
+
+    UsageError where the recipe says nothing of a rate, or two things; InputError where a file is wrong.
+    """
+    length_ns = None if recipe.duration_ns is None else int(recipe.duration_ns)
+    given, mean = recipe.curve, recipe.rate_per_s
+    if mean == units.MAX_RATE:
+        raise UsageError("rate: max is no rate of arrivals", hint="write 500/s")
+    if given is not None:
+        found, start_ns = _drawn(given, length_ns)
+        return (found if mean is None else found.times(mean / found.mean_per_s)), start_ns
+    if mean is None and recipe.bursts_of is None:
+        raise UsageError("no rate", hint="give a rate, a curve, or a trace whose bursts are fitted")
+    if recipe.shape is not None:
+        if mean is None:
+            raise UsageError("shape: no rate", hint="give its mean rate")
+        return shape(recipe.shape, float(mean), length_ns), None
+    if length_ns is None:
+        raise UsageError("no duration", hint="give -d 60s")
+    return constant(1.0 if mean is None else float(mean), length_ns), None
+
+
+def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
+    """The curve that a [curve] table draws."""
+    kinds = [
+        given.ramp is not None,
+        bool(given.steps),
+        bool(given.rates or given.times),
+        given.file is not None,
+    ]
+    if sum(kinds) != 1:
+        raise UsageError("curve: give one of ramp, steps, times with rates, or file")
+    if given.file is not None:
+        recorded = read_curve(Path(given.file))
+        from_ns, until_ns = recorded.start_ns, recorded.start_ns + recorded.curve.length_ns
+        if given.from_ is not None:
+            from_ns = units.parse_moment(given.from_).resolve_ns(from_ns, until_ns, units.parse_zone("UTC"))
+        if given.until is not None:
+            until_ns = units.parse_moment(given.until).resolve_ns(from_ns, until_ns, units.parse_zone("UTC"))
+        if length_ns is not None:
+            until_ns = min(until_ns, from_ns + length_ns)
+        curve = recorded.curve.part(from_ns - recorded.start_ns, until_ns - recorded.start_ns)
+        return curve, max(from_ns, recorded.start_ns)
+    if given.times or given.rates:
+        return points([int(time) for time in given.times], given.rates, "curve"), None
+    if length_ns is None:
+        raise UsageError("no duration", hint="give -d 60s")
+    if given.steps:
+        if not all(0 <= rate < 1e9 for rate in given.steps):
+            raise UsageError("curve.steps: a rate is 0 or above")
+        return steps(given.steps, length_ns), None
+    assert given.ramp is not None
+    if units.MAX_RATE in given.ramp:
+        raise UsageError("curve.ramp: max is no rate of arrivals", hint="write 500/s")
+    return ramp(float(given.ramp[0]), float(given.ramp[1]), length_ns), None
+
+
+def _arrivals(recipe: Recipe) -> Arrivals:
+    """The arrivals that a recipe asks for."""
+    curve, recorded_ns = curve_of(recipe)
+    chain = NO_CHAIN
+    if recipe.bursts_of is not None:
+        fitted = fit(Trace.open(recipe.bursts_of))
+        chain = fitted.modulation()
+        if recipe.rate_per_s is None and recipe.curve is None:
+            curve = curve.times(fitted.mean_per_s)
+    expected = curve.requests * max(sum(len(kind.step) for kind in recipe.session), 1)
+    if not expected > 0:
+        raise UsageError("the rate is 0 all the time: nothing arrives")
+    if expected > REQUESTS_MAX:
+        raise LimitError(
+            f"about {expected:.3g} requests are more than {REQUESTS_MAX:.0e}",
+            hint="lower the rate or the duration",
+        )
+    start_ns = recorded_ns or units.parse_moment(recipe.start).resolve_ns(0, 0, units.parse_zone("UTC"))
+    return Arrivals(curve, recipe.process, cv=recipe.cv, chain=chain, seed=recipe.seed, start_ns=start_ns)
+
+
+def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Trace:
+    """Write the trace that a recipe makes to `out`. The same recipe gives the same trace.
+
+    UsageError where the recipe contradicts itself; InputError where a file that it names is wrong, or nothing
+    arrived; LimitError past 20e9 requests; OutputError where `out` exists or cannot be written.
+    """
+    warm(["arrivals", "mixes"])
+    made = _arrivals(recipe)
+    with TraceWriter(out, overwrite=overwrite) as writer:
+        writer.manifest.importer = "generate"
+        writer.manifest.time_zone = _zone_text(recipe.start)
+        writer.manifest.options = msgspec.to_builtins(recipe, enc_hook=knob_text)
+        if recipe.session:
+            _write_sessions(writer, recipe, made)
+        else:
+            _write_requests(writer, recipe, made)
+        if not writer.manifest.rows:
+            raise InputError("nothing arrived", hint="raise the rate or the duration, or give another --seed")
+    assert writer.trace is not None
+    return writer.trace
+
+
+def _zone_text(moment: str) -> str:
+    """The zone that an ISO 8601 moment is written in: `+01:00`; UTC where it says none."""
+    try:
+        offset = dt.datetime.fromisoformat(moment).strftime("%z")
+    except ValueError:
+        raise UsageError(
+            f"start: {moment!r} is not a date with a time", hint="2026-01-05T18:00:00+01:00"
+        ) from None
+    return f"{offset[:3]}:{offset[3:5]}" if offset not in ("", "+0000") else "UTC"
+
+
+def _write_requests(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None:
+    """Each arrival a request, drawn by weight, of a client drawn evenly."""
+    if recipe.mix_of is not None:
+        catalogue = of_trace(writer, Trace.open(recipe.mix_of))
+    else:
+        rules = recipe.request or (RequestRule(path="/"),)
+        catalogue, _ = of_rules(writer, rules, recipe.seed)
+    table = alias_of(catalogue.weights, "request")
+    answers = _Answers(catalogue)
+    first = 0
+    for at_ns in made:
+        request, client = np.empty(len(at_ns), np.uint32), np.empty(len(at_ns), np.uint32)
+        mixes.ask(
+            table.share,
+            table.alias,
+            catalogue.ids,
+            recipe.clients,
+            np.uint64(recipe.seed),
+            first,
+            request,
+            client,
+        )
+        first += len(at_ns)
+        writer.add_events(at_ns, request, client, *answers.of(request), in_order=True)
+
+
+class _Answers:
+    """What is recorded of each request's answer, by the writer's ids; nothing where nothing is said of any."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._columns: list[Int64s | None] = []
+        for column in (catalogue.status, catalogue.took_ns, catalogue.bytes):
+            by_id = np.full(int(catalogue.ids.max()) + 1, -1, np.int64)
+            by_id[catalogue.ids] = column
+            self._columns.append(by_id if (column >= 0).any() else None)
+
+    def of(self, request: npt.NDArray[np.uint32]) -> list[Int64s | None]:
+        """Columns of status, took_ns and bytes."""
+        return [None if column is None else column[request] for column in self._columns]
+
+
+def _write_sessions(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None:
+    """Each arrival a session: a client of its own that takes the steps of a kind drawn by weight."""
+    rules = [rule for kind in recipe.session for rule in kind.step]
+    if any(rule.zipf for rule in rules):
+        raise UsageError("session.step: ids of a session go through all its steps: zipf is not for them")
+    catalogue, begins = of_rules(writer, rules, recipe.seed)
+    table: Alias = alias_of(np.array([kind.weight for kind in recipe.session], np.float64), "session")
+    kinds = np.cumsum([0, *(len(kind.step) for kind in recipe.session)])
+    pauses = np.array([float(rule.pause_ns) for rule in rules])
+    answers = _Answers(catalogue)
+    at_ns, step = np.empty(BATCH_ROWS, np.int64), np.empty(BATCH_ROWS, np.int64)
+    request, client = np.empty(BATCH_ROWS, np.uint32), np.empty(BATCH_ROWS, np.uint32)
+    consumed, first = np.zeros(1, np.int64), 0
+    for starts_ns in made:
+        begin = 0
+        while begin < len(starts_ns):
+            count = mixes.visit(
+                starts_ns, begin, table.share, table.alias, kinds, begins[:-1].copy(), np.diff(begins), pauses,
+                catalogue.ids, first, made.end_ns, np.uint64(recipe.seed), at_ns, request, client, step, consumed,
+            )  # fmt: skip
+            begin = int(consumed[0])
+            writer.add_events(at_ns[:count], request[:count], client[:count], *answers.of(request[:count]))
+        first += len(starts_ns)

@@ -1,0 +1,114 @@
+"""A two-state Markov-modulated Poisson process with the burstiness of a recording, fitted to its IDC.
+
+IDC(t) = 1 + A [1 - (1 - exp(-r t)) / (r t)], A = 2 (l1 - l2)^2 r1 r2 / [r^2 (l1 r2 + l2 r1)], r = r1 + r2
+(Heffes and Lucantoni 1986): l1 and l2 are the rates of its states, r1 and r2 how soon it leaves them. IDC says A
+and r; of the processes that have these, the one is taken whose busy state has half the time, or as much as lets
+the rate of the quiet one be 0 or more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import units
+from ..errors import InputError
+from ..trace import Trace
+from .fidelity import WINDOWS_LEAST, dispersions
+
+NS = units.NS
+
+FITTED_S = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60)
+"""Windows whose IDC is fitted."""
+
+WINDOWS_FITTED_LEAST = 4
+_WORST_FIT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Mmpp2:
+    """The process: rates of its states a second, and how often it leaves each a second. `error` is the largest
+    relative error of its IDC among the windows fitted.
+    """
+
+    mean_per_s: float
+    l1: float
+    l2: float
+    r1: float
+    r2: float
+    error: float = 0.0
+
+    def idc(self, window_s: float) -> float:
+        """Its index of dispersion for counts in windows of this width."""
+        r = self.r1 + self.r2
+        a = (
+            2
+            * (self.l1 - self.l2) ** 2
+            * self.r1
+            * self.r2
+            / (r**2 * (self.l1 * self.r2 + self.l2 * self.r1))
+        )
+        return 1 + a * _grown(r * window_s)
+
+    def modulation(self) -> npt.NDArray[np.float64]:
+        """For the kernel: factors on the mean rate, and mean dwell times, ns, of both states."""
+        return np.array([self.l1 / self.mean_per_s, self.l2 / self.mean_per_s, NS / self.r1, NS / self.r2])
+
+
+def _grown(rt: float) -> float:
+    """1 - (1 - exp(-rt)) / rt, exact for small rt as well."""
+    return rt / 2 - rt * rt / 6 if rt < 1e-4 else 1 + math.expm1(-rt) / rt
+
+
+def fit_idc(windows_s: list[float], idcs: list[float], mean_per_s: float) -> Mmpp2 | None:
+    """The process whose largest relative error of IDC is least; None where the measured one does not rise above 1
+    as such a process's does, or no fit comes within half of it.
+    """
+    if min(idcs) <= 1 or idcs[-1] < 1.02 * idcs[0]:
+        return None
+    best = (math.inf, 0.0, 0.0)
+    for r in np.geomspace(1e-4, 1e2, 1_201).tolist():
+        ratios = [(idc - 1) / _grown(r * width) for width, idc in zip(windows_s, idcs, strict=True)]
+        for a in np.geomspace(min(ratios), max(ratios), 41).tolist():
+            error = max(
+                abs(1 + a * _grown(r * width) - idc) / idc for width, idc in zip(windows_s, idcs, strict=True)
+            )
+            best = min(best, (error, r, a))
+    error, r, a = best
+    if error > _WORST_FIT:
+        return None
+    relative_variance = a * r / (2 * mean_per_s)
+    busy = min(0.5, 1 / (1 + relative_variance))
+    deviation = math.sqrt(relative_variance) * mean_per_s
+    l1 = mean_per_s + deviation * math.sqrt((1 - busy) / busy)
+    l2 = max(0.0, mean_per_s - deviation * math.sqrt(busy / (1 - busy)))
+    return Mmpp2(mean_per_s, l1, l2, r * (1 - busy), r * busy, error)
+
+
+def fit(trace: Trace) -> Mmpp2:
+    """The process fitted to a trace's IDC from 1 s to 60 s.
+
+    InputError where the trace is too short, or its IDC is not that of such a process; it then says what was
+    measured.
+    """
+    windows = {f"{width} s": width * NS for width in FITTED_S}
+    found = dispersions(trace, windows)
+    if len(found) < WINDOWS_FITTED_LEAST:
+        raise InputError(
+            f"{trace.path} is too short to fit bursts to: {units.format_duration(trace.end_ns - trace.start_ns)}",
+            hint=f"it takes {WINDOWS_LEAST * FITTED_S[WINDOWS_FITTED_LEAST - 1]} s at least",
+        )
+    mean_per_s = trace.rows * NS / max(trace.end_ns - trace.start_ns, 1)
+    fitted = fit_idc(
+        [each.window_ns / NS for each in found.values()], [each.idc for each in found.values()], mean_per_s
+    )
+    if fitted is None:
+        measured = ", ".join(f"{each.idc:.3g} at {name}" for name, each in found.items())
+        raise InputError(
+            f"no two-state process has the bursts of {trace.path}: its IDC is {measured}",
+            hint="an IDC near 1 is Poisson: --poisson; one that falls has a period: --curve",
+        )
+    return fitted

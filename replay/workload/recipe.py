@@ -1,0 +1,91 @@
+"""What a generated trace is made of: a TOML recipe, or the flags that stand for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ..scenario import Duration, MomentText, Rate
+
+IDS_MAX = 1_000_000
+STEPS_MAX = 64
+
+
+class Curve(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """How the rate goes over time. One of these; the first three are in requests (or sessions) a second."""
+
+    ramp: Annotated[tuple[Rate, Rate] | None, Meta(description="From one rate to another")] = None
+    steps: Annotated[tuple[float, ...], Meta(description="One rate after the other, as long each")] = ()
+    rates: Annotated[tuple[float, ...], Meta(description="Rates at `times`, straight lines between")] = ()
+    times: Annotated[tuple[Duration, ...], Meta(description="When: 0s, 30m, 1h ...")] = ()
+    file: Annotated[str | None, Meta(description="CSV of time and rate, or time and count")] = None
+    from_: Annotated[MomentText | None, Meta(description="Of the file: first moment")] = msgspec.field(
+        name="from", default=None
+    )
+    until: Annotated[MomentText | None, Meta(description="Of the file: moment to end before")] = None
+
+
+class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """A request. {id} in its path and body is 1 to `ids`; {uuid} and {email} are seeded and go with it."""
+
+    path: str
+    method: str = "GET"
+    weight: Annotated[
+        float, Meta(ge=0, description="How often, beside the others; not of a session's step")
+    ] = 1.0
+    ids: Annotated[int, Meta(ge=1, le=IDS_MAX, description="Different ones")] = 1
+    zipf: Annotated[float, Meta(ge=0, description="Exponent of their popularity; 0: all the same")] = 0.0
+    body: str | None = None
+    content_type: str = "application/json"
+    status: Annotated[int, Meta(ge=-1, le=599)] = -1
+    bytes: Annotated[int, Meta(ge=-1)] = -1
+    took_ns: Duration | None = msgspec.field(name="took", default=None)
+    pause_ns: Annotated[Duration, Meta(description="Of a session's step: mean time since the one before")] = (
+        msgspec.field(name="pause", default=Duration(0))
+    )
+
+
+class SessionRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """A kind of session: its steps in order; exponential pauses between them."""
+
+    step: Annotated[tuple[RequestRule, ...], Meta(min_length=1, max_length=STEPS_MAX)]
+    weight: Annotated[float, Meta(ge=0)] = 1.0
+
+
+class Recipe(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """A generated trace. With sessions, rates are of sessions that begin."""
+
+    start: Annotated[MomentText, Meta(description="First moment")] = MomentText("2026-01-05T00:00:00+00:00")
+    duration_ns: Duration | None = msgspec.field(name="duration", default=None)
+    seed: Annotated[int, Meta(ge=0)] = 1
+    rate_per_s: Annotated[Rate | None, Meta(description="Mean rate")] = msgspec.field(
+        name="rate", default=None
+    )
+    shape: str | None = None
+    curve: Curve | None = None
+    process: Literal["even", "poisson", "gamma"] = "poisson"
+    cv: Annotated[
+        float, Meta(gt=0, le=100, description="Of gamma: standard deviation of gaps by their mean")
+    ] = 1.0
+    bursts_of: Annotated[str | None, Meta(description="A trace whose bursts are fitted (MMPP2)")] = None
+    mix_of: Annotated[
+        str | None, Meta(description="A trace whose requests are drawn, as often as it has them")
+    ] = None
+    clients: Annotated[int, Meta(ge=1, le=1 << 22, description="Clients that ask, without sessions")] = 1_000
+    request: tuple[RequestRule, ...] = ()
+    session: tuple[SessionRule, ...] = ()
+
+
+def beside(recipe: Recipe, path: Path) -> Recipe:
+    """Resolve the file's relative paths."""
+    curve = recipe.curve
+    if curve is not None and curve.file is not None:
+        curve = msgspec.structs.replace(curve, file=str(path.parent / curve.file))
+    places = {
+        name: None if getattr(recipe, name) is None else str(path.parent / getattr(recipe, name))
+        for name in ("bursts_of", "mix_of")
+    }
+    return msgspec.structs.replace(recipe, curve=curve, **places)
