@@ -130,7 +130,9 @@ async def test_a_histogram_past_the_arena_goes_to_other(
 
 
 async def test_one_connection_is_used_again_and_again(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
-    driven = await drive(run_lane, tmp_path, [Ask(at_ms=20.0 * i) for i in range(8)], sink.port, connections=1)
+    driven = await drive(
+        run_lane, tmp_path, [Ask(at_ms=20.0 * i) for i in range(8)], sink.port, connections=1
+    )
     assert driven["connects"] == driven["open_max"] == 1
     assert set(sink.stamps()["connection"]) == {0}
 

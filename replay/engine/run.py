@@ -112,7 +112,8 @@ async def run(
 ) -> RunDocument:
     """Replay a schedule and save the run in the new folder `out`; returns its run.json.
 
-    With `signals` the process is the run's own: SIGINT and SIGTERM end it in order. Cancellation abandons it, and saves what was measured.
+    With `signals` the process is the run's own: SIGINT and SIGTERM end it in order. Cancellation abandons it, and saves what
+    was measured.
     TargetError, LimitError, OutputError before anything is sent; EngineError where a lane failed.
     """
     addresses = await resolve(schedule.target, scenario)
