@@ -38,7 +38,7 @@ check: $(READY) ## Lint, types, import directions
 	$(BIN)/lint-imports
 
 boundscheck: $(READY) ## Run the kernel tests with every array access checked
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -m boundscheck
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -m 'boundscheck and not founding'
 
 founding: $(READY) ## Run the founding test in full length: a stall is what users would have felt
 	$(BIN)/python -m pytest -m founding

@@ -573,7 +573,7 @@ async def test_with_connections_enough_service_shows_the_stall_too(
 
     driven = await drive(run_lane, tmp_path, asks, sink.port, connections=2_000, during=stall)
     assert driven.outcomes == {"2xx": 4_000}
-    assert driven.count_over("service.all", 100 * MS_NS) > 800
+    assert driven.count_over("service.all", 100 * MS_NS) > 500
 
 
 # Any mix of faults.
