@@ -89,6 +89,8 @@ _close = libc.close
 FAR_NS = 1 << 62
 HEARTBEAT_NS = 100_000_000
 TAKEN_AT_ONCE = 16
+ON_TIME = 2
+"""Requests taken up in one loop up to which the lane keeps its schedule."""
 EVENTS_AT_ONCE = 64
 BUFFER_BYTES = 65_536
 REQUEST_BYTES = 1_024
@@ -645,8 +647,8 @@ def _loop(lane):
         _expire(lane, now)
         if not st.draining:
             _serve(lane)
-        # One a loop, and none while more is due than was taken up: those wait for us, and connections would not help.
-        if _wants_dial(lane) and (taken < TAKEN_AT_ONCE or st.open == 0):
+        # One a loop, and none while the lane is behind: those who wait then wait for us, and connections would not help.
+        if _wants_dial(lane) and (taken <= ON_TIME or st.open == 0):
             _dial_for_queue(lane)
 
 
