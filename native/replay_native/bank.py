@@ -18,6 +18,7 @@ from numba import from_dtype, types
 from .hdr import COUNTERS_2, COUNTERS_3
 
 MAGIC = 0x5245504C41593031
+VERSION = 2
 CACHE_LINE_WORDS = 8
 
 
@@ -54,11 +55,14 @@ Control, Stop, State = ControlWords(), StopValues(), StateValues()
 
 OUTCOMES = (
     "2xx", "3xx", "4xx", "5xx", "refused", "reset", "truncated", "malformed", "timeout", "generator", "unsent",
+    "rejected",
 )  # fmt: skip
-"""How a request ended. The first four are whole answers; `generator` is our own failure, never the target's."""
+"""How a request ended. The first four are whole answers; `generator` is our own failure, never the target's. A broker
+that answers with an error of its own (Kafka) has `rejected`.
+"""
 
 N_OUTCOMES = len(OUTCOMES)
-REFUSED, RESET, TRUNCATED, MALFORMED, TIMEOUT, GENERATOR, UNSENT = range(4, 11)
+REFUSED, RESET, TRUNCATED, MALFORMED, TIMEOUT, GENERATOR, UNSENT, REJECTED = range(4, 12)
 
 
 class CounterIndex(NamedTuple):
@@ -86,6 +90,7 @@ class CounterIndex(NamedTuple):
     outcome_timeout: int
     outcome_generator: int
     outcome_unsent: int
+    outcome_rejected: int
     bytes_sent: int
     bytes_received: int
     connects: int
@@ -222,7 +227,7 @@ def create(path: str | os.PathLike[str], routes: int, arena_bytes: int = ARENA_B
         os.posix_fallocate(file.fileno(), 0, _size(routes, slots))
         memory = mmap.mmap(file.fileno(), 0)
     header = np.frombuffer(memory, np.int64, _HEADER_WORDS)
-    header[:] = [MAGIC, 1, routes, slots, 0, 0, 0, 0]
+    header[:] = [MAGIC, VERSION, routes, slots, 0, 0, 0, 0]
     bank = _map(memory, routes, slots)
     bank.slots[:] = -1
     bank.slots[routes] = np.arange(N_OUTCOMES)
@@ -237,7 +242,7 @@ def open_bank(path: str | os.PathLike[str]) -> Bank:
             raise ValueError(f"{path} is not a lane's memory: it is cut short")
         memory = mmap.mmap(file.fileno(), 0)
     magic, version, routes, slots = np.frombuffer(memory, np.int64, 4)
-    if magic != MAGIC or version != 1:
+    if magic != MAGIC or version != VERSION:
         raise ValueError(f"{path} is not a lane's memory of this version")
     if len(memory) < _size(int(routes), int(slots)):
         raise ValueError(f"{path} is not a whole lane's memory: it is cut short")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from replay.plan import DueBatch
+from replay.results.document import KafkaFigures, RouteStart
 from replay_native.bank import Bank
 from replay_native.feed import Feed
+
+if TYPE_CHECKING:
+    from .feed import FeedWriter
 
 SECOND_NS = 1_000_000_000
 
@@ -48,3 +54,44 @@ class Engine(Protocol):
     async def __call__(self, spec: LaneSpec) -> None:
         """Run the lane."""
         ...
+
+
+class Renderer(Protocol):
+    """Writes due rows into a lane's feed, as they go to the target."""
+
+    def render(
+        self,
+        batch: DueBatch,
+        row: int,
+        lane: int,
+        lanes: int,
+        start_ns: int,
+        horizon_ns: int,
+        writer: FeedWriter,
+    ) -> int:
+        """A lane's share of the rows from `row` on, up to what is due after `horizon_ns` or finds no room; the row
+        to go on with. LimitError where a request is larger than the feed.
+        """
+        ...
+
+    def route(self, batch: DueBatch, row: int) -> int:
+        """The route of a row that never reached a feed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fittings:
+    """What a run needs for the kind of its target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
+
+    `close` is called when the run is over, or did not begin; `figures` after its last lane ended.
+    """
+
+    engine_name: Literal["native", "portable", "kafka"]
+    engine: Engine
+    routes: list[RouteStart]
+    renderer: Renderer
+    connections: list[int]
+    feed: tuple[int, int]
+    addresses: tuple[Address, ...] = ()
+    close: Callable[[], None] = field(default=lambda: None)
+    figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)

@@ -14,7 +14,7 @@ from replay_native import record
 from replay_native import render as kernels
 from replay_native.bank import C
 
-from .contract import SECOND_NS, LaneSpec
+from .contract import SECOND_NS, LaneSpec, Renderer
 from .feed import FeedWriter
 
 AHEAD_NS = 2 * SECOND_NS
@@ -24,6 +24,47 @@ PAUSE_S = 0.02
 """Between two looks at feeds that are full, or filled up to the horizon."""
 
 
+class RequestRenderer:
+    """Due rows as HTTP requests."""
+
+    def __init__(self, schedule: Schedule, render: RenderSpec) -> None:
+        self._requests, self._warm_up_ns = schedule.requests_table, schedule.warm_up_ns
+        self._table = render.table()
+
+    def render(
+        self,
+        batch: DueBatch,
+        row: int,
+        lane: int,
+        lanes: int,
+        start_ns: int,
+        horizon_ns: int,
+        writer: FeedWriter,
+    ) -> int:
+        """See `Renderer`."""
+        reached = kernels.render_rows(
+            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.first_seq,
+            row, lane, lanes, start_ns, self._warm_up_ns, horizon_ns,
+            self._requests, self._table, writer.control, writer.feed, writer.state,
+        )  # fmt: skip
+        return checked(reached, batch, writer)
+
+    def route(self, batch: DueBatch, row: int) -> int:
+        """The route of the trace."""
+        return int(batch.route[row])
+
+
+def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
+    """What a rendering kernel returned. LimitError where it found a request larger than the ring."""
+    if reached < 0:
+        raise LimitError(
+            f"request {batch.first_seq - 1 - reached} is larger than a lane's feed"
+            f" ({writer.feed.ring.size:,} bytes)",
+            hint="take the request out of the trace, or its body out of the scenario",
+        )
+    return int(reached)
+
+
 class Feeder:
     """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes.
 
@@ -31,13 +72,12 @@ class Feeder:
     """
 
     def __init__(
-        self, schedule: Schedule, render: RenderSpec, lanes: Sequence[LaneSpec], closed_loop: bool
+        self, schedule: Schedule, renderer: Renderer, lanes: Sequence[LaneSpec], closed_loop: bool
     ) -> None:
         self._schedule = schedule
         self._lanes = lanes
         self._closed_loop = closed_loop
-        self._requests = schedule.requests_table
-        self._table = render.table()
+        self._renderer = renderer
         self.writers = [FeedWriter(spec) for spec in lanes]
         self.fed = trio.Event()
         self.stop_ns: int | None = None
@@ -61,7 +101,9 @@ class Feeder:
             for lane, writer in enumerate(self.writers):
                 before = self._rows[lane]
                 if before < len(batch):
-                    self._rows[lane] = self._render(batch, lane, writer, start_ns, horizon_ns)
+                    self._rows[lane] = self._renderer.render(
+                        batch, before, lane, len(self.writers), start_ns, horizon_ns, writer
+                    )
                     writer.publish()
                     progress |= self._rows[lane] > before
             if min(self._rows) >= len(batch):
@@ -70,20 +112,6 @@ class Feeder:
             if not progress:
                 self.fed.set()
                 await trio.sleep(PAUSE_S)
-
-    def _render(self, batch: DueBatch, lane: int, writer: FeedWriter, start_ns: int, horizon_ns: int) -> int:
-        row = kernels.render_rows(
-            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.first_seq,
-            self._rows[lane], lane, len(self.writers), start_ns, self._schedule.warm_up_ns, horizon_ns,
-            self._requests, self._table, writer.control, writer.feed, writer.state,
-        )  # fmt: skip
-        if row < 0:
-            raise LimitError(
-                f"request {batch.first_seq - 1 - row} is larger than a lane's feed"
-                f" ({writer.feed.ring.size:,} bytes)",
-                hint="take the request out of the trace, or its body out of the scenario",
-            )
-        return int(row)
 
     def _give_up_rest(self, batch: DueBatch, start_ns: int) -> None:
         """What was due by the stop but never reached a feed is planned, and unsent."""
@@ -99,6 +127,6 @@ class Feeder:
                     break
                 spec.bank.counters[C.planned] += 1
                 record.record_unsent(
-                    spec.bank, C.unsent_interrupted, 0, int(batch.route[row]), batch.first_seq + row,
+                    spec.bank, C.unsent_interrupted, 0, self._renderer.route(batch, row), batch.first_seq + row,
                     int(batch.client[row]), due_ns, -1, spec.max_wait_ns,
                 )  # fmt: skip

@@ -9,11 +9,11 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import trio
@@ -40,8 +40,8 @@ from replay_native.feed import make_feed
 from replay_native.libc import lanes_supported
 
 from . import lanes, sizing
-from .contract import SECOND_NS, Address, Engine, LaneSpec
-from .feeder import Feeder
+from .contract import SECOND_NS, Engine, Fittings, LaneSpec
+from .feeder import Feeder, RequestRenderer
 from .resolve import check_reachable, resolve
 from .watch import CircuitBreaker, Signals, ended, running
 
@@ -65,6 +65,10 @@ Observer = Callable[[Second], None]
 """Called once a second with what happened in it."""
 
 
+Fit = Callable[[Schedule, Scenario, str], Awaitable[Fittings]]
+"""From a schedule, its scenario and the run's id to what its target needs; refuses what may not be sent."""
+
+
 @dataclass
 class _Run:
     """One run in progress."""
@@ -72,8 +76,7 @@ class _Run:
     schedule: Schedule
     scenario: Scenario
     folder: RunFolder
-    engine_name: str
-    engine: Engine
+    fittings: Fittings
     run_id: str
     specs: list[LaneSpec]
     feeder: Feeder
@@ -90,7 +93,7 @@ class _Run:
             writer.stop(how)
 
 
-def choose_engine(name: str) -> tuple[str, Engine]:
+def choose_engine(name: str) -> tuple[Literal["native", "portable"], Engine]:
     """The engine of this name; `auto` is native where lanes can run. UsageError where they can't but must."""
     missing = lanes_supported()
     if name == "native" and missing:
@@ -109,50 +112,69 @@ async def run(
     *,
     observer: Observer | None = None,
     signals: bool = False,
+    fit: Fit | None = None,
 ) -> RunDocument:
     """Replay a schedule and save the run in the new folder `out`; returns its run.json.
+
+    `fit` makes what the target needs where that is not HTTP.
 
     With `signals` the process is the run's own: SIGINT and SIGTERM end it in order. Cancellation abandons it, and saves what
     was measured.
     TargetError, LimitError, OutputError before anything is sent; EngineError where a lane failed.
     """
+    run_id = secrets.token_hex(4)
+    fittings = await (fit or fit_http)(schedule, scenario, run_id)
+    with ExitStack() as stack:
+        stack.callback(fittings.close)
+        state = _prepare(stack, schedule, scenario, Path(out), fittings, run_id)
+        state.observer = observer
+        return await _supervise(state, signals)
+
+
+async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str) -> Fittings:
+    """What HTTP needs. TargetError, LimitError or UsageError where the target cannot or may not be sent to."""
     addresses = await resolve(schedule.target, scenario)
     hosts = [address.host for address in addresses]
     check_plan(schedule.plan, schedule.target, hosts, schedule.trace.requests.hosts, scenario)
     await check_reachable(addresses)
     name, engine = choose_engine(scenario.engine)
     jit.warm(lanes.KERNEL_MODULES)
-    with ExitStack() as stack:
-        state = _prepare(stack, schedule, scenario, Path(out), name, engine, addresses)
-        state.observer = observer
-        return await _supervise(state, signals)
-
-
-def _prepare(
-    stack: ExitStack,
-    schedule: Schedule,
-    scenario: Scenario,
-    out: Path,
-    engine_name: str,
-    engine: Engine,
-    addresses: tuple[Address, ...],
-) -> _Run:
-    """The run folder, and the memory of every lane."""
-    run_id = secrets.token_hex(4)
     render = schedule.render.numbered(run_id) if scenario.x_replay else schedule.render
-    count = 1 if engine_name == "portable" else sizing.lanes_for(schedule, scenario)
+    count = 1 if name == "portable" else sizing.lanes_for(schedule, scenario)
     connections = sizing.connections_for(scenario, count)
     entries, ring_bytes = sizing.feed_size(schedule, scenario, render.typical_bytes, count)
     if render.recorded is not None:
         ring_bytes = max(ring_bytes, 2 * (render.recorded.largest_bytes + render.typical_bytes))
+    return Fittings(
+        engine_name=name,
+        engine=engine,
+        routes=route_starts(schedule),
+        renderer=RequestRenderer(schedule, render),
+        connections=connections,
+        feed=(entries, ring_bytes),
+        addresses=addresses,
+    )
+
+
+def route_starts(schedule: Schedule) -> list[RouteStart]:
+    """The routes of the trace, with what was recorded of them."""
+    recorded = {route.route: route.recorded for route in schedule.plan.by_route}
+    return [RouteStart(name, recorded.get(name)) for name in schedule.trace.requests.routes]
+
+
+def _prepare(
+    stack: ExitStack, schedule: Schedule, scenario: Scenario, out: Path, fittings: Fittings, run_id: str
+) -> _Run:
+    """The run folder, and the memory of every lane."""
     folder = RunFolder.create(out)
-    routes = len(schedule.trace.requests.routes)
     specs = []
-    for number in range(count):
+    for number, connections in enumerate(fittings.connections):
         wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         stack.callback(os.close, wake_fd)
         try:
-            memory = bank.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes))
+            memory = bank.create(
+                folder.lane(number), len(fittings.routes), int(scenario.limits.histograms_bytes)
+            )
         except OSError as error:
             folder.discard()
             raise OutputError(
@@ -161,30 +183,29 @@ def _prepare(
         specs.append(
             LaneSpec(
                 bank=memory,
-                feed=make_feed(entries, ring_bytes),
+                feed=make_feed(*fittings.feed),
                 wake_fd=wake_fd,
-                addresses=addresses,
-                connections=connections[number],
+                addresses=fittings.addresses,
+                connections=connections,
                 timeout_ns=int(scenario.timeout_ns),
                 max_wait_ns=int(scenario.max_wait_ns),
                 header_limit_bytes=int(scenario.limits.response_headers_bytes),
                 closed_loop=scenario.closed_loop,
             )
         )
-    feeder = Feeder(schedule, render, specs, scenario.closed_loop)
-    return _Run(schedule, scenario, folder, engine_name, engine, run_id, specs, feeder, None)
+    feeder = Feeder(schedule, fittings.renderer, specs, scenario.closed_loop)
+    return _Run(schedule, scenario, folder, fittings, run_id, specs, feeder, None)
 
 
 def _started(state: _Run) -> Started:
     """What is known of the run when its first request is due."""
     plan, trace = state.schedule.plan, state.schedule.trace
-    recorded = {route.route: route.recorded for route in plan.by_route}
     return Started(
         start=ClockPair(state.start_ns, time.time_ns() + state.start_ns - time.monotonic_ns()),
-        routes=[RouteStart(name, recorded.get(name)) for name in trace.requests.routes],
+        routes=state.fittings.routes,
         max_wait_ns=int(state.scenario.max_wait_ns),
         closed_loop=state.scenario.closed_loop,
-        engine="native" if state.engine_name == "native" else "portable",
+        engine=state.fittings.engine_name,
         target=state.schedule.target.url,
         run_id=state.run_id,
         trace=TraceIdentity(
@@ -230,7 +251,7 @@ async def _supervise(state: _Run, signals: bool) -> RunDocument:
             nursery.start_soon(state.feeder.run, state.start_ns)
             nursery.start_soon(_tick, state, recorder)
             nursery.start_soon(_obey, state, received, recorder)
-            if signals and state.engine_name == "native":
+            if signals and state.fittings.engine_name == "native":
                 nursery.start_soon(_step_aside, state)
             if state.scenario.closed_loop and state.scenario.duration_ns is not None:
                 nursery.start_soon(_end_closed_loop, state)
@@ -266,7 +287,7 @@ async def _run_lanes(state: _Run) -> None:
 
     async def one(spec: LaneSpec) -> None:
         try:
-            await state.engine(spec)
+            await state.fittings.engine(spec)
         except EngineError as error:
             failures.append(error)
             state.stop(Stop.ABANDON)
@@ -364,6 +385,7 @@ def _finish(state: _Run, recorder: Recorder, cpu_s: float) -> RunDocument:
         control_cpu_s=control_cpu_s,
         lookup=state.schedule.lookup,
         lanes_lost=sum(1 for spec in state.specs if not ended(spec)),
+        kafka=state.fittings.figures(),
     )
 
 
@@ -376,7 +398,11 @@ def _save_what_can_be(state: _Run, recorder: Recorder) -> None:
 
 
 def run_blocking(
-    schedule: Schedule, scenario: Scenario, out: str | os.PathLike[str], observer: Observer | None = None
+    schedule: Schedule,
+    scenario: Scenario,
+    out: str | os.PathLike[str],
+    observer: Observer | None = None,
+    fit: Fit | None = None,
 ) -> RunDocument:
     """`run` for a program that is not under Trio, with SIGINT and SIGTERM ending it in order."""
-    return trio.run(lambda: run(schedule, scenario, out, observer=observer, signals=True))
+    return trio.run(lambda: run(schedule, scenario, out, observer=observer, signals=True, fit=fit))

@@ -30,7 +30,7 @@ from ..units import format_latency
 
 MS = 1e6
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#4c8dd6", "#e07b39", "#3fa55b", "#d9534f", "#9a6dd7", "#8a929c"
-CYCLE = (RED, PURPLE, ORANGE, "#c2a633", "#d65fa0", GREY, BLUE, GREEN)
+CYCLE = (RED, PURPLE, ORANGE, "#c2a633", "#d65fa0", GREY, BLUE, GREEN, "#7a4b2a")
 HEAT = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.linspace((76, 141, 214), (224, 60, 57), 64).astype(int)]
 SPECTRUM_STEPS = 16
 """Points of a spectrum for each factor of ten."""

@@ -16,6 +16,7 @@ from .document import (
     Connections,
     Ending,
     Generator,
+    KafkaFigures,
     Latencies,
     Latency,
     Note,
@@ -49,6 +50,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     throttled_share: float | None = None
     steal_share: float | None = None
     run_delay: RunDelay | None = None
+    kafka: KafkaFigures | None = None
 
 
 def assemble(
@@ -118,6 +120,7 @@ def describe(banks: Sequence[Bank], started: Started, facts: Facts, measured: Me
         generator=generator,
         connections=_connections(by_name),
         slo=slo.evaluate(objectives, measured),
+        kafka=facts.kafka,
         max_wait_ns=started.max_wait_ns,
         scenario=started.scenario,
         plan=started.plan,

@@ -20,6 +20,8 @@ from .validity import Validity, ValidityLimits
 
 FORMAT_VERSION = 1
 
+EngineName = Literal["native", "portable", "kafka"]
+
 EndedHow = Literal["whole", "interrupted", "killed", "circuit_breaker", "failed"]
 
 
@@ -93,7 +95,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     routes: list[RouteStart]
     max_wait_ns: int
     closed_loop: bool = False
-    engine: Literal["native", "portable"] = "native"
+    engine: EngineName = "native"
     target: str = ""
     run_id: str = ""
     trace: TraceIdentity | None = None
@@ -161,7 +163,7 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
 class Generator(msgspec.Struct, frozen=True, kw_only=True):
     """What sending took. CPU seconds count from the first due to the last done, by thread clocks."""
 
-    engine: Literal["native", "portable"]
+    engine: EngineName
     lanes: int
     cpu_s: float
     lanes_cpu_s: float
@@ -199,6 +201,30 @@ class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
     at_least: bool = False
 
 
+class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition written to: records acknowledged, and how far its end moved over the run (null: not asked)."""
+
+    topic: str
+    partition: int
+    acknowledged: int
+    moved: int | None = None
+
+
+class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What only Kafka has. `errors` counts records by the broker's word for why they failed; `late` ones were
+    acknowledged after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight;
+    null where the offsets could not be read. `end_to_end` is due to consumed.
+    """
+
+    brokers: str
+    settings: dict[str, Any] = {}
+    partitions: list[KafkaPartition] = []
+    errors: dict[str, int] = {}
+    late: int = 0
+    offsets_agree: bool | None = None
+    end_to_end: Latency | None = None
+
+
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of run.json."""
 
@@ -225,6 +251,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     generator: Generator
     connections: Connections
     slo: list[SloOutcome] = []
+    kafka: KafkaFigures | None = None
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from replay_native.bank import COUNTERS, OUTCOMES, TOTALS, Bank
 from . import hlog, host, slo
 from .accounts import AT
 from .assemble import Facts, assemble
-from .document import Ending, RunDocument, Started
+from .document import Ending, KafkaFigures, RunDocument, Started
 from .folder import AppendFile, RunFolder
 from .histogram import NS_2, NS_3, Histogram
 from .measured import OTHER, slot_of
@@ -230,6 +230,7 @@ class Recorder:
         lookup: Lookup | None = None,
         skipped: dict[str, int] | None = None,
         lanes_lost: int = 0,
+        kafka: KafkaFigures | None = None,
     ) -> RunDocument:
         """Write the rest of the folder and remove the lanes' memory, once everything is safely on the disk.
 
@@ -249,6 +250,7 @@ class Recorder:
             throttled_share=host.throttled_share(self._load, after),
             steal_share=host.steal_share(self._load, after),
             run_delay=self._run_delay(),
+            kafka=kafka,
         )
         document = assemble(self._folder, self._banks, self._started, facts, lookup)
         self._release()
