@@ -29,6 +29,7 @@ VERBS = {
     "init": ("init", "Write a commented scenario for a trace and a target."),
     "run": ("run", "Replay a trace or a log onto a target."),
     "report": ("report", "Show the report of a run."),
+    "peak": ("peak", "The highest load that a target survives, up and down again."),
     "compare": ("compare", "Is the new build slower? A verdict on runs of two builds."),
     "ab": ("ab", "Run two builds in turns, and say whether the new one is slower."),
     "demo": ("demo", "Replay a small evening onto a built-in service."),

@@ -72,11 +72,11 @@ def _knobs(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     for option, *_ in _OPTIONS:
         parameter = _parameter(option)
         knob = parameter.replace("__", ".")
-        if given[parameter] is not None:
+        if given.get(parameter) is not None:
             knobs[knob] = given[parameter]
             names[knob] = next(name for name in option if name.startswith("--"))
     for parameter, (flag, value) in _SWITCHES.items():
-        if given[parameter]:
+        if given.get(parameter):
             knob = parameter.removeprefix("no_")
             knobs[knob], names[knob] = value, flag
     if "seed" in knobs:
@@ -84,9 +84,9 @@ def _knobs(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
             raise UsageError(f"--seed: {knobs['seed']!r} is not a number")
         knobs["seed"] = int(knobs["seed"])
     for knob in ("allow", "slo", "scale", "only", "without"):
-        if given[knob]:
+        if given.get(knob):
             knobs[knob], names[knob] = list(given[knob]), f"--{knob}"
-    if given["header"]:
+    if given.get("header"):
         knobs["headers"], names["headers"] = dict(map(parse_header, given["header"])), "-H"
     return knobs, names
 
@@ -95,7 +95,7 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
     """The scenario of a command line, and the recordings to replay."""
     files = [path for path in paths if path.endswith(".toml")]
     recordings = [path for path in paths if not path.endswith(".toml")]
-    files += [given["scenario"]] if given["scenario"] else []
+    files += [given["scenario"]] if given.get("scenario") else []
     if len(files) > 1:
         raise UsageError(f"more than one scenario: {', '.join(files)}")
     path = Path(files[0]) if files else None

@@ -39,7 +39,8 @@ COLUMNS_MAX, ROWS_PER_DECADE = 240, 12
 HEIGHT = 280
 
 
-def _figure(x: str, y: str, *, height: int = HEIGHT, **more: object) -> figure:
+def new_figure(x: str, y: str, *, height: int = HEIGHT, **more: object) -> figure:
+    """An empty figure in the page's colours."""
     plot = figure(
         height=height, sizing_mode="stretch_width", toolbar_location=None, tools="", x_axis_label=x, y_axis_label=y,
         background_fill_color=None, border_fill_color=None, outline_line_color=None, **more,
@@ -55,7 +56,8 @@ def _figure(x: str, y: str, *, height: int = HEIGHT, **more: object) -> figure:
     return plot
 
 
-def _legend(plot: figure, *, at: str = "top_left") -> figure:
+def with_legend(plot: figure, *, at: str = "top_left") -> figure:
+    """The figure, its legend without a box; a click on an entry hides its line."""
     legend = plot.legend
     legend.location, legend.background_fill_color, legend.border_line_color = at, None, None
     legend.label_text_color, legend.click_policy, legend.spacing = GREY, "hide", 0
@@ -64,7 +66,7 @@ def _legend(plot: figure, *, at: str = "top_left") -> figure:
 
 def spectrum(lines: Sequence[tuple[str, Sequence[Histogram], float, str]]) -> figure | None:
     """Latency by 1/(1-p): a line for each (name, histograms, scale to ns, colour), and the band that its runs span."""
-    plot = _figure("1 request in ...", "ms", x_axis_type="log", y_axis_type="log", height=360)
+    plot = new_figure("1 request in ...", "ms", x_axis_type="log", y_axis_type="log", height=360)
     drawn = False
     for name, runs, scale, colour in lines:
         runs = [run for run in runs if run.count]
@@ -97,7 +99,7 @@ def spectrum(lines: Sequence[tuple[str, Sequence[Histogram], float, str]]) -> fi
     if not drawn:
         return None
     plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
-    return _legend(plot)
+    return with_legend(plot)
 
 
 def heat_map(run: Run) -> figure | None:
@@ -128,7 +130,7 @@ def heat_map(run: Run) -> figure | None:
             "count": cells[row, col],
         }
     )  # fmt: skip
-    plot = _figure("seconds since the start", "ms", y_axis_type="log")
+    plot = new_figure("seconds since the start", "ms", y_axis_type="log")
     mapper = LogColorMapper(palette=HEAT, low=1, high=max(float(cells.max()), 2.0))
     quads = plot.quad(
         "left",
@@ -158,13 +160,13 @@ def over_time(
     series = [(name, values, colour) for name, values, colour in series if any(value for value in values)]
     if len(rows) < 2 or not series:
         return None
-    plot = _figure("seconds since the start", unit)
+    plot = new_figure("seconds since the start", unit)
     at = [row.t_s for row in rows]
     for name, values, colour in series:
         found = [math.nan if value is None else value for value in values]
         line = plot.line(at, found, color=colour, line_width=1.5, legend_label=name)
         plot.add_tools(HoverTool(renderers=[line], tooltips=[(name, "@y{0,0.[00]}")], mode="vline"))
-    return _legend(plot)
+    return with_legend(plot)
 
 
 def rates(rows: Sequence[Second]) -> figure | None:
@@ -216,7 +218,7 @@ def forest(findings: Sequence[Finding], tolerance: float) -> figure | None:
             "colour": [{"REGRESSION": RED, "INCONCLUSIVE": "#c2a633"}.get(finding.verdict, GREEN) for finding in rows][::-1],
         }
     )  # fmt: skip
-    plot = _figure(
+    plot = new_figure(
         "slower by %",
         "",
         height=70 + 26 * len(rows),

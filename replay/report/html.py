@@ -66,7 +66,7 @@ def write_run_page(run: Run, path: Path) -> None:
         _routes(document),
         _objectives(document),
     ]
-    _write(path, f"replay: {run.folder.path.name}", _run_headline(run), sections)
+    write_page(path, f"replay: {run.folder.path.name}", _run_headline(run), sections)
 
 
 def write_comparison_page(found: Comparison, path: Path) -> None:
@@ -80,7 +80,7 @@ def write_comparison_page(found: Comparison, path: Path) -> None:
     }
     head = _headline(found.verdict, found.sentence, [*found.reasons, caught_text(found)])
     title = f"replay: {found.new.label} against {found.base.label}"
-    _write(path, title, head, [made, _findings(found), _runs(found)])
+    write_page(path, title, head, [made, _findings(found), _runs(found)])
 
 
 def _headline(verdict: str, sentence: str, more: Sequence[str]) -> str:
@@ -105,7 +105,7 @@ def _run_headline(run: Run) -> str:
     return _headline(document.validity.verdict, sentence, [*ended, *reasons, *notes])
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> str:
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> str:
     """A section with a table; cells are text, or HTML where they begin with `<`. Nothing where there are no rows."""
     if not rows:
         return ""
@@ -160,7 +160,7 @@ def _latencies(document: RunDocument) -> str:
         for name, text in meaning.items()
         if isinstance(getattr(latency, name), Latency)
     ]
-    return _table(("", "p50", "p90", "p99", "p99.9", "max"), rows, "Latencies")
+    return html_table(("", "p50", "p90", "p99", "p99.9", "max"), rows, "Latencies")
 
 
 def _routes(document: RunDocument) -> str:
@@ -184,7 +184,7 @@ def _routes(document: RunDocument) -> str:
         if len(document.routes) > ROUTES_SHOWN
         else ""
     )
-    return _table(head, rows, f"Routes, replayed and recorded{more}")
+    return html_table(head, rows, f"Routes, replayed and recorded{more}")
 
 
 def _route(route: RouteFigures, total: int) -> list[str]:
@@ -219,7 +219,7 @@ def _objectives(document: RunDocument) -> str:
                 slo.value
             )
         rows.append([slo.slo, value, _toned("met", _GOOD) if slo.passed else _toned("failed", _BAD)])
-    return _table(("objective", "is", ""), rows, "Objectives")
+    return html_table(("objective", "is", ""), rows, "Objectives")
 
 
 def _findings(found: Comparison) -> str:
@@ -255,7 +255,7 @@ def _findings(found: Comparison) -> str:
         f'<p class="soft">{escape(text)}</p>'
         for text in (*found.notes, *(f"left out: {t}" for t in found.left_out))
     )
-    return _table(head, rows, "Metrics") + notes
+    return html_table(head, rows, "Metrics") + notes
 
 
 def _runs(found: Comparison) -> str:
@@ -265,10 +265,10 @@ def _runs(found: Comparison) -> str:
         for run in side.runs
     ]
     design = f"Tolerance {100 * found.options.tolerance:g}%; {found.labellings:,} labellings, {found.design or 'none'}."
-    return _table(("run", "side", "requests"), rows, "Runs") + f'<p class="soft">{escape(design)}</p>'
+    return html_table(("run", "side", "requests"), rows, "Runs") + f'<p class="soft">{escape(design)}</p>'
 
 
-def _write(path: Path, title: str, head: str, sections: Sequence[str | dict[str, Any]]) -> None:
+def write_page(path: Path, title: str, head: str, sections: Sequence[str | dict[str, Any]]) -> None:
     """Put the page together, and write it whole or not at all."""
     from bokeh.embed import components
 

@@ -1,0 +1,188 @@
+"""`replay peak`: the highest scale of a trace that a target survives, and whether it comes back from a surge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from .. import units
+from ..errors import Exit, OutputError, TargetError, UsageError
+from ..formats import open_trace
+from ..peak.climb import Climb, climb
+from ..peak.recovery import Recovery
+from ..peak.search import Search, Trial
+from ..peak.trial import Bench
+from ..report.peak import in_order, trial_cells, write_peak_page
+from ..scenario import Scenario, parse_target
+from .import_ import ProgressBar, facts
+from .progress import KERNELS, warm_kernels
+from .run import new_run_folder, read_scenario, report_console_for
+
+ENDINGS = {
+    "FOUND": "The highest load that meets every objective: {peak} times the recording.",
+    "NO_LIMIT": "Every objective is met up to --highest: {peak} times the recording.",
+    "GENERATOR_LIMITED": "The generator was at its limit; the target met every objective up to {peak} times.",
+    "OUT_OF_TRIALS": "The answers contradict each other: no peak was found.",
+}
+_EXITS = {"FOUND": Exit.PASSED, "NO_LIMIT": Exit.PASSED, "GENERATOR_LIMITED": Exit.INVALID}
+
+
+def _table(trials: Sequence[Trial]) -> Table:
+    """Load against latency and failures: up from the lowest, held, and down again."""
+    table = Table(box=None, pad_edge=False, header_style="cyan")
+    for name in ("", "times", "rate", "p50", "p99", "failed", "objectives"):
+        table.add_column(name, justify="left" if name in ("", "objectives") else "right", overflow="fold")
+    for trial in in_order(trials):
+        table.add_row(*trial_cells(trial))
+    return table
+
+
+def _sentence(found: Climb) -> str:
+    return ENDINGS[found.verdict].format(peak=f"{found.peak:.3g}")
+
+
+def _print_climb(console: Console, found: Climb) -> None:
+    console.print(_table(found.trials))
+    console.print()
+    console.print(_sentence(found), style="bold")
+    table = facts()
+    if not math.isinf(found.above) and found.verdict == "FOUND":
+        table.add_row("missed at", f"{found.above:.3g} times")
+    if found.held is not None:
+        table.add_row("held", "yes" if found.held else "no: it met them only for the length of a trial")
+    if found.hysteresis is not None:
+        lower = units.format_share(found.hysteresis)
+        table.add_row("hysteresis", f"{lower} below the peak on the way down" if found.hysteresis else "none")
+    if found.recovery != "UNKNOWN":
+        after_s = found.recovered_after_s
+        after = "" if after_s is None else f" after {after_s:.1f} s" if after_s else " at once"
+        table.add_row("overload", found.recovery + after)
+    if found.contradictions:
+        loads = ", ".join(f"{load:.3g}" for load in found.contradictions)
+        table.add_row("contradictions", f"met again at {loads}, above a load that missed them")
+    console.print(table)
+
+
+def _print_surge(console: Console, found: Recovery, times: float, trigger_ns: int) -> None:
+    table = facts()
+    table.add_row("surge", f"{times:g} times for {units.format_duration(trigger_ns)}")
+    table.add_row("baseline", f"p50 {units.format_latency(found.baseline_p50_ns)}")
+    table.add_row("harm", f"{found.bad_s:.0f} s unlike the baseline, {found.failed:,} requests failed")
+    after = f" {found.after_s:.0f} s after its end" if found.after_s is not None else ""
+    table.add_row("verdict", found.verdict + after)
+    console.print(table)
+
+
+def _save(folder: Path, what: Climb | Recovery) -> None:
+    """peak.json beside the runs."""
+
+    def finite(value: Any) -> Any:
+        return None if isinstance(value, float) and math.isinf(value) else value
+
+    data = {key: finite(value) for key, value in asdict(what).items()}
+    path = folder / "peak.json"
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}") from None
+
+
+def _duration(text: str, flag: str) -> int:
+    value_ns = units.parse_duration_ns(text)
+    if value_ns < units.NS // 10:
+        raise UsageError(f"{flag}: {text!r} is too short for a trial", hint="give 15s")
+    return value_ns
+
+
+def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str, votes: int) -> Climb:
+    search = Search(
+        bench.goals, units.parse_factor(lowest), units.parse_factor(highest), units.parse_share(width), votes
+    )
+    found = climb(search, bench, lambda trial: console.print(" ".join(trial_cells(trial)), style="dim"))
+    if found.verdict == "FAILS_AT_LOWEST":
+        missed = ", ".join(goal for goal, passed in found.trials[-1].passed.items() if not passed)
+        raise TargetError(
+            f"the target misses {missed} at the lowest load already, {search.lowest:g} times the recording",
+            hint="lower --lowest, or give objectives that it can meet: --slo",
+        )
+    return found
+
+
+@click.command(name="peak", short_help="The highest load that a target survives, up and down again.")
+@click.argument("paths", nargs=-1, metavar="SCENARIO.toml|TRACE")
+@click.option("--target", metavar="URL", help="Where to send: http://HOST[:PORT][/BASE/PATH].")
+@click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms' [default: errors<0.1% and errors<1%].")
+@click.option("--methods", metavar="LIST", help="Methods to send, or all [default: GET,HEAD].")
+@click.option("--from", "window__from", metavar="WHEN", help="First moment of each trial.")
+@click.option("--allow", multiple=True, metavar="HOST", help="Allow a target beyond loopback.")
+@click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Folder for the runs [default: runs/NAME-TIME]."
+)
+@click.option("--lowest", default="0.25", metavar="K", show_default=True, help="Scale to begin with.")
+@click.option("--highest", default="64", metavar="K", show_default=True, help="Scale to end at.")
+@click.option(
+    "--width", default="2%", metavar="SHARE", show_default=True, help="How close the answer is to be."
+)
+@click.option("--trial", default="15s", metavar="TIME", show_default=True, help="Length of a trial.")
+@click.option("--hold", default="60s", metavar="TIME", show_default=True, help="How long the peak is held.")
+@click.option(
+    "--votes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True, help="Trials a load."
+)
+@click.option("--surge", metavar="K", help="Baseline, K times it, the exact baseline again: does it recover?")
+@click.option("--trigger", default="20s", metavar="TIME", show_default=True, help="Length of --surge.")
+@click.option("--plain", is_flag=True, help="No colours.")
+def command(
+    paths: tuple[str, ...], out: Path | None, lowest: str, highest: str, width: str, trial: str, hold: str,
+    votes: str, surge: str | None, trigger: str, plain: bool, **given: Any,
+) -> None:  # fmt: skip
+    """Find the highest scale of a trace that meets the objectives; hold it; come down again.
+
+    Exit codes: 0 found, 3 contradicting answers, 4 the generator was the limit, 99 did not recover.
+    """
+    scenario, recordings = read_scenario(paths, given)
+    parse_target(scenario.target)
+    folder = new_run_folder(out, recordings)
+    lengths_ns = _duration(trial, "--trial"), _duration(hold, "--hold"), _duration(trigger, "--trigger")
+    console, errors = report_console_for(plain, False), Console(stderr=True, highlight=False)
+    warm_kernels(errors, [*KERNELS, "scale"])
+    folder.mkdir(parents=True)
+    try:
+        raise SystemExit(_measured(scenario, recordings, folder, lengths_ns, console, errors, surge,
+                                   (lowest, highest, width, int(votes))))  # fmt: skip
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _measured(
+    scenario: Scenario, recordings: list[str], folder: Path, lengths_ns: tuple[int, int, int], console: Console,
+    errors: Console, surge: str | None, bounds: tuple[str, str, str, int],
+) -> int:  # fmt: skip
+    """Do it, print it, save it; the exit code."""
+    with ProgressBar(errors) as progress:
+        trace = open_trace(recordings, folder / ".imported.trace", progress=progress)
+    bench = Bench(trace, scenario, folder, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1])
+    if surge is not None:
+        times = units.parse_factor(surge)
+        recovery = bench.surge(times, lengths_ns[2])
+        _save(folder, recovery)
+        _print_surge(console, recovery, times, lengths_ns[2])
+        if recovery.verdict == "UNKNOWN":
+            return Exit.INVALID
+        return Exit.FAILED if recovery.verdict == "DID_NOT_RECOVER" else Exit.PASSED
+    found = _climb(bench, errors, *bounds)
+    _save(folder, found)
+    write_peak_page(found, _sentence(found), folder / "peak.html")
+    _print_climb(console, found)
+    if found.recovery == "DID_NOT_RECOVER":
+        return Exit.FAILED
+    return _EXITS.get(found.verdict, Exit.INCONCLUSIVE)

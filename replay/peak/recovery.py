@@ -1,0 +1,83 @@
+"""Does it come back? A system is metastable where a surge is over and its harm is not (Bronson, HotOS 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+Verdict = Literal["RECOVERED", "DID_NOT_RECOVER", "NOT_HARMED", "UNKNOWN"]
+
+WATCH_TIMES = 3
+"""It is watched for this many times as long as the surge took."""
+
+P50_TIMES, P50_FLOOR_NS = 2.0, 5_000_000
+"""A median of up to twice the baseline's, or 5 ms above it, is like the baseline."""
+
+FAILED_MORE = 0.01
+"""So is a failed share of up to this much more."""
+
+GOOD_LEAST, GOOD_SHARE = 3, 0.9
+"""Recovered is what stays so: three good seconds at least, and nine in ten until the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What happened in one row of a timeline: requests that ended well or not, their median, what is in flight."""
+
+    t_s: float
+    ended: int
+    failed: int
+    p50_ns: int | None
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """The verdict, and the seconds from the end of the surge until all was as before it (None: it never was).
+
+    `bad_s` is how many seconds since the surge began were unlike the baseline; `failed` the requests that failed in it.
+    """
+
+    verdict: Verdict
+    after_s: float | None
+    baseline_p50_ns: int
+    bad_s: float
+    failed: int
+
+
+def judge(rows: Sequence[Moment], from_s: float, until_s: float) -> Recovery:
+    """Whether a target has recovered from a surge that lasted from `from_s` to `until_s`. Rows in order, one a
+    second.
+    """
+    before = [row for row in rows if row.t_s + 0.5 < from_s]
+    medians = [row.p50_ns for row in before[len(before) // 4 :] if row.p50_ns is not None]
+    if not medians:
+        return Recovery("UNKNOWN", None, 0, 0.0, 0)
+    base_ns = int(median(medians))
+    share = sum(row.failed for row in before) / max(1, sum(row.ended + row.failed for row in before))
+
+    def good(row: Moment) -> bool:
+        if row.failed > (share + FAILED_MORE) * (row.ended + row.failed):
+            return False
+        if row.p50_ns is None:
+            return row.in_flight == 0
+        return row.p50_ns <= max(P50_TIMES * base_ns, base_ns + P50_FLOOR_NS)
+
+    after = [row for row in rows if row.t_s + 0.5 >= until_s]
+    since = [row for row in rows if row.t_s + 0.5 >= from_s]
+    bad_s, failed = float(sum(not good(row) for row in since)), sum(row.failed for row in since)
+    if not bad_s:
+        return Recovery("NOT_HARMED", 0.0, base_ns, 0.0, failed)
+    states = [good(row) for row in after]
+    for place, state in enumerate(states):
+        rest = states[place:]
+        if (
+            state
+            and len(rest) >= GOOD_LEAST
+            and all(rest[:GOOD_LEAST])
+            and sum(rest) >= GOOD_SHARE * len(rest)
+        ):
+            return Recovery("RECOVERED", max(0.0, after[place].t_s - until_s), base_ns, bad_s, failed)
+    return Recovery("DID_NOT_RECOVER", None, base_ns, bad_s, failed)

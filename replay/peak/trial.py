@@ -1,0 +1,137 @@
+"""Trials with a real target: the trace at a scale for a while, judged by the scenario's objectives."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from ..engine.run import run_blocking
+from ..errors import UsageError
+from ..plan import make_schedule
+from ..results.document import RunDocument
+from ..results.run import load_run
+from ..scenario import Duration, Scale, Scenario, SloText
+from ..trace import Trace
+from ..workload.surge import surge
+from .recovery import WATCH_TIMES, Moment, Recovery, judge
+from .search import Trial
+
+GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
+"""Of a scenario that has no objectives."""
+
+COOL_DOWN_S = 0.5
+"""Between trials on the way up: all that was in flight has ended by then, and caches and queues have settled."""
+
+
+def scaled(scale: Scale, load: float) -> Scale:
+    """A scenario's factors, each `load` times as high; what it leaves alone is scaled as well."""
+    if scale and not scale[0][0]:
+        return Scale([("", scale[0][1] * load)])
+    rules = [(route, factor * load) for route, factor in scale]
+    return Scale([*rules, ("*", load)] if rules else [("", load)])
+
+
+class Bench:
+    """Makes trials: run folders `NNN-STAGE-LOAD` in `folder`, each of the first `trial_ns` of the scenario's
+    window, another seed each.
+    """
+
+    def __init__(
+        self, trace: Trace, scenario: Scenario, folder: Path, *, trial_ns: int, hold_ns: int
+    ) -> None:
+        if scenario.closed_loop:
+            raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
+        self._trace, self._folder = trace, folder
+        self._scenario = msgspec.structs.replace(scenario, slo=scenario.slo or GOALS)
+        self._lengths_ns = {"hold": hold_ns}
+        self._trial_ns, self._number = trial_ns, 0
+
+    @property
+    def goals(self) -> list[str]:
+        """The objectives that every trial is judged by."""
+        return [str(text) for text in self._scenario.slo]
+
+    def __call__(self, load: float, stage: str) -> Trial:
+        """One trial; a second one where the generator was at fault, since that may have been a hiccup."""
+        if stage != "down" and self._number:
+            time.sleep(COOL_DOWN_S)
+        trial = self._trial(load, stage)
+        return self._trial(load, stage) if trial.generator_limited else trial
+
+    def _trial(self, load: float, stage: str) -> Trial:
+        self._number += 1
+        folder = self._folder / f"{self._number:03}-{stage}-{load:.4g}"
+        scenario = msgspec.structs.replace(
+            self._scenario,
+            scale=scaled(self._scenario.scale, load),
+            duration_ns=Duration(self._lengths_ns.get(stage, self._trial_ns)),
+            seed=self._scenario.seed + self._number,
+        )
+        area = folder.with_name(f".{folder.name}")
+        area.mkdir(parents=True)
+        try:
+            document = run_blocking(make_schedule(self._trace, scenario, area=area), scenario, folder)
+        finally:
+            shutil.rmtree(area, ignore_errors=True)
+        if document.interrupted:
+            raise KeyboardInterrupt
+        return _judged(document, load, stage)
+
+    def surge(self, factor: float, trigger_ns: int) -> Recovery:
+        """One run: the baseline, the trigger times `factor`, and the exact baseline again for three times as long.
+
+        InputError where the trace is too short.
+        """
+        folder, area = self._folder / "surge", self._folder / ".surge"
+        area.mkdir(parents=True)
+        from_ns = self._trace.start_ns + trigger_ns
+        until_ns, end_ns = from_ns + trigger_ns, from_ns + (1 + WATCH_TIMES) * trigger_ns
+        try:
+            made = surge(
+                self._trace, area / "surge.trace", factor, from_ns=from_ns, until_ns=until_ns, end_ns=end_ns,
+                seed=self._scenario.seed,
+            )  # fmt: skip
+            breaker = msgspec.structs.replace(self._scenario.breaker, on=False)
+            scenario = msgspec.structs.replace(self._scenario, breaker=breaker)
+            document = run_blocking(make_schedule(made, scenario, area=area), scenario, folder)
+        finally:
+            shutil.rmtree(area, ignore_errors=True)
+        rows = [
+            Moment(
+                row.t_s, row.ok - row.outcomes.get("5xx", 0),
+                row.error + row.timeout + row.unsent + row.outcomes.get("5xx", 0), row.response_p50_ns, row.in_flight,
+            )
+            for row in load_run(folder).timeline()
+        ]  # fmt: skip
+        found = judge(rows, trigger_ns / 1e9, 2 * trigger_ns / 1e9)
+        return replace(found, verdict="UNKNOWN") if document.validity.verdict == "INVALID" else found
+
+
+def _judged(document: RunDocument, load: float, stage: str) -> Trial:
+    """What a run says of its load. One that the circuit breaker ended has met no objective."""
+    whole = document.ending.how == "whole"
+    response, accounts = document.latency.response, document.accounts
+    failed = (
+        accounts.error
+        + accounts.timeout
+        + accounts.unsent
+        + document.accounts_detail.status_class.get("5xx", 0)
+    )
+    invalid = document.validity.verdict == "INVALID"
+    return Trial(
+        load=load,
+        passed={outcome.slo: outcome.passed and whole for outcome in document.slo},
+        stage=stage,
+        length_s=document.duration_s,
+        rate_per_s=accounts.planned / max(document.duration_s, 1e-9),
+        p50_ns=response.p50_ns if isinstance(response, msgspec.Struct) else None,
+        p99_ns=response.p99_ns if isinstance(response, msgspec.Struct) else None,
+        failed_share=failed / max(accounts.planned, 1),
+        generator_limited="; ".join(reason.message for reason in document.validity.reasons)
+        if invalid
+        else "",
+    )

@@ -1,0 +1,53 @@
+"""A surge in the middle of ordinary traffic: before it, in it, and the exact baseline again behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from replay_native.jit import warm
+
+from .. import units
+from ..errors import InputError
+from ..scenario import Scale
+from ..trace import DerivedTraceWriter, Trace
+from .steps import Events, Grow
+from .transform import check_scale
+
+
+def surge(
+    trace: Trace, out: str | Path, factor: float, *, from_ns: int, until_ns: int, end_ns: int, seed: int = 1
+) -> Trace:
+    """Write the trace up to `end_ns` with its requests from `from_ns` to `until_ns` times `factor`.
+
+    UsageError for a factor that makes no sense; InputError where the trace ends before `end_ns`.
+    """
+    scale = Scale([("", factor)])
+    check_scale(scale)
+    if end_ns > trace.end_ns + 1:
+        raise InputError(
+            f"{trace.path} is too short for this surge: it ends {units.format_duration(end_ns - trace.end_ns)} early",
+            hint="shorten --trigger; a surge needs the baseline, and three times its own length behind it",
+        )
+    warm(["scale"])
+    change = {
+        "transform": "surge", "factor": factor, "from_ns": from_ns, "until_ns": until_ns, "end_ns": end_ns,
+        "seed": seed,
+    }  # fmt: skip
+    during: Events = lambda: trace.batches(from_ns, until_ns)  # noqa: E731
+    with DerivedTraceWriter(out, trace, [change]) as writer:
+        for part in (
+            trace.batches(None, from_ns), Grow(scale, seed).apply(during, trace.requests),
+            trace.batches(until_ns, end_ns),
+        ):  # fmt: skip
+            for batch in part:
+                writer.add_events(
+                    batch.at_ns,
+                    batch.request,
+                    batch.client,
+                    batch.status,
+                    batch.took_ns,
+                    batch.bytes,
+                    in_order=True,
+                )
+    assert writer.trace is not None
+    return writer.trace

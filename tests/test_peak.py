@@ -1,0 +1,131 @@
+"""The search for a peak on services whose capacity is known, and the verdict on coming back from a surge."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from replay.errors import UsageError
+from replay.peak.climb import climb
+from replay.peak.recovery import judge
+from replay.peak.search import Search, Trial
+
+from .peak_data import Queue, capacity, retry_storm, waits_longer
+
+SERVERS, SERVICE_S = 8, 0.01
+
+
+def ceiling(limit: float, **given: object):
+    """A target that meets its goal up to a load, and never above."""
+
+    def measure(load: float, stage: str) -> Trial:
+        return Trial(load=load, passed={"goal": load <= limit}, stage=stage, length_s=1.0, **given)  # type: ignore[arg-type]
+
+    return measure
+
+
+def test_the_answer_of_one_server_is_that_of_its_formula() -> None:
+    # M/D/1 (Erlang 1909): P(W = 0) = 1 - rho, P(W <= D) = (1 - rho) exp(rho).
+    assert waits_longer(50.0, 1, 0.01, 0) == pytest.approx(0.5, rel=1e-6)
+    assert waits_longer(50.0, 1, 0.01, 1) == pytest.approx(1 - 0.5 * math.exp(0.5), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_queue_of_known_capacity_is_found_within_the_width(seed: int) -> None:
+    shares = {"0.1%": 0.001, "1%": 0.01}
+    known = {goal: capacity(SERVERS, SERVICE_S, 1, share) for goal, share in shares.items()}
+    search = Search(list(shares), 50.0, 5_000.0, 0.05)
+    measure = Queue(SERVERS, SERVICE_S, shares, seed, 400_000)
+    while (load := search.next_load()) is not None:
+        search.add(measure(load, "up"))
+    assert search.verdict() == "FOUND"
+    for goal in shares:
+        bounds = search.bounds(goal)
+        assert bounds.upper / bounds.lower <= 1.05 * 1.000001
+        assert abs(bounds.lower / known[goal] - 1) <= 0.05
+    assert search.peak().lower == min(search.bounds(goal).lower for goal in shares)
+
+
+@pytest.mark.parametrize("limit", [0.31, 1.0, 7.7, 63.9])
+def test_a_sharp_limit_is_bracketed_with_few_trials(limit: float) -> None:
+    found = climb(Search(["goal"], 0.25, 64.0, 0.02), ceiling(limit))
+    assert found.verdict == "FOUND"
+    assert found.peak <= limit < found.above <= found.peak * 1.0201
+    assert found.held and found.hysteresis == 0.0 and found.recovery == "RECOVERED"
+    assert len([trial for trial in found.trials if trial.stage == "up"]) <= 2 * (8 + 7)
+
+
+def test_a_target_that_never_gives_in_has_no_limit() -> None:
+    found = climb(Search(["goal"], 1.0, 50.0, 0.05), ceiling(1e9))
+    assert found.verdict == "NO_LIMIT" and found.peak == 50.0 and math.isinf(found.above)
+
+
+def test_a_target_that_fails_at_once_is_said_to() -> None:
+    found = climb(Search(["goal"], 1.0, 50.0, 0.05), ceiling(0.5))
+    assert found.verdict == "FAILS_AT_LOWEST" and found.peak == 0.0
+    assert {trial.load for trial in found.trials} == {1.0}
+
+
+def test_a_generator_that_is_full_is_never_the_targets_capacity() -> None:
+    def measure(load: float, stage: str) -> Trial:
+        full = "lateness" if load > 6 else ""
+        return Trial(load=load, passed={"goal": True}, stage=stage, generator_limited=full)
+
+    found = climb(Search(["goal"], 1.0, 50.0, 0.05), measure)
+    assert found.verdict == "GENERATOR_LIMITED" and found.peak == 4.0
+
+
+def test_one_hiccup_does_not_move_the_answer() -> None:
+    calls = iter(range(1_000))
+
+    def measure(load: float, stage: str) -> Trial:
+        return Trial(
+            load=load, passed={"goal": load <= 10 and next(calls) % 7 != 3}, stage=stage, length_s=1.0
+        )
+
+    found = climb(Search(["goal"], 1.0, 64.0, 0.05), measure)
+    assert found.peak <= 10 < found.peak * 1.1
+
+
+def test_answers_that_contradict_each_other_are_said() -> None:
+    search = Search(["goal"], 1.0, 8.0, 0.5)
+    for load, passed in ((1.0, True), (2.0, False), (4.0, True)):
+        for _ in range(2):
+            search.add(Trial(load=load, passed={"goal": passed}))
+    assert search.contradictions() == [4.0]
+
+
+def test_what_stays_down_after_an_overload_shows_on_the_way_down() -> None:
+    broken = False
+
+    def measure(load: float, stage: str) -> Trial:
+        nonlocal broken
+        broken = (broken or (stage == "down" and load > 10)) and load > 3
+        return Trial(load=load, passed={"goal": load <= 10 and not broken}, stage=stage, length_s=1.0)
+
+    found = climb(Search(["goal"], 1.0, 64.0, 0.05), measure)
+    assert found.hysteresis is not None and found.hysteresis > 0.5
+    assert found.recovery == "RECOVERED" and found.recovered_after_s
+
+    def dead(load: float, stage: str) -> Trial:
+        return Trial(load=load, passed={"goal": load <= 10 and stage != "down"}, stage=stage, length_s=1.0)
+
+    assert climb(Search(["goal"], 1.0, 64.0, 0.05), dead).recovery == "DID_NOT_RECOVER"
+
+
+def test_a_retry_storm_does_not_recover_and_a_patient_client_does() -> None:
+    storm = judge(retry_storm(8, surge=4.0), 10, 20)
+    assert storm.verdict == "DID_NOT_RECOVER" and storm.after_s is None
+    patient = judge(retry_storm(0, surge=2.5), 10, 20)
+    assert patient.verdict == "RECOVERED" and patient.after_s is not None and patient.after_s < 30
+    assert patient.bad_s >= 1
+    assert judge(retry_storm(8, surge=1.1), 10, 20).verdict == "NOT_HARMED"
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "width"), [(0, 5, 0.1), (5, 1, 0.1), (1, 5, 0), (1, math.inf, 0.1)]
+)
+def test_a_search_that_makes_no_sense_is_refused(lowest: float, highest: float, width: float) -> None:
+    with pytest.raises(UsageError, match="makes no sense"):
+        Search(["goal"], lowest, highest, width)
