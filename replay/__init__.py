@@ -59,6 +59,7 @@ def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[
     from pathlib import Path
 
     from .engine.run import run_blocking
+    from .kafka import fit_for
     from .plan import make_schedule
     from .scenario_file import load as load_scenario
     from .trace import Trace
@@ -67,7 +68,7 @@ def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[
     scenario = load_scenario(None, {"target": target, **knobs}, {name: name for name in ("target", *knobs)})
     with tempfile.TemporaryDirectory(prefix="replay-") as area:
         schedule = make_schedule(recording, scenario, area=Path(area))
-        run_blocking(schedule, scenario, out)
+        run_blocking(schedule, scenario, out, fit=fit_for(schedule.target))
     return load(out)
 
 

@@ -145,6 +145,10 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     would be sent, or a body is missing.
     """
     target = parse_target(scenario.target)
+    if target.is_kafka and scenario.methods == Scenario().methods:
+        raise UsageError(
+            "producing to a topic is a write, and only GET and HEAD may be sent", hint="--methods all"
+        )
     if not trace.rows:
         raise InputError(f"{trace.path} holds no requests: there is nothing to replay")
     warm(KERNELS)
@@ -157,7 +161,8 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     tally = rows.count(rows.clock.rows_max)
     if not tally.selected:
         raise _nothing_to_send(trace, scenario, tally, rows.clock, zone)
-    check_bodies(trace.requests.routes, scenario, tally.bodiless)
+    if not target.is_kafka:
+        check_bodies(trace.requests.routes, scenario, tally.bodiless)
     rows_a_pass, in_window = tally.selected, rows.rows_in_window()
     skipped = _skipped(trace, tally, in_window)
     passes = _repeat(rows, tally)

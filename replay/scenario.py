@@ -89,6 +89,12 @@ class Count(int):
     """A number above 0, or `auto` (AUTO)."""
 
 
+class Acks(str):
+    """Acknowledgements that a record waits for: `1` or `all`."""
+
+    __slots__ = ()
+
+
 class Methods(tuple[str, ...]):
     """Method names in capitals; ("ALL",) is every method."""
 
@@ -178,10 +184,72 @@ class BodyRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
             ) from None
 
 
+class Kafka(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """A Kafka target: the producer's settings under aiokafka's names, and what becomes of a request as a record."""
+
+    acks: Annotated[Acks, Meta(description="1: the leader has it; all: every replica in sync has it")] = Acks(
+        "1"
+    )
+    enable_idempotence: Annotated[
+        bool, Meta(description="Nothing twice, whatever is sent again; acks = all")
+    ] = False
+    compression_type: Annotated[
+        Literal["none", "gzip", "snappy", "lz4", "zstd"], Meta(description="Of record batches")
+    ] = "none"
+    max_batch_size: Annotated[Size, Meta(description="Largest record batch; a larger record goes alone")] = (
+        Size(1_000_000)
+    )
+    tick_ns: Annotated[Duration, Meta(description="What is due within it is sent together")] = msgspec.field(
+        name="tick", default=Duration(1_000_000)
+    )
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        Meta(description="Of the brokers' listener"),
+    ] = "PLAINTEXT"
+    ssl_cafile: Annotated[
+        str, Meta(description="Certificates to trust; default: the system's", examples=["ca.pem"])
+    ] = ""
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="Of SASL_PLAINTEXT and SASL_SSL")
+    ] = "PLAIN"
+    sasl_plain_username: Annotated[
+        str, Meta(description="User; $NAME is taken from the environment", examples=["$KAFKA_USER"])
+    ] = ""
+    sasl_plain_password: Annotated[
+        str, Meta(description="Password; $NAME is of the environment", examples=["$KAFKA_PASSWORD"])
+    ] = ""
+    timestamps: Annotated[
+        Literal["due", "recorded"],
+        Meta(description="CreateTime: the due time on the wall clock, or the recorded one"),
+    ] = "due"
+    partitions: Annotated[
+        Literal["auto", "recorded", "key"],
+        Meta(description="auto: the recorded ones where the topic has them all, else by key (murmur2)"),
+    ] = "auto"
+    topic_map: Annotated[
+        dict[str, str],
+        Meta(description="Recorded topic to the topic it goes to", examples=[{"orders": "orders-staging"}]),
+    ] = {}
+    key: Annotated[
+        str,
+        Meta(
+            description="Key of a request as a record, of {client} {method} {path} {path[1]} {n} {uuid}; empty: none"
+        ),
+    ] = "{client}"
+    value: Annotated[
+        str, Meta(description="Its value; {path} is escaped for JSON, {at_ms} is when it was recorded")
+    ] = '{"at_ms":{at_ms},"client":{client},"method":"{method}","path":"{path}","n":{n}}'
+    consume: Annotated[bool, Meta(description="Consume what was produced: due to consumed is end_to_end")] = (
+        False
+    )
+
+
 class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """All of it. Immutable; `replay.scenario_file.load` makes one from a file and flags."""
 
-    target: Annotated[str, Meta(description="Where to send: http://HOST[:PORT][/BASE/PATH]")] = ""
+    target: Annotated[
+        str, Meta(description="Where to send: http://HOST[:PORT][/BASE/PATH], or kafka://HOST:PORT/TOPIC")
+    ] = ""
     trace: Annotated[str, Meta(description="The trace (or a log) to replay, beside this file")] = ""
     host: Annotated[
         str, Meta(description="Host header; default: the target's", examples=["staging.example"])
@@ -285,6 +353,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     max_duration_ns: Annotated[
         Duration | None, Meta(description="Refuse a longer plan; default 1h beyond loopback", examples=["2h"])
     ] = msgspec.field(name="max_duration", default=None)
+    kafka: Kafka = Kafka()
     breaker: Breaker = Breaker()
     limits: Limits = Limits()
     validity: ValidityLimits = ValidityLimits()
@@ -309,6 +378,8 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         """As a run folder keeps it, ready for JSON: every knob; of headers and bodies no content."""
         saved: dict[str, Any] = msgspec.to_builtins(self, enc_hook=knob_text)
         saved["headers"] = sorted(self.headers)
+        for secret in ("sasl_plain_username", "sasl_plain_password"):
+            saved["kafka"][secret] = "given" if saved["kafka"][secret] else ""
         for rule, kept in zip(self.body, saved["body"], strict=True):
             if rule.template is not None:
                 kept["template"] = "sha256:" + hashlib.sha256(rule.template.encode()).hexdigest()
@@ -339,13 +410,22 @@ def knob_text(value: object) -> object:
 
 
 class Target(NamedTuple):
-    """Where to send. `base_path` has no slash at its end; `authority` is what Host says by default."""
+    """Where to send. `base_path` has no slash at its end; `authority` is what Host says by default.
+
+    Of Kafka `brokers` are all that the URL names, the first one is `host` and `port`, and `base_path` is the topic.
+    """
 
     url: str
     host: str
     port: int
     base_path: str
     authority: str
+    brokers: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def is_kafka(self) -> bool:
+        """Whether records are produced rather than requests sent."""
+        return bool(self.brokers)
 
 
 def parse_target(text: str) -> Target:
@@ -356,9 +436,11 @@ def parse_target(text: str) -> Target:
     scheme, separator, rest = text.partition("://")
     if not separator:
         raise UsageError(f"the target {text!r} has no scheme", hint=f"did you mean http://{text}?")
+    if scheme.lower() == "kafka":
+        return _parse_kafka(text, rest)
     if scheme.lower() != "http":
         raise UsageError(
-            f"the target {text!r}: {scheme} targets cannot be replayed onto; http can", hint=example
+            f"the target {text!r}: {scheme} targets cannot be replayed onto; http and kafka can", hint=example
         )
     try:
         parts = urlsplit(text)
@@ -378,6 +460,38 @@ def parse_target(text: str) -> Target:
     name = f"[{host}]" if ":" in host else host
     authority = name if port in (None, 80) else f"{name}:{port}"
     return Target(text, host, port or 80, parts.path.rstrip("/"), authority)
+
+
+KAFKA_PORT = 9_092
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def _parse_kafka(text: str, rest: str) -> Target:
+    """`kafka://HOST:PORT,HOST:PORT/TOPIC`, taken apart; without a topic records keep theirs."""
+    example = "write kafka://HOST:PORT,HOST:PORT/TOPIC"
+    places, _, topic = rest.partition("/")
+    brokers = []
+    for place in places.split(","):
+        try:
+            parts = urlsplit(f"//{place}")
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise UsageError(f"the target {text!r}: {error}", hint=example) from None
+        if parts.username is not None or parts.password is not None:
+            raise UsageError(
+                "the target holds a user name", hint="set kafka.sasl_plain_username and sasl_plain_password"
+            )
+        if not host or port == 0 or not sendable(place):
+            raise UsageError(f"the target {text!r}: {place!r} is not a broker", hint=example)
+        brokers.append((host, port or KAFKA_PORT))
+    topic = topic.rstrip("/")
+    if topic and (not _TOPIC.fullmatch(topic) or topic in (".", "..")):
+        raise UsageError(
+            f"the target {text!r}: {topic!r} is not a topic's name",
+            hint="a topic's name has letters, digits, dots, dashes and underscores",
+        )
+    names = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in brokers]
+    return Target(text, *brokers[0], topic, ",".join(names), tuple(brokers))
 
 
 def names_route(pattern: str, route: str) -> bool:

@@ -16,6 +16,7 @@ from . import units
 from .errors import InputError, UsageError
 from .scenario import (
     AUTO,
+    Acks,
     Count,
     Duration,
     Factor,
@@ -55,6 +56,18 @@ def _count(value: Any) -> Count:
             f"{value!r} is not a number of them", hint="write auto or a number from 1 to 1,048,576"
         )
     return Count(value)
+
+
+def _acks(value: Any) -> Acks:
+    text = str(value).lower()
+    if text == "0":
+        raise UsageError(
+            "acks = 0 is refused: a broker would answer no record, and nothing would be known of any",
+            hint="write 1 or all",
+        )
+    if text not in ("1", "all", "-1"):
+        raise UsageError(f"{value!r} is not a number of acknowledgements", hint="write 1 or all")
+    return Acks("1" if text == "1" else "all")
 
 
 def _methods(value: Any) -> Methods:
@@ -111,6 +124,7 @@ _READERS: dict[Any, tuple[Any, str]] = {
     Size: (lambda v: Size(units.parse_size_bytes(v)), units.SIZE_FORMS),
     Count: (_count, "auto or a number"),
     Scale: (parse_scale, _SCALE_FORMS),
+    Acks: (_acks, "1 or all"),
     Methods: (_methods, '["GET", "HEAD"] or "all"'),
     MomentText: (_moment, units.MOMENT_FORMS),
     ZoneText: (_zone, units.ZONE_FORMS),

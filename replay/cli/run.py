@@ -21,7 +21,7 @@ RUNS = Path("runs")
 """Where runs go without `-o`."""
 
 _OPTIONS = (
-    (("--target",), "URL", "Where to send: http://HOST[:PORT][/BASE/PATH]."),
+    (("--target",), "URL", "Where to send: http://HOST[:PORT][/BASE/PATH], kafka://HOST:PORT/TOPIC."),
     (("--sample",), "SHARE", "Replay a share of the requests: 25%."),
     (("--sample-by",), "WHAT", "request, or client: a share of the clients, with all they do."),
     (("--grow",), "WHAT", "What --scale makes more of: requests, sessions or repeat."),
@@ -41,6 +41,10 @@ _OPTIONS = (
     (("--host",), "NAME", "Host header [default: the target's]."),
     (("--warm-up",), "TIME", "Send, and do not measure, the first moments."),
     (("--engine",), "NAME", "auto, native or portable."),
+    (("--acks", "kafka.acks"), "1|all", "Kafka: acknowledgements that a record waits for."),
+    (("--compression", "kafka.compression_type"), "NAME", "Kafka: none, gzip, snappy, lz4 or zstd."),
+    (("--timestamps", "kafka.timestamps"), "due|recorded", "Kafka: what CreateTime is."),
+    (("--partitions", "kafka.partitions"), "auto|recorded|key", "Kafka: which partition a record goes to."),
     (("--seed",), "N", "Of bodies' random values."),
 )
 """Flags that set a knob of the scenario: names, value, help. The knob is the last name's."""
@@ -79,6 +83,13 @@ def _knobs(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if given.get(parameter):
             knob = parameter.removeprefix("no_")
             knobs[knob], names[knob] = value, flag
+    if given.get("topic_map"):
+        knobs["kafka.topic_map"], names["kafka.topic_map"] = (
+            dict(map(_renamed, given["topic_map"])),
+            "--topic-map",
+        )
+    if given.get("idempotence"):
+        knobs["kafka.enable_idempotence"], names["kafka.enable_idempotence"] = True, "--idempotence"
     if "seed" in knobs:
         if not knobs["seed"].isdigit():
             raise UsageError(f"--seed: {knobs['seed']!r} is not a number")
@@ -89,6 +100,14 @@ def _knobs(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     if given.get("header"):
         knobs["headers"], names["headers"] = dict(map(parse_header, given["header"])), "-H"
     return knobs, names
+
+
+def _renamed(text: str) -> tuple[str, str]:
+    """`OLD=NEW`, taken apart."""
+    old, separator, new = text.partition("=")
+    if not (old and separator and new):
+        raise UsageError(f"--topic-map: {text!r} names no two topics", hint="write --topic-map OLD=NEW")
+    return old, new
 
 
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
@@ -155,6 +174,10 @@ def work_area(out: Path) -> Iterator[Path]:
 @click.option("--scale", multiple=True, metavar="K|ROUTE=K", help="4 times all, or 'POST /v1/users=5'.")
 @click.option("--only", multiple=True, metavar="ROUTE", help="Replay only these routes: 'GET /v1/*'.")
 @click.option("--without", multiple=True, metavar="ROUTE", help="Leave these routes out.")
+@click.option(
+    "--topic-map", multiple=True, metavar="OLD=NEW", help="Kafka: send a recorded topic to another."
+)
+@click.option("--idempotence", is_flag=True, help="Kafka: nothing twice, whatever is sent again.")
 @click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
 @click.option("--no-x-replay", is_flag=True, help="Do not number requests by an X-Replay header.")
 @click.option("--scenario", metavar="FILE", help="A scenario; flags override it.")
@@ -207,6 +230,10 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     target = parse_target(scenario.target)
     addresses = [address.host for address in trio.run(resolve, target, scenario)]
     errors = Console(stderr=True, highlight=False, quiet=console.quiet)
+    if target.is_kafka:
+        from ..kafka.fit import KERNELS
+
+        warm_kernels(errors, KERNELS)
     warm_kernels(errors)
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
@@ -222,6 +249,7 @@ def replay_recordings(
 ) -> int:
     """Run it, print its report, and say how it went as an exit code."""
     from ..engine.run import run_blocking
+    from ..kafka import fit_for
     from ..report.live import LiveView
     from ..report.terminal import print_report
     from ..results.run import load_run
@@ -229,7 +257,9 @@ def replay_recordings(
     schedule = _prepare(scenario, recordings, area, console)
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
     with LiveView(errors, schedule.plan) as live:
-        document = run_blocking(schedule, scenario, folder, observer=live.update)
+        document = run_blocking(
+            schedule, scenario, folder, observer=live.update, fit=fit_for(schedule.target)
+        )
     if not console.quiet:
         print_report(load_run(folder), console)
     return exit_code(document)

@@ -46,6 +46,7 @@ def print_report(run: Run, console: Console) -> None:
     page, document = Page(console), run.document
     _headline(page, run)
     _accounts(page, document)
+    _kafka(page, document)
     _latencies(page, document)
     _routes(page, document)
     _spectrum(page, run)
@@ -109,6 +110,22 @@ def _accounts(page: Page, document: RunDocument) -> None:
     for name, value in (("target", _target(document)), *spans):
         if value:
             page.say(f"{name:<9} {value}")
+
+
+def _kafka(page: Page, document: RunDocument) -> None:
+    """What a broker acknowledged, what it refused by its own words, and whether its offsets say the same."""
+    kafka = document.kafka
+    if kafka is None:
+        return
+    acknowledged = sum(part.acknowledged for part in kafka.partitions)
+    moved = [part.moved for part in kafka.partitions if part.moved is not None]
+    words = {
+        True: "the offsets agree", False: "the offsets do not agree: somebody else wrote as well", None: "offsets unknown",
+    }[kafka.offsets_agree]  # fmt: skip
+    ends = f", ends moved by {sum(moved):,}" if moved else ""
+    page.say(f"kafka     acknowledged {acknowledged:,}{ends}: {words}")
+    for name, count in kafka.errors.items():
+        page.say(f"{name}: {count:,} records", "yellow", indent=10)
 
 
 def _target(document: RunDocument) -> str:

@@ -221,6 +221,24 @@ class Requests:
         rows.append((first, 0, 0))
         return np.array(rows, np.int64), total // max(first, 1), largest
 
+    def header_batches(self) -> npt.NDArray[np.int64]:
+        """Where header sets lie, int64[batches + 1, 6]: the id of the first of each batch, and raw addresses of the
+        offsets of its sets, of names and of values (int32 each), offsets before data; the last row is the id past
+        the end.
+        """
+        rows, first = [], 0
+        for batch in self._header_sets.batches if self._header_sets is not None else []:
+            sets = batch.column(0)
+            names, values = sets.values.field("name"), sets.values.field("value")
+            places = [sets.buffers()[1].address]
+            for column in (names, values):
+                _, offsets, data = column.buffers()
+                places += [offsets.address, data.address if data is not None else 0]
+            rows.append((first, *places))
+            first += batch.num_rows
+        rows.append((first, 0, 0, 0, 0, 0))
+        return np.array(rows, np.int64)
+
     def content_types(self) -> tuple[list[bytes], npt.NDArray[np.int32]]:
         """The content types of header sets, and by header set the index of its own, or -1."""
         names: dict[bytes, int] = {}

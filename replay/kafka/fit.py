@@ -1,0 +1,211 @@
+"""Fits a run to a Kafka target: looks at its topics, connects its lane, and says at the end what the offsets prove."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from aiokafka import TopicPartition
+
+from replay.engine import sizing
+from replay.engine.contract import Fittings, LaneSpec
+from replay.engine.resolve import resolve
+from replay.errors import ReplayError, UsageError
+from replay.plan import Schedule
+from replay.results.document import KafkaFigures, KafkaPartition, RouteStart
+from replay.safety import check_plan
+from replay.scenario import Scenario, Target
+from replay_native import jit
+
+from .cluster import Cluster, client_settings, ends_of, look
+from .events import EventRenderer, recorded_topics
+from .failures import told
+from .lane import KafkaLane, LanePlan
+
+KERNELS = ("shared", "hdr", "hdr_decode", "record", "recordbatch", "events", "produce")
+SWITCH_INTERVAL_S = 0.0002
+"""Between threads that want the interpreter: with Python's own 5 ms a busy control plane makes a tick late."""
+
+
+def topics_of(schedule: Schedule) -> tuple[list[str], dict[str, int]]:
+    """Topics that are written to, and by recorded topic the index of its own. UsageError where there is none.
+
+    The URL's topic takes all that `topic_map` does not send elsewhere; without one, records keep their topic.
+    """
+    target, kafka = schedule.target, schedule.scenario.kafka
+    recorded = recorded_topics(schedule.trace)
+    unknown = next((name for name in kafka.topic_map if name not in recorded), None)
+    if unknown is not None:
+        held = f"the recording's topics are {', '.join(recorded)}" if recorded else "it is not of Kafka"
+        raise UsageError(f"kafka.topic_map: the recording has no topic {unknown!r}", hint=held)
+    goes_to = {name: kafka.topic_map.get(name) or target.base_path or name for name in recorded}
+    topics = list(dict.fromkeys([*([target.base_path] if target.base_path else []), *goes_to.values()]))
+    if not recorded and not target.base_path:
+        raise UsageError("the target names no topic", hint=f"--target {target.url.rstrip('/')}/TOPIC")
+    if recorded and target.base_path and target.base_path not in goes_to.values():
+        topics.remove(target.base_path)
+    return topics, {name: topics.index(topic) for name, topic in goes_to.items()}
+
+
+def keeps_partitions(scenario: Scenario, recorded: dict[str, int], topics: list[str], goes_to: dict[str, int],
+                     partitions: dict[str, int]) -> bool:  # fmt: skip
+    """Whether recorded partitions stay. UsageError where they are asked for and are not all there."""
+    if scenario.kafka.partitions == "key" or not recorded:
+        return False
+    for name, count in recorded.items():
+        topic = topics[goes_to[name]]
+        if partitions[topic] < count:
+            if scenario.kafka.partitions == "recorded":
+                raise UsageError(
+                    f"the recording of {name!r} has {count} partitions, the topic {topic!r} {partitions[topic]}",
+                    hint='add partitions, or kafka.partitions = "key"',
+                )
+            return False
+    return True
+
+
+def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str, Any]:
+    """What aiokafka's producer is made with."""
+    kafka = scenario.kafka
+    if kafka.enable_idempotence and kafka.acks != "all":
+        acks: int | str = "all"
+    else:
+        acks = kafka.acks if kafka.acks == "all" else 1
+    return settings | {
+        "acks": acks,
+        "enable_idempotence": kafka.enable_idempotence,
+        "max_batch_size": int(kafka.max_batch_size),
+        "request_timeout_ms": max(int(scenario.timeout_ns // 1_000_000), 1_000),
+        "retry_backoff_ms": 100,
+    }
+
+
+@dataclass(slots=True)
+class _Fitted:
+    """One run onto Kafka: its lane, and the offsets before it."""
+
+    target: Target
+    scenario: Scenario
+    settings: dict[str, Any]
+    before: dict[TopicPartition, int]
+    parts: tuple[TopicPartition, ...]
+    lane: KafkaLane
+    interval_s: float
+    spec: LaneSpec | None = None
+    moved: dict[TopicPartition, int] | None = None
+
+    async def engine(self, spec: LaneSpec) -> None:
+        """The lane's whole run; then where the partitions end."""
+        self.spec = spec
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self.lane.run, spec)
+            try:
+                ends = await trio.to_thread.run_sync(ends_of, self.target, self.settings, self.parts)
+                self.moved = {part: ends[part] - self.before[part] for part in self.parts if part in ends}
+            except ReplayError:
+                self.moved = None
+
+    def figures(self) -> KafkaFigures:
+        """What only Kafka has."""
+        outcomes, moved = self.lane.outcomes, self.moved
+        return KafkaFigures(
+            brokers=self.target.authority,
+            settings={k: v for k, v in self.scenario.saved()["kafka"].items() if "sasl_plain" not in k},
+            partitions=[
+                KafkaPartition(
+                    topic=part.topic,
+                    partition=part.partition,
+                    acknowledged=outcomes.acknowledged[part],
+                    moved=None if moved is None else moved.get(part),
+                )
+                for part in self.parts
+            ],
+            errors=dict(outcomes.errors.most_common()),
+            late=outcomes.late,
+            offsets_agree=self._agree(),
+        )
+
+    def _agree(self) -> bool | None:
+        """Whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions."""
+        if self.moved is None or self.spec is None:
+            return None
+        from replay_native.bank import C
+
+        counters = self.spec.bank.counters
+        acknowledged = sum(self.lane.outcomes.acknowledged.values())
+        doubtful = int(counters[C.error] + counters[C.timeout] + counters[C.in_flight])
+        each = all(self.moved.get(part, 0) >= self.lane.outcomes.acknowledged[part] for part in self.parts)
+        return each and acknowledged <= sum(self.moved.values()) <= acknowledged + doubtful
+
+    def close(self) -> None:
+        """Let the lane go."""
+        sys.setswitchinterval(self.interval_s)
+        self.lane.close()
+
+
+async def fit(schedule: Schedule, scenario: Scenario, run_id: str) -> Fittings:
+    """What a run onto Kafka needs. TargetError, LimitError or UsageError where it cannot or may not be."""
+    target = schedule.target
+    settings = client_settings(target, scenario.kafka)
+    addresses = await _resolved(target, scenario)
+    check_plan(schedule.plan, target, addresses, schedule.trace.requests.hosts, scenario)
+    jit.warm(KERNELS)
+    topics, goes_to = topics_of(schedule)
+    cluster = await trio.to_thread.run_sync(look, target, settings, topics)
+    await _check_advertised(cluster, target, scenario)
+    recorded = recorded_topics(schedule.trace)
+    keep = keeps_partitions(scenario, recorded, topics, goes_to, cluster.partitions)
+    renderer = EventRenderer(schedule, goes_to, [cluster.partitions[topic] for topic in topics], keep)
+    parts = tuple(
+        TopicPartition(topic, number) for topic in topics for number in range(cluster.partitions[topic])
+    )
+    lane = await _connected(target, scenario, producer_settings(scenario, settings), parts)
+    fitted = _Fitted(target, scenario, settings, cluster.ends, parts, lane, sys.getswitchinterval())
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    entries, ring_bytes = sizing.feed_size(schedule, scenario, renderer.typical_bytes, 1)
+    return Fittings(
+        engine_name="kafka",
+        engine=fitted.engine,
+        routes=[RouteStart(f"PRODUCE {part.topic}/{part.partition}") for part in parts],
+        renderer=renderer,
+        connections=[1],
+        feed=(entries, max(ring_bytes, 2 * renderer.largest_bytes)),
+        close=fitted.close,
+        figures=fitted.figures,
+    )
+
+
+async def _resolved(target: Target, scenario: Scenario) -> list[str]:
+    """The addresses of all brokers that the URL names, each checked."""
+    found: list[str] = []
+    for host, port in target.brokers:
+        found += [place.host for place in await resolve(target._replace(host=host, port=port), scenario)]
+    return list(dict.fromkeys(found))
+
+
+async def _check_advertised(cluster: Cluster, target: Target, scenario: Scenario) -> None:
+    """A broker on this machine may send its clients elsewhere: those hosts are checked as well."""
+    for host in cluster.hosts:
+        await resolve(target._replace(host=host), scenario)
+
+
+async def _connected(
+    target: Target, scenario: Scenario, settings: dict[str, Any], parts: tuple[TopicPartition, ...]
+) -> KafkaLane:
+    kafka = scenario.kafka
+    lane = KafkaLane(
+        LanePlan(
+            producer=settings,
+            partitions=parts,
+            batch_bytes=int(kafka.max_batch_size),
+            tick_ns=int(kafka.tick_ns),
+            compression=None if kafka.compression_type == "none" else kafka.compression_type,
+        )
+    )
+    try:
+        await trio.to_thread.run_sync(lane.ready.result)
+    except Exception as error:
+        raise told(error, target.authority) from None
+    return lane

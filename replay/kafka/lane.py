@@ -1,0 +1,426 @@
+"""A Kafka lane: a thread with an asyncio loop of its own that keeps the lane's contract (docs/lane-contract.md).
+
+Every tick takes up what is due and appends it to the open batch of its partition; aiokafka's sender drains the
+batches. `wait` is the time in its queue, `sent` the moment it drains the batch, `done` the broker's acknowledgement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any
+
+import numpy as np
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from replay.engine.contract import SECOND_NS, LaneSpec
+from replay.errors import EngineError
+from replay_native import produce, shared
+from replay_native.bank import C, Control, State, Stop
+from replay_native.feed import ENTRY
+from replay_native.recordbatch import HEADER_BYTES, OVERHEAD_MAX
+
+from .batch import Batch
+from .failures import NEVER_APPENDED, name_of, outcome_of, status_of
+from .loop import PreciseSelector, run_precisely
+
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
+
+HEARTBEAT_NS = 100_000_000
+EXPIRE_NS = 10_000_000
+"""Between two looks for what has waited too long."""
+
+TAKEN_AT_ONCE = 16_384
+WAITING_BYTES_MAX = 256 << 20
+"""Bytes of records that may wait for the sender; past them the oldest batch is given up (`unsent_limit`)."""
+
+CLOSED_LOOP_BYTES = 8 << 20
+"""In a closed loop, bytes that may wait before more is taken up."""
+
+SPANS_A_WAIT = 20
+"""A batch that waits takes records up over this part of `max_wait`: what is given up together waited about as long."""
+
+BUFFERS_KEPT = 64
+STOP_S = 2.0
+
+Acknowledged = Callable[[int, int, np.ndarray], None]
+"""Called with the route, the offset of the first record and the due times of a batch that was acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanePlan:
+    """What a Kafka lane needs beside its spec: how the producer is made, and where each route goes.
+
+    `partitions[i]` is where route `first_route` + i goes.
+    """
+
+    producer: dict[str, Any]
+    partitions: tuple[TopicPartition, ...]
+    first_route: int = 0
+    batch_bytes: int = 1_000_000
+    tick_ns: int = 1_000_000
+    compression: str | None = None
+    connect_timeout_s: float = 10.0
+    acknowledged: Acknowledged | None = None
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What the lane knows beside its bank: errors by name, and the offsets it was told."""
+
+    errors: Counter[str] = field(default_factory=Counter)
+    acknowledged: Counter[TopicPartition] = field(default_factory=Counter)
+    late: int = 0
+    last_offset: dict[TopicPartition, int] = field(default_factory=dict)
+
+
+class KafkaLane:
+    """A lane that connects at once (`ready`), and runs when it is given its spec (`run`)."""
+
+    def __init__(self, plan: LanePlan) -> None:
+        self.plan = plan
+        self.outcomes = Outcomes()
+        self.ready: Future[None] = Future()
+        self.ended: Future[None] = Future()
+        self._spec: Future[LaneSpec | None] = Future()
+        self._thread = Thread(target=self._main, name="kafka-lane", daemon=True)
+        self._thread.start()
+
+    def run(self, spec: LaneSpec) -> None:
+        """Run to the end; blocks. EngineError where the lane could not go on."""
+        self._spec.set_result(spec)
+        self.ended.result()
+
+    def close(self) -> None:
+        """Let go of a lane that was never run; after `run` this does nothing."""
+        if not self._spec.done():
+            self._spec.set_result(None)
+        self._thread.join(STOP_S)
+
+    def _main(self) -> None:
+        try:
+            run_precisely(self._live)
+        except BaseException as error:
+            if not self.ready.done():
+                self.ready.set_exception(error)
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(None)
+
+    async def _live(self, selector: PreciseSelector) -> None:
+        plan = self.plan
+        producer = AIOKafkaProducer(**plan.producer)
+        try:
+            async with asyncio.timeout(plan.connect_timeout_s):
+                await producer.start()
+                for topic in dict.fromkeys(part.topic for part in plan.partitions):
+                    await producer.partitions_for(topic)
+            self.ready.set_result(None)
+            spec = await asyncio.wrap_future(self._spec)
+            if spec is not None:
+                await _Running(self, spec, producer, selector).run()
+        finally:
+            await _stopped(producer)
+
+
+async def _stopped(producer: AIOKafkaProducer) -> None:
+    """Close the producer, and give up what it cannot send any more."""
+    accumulator = producer._message_accumulator
+    if accumulator._batches or accumulator._pending_batches:
+        accumulator.fail_all(asyncio.CancelledError())
+    try:
+        async with asyncio.timeout(STOP_S):
+            await producer.stop()
+    except (Exception, asyncio.CancelledError):
+        producer._closed = True
+
+
+class _Running:
+    """One run of a lane, on its loop."""
+
+    def __init__(
+        self, owner: KafkaLane, spec: LaneSpec, producer: AIOKafkaProducer, selector: PreciseSelector
+    ) -> None:
+        self._plan, self._outcomes, self._spec = owner.plan, owner.outcomes, spec
+        self._bank, self._feed, self._control = spec.bank, spec.feed, spec.bank.control
+        self._counters = spec.bank.counters
+        self._accumulator = producer._message_accumulator
+        self._transactions = producer._txn_manager
+        self._selector = selector
+        self._loop = asyncio.get_running_loop()
+        self._lane = np.zeros(produce.LANE_WORDS, np.int64)
+        routes = spec.bank.slots.shape[0]
+        self._counts = np.zeros(routes + 1, np.int64)
+        self._rows = np.zeros(TAKEN_AT_ONCE, ENTRY)
+        self._open: list[Batch | None] = [None] * len(owner.plan.partitions)
+        self._waiting: deque[Batch] = deque()
+        self._in_flight: dict[Batch, None] = {}
+        self._waiting_rows = self._waiting_bytes = 0
+        self._buffers: list[np.ndarray] = []
+        self._buffer_bytes = owner.plan.batch_bytes + HEADER_BYTES + OVERHEAD_MAX
+        self._draining = False
+        self._starved = False
+        self._expire_ns = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._over: asyncio.Future[None] = self._loop.create_future()
+
+    async def run(self) -> None:
+        """Until the feed ends and all is settled, or STOP."""
+        control = self._control
+        shared.write_word(control, Control.STATE, State.RUNNING)
+        self._counters[C.connects] = self._counters[C.open] = self._counters[C.open_max] = 1
+        self._counters[C.cpu_first_ns] = time.thread_time_ns()
+        self._selector.idle_ns = 0
+        self._loop.add_reader(self._spec.wake_fd, self._woken)
+        state = -errno.EIO
+        try:
+            self._tick()
+            await self._over
+            state = State.ENDED
+        finally:
+            self._loop.remove_reader(self._spec.wake_fd)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._counters[C.open] = 0
+            self._note_time()
+            shared.write_word(control, Control.STATE, state)
+
+    def _woken(self) -> None:
+        """The control plane wrote something: look at once if there was nothing to wait for, or it is to stop."""
+        os.read(self._spec.wake_fd, 8)
+        if (
+            self._starved
+            or self._spec.closed_loop
+            or shared.read_word(self._control, Control.STOP) != Stop.RUN
+        ):
+            self._tick()
+
+    def _note_time(self) -> None:
+        self._counters[C.cpu_last_ns] = time.thread_time_ns()
+        self._counters[C.idle_ns] = self._selector.idle_ns
+
+    def _tick(self) -> None:
+        try:
+            self._turn()
+        except BaseException as error:
+            if not self._over.done():
+                self._over.set_exception(EngineError(f"the Kafka lane failed: {error!r}"))
+
+    def _turn(self) -> None:
+        """Heed STOP, take up what is due, give up what waited too long, and see when to look again."""
+        if self._over.done():
+            return
+        now = time.monotonic_ns()
+        stop = shared.read_word(self._control, Control.STOP)
+        if stop != Stop.RUN and not self._draining:
+            self._drain(now)
+        if stop == Stop.ABANDON:
+            self._over.set_result(None)
+            return
+        took = 0 if self._draining else self._take_due(now)
+        if now >= self._expire_ns:
+            self._expire_ns = now + EXPIRE_NS
+            self._expire(now)
+        if self._finished():
+            self._over.set_result(None)
+            return
+        self._counters[C.loops] += 1
+        shared.write_word(self._control, Control.HEARTBEAT_NS, now)
+        self._sleep(now, took)
+
+    def _sleep(self, now: int, took: int) -> None:
+        """Until the next due time, not sooner than a tick from now where something was taken up."""
+        until = now + (EXPIRE_NS if self._waiting or self._in_flight else HEARTBEAT_NS)
+        due = -1 if self._draining else produce.next_due_ns(self._bank, self._feed, self._lane)
+        self._starved = due < 0 and shared.read_word(self._control, Control.FEED_END) == 0
+        if due >= 0:
+            if self._spec.closed_loop:
+                due = now
+            until = min(until, max(due, now + self._plan.tick_ns if took or due <= now else due))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(until / SECOND_NS, self._tick)
+
+    # The feed, and batches of what was taken up.
+
+    def _take_due(self, now: int) -> int:
+        total = 0
+        while not self._spec.closed_loop or self._waiting_bytes < CLOSED_LOOP_BYTES:
+            count = produce.take_up(
+                self._bank, self._feed, self._lane, now, self._counts, self._rows, self._spec.closed_loop
+            )
+            if not count:
+                break
+            if self._starved and not total and not self._spec.closed_loop:
+                self._counters[C.underruns] += int(self._rows["due_ns"][:count].min() < now)
+            total += int(count)
+            self._append(int(count))
+            if count < len(self._rows):
+                break
+        return total
+
+    def _append(self, count: int) -> None:
+        """Put rows, in the order of their routes, into the batches of their partitions; then free the rings."""
+        edges, rows = self._counts, self._rows[:count].copy()
+        first_route = self._plan.first_route
+        for route in np.flatnonzero(np.diff(edges)).tolist():
+            self._add(route - first_route, rows[edges[route] : edges[route + 1]])
+        entries = self._feed.entries
+        last = entries[(int(self._lane[produce.TAKEN]) - 1) % entries.size]
+        produce.release(self._control, self._lane[produce.TAKEN], last["offset"] + last["length"])
+        self._waiting_rows += count
+        self._count_waiting()
+        while self._waiting_bytes > WAITING_BYTES_MAX and len(self._waiting) > 1:
+            self._give_up(self._waiting[0], C.unsent_limit)
+
+    def _add(self, index: int, rows: np.ndarray) -> None:
+        at = 0
+        while at < len(rows):
+            batch = self._open[index]
+            if batch is None or not batch.is_open:
+                batch = self._new_batch(index, int(rows[at]["length"]))
+            before = batch.size()
+            at = batch.add(rows, self._feed.ring, at, self._plan.batch_bytes)
+            self._waiting_bytes += batch.size() - before
+            if at < len(rows):
+                batch.close()
+                self._open[index] = None
+
+    def _new_batch(self, index: int, least_bytes: int) -> Batch:
+        """An empty batch for a partition, handed to the sender at once."""
+        least_bytes += HEADER_BYTES + OVERHEAD_MAX
+        if least_bytes > self._buffer_bytes:
+            buffer = np.empty(least_bytes, np.uint8)
+        else:
+            buffer = self._buffers.pop() if self._buffers else np.empty(self._buffer_bytes, np.uint8)
+        batch = Batch(self._plan.first_route + index, buffer, self._plan.compression, self._drained)
+        self._open[index] = batch
+        self._waiting.append(batch)
+        if self._accumulator._exception is not None:
+            raise self._accumulator._exception
+        message = self._accumulator._append_batch(batch, self._plan.partitions[index])
+        message.future.add_done_callback(lambda future: self._settled(batch, future))
+        return batch
+
+    def _count_waiting(self) -> None:
+        self._counters[C.waiting] = self._waiting_rows
+        self._counters[C.waiting_max] = max(int(self._counters[C.waiting_max]), self._waiting_rows)
+
+    def _no_longer_waits(self, batch: Batch) -> None:
+        if self._waiting[0] is batch:
+            self._waiting.popleft()
+        else:
+            self._waiting.remove(batch)
+        index = batch.route - self._plan.first_route
+        if self._open[index] is batch:
+            self._open[index] = None
+        self._waiting_rows -= batch.count
+        self._waiting_bytes -= batch.size()
+        self._count_waiting()
+
+    # What becomes of a batch.
+
+    def _drained(self, batch: Batch) -> None:
+        """The sender is about to send it."""
+        self._no_longer_waits(batch)
+        self._in_flight[batch] = None
+        self._counters[C.bytes_sent] += batch.size()
+        produce.sent(self._bank, batch.rows, batch.sent_ns, self._spec.closed_loop)
+
+    def _settled(self, batch: Batch, future: asyncio.Future[Any]) -> None:
+        """The broker acknowledged it, or it failed."""
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        if error is None and not (batch.settled and batch.sent_ns < 0):
+            self._note_offsets(batch, future.result())
+        if batch.settled:
+            self._outcomes.late += batch.count if batch.sent_ns >= 0 and error is None else 0
+        elif batch.sent_ns < 0:
+            self._give_up(batch, C.unsent_max_wait)
+        elif isinstance(error, asyncio.CancelledError):
+            return
+        else:
+            self._end(batch, error)
+            if isinstance(error, NEVER_APPENDED):
+                self._take_back_sequence(batch)
+        if len(self._buffers) < BUFFERS_KEPT and batch.buffer.size == self._buffer_bytes:
+            self._buffers.append(batch.buffer)
+        if self._draining or self._spec.closed_loop or not (self._waiting or self._in_flight):
+            self._tick()
+
+    def _end(self, batch: Batch, error: BaseException | None) -> None:
+        batch.settled = True
+        self._in_flight.pop(batch, None)
+        outcome = 0 if error is None else outcome_of(error)
+        if error is not None:
+            self._outcomes.errors[name_of(error)] += batch.count
+        status = 0 if error is None else status_of(error)
+        now = time.monotonic_ns()
+        produce.done(self._bank, batch.rows, outcome, batch.sent_ns, now, status, self._spec.closed_loop)
+        self._note_time()
+
+    def _note_offsets(self, batch: Batch, told: Any) -> None:
+        if told is None or told.offset < 0:
+            return
+        part = self._plan.partitions[batch.route - self._plan.first_route]
+        self._outcomes.acknowledged[part] += batch.count
+        self._outcomes.last_offset[part] = told.offset + batch.count - 1
+        if self._plan.acknowledged is not None:
+            self._plan.acknowledged(batch.route - self._plan.first_route, told.offset, batch.rows["due_ns"])
+
+    def _take_back_sequence(self, batch: Batch) -> None:
+        """The broker never took these numbers: the next batch of the partition has to begin with them."""
+        if self._transactions is not None:
+            part = self._plan.partitions[batch.route - self._plan.first_route]
+            self._transactions._sequence_numbers[part] -= batch.count
+
+    def _give_up(self, batch: Batch, reason: int) -> None:
+        """A batch that was never drained is unsent."""
+        self._no_longer_waits(batch)
+        batch.give_up()
+        produce.unsent(self._bank, batch.rows, reason, self._spec.max_wait_ns)
+
+    def _expire(self, now: int) -> None:
+        """Give up what waited for max_wait, and what was not acknowledged within the time-out."""
+        while self._waiting and self._waiting[0].count and self._waited(self._waiting[0], now):
+            self._give_up(self._waiting[0], C.unsent_max_wait)
+        for batch in list(self._in_flight):
+            if now - batch.sent_ns < self._spec.timeout_ns:
+                break
+            self._end(batch, TimeoutError())
+
+    def _waited(self, batch: Batch, now: int) -> bool:
+        """Whether even the last of its records waited for max_wait. What follows long after the first gets another batch."""
+        if batch.is_open and now - batch.taken_first_ns > self._spec.max_wait_ns // SPANS_A_WAIT:
+            batch.close()
+        return now - batch.taken_last_ns >= self._spec.max_wait_ns
+
+    # Ending.
+
+    def _drain(self, now: int) -> None:
+        """STOP: what is due by now is planned, and unsent; so is what waits. What is in flight may finish."""
+        self._draining = True
+        while not self._spec.closed_loop:
+            count = produce.take_up(self._bank, self._feed, self._lane, now, self._counts, self._rows, False)
+            if not count:
+                break
+            produce.unsent(
+                self._bank, self._rows[:count].copy(), C.unsent_interrupted, self._spec.max_wait_ns
+            )
+        while self._waiting:
+            self._give_up(self._waiting[0], C.unsent_interrupted)
+
+    def _finished(self) -> bool:
+        if self._waiting or self._in_flight:
+            return False
+        if self._draining:
+            return True
+        ended = shared.read_word(self._control, Control.FEED_END) == 1
+        return bool(ended and shared.read_word(self._control, Control.FEED_TAIL) == self._lane[produce.TAKEN])
