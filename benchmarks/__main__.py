@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import capacity, histograms, page, peers, punctuality, traces, volume
+from . import capacity, histograms, page, peers, punctuality, traces, volume, workloads
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS = DOCS / "benchmarks.json"
@@ -30,7 +30,10 @@ def main() -> None:
     """Run the parts asked for (default: all), and write the page anew."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", choices=("capacity", "punctuality", "volume", "histograms"), default=()
+        "parts",
+        nargs="*",
+        choices=("capacity", "punctuality", "volume", "histograms", "workloads"),
+        default=(),
     )
     chosen = parser.parse_args().parts
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -42,6 +45,7 @@ def main() -> None:
             "capacity": lambda: capacity.measure(folder, trace),
             "punctuality": lambda: punctuality.measure(folder, trace),
             "volume": lambda: volume.measure(folder),
+            "workloads": lambda: workloads.measure(folder),
         }
         for part, measure in parts.items():
             if not chosen or part in chosen:

@@ -21,6 +21,7 @@ def render(results: dict[str, Any]) -> str:
     parts = [HEAD]
     for name, section in (
         ("capacity", _capacity), ("punctuality", _punctuality), ("volume", _volume), ("histograms", _histograms),
+        ("workloads", _workloads),
     ):  # fmt: skip
         if name in results:
             part = results[name]
@@ -79,4 +80,17 @@ def _histograms(results: dict[str, float]) -> str:
     return (
         "## Histograms\nns to record one value (`python -m benchmarks histograms`).\n\n| | ns |\n|---|---|\n"
         + rows
+    )
+
+
+def _workloads(results: list[dict[str, Any]]) -> str:
+    rows = "".join(
+        f"| {each['name']} | {each['rows'] / 1e6:.0f} M | {each['rows_per_cpu_s'] / 1e6:.1f} M"
+        f" | {each['peak_rss_mib']:,.0f} |\n"
+        for each in results
+    )
+    return (
+        "## Generated and transformed traces\nRequests written to disk a CPU second, a process each, compiled kernels"
+        " (`python -m benchmarks workloads`). Transforms read a Poisson trace of 20 million; rows are those written.\n\n"
+        "| | rows | a CPU second | peak RSS MiB |\n|---|---|---|---|\n" + rows
     )

@@ -18,31 +18,36 @@ from ..errors import UsageError
 from ..formats import open_trace
 from ..scenario_file import load
 from ..trace import Trace
-from ..workload.transform import Transform, transform
+from ..workload.transform import Transform, rows_by_route, transform
 from .import_ import ProgressBar, facts, span_text
 
 ROUTES_SHOWN = 12
 
 
-def _growth(before: Trace, after: Trace) -> Table:
-    """Each route's requests before and after."""
+def _growth(before: list[int], after: Trace) -> Table:
+    """Each route's requests in the window, and what has become of them."""
     table = Table(box=None, pad_edge=False, header_style="cyan")
     for name in ("before", "after", "times"):
         table.add_column(name, justify="right")
     table.add_column("route", overflow="ellipsis", no_wrap=True)
-    pairs = list(zip(before.manifest.routes, after.manifest.routes, strict=True))
+
+    def row(old: int, new: int, route: Text) -> None:
+        table.add_row(f"{old:,}", f"{new:,}", units.format_number(new / old) if old else "-", route)
+
+    pairs = list(zip(before, after.manifest.routes, strict=True))
     for old, new in pairs[:ROUTES_SHOWN]:
-        times = units.format_number(new.rows / old.rows) if old.rows else "-"
-        table.add_row(f"{old.rows:,}", f"{new.rows:,}", times, Text(new.route))
-    if len(pairs) > ROUTES_SHOWN:
-        old_rows, new_rows = (sum(pair[side].rows for pair in pairs[ROUTES_SHOWN:]) for side in (0, 1))
-        times = units.format_number(new_rows / old_rows) if old_rows else "-"
-        rest = Text(f"{len(pairs) - ROUTES_SHOWN:,} more routes", style="dim")
-        table.add_row(f"{old_rows:,}", f"{new_rows:,}", times, rest)
+        row(old, new.rows, Text(new.route))
+    rest = pairs[ROUTES_SHOWN:]
+    if rest:
+        row(
+            sum(before[ROUTES_SHOWN:]),
+            sum(new.rows for _, new in rest),
+            Text(f"{len(rest):,} more routes", "dim"),
+        )
     return table
 
 
-def _report(console: Console, before: Trace, after: Trace) -> None:
+def _report(console: Console, before: Trace, wanted: Transform, after: Trace) -> None:
     table = facts()
     table.add_row("requests", f"{after.rows:,} of {before.rows:,}, {after.manifest.clients:,} clients")
     table.add_row("span", span_text(after))
@@ -54,7 +59,7 @@ def _report(console: Console, before: Trace, after: Trace) -> None:
     table.add_row("trace", Text(str(after.path), style="bold"))
     console.print(table)
     console.print()
-    console.print(_growth(before, after))
+    console.print(_growth(rows_by_route(before, wanted.from_ns, wanted.until_ns), after))
 
 
 @click.command(
@@ -117,7 +122,7 @@ def command(
             compress_to_ns=compress_to_ns,
         )
         after = transform(before, out, wanted, overwrite=force)
-        _report(Console(highlight=False), before, after)
+        _report(Console(highlight=False), before, wanted, after)
 
 
 def parse_seed(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -131,9 +132,12 @@ class Session:
         """One run of one build, in its own folder."""
         self.number += 1
         name = f"{self.number:02}-{build.label}"
-        with build.running(self._log(name), self.plan.ready, self.plan.ready_s) as url:
+        with (
+            build.running(self._log(name), self.plan.ready, self.plan.ready_s) as url,
+            tempfile.TemporaryDirectory(prefix="replay-") as area,
+        ):
             run_step("prepare", self.plan.prepare.replace("{url}", url), self._log("prepare"), self.left_s)
-            scenario, schedule = self._schedule(url)
+            scenario, schedule = self._schedule(url, Path(area))
             document = run_blocking(schedule, scenario, self.plan.out / name)
         if document.interrupted or document.ending.how == "interrupted":
             raise Interrupted("the session was interrupted", hint=f"its runs are in {self.plan.out}")
@@ -141,9 +145,9 @@ class Session:
         time.sleep(self.plan.cool_down_s)
         return load_run_folder(self.plan.out / name)
 
-    def _schedule(self, url: str) -> tuple[Scenario, Schedule]:
+    def _schedule(self, url: str, area: Path) -> tuple[Scenario, Schedule]:
         scenario = msgspec.structs.replace(self.scenario, target=url)
-        schedule = make_schedule(self.trace, scenario)
+        schedule = make_schedule(self.trace, scenario, area=area)
         addresses = [address.host for address in trio.run(resolve, schedule.target, scenario)]
         check_plan(schedule.plan, schedule.target, addresses, self.trace.requests.hosts, scenario)
         return scenario, schedule

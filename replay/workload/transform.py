@@ -150,6 +150,16 @@ def _span_ns(pipeline: _Pipeline) -> int:
     return last_ns - first_ns
 
 
+def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> list[int]:
+    """Events of each route of a trace between two moments."""
+    warm(["scale"])
+    routes, table = np.arange(len(trace.requests.routes), dtype=np.int64), trace.requests.addresses()
+    counts = np.zeros(len(routes) + 1, np.int64)
+    for batch in trace.batches(from_ns, until_ns):
+        kernels.count_classes(batch.request, table, routes, counts)
+    return [int(count) for count in counts[:-1]]
+
+
 def transform(trace: Trace, out: str | Path, wanted: Transform, *, overwrite: bool = False) -> Trace:
     """Write what `wanted` makes of a trace to the new trace `out`, in constant memory.
 
