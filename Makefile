@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test unit check boundscheck founding fuzz bench calibrate traces clean
+.PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench calibrate traces clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,11 @@ demo: $(READY) ## Replay a small evening onto a built-in service, and print the 
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest
 
+kafka: $(READY) ## Run the tests that need a real Apache Kafka (Java, and Maven to bring it)
+	$(BIN)/python -m pytest -m kafka
+
 unit: $(READY) ## Run the unit suite alone: under two minutes, for all the time
-	$(BIN)/python -m pytest -m 'not whole and not founding'
+	$(BIN)/python -m pytest -m 'not whole and not founding and not kafka'
 
 check: $(READY) ## Lint, types, import directions
 	$(BIN)/ruff check .

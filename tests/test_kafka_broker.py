@@ -1,0 +1,155 @@
+"""Onto a real Apache Kafka: bytes that Java reads, a broker that is killed in mid-run, limits, lost topics."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from replay.errors import TargetError
+
+from .kafka_broker import Broker, jars
+from .test_kafka_mock import START_NS, http_trace, kafka_trace, read_back, recorded, replay
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("broker"), jars(tmp_path_factory.mktemp("jars")))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+def make(broker: Broker, topic: str, partitions: int = 2, **configs: str) -> str:
+    """Make a topic; the URL of a target that is it."""
+
+    async def made() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+        await admin.start()
+        await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
+        await admin.close()
+
+    asyncio.run(made())
+    return f"kafka://{broker.address}/{topic}"
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize("idempotence", [False, True])
+def test_records_come_back_byte_for_byte(broker, tmp_path, compression, idempotence):
+    records = recorded()
+    topic = f"same-{compression}-{idempotence}"
+    document = replay(
+        kafka_trace(tmp_path / "t", records), make(broker, topic), tmp_path / "run",
+        kafka={"enable_idempotence": idempotence, "compression_type": compression},
+    )  # fmt: skip
+    assert document.accounts.ok == len(records)
+    assert document.kafka is not None and document.kafka.offsets_agree
+    back = read_back(broker.address, topic, len(records))
+    for partition in (0, 1):
+        sent = [(key, value, tuple((name.decode(), content) for name, content in headers))
+                for number, key, value, headers in records if number == partition]  # fmt: skip
+        assert [(r.key, r.value, r.headers) for r in back if r.partition == partition] == sent
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_javas_console_consumer_reads_them(broker, tmp_path, compression):
+    records = [(number % 2, b"key-%d" % number, b"value-%d" % number, ()) for number in range(100)]
+    topic = f"java-{compression}"
+    replay(kafka_trace(tmp_path / "t", records), make(broker, topic), tmp_path / "run",
+           kafka={"compression_type": compression})  # fmt: skip
+    printed = broker.java(
+        "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", broker.address, "--topic", topic,
+        "--from-beginning", "--max-messages", "100", "--timeout-ms", "20000", "--formatter-property", "print.key=true",
+    )  # fmt: skip
+    assert sorted(printed.split("\n")[:-1]) == sorted(f"key-{n}\tvalue-{n}" for n in range(100))
+
+
+@pytest.mark.parametrize("idempotence", [False, True])
+def test_a_broker_killed_in_mid_run_and_back(broker, tmp_path, idempotence):
+    topic, count = f"killed-{idempotence}", 40_000
+    records = [(number % 2, b"%d" % number, b"v" * 100, ()) for number in range(count)]
+    trace = kafka_trace(tmp_path / "t", records, gap_ns=200_000)
+    target = make(broker, topic)
+
+    def kill_and_restart() -> None:
+        time.sleep(2.5)
+        broker.kill()
+        time.sleep(1)
+        broker.start()
+
+    killer = threading.Thread(target=kill_and_restart)
+    killer.start()
+    document = replay(trace, target, tmp_path / "run", max_wait="30s", breaker={"on": False},
+                      kafka={"enable_idempotence": idempotence})  # fmt: skip
+    killer.join()
+    accounts = document.accounts
+    assert accounts.planned == count == accounts.sent + accounts.unsent
+    assert accounts.in_flight == 0 and accounts.ok + accounts.error + accounts.timeout == accounts.sent
+    assert document.latency.response.max_ns > 1_000_000_000
+    assert document.kafka is not None
+    back = Counter(record.key for record in read_back(broker.address, topic, accounts.ok))
+    assert sum(back.values()) >= accounts.ok
+    if idempotence:
+        assert max(back.values()) == 1
+        assert document.kafka.offsets_agree
+
+
+def test_one_record_over_the_limit_fails_by_name_and_the_others_do_not(broker, tmp_path):
+    records = [(0, b"%d" % number, b"v" * (50_000 if number == 25 else 100), ()) for number in range(50)]
+    target = make(broker, "limited", 1, **{"max.message.bytes": "20000"})
+    for idempotence in (False, True):
+        document = replay(
+            kafka_trace(tmp_path / f"t{idempotence}", [(0, *record[1:]) for record in records], gap_ns=5_000_000),
+            target, tmp_path / f"run{idempotence}",
+            kafka={"enable_idempotence": idempotence, "max_batch_size": 10_000},
+        )  # fmt: skip
+        assert document.kafka is not None
+        assert document.kafka.errors == {"MESSAGE_SIZE_TOO_LARGE": 1}
+        assert (document.accounts.ok, document.accounts.error) == (49, 1)
+        assert document.accounts_detail.error["rejected"] == 1
+
+
+def test_a_topic_that_is_not_there(broker, tmp_path):
+    with pytest.raises(TargetError, match="there is no topic 'nowhere'"):
+        replay(http_trace(tmp_path / "t"), f"kafka://{broker.address}/nowhere", tmp_path / "run")
+
+
+def test_a_topic_deleted_while_it_is_written(broker, tmp_path):
+    target = make(broker, "deleted", 1)
+    trace = kafka_trace(tmp_path / "t", [(0, b"k", b"v", ())] * 400, gap_ns=10_000_000)
+
+    def delete() -> None:
+        async def gone() -> None:
+            admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+            await admin.start()
+            await admin.delete_topics(["deleted"])
+            await admin.close()
+
+        time.sleep(1.5)
+        asyncio.run(gone())
+
+    thread = threading.Thread(target=delete)
+    thread.start()
+    document = replay(trace, target, tmp_path / "run", max_wait="2s", timeout="2s", breaker={"on": False})
+    thread.join()
+    accounts = document.accounts
+    assert accounts.planned == 400 and 0 < accounts.ok < 400
+    assert accounts.unsent + accounts.error + accounts.timeout == 400 - accounts.ok
+
+
+def test_what_is_recorded_is_read_where_it_was_written(broker, tmp_path):
+    """The layout of a recorded topic holds its partitions by number."""
+    trace = kafka_trace(tmp_path / "t", [(1, b"k", b"v", ())] * 3)
+    assert trace.start_ns == START_NS
+    replay(trace, make(broker, "placed"), tmp_path / "run")
+    assert {TopicPartition(r.topic, r.partition) for r in read_back(broker.address, "placed", 3)} == {
+        TopicPartition("placed", 1)
+    }
