@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from replay.cli import invoke
 from replay.errors import TargetError
+from replay.trace import Trace
 
 from .kafka_broker import Broker, jars
 from .test_kafka_mock import START_NS, http_trace, kafka_trace, read_back, recorded, replay
@@ -145,11 +146,45 @@ def test_a_topic_deleted_while_it_is_written(broker, tmp_path):
     assert accounts.unsent + accounts.error + accounts.timeout == 400 - accounts.ok
 
 
-def test_what_is_recorded_is_read_where_it_was_written(broker, tmp_path):
-    """The layout of a recorded topic holds its partitions by number."""
-    trace = kafka_trace(tmp_path / "t", [(1, b"k", b"v", ())] * 3)
-    assert trace.start_ns == START_NS
-    replay(trace, make(broker, "placed"), tmp_path / "run")
-    assert {TopicPartition(r.topic, r.partition) for r in read_back(broker.address, "placed", 3)} == {
-        TopicPartition("placed", 1)
-    }
+def test_a_topic_recorded_and_replayed_is_the_same_topic(broker, tmp_path):
+    records = recorded()
+    first = kafka_trace(tmp_path / "t", records, gap_ns=2_000_000)
+    replay(first, make(broker, "once"), tmp_path / "run")
+    assert invoke(["record", f"kafka://{broker.address}/once", "-o", str(tmp_path / "back.trace")]) == 0
+    back = Trace.open(tmp_path / "back.trace")
+    assert back.rows == len(records)
+    document = replay(back, make(broker, "twice"), tmp_path / "again")
+    assert document.accounts.ok == len(records)
+    once, twice = (read_back(broker.address, topic, len(records)) for topic in ("once", "twice"))
+    for partition in (0, 1):
+        of = [[r for r in side if r.partition == partition] for side in (once, twice)]
+        assert Counter((r.key, r.value, r.headers) for r in of[0]) == Counter(
+            (r.key, r.value, r.headers) for r in of[1]
+        )
+        spacing = [[r.timestamp - side[0].timestamp for r in side] for side in of]
+        assert spacing[0] == pytest.approx(spacing[1], abs=2)
+
+
+def test_a_recording_goes_on_where_it_ended(broker, tmp_path):
+    target = make(broker, "goes-on")
+    trace = kafka_trace(tmp_path / "t", [(n % 2, b"%d" % n, b"v", ()) for n in range(30)])
+    replay(trace, target, tmp_path / "run1")
+    assert invoke(["record", target, "-o", str(tmp_path / "one.trace")]) == 0
+    replay(trace, target, tmp_path / "run2")
+    assert (
+        invoke(["record", target, "-o", str(tmp_path / "two.trace"), "--resume", str(tmp_path / "one.trace")])
+        == 0
+    )
+    assert Trace.open(tmp_path / "one.trace").rows == Trace.open(tmp_path / "two.trace").rows == 30
+    nothing = ["record", target, "-o", str(tmp_path / "no.trace"), "--resume", str(tmp_path / "two.trace")]
+    assert invoke(nothing) == 2
+
+
+def test_a_recording_is_of_the_time_that_was_asked_for(broker, tmp_path):
+    trace = kafka_trace(tmp_path / "t", [(0, b"%d" % n, b"v", ()) for n in range(100)], gap_ns=1_000_000)
+    target = make(broker, "window")
+    replay(trace, target, tmp_path / "run", kafka={"timestamps": "recorded"})
+    window = ["--from", "2023-11-14T22:13:20.010Z", "--until", "2023-11-14T22:13:20.060Z"]
+    assert invoke(["record", target, "-o", str(tmp_path / "part.trace"), *window]) == 0
+    part = Trace.open(tmp_path / "part.trace")
+    assert (part.rows, part.start_ns - START_NS) == (50, 10_000_000)

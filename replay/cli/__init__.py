@@ -27,6 +27,7 @@ VERBS = {
     "transform": ("transform", "Make another trace of one: a window, a share, more of it, faster."),
     "generate": ("generate", "Make a trace of traffic that nobody recorded."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
+    "record": ("record", "Record Kafka topics to a trace."),
     "run": ("run", "Replay a trace or a log onto a target."),
     "report": ("report", "Show the report of a run."),
     "peak": ("peak", "The highest load that a target survives, up and down again."),
