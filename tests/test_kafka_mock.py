@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -259,3 +261,12 @@ def test_a_target_taken_apart():
     target = parse_target("kafka://one:9093,[::1]/events")
     assert target.brokers == (("one", 9093), ("::1", 9092)) and target.base_path == "events"
     assert parse_target("kafka://one").base_path == "" and not parse_target("http://one/").is_kafka
+
+
+@pytest.mark.whole
+def test_the_demo_names_its_broker(tmp_path):
+    command = [sys.executable, "-m", "replay.cli", "demo", "--kafka", "--plain", "-o", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode in (0, 4), done.stderr
+    assert "mock cluster" in done.stdout and "PRODUCE evening/0" in done.stdout
+    assert "the offsets agree" in done.stdout

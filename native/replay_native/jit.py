@@ -41,6 +41,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 _entries: dict[str, list[tuple[Any, str]]] = {}
+"""By module: the entries that `warm` has yet to compile."""
 
 
 _IMPORT = re.compile(r"^from \.(\w*) import (.+)$", re.MULTILINE)
@@ -136,13 +137,13 @@ def warm(modules: Iterable[str], progress: Callable[[int, int, str], None] | Non
     names = [f"{__package__}.{name}" for name in modules]
     for name in names:
         importlib.import_module(name)
-    todo = [entry for name in names for entry in _entries.get(name, [])]
+    todo = [entry for name in names for entry in _entries.pop(name, [])]
     for done, (dispatcher, signature) in enumerate(todo):
         if progress is not None:
             progress(done, len(todo), dispatcher.py_func.__name__)
-        if not dispatcher.signatures:
-            dispatcher.compile(signature)
-            dispatcher.disable_compile()
+        # Also where a caller among the kernels had it compiled before: only now is a call with other types an error.
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
     _prune()
     return time.perf_counter() - started
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import EngineError
+from ..errors import EngineError, UsageError
 from .run import new_run_folder, replay_recordings, report_console_for
 
 SPEED = 120.0
@@ -35,6 +35,31 @@ template = '{{"id": "{{uuid}}", "email": "{{email}}"}}'
 route = "*"
 template = '{{"client": {{client}}, "number": {{n}}}}'
 """
+
+
+KAFKA_SCENARIO = """\
+target = "kafka://{broker}/evening"
+speed = {speed}
+methods = "all"
+slo = ["p99 < 250ms", "errors < 1%"]
+"""
+
+MOCK = "librdkafka's mock cluster in this process: no real broker, nothing reaches a disk"
+
+
+@contextlib.contextmanager
+def mock_cluster() -> Iterator[str]:
+    """The embedded broker; its address. UsageError where its package is missing."""
+    try:
+        from confluent_kafka import Producer
+    except ImportError:
+        raise UsageError(
+            "the embedded broker needs the package confluent-kafka", hint="pip install 'replay-engine[demo]'"
+        ) from None
+    cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 3})
+    broker = next(iter(cluster.list_topics(timeout=10).brokers.values()))
+    yield f"{broker.host}:{broker.port}"
+    del cluster
 
 
 @contextlib.contextmanager
@@ -61,8 +86,9 @@ def staging_service(seed: int) -> Iterator[int]:
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="The run's folder [default: runs/evening-TIME]."
 )
+@click.option("--kafka", is_flag=True, help="As events onto an embedded Kafka, in place of the service.")
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
-def command(out: Path | None, plain: bool) -> None:
+def command(out: Path | None, kafka: bool, plain: bool) -> None:
     """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute: no other software needed."""
     from ..scenario_file import load
     from ..staging.evening import log_lines
@@ -72,11 +98,18 @@ def command(out: Path | None, plain: bool) -> None:
         "An evening of a fitness app, 17:30 to 18:30, in 30 seconds: everyone trains at 6 PM.", style="bold"
     )
     folder = new_run_folder(out, ["evening.log"])
-    with tempfile.TemporaryDirectory(prefix="replay-demo-") as name, staging_service(SEED) as port:
-        area = Path(name)
+    with contextlib.ExitStack() as stack:
+        area = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="replay-demo-")))
+        if kafka:
+            console.print(f"Its requests become events on {MOCK}.")
+            text = KAFKA_SCENARIO.format(broker=stack.enter_context(mock_cluster()), speed=SPEED)
+        else:
+            text = SCENARIO.format(port=stack.enter_context(staging_service(SEED)), speed=SPEED)
         log, scenario_file = area / "evening.log", area / "evening.toml"
         log.write_text("".join(line + "\n" for line in log_lines(SEED)))
-        scenario_file.write_text(SCENARIO.format(port=port, speed=SPEED))
+        scenario_file.write_text(text)
         scenario = load(scenario_file, {}, {})
         code = replay_recordings(scenario, [str(log)], folder, area, console, plain)
+        if kafka:
+            console.print(f"The broker was {MOCK}.", style="yellow")
     raise SystemExit(code)

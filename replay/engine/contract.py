@@ -83,6 +83,7 @@ class Renderer(Protocol):
 class Fittings:
     """What a run needs for the kind of its target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
 
+    `tick_ns` is lateness by design, where what is due is gathered for so long: no fault of the generator's.
     `close` is called when the run is over, or did not begin; `figures` after its last lane ended.
     """
 
@@ -93,5 +94,6 @@ class Fittings:
     connections: list[int]
     feed: tuple[int, int]
     addresses: tuple[Address, ...] = ()
+    tick_ns: int = 0
     close: Callable[[], None] = field(default=lambda: None)
     figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)

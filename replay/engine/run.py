@@ -32,6 +32,7 @@ from replay.results.document import (
 from replay.results.folder import RunFolder
 from replay.results.host import facts
 from replay.results.recorder import Recorder, Second
+from replay.results.validity import ValidityLimits
 from replay.safety import check_plan
 from replay.scenario import Scenario
 from replay_native import bank, jit
@@ -224,9 +225,18 @@ def _started(state: _Run) -> Started:
         plan=_plan_dict(state),
         skipped=plan.skipped,
         slo=[str(text) for text in state.scenario.slo],
-        limits=state.scenario.validity,
+        limits=_limits(state),
         host=facts(),
     )
+
+
+def _limits(state: _Run) -> ValidityLimits:
+    """The scenario's thresholds, with lateness by design above them."""
+    limits, tick_ns = state.scenario.validity, state.fittings.tick_ns
+    floors = [
+        name for name in limits.__struct_fields__ if name.startswith("lateness_") and name.endswith("_ns")
+    ]
+    return msgspec.structs.replace(limits, **{name: getattr(limits, name) + tick_ns for name in floors})
 
 
 def _plan_dict(state: _Run) -> dict[str, Any]:

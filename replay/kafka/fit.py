@@ -172,6 +172,7 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str) -> Fittings:
         renderer=renderer,
         connections=[1],
         feed=(entries, max(ring_bytes, 2 * renderer.largest_bytes)),
+        tick_ns=int(scenario.kafka.tick_ns),
         close=fitted.close,
         figures=fitted.figures,
     )
