@@ -162,7 +162,7 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     if not tally.selected:
         raise _nothing_to_send(trace, scenario, tally, rows.clock, zone)
     if not target.is_kafka:
-        check_bodies(trace.requests.routes, scenario, tally.bodiless)
+        check_bodies(trace.requests, scenario, tally.bodiless)
     rows_a_pass, in_window = tally.selected, rows.rows_in_window()
     skipped = _skipped(trace, tally, in_window)
     passes = _repeat(rows, tally)

@@ -15,8 +15,9 @@ from replay_native.feed import HEAD, IDEMPOTENT
 
 from . import units
 from .errors import LimitError, UsageError
-from .scenario import BODY_METHODS, BodyRule, Scenario, Target, names_route
-from .trace import Trace
+from .naming import first_naming
+from .scenario import BODY_METHODS, BodyRule, Scenario, Target
+from .trace import Requests, Trace
 
 IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """RFC 9110, 9.2.2: sent once more when a reused connection ends before the answer."""
@@ -183,33 +184,24 @@ def parse_template(body: bytes, *, fill: bool = True) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def rules_by_route(routes: list[str], rules: tuple[BodyRule, ...]) -> list[int]:
+def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]:
     """By route, the index of the first rule that names it, or -1. UsageError where a rule names no route."""
     for index, rule in enumerate(rules):
-        method = rule.route.partition(" ")[0]
-        if method.isalpha() and method not in BODY_METHODS:
+        method, space, _ = rule.route.partition(" ")
+        if space and method.isalpha() and method not in BODY_METHODS:
             raise UsageError(
                 f"body[{index}].route: a {method} request carries no body",
                 hint=f"{', '.join(BODY_METHODS)} do",
             )
-        if not any(names_route(rule.route, route) for route in routes):
-            guess = units.nearest(rule.route, routes)
-            raise UsageError(
-                f"body[{index}].route: {rule.route!r} is no route of the recording"
-                + (f" (did you mean {guess!r}?)" if guess else ""),
-                hint="replay inspect TRACE lists the routes",
-            )
-    return [
-        next((i for i, rule in enumerate(rules) if names_route(rule.route, route)), -1) for route in routes
-    ]
+    where = [f"body[{index}].route" for index in range(len(rules))]
+    return first_naming(requests.routes, requests.actions, [rule.route for rule in rules], where)
 
 
-def check_bodies(routes: list[str], scenario: Scenario, bodiless: npt.NDArray[np.int64]) -> None:
+def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[np.int64]) -> None:
     """Refuse a plan whose requests lack a body: `bodiless` counts by route those that need one."""
-    rules = rules_by_route(routes, scenario.body)
-    lacking = [
-        route for route, rule, rows in zip(routes, rules, bodiless.tolist(), strict=True) if rows and rule < 0
-    ]
+    rules = rules_by_route(requests, scenario.body)
+    by_route = zip(requests.routes, rules, bodiless.tolist(), strict=True)
+    lacking = [route for route, rule, rows in by_route if rows and rule < 0]
     if lacking and not scenario.empty_bodies:
         shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
         raise UsageError(
@@ -239,7 +231,7 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target) -> Render
         base_path=target.base_path.encode("ascii"),
         headers=headers,
         templates=templates,
-        route_template=tuple(rules_by_route(trace.requests.routes, scenario.body)),
+        route_template=tuple(rules_by_route(trace.requests, scenario.body)),
         seed=scenario.seed,
         recorded=recorded_bodies(trace),
     )

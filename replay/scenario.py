@@ -6,7 +6,6 @@ here durations are int ns, rates a float a second, shares and factors plain floa
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 import re
@@ -261,11 +260,16 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     speed: Annotated[Factor, Meta(description="2, 2x or 200%: twice as fast as recorded")] = Factor(1.0)
     only: Annotated[
         tuple[str, ...],
-        Meta(description="Routes that are replayed; * stands for anything", examples=[["GET /v1/*"]]),
+        Meta(
+            description="Routes or actions that are replayed; * stands for anything", examples=[["GET /v1/*"]]
+        ),
     ] = ()
     without: Annotated[
         tuple[str, ...],
-        Meta(description="Routes that are left out; * stands for anything", examples=[["GET /health"]]),
+        Meta(
+            description="Routes or actions that are left out; * stands for anything",
+            examples=[["GET /health"]],
+        ),
     ] = ()
     sample: Annotated[
         Share | None, Meta(description="Replay only this share of the requests", examples=["25%"])
@@ -276,7 +280,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     scale: Annotated[
         Scale,
         Meta(
-            description="4: four times the requests; ROUTE=5: of these routes alone",
+            description="4: four times the requests; ROUTE=5: of these routes (or of an action) alone",
             examples=[["POST /users=5"]],
         ),
     ] = Scale()
@@ -492,11 +496,6 @@ def _parse_kafka(text: str, rest: str) -> Target:
         )
     names = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in brokers]
     return Target(text, *brokers[0], topic, ",".join(names), tuple(brokers))
-
-
-def names_route(pattern: str, route: str) -> bool:
-    """Whether a rule's route is this one; only `*` is special, for routes hold brackets."""
-    return pattern == route or fnmatch.fnmatchcase(route, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
 def sendable(text: str) -> bool:

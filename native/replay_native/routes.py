@@ -2,7 +2,7 @@
 
 The template of a request is `METHOD SPACE PATH` without the query. `slugs` is a sorted set of hashes of
 template prefixes whose children are folded to {slug}, `kept` of prefixes with a child that keeps its name all
-the same.
+the same. Templates of a user's own are tried first: a path that one of them matches has it as it was written.
 """
 
 from __future__ import annotations
@@ -193,10 +193,6 @@ def _write_segment(data, begin, end, out, at, slugs, kept):
 @kernel()
 def _write_template(data, begin, end, out, at, depth, slugs, kept):
     """Write the template of the path in data[begin:end] behind out[:at]; the offset after it."""
-    for index in range(begin, end):
-        if data[index] == 63 or data[index] == 35 or data[index] == 59:
-            end = index
-            break
     if depth > DEPTH or begin == end or data[begin] != 47:
         out[at] = 42
         return at + 1
@@ -217,19 +213,85 @@ def _write_template(data, begin, end, out, at, depth, slugs, kept):
     return at
 
 
+@kernel(inlined=True)
+def _path_end(data, begin, end):
+    """Where the path of a target ends: before its query, its parameters, or what is behind them."""
+    for index in range(begin, end):
+        if data[index] == 63 or data[index] == 35 or data[index] == 59:
+            return index
+    return end
+
+
+@kernel(inlined=True)
+def _until(data, at, end, byte):
+    """Where a byte first is in data[at:end], or `end`."""
+    while at < end and data[at] != byte:
+        at += 1
+    return at
+
+
+@kernel()
+def matches(data, begin, end, pattern, at, last):
+    """Whether pattern[at:last] is the path in data[begin:end].
+
+    `{name}` stands for a segment, or for the rest of one before the end that is written behind it; `*` at the end
+    for all that follows its slash.
+    """
+    first = at
+    while at < last:
+        byte = pattern[at]
+        if byte == 42 and at + 1 == last and at > first and pattern[at - 1] == 47:
+            return True
+        if byte == 123:
+            ending = _until(pattern, at, last, 125) + 1
+            at = _until(pattern, ending, last, 47)
+            stop = _until(data, begin, end, 47)
+            begin = max(begin + 1, stop - (at - ending))
+            if stop - begin != at - ending:
+                return False
+            for index in range(ending, at):
+                if data[begin + index - ending] != pattern[index]:
+                    return False
+            begin = stop
+        elif begin < end and data[begin] == byte:
+            begin += 1
+            at += 1
+        else:
+            return False
+    return begin == end
+
+
+@kernel("boolean(uint8[::1], uint8[::1])")
+def matches_one(path, pattern):
+    """`matches` of a whole path and a whole pattern."""
+    return matches(path, 0, path.shape[0], pattern, 0, pattern.shape[0])
+
+
+@kernel()
+def _own(data, begin, end, kind, own, own_ends, own_methods):
+    """The first template of the user's own that a request of method `kind` is of, or -1."""
+    for index in range(own_methods.shape[0]):
+        fits = own_methods[index] < 0 or own_methods[index] == kind
+        if fits and matches(data, begin, end, own, own_ends[index], own_ends[index + 1]):
+            return index
+    return -1
+
+
 @kernel(
     "int64(int64[::1], uint8[::1], uint8[::1], int64, int64, uint8[::1], int64[::1], int64[::1], int64[::1],"
+    " uint8[::1], int64[::1], int64[::1],"
     " int64, uint8[::1], int64[::1], uint8[::1], int64[::1], int64[:,::1], int64[::1], uint32[::1])"
 )
 def templates(
-    offsets, data, method, first, depth, names, name_ends, slugs, kept,
+    offsets, data, method, first, depth, names, name_ends, slugs, kept, own, own_ends, own_methods,
     entries_max, out, slots, store, starts, extra, state, ids,
 ):  # fmt: skip
     """Number the templates of requests `first` on, into ids; stops where the table holds `entries_max` of
     them.
 
     Returns the index of the request where it stopped, or the number of requests. Method i's name is
-    names[name_ends[i]:name_ends[i + 1]]; `out` has room for TEMPLATE_BYTES_MAX.
+    names[name_ends[i]:name_ends[i + 1]]; own template i is own[own_ends[i]:own_ends[i + 1]], for the method of
+    this index or, where it is below 0, for any; `out` has room for TEMPLATE_BYTES_MAX.
     """
     for index in range(first, method.shape[0]):
         if state[0] >= entries_max:
@@ -237,7 +299,12 @@ def templates(
         kind = np.int64(method[index])
         at = copy_bytes(names, name_ends[kind], name_ends[kind + 1], out, 0)
         out[at] = 32
-        at = _write_template(data, offsets[index], offsets[index + 1], out, at + 1, depth, slugs, kept)
+        begin, end = offsets[index], _path_end(data, offsets[index], offsets[index + 1])
+        chosen = _own(data, begin, end, kind, own, own_ends, own_methods)
+        if chosen >= 0:
+            at = copy_bytes(own, own_ends[chosen], own_ends[chosen + 1], out, at + 1)
+        else:
+            at = _write_template(data, begin, end, out, at + 1, depth, slugs, kept)
         number = find_or_add(out, 0, at, 0, 0, slots, store, starts, extra, state)
         ids[index] = number if number >= 0 else -1 - number
     return method.shape[0]

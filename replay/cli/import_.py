@@ -14,9 +14,10 @@ from .. import units
 from ..formats import Options, import_files, importers
 from ..formats.importing import Progress as ImportProgress
 from ..formats.tabular import parse_columns
-from ..trace import Manifest, Trace
+from ..trace import Manifest, RouteRules, Trace, read_route_rules
 
 ROUTES_SHOWN = 6
+FOLDED_SHOWN = 5
 
 _LOG_ENDINGS = frozenset({".gz", ".log", ".txt", ".zst", ".bz2", *(f".{number}" for number in range(1, 100))})
 
@@ -72,6 +73,25 @@ def stamps_text(manifest: Manifest) -> str:
     return text
 
 
+def actions_text(manifest: Manifest) -> list[str]:
+    """Each business action with its share and its routes."""
+    total = max(manifest.rows, 1)
+    return [
+        f"{name} {units.format_share(sum(route.rows for route in routes) / total)}:"
+        f" {', '.join(route.route for route in routes)}"
+        for name, routes in manifest.actions().items()
+    ]
+
+
+def folded_lines(manifest: Manifest) -> list[Text]:
+    """The routes that stand for the most names of their own, and for how many."""
+    folded = sorted(manifest.routes_folded.items(), key=lambda item: -item[1])
+    lines = [Text(f"{names:,} names as {label}") for label, names in folded[:FOLDED_SHOWN]]
+    if len(folded) > FOLDED_SHOWN:
+        lines.append(Text(f"and {len(folded) - FOLDED_SHOWN:,} more (routes_folded of the manifest)", "dim"))
+    return lines
+
+
 def _summary(trace: Trace) -> Table:
     manifest, table = trace.manifest, facts()
     share = units.format_share(manifest.rows / max(manifest.lines, 1))
@@ -86,6 +106,10 @@ def _summary(trace: Trace) -> Table:
     table.add_row(
         "routes", f"{len(routes):,}: {', '.join(routes[:ROUTES_SHOWN])}{', …' * (len(routes) > ROUTES_SHOWN)}"
     )
+    for index, text in enumerate(actions_text(manifest)):
+        table.add_row("actions" if index == 0 else "", Text(text))
+    for index, line in enumerate(folded_lines(manifest)):
+        table.add_row("folded" if index == 0 else "", line)
     if manifest.secrets_dropped:
         dropped = ", ".join(
             f"{count:,} {what.replace('_', ' ')}" for what, count in manifest.secrets_dropped.items()
@@ -149,6 +173,13 @@ class ProgressBar:
 @click.option(
     "--tz", "time_zone", default="", metavar="ZONE", help="The zone of stamps that name none [default: UTC]."
 )
+@click.option(
+    "--routes",
+    "rules_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML with routes and business actions of your own (docs/importing.md).",
+)
 @click.option("--no-jitter", is_flag=True, help="Keep coarse stamps as they are.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the jitter.")
 @click.option("--keep-secrets", is_flag=True, help="Keep the values of parameters that look like secrets.")
@@ -163,6 +194,7 @@ def command(
     columns: str,
     log_format: str,
     time_zone: str,
+    rules_file: Path | None,
     no_jitter: bool,
     seed: int,
     keep_secrets: bool,
@@ -181,6 +213,7 @@ def command(
         columns=parse_columns(columns),
         log_format=log_format,
         time_zone=time_zone,
+        routes=RouteRules() if rules_file is None else read_route_rules(rules_file),
     )
     with ProgressBar(Console(stderr=True)) as progress:
         trace = import_files(
@@ -193,4 +226,7 @@ def command(
             overwrite=force,
             progress=progress,
         )
-    Console(highlight=False).print(_summary(trace))
+    console = Console(highlight=False)
+    console.print(_summary(trace))
+    for sentence in options.routes.idle(trace.manifest.routes):
+        console.print(Text(f"{rules_file}: {sentence}", "yellow"))

@@ -160,7 +160,9 @@ async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str) -> Fitti
 def route_starts(schedule: Schedule) -> list[RouteStart]:
     """The routes of the trace, with what was recorded of them."""
     recorded = {route.route: route.recorded for route in schedule.plan.by_route}
-    return [RouteStart(name, recorded.get(name)) for name in schedule.trace.requests.routes]
+    requests = schedule.trace.requests
+    named = zip(requests.routes, requests.actions, strict=True)
+    return [RouteStart(name, recorded.get(name), action) for name, action in named]
 
 
 def _prepare(

@@ -220,7 +220,7 @@ def import_files(
     files = [SourceFile(path) for path in expand(paths)]
     chosen = _chosen(files, format, options)
     found = Found()
-    with TraceWriter(out, overwrite=overwrite) as writer:
+    with TraceWriter(out, overwrite=overwrite, rules=options.routes) as writer:
         reader = chosen.reader(found, options)
         resolution_ns, inputs = _inputs(files, reader)
         spread = jitter and resolution_ns >= SPREAD_FROM_NS

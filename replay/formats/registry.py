@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..errors import UsageError
 from ..trace.manifest import Stamp
 from ..trace.requests import Headers
+from ..trace.route_rules import RouteRules
 from .rejects import Rejects
 from .sources import SourceFile
 
@@ -45,7 +46,8 @@ class Rows:
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the user says of a recording. `columns` maps roles to columns or constants (`fields.read_columns`),
-    `log_format` is a server's own format string, `time_zone` that of stamps which name none.
+    `log_format` is a server's own format string, `time_zone` that of stamps which name none, `routes` the rules of
+    the user's own.
     """
 
     keep_secrets: bool = False
@@ -53,10 +55,12 @@ class Options:
     columns: tuple[tuple[str, str], ...] = ()
     log_format: str = ""
     time_zone: str = ""
+    routes: RouteRules = field(default_factory=RouteRules)
 
     def as_dict(self) -> dict[str, Any]:
         """As the manifest keeps them."""
         return {
+            **self.routes.as_dict(),
             "keep_secrets": self.keep_secrets,
             "keep_health_checks": self.keep_health_checks,
             "columns": dict(self.columns),

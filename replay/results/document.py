@@ -65,10 +65,11 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteStart(msgspec.Struct, frozen=True):
-    """A route as the plan knows it."""
+    """A route as the plan knows it; `action` is the business action that it belongs to, empty for none."""
 
     name: str
     recorded: Recorded | None = None
+    action: str = ""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):

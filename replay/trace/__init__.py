@@ -4,6 +4,7 @@ from .derived import DerivedTraceWriter
 from .manifest import FORMAT_VERSION, Jitter, Manifest, RejectedExample, Route, Segment, Source
 from .reader import Batch, Trace, half_trace, is_trace
 from .requests import Request, Requests
+from .route_rules import RouteRules, read_route_rules
 from .writer import TraceWriter
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "Request",
     "Requests",
     "Route",
+    "RouteRules",
     "Segment",
     "Source",
     "Trace",
     "TraceWriter",
     "half_trace",
     "is_trace",
+    "read_route_rules",
 ]

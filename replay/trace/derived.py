@@ -13,7 +13,7 @@ import numpy.typing as npt
 from replay_native import scale as kernels
 from replay_native.jit import warm
 
-from .manifest import Manifest, Route
+from .manifest import Manifest
 from .reader import Trace
 from .requests import BODIES, HEADERS, REQUESTS
 from .writer import TraceWriter
@@ -48,7 +48,7 @@ class DerivedTraceWriter(TraceWriter):
     def _close_dictionaries(self) -> None:
         base = self._base.manifest
         counted = zip(base.routes, self._counts.tolist(), strict=False)
-        self.manifest.routes = [Route(route=known.route, rows=rows) for known, rows in counted]
+        self.manifest.routes = [msgspec.structs.replace(known, rows=rows) for known, rows in counted]
 
 
 def inherited_manifest(base: Manifest, change: list[dict[str, Any]]) -> Manifest:

@@ -54,10 +54,11 @@ class Segment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A route's label, such as `GET /users/{id}`, and its rows."""
+    """A route's label, such as `GET /users/{id}`, its rows, and the business action that it belongs to."""
 
     route: str
     rows: int
+    action: str = ""
 
 
 class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -89,6 +90,14 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     routes_folded: dict[str, int] = {}
     segments: list[Segment] = []
     history: list[dict[str, Any]] = []
+
+    def actions(self) -> dict[str, list[Route]]:
+        """The routes of each business action; what belongs to none is left out."""
+        found: dict[str, list[Route]] = {}
+        for route in self.routes:
+            if route.action:
+                found.setdefault(route.action, []).append(route)
+        return found
 
 
 class _Version(msgspec.Struct):

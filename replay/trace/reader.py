@@ -138,8 +138,10 @@ class Trace:
     def requests(self) -> Requests:
         """The dictionary of distinct requests. InputError where it is damaged."""
         manifest = self.manifest
-        routes = [route.route for route in manifest.routes]
-        return Requests(self.path, manifest.requests, manifest.methods, routes, manifest.hosts)
+        return Requests(
+            self.path, manifest.requests, manifest.methods, manifest.hosts,
+            [route.route for route in manifest.routes], [route.action for route in manifest.routes],
+        )  # fmt: skip
 
     def batches(self, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Batch]:
         """The events in time order, from `from_ns` on and before `until_ns`, at most 1,048,576 at a time.

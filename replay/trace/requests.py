@@ -141,12 +141,17 @@ def _sendable(content_type: bytes) -> bool:
 
 
 class Requests:
-    """The distinct requests of a trace by id. Id i is row `i & 0xFFFFF` of batch `i >> 20`."""
+    """The distinct requests of a trace by id. Id i is row `i & 0xFFFFF` of batch `i >> 20`.
+
+    actions[i] is the business action of routes[i], empty where it has none.
+    """
 
     def __init__(
-        self, folder: Path, rows: int, methods: list[str], routes: list[str], hosts: list[str]
-    ) -> None:
-        self.rows, self.methods, self.routes, self.hosts = rows, methods, routes, hosts
+        self, folder: Path, rows: int, methods: list[str], hosts: list[str], routes: list[str],
+        actions: list[str],
+    ) -> None:  # fmt: skip
+        self.rows, self.methods, self.hosts = rows, methods, hosts
+        self.routes, self.actions = routes, actions
         self._path = folder / REQUESTS
         self._mapped = MappedFile(self._path)
         self._header_sets = _Blobs(folder / HEADERS, HEADERS_SCHEMA) if (folder / HEADERS).exists() else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from replay_native.jit import warm
 from .dictionary import Int64s, StringTable, flatten
 from .manifest import Route
 from .requests import MappedFile, RequestBatch, request_batches
+from .route_rules import RouteRules
 
 ROUTES_MAX = 1_000
 """Distinct routes of a trace."""
@@ -54,6 +56,26 @@ def gathered(template: bytes) -> bytes:
     return b"%s /%s/*" % (method, segments[0]) if len(segments) > 1 else method + b" *"
 
 
+@dataclass(frozen=True, slots=True)
+class _OwnTemplates:
+    """A user's own templates as the kernels take them, and the labels that they give."""
+
+    arrays: tuple[npt.NDArray[np.uint8], Int64s, Int64s]
+    labels: frozenset[bytes]
+
+
+def _own_templates(rules: RouteRules, methods: dict[bytes, int]) -> _OwnTemplates:
+    paths, kinds, labels = [], [], set[bytes]()
+    for method, path in rules.split():
+        if method and method not in methods:
+            continue
+        paths.append(path)
+        kinds.append(methods[method] if method else -1)
+        labels.update(b"%s %s" % (name, path) for name in ([method] if method else methods))
+    data, ends = flatten(paths)
+    return _OwnTemplates((data, ends, np.array(kinds, dtype=np.int64)), frozenset(labels))
+
+
 class RouteFinder:
     """Learns the routes of all requests in one pass over the dictionary, then labels them.
 
@@ -61,10 +83,12 @@ class RouteFinder:
     table is rebuilt, `_maps` follows what the ids of each earlier table have become.
     """
 
-    def __init__(self, methods: list[str]) -> None:
+    def __init__(self, methods: list[str], rules: RouteRules | None = None) -> None:
         warm(["dictionary", "routes"])
+        self._rules = rules or RouteRules()
         self._methods = {name.encode(): index for index, name in enumerate(methods)}
         self._names, self._name_ends = flatten(list(self._methods))
+        self._own = _own_templates(self._rules, self._methods)
         self._depth = kernels.FULL
         self._slugs: set[bytes] = set()
         self._kept: set[bytes] = set()
@@ -89,7 +113,7 @@ class RouteFinder:
     ) -> tuple[int, npt.NDArray[np.uint32]]:
         """Where numbering stopped, and the template ids of the requests from `first` to there."""
         ids = np.empty(len(method), dtype=np.uint32)
-        rules = (self._names, self._name_ends, self._slug_hashes, self._kept_hashes)
+        rules = (self._names, self._name_ends, self._slug_hashes, self._kept_hashes, *self._own.arrays)
         table = self._table.arrays
         stop = kernels.templates(
             offsets, data, method, first, self._depth, *rules, entries_max, self._room, *table, ids
@@ -129,6 +153,8 @@ class RouteFinder:
         """Rows of every literal child, by the template prefix (with its slash) that it stands behind."""
         families: dict[bytes, Counter[bytes]] = defaultdict(Counter)
         for template, rows in zip(self._table.strings(), self._rows.tolist(), strict=False):
+            if template in self._own.labels:
+                continue
             method, segments = _split(template)
             prefix = method + b" /"
             for segment in segments:
@@ -207,14 +233,18 @@ class RouteFinder:
         ordered = [label for label, _ in counts.most_common()]
         index_of = {label: index for index, label in enumerate(ordered)}
         self._routes = np.array([index_of[label] for label in labels], dtype=np.uint32)
-        return [Route(route=_text(label), rows=counts[label]) for label in ordered]
+        return [
+            Route(route=_text(label), rows=counts[label], action=self._rules.action_of(_text(label)))
+            for label in ordered
+        ]
 
     def _labels(self, templates: list[bytes], rows: list[int]) -> list[bytes]:
         """The route of each template: itself, or where it was gathered."""
         if len(templates) <= ROUTES_MAX:
             return templates
         heaviest = sorted(range(len(templates)), key=lambda index: -rows[index])
-        kept = {templates[index] for index in heaviest[: ROUTES_MAX // 2]}
+        own = self._own.labels.intersection(templates)
+        kept = own | {templates[index] for index in heaviest[: ROUTES_MAX // 2 - len(own)]}
         first_segments = Counter(gathered(template) for template in templates if template not in kept)
         places = {label for label, _ in first_segments.most_common(ROUTES_MAX // 2 - len(self._methods))}
         labels = []
@@ -238,7 +268,9 @@ class RouteFinder:
             yield
 
 
-def assign_routes(path: Path, methods: list[str], weights: Int64s) -> tuple[list[Route], dict[str, int]]:
+def assign_routes(
+    path: Path, methods: list[str], weights: Int64s, rules: RouteRules | None = None
+) -> tuple[list[Route], dict[str, int]]:
     """Give every request of the dictionary at `path` its route, in place.
 
     weights[i] is the rows of request i, which is 1 past its end. Returns the routes with their rows, heaviest
@@ -246,7 +278,7 @@ def assign_routes(path: Path, methods: list[str], weights: Int64s) -> tuple[list
     """
     mapped = MappedFile(path, writable=True)
     batches = request_batches(path, mapped)
-    finder = RouteFinder(methods)
+    finder = RouteFinder(methods, rules)
     done = 0
     for batch in batches:
         rows = len(batch.method)

@@ -22,6 +22,7 @@ from .manifest import Manifest, write_manifest
 from .reader import PARTIAL_MARK, Trace, half_trace, is_trace
 from .request_writer import DEDUPE_ENTRIES_MAX, RequestWriter
 from .requests import REQUESTS, Headers
+from .route_rules import RouteRules
 from .routes import assign_routes
 from .sorting import EventSorter
 
@@ -52,11 +53,11 @@ class TraceWriter:
     Leaving the block whole renames the trace into place (`trace` is then open); leaving it by an exception
     leaves nothing behind. OutputError where `path` exists (unless `overwrite`, and only if it is a trace) or
     cannot be written. The importer fills in what it knows in `manifest`; counts, lists and segments are
-    filled in here.
+    filled in here. `rules` are the user's own, for the routes.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, overwrite: bool = False, rules: RouteRules | None = None) -> None:
+        self.path, self._rules = Path(path), rules
         self.overwrite = overwrite
         self.manifest = Manifest(written_by=f"replay {__version__}")
         self.trace: Trace | None = None
@@ -93,7 +94,7 @@ class TraceWriter:
         manifest.methods, manifest.hosts = requests.methods, requests.hosts
         weights = self._weights[: requests.repeated_rows]
         manifest.routes, manifest.routes_folded = assign_routes(
-            self._folder / REQUESTS, manifest.methods, weights
+            self._folder / REQUESTS, manifest.methods, weights, self._rules
         )
 
     def __exit__(

@@ -7,28 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .. import units
-from ..errors import UsageError
-from ..scenario import names_route
+from ..naming import first_naming
+from ..trace import Requests
 
 EVERY = ""
 """The route of a factor that is meant for all of them."""
 
 
-def classes_of(routes: Sequence[str], patterns: Sequence[str], flag: str) -> npt.NDArray[np.int64]:
-    """The rule of each route, by the first pattern that names it; -1: none.
+def classes_of(requests: Requests, patterns: Sequence[str], flag: str) -> npt.NDArray[np.int64]:
+    """The rule of each route, by the first pattern that names it or its action; -1: none.
 
     UsageError where a pattern names no route, with the one that was probably meant.
     """
-    found = np.full(len(routes), -1, np.int64)
-    for number, pattern in reversed(list(enumerate(patterns))):
-        named = [pattern == EVERY or names_route(pattern, route) for route in routes]
-        if not any(named):
-            guess = units.nearest(pattern, routes)
-            raise UsageError(
-                f"{flag}: {pattern!r} is no route of the recording"
-                + (f" (did you mean {guess!r}?)" if guess else ""),
-                hint="replay inspect TRACE lists the routes; * stands for anything",
-            )
-        found[named] = number
-    return found
+    named = [pattern if pattern != EVERY else "*" for pattern in patterns]
+    found = first_naming(requests.routes, requests.actions, named, [flag] * len(named))
+    return np.array(found, dtype=np.int64)

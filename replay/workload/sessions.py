@@ -55,7 +55,7 @@ class CloneSessions:
         if len(self.scale) > RULES_MAX:
             raise LimitError(f"--scale: more than {RULES_MAX} rules", hint="gather routes with *")
         factors = np.array([factor for _, factor in self.scale], np.float64)
-        classes = classes_of(requests.routes, [route for route, _ in self.scale], "--scale")
+        classes = classes_of(requests, [route for route, _ in self.scale], "--scale")
         found, clients = _find(events, requests, classes)
         clones, gaps_ns = np.zeros(len(found.starts_ns), np.int64), np.zeros(len(found.starts_ns), np.int64)
         before_ns = np.full(len(factors), kernels.KEPT, np.int64)

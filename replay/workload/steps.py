@@ -67,7 +67,7 @@ class Keep:
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
         """Events of the routes."""
-        classes = classes_of(requests.routes, self.routes, "--without" if self.without else "--only")
+        classes = classes_of(requests, self.routes, "--without" if self.without else "--only")
         if self.without:
             classes = np.where(classes < 0, 0, -1).astype(np.int64)
         table = requests.addresses()
@@ -132,7 +132,7 @@ class Grow:
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
         """The events and their copies."""
         factors = np.array([factor for _, factor in self.scale], np.float64)
-        classes = classes_of(requests.routes, [route for route, _ in self.scale], "--scale")
+        classes = classes_of(requests, [route for route, _ in self.scale], "--scale")
         table = requests.addresses()
         counts = np.zeros(len(factors) + 1, np.int64)
         for batch in events():

@@ -1,0 +1,49 @@
+"""Which routes a name means: a route, a pattern with `*`, or a business action, such as `registration`."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+
+from . import units
+from .errors import UsageError
+
+_ACTION = re.compile(r"[A-Za-z0-9_][\w.-]*")
+
+
+def names_route(pattern: str, route: str) -> bool:
+    """Whether a rule's route is this one; only `*` is special, for routes hold brackets."""
+    return pattern == route or fnmatch.fnmatchcase(route, pattern.replace("[", "[[]").replace("?", "[?]"))
+
+
+def is_action_name(name: str) -> bool:
+    """Whether an action may have this name: one word, so that it is never taken for a route."""
+    return _ACTION.fullmatch(name) is not None
+
+
+def first_naming(
+    routes: Sequence[str], actions: Sequence[str], patterns: Sequence[str], where: Sequence[str]
+) -> list[int]:
+    """By route, the index of the first pattern that names it or its action ("" is none); -1: none does.
+
+    UsageError where pattern i names no route: it says where[i], and what was probably meant.
+    """
+    found = [-1] * len(routes)
+    for number, pattern in reversed(list(enumerate(patterns))):
+        named = [
+            index
+            for index, (route, action) in enumerate(zip(routes, actions, strict=True))
+            if (action and action == pattern) or names_route(pattern, route)
+        ]
+        if not named:
+            guess = units.nearest(pattern, [*dict.fromkeys(filter(None, actions)), *routes])
+            raise UsageError(
+                f"{where[number]}: {pattern!r} is no route of the recording"
+                + ("" if " " in pattern else ", and no action")
+                + (f" (did you mean {guess!r}?)" if guess else ""),
+                hint="replay inspect TRACE lists the routes; * stands for anything",
+            )
+        for index in named:
+            found[index] = number
+    return found

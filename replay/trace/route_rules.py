@@ -1,0 +1,138 @@
+"""What a user says of a recording's routes: templates of their own, and business actions. Read from TOML.
+
+routes = ["GET /shop/{category}/{product}", "/files/*"]
+
+[actions]
+registration = ["POST /v1/users"]
+browsing = ["GET /shop/*", "GET /"]
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, UsageError
+from ..naming import is_action_name, names_route
+from ..units import nearest
+from .manifest import Route
+
+TEMPLATES_MAX = 500
+"""Templates of a user's own: half of the routes that a trace has."""
+
+TEMPLATE_CHARS_MAX = 900
+
+TEMPLATE_FORMS = "write GET /shop/{category}/{product}, /files/{name}.pdf or GET /static/*"
+
+_METHOD = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
+_LITERAL = r"""[!-"$-)+-.0-:<->@-z|~]*"""
+_PATH = re.compile(rf"(?:/{_LITERAL}(?:\{{\w+\}}{_LITERAL})?)+(?:(?<=/)\*)?", re.ASCII)
+
+RESERVED = frozenset({"all", "other"})
+"""Words that stand for routes elsewhere, and can name no action."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRules:
+    """Templates, tried in their order before any is found; and the patterns of each action, the first that names
+    a route having it.
+    """
+
+    templates: tuple[str, ...] = ()
+    actions: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the manifest keeps them; empty where there are none."""
+        found: dict[str, Any] = {}
+        if self.templates:
+            found["routes"] = list(self.templates)
+        if self.actions:
+            found["actions"] = {name: list(patterns) for name, patterns in self.actions}
+        return found
+
+    def split(self) -> list[tuple[bytes, bytes]]:
+        """The method (empty: any) and the path of each template."""
+        parts = [template.rpartition(" ") for template in self.templates]
+        return [(b"" if method == "*" else method.encode(), path.encode()) for method, _, path in parts]
+
+    def action_of(self, route: str) -> str:
+        """The action that a route belongs to, or an empty string."""
+        for name, patterns in self.actions:
+            if any(names_route(pattern, route) for pattern in patterns):
+                return name
+        return ""
+
+    def idle(self, routes: Sequence[Route]) -> list[str]:
+        """What of the rules is for no route of the recording: each a sentence, with what was probably meant."""
+        labels = [route.route for route in routes]
+        said = []
+        for name, patterns in self.actions:
+            idle = [
+                pattern for pattern in patterns if not any(names_route(pattern, label) for label in labels)
+            ]
+            for pattern in idle:
+                guess = nearest(pattern, labels)
+                more = f" (did you mean {guess!r}?)" if guess else ""
+                said.append(f"{name}: {pattern!r} is no route of the recording{more}")
+            if len(idle) < len(patterns) and not any(route.action == name for route in routes):
+                said.append(f"{name}: all its routes belong to actions above it")
+        return said
+
+
+def read_route_rules(path: Path) -> RouteRules:
+    """The rules in a TOML file. InputError where it cannot be read, UsageError where it says something else."""
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    for key in data:
+        if key not in ("routes", "actions"):
+            guess = nearest(key, ("routes", "actions"))
+            raise UsageError(
+                f"{path}: there is no {key!r}" + (f" (did you mean {guess!r}?)" if guess else ""),
+                hint="routes is a list of templates, [actions] a table of names with lists of routes",
+            )
+    templates = _texts(data.get("routes", []), f"{path}: routes", "GET /shop/{category}/{product}")
+    for template in templates:
+        _check_template(template, f"{path}: routes")
+    if len(templates) > TEMPLATES_MAX:
+        raise UsageError(f"{path}: {len(templates)} routes are too many: at most {TEMPLATES_MAX}")
+    actions = data.get("actions", {})
+    if not isinstance(actions, dict):
+        raise UsageError(f"{path}: actions is not a table", hint="write [actions], and NAME = [ROUTE, ...]")
+    return RouteRules(templates, tuple((name, _action(path, name, of)) for name, of in actions.items()))
+
+
+def _texts(value: Any, where: str, example: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
+        raise UsageError(f"{where} is not a list of texts", hint=f'write ["{example}"]')
+    return tuple(" ".join(text.split()) for text in value)
+
+
+def _check_template(template: str, where: str) -> None:
+    """UsageError where a template is not `METHOD /path`: with `{name}` for a segment or its beginning, and `*`
+    at the end alone.
+    """
+    method, _, path = template.rpartition(" ")
+    if not (method in ("", "*") or _METHOD.fullmatch(method)):
+        raise UsageError(f"{where}: {template!r}: {method!r} is not a method", hint=TEMPLATE_FORMS)
+    if not _PATH.fullmatch(path) or len(path) > TEMPLATE_CHARS_MAX:
+        raise UsageError(f"{where}: {template!r} is not a template of paths", hint=TEMPLATE_FORMS)
+
+
+def _action(path: Path, name: str, value: Any) -> tuple[str, ...]:
+    if not is_action_name(name) or name in RESERVED:
+        raise UsageError(
+            f"{path}: actions.{name}: an action cannot have this name",
+            hint="one word of letters, digits, _ . - (all and other are taken)",
+        )
+    patterns = _texts(value, f"{path}: actions.{name}", "POST /v1/users")
+    if not patterns:
+        raise UsageError(f"{path}: actions.{name} names no route", hint='write ["POST /v1/users"]')
+    return patterns
