@@ -119,6 +119,7 @@ async def drive(
     during: During | None = None,
     ends: bool = True,
     killed: bool = False,
+    number: int = 0,
 ) -> Driven:
     """Push the requests at their times, run the lane to its end, check its accounts.
 
@@ -137,6 +138,7 @@ async def drive(
             max_wait_ns=round(max_wait_s * SECOND_NS),
             header_limit_bytes=header_limit_bytes,
             closed_loop=closed_loop,
+            number=number,
         )
         driven = Driven(spec.bank, spec)
         await _run(run_lane, driven, list(asks), lead_ns, during, ends)

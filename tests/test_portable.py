@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from replay.engine.contract import Address, LaneSpec
+from replay.engine.contract import LaneSpec
 from replay.engine.http import Http
 from replay.engine.portable import run_lane
 from replay.engine.protocol import Connectionless, Outcome, Request
@@ -20,7 +20,7 @@ from replay.staging.sink import Sink
 from replay_native import jit
 from replay_native.bank import RESET
 
-from .driver import MS_NS, Ask, drive
+from .driver import MS_NS, Ask, RunLane, drive
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -126,6 +126,13 @@ async def _secured(port: int) -> AsyncIterator[int]:
         nursery.cancel_scope.cancel()
 
 
+def _over_tls(context: ssl.SSLContext, name: str | None = None) -> RunLane:
+    async def run(spec: LaneSpec) -> None:
+        await run_lane(spec, Http(spec.bank, 65_536, ssl_context=context, server_hostname=name))
+
+    return run
+
+
 @pytest.fixture
 def sink():  # type: ignore[no-untyped-def]
     with Sink(capacity=1_000) as sink:
@@ -134,22 +141,17 @@ def sink():  # type: ignore[no-untyped-def]
 
 async def test_it_speaks_tls(sink: Sink, tmp_path: Path) -> None:
     async with _secured(sink.port) as port:
-        http = Http((Address("127.0.0.1", port),), 65_536, ssl_context=_anonymous(ssl.PROTOCOL_TLS_CLIENT))
+        run = _over_tls(_anonymous(ssl.PROTOCOL_TLS_CLIENT))
         asks = [Ask("/sink/body=100000", at_ms=60 * i) for i in range(4)]
         asks += [Ask("/sink/truncate_at=30", at_ms=300), Ask(at_ms=350)]
-        driven = await drive(functools.partial(run_lane, protocol=http), tmp_path, asks, connections=1)
+        driven = await drive(run, tmp_path, asks, port, connections=1)
     assert driven.outcomes == {"2xx": 5, "truncated": 1}
     assert driven["connects"] == 2
     assert sink.arrivals == 6
 
 
 async def test_a_target_that_speaks_no_tls_refuses(sink: Sink, tmp_path: Path) -> None:
-    http = Http(
-        (Address("127.0.0.1", sink.port),),
-        65_536,
-        ssl_context=ssl.create_default_context(),
-        server_hostname="sink",
-    )
-    driven = await drive(functools.partial(run_lane, protocol=http), tmp_path, [Ask()], timeout_s=0.3)
+    run = _over_tls(ssl.create_default_context(), "sink")
+    driven = await drive(run, tmp_path, [Ask()], sink.port, timeout_s=0.3)
     assert set(driven.outcomes) <= {"refused", "timeout", "reset"}
     assert driven.percentile_ns("response.all", 1.0) < 2_000 * MS_NS

@@ -15,15 +15,18 @@ from typing import NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
+from .addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
 from .hdr import COUNTERS_2, COUNTERS_3
 
 MAGIC = 0x5245504C41593031
-VERSION = 2
+VERSION = 3
 CACHE_LINE_WORDS = 8
 
 
 class ControlWords(NamedTuple):
-    """Words of `control`, a cache line apart. The first three are written by the control plane, the others by the lane."""
+    """Words of `control`, a cache line apart. STOP, FEED_TAIL, FEED_END and ADDRESSES are written by the control plane,
+    the others by the lane.
+    """
 
     STOP: int = 0
     FEED_TAIL: int = 8
@@ -32,7 +35,8 @@ class ControlWords(NamedTuple):
     FEED_HEAD: int = 32
     RING_HEAD: int = 40
     HEARTBEAT_NS: int = 48
-    WORDS: int = 56
+    ADDRESSES: int = 56
+    WORDS: int = 64
 
 
 class StopValues(NamedTuple):
@@ -159,14 +163,17 @@ SAMPLE = np.dtype([
 """One request in full. A stamp that never happened is -1."""
 
 Bank = namedtuple(
-    "Bank", "control counters totals slots arena route_counts slowest slowest_counts failed failed_counts"
+    "Bank",
+    "control counters totals slots arena route_counts slowest slowest_counts failed failed_counts"
+    " addresses address_states address_counts",
 )
 """The arrays of one lane's memory.
 
 control int64[Control.WORDS], counters int64[len(COUNTERS)], totals uint64[len(TOTALS), COUNTERS_3],
 slots int32[routes + 1, N_OUTCOMES] (-1: none yet), arena uint32[slots, 2, COUNTERS_2], route_counts int64[routes + 1,
 N_OUTCOMES], slowest and failed SAMPLE[routes + 1, SAMPLES_KEPT], their counts int64[routes + 1]. The last route is
-`other`: what no longer fits the arena is recorded there.
+`other`: what no longer fits the arena is recorded there. addresses uint8[ADDRESSES_MAX, ADDRESS_BYTES],
+address_states int64[ADDRESSES_MAX], address_counts int64[ADDRESSES_MAX, len(AddressCounts)]: see `addresses`.
 """
 
 sample_type = from_dtype(SAMPLE)
@@ -174,6 +181,7 @@ BANK_TYPE = types.NamedTuple(
     [
         types.int64[::1], types.int64[::1], types.uint64[:, ::1], types.int32[:, ::1], types.uint32[:, :, ::1],
         types.int64[:, ::1], sample_type[:, ::1], types.int64[::1], sample_type[:, ::1], types.int64[::1],
+        types.uint8[:, ::1], types.int64[::1], types.int64[:, ::1],
     ],
     Bank,
 )  # fmt: skip
@@ -200,6 +208,9 @@ def _fields(routes: int, slots: int) -> list[tuple[str, np.dtype, tuple[int, ...
         ("slowest_counts", np.dtype("i8"), (rows,)),
         ("failed", SAMPLE, (rows, SAMPLES_KEPT)),
         ("failed_counts", np.dtype("i8"), (rows,)),
+        ("addresses", np.dtype("u1"), (ADDRESSES_MAX, ADDRESS_BYTES)),
+        ("address_states", np.dtype("i8"), (ADDRESSES_MAX,)),
+        ("address_counts", np.dtype("i8"), (ADDRESSES_MAX, len(AddressCounts._fields))),
     ]
 
 

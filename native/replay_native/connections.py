@@ -21,30 +21,32 @@ CONNECTION = np.dtype([
     ("fd", "i8"), ("generation", "i8"), ("state", "i8"), ("next", "i8"), ("previous", "i8"), ("deadline_ns", "i8"),
     ("fresh", "i8"), ("bound", "i8"), ("resent", "i8"), ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"),
     ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("route", "i8"), ("flags", "i8"),
+    ("address", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("sent_bytes", "i8"), ("received_bytes", "i8"),
     *PARSER_FIELDS,
 ])  # fmt: skip
-"""One slot. `request` is the address of its own copy of the request; `bound` says that a CONNECTING slot already
-carries a request (sent again after a reused connection was closed under it)."""
+"""One slot. `address` is its row of the address table, `request` the address of its own copy of the request; `bound`
+says that a CONNECTING slot already carries a request (sent again after a reused connection was closed under it)."""
 
 STATE = np.dtype([
     (name, "i8") for name in (
         "epoll", "wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns", "header_limit", "closed_loop",
-        "entries_limit", "ring_limit", "next_address",
+        "entries_limit", "ring_limit",
+        "addresses_seen", "addresses_chosen", "next_address",
         "head", "taken", "next_due_ns", "starved", "started", "draining", "used_slots", "open", "connecting",
         "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2",
     )
 ])  # fmt: skip
 """The lane's settings (first two rows) and what it keeps between loops."""
 
-Lane = namedtuple("Lane", "bank feed connections state addresses events buffer scratch")
-"""connections CONNECTION[cap], state STATE[1], addresses uint8[n, 32], events uint8[n * event bytes], buffer uint8[n],
-scratch int64[4]."""
+Lane = namedtuple("Lane", "bank feed connections state chosen events buffer scratch")
+"""connections CONNECTION[cap], state STATE[1], chosen int64[ADDRESSES_MAX] (rows of the address table that are in use),
+events uint8[n * event bytes], buffer uint8[n], scratch int64[4]."""
 
 connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
 LANE_TYPE = types.NamedTuple(
     [
-        BANK_TYPE, FEED_TYPE, connection_type[::1], state_type[::1], types.uint8[:, ::1], types.uint8[::1],
+        BANK_TYPE, FEED_TYPE, connection_type[::1], state_type[::1], types.int64[::1], types.uint8[::1],
         types.uint8[::1], types.int64[::1],
     ],
     Lane,

@@ -11,6 +11,7 @@ import errno as _errno
 import numpy as np
 
 from . import http1, libc
+from .addresses import A, heed_addresses, is_removed
 from .bank import (
     GENERATOR,
     MALFORMED,
@@ -219,13 +220,14 @@ def _answered(lane, slot, now, reusable):
         lane.bank.counters[C.informational] += c.informational
     if outcome < 0 or outcome > 3:
         _finish(lane, slot, MALFORMED, now)
-    elif reusable:
+    elif reusable and not is_removed(lane.bank, c.address):
         _record(lane, slot, outcome, now)
         drop_timed(lane, slot)
         c.state = IDLE
         c.fresh = 0
         push_free(lane, slot)
     else:
+        lane.bank.address_counts[c.address, A.drained] += reusable
         _finish(lane, slot, outcome, now)
 
 
@@ -237,6 +239,8 @@ def _record(lane, slot, outcome, now):
         lane.bank, outcome, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns, c.sent_ns, c.first_byte_ns, now,
         c.status if c.parse_state == http1.DONE else np.int64(0), c.received_bytes, st.closed_loop,
     )  # fmt: skip
+    lane.bank.address_counts[c.address, A.requests] += 1
+    lane.bank.address_counts[c.address, A.errors] += outcome >= REFUSED
 
 
 @kernel()
@@ -254,12 +258,16 @@ def _finish(lane, slot, outcome, now):
 def _dial(lane, slot):
     """Begin to connect this slot: 0, or errno."""
     st, c = lane.state[0], lane.connections[slot]
-    address = lane.addresses[st.next_address]
-    st.next_address = (st.next_address + 1) % lane.addresses.shape[0]
+    counts = lane.bank.address_counts
+    st.next_address %= st.addresses_chosen
+    c.address = lane.chosen[st.next_address]
+    st.next_address += 1
     token = (c.generation & 0x7FFFFFFF) << 32 | slot
-    fd = open_connection(st.epoll, address, token, lane.scratch)
+    fd = open_connection(st.epoll, lane.bank.addresses[c.address], token, lane.scratch)
     if fd < 0:
+        counts[c.address, A.connects_failed] += 1
         return -fd
+    counts[c.address, A.connects] += 1
     c.fd = fd
     c.fresh = 1
     c.state = CONNECTING
@@ -314,6 +322,7 @@ def _connect_failed(lane, slot, outcome):
     """The request that the connection was for fails: its own, or the one at the head of the queue."""
     st, c = lane.state[0], lane.connections[slot]
     lane.bank.counters[C.connects_failed] += 1
+    lane.bank.address_counts[c.address, A.connects_failed] += 1
     st.connecting -= 1
     if c.bound:
         c.bound = 0
@@ -351,6 +360,29 @@ def _lost(lane, slot, outcome):
         counters[C.connects_failed] += 1
         _record(lane, slot, _outcome_of(error), now_ns(lane.scratch))
         give_closed_slot(lane, slot)
+
+
+@kernel()
+def _heed_addresses(lane, version):
+    """The address table changed: what is idle on, or connecting to, an address that was removed ends here.
+
+    A connection that is busy, or carries a request already, ends after its answer.
+    """
+    st = lane.state[0]
+    st.addresses_seen = version
+    st.addresses_chosen = heed_addresses(lane.bank, lane.chosen, st.addresses_chosen)
+    for slot in range(st.used_slots):
+        c = lane.connections[slot]
+        idle = c.state == IDLE
+        if not (idle or (c.state == CONNECTING and not c.bound)) or not is_removed(lane.bank, c.address):
+            continue
+        if idle:
+            drop_free(lane, slot)
+        else:
+            st.connecting -= 1
+            drop_timed(lane, slot)
+        lane.bank.address_counts[c.address, A.drained] += 1
+        _hang_up(lane, slot, False)
 
 
 @kernel()
@@ -632,6 +664,9 @@ def _loop(lane):
             _drain(lane)
         if stop == Stop.ABANDON:
             return
+        version = load_acquire(control, Control.ADDRESSES)
+        if version != st.addresses_seen:
+            _heed_addresses(lane, version)
         taken = 0 if st.draining else _take_due(lane, TAKEN_AT_ONCE)
         if _finished(lane):
             return

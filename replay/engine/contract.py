@@ -30,7 +30,8 @@ class Address:
 class LaneSpec:
     """Everything one lane needs. Times in ns; the feed's due times are CLOCK_MONOTONIC.
 
-    wake_fd is an eventfd that the control plane writes to after it published a word of the control block.
+    wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
+    are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
     """
 
     bank: Bank
@@ -43,6 +44,7 @@ class LaneSpec:
     spin_ns: int = 60_000
     header_limit_bytes: int = 65_536
     closed_loop: bool = False
+    number: int = 0
 
 
 class Engine(Protocol):

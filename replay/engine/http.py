@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import socket
 import ssl
 import struct
 import time
-from collections.abc import Sequence
 
 import h11
 import trio
 
-from replay_native.bank import MALFORMED, RESET, TRUNCATED
+from replay_native.addresses import A
+from replay_native.bank import MALFORMED, RESET, TRUNCATED, Bank
 
+from .addresses import AddressTable
 from .contract import Address
 from .protocol import Outcome, Request
 
@@ -33,34 +33,47 @@ _END = h11.EndOfMessage()
 
 
 class Http:
-    """Connects to `addresses` in turn; by TLS, verified for `server_hostname`, with an `ssl_context`."""
+    """Connects to the addresses of a lane's table in turn; by TLS, verified for `server_hostname`, with an `ssl_context`."""
 
     def __init__(
         self,
-        addresses: Sequence[Address],
+        bank: Bank,
         header_limit_bytes: int,
         *,
         ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
+        first: int = 0,
     ) -> None:
-        self._addresses = itertools.cycle(addresses)
+        self._table, self._counts = AddressTable(bank), bank.address_counts
+        self._version, self._next = -1, first
+        self._chosen: list[tuple[int, Address]] = []
         self._header_limit_bytes = header_limit_bytes
         self._ssl_context = ssl_context
         self._server_hostname = server_hostname
 
     async def connect(self) -> HttpConnection:
         """Connect to the next address. OSError (ssl.SSLError is one) where that fails."""
-        address = next(self._addresses)
+        row, address = self._next_address()
         sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
             waiting = trio.socket.from_stdlib_socket(sock)
+            self._counts[row, A.connects] += 1
             await waiting.connect((address.host, address.port))
             stream = trio.SocketStream(waiting)
             secured = await self._secure(stream, self._ssl_context) if self._ssl_context else stream
         except BaseException:
+            self._counts[row, A.connects_failed] += 1
             sock.close()
             raise
-        return HttpConnection(stream, sock, secured, self._header_limit_bytes)
+        return HttpConnection(stream, sock, secured, self._header_limit_bytes, row)
+
+    def _next_address(self) -> tuple[int, Address]:
+        """The next row in use and its address; the last known ones where the table has none."""
+        if self._version != self._table.version:
+            self._version = self._table.version
+            self._chosen = self._table.chosen() or self._chosen
+        self._next += 1
+        return self._chosen[(self._next - 1) % len(self._chosen)]
 
     async def _secure(
         self, plain: trio.SocketStream, context: ssl.SSLContext
@@ -79,8 +92,14 @@ class HttpConnection:
     """One connection, one request at a time."""
 
     def __init__(
-        self, plain: trio.SocketStream, sock: socket.socket, stream: trio.abc.Stream, header_limit_bytes: int
+        self,
+        plain: trio.SocketStream,
+        sock: socket.socket,
+        stream: trio.abc.Stream,
+        header_limit_bytes: int,
+        address: int,
     ) -> None:
+        self.address = address
         self._plain, self._socket = plain, sock
         self._stream = stream
         self._header_limit_bytes = header_limit_bytes

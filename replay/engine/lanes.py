@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 
 import numpy as np
@@ -10,28 +9,15 @@ import trio
 
 from replay.errors import EngineError
 from replay_native import lane as kernels
+from replay_native.addresses import ADDRESSES_MAX
 from replay_native.bank import Control, State
 from replay_native.connections import CONNECTION, NONE, STATE, Lane
-from replay_native.io import ADDRESS_BYTES
 from replay_native.libc import EPOLL_EVENT_BYTES
 
-from .contract import Address, LaneSpec
+from .addresses import AddressTable
+from .contract import LaneSpec
 
-AF_INET, AF_INET6 = 2, 10
 KERNEL_MODULES = ("shared", "hdr", "hdr_decode", "record", "lane")
-
-
-def pack_address(address: Address) -> bytes:
-    """A sockaddr_in or sockaddr_in6 in a row of ADDRESS_BYTES, its family and length in the last two bytes."""
-    packed = ipaddress.ip_address(address.host).packed
-    port = address.port.to_bytes(2, "big")
-    if len(packed) == 16:
-        raw = AF_INET6.to_bytes(2, "little") + port + bytes(4) + packed + bytes(4)
-        family = AF_INET6
-    else:
-        raw = AF_INET.to_bytes(2, "little") + port + packed + bytes(8)
-        family = AF_INET
-    return raw.ljust(ADDRESS_BYTES - 2, b"\0") + bytes([family, len(raw)])
 
 
 def make_lane(spec: LaneSpec) -> Lane:
@@ -48,13 +34,14 @@ def make_lane(spec: LaneSpec) -> Lane:
         state[name] = NONE
     connections = np.zeros(spec.connections, CONNECTION)
     connections["fd"] = NONE
-    rows = b"".join(pack_address(address) for address in spec.addresses)
+    AddressTable(spec.bank).begin(spec.addresses)
+    state["next_address"] = spec.number
     return Lane(
         bank=spec.bank,
         feed=spec.feed,
         connections=connections,
         state=state,
-        addresses=np.frombuffer(rows, np.uint8).reshape(-1, ADDRESS_BYTES).copy(),
+        chosen=np.zeros(ADDRESSES_MAX, np.int64),
         events=np.zeros(kernels.EVENTS_AT_ONCE * EPOLL_EVENT_BYTES, np.uint8),
         buffer=np.zeros(kernels.BUFFER_BYTES, np.uint8),
         scratch=np.zeros(8, np.int64),

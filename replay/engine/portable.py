@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import trio
 
 from replay_native import shared
+from replay_native.addresses import A
 from replay_native.bank import (
     GENERATOR,
     REFUSED,
@@ -29,6 +30,7 @@ from replay_native.bank import (
 )
 from replay_native.record import record_attempt, record_done, record_sent, record_taken, record_unsent
 
+from .addresses import AddressTable
 from .contract import SECOND_NS, LaneSpec
 from .http import Http
 from .protocol import Connection, Outcome, Protocol, Request
@@ -46,7 +48,8 @@ async def run_lane(spec: LaneSpec, protocol: Protocol | None = None) -> None:
     Ends by the feed's end or by STOP; cancelled, it leaves as by Stop.ABANDON. A failed request is an
     outcome.
     """
-    await _Lane(spec, protocol or Http(spec.addresses, spec.header_limit_bytes)).run()
+    AddressTable(spec.bank).begin(spec.addresses)
+    await _Lane(spec, protocol or Http(spec.bank, spec.header_limit_bytes, first=spec.number)).run()
 
 
 def outcome_of(error: OSError) -> int:
@@ -85,6 +88,7 @@ class _Lane:
         self._protocol = protocol
         self._bank = spec.bank
         self._counters = spec.bank.counters
+        self._addresses, self._addresses_seen = AddressTable(spec.bank), 0
         self._entries, self._ring = spec.feed
         self._queue: deque[_Job] = deque()
         self._free: list[_Worker] = []
@@ -125,6 +129,8 @@ class _Lane:
                 self._drain()
             if stop == Stop.ABANDON:
                 return
+            if self._addresses_seen != self._addresses.version:
+                self._heed_addresses()
             if not self._draining:
                 self._take_due()
                 self._serve()
@@ -303,6 +309,27 @@ class _Lane:
         self._close(worker)
         return False
 
+    def _heed_addresses(self) -> None:
+        """The address table changed: what is idle on a removed address ends here; what is busy after its answer."""
+        self._addresses_seen = self._addresses.version
+        for worker in [worker for worker in self._free if self._is_removed(worker)]:
+            self._free.remove(worker)
+            self._close_drained(worker)
+            worker.wake.set()
+
+    def _is_removed(self, worker: _Worker) -> bool:
+        connection = worker.connection
+        return (
+            connection is not None
+            and connection.address >= 0
+            and self._addresses.is_removed(connection.address)
+        )
+
+    def _close_drained(self, worker: _Worker) -> None:
+        assert worker.connection is not None
+        self._bank.address_counts[worker.connection.address, A.drained] += 1
+        self._close(worker)
+
     def _count_open(self, change: int) -> None:
         self._open += change
         self._counters[C.open] = self._open
@@ -321,6 +348,8 @@ class _Lane:
             if failure:
                 self._fail_head(failure)
                 return
+            if self._is_removed(worker):
+                self._close_drained(worker)
             while worker.connection is not None:
                 job = self._next_job()
                 if job is None:
@@ -367,15 +396,23 @@ class _Lane:
     async def _carry_out(self, worker: _Worker, job: _Job) -> None:
         """Send; once more on a new connection if a reused one was closed under it. Record how it ended."""
         reused = not worker.fresh
+        assert worker.connection is not None
+        address = worker.connection.address
         outcome = await self._attempt(worker, job)
         if outcome.failure in (RESET, TRUNCATED):
             self._counters[C.closed_by_target] += 1
             if reused and outcome.stale and job.request.is_idempotent:
                 outcome = await self._send_again(worker, job)
+                address = worker.connection.address if worker.connection is not None else address
         self._record(job, outcome)
+        if address >= 0:
+            self._bank.address_counts[address, A.requests] += 1
+            self._bank.address_counts[address, A.errors] += outcome.code >= REFUSED
         worker.fresh = False
         if not outcome.reusable or outcome.code >= REFUSED:
             self._close(worker, abort=outcome.code >= REFUSED)
+        elif self._is_removed(worker):
+            self._close_drained(worker)
 
     async def _send_again(self, worker: _Worker, job: _Job) -> Outcome:
         self._counters[C.resent] += 1

@@ -74,7 +74,11 @@ class Outcome:
 
 
 class Connection(Interface):
-    """One connection of the pool. It carries one request at a time."""
+    """One connection of the pool. It carries one request at a time. `address` is its row of the lane's address table,
+    -1 where it has none.
+    """
+
+    address: int
 
     async def send(self, request: Request) -> Outcome:
         """Send a request and read its answer. A failure is an Outcome, or an OSError. Cancelled at the
@@ -103,6 +107,8 @@ class Protocol(Interface):
 
 class Connectionless:
     """A protocol that is one function, which keeps connections, if it has any, to itself."""
+
+    address = -1
 
     def __init__(self, send: Callable[[Request], Awaitable[Outcome]]) -> None:
         self._send = send

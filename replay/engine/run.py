@@ -194,6 +194,7 @@ def _prepare(
                 max_wait_ns=int(scenario.max_wait_ns),
                 header_limit_bytes=int(scenario.limits.response_headers_bytes),
                 closed_loop=scenario.closed_loop,
+                number=number,
             )
         )
     feeder = Feeder(schedule, fittings.renderer, specs, scenario.closed_loop)

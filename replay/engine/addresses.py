@@ -1,0 +1,85 @@
+"""The control plane's side of the lanes' address tables: what lanes may connect to, from the start and in mid-run."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from replay_native import shared
+from replay_native.addresses import ADDRESS_BYTES, ADDRESSES_MAX, IN_USE, REMOVED, UNUSED
+from replay_native.bank import Bank, Control
+
+from .contract import Address
+
+AF_INET, AF_INET6 = 2, 10
+
+
+def pack_address(address: Address) -> bytes:
+    """A sockaddr_in or sockaddr_in6 in a row of ADDRESS_BYTES, its family and length in the last two bytes."""
+    packed = ipaddress.ip_address(address.host).packed
+    port = address.port.to_bytes(2, "big")
+    if len(packed) == 16:
+        raw = AF_INET6.to_bytes(2, "little") + port + bytes(4) + packed + bytes(4)
+        family = AF_INET6
+    else:
+        raw = AF_INET.to_bytes(2, "little") + port + packed + bytes(8)
+        family = AF_INET
+    return raw.ljust(ADDRESS_BYTES - 2, b"\0") + bytes([family, len(raw)])
+
+
+def unpack_address(row: bytes) -> Address:
+    """What `pack_address` made a row of."""
+    ipv6 = row[ADDRESS_BYTES - 2] == AF_INET6
+    packed = row[8:24] if ipv6 else row[4:8]
+    return Address(str(ipaddress.ip_address(packed)), int.from_bytes(row[2:4], "big"), ipv6)
+
+
+class AddressTable:
+    """The table of one lane. Only one thread may write to it; the lane reads it whenever its version changes."""
+
+    def __init__(self, bank: Bank) -> None:
+        self._bank = bank
+
+    @property
+    def version(self) -> int:
+        """Grows with every change; 0 before the first."""
+        return int(shared.read_word(self._bank.control, Control.ADDRESSES))
+
+    def use(self, addresses: Iterable[Address]) -> list[Address]:
+        """Have the lane connect to these, and end its connections to all others. Wake the lane afterwards.
+
+        Returns those that no row was left for: they are not used.
+        """
+        packed = {pack_address(address): address for address in addresses}
+        for row, known in enumerate(self._rows()):
+            wanted = packed.pop(known, None) is not None
+            shared.write_word(self._bank.address_states, row, IN_USE if wanted else REMOVED)
+        row = len(self._rows())
+        left_out = list(packed.values())[max(ADDRESSES_MAX - row, 0) :]
+        for raw in list(packed)[: ADDRESSES_MAX - row]:
+            self._bank.addresses[row] = memoryview(raw)
+            shared.write_word(self._bank.address_states, row, IN_USE)
+            row += 1
+        shared.write_word(self._bank.control, Control.ADDRESSES, self.version + 1)
+        return left_out
+
+    def begin(self, addresses: Sequence[Address]) -> None:
+        """What a lane starts with, unless something was published before."""
+        if self.version == 0:
+            self.use(addresses)
+
+    def chosen(self) -> list[tuple[int, Address]]:
+        """Rows in use, with their addresses."""
+        return [
+            (row, unpack_address(raw))
+            for row, raw in enumerate(self._rows())
+            if shared.read_word(self._bank.address_states, row) == IN_USE
+        ]
+
+    def is_removed(self, row: int) -> bool:
+        """Whether connections to this row are to end."""
+        return bool(shared.read_word(self._bank.address_states, row) == REMOVED)
+
+    def _rows(self) -> list[bytes]:
+        used = int((self._bank.address_states != UNUSED).sum())
+        return [row.tobytes() for row in self._bank.addresses[:used]]
