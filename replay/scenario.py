@@ -333,8 +333,8 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     slo: Annotated[
         tuple[SloText, ...],
         Meta(
-            description="Objectives: p99<250ms, errors<1%; exit 99 if one fails",
-            examples=[["p99<250ms", "errors<1%"]],
+            description="Objectives: p99<250ms, errors<1% over 10s (in every window); exit 99 if one fails",
+            examples=[["p99<250ms", "errors<1% over 10s"]],
         ),
     ] = ()
     allow: Annotated[

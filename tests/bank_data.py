@@ -26,7 +26,7 @@ MAX_WAIT_NS = 10 * S
 warm(["hdr", "hdr_decode", "record"])
 
 
-def started(routes: list[str] = ROUTES, **more: object) -> Started:
+def started(routes: list[str] = ROUTES, named: list[RouteStart] | None = None, **more: object) -> Started:
     recorded = Recorded(count=100, statuses={"2xx": 99, "5xx": 1}, p50_ns=3 * MS, p99_ns=40 * MS)
     given = {
         "start": START,
@@ -34,7 +34,7 @@ def started(routes: list[str] = ROUTES, **more: object) -> Started:
         "recorded_clock": CLOCK,
         "target": "http://127.0.0.1:8080",
     }
-    return Started(routes=[RouteStart(name, recorded) for name in routes], **(given | more))
+    return Started(routes=named or [RouteStart(name, recorded) for name in routes], **(given | more))
 
 
 @dataclass

@@ -16,8 +16,8 @@ import trio
 import replay
 from replay.errors import EngineError, LimitError, TargetError
 from replay.plan import Schedule, make_schedule
-from replay.results.recorder import Second
 from replay.results.run import load_run
+from replay.results.timeline import Second
 from replay.scenario import Scenario
 from replay.scenario_file import load
 from replay.staging.sink import Sink

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from replay.errors import UsageError
 from replay.results import slo
+from replay.results.document import RouteStart
 from replay.results.measured import FAILED, from_banks
 
 from .bank_data import MAX_WAIT_NS, MS, ROUTES, S, trial
@@ -24,6 +25,8 @@ from .bank_data import MAX_WAIT_NS, MS, ROUTES, S, trial
         ("errors < 0.1%", ("response", None, FAILED, "", 0.001)),
         ('5xx of "GET /a,b c%" < 1%', ("response", None, ("5xx",), "GET /a,b c%", 0.01)),
         ("timeout<0.02", ("response", None, ("timeout",), "", 0.02)),
+        ('errors of "registration" < 1% over 10s', ("response", None, FAILED, "registration", 0.01)),
+        ("p99<250ms over 1m30s", ("response", 99.0, (), "", 250 * MS)),
     ],
 )
 def test_what_is_understood(text, expected):
@@ -31,6 +34,7 @@ def test_what_is_understood(text, expected):
     assert (read.metric, read.percentile, read.outcomes, read.route, read.limit) == expected
     assert read.text == text.strip()
     assert read.or_equal == ("<=" in text)
+    assert read.window_ns == (None if "over" not in text else 10 * S if "10s" in text else 90 * S)
 
 
 @pytest.mark.parametrize(
@@ -48,11 +52,17 @@ def test_what_is_understood(text, expected):
         ("p(x) < 1s", 1, "neither a percentile"),
         ("p(99 < 1s", 6, "')'"),
         ("p99 of POST < 1s", 8, "double quotes"),
-        ('p99 of "POST < 1s', 8, "not understood"),
+        ('p99 of "POST < 1s', 8, "in double quotes"),
         ('p99 wait of "GET /" < 1s', 1, "over all routes"),
-        ("p99 < 1s 2s", 10, "after the end"),
+        ("p99 < 1s 2s", 10, "the end should"),
         ("errors < 200%", 10, "between 0% and 100%"),
         ("errors < 5ms", 10, "share"),
+        ("errors service < 5%", 8, "is a latency: errors has none"),
+        ("p99 < 1s over", 14, "the length of a window"),
+        ("p99 < 1s over 10 s", 18, "where the end should"),
+        ("p99 < 1s over 10parsec", 15, "parsec"),
+        ("p99 < 1s over 500ms", 15, "1 s is the least"),
+        ("p99 < 1s ovr 10s", 10, "'over' and a window"),
     ],
 )
 def test_what_is_refused_says_where(text, column, says):
@@ -80,7 +90,7 @@ def measured(tmp_path):
     for _ in range(5):
         lane.request(1, "5xx", late_ms=0.0, wait_ms=5.0, service_ms=1.0)
         lane.request(1, "reset", late_ms=0.0, wait_ms=5.0, service_ms=1.0)
-    return from_banks(made.banks, ROUTES, MAX_WAIT_NS)
+    return from_banks(made.banks, [RouteStart(name) for name in ROUTES], MAX_WAIT_NS)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,9 @@ def work_area(out: Path) -> Iterator[Path]:
 )
 @click.option("--allow", multiple=True, metavar="HOST", help="Allow a target beyond loopback.")
 @click.option("--allow-production", is_flag=True, help="Allow the recording's own origin as a target.")
-@click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms', 'errors<1%'; exit 99 if one fails.")
+@click.option(
+    "--slo", multiple=True, metavar="SLO", help="'p99<250ms', 'errors<1% over 10s'; exit 99 if one fails."
+)
 @click.option("--scale", multiple=True, metavar="K|ROUTE=K", help="4 times all, or 'POST /v1/users=5'.")
 @click.option("--only", multiple=True, metavar="ROUTE", help="Replay only these routes: 'GET /v1/*'.")
 @click.option("--without", multiple=True, metavar="ROUTE", help="Leave these routes out.")

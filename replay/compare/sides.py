@@ -7,7 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError, UsageError
@@ -132,7 +132,7 @@ def load_run_folder(path: Path) -> SideRun:
     requests = {route.route: route.count for route in document.routes}
     return SideRun(
         str(path),
-        Measured(functools.cache(run.measured.totals), run.measured.outcomes, document.max_wait_ns),
+        replace(run.measured, totals=functools.cache(run.measured.totals)),
         document,
         doubts=tuple(doubts),
         notes=tuple(notes if document.validity.verdict == "SUSPECT" else ()),

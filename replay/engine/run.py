@@ -31,7 +31,8 @@ from replay.results.document import (
 )
 from replay.results.folder import RunFolder
 from replay.results.host import facts
-from replay.results.recorder import Recorder, Second
+from replay.results.recorder import Recorder
+from replay.results.timeline import Second
 from replay.results.validity import ValidityLimits
 from replay.safety import check_plan
 from replay.scenario import Scenario

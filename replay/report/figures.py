@@ -24,8 +24,8 @@ from ..compare.sides import Side
 from ..compare.words import change_text
 from ..results import hlog
 from ..results.histogram import Histogram
-from ..results.recorder import Second
 from ..results.run import Run
+from ..results.timeline import Second
 from ..units import format_latency
 
 MS = 1e6

@@ -18,6 +18,7 @@ from ..errors import OutputError
 from ..results.document import Latency, RouteFigures, RunDocument
 from ..results.measured import FAILED
 from ..results.run import Run
+from ..results.slo import words_of
 from ..units import format_count, format_duration, format_latency, format_share
 
 _CSP = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
@@ -211,15 +212,11 @@ def _route(route: RouteFigures, total: int) -> list[str]:
 
 
 def _objectives(document: RunDocument) -> str:
-    rows = []
-    for slo in document.slo:
-        value = "nothing was measured"
-        if slo.value is not None:
-            value = ("≥" if slo.at_least else "") + (format_share if slo.unit == "share" else format_latency)(
-                slo.value
-            )
-        rows.append([slo.slo, value, _toned("met", _GOOD) if slo.passed else _toned("failed", _BAD)])
-    return html_table(("objective", "is", ""), rows, "Objectives")
+    rows = [
+        [slo.slo, words_of(slo), _toned("met", _GOOD) if slo.passed else _toned("failed", _BAD)]
+        for slo in document.slo
+    ]
+    return html_table(("objective", "", ""), rows, "Objectives")
 
 
 def _findings(found: Comparison) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..plan import Plan
-from ..results.recorder import Second
+from ..results.timeline import Second
 from ..units import format_duration, format_latency
 
 LAST_SECONDS = 5

@@ -15,9 +15,10 @@ from rich.text import Text
 
 from ..results.document import Latency, RouteFigures, RunDocument
 from ..results.measured import Value
-from ..results.recorder import Second
 from ..results.run import Run
 from ..results.samples import Sample
+from ..results.slo import words_of
+from ..results.timeline import Second
 from ..units import (
     format_count,
     format_duration,
@@ -380,19 +381,8 @@ def _objectives(page: Page, document: RunDocument) -> None:
         return
     page.title("Objectives")
     for slo in document.slo:
-        value = "nothing was measured"
-        if slo.value is not None:
-            value = ("≥" if slo.at_least else "") + (format_share if slo.unit == "share" else format_latency)(
-                slo.value
-            )
         mark, style = ("✓ met   ", "green") if slo.passed else ("✗ failed", "bold red")
-        page.parts(
-            [
-                (mark, style),
-                (f"  {slo.slo}  ", ""),
-                (f"is {value}" if slo.value is not None else value, "dim"),
-            ]
-        )
+        page.parts([(mark, style), (f"  {slo.slo}  ", ""), (words_of(slo), "dim")])
 
 
 def _files(page: Page, run: Run) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from replay_native.bank import Bank
 
 from .._version import __version__
+from ..errors import InputError
 from ..units import format_latency
 from . import hlog, slo
 from .accounts import AT, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
@@ -22,13 +24,16 @@ from .document import (
     Note,
     RouteFigures,
     RunDocument,
+    SloOutcome,
     Started,
 )
-from .folder import RunFolder
+from .folder import RunFolder, read_rows
 from .host import RunDelay
 from .measured import OTHER, Measured, from_banks, tags
 from .samples import Lookup, collect, iso
+from .timeline import Second
 from .validity import Figures, Quantiles, Validity, judge
+from .windows import Window, windows_of
 
 S_NS = 1_000_000_000
 TAIL_NOTE_FLOOR_NS = 1_000_000
@@ -60,12 +65,12 @@ def assemble(
     there is no room.
     """
     names = [route.name for route in started.routes]
-    measured = from_banks(banks, names, started.max_wait_ns)
+    measured = from_banks(banks, started.routes, started.max_wait_ns)
     length_s = (facts.ended_ns - started.start.monotonic_ns) / S_NS
     folder.write(folder.totals, _totals(measured, started, length_s))
     samples = collect(banks, [*names, OTHER], started.start, started.recorded_clock, lookup)
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
-    document = describe(banks, started, facts, measured)
+    document = describe(folder, banks, started, facts, measured)
     folder.write(folder.run, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
     folder.settle()
     return document
@@ -80,7 +85,9 @@ def _totals(measured: Measured, started: Started, length_s: float) -> bytes:
     return b"".join(lines)
 
 
-def describe(banks: Sequence[Bank], started: Started, facts: Facts, measured: Measured) -> RunDocument:
+def describe(
+    folder: RunFolder, banks: Sequence[Bank], started: Started, facts: Facts, measured: Measured
+) -> RunDocument:
     """The document of the run. Nothing is lost where the accounts do not balance: the verdict says so."""
     counters = [bank.counters for bank in banks]
     by_name = sum_counters(counters)
@@ -95,7 +102,6 @@ def describe(banks: Sequence[Bank], started: Started, facts: Facts, measured: Me
         detail = AccountsDetail(skipped=facts.skipped)
     generator = _generator(banks, started, facts, by_name)
     validity = _validity(measured, started, facts, accounts, detail, generator, imbalance)
-    objectives = [slo.parse(text) for text in started.slo]
     ended_wall_ns = started.start.wall_ns + facts.ended_ns - started.start.monotonic_ns
     return RunDocument(
         replay_version=__version__,
@@ -119,13 +125,31 @@ def describe(banks: Sequence[Bank], started: Started, facts: Facts, measured: Me
         routes=_routes(measured, started),
         generator=generator,
         connections=_connections(by_name),
-        slo=slo.evaluate(objectives, measured),
+        slo=_objectives(folder, started, measured),
         kafka=facts.kafka,
         max_wait_ns=started.max_wait_ns,
         scenario=started.scenario,
         plan=started.plan,
         host=started.host,
     )
+
+
+def _objectives(folder: RunFolder, started: Started, measured: Measured) -> list[SloOutcome]:
+    """Those by window are of the logs. A log that was damaged has no windows, so that what asks for them fails."""
+    objectives = [slo.parse(text) for text in started.slo]
+    rows: list[Second] = []
+    if any(objective.window_ns for objective in objectives):
+        with contextlib.suppress(InputError):
+            rows = read_rows(folder.timeline, Second)
+    per_route = "service" if started.closed_loop else "response"
+
+    def windows(objective: slo.Slo) -> Iterator[Window]:
+        kind = per_route if objective.percentile is None else objective.metric
+        routes = measured.members(objective.route) if objective.route else None
+        with contextlib.suppress(InputError):
+            yield from windows_of(folder, rows, kind, routes, objective.window_ns or 0, started.max_wait_ns)
+
+    return slo.evaluate(objectives, measured, windows)
 
 
 def _latencies(measured: Measured, closed_loop: bool) -> Latencies:
@@ -139,6 +163,7 @@ def _latencies(measured: Measured, closed_loop: bool) -> Latencies:
 def _routes(measured: Measured, started: Started) -> list[RouteFigures]:
     """Routes that anything was sent to, the biggest first."""
     recorded = {route.name: route.recorded for route in started.routes}
+    actions = {route.name: route.action for route in started.routes}
     counts = {route: sum(outcomes.values()) for route, outcomes in measured.outcomes.items()}
     total = sum(counts.values())
     return [
@@ -150,6 +175,7 @@ def _routes(measured: Measured, started: Started) -> list[RouteFigures]:
             response=None if started.closed_loop else measured.latency("response", route),
             service=measured.latency("service", route),
             recorded=recorded.get(route),
+            action=actions.get(route, ""),
         )
         for route, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ]

@@ -7,6 +7,7 @@ a version.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -149,7 +150,7 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
 
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One route: requests by outcome, its share of all, latencies over all its outcomes (null: none), and the
-    recording's.
+    recording's; and the business action that it belongs to.
     """
 
     route: str
@@ -159,6 +160,7 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     response: Latency | None = None
     service: Latency | None = None
     recorded: Recorded | None = None
+    action: str = ""
 
 
 class Generator(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,9 +191,19 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     bytes_received: int = 0
 
 
+class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
+    """The windows of an objective `over` so long, in which anything ended: how many there were, how many failed it, and
+    when the worst one began (whose figure is the outcome's `value`).
+    """
+
+    count: int
+    failed: int
+    worst_at_s: float
+
+
 class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """One service level objective against this run. ns or a share; null where nothing was measured (which
-    fails).
+    fails). `windows`: null where it is of the whole run.
     """
 
     slo: str
@@ -200,6 +212,7 @@ class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
     limit: float
     unit: Literal["ns", "share"]
     at_least: bool = False
+    windows: WindowsHeld | None = None
 
 
 class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,6 +270,15 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}
     host: Host
+
+
+def actions_of(named: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The routes of each business action, from (route, action)."""
+    actions: dict[str, list[str]] = {}
+    for route, action in named:
+        if action:
+            actions.setdefault(action, []).append(route)
+    return actions
 
 
 class _Version(msgspec.Struct):

@@ -10,6 +10,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from ..errors import InputError, OutputError
 
 LANES = "lanes"
@@ -173,3 +175,18 @@ class AppendFile:
         finally:
             os.close(self._fd)
             self._fd = -1
+
+
+def read_rows(path: Path, kind: type) -> list:
+    """The rows of a `.jsonl` of the folder; a last one that was cut short is left out, and none are where there is no
+    file. InputError where it is damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return []
+    whole = data[: data.rfind(b"\n") + 1]
+    try:
+        return [msgspec.json.decode(row, type=kind) for row in whole.splitlines()]
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path} is damaged: {error}") from None

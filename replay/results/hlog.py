@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,21 +143,31 @@ def read_hlog(path: str | os.PathLike[str]) -> Log:
     be read or holds no histogram at all.
     """
     log = Log(Path(path))
-    try:
-        data = log.path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    for number, text in _lines(data):
-        if text.startswith(b"#"):
-            _read_comment(log, text)
-        elif text and not text.startswith(b'"StartTimestamp"'):
-            _read_line(log, number, text)
+    log.intervals.extend(scan(log))
     if not log.intervals:
         why = f" ({log.problems[0]})" if log.problems else ""
         raise InputError(
             f"{path} holds no histograms{why}", hint="give a log of an HdrHistogram writer (.hlog)"
         )
     return log
+
+
+def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Interval]:
+    """The intervals of a log, one at a time, of the tags that are wanted; the others are not decoded. `log` takes what
+    else is said. InputError where the file cannot be read.
+    """
+    try:
+        with log.path.open("rb") as file:
+            for number, row in enumerate(file, 1):
+                text = row.strip()
+                if text.startswith(b"#"):
+                    _read_comment(log, text)
+                elif text and not text.startswith(b'"StartTimestamp"'):
+                    interval = _read_line(log, number, text, is_wanted)
+                    if interval is not None:
+                        yield interval
+    except OSError as error:
+        raise InputError(f"{log.path} cannot be read: {error.strerror}") from None
 
 
 def index(path: Path) -> dict[str, bytes]:
@@ -203,36 +213,36 @@ def _read_comment(log: Log, text: bytes) -> None:
     log.unit = log.unit or read_unit(text)
 
 
-def _read_line(log: Log, number: int, text: bytes) -> None:
+def _read_line(log: Log, number: int, text: bytes, is_wanted: Callable[[str], bool]) -> Interval | None:
     tag = ""
     if text.startswith(b"Tag="):
         head, _, text = text[4:].partition(b",")
         tag = head.decode("utf-8", "replace")
+    if not is_wanted(tag):
+        return None
     fields = text.split(b",")
     if len(fields) != 4:
         log._leave_out(number, "not four fields: the line is cut short, or the file is not an .hlog")
-        return
+        return None
     try:
         start_s, length_s = float(fields[0]), float(fields[1])
         histogram = decode(fields[3])
     except ValueError as error:
         log._leave_out(number, str(error))
-        return
+        return None
     if not (np.isfinite(start_s) and np.isfinite(length_s)):
         log._leave_out(number, "its time is not a number")
-        return
+        return None
     if log.base_s is None:
         relative = log.start_s is not None and start_s < log.start_s - _RELATIVE_BEFORE_S
         log.base_s = log.start_s if relative else 0.0
     layout = histogram.layout
-    log.intervals.append(
-        Interval(
-            tag,
-            start_s + (log.base_s or 0.0),
-            length_s,
-            histogram.counts,
-            layout.digits,
-            layout.lowest,
-            layout.highest,
-        )
+    return Interval(
+        tag,
+        start_s + (log.base_s or 0.0),
+        length_s,
+        histogram.counts,
+        layout.digits,
+        layout.lowest,
+        layout.highest,
     )

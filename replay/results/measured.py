@@ -5,7 +5,7 @@ document, the SLOs, the report and comparing, of a run in memory or on disk alik
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from replay_native import hdr
 from replay_native.bank import N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
 
 from . import hlog
-from .document import Latency
+from .document import Latency, RouteStart, RunDocument, actions_of
 from .folder import RunFolder
 from .histogram import NS_2, Histogram
 from .percentiles import REPORTED
@@ -35,11 +35,14 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up)."""
+    """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up);
+    `actions` are business names of groups of routes: an action stands wherever a route may.
+    """
 
     totals: Callable[[str], Histogram | None]
     outcomes: Mapping[str, Mapping[str, int]]
     max_wait_ns: int
+    actions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def histogram(self, kind: str, route: str = "") -> Histogram | None:
         """`kind` (`response`, `wait.queue`, ...) over all routes at 3 digits, or of one route at 2 over all
@@ -48,16 +51,24 @@ class Measured:
         if not route:
             return self.totals(kind if "." in kind else f"{kind}.all")
         merged: Histogram | None = None
-        for outcome, count in self.outcomes.get(route, {}).items():
-            part = self.totals(hlog.tag_of(kind, route, outcome)) if count else None
-            if part is not None:
-                merged = part if merged is None else merged.merged(part)
+        for member in self.members(route):
+            for outcome, count in self.outcomes.get(member, {}).items():
+                part = self.totals(hlog.tag_of(kind, member, outcome)) if count else None
+                if part is not None:
+                    merged = part if merged is None else merged.merged(part)
         return merged
+
+    def members(self, route: str) -> Sequence[str]:
+        """The route itself; or the routes of the business action of this name."""
+        return (route,) if route in self.outcomes else self.actions.get(route, (route,))
+
+    def _rows(self, route: str) -> list[Mapping[str, int]]:
+        """Outcomes of a route or action; of every route where none is named."""
+        return [self.outcomes.get(member, {}) for member in (self.members(route) if route else self.outcomes)]
 
     def unsent(self, route: str = "") -> int:
         """How many requests were never sent; their response is known as a lower bound alone."""
-        routes = [self.outcomes.get(route, {})] if route else self.outcomes.values()
-        return sum(outcomes.get("unsent", 0) for outcomes in routes)
+        return sum(outcomes.get("unsent", 0) for outcomes in self._rows(route))
 
     def percentiles(self, kind: str, percentiles: Sequence[float], route: str = "") -> list[Value] | None:
         """Values at percentiles (0 to 100); None where nothing was measured."""
@@ -94,7 +105,7 @@ class Measured:
 
     def share_of(self, outcomes: Sequence[str], route: str = "") -> float | None:
         """Share of requests (of one route) that ended in one of `outcomes`; None where there were none."""
-        rows = [self.outcomes.get(route, {})] if route else list(self.outcomes.values())
+        rows = self._rows(route)
         total = sum(sum(row.values()) for row in rows)
         return sum(row.get(name, 0) for row in rows for name in outcomes) / total if total else None
 
@@ -121,9 +132,9 @@ def counts_by_route(banks: Sequence[Bank]) -> np.ndarray:
     return counts
 
 
-def from_banks(banks: Sequence[Bank], routes: Sequence[str], max_wait_ns: int) -> Measured:
-    """What the lanes' memory holds, merged over lanes. `routes` names the rows; OTHER is the last."""
-    names = [*routes, OTHER]
+def from_banks(banks: Sequence[Bank], routes: Sequence[RouteStart], max_wait_ns: int) -> Measured:
+    """What the lanes' memory holds, merged over lanes. `routes` are the rows; OTHER is the last."""
+    names = [*(route.name for route in routes), OTHER]
     rows = {name: row for row, name in enumerate(names)}
     counts = counts_by_route(banks)
     outcomes = {
@@ -143,7 +154,8 @@ def from_banks(banks: Sequence[Bank], routes: Sequence[str], max_wait_ns: int) -
             return None
         return _of_route(banks, rows[route], OUTCOMES.index(outcome), PER_ROUTE.index(kind))
 
-    return Measured(totals, outcomes, max_wait_ns)
+    actions = actions_of((route.name, route.action) for route in routes)
+    return Measured(totals, outcomes, max_wait_ns, actions)
 
 
 def slot_of(bank: Bank, row: int, code: int) -> int:
@@ -177,11 +189,13 @@ def tags(measured: Measured, closed_loop: bool) -> list[str]:
     ]
 
 
-def from_folder(folder: RunFolder, outcomes: Mapping[str, Mapping[str, int]], max_wait_ns: int) -> Measured:
+def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
     """What totals.hlog holds; each histogram is decoded when it is asked for."""
     texts = hlog.index(folder.totals)
+    outcomes = {route.route: route.outcomes for route in document.routes}
+    actions = actions_of((route.route, route.action) for route in document.routes)
 
     def totals(tag: str) -> Histogram | None:
         return hlog.decode_at(folder.totals, tag, texts[tag]) if tag in texts else None
 
-    return Measured(totals, outcomes, max_wait_ns)
+    return Measured(totals, outcomes, document.max_wait_ns, actions)

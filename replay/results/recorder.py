@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from replay_native import hdr
-from replay_native.bank import COUNTERS, OUTCOMES, TOTALS, Bank
+from replay_native.bank import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
 
 from . import hlog, host, slo
 from .accounts import AT
@@ -26,6 +26,7 @@ from .histogram import NS_2, NS_3, Histogram
 from .measured import OTHER, slot_of
 from .percentiles import values_at
 from .samples import Lookup
+from .timeline import Second
 
 S_NS = 1_000_000_000
 ROUTE_INTERVAL_S = 10.0
@@ -52,37 +53,6 @@ _FIGURES = {
 """Figures of a second: of which histogram, and which of its percentiles 50, 99, 100."""
 
 
-class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Requests are
-    counted in the second of the event itself: planned when due, ok when answered. Percentiles are of what
-    ended in it; null where nothing did.
-    """
-
-    t_s: float
-    length_s: float
-    wall_ns: int
-    planned: int
-    sent: int
-    ok: int
-    error: int
-    timeout: int
-    unsent: int
-    in_flight: int
-    waiting: int
-    open: int
-    bytes_sent: int
-    bytes_received: int
-    response_p50_ns: int | None = None
-    response_p99_ns: int | None = None
-    response_max_ns: int | None = None
-    lateness_p50_ns: int | None = None
-    lateness_p99_ns: int | None = None
-    wait_p99_ns: int | None = None
-    service_p50_ns: int | None = None
-    service_p99_ns: int | None = None
-    outcomes: dict[str, int] = {}
-
-
 class _Totals:
     """Takes the differences of one histogram over all routes, summed over lanes."""
 
@@ -106,26 +76,38 @@ class _Routes:
     dear.
     """
 
-    def __init__(self, banks: Sequence[Bank], names: Sequence[str], kind: int) -> None:
+    def __init__(
+        self,
+        banks: Sequence[Bank],
+        names: Sequence[str],
+        kind: str,
+        rows: Sequence[int],
+        *,
+        every_time: bool = False,
+    ) -> None:
         self._banks, self._names, self._kind = banks, names, kind
+        self._of_arena = PER_ROUTE.index(kind)
+        self._rows = np.array(rows, np.int64)
         self._before = [np.zeros((bank.arena.shape[0], bank.arena.shape[2]), np.uint32) for bank in banks]
         self._counted = [np.zeros_like(bank.route_counts) for bank in banks]
-        self._least_s = max(ROUTE_INTERVAL_S, len(names) / ROUTES_A_TICK)
+        self._least_s = 0.0 if every_time else max(ROUTE_INTERVAL_S, len(names) / ROUTES_A_TICK)
+        self._growth = 0.0 if every_time else ROUTE_INTERVAL_SHARE
         self._since_s = np.zeros(len(names))
         self._due_s = self._least_s * (np.arange(len(names)) + 1.0) / len(names)
         self._scratch = np.zeros(NS_2.length, np.uint64)
 
-    def take(self, now_s: float, everything: bool) -> list[tuple[str, str, float, np.ndarray]]:
-        """(route, outcome, since when, counts) of the routes whose turn it is, where anything came."""
+    def take(self, now_s: float, everything: bool) -> list[tuple[str, float, np.ndarray]]:
+        """(tag, since when, counts) of the routes whose turn it is, by outcome, where anything came."""
         taken = []
-        turn = np.arange(len(self._names)) if everything else np.flatnonzero(self._due_s <= now_s)
+        turn = self._rows if everything else self._rows[self._due_s[self._rows] <= now_s]
         for at, code in np.argwhere(self._changed(turn)).tolist():
             row = int(turn[at])
             counts = self._take_one(row, code)
             if counts is not None:
-                taken.append((self._names[row], OUTCOMES[code], float(self._since_s[row]), counts))
+                tag = hlog.tag_of(self._kind, self._names[row], OUTCOMES[code])
+                taken.append((tag, float(self._since_s[row]), counts))
         self._since_s[turn] = now_s
-        self._due_s[turn] = now_s + max(self._least_s, now_s * ROUTE_INTERVAL_SHARE)
+        self._due_s[turn] = now_s + max(self._least_s, now_s * self._growth)
         return taken
 
     def _changed(self, turn: np.ndarray) -> np.ndarray:
@@ -147,7 +129,7 @@ class _Routes:
             if slot < 0:
                 continue
             delta = self._scratch
-            if hdr.take_delta_u32(bank.arena[slot, self._kind], self._before[lane][slot], delta):
+            if hdr.take_delta_u32(bank.arena[slot, self._of_arena], self._before[lane][slot], delta):
                 merged = delta.copy() if merged is None else merged + delta
         return merged
 
@@ -160,22 +142,51 @@ class Recorder:
         an SLO.
         """
         self._folder, self._banks, self._started = folder, list(banks), started
-        for text in started.slo:
-            slo.parse(text)
+        objectives = [slo.parse(text) for text in started.slo]
+        for objective in objectives:
+            slo.check_route(objective, started.routes)
+        asked = [objective for objective in objectives if objective.window_ns]
         folder.write(folder.started, msgspec.json.encode(started))
         self._alive = os.open(folder.started, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._alive, fcntl.LOCK_EX)
         names = _EVERY_SECOND_CLOSED if started.closed_loop else _EVERY_SECOND
-        self._totals = {name: _Totals(self._banks, TOTALS.index(name)) for name in names}
-        route_names = [route.name for route in started.routes] + [OTHER]
-        self._route_kind = "service" if started.closed_loop else "response"
-        self._routes = _Routes(self._banks, route_names, int(started.closed_loop))
+        more = [f"{objective.metric}.all" for objective in asked if not objective.route]
+        if started.closed_loop:
+            more = [name for name in more if name == "first_byte.all"]
+        self._totals = {
+            name: _Totals(self._banks, TOTALS.index(name)) for name in dict.fromkeys([*names, *more])
+        }
+        self._routes = self._routes_of(asked)
         self._before = np.zeros(len(COUNTERS), np.int64)
+        self._outcomes_before: np.ndarray = np.zeros(N_OUTCOMES, np.int64)
         self._last_s = 0.0
         self._load, self._threads = host.load(), host.threads()
         self._latency = AppendFile(folder.latency)
         self._latency.append(hlog.header(started.start.wall_ns))
         self._timeline = AppendFile(folder.timeline)
+
+    def _routes_of(self, asked: Sequence[slo.Slo]) -> list[_Routes]:
+        """Every route by its turn, but those that objectives ask for by window every time."""
+        routes = self._started.routes
+        names = [*(route.name for route in routes), OTHER]
+        usual = "service" if self._started.closed_loop else "response"
+        every_time: dict[str, set[int]] = {usual: set()}
+        for objective in asked:
+            kind = usual if objective.percentile is None else objective.metric
+            every_time.setdefault(kind, set()).update(
+                row
+                for row, route in enumerate(routes)
+                if objective.route and objective.route in (route.name, route.action)
+            )
+        others = sorted({*range(len(names))} - every_time[usual])
+        return [
+            _Routes(self._banks, names, usual, others),
+            *(
+                _Routes(self._banks, names, kind, sorted(rows), every_time=True)
+                for kind, rows in every_time.items()
+                if rows
+            ),
+        ]
 
     def tick(self, now_ns: int, *, last: bool = False) -> Second:
         """Write what came since the last tick. OutputError where there is no room; the files stay whole."""
@@ -189,9 +200,9 @@ class Recorder:
             histogram = Histogram(counts, NS_3)
             figures[name] = values_at(counts, NS_3.half, count, (50.0, 99.0, 100.0)) if count else None
             lines.append(hlog.line(name, since_s, length_s, histogram))
-        for route, outcome, from_s, counts in self._routes.take(now_s, last):
-            tag = hlog.tag_of(self._route_kind, route, outcome)
-            lines.append(hlog.line(tag, from_s, now_s - from_s, Histogram(counts, NS_2)))
+        for routes in self._routes:
+            for tag, from_s, counts in routes.take(now_s, last):
+                lines.append(hlog.line(tag, from_s, now_s - from_s, Histogram(counts, NS_2)))
         second = self._second(since_s, length_s, figures)
         self._latency.append(b"".join(lines))
         self._timeline.append(msgspec.json.encode(second) + b"\n")
@@ -201,7 +212,7 @@ class Recorder:
         now = np.sum([bank.counters for bank in self._banks], axis=0)
         came = now - self._before
         self._before = now
-        outcomes = {name: int(came[AT[f"outcome_{name}"]]) for name in OUTCOMES}
+        outcomes = {name: n for name in OUTCOMES if (n := int(came[AT[f"outcome_{name}"]]))}
         percentiles = {
             name: values[position]
             for name, (of, position) in _FIGURES.items()
@@ -218,8 +229,16 @@ class Recorder:
             **{name: int(now[AT[name]]) for name in ("in_flight", "waiting", "open")},
             **{name: int(came[AT[name]]) for name in ("bytes_sent", "bytes_received")},
             **percentiles,
-            outcomes={name: n for name, n in outcomes.items() if n},
+            outcomes=outcomes,
+            outcomes_measured=None if (measured := self._outcomes_measured()) == outcomes else measured,
         )
+
+    def _outcomes_measured(self) -> dict[str, int]:
+        """Outcomes since the last tick, without the warm-up's: those that routes are counted by."""
+        now = np.array([bank.route_counts.sum(axis=0) for bank in self._banks], np.int64).sum(axis=0)
+        came = now - self._outcomes_before
+        self._outcomes_before = now
+        return {name: int(n) for name, n in zip(OUTCOMES, came, strict=True) if n}
 
     def finish(
         self,

@@ -10,11 +10,11 @@ import msgspec
 
 from ..errors import InputError
 from .document import RunDocument, refuse_newer
-from .folder import RunFolder
+from .folder import RunFolder, read_rows
 from .measured import Measured, from_folder
-from .recorder import Second
 from .recover import recover
 from .samples import Lookup, Sample
+from .timeline import Second
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,15 @@ class Run:
     @cached_property
     def measured(self) -> Measured:
         """The histograms of totals.hlog, each decoded when it is asked for."""
-        outcomes = {route.route: route.outcomes for route in self.document.routes}
-        return from_folder(self.folder, outcomes, self.document.max_wait_ns)
+        return from_folder(self.folder, self.document)
 
     def timeline(self) -> list[Second]:
         """The rows of timeline.jsonl; a last one that was cut short is left out."""
-        return _rows(self.folder.timeline, Second)
+        return read_rows(self.folder.timeline, Second)
 
     def samples(self) -> list[Sample]:
         """The slowest and the first failed requests, by route."""
-        return _rows(self.folder.samples, Sample)
+        return read_rows(self.folder.samples, Sample)
 
 
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
@@ -56,16 +55,3 @@ def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
         raise InputError(f"{folder.run} cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:
         raise InputError(f"{folder.run} is not the document of a run: {error}") from None
-
-
-def _rows(path: os.PathLike[str], kind: type) -> list:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a PathLike of any kind
-            data = file.read()
-    except OSError:
-        return []
-    whole = data[: data.rfind(b"\n") + 1]
-    try:
-        return [msgspec.json.decode(row, type=kind) for row in whole.splitlines()]
-    except msgspec.DecodeError as error:
-        raise InputError(f"{path} is damaged: {error}") from None

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from .document import RunDocument
-from .recorder import Second
 from .samples import Sample
+from .timeline import Second
 
 MARK = "<!-- What follows is made by `python -m replay.results.schema docs/run-format.md`. -->\n"
 """The words of the page stand above this line, the schemas below."""

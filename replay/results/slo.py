@@ -1,12 +1,12 @@
 """Service level objectives: a sentence such as `p99<250ms`, parsed, and held against a run.
 
-    slo      = what "<" limit          ("<=" as well)
-    what     = percentile [metric] ["of" route] | share ["of" route]
-    percentile = "p" number | "p(" number ")" | "max"
-    metric   = "response" (the default) | "service" | "lateness" | "wait" | "first_byte"
-    share    = "errors" | an outcome ("5xx", "timeout", "unsent", ...)
-    route    = "..." in quotes
-    limit    = a time (250ms) for latencies, a share (0.1%) for shares
+    p99 < 250ms
+    p(99) response of "POST /v1/users" < 250ms over 10s
+    errors of "registration" < 0.1%
+
+A percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; response where none is named), or the share of `errors` or
+of an outcome (`5xx`, `timeout`, `unsent`, ...); of all requests, of a route, or of the routes of a business action, by
+its name in quotes; below a time or a share; over the whole run, or in every window of so long (`replay.results.windows`).
 
 `errors` are requests that a user would have seen fail: 5xx, no whole answer, no answer in time, never sent.
 """
@@ -14,29 +14,54 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import TYPE_CHECKING, Literal, cast
 
 from replay_native.bank import OUTCOMES
 
 from ..errors import UsageError
-from ..units import nearest, parse_duration_ns, parse_share
-from .document import SloOutcome
-from .measured import FAILED, Measured
+from ..units import format_duration, format_latency, format_share, nearest, parse_duration_ns, parse_share
+from .document import RouteStart, SloOutcome, WindowsHeld
+from .measured import FAILED, OTHER, Measured
+from .windows import LEAST_WINDOW_NS, Window
+
+if TYPE_CHECKING:
+    from lark import Lark, Token
+    from lark.exceptions import UnexpectedInput
 
 METRICS = ("response", "service", "lateness", "wait", "first_byte")
-FORMS = 'p99<250ms, p50 service < 20ms, errors < 0.1%, or p(99) response of "POST /v1/users" < 250ms'
+FORMS = 'p99<250ms, errors < 0.1% over 10s, or p(99) service of "POST /v1/users" < 250ms'
 
-_TOKEN = re.compile(
-    r'\s*(?:(?P<op><=|<)|(?P<open>\()|(?P<close>\))|"(?P<route>[^"]*)"|(?P<word>[^\s<>()"]+))'
-)
-_PERCENTILE = re.compile(r"p(\d+(?:\.\d+)?)")
+_GRAMMAR = r"""
+    start: WHAT ("(" NUMBER ")")? METRIC? ("of" ROUTE)? OPERATOR LIMIT ("over" WINDOW)?
+    OPERATOR: "<=" | "<"
+    ROUTE: /"[^"]*"/
+    WHAT: /[^\s<>()"]+/
+    NUMBER: /[^\s<>()"]+/
+    METRIC: /[^\s<>()"]+/
+    LIMIT: /[^\s<>()"]+/
+    WINDOW: /[^\s<>()"]+/
+    %ignore /\s+/
+"""
+_EXPECTED = {
+    "WHAT": "a percentile (p99) or a share (errors)", "NUMBER": "a percentile", "RPAR": "')'",
+    "OPERATOR": "'<'", "LIMIT": "a limit", "ROUTE": "a route or an action in double quotes",
+    "WINDOW": "the length of a window", "OVER": "'over' and a window, or the end",
+    "$END": "the end",
+}  # fmt: skip
+"""What an error calls the symbol that should have come; the first of those that could have."""
+
+_SHARES = {"errors": FAILED} | {name: (name,) for name in OUTCOMES}
+_PERCENTILE = re.compile(r"p?(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """One objective. `percentile` is None for a share of `outcomes`; `limit` is in ns or a share."""
+    """One objective. `percentile` is None for a share of `outcomes`; `limit` is in ns or a share; `route` may be an
+    action; `window_ns` is None for the whole run.
+    """
 
     text: str
     limit: float
@@ -45,6 +70,7 @@ class Slo:
     percentile: float | None = None
     outcomes: tuple[str, ...] = ()
     route: str = ""
+    window_ns: int | None = None
 
     @property
     def unit(self) -> Literal["ns", "share"]:
@@ -52,122 +78,162 @@ class Slo:
         return "share" if self.percentile is None else "ns"
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-    column: int
+@cache
+def _parser() -> Lark:
+    from lark import Lark
 
-
-class _Reader:
-    """The tokens of one objective, and where they stand."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.tokens: list[_Token] = []
-        self.at = 0
-        position = 0
-        while text[position:].strip():
-            match = _TOKEN.match(text, position)
-            if match is None or match.lastgroup is None:
-                raise self.wrong(len(text) - len(text[position:].lstrip()), "is not understood")
-            kind = match.lastgroup
-            self.tokens.append(_Token(kind, match.group(kind), match.start(kind) - (kind == "route")))
-            position = match.end()
-
-    def wrong(self, column: int, why: str) -> UsageError:
-        rest = self.text[column:].split()
-        what = repr(rest[0]) if rest else "the end"
-        return UsageError(f"SLO {self.text!r}, column {column + 1}: {what} {why}", hint=f"write {FORMS}")
-
-    def peek(self) -> _Token:
-        return (
-            self.tokens[self.at] if self.at < len(self.tokens) else _Token("end", "", len(self.text.rstrip()))
-        )
-
-    def take(self, kind: str, expected: str) -> _Token:
-        token = self.peek()
-        if token.kind != kind:
-            raise self.wrong(token.column, f"stands where {expected} should")
-        self.at += 1
-        return token
+    return Lark(_GRAMMAR, parser="lalr")
 
 
 def parse(text: str) -> Slo:
     """An objective from its text. UsageError names the column and what would have been right."""
-    reader = _Reader(text)
-    first = reader.take("word", "a percentile (p99) or a share (errors)")
-    percentile, outcomes = _what(reader, first)
-    metric = "response"
-    if percentile is not None and reader.peek().kind == "word" and reader.peek().text != "of":
-        token = reader.take("word", "a metric")
-        if token.text not in METRICS:
-            raise reader.wrong(
-                token.column, f"is no metric{_guess(token.text, METRICS)}; there are {', '.join(METRICS)}"
-            )
-        metric = token.text
-    route = ""
-    if reader.peek().text == "of":
-        reader.take("word", "of")
-        route = reader.take("route", "a route in double quotes").text
-        if percentile is not None and metric not in ("response", "service"):
-            raise reader.wrong(
-                first.column, f"asks for {metric} of a route, which is measured over all routes only"
-            )
-    operator = reader.take("op", "'<'")
-    limit = reader.take("word", "a limit")
-    if reader.peek().kind != "end":
-        raise reader.wrong(reader.peek().column, "stands after the end")
+    from lark.exceptions import UnexpectedInput
+
     try:
-        value = float(parse_share(limit.text) if percentile is None else parse_duration_ns(limit.text))
-    except UsageError as error:
-        raise UsageError(f"SLO {text!r}, column {limit.column + 1}: {error}", hint=error.hint) from None
-    return Slo(text.strip(), value, operator.text == "<=", metric, percentile, outcomes, route)
+        tokens = cast("list[Token]", _parser().parse(text).children)
+    except UnexpectedInput as error:
+        raise _unexpected(text, error) from None
+    found = {token.type: str(token) for token in tokens}
+    at = {token.type: token.start_pos or 0 for token in tokens}
+
+    def checked(read: Callable[[str], float], symbol: str) -> float:
+        try:
+            return read(found[symbol])
+        except UsageError as error:
+            message = f"SLO {text!r}, column {at[symbol] + 1}: {error}"
+            raise UsageError(message, hint=error.hint) from None
+
+    metric, route, window_ns = found.get("METRIC", "response"), found.get("ROUTE", "").strip('"'), None
+    if metric not in METRICS:
+        why = f"is no metric{_guess(metric, METRICS)}; there are {', '.join(METRICS)}"
+        raise _wrong(text, at["METRIC"], why)
+    percentile = _percentile(text, at["WHAT"], found)
+    if percentile is None and "METRIC" in found:
+        raise _wrong(text, at["METRIC"], f"is a latency: {found['WHAT']} has none")
+    if route and metric not in ("response", "service"):
+        why = f"asks for {metric} of a route, which is measured over all routes only"
+        raise _wrong(text, at["WHAT"], why)
+    if "WINDOW" in found:
+        window_ns = int(checked(parse_duration_ns, "WINDOW"))
+        if window_ns < LEAST_WINDOW_NS:
+            raise _wrong(text, at["WINDOW"], "is too short for a window: 1 s is the least")
+    limit = checked(parse_share if percentile is None else parse_duration_ns, "LIMIT")
+    outcomes = _SHARES[found["WHAT"]] if percentile is None else ()
+    or_equal = found["OPERATOR"] == "<="
+    return Slo(text.strip(), float(limit), or_equal, metric, percentile, outcomes, route, window_ns)
 
 
-def _what(reader: _Reader, first: _Token) -> tuple[float | None, tuple[str, ...]]:
-    if first.text == "errors":
-        return None, FAILED
-    if first.text in OUTCOMES:
-        return None, (first.text,)
-    if first.text == "max":
-        return 100.0, ()
-    number = ""
-    if first.text == "p" and reader.peek().kind == "open":
-        reader.take("open", "'('")
-        number = reader.take("word", "a percentile").text
-        reader.take("close", "')'")
-    elif match := _PERCENTILE.fullmatch(first.text):
-        number = match.group(1)
-    if not re.fullmatch(r"\d+(\.\d+)?", number):
-        known = ("errors", "max", "p50", "p90", "p99", *OUTCOMES)
-        raise reader.wrong(first.column, f"is neither a percentile nor a share{_guess(first.text, known)}")
-    if not 0 < float(number) <= 100:
-        raise reader.wrong(first.column, "is no percentile: it must be above 0 and at most 100")
-    return float(number), ()
+def _percentile(text: str, at: int, found: dict[str, str]) -> float | None:
+    """The percentile that an objective is of; None for a share."""
+    what = found["WHAT"]
+    if "NUMBER" not in found and what in _SHARES:
+        return None
+    if "NUMBER" not in found and what == "max":
+        return 100.0
+    number = _PERCENTILE.fullmatch(what + found.get("NUMBER", ""))
+    if number is None:
+        known = ("max", "p50", "p90", "p99", *_SHARES)
+        raise _wrong(text, at, f"is neither a percentile nor a share{_guess(what, known)}")
+    if not 0 < float(number[1]) <= 100:
+        raise _wrong(text, at, "is no percentile: it must be above 0 and at most 100")
+    return float(number[1])
 
 
-def _guess(word: str, known: Sequence[str]) -> str:
+def _unexpected(text: str, error: UnexpectedInput) -> UsageError:
+    could = {*(getattr(error, "expected", None) or ()), *(getattr(error, "allowed", None) or ())}
+    symbol = next((name for name in _EXPECTED if name in could), "$END")
+    token = getattr(error, "token", None)
+    at = len(text.rstrip()) if token is not None and token.type == "$END" else error.pos_in_stream or 0
+    return _wrong(text, at, f"stands where {_EXPECTED[symbol]} should")
+
+
+def _wrong(text: str, at: int, why: str) -> UsageError:
+    rest = text[at:].split()
+    what = repr(rest[0]) if rest else "the end"
+    return UsageError(f"SLO {text!r}, column {at + 1}: {what} {why}", hint=f"write {FORMS}")
+
+
+def _guess(word: str, known: Iterable[str]) -> str:
     found = nearest(word, known)
     return f" (did you mean {found}?)" if found else ""
 
 
-def evaluate(objectives: Sequence[Slo], measured: Measured) -> list[SloOutcome]:
-    """Each objective against a run. One that nothing was measured for fails, and so does a lower bound: it
-    may be anything above.
+def check_route(slo: Slo, routes: Sequence[RouteStart]) -> None:
+    """UsageError where an objective is of a route or action that the recording does not have."""
+    known = {OTHER, *(route.name for route in routes), *(route.action for route in routes)}
+    if slo.route and slo.route not in known:
+        where = len(slo.text.partition('"')[0])
+        why = f"is no route or action of this recording{_guess(slo.route, known)}"
+        raise UsageError(
+            f"SLO {slo.text!r}, column {where + 1}: {slo.route!r} {why}", hint="see replay inspect"
+        )
+
+
+def evaluate(
+    objectives: Sequence[Slo], measured: Measured, windows: Callable[[Slo], Iterable[Window]] = lambda _: ()
+) -> list[SloOutcome]:
+    """Each objective against a run, `windows` being those of one by window. One that nothing was measured for fails, and
+    so does a lower bound: it may be anything above.
     """
-    return [_evaluate(slo, measured) for slo in objectives]
+    return [
+        _over_all(slo, measured) if slo.window_ns is None else _by_window(slo, windows(slo))
+        for slo in objectives
+    ]
 
 
-def _evaluate(slo: Slo, measured: Measured) -> SloOutcome:
-    at_least, value = False, None
-    if slo.percentile is None:
-        value = measured.share_of(slo.outcomes, slo.route)
-    elif found := measured.percentiles(slo.metric, (slo.percentile,), slo.route):
-        value, at_least = float(found[0].ns), found[0].at_least
-    passed = (
-        value is not None and not at_least and (value <= slo.limit if slo.or_equal else value < slo.limit)
-    )
+def words_of(outcome: SloOutcome) -> str:
+    """What became of an objective: `is 312 ms in the worst window, 40 s after the start (3 of 51 fail)`."""
+    if outcome.value is None:
+        return "nothing was measured"
+    figure = format_share(outcome.value) if outcome.unit == "share" else format_latency(outcome.value)
+    said = f"is {'≥' if outcome.at_least else ''}{figure}"
+    held = outcome.windows
+    if held is None:
+        return said
+    fail = f"{held.failed:,} of {held.count:,} fail" if held.failed else f"all {held.count:,} meet it"
+    return f"{said} in the worst window, at {format_duration(round(held.worst_at_s * 1e9))} ({fail})"
+
+
+def _over_all(slo: Slo, measured: Measured) -> SloOutcome:
+    figure = _figure(slo, measured, slo.route)
+    if figure is None:
+        return SloOutcome(slo=slo.text, passed=False, value=None, limit=slo.limit, unit=slo.unit)
+    value, at_least = figure
     return SloOutcome(
-        slo=slo.text, passed=passed, value=value, limit=slo.limit, unit=slo.unit, at_least=at_least
+        slo=slo.text,
+        passed=_holds(slo, *figure),
+        value=value,
+        limit=slo.limit,
+        unit=slo.unit,
+        at_least=at_least,
     )
+
+
+def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
+    """The figure of the worst window. One in which nothing ended says nothing."""
+    count, failed, worst, worst_s = 0, 0, None, 0.0
+    for window in windows:
+        figure = _figure(slo, window.measured, "")
+        if figure is None:
+            continue
+        count, failed = count + 1, failed + (not _holds(slo, *figure))
+        if worst is None or figure[::-1] > worst[::-1]:
+            worst, worst_s = figure, window.start_s
+    value, at_least = worst or (None, False)
+    return SloOutcome(
+        slo=slo.text, passed=count > 0 and not failed, value=value, limit=slo.limit, unit=slo.unit, at_least=at_least,
+        windows=WindowsHeld(count=count, failed=failed, worst_at_s=worst_s),
+    )  # fmt: skip
+
+
+def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | None:
+    """What the objective speaks of, and whether it is a lower bound; None where nothing was measured."""
+    if slo.percentile is None:
+        share = measured.share_of(slo.outcomes, route)
+        return None if share is None else (share, False)
+    found = measured.percentiles(slo.metric, (slo.percentile,), route)
+    return (float(found[0].ns), found[0].at_least) if found else None
+
+
+def _holds(slo: Slo, value: float, at_least: bool) -> bool:
+    return not at_least and (value <= slo.limit if slo.or_equal else value < slo.limit)

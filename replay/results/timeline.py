@@ -1,0 +1,43 @@
+"""A row of `timeline.jsonl`: one second of a run."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Requests are
+    counted in the second of the event itself: planned when due, ok when answered. Percentiles are of what
+    ended in it; null where nothing did. `outcomes_measured` are the outcomes without the warm-up's, where those
+    are others.
+    """
+
+    t_s: float
+    length_s: float
+    wall_ns: int
+    planned: int
+    sent: int
+    ok: int
+    error: int
+    timeout: int
+    unsent: int
+    in_flight: int
+    waiting: int
+    open: int
+    bytes_sent: int
+    bytes_received: int
+    response_p50_ns: int | None = None
+    response_p99_ns: int | None = None
+    response_max_ns: int | None = None
+    lateness_p50_ns: int | None = None
+    lateness_p99_ns: int | None = None
+    wait_p99_ns: int | None = None
+    service_p50_ns: int | None = None
+    service_p99_ns: int | None = None
+    outcomes: dict[str, int] = {}
+    outcomes_measured: dict[str, int] | None = None
+
+    @property
+    def measured(self) -> dict[str, int]:
+        """Outcomes without those of the warm-up."""
+        return self.outcomes if self.outcomes_measured is None else self.outcomes_measured

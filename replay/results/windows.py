@@ -1,0 +1,136 @@
+"""What was measured in every window of a run: its intervals, joined, and moved along by one interval at a time.
+
+Percentiles are those of the window's own histogram, added up from `latency.hlog`, since percentiles cannot be averaged;
+shares are of what ended in it. A window is as many intervals as come nearest to its length, and the whole run where that is
+shorter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from . import hlog
+from .folder import RunFolder
+from .histogram import NS_3, Histogram, Layout
+from .measured import Measured
+from .timeline import Second
+
+LEAST_WINDOW_NS = 1_000_000_000
+"""The length of an interval of the logs."""
+
+
+class Window(NamedTuple):
+    """A window that begins `start_s` after the run did. `measured` has what was asked for as if there were nothing
+    else; it is good until the next window.
+    """
+
+    start_s: float
+    measured: Measured
+
+
+class _Interval(NamedTuple):
+    """What ended in one interval: requests by outcome, and histograms as (counters, how much they rise by)."""
+
+    outcomes: Counter[str]
+    parts: list[tuple[np.ndarray, np.ndarray]]
+
+
+def windows_of(
+    folder: RunFolder,
+    rows: Sequence[Second],
+    kind: str,
+    routes: Collection[str] | None,
+    window_ns: int,
+    max_wait_ns: int,
+) -> Iterator[Window]:
+    """Every window of a run, by the rows of its timeline: of the latency `kind` of all requests (`routes` None), or of
+    `routes`, of which the log must hold every interval (the recorder writes so what an objective asks for by window).
+    """
+    begins = _begins(rows, window_ns / 1e9)
+    running = _Running(max_wait_ns)
+    for end, interval in enumerate(_intervals(folder, rows, kind, routes, running)):
+        running.add(interval)
+        if begins[end] >= 0:
+            running.keep_last(end + 1 - begins[end])
+            yield Window(rows[begins[end]].t_s, running.measured())
+
+
+def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
+    """For each interval the first one of the window that ends with it; -1 where the run is too young for one, or where
+    the next window has all of it.
+    """
+    if not rows:
+        return []
+    lengths = np.array([row.length_s for row in rows])
+    edges = np.concatenate([[0.0], lengths.cumsum()])
+    wanted = edges[1:] - window_s
+    after = np.clip(np.searchsorted(edges, wanted), 1, len(rows))
+    begins = np.where(wanted - edges[after - 1] <= edges[after] - wanted, after - 1, after)
+    begins = np.clip(begins, 0, np.arange(len(rows)))
+    young = wanted < -float(np.median(lengths)) / 2
+    young[-1] = False
+    within_next = np.append(begins[1:] == begins[:-1], False)
+    found: list[int] = np.where(young | within_next, -1, begins).tolist()
+    return found
+
+
+def _intervals(
+    folder: RunFolder, rows: Sequence[Second], kind: str, routes: Collection[str] | None, running: _Running
+) -> Iterator[_Interval]:
+    """One for each row of the timeline: the log is in their order."""
+
+    def is_wanted(tag: str) -> bool:
+        if routes is None:
+            return tag == f"{kind}.all"
+        found, _, route = hlog.parts_of(tag)
+        return found == kind and route in routes
+
+    log = hlog.Log(folder.latency)
+    stream = hlog.scan(log, is_wanted)
+    found = next(stream, None)
+    for row in rows:
+        interval = _Interval(Counter(row.measured if routes is None else {}), [])
+        while found is not None and found.start_s - (log.base_s or 0.0) < row.t_s + row.length_s / 2:
+            running.layout = found.histogram.layout
+            used = np.flatnonzero(found.counts)
+            interval.parts.append((used, found.counts[used]))
+            if routes is not None:
+                interval.outcomes[hlog.parts_of(found.tag)[1]] += found.histogram.count
+            found = next(stream, None)
+        yield interval
+
+
+class _Running:
+    """The sum of the last intervals: each is added once, and taken away once."""
+
+    def __init__(self, max_wait_ns: int) -> None:
+        self.layout: Layout = NS_3
+        self._max_wait_ns = max_wait_ns
+        self._counts = np.zeros(0, np.uint64)
+        self._outcomes: Counter[str] = Counter()
+        self._intervals: deque[_Interval] = deque()
+
+    def add(self, interval: _Interval) -> None:
+        if self._counts.size != self.layout.length:
+            self._counts = np.zeros(self.layout.length, np.uint64)
+        self._intervals.append(interval)
+        self._outcomes.update(interval.outcomes)
+        for at, counts in interval.parts:
+            self._counts[at] += counts
+
+    def keep_last(self, intervals: int) -> None:
+        """Take away what is older."""
+        while len(self._intervals) > intervals:
+            gone = self._intervals.popleft()
+            self._outcomes.subtract(gone.outcomes)
+            for at, counts in gone.parts:
+                self._counts[at] -= counts
+
+    def measured(self) -> Measured:
+        """As `Measured` of everything: whatever is asked for, it is of this window."""
+        whole = Histogram(self._counts, self.layout)
+        return Measured(lambda _: whole, {"": self._outcomes}, self._max_wait_ns)
