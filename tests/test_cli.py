@@ -318,11 +318,27 @@ def test_a_dry_run_prints_the_plan_and_sends_nothing(
 
 def test_a_scenario_file_is_enough(command: Command, log: Path, tmp_path: Path, sink: Sink) -> None:
     assert command("init", log, "--target", url(sink), "-o", "s.toml").returncode == 0
-    done = command("run", "s.toml", "--speed", "40", "-q", "-o", "r", "--slo", "p99<1ns")
+    done = command(
+        "run", "s.toml", "--speed", "40", "-q", "-o", "r", "--slo", "p99<1ns", "--slo", "errors<1% over 2s"
+    )
     assert done.returncode in (99, 4), done.stderr
     assert done.stdout == ""
     document = json.loads((tmp_path / "r" / "run.json").read_text())
-    assert [outcome["passed"] for outcome in document["slo"]] == [False]
+    assert [outcome["passed"] for outcome in document["slo"]] == [False, True]
+
+
+def test_an_objective_of_a_business_action_in_every_window(
+    command: Command, log: Path, tmp_path: Path, sink: Sink
+) -> None:
+    (tmp_path / "rules.toml").write_text('[actions]\nlooking = ["GET /users/*"]\n')
+    assert command("import", log, "--routes", "rules.toml", "-o", "t.trace").returncode == 0
+    words = ["run", "t.trace", "--target", url(sink), "--speed", "40", "-q", "-o", "r"]
+    slo = 'p99 of "looking" < 1ns over 1s'
+    assert command(*words, "--slo", slo).returncode in (99, 4)
+    (outcome,) = json.loads((tmp_path / "r" / "run.json").read_text())["slo"]
+    assert not outcome["passed"] and outcome["value"] > 0 and outcome["windows"]["count"] >= 1
+    said_ = said(command(*words[:-1], "q", "--slo", 'p99 of "lookin" < 1s'))
+    assert "'lookin' is no route of the recording, and no action (did you mean 'looking'?)" in said_
 
 
 def test_an_interrupt_leaves_a_whole_run(tmp_path: Path, sink: Sink) -> None:

@@ -92,6 +92,7 @@ CASES = [
     ("errors < 1% over 5s", 5, share(EVERY), 0),
     (f'errors of "{ROUTES[1]}" < 1% over 3s', 3, share((1,)), 0),
     (f'errors of "{ACTION}" < 1% over 3s', 3, share((0, 1)), 0),
+    ('errors of "GET *" < 1% over 3s', 3, share((0, 2)), 0),
     ("p90 < 1ms over 4s", 4, percentile(90, EVERY), 0.001),
     ("p50 service < 1ms over 1s", 1, percentile(50, EVERY), 0.001),
     (f'p90 of "{ROUTES[2]}" < 1ms over 6s', 6, percentile(90, (2,)), 0.01),
@@ -172,7 +173,7 @@ def test_every_request_is_in_the_log_once_whatever_is_asked_for(tmp_path):
 
 def test_a_route_that_the_recording_does_not_have_is_refused_at_once(tmp_path):
     with pytest.raises(
-        UsageError, match=r"column 8: 'registraton' is no route .* \(did you mean registration"
+        UsageError, match=r"column 8: 'registraton' is no route .* \(did you mean 'registration'"
     ):
         trial(tmp_path / "run", named=NAMED, slo=['p99 of "registraton" < 1s'])
 

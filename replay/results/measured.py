@@ -13,6 +13,7 @@ import numpy as np
 from replay_native import hdr
 from replay_native.bank import N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
 
+from ..naming import names_route
 from . import hlog
 from .document import Latency, RouteStart, RunDocument, actions_of
 from .folder import RunFolder
@@ -59,8 +60,10 @@ class Measured:
         return merged
 
     def members(self, route: str) -> Sequence[str]:
-        """The route itself; or the routes of the business action of this name."""
-        return (route,) if route in self.outcomes else self.actions.get(route, (route,))
+        """The route itself; else the routes of the business action of this name, or those that `*` makes of it."""
+        if route in self.outcomes:
+            return (route,)
+        return self.actions.get(route) or [name for name in self.outcomes if names_route(route, name)]
 
     def _rows(self, route: str) -> list[Mapping[str, int]]:
         """Outcomes of a route or action; of every route where none is named."""

@@ -143,14 +143,13 @@ class Recorder:
         """
         self._folder, self._banks, self._started = folder, list(banks), started
         objectives = [slo.parse(text) for text in started.slo]
-        for objective in objectives:
-            slo.check_route(objective, started.routes)
-        asked = [objective for objective in objectives if objective.window_ns]
+        rows = [slo.rows_of(objective, started.routes) for objective in objectives]
+        asked = [pair for pair in zip(objectives, rows, strict=True) if pair[0].window_ns]
         folder.write(folder.started, msgspec.json.encode(started))
         self._alive = os.open(folder.started, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._alive, fcntl.LOCK_EX)
         names = _EVERY_SECOND_CLOSED if started.closed_loop else _EVERY_SECOND
-        more = [f"{objective.metric}.all" for objective in asked if not objective.route]
+        more = [f"{objective.metric}.all" for objective, _ in asked if not objective.route]
         if started.closed_loop:
             more = [name for name in more if name == "first_byte.all"]
         self._totals = {
@@ -165,26 +164,21 @@ class Recorder:
         self._latency.append(hlog.header(started.start.wall_ns))
         self._timeline = AppendFile(folder.timeline)
 
-    def _routes_of(self, asked: Sequence[slo.Slo]) -> list[_Routes]:
+    def _routes_of(self, asked: Sequence[tuple[slo.Slo, list[int]]]) -> list[_Routes]:
         """Every route by its turn, but those that objectives ask for by window every time."""
-        routes = self._started.routes
-        names = [*(route.name for route in routes), OTHER]
+        names = [*(route.name for route in self._started.routes), OTHER]
         usual = "service" if self._started.closed_loop else "response"
         every_time: dict[str, set[int]] = {usual: set()}
-        for objective in asked:
+        for objective, rows in asked:
             kind = usual if objective.percentile is None else objective.metric
-            every_time.setdefault(kind, set()).update(
-                row
-                for row, route in enumerate(routes)
-                if objective.route and objective.route in (route.name, route.action)
-            )
+            every_time.setdefault(kind, set()).update(rows)
         others = sorted({*range(len(names))} - every_time[usual])
         return [
             _Routes(self._banks, names, usual, others),
             *(
-                _Routes(self._banks, names, kind, sorted(rows), every_time=True)
-                for kind, rows in every_time.items()
-                if rows
+                _Routes(self._banks, names, kind, sorted(of), every_time=True)
+                for kind, of in every_time.items()
+                if of
             ),
         ]
 

@@ -5,8 +5,8 @@
     errors of "registration" < 0.1%
 
 A percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; response where none is named), or the share of `errors` or
-of an outcome (`5xx`, `timeout`, `unsent`, ...); of all requests, of a route, or of the routes of a business action, by
-its name in quotes; below a time or a share; over the whole run, or in every window of so long (`replay.results.windows`).
+of an outcome (`5xx`, `timeout`, `unsent`, ...); of all requests, or in quotes of a route (`*` stands for anything) or
+of a business action; below a time or a share; over the whole run, or in every window of so long (`replay.results.windows`).
 
 `errors` are requests that a user would have seen fail: 5xx, no whole answer, no answer in time, never sent.
 """
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from replay_native.bank import OUTCOMES
 
 from ..errors import UsageError
+from ..naming import first_naming
 from ..units import format_duration, format_latency, format_share, nearest, parse_duration_ns, parse_share
 from .document import RouteStart, SloOutcome, WindowsHeld
 from .measured import FAILED, OTHER, Measured
@@ -158,15 +159,16 @@ def _guess(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {found}?)" if found else ""
 
 
-def check_route(slo: Slo, routes: Sequence[RouteStart]) -> None:
-    """UsageError where an objective is of a route or action that the recording does not have."""
-    known = {OTHER, *(route.name for route in routes), *(route.action for route in routes)}
-    if slo.route and slo.route not in known:
-        where = len(slo.text.partition('"')[0])
-        why = f"is no route or action of this recording{_guess(slo.route, known)}"
-        raise UsageError(
-            f"SLO {slo.text!r}, column {where + 1}: {slo.route!r} {why}", hint="see replay inspect"
-        )
+def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
+    """The rows of a bank that an objective is of: a route, `*` standing for anything, or an action. UsageError where the
+    recording has none of it.
+    """
+    if not slo.route:
+        return []
+    names, actions = [*(route.name for route in routes), OTHER], [*(route.action for route in routes), ""]
+    column = len(slo.text.partition('"')[0]) + 1
+    found = first_naming(names, actions, [slo.route], [f"SLO {slo.text!r}, column {column}"])
+    return [row for row, number in enumerate(found) if number == 0]
 
 
 def evaluate(
