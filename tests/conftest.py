@@ -13,10 +13,17 @@ import pytest
 
 from replay_native import jit
 
+from .certificates import Authority
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernels() -> None:
     jit.warm(["shared", "hdr", "hdr_decode", "http1", "record"])
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.create(tmp_path_factory.mktemp("certificates"))
 
 
 BUILD_TIMEOUT_S = 300

@@ -1,5 +1,5 @@
 """`docs/lane-contract.md`, held by both engines: every test here runs against the native lane and the
-portable one.
+portable one; those marked `by_tls` run over TLS as well.
 
 The driver checks after every run that the accounts balance and that histograms and counts tell of the same
 requests.
@@ -7,6 +7,7 @@ requests.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
 import socket
@@ -26,10 +27,11 @@ from hypothesis import strategies as st
 from replay.engine import lanes, portable
 from replay.engine.contract import Address
 from replay.engine.feed import FeedWriter
-from replay.staging.sink import Sink
+from replay.staging.sink import Identity, Sink
 from replay_native import jit
 from replay_native.bank import Control, Stop
 
+from .certificates import Authority
 from .driver import MS_NS, SECOND_NS, Ask, Driven, During, RunLane, drive
 
 pytestmark = pytest.mark.boundscheck
@@ -43,13 +45,33 @@ def _kernels() -> None:
 
 
 @pytest.fixture(params=ENGINES)
-def run_lane(request: pytest.FixtureRequest) -> RunLane:
+def engine(request: pytest.FixtureRequest) -> RunLane:
     return ENGINES[request.param]
 
 
+@pytest.fixture(params=["plain"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return request.param  # type: ignore[no-any-return]
+
+
+by_tls = pytest.mark.parametrize("transport", ["plain", "tls"], indirect=True)
+
+
 @pytest.fixture
-def sink() -> Iterator[Sink]:
-    with Sink(capacity=20_000) as sink:
+def run_lane(engine: RunLane, transport: str, authority: Authority) -> RunLane:
+    if transport == "plain":
+        return engine
+    return lambda spec: engine(dataclasses.replace(spec, tls=authority.settings()))
+
+
+@pytest.fixture
+def identity(transport: str, authority: Authority) -> Identity | None:
+    return authority.issue() if transport == "tls" else None
+
+
+@pytest.fixture
+def sink(identity: Identity | None) -> Iterator[Sink]:
+    with Sink(capacity=20_000, tls=identity) as sink:
         yield sink
 
 
@@ -66,6 +88,7 @@ def sink_process() -> Iterator[int]:
 # What is recorded.
 
 
+@by_tls
 async def test_answers_are_counted_and_stamped(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/delay_ms=3", at_ms=20.0 * i) for i in range(10)]
     driven = await drive(run_lane, tmp_path, asks, sink.port)
@@ -129,6 +152,7 @@ async def test_a_histogram_past_the_arena_goes_to_other(
 # Connections.
 
 
+@by_tls
 async def test_one_connection_is_used_again_and_again(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     driven = await drive(
         run_lane, tmp_path, [Ask(at_ms=20.0 * i) for i in range(8)], sink.port, connections=1
@@ -146,6 +170,7 @@ async def test_the_connection_freed_last_is_used_first(run_lane: RunLane, sink: 
     assert set(stamps["connection"][stamps["seq"] >= 4]) == {slow}
 
 
+@by_tls
 async def test_a_cap_makes_requests_wait_in_order(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/delay_ms=10", at_ms=i) for i in range(10)]
     driven = await drive(run_lane, tmp_path, asks, sink.port, connections=1)
@@ -163,6 +188,7 @@ async def test_auto_opens_no_more_than_wait(run_lane: RunLane, sink: Sink, tmp_p
     assert driven["open_max"] == 6
 
 
+@by_tls
 async def test_large_requests_and_answers_go_in_parts(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     body = b"b" * 1_000_000
     asks = [Ask("/sink/body=3000000", method="POST", body=body, at_ms=150 * i) for i in range(2)]
@@ -173,8 +199,11 @@ async def test_large_requests_and_answers_go_in_parts(run_lane: RunLane, sink: S
     assert driven["connects"] == 1
 
 
-async def test_addresses_are_taken_in_turn(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
-    with Sink(capacity=10) as second:
+@by_tls
+async def test_addresses_are_taken_in_turn(
+    run_lane: RunLane, sink: Sink, identity: Identity | None, tmp_path: Path
+) -> None:
+    with Sink(capacity=10, tls=identity) as second:
         addresses = (Address("127.0.0.1", sink.port), Address("127.0.0.1", second.port))
         await drive(run_lane, tmp_path, [Ask("/sink/delay_ms=60")] * 4, addresses=addresses)
         assert (sink.arrivals, second.arrivals) == (2, 2)
@@ -230,6 +259,7 @@ FAULTS = {
 """What the sink is asked for (see `replay.staging.sink`), and the outcome it must have."""
 
 
+@by_tls
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_lands_in_its_outcome(
     run_lane: RunLane, sink: Sink, tmp_path: Path, fault: str
@@ -244,11 +274,13 @@ async def test_a_fault_lands_in_its_outcome(
     assert set(failed["status"]) <= {0, 600}
 
 
+@by_tls
 async def test_informational_answers_are_counted(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     driven = await drive(run_lane, tmp_path, [Ask("/sink/informational=3")] * 2, sink.port)
     assert driven["informational"] == 6
 
 
+@by_tls
 async def test_the_answer_to_head_has_no_body(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/body=5000", method="HEAD", at_ms=20.0 * i) for i in range(4)]
     driven = await drive(run_lane, tmp_path, [*asks, Ask(at_ms=90)], sink.port)
@@ -256,7 +288,10 @@ async def test_the_answer_to_head_has_no_body(run_lane: RunLane, sink: Sink, tmp
     assert driven["connects"] == 1
 
 
-async def test_a_refused_connection_fails_one_request(run_lane: RunLane, tmp_path: Path) -> None:
+@by_tls
+async def test_a_refused_connection_fails_one_request(
+    run_lane: RunLane, identity: Identity | None, tmp_path: Path
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -265,7 +300,7 @@ async def test_a_refused_connection_fails_one_request(run_lane: RunLane, tmp_pat
         async def listen_later(_driven: Driven, _writer: FeedWriter) -> None:
             await trio.sleep(0.2)
             taken.close()
-            later.append(Sink(port=port, capacity=10))
+            later.append(Sink(port=port, capacity=10, tls=identity))
             later[0].start()
 
         later: list[Sink] = []
@@ -279,6 +314,7 @@ async def test_a_refused_connection_fails_one_request(run_lane: RunLane, tmp_pat
     assert driven.count("service.all") == 3
 
 
+@by_tls
 async def test_a_connect_that_never_ends_is_a_timeout(run_lane: RunLane, tmp_path: Path) -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -296,6 +332,7 @@ async def test_a_connect_that_never_ends_is_a_timeout(run_lane: RunLane, tmp_pat
     assert driven.count("service.all") == 0
 
 
+@by_tls
 @pytest.mark.parametrize("fault", ["hang_up_reused", "reset_reused"])
 async def test_a_reused_connection_that_ends_is_no_error_of_an_idempotent_request(
     run_lane: RunLane, sink: Sink, tmp_path: Path, fault: str
@@ -308,6 +345,7 @@ async def test_a_reused_connection_that_ends_is_no_error_of_an_idempotent_reques
     assert sink.stamps()["seq"].tolist() == [0, 1, 1, 2]
 
 
+@by_tls
 @pytest.mark.parametrize(("fault", "outcome"), [("hang_up_reused", "truncated"), ("reset_reused", "reset")])
 async def test_other_requests_are_never_sent_twice(
     run_lane: RunLane, sink: Sink, tmp_path: Path, fault: str, outcome: str
@@ -319,12 +357,14 @@ async def test_other_requests_are_never_sent_twice(
     assert sink.stamps()["seq"].tolist() == [0, 1, 2]
 
 
+@by_tls
 async def test_a_request_is_sent_again_only_once(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     driven = await drive(run_lane, tmp_path, [Ask(), Ask("/sink/reset", at_ms=50), Ask(at_ms=100)], sink.port)
     assert driven.outcomes == {"2xx": 2, "reset": 1}
     assert driven["resent"] == 1
 
 
+@by_tls
 async def test_an_idle_close_goes_unnoticed(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/idle_close_ms=15", method="POST", at_ms=50.0 * i) for i in range(4)]
     driven = await drive(run_lane, tmp_path, asks, sink.port)
@@ -390,6 +430,7 @@ async def test_the_queue_is_bounded_by_bytes(run_lane: RunLane, sink: Sink, tmp_
     assert driven["unsent_max_wait"] >= 5
 
 
+@by_tls
 async def test_a_stalled_target_never_makes_lateness(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask(at_ms=2.0 * i) for i in range(200)]
     sink.stall(0.4)
@@ -447,6 +488,7 @@ def _stop_after(seconds: float, how: int) -> During:
     return stop
 
 
+@by_tls
 async def test_drain_finishes_what_is_in_flight(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/delay_ms=300")] * 2 + [Ask(at_ms=20)] * 5 + [Ask(at_ms=20_000)] * 10
     driven = await drive(
@@ -458,6 +500,7 @@ async def test_drain_finishes_what_is_in_flight(run_lane: RunLane, sink: Sink, t
     assert driven.took_s < 5
 
 
+@by_tls
 async def test_abandon_leaves_at_once(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/never")] * 2 + [Ask(at_ms=20)] * 5 + [Ask(at_ms=20_000)] * 10
     driven = await drive(
@@ -507,6 +550,7 @@ async def test_the_closed_loop_sends_as_fast_as_answers_come(
     assert driven["underruns"] == 0
 
 
+@by_tls
 async def test_the_closed_loop_meets_faults_too(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     faults = ["close", "reset", "truncate_at=9", "garbage", "status=500", "hang_up_reused"]
     asks = [Ask(f"/sink/{faults[i % 6]}") for i in range(60)]
@@ -552,10 +596,12 @@ async def _stalled_run(
     return driven
 
 
+@by_tls
 async def test_a_stall_is_felt_by_all_who_were_due(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     await _stalled_run(run_lane, sink, tmp_path, rate=500, seconds=2, stall_s=0.4)
 
 
+@by_tls
 @pytest.mark.founding
 async def test_the_founding_test(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     driven = await _stalled_run(run_lane, sink, tmp_path, rate=1_000, seconds=10, stall_s=1.0)
@@ -587,6 +633,7 @@ MIX = {
 }  # fmt: skip
 
 
+@by_tls
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     faults=st.lists(st.sampled_from(sorted(MIX)), min_size=1, max_size=40),
@@ -594,9 +641,14 @@ MIX = {
     gap_ms=st.sampled_from([0.0, 1.0, 5.0]),
 )
 async def test_any_mix_of_faults_balances(
-    run_lane: RunLane, tmp_path: Path, faults: list[str], connections: int, gap_ms: float
+    run_lane: RunLane,
+    identity: Identity | None,
+    tmp_path: Path,
+    faults: list[str],
+    connections: int,
+    gap_ms: float,
 ) -> None:
-    with Sink(capacity=1_000) as sink:
+    with Sink(capacity=1_000, tls=identity) as sink:
         asks = [Ask(f"/sink/{fault}", at_ms=gap_ms * at) for at, fault in enumerate(faults)]
         driven = await drive(
             run_lane, tmp_path, asks, sink.port, connections=connections, timeout_s=0.5, max_wait_s=20

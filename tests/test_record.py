@@ -160,3 +160,16 @@ def test_the_slowest_are_kept_whatever_their_order(tmp_path: Path) -> None:
             )
         assert sorted(bank.slowest[0]["seq"].tolist()) == list(range(100 - SAMPLES_KEPT, 100))
         assert bank.slowest[0, 0]["seq"] == 100 - SAMPLES_KEPT
+
+
+@given(took=st.lists(st.tuples(st.booleans(), st.integers(0, 1 << 40)), max_size=30))
+def test_handshakes_are_counted_apart_by_whether_they_resumed(
+    tmp_path_factory: pytest.TempPathFactory, took: list[tuple[bool, int]]
+) -> None:
+    bank = banks.create(tmp_path_factory.mktemp("bank") / "lane", ROUTES, SLOT_BYTES)
+    for resumed, took_ns in took:
+        record.record_handshake(bank, int(resumed), took_ns)
+    for name, which in (("full", False), ("resumed", True)):
+        values = [took_ns for resumed, took_ns in took if resumed == which]
+        assert bank.counters[COUNTERS.index(f"handshakes_{name}")] == len(values)
+        assert counted(bank.totals[TOTALS.index(f"handshake.{name}")]) == expected(values, HALF_3)

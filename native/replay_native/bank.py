@@ -19,7 +19,7 @@ from .addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
 from .hdr import COUNTERS_2, COUNTERS_3
 
 MAGIC = 0x5245504C41593031
-VERSION = 3
+VERSION = 4
 CACHE_LINE_WORDS = 8
 
 
@@ -59,14 +59,15 @@ Control, Stop, State = ControlWords(), StopValues(), StateValues()
 
 OUTCOMES = (
     "2xx", "3xx", "4xx", "5xx", "refused", "reset", "truncated", "malformed", "timeout", "generator", "unsent",
-    "rejected",
+    "rejected", "tls",
 )  # fmt: skip
 """How a request ended. The first four are whole answers; `generator` is our own failure, never the target's. A broker
-that answers with an error of its own (Kafka) has `rejected`.
+that answers with an error of its own (Kafka) has `rejected`. `tls`: the connection could not be secured, or broke
+as a TLS connection.
 """
 
 N_OUTCOMES = len(OUTCOMES)
-REFUSED, RESET, TRUNCATED, MALFORMED, TIMEOUT, GENERATOR, UNSENT, REJECTED = range(4, 12)
+REFUSED, RESET, TRUNCATED, MALFORMED, TIMEOUT, GENERATOR, UNSENT, REJECTED, TLS = range(4, 13)
 
 
 class CounterIndex(NamedTuple):
@@ -95,10 +96,14 @@ class CounterIndex(NamedTuple):
     outcome_generator: int
     outcome_unsent: int
     outcome_rejected: int
+    outcome_tls: int
     bytes_sent: int
     bytes_received: int
     connects: int
     connects_failed: int
+    handshakes_full: int
+    handshakes_resumed: int
+    handshakes_failed: int
     closed_by_target: int
     open: int
     open_max: int
@@ -135,6 +140,8 @@ class TotalIndex(NamedTuple):
     wait_connect: int = 5
     service_all: int = 6
     first_byte_all: int = 7
+    handshake_full: int = 8
+    handshake_resumed: int = 9
 
 
 T = TotalIndex()
@@ -147,6 +154,8 @@ TOTALS = (
     "wait.connect",
     "service.all",
     "first_byte.all",
+    "handshake.full",
+    "handshake.resumed",
 )
 """Their tags, in the same order."""
 

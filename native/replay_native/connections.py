@@ -18,7 +18,8 @@ CLOSED, CONNECTING, IDLE, BUSY = range(4)
 NONE = -1
 
 CONNECTION = np.dtype([
-    ("fd", "i8"), ("generation", "i8"), ("state", "i8"), ("next", "i8"), ("previous", "i8"), ("deadline_ns", "i8"),
+    ("fd", "i8"), ("ssl", "u8"), ("generation", "i8"), ("state", "i8"), ("next", "i8"), ("previous", "i8"),
+    ("deadline_ns", "i8"), ("connected_ns", "i8"),
     ("fresh", "i8"), ("bound", "i8"), ("resent", "i8"), ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"),
     ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("route", "i8"), ("flags", "i8"),
     ("address", "i8"),
@@ -26,7 +27,9 @@ CONNECTION = np.dtype([
     *PARSER_FIELDS,
 ])  # fmt: skip
 """One slot. `address` is its row of the address table, `request` the address of its own copy of the request; `bound`
-says that a CONNECTING slot already carries a request (sent again after a reused connection was closed under it)."""
+says that a CONNECTING slot already carries a request (sent again after a reused connection was closed under it).
+`ssl` is the address of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in its handshake,
+since `connected_ns`."""
 
 STATE = np.dtype([
     (name, "i8") for name in (
@@ -35,9 +38,11 @@ STATE = np.dtype([
         "addresses_seen", "addresses_chosen", "next_address",
         "head", "taken", "next_due_ns", "starved", "started", "draining", "used_slots", "open", "connecting",
         "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2",
+        "tls_resume",
     )
-])  # fmt: skip
-"""The lane's settings (first two rows) and what it keeps between loops."""
+] + [(name, "u8") for name in ("tls_context", "tls_name", "tls_session")])  # fmt: skip
+"""The lane's settings (first two rows) and what it keeps between loops. Of TLS (0: plain): the address of its SSL_CTX, of
+the server's name, and of the session that new connections resume."""
 
 Lane = namedtuple("Lane", "bank feed connections state chosen events buffer scratch")
 """connections CONNECTION[cap], state STATE[1], chosen int64[ADDRESSES_MAX] (rows of the address table that are in use),

@@ -1,10 +1,13 @@
-"""The I/O table: how a lane opens, sends on, receives from and closes a connection. Bytes, or minus errno."""
+"""The I/O table: how a lane opens, sends on, receives from and closes a connection. Bytes, or minus errno.
+
+A row with an `fd` and an `ssl` is all that it asks of a connection: where `ssl` is 0 it is plain, else TLS.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from . import libc
+from . import libc, tls
 from .addresses import ADDRESS_BYTES
 from .jit import kernel
 from .libc import (
@@ -77,28 +80,47 @@ def connect_error(fd, scratch):
 
 
 @kernel(inlined=True)
-def send_bytes(fd, address, length):
-    """Send what the socket takes: bytes, or minus errno."""
-    sent = _send(fd, address, length, MSG_NOSIGNAL)
+def send_bytes(c, address, length):
+    """Send what the connection takes: bytes, or minus errno."""
+    if c.ssl:
+        return tls.send(c.ssl, address, length)
+    sent = _send(c.fd, address, length, MSG_NOSIGNAL)
     return np.int64(sent) if sent >= 0 else -np.int64(errno())
 
 
 @kernel(inlined=True)
-def receive_bytes(fd, buffer):
+def receive_bytes(c, buffer):
     """Receive into `buffer`: bytes, 0 at the peer's end, or minus errno."""
-    got = _recv(fd, buffer.ctypes.data, np.uint64(buffer.size), 0)
+    if c.ssl:
+        return tls.receive(c.ssl, buffer)
+    got = _recv(c.fd, buffer.ctypes.data, np.uint64(buffer.size), 0)
     return np.int64(got) if got >= 0 else -np.int64(errno())
 
 
 @kernel(inlined=True)
-def close_connection(fd, abort, scratch):
+def is_drained(c, got, room):
+    """Whether a read of `got` bytes into `room` has emptied the socket. Of TLS only -EAGAIN says so."""
+    return got < room and c.ssl == 0
+
+
+@kernel(inlined=True)
+def is_quiet(c, buffer):
+    """Whether nothing has come after a whole answer that was received, as far as is known without asking the socket."""
+    return c.ssl == 0 or tls.is_quiet(c.ssl, buffer)
+
+
+@kernel(inlined=True)
+def close_connection(c, abort, scratch):
     """Close; with `abort` by RST, so that the port is free at once and a slow peer learns of it."""
+    if c.ssl:
+        tls.close(c.ssl, abort)
+        c.ssl = 0
     if abort:
         base = scratch.ctypes.data
         poke_u32(base, np.uint32(1))
         poke_u32(base + np.uint64(4), np.uint32(0))
-        _setsockopt(fd, SOL_SOCKET, SO_LINGER, base, 8)
-    _close(fd)
+        _setsockopt(c.fd, SOL_SOCKET, SO_LINGER, base, 8)
+    _close(c.fd)
 
 
 @kernel(inlined=True)

@@ -10,7 +10,7 @@ import errno as _errno
 
 import numpy as np
 
-from . import http1, libc
+from . import http1, libc, tls
 from .addresses import A, heed_addresses, is_removed
 from .bank import (
     GENERATOR,
@@ -18,6 +18,7 @@ from .bank import (
     REFUSED,
     RESET,
     TIMEOUT,
+    TLS,
     TRUNCATED,
     C,
     Control,
@@ -43,6 +44,8 @@ from .io import (
     close_connection,
     connect_error,
     event_mask,
+    is_drained,
+    is_quiet,
     open_connection,
     receive_bytes,
     send_bytes,
@@ -72,6 +75,7 @@ from .libc import (
 from .record import (
     record_attempt,
     record_done,
+    record_handshake,
     record_sent,
     record_taken,
     record_unsent,
@@ -97,7 +101,7 @@ BUFFER_BYTES = 65_536
 REQUEST_BYTES = 1_024
 WAKE_TOKEN = -1
 
-ECONNRESET, EPIPE, ETIMEDOUT = _errno.ECONNRESET, _errno.EPIPE, _errno.ETIMEDOUT
+ECONNRESET, EPIPE, EPROTO, ETIMEDOUT = _errno.ECONNRESET, _errno.EPIPE, _errno.EPROTO, _errno.ETIMEDOUT
 
 
 @kernel(inlined=True)
@@ -107,6 +111,8 @@ def _outcome_of(error):
         return GENERATOR
     if error in (ECONNRESET, EPIPE):
         return RESET
+    if error == EPROTO:
+        return TLS
     return TIMEOUT if error == ETIMEDOUT else REFUSED
 
 
@@ -157,9 +163,7 @@ def _send_rest(lane, slot):
     """Send what the socket takes of the rest."""
     c = lane.connections[slot]
     while c.sent_bytes < c.request_bytes:
-        sent = send_bytes(
-            c.fd, c.request + np.uint64(c.sent_bytes), np.uint64(c.request_bytes - c.sent_bytes)
-        )
+        sent = send_bytes(c, c.request + np.uint64(c.sent_bytes), np.uint64(c.request_bytes - c.sent_bytes))
         if sent >= 0:
             c.sent_bytes += sent
             lane.bank.counters[C.bytes_sent] += sent
@@ -169,7 +173,7 @@ def _send_rest(lane, slot):
             # The answer may be there already (an early 413): reading decides.
             _receive(lane, slot, True)
             if c.state == BUSY:
-                _lost(lane, slot, RESET)
+                _lost(lane, slot, TLS if sent == -EPROTO else RESET)
             return
 
 
@@ -183,13 +187,13 @@ def _receive(lane, slot, to_end):
     st, c = lane.state[0], lane.connections[slot]
     buffer = lane.buffer
     while c.state == BUSY:
-        got = receive_bytes(c.fd, buffer)
+        got = receive_bytes(c, buffer)
         if got == -EAGAIN:
             return
         if got == -EINTR:
             continue
         if got < 0:
-            _lost(lane, slot, RESET)
+            _lost(lane, slot, TLS if got == -EPROTO else RESET)
             return
         now = now_ns(lane.scratch)
         if got == 0:
@@ -204,18 +208,22 @@ def _receive(lane, slot, to_end):
         lane.bank.counters[C.bytes_received] += got
         at = http1.parse(c, buffer, 0, got, st.header_limit)
         if c.parse_state == http1.DONE:
-            _answered(lane, slot, now, at == got and c.sent_bytes == c.request_bytes and http1.keeps_alive(c))
+            reusable = at == got and c.sent_bytes == c.request_bytes and http1.keeps_alive(c)
+            _answered(lane, slot, now, reusable and is_quiet(c, buffer))
         elif c.parse_state == http1.BAD:
             _finish(lane, slot, MALFORMED, now)
-        elif got < buffer.size and not to_end:
+        elif is_drained(c, got, buffer.size) and not to_end:
             return
 
 
 @kernel(inlined=True)
 def _answered(lane, slot, now, reusable):
     """A whole answer: its outcome is its class; the connection is free, or closed."""
-    c = lane.connections[slot]
+    st, c = lane.state[0], lane.connections[slot]
     outcome = c.status // 100 - 2
+    if c.ssl and c.fresh and st.tls_resume:
+        # With the first answer TLS 1.3's tickets have come as well.
+        st.tls_session = tls.newer_session(c.ssl, st.tls_session)
     if c.informational:
         lane.bank.counters[C.informational] += c.informational
     if outcome < 0 or outcome > 3:
@@ -306,7 +314,33 @@ def _connected(lane, slot):
     error = connect_error(c.fd, lane.scratch)
     if error:
         _connect_failed(lane, slot, _outcome_of(error))
-        return
+    elif st.tls_context:
+        c.connected_ns = now_ns(lane.scratch)
+        c.ssl = tls.begin_client(st.tls_context, c.fd, st.tls_name, st.tls_session)
+        if c.ssl:
+            _secure(lane, slot)
+        else:
+            _connect_failed(lane, slot, GENERATOR)
+    else:
+        _connection_ready(lane, slot)
+
+
+@kernel()
+def _secure(lane, slot):
+    """Go on with the handshake of a connection that is there."""
+    c = lane.connections[slot]
+    done = tls.handshake(c.ssl)
+    if done == 1:
+        record_handshake(lane.bank, tls.is_resumed(c.ssl), now_ns(lane.scratch) - c.connected_ns)
+        _connection_ready(lane, slot)
+    elif done not in (-EAGAIN, -EINTR):
+        _connect_failed(lane, slot, TLS)
+
+
+@kernel()
+def _connection_ready(lane, slot):
+    """A connection can be used: by the request that it was made for, or by whoever comes."""
+    st, c = lane.state[0], lane.connections[slot]
     st.connecting -= 1
     drop_timed(lane, slot)
     if c.bound:
@@ -323,6 +357,8 @@ def _connect_failed(lane, slot, outcome):
     st, c = lane.state[0], lane.connections[slot]
     lane.bank.counters[C.connects_failed] += 1
     lane.bank.address_counts[c.address, A.connects_failed] += 1
+    if c.ssl:
+        lane.bank.counters[C.handshakes_failed] += 1
     st.connecting -= 1
     if c.bound:
         c.bound = 0
@@ -341,7 +377,7 @@ def _lost(lane, slot, outcome):
     counters = lane.bank.counters
     counters[C.closed_by_target] += 1
     again = c.fresh == 0 and c.first_byte_ns < 0 and c.flags & IDEMPOTENT and c.resent == 0
-    if not again:
+    if not again or outcome == TLS:
         _finish(lane, slot, outcome, now_ns(lane.scratch))
         return
     counters[C.resent] += 1
@@ -349,7 +385,7 @@ def _lost(lane, slot, outcome):
     c.sent_bytes = 0
     http1.reset(c, c.flags & HEAD)
     drop_timed(lane, slot)
-    close_connection(c.fd, False, lane.scratch)
+    close_connection(c, False, lane.scratch)
     c.fd = NONE
     c.generation += 1
     _count_open(lane, -1)
@@ -389,7 +425,7 @@ def _heed_addresses(lane, version):
 def _hang_up(lane, slot, abort):
     """Close a connection that is in no list."""
     c = lane.connections[slot]
-    close_connection(c.fd, abort, lane.scratch)
+    close_connection(c, abort, lane.scratch)
     _count_open(lane, -1)
     give_closed_slot(lane, slot)
 
@@ -564,14 +600,17 @@ def _on_event(lane, slot, generation, mask):
     if c.generation & 0x7FFFFFFF != generation:
         return
     if c.state == CONNECTING:
-        if mask & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+        if c.ssl:
+            _secure(lane, slot)
+        elif mask & (EPOLLOUT | EPOLLERR | EPOLLHUP):
             _connected(lane, slot)
     elif c.state == BUSY:
         if mask & EPOLLOUT and c.sent_bytes < c.request_bytes:
             _send_rest(lane, slot)
-        if mask & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP):
+        # TLS may have waited to write before it could read on.
+        if mask & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP) or c.ssl:
             _receive(lane, slot, mask & (EPOLLRDHUP | EPOLLERR | EPOLLHUP) != 0)
-    elif c.state == IDLE and receive_bytes(c.fd, lane.buffer) not in (-EAGAIN, -EINTR):
+    elif c.state == IDLE and receive_bytes(c, lane.buffer) not in (-EAGAIN, -EINTR):
         lane.bank.counters[C.closed_by_target] += 1
         drop_free(lane, slot)
         _hang_up(lane, slot, False)
@@ -694,9 +733,10 @@ def _close_all(lane):
     for slot in range(st.used_slots):
         c = lane.connections[slot]
         if c.fd != NONE:
-            close_connection(c.fd, c.state == BUSY, lane.scratch)
+            close_connection(c, c.state == BUSY, lane.scratch)
         if c.request:
             _free(c.request)
+    tls.free_session(st.tls_session)
     _close(st.epoll)
 
 

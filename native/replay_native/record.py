@@ -132,6 +132,17 @@ def record_sent(bank, flags, wait_ns, fresh, closed_loop):
     _count(bank, T.wait_connect if fresh else T.wait_queue, wait_ns)
 
 
+@kernel((BANK_TYPE, int64, int64))
+def record_handshake(bank, resumed, took_ns):
+    """A TLS handshake came to its good end, `took_ns` after the connection was there."""
+    if resumed:
+        bank.counters[C.handshakes_resumed] += 1
+        _count(bank, T.handshake_resumed, took_ns)
+    else:
+        bank.counters[C.handshakes_full] += 1
+        _count(bank, T.handshake_full, took_ns)
+
+
 @kernel(inlined=True)
 def _count_end(bank, outcome):
     """The accounts of one request in flight that ended."""

@@ -12,9 +12,9 @@ from collections import namedtuple
 import numpy as np
 from numba import from_dtype, types
 
-from . import libc
+from . import libc, tls
 from .clock import now_ns
-from .io import close_connection, event_mask, receive_bytes, send_bytes, watch
+from .io import close_connection, event_mask, is_drained, receive_bytes, send_bytes, watch
 from .jit import kernel
 from .libc import (
     EAGAIN,
@@ -71,8 +71,8 @@ PEER = np.dtype([
         "in_end", "phase", "remaining", "to_head", "keep", "plain", "seq",
         "stage", "out_at", "out_end", "body_left", "informational_left", "allowed", "after",
     )
-])  # fmt: skip
-"""One connection of the sink."""
+] + [("ssl", "u8")])  # fmt: skip
+"""One connection of the sink. `ssl` is 0 on a plain one."""
 
 SETTINGS = np.dtype([
     (name, "i8") for name in (
@@ -80,7 +80,7 @@ SETTINGS = np.dtype([
         "epoll", "used_slots", "free_first", "next_timer_ns", "stalled_until_ns", "accept_again",
         "has_pwait2",
     )
-])  # fmt: skip
+] + [("tls_context", "u8")])  # fmt: skip
 """The sink's settings (first row) and what it keeps between loops."""
 
 Sink = namedtuple("Sink", "control stamps peers settings timers options inputs outputs answer events scratch")
@@ -98,7 +98,7 @@ SINK_TYPE = types.NamedTuple(
     Sink,
 )  # fmt: skip
 
-CLOSED, READING, ANSWERING = range(3)
+CLOSED, READING, ANSWERING, SECURING = range(4)
 IN_HEAD, IN_BODY, IN_CHUNK_SIZE, IN_CHUNK_LINE, IN_CHUNK = range(5)
 IN_CHUNK_END, IN_TRAILER, IN_TRAILER_LINE, WHOLE = range(5, 9)
 INFORMATIONAL, ANSWER_HEAD, ANSWER_BODY, GARBAGE, ENDLESS, NEVER, NOTHING_MORE = range(7)
@@ -350,12 +350,12 @@ def _receive(s, slot, to_the_end):
         _consume(s, slot)
     while p.state == READING:
         room = s.inputs[slot, p.in_end :]
-        got = receive_bytes(p.fd, room)
+        got = receive_bytes(p, room)
         if got > 0:
             p.recv_ns = now_ns(s.scratch)
             p.in_end += got
             _consume(s, slot)
-            if got < room.size and not to_the_end:
+            if is_drained(p, got, room.size) and not to_the_end:
                 return
         elif got == -EAGAIN:
             return
@@ -380,15 +380,30 @@ def _answer(s, slot):
     p.served += 1
     sent = np.int64(0)
     if p.plain:
-        if p.keep and not p.to_head:
-            sent = send_bytes(p.fd, s.answer.ctypes.data, np.uint64(s.answer.size))
+        if p.keep and not p.to_head and (p.ssl == 0 or s.answer.size <= ROW_BYTES):
+            sent = send_bytes(p, s.answer.ctypes.data, np.uint64(s.answer.size))
             if sent == s.answer.size:
                 return
             if sent < 0 and sent not in (-EAGAIN, -EINTR):
                 _hang_up(s, slot, False)
                 return
+            if p.ssl:
+                _finish_later(s, slot, max(sent, np.int64(0)))
+                return
         s.options[slot, :] = NO_OPTION
     _answer_as_told(s, slot, max(sent, np.int64(0)))
+
+
+@kernel()
+def _finish_later(s, slot, sent):
+    """The usual answer did not go out whole by TLS, which must be given the very same bytes again."""
+    p, out = s.peers[slot], s.outputs[slot]
+    s.options[slot, :] = NO_OPTION
+    for i in range(s.answer.size):
+        out[i] = s.answer[i]
+    p.state, p.stage, p.after = ANSWERING, NOTHING_MORE, KEEP
+    p.out_at, p.out_end, p.allowed = sent, s.answer.size, FAR_NS
+    s.timers[slot] = FAR_NS
 
 
 @kernel()
@@ -559,7 +574,7 @@ def _send_more(s, slot):
             _answer_ends(s, slot)
             return
         size = min(p.out_end - p.out_at, p.allowed, step)
-        sent = send_bytes(p.fd, s.outputs[slot].ctypes.data + np.uint64(p.out_at), np.uint64(size))
+        sent = send_bytes(p, s.outputs[slot].ctypes.data + np.uint64(p.out_at), np.uint64(size))
         if sent == -EAGAIN:
             return
         if sent < 0 and sent != -EINTR:
@@ -592,7 +607,7 @@ def _answer_ends(s, slot):
 def _hang_up(s, slot, abort):
     """Close a connection, by RST with `abort`, and give its slot back."""
     p, st = s.peers[slot], s.settings[0]
-    close_connection(p.fd, abort, s.scratch)
+    close_connection(p, abort, s.scratch)
     p.fd = NONE
     p.state = CLOSED
     p.generation += 1
@@ -627,8 +642,24 @@ def _accept_one(s, fd):
     p.served, p.in_end = 0, 0
     store_release(control, SinkWords.ACCEPTED, p.number + 1)
     store_release(control, SinkWords.OPEN, control[SinkWords.OPEN] + 1)
-    if watch(st.epoll, fd, (p.generation & 0x7FFFFFFF) << 32 | slot, s.scratch) < 0:
+    if st.tls_context:
+        p.state = SECURING
+        p.ssl = tls.begin_server(st.tls_context, fd)
+    failed = st.tls_context != 0 and p.ssl == 0
+    if failed or watch(st.epoll, fd, (p.generation & 0x7FFFFFFF) << 32 | slot, s.scratch) < 0:
         _hang_up(s, slot, True)
+
+
+@kernel()
+def _secure(s, slot):
+    """Go on with the handshake; then read what came with its end."""
+    p = s.peers[slot]
+    done = tls.handshake(p.ssl)
+    if done == 1:
+        p.state = READING
+        _receive(s, slot, True)
+    elif done not in (-EAGAIN, -EINTR):
+        _hang_up(s, slot, False)
 
 
 @kernel()
@@ -654,6 +685,9 @@ def _on_event(s, slot, generation, mask):
     """
     p = s.peers[slot]
     if p.generation & 0x7FFFFFFF != generation or p.state == CLOSED:
+        return
+    if p.state == SECURING:
+        _secure(s, slot)
         return
     left = mask & (EPOLLERR | EPOLLHUP | EPOLLRDHUP) != 0
     goes_on = p.state == ANSWERING and mask & EPOLLOUT != 0 and not left

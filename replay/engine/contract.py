@@ -11,6 +11,8 @@ from replay.results.document import KafkaFigures, RouteStart
 from replay_native.bank import Bank
 from replay_native.feed import Feed
 
+from .tls import Tls
+
 if TYPE_CHECKING:
     from .feed import FeedWriter
 
@@ -32,6 +34,7 @@ class LaneSpec:
 
     wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
     are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
+    `tls` is how connections are secured, None for plain ones.
     """
 
     bank: Bank
@@ -45,6 +48,7 @@ class LaneSpec:
     header_limit_bytes: int = 65_536
     closed_loop: bool = False
     number: int = 0
+    tls: Tls | None = None
 
 
 class Engine(Protocol):

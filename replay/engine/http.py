@@ -1,27 +1,31 @@
-"""HTTP/1.1 for the portable engine: trio streams and h11. TLS where a context is given."""
+"""HTTP/1.1 for the portable engine: trio streams and h11, by TLS where it is set."""
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable
 
 import h11
 import trio
 
 from replay_native.addresses import A
-from replay_native.bank import MALFORMED, RESET, TRUNCATED, Bank
+from replay_native.bank import MALFORMED, RESET, TLS, TRUNCATED, Bank
 
 from .addresses import AddressTable
 from .contract import Address
 from .protocol import Outcome, Request
+from .tls import Tls, python_context
 
 RECEIVE_BYTES = 65_536
 SENT_AT_ONCE_BYTES = 16_384
 """A new socket takes this much without waiting."""
 
+_ENDED = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _ANY_REQUEST = {
     to_head: h11.Request(method=b"HEAD" if to_head else b"GET", target=b"/", headers=[(b"Host", b"any")])
@@ -32,27 +36,36 @@ _ANY_REQUEST = {
 _END = h11.EndOfMessage()
 
 
+class HandshakeError(OSError):
+    """A connection was there, but could not be secured."""
+
+
 class Http:
-    """Connects to the addresses of a lane's table in turn; by TLS, verified for `server_hostname`, with an `ssl_context`."""
+    """Connects to the addresses of a lane's table in turn; by TLS with `tls`.
+
+    `on_handshake(resumed, took_ns)` is called after each handshake; a failed one has -1 for its time.
+    """
 
     def __init__(
         self,
         bank: Bank,
         header_limit_bytes: int,
         *,
-        ssl_context: ssl.SSLContext | None = None,
-        server_hostname: str | None = None,
+        tls: Tls | None = None,
+        on_handshake: Callable[[bool, int], None] = lambda resumed, took_ns: None,
         first: int = 0,
     ) -> None:
         self._table, self._counts = AddressTable(bank), bank.address_counts
         self._version, self._next = -1, first
         self._chosen: list[tuple[int, Address]] = []
         self._header_limit_bytes = header_limit_bytes
-        self._ssl_context = ssl_context
-        self._server_hostname = server_hostname
+        self._tls = tls
+        self._context = python_context(tls) if tls is not None else None
+        self._on_handshake = on_handshake
+        self._session: ssl.SSLSession | None = None
 
     async def connect(self) -> HttpConnection:
-        """Connect to the next address. OSError (ssl.SSLError is one) where that fails."""
+        """Connect to the next address. OSError where that fails, HandshakeError where it cannot be secured."""
         row, address = self._next_address()
         sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
@@ -60,12 +73,14 @@ class Http:
             self._counts[row, A.connects] += 1
             await waiting.connect((address.host, address.port))
             stream = trio.SocketStream(waiting)
-            secured = await self._secure(stream, self._ssl_context) if self._ssl_context else stream
+            if self._context is None:
+                return HttpConnection(stream, sock, stream, self._header_limit_bytes, row)
+            secured = await self._secure(stream, self._context)
         except BaseException:
             self._counts[row, A.connects_failed] += 1
             sock.close()
             raise
-        return HttpConnection(stream, sock, secured, self._header_limit_bytes, row)
+        return HttpConnection(stream, sock, secured, self._header_limit_bytes, row, self._keep_session)
 
     def _next_address(self) -> tuple[int, Address]:
         """The next row in use and its address; the last known ones where the table has none."""
@@ -78,14 +93,28 @@ class Http:
     async def _secure(
         self, plain: trio.SocketStream, context: ssl.SSLContext
     ) -> trio.SSLStream[trio.SocketStream]:
-        secured = trio.SSLStream(plain, context, server_hostname=self._server_hostname, https_compatible=True)
+        assert self._tls is not None
+        secured = trio.SSLStream(
+            plain, context, server_hostname=self._tls.server_name or None, https_compatible=True
+        )
+        if self._session is not None:
+            secured.session = self._session
+        begun_ns = time.monotonic_ns()
+        took_ns = -1
         try:
             await secured.do_handshake()
+            took_ns = time.monotonic_ns() - begun_ns
         except trio.BrokenResourceError as error:
-            if isinstance(error.__cause__, OSError):
-                raise error.__cause__ from None
-            raise ConnectionResetError("the TLS handshake was broken off") from None
+            raise HandshakeError(str(error.__cause__ or error)) from None
+        finally:
+            self._on_handshake(took_ns >= 0 and secured.session_reused, took_ns)
         return secured
+
+    def _keep_session(self, secured: trio.SSLStream[trio.SocketStream]) -> None:
+        """Of TLS 1.3 a session can be resumed once its ticket has come: with the first answer, at the latest."""
+        session: ssl.SSLSession | None = secured.session
+        if self._tls is not None and self._tls.resume and session and (session.has_ticket or session.id):
+            self._session = session
 
 
 class HttpConnection:
@@ -95,28 +124,45 @@ class HttpConnection:
         self,
         plain: trio.SocketStream,
         sock: socket.socket,
-        stream: trio.abc.Stream,
+        stream: trio.SocketStream | trio.SSLStream[trio.SocketStream],
         header_limit_bytes: int,
         address: int,
+        keep_session: Callable[[trio.SSLStream[trio.SocketStream]], None] | None = None,
     ) -> None:
         self.address = address
         self._plain, self._socket = plain, sock
         self._stream = stream
         self._header_limit_bytes = header_limit_bytes
+        self._keep_session = keep_session
 
     async def send(self, request: Request) -> Outcome:
         """Send one request and read its answer."""
-        return await Exchange(self._stream, request, self._header_limit_bytes).run()
+        outcome = await Exchange(self._stream, request, self._header_limit_bytes).run()
+        if (
+            self._keep_session is not None
+            and not outcome.failure
+            and isinstance(self._stream, trio.SSLStream)
+        ):
+            self._keep_session(self._stream)
+            self._keep_session = None
+        return outcome
 
     def is_open(self) -> bool:
-        """Nothing to read (an end, or bytes that nobody asked for), as far as the socket knows."""
+        """Nothing to read (an end, or bytes that nobody asked for), as far as the socket knows.
+
+        By TLS there may be: tickets, or a goodbye, before which the end itself is looked for.
+        """
+        if self._stream is not self._plain:
+            poller = select.poll()
+            poller.register(self._socket, _ENDED)
+            return not poller.poll(0)
         try:
-            seen = self._socket.recv(1, socket.MSG_PEEK)
+            self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        return bool(seen) and self._stream is not self._plain
+        return False
 
     def close(self, *, abort: bool = False) -> None:
         """Close the socket; with `abort` by RST, so that its port is free at once."""
@@ -161,7 +207,9 @@ class Exchange:
         while True:
             try:
                 data = await self._stream.receive_some(RECEIVE_BYTES)
-            except trio.BrokenResourceError:
+            except trio.BrokenResourceError as error:
+                if isinstance(error.__cause__, ssl.SSLError):
+                    return Outcome(failure=TLS)
                 return Outcome(failure=RESET, stale=request.first_byte_ns < 0)
             if data:
                 if request.first_byte_ns < 0:

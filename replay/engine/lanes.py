@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import numpy as np
@@ -13,9 +14,11 @@ from replay_native.addresses import ADDRESSES_MAX
 from replay_native.bank import Control, State
 from replay_native.connections import CONNECTION, NONE, STATE, Lane
 from replay_native.libc import EPOLL_EVENT_BYTES
+from replay_native.libssl import sigpipe_held_back
 
 from .addresses import AddressTable
 from .contract import LaneSpec
+from .tls import Tls, native_context
 
 KERNEL_MODULES = ("shared", "hdr", "hdr_decode", "record", "lane")
 
@@ -48,6 +51,16 @@ def make_lane(spec: LaneSpec) -> Lane:
     )
 
 
+def _run_secured(lane: Lane, tls: Tls) -> None:
+    """Run a lane whose connections are secured, on this thread."""
+    name = ctypes.create_string_buffer(tls.sni.encode())
+    with native_context(tls) as context, sigpipe_held_back():
+        lane.state["tls_context"] = context
+        lane.state["tls_name"] = ctypes.addressof(name) if tls.sni else 0
+        lane.state["tls_resume"] = tls.resume
+        kernels.run(lane)
+
+
 async def run_lane(spec: LaneSpec) -> None:
     """Run one native lane to its end. It cannot be cancelled: write STOP to its control block.
 
@@ -55,7 +68,10 @@ async def run_lane(spec: LaneSpec) -> None:
     """
     lane = make_lane(spec)
     with trio.CancelScope(shield=True):
-        await trio.to_thread.run_sync(kernels.run, lane)
+        if spec.tls is None:
+            await trio.to_thread.run_sync(kernels.run, lane)
+        else:
+            await trio.to_thread.run_sync(_run_secured, lane, spec.tls)
     state = int(spec.bank.control[Control.STATE])
     if state != State.ENDED:
         raise EngineError(

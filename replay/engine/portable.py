@@ -22,17 +22,25 @@ from replay_native.bank import (
     REFUSED,
     RESET,
     TIMEOUT,
+    TLS,
     TRUNCATED,
     C,
     Control,
     State,
     Stop,
 )
-from replay_native.record import record_attempt, record_done, record_sent, record_taken, record_unsent
+from replay_native.record import (
+    record_attempt,
+    record_done,
+    record_handshake,
+    record_sent,
+    record_taken,
+    record_unsent,
+)
 
 from .addresses import AddressTable
 from .contract import SECOND_NS, LaneSpec
-from .http import Http
+from .http import HandshakeError, Http
 from .protocol import Connection, Outcome, Protocol, Request
 
 HEARTBEAT_NS = 100_000_000
@@ -49,13 +57,27 @@ async def run_lane(spec: LaneSpec, protocol: Protocol | None = None) -> None:
     outcome.
     """
     AddressTable(spec.bank).begin(spec.addresses)
-    await _Lane(spec, protocol or Http(spec.bank, spec.header_limit_bytes, first=spec.number)).run()
+    await _Lane(spec, protocol or _http(spec)).run()
+
+
+def _http(spec: LaneSpec) -> Http:
+    """HTTP as the spec says, its handshakes written into the lane's bank."""
+
+    def note(resumed: bool, took_ns: int) -> None:
+        if took_ns >= 0:
+            record_handshake(spec.bank, int(resumed), took_ns)
+        else:
+            spec.bank.counters[C.handshakes_failed] += 1
+
+    return Http(spec.bank, spec.header_limit_bytes, tls=spec.tls, on_handshake=note, first=spec.number)
 
 
 def outcome_of(error: OSError) -> int:
     """The outcome that an error of connecting stands for."""
     if error.errno in _OURS:
         return GENERATOR
+    if isinstance(error, HandshakeError):
+        return TLS
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return RESET
     return TIMEOUT if error.errno == errno.ETIMEDOUT else REFUSED

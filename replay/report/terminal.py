@@ -39,7 +39,18 @@ SPECTRUM = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 AXIS_COLUMNS, AXIS_LEAVES = 48, 36
 
 _VERDICT_STYLE = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
-_FAULTY = ("refused", "reset", "truncated", "malformed", "timeout", "generator", "unsent", "rejected", "5xx")
+_FAULTY = (
+    "refused",
+    "reset",
+    "truncated",
+    "malformed",
+    "timeout",
+    "generator",
+    "unsent",
+    "rejected",
+    "tls",
+    "5xx",
+)
 
 
 def print_report(run: Run, console: Console) -> None:

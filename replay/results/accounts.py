@@ -16,7 +16,7 @@ AT = {name: index for index, name in enumerate(COUNTERS)}
 """Where each counter stands in a lane's `counters`."""
 
 OK = ("2xx", "3xx", "4xx", "5xx")
-ERRORS = ("refused", "reset", "truncated", "malformed", "generator", "rejected")
+ERRORS = ("refused", "reset", "truncated", "malformed", "generator", "rejected", "tls")
 UNSENT_REASONS = ("max_wait", "interrupted", "limit")
 
 

@@ -23,7 +23,18 @@ from .percentiles import REPORTED
 OTHER = "other"
 """The route that takes what no longer fits the lanes' arena: the last row of a bank."""
 
-FAILED = ("5xx", "refused", "reset", "truncated", "malformed", "timeout", "generator", "unsent", "rejected")
+FAILED = (
+    "5xx",
+    "refused",
+    "reset",
+    "truncated",
+    "malformed",
+    "timeout",
+    "generator",
+    "unsent",
+    "rejected",
+    "tls",
+)
 """Outcomes that a user would have seen fail: the share of errors that SLOs and comparing speak of."""
 
 

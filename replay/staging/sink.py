@@ -23,13 +23,15 @@ A request whose path begins with `/sink/` says how it is to be answered: options
 | `endless_headers` | has headers that never end |
 | `never` | never comes; the connection stays |
 
-The whole server stalls at a given time by `Sink.stall`. As a process, pinned apart from what it measures:
+With `tls` it speaks TLS. The whole server stalls at a given time by `Sink.stall`. As a process, pinned apart
+from what it measures:
 `python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`; `SinkMemory.open` reads that meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import mmap
 import os
 import signal
@@ -44,7 +46,7 @@ from types import TracebackType
 import numpy as np
 
 from replay.errors import EngineError, InputError, ReplayError, UsageError
-from replay_native import shared
+from replay_native import libssl, shared
 from replay_native import sink as kernels
 from replay_native.jit import warm
 from replay_native.libc import EPOLL_EVENT_BYTES, lanes_supported
@@ -124,6 +126,20 @@ class SinkMemory:
         shared.write_word(self.control, SinkWords.STALL_NS, round(for_s * _SECOND_NS))
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a sink that speaks TLS proves itself by, PEM files. With `client_ca` clients must prove themselves, too.
+
+    `resume` is whether sessions can be resumed; `version` is the only one spoken, 0x0303 or 0x0304, 0 for both.
+    """
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+    resume: bool = True
+    version: int = 0
+
+
 class Sink:
     """A sink on a thread of this process: `with Sink() as sink: ... sink.port ... sink.stamps()`.
 
@@ -143,7 +159,9 @@ class Sink:
         spin: bool = False,
         run_s: float = RUN_S_MAX,
         stamps: Path | None = None,
+        tls: Identity | None = None,
     ) -> None:
+        self._tls, self._context = tls, 0
         self._host, self._port = host, port
         self._connections, self._body, self._spin, self._run_s = connections, body, spin, run_s
         self.memory = SinkMemory.create(capacity, stamps)
@@ -193,14 +211,18 @@ class Sink:
         if unsupported := lanes_supported():
             raise EngineError(f"the sink cannot run here: {unsupported}")
         warm(["shared", "sink"])
+        if self._tls is not None:
+            self._context = _server_context(self._tls)
         self._listener = self._listen()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._kernel_memory = self._make()
         shared.write_word(self.memory.control, SinkWords.PORT, self._listener.getsockname()[1])
-        self._thread = threading.Thread(
-            target=kernels.run, args=(self._kernel_memory,), name="sink", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name="sink", daemon=True)
         self._thread.start()
+
+    def _serve(self) -> None:
+        with libssl.sigpipe_held_back() if self._context else contextlib.nullcontext():
+            kernels.run(self._kernel_memory)
 
     def stop(self) -> None:
         """End it; its connections are reset. Safe to call twice."""
@@ -214,6 +236,8 @@ class Sink:
         self._listener.close()
         os.close(self._wake_fd)
         self._wake_fd = -1
+        if self._context:
+            libssl.call("SSL_CTX_free", self._context)
         state = self.word(SinkWords.STATE)
         if state < 0:
             raise EngineError(f"the sink could not run: {os.strerror(-state)}")
@@ -246,6 +270,7 @@ class Sink:
         settings["spin"], settings["body"] = self._spin, self._body
         settings["free_first"], settings["next_timer_ns"] = kernels.NONE, kernels.FAR_NS
         settings["has_pwait2"] = 1
+        settings["tls_context"] = self._context
         answer = b"HTTP/1.1 200 Sink\r\nContent-Length: %d\r\n\r\n" % self._body + b"x" * self._body
         return kernels.Sink(
             control=self.memory.control,
@@ -262,6 +287,37 @@ class Sink:
         )
 
 
+_CTRL_SET_SESS_CACHE_MODE, _CTRL_SET_MIN_PROTO_VERSION, _CTRL_SET_MAX_PROTO_VERSION = 44, 123, 124
+_SESS_CACHE_OFF, _OP_NO_TICKET = 0, 1 << 14
+_VERIFY_PEER_AND_FAIL = 1 | 2
+
+
+def _server_context(tls: Identity) -> int:
+    """An SSL_CTX for a sink. UsageError where a file can't be used, EngineError where there is no OpenSSL."""
+    if unsupported := libssl.unsupported():
+        raise EngineError(f"the sink cannot speak TLS here: {unsupported}")
+    context = libssl.new_context("TLS_server_method")
+    problem = ""
+    if not libssl.use_identity(context, str(tls.cert), str(tls.key)):
+        problem = f"{tls.cert} and {tls.key} are no certificate and its key"
+    if tls.client_ca is not None:
+        if libssl.call_int("SSL_CTX_load_verify_locations", context, str(tls.client_ca).encode(), None) != 1:
+            problem = f"{tls.client_ca} holds no certificates"
+        libssl.call("SSL_CTX_set_verify", context, _VERIFY_PEER_AND_FAIL, None)
+    # Sessions of clients that have certificates are resumed in the context they were made in alone.
+    libssl.call("SSL_CTX_set_session_id_context", context, b"sink", 4)
+    if not tls.resume:
+        libssl.call("SSL_CTX_set_options", context, _OP_NO_TICKET)
+        libssl.call("SSL_CTX_ctrl", context, _CTRL_SET_SESS_CACHE_MODE, _SESS_CACHE_OFF, None)
+        libssl.call("SSL_CTX_set_num_tickets", context, 0)
+    for limit in (_CTRL_SET_MIN_PROTO_VERSION, _CTRL_SET_MAX_PROTO_VERSION) if tls.version else ():
+        libssl.call("SSL_CTX_ctrl", context, limit, tls.version, None)
+    if problem:
+        libssl.call("SSL_CTX_free", context)
+        raise UsageError(f"the sink cannot speak TLS: {problem}")
+    return context
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a sink until SIGINT, SIGTERM or the end of its time."""
     parser = argparse.ArgumentParser(
@@ -275,6 +331,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--capacity", type=int, default=STAMPS_DEFAULT, help="stamps that are kept")
     parser.add_argument("--connections", type=int, default=CONNECTIONS_DEFAULT, help="connections at once")
     parser.add_argument("--body", type=int, default=BODY_DEFAULT, help="bytes of the usual answer's body")
+    parser.add_argument("--cert", type=Path, help="speak TLS: a certificate in PEM, with its chain")
+    parser.add_argument("--key", type=Path, help="its private key")
     parser.add_argument("--spin", action="store_true", help="never sleep: stamps without wake-up time")
     parser.add_argument("--seconds", type=float, default=RUN_S_MAX, help="end after so long")
     given = parser.parse_args(arguments)
@@ -291,6 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
             spin=given.spin,
             run_s=given.seconds,
             stamps=given.stamps,
+            tls=Identity(given.cert, given.key or given.cert) if given.cert else None,
         ) as sink:
             print(f"listening on {given.host}:{sink.port}", flush=True)
             while sink.running and not asked.wait(0.2):
