@@ -238,9 +238,22 @@ class Kafka(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
     value: Annotated[
         str, Meta(description="Its value; {path} is escaped for JSON, {at_ms} is when it was recorded")
     ] = '{"at_ms":{at_ms},"client":{client},"method":"{method}","path":"{path}","n":{n}}'
-    consume: Annotated[bool, Meta(description="Consume what was produced: due to consumed is end_to_end")] = (
-        False
-    )
+    consume: Annotated[
+        bool,
+        Meta(description="Consume what was produced, in a group of its own: due to consumed is end_to_end"),
+    ] = False
+    answers: Annotated[
+        str,
+        Meta(
+            description="Topic of a pipeline's answers: due to answer consumed is `answer`", examples=["paid"]
+        ),
+    ] = ""
+    answers_by: Annotated[
+        str,
+        Meta(
+            description="What an answer has of its record: key, or the name of a header; X-Replay is put on each record"
+        ),
+    ] = "key"
 
 
 class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
-import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from msgspec import UNSET
+from rich.console import Console
 
 from replay.engine.run import run_blocking
 from replay.errors import InputError, ReplayError, TargetError, UsageError
 from replay.kafka import fit_for
 from replay.plan import make_schedule
-from replay.results.document import RunDocument
+from replay.report.terminal import print_report
+from replay.results.document import Consumed, RunDocument
+from replay.results.run import load_run
 from replay.scenario import parse_target
 from replay.scenario_file import load
 from replay.trace import Trace, TraceWriter
@@ -102,6 +108,14 @@ def read_back(address: str, topic: str, count: int) -> list[ConsumerRecord]:
         return sorted(found, key=lambda record: (record.partition, record.offset))
 
     return asyncio.run(read())
+
+
+def printed(run: Path) -> str:
+    """A run's report."""
+    console = Console(width=100, file=io.StringIO())
+    print_report(load_run(run), console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def recorded() -> list[tuple[int, bytes | None, bytes | None, tuple]]:
@@ -201,18 +215,121 @@ def test_a_closed_loop_sends_all_as_fast_as_it_can(mock, tmp_path):
 
 
 def test_the_report_says_what_was_acknowledged(mock, tmp_path):
-    from rich.console import Console
-
-    from replay.report.terminal import print_report
-    from replay.results.run import load_run
-
     document = replay(http_trace(tmp_path / "t"), f"kafka://{mock}/told", tmp_path / "run")
-    console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
-    print_report(load_run(tmp_path / "run"), console)
-    text = console.export_text()
+    text = printed(tmp_path / "run")
     assert "acknowledged 60" in text and "PRODUCE told/" in text
     assert document.kafka is not None and document.kafka.offsets_agree
     assert document.generator.engine == "kafka"
+
+
+@pytest.mark.whole
+def test_due_to_consumed_is_measured_of_every_record(mock, tmp_path):
+    trace = kafka_trace(
+        tmp_path / "t", [(n % 2, b"%d" % n, b"v", ()) for n in range(2_000)], gap_ns=1_000_000
+    )
+    document = replay(
+        trace, f"kafka://{mock}/consumed", tmp_path / "run", kafka={"consume": True}, warm_up="500ms",
+        slo=["p99 end_to_end < 1h"],
+    )  # fmt: skip
+    assert document.accounts.ok == 2_000 and document.kafka is not None
+    assert document.kafka.consumed["end_to_end"] == Consumed(count=1_500)
+    response, felt = document.latency.response, document.latency.end_to_end
+    assert felt.count == 1_500 and felt.min_ns > 0 and response.count == 1_500
+    run = load_run(tmp_path / "run")
+    assert run.measured.latency("end_to_end") == felt
+    assert {name.partition("/")[0] for row in run.timeline() for name in row.lag} == {"consumed"}
+    assert sum(row.end_to_end_p99_ns is not None for row in run.timeline()) > 0
+    assert document.slo[0].passed
+    assert "end to end" in printed(tmp_path / "run") and "1,500 were consumed" in printed(tmp_path / "run")
+
+
+@contextmanager
+def pipeline(address: str, source: str, sink: str, delay_s: float, every: int = 1) -> Iterator[None]:
+    """Somebody's service: reads a topic, and answers each record (or each so many) on another, key and headers kept."""
+    stop, there = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        consumer = AIOKafkaConsumer(bootstrap_servers=address)
+        producer = AIOKafkaProducer(bootstrap_servers=address)
+        await consumer.start()
+        await producer.start()
+        await producer.partitions_for(sink)
+        parts = [TopicPartition(source, number) for number in sorted(await producer.partitions_for(source))]
+        consumer.assign(parts)
+        await consumer.seek_to_end(*parts)
+        for part in parts:
+            await consumer.position(part)
+        there.set()
+        count, answers = 0, []
+
+        async def answer(record: ConsumerRecord) -> None:
+            await asyncio.sleep(delay_s)
+            await producer.send(sink, b"answer", key=record.key, headers=list(record.headers))
+
+        while not stop.is_set():
+            for records in (await consumer.getmany(timeout_ms=50)).values():
+                for record in records:
+                    count += 1
+                    if count % every == 0:
+                        answers.append(asyncio.create_task(answer(record)))
+        await asyncio.gather(*answers)
+        await consumer.stop()
+        await producer.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    try:
+        assert there.wait(20)
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("by", ["key", "X-Replay", "id"])
+def test_a_pipelines_answers_are_known_by_key_or_header(mock, tmp_path, by):
+    records = [(n % 2, b"%d" % (n if by == "key" else 0), b"v", ((b"id", b"%d" % n),)) for n in range(300)]
+    trace = kafka_trace(tmp_path / "t", records, gap_ns=3_000_000)
+    with pipeline(mock, f"asked-{by}", f"answered-{by}", delay_s=0.05):
+        document = replay(
+            trace, f"kafka://{mock}/asked-{by}", tmp_path / "run",
+            kafka={"answers": f"answered-{by}", "answers_by": by},
+        )  # fmt: skip
+    assert document.kafka is not None
+    assert document.kafka.consumed == {"answer": Consumed(count=300)}
+    assert document.latency.answer.min_ns > 50_000_000
+    assert document.latency.end_to_end is UNSET
+    headers = {name for record in read_back(mock, f"asked-{by}", 300) for name, _ in record.headers}
+    assert headers == {"id", *(["X-Replay"] if by == "X-Replay" else [])}
+
+
+@pytest.mark.whole
+def test_answers_that_never_came_are_counted_as_long_as_they_were_waited_for(mock, tmp_path):
+    records = [(0, b"%d" % n, b"v", ()) for n in range(100)]
+    with pipeline(mock, "half-asked", "half-answered", delay_s=0, every=2):
+        document = replay(
+            kafka_trace(tmp_path / "t", records, gap_ns=5_000_000), f"kafka://{mock}/half-asked", tmp_path / "run",
+            kafka={"answers": "half-answered"}, timeout="2s",
+        )  # fmt: skip
+    assert document.kafka is not None
+    found = document.kafka.consumed["answer"]
+    assert (found.count, found.missing) == (50, 50) and (found.at_least_ns or 0) > 1_900_000_000
+    assert document.latency.answer.count == 100
+    assert "p99_ns" in document.latency.answer.at_least and "p50_ns" not in document.latency.answer.at_least
+    assert "50 did not until the end" in printed(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"kafka": {"consume": True}, "rate": "max"}, "closed loop"),
+        ({"kafka": {"answers": "same"}}, "the topic that is written to"),
+    ],
+)
+def test_an_end_that_cannot_be_measured_is_refused(mock, tmp_path, knobs, words):
+    with pytest.raises(UsageError, match=words):
+        replay(http_trace(tmp_path / "t"), f"kafka://{mock}/same", tmp_path / "run", **knobs)
 
 
 def test_a_broker_that_is_down_is_said_before_anything_is_sent(tmp_path):

@@ -19,7 +19,7 @@ from .addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
 from .hdr import COUNTERS_2, COUNTERS_3
 
 MAGIC = 0x5245504C41593031
-VERSION = 4
+VERSION = 5
 CACHE_LINE_WORDS = 8
 
 
@@ -142,6 +142,8 @@ class TotalIndex(NamedTuple):
     first_byte_all: int = 7
     handshake_full: int = 8
     handshake_resumed: int = 9
+    end_to_end_all: int = 10
+    answer_all: int = 11
 
 
 T = TotalIndex()
@@ -156,6 +158,8 @@ TOTALS = (
     "first_byte.all",
     "handshake.full",
     "handshake.resumed",
+    "end_to_end.all",
+    "answer.all",
 )
 """Their tags, in the same order."""
 

@@ -43,7 +43,7 @@ METHOD, PATH, SEGMENT, AT_MS = 5, 6, 7, 8
 EventTable = namedtuple(
     "EventTable",
     "recorded topics topic_ends topic_target default_target first_route keep_partition kinds begins ends key_parts"
-    " literals methods method_ends headers bodies seed wall",
+    " literals methods method_ends headers bodies seed wall mark mark_name_bytes",
 )
 """What rendering needs besides the row.
 
@@ -52,7 +52,8 @@ goes to target topic_target[i]; what is of no topic to default_target[0]. Target
 first_route[t + 1], one a partition. keep_partition[0]: recorded partitions stay. Parts 0 to key_parts[0] (-1: no key)
 are the key of an event, those behind them its value. headers int64[n + 1, 6] and bodies int64[n + 1, 3] are those of
 `Requests.header_batches` and `body_batches`. wall int64[2]: wall clock less monotonic in ns, and whether CreateTime is
-the recorded one.
+the recorded one. mark: one more header, whose value is numbered: its name behind the name's length (mark_name_bytes[0]
+bytes), then what comes before the number; empty: none.
 """
 
 EVENT_TYPE = types.NamedTuple(
@@ -60,7 +61,7 @@ EVENT_TYPE = types.NamedTuple(
         types.uint8[::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.int64[::1],
         types.int64[::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
         types.uint8[::1], types.int64[::1], types.int64[:, ::1], types.int64[:, ::1], types.uint64[::1],
-        types.int64[::1],
+        types.int64[::1], types.uint8[::1], types.int64[::1],
     ],
     EventTable,
 )  # fmt: skip
@@ -102,19 +103,37 @@ def _pair(headers, batch, pair, column):
     return headers[batch, column + 1] + begin, end - begin
 
 
-@kernel()
-def _headers(table, number, at):
-    """Bytes of a header set with its count; written at an address unless that is 0."""
-    if number < 0 or number >= table.headers[table.headers.shape[0] - 1, 0]:
-        if at:
-            put_varint(at, np.int64(0))
-        return np.int64(1)
-    batch = _batch_of(table.headers, number)
-    place = table.headers[batch, 1] + 4 * (number - table.headers[batch, 0])
-    first, last = np.int64(peek_i32(np.uint64(place))), np.int64(peek_i32(np.uint64(place + 4)))
-    total = varint_bytes(last - first)
+@kernel(inlined=True)
+def _mark(table, seq, at):
+    """Bytes of the numbered header, 0 where there is none; written at an address unless that is 0."""
+    name, size = table.mark_name_bytes[0], np.int64(table.mark.shape[0])
+    if size == 0:
+        return np.int64(0)
+    length = size - name + digits_of(seq)
     if at:
-        at = put_varint(at, last - first)
+        at = put(at, table.mark, np.int64(0), name)
+        at = put_varint(at, length)
+        at = put(at, table.mark, name, size)
+        put_number(at, seq, digits_of(seq))
+    return name + varint_bytes(length) + length
+
+
+@kernel()
+def _headers(table, number, seq, at):
+    """Bytes of a header set with its count, and the numbered header in front; written at an address unless that is 0."""
+    first, last, batch = np.int64(0), np.int64(0), np.int64(0)
+    if 0 <= number < table.headers[table.headers.shape[0] - 1, 0]:
+        batch = _batch_of(table.headers, number)
+        place = table.headers[batch, 1] + 4 * (number - table.headers[batch, 0])
+        first, last = np.int64(peek_i32(np.uint64(place))), np.int64(peek_i32(np.uint64(place + 4)))
+    count = last - first + (table.mark.shape[0] > 0)
+    total = varint_bytes(count)
+    if at:
+        at = put_varint(at, count)
+    size = _mark(table, seq, at)
+    total += size
+    if at:
+        at += size
     for pair in range(first, last):
         for column in (2, 4):
             address, length = _pair(table.headers, batch, pair, column)
@@ -332,7 +351,7 @@ def render_events(
             if table.key_parts[0] >= 0:
                 key_bytes = _filled_bytes(table, 0, key_parts, seq, client_id, kind, address, length, at_ms)
             value_bytes = _filled_bytes(table, key_parts, parts, seq, client_id, kind, address, length, at_ms)
-        total = tail_bytes(key_bytes, value_bytes, _headers(table, headers, np.int64(0)))
+        total = tail_bytes(key_bytes, value_bytes, _headers(table, headers, seq, np.int64(0)))
         left = size - (state[1] & (size - 1))
         offset = state[1] if total <= left else state[1] + left
         if total > size:
@@ -351,7 +370,7 @@ def render_events(
                 at = _put_filled(at, table, 0, key_parts, seq, client_id, kind, address, length, at_ms)
             at = put_varint(at, value_bytes)
             at = _put_filled(at, table, key_parts, parts, seq, client_id, kind, address, length, at_ms)
-        _headers(table, headers, at)
+        _headers(table, headers, seq, at)
 
         entry = entries[state[0] & (entries.shape[0] - 1)]
         entry.due_ns, entry.seq, entry.offset, entry.length = due, seq, offset, total

@@ -10,7 +10,7 @@ from .feed import FEED_TYPE, entry_type
 from .jit import kernel
 from .libc import ppoll
 from .record import record_attempt, record_done, record_sent, record_taken, record_unsent
-from .shared import load_acquire, poke_i64, poke_u32, store_release
+from .shared import load_acquire, peek_u8, poke_i64, poke_u32, store_release
 
 TAKEN, STARVED = 0, 1
 LANE_WORDS = 2
@@ -109,26 +109,56 @@ def unsent(bank, rows, reason, max_wait_ns):
         )  # fmt: skip
 
 
-@kernel("int64(int64[::1], int64[::1], int64, int64[::1], int64[::1], int64)")
-def end_to_end(dues, seen, first_offset, values, latencies, which):
-    """Join both sides of records by their offsets: what was produced at them (0) and consumed (1).
+@kernel(inlined=True)
+def _take_varint(at):
+    """A signed number written as a varint, and the address behind it."""
+    word, shift, more = np.uint64(0), np.uint64(0), True
+    while more:
+        byte = np.uint64(peek_u8(np.uint64(at)))
+        word |= (byte & np.uint64(127)) << shift
+        shift += np.uint64(7)
+        more = byte >= np.uint64(128)
+        at += 1
+    return np.int64(word >> np.uint64(1)) ^ -np.int64(word & np.uint64(1)), at
 
-    dues and seen int64[power of two] hold, at offset modulo their length, the due and consumed stamps (0: not yet).
-    `values` are stamps of the side `which`, from `first_offset` on (0: none). Latencies that became known are
-    written; how many.
+
+@kernel(inlined=True)
+def _is_name(at, length, name):
+    """Whether the bytes at an address are a name's."""
+    same = length if length == name.shape[0] else np.int64(-1)
+    place = np.int64(0)
+    while place < same and peek_u8(np.uint64(at + place)) == name[place]:
+        place += 1
+    return place == same
+
+
+@kernel("void(uint8[::1], uint8[::1], int64[:, ::1])")
+def correlations(records, name, spans):
+    """Where what a record is known by stands: its key, or where there is a `name` the value of its header of that name.
+
+    `records` are those of a batch, behind its header; spans int64[count, 2] become where each begins and ends in them
+    (-1, -1: it has none, or null).
     """
-    mask, count = dues.shape[0] - 1, np.int64(0)
-    for row in range(values.shape[0]):
-        if values[row] == 0:
-            continue
-        place = (first_offset + row) & mask
-        if which == 0:
-            dues[place] = values[row]
+    base = np.int64(records.ctypes.data)
+    at = base
+    for row in range(spans.shape[0]):
+        spans[row, 0] = spans[row, 1] = -1
+        length, at = _take_varint(at)
+        behind = at + length
+        _, at = _take_varint(at + 1)
+        _, at = _take_varint(at)
+        length, at = _take_varint(at)
+        if name.shape[0] == 0:
+            if length >= 0:
+                spans[row, 0], spans[row, 1] = at - base, at - base + length
         else:
-            seen[place] = values[row]
-        if dues[place] and seen[place]:
-            latencies[count] = seen[place] - dues[place]
-            count += 1
-            dues[place] = 0
-            seen[place] = 0
-    return count
+            length, at = _take_varint(at + max(length, np.int64(0)))
+            count, at = _take_varint(at + max(length, np.int64(0)))
+            for _ in range(count):
+                length, at = _take_varint(at)
+                found = _is_name(at, length, name)
+                length, at = _take_varint(at + length)
+                if found and length >= 0 and spans[row, 0] < 0:
+                    spans[row, 0], spans[row, 1] = at - base, at - base + length
+                at += max(length, np.int64(0))
+        at = behind

@@ -45,6 +45,8 @@ _OPTIONS = (
     (("--compression", "kafka.compression_type"), "NAME", "Kafka: none, gzip, snappy, lz4 or zstd."),
     (("--timestamps", "kafka.timestamps"), "due|recorded", "Kafka: what CreateTime is."),
     (("--partitions", "kafka.partitions"), "auto|recorded|key", "Kafka: which partition a record goes to."),
+    (("--answers", "kafka.answers"), "TOPIC", "Kafka: measure until a pipeline's answer on this topic."),
+    (("--answers-by", "kafka.answers_by"), "key|HEADER", "Kafka: what an answer has of its record."),
     (("--seed",), "N", "Of bodies' random values."),
 )
 """Flags that set a knob of the scenario: names, value, help. The knob is the last name's."""
@@ -53,6 +55,8 @@ _SWITCHES = {
     "allow_production": ("--allow-production", True),
     "empty_bodies": ("--empty-bodies", True),
     "no_x_replay": ("--no-x-replay", False),
+    "kafka__consume": ("--consume", True),
+    "kafka__enable_idempotence": ("--idempotence", True),
 }
 
 
@@ -81,15 +85,13 @@ def _knobs(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
             names[knob] = next(name for name in option if name.startswith("--"))
     for parameter, (flag, value) in _SWITCHES.items():
         if given.get(parameter):
-            knob = parameter.removeprefix("no_")
+            knob = parameter.removeprefix("no_").replace("__", ".")
             knobs[knob], names[knob] = value, flag
     if given.get("topic_map"):
         knobs["kafka.topic_map"], names["kafka.topic_map"] = (
             dict(map(_renamed, given["topic_map"])),
             "--topic-map",
         )
-    if given.get("idempotence"):
-        knobs["kafka.enable_idempotence"], names["kafka.enable_idempotence"] = True, "--idempotence"
     if "seed" in knobs:
         if not knobs["seed"].isdigit():
             raise UsageError(f"--seed: {knobs['seed']!r} is not a number")
@@ -179,7 +181,13 @@ def work_area(out: Path) -> Iterator[Path]:
 @click.option(
     "--topic-map", multiple=True, metavar="OLD=NEW", help="Kafka: send a recorded topic to another."
 )
-@click.option("--idempotence", is_flag=True, help="Kafka: nothing twice, whatever is sent again.")
+@click.option(
+    "--idempotence",
+    "kafka__enable_idempotence",
+    is_flag=True,
+    help="Kafka: nothing twice, whatever is sent again.",
+)
+@click.option("--consume", "kafka__consume", is_flag=True, help="Kafka: measure until records are consumed.")
 @click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
 @click.option("--no-x-replay", is_flag=True, help="Do not number requests by an X-Replay header.")
 @click.option("--scenario", metavar="FILE", help="A scenario; flags override it.")

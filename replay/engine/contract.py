@@ -90,7 +90,8 @@ class Fittings:
     """What a run needs for the kind of its target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
 
     `tick_ns` is lateness by design, where what is due is gathered for so long: no fault of the generator's.
-    `close` is called when the run is over, or did not begin; `figures` after its last lane ended.
+    `close` is called when the run is over, or did not begin; `figures` after its last lane ended. `consumed` names the
+    histograms that a consumer fills, `lag` is its lag by partition now.
     """
 
     engine_name: Literal["native", "portable", "kafka"]
@@ -103,3 +104,5 @@ class Fittings:
     tick_ns: int = 0
     close: Callable[[], None] = field(default=lambda: None)
     figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)
+    consumed: tuple[str, ...] = ()
+    lag: Callable[[], dict[str, int]] = field(default=dict)

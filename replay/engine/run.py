@@ -229,6 +229,7 @@ def _started(state: _Run) -> Started:
         plan=_plan_dict(state),
         skipped=plan.skipped,
         slo=[str(text) for text in state.scenario.slo],
+        consumed=list(state.fittings.consumed),
         limits=_limits(state),
         host=facts(),
     )
@@ -342,7 +343,7 @@ async def _tick(state: _Run, recorder: Recorder) -> None:
     number = 1
     while True:
         await trio.sleep(max(0.0, number - state.elapsed_s()))
-        second = recorder.tick(time.monotonic_ns())
+        second = recorder.tick(time.monotonic_ns(), lag=state.fittings.lag())
         if state.observer is not None:
             state.observer(second)
         if state.ending.how == "whole" and (why := breaker.open(second)):

@@ -86,6 +86,12 @@ class Cluster:
     partitions: dict[str, int]
     ends: dict[TopicPartition, int]
 
+    def parts(self, topics: Sequence[str]) -> tuple[TopicPartition, ...]:
+        """All partitions of these topics, in order."""
+        return tuple(
+            TopicPartition(topic, number) for topic in topics for number in range(self.partitions[topic])
+        )
+
 
 def in_own_loop(brokers: str, work: Callable[[], Awaitable[Result]], timeout_s: float) -> Result:
     """Run asyncio work to its end in this thread. A ReplayError says why the cluster cannot be used."""

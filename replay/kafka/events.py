@@ -24,6 +24,12 @@ PRODUCE = "PRODUCE"
 TOPICS = "topics"
 """Of a manifest's options: the topics of a recording, each with the number of its partitions."""
 
+MARK = "X-Replay"
+"""The header by which a record can be found again: RUN-SEQ, as HTTP requests have it."""
+
+_MARK_NAME = bytes([2 * len(MARK)]) + MARK.encode()
+"""Behind its length as a varint."""
+
 _PLACEHOLDER = re.compile(r"\{(uuid|email|client|n|method|path|at_ms|path\[(\d{1,4})\])\}")
 _KINDS = {
     "uuid": render.UUID, "email": render.EMAIL, "client": render.CLIENT, "n": render.NUMBER,
@@ -71,12 +77,13 @@ def _flat(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.i
 class EventRenderer(Renderer):
     """Due rows as records. `destination` maps each recorded topic to its target's index in `partitions`.
 
-    `partitions` has how many each target topic has; its routes begin at `first_route`.
+    `partitions` has how many each target topic has; its routes begin at `first_route`. With a `mark` each record gets a
+    header X-Replay: the mark and its sequence number.
     """
 
     def __init__(
         self, schedule: Schedule, destination: dict[str, int], partitions: Sequence[int], keep_partition: bool,
-        first_route: int = 0,
+        first_route: int = 0, mark: bytes = b"",
     ) -> None:  # fmt: skip
         kafka, trace = schedule.scenario.kafka, schedule.trace
         self._schedule, self._first_route = schedule, first_route
@@ -109,6 +116,8 @@ class EventRenderer(Renderer):
             bodies=trace.requests.body_batches()[0],
             seed=np.array([schedule.scenario.seed & (2**64 - 1)], np.uint64),
             wall=np.array([time.time_ns() - time.monotonic_ns(), kafka.timestamps == "recorded"], np.int64),
+            mark=_bytes(_MARK_NAME + mark if mark else b""),
+            mark_name_bytes=np.array([len(_MARK_NAME)], np.int64),
         )
 
     @property

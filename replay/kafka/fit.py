@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
 from aiokafka import TopicPartition
 
 from replay.engine import sizing
-from replay.engine.contract import Fittings, LaneSpec
+from replay.engine.contract import SECOND_NS, Fittings, LaneSpec
 from replay.engine.resolve import resolve
 from replay.errors import ReplayError, UsageError
 from replay.plan import Schedule
 from replay.results.document import KafkaFigures, KafkaPartition, RouteStart
 from replay.safety import check_plan
 from replay.scenario import Scenario, Target
-from replay_native import jit
+from replay_native import jit, shared
+from replay_native.bank import C, Control, Stop
 
 from .cluster import Cluster, client_settings, ends_of, look
-from .events import EventRenderer, recorded_topics
+from .end_to_end import Watch
+from .events import MARK, EventRenderer, recorded_topics
 from .failures import told
-from .lane import KafkaLane, LanePlan
+from .lane import Acknowledged, KafkaLane, LanePlan
 
 KERNELS = ("shared", "hdr", "hdr_decode", "record", "recordbatch", "events", "produce")
 SWITCH_INTERVAL_S = 0.0002
@@ -93,23 +96,36 @@ class _Fitted:
     parts: tuple[TopicPartition, ...]
     lane: KafkaLane
     interval_s: float
+    watch: Watch | None = None
     spec: LaneSpec | None = None
     moved: dict[TopicPartition, int] | None = None
 
     async def engine(self, spec: LaneSpec) -> None:
         """The lane's whole run; then where the partitions end."""
         self.spec = spec
+        if self.watch is not None:
+            self.watch.record_into(spec.bank)
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self.lane.run, spec)
+            if self.watch is not None:
+                await trio.to_thread.run_sync(
+                    self.watch.finish, self.scenario.timeout_ns / SECOND_NS, self._hurries
+                )
             try:
                 ends = await trio.to_thread.run_sync(ends_of, self.target, self.settings, self.parts)
                 self.moved = {part: ends[part] - self.before[part] for part in self.parts if part in ends}
             except ReplayError:
                 self.moved = None
 
+    def _hurries(self) -> bool:
+        """Whether the run was told to end."""
+        assert self.spec is not None
+        return bool(shared.read_word(self.spec.bank.control, Control.STOP) != Stop.RUN)
+
     def figures(self) -> KafkaFigures:
         """What only Kafka has."""
         outcomes, moved = self.lane.outcomes, self.moved
+        consumed, lag_max = self.watch.figures() if self.watch is not None else ({}, {})
         return KafkaFigures(
             brokers=self.target.authority,
             settings={k: v for k, v in self.scenario.saved()["kafka"].items() if "sasl_plain" not in k},
@@ -125,14 +141,15 @@ class _Fitted:
             errors=dict(outcomes.errors.most_common()),
             late=outcomes.late,
             offsets_agree=self._agree(),
+            consumed=consumed,
+            lag_max=lag_max,
+            consumer=str(self.watch.problem or "") if self.watch is not None else "",
         )
 
     def _agree(self) -> bool | None:
         """Whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions."""
         if self.moved is None or self.spec is None:
             return None
-        from replay_native.bank import C
-
         counters = self.spec.bank.counters
         acknowledged = sum(self.lane.outcomes.acknowledged.values())
         doubtful = int(counters[C.error] + counters[C.timeout] + counters[C.in_flight])
@@ -143,6 +160,8 @@ class _Fitted:
         """Let the lane go."""
         sys.setswitchinterval(self.interval_s)
         self.lane.close()
+        if self.watch is not None:
+            self.watch.close()
 
 
 async def fit(schedule: Schedule, scenario: Scenario, run_id: str) -> Fittings:
@@ -153,16 +172,41 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str) -> Fittings:
     check_plan(schedule.plan, target, addresses, schedule.trace.requests.hosts, scenario)
     jit.warm(KERNELS)
     topics, goes_to = topics_of(schedule)
-    cluster = await trio.to_thread.run_sync(look, target, settings, topics)
+    answers = _answers_topic(scenario, topics)
+    cluster = await trio.to_thread.run_sync(look, target, settings, [*topics, *answers])
     await _check_advertised(cluster, target, scenario)
     recorded = recorded_topics(schedule.trace)
     keep = keeps_partitions(scenario, recorded, topics, goes_to, cluster.partitions)
-    renderer = EventRenderer(schedule, goes_to, [cluster.partitions[topic] for topic in topics], keep)
-    parts = tuple(
-        TopicPartition(topic, number) for topic in topics for number in range(cluster.partitions[topic])
+    mark = f"{run_id}-".encode() if scenario.kafka.answers_by == MARK else b""
+    renderer = EventRenderer(
+        schedule, goes_to, [cluster.partitions[topic] for topic in topics], keep, mark=mark
     )
-    lane = await _connected(target, scenario, producer_settings(scenario, settings), parts)
-    fitted = _Fitted(target, scenario, settings, cluster.ends, parts, lane, sys.getswitchinterval())
+    parts = cluster.parts(topics)
+    watch = None
+    if scenario.kafka.consume or answers:
+        start = partial(
+            Watch,
+            target,
+            scenario.kafka,
+            f"replay-{run_id}",
+            parts,
+            cluster.parts(answers),
+            scenario.timeout_ns,
+        )
+        watch = await trio.to_thread.run_sync(start)
+    try:
+        lane = await _connected(
+            target,
+            scenario,
+            producer_settings(scenario, settings),
+            parts,
+            watch.acknowledged if watch else None,
+        )
+    except BaseException:
+        if watch is not None:
+            watch.close()
+        raise
+    fitted = _Fitted(target, scenario, settings, cluster.ends, parts, lane, sys.getswitchinterval(), watch)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     entries, ring_bytes = sizing.feed_size(schedule, scenario, renderer.typical_bytes, 1)
     return Fittings(
@@ -175,7 +219,25 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str) -> Fittings:
         tick_ns=int(scenario.kafka.tick_ns),
         close=fitted.close,
         figures=fitted.figures,
+        consumed=watch.kinds if watch else (),
+        lag=watch.lag if watch else dict,
     )
+
+
+def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
+    """The topic where answers are waited for, if any. UsageError where nothing can be measured of it."""
+    kafka = scenario.kafka
+    if (kafka.consume or kafka.answers) and scenario.closed_loop:
+        raise UsageError(
+            "a closed loop has no due times to measure to the consuming end from",
+            hint="give a rate, or leave kafka.consume and kafka.answers out",
+        )
+    if kafka.answers in topics:
+        raise UsageError(
+            f"kafka.answers: {kafka.answers!r} is the topic that is written to",
+            hint="name the topic that a pipeline answers on, or set kafka.consume = true",
+        )
+    return [kafka.answers] if kafka.answers else []
 
 
 async def _resolved(target: Target, scenario: Scenario) -> list[str]:
@@ -193,8 +255,9 @@ async def _check_advertised(cluster: Cluster, target: Target, scenario: Scenario
 
 
 async def _connected(
-    target: Target, scenario: Scenario, settings: dict[str, Any], parts: tuple[TopicPartition, ...]
-) -> KafkaLane:
+    target: Target, scenario: Scenario, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
+    acknowledged: Acknowledged | None,
+) -> KafkaLane:  # fmt: skip
     kafka = scenario.kafka
     lane = KafkaLane(
         LanePlan(
@@ -203,6 +266,7 @@ async def _connected(
             batch_bytes=int(kafka.max_batch_size),
             tick_ns=int(kafka.tick_ns),
             compression=None if kafka.compression_type == "none" else kafka.compression_type,
+            acknowledged=acknowledged,
         )
     )
     try:

@@ -51,8 +51,8 @@ SPANS_A_WAIT = 20
 BUFFERS_KEPT = 64
 STOP_S = 2.0
 
-Acknowledged = Callable[[int, int, np.ndarray], None]
-"""Called with the route, the offset of the first record and the due times of a batch that was acknowledged."""
+Acknowledged = Callable[[int, int, Batch], None]
+"""Called with the partition's index, the offset of the first record, and a batch that was acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +373,7 @@ class _Running:
         self._outcomes.acknowledged[part] += batch.count
         self._outcomes.last_offset[part] = told.offset + batch.count - 1
         if self._plan.acknowledged is not None:
-            self._plan.acknowledged(batch.route - self._plan.first_route, told.offset, batch.rows["due_ns"])
+            self._plan.acknowledged(batch.route - self._plan.first_route, told.offset, batch)
 
     def _take_back_sequence(self, batch: Batch) -> None:
         """The broker never took these numbers: the next batch of the partition has to begin with them."""

@@ -155,6 +155,7 @@ def _latencies(document: RunDocument) -> str:
     meaning = {
         "response": "response: what a user would have felt", "lateness": "lateness: the generator's own",
         "wait": "wait: for a connection", "service": "service: what the target took",
+        "end_to_end": "end to end: due to consumed", "answer": "answer: due to a pipeline's answer consumed",
     }  # fmt: skip
     rows = [
         [text, *_figures_of(getattr(latency, name))]

@@ -82,6 +82,13 @@ class LiveView:
         left_s = int(self._plan.length_ns / 1e9 - self._elapsed_s)
         return f"{format_duration(left_s * 10**9)} left" if left_s > 0 else "finishing"
 
+    def _consumed(self) -> list[tuple[str, str]]:
+        """What a Kafka consumer says, where there is one."""
+        last = self._last[-1]
+        kinds = (("end to end p99", "end_to_end_p99_ns"), ("answer p99", "answer_p99_ns"))
+        found = [(name, self._worst(field)) for name, field in kinds if self._worst(field) != "-"]
+        return [*found, ("lag", f"{sum(last.lag.values()):,}")] if last.lag else found
+
     def _failures_text(self) -> str:
         return ", ".join(f"{count:,} {name}" for name, count in self._failures.most_common(4)) or "none"
 
@@ -101,6 +108,7 @@ class LiveView:
             parts.append(f"late p99 {self._worst('lateness_p99_ns')}")
         elif last.service_p50_ns is not None:
             parts.append(f"service p50 {self._worst('service_p50_ns')} p99 {self._worst('service_p99_ns')}")
+        parts += [f"{name} {value}" for name, value in self._consumed()]
         parts += [f"failed {self._failures_text()}", self._left()]
         return "  ".join(part for part in parts if part)
 
@@ -133,6 +141,13 @@ class LiveView:
         body.add_row(
             Text("failed", dim), failures, Text("service p99", dim), Text(self._worst("service_p99_ns"))
         )
+        consumed = [
+            Text(text, style)
+            for name, value in self._consumed()
+            for text, style in ((name, dim), (value, ""))
+        ]
+        for at in range(0, len(consumed), 4):
+            body.add_row(*consumed[at : at + 4])
         return Group(head, Text(_sparkline(self._sent), "cyan"), body)
 
 

@@ -138,6 +138,16 @@ def _kafka(page: Page, document: RunDocument) -> None:
     page.say(f"kafka     acknowledged {acknowledged:,}{ends}: {words}")
     for name, count in kafka.errors.items():
         page.say(f"{name}: {count:,} records", "yellow", indent=10)
+    for kind, consumed in kafka.consumed.items():
+        missing = f", {consumed.missing:,} did not until the end" if consumed.missing else ""
+        strange = f"; {consumed.strange:,} were no record's" if consumed.strange else ""
+        words = {"end_to_end": "were consumed", "answer": "were answered"}[kind]
+        page.say(f"{consumed.count:,} {words}{missing}{strange}", "yellow" if missing else "", indent=10)
+    behind = max(kafka.lag_max.items(), key=lambda item: item[1], default=("", 0))
+    if behind[1]:
+        page.say(f"consumer lag at most {behind[1]:,} records, of {behind[0]}", indent=10)
+    if kafka.consumer:
+        page.say(f"the consumer ended early: {kafka.consumer}", "red", indent=10)
 
 
 def _target(document: RunDocument) -> str:
@@ -222,6 +232,8 @@ def _latencies(page: Page, document: RunDocument) -> None:
         ("lateness", latency.lateness, "the generator's own"),
         ("wait", latency.wait, "for a connection"),
         ("service", latency.service, "what the target took"),
+        ("end to end", latency.end_to_end, "due to consumed"),
+        ("answer", latency.answer, "due to a pipeline's answer consumed"),
     ]
     names = ("p50_ns", "p90_ns", "p99_ns", "p99_9_ns", "max_ns")
     page.say()

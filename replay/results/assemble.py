@@ -29,7 +29,7 @@ from .document import (
 )
 from .folder import RunFolder, read_rows
 from .host import RunDelay
-from .measured import OTHER, Measured, from_banks, tags
+from .measured import CONSUMED, OTHER, Measured, from_banks, tags
 from .samples import Lookup, collect, iso
 from .timeline import Second
 from .validity import Figures, Quantiles, Validity, judge
@@ -121,7 +121,7 @@ def describe(
         accounts_detail=detail,
         validity=validity,
         notes=_notes(started, facts, by_name, measured),
-        latency=_latencies(measured, started.closed_loop),
+        latency=_latencies(measured, started.closed_loop, facts.kafka),
         routes=_routes(measured, started),
         generator=generator,
         connections=_connections(by_name),
@@ -152,12 +152,26 @@ def _objectives(folder: RunFolder, started: Started, measured: Measured) -> list
     return slo.evaluate(objectives, measured, windows)
 
 
-def _latencies(measured: Measured, closed_loop: bool) -> Latencies:
+def _latencies(measured: Measured, closed_loop: bool, kafka: KafkaFigures | None) -> Latencies:
     names = {"service": "service", "first_byte": "first_byte"}
     if not closed_loop:
         names |= {"response": "response", "response_ok": "response.ok", "lateness": "lateness"}
         names |= {"wait": "wait", "wait_queue": "wait.queue", "wait_connect": "wait.connect"}
-    return Latencies(**{name: measured.latency(kind) or NOTHING for name, kind in names.items()})
+    found = {name: measured.latency(kind) or NOTHING for name, kind in names.items()}
+    for kind in CONSUMED:
+        if (latency := measured.latency(kind)) is not None:
+            consumed = kafka.consumed.get(kind) if kafka else None
+            found[kind] = _bounded(latency, consumed.at_least_ns if consumed else None)
+    return Latencies(**found)
+
+
+def _bounded(latency: Latency, from_ns: int | None) -> Latency:
+    """A latency whose values from here on are lower bounds: of what had not come by the end."""
+    if from_ns is None:
+        return latency
+    names = [name for name in latency.__struct_fields__ if name.startswith("p") or name == "max_ns"]
+    at_least = [name for name in names if getattr(latency, name) >= from_ns]
+    return msgspec.structs.replace(latency, at_least=["mean_ns", *at_least])
 
 
 def _routes(measured: Measured, started: Started) -> list[RouteFigures]:

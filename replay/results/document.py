@@ -90,7 +90,7 @@ class Note(msgspec.Struct, frozen=True):
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """What is known when the first request is due: kept as `started.json`, so that a killed run can be
-    rebuilt from it.
+    rebuilt from it. `consumed` names the histograms that a Kafka consumer fills.
     """
 
     start: ClockPair
@@ -107,6 +107,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     plan: dict[str, Any] = {}
     skipped: dict[str, int] = {}
     slo: list[str] = []
+    consumed: list[str] = []
     limits: ValidityLimits = ValidityLimits()
     host: Host = Host()
     format_version: int = FORMAT_VERSION
@@ -135,7 +136,8 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     """Latencies over all routes (docs/lane-contract.md says what each is). A closed loop has `service` and
-    `first_byte` alone.
+    `first_byte` alone; `end_to_end` (due to consumed) and `answer` (due to a pipeline's answer consumed) are of Kafka
+    where they were consumed.
     """
 
     service: Latency
@@ -146,6 +148,8 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     wait: Latency | UnsetType = UNSET
     wait_queue: Latency | UnsetType = UNSET
     wait_connect: Latency | UnsetType = UNSET
+    end_to_end: Latency | UnsetType = UNSET
+    answer: Latency | UnsetType = UNSET
 
 
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,10 +228,22 @@ class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
     moved: int | None = None
 
 
+class Consumed(msgspec.Struct, frozen=True, kw_only=True):
+    """What was waited for at the consuming end: records that came, and those that did not until the end. These are in
+    the histogram with the time they had been waited for, from `at_least_ns` on. `strange` answers were no record's.
+    """
+
+    count: int
+    missing: int = 0
+    at_least_ns: int | None = None
+    strange: int = 0
+
+
 class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What only Kafka has. `errors` counts records by the broker's word for why they failed; `late` ones were
     acknowledged after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight;
-    null where the offsets could not be read. `end_to_end` is due to consumed.
+    null where the offsets could not be read. `consumed` by histogram (`end_to_end`, `answer`); `lag_max` is the
+    consumer's greatest lag by partition, in records; `consumer` is why it ended early.
     """
 
     brokers: str
@@ -236,7 +252,9 @@ class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     errors: dict[str, int] = {}
     late: int = 0
     offsets_agree: bool | None = None
-    end_to_end: Latency | None = None
+    consumed: dict[str, Consumed] = {}
+    lag_max: dict[str, int] = {}
+    consumer: str = ""
 
 
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):

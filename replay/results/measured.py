@@ -38,6 +38,14 @@ FAILED = (
 """Outcomes that a user would have seen fail: the share of errors that SLOs and comparing speak of."""
 
 
+CONSUMED = ("end_to_end", "answer")
+"""Histograms that only a Kafka consumer fills."""
+
+
+def _holds(histogram: Histogram | None) -> bool:
+    return histogram is not None and histogram.count > 0
+
+
 class Value(NamedTuple):
     """A figure in ns; a lower bound where `at_least` (it falls among requests never sent)."""
 
@@ -192,7 +200,12 @@ def tags(measured: Measured, closed_loop: bool) -> list[str]:
     """The tags that totals.hlog holds, those over all routes first."""
     kinds = ("service",) if closed_loop else PER_ROUTE
     return [
-        *(tag for tag in TOTALS if not closed_loop or tag.partition(".")[0] in ("service", "first_byte")),
+        *(
+            tag
+            for tag in TOTALS
+            if not closed_loop or tag.partition(".")[0] in ("service", "first_byte")
+            if tag.partition(".")[0] not in CONSUMED or _holds(measured.totals(tag))
+        ),
         *(
             hlog.tag_of(kind, route, outcome)
             for route, outcomes in measured.outcomes.items()

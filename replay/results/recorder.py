@@ -49,8 +49,17 @@ _FIGURES = {
     "wait_p99_ns": ("wait.all", 1),
     "service_p50_ns": ("service.all", 0),
     "service_p99_ns": ("service.all", 1),
+    "end_to_end_p50_ns": ("end_to_end.all", 0),
+    "end_to_end_p99_ns": ("end_to_end.all", 1),
+    "answer_p50_ns": ("answer.all", 0),
+    "answer_p99_ns": ("answer.all", 1),
 }
 """Figures of a second: of which histogram, and which of its percentiles 50, 99, 100."""
+
+
+def _consumed(started: Started) -> tuple[str, ...]:
+    """The tags of what a Kafka consumer measures."""
+    return tuple(f"{kind}.all" for kind in started.consumed)
 
 
 class _Totals:
@@ -153,7 +162,8 @@ class Recorder:
         if started.closed_loop:
             more = [name for name in more if name == "first_byte.all"]
         self._totals = {
-            name: _Totals(self._banks, TOTALS.index(name)) for name in dict.fromkeys([*names, *more])
+            name: _Totals(self._banks, TOTALS.index(name))
+            for name in dict.fromkeys([*names, *_consumed(started), *more])
         }
         self._routes = self._routes_of(asked)
         self._before = np.zeros(len(COUNTERS), np.int64)
@@ -182,8 +192,10 @@ class Recorder:
             ),
         ]
 
-    def tick(self, now_ns: int, *, last: bool = False) -> Second:
-        """Write what came since the last tick. OutputError where there is no room; the files stay whole."""
+    def tick(self, now_ns: int, *, last: bool = False, lag: dict[str, int] | None = None) -> Second:
+        """Write what came since the last tick, and a consumer's lag. OutputError where there is no room; the files stay
+        whole.
+        """
         now_s = max((now_ns - self._started.start.monotonic_ns) / S_NS, self._last_s + 0.001)
         since_s, length_s = self._last_s, now_s - self._last_s
         self._last_s = now_s
@@ -197,12 +209,14 @@ class Recorder:
         for routes in self._routes:
             for tag, from_s, counts in routes.take(now_s, last):
                 lines.append(hlog.line(tag, from_s, now_s - from_s, Histogram(counts, NS_2)))
-        second = self._second(since_s, length_s, figures)
+        second = self._second(since_s, length_s, figures, lag or {})
         self._latency.append(b"".join(lines))
         self._timeline.append(msgspec.json.encode(second) + b"\n")
         return second
 
-    def _second(self, since_s: float, length_s: float, figures: dict[str, list[int] | None]) -> Second:
+    def _second(
+        self, since_s: float, length_s: float, figures: dict[str, list[int] | None], lag: dict[str, int]
+    ) -> Second:
         now = np.sum([bank.counters for bank in self._banks], axis=0)
         came = now - self._before
         self._before = now
@@ -225,6 +239,7 @@ class Recorder:
             **percentiles,
             outcomes=outcomes,
             outcomes_measured=None if (measured := self._outcomes_measured()) == outcomes else measured,
+            lag=lag,
         )
 
     def _outcomes_measured(self) -> dict[str, int]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lark import Lark, Token
     from lark.exceptions import UnexpectedInput
 
-METRICS = ("response", "service", "lateness", "wait", "first_byte")
+METRICS = ("response", "service", "lateness", "wait", "first_byte", "end_to_end", "answer")
 FORMS = 'p99<250ms, errors < 0.1% over 10s, or p(99) service of "POST /v1/users" < 250ms'
 
 _GRAMMAR = r"""

@@ -9,7 +9,7 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Requests are
     counted in the second of the event itself: planned when due, ok when answered. Percentiles are of what
     ended in it; null where nothing did. `outcomes_measured` are the outcomes without the warm-up's, where those
-    are others.
+    are others. `lag` is the Kafka consumer's, in records, by partition.
     """
 
     t_s: float
@@ -34,8 +34,13 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wait_p99_ns: int | None = None
     service_p50_ns: int | None = None
     service_p99_ns: int | None = None
+    end_to_end_p50_ns: int | None = None
+    end_to_end_p99_ns: int | None = None
+    answer_p50_ns: int | None = None
+    answer_p99_ns: int | None = None
     outcomes: dict[str, int] = {}
     outcomes_measured: dict[str, int] | None = None
+    lag: dict[str, int] = {}
 
     @property
     def measured(self) -> dict[str, int]:

@@ -1,0 +1,105 @@
+"""Which consumed record is which produced one: by its offset in its own topic, or by what an answer has of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(slots=True)
+class Offsets:
+    """One partition's records, joined by their offsets; both sides come in order."""
+
+    acks: deque[tuple[int, np.ndarray]] = field(default_factory=deque)
+    seen: deque[tuple[int, int, int]] = field(default_factory=deque)
+    skipped: list[np.ndarray] = field(default_factory=list)
+    """Dues of records that the consumer went past without seeing."""
+
+    def join(self) -> list[np.ndarray]:
+        """Latencies that have become known, of measured records."""
+        found = []
+        while self.acks and self.seen:
+            (first, dues), (seen_first, seen_end, seen_ns) = self.acks[0], self.seen[0]
+            end = first + len(dues)
+            low, high = max(first, seen_first), min(end, seen_end)
+            if high > low:
+                known = dues[low - first : high - first]
+                found.append(seen_ns - known[known > 0])
+            if low > first:
+                self.skipped.append(dues[: min(low, end) - first])
+            if end <= seen_end:
+                self.acks.popleft()
+            elif seen_end > first:
+                self.acks[0] = (seen_end, dues[seen_end - first :])
+            if seen_end <= end:
+                self.seen.popleft()
+            elif end > seen_first:
+                self.seen[0] = (end, seen_end, seen_ns)
+        return found
+
+
+@dataclass(slots=True)
+class Answers:
+    """Records that wait for an answer, by what it has of them; answers that came before their acknowledgement."""
+
+    waiting: dict[bytes, deque[int]] = field(default_factory=dict)
+    early: dict[bytes, deque[int]] = field(default_factory=dict)
+    order: deque[tuple[int, bytes]] = field(default_factory=deque)
+    early_order: deque[tuple[int, bytes]] = field(default_factory=deque)
+    strange: int = 0
+    owed: int = 0
+
+    def sent(self, known_by: bytes, due: int) -> int | None:
+        """A record was acknowledged (due below 0: warm-up). Its latency where the answer is here already."""
+        early = self.early.get(known_by)
+        while early:
+            seen_ns = early.popleft()
+            if not early:
+                del self.early[known_by]
+            if seen_ns > abs(due):
+                return seen_ns - due if due > 0 else None
+            self.strange += 1
+        self.waiting.setdefault(known_by, deque()).append(due)
+        self.order.append((due, known_by))
+        self.owed += 1
+        return None
+
+    def came(self, known_by: bytes, seen_ns: int) -> int | None:
+        """An answer came. Its latency where its record waits."""
+        waiting = self.waiting.get(known_by)
+        if not waiting:
+            self.early.setdefault(known_by, deque()).append(seen_ns)
+            self.early_order.append((seen_ns, known_by))
+            return None
+        due = waiting.popleft()
+        if not waiting:
+            del self.waiting[known_by]
+        self.owed -= 1
+        return seen_ns - due if due > 0 else None
+
+    def expire(self, before_ns: int) -> list[int]:
+        """Give up what waits since before then; dues of what was measured."""
+        missing = []
+        while self.order and (abs(self.order[0][0]) < before_ns or self.order[0][1] not in self.waiting):
+            due, known_by = self.order.popleft()
+            waiting = self.waiting.get(known_by)
+            if waiting and waiting[0] == due:
+                waiting.popleft()
+                if not waiting:
+                    del self.waiting[known_by]
+                self.owed -= 1
+                if due > 0:
+                    missing.append(due)
+        while self.early_order and (
+            self.early_order[0][0] < before_ns or self.early_order[0][1] not in self.early
+        ):
+            seen_ns, known_by = self.early_order.popleft()
+            early = self.early.get(known_by)
+            if early and early[0] == seen_ns:
+                early.popleft()
+                if not early:
+                    del self.early[known_by]
+                self.strange += 1
+        return missing
