@@ -14,7 +14,7 @@ BASE_ROWS, ROUNDS = 20_000_000, 3
 _CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from replay.scenario import Duration, Rate, Scale
+from replay.knobs import Duration, Rate, Scale
 from replay.trace import Trace
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe

@@ -22,28 +22,36 @@ def is_action_name(name: str) -> bool:
     return _ACTION.fullmatch(name) is not None
 
 
+def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where: str) -> list[int]:
+    """The indices of the routes that a pattern names, themselves or by their action ("" is none).
+
+    UsageError where it names none: it says `where`, and what was probably meant.
+    """
+    named = [
+        index
+        for index, (route, action) in enumerate(zip(routes, actions, strict=True))
+        if (action and action == pattern) or names_route(pattern, route)
+    ]
+    if not named:
+        guess = units.nearest(pattern, [*dict.fromkeys(filter(None, actions)), *routes])
+        raise UsageError(
+            f"{where}: {pattern!r} is no route of the recording"
+            + ("" if " " in pattern else ", and no action")
+            + (f" (did you mean {guess!r}?)" if guess else ""),
+            hint="replay inspect TRACE lists the routes; * stands for anything",
+        )
+    return named
+
+
 def first_naming(
     routes: Sequence[str], actions: Sequence[str], patterns: Sequence[str], where: Sequence[str]
 ) -> list[int]:
     """By route, the index of the first pattern that names it or its action ("" is none); -1: none does.
 
-    UsageError where pattern i names no route: it says where[i], and what was probably meant.
+    UsageError where pattern i names no route: it says where[i].
     """
     found = [-1] * len(routes)
     for number, pattern in reversed(list(enumerate(patterns))):
-        named = [
-            index
-            for index, (route, action) in enumerate(zip(routes, actions, strict=True))
-            if (action and action == pattern) or names_route(pattern, route)
-        ]
-        if not named:
-            guess = units.nearest(pattern, [*dict.fromkeys(filter(None, actions)), *routes])
-            raise UsageError(
-                f"{where[number]}: {pattern!r} is no route of the recording"
-                + ("" if " " in pattern else ", and no action")
-                + (f" (did you mean {guess!r}?)" if guess else ""),
-                hint="replay inspect TRACE lists the routes; * stands for anything",
-            )
-        for index in named:
+        for index in named_by(routes, actions, pattern, where[number]):
             found[index] = number
     return found

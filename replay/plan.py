@@ -34,11 +34,12 @@ from .due import (
     time_zone,
 )
 from .errors import InputError, UsageError
+from .knobs import Factor
 from .render import RenderSpec, check_bodies, make_render_spec
 from .results.document import Recorded
 from .results.histogram import NS_2, Histogram
 from .results.samples import RecordedRow
-from .scenario import Factor, Scenario, Target, parse_target
+from .scenario import Scenario, Target, parse_target
 from .trace import Trace
 from .workload.transform import Transform, transform
 

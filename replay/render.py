@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,10 @@ from replay_native.feed import HEAD, IDEMPOTENT
 
 from . import units
 from .errors import LimitError, UsageError
-from .naming import first_naming
-from .scenario import BODY_METHODS, BodyRule, Scenario, Target
+from .naming import first_naming, named_by
+from .scenario import BODY_METHODS, BodyRule, Scenario, Target, expand
+from .session_rules import SetRule
+from .templates import Part, Template, Values, encoding_of_body, merged, parse_path, parse_template
 from .trace import Requests, Trace
 
 IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
@@ -25,21 +28,7 @@ IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 REQUEST_BYTES_MAX = 64 << 20
 """The largest request, body and all: several of them fit the largest feed."""
 
-_PLACEHOLDER = re.compile(rb"\{(uuid|email|client|n)\}")
-_KINDS = {b"uuid": kernels.UUID, b"email": kernels.EMAIL, b"client": kernels.CLIENT, b"n": kernels.NUMBER}
-_FIXED_BYTES = {kernels.UUID: kernels.UUID_BYTES, kernels.EMAIL: kernels.EMAIL_BYTES}
 _TARGET_BYTES_TYPICAL = 64
-
-Part = tuple[int, bytes]
-"""A part of a template: its kind (see the kernel), and the bytes of a literal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A body, cut into parts."""
-
-    parts: tuple[Part, ...]
-    content_type: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,8 +56,9 @@ def recorded_bodies(trace: Trace) -> RecordedBodies | None:
 class RenderSpec:
     """Everything of a request but its row. `x_replay` is the run's id where requests are numbered, else None.
 
-    `headers` are the serialised header lines, Host first; `route_template` is by route the index of its body,
-    or -1.
+    `headers` are the serialised header lines, Host first. By route `route_template`, `route_head` and `route_path` are the
+    indices of its body, of what it has in place of `headers`, and of its path; -1 where it has none of its own. `auth` is
+    a header line that is known only when the run begins.
     """
 
     methods: tuple[str, ...]
@@ -77,6 +67,12 @@ class RenderSpec:
     templates: tuple[Template, ...]
     route_template: tuple[int, ...]
     seed: int
+    values: Values
+    heads: tuple[Template, ...] = ()
+    route_head: tuple[int, ...] = ()
+    paths: tuple[Template, ...] = ()
+    route_path: tuple[int, ...] = ()
+    auth: bytes = b""
     x_replay: bytes | None = None
     recorded: RecordedBodies | None = None
 
@@ -84,19 +80,31 @@ class RenderSpec:
         """The same, with `X-Replay: RUN-SEQ` on every request."""
         return dataclasses.replace(self, x_replay=run_id.encode("ascii"))
 
+    def authorised(self, line: bytes) -> RenderSpec:
+        """The same, with a header line of its own on every request."""
+        return dataclasses.replace(self, auth=line)
+
     @property
     def typical_bytes(self) -> int:
         """About the bytes of a request: for the size of a feed."""
-        bodies = max((sum(len(text) + 36 for _, text in t.parts) for t in self.templates), default=0)
+        bodies = max(map(self._typical_of, self.templates), default=0)
         if self.recorded is not None:
             bodies = max(bodies, self.recorded.mean_bytes)
-        return len(self.headers) + len(self.base_path) + bodies + _TARGET_BYTES_TYPICAL + 64
+        heads = max(map(self._typical_of, self.heads), default=0)
+        targets = max(map(self._typical_of, self.paths), default=0)
+        headers = max(len(self.headers), heads) + len(self.auth)
+        return headers + len(self.base_path) + bodies + targets + _TARGET_BYTES_TYPICAL + 64
+
+    def _typical_of(self, template: Template) -> int:
+        return sum(len(part.text) + 36 for part in template.parts)
 
     def table(self) -> kernels.RenderTable:
         """As the kernel takes it. Keep it for as long as it is used."""
-        constant = b" HTTP/1.1\r\n" + self.headers
+        last = self.auth
         if self.x_replay is not None:
-            constant += b"X-Replay: " + self.x_replay + b"-"
+            last += b"X-Replay: " + self.x_replay + b"-"
+        constant = b" HTTP/1.1\r\n" + self.headers + last
+        bodies, paths = len(self.templates), len(self.paths)
         names = [method.encode("latin-1") + b" " for method in self.methods]
         prefixes = [name + self.base_path for name in names]
         prefix_ends = np.cumsum([0, *(len(prefix) for prefix in prefixes)], dtype=np.int64)
@@ -109,25 +117,31 @@ class RenderSpec:
             headers=_bytes(constant),
             numbered=np.array([self.x_replay is not None], np.uint8),
             route_template=np.array(self.route_template, np.int32),
+            route_path=_places(self.route_path, bodies, len(self.route_template)),
+            route_head=_places(self.route_head, bodies + paths, len(self.route_template)),
             seed=np.array([self.seed & (2**64 - 1)], np.uint64),
             type_of_headers=np.empty(0, np.int32) if self.recorded is None else self.recorded.type_of_headers,
             bodies=np.zeros((1, 3), np.int64) if self.recorded is None else self.recorded.batches,
-            **self._template_arrays(),
+            **self._template_arrays(last),
+            **self.values.arrays(),
         )
 
-    def _template_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+    def _template_arrays(self, last: bytes) -> dict[str, npt.NDArray[np.generic]]:
+        """All templates: bodies, paths, and heads, which end with the lines that all requests have last."""
         literals = bytearray()
-        kinds, begins, ends, fixed, heads, first_parts = [], [], [], [], [], [0]
-        for template in self.templates:
+        kinds, begins, ends, fixed, whole, heads, first_parts = [], [], [], [], [], [], [0]
+        finished = [Template((*head.parts, Part(kernels.LITERAL, last))) for head in self.heads]
+        for template in (*self.templates, *self.paths, *finished):
             head = b"Content-Type: " + template.content_type.encode("latin-1") + b"\r\nContent-Length: "
             heads.append((len(literals), len(literals) + len(head)))
             literals += head
-            for kind, text in template.parts:
-                kinds.append(kind)
-                begins.append(len(literals))
-                literals += text
+            for part in template.parts:
+                kinds.append(part.kind)
+                begins.append(part.number if part.kind >= kernels.COLUMN_BY_CLIENT else len(literals))
+                literals += part.text
                 ends.append(len(literals))
-            fixed.append(sum(_FIXED_BYTES.get(kind, len(text)) for kind, text in template.parts))
+            fixed.append(template.fixed_bytes)
+            whole.append(any(b"?" in part.text for part in template.parts))
             first_parts.append(len(kinds))
         type_heads = []
         for name in (b"", *(() if self.recorded is None else self.recorded.content_types)):
@@ -136,6 +150,7 @@ class RenderSpec:
             literals += head
         return {
             "type_heads": np.array(type_heads, np.int64),
+            "path_whole": np.array(whole, np.uint8),
             "template_parts": np.array(first_parts, np.int64),
             "template_fixed": np.array(fixed, np.int64),
             "template_heads": np.array(heads, np.int64).reshape(-1, 2),
@@ -144,6 +159,12 @@ class RenderSpec:
             "ends": np.array(ends, np.int64),
             "literals": _bytes(bytes(literals)),
         }
+
+
+def _places(of_route: Sequence[int], first: int, routes: int) -> npt.NDArray[np.int32]:
+    """By route its template among those from `first` on, or -1."""
+    places = np.array(of_route or [-1] * routes, np.int32)
+    return np.where(places < 0, places, places + first).astype(np.int32)
 
 
 def _bytes(data: bytes) -> npt.NDArray[np.uint8]:
@@ -168,20 +189,6 @@ def request_table(trace: Trace) -> npt.NDArray[np.int64]:
     for index, row in enumerate(rows):
         table[index, : len(row)] = [column.ctypes.data for column in row]
     return table
-
-
-def parse_template(body: bytes, *, fill: bool = True) -> tuple[Part, ...]:
-    """Cut a body at its placeholders. Any other brace stands for itself."""
-    parts: list[Part] = []
-    at = 0
-    for match in _PLACEHOLDER.finditer(body) if fill else ():
-        if match.start() > at:
-            parts.append((kernels.LITERAL, body[at : match.start()]))
-        parts.append((_KINDS[match[1]], b""))
-        at = match.end()
-    if at < len(body):
-        parts.append((kernels.LITERAL, body[at:]))
-    return tuple(parts)
 
 
 def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]:
@@ -216,16 +223,25 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target) -> Render
     """
     lines = [("Host", scenario.host or target.authority), *scenario.request_headers()]
     headers = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
+    values = Values(scenario.variable)
     templates = tuple(
-        Template(parse_template(rule.read(), fill=rule.fill), rule.content_type) for rule in scenario.body
+        Template(
+            parse_template(rule.read(), values, encoding_of_body(rule.content_type), fill=rule.fill),
+            rule.content_type,
+        )
+        for rule in scenario.body
     )
     for rule, template in zip(scenario.body, templates, strict=True):
-        size = sum(len(text) for _, text in template.parts)
+        size = template.fixed_bytes + values.longest_bytes * sum(
+            part.kind >= kernels.COLUMN_BY_CLIENT for part in template.parts
+        )
         if size > REQUEST_BYTES_MAX:
             raise LimitError(
                 f"the body of {rule.route} is {units.format_bytes(size)};"
                 f" at most {units.format_bytes(REQUEST_BYTES_MAX)} can be sent"
             )
+    heads, route_head = _heads(trace.requests, scenario, lines, values)
+    paths, route_path = _paths(trace.requests, scenario, values)
     return RenderSpec(
         methods=tuple(trace.requests.methods),
         base_path=target.base_path.encode("ascii"),
@@ -233,5 +249,64 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target) -> Render
         templates=templates,
         route_template=tuple(rules_by_route(trace.requests, scenario.body)),
         seed=scenario.seed,
+        values=values,
+        heads=heads,
+        route_head=route_head,
+        paths=paths,
+        route_path=route_path,
         recorded=recorded_bodies(trace),
     )
+
+
+def set_rules_by_route(requests: Requests, rules: Sequence[SetRule]) -> list[list[SetRule]]:
+    """By route the [[set]] rules that it has. UsageError where a rule names no route."""
+    found: list[list[SetRule]] = [[] for _ in requests.routes]
+    for index, rule in enumerate(rules):
+        named = set(named_by(requests.routes, requests.actions, rule.route, f"set[{index}].route"))
+        for other in rule.without:
+            named -= set(named_by(requests.routes, requests.actions, other, f"set[{index}].without"))
+        for route in named:
+            found[route].append(rule)
+    return found
+
+
+def _numbered(wanted: Sequence[Template | None]) -> tuple[tuple[Template, ...], tuple[int, ...]]:
+    """The different templates, and by route the number of its own, or -1."""
+    different = list(dict.fromkeys(template for template in wanted if template is not None))
+    return tuple(different), tuple(
+        -1 if template is None else different.index(template) for template in wanted
+    )
+
+
+def _heads(
+    requests: Requests, scenario: Scenario, lines: Sequence[tuple[str, str]], values: Values
+) -> tuple[tuple[Template, ...], tuple[int, ...]]:
+    """What routes have in place of the headers of all: those with [[set]] headers of their own; a later rule wins."""
+    environ = dict(os.environ)
+    wanted: list[Template | None] = []
+    for rules in set_rules_by_route(requests, scenario.set):
+        own = {rule.header.lower(): rule for rule in rules if rule.header is not None}
+        if not own:
+            wanted.append(None)
+            continue
+        parts = [Part(kernels.LITERAL, b" HTTP/1.1\r\n")]
+        kept = [(name, value) for name, value in lines if name.lower() not in own]
+        parts += [Part(kernels.LITERAL, f"{name}: {value}\r\n".encode("latin-1")) for name, value in kept]
+        for rule in own.values():
+            value = expand(rule.header or "", rule.value or "", environ).encode("latin-1")
+            parts.append(Part(kernels.LITERAL, f"{rule.header}: ".encode("ascii")))
+            parts += parse_template(value, values, "raw")
+            parts.append(Part(kernels.LITERAL, b"\r\n"))
+        wanted.append(Template(merged(parts)))
+    return _numbered(wanted)
+
+
+def _paths(
+    requests: Requests, scenario: Scenario, values: Values
+) -> tuple[tuple[Template, ...], tuple[int, ...]]:
+    """The paths of routes that [[set]] gives one; a later rule wins."""
+    wanted: list[Template | None] = []
+    for rules in set_rules_by_route(requests, scenario.set):
+        own = [rule.path for rule in rules if rule.path is not None]
+        wanted.append(Template(parse_path(own[-1], values)) if own else None)
+    return _numbered(wanted)

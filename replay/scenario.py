@@ -20,7 +20,22 @@ from msgspec import Meta
 from . import units
 from ._version import __version__
 from .errors import InputError, UsageError
+from .knobs import (
+    Acks,
+    Count,
+    Duration,
+    Factor,
+    Methods,
+    MomentText,
+    Rate,
+    Scale,
+    Share,
+    Size,
+    SloText,
+    ZoneText,
+)
 from .results.validity import ValidityLimits
+from .session_rules import Auth, SetRule, Variable
 
 NS = units.NS
 
@@ -50,64 +65,6 @@ MANAGED_HEADERS = (
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)\}|([A-Za-z_]\w*))")
-
-
-class Duration(int):
-    """Nanoseconds, written as `30s`."""
-
-
-class Rate(float):
-    """Requests a second, written as `500/s`; `max` is units.MAX_RATE."""
-
-
-class Factor(float):
-    """A factor above 0, written as `2`, `2x` or `200%`."""
-
-
-class Share(float):
-    """A share from 0 to 1, written as `25%`."""
-
-
-class Size(int):
-    """Bytes, written as `64KiB`."""
-
-
-class MomentText(str):
-    """A moment: `18:00`, ISO 8601 or `+10m`. Resolved against a trace by `replay.plan`."""
-
-
-class ZoneText(str):
-    """A time zone: `UTC`, `+02:00` or an IANA name."""
-
-
-class SloText(str):
-    """An objective: `p99<250ms`. Read by `replay.results.slo`."""
-
-
-class Count(int):
-    """A number above 0, or `auto` (AUTO)."""
-
-
-class Acks(str):
-    """Acknowledgements that a record waits for: `1` or `all`."""
-
-    __slots__ = ()
-
-
-class Methods(tuple[str, ...]):
-    """Method names in capitals; ("ALL",) is every method."""
-
-    __slots__ = ()
-
-    def allow(self, method: str) -> bool:
-        """Whether requests of this method may be sent."""
-        return self == ("ALL",) or method in self
-
-
-class Scale(tuple[tuple[str, float], ...]):
-    """Factors by route, written as `4` or `["POST /v1/users=5"]`; the route "" is all of them."""
-
-    __slots__ = ()
 
 
 class Window(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -324,6 +281,10 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         bool, Meta(description="Send POST, PUT and PATCH without a body where no rule gives one")
     ] = False
     body: Annotated[tuple[BodyRule, ...], Meta(description="Bodies by route")] = ()
+    variable: Annotated[
+        tuple[Variable, ...], Meta(description="Values from a CSV file or a generator, by name")
+    ] = ()
+    set: Annotated[tuple[SetRule, ...], Meta(description="Paths and headers made of values, by route")] = ()
     seed: Annotated[
         int, Meta(description="Of everything random; another one makes other e-mails and UUIDs", ge=0)
     ] = 1
@@ -370,6 +331,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     max_duration_ns: Annotated[
         Duration | None, Meta(description="Refuse a longer plan; default 1h beyond loopback", examples=["2h"])
     ] = msgspec.field(name="max_duration", default=None)
+    auth: Auth = Auth()
     kafka: Kafka = Kafka()
     breaker: Breaker = Breaker()
     limits: Limits = Limits()
@@ -399,8 +361,17 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
             saved["kafka"][secret] = "given" if saved["kafka"][secret] else ""
         for rule, kept in zip(self.body, saved["body"], strict=True):
             if rule.template is not None:
-                kept["template"] = "sha256:" + hashlib.sha256(rule.template.encode()).hexdigest()
+                kept["template"] = _digest(rule.template)
+        for own, kept in zip(self.set, saved["set"], strict=True):
+            if own.value is not None:
+                kept["value"] = _digest(own.value)
+        for secret in ("command", "value"):
+            saved["auth"][secret] = "given" if saved["auth"]["command"] else ""
         return saved
+
+
+def _digest(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def knob_text(value: object) -> object:

@@ -14,8 +14,7 @@ import msgspec
 
 from . import units
 from .errors import InputError, UsageError
-from .scenario import (
-    AUTO,
+from .knobs import (
     Acks,
     Count,
     Duration,
@@ -24,14 +23,13 @@ from .scenario import (
     MomentText,
     Rate,
     Scale,
-    Scenario,
     Share,
     Size,
     SloText,
     ZoneText,
-    check_header_name,
-    sendable,
 )
+from .scenario import AUTO, Scenario, check_header_name, sendable
+from .session_rules import Problem, names_problem
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -255,8 +253,9 @@ def _choices(path: str, kind: type[msgspec.Struct]) -> list[str]:
     hint: Any = kind
     for name in re.sub(r"\[.*?\]", "", path).split("."):
         hint = keys_of(struct_of(hint) or kind)[name]
-    literal = hint if typing.get_origin(hint) is typing.Literal else typing.get_args(hint)[0]
-    return list(typing.get_args(literal))
+    while typing.get_origin(hint) is not typing.Literal:
+        hint = typing.get_args(hint)[0]
+    return list(typing.get_args(hint))
 
 
 def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
@@ -346,10 +345,7 @@ def _convert(
 def _check(scenario: Scenario, source: _Source) -> None:
     """What no single knob can say by itself."""
     for name in scenario.headers:
-        try:
-            check_header_name(name)
-        except UsageError as error:
-            raise UsageError(f"{source.name(f'headers.{name}')}: {error}", hint=error.hint) from None
+        _check_header(name, f"headers.{name}", source)
     if scenario.host and not sendable(scenario.host):
         raise UsageError(
             f"{source.name('host')}: {scenario.host!r} is not a host", hint="write NAME or NAME:PORT"
@@ -364,6 +360,7 @@ def _check(scenario: Scenario, source: _Source) -> None:
             raise UsageError(
                 f"{source.name(f'body[{index}].route')}: give either file or template, and not both"
             )
+    _check_sessions(scenario, source)
     for key in ("duration", "timeout", "max_wait", "max_duration"):
         if getattr(scenario, f"{key}_ns") == 0:
             raise UsageError(f"{source.name(key)}: it must be above 0")
@@ -375,10 +372,46 @@ def _check(scenario: Scenario, source: _Source) -> None:
         raise UsageError(f"{source.name('warm_up')}: nothing is left to measure: the run is shorter")
 
 
+def _check_sessions(scenario: Scenario, source: _Source) -> None:
+    """Rules that make sessions: each by itself, and their names."""
+    for table in ("variable", "set"):
+        for index, rule in enumerate(getattr(scenario, table)):
+            if (found := rule.problem()) is not None:
+                raise _rule_error(source, f"{table}[{index}]", found)
+            header = getattr(rule, "header", None)
+            if table == "set" and header is not None:
+                _check_header(header, f"{table}[{index}].header", source)
+    named = names_problem((), scenario.variable, scenario.set)
+    if named is not None:
+        raise _rule_error(source, *named)
+    auth = scenario.auth
+    _check_header(auth.header, "auth.header", source)
+    if auth.command and auth.header.lower() in {name.lower() for name in scenario.headers}:
+        raise UsageError(
+            f"{source.name('auth.header')}: {auth.header} is among [headers] as well",
+            hint="take it out there",
+        )
+
+
+def _rule_error(source: _Source, table: str, problem: Problem) -> UsageError:
+    return UsageError(f"{source.name(f'{table}.{problem.key}')}: {problem.why}", hint=problem.hint)
+
+
+def _check_header(name: str, key: str, source: _Source) -> None:
+    try:
+        check_header_name(name)
+    except UsageError as error:
+        raise UsageError(f"{source.name(key)}: {error}", hint=error.hint) from None
+
+
 def _beside(scenario: Scenario, path: Path) -> Scenario:
     """Resolve the file's relative paths."""
     rules = tuple(
         rule if rule.file is None else msgspec.structs.replace(rule, file=str(path.parent / rule.file))
         for rule in scenario.body
     )
-    return msgspec.structs.replace(scenario, body=rules)
+    variables = tuple(
+        rule if rule.file is None else msgspec.structs.replace(rule, file=str(path.parent / rule.file))
+        for rule in scenario.variable
+    )
+    return msgspec.structs.replace(scenario, body=rules, variable=variables)

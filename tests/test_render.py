@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from replay.engine.feed import FeedWriter
 from replay.plan import DueBatch, Schedule, make_schedule
-from replay.render import RenderSpec, parse_template
+from replay.render import RenderSpec
 from replay.scenario_file import load
+from replay.templates import Part, parse_template
 from replay_native import render as kernels
 from replay_native import shared
 from replay_native.bank import Control
@@ -196,9 +197,9 @@ def test_the_first_moments_are_marked_as_warm_up(tmp_path: Path) -> None:
 
 def test_a_template_keeps_every_brace_that_is_no_placeholder() -> None:
     parts = parse_template(b'{"a": {n}, "b": "{uuid}{client}", "c": {nn}}')
-    literals = [text for kind, text in parts if kind == kernels.LITERAL]
+    literals = [part.text for part in parts if part.kind == kernels.LITERAL]
     assert literals == [b'{"a": ', b', "b": "', b'", "c": {nn}}']
-    assert parse_template(b"{n}", fill=False) == ((kernels.LITERAL, b"{n}"),)
+    assert parse_template(b"{n}", fill=False) == (Part(kernels.LITERAL, b"{n}"),)
 
 
 def test_bodies_of_one_seed_are_the_same_again_and_of_no_two_requests_alike(tmp_path: Path) -> None:

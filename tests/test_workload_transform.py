@@ -12,8 +12,8 @@ import pytest
 
 import replay.cli
 from replay.errors import InputError, UsageError
+from replay.knobs import Scale
 from replay.plan import make_schedule
-from replay.scenario import Scale
 from replay.scenario_file import load, parse_scale
 from replay.trace import Trace
 from replay.workload import steps

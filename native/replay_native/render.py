@@ -25,18 +25,22 @@ _memcpy = libc.memcpy
 
 RenderTable = namedtuple(
     "RenderTable",
-    "prefix prefix_ends bare_ends flags headers numbered route_template template_parts template_fixed"
-    " template_heads kinds begins ends literals seed type_heads type_of_headers bodies",
+    "prefix prefix_ends bare_ends flags headers numbered route_template route_path route_head path_whole"
+    " template_parts template_fixed template_heads kinds begins ends literals seed type_heads type_of_headers bodies"
+    " column_rows cell_ends cells",
 )
 """What rendering needs besides the row.
 
 prefix uint8[] holds `METHOD SP base-path` of every method, prefix_ends int64[methods + 1] where each ends,
 bare_ends int64[methods] where its `METHOD SP` ends; flags int64[methods] (feed flags and BODY); headers
 uint8[]: from the space behind the target to the last constant byte, with `X-Replay: RUN-` at its end if
-numbered[0]; route_template int32[routes] (-1: no body). Template t has the parts template_parts[t] to [t + 1]
-of (kinds uint8, begins, ends int64 in literals uint8[]), template_fixed[t] bytes of fixed length, and its
-Content-Type and Content-Length headers up to the number in literals[template_heads[t, 0]:template_heads[t,
-1]]. seed uint64[1].
+numbered[0]. By route int32[routes] the templates of its body (-1: none), of its path (-1: as recorded; path_whole
+uint8[templates]: without the recorded query) and of what is else in `headers` (-1: that).
+
+Template t has the parts template_parts[t] to [t + 1] of (kinds uint8, begins, ends int64 in literals uint8[], or begins is
+a column), template_fixed[t] bytes of fixed length, and, of a body, its Content-Type and Content-Length headers up to the
+number in literals[template_heads[t, 0]:template_heads[t, 1]]. Column c of the variables has the cells column_rows[c] to
+[c + 1], cell i is cells[cell_ends[i]:cell_ends[i + 1]]. seed uint64[1].
 
 Recorded bodies: bodies int64[n + 1, 3] has of each batch of their dictionary the id of its first, and the raw
 addresses of its offsets (int64) and data; the last row is the id past the end. type_of_headers int32[header sets]
@@ -47,9 +51,10 @@ literals[type_heads[t + 1, 0]:type_heads[t + 1, 1]], type_heads[0] those without
 RENDER_TYPE = types.NamedTuple(
     [
         types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
-        types.uint8[::1], types.int32[::1], types.int64[::1], types.int64[::1], types.int64[:, ::1],
-        types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.uint64[::1],
-        types.int64[:, ::1], types.int32[::1], types.int64[:, ::1],
+        types.uint8[::1], types.int32[::1], types.int32[::1], types.int32[::1], types.uint8[::1], types.int64[::1],
+        types.int64[::1], types.int64[:, ::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
+        types.uint64[::1], types.int64[:, ::1], types.int32[::1], types.int64[:, ::1], types.int64[::1], types.int64[::1],
+        types.uint8[::1],
     ],
     RenderTable,
 )  # fmt: skip
@@ -57,8 +62,12 @@ RENDER_TYPE = types.NamedTuple(
 BODY = 1 << 8
 """Beside the feed's flags: a method whose request says Content-Length: 0 where it has no body."""
 
-LITERAL, UUID, EMAIL, CLIENT, NUMBER = 0, 1, 2, 3, 4
-"""Kinds of a template's parts. CLIENT and NUMBER are decimal and of variable length."""
+LITERAL, UUID, EMAIL, CLIENT, NUMBER, CLIENT_UUID, CLIENT_EMAIL, COLUMN_BY_CLIENT, COLUMN_BY_REQUEST = range(
+    9
+)
+"""Kinds of a template's parts. CLIENT and NUMBER are decimal; UUID and EMAIL are the request's, CLIENT_... the client's own
+at every request; columns are those of CSV files, by the client's or the request's number.
+"""
 
 UUID_BYTES = 36
 EMAIL_BYTES = 29
@@ -71,6 +80,10 @@ _HEX_UPPER = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _LOW = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
 _SALT_EMAIL, _SALT_UUID = np.uint64(0xA5A5A5A5A5A5A5A5), np.uint64(0xC3C3C3C3C3C3C3C3)
+_OF_CLIENT = np.uint64(0x5BD1E9955BD1E995)
+"""Makes another seed for what a client keeps."""
+
+_QUESTION = 63
 _STAR, _SLASH, _PERCENT, _DASH = 42, 47, 37, 45
 
 
@@ -175,33 +188,54 @@ def put_email(at, seed, seq):
     return put(at, _EMAIL_TAIL, 0, _EMAIL_TAIL.shape[0])
 
 
+@kernel(inlined=True)
+def _cell_of(table, part, seq, client):
+    """The cell of a column that a request or its client takes: the rows in turn."""
+    column = table.begins[part]
+    first = table.column_rows[column]
+    number = client if table.kinds[part] == COLUMN_BY_CLIENT else seq
+    return first + number % (table.column_rows[column + 1] - first)
+
+
 @kernel()
-def body_length(table, template, seq, client):
+def template_length(table, template, seq, client):
     """Bytes of a filled template."""
     length = table.template_fixed[template]
     for part in range(table.template_parts[template], table.template_parts[template + 1]):
-        if table.kinds[part] == CLIENT:
+        kind = table.kinds[part]
+        if kind == CLIENT:
             length += digits_of(client)
-        elif table.kinds[part] == NUMBER:
+        elif kind == NUMBER:
             length += digits_of(seq)
+        elif kind >= COLUMN_BY_CLIENT:
+            cell = _cell_of(table, part, seq, client)
+            length += table.cell_ends[cell + 1] - table.cell_ends[cell]
     return length
 
 
 @kernel()
-def put_body(at, table, template, seq, client):
+def put_template(at, table, template, seq, client):
     """Write a filled template."""
+    seed = table.seed[0]
     for part in range(table.template_parts[template], table.template_parts[template + 1]):
         kind = table.kinds[part]
         if kind == LITERAL:
             at = put(at, table.literals, table.begins[part], table.ends[part])
         elif kind == UUID:
-            at = put_uuid(at, table.seed[0], seq)
+            at = put_uuid(at, seed, seq)
         elif kind == EMAIL:
-            at = put_email(at, table.seed[0], seq)
+            at = put_email(at, seed, seq)
+        elif kind == CLIENT_UUID:
+            at = put_uuid(at, seed ^ _OF_CLIENT, client)
+        elif kind == CLIENT_EMAIL:
+            at = put_email(at, seed ^ _OF_CLIENT, client)
         elif kind == CLIENT:
             at = put_number(at, client, digits_of(client))
-        else:
+        elif kind == NUMBER:
             at = put_number(at, seq, digits_of(seq))
+        else:
+            cell = _cell_of(table, part, seq, client)
+            at = put(at, table.cells, table.cell_ends[cell], table.cell_ends[cell + 1])
     return at
 
 
@@ -238,31 +272,56 @@ def _target_of(requests, number):
     return requests[batch, DATA] + begin, peek_i64(np.uint64(offsets + 8)) - begin
 
 
-@kernel(inlined=True)
-def _head_length(table, method, seq, address, length, escaped):
-    """Bytes of a request up to and with its last header, without those of a body."""
-    total = _prefix_end(table, method, address, length) - table.prefix_ends[method]
-    total += length + 2 * escaped + table.headers.shape[0]
-    if _lacks_slash(address, length):
-        total += 1
-    if table.numbered[0]:
-        total += digits_of(seq) + 2
-    return total
+@kernel()
+def _query_of(address, length):
+    """The query of a target, with its question mark; nothing where it has none."""
+    for place in range(length):
+        if peek_u8(np.uint64(address + place)) == _QUESTION:
+            return address + place, length - place
+    return address + length, np.int64(0)
 
 
 @kernel(inlined=True)
-def _put_head(at, table, method, seq, address, length, escaped):
-    """Write what `_head_length` counts."""
-    at = put(at, table.prefix, table.prefix_ends[method], _prefix_end(table, method, address, length))
-    if _lacks_slash(address, length):
-        poke_u8(np.uint64(at), np.uint8(_SLASH))
-        at += 1
-    if escaped:
-        at = put_escaped(at, address, length)
+def _line_length(table, method, path, seq, client, address, length, escaped):
+    """Bytes of a request's method and target; of a path of the scenario's what is left of the target is its query."""
+    if path >= 0:
+        fixed = table.prefix_ends[method + 1] - table.prefix_ends[method]
+        return fixed + template_length(table, path, seq, client) + length + 2 * escaped
+    fixed = _prefix_end(table, method, address, length) - table.prefix_ends[method]
+    return fixed + np.int64(_lacks_slash(address, length)) + length + 2 * escaped
+
+
+@kernel(inlined=True)
+def _put_line(at, table, method, path, seq, client, address, length, escaped):
+    """Write what `_line_length` counts."""
+    if path >= 0:
+        at = put(at, table.prefix, table.prefix_ends[method], table.prefix_ends[method + 1])
+        at = put_template(at, table, path, seq, client)
     else:
-        _memcpy(np.uint64(at), np.uint64(address), np.uint64(length))
-        at += length
-    at = put(at, table.headers, 0, table.headers.shape[0])
+        at = put(at, table.prefix, table.prefix_ends[method], _prefix_end(table, method, address, length))
+        if _lacks_slash(address, length):
+            poke_u8(np.uint64(at), np.uint8(_SLASH))
+            at += 1
+    if escaped:
+        return put_escaped(at, address, length)
+    _memcpy(np.uint64(at), np.uint64(address), np.uint64(length))
+    return at + length
+
+
+@kernel(inlined=True)
+def _headers_length(table, head, seq, client):
+    """Bytes from behind the target to the last header, without those of a body."""
+    total = table.headers.shape[0] if head < 0 else template_length(table, head, seq, client)
+    return total + digits_of(seq) + 2 if table.numbered[0] else total
+
+
+@kernel(inlined=True)
+def _put_headers(at, table, head, seq, client):
+    """Write what `_headers_length` counts."""
+    if head < 0:
+        at = put(at, table.headers, 0, table.headers.shape[0])
+    else:
+        at = put_template(at, table, head, seq, client)
     if table.numbered[0]:
         at = _put_end_of_line(put_number(at, seq, digits_of(seq)))
     return at
@@ -356,15 +415,20 @@ def render_rows(
             break
         kind, client_id = np.int64(method[row]), np.int64(client[row])
         address, length = _target_of(requests, np.int64(request[row]))
+        path, own = np.int64(table.route_path[route[row]]), np.int64(table.route_head[route[row]])
+        if path >= 0:
+            address, length = _query_of(address, length)
+            length = np.int64(0) if table.path_whole[path] else length
         escaped = escapes(address, length)
-        total = _head_length(table, kind, seq, address, length, escaped) + 2
+        total = _line_length(table, kind, path, seq, client_id, address, length, escaped)
+        total += _headers_length(table, own, seq, client_id) + 2
         has_body = table.flags[kind] & BODY != 0
         template, filled = np.int64(-1), np.int64(0)
         recorded, recorded_length, recorded_type = np.int64(0), np.int64(-1), np.int64(-1)
         if has_body:
             template = np.int64(table.route_template[route[row]])
             if template >= 0:
-                filled = body_length(table, template, seq, client_id)
+                filled = template_length(table, template, seq, client_id)
             else:
                 recorded, recorded_length, recorded_type = _recorded_body(
                     requests, table, np.int64(request[row])
@@ -379,14 +443,16 @@ def render_rows(
         if offset + total - ring_head > size:
             break
 
-        at = _put_head(base + (offset & (size - 1)), table, kind, seq, address, length, escaped)
+        at = base + (offset & (size - 1))
+        at = _put_line(at, table, kind, path, seq, client_id, address, length, escaped)
+        at = _put_headers(at, table, own, seq, client_id)
         if recorded_length >= 0:
             at = _put_end_of_line(_put_recorded_head(at, table, recorded_type, recorded_length))
             _memcpy(np.uint64(at), np.uint64(recorded), np.uint64(recorded_length))
         elif has_body:
             at = _put_end_of_line(_put_body_head(at, table, template, filled))
             if template >= 0:
-                put_body(at, table, template, seq, client_id)
+                put_template(at, table, template, seq, client_id)
         else:
             at = _put_end_of_line(at)
 

@@ -78,6 +78,34 @@ def _bodies(trace: Trace, scenario_kind: type[msgspec.Struct]) -> list[str]:
     return [*lines, ""]
 
 
+SESSION_EXAMPLES = {
+    "variable": (
+        "Values of your own, by client or request: one [[variable]] table each.",
+        {"name": "user", "generate": "email"},
+    ),
+    "set": (
+        "Paths and headers made of values: one [[set]] table each (docs/sessions.md).",
+        {"route": "*", "header": "X-User", "value": "{user}"},
+    ),
+}
+"""Tables of rules, with what they are and an example."""
+
+
+def _rules(name: str) -> list[str]:
+    """What a table of rules can hold, and a commented example."""
+    words, example = SESSION_EXAMPLES[name]
+    kind = struct_of(keys_of(Scenario)[name])
+    assert kind is not None
+    keys = [f"#   {key}: {_meta(hint)[0]}" for key, hint in keys_of(kind).items()]
+    return [
+        f"# {words}",
+        *keys,
+        f"# [[{name}]]",
+        *(f"# {key} = {_toml(value)}" for key, value in example.items()),
+        "",
+    ]
+
+
 def scenario_text(trace: Trace, trace_name: str, target: str) -> str:
     """The whole file: target and trace set, every other knob commented out at its default."""
     defaults = msgspec.to_builtins(Scenario(), enc_hook=knob_text)
@@ -94,8 +122,10 @@ def scenario_text(trace: Trace, trace_name: str, target: str) -> str:
         kind = struct_of(hint)
         if name == "body":
             tables += _bodies(trace, Scenario)
+        elif name in SESSION_EXAMPLES:
+            tables += _rules(name)
         elif name == "headers":
-            tables += [f"# {_meta(hint)[0]}", "[headers]", '# Authorization = "Bearer $TOKEN"', ""]
+            tables += [f"# {_meta(hint)[0]}", "[headers]", '# Tenant = "$TENANT"', ""]
         elif kind is not None:
             tables += _table(name, kind, defaults[name])
         else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import trio
+
 from replay.plan import DueBatch
-from replay.results.document import KafkaFigures, RouteStart
+from replay.results.document import KafkaFigures, Note, RouteStart
 from replay_native.bank import Bank
 from replay_native.feed import Feed
 
@@ -90,8 +92,8 @@ class Fittings:
     """What a run needs for the kind of its target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
 
     `tick_ns` is lateness by design, where what is due is gathered for so long: no fault of the generator's.
-    `close` is called when the run is over, or did not begin; `figures` after its last lane ended. `consumed` names the
-    histograms that a consumer fills, `lag` is its lag by partition now.
+    `close` is called when the run is over, or did not begin; `figures` and `notes` after its last lane ended; `background`
+    runs beside the lanes until then. `consumed` names the histograms that a consumer fills, `lag` is its lag by partition now.
     """
 
     engine_name: Literal["native", "portable", "kafka"]
@@ -106,3 +108,5 @@ class Fittings:
     figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)
     consumed: tuple[str, ...] = ()
     lag: Callable[[], dict[str, int]] = field(default=dict)
+    background: Callable[[], Awaitable[None]] = field(default=trio.lowlevel.checkpoint)
+    notes: Callable[[], list[Note]] = field(default=list)

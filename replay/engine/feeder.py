@@ -29,7 +29,11 @@ class RequestRenderer:
 
     def __init__(self, schedule: Schedule, render: RenderSpec) -> None:
         self._requests, self._warm_up_ns = schedule.requests_table, schedule.warm_up_ns
-        self._table = render.table()
+        self._spec, self._table = render, render.table()
+
+    def authorise(self, line: bytes) -> None:
+        """Send this header line with every request that is rendered from now on."""
+        self._table = self._spec.authorised(line).table()
 
     def render(
         self,

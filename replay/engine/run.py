@@ -42,6 +42,7 @@ from replay_native.feed import make_feed
 from replay_native.libc import lanes_supported
 
 from . import lanes, sizing
+from .auth import Authoriser
 from .contract import SECOND_NS, Engine, Fittings, LaneSpec
 from .feeder import Feeder, RequestRenderer
 from .resolve import check_reachable, resolve
@@ -142,16 +143,27 @@ async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str) -> Fitti
     name, engine = choose_engine(scenario.engine)
     jit.warm(lanes.KERNEL_MODULES)
     render = schedule.render.numbered(run_id) if scenario.x_replay else schedule.render
+    authoriser = Authoriser(scenario.auth) if scenario.auth.command else None
+    if authoriser is not None:
+        render = render.authorised(await authoriser.first())
     count = 1 if name == "portable" else sizing.lanes_for(schedule, scenario)
     connections = sizing.connections_for(scenario, count)
     entries, ring_bytes = sizing.feed_size(schedule, scenario, render.typical_bytes, count)
     if render.recorded is not None:
         ring_bytes = max(ring_bytes, 2 * (render.recorded.largest_bytes + render.typical_bytes))
+    renderer = RequestRenderer(schedule, render)
+
+    async def keep_fresh() -> None:
+        if authoriser is not None:
+            await authoriser.keep_fresh(renderer.authorise)
+
     return Fittings(
         engine_name=name,
         engine=engine,
         routes=route_starts(schedule),
-        renderer=RequestRenderer(schedule, render),
+        renderer=renderer,
+        background=keep_fresh,
+        notes=authoriser.notes if authoriser is not None else list,
         connections=connections,
         feed=(entries, ring_bytes),
         addresses=addresses,
@@ -268,6 +280,7 @@ async def _supervise(state: _Run, signals: bool) -> RunDocument:
             nursery.start_soon(_obey, state, received, recorder)
             if signals and state.fittings.engine_name == "native":
                 nursery.start_soon(_step_aside, state)
+            nursery.start_soon(state.fittings.background)
             if state.scenario.closed_loop and state.scenario.duration_ns is not None:
                 nursery.start_soon(_end_closed_loop, state)
             await _run_lanes(state)
@@ -401,6 +414,7 @@ def _finish(state: _Run, recorder: Recorder, cpu_s: float) -> RunDocument:
         lookup=state.schedule.lookup,
         lanes_lost=sum(1 for spec in state.specs if not ended(spec)),
         kafka=state.fittings.figures(),
+        notes=state.fittings.notes(),
     )
 
 

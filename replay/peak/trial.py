@@ -11,10 +11,11 @@ import msgspec
 
 from ..engine.run import run_blocking
 from ..errors import UsageError
+from ..knobs import Duration, Scale, SloText
 from ..plan import make_schedule
 from ..results.document import RunDocument
 from ..results.run import load_run
-from ..scenario import Duration, Scale, Scenario, SloText
+from ..scenario import Scenario
 from ..trace import Trace
 from ..workload.surge import surge
 from .recovery import WATCH_TIMES, Moment, Recovery, judge

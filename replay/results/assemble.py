@@ -56,6 +56,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     steal_share: float | None = None
     run_delay: RunDelay | None = None
     kafka: KafkaFigures | None = None
+    notes: list[Note] = []
 
 
 def assemble(
@@ -303,7 +304,7 @@ def _notes(started: Started, facts: Facts, by_name: dict[str, int], measured: Me
                 f"{by_name['routes_merged']:,} requests of rare routes stand together as {OTHER!r}",
             )
         )
-    return [*notes, *_tail_note(started, measured)]
+    return [*notes, *facts.notes, *_tail_note(started, measured)]
 
 
 def _tail_note(started: Started, measured: Measured) -> list[Note]:

@@ -20,7 +20,7 @@ from replay_native.bank import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS
 from . import hlog, host, slo
 from .accounts import AT
 from .assemble import Facts, assemble
-from .document import Ending, KafkaFigures, RunDocument, Started
+from .document import Ending, KafkaFigures, Note, RunDocument, Started
 from .folder import AppendFile, RunFolder
 from .histogram import NS_2, NS_3, Histogram
 from .measured import OTHER, slot_of
@@ -259,6 +259,7 @@ class Recorder:
         skipped: dict[str, int] | None = None,
         lanes_lost: int = 0,
         kafka: KafkaFigures | None = None,
+        notes: Sequence[Note] = (),
     ) -> RunDocument:
         """Write the rest of the folder and remove the lanes' memory, once everything is safely on the disk.
 
@@ -279,6 +280,7 @@ class Recorder:
             steal_share=host.steal_share(self._load, after),
             run_delay=self._run_delay(),
             kafka=kafka,
+            notes=list(notes),
         )
         document = assemble(self._folder, self._banks, self._started, facts, lookup)
         self._release()

@@ -17,7 +17,8 @@ from replay_native.jit import warm
 
 from .. import units
 from ..errors import InputError, UsageError
-from ..scenario import Scale, Scenario
+from ..knobs import Scale
+from ..scenario import Scenario
 from ..trace import Batch, DerivedTraceWriter, Trace
 from .sessions import CloneSessions
 from .steps import Events, Grow, Keep, Sample, Speed, Step

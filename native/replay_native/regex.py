@@ -1,0 +1,103 @@
+"""Regular expressions as programs, run in time linear in the text (Pike's virtual machine, as R. Cox describes it in
+"Regular Expression Matching: the Virtual Machine Approach"). `replay/patterns.py` compiles them.
+
+One group is kept. Of all matches it is the one that Python's `re.search` finds: the leftmost, by the order of choices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import int32, int64, uint8
+
+from .jit import kernel
+
+MATCH, BYTES, SPLIT, JUMP, SAVE = range(5)
+"""Operations of (operation, a, b): BYTES takes one byte of the set a; SPLIT goes on at a, or else at b; SAVE notes the
+place as the group's begin (a = 0) or end (a = 1)."""
+
+PROGRAM_MAX = 255
+"""Most instructions of a program."""
+
+WORK_ROWS = 9
+"""Rows of the machine's working memory, int32[WORK_ROWS, PROGRAM_MAX + 1]: two thread lists of (instruction, begin,
+end), marks, and the stack of what is still to be followed."""
+
+_MARKS, _STACK = 6, 7
+
+
+@kernel()
+def _follow(program, first, pc, at, start, stop, work, threads, count, mark):
+    """Append the threads that `pc` leads to without taking a byte, the preferred ones first; how many there are.
+
+    Beside what is still to be followed stands whether the group began (1) or ended (2) here on the way to it.
+    """
+    row, depth = 3 * threads, np.int64(1)
+    work[_STACK, 0], work[_STACK + 1, 0] = pc, 0
+    while depth:
+        depth -= 1
+        here, saved = np.int64(work[_STACK, depth]), np.int64(work[_STACK + 1, depth])
+        while work[_MARKS, here] != mark:
+            work[_MARKS, here] = mark
+            operation = program[first + here, 0]
+            if operation == JUMP:
+                here = np.int64(program[first + here, 1])
+            elif operation == SPLIT:
+                work[_STACK, depth] = program[first + here, 2]
+                work[_STACK + 1, depth] = saved
+                depth += 1
+                here = np.int64(program[first + here, 1])
+            elif operation == SAVE:
+                saved |= np.int64(program[first + here, 1]) + 1
+                here += 1
+            else:
+                work[row, count] = here
+                work[row + 1, count] = at if saved & 1 else start
+                work[row + 2, count] = at if saved & 2 else stop
+                count += 1
+                break
+    return count
+
+
+@kernel()
+def search(data, begin, end, program, first, sets, work):
+    """The group of the first match of the program at row `first` in data[begin:end]: (begin, end), -1 for none.
+
+    program int32[n, 3]; sets uint8[n, 256], of which row program[first, 1] (the operation there is a JUMP over it)
+    holds the bytes that a match can begin with.
+    """
+    found_start, found_stop = np.int64(-1), np.int64(-1)
+    current, count, matched = np.int64(0), np.int64(0), False
+    work[_MARKS, :] = -1
+    beginnings = np.int64(program[first, 2])
+    at = begin
+    while at <= end:
+        if count == 0:
+            if matched:
+                break
+            while at < end and sets[beginnings, data[at]] == 0:
+                at += 1
+        if not matched:
+            # Marks of this place are those of the step that led here: what is on the list already goes first.
+            count = _follow(program, first, 1, at, -1, -1, work, current, count, at)
+        following, kept = 1 - current, np.int64(0)
+        row = 3 * current
+        for i in range(count):
+            pc = np.int64(work[row, i])
+            start, stop = np.int64(work[row + 1, i]), np.int64(work[row + 2, i])
+            if program[first + pc, 0] == MATCH:
+                found_start, found_stop, matched = start, stop, True
+                break
+            if at < end and sets[program[first + pc, 1], data[at]]:
+                kept = _follow(program, first, pc + 1, at + 1, start, stop, work, following, kept, at + 1)
+        current, count = following, kept
+        at += 1
+    if found_start < 0 or found_stop < found_start:
+        return np.int64(-1), np.int64(-1)
+    return found_start, found_stop
+
+
+@kernel(int64(uint8[::1], int32[:, ::1], uint8[:, ::1], int32[:, ::1], int64[::1]))
+def searched(data, program, sets, work, group):
+    """For tests: the group of the first match into `group` int64[2]; its length, or -1."""
+    group[0], group[1] = search(data, 0, data.size, program, 0, sets, work)
+    return group[1] - group[0] if group[0] >= 0 else np.int64(-1)

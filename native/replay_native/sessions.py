@@ -1,0 +1,378 @@
+"""What a lane keeps of its clients' answers, and where it goes: captures, cookie jars, checks, and patches.
+
+Memory is bounded and made before the run: a row a client of `values`, a region of it a slot. Slot 0 is the client's
+cookie jar. A request that takes values carries its patches behind its bytes in the feed (`docs/lane-contract.md`).
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+from numba import from_dtype, types
+
+from . import libc
+from .answers import cookie_parts, find_body, find_bytes, find_head, find_header
+from .cookies import NO_ROOM, put_cookie
+from .jit import kernel
+from .json_pointer import ABSENT, LITERAL, STRING, find_pointer, put_string
+from .regex import search
+from .sha256 import is_digest
+from .shared import peek_i32, peek_u8, poke_u8
+
+_memcpy = libc.memcpy
+
+PATCH_BYTES = 8
+"""A patch: int32 where in the request it goes, int32 slot and encoding << 16."""
+
+LENGTH_SLOT = 0xFFFF
+"""In place of a slot: the decimal number of bytes of the body, which begins four bytes behind the patch."""
+
+JAR_SLOT = 0
+"""The client's cookies, as a whole header line, or nothing where there are none."""
+
+RAW, JSON_TEXT, TARGET, FORM = range(4)
+"""How a value is written: as it is; inside a JSON string; what a request line may hold; all but RFC 3986's unreserved."""
+
+CAPTURE, CHECK = range(2)
+STATUS, RECORDED_STATUS, SIZE, HEADER, COOKIE, POINTER, REGEX, CONTAINS, DIGEST = range(9)
+"""What a rule looks at. Of a check the value must be there, and be its text where it has one."""
+
+RULE = np.dtype([
+    (name, "i8") for name in (
+        "kind", "source", "slot", "name", "name_end", "text", "text_end", "low", "high", "program",
+    )
+])  # fmt: skip
+"""A rule. name and text are parts of `texts`: a header's lower-case name, a cookie's, a pointer's tokens; what a value must
+equal (text -1: anything), the bytes to be contained, the digest, or of STATUS a byte for each of 600 statuses."""
+
+Sessions = namedtuple(
+    "Sessions", "values lengths starts route_rules rules texts program sets work words found kept lanes"
+)
+"""values uint8[clients, bytes a client]; lengths int32[clients, slots] (length + 1; 0: none); starts int64[slots + 1] where
+each slot's region begins in a row; route_rules int32[routes + 1, rules + 1]: the rules of a route, up to -1; rules RULE[n];
+texts uint8[]; program and sets: those of `regex`; work and words: the memory of `regex` and `sha256`; found uint8[]: a value
+on its way; kept uint8[connections, bytes]: of an answer that comes in parts; lanes int64[1]: client c has row c // lanes.
+"""
+
+rule_type = from_dtype(RULE)
+SESSIONS_TYPE = types.NamedTuple(
+    [
+        types.uint8[:, ::1], types.int32[:, ::1], types.int64[::1], types.int32[:, ::1], rule_type[::1], types.uint8[::1],
+        types.int32[:, ::1], types.uint8[:, ::1], types.int32[:, ::1], types.uint32[::1], types.uint8[::1],
+        types.uint8[:, ::1], types.int64[::1],
+    ],
+    Sessions,
+)  # fmt: skip
+
+_PERCENT, _QUOTE, _BACKSLASH = 37, 34, 92
+_HEX = np.frombuffer(b"0123456789ABCDEF", np.uint8)
+_COOKIE = np.frombuffer(b"Cookie: ", np.uint8)
+_SET_COOKIE = np.frombuffer(b"set-cookie", np.uint8)
+
+
+def _encoded_bytes() -> np.ndarray:
+    """By encoding, how many bytes each byte becomes: uint8[4, 256]."""
+    sizes = np.ones((4, 256), np.uint8)
+    sizes[JSON_TEXT, [_QUOTE, _BACKSLASH]] = 2
+    sizes[TARGET, [byte for byte in range(256) if not 33 <= byte <= 126 or byte == 35]] = 3
+    unreserved = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+    sizes[FORM, [byte for byte in range(256) if byte not in unreserved]] = 3
+    return sizes
+
+
+ENCODED_BYTES = _encoded_bytes()
+
+# Patches.
+
+
+@kernel(inlined=True)
+def _row_of(sessions, client):
+    return client // sessions.lanes[0]
+
+
+@kernel(inlined=True)
+def _digits_of(number):
+    count = np.int64(1)
+    while number >= 10:
+        number //= 10
+        count += 1
+    return count
+
+
+@kernel()
+def _value_size(sessions, row, what):
+    """Bytes that a slot's value becomes, or -1 where it has none; of an empty cookie jar 0."""
+    slot, encoding = what & 0xFFFF, what >> 16
+    length = np.int64(sessions.lengths[row, slot]) - 1
+    if slot == JAR_SLOT:
+        return _COOKIE.size + length + 2 if length > 0 else np.int64(0)
+    if length < 0 or encoding == RAW:
+        return length
+    size, begin = np.int64(0), sessions.starts[slot]
+    for at in range(begin, begin + length):
+        size += ENCODED_BYTES[encoding, sessions.values[row, at]]
+    return size
+
+
+@kernel()
+def patched_bytes(sessions, client, request, length, patches):
+    """Bytes that the request of `length` bytes at an address becomes with its patches, or -1 where a value is absent."""
+    row = _row_of(sessions, client)
+    if row >= sessions.values.shape[0]:
+        return np.int64(-1)
+    total, body, in_body = length, np.int64(-1), np.int64(0)
+    for i in range(patches):
+        patch = request + np.uint64(length + PATCH_BYTES * i)
+        at, what = np.int64(peek_i32(patch)), np.int64(peek_i32(patch + np.uint64(4)))
+        if what == LENGTH_SLOT:
+            body, in_body = at + 4, length - at - 4
+            continue
+        size = _value_size(sessions, row, what)
+        if size < 0:
+            return np.int64(-1)
+        total += size
+        in_body += size if body >= 0 else 0
+    return total + _digits_of(in_body) if body >= 0 else total
+
+
+@kernel()
+def _put_value(at, sessions, row, what):
+    """Write what `_value_size` counts."""
+    slot, encoding = what & 0xFFFF, what >> 16
+    length = np.int64(sessions.lengths[row, slot]) - 1
+    value = sessions.values.ctypes.data + np.uint64(row * sessions.values.shape[1] + sessions.starts[slot])
+    if slot == JAR_SLOT:
+        if length <= 0:
+            return at
+        _memcpy(at, _COOKIE.ctypes.data, np.uint64(_COOKIE.size))
+        at += np.uint64(_COOKIE.size)
+        _memcpy(at, value, np.uint64(length))
+        at += np.uint64(length)
+        poke_u8(at, np.uint8(13))
+        poke_u8(at + np.uint64(1), np.uint8(10))
+        return at + np.uint64(2)
+    if encoding == RAW:
+        _memcpy(at, value, np.uint64(length))
+        return at + np.uint64(length)
+    for i in range(length):
+        byte = peek_u8(value + np.uint64(i))
+        size = ENCODED_BYTES[encoding, byte]
+        if size == 3:
+            poke_u8(at, np.uint8(_PERCENT))
+            poke_u8(at + np.uint64(1), _HEX[byte >> 4])
+            poke_u8(at + np.uint64(2), _HEX[byte & 15])
+        elif size == 2:
+            poke_u8(at, np.uint8(_BACKSLASH))
+            poke_u8(at + np.uint64(1), byte)
+        else:
+            poke_u8(at, byte)
+        at += np.uint64(size)
+    return at
+
+
+@kernel()
+def _put_number(at, number):
+    digits = _digits_of(number)
+    for place in range(digits):
+        poke_u8(at + np.uint64(digits - 1 - place), np.uint8(48 + number % 10))
+        number //= 10
+    return at + np.uint64(digits)
+
+
+@kernel()
+def put_patched(out, sessions, client, request, length, patches):
+    """Write the request with its patches to the address `out`; `patched_bytes` has found its values, and room."""
+    row, copied = _row_of(sessions, client), np.int64(0)
+    for i in range(patches):
+        patch = request + np.uint64(length + PATCH_BYTES * i)
+        at, what = np.int64(peek_i32(patch)), np.int64(peek_i32(patch + np.uint64(4)))
+        _memcpy(out, request + np.uint64(copied), np.uint64(at - copied))
+        out += np.uint64(at - copied)
+        copied = at
+        if what != LENGTH_SLOT:
+            out = _put_value(out, sessions, row, what)
+            continue
+        in_body = length - at - 4
+        for j in range(i + 1, patches):
+            in_body += _value_size(
+                sessions, row, np.int64(peek_i32(request + np.uint64(length + PATCH_BYTES * j + 4)))
+            )
+        out = _put_number(out, in_body)
+    _memcpy(out, request + np.uint64(copied), np.uint64(length - copied))
+    return out + np.uint64(length - copied)
+
+
+# Answers.
+
+
+@kernel(inlined=True)
+def _copy_found(sessions, data, begin, end):
+    """Bring a part of the answer to `found`: its length, or -1 where it is too long."""
+    if begin < 0 or end - begin > sessions.found.size:
+        return np.int64(-1)
+    for i in range(end - begin):
+        sessions.found[i] = data[begin + i]
+    return end - begin
+
+
+@kernel()
+def _find_cookie(sessions, rule, data, head, head_end):
+    """The value of the last cookie of a name that the answer sets, in `found`: its length, or -1."""
+    length, at = np.int64(-1), head
+    while True:
+        value, value_end, at = find_header(data, at, head_end, _SET_COOKIE, 0, _SET_COOKIE.size)
+        if value < 0:
+            return length
+        name, name_end, begin, end, _ = cookie_parts(data, value, value_end)
+        if name_end < 0 or name_end - name != rule.name_end - rule.name:
+            continue
+        same = True
+        for i in range(name_end - name):
+            same = same and data[name + i] == sessions.texts[rule.name + i]
+        if same:
+            length = _copy_found(sessions, data, begin, end)
+
+
+@kernel()
+def _find(sessions, rule, data, head, head_end, body_end):
+    """(The length of a rule's value in `found` or -1, whether there is something at all). body_end -1: no whole body."""
+    if rule.source == HEADER:
+        begin, end, _ = find_header(data, head, head_end, sessions.texts, rule.name, rule.name_end)
+        return _copy_found(sessions, data, begin, end), begin >= 0
+    if rule.source == COOKIE:
+        length = _find_cookie(sessions, rule, data, head, head_end)
+        return length, length >= 0
+    if body_end < 0:
+        return np.int64(-1), False
+    if rule.source == REGEX:
+        begin, end = search(
+            data, head_end, body_end, sessions.program, rule.program, sessions.sets, sessions.work
+        )
+        return _copy_found(sessions, data, begin, end), begin >= 0
+    kind, begin, end = find_pointer(data, head_end, body_end, sessions.texts, rule.name, rule.name_end)
+    if kind == STRING:
+        return put_string(data, begin, end, sessions.found, sessions.found.size), True
+    if kind == LITERAL:
+        return _copy_found(sessions, data, begin, end), True
+    return np.int64(-1), kind != ABSENT
+
+
+@kernel()
+def _capture(sessions, rule, row, length):
+    """Keep the `length` bytes in `found` as the client's; False where they are no value that a request may hold."""
+    slot = rule.slot
+    begin, most = sessions.starts[slot], sessions.starts[slot + 1] - sessions.starts[slot]
+    if length < 0 or length > most:
+        return False
+    for i in range(length):
+        if sessions.found[i] < 32 or sessions.found[i] == 127:
+            return False
+    for i in range(length):
+        sessions.values[row, begin + i] = sessions.found[i]
+    sessions.lengths[row, slot] = np.int32(length + 1)
+    return True
+
+
+@kernel()
+def _equals(sessions, rule, length):
+    if length != rule.text_end - rule.text:
+        return False
+    same = True
+    for i in range(length):
+        same = same and sessions.found[i] == sessions.texts[rule.text + i]
+    return same
+
+
+@kernel()
+def _holds(sessions, rule, data, head, head_end, body_end, status, recorded, size):
+    """Whether an answer is as a check says."""
+    if rule.source == STATUS:
+        return sessions.texts[rule.text + status] != 0
+    if rule.source == RECORDED_STATUS:
+        return recorded in (0, status)
+    if rule.source == SIZE:
+        return rule.low <= size <= rule.high
+    if rule.source in (CONTAINS, DIGEST):
+        if body_end < 0:
+            return False
+        if rule.source == CONTAINS:
+            return find_bytes(data, head_end, body_end, sessions.texts, rule.text, rule.text_end) >= 0
+        return is_digest(data, head_end, body_end, sessions.words, sessions.texts, rule.text)
+    length, there = _find(sessions, rule, data, head, head_end, body_end)
+    return there if rule.text < 0 else length >= 0 and _equals(sessions, rule, length)
+
+
+@kernel()
+def take_cookies(sessions, client, data, head, head_end):
+    """Every Set-Cookie of an answer into its client's jar; how many found no room."""
+    row = _row_of(sessions, client)
+    most, cut, at = sessions.starts[1] - sessions.starts[0], np.int64(0), head
+    if row >= sessions.values.shape[0]:
+        return cut
+    while True:
+        value, value_end, at = find_header(data, at, head_end, _SET_COOKIE, 0, _SET_COOKIE.size)
+        if value < 0:
+            return cut
+        length = max(np.int64(sessions.lengths[row, JAR_SLOT]) - 1, np.int64(0))
+        length = put_cookie(sessions.values[row], length, most, data, value, value_end)
+        if length == NO_ROOM:
+            cut += 1
+        else:
+            sessions.lengths[row, JAR_SLOT] = np.int32(length + 1)
+
+
+@kernel()
+def look(sessions, client, route, data, begin, end, whole, status, recorded, size, counts, is_measured):
+    """Hold data[begin:end], an answer, against the rules of its route: (checks made, first rule that failed or -1,
+    cookies that found no room).
+
+    `whole` is False where only its beginning was kept. counts int64[rules, 2] by rule: found or held, and not;
+    checks count only where `is_measured`.
+    """
+    head, head_end = find_head(data, begin, end)
+    cut = np.int64(0)
+    if sessions.starts[1] > 0:
+        cut = take_cookies(sessions, client, data, head, head_end)
+    body_end = find_body(data, head, head_end, end) if whole else np.int64(-1)
+    row, checks, failed = _row_of(sessions, client), np.int64(0), np.int64(-1)
+    for place in range(sessions.route_rules.shape[1]):
+        number = np.int64(sessions.route_rules[route, place])
+        if number < 0:
+            break
+        rule = sessions.rules[number]
+        if rule.kind == CAPTURE:
+            length, _ = _find(sessions, rule, data, head, head_end, body_end)
+            missed = row >= sessions.values.shape[0] or not _capture(sessions, rule, row, length)
+            counts[number, np.int64(missed)] += 1
+        elif is_measured:
+            missed = not _holds(sessions, rule, data, head, head_end, body_end, status, recorded, size)
+            counts[number, np.int64(missed)] += 1
+            checks += 1
+            if missed and failed < 0:
+                failed = number
+    return checks, failed, cut
+
+
+@kernel(
+    types.int64(
+        SESSIONS_TYPE, types.int64, types.int64, types.uint8[::1], types.boolean, types.int64, types.int64, types.int64,
+        types.int64[:, ::1], types.int64[::1],
+    )
+)  # fmt: skip
+def looked_at(sessions, client, route, data, whole, status, recorded, size, counts, result):
+    """For tests: `look` at all of `data`; `result` int64[3] is what it returns."""
+    result[0], result[1], result[2] = look(
+        sessions, client, route, data, 0, data.size, whole, status, recorded, size, counts, True
+    )
+    return result[0]
+
+
+@kernel(types.int64(SESSIONS_TYPE, types.int64, types.uint8[::1], types.int64, types.int64, types.uint8[::1]))
+def patched(sessions, client, entry, length, patches, out):
+    """For tests: a request of `length` bytes with its patches behind it, as it is sent; its length, or -1."""
+    total = patched_bytes(sessions, client, entry.ctypes.data, length, patches)
+    if total < 0 or total > out.size:
+        return total
+    end = put_patched(out.ctypes.data, sessions, client, entry.ctypes.data, length, patches)
+    return np.int64(end - out.ctypes.data)

@@ -1,0 +1,97 @@
+"""The auth header that a command prints: run before the load, and again in time; its output is never kept."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+
+import trio
+
+from replay.errors import InputError, UsageError
+from replay.results.document import Note
+from replay.scenario import expand
+from replay.session_rules import Auth
+
+from .contract import SECOND_NS
+
+TIMEOUT_S = 30.0
+"""A command that takes longer has failed."""
+
+
+class Authoriser:
+    """Keeps the header fresh. `put` is called with each new header line; what fails in mid-run is a note."""
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+        self._failures = 0
+        self._why = ""
+
+    async def first(self) -> bytes:
+        """The header line that the run begins with. InputError where the command fails; UsageError where its output
+        cannot be sent."""
+        return await header_line(self._auth)
+
+    async def keep_fresh(self, put: Callable[[bytes], None]) -> None:
+        """Run until cancelled. A command that fails leaves what was good, and is tried again in its time."""
+        if not self._auth.refresh_ns:
+            return
+        while True:
+            await trio.sleep(self._auth.refresh_ns / SECOND_NS)
+            try:
+                put(await header_line(self._auth))
+            except (InputError, UsageError) as error:
+                self._failures += 1
+                self._why = str(error)
+
+    def notes(self) -> list[Note]:
+        """What went wrong in mid-run."""
+        if not self._failures:
+            return []
+        times = f"{self._failures} times" if self._failures > 1 else "once"
+        return [
+            Note(
+                "AUTH_STALE",
+                f"the auth header could not be refreshed, {times}: {self._why}; the last good one was sent",
+            )
+        ]
+
+
+async def header_line(auth: Auth) -> bytes:
+    """Run the command: `Authorization: Bearer ...` and a line end. Errors name the command's program alone."""
+    words = [expand("auth.command", word, os.environ) for word in _split(auth.command)]
+    program = words[0]
+    try:
+        with trio.fail_after(TIMEOUT_S):
+            ended = await trio.run_process(
+                words, capture_stdout=True, capture_stderr=True, stdin=subprocess.DEVNULL, check=False
+            )
+    except OSError as error:
+        raise InputError(
+            f"auth.command: {program}: {error.strerror}", hint="give a program that prints the token"
+        ) from None
+    except trio.TooSlowError:
+        raise InputError(f"auth.command: {program} did not end within {TIMEOUT_S:g} s") from None
+    if ended.returncode:
+        said = ended.stderr.decode(errors="replace").strip().partition("\n")[0][:200]
+        raise InputError(
+            f"auth.command: {program} ended with {ended.returncode}" + (f": {said}" if said else "")
+        )
+    output = ended.stdout.decode("latin-1").strip().partition("\n")[0].strip()
+    if not output:
+        raise InputError(f"auth.command: {program} printed nothing", hint="its first line is the token")
+    value = auth.value.replace("{output}", output)
+    if not all(" " <= character <= "~" for character in value):
+        raise UsageError(f"auth.command: {program} printed what a header cannot hold")
+    return f"{auth.header}: {value}\r\n".encode("latin-1")
+
+
+def _split(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"auth.command: {error}", hint="close the quotes") from None
+    if not words:
+        raise UsageError("auth.command: it is empty", hint="give a program that prints the token")
+    return words

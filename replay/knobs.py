@@ -1,0 +1,73 @@
+"""The kinds of values that knobs have: what a scenario file writes with a unit, and here is a plain number or text."""
+
+from __future__ import annotations
+
+
+class Duration(int):
+    """Nanoseconds, written as `30s`."""
+
+
+class Rate(float):
+    """Requests a second, written as `500/s`; `max` is units.MAX_RATE."""
+
+
+class Factor(float):
+    """A factor above 0, written as `2`, `2x` or `200%`."""
+
+
+class Share(float):
+    """A share from 0 to 1, written as `25%`."""
+
+
+class Size(int):
+    """Bytes, written as `64KiB`."""
+
+
+class MomentText(str):
+    """A moment: `18:00`, ISO 8601 or `+10m`. Resolved against a trace by `replay.plan`."""
+
+
+class ZoneText(str):
+    """A time zone: `UTC`, `+02:00` or an IANA name."""
+
+
+class SloText(str):
+    """An objective: `p99<250ms`. Read by `replay.results.slo`."""
+
+
+class Count(int):
+    """A number above 0, or `auto` (AUTO)."""
+
+
+class Acks(str):
+    """Acknowledgements that a record waits for: `1` or `all`."""
+
+    __slots__ = ()
+
+
+class Methods(tuple[str, ...]):
+    """Method names in capitals; ("ALL",) is every method."""
+
+    __slots__ = ()
+
+    def allow(self, method: str) -> bool:
+        """Whether requests of this method may be sent."""
+        return self == ("ALL",) or method in self
+
+
+class Scale(tuple[tuple[str, float], ...]):
+    """Factors by route, written as `4` or `["POST /v1/users=5"]`; the route "" is all of them."""
+
+    __slots__ = ()
+
+
+class Statuses(tuple[str, ...]):
+    """Statuses that are right: `recorded`, `200`, or a list such as `["2xx", 404]`."""
+
+    __slots__ = ()
+
+
+class SizeRange(str):
+    """How large a body may be: `64KiB`, or with `<`, `<=`, `>` or `>=` before it."""
+
+    __slots__ = ()
