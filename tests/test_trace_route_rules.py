@@ -42,7 +42,7 @@ def read(folder: Path, text: str) -> RouteRules:
 
 
 def matches(path: bytes, pattern: bytes) -> bool:
-    return bool(matches_one(np.frombuffer(path, dtype=np.uint8), np.frombuffer(pattern, dtype=np.uint8)))
+    return bool(matches_one(*(np.array(bytearray(text), np.uint8) for text in (path, pattern))))
 
 
 def naive_matches(path: bytes, pattern: bytes) -> bool:
