@@ -15,8 +15,9 @@ from replay_native import jit
 
 from .certificates import Authority
 
-
-KERNELS = sorted(path.stem for path in Path(jit.__file__).parent.glob("*.py") if path.stem not in ("__init__", "jit"))
+KERNELS = sorted(
+    path.stem for path in Path(jit.__file__).parent.glob("*.py") if path.stem not in ("__init__", "jit")
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
