@@ -15,6 +15,7 @@ from replay_native import jit
 
 from .certificates import Authority
 
+IN_CI = os.environ.get("CI", "").lower() == "true"
 KERNELS = sorted(
     path.stem for path in Path(jit.__file__).parent.glob("*.py") if path.stem not in ("__init__", "jit")
 )
@@ -22,19 +23,13 @@ KERNELS = sorted(
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernels() -> None:
-    """All of them, whatever tests are asked for: a kernel takes the same types in any order of tests."""
-    if not jit.is_compiled(KERNELS):
+    """Where all kernels are at hand (in CI they are made so) each takes the same types in any order of tests."""
+    if IN_CI and not jit.is_compiled(KERNELS):
         jit.compile_apart(KERNELS)
-    jit.warm(KERNELS)
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.create(tmp_path_factory.mktemp("certificates"))
+    jit.warm(KERNELS if jit.is_compiled(KERNELS) else ["shared", "hdr", "hdr_decode", "http1", "record"])
 
 
 BUILD_TIMEOUT_S = 300
-IN_CI = os.environ.get("CI", "").lower() == "true"
 
 Java = Callable[..., str]
 
