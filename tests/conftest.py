@@ -29,6 +29,11 @@ def _kernels() -> None:
     jit.warm(KERNELS if jit.is_compiled(KERNELS) else ["shared", "hdr", "hdr_decode", "http1", "record"])
 
 
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.create(tmp_path_factory.mktemp("certificates"))
+
+
 BUILD_TIMEOUT_S = 300
 
 Java = Callable[..., str]
