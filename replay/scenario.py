@@ -298,6 +298,10 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     max_wait_ns: Annotated[
         Duration, Meta(description="For a free connection; past it a request is unsent")
     ] = msgspec.field(name="max_wait", default=Duration(10 * NS))
+    order: Annotated[
+        Literal["due", "client"],
+        Meta(description="client: a client's request waits for the answer to the one before it"),
+    ] = "due"
     engine: Annotated[
         Literal["auto", "native", "portable"], Meta(description="auto: native lanes where they can run")
     ] = "auto"
@@ -341,6 +345,11 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     def closed_loop(self) -> bool:
         """Whether due times are ignored (`rate = "max"`)."""
         return self.rate_per_s == units.MAX_RATE
+
+    @property
+    def by_client(self) -> bool:
+        """Whether lanes know the recorded clients: each then lives on one lane."""
+        return self.order == "client"
 
     def request_headers(self, environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
         """Every header of a request but Host and the body's, with $NAME expanded.

@@ -368,6 +368,17 @@ def _check(scenario: Scenario, source: _Source) -> None:
         raise UsageError(
             f"{source.name('speed')}: a constant rate has no speed", hint="give either rate or speed"
         )
+    if scenario.by_client and scenario.closed_loop:
+        raise UsageError(
+            f"{source.name('order')}: a closed loop has no recorded clients: its connections ask, one after another",
+            hint="give a rate that is not max, or leave out order",
+        )
+    if scenario.by_client and scenario.target.lower().startswith("kafka:"):
+        raise UsageError(
+            f"{source.name('order')}: a Kafka target has no answers to wait for; its records keep the order of their"
+            " partition",
+            hint="leave out order",
+        )
     if scenario.duration_ns is not None and scenario.warm_up_ns >= scenario.duration_ns:
         raise UsageError(f"{source.name('warm_up')}: nothing is left to measure: the run is shorter")
 

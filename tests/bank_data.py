@@ -69,7 +69,7 @@ class Lane:
             self.bank.counters[C.first_due_ns] = due
         record.record_taken(self.bank, flags, taken - due, self.closed_loop)
         record.record_attempt(self.bank)
-        record.record_sent(self.bank, flags, sent - taken, False, self.closed_loop)
+        record.record_sent(self.bank, flags, sent - taken, 0, False, self.closed_loop)
         status = 204 + 100 * code if code < REFUSED else 0
         record.record_done(
             self.bank, code, flags, route, self.seq, 7,

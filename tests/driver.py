@@ -42,6 +42,7 @@ class Ask:
     body: bytes = b""
     route: int = 0
     warm_up: bool = False
+    client: int = 0
 
     @property
     def flags(self) -> int:
@@ -109,6 +110,9 @@ async def drive(
     timeout_s: float = 5.0,
     max_wait_s: float = 5.0,
     closed_loop: bool = False,
+    ordered: bool = False,
+    clients: int = 64,
+    lanes: int = 1,
     header_limit_bytes: int = 65_536,
     routes: int = 2,
     entries: int = 4_096,
@@ -139,6 +143,9 @@ async def drive(
             header_limit_bytes=header_limit_bytes,
             closed_loop=closed_loop,
             number=number,
+            ordered=ordered,
+            clients=clients,
+            lanes=lanes,
         )
         driven = Driven(spec.bank, spec)
         await _run(run_lane, driven, list(asks), lead_ns, during, ends)
@@ -161,7 +168,9 @@ async def _run(
     async def feed() -> None:
         for seq, ask in enumerate(asks):
             due_ns = driven.start_ns + round(ask.at_ms * MS_NS)
-            while not writer.push_nowait(due_ns, seq, ask.render(seq), route=ask.route, flags=ask.flags):
+            while not writer.push_nowait(
+                due_ns, seq, ask.render(seq), client=ask.client, route=ask.route, flags=ask.flags
+            ):
                 writer.publish()
                 await trio.sleep(0.005)
         if ends:
@@ -196,6 +205,8 @@ def check(driven: Driven, killed: bool) -> None:
             driven.count(total) for total in TOTALS if total.split(".")[0] in ("response", "lateness", "wait")
         )
     else:
+        assert driven.spec.ordered or driven.count("wait.order") == 0
+        assert driven.count("wait.order") <= driven.count("wait.all")
         assert driven.count("response.all") == int(measured.sum())
         assert driven.count("lateness.all") == driven["planned"] - detail.warm_up
         assert driven.count("wait.all") == driven.count("wait.queue") + driven.count("wait.connect")

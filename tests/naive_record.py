@@ -28,6 +28,7 @@ class Ended:
     seq: int
     due: int
     taken: int
+    order: int = 0
     sent: int = -1
     first_byte: int = -1
     done: int = -1
@@ -84,8 +85,9 @@ class Book:
             "response.ok": [one.done - one.due for one in ended_open if one.outcome in OUTCOMES[:4]],
             "lateness.all": [one.taken - one.due for one in rows if open_loop],
             "wait.all": [one.sent - one.taken for one in sent if open_loop],
-            "wait.connect": [one.sent - one.taken for one in sent if open_loop and one.fresh],
-            "wait.queue": [one.sent - one.taken for one in sent if open_loop and not one.fresh],
+            "wait.order": [one.order for one in sent if open_loop and one.order],
+            "wait.connect": [one.sent - one.taken - one.order for one in sent if open_loop and one.fresh],
+            "wait.queue": [one.sent - one.taken - one.order for one in sent if open_loop and not one.fresh],
             "service.all": [one.done - one.sent for one in sent],
             "first_byte.all": [one.first_byte - one.sent for one in rows if one.first_byte >= 0],
         }

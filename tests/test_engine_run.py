@@ -16,6 +16,7 @@ import trio
 import replay
 from replay.errors import EngineError, LimitError, TargetError
 from replay.plan import Schedule, make_schedule
+from replay.results.document import Latency
 from replay.results.run import load_run
 from replay.results.timeline import Second
 from replay.scenario import Scenario
@@ -31,12 +32,20 @@ def sink():
 
 
 def schedule(
-    folder: Path, port: int, *, path: str = "/", rows: int = 200, per_s: int = 100, **knobs: object
+    folder: Path,
+    port: int,
+    *,
+    path: str = "/",
+    rows: int = 200,
+    per_s: int = 100,
+    clients: int = 1,
+    **knobs: object,
 ) -> tuple[Schedule, Scenario]:
     with TraceWriter(folder / "made.trace") as writer:
         request = writer.add_request("GET", path.encode())
         at_ns = np.arange(rows, dtype=np.int64) * (1_000_000_000 // per_s)
-        writer.add_events(at_ns, np.full(rows, request, np.uint32), np.zeros(rows, np.uint32))
+        client = (np.arange(rows) % clients).astype(np.uint32)
+        writer.add_events(at_ns, np.full(rows, request, np.uint32), client)
     assert writer.trace is not None
     scenario = load(None, {"target": f"http://127.0.0.1:{port}", **knobs}, {})
     return make_schedule(writer.trace, scenario), scenario
@@ -108,6 +117,25 @@ async def test_two_lanes_share_the_load_and_the_result(sink: Sink, tmp_path: Pat
     assert document.generator.lanes == 2
     assert document.accounts.ok == 301
     assert np.array_equal(np.sort(sink.stamps()["seq"]), np.arange(301))
+
+
+@pytest.mark.parametrize("engine", ["native", "portable"])
+async def test_clients_in_order_live_on_one_lane_each(sink: Sink, tmp_path: Path, engine: str) -> None:
+    planned, scenario = schedule(
+        tmp_path, sink.port, path="/sink/delay_ms=40", rows=300, per_s=250, clients=5, threads=2, engine=engine,
+        order="client",
+    )  # fmt: skip
+    document = await replay.engine.run(planned, scenario, tmp_path / "run")
+    assert document.accounts.ok == 300
+    arrived = sink.stamps()
+    for client in range(5):
+        own = arrived[arrived["seq"] % 5 == client]
+        assert own["seq"].tolist() == list(range(client, 300, 5))
+        assert np.diff(own["arrival_ns"]).min() >= 40_000_000
+    order, wait = document.latency.wait_order, document.latency.wait
+    assert isinstance(order, Latency) and isinstance(wait, Latency)
+    assert 250 <= order.count <= wait.count == 300
+    assert order.max_ns > 500_000_000
 
 
 async def test_a_lane_that_cannot_start_says_so(

@@ -43,11 +43,13 @@ def requests(draw: st.DrawFn) -> list[Ended]:
             found.append(Ended(outcome, reason=reason, **given))
             continue
         attempted = outcome in OUTCOMES[:4] or draw(st.booleans())
-        sent = taken + draw(spans) if attempted else -1
+        order = draw(spans) if attempted else 0
+        sent = taken + order + draw(spans) if attempted else -1
         answered = attempted and (outcome in OUTCOMES[:4] or draw(st.booleans()))
         first_byte = sent + draw(spans) if answered else -1
         done = max(taken, sent, first_byte) + draw(spans)
         fresh = draw(st.booleans())
+        given["order"] = order
         found.append(Ended(outcome, sent=sent, first_byte=first_byte, done=done, fresh=fresh, **given))
     return found
 
@@ -62,7 +64,7 @@ def write(bank: Bank, one: Ended, closed_loop: bool) -> None:
         return
     record.record_attempt(bank)
     if one.sent >= 0:
-        record.record_sent(bank, flags, one.sent - one.taken, one.fresh, closed_loop)
+        record.record_sent(bank, flags, one.sent - one.taken, one.order, one.fresh, closed_loop)
     code = OUTCOMES.index(one.outcome)
     status = 200 + 100 * code if code < 4 else 0
     record.record_done(

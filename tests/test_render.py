@@ -41,12 +41,12 @@ def empty_feed(entries: int = 4096, ring: int = 1 << 20) -> FeedWriter:
 
 def render(
     schedule: Schedule, spec: RenderSpec, batch: DueBatch, feed: FeedWriter, *, begin: int = 0, lane: int = 0,
-    lanes: int = 1, start_ns: int = 0, horizon_ns: int = FOREVER,
+    lanes: int = 1, by_client: bool = False, start_ns: int = 0, horizon_ns: int = FOREVER,
 ) -> int:  # fmt: skip
     return int(
         kernels.render_rows(
             batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.first_seq, begin,
-            lane, lanes, start_ns, schedule.warm_up_ns, horizon_ns, schedule.requests_table, spec.table(),
+            lane, lanes, by_client, start_ns, schedule.warm_up_ns, horizon_ns, schedule.requests_table, spec.table(),
             feed.control, feed.feed, feed.state,
         )
     )  # fmt: skip
@@ -90,11 +90,12 @@ ROWS = st.builds(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(ROWS, min_size=1, max_size=30), numbered=st.booleans(), seed=st.integers(0, 1 << 62),
-    lanes=st.integers(1, 3),
+    lanes=st.integers(1, 3), by_client=st.booleans(),
 )  # fmt: skip
 def test_requests_and_their_places_are_the_twins(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], numbered: bool, seed: int, lanes: int
-) -> None:
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], numbered: bool, seed: int, lanes: int,
+    by_client: bool,
+) -> None:  # fmt: skip
     text = f"[[body]]\nroute = 'P*'\ntemplate = '{TEMPLATE}'\ncontent_type = 'a/b'\n[headers]\nA = 'ä'\n"
     if not any(row.method in ("POST", "PUT") for row in rows):
         text = "[headers]\nA = 'ä'\n"
@@ -104,9 +105,11 @@ def test_requests_and_their_places_are_the_twins(
     (batch,) = schedule.batches()
     for lane in range(lanes):
         feed, twin = empty_feed(), empty_feed()
-        assert render(schedule, spec, batch, feed, lane=lane, lanes=lanes, start_ns=7) == len(rows)
-        for seq in range(lane, len(rows), lanes):
-            row = ordered[seq]
+        reached = render(schedule, spec, batch, feed, lane=lane, lanes=lanes, by_client=by_client, start_ns=7)
+        assert reached == len(rows)
+        for seq, row in enumerate(ordered):
+            if (row.client if by_client else seq) % lanes != lane:
+                continue
             body = naive.filled(TEMPLATE.encode(), seed, seq, row.client)
             request = naive.rendered(
                 row.method, row.target, base_path="/base", headers=spec.headers.decode("latin-1"),

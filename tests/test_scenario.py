@@ -103,6 +103,12 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
         ("duration = '5s'\nwarm_up = '5s'", "line 2: warm_up: nothing is left to measure"),
         ("[[body]]\nroute = 'a'", "line 2: body[0].route: give either file or template"),
         ("host = 'a b'", "line 1: host:"),
+        ("order = 'clients'", "line 1: order: 'clients' is unknown (did you mean client?)"),
+        ("rate = 'max'\norder = 'client'", "line 2: order: a closed loop has no recorded clients"),
+        (
+            "target = 'kafka://b/t'\norder = 'client'",
+            "line 2: order: a Kafka target has no answers to wait for",
+        ),
         ('[[body]]\nroute = "a"\nfile = "b"\ncontent_type = "x\\r\\ny: z"', "line 4: body[0].content_type:"),
         ("a = [", "is not TOML"),
         ("[validity]\nsteal_share_suspekt = 1", "did you mean steal_share_suspect?"),

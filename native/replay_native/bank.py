@@ -19,7 +19,7 @@ from .addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
 from .hdr import COUNTERS_2, COUNTERS_3
 
 MAGIC = 0x5245504C41593031
-VERSION = 5
+VERSION = 6
 CACHE_LINE_WORDS = 8
 
 
@@ -144,6 +144,7 @@ class TotalIndex(NamedTuple):
     handshake_resumed: int = 9
     end_to_end_all: int = 10
     answer_all: int = 11
+    wait_order: int = 12
 
 
 T = TotalIndex()
@@ -160,6 +161,7 @@ TOTALS = (
     "handshake.resumed",
     "end_to_end.all",
     "answer.all",
+    "wait.order",
 )
 """Their tags, in the same order."""
 

@@ -8,6 +8,7 @@ import numpy as np
 from numba import from_dtype, types
 
 from .bank import BANK_TYPE
+from .clients import NONE, client_type, waiting_type
 from .feed import FEED_TYPE
 from .http1 import PARSER_FIELDS
 from .jit import kernel
@@ -15,14 +16,12 @@ from .jit import kernel
 CLOSED, CONNECTING, IDLE, BUSY = range(4)
 """state of a slot. CONNECTING and BUSY are in the timed list, IDLE in the free list, CLOSED in the stack of closed ones."""
 
-NONE = -1
-
 CONNECTION = np.dtype([
     ("fd", "i8"), ("ssl", "u8"), ("generation", "i8"), ("state", "i8"), ("next", "i8"), ("previous", "i8"),
     ("deadline_ns", "i8"), ("connected_ns", "i8"),
     ("fresh", "i8"), ("bound", "i8"), ("resent", "i8"), ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"),
-    ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("route", "i8"), ("flags", "i8"),
-    ("address", "i8"),
+    ("ready_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("key", "i8"), ("route", "i8"),
+    ("flags", "i8"), ("address", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("sent_bytes", "i8"), ("received_bytes", "i8"),
     *PARSER_FIELDS,
 ])  # fmt: skip
@@ -34,25 +33,27 @@ since `connected_ns`."""
 STATE = np.dtype([
     (name, "i8") for name in (
         "epoll", "wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns", "header_limit", "closed_loop",
-        "entries_limit", "ring_limit",
+        "entries_limit", "ring_limit", "ordered", "lanes",
         "addresses_seen", "addresses_chosen", "next_address",
         "head", "taken", "next_due_ns", "starved", "started", "draining", "used_slots", "open", "connecting",
-        "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2",
+        "free_first", "timed_first", "timed_last", "closed_first", "has_pwait2",
+        "room_free", "age_first", "age_last", "waiting", "waiting_bytes", "startable", "ready_first", "ready_last",
         "tls_resume",
     )
 ] + [(name, "u8") for name in ("tls_context", "tls_name", "tls_session")])  # fmt: skip
 """The lane's settings (first two rows) and what it keeps between loops. Of TLS (0: plain): the address of its SSL_CTX, of
 the server's name, and of the session that new connections resume."""
 
-Lane = namedtuple("Lane", "bank feed connections state chosen events buffer scratch")
-"""connections CONNECTION[cap], state STATE[1], chosen int64[ADDRESSES_MAX] (rows of the address table that are in use),
-events uint8[n * event bytes], buffer uint8[n], scratch int64[4]."""
+Lane = namedtuple("Lane", "bank feed connections clients room state chosen events buffer scratch")
+"""connections CONNECTION[cap], clients CLIENT[n], room WAITING[n] (a row each where no client's order is kept), state
+STATE[1], chosen int64[ADDRESSES_MAX] (rows of the address table that are in use), events uint8[n * event bytes],
+buffer uint8[n], scratch int64[4]."""
 
 connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
 LANE_TYPE = types.NamedTuple(
     [
-        BANK_TYPE, FEED_TYPE, connection_type[::1], state_type[::1], types.int64[::1], types.uint8[::1],
-        types.uint8[::1], types.int64[::1],
+        BANK_TYPE, FEED_TYPE, connection_type[::1], client_type[::1], waiting_type[::1], state_type[::1],
+        types.int64[::1], types.uint8[::1], types.uint8[::1], types.int64[::1],
     ],
     Lane,
 )  # fmt: skip

@@ -25,13 +25,25 @@ from .bank import (
     State,
     Stop,
 )
+from .clients import (
+    NONE,
+    REQUEST_BYTES,
+    drop_age,
+    hold,
+    join_line,
+    key_of,
+    leave_line,
+    leave_room,
+    pop_ready,
+    settle_line,
+    swap_requests,
+)
 from .clock import now_ns, thread_cpu_ns
 from .connections import (
     BUSY,
     CONNECTING,
     IDLE,
     LANE_TYPE,
-    NONE,
     drop_free,
     drop_timed,
     give_closed_slot,
@@ -98,7 +110,6 @@ ON_TIME = 2
 """Requests taken up in one loop up to which the lane keeps its schedule."""
 EVENTS_AT_ONCE = 64
 BUFFER_BYTES = 65_536
-REQUEST_BYTES = 1_024
 WAKE_TOKEN = -1
 
 ECONNRESET, EPIPE, EPROTO, ETIMEDOUT = _errno.ECONNRESET, _errno.EPIPE, _errno.EPROTO, _errno.ETIMEDOUT
@@ -132,15 +143,39 @@ def _begin(lane, slot):
         c.request = _malloc(np.uint64(c.capacity))
     _memcpy(c.request, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), np.uint64(e.length))
     c.request_bytes = e.length
-    c.seq, c.due_ns, c.taken_ns = e.seq, e.due_ns, e.taken_ns
+    c.seq, c.due_ns, c.taken_ns, c.ready_ns = e.seq, e.due_ns, e.taken_ns, e.taken_ns
     c.client, c.route, c.flags = np.int64(e.client), np.int64(e.route), e.flags
+    _release_head(lane)
+    _attempt(lane, slot)
+
+
+@kernel()
+def _begin_row(lane, slot, row):
+    """Put a request of the waiting room onto a free or fresh connection, and send it."""
+    c, w = lane.connections[slot], lane.room[row]
+    drop_age(lane, row)
+    leave_line(lane, row)
+    swap_requests(c, w)
+    c.request_bytes = w.length
+    c.seq, c.due_ns, c.taken_ns, c.ready_ns = w.seq, w.due_ns, w.taken_ns, w.ready_ns
+    c.client, c.route, c.flags = np.int64(w.client), np.int64(w.route), w.flags
+    leave_room(lane, row)
+    _attempt(lane, slot)
+
+
+@kernel(inlined=True)
+def _attempt(lane, slot):
+    """The connection carries its request from now on: it is in flight."""
+    st, c = lane.state[0], lane.connections[slot]
+    if st.ordered:
+        c.key = key_of(lane, c.client)
+        lane.clients[c.key].in_flight += 1
     c.sent_ns = -1
     c.first_byte_ns = -1
     c.sent_bytes = 0
     c.received_bytes = 0
     c.resent = 0
     http1.reset(c, c.flags & HEAD)
-    _release_head(lane)
     record_attempt(lane.bank)
     _transmit(lane, slot)
 
@@ -153,7 +188,7 @@ def _transmit(lane, slot):
     now = now_ns(lane.scratch)
     if c.sent_ns < 0:
         c.sent_ns = now
-        record_sent(lane.bank, c.flags, now - c.taken_ns, c.fresh, st.closed_loop)
+        record_sent(lane.bank, c.flags, now - c.taken_ns, c.ready_ns - c.taken_ns, c.fresh, st.closed_loop)
     push_timed(lane, slot, now + st.timeout_ns)
     _send_rest(lane, slot)
 
@@ -249,6 +284,9 @@ def _record(lane, slot, outcome, now):
     )  # fmt: skip
     lane.bank.address_counts[c.address, A.requests] += 1
     lane.bank.address_counts[c.address, A.errors] += outcome >= REFUSED
+    if st.ordered:
+        lane.clients[c.key].in_flight -= 1
+        settle_line(lane, c.key, now)
 
 
 @kernel()
@@ -304,7 +342,7 @@ def _dial_for_queue(lane):
     if error:
         give_closed_slot(lane, slot)
         lane.bank.counters[C.connects_failed] += 1
-        _fail_head(lane, _outcome_of(error))
+        _fail_next(lane, _outcome_of(error))
 
 
 @kernel()
@@ -366,8 +404,7 @@ def _connect_failed(lane, slot, outcome):
         return
     drop_timed(lane, slot)
     _hang_up(lane, slot, False)
-    if _wanted(lane):
-        _fail_head(lane, outcome)
+    _fail_next(lane, outcome)
 
 
 @kernel()
@@ -440,9 +477,25 @@ def _release_head(lane):
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     end = e.offset + e.length
     st.head += 1
-    lane.bank.counters[C.waiting] = st.taken - st.head
+    _count_waiting(lane)
     store_release(control, Control.RING_HEAD, end)
     store_release(control, Control.FEED_HEAD, st.head)
+
+
+@kernel(inlined=True)
+def _count_waiting(lane):
+    """Keep the number of those that wait."""
+    st = lane.state[0]
+    lane.bank.counters[C.waiting] = st.taken - st.head + st.waiting
+
+
+@kernel(inlined=True)
+def _fail_next(lane, outcome):
+    """A connect failed: so does the request that is next to be served, if one still waits."""
+    if lane.state[0].ordered:
+        _fail_ready(lane, outcome)
+    elif _wanted(lane) > 0:
+        _fail_head(lane, outcome)
 
 
 @kernel()
@@ -484,7 +537,7 @@ def _wanted(lane):
     """How many requests want a connection now."""
     st = lane.state[0]
     if not st.closed_loop:
-        return st.taken - st.head
+        return st.taken - st.head + st.startable
     if st.draining or not st.started:
         return np.int64(0)
     return load_acquire(lane.bank.control, Control.FEED_TAIL) - st.taken
@@ -503,6 +556,9 @@ def _wants_dial(lane):
 def _serve(lane):
     """Give free connections to those that wait."""
     st = lane.state[0]
+    if st.ordered:
+        _serve_ready(lane)
+        return
     while st.free_first != NONE and _wanted(lane) > 0:
         slot = st.free_first
         drop_free(lane, slot)
@@ -544,13 +600,15 @@ def _take_due(lane, at_most):
             break
         _take_up(lane)
         count += 1
-        _bound_queue(lane)
+        if st.ordered:
+            _admit(lane)
+        else:
+            _bound_queue(lane)
         if st.open >= st.connections and st.free_first == NONE:
             bank.counters[C.cap_bound] += 1
         _serve(lane)
-        waiting = st.taken - st.head
-        bank.counters[C.waiting] = waiting
-        bank.counters[C.waiting_max] = max(bank.counters[C.waiting_max], waiting)
+        _count_waiting(lane)
+        bank.counters[C.waiting_max] = max(bank.counters[C.waiting_max], bank.counters[C.waiting])
     st.next_due_ns = FAR_NS
     if st.closed_loop and st.taken < tail:
         st.started = 1
@@ -588,6 +646,90 @@ def _expire(lane, now):
         if lane.feed.entries[st.head & (lane.feed.entries.size - 1)].taken_ns + st.max_wait_ns > now:
             return
         _give_up_head(lane, C.unsent_max_wait)
+    while st.age_first != NONE and lane.room[st.age_first].taken_ns + st.max_wait_ns <= now:
+        _give_up_row(lane, st.age_first, C.unsent_max_wait)
+
+
+# The waiting room, where clients are kept in order: a request leaves the ring when it is taken up.
+
+
+@kernel()
+def _admit(lane):
+    """The request just taken up goes onto a free connection if it is its client's turn; else into the room."""
+    st = lane.state[0]
+    ring = lane.feed.ring
+    e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
+    key = key_of(lane, np.int64(e.client))
+    client = lane.clients[key]
+    if st.free_first != NONE and client.first == NONE and client.in_flight == 0:
+        slot = st.free_first
+        drop_free(lane, slot)
+        _begin(lane, slot)
+        return
+    while st.age_first != NONE and (st.room_free == NONE or st.waiting_bytes + e.length > st.ring_limit):
+        _give_up_row(lane, st.age_first, C.unsent_limit)
+    row = st.room_free
+    w = lane.room[row]
+    hold(lane, row, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), e.length)
+    w.seq, w.due_ns, w.taken_ns, w.flags = e.seq, e.due_ns, e.taken_ns, e.flags
+    w.client, w.route, w.key = e.client, e.route, np.int32(key)
+    join_line(lane, row)
+    settle_line(lane, key, e.taken_ns)
+    _release_head(lane)
+
+
+@kernel()
+def _serve_ready(lane):
+    """Give free connections to the clients whose turn it is, those that came first before others."""
+    st = lane.state[0]
+    while st.ready_first != NONE and st.free_first >= 0:
+        client = lane.clients[pop_ready(lane)]
+        if client.startable:
+            slot = st.free_first
+            drop_free(lane, slot)
+            _begin_row(lane, slot, np.int64(client.first))
+            _count_waiting(lane)
+
+
+@kernel()
+def _fail_ready(lane, outcome):
+    """An attempt began for the first of the clients whose turn it is, and failed before it could be sent."""
+    st = lane.state[0]
+    while st.ready_first != NONE:
+        key = pop_ready(lane)
+        row = np.int64(lane.clients[key].first)
+        if lane.clients[key].startable == 0:
+            continue
+        w, now = lane.room[row], now_ns(lane.scratch)
+        record_attempt(lane.bank)
+        record_done(
+            lane.bank, outcome, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns, np.int64(-1),
+            np.int64(-1), now, np.int64(0), np.int64(0), False,
+        )  # fmt: skip
+        _forget_row(lane, row, now)
+        return
+
+
+@kernel()
+def _give_up_row(lane, row, reason):
+    """A request of the room will not be sent. `reason` is a counter: C.unsent_..."""
+    w = lane.room[row]
+    record_unsent(
+        lane.bank, reason, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns,
+        lane.state[0].max_wait_ns,
+    )  # fmt: skip
+    _forget_row(lane, row, now_ns(lane.scratch))
+
+
+@kernel()
+def _forget_row(lane, row, now):
+    """A request of the room is done with; it may be the turn of the next of its client."""
+    key = np.int64(lane.room[row].key)
+    drop_age(lane, row)
+    leave_line(lane, row)
+    leave_room(lane, row)
+    _count_waiting(lane)
+    settle_line(lane, key, now)
 
 
 # The loop.
@@ -642,6 +784,8 @@ def _sleep_ns(lane, now):
     if st.taken > st.head:
         waits = lane.feed.entries[st.head & (lane.feed.entries.size - 1)].taken_ns
         until = min(until, waits + st.max_wait_ns)
+    if st.age_first != NONE:
+        until = min(until, lane.room[st.age_first].taken_ns + st.max_wait_ns)
     return until - now
 
 
@@ -673,6 +817,8 @@ def _drain(lane):
     tail = load_acquire(control, Control.FEED_TAIL)
     while not st.closed_loop and st.taken < tail and entries[st.taken & (entries.size - 1)].due_ns <= now:
         _take_up(lane)
+    while st.age_first != NONE:
+        _give_up_row(lane, st.age_first, C.unsent_interrupted)
     while st.head < st.taken:
         _give_up_head(lane, C.unsent_interrupted)
 
@@ -681,7 +827,7 @@ def _drain(lane):
 def _finished(lane):
     """Nothing more will come, nothing waits, nothing is in flight."""
     st, bank = lane.state[0], lane.bank
-    if st.taken > st.head or bank.counters[C.in_flight]:
+    if st.taken > st.head or st.waiting or bank.counters[C.in_flight]:
         return False
     if st.draining:
         return True
@@ -737,6 +883,9 @@ def _close_all(lane):
         if c.request:
             _free(c.request)
     tls.free_session(st.tls_session)
+    for row in range(lane.room.shape[0]):
+        if lane.room[row].request:
+            _free(lane.room[row].request)
     _close(st.epoll)
 
 

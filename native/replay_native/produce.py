@@ -84,7 +84,7 @@ def sent(bank, rows, sent_ns, closed_loop):
     """These are about to be sent."""
     for row in range(rows.shape[0]):
         record_attempt(bank)
-        record_sent(bank, rows[row].flags, sent_ns - rows[row].taken_ns, False, closed_loop)
+        record_sent(bank, rows[row].flags, sent_ns - rows[row].taken_ns, np.int64(0), False, closed_loop)
 
 
 @kernel((BANK_TYPE, entry_type[::1], int64, int64, int64, int64, boolean))

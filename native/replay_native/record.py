@@ -123,13 +123,17 @@ def record_attempt(bank):
     bank.counters[C.sent] += 1
 
 
-@kernel((BANK_TYPE, int64, int64, boolean, boolean))
-def record_sent(bank, flags, wait_ns, fresh, closed_loop):
-    """Its first byte is about to be sent. `wait_ns` = sent - taken; `fresh`: on a connection never used before."""
+@kernel((BANK_TYPE, int64, int64, int64, boolean, boolean))
+def record_sent(bank, flags, wait_ns, order_ns, fresh, closed_loop):
+    """Its first byte is about to be sent. `wait_ns` = sent - taken, of which `order_ns` were for the request of its client
+    before it; the rest was for a connection. `fresh`: on one never used before.
+    """
     if flags & WARM_UP or closed_loop:
         return
     _count(bank, T.wait_all, wait_ns)
-    _count(bank, T.wait_connect if fresh else T.wait_queue, wait_ns)
+    _count(bank, T.wait_connect if fresh else T.wait_queue, wait_ns - order_ns)
+    if order_ns > 0:
+        _count(bank, T.wait_order, order_ns)
 
 
 @kernel((BANK_TYPE, int64, int64))

@@ -390,15 +390,16 @@ def _place_of(ring_tail, total, size):
 @kernel(
     types.int64(
         types.int64[::1], types.uint32[::1], types.uint32[::1], types.uint32[::1], types.uint8[::1],
-        types.int64, types.int64, types.int64, types.int64, types.int64, types.int64, types.int64,
+        types.int64, types.int64, types.int64, types.int64, types.boolean, types.int64, types.int64, types.int64,
         types.int64[:, ::1], RENDER_TYPE, types.int64[::1], FEED_TYPE, types.int64[::1],
     )
 )  # fmt: skip
 def render_rows(
-    due_ns, request, client, route, method, first_seq, begin, lane, lanes, start_ns, warm_up_ns, horizon_ns,
+    due_ns, request, client, route, method, first_seq, begin, lane, lanes, by_client, start_ns, warm_up_ns, horizon_ns,
     requests, table, control, feed, state,
 ):  # fmt: skip
-    """Render a lane's share of due rows (seq % lanes == lane) from row `begin` on into its feed.
+    """Render a lane's share of due rows from row `begin` on into its feed: every row whose sequence number, or
+    whose client with `by_client`, is `lane` modulo `lanes`.
 
     Stops at the first row that is due after `horizon_ns` (CLOCK_MONOTONIC, as `start_ns`), or that the rings
     have no room for now; the row to go on with, len(due_ns) at the end, or -1 - row where a request is larger
@@ -408,8 +409,12 @@ def render_rows(
     entries, ring = feed
     head, ring_head = load_acquire(control, Control.FEED_HEAD), load_acquire(control, Control.RING_HEAD)
     base, size = np.int64(ring.ctypes.data), np.int64(ring.shape[0])
-    row = begin + (lane - (first_seq + begin) % lanes + lanes) % lanes
+    step = 1 if by_client else lanes
+    row = begin if by_client else begin + (lane - (first_seq + begin) % lanes + lanes) % lanes
     while row < due_ns.shape[0]:
+        if by_client and np.int64(client[row]) % lanes != lane:
+            row += 1
+            continue
         due, seq = due_ns[row] + start_ns, first_seq + row
         if due > horizon_ns or state[0] - head >= entries.shape[0]:
             break
@@ -464,5 +469,5 @@ def render_rows(
         entry.taken_ns, entry.state = 0, 0
         state[0] += 1
         state[1] = offset + total
-        row += lanes
+        row += step
     return min(row, due_ns.shape[0])

@@ -29,6 +29,7 @@ _OPTIONS = (
     (("--rate",), "RATE", "Constant rate instead: 500/s, 50/1m; max: closed loop."),
     (("-d", "--duration"), "TIME", "End after this long: 30s, 10m."),
     (("-c", "--connections"), "N|auto", "Most connections."),
+    (("--order",), "due|client", "client: a client's request waits for the answer to its last one."),
     (("-t", "--threads"), "N|auto", "Lanes, a thread each."),
     (("--from", "window.from"), "WHEN", "First moment: 18:00, ISO 8601, +10m."),
     (("--until", "window.until"), "WHEN", "Moment to end before; +10m counts from --from."),

@@ -37,6 +37,7 @@ class LaneSpec:
     wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
     are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
     `tls` is how connections are secured, None for plain ones.
+    With `ordered` the requests of one client go one after another; the lane has every `lanes`-th client, `clients` of them.
     """
 
     bank: Bank
@@ -51,6 +52,14 @@ class LaneSpec:
     closed_loop: bool = False
     number: int = 0
     tls: Tls | None = None
+    ordered: bool = False
+    clients: int = 0
+    lanes: int = 1
+
+    @property
+    def by_client(self) -> bool:
+        """Whether the lane knows its clients: one client lives on one lane."""
+        return self.ordered
 
 
 class Engine(Protocol):
@@ -92,8 +101,9 @@ class Fittings:
     """What a run needs for the kind of its target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
 
     `tick_ns` is lateness by design, where what is due is gathered for so long: no fault of the generator's.
-    `close` is called when the run is over, or did not begin; `figures` and `notes` after its last lane ended; `background`
-    runs beside the lanes until then. `consumed` names the histograms that a consumer fills, `lag` is its lag by partition now.
+    `close` is called when the run is over, or did not begin; `figures` and `notes` after its last lane ended;
+    `background` runs beside the lanes until then. `consumed` names the histograms that a consumer fills, `lag` is its
+    lag by partition now.
     """
 
     engine_name: Literal["native", "portable", "kafka"]

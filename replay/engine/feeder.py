@@ -25,9 +25,10 @@ PAUSE_S = 0.02
 
 
 class RequestRenderer:
-    """Due rows as HTTP requests."""
+    """Due rows as HTTP requests; with `by_client` all of a client's go to one lane."""
 
-    def __init__(self, schedule: Schedule, render: RenderSpec) -> None:
+    def __init__(self, schedule: Schedule, render: RenderSpec, *, by_client: bool = False) -> None:
+        self._by_client = by_client
         self._requests, self._warm_up_ns = schedule.requests_table, schedule.warm_up_ns
         self._spec, self._table = render, render.table()
 
@@ -48,7 +49,7 @@ class RequestRenderer:
         """See `Renderer`."""
         reached = kernels.render_rows(
             batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.first_seq,
-            row, lane, lanes, start_ns, self._warm_up_ns, horizon_ns,
+            row, lane, lanes, self._by_client, start_ns, self._warm_up_ns, horizon_ns,
             self._requests, self._table, writer.control, writer.feed, writer.state,
         )  # fmt: skip
         return checked(reached, batch, writer)
@@ -70,7 +71,8 @@ def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
 
 
 class Feeder:
-    """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes.
+    """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes; where lanes know clients,
+    every row of client i does.
 
     `fed` becomes true once the first AHEAD_NS of the run are in the rings.
     """
@@ -124,7 +126,8 @@ class Feeder:
             return
         for lane, spec in enumerate(self._lanes):
             for row in range(self._rows[lane], len(batch)):
-                if (batch.first_seq + row) % len(self._lanes) != lane:
+                owner = int(batch.client[row]) if spec.by_client else batch.first_seq + row
+                if owner % len(self._lanes) != lane:
                     continue
                 due_ns = int(batch.due_ns[row]) + start_ns
                 if due_ns > self.stop_ns:

@@ -12,7 +12,8 @@ from replay.errors import EngineError
 from replay_native import lane as kernels
 from replay_native.addresses import ADDRESSES_MAX
 from replay_native.bank import Control, State
-from replay_native.connections import CONNECTION, NONE, STATE, Lane
+from replay_native.clients import NONE, make_clients, make_room
+from replay_native.connections import CONNECTION, STATE, Lane
 from replay_native.libc import EPOLL_EVENT_BYTES
 from replay_native.libssl import sigpipe_held_back
 
@@ -22,18 +23,23 @@ from .tls import Tls, native_context
 
 KERNEL_MODULES = ("shared", "hdr", "hdr_decode", "record", "lane")
 
+_LISTS = (
+    "free_first", "timed_first", "timed_last", "closed_first", "age_first", "age_last", "ready_first", "ready_last",
+)  # fmt: skip
+"""Ends of the lane's lists, which are empty at first."""
+
 
 def make_lane(spec: LaneSpec) -> Lane:
     """All memory of one lane, allocated and touched before its first request is due."""
     state = np.zeros(1, STATE)
-    for name in ("wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns"):
+    for name in ("wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns", "ordered", "lanes"):
         state[name] = getattr(spec, name)
     state["header_limit"] = spec.header_limit_bytes
     state["closed_loop"] = spec.closed_loop
     state["entries_limit"] = spec.feed.entries.size // 2
     state["ring_limit"] = spec.feed.ring.size // 2
     state["has_pwait2"] = 1
-    for name in ("free_first", "timed_first", "timed_last", "closed_first"):
+    for name in _LISTS:
         state[name] = NONE
     connections = np.zeros(spec.connections, CONNECTION)
     connections["fd"] = NONE
@@ -43,6 +49,8 @@ def make_lane(spec: LaneSpec) -> Lane:
         bank=spec.bank,
         feed=spec.feed,
         connections=connections,
+        clients=make_clients(spec.clients if spec.by_client else 1),
+        room=make_room(spec.feed.entries.size // 2 if spec.by_client else 1),
         state=state,
         chosen=np.zeros(ADDRESSES_MAX, np.int64),
         events=np.zeros(kernels.EVENTS_AT_ONCE * EPOLL_EVENT_BYTES, np.uint8),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections import deque
 from dataclasses import dataclass, field
 
 import trio
@@ -42,6 +41,7 @@ from .addresses import AddressTable
 from .contract import SECOND_NS, LaneSpec
 from .http import HandshakeError, Http
 from .protocol import Connection, Outcome, Protocol, Request
+from .waiting import Job, Waiting
 
 HEARTBEAT_NS = 100_000_000
 FAR_NS = 1 << 62
@@ -84,23 +84,12 @@ def outcome_of(error: OSError) -> int:
 
 
 @dataclass(eq=False, slots=True)
-class _Job:
-    """One request that was taken up."""
-
-    request: Request
-    due_ns: int
-    taken_ns: int
-    end: int
-    sent_ns: int = -1
-
-
-@dataclass(eq=False, slots=True)
 class _Worker:
     """One connection and its task. `job` is what it is to do next, or was woken for."""
 
     connection: Connection | None = None
     fresh: bool = True
-    job: _Job | None = None
+    job: Job | None = None
     wake: trio.Event = field(default_factory=trio.Event)
 
 
@@ -112,7 +101,7 @@ class _Lane:
         self._counters = spec.bank.counters
         self._addresses, self._addresses_seen = AddressTable(spec.bank), 0
         self._entries, self._ring = spec.feed
-        self._queue: deque[_Job] = deque()
+        self._waiting = Waiting(ordered=spec.ordered)
         self._free: list[_Worker] = []
         self._taken = 0
         self._head = 0
@@ -167,8 +156,8 @@ class _Lane:
         self._counters[C.loops] += 1
         shared.write_word(self._bank.control, Control.HEARTBEAT_NS, now)
         until = min(now + HEARTBEAT_NS, self._next_due_ns)
-        if self._queue:
-            until = min(until, self._queue[0].taken_ns + self._spec.max_wait_ns)
+        if (oldest := self._waiting.oldest) is not None:
+            until = min(until, oldest.taken_ns + self._spec.max_wait_ns)
         with trio.move_on_after(max(until - now, 0) / SECOND_NS):
             await self._woken.wait()
         if self._woken.is_set():
@@ -183,7 +172,7 @@ class _Lane:
             self._woken.set()
 
     def _finished(self) -> bool:
-        if self._queue or self._in_flight:
+        if self._waiting or self._in_flight:
             return False
         if self._draining:
             return True
@@ -207,8 +196,7 @@ class _Lane:
             if self._spec.closed_loop:
                 self._started = True
                 break
-            self._queue.append(self._take_up())
-            self._bound_queue()
+            self._wait(self._take_up())
             if self._open >= self._spec.connections and not self._free:
                 self._counters[C.cap_bound] += 1
             self._serve()
@@ -217,7 +205,7 @@ class _Lane:
         if self._taken == tail and shared.read_word(self._bank.control, Control.FEED_END) == 0:
             self._starved = True
 
-    def _take_up(self) -> _Job:
+    def _take_up(self) -> Job:
         """Take up the next entry: it is planned from now on."""
         entry = self._entries[self._taken % self._entries.size]
         taken_ns = time.monotonic_ns()
@@ -233,33 +221,42 @@ class _Lane:
         self._taken += 1
         begin = offset % self._ring.size
         request = Request(self._ring[begin : begin + length].tobytes(), seq, client, route, flags)
-        return _Job(request, due_ns, taken_ns, offset + length)
+        return Job(request, due_ns, taken_ns, offset + length)
 
-    def _pop_head(self) -> _Job:
-        """The oldest that waits; its place in the rings is the producer's again."""
-        job = self._queue.popleft()
+    def _wait(self, job: Job) -> None:
+        """It waits, for its client's turn or a connection; where the room is full its oldest is given up.
+
+        The room may hold half of the rings. In order requests leave the rings at once, else they stay there.
+        """
+        self._waiting.add(job)
+        if self._spec.ordered:
+            self._release(job)
+        while len(self._waiting) > 1 and (
+            len(self._waiting) > self._entries.size // 2 or self._waiting.held_bytes > self._ring.size // 2
+        ):
+            assert self._waiting.oldest is not None
+            self._give_up(self._waiting.oldest, C.unsent_limit)
+
+    def _release(self, job: Job) -> None:
+        """The oldest in the rings is done with: its place is the producer's again."""
         self._head += 1
         shared.write_word(self._bank.control, Control.RING_HEAD, job.end)
         shared.write_word(self._bank.control, Control.FEED_HEAD, self._head)
-        self._counters[C.waiting] = len(self._queue)
-        return job
+
+    def _leave(self, job: Job) -> None:
+        """It waits no more."""
+        if not self._spec.ordered:
+            self._release(job)
+        self._counters[C.waiting] = len(self._waiting)
 
     def _count_waiting(self) -> None:
-        waiting = len(self._queue)
+        waiting = len(self._waiting)
         self._counters[C.waiting] = waiting
         self._counters[C.waiting_max] = max(self._counters[C.waiting_max], waiting)
 
-    def _bound_queue(self) -> None:
-        """The queue may hold half of the rings; past that its oldest request is given up."""
-        while len(self._queue) > 1:
-            oldest = self._queue[0]
-            held = self._queue[-1].end - oldest.end + len(oldest.request.data)
-            if len(self._queue) <= self._entries.size // 2 and held <= self._ring.size // 2:
-                return
-            self._give_up_head(C.unsent_limit)
-
-    def _give_up_head(self, reason: int) -> None:
-        job = self._pop_head()
+    def _give_up(self, job: Job, reason: int) -> None:
+        self._waiting.drop(job, time.monotonic_ns())
+        self._leave(job)
         request = job.request
         record_unsent(
             self._bank, reason, request.flags, request.route, request.seq, request.client, job.due_ns,
@@ -269,8 +266,8 @@ class _Lane:
     def _expire(self) -> None:
         """Give up what waited for max_wait."""
         now = time.monotonic_ns()
-        while self._queue and self._queue[0].taken_ns + self._spec.max_wait_ns <= now:
-            self._give_up_head(C.unsent_max_wait)
+        while (job := self._waiting.oldest) is not None and job.taken_ns + self._spec.max_wait_ns <= now:
+            self._give_up(job, C.unsent_max_wait)
 
     def _drain(self) -> None:
         """STOP: what is due by now is planned, and unsent; so is what waits. What is in flight may finish."""
@@ -279,9 +276,9 @@ class _Lane:
         while not self._spec.closed_loop and self._taken < tail:
             if self._entries[self._taken % self._entries.size]["due_ns"] > now:
                 break
-            self._queue.append(self._take_up())
-        while self._queue:
-            self._give_up_head(C.unsent_interrupted)
+            self._wait(self._take_up())
+        while (job := self._waiting.oldest) is not None:
+            self._give_up(job, C.unsent_interrupted)
         self._draining = True
         self._next_due_ns = FAR_NS
 
@@ -293,15 +290,16 @@ class _Lane:
             return 0
         if self._spec.closed_loop:
             return int(shared.read_word(self._bank.control, Control.FEED_TAIL)) - self._taken
-        return len(self._queue)
+        return self._waiting.ready
 
-    def _next_job(self) -> _Job | None:
+    def _next_job(self) -> Job | None:
         """The next request to attempt; from now on it is in flight."""
         if self._wanted() <= 0:
             return None
         if self._spec.closed_loop:
-            self._queue.append(self._take_up())
-        job = self._pop_head()
+            self._waiting.add(self._take_up())
+        job = self._waiting.take()
+        self._leave(job)
         self._in_flight += 1
         record_attempt(self._bank)
         return job
@@ -383,7 +381,7 @@ class _Lane:
             self._count_open(-1)
             self._woken.set()
 
-    async def _idle(self, worker: _Worker) -> _Job | None:
+    async def _idle(self, worker: _Worker) -> Job | None:
         """Wait on the stack of free connections; None where the connection ended meanwhile."""
         worker.job = None
         worker.wake = trio.Event()
@@ -415,7 +413,7 @@ class _Lane:
 
     # One request.
 
-    async def _carry_out(self, worker: _Worker, job: _Job) -> None:
+    async def _carry_out(self, worker: _Worker, job: Job) -> None:
         """Send; once more on a new connection if a reused one was closed under it. Record how it ended."""
         reused = not worker.fresh
         assert worker.connection is not None
@@ -436,7 +434,7 @@ class _Lane:
         elif self._is_removed(worker):
             self._close_drained(worker)
 
-    async def _send_again(self, worker: _Worker, job: _Job) -> Outcome:
+    async def _send_again(self, worker: _Worker, job: Job) -> Outcome:
         self._counters[C.resent] += 1
         self._close(worker)
         failure = await self._connect(worker)
@@ -444,14 +442,15 @@ class _Lane:
             return Outcome(failure=failure)
         return await self._attempt(worker, job)
 
-    async def _attempt(self, worker: _Worker, job: _Job) -> Outcome:
+    async def _attempt(self, worker: _Worker, job: Job) -> Outcome:
         """One send and its answer, within the time-out from now; `sent` stays the first."""
         now = time.monotonic_ns()
         if job.sent_ns < 0:
             job.sent_ns = now
             record_sent(
-                self._bank, job.request.flags, now - job.taken_ns, worker.fresh, self._spec.closed_loop
-            )
+                self._bank, job.request.flags, now - job.taken_ns, job.ready_ns - job.taken_ns, worker.fresh,
+                self._spec.closed_loop,
+            )  # fmt: skip
         assert worker.connection is not None
         outcome = Outcome(failure=TIMEOUT)
         with trio.move_on_after(self._spec.timeout_ns / SECOND_NS):
@@ -461,7 +460,7 @@ class _Lane:
                 outcome = Outcome(failure=outcome_of(error))
         return outcome
 
-    def _record(self, job: _Job, outcome: Outcome) -> None:
+    def _record(self, job: Job, outcome: Outcome) -> None:
         """Write down how it ended."""
         request = job.request
         record_done(
@@ -473,5 +472,6 @@ class _Lane:
         self._counters[C.bytes_received] += request.bytes_received
         self._counters[C.informational] += request.informational
         self._in_flight -= 1
+        self._waiting.ended(job, time.monotonic_ns())
         if self._draining or not self._in_flight:
             self._woken.set()

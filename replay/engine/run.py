@@ -41,7 +41,8 @@ from replay_native.bank import Stop
 from replay_native.feed import make_feed
 from replay_native.libc import lanes_supported
 
-from . import lanes, sizing
+from . import lanes as native
+from . import sizing
 from .auth import Authoriser
 from .contract import SECOND_NS, Engine, Fittings, LaneSpec
 from .feeder import Feeder, RequestRenderer
@@ -105,7 +106,7 @@ def choose_engine(name: str) -> tuple[Literal["native", "portable"], Engine]:
         from .portable import run_lane
 
         return "portable", run_lane
-    return "native", lanes.run_lane
+    return "native", native.run_lane
 
 
 async def run(
@@ -141,7 +142,7 @@ async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str) -> Fitti
     check_plan(schedule.plan, schedule.target, hosts, schedule.trace.requests.hosts, scenario)
     await check_reachable(addresses)
     name, engine = choose_engine(scenario.engine)
-    jit.warm(lanes.KERNEL_MODULES)
+    jit.warm(native.KERNEL_MODULES)
     render = schedule.render.numbered(run_id) if scenario.x_replay else schedule.render
     authoriser = Authoriser(scenario.auth) if scenario.auth.command else None
     if authoriser is not None:
@@ -151,7 +152,7 @@ async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str) -> Fitti
     entries, ring_bytes = sizing.feed_size(schedule, scenario, render.typical_bytes, count)
     if render.recorded is not None:
         ring_bytes = max(ring_bytes, 2 * (render.recorded.largest_bytes + render.typical_bytes))
-    renderer = RequestRenderer(schedule, render)
+    renderer = RequestRenderer(schedule, render, by_client=scenario.by_client)
 
     async def keep_fresh() -> None:
         if authoriser is not None:
@@ -184,6 +185,7 @@ def _prepare(
     """The run folder, and the memory of every lane."""
     folder = RunFolder.create(out)
     specs = []
+    lanes = len(fittings.connections)
     for number, connections in enumerate(fittings.connections):
         wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         stack.callback(os.close, wake_fd)
@@ -208,6 +210,9 @@ def _prepare(
                 header_limit_bytes=int(scenario.limits.response_headers_bytes),
                 closed_loop=scenario.closed_loop,
                 number=number,
+                ordered=scenario.order == "client",
+                clients=-(-schedule.trace.manifest.clients // lanes),
+                lanes=lanes,
             )
         )
     feeder = Feeder(schedule, fittings.renderer, specs, scenario.closed_loop)

@@ -154,7 +154,8 @@ def _latencies(document: RunDocument) -> str:
     latency = document.latency
     meaning = {
         "response": "response: what a user would have felt", "lateness": "lateness: the generator's own",
-        "wait": "wait: for a connection", "service": "service: what the target took",
+        "wait": "wait: for a connection", "wait_order": "wait.order: for the client's request before it",
+        "service": "service: what the target took",
         "end_to_end": "end to end: due to consumed", "answer": "answer: due to a pipeline's answer consumed",
     }  # fmt: skip
     rows = [

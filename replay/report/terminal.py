@@ -231,6 +231,7 @@ def _latencies(page: Page, document: RunDocument) -> None:
         ("response", latency.response, "what a user would have felt"),
         ("lateness", latency.lateness, "the generator's own"),
         ("wait", latency.wait, "for a connection"),
+        ("wait.order", latency.wait_order, "of that, for the client's request before it"),
         ("service", latency.service, "what the target took"),
         ("end to end", latency.end_to_end, "due to consumed"),
         ("answer", latency.answer, "due to a pipeline's answer consumed"),

@@ -159,6 +159,8 @@ def _latencies(measured: Measured, closed_loop: bool, kafka: KafkaFigures | None
         names |= {"response": "response", "response_ok": "response.ok", "lateness": "lateness"}
         names |= {"wait": "wait", "wait_queue": "wait.queue", "wait_connect": "wait.connect"}
     found = {name: measured.latency(kind) or NOTHING for name, kind in names.items()}
+    if (order := measured.latency("wait.order")) is not None:
+        found["wait_order"] = order
     for kind in CONSUMED:
         if (latency := measured.latency(kind)) is not None:
             consumed = kafka.consumed.get(kind) if kafka else None

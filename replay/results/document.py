@@ -150,6 +150,7 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     wait_connect: Latency | UnsetType = UNSET
     end_to_end: Latency | UnsetType = UNSET
     answer: Latency | UnsetType = UNSET
+    wait_order: Latency | UnsetType = UNSET
 
 
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,91 @@
+"""The portable engine's waiting room: requests taken up and not yet attempted, and whose turn it is."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from .protocol import Request
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One request that was taken up. `ready_ns` is when it waited for a connection alone; `end` is where it ends in
+    the stream of ring bytes.
+    """
+
+    request: Request
+    due_ns: int
+    taken_ns: int
+    end: int
+    ready_ns: int = -1
+    sent_ns: int = -1
+
+
+class Waiting:
+    """Who waits, oldest first. With `ordered` a client's request is ready only when the one before it has ended."""
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self._by_age: dict[Job, None] = {}
+        self._ready: dict[Job, None] = {}
+        self._turns: dict[int, Job] = {}
+        self._lines: dict[int, deque[Job]] = {}
+        self.held_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._by_age)
+
+    @property
+    def ready(self) -> int:
+        """How many wait for a connection alone."""
+        return len(self._ready)
+
+    @property
+    def oldest(self) -> Job | None:
+        """Who has waited longest, for whatever."""
+        return next(iter(self._by_age), None)
+
+    def add(self, job: Job) -> None:
+        """It waits from now on."""
+        self._by_age[job] = None
+        self.held_bytes += len(job.request.data)
+        client = job.request.client
+        if self._ordered and client in self._turns:
+            self._lines.setdefault(client, deque()).append(job)
+        else:
+            self._make_ready(job, job.taken_ns)
+
+    def take(self) -> Job:
+        """The first that is ready, to be attempted; `ended` must follow."""
+        job = next(iter(self._ready))
+        self._forget(job)
+        return job
+
+    def drop(self, job: Job, now_ns: int) -> None:
+        """It waits no more, and will not be attempted."""
+        self._forget(job)
+        client = job.request.client
+        if not self._ordered or self._turns.get(client) is job:
+            self.ended(job, now_ns)
+        else:
+            self._lines[client].remove(job)
+
+    def ended(self, job: Job, now_ns: int) -> None:
+        """It is over: the next of its client is ready."""
+        client = job.request.client
+        if self._turns.pop(client, None) is not None and (line := self._lines.get(client)):
+            self._make_ready(line.popleft(), now_ns)
+            if not line:
+                del self._lines[client]
+
+    def _make_ready(self, job: Job, now_ns: int) -> None:
+        job.ready_ns = now_ns
+        self._ready[job] = None
+        if self._ordered:
+            self._turns[job.request.client] = job
+
+    def _forget(self, job: Job) -> None:
+        del self._by_age[job]
+        self._ready.pop(job, None)
+        self.held_bytes -= len(job.request.data)
