@@ -60,15 +60,16 @@ def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[
 
     from .engine.run import run_blocking
     from .kafka import fit_for
-    from .plan import make_schedule
+    from .plan import make_schedules
     from .scenario_file import load as load_scenario
     from .trace import Trace
 
     recording = trace if isinstance(trace, Trace) else Trace.open(Path(trace))
     scenario = load_scenario(None, {"target": target, **knobs}, {name: name for name in ("target", *knobs)})
     with tempfile.TemporaryDirectory(prefix="replay-") as area:
-        schedule = make_schedule(recording, scenario, area=Path(area))
-        run_blocking(schedule, scenario, out, fit=fit_for(schedule.target))
+        first, *also = make_schedules(recording, scenario, area=Path(area))
+        fit = fit_for(first.target, *(schedule.target for schedule in also))
+        run_blocking(first, scenario, out, fit=fit, also=also)
     return load(out)
 
 

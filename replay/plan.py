@@ -43,7 +43,7 @@ from .scenario import Scenario, Target, parse_target
 from .trace import Trace
 from .workload.transform import Transform, transform
 
-__all__ = ["KERNELS", "DueBatch", "Plan", "RoutePlan", "Schedule", "make_schedule"]
+__all__ = ["KERNELS", "DueBatch", "Plan", "RoutePlan", "Schedule", "make_schedule", "make_schedules"]
 
 NS = units.NS
 
@@ -145,6 +145,8 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     stay for as long as the schedule. InputError where the trace is empty or damaged; UsageError where nothing
     would be sent, or a body is missing.
     """
+    if scenario.also:
+        raise UsageError("the scenario has further targets ([[also]]): that is for `replay run` alone")
     target = parse_target(scenario.target)
     if target.is_kafka and scenario.methods == Scenario().methods:
         raise UsageError(
@@ -169,6 +171,19 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     passes = _repeat(rows, tally)
     plan = _make_plan(rows, scenario, target, zone, tally, skipped, passes, in_window, name)
     return Schedule(trace, scenario, target, plan, render, rows_a_pass, rows)
+
+
+def make_schedules(
+    trace: Trace, scenario: Scenario, *, name: str = "", area: Path | None = None
+) -> list[Schedule]:
+    """A schedule for each target, all on one timeline: what was recorded at one moment is due at one instant."""
+    schedules = []
+    for number, own in enumerate(scenario.by_target()):
+        place = area / f"target-{number}" if area is not None and number else area
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
+        schedules.append(make_schedule(trace, own, name=name, area=place))
+    return schedules
 
 
 def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | None) -> Trace:

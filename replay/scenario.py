@@ -213,6 +213,21 @@ class Kafka(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
     ] = "key"
 
 
+class Also(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """A further target on the same timeline; what is not said here is the scenario's own."""
+
+    target: Annotated[str, Meta(description="Where to send as well: http://... or kafka://...")]
+    only: Annotated[
+        tuple[str, ...], Meta(description="Routes that go there; default: all of the recording")
+    ] = ()
+    without: Annotated[tuple[str, ...], Meta(description="Routes that do not")] = ()
+    methods: Annotated[
+        Methods | None, Meta(description="Methods that go there; Kafka needs those that write")
+    ] = None
+    key: Annotated[str | None, Meta(description="Kafka: the key of a request as a record")] = None
+    value: Annotated[str | None, Meta(description="Kafka: its value")] = None
+
+
 class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """All of it. Immutable; `replay.scenario_file.load` makes one from a file and flags."""
 
@@ -285,6 +300,9 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         tuple[Variable, ...], Meta(description="Values from a CSV file or a generator, by name")
     ] = ()
     set: Annotated[tuple[SetRule, ...], Meta(description="Paths and headers made of values, by route")] = ()
+    also: Annotated[
+        tuple[Also, ...], Meta(description="Further targets on the same timeline, in the same run")
+    ] = ()
     seed: Annotated[
         int, Meta(description="Of everything random; another one makes other e-mails and UUIDs", ge=0)
     ] = 1
@@ -340,6 +358,24 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     breaker: Breaker = Breaker()
     limits: Limits = Limits()
     validity: ValidityLimits = ValidityLimits()
+
+    def by_target(self) -> list[Scenario]:
+        """The scenario of each target, that of the first one first."""
+        first = msgspec.structs.replace(self, also=())
+        return [first, *(first.sent_also(rule) for rule in self.also)]
+
+    def sent_also(self, rule: Also) -> Scenario:
+        """This scenario for a further target."""
+        given = {name: value for name in ("key", "value") if (value := getattr(rule, name)) is not None}
+        return msgspec.structs.replace(
+            self,
+            target=rule.target,
+            host="",
+            only=rule.only,
+            without=rule.without,
+            methods=self.methods if rule.methods is None else rule.methods,
+            kafka=msgspec.structs.replace(self.kafka, **given),
+        )
 
     @property
     def closed_loop(self) -> bool:

@@ -28,7 +28,7 @@ from .knobs import (
     SloText,
     ZoneText,
 )
-from .scenario import AUTO, Scenario, check_header_name, sendable
+from .scenario import AUTO, Scenario, check_header_name, parse_target, sendable
 from .session_rules import Problem, names_problem
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -350,6 +350,11 @@ def _check(scenario: Scenario, source: _Source) -> None:
         raise UsageError(
             f"{source.name('host')}: {scenario.host!r} is not a host", hint="write NAME or NAME:PORT"
         )
+    for index, also in enumerate(scenario.also):
+        try:
+            parse_target(also.target)
+        except UsageError as error:
+            raise UsageError(f"{source.name(f'also[{index}].target')}: {error}", hint=error.hint) from None
     for index, rule in enumerate(scenario.body):
         if not sendable(rule.content_type.replace(" ", "")):
             raise UsageError(

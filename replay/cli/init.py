@@ -78,7 +78,11 @@ def _bodies(trace: Trace, scenario_kind: type[msgspec.Struct]) -> list[str]:
     return [*lines, ""]
 
 
-SESSION_EXAMPLES = {
+RULE_EXAMPLES = {
+    "also": (
+        "Further targets on the same timeline, in the same run: one [[also]] table each (docs/kafka.md).",
+        {"target": "kafka://127.0.0.1:9092/events", "methods": "all"},
+    ),
     "variable": (
         "Values of your own, by client or request: one [[variable]] table each.",
         {"name": "user", "generate": "email"},
@@ -93,7 +97,7 @@ SESSION_EXAMPLES = {
 
 def _rules(name: str) -> list[str]:
     """What a table of rules can hold, and a commented example."""
-    words, example = SESSION_EXAMPLES[name]
+    words, example = RULE_EXAMPLES[name]
     kind = struct_of(keys_of(Scenario)[name])
     assert kind is not None
     keys = [f"#   {key}: {_meta(hint)[0]}" for key, hint in keys_of(kind).items()]
@@ -122,7 +126,7 @@ def scenario_text(trace: Trace, trace_name: str, target: str) -> str:
         kind = struct_of(hint)
         if name == "body":
             tables += _bodies(trace, Scenario)
-        elif name in SESSION_EXAMPLES:
+        elif name in RULE_EXAMPLES:
             tables += _rules(name)
         elif name == "headers":
             tables += [f"# {_meta(hint)[0]}", "[headers]", '# Tenant = "$TENANT"', ""]

@@ -226,22 +226,22 @@ def report_console_for(plain: bool, quiet: bool) -> Console:
     return console
 
 
-def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Console) -> Any:
-    """Open or import the recordings, plan, check the plan against its target, print it; the schedule."""
+def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Console) -> list[Any]:
+    """Open or import the recordings, plan, check the plan against its target, print it; a schedule for each target."""
     import trio
 
     from ..engine.resolve import resolve
     from ..formats import open_trace
-    from ..plan import make_schedule
+    from ..plan import make_schedules
     from ..report.plan import print_plan
     from ..safety import check_plan
     from .import_ import ProgressBar
     from .progress import warm_kernels
 
-    target = parse_target(scenario.target)
-    addresses = [address.host for address in trio.run(resolve, target, scenario)]
+    targets = [parse_target(own.target) for own in scenario.by_target()]
+    places = [[place.host for place in trio.run(resolve, target, scenario)] for target in targets]
     errors = Console(stderr=True, highlight=False, quiet=console.quiet)
-    if target.is_kafka:
+    if any(target.is_kafka for target in targets):
         from ..kafka.fit import KERNELS
 
         warm_kernels(errors, KERNELS)
@@ -249,10 +249,11 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
     name = recordings[0] if len(recordings) == 1 else f"{recordings[0]} and {len(recordings) - 1} more"
-    schedule = make_schedule(trace, scenario, name=name, area=area)
-    print_plan(schedule.plan, scenario, addresses, console)
-    check_plan(schedule.plan, target, addresses, trace.requests.hosts, scenario)
-    return schedule
+    schedules = make_schedules(trace, scenario, name=name, area=area)
+    for schedule, addresses in zip(schedules, places, strict=True):
+        print_plan(schedule.plan, schedule.scenario, addresses, console)
+        check_plan(schedule.plan, schedule.target, addresses, trace.requests.hosts, schedule.scenario)
+    return schedules
 
 
 def replay_recordings(
@@ -265,12 +266,13 @@ def replay_recordings(
     from ..report.terminal import print_report
     from ..results.run import load_run
 
-    schedule = _prepare(scenario, recordings, area, console)
+    schedules = _prepare(scenario, recordings, area, console)
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
-    with LiveView(errors, schedule.plan) as live:
+    with LiveView(errors, *(schedule.plan for schedule in schedules)) as live:
         document = run_blocking(
-            schedule, scenario, folder, observer=live.update, fit=fit_for(schedule.target)
-        )
+            schedules[0], scenario, folder, observer=live.update,
+            fit=fit_for(*(schedule.target for schedule in schedules)), also=schedules[1:],
+        )  # fmt: skip
     if not console.quiet:
         print_report(load_run(folder), console)
     return exit_code(document)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import trio
 
 from replay.errors import LimitError
@@ -15,7 +17,7 @@ from replay_native import render as kernels
 from replay_native.bank import C
 
 from .contract import SECOND_NS, LaneSpec, Renderer
-from .feed import FeedWriter
+from .feed import TAIL, FeedWriter
 
 AHEAD_NS = 2 * SECOND_NS
 """How far ahead of its due time a request is rendered."""
@@ -74,23 +76,26 @@ class Feeder:
     """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes; where lanes know clients,
     every row of client i does.
 
+    Where a run has several targets its rows are numbered from `first_seq` on, and its routes from `first_route` on.
     `fed` becomes true once the first AHEAD_NS of the run are in the rings.
     """
 
     def __init__(
-        self, schedule: Schedule, renderer: Renderer, lanes: Sequence[LaneSpec], closed_loop: bool
-    ) -> None:
+        self, schedule: Schedule, renderer: Renderer, lanes: Sequence[LaneSpec], closed_loop: bool,
+        first_seq: int = 0, first_route: int = 0,
+    ) -> None:  # fmt: skip
         self._schedule = schedule
         self._lanes = lanes
         self._closed_loop = closed_loop
         self._renderer = renderer
+        self._first_seq, self._first_route = first_seq, first_route
         self.writers = [FeedWriter(spec) for spec in lanes]
         self.fed = trio.Event()
         self.stop_ns: int | None = None
 
     async def run(self, start_ns: int) -> None:
         """Feed until the schedule ends, or up to `stop_ns`; then end every feed."""
-        for batch in self._schedule.batches():
+        for batch in map(self._numbered, self._schedule.batches()):
             await self._feed_batch(batch, start_ns)
             if self.stop_ns is not None:
                 self._give_up_rest(batch, start_ns)
@@ -98,6 +103,24 @@ class Feeder:
         self.fed.set()
         for writer in self.writers:
             writer.end()
+
+    def _numbered(self, batch: DueBatch) -> DueBatch:
+        """The batch with the sequence numbers that it has in this run."""
+        return replace(batch, first_seq=batch.first_seq + self._first_seq) if self._first_seq else batch
+
+    def _render(self, batch: DueBatch, lane: int, start_ns: int, horizon_ns: int) -> int:
+        """Render what there is room for, under the routes' numbers of this run; the row to go on with."""
+        writer = self.writers[lane]
+        first = int(writer.state[TAIL])
+        reached = self._renderer.render(
+            batch, self._rows[lane], lane, len(self.writers), start_ns, horizon_ns, writer
+        )
+        if self._first_route:
+            entries = writer.feed.entries
+            entries["route"][np.arange(first, writer.state[TAIL]) % entries.size] += np.uint32(
+                self._first_route
+            )
+        return reached
 
     async def _feed_batch(self, batch: DueBatch, start_ns: int) -> None:
         self._rows = [0] * len(self.writers)
@@ -107,9 +130,7 @@ class Feeder:
             for lane, writer in enumerate(self.writers):
                 before = self._rows[lane]
                 if before < len(batch):
-                    self._rows[lane] = self._renderer.render(
-                        batch, before, lane, len(self.writers), start_ns, horizon_ns, writer
-                    )
+                    self._rows[lane] = self._render(batch, lane, start_ns, horizon_ns)
                     writer.publish()
                     progress |= self._rows[lane] > before
             if min(self._rows) >= len(batch):
@@ -133,7 +154,8 @@ class Feeder:
                 if due_ns > self.stop_ns:
                     break
                 spec.bank.counters[C.planned] += 1
+                route = self._first_route + self._renderer.route(batch, row)
                 record.record_unsent(
-                    spec.bank, C.unsent_interrupted, 0, self._renderer.route(batch, row), batch.first_seq + row,
+                    spec.bank, C.unsent_interrupted, 0, route, batch.first_seq + row,
                     int(batch.client[row]), due_ns, -1, spec.max_wait_ns,
                 )  # fmt: skip

@@ -9,9 +9,11 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ from replay.plan import Schedule
 from replay.results.document import (
     ClockPair,
     Ending,
+    EngineName,
     RecordedClock,
     RouteStart,
     RunDocument,
@@ -33,7 +36,6 @@ from replay.results.folder import RunFolder
 from replay.results.host import facts
 from replay.results.recorder import Recorder
 from replay.results.timeline import Second
-from replay.results.validity import ValidityLimits
 from replay.safety import check_plan
 from replay.scenario import Scenario
 from replay_native import bank, jit
@@ -46,6 +48,7 @@ from . import sizing
 from .auth import Authoriser
 from .contract import SECOND_NS, Engine, Fittings, LaneSpec
 from .feeder import Feeder, RequestRenderer
+from .parts import Part, first_seqs, lookup, named_apart
 from .resolve import check_reachable, resolve
 from .watch import CircuitBreaker, Signals, ended, running
 
@@ -69,8 +72,10 @@ Observer = Callable[[Second], None]
 """Called once a second with what happened in it."""
 
 
-Fit = Callable[[Schedule, Scenario, str], Awaitable[Fittings]]
-"""From a schedule, its scenario and the run's id to what its target needs; refuses what may not be sent."""
+Fit = Callable[[Schedule, Scenario, str, int], Awaitable[Fittings]]
+"""From a schedule, its scenario, the run's id and the number of its first route to what its target needs; refuses what
+may not be sent.
+"""
 
 
 @dataclass
@@ -80,10 +85,9 @@ class _Run:
     schedule: Schedule
     scenario: Scenario
     folder: RunFolder
-    fittings: Fittings
     run_id: str
-    specs: list[LaneSpec]
-    feeder: Feeder
+    parts: list[Part]
+    routes: list[RouteStart]
     observer: Observer | None
     start_ns: int = 0
     ending: Ending = field(default_factory=Ending)
@@ -92,9 +96,22 @@ class _Run:
     def elapsed_s(self) -> float:
         return (time.monotonic_ns() - self.start_ns) / SECOND_NS
 
+    @property
+    def specs(self) -> list[LaneSpec]:
+        return [spec for part in self.parts for spec in part.specs]
+
+    def lag(self) -> dict[str, int]:
+        return {name: count for part in self.parts for name, count in part.fittings.lag().items()}
+
     def stop(self, how: int) -> None:
-        for writer in self.feeder.writers:
-            writer.stop(how)
+        for part in self.parts:
+            for writer in part.feeder.writers:
+                writer.stop(how)
+
+    def end_feeding(self) -> None:
+        now = time.monotonic_ns()
+        for part in self.parts:
+            part.feeder.stop_ns = now
 
 
 def choose_engine(name: str) -> tuple[Literal["native", "portable"], Engine]:
@@ -117,25 +134,32 @@ async def run(
     observer: Observer | None = None,
     signals: bool = False,
     fit: Fit | None = None,
+    also: Sequence[Schedule] = (),
 ) -> RunDocument:
     """Replay a schedule and save the run in the new folder `out`; returns its run.json.
 
-    `fit` makes what the target needs where that is not HTTP.
+    `fit` makes what a target needs where that is not HTTP. `also` are further schedules on the same timeline: what is due
+    at the same recorded moment is due at the same instant.
 
     With `signals` the process is the run's own: SIGINT and SIGTERM end it in order. Cancellation abandons it, and saves what
     was measured.
     TargetError, LimitError, OutputError before anything is sent; EngineError where a lane failed.
     """
     run_id = secrets.token_hex(4)
-    fittings = await (fit or fit_http)(schedule, scenario, run_id)
     with ExitStack() as stack:
-        stack.callback(fittings.close)
-        state = _prepare(stack, schedule, scenario, Path(out), fittings, run_id)
+        fitted: list[tuple[Schedule, Fittings]] = []
+        routes: list[RouteStart] = []
+        for one in (schedule, *also):
+            fittings = await (fit or fit_http)(one, one.scenario, run_id, len(routes))
+            stack.callback(fittings.close)
+            fitted.append((one, fittings))
+            routes += named_apart(fittings.routes, routes, one.target.authority)
+        state = _prepare(stack, scenario, Path(out), fitted, routes, run_id)
         state.observer = observer
         return await _supervise(state, signals)
 
 
-async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str) -> Fittings:
+async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str, first_route: int = 0) -> Fittings:
     """What HTTP needs. TargetError, LimitError or UsageError where the target cannot or may not be sent to."""
     addresses = await resolve(schedule.target, scenario)
     hosts = [address.host for address in addresses]
@@ -180,43 +204,58 @@ def route_starts(schedule: Schedule) -> list[RouteStart]:
 
 
 def _prepare(
-    stack: ExitStack, schedule: Schedule, scenario: Scenario, out: Path, fittings: Fittings, run_id: str
-) -> _Run:
+    stack: ExitStack, scenario: Scenario, out: Path, fitted: list[tuple[Schedule, Fittings]], routes: list[RouteStart],
+    run_id: str,
+) -> _Run:  # fmt: skip
     """The run folder, and the memory of every lane."""
     folder = RunFolder.create(out)
-    specs = []
-    lanes = len(fittings.connections)
-    for number, connections in enumerate(fittings.connections):
-        wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        stack.callback(os.close, wake_fd)
-        try:
-            memory = bank.create(
-                folder.lane(number), len(fittings.routes), int(scenario.limits.histograms_bytes)
-            )
-        except OSError as error:
-            folder.discard()
-            raise OutputError(
-                f"{folder.lane(number)} cannot be made: {error.strerror}", hint="make room"
-            ) from None
-        specs.append(
-            LaneSpec(
-                bank=memory,
-                feed=make_feed(*fittings.feed),
-                wake_fd=wake_fd,
-                addresses=fittings.addresses,
-                connections=connections,
-                timeout_ns=int(scenario.timeout_ns),
-                max_wait_ns=int(scenario.max_wait_ns),
-                header_limit_bytes=int(scenario.limits.response_headers_bytes),
-                closed_loop=scenario.closed_loop,
-                number=number,
-                ordered=scenario.order == "client",
-                clients=-(-schedule.trace.manifest.clients // lanes),
-                lanes=lanes,
-            )
-        )
-    feeder = Feeder(schedule, fittings.renderer, specs, scenario.closed_loop)
-    return _Run(schedule, scenario, folder, fittings, run_id, specs, feeder, None)
+    schedules = [schedule for schedule, _ in fitted]
+    parts: list[Part] = []
+    lanes_made, first_route = 0, 0
+    for (schedule, fittings), first_seq in zip(fitted, first_seqs(schedules), strict=True):
+        specs = []
+        for number in range(len(fittings.connections)):
+            memory = _lane_memory(folder, lanes_made + number, len(routes), scenario)
+            specs.append(_lane_spec(stack, memory, schedule, fittings, number))
+        lanes_made += len(specs)
+        feeder = Feeder(schedule, fittings.renderer, specs, scenario.closed_loop, first_seq, first_route)
+        parts.append(Part(schedule, fittings, specs, feeder, first_seq))
+        first_route += len(fittings.routes)
+    return _Run(schedules[0], scenario, folder, run_id, parts, routes, None)
+
+
+def _lane_memory(folder: RunFolder, number: int, routes: int, scenario: Scenario) -> bank.Bank:
+    try:
+        return bank.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes))
+    except OSError as error:
+        folder.discard()
+        raise OutputError(
+            f"{folder.lane(number)} cannot be made: {error.strerror}", hint="make room"
+        ) from None
+
+
+def _lane_spec(
+    stack: ExitStack, memory: bank.Bank, schedule: Schedule, fittings: Fittings, number: int
+) -> LaneSpec:
+    """Lane `number` of its target."""
+    scenario, lanes = schedule.scenario, len(fittings.connections)
+    wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    stack.callback(os.close, wake_fd)
+    return LaneSpec(
+        bank=memory,
+        feed=make_feed(*fittings.feed),
+        wake_fd=wake_fd,
+        addresses=fittings.addresses,
+        connections=fittings.connections[number],
+        timeout_ns=int(scenario.timeout_ns),
+        max_wait_ns=int(scenario.max_wait_ns),
+        header_limit_bytes=int(scenario.limits.response_headers_bytes),
+        closed_loop=scenario.closed_loop,
+        number=number,
+        ordered=scenario.order == "client",
+        clients=-(-schedule.trace.manifest.clients // lanes),
+        lanes=lanes,
+    )
 
 
 def _started(state: _Run) -> Started:
@@ -224,11 +263,12 @@ def _started(state: _Run) -> Started:
     plan, trace = state.schedule.plan, state.schedule.trace
     return Started(
         start=ClockPair(state.start_ns, time.time_ns() + state.start_ns - time.monotonic_ns()),
-        routes=state.fittings.routes,
+        routes=state.routes,
         max_wait_ns=int(state.scenario.max_wait_ns),
         closed_loop=state.scenario.closed_loop,
-        engine=state.fittings.engine_name,
-        target=state.schedule.target.url,
+        engine=_engine_name(state),
+        target=", ".join(part.schedule.target.url for part in state.parts),
+        targets=[part.started() for part in state.parts],
         run_id=state.run_id,
         trace=TraceIdentity(
             path=plan.trace,
@@ -241,24 +281,28 @@ def _started(state: _Run) -> Started:
         recorded_clock=RecordedClock(
             start_ns=state.schedule.recorded_origin_ns, speed=plan.speed, utc_offset_s=plan.utc_offset_s
         ),
-        rows_in_window=plan.rows_in_window,
+        rows_in_window=sum(part.schedule.plan.rows_in_window for part in state.parts),
         scenario=state.scenario.saved(),
         plan=_plan_dict(state),
-        skipped=plan.skipped,
+        skipped=_skipped(state),
         slo=[str(text) for text in state.scenario.slo],
-        consumed=list(state.fittings.consumed),
-        limits=_limits(state),
+        consumed=list(dict.fromkeys(kind for part in state.parts for kind in part.fittings.consumed)),
+        limits=state.scenario.validity,
         host=facts(),
     )
 
 
-def _limits(state: _Run) -> ValidityLimits:
-    """The scenario's thresholds, with lateness by design above them."""
-    limits, tick_ns = state.scenario.validity, state.fittings.tick_ns
-    floors = [
-        name for name in limits.__struct_fields__ if name.startswith("lateness_") and name.endswith("_ns")
-    ]
-    return msgspec.structs.replace(limits, **{name: getattr(limits, name) + tick_ns for name in floors})
+def _engine_name(state: _Run) -> EngineName:
+    names = {part.fittings.engine_name for part in state.parts}
+    return names.pop() if len(names) == 1 else "mixed"
+
+
+def _skipped(state: _Run) -> dict[str, int]:
+    """Rows that are not sent, by reason, over all targets."""
+    skipped: Counter[str] = Counter()
+    for part in state.parts:
+        skipped.update(part.schedule.plan.skipped)
+    return dict(skipped)
 
 
 def _plan_dict(state: _Run) -> dict[str, Any]:
@@ -280,12 +324,13 @@ async def _supervise(state: _Run, signals: bool) -> RunDocument:
             state.start_ns = time.monotonic_ns() + START_DELAY_NS
             recorder = Recorder(state.folder, [spec.bank for spec in state.specs], _started(state))
             cpu_before = time.process_time()
-            nursery.start_soon(state.feeder.run, state.start_ns)
+            for part in state.parts:
+                nursery.start_soon(part.feeder.run, state.start_ns)
+                nursery.start_soon(part.fittings.background)
             nursery.start_soon(_tick, state, recorder)
             nursery.start_soon(_obey, state, received, recorder)
-            if signals and state.fittings.engine_name == "native":
+            if signals and _engine_name(state) == "native":
                 nursery.start_soon(_step_aside, state)
-            nursery.start_soon(state.fittings.background)
             if state.scenario.closed_loop and state.scenario.duration_ns is not None:
                 nursery.start_soon(_end_closed_loop, state)
             await _run_lanes(state)
@@ -318,9 +363,9 @@ async def _run_lanes(state: _Run) -> None:
     """All lanes to their end. A cancellation from outside tells them to leave at once, and waits for that."""
     failures: list[BaseException] = []
 
-    async def one(spec: LaneSpec) -> None:
+    async def one(engine: Engine, spec: LaneSpec) -> None:
         try:
-            await state.fittings.engine(spec)
+            await engine(spec)
         except EngineError as error:
             failures.append(error)
             state.stop(Stop.ABANDON)
@@ -336,8 +381,9 @@ async def _run_lanes(state: _Run) -> None:
         outer.start_soon(leave_on_cancel)
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as inner:
-                for spec in state.specs:
-                    inner.start_soon(one, spec)
+                for part in state.parts:
+                    for spec in part.specs:
+                        inner.start_soon(one, part.fittings.engine, spec)
         state.done.set()
         outer.cancel_scope.cancel()
     if failures:
@@ -361,7 +407,7 @@ async def _tick(state: _Run, recorder: Recorder) -> None:
     number = 1
     while True:
         await trio.sleep(max(0.0, number - state.elapsed_s()))
-        second = recorder.tick(time.monotonic_ns(), lag=state.fittings.lag())
+        second = recorder.tick(time.monotonic_ns(), lag=state.lag())
         if state.observer is not None:
             state.observer(second)
         if state.ending.how == "whole" and (why := breaker.open(second)):
@@ -372,7 +418,7 @@ async def _tick(state: _Run, recorder: Recorder) -> None:
 def _end(state: _Run, how: str, detail: str) -> None:
     """Tell feeder and lanes to come to an end in order."""
     state.ending = Ending(how=how, detail=detail, at_s=state.elapsed_s())  # type: ignore[arg-type]
-    state.feeder.stop_ns = time.monotonic_ns()
+    state.end_feeding()
     state.stop(Stop.DRAIN)
 
 
@@ -398,7 +444,7 @@ async def _end_closed_loop(state: _Run) -> None:
     """A closed loop ends by the clock alone."""
     assert state.scenario.duration_ns is not None
     await trio.sleep(state.scenario.duration_ns / SECOND_NS - state.elapsed_s())
-    state.feeder.stop_ns = time.monotonic_ns()
+    state.end_feeding()
     state.stop(Stop.DRAIN)
 
 
@@ -416,10 +462,10 @@ def _finish(state: _Run, recorder: Recorder, cpu_s: float) -> RunDocument:
         time.monotonic_ns(),
         ending=state.ending,
         control_cpu_s=control_cpu_s,
-        lookup=state.schedule.lookup,
+        lookup=partial(lookup, state.parts),
         lanes_lost=sum(1 for spec in state.specs if not ended(spec)),
-        kafka=state.fittings.figures(),
-        notes=state.fittings.notes(),
+        kafka=[part.fittings.figures() for part in state.parts],
+        notes=[note for part in state.parts for note in part.fittings.notes()],
     )
 
 
@@ -437,6 +483,7 @@ def run_blocking(
     out: str | os.PathLike[str],
     observer: Observer | None = None,
     fit: Fit | None = None,
+    also: Sequence[Schedule] = (),
 ) -> RunDocument:
     """`run` for a program that is not under Trio, with SIGINT and SIGTERM ending it in order."""
-    return trio.run(lambda: run(schedule, scenario, out, observer=observer, signals=True, fit=fit))
+    return trio.run(lambda: run(schedule, scenario, out, observer=observer, signals=True, fit=fit, also=also))

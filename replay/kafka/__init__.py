@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 from replay.scenario import Target
 
 if TYPE_CHECKING:
+    from replay.engine.contract import Fittings
     from replay.engine.run import Fit
+    from replay.plan import Schedule
+    from replay.scenario import Scenario
 
 
-def fit_for(target: Target) -> Fit | None:
-    """What fits a run to this target; None where it is not Kafka."""
-    if not target.is_kafka:
+def fit_for(*targets: Target) -> Fit | None:
+    """What fits a run to these targets, each to its own; None where none of them is Kafka."""
+    if not any(target.is_kafka for target in targets):
         return None
+    from replay.engine.run import fit_http
+
     from .fit import fit
 
-    return fit
+    async def fit_each(schedule: Schedule, scenario: Scenario, run_id: str, first_route: int) -> Fittings:
+        one = fit if schedule.target.is_kafka else fit_http
+        return await one(schedule, scenario, run_id, first_route)
+
+    return fit_each

@@ -77,16 +77,16 @@ def _flat(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.i
 class EventRenderer(Renderer):
     """Due rows as records. `destination` maps each recorded topic to its target's index in `partitions`.
 
-    `partitions` has how many each target topic has; its routes begin at `first_route`. With a `mark` each record gets a
+    `partitions` has how many each target topic has; its routes are one a partition. With a `mark` each record gets a
     header X-Replay: the mark and its sequence number.
     """
 
     def __init__(
         self, schedule: Schedule, destination: dict[str, int], partitions: Sequence[int], keep_partition: bool,
-        first_route: int = 0, mark: bytes = b"",
+        mark: bytes = b"",
     ) -> None:  # fmt: skip
         kafka, trace = schedule.scenario.kafka, schedule.trace
-        self._schedule, self._first_route = schedule, first_route
+        self._schedule = schedule
         self._requests, self._warm_up_ns = schedule.requests_table, schedule.warm_up_ns
         key, value = parse(kafka.key), parse(kafka.value)
         literals = bytearray()
@@ -103,7 +103,7 @@ class EventRenderer(Renderer):
             topic_ends=topic_ends,
             topic_target=np.array(list(destination.values()), np.int64),
             default_target=np.zeros(1, np.int64),
-            first_route=(first_route + np.cumsum([0, *partitions])).astype(np.int64),
+            first_route=np.cumsum([0, *partitions]).astype(np.int64),
             keep_partition=np.array([keep_partition], np.int64),
             kinds=np.array([kind for kind, _, _ in [*key, *value]], np.uint8),
             begins=np.array(begins, np.int64),
@@ -152,4 +152,4 @@ class EventRenderer(Renderer):
 
     def route(self, batch: DueBatch, row: int) -> int:
         """The first partition of the first topic: where it would have gone is known only when it is written."""
-        return self._first_route
+        return 0

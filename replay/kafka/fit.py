@@ -164,7 +164,7 @@ class _Fitted:
             self.watch.close()
 
 
-async def fit(schedule: Schedule, scenario: Scenario, run_id: str) -> Fittings:
+async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: int = 0) -> Fittings:
     """What a run onto Kafka needs. TargetError, LimitError or UsageError where it cannot or may not be."""
     target = schedule.target
     settings = client_settings(target, scenario.kafka)
@@ -178,9 +178,7 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str) -> Fittings:
     recorded = recorded_topics(schedule.trace)
     keep = keeps_partitions(scenario, recorded, topics, goes_to, cluster.partitions)
     mark = f"{run_id}-".encode() if scenario.kafka.answers_by == MARK else b""
-    renderer = EventRenderer(
-        schedule, goes_to, [cluster.partitions[topic] for topic in topics], keep, mark=mark
-    )
+    renderer = EventRenderer(schedule, goes_to, [cluster.partitions[topic] for topic in topics], keep, mark)
     parts = cluster.parts(topics)
     watch = None
     if scenario.kafka.consume or answers:
@@ -200,6 +198,7 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str) -> Fittings:
             scenario,
             producer_settings(scenario, settings),
             parts,
+            first_route,
             watch.acknowledged if watch else None,
         )
     except BaseException:
@@ -256,13 +255,14 @@ async def _check_advertised(cluster: Cluster, target: Target, scenario: Scenario
 
 async def _connected(
     target: Target, scenario: Scenario, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
-    acknowledged: Acknowledged | None,
+    first_route: int, acknowledged: Acknowledged | None,
 ) -> KafkaLane:  # fmt: skip
     kafka = scenario.kafka
     lane = KafkaLane(
         LanePlan(
             producer=settings,
             partitions=parts,
+            first_route=first_route,
             batch_bytes=int(kafka.max_batch_size),
             tick_ns=int(kafka.tick_ns),
             compression=None if kafka.compression_type == "none" else kafka.compression_type,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -183,7 +184,7 @@ def errors(rows: Sequence[Second], failed: Sequence[str]) -> figure | None:
     """Requests that a user would have seen fail, a second, by what became of them."""
     series = [
         (name, [row.outcomes.get(name, 0) / max(row.length_s, 1e-9) for row in rows], colour)
-        for name, colour in zip(failed, CYCLE, strict=True)
+        for name, colour in zip(failed, itertools.cycle(CYCLE), strict=False)
     ]
     return over_time(rows, series, "a second")
 

@@ -15,7 +15,7 @@ from ..compare.outputs import caught_text, figure_text, interval_text, runs_text
 from ..compare.verdict import Comparison
 from ..compare.words import change_text
 from ..errors import OutputError
-from ..results.document import Latency, RouteFigures, RunDocument
+from ..results.document import Latencies, Latency, RouteFigures, RunDocument
 from ..results.measured import FAILED
 from ..results.run import Run
 from ..results.slo import words_of
@@ -151,7 +151,11 @@ def _figures_of(latency: Any) -> list[str]:
 
 
 def _latencies(document: RunDocument) -> str:
-    latency = document.latency
+    each = [_latency_table(target.latency, f"Target {target.target}") for target in document.targets]
+    return _latency_table(document.latency, "Latencies") + "".join(each)
+
+
+def _latency_table(latency: Latencies, title: str) -> str:
     meaning = {
         "response": "response: what a user would have felt", "lateness": "lateness: the generator's own",
         "wait": "wait: for a connection", "wait_order": "wait.order: for the client's request before it",
@@ -163,7 +167,7 @@ def _latencies(document: RunDocument) -> str:
         for name, text in meaning.items()
         if isinstance(getattr(latency, name), Latency)
     ]
-    return html_table(("", "p50", "p90", "p99", "p99.9", "max"), rows, "Latencies")
+    return html_table(("", "p50", "p90", "p99", "p99.9", "max"), rows, title)
 
 
 def _routes(document: RunDocument) -> str:

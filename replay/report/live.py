@@ -24,10 +24,14 @@ SPARK_SECONDS = 48
 
 
 class LiveView:
-    """Shows each `Second` of a run as it comes. A context manager; `update` is the engine's observer."""
+    """Shows each `Second` of a run as it comes; A context manager; `update` is the engine's observer."""
 
-    def __init__(self, console: Console, plan: Plan) -> None:
-        self._console, self._plan = console, plan
+    def __init__(self, console: Console, *plans: Plan) -> None:
+        """`plans` are those of the run's targets."""
+        self._console = console
+        rows = [plan.rows for plan in plans]
+        self._rows = None if None in rows else sum(count or 0 for count in rows)
+        self._length_ns = max((plan.length_ns or 0 for plan in plans), default=0)
         self._totals: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._last: deque[Second] = deque(maxlen=LAST_SECONDS)
@@ -66,10 +70,10 @@ class LiveView:
             self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def _share(self) -> float:
-        if self._plan.rows:
-            return min(1.0, self._totals["planned"] / self._plan.rows)
-        if self._plan.length_ns:
-            return min(1.0, self._elapsed_s * 1e9 / self._plan.length_ns)
+        if self._rows:
+            return min(1.0, self._totals["planned"] / self._rows)
+        if self._length_ns:
+            return min(1.0, self._elapsed_s * 1e9 / self._length_ns)
         return 0.0
 
     def _worst(self, name: str) -> str:
@@ -77,9 +81,9 @@ class LiveView:
         return format_latency(max(values)) if values else "-"
 
     def _left(self) -> str:
-        if not self._plan.length_ns:
+        if not self._length_ns:
             return ""
-        left_s = int(self._plan.length_ns / 1e9 - self._elapsed_s)
+        left_s = int(self._length_ns / 1e9 - self._elapsed_s)
         return f"{format_duration(left_s * 10**9)} left" if left_s > 0 else "finishing"
 
     def _consumed(self) -> list[tuple[str, str]]:

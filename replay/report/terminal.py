@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from ..results.document import Latency, RouteFigures, RunDocument
+from ..results.document import KafkaFigures, Latencies, Latency, RouteFigures, RunDocument
 from ..results.measured import Value
 from ..results.run import Run
 from ..results.samples import Sample
@@ -126,9 +126,13 @@ def _accounts(page: Page, document: RunDocument) -> None:
 
 def _kafka(page: Page, document: RunDocument) -> None:
     """What a broker acknowledged, what it refused by its own words, and whether its offsets say the same."""
-    kafka = document.kafka
-    if kafka is None:
-        return
+    figures = [target.kafka for target in document.targets] or [document.kafka]
+    for kafka in figures:
+        if kafka is not None:
+            _kafka_target(page, kafka)
+
+
+def _kafka_target(page: Page, kafka: KafkaFigures) -> None:
     acknowledged = sum(part.acknowledged for part in kafka.partitions)
     moved = [part.moved for part in kafka.partitions if part.moved is not None]
     words = {
@@ -226,7 +230,16 @@ def _figure(latency: Latency | None, name: str) -> str:
 
 
 def _latencies(page: Page, document: RunDocument) -> None:
-    latency = document.latency
+    _latency_table(page, "latency", document.latency)
+    for target in document.targets:
+        a = target.accounts
+        page.title(f"Target {target.target}")
+        sums = f"planned {a.planned:,} = sent {a.sent:,} + unsent {a.unsent:,}; sent = ok {a.ok:,} + error {a.error:,}"
+        page.say(f"{sums} + timeout {a.timeout:,}" + (f" + in flight {a.in_flight:,}" if a.in_flight else ""))
+        _latency_table(page, f"{target.engine} engine", target.latency)
+
+
+def _latency_table(page: Page, title: str, latency: Latencies) -> None:
     rows = [
         ("response", latency.response, "what a user would have felt"),
         ("lateness", latency.lateness, "the generator's own"),
@@ -239,7 +252,7 @@ def _latencies(page: Page, document: RunDocument) -> None:
     names = ("p50_ns", "p90_ns", "p99_ns", "p99_9_ns", "max_ns")
     page.say()
     page.table(
-        [("latency", ""), *((n, "right") for n in ("p50", "p90", "p99", "p99.9", "max")), ("", "wide")],
+        [(title, ""), *((n, "right") for n in ("p50", "p90", "p99", "p99.9", "max")), ("", "wide")],
         [
             (name, *(_figure(figures, n) for n in names), page.text(meaning, "dim"))
             for name, figures, meaning in rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,13 +27,15 @@ from .document import (
     RunDocument,
     SloOutcome,
     Started,
+    TargetFigures,
+    TargetStart,
 )
 from .folder import RunFolder, read_rows
 from .host import RunDelay
 from .measured import CONSUMED, OTHER, Measured, from_banks, tags
 from .samples import Lookup, collect, iso
 from .timeline import Second
-from .validity import Figures, Quantiles, Validity, judge
+from .validity import Figures, Quantiles, Validity, ValidityLimits, judge, worst_of
 from .windows import Window, windows_of
 
 S_NS = 1_000_000_000
@@ -55,7 +58,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     throttled_share: float | None = None
     steal_share: float | None = None
     run_delay: RunDelay | None = None
-    kafka: KafkaFigures | None = None
+    kafka: list[KafkaFigures | None] = []
     notes: list[Note] = []
 
 
@@ -102,7 +105,8 @@ def describe(
         )
         detail = AccountsDetail(skipped=facts.skipped)
     generator = _generator(banks, started, facts, by_name)
-    validity = _validity(measured, started, facts, accounts, detail, generator, imbalance)
+    shares = _shares(banks, started, facts, measured)
+    validity = _validity(shares, started, facts, accounts, detail, generator, imbalance)
     ended_wall_ns = started.start.wall_ns + facts.ended_ns - started.start.monotonic_ns
     return RunDocument(
         replay_version=__version__,
@@ -127,7 +131,8 @@ def describe(
         generator=generator,
         connections=_connections(by_name),
         slo=_objectives(folder, started, measured),
-        kafka=facts.kafka,
+        kafka=next((kafka for kafka in facts.kafka if kafka is not None), None),
+        targets=_targets(shares, started, facts) if len(shares) > 1 else [],
         max_wait_ns=started.max_wait_ns,
         scenario=started.scenario,
         plan=started.plan,
@@ -153,7 +158,7 @@ def _objectives(folder: RunFolder, started: Started, measured: Measured) -> list
     return slo.evaluate(objectives, measured, windows)
 
 
-def _latencies(measured: Measured, closed_loop: bool, kafka: KafkaFigures | None) -> Latencies:
+def _latencies(measured: Measured, closed_loop: bool, kafka: Sequence[KafkaFigures | None]) -> Latencies:
     names = {"service": "service", "first_byte": "first_byte"}
     if not closed_loop:
         names |= {"response": "response", "response_ok": "response.ok", "lateness": "lateness"}
@@ -163,8 +168,9 @@ def _latencies(measured: Measured, closed_loop: bool, kafka: KafkaFigures | None
         found["wait_order"] = order
     for kind in CONSUMED:
         if (latency := measured.latency(kind)) is not None:
-            consumed = kafka.consumed.get(kind) if kafka else None
-            found[kind] = _bounded(latency, consumed.at_least_ns if consumed else None)
+            consumed = [each.consumed[kind] for each in kafka if each is not None and kind in each.consumed]
+            bounds = [each.at_least_ns for each in consumed if each.at_least_ns is not None]
+            found[kind] = _bounded(latency, min(bounds, default=None))
     return Latencies(**found)
 
 
@@ -244,8 +250,55 @@ def _connections(by_name: dict[str, int]) -> Connections:
     )
 
 
+class _Share(NamedTuple):
+    """What one target has of a run."""
+
+    start: TargetStart
+    banks: Sequence[Bank]
+    measured: Measured
+    kafka: KafkaFigures | None
+
+
+def _shares(banks: Sequence[Bank], started: Started, facts: Facts, measured: Measured) -> list[_Share]:
+    starts = started.targets or [TargetStart(target=started.target, lanes=len(banks))]
+    figures = [*facts.kafka, *[None] * len(starts)]
+    shares, first = [], 0
+    for start, kafka in zip(starts, figures, strict=False):
+        own = banks[first : first + start.lanes]
+        first += start.lanes
+        of = measured if len(starts) == 1 else from_banks(own, started.routes, started.max_wait_ns)
+        shares.append(_Share(start, own, of, kafka))
+    return shares
+
+
+def _targets(shares: Sequence[_Share], started: Started, facts: Facts) -> list[TargetFigures]:
+    """The figures of each target. Where its accounts do not balance those of the run do not, and say so."""
+    return [
+        TargetFigures(
+            target=share.start.target,
+            engine=share.start.engine,
+            lanes=share.start.lanes,
+            accounts=_own_accounts(share, facts),
+            latency=_latencies(share.measured, started.closed_loop, [share.kafka]),
+            kafka=share.kafka,
+        )
+        for share in shares
+    ]
+
+
+def _own_accounts(share: _Share, facts: Facts) -> Accounts:
+    counters = [bank.counters for bank in share.banks]
+    try:
+        return balance(counters, skipped=share.start.skipped, killed=facts.ending.how == "killed")[0]
+    except Unbalanced:
+        by_name = sum_counters(counters)
+        return Accounts(
+            **{name: by_name[name] for name in ("planned", "sent", "ok", "error", "timeout", "in_flight")}
+        )
+
+
 def _validity(
-    measured: Measured,
+    shares: Sequence[_Share],
     started: Started,
     facts: Facts,
     accounts: Accounts,
@@ -253,22 +306,35 @@ def _validity(
     generator: Generator,
     imbalance: str,
 ) -> Validity:
-    figures = Figures(
-        planned=accounts.planned,
-        sent=accounts.sent,
-        response=None if started.closed_loop else _quantiles(measured, "response"),
-        lateness=None if started.closed_loop else _quantiles(measured, "lateness"),
-        generator_errors=detail.error.get("generator", 0),
-        underruns=generator.underruns,
-        throttled_share=facts.throttled_share,
-        steal_share=facts.steal_share,
-        run_delay=facts.run_delay,
-        service=_quantiles(measured, "service"),
-        busy_share=generator.busy_share,
-        lanes_lost=facts.lanes_lost,
-        imbalance=imbalance,
-    )
-    return judge(figures, started.limits)
+    """Each target is judged by its own latencies, and the worst finding counts."""
+    judged = []
+    for share in shares:
+        measured = share.measured
+        figures = Figures(
+            planned=sum(int(bank.counters[AT["planned"]]) for bank in share.banks),
+            sent=accounts.sent,
+            response=None if started.closed_loop else _quantiles(measured, "response"),
+            lateness=None if started.closed_loop else _quantiles(measured, "lateness"),
+            generator_errors=detail.error.get("generator", 0),
+            underruns=generator.underruns,
+            throttled_share=facts.throttled_share,
+            steal_share=facts.steal_share,
+            run_delay=facts.run_delay,
+            service=_quantiles(measured, "service"),
+            busy_share=generator.busy_share,
+            lanes_lost=facts.lanes_lost,
+            imbalance=imbalance,
+        )
+        judged.append((share.start.target, judge(figures, _allowing(started.limits, share.start.tick_ns))))
+    return worst_of(judged)
+
+
+def _allowing(limits: ValidityLimits, tick_ns: int) -> ValidityLimits:
+    """The thresholds with lateness by design above them."""
+    floors = [
+        name for name in limits.__struct_fields__ if name.startswith("lateness_") and name.endswith("_ns")
+    ]
+    return msgspec.structs.replace(limits, **{name: getattr(limits, name) + tick_ns for name in floors})
 
 
 def _quantiles(measured: Measured, kind: str) -> Quantiles | None:

@@ -21,7 +21,8 @@ from .validity import Validity, ValidityLimits
 
 FORMAT_VERSION = 1
 
-EngineName = Literal["native", "portable", "kafka"]
+EngineName = Literal["native", "portable", "kafka", "mixed"]
+"""`mixed` where a run has targets of several kinds."""
 
 EndedHow = Literal["whole", "interrupted", "killed", "circuit_breaker", "failed"]
 
@@ -88,6 +89,17 @@ class Note(msgspec.Struct, frozen=True):
     message: str
 
 
+class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
+    """One target of a run: its lanes follow those of the targets before it. `tick_ns` is lateness by design."""
+
+    target: str
+    engine: EngineName = "native"
+    lanes: int = 1
+    tick_ns: int = 0
+    rows_in_window: int = 0
+    skipped: dict[str, int] = {}
+
+
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """What is known when the first request is due: kept as `started.json`, so that a killed run can be
     rebuilt from it. `consumed` names the histograms that a Kafka consumer fills.
@@ -99,6 +111,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     closed_loop: bool = False
     engine: EngineName = "native"
     target: str = ""
+    targets: list[TargetStart] = []
     run_id: str = ""
     trace: TraceIdentity | None = None
     recorded_clock: RecordedClock | None = None
@@ -258,8 +271,21 @@ class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     consumer: str = ""
 
 
+class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One target of a run that has several."""
+
+    target: str
+    engine: EngineName
+    lanes: int
+    accounts: Accounts
+    latency: Latencies
+    kafka: KafkaFigures | None = None
+
+
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole of run.json."""
+    """The whole of run.json. Where a run has several targets all figures are over all of them, `targets` has those of
+    each, and `kafka` is the first one's that is Kafka.
+    """
 
     format_version: int = FORMAT_VERSION
     replay_version: str
@@ -285,6 +311,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     connections: Connections
     slo: list[SloOutcome] = []
     kafka: KafkaFigures | None = None
+    targets: list[TargetFigures] = []
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

@@ -258,13 +258,13 @@ class Recorder:
         lookup: Lookup | None = None,
         skipped: dict[str, int] | None = None,
         lanes_lost: int = 0,
-        kafka: KafkaFigures | None = None,
+        kafka: Sequence[KafkaFigures | None] = (),
         notes: Sequence[Note] = (),
     ) -> RunDocument:
         """Write the rest of the folder and remove the lanes' memory, once everything is safely on the disk.
 
-        `lookup(seqs)` finds the recorded rows of sampled requests. OutputError where there is no room: the
-        lanes' memory stays, and `replay.results.recover` can still make the folder whole.
+        `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is by target. OutputError where there is no
+        room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole.
         """
         self.tick(now_ns, last=True)
         self._latency.close()
@@ -279,7 +279,7 @@ class Recorder:
             throttled_share=host.throttled_share(self._load, after),
             steal_share=host.steal_share(self._load, after),
             run_delay=self._run_delay(),
-            kafka=kafka,
+            kafka=list(kafka),
             notes=list(notes),
         )
         document = assemble(self._folder, self._banks, self._started, facts, lookup)

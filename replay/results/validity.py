@@ -9,6 +9,7 @@ target answers in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -107,6 +108,21 @@ def judge(figures: Figures, limits: ValidityLimits = _DEFAULT) -> Validity:
     ]
     worst = max((reason.verdict for reason in found), key=_WORSE.__getitem__, default=VALID)
     return Validity(verdict=worst, reasons=sorted(found, key=lambda r: -_WORSE[r.verdict]))
+
+
+def worst_of(judged: Sequence[tuple[str, Validity]]) -> Validity:
+    """The verdict on a run of several targets: what was found of one alone says whose it is."""
+    if len(judged) == 1:
+        return judged[0][1]
+    common = [reason for reason in judged[0][1].reasons if all(reason in v.reasons for _, v in judged)]
+    own = [
+        msgspec.structs.replace(reason, message=f"{target}: {reason.message}")
+        for target, validity in judged
+        for reason in validity.reasons
+        if reason not in common
+    ]
+    reasons = sorted([*common, *own], key=lambda r: -_WORSE[r.verdict])
+    return Validity(verdict=reasons[0].verdict if reasons else VALID, reasons=reasons)
 
 
 def _whole(figures: Figures) -> list[Reason]:

@@ -1,0 +1,70 @@
+"""The targets of one run: each has a schedule, lanes and a feeder of its own, all on one timeline and in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from replay.plan import Schedule
+from replay.results.document import RouteStart, TargetStart
+from replay.results.samples import RecordedRow
+
+from .contract import Fittings, LaneSpec
+from .feeder import Feeder
+
+UNBOUNDED_ROWS = 1 << 40
+"""Sequence numbers kept for a schedule whose length the target decides."""
+
+
+@dataclass
+class Part:
+    """One target's share of a run. Its sequence numbers begin at `first_seq`."""
+
+    schedule: Schedule
+    fittings: Fittings
+    specs: list[LaneSpec]
+    feeder: Feeder
+    first_seq: int
+
+    def started(self) -> TargetStart:
+        """What is known of it when its first request is due."""
+        plan = self.schedule.plan
+        return TargetStart(
+            target=self.schedule.target.url,
+            engine=self.fittings.engine_name,
+            lanes=len(self.specs),
+            tick_ns=self.fittings.tick_ns,
+            rows_in_window=plan.rows_in_window,
+            skipped=plan.skipped,
+        )
+
+
+def first_seqs(schedules: Sequence[Schedule]) -> list[int]:
+    """Where the sequence numbers of each begin, so that no two requests of a run have the same."""
+    firsts = [0]
+    for schedule in schedules:
+        rows = schedule.plan.rows
+        firsts.append(firsts[-1] + (UNBOUNDED_ROWS if rows is None else rows))
+    return firsts[:-1]
+
+
+def named_apart(routes: Sequence[RouteStart], taken: Sequence[RouteStart], target: str) -> list[RouteStart]:
+    """Routes under names that no other target's has."""
+    names = {route.name for route in taken}
+    return [
+        msgspec.structs.replace(route, name=f"{route.name} @ {target}") if route.name in names else route
+        for route in routes
+    ]
+
+
+def lookup(parts: Sequence[Part], seqs: list[int]) -> Mapping[int, RecordedRow]:
+    """The recorded rows of sequence numbers, whichever target they went to."""
+    found: dict[int, RecordedRow] = {}
+    for number, part in enumerate(parts):
+        end = parts[number + 1].first_seq if number + 1 < len(parts) else 1 << 62
+        own = [seq - part.first_seq for seq in seqs if part.first_seq <= seq < end]
+        rows = part.schedule.lookup(own) if own else {}
+        found |= {seq + part.first_seq: row for seq, row in rows.items()}
+    return found
