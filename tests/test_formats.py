@@ -25,6 +25,8 @@ from replay.formats import Options, detect, import_files, open_trace, sources
 from replay.formats.jitter import Jitter
 from replay.formats.secrets import scrub, showable
 from replay.trace import Trace
+from replay_native.jit import warm
+from replay_native.jitter import BUCKETS_MAX, spread
 
 NASA = Path(__file__).parents[2] / "shared" / "traces" / "nasa-http-1995-08-01.log"
 START_S = 1_767_636_000
@@ -344,3 +346,20 @@ def test_gzip_reader_drains_what_the_decompressor_holds(
         file.write(line(0).encode() * 50_000)
     (tmp_path / "a.log.gz").write_bytes(packed.getvalue())
     assert import_files([tmp_path / "a.log.gz"], tmp_path / "a.trace").rows == 50_000
+
+
+@given(
+    stamps=st.lists(st.integers(0, 30), max_size=200).map(sorted),
+    resolution_ns=st.sampled_from([1, 2, 7, 1_000, 1_000_000_000]),
+    seed=st.integers(0, 1 << 32),
+    buckets=st.sampled_from([1, 3, BUCKETS_MAX]),
+)
+def test_draws_are_spread_as_sorting_them_would(
+    stamps: list[int], resolution_ns: int, seed: int, buckets: int
+) -> None:
+    warm(["jitter"])
+    grouped = np.array(stamps, dtype=np.int64) * resolution_ns
+    draws = np.random.default_rng(seed).integers(0, resolution_ns, len(stamps))
+    found = np.empty_like(grouped)
+    spread(grouped, draws, resolution_ns, found, np.empty(buckets, dtype=np.int64))
+    assert found.tolist() == np.sort(grouped + draws).tolist()

@@ -85,6 +85,24 @@ def test_a_stamp_of_the_end_is_taken_back_by_the_duration(tmp_path: Path) -> Non
     assert manifest.rejected == {"header": 1, "bad duration": 1}
 
 
+@pytest.mark.parametrize(
+    ("took", "took_ns"),
+    [("9.1e-05", 91_000), ("2E-3", 2_000_000), ("1.5e1", 15 * S), ("1e-20", 0), ("7e+0", 7 * S)],
+)
+def test_a_duration_may_have_an_exponent(tmp_path: Path, took: str, took_ns: int) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"at,path,took\n1700000000,/a,{took}\n")
+    got, manifest = imported(path, "took_s=took")
+    assert (got[0].took_ns, manifest.rejected) == (took_ns, {"header": 1})
+
+
+@pytest.mark.parametrize("took", ["1e", "1e-", "1e99", "9e18", "1e+x", "e5"])
+def test_an_exponent_that_is_none_is_counted(tmp_path: Path, took: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"at,path,took\n1700000000,/a,1\n1700000000,/a,{took}\n")
+    assert imported(path, "took_s=took")[1].rejected == {"header": 1, "bad duration": 1}
+
+
 def test_stamps_without_a_zone_are_of_the_zone_that_the_user_names(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("at,path\n2024-01-01 12:00:00,/winter\n2024-07-01 12:00:00,/summer\n")

@@ -1,8 +1,9 @@
 """Byte strings to ids: an open-addressing table with full comparison, and the copying around it.
 
-A table is plain arrays, owned by Python (`replay.trace.dictionary.StringTable`): `slots` (a power of two; the
-upper hash bits and id + 1, 0 is empty), `store` (the strings' bytes), `starts` (entries + 1 offsets into the
-store), `extra` (two words compared together with the string), and `state` (the words named below).
+A table is plain arrays, owned by Python (`replay.trace.dictionary.StringTable`): `slots` (a power of two, twice the
+entries at least; the upper half of the hash, which also says where to look, and id + 1; 0 is empty), `store` (the
+strings' bytes), `entries` (a row each: where it begins in the store, how long it is, and two words compared together
+with the string), and `state` (the words named below).
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import kernel
-from .shared import peek_i64, poke_i64
+from .shared import peek_i64, peek_u8, peek_u32, poke_i64
 
 ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED, TOUCHED = 0, 1, 2, 3, 4, 5
 STATE_WORDS = 6
+
+BEGIN, LENGTH, WORD_0, WORD_1 = 0, 1, 2, 3
+ENTRY_WORDS = 4
 
 HASHED_AHEAD = 64
 """Strings that are hashed, and their slots read, before the first of them is looked up (a power of two)."""
 
 _MULTIPLIER = np.int64(-7046029254386353131)
+_OTHER_MULTIPLIER = np.int64(-4658895280553007687)
 _FINAL = np.int64(-4417276706812531889)
 _UPPER = np.int64(-4294967296)
 _LOWER = np.int64(4294967295)
@@ -32,62 +37,102 @@ def mix(hashed, word):
 
 
 @kernel(inlined=True)
+def _mix_other(hashed, word):
+    """`mix` with another multiplier: where both halves take the same word, one does not undo the other."""
+    hashed = (hashed ^ word) * _OTHER_MULTIPLIER
+    return hashed ^ (hashed >> np.int64(29))
+
+
+@kernel(inlined=True)
+def _short_word(address, length):
+    """Up to seven bytes as one word; with the length it names them."""
+    if length >= 4:
+        low, high = np.int64(peek_u32(address)), np.int64(peek_u32(address + np.uint64(length - 4)))
+        return low | (high << np.int64(32))
+    if length == 0:
+        return np.int64(0)
+    first, last = np.int64(peek_u8(address)), np.int64(peek_u8(address + np.uint64(length - 1)))
+    middle = np.int64(peek_u8(address + np.uint64(length >> 1)))
+    return first | (middle << np.int64(8)) | (last << np.int64(16))
+
+
+@kernel(inlined=True)
 def hash_bytes(data, begin, end, seed):
-    """A 64-bit hash of `data[begin:end]`, eight bytes at a time; `seed` makes collisions unpredictable."""
-    hashed = seed ^ ((end - begin) * _FINAL)
-    address = np.int64(data.ctypes.data)
-    at = begin
-    while at + 8 <= end:
-        hashed = mix(hashed, peek_i64(np.uint64(address + at)))
-        at += 8
-    tail = np.int64(0)
-    while at < end:
-        tail = (tail << np.int64(8)) | np.int64(data[at])
-        at += 1
-    hashed = mix(hashed, tail) * _FINAL
+    """A 64-bit hash of `data[begin:end]`; `seed` makes collisions unpredictable.
+
+    Words are folded into two halves by turns, so that one need not wait for the other; the last word overlaps.
+    """
+    length = end - begin
+    address = np.uint64(np.int64(data.ctypes.data) + begin)
+    hashed, other = seed ^ (length * _FINAL), ~seed
+    if length < 8:
+        hashed = mix(hashed, _short_word(address, length))
+    else:
+        at = np.int64(0)
+        while at + 16 <= length:
+            hashed = mix(hashed, peek_i64(address + np.uint64(at)))
+            other = _mix_other(other, peek_i64(address + np.uint64(at + 8)))
+            at += 16
+        if at + 8 <= length:
+            hashed = mix(hashed, peek_i64(address + np.uint64(at)))
+        other = _mix_other(other, peek_i64(address + np.uint64(length - 8)))
+    hashed = mix(hashed, other) * _FINAL
     return hashed ^ (hashed >> np.int64(29))
 
 
 @kernel(inlined=True)
 def same_bytes(left, left_at, right, right_at, length):
     """Whether two stretches of bytes are equal."""
-    left_address = np.int64(left.ctypes.data) + left_at
-    right_address = np.int64(right.ctypes.data) + right_at
+    left_address = np.uint64(np.int64(left.ctypes.data) + left_at)
+    right_address = np.uint64(np.int64(right.ctypes.data) + right_at)
+    if length < 8:
+        return _short_word(left_address, length) == _short_word(right_address, length)
     at = np.int64(0)
     while at + 8 <= length:
-        if peek_i64(np.uint64(left_address + at)) != peek_i64(np.uint64(right_address + at)):
+        if peek_i64(left_address + np.uint64(at)) != peek_i64(right_address + np.uint64(at)):
             return False
         at += 8
-    while at < length:
-        if left[left_at + at] != right[right_at + at]:
-            return False
-        at += 1
-    return True
+    last = np.uint64(length - 8)
+    return peek_i64(left_address + last) == peek_i64(right_address + last)
 
 
 @kernel(inlined=True)
 def copy_bytes(source, begin, end, target, at):
-    """Copy `source[begin:end]` to `target` at `at`; the offset after it."""
-    source_address = np.int64(source.ctypes.data)
-    target_address = np.int64(target.ctypes.data)
-    while begin + 8 <= end:
-        poke_i64(np.uint64(target_address + at), peek_i64(np.uint64(source_address + begin)))
-        begin += 8
-        at += 8
-    while begin < end:
-        target[at] = source[begin]
-        begin += 1
-        at += 1
-    return at
+    """Copy `source[begin:end]` to `target` at `at`; the offset after it. The two do not overlap."""
+    length = end - begin
+    source_address = np.uint64(np.int64(source.ctypes.data) + begin)
+    target_address = np.uint64(np.int64(target.ctypes.data) + at)
+    if length >= 8:
+        done = np.int64(0)
+        while done + 8 <= length:
+            poke_i64(target_address + np.uint64(done), peek_i64(source_address + np.uint64(done)))
+            done += 8
+        last = np.uint64(length - 8)
+        poke_i64(target_address + last, peek_i64(source_address + last))
+    else:
+        for index in range(length):
+            target[at + index] = source[begin + index]
+    return at + max(length, np.int64(0))
 
 
 @kernel(inlined=True)
 def _slot_of(hashed, mask):
-    return (hashed ^ (hashed >> np.int64(17))) & mask
+    return (hashed >> np.int64(32)) & mask
+
+
+@kernel(inlined=True)
+def _is_entry(entry, data, begin, length, word0, word1, store, entries):
+    """Whether a string with its words is this entry."""
+    return (
+        entries[entry, LENGTH] == length
+        and entries[entry, WORD_0] == word0
+        and entries[entry, WORD_1] == word1
+        and same_bytes(store, entries[entry, BEGIN], data, begin, length)
+    )
 
 
 @kernel()
-def find_or_add(data, begin, end, word0, word1, slots, store, starts, extra, state):
+def find_or_add(data, begin, end, word0, word1, slots, store, entries, state):
     """The id of a string (with its two extra words), or -1 - id where it is new.
 
     While the table is open a new string is inserted. At the first that does not fit the table closes for
@@ -95,11 +140,11 @@ def find_or_add(data, begin, end, word0, word1, slots, store, starts, extra, sta
     content.
     """
     hashed = mix(mix(hash_bytes(data, begin, end, state[SEED]), word0), word1)
-    return find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, starts, extra, state)
+    return find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, entries, state)
 
 
 @kernel()
-def find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, starts, extra, state):
+def find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, entries, state):
     """`find_or_add` of a string whose hash is known."""
     mask = np.int64(slots.shape[0] - 1)
     slot = _slot_of(hashed, mask)
@@ -108,31 +153,44 @@ def find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, sta
     while slots[slot] != 0:
         if slots[slot] & _UPPER == tag:
             entry = (slots[slot] & _LOWER) - 1
-            if (
-                starts[entry + 1] - starts[entry] == length
-                and extra[entry, 0] == word0
-                and extra[entry, 1] == word1
-                and same_bytes(store, starts[entry], data, begin, length)
-            ):
+            if _is_entry(entry, data, begin, length, word0, word1, store, entries):
                 return entry
         slot = (slot + 1) & mask
     number = state[NEXT_ID]
     state[NEXT_ID] = number + 1
-    entries, used = state[ENTRIES], state[STORED_BYTES]
-    if state[CLOSED] != 0 or entries + 2 > starts.shape[0] or used + length > store.shape[0]:
+    count, used = state[ENTRIES], state[STORED_BYTES]
+    if state[CLOSED] != 0 or count == entries.shape[0] or used + length > store.shape[0]:
         state[CLOSED] = 1
         return -1 - number
     state[STORED_BYTES] = copy_bytes(data, begin, end, store, used)
-    starts[entries + 1] = state[STORED_BYTES]
-    extra[entries, 0] = word0
-    extra[entries, 1] = word1
-    slots[slot] = tag | (entries + 1)
-    state[ENTRIES] = entries + 1
+    entries[count, BEGIN], entries[count, LENGTH] = used, length
+    entries[count, WORD_0], entries[count, WORD_1] = word0, word1
+    slots[slot] = tag | (count + 1)
+    state[ENTRIES] = count + 1
     return -1 - number
 
 
+@kernel("void(uint8[::1], int64[::1], int64, int64[::1])")
+def hash_all(data, offsets, seed, hashes):
+    """The hash of each string of (data, offsets)."""
+    for index in range(hashes.shape[0]):
+        hashes[index] = hash_bytes(data, offsets[index], offsets[index + 1], seed)
+
+
+@kernel("void(int64[::1], int64[::1])")
+def move_slots(old, slots):
+    """Move what the slots of one table hold into empty, larger ones."""
+    mask = np.int64(slots.shape[0] - 1)
+    for index in range(old.shape[0]):
+        if old[index] != 0:
+            slot = _slot_of(old[index], mask)
+            while slots[slot] != 0:
+                slot = (slot + 1) & mask
+            slots[slot] = old[index]
+
+
 @kernel()
-def _touch(data, offsets, words, first, last, slots, store, starts, extra, state, hashes):
+def _touch(data, offsets, words, first, last, slots, store, entries, state, hashes):
     """Hash some strings, and read what their lookups will need, so that the cache misses of all of them overlap."""
     mask = np.int64(slots.shape[0] - 1)
     seen = np.int64(0)
@@ -144,19 +202,19 @@ def _touch(data, offsets, words, first, last, slots, store, starts, extra, state
     for index in range(last - first):
         entry = slots[_slot_of(hashes[index], mask)] & _LOWER
         if entry != 0:
-            seen ^= starts[entry - 1] ^ extra[entry - 1, 0]
+            seen ^= entries[entry - 1, BEGIN]
     for index in range(last - first):
         entry = slots[_slot_of(hashes[index], mask)] & _LOWER
-        if entry != 0 and starts[entry] > starts[entry - 1]:
-            seen ^= np.int64(store[starts[entry - 1]])
+        if entry != 0 and entries[entry - 1, LENGTH] > 0:
+            seen ^= np.int64(store[entries[entry - 1, BEGIN]])
     state[TOUCHED] = seen
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int64[:,::1], int64, int64, int64[::1], uint8[::1], int64[::1],"
-    " int64[:,::1], int64[::1], int64[::1], uint32[::1], int64[::1])"
+    "int64(uint8[::1], int64[::1], int64[:,::1], int64, int64, int64[::1], uint8[::1], int64[:,::1], int64[::1],"
+    " int64[::1], uint32[::1], int64[::1])"
 )
-def intern(data, offsets, words, first, last, slots, store, starts, extra, state, hashes, ids, fresh):
+def intern(data, offsets, words, first, last, slots, store, entries, state, hashes, ids, fresh):
     """Look up strings `first` to `last` of (data, offsets), adding unknown ones; how many were new.
 
     ids[i - first] is the id of string i; fresh[:returned] are the indexes of the new strings, whose ids count
@@ -167,19 +225,10 @@ def intern(data, offsets, words, first, last, slots, store, starts, extra, state
         ahead = (index - first) & (HASHED_AHEAD - 1)
         if ahead == 0:
             until = min(index + HASHED_AHEAD, last)
-            _touch(data, offsets, words, index, until, slots, store, starts, extra, state, hashes)
+            _touch(data, offsets, words, index, until, slots, store, entries, state, hashes)
+        begin, end = offsets[index], offsets[index + 1]
         number = find_or_add_hashed(
-            hashes[ahead],
-            data,
-            offsets[index],
-            offsets[index + 1],
-            words[index, 0],
-            words[index, 1],
-            slots,
-            store,
-            starts,
-            extra,
-            state,
+            hashes[ahead], data, begin, end, words[index, 0], words[index, 1], slots, store, entries, state
         )
         if number < 0:
             number = -1 - number

@@ -11,7 +11,7 @@ from collections import namedtuple
 import numpy as np
 from numba import types
 
-from .dictionary import copy_bytes, hash_bytes
+from .dictionary import copy_bytes, hash_bytes, same_bytes
 from .jit import kernel
 from .libc import memchr
 from .scan import (
@@ -54,6 +54,7 @@ from .scan import (
     days_from_civil,
     digits,
     encode,
+    find_near,
     hex_value,
     is_health_check,
     lowered,
@@ -63,8 +64,10 @@ from .scan import (
     split_absolute,
     target,
     unescape,
+    word_at,
+    zero_bytes,
 )
-from .shared import peek_i64
+from .shared import peek_i64, trailing_zeros
 
 AT, AT_MORE, REQUEST, METHOD_NAME, TARGET, QUERY, HOST, CLIENT_NAME = 0, 1, 2, 3, 4, 5, 6, 7
 STATUS_CODE, SIZE, TOOK, TOOK_2, TOOK_3, AGENT = 8, 9, 10, 11, 12, 13
@@ -97,6 +100,10 @@ the date parsed last.
 
 DEPTH_MAX = 64
 
+TAPE_NODE, TAPE_LENGTH, TAPE_CHILD = 0, 1, 2
+TAPE_WORDS, TAPE_KEYS, TAPE_BYTES = 3, 64, 64
+"""What is remembered of a line's keys: the node that the key belongs to (and 1), its bytes, the child that it is."""
+
 FieldSpec = namedtuple(
     "FieldSpec",
     "options literals literal_ends roles keys key_ends child_first child_node child_role agents agent_ends",
@@ -119,6 +126,13 @@ SPEC_TYPE = types.NamedTuple(
 _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _DOT = 32, 34, 92, 45, 47, 58, 44, 46
 _NS = np.int64(1_000_000_000)
 _POWERS = np.array([10**n for n in range(19)], dtype=np.int64)
+_QUOTES = np.int64(0x0101010101010101) * _QUOTE
+_VALUE_ENDS = 1
+_VALUE, _NESTING = np.zeros((2, 256), dtype=np.uint8)
+_VALUE[[_COMMA, 125, 93, _SPACE, 9, 10, 13]] = _VALUE_ENDS
+_VALUE[[_QUOTE, 123, 91, _COLON]] = 2
+_NESTING[[_QUOTE, 123, 91, 125, 93]] = 1
+"""What ends a bare value (other marks may not stand in it), and what matters in one that is nested."""
 _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
 
 
@@ -173,7 +187,7 @@ def _stamp_goes_on(data, begin, last, end):
     return zoned or (last - begin == 10 and data[begin + 4] == _DASH and data[last + 3] == _COLON)
 
 
-@kernel()
+@kernel(inlined=True)
 def _cut_template(data, begin, end, spec, spans):
     """Cut a line by a template; a code."""
     ends, literals = spec.literal_ends, spec.literals
@@ -196,7 +210,7 @@ def _cut_template(data, begin, end, spec, spans):
     return ACCEPTED
 
 
-@kernel()
+@kernel(inlined=True)
 def _cut_delimited(data, begin, end, spec, spans):
     """Cut a line at its delimiters; a quoted field may hold them, and quotes doubled. A code."""
     delimiter = spec.options[DELIMITER]
@@ -215,9 +229,7 @@ def _cut_delimited(data, begin, end, spec, spans):
             if last >= end or (at < end and data[at] != delimiter):
                 return OTHER_FORMAT
         else:
-            while at < end and data[at] != delimiter:
-                at += 1
-            last = at
+            at = last = find_near(data, at, end, delimiter)
         role = spec.roles[column]
         if role >= 0:
             spans[role, 0], spans[role, 1] = first, last
@@ -226,10 +238,21 @@ def _cut_delimited(data, begin, end, spec, spans):
 
 
 @kernel(inlined=True)
+def _quote_at(data, at, end):
+    """Where a quote first is in data[at:end], or `end`: most are near."""
+    if at + 8 <= end:
+        found = zero_bytes(word_at(data, at) ^ _QUOTES)
+        if found != 0:
+            return at + (trailing_zeros(found) >> 3)
+        at += 8
+    return _find(data, at, end, _QUOTE)
+
+
+@kernel(inlined=True)
 def _string_end(data, at, end):
     """Where the quote that closes a JSON string is, or `end`; `at` is behind the one that opens it."""
     while True:
-        at = _find(data, at, end, _QUOTE)
+        at = _quote_at(data, at, end)
         if at >= end or data[at - 1] != _BACKSLASH:
             return at
         slashes = np.int64(1)
@@ -247,37 +270,45 @@ def _is_blank(byte):
 
 @kernel(inlined=True)
 def _skip_blanks(data, at, end):
-    while at < end and _is_blank(data[at]):
+    while at < end and data[at] <= _SPACE and _is_blank(data[at]):
         at += 1
     return at
 
 
 @kernel()
-def _value_end(data, at, end):
-    """Where a JSON value that begins at `at` ends, or -1 where it does not."""
-    if data[at] == _QUOTE:
-        last = _string_end(data, at + 1, end)
-        return last + 1 if last < end else np.int64(-1)
-    if data[at] not in (123, 91):
-        first = at
-        while at < end and data[at] not in (_COMMA, 125, 93) and not _is_blank(data[at]):
-            if data[at] in (_QUOTE, 123, 91, _COLON):
-                return np.int64(-1)
-            at += 1
-        return at if at > first else np.int64(-1)
+def _nested_end(data, at, end):
+    """Where the object or array that begins at `at` ends, or -1 where it does not."""
     depth = np.int64(0)
     while at < end:
+        while at < end and _NESTING[data[at]] == 0:
+            at += 1
+        if at == end:
+            break
         byte = data[at]
         if byte == _QUOTE:
             at = _string_end(data, at + 1, end)
         elif byte in (123, 91):
             depth += 1
-        elif byte in (125, 93):
+        else:
             depth -= 1
             if depth == 0:
                 return at + 1
         at += 1
     return np.int64(-1)
+
+
+@kernel(inlined=True)
+def _value_end(data, at, end):
+    """Where a JSON value that begins at `at` ends, or -1 where it does not."""
+    if data[at] == _QUOTE:
+        last = _string_end(data, at + 1, end)
+        return last + 1 if last < end else np.int64(-1)
+    if data[at] in (123, 91):
+        return _nested_end(data, at, end)
+    first = at
+    while at < end and _VALUE[data[at]] == 0:
+        at += 1
+    return at if at > first and (at == end or _VALUE[data[at]] == _VALUE_ENDS) else np.int64(-1)
 
 
 @kernel(inlined=True)
@@ -302,14 +333,58 @@ def _note(data, first, last, role, spans):
         spans[role, 0], spans[role, 1] = first, last
 
 
+@kernel(inlined=True)
+def _foreseen(data, at, end, node, step, tape, tape_text):
+    """How many bytes the key at `at` and its colon take, if it is the one that the lines before had there; else 0."""
+    if step >= tape.shape[0] or tape[step, TAPE_NODE] != node + 1:
+        return np.int64(0)
+    length = tape[step, TAPE_LENGTH]
+    if end - at <= length or not same_bytes(tape_text, step * TAPE_BYTES, data, at, length):
+        return np.int64(0)
+    return length
+
+
 @kernel()
-def _cut_json(data, begin, end, spec, spans, stack):
-    """Cut a JSON object; an array stands for its first element. A code. stack int64[DEPTH_MAX]."""
+def _foresee(data, begin, end, node, child, step, tape, tape_text):
+    """Remember which key stands here, with its quotes and its colon."""
+    if step < tape.shape[0] and end - begin <= TAPE_BYTES:
+        copy_bytes(data, begin, end, tape_text, step * TAPE_BYTES)
+        tape[step, TAPE_NODE], tape[step, TAPE_LENGTH], tape[step, TAPE_CHILD] = node + 1, end - begin, child
+
+
+@kernel()
+def _read_key(data, at, end, spec, node):
+    """A key and its colon: where its value may begin, and which child of `node` it is; (-1, -1) where there is none."""
+    last = _string_end(data, at + 1, end)
+    child = _child(data, at + 1, last, spec, node)
+    at = _skip_blanks(data, last + 1, end)
+    if at >= end or data[at] != _COLON:
+        return np.int64(-1), np.int64(-1)
+    return at + 1, child
+
+
+@kernel(inlined=True)
+def _take_value(data, at, last, role, spans):
+    """Note data[at:last] for a role: an array stands for its first element."""
+    if data[at] == 91:
+        at = _skip_blanks(data, at + 1, last)
+        last = _value_end(data, at, last)
+    if last > at:
+        _note(data, at, last, role, spans)
+
+
+@kernel(inlined=True)
+def _cut_json(data, begin, end, spec, spans, stack, tape, tape_text):
+    """Cut a JSON object; an array stands for its first element. A code. stack int64[DEPTH_MAX].
+
+    Lines of one producer have the same keys in the same places: `tape` holds those of the lines before, with the
+    words in `tape_text`, so that most keys are compared and not looked up.
+    """
     at = _skip_blanks(data, begin, end)
     if at >= end or data[at] != 123:
         return OTHER_FORMAT
     at += 1
-    depth, node = np.int64(0), np.int64(0)
+    depth, node, step = np.int64(0), np.int64(0), np.int64(0)
     while True:
         at = _skip_blanks(data, at, end)
         if at >= end:
@@ -318,20 +393,26 @@ def _cut_json(data, begin, end, spec, spans, stack):
             at += 1
             continue
         if data[at] == 125:
-            at = _skip_blanks(data, at + 1, end)
+            at += 1
             if depth == 0:
-                return ACCEPTED if at == end else OTHER_FORMAT
+                return ACCEPTED if _skip_blanks(data, at, end) == end else OTHER_FORMAT
             depth -= 1
             node = stack[depth]
             continue
         if data[at] != _QUOTE:
             return OTHER_FORMAT
-        last = _string_end(data, at + 1, end)
-        child = _child(data, at + 1, last, spec, node)
-        at = _skip_blanks(data, last + 1, end)
-        if at >= end or data[at] != _COLON:
-            return OTHER_FORMAT
-        at = _skip_blanks(data, at + 1, end)
+        known = _foreseen(data, at, end, node, step, tape, tape_text)
+        if known > 0:
+            child = tape[step, TAPE_CHILD]
+            at += known
+        else:
+            value, child = _read_key(data, at, end, spec, node)
+            if value < 0:
+                return OTHER_FORMAT
+            _foresee(data, at, value, node, child, step, tape, tape_text)
+            at = value
+        step += 1
+        at = _skip_blanks(data, at, end)
         if at >= end:
             return OTHER_FORMAT
         if child >= 0 and data[at] == 123 and spec.child_node[child] >= 0:
@@ -346,12 +427,7 @@ def _cut_json(data, begin, end, spec, spans, stack):
         if last < 0:
             return OTHER_FORMAT
         if child >= 0 and spec.child_role[child] >= 0:
-            first, until = at, last
-            if data[at] == 91:
-                first = _skip_blanks(data, at + 1, last)
-                until = _value_end(data, first, last)
-            if until > first:
-                _note(data, first, until, spec.child_role[child], spans)
+            _take_value(data, at, last, spec.child_role[child], spans)
         at = last
 
 
@@ -474,6 +550,30 @@ def _number(data, at, end, out):
     return at
 
 
+@kernel()
+def _scaled(data, at, end, out):
+    """Apply the exponent at `at` (`e-05`) to a number in `out`; where it ends, or -1 where it is none or too large."""
+    negative = at + 1 < end and data[at + 1] == _DASH
+    signed = negative or (at + 1 < end and data[at + 1] == 43)
+    first = at + 1 + signed
+    at = first
+    exponent = np.int64(0)
+    while at < end and at - first < 3 and 48 <= data[at] <= 57:
+        exponent = exponent * 10 + np.int64(data[at]) - 48
+        at += 1
+    if at == first or out[0] >= _NS:
+        return np.int64(-1)
+    value = out[0] * _NS + out[1]
+    if negative:
+        value = value // _POWERS[exponent] if exponent < 19 else np.int64(0)
+    elif exponent > 18 or value > np.int64(9_000_000_000_000_000_000) // _POWERS[exponent]:
+        return np.int64(-1)
+    else:
+        value *= _POWERS[exponent]
+    out[0], out[1] = value // _NS, value % _NS
+    return at
+
+
 @kernel("int64(int64)")
 def unit_of(number):
     """ns of the unit in which a number of today's time is since the epoch: s, ms, µs or ns, by its size."""
@@ -486,7 +586,7 @@ def unit_of(number):
     return np.int64(1)
 
 
-@kernel()
+@kernel(inlined=True)
 def _epoch(data, begin, end, unit_ns, state, rows, row, number):
     """A number since the epoch; False if it is none, or out of range."""
     if _number(data, begin, end, number) != end:
@@ -501,7 +601,7 @@ def _epoch(data, begin, end, unit_ns, state, rows, row, number):
     return True
 
 
-@kernel()
+@kernel(inlined=True)
 def read_time(data, spans, unit_ns, state, rows, row, number):
     """Read the stamp of a line (ISO 8601, `dd/Mon/yyyy:HH:MM:SS`, or a number since the epoch); False if bad."""
     begin, end = spans[AT, 0], spans[AT, 1]
@@ -556,7 +656,7 @@ def _suffix_ns(data, at, end, unit_ns):
     return np.int64(1_000) if end - at == 3 and data[at] in (0xC2, 0xCE) else np.int64(0)
 
 
-@kernel()
+@kernel(inlined=True)
 def _took(data, begin, end, unit_ns, number):
     """A duration in ns; -1 where none is known, -2 where it is no duration."""
     if _is_none(data, begin, end):
@@ -565,6 +665,8 @@ def _took(data, begin, end, unit_ns, number):
         begin += 1
     negative = data[begin] == _DASH
     at = _number(data, begin + negative, end, number)
+    if 0 <= at < end and (data[at] | 32) == 101:
+        at = _scaled(data, at, end, number)
     if at < 0:
         return np.int64(-2)
     if negative:
@@ -580,6 +682,8 @@ def _read_took(data, spec, spans, rows, row, number):
     """The sum of the durations that are known; a code."""
     total = np.int64(-1)
     for role in range(TOOK, TOOK_3 + 1):
+        if spans[role, 0] < 0:
+            continue
         part = _took(data, spans[role, 0], spans[role, 1], spec.options[TOOK_UNIT_NS], number)
         if part == -2:
             return BAD_TOOK
@@ -637,7 +741,7 @@ def _read_request(data, spec, spans, methods, state, rows, row):
     """Method and target; a code."""
     begin, end = spans[REQUEST, 0], spans[REQUEST, 1]
     if begin >= 0:
-        at = _find(data, begin, end, _SPACE)
+        at = find_near(data, begin, end, _SPACE)
         code = target(data, min(at + 1, end), end, rows, row)
         method = method_number(data, begin, at, methods, state, code == ACCEPTED)
     else:
@@ -669,7 +773,7 @@ def _keep_span(data, begin, end, rows, begin_column, row):
     rows[begin_column + 1, row] = np.int64(-1) if nothing else end
 
 
-@kernel()
+@kernel(inlined=True)
 def _read_fields(data, spec, key, methods, state, rows, row, spans, number):
     """Make a row of the fields of a line; a code."""
     if not read_time(data, spans, spec.options[AT_UNIT_NS], state, rows, row, number):
@@ -695,8 +799,8 @@ def _read_fields(data, spec, key, methods, state, rows, row, spans, number):
     return ACCEPTED
 
 
-@kernel()
-def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, stack, number):
+@kernel(inlined=True)
+def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, stack, tape, tape_text, number):
     """Read one line into column `row` of `rows`; a code."""
     if begin == end:
         return BLANK
@@ -711,7 +815,7 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, st
     elif cutter == DELIMITED:
         code = _cut_delimited(data, begin, end, spec, spans)
     else:
-        code = _cut_json(data, begin, end, spec, spans, stack)
+        code = _cut_json(data, begin, end, spec, spans, stack, tape, tape_text)
     if code != ACCEPTED:
         return code
     return _read_fields(data, spec, key, methods, state, rows, row, spans, number)
@@ -720,13 +824,15 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, st
 @kernel(
     types.void(
         types.uint8[::1], types.int64, SPEC_TYPE, types.int64, types.int64[:, ::1], types.int64[::1],
-        types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[::1], types.int64[::1],
+        types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[::1], types.int64[:, ::1],
+        types.uint8[::1], types.int64[::1],
     )
 )  # fmt: skip
-def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, stack, number):
+def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, stack, tape, tape_text, number):
     """As `scan.scan_common`, by a FieldSpec; also stops behind a directive, which is then the last reject.
 
-    Room: spans int64[ROLES, 2], stack int64[DEPTH_MAX], number int64[3].
+    Room: spans int64[ROLES, 2], stack int64[DEPTH_MAX], number int64[3]; tape int64[TAPE_KEYS, TAPE_WORDS], zeros at
+    first and whenever the spec is another, with tape_text uint8[TAPE_KEYS * TAPE_BYTES].
     """
     base = np.int64(data.ctypes.data)
     row = reject = np.int64(0)
@@ -742,7 +848,9 @@ def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, stac
         state[LINES] += 1
         if last > begin and data[last - 1] == 13:
             last -= 1
-        code = _scan_line(data, begin, last, spec, key, methods, state, rows, row, spans, stack, number)
+        code = _scan_line(
+            data, begin, last, spec, key, methods, state, rows, row, spans, stack, tape, tape_text, number
+        )
         if code == ACCEPTED:
             row += 1
         else:

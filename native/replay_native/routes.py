@@ -53,7 +53,8 @@ def _counted() -> np.ndarray:
 
 
 _COUNTED = _counted()
-_HASH_SEED = np.int64(7_046_029_254_386_353)
+HASH_SEED = np.int64(7_046_029_254_386_353)
+"""Of the hashes by which `slugs` and `kept` know template prefixes."""
 
 
 @kernel(inlined=True)
@@ -181,9 +182,9 @@ def _write_segment(data, begin, end, out, at, slugs, kept):
         stem = end
     if found == _LITERAL:
         last = copy_bytes(data, begin, end, out, at)
-        if begin == end or not slugs.shape[0] or not _contains(slugs, hash_bytes(out, 0, at, _HASH_SEED)):
+        if begin == end or not slugs.shape[0] or not _contains(slugs, hash_bytes(out, 0, at, HASH_SEED)):
             return last
-        if _contains(kept, hash_bytes(out, 0, last, _HASH_SEED)):
+        if _contains(kept, hash_bytes(out, 0, last, HASH_SEED)):
             return last
         return copy_bytes(_PLACEHOLDERS, _BEGINS[_SLUG], _BEGINS[_SLUG + 1], out, at)
     at = copy_bytes(_PLACEHOLDERS, _BEGINS[found], _BEGINS[found + 1], out, at)
@@ -280,11 +281,11 @@ def _own(data, begin, end, kind, own, own_ends, own_methods):
 @kernel(
     "int64(int64[::1], uint8[::1], uint8[::1], int64, int64, uint8[::1], int64[::1], int64[::1], int64[::1],"
     " uint8[::1], int64[::1], int64[::1],"
-    " int64, uint8[::1], int64[::1], uint8[::1], int64[::1], int64[:,::1], int64[::1], uint32[::1])"
+    " int64, uint8[::1], int64[::1], uint8[::1], int64[:,::1], int64[::1], uint32[::1])"
 )
 def templates(
     offsets, data, method, first, depth, names, name_ends, slugs, kept, own, own_ends, own_methods,
-    entries_max, out, slots, store, starts, extra, state, ids,
+    entries_max, out, slots, store, entries, state, ids,
 ):  # fmt: skip
     """Number the templates of requests `first` on, into ids; stops where the table holds `entries_max` of
     them.
@@ -305,13 +306,6 @@ def templates(
             at = copy_bytes(own, own_ends[chosen], own_ends[chosen + 1], out, at + 1)
         else:
             at = _write_template(data, begin, end, out, at + 1, depth, slugs, kept)
-        number = find_or_add(out, 0, at, 0, 0, slots, store, starts, extra, state)
+        number = find_or_add(out, 0, at, 0, 0, slots, store, entries, state)
         ids[index] = number if number >= 0 else -1 - number
     return method.shape[0]
-
-
-@kernel("void(uint8[::1], int64[::1], int64[::1])")
-def prefix_hashes(data, offsets, hashes):
-    """The hashes by which `slugs` and `kept` know template prefixes (data, offsets)."""
-    for index in range(hashes.shape[0]):
-        hashes[index] = hash_bytes(data, offsets[index], offsets[index + 1], _HASH_SEED)

@@ -12,7 +12,7 @@ import numpy as np
 from .dictionary import copy_bytes, hash_bytes
 from .jit import kernel
 from .libc import memchr
-from .shared import peek_i64
+from .shared import peek_i64, trailing_zeros
 
 ACCEPTED, BLANK, OTHER_FORMAT, BAD_TIME, NO_METHOD = 0, 1, 2, 3, 4
 NO_PATH, BAD_STATUS, BAD_SIZE, TOO_LONG, HEALTH_CHECK = 5, 6, 7, 8, 9
@@ -43,6 +43,7 @@ LINE_BYTES_MAX = 64 << 10
 """A longer line is rejected."""
 
 STAMP_BYTES = 26
+_PROTOCOL_BYTES = 9
 YEAR_MIN, YEAR_MAX = 1970, 2261
 """Years whose every instant fits int64 nanoseconds since the Unix epoch."""
 
@@ -52,10 +53,57 @@ _SPECIAL[:33] = 1
 _SPECIAL[127:] = 1
 _SPECIAL[[_QUOTE, _BACKSLASH, ord("?"), ord(";")]] = 1
 
+_EQUALS, _ENDS = 1, 2
+_PATH_ENDS, _QUERY_ENDS = np.zeros((2, 256), dtype=np.uint8)
+_PATH_ENDS[[ord("?"), ord(";"), ord("#"), _SLASH]] = _ENDS
+_QUERY_ENDS[[ord("?"), ord(";"), ord("#"), ord("&")]] = _ENDS
+_PATH_ENDS[ord("=")] = _QUERY_ENDS[ord("=")] = _EQUALS
+"""Where a parameter's name or value ends: in a path, and behind its `?`."""
+
 _MONTHS = np.frombuffer(b"JanFebMarAprMayJunJulAugSepOctNovDec", dtype=np.uint8)
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 _HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _REDACTED = np.frombuffer(b"REDACTED", dtype=np.uint8)
+
+
+_ONES, _HIGHS = np.int64(0x0101010101010101), np.int64(-0x7F7F7F7F7F7F7F80)
+_QUOTES, _BACKSLASHES = _ONES * _QUOTE, _ONES * _BACKSLASH
+_QUESTIONS, _SEMICOLONS, _DELETES = _ONES * 63, _ONES * 59, _ONES * 127
+_ABOVE_SPACES = _ONES * 33
+
+
+@kernel(inlined=True)
+def word_at(data, at):
+    """Eight bytes as a word, the first one lowest."""
+    return peek_i64(np.uint64(np.int64(data.ctypes.data) + at))
+
+
+@kernel(inlined=True)
+def zero_bytes(word):
+    """The high bit of each byte that is 0; above the lowest of them there may be false ones."""
+    return (word - _ONES) & ~word & _HIGHS
+
+
+@kernel(inlined=True)
+def find_near(data, at, end, byte):
+    """Where a byte first is in data[at:end], or `end`: for what is a few words long (libc's memchr costs a call)."""
+    wanted = _ONES * np.int64(byte)
+    while at + 8 <= end:
+        found = zero_bytes(word_at(data, at) ^ wanted)
+        if found != 0:
+            return at + (trailing_zeros(found) >> 3)
+        at += 8
+    while at < end and data[at] != byte:
+        at += 1
+    return at
+
+
+@kernel(inlined=True)
+def _special_bytes(word):
+    """Not 0 where one of eight bytes is in _SPECIAL."""
+    found = (word | ((word - _ABOVE_SPACES) & ~word)) & _HIGHS
+    found |= zero_bytes(word ^ _QUOTES) | zero_bytes(word ^ _BACKSLASHES) | zero_bytes(word ^ _DELETES)
+    return found | zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS)
 
 
 @kernel(inlined=True)
@@ -170,6 +218,12 @@ def method_number(data, begin, end, methods, state, add):
     word0 = word1 = np.int64(0)
     if end == begin or end - begin > METHOD_BYTES_MAX:
         return -1
+    if end - begin < 8 and begin + 8 <= data.shape[0]:
+        word0 = word_at(data, begin) & ((np.int64(1) << np.int64(8 * (end - begin))) - 1)
+        for number in range(state[METHODS]):
+            if methods[number, 0] == word0 and methods[number, 1] == 0:
+                return number
+        word0 = np.int64(0)
     for index in range(begin, end):
         byte = np.int64(data[index])
         if not (65 <= byte <= 90 or 97 <= byte <= 122 or byte in (_DASH, 95)):
@@ -220,7 +274,7 @@ def _nobody(data, at):
     return dashes and data[at + 1] == _SPACE and data[at + 3] == _SPACE
 
 
-@kernel()
+@kernel(inlined=True)
 def _stamp_place(data, begin, end, state):
     """Where the `[` of the stamp is, behind ident and user (a user is counted); -1: none; -2: no stamp."""
     if end - begin > 33 and data[begin + 4] == 91 and _nobody(data, begin):
@@ -277,22 +331,40 @@ def is_protocol(data, at, end):
     return data[at + 2] == 84 and data[at + 3] == 80 and data[at + 4] == _SLASH
 
 
+@kernel(inlined=True)
+def _ends_in_protocol(data, begin, end):
+    """Whether data[begin:end] ends in a space and a protocol of the usual length, such as `HTTP/1.1`."""
+    at = end - _PROTOCOL_BYTES
+    if at < begin or data[at] != _SPACE or not is_protocol(data, at + 1, end):
+        return False
+    return data[end - 1] != _SPACE and data[end - 2] != _SPACE and data[end - 3] != _SPACE
+
+
 @kernel()
 def target(data, begin, end, rows, row):
     """Note the target in data[begin:end] (spaces and the protocol off) and what it needs; a code."""
     needs = spaces = 0
+    whole = _ends_in_protocol(data, begin, end)
+    if whole:
+        end -= _PROTOCOL_BYTES
     last_space = begin - 1
-    for at in range(begin, end):
-        byte = data[at]
-        if _SPECIAL[byte] != 0:
-            if byte == _SPACE:
-                last_space = at
-                spaces += 1
-            elif byte in (63, 59):
-                needs |= PARAMETERS
-            else:
-                needs |= REWRITE
-    if last_space >= begin and is_protocol(data, last_space + 1, end):
+    at = begin
+    while at < end:
+        until = min(at + 8, end)
+        if at + 8 <= end and _special_bytes(word_at(data, at)) == 0:
+            at = until
+        while at < until:
+            byte = data[at]
+            if _SPECIAL[byte] != 0:
+                if byte == _SPACE:
+                    last_space = at
+                    spaces += 1
+                elif byte in (63, 59):
+                    needs |= PARAMETERS
+                else:
+                    needs |= REWRITE
+            at += 1
+    if not whole and last_space >= begin and is_protocol(data, last_space + 1, end):
         end = last_space
     while begin < end and data[begin] == _SPACE:
         begin += 1
@@ -314,7 +386,7 @@ def target(data, begin, end, rows, row):
     return ACCEPTED
 
 
-@kernel()
+@kernel(inlined=True)
 def _closing_quote(data, at, end):
     """The first quote from `at` on, not escaped, that a space and a status (or `-`) follow; -1: there is
     none.
@@ -367,16 +439,14 @@ def _agent_place(data, at, end):
     return end
 
 
-@kernel()
+@kernel(inlined=True)
 def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, row):
     """Read one line into column `row` of `rows`; a code."""
     if begin == end:
         return BLANK
     if end - begin > LINE_BYTES_MAX:
         return TOO_LONG
-    at = begin
-    while at < end and data[at] != _SPACE:
-        at += 1
+    at = find_near(data, begin, end, _SPACE)
     if at in (begin, end):
         return OTHER_FORMAT
     rows[CLIENT, row] = hash_bytes(data, begin, at, key)
@@ -407,9 +477,7 @@ def _scan_request(data, stamp, begin, close, end, methods, state, rows, row):
     if not _stamp(data, stamp, state):
         return BAD_TIME
     rows[AT_S, row] = state[CACHED_S]
-    at = begin
-    while at < close and data[at] != _SPACE:
-        at += 1
+    at = find_near(data, begin, close, _SPACE)
     code = _status_and_size(data, close + 2, end, rows, row)
     if code != ACCEPTED:
         return code
@@ -561,37 +629,44 @@ def is_secret(data, begin, end, keys, key_ends, suffixes, name):
 
 
 @kernel(inlined=True)
-def _ends_parameter(byte, in_query):
-    """Whether a parameter ends here: before another one, or before what follows them."""
-    return byte in (59, 63, 35) or (byte == 38 if in_query else byte == _SLASH)
+def _parameters_begin(data, at, end):
+    """Where the first parameter of a target begins, behind its `?` or `;`; `end` where there is none."""
+    while at + 8 <= end:
+        word = word_at(data, at)
+        found = zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS)
+        if found != 0:
+            break
+        at += 8
+    while at < end and data[at] != 63 and data[at] != 59:
+        at += 1
+    return min(at + 1, end)
 
 
 @kernel()
 def redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
     """Write a target with the values of secret parameters (`?a=b`, `;a=b`) replaced; the offset after it."""
-    in_query = False
-    while begin < end:
-        byte = data[begin]
-        out[at] = byte
-        at += 1
-        begin += 1
-        in_query = in_query or byte == 63
-        if not (byte in (63, 59) or (in_query and byte == 38)):
-            continue
-        equals = begin
-        while equals < end and data[equals] != 61 and not _ends_parameter(data[equals], in_query):
+    first = _parameters_begin(data, begin, end)
+    in_query = first > begin and data[first - 1] == 63
+    while first < end:
+        ending = _QUERY_ENDS if in_query else _PATH_ENDS
+        equals = first
+        while equals < end and ending[data[equals]] == 0:
             equals += 1
-        if equals == end or data[equals] != 61:
-            continue
-        last = equals + 1
-        while last < end and not _ends_parameter(data[last], in_query):
+        last = equals
+        if equals < end and data[equals] == 61:
             last += 1
-        if last > equals + 1 and is_secret(data, begin, equals, keys, key_ends, suffixes, name):
-            at = copy_bytes(data, begin, equals + 1, out, at)
-            at = copy_bytes(_REDACTED, 0, _REDACTED.shape[0], out, at)
-            counts[0] += 1
-            begin = last
-    return at
+            while last < end and ending[data[last]] != _ENDS:
+                last += 1
+            if last > equals + 1 and is_secret(data, first, equals, keys, key_ends, suffixes, name):
+                at = copy_bytes(data, begin, equals + 1, out, at)
+                at = copy_bytes(_REDACTED, 0, _REDACTED.shape[0], out, at)
+                counts[0] += 1
+                begin = last
+        while last < end and data[last] != 63 and data[last] != 59 and not (in_query and data[last] == 38):
+            last += 1
+        in_query = in_query or (last < end and data[last] == 63)
+        first = last + 1
+    return copy_bytes(data, begin, end, out, at)
 
 
 @kernel()

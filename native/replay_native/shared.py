@@ -75,6 +75,16 @@ def _poke(bits: int, stored: Any) -> Any:
     return poke
 
 
+@intrinsic
+def trailing_zeros(typingctx, word):
+    """How many of a word's lowest bits are 0; 64 where all are."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.int64), codegen
+
+
 peek_u8 = _peek(8, types.uint8)
 peek_u32 = _peek(32, types.uint32)
 peek_i32 = _peek(32, types.int32)

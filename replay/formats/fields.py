@@ -33,6 +33,8 @@ class FieldReader(LineReader):
         self._zone = units.parse_zone(options.time_zone or "UTC")
         self._spans = np.empty((kernels.ROLES, 2), dtype=np.int64)
         self._stack = np.empty(kernels.DEPTH_MAX, dtype=np.int64)
+        self._tape = np.zeros((kernels.TAPE_KEYS, kernels.TAPE_WORDS), dtype=np.int64)
+        self._tape_text = np.empty(kernels.TAPE_KEYS * kernels.TAPE_BYTES, dtype=np.uint8)
         self._number = np.empty(3, dtype=np.int64)
         self._state[scan.METHODS] = 0
         self.use(layout)
@@ -40,6 +42,7 @@ class FieldReader(LineReader):
     def use(self, layout: Layout) -> None:
         """Read the lines to come as this layout says."""
         self.layout = layout
+        self._tape[:] = 0
         constant = layout.method.encode("ascii")
         if constant and not self._state[scan.METHODS]:
             words = np.frombuffer(constant.ljust(scan.METHOD_BYTES_MAX, b"\0"), dtype=np.int64)
@@ -83,7 +86,7 @@ class FieldReader(LineReader):
     def _scan(self, block: Bytes, end: int) -> None:
         kernels.scan_fields(
             block, end, self._spec, self._key, self._method_words, self._state, self._columns, self._rejected,
-            self._spans, self._stack, self._number,
+            self._spans, self._stack, self._tape, self._tape_text, self._number,
         )  # fmt: skip
 
     def _rows(self, block: Bytes) -> Rows:

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay_native import jitter as kernels
+from replay_native.jit import warm
+
 WINDOW_ROWS = 1 << 18
 """Rows kept back, so that rows of one stamp that lie apart in the file are spread together."""
 
@@ -29,6 +32,8 @@ class Jitter:
         self._resolution_ns = resolution_ns
         self._held: list[Columns] = []
         self._held_rows = 0
+        self._ends = np.empty(kernels.BUCKETS_MAX, dtype=np.int64)
+        warm(["jitter"])
         self.latest_ns = np.iinfo(np.int64).min
 
     def add(self, columns: Columns) -> Iterator[Columns]:
@@ -68,5 +73,10 @@ class Jitter:
 
     def _spread(self, columns: Columns) -> Columns:
         """Sorting stamp + draw sorts the draws inside each stamp, and leaves the rows where they are."""
-        draws = self._random.integers(0, self._resolution_ns, len(columns["at_ns"]))
-        return {**columns, "at_ns": np.sort(columns["at_ns"] + draws)}
+        stamps = columns["at_ns"]
+        draws = self._random.integers(0, self._resolution_ns, len(stamps))
+        spread = np.empty_like(stamps)
+        kernels.spread(stamps, draws, self._resolution_ns, spread, self._ends)
+        if not np.all(spread[1:] >= spread[:-1]):  # stamps finer than the resolution, further on in a file
+            spread.sort()
+        return {**columns, "at_ns": spread}

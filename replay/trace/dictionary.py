@@ -15,6 +15,9 @@ Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.uint32]
 
+_SLOTS_MIN = 1 << 16
+"""Slots of a table that is to be large, as long as it holds little: they stay in the processor's cache."""
+
 
 def flatten(strings: list[bytes]) -> tuple[Bytes, Int64s]:
     """Strings as (data uint8[], offsets int64[n + 1])."""
@@ -33,18 +36,21 @@ class StringTable:
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:
         warm(["dictionary"])
-        self._slots = np.zeros(1 << max(4, (2 * entries_max - 1).bit_length()), dtype=np.int64)
+        self._slots = np.zeros(min(_SLOTS_MIN, _slots_for(entries_max)), dtype=np.int64)
         self._store = np.empty(bytes_max, dtype=np.uint8)
-        self._starts = np.zeros(entries_max + 1, dtype=np.int64)
-        self._extra = np.zeros((entries_max, 2), dtype=np.int64)
+        self._entries = np.zeros((entries_max, kernels.ENTRY_WORDS), dtype=np.int64)
         self._state = np.zeros(kernels.STATE_WORDS, dtype=np.int64)
         self._state[kernels.SEED] = secrets.randbits(62)
         self._hashes = np.empty(kernels.HASHED_AHEAD, dtype=np.int64)
 
-    @property
-    def arrays(self) -> tuple[Int64s, Bytes, Int64s, Int64s, Int64s]:
-        """slots, store, starts, extra, state: as the kernels take them."""
-        return self._slots, self._store, self._starts, self._extra, self._state
+    def arrays(self, more: int) -> tuple[Int64s, Bytes, Int64s, Int64s]:
+        """slots, store, entries, state: as the kernels take them, with room for so many more strings."""
+        wanted = _slots_for(min(len(self) + more, len(self._entries)))
+        if wanted > len(self._slots):
+            slots = np.zeros(wanted, dtype=np.int64)
+            kernels.move_slots(self._slots, slots)
+            self._slots = slots
+        return self._slots, self._store, self._entries, self._state
 
     @property
     def closed(self) -> bool:
@@ -57,8 +63,8 @@ class StringTable:
     def strings(self) -> list[bytes]:
         """The strings remembered, by id."""
         data = self._store[: self._state[kernels.STORED_BYTES]].tobytes()
-        starts = self._starts[: len(self) + 1].tolist()
-        return [data[begin:end] for begin, end in pairwise(starts)]
+        begins = [*self._entries[: len(self), kernels.BEGIN].tolist(), len(data)]
+        return [data[begin:end] for begin, end in pairwise(begins)]
 
     def intern(
         self,
@@ -76,8 +82,13 @@ class StringTable:
             words = np.zeros((len(offsets) - 1, 2), dtype=np.int64)
         ids = np.empty(last - first, dtype=np.uint32)
         fresh = np.empty(last - first, dtype=np.int64)
-        count = kernels.intern(data, offsets, words, first, last, *self.arrays, self._hashes, ids, fresh)
+        table = self.arrays(last - first)
+        count = kernels.intern(data, offsets, words, first, last, *table, self._hashes, ids, fresh)
         return ids, fresh[:count]
+
+
+def _slots_for(entries: int) -> int:
+    return 1 << max(4, (2 * entries - 1).bit_length())
 
 
 class ClientTable:

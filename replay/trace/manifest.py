@@ -53,7 +53,7 @@ class Segment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     end_ns: int
 
 
-class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """A route's label, such as `GET /users/{id}`, its rows, and the business action that it belongs to."""
 
     route: str

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from replay_native import dictionary
 from replay_native import routes as kernels
 from replay_native.jit import warm
 
@@ -38,6 +39,7 @@ TEMPLATES_MAX = 1 << 16
 """Distinct templates in memory: when there are more, slugs are looked for at once."""
 
 _UNLIMITED = 1 << 62
+_FOLDED = b"{*"
 
 
 def _split(template: bytes) -> tuple[bytes, list[bytes]]:
@@ -114,7 +116,7 @@ class RouteFinder:
         """Where numbering stopped, and the template ids of the requests from `first` to there."""
         ids = np.empty(len(method), dtype=np.uint32)
         rules = (self._names, self._name_ends, self._slug_hashes, self._kept_hashes, *self._own.arrays)
-        table = self._table.arrays
+        table = self._table.arrays(len(method))
         stop = kernels.templates(
             offsets, data, method, first, self._depth, *rules, entries_max, self._room, *table, ids
         )
@@ -149,17 +151,18 @@ class RouteFinder:
                 self._depth += 1
                 self._rebuild()
 
-    def _families(self) -> dict[bytes, Counter[bytes]]:
+    def _families(self) -> dict[bytes, dict[bytes, int]]:
         """Rows of every literal child, by the template prefix (with its slash) that it stands behind."""
-        families: dict[bytes, Counter[bytes]] = defaultdict(Counter)
+        families: dict[bytes, dict[bytes, int]] = defaultdict(dict)
         for template, rows in zip(self._table.strings(), self._rows.tolist(), strict=False):
             if template in self._own.labels:
                 continue
             method, segments = _split(template)
             prefix = method + b" /"
             for segment in segments:
-                if segment and segment[:1] not in b"{*":
-                    families[prefix][segment] += rows
+                if segment and segment[0] not in _FOLDED:
+                    family = families[prefix]
+                    family[segment] = family.get(segment, 0) + rows
                 prefix += segment + b"/"
         return families
 
@@ -169,7 +172,7 @@ class RouteFinder:
         for prefix, family in self._families().items():
             if len(family) <= children or prefix in self._slugs:
                 continue
-            least = RARE_SHARE * family.total()
+            least = RARE_SHARE * sum(family.values())
             kept = {prefix + child for child, rows in family.items() if rows >= least}
             if len(family) - len(kept) > children:
                 found = True
@@ -194,7 +197,7 @@ class RouteFinder:
     def _hashed(prefixes: set[bytes]) -> Int64s:
         data, offsets = flatten(sorted(prefixes))
         hashes = np.empty(len(prefixes), dtype=np.int64)
-        kernels.prefix_hashes(data, offsets, hashes)
+        dictionary.hash_all(data, offsets, kernels.HASH_SEED, hashes)
         return np.sort(hashes)
 
     def _requests_of(
@@ -244,7 +247,7 @@ class RouteFinder:
             return templates
         heaviest = sorted(range(len(templates)), key=lambda index: -rows[index])
         own = self._own.labels.intersection(templates)
-        kept = own | {templates[index] for index in heaviest[: ROUTES_MAX // 2 - len(own)]}
+        kept = own | {templates[index] for index in heaviest[: max(ROUTES_MAX // 2 - len(own), 0)]}
         first_segments = Counter(gathered(template) for template in templates if template not in kept)
         places = {label for label, _ in first_segments.most_common(ROUTES_MAX // 2 - len(self._methods))}
         labels = []
