@@ -88,6 +88,50 @@ def test_one_hiccup_does_not_move_the_answer() -> None:
     assert found.peak <= 10 < found.peak * 1.1
 
 
+def test_a_target_is_driven_no_further_than_its_first_missed_objective() -> None:
+    def measure(load: float, stage: str) -> Trial:
+        return Trial(
+            load=load, passed={"latency": load <= 3, "errors": load <= 40}, stage=stage, length_s=1.0
+        )
+
+    first = climb(Search(["latency", "errors"], 1.0, 64.0, 0.05, each=False), measure)
+    assert first.verdict == "FOUND" and first.peak <= 3 < first.above
+    assert max(trial.load for trial in first.trials) == 4.0
+    every = Search(["latency", "errors"], 1.0, 64.0, 0.05)
+    while (load := every.next_load()) is not None:
+        every.add(measure(load, "up"))
+    assert every.bounds("errors").lower <= 40 < every.bounds("errors").upper <= 42
+
+
+class Tired:
+    """A target that after a trial above its limit stays slow, in time of its own: for a while, or for ever."""
+
+    def __init__(self, rest_s: float) -> None:
+        self.rest_s, self.tired_until_s, self.now_s = rest_s, 0.0, 0.0
+
+    def __call__(self, load: float, stage: str) -> Trial:
+        slow = self.now_s < self.tired_until_s or load > 10
+        self.now_s += 1.0
+        if load > 10:
+            self.tired_until_s = self.now_s + self.rest_s
+        p50_ns = 900_000_000 if slow else 5_000_000
+        return Trial(load=load, passed={"goal": not slow}, stage=stage, length_s=1.0, p50_ns=p50_ns)
+
+
+def test_what_one_trial_broke_does_not_fail_the_next() -> None:
+    found = climb(Search(["goal"], 1.0, 64.0, 0.05), Tired(rest_s=1.5))
+    assert found.verdict == "FOUND" and found.peak <= 10 < found.above <= 10.5
+    assert {cool_down.took_s for cool_down in found.cool_downs} == {2.0}
+    assert {trial.load for trial in found.trials if trial.stage == "probe"} == {1.0}
+
+
+def test_a_target_that_stays_down_ends_the_search() -> None:
+    found = climb(Search(["goal"], 1.0, 64.0, 0.05), Tired(rest_s=math.inf))
+    assert found.verdict == found.recovery == "DID_NOT_RECOVER"
+    assert (found.peak, found.above) == (8.0, 16.0)
+    assert [trial.stage for trial in found.trials][-3:] == ["probe"] * 3 and found.held is None
+
+
 def test_answers_that_contradict_each_other_are_said() -> None:
     search = Search(["goal"], 1.0, 8.0, 0.5)
     for load, passed in ((1.0, True), (2.0, False), (4.0, True)):

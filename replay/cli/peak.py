@@ -20,7 +20,8 @@ from ..peak.climb import Climb, climb
 from ..peak.recovery import Recovery
 from ..peak.search import Search, Trial
 from ..peak.trial import Bench
-from ..report.peak import in_order, trial_cells, write_peak_page
+from ..report.peak import climb_facts, in_order, surge_facts, trial_cells, write_peak_page, write_surge_page
+from ..results.run import load_run
 from ..scenario import Scenario, parse_target
 from .import_ import ProgressBar, facts
 from .progress import KERNELS, warm_kernels
@@ -30,6 +31,8 @@ ENDINGS = {
     "FOUND": "The highest load that meets every objective: {peak} times the recording.",
     "NO_LIMIT": "Every objective is met up to --highest: {peak} times the recording.",
     "GENERATOR_LIMITED": "The generator was at its limit; the target met every objective up to {peak} times.",
+    "DID_NOT_RECOVER": "The target did not come back from {above} times the recording; it met every objective up to"
+    " {peak} times before.",
     "OUT_OF_TRIALS": "The answers contradict each other: no peak was found.",
 }
 _EXITS = {"FOUND": Exit.PASSED, "NO_LIMIT": Exit.PASSED, "GENERATOR_LIMITED": Exit.INVALID}
@@ -46,38 +49,20 @@ def _table(trials: Sequence[Trial]) -> Table:
 
 
 def _sentence(found: Climb) -> str:
-    return ENDINGS[found.verdict].format(peak=f"{found.peak:.3g}")
+    return ENDINGS[found.verdict].format(peak=f"{found.peak:.3g}", above=f"{found.above:.3g}")
 
 
 def _print_climb(console: Console, found: Climb) -> None:
     console.print(_table(found.trials))
     console.print()
     console.print(_sentence(found), style="bold")
-    table = facts()
-    if not math.isinf(found.above) and found.verdict == "FOUND":
-        table.add_row("missed at", f"{found.above:.3g} times")
-    if found.held is not None:
-        table.add_row("held", "yes" if found.held else "no: it met them only for the length of a trial")
-    if found.hysteresis is not None:
-        lower = units.format_share(found.hysteresis)
-        table.add_row("hysteresis", f"{lower} below the peak on the way down" if found.hysteresis else "none")
-    if found.recovery != "UNKNOWN":
-        after_s = found.recovered_after_s
-        after = "" if after_s is None else f" after {after_s:.1f} s" if after_s else " at once"
-        table.add_row("overload", found.recovery + after)
-    if found.contradictions:
-        loads = ", ".join(f"{load:.3g}" for load in found.contradictions)
-        table.add_row("contradictions", f"met again at {loads}, above a load that missed them")
-    console.print(table)
+    _print_facts(console, climb_facts(found))
 
 
-def _print_surge(console: Console, found: Recovery, times: float, trigger_ns: int) -> None:
+def _print_facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:
     table = facts()
-    table.add_row("surge", f"{times:g} times for {units.format_duration(trigger_ns)}")
-    table.add_row("baseline", f"p50 {units.format_latency(found.baseline_p50_ns)}")
-    table.add_row("harm", f"{found.bad_s:.0f} s unlike the baseline, {found.failed:,} requests failed")
-    after = f" {found.after_s:.0f} s after its end" if found.after_s is not None else ""
-    table.add_row("verdict", found.verdict + after)
+    for name, words in rows:
+        table.add_row(name, words)
     console.print(table)
 
 
@@ -104,7 +89,12 @@ def _duration(text: str, flag: str) -> int:
 
 def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str, votes: int) -> Climb:
     search = Search(
-        bench.goals, units.parse_factor(lowest), units.parse_factor(highest), units.parse_share(width), votes
+        bench.goals,
+        units.parse_factor(lowest),
+        units.parse_factor(highest),
+        units.parse_share(width),
+        votes,
+        each=bench.each,
     )
     found = climb(search, bench, lambda trial: console.print(" ".join(trial_cells(trial)), style="dim"))
     if found.verdict == "FAILS_AT_LOWEST":
@@ -175,7 +165,8 @@ def _measured(
         times = units.parse_factor(surge)
         recovery = bench.surge(times, lengths_ns[2])
         _save(folder, recovery)
-        _print_surge(console, recovery, times, lengths_ns[2])
+        write_surge_page(recovery, load_run(folder / "surge"), times, lengths_ns[2], folder / "peak.html")
+        _print_facts(console, surge_facts(recovery, times, lengths_ns[2]))
         if recovery.verdict == "UNKNOWN":
             return Exit.INVALID
         return Exit.FAILED if recovery.verdict == "DID_NOT_RECOVER" else Exit.PASSED

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .recovery import WATCH_TIMES
+from .recovery import WATCH_TIMES, like_baseline
 from .recovery import Verdict as RecoveryVerdict
 from .search import Search, Trial, Verdict
 
@@ -18,7 +18,17 @@ class Measure(Protocol):
     """Makes one trial at a load, and says what came of it."""
 
     def __call__(self, load: float, stage: str) -> Trial:
-        """`stage` is up, hold or down."""
+        """`stage` is up, probe, hold or down."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoolDown:
+    """After a trial at `load` that missed a goal: how long until the target was at the lowest load what it had been
+    there before (None: it never was).
+    """
+
+    load: float
+    took_s: float | None
 
 
 @dataclass(slots=True)
@@ -36,11 +46,16 @@ class Climb:
     recovery: RecoveryVerdict = "UNKNOWN"
     recovered_after_s: float | None = None
     contradictions: list[float] = field(default_factory=list)
+    cool_downs: list[CoolDown] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
 
 
 def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambda _: None) -> Climb:
-    """Search, hold, and come down again. A trial that the generator limited ends it there."""
+    """Search, hold, and come down again.
+
+    After each trial that missed a goal the target is probed at the lowest load until it is itself again: else what
+    one trial broke would fail the next. A target that never is, or a trial that the generator limited, ends it there.
+    """
 
     def tried(load: float, stage: str) -> Trial:
         trial = measure(load, stage)
@@ -49,17 +64,46 @@ def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambd
         return trial
 
     trials: list[Trial] = []
+    cool_downs: list[CoolDown] = []
     while (load := search.next_load()) is not None:
-        search.add(tried(load, "up"))
+        trial = tried(load, "up")
+        search.add(trial)
+        base = next((each for each in search.trials if each.load == search.lowest and each.ok), None)
+        if base is None or trial.ok or trial.generator_limited:
+            continue
+        cool_downs.append(CoolDown(load, _cooled_down(base, trial, tried)))
+        if cool_downs[-1].took_s is None:
+            break
     bounds = search.peak()
-    verdict = search.verdict() or "OUT_OF_TRIALS"
-    found = Climb(verdict, bounds.lower, bounds.upper, contradictions=search.contradictions(), trials=trials)
-    if verdict not in ("FOUND", "NO_LIMIT"):
-        return found
-    found.held = tried(bounds.lower, "hold").ok
-    if verdict == "FOUND":
+    verdict = search.verdict() or "DID_NOT_RECOVER"
+    found = Climb(
+        verdict,
+        bounds.lower,
+        bounds.upper,
+        contradictions=search.contradictions(),
+        cool_downs=cool_downs,
+        trials=trials,
+    )
+    if cool_downs and cool_downs[-1].took_s is None:
+        found.verdict = found.recovery = "DID_NOT_RECOVER"
+        found.above = min(found.above, cool_downs[-1].load)
+    elif verdict in ("FOUND", "NO_LIMIT"):
+        found.held = tried(bounds.lower, "hold").ok
+    if found.verdict == "FOUND":
         _down(found, search, tried)
     return found
+
+
+def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]) -> float | None:
+    """Seconds until a target is at the lowest load as in `base`; None after WATCH_TIMES the length of the trial."""
+    waited_s = 0.0
+    while True:
+        probe = tried(base.load, "probe")
+        if like_baseline(probe.p50_ns, probe.failed_share, base.p50_ns, base.failed_share):
+            return waited_s
+        waited_s += probe.length_s
+        if waited_s >= WATCH_TIMES * after.length_s:
+            return None
 
 
 def _down(found: Climb, search: Search, tried: Callable[[float, str], Trial]) -> None:

@@ -37,7 +37,8 @@ class Moment:
 class Recovery:
     """The verdict, and the seconds from the end of the surge until all was as before it (None: it never was).
 
-    `bad_s` is how many seconds since the surge began were unlike the baseline; `failed` the requests that failed in it.
+    `bad_s` is how many seconds since the surge began were unlike the baseline, `suffered` the requests that ended in
+    them, and `failed` those that failed since it began.
     """
 
     verdict: Verdict
@@ -45,6 +46,18 @@ class Recovery:
     baseline_p50_ns: int
     bad_s: float
     failed: int
+    suffered: int = 0
+
+
+def like_baseline(
+    p50_ns: int | None, failed_share: float, base_p50_ns: int | None, base_failed_share: float
+) -> bool:
+    """Whether a median and a failed share are like those of the baseline; a median that is not known is."""
+    if failed_share > base_failed_share + FAILED_MORE:
+        return False
+    if p50_ns is None or base_p50_ns is None:
+        return True
+    return p50_ns <= max(P50_TIMES * base_p50_ns, base_p50_ns + P50_FLOOR_NS)
 
 
 def judge(rows: Sequence[Moment], from_s: float, until_s: float) -> Recovery:
@@ -59,16 +72,16 @@ def judge(rows: Sequence[Moment], from_s: float, until_s: float) -> Recovery:
     share = sum(row.failed for row in before) / max(1, sum(row.ended + row.failed for row in before))
 
     def good(row: Moment) -> bool:
-        if row.failed > (share + FAILED_MORE) * (row.ended + row.failed):
+        if row.p50_ns is None and row.in_flight:
             return False
-        if row.p50_ns is None:
-            return row.in_flight == 0
-        return row.p50_ns <= max(P50_TIMES * base_ns, base_ns + P50_FLOOR_NS)
+        failed_share = row.failed / max(1, row.ended + row.failed)
+        return like_baseline(row.p50_ns, failed_share, base_ns, share)
 
     after = [row for row in rows if row.t_s + 0.5 >= until_s]
     since = [row for row in rows if row.t_s + 0.5 >= from_s]
-    bad_s, failed = float(sum(not good(row) for row in since)), sum(row.failed for row in since)
-    if not bad_s:
+    bad, failed = [row for row in since if not good(row)], sum(row.failed for row in since)
+    bad_s, suffered = float(len(bad)), sum(row.ended + row.failed for row in bad)
+    if not bad:
         return Recovery("NOT_HARMED", 0.0, base_ns, 0.0, failed)
     states = [good(row) for row in after]
     for place, state in enumerate(states):
@@ -79,5 +92,6 @@ def judge(rows: Sequence[Moment], from_s: float, until_s: float) -> Recovery:
             and all(rest[:GOOD_LEAST])
             and sum(rest) >= GOOD_SHARE * len(rest)
         ):
-            return Recovery("RECOVERED", max(0.0, after[place].t_s - until_s), base_ns, bad_s, failed)
-    return Recovery("DID_NOT_RECOVER", None, base_ns, bad_s, failed)
+            after_s = max(0.0, after[place].t_s - until_s)
+            return Recovery("RECOVERED", after_s, base_ns, bad_s, failed, suffered)
+    return Recovery("DID_NOT_RECOVER", None, base_ns, bad_s, failed, suffered)

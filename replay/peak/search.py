@@ -14,7 +14,10 @@ from typing import Literal
 
 from ..errors import UsageError
 
-Verdict = Literal["FOUND", "NO_LIMIT", "FAILS_AT_LOWEST", "GENERATOR_LIMITED", "OUT_OF_TRIALS"]
+Verdict = Literal[
+    "FOUND", "NO_LIMIT", "FAILS_AT_LOWEST", "GENERATOR_LIMITED", "OUT_OF_TRIALS", "DID_NOT_RECOVER"
+]
+"""How a search ends; it is the climb that says DID_NOT_RECOVER: no further trial would say anything."""
 
 STEP_UP = 2.0
 """By how much the load grows until a goal is missed."""
@@ -26,7 +29,8 @@ TRIALS_MAX = 200
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One trial at a load. `passed` says of each goal whether it was met; `generator_limited`, where it is not
-    empty, why the trial says nothing of the target. Latencies in ns, None where nothing was answered.
+    empty, why the trial says nothing of the target. Latencies in ns, None where nothing was answered; `rate_per_s` was
+    asked for, `done_per_s` answered well.
     """
 
     load: float
@@ -34,6 +38,7 @@ class Trial:
     stage: str = "up"
     length_s: float = 0.0
     rate_per_s: float = 0.0
+    done_per_s: float = 0.0
     p50_ns: int | None = None
     p99_ns: int | None = None
     failed_share: float = 0.0
@@ -58,7 +63,8 @@ class Search:
     """Asks for loads (`next_load`) and takes trials (`add`), until it knows each goal's bounds within `width`.
 
     `width` is relative: upper / lower - 1 at the end. `votes`, an odd number, is of how many trials the majority
-    decides a load.
+    decides a load. With `each` the bounds of every goal are looked for; without, only as far as it takes to know where
+    the first of them is missed: the target is not driven further.
     """
 
     goals: Sequence[str]
@@ -66,6 +72,7 @@ class Search:
     highest: float
     width: float
     votes: int = 3
+    each: bool = True
     trials: list[Trial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -107,6 +114,8 @@ class Search:
     def _wanted(self, goal: str) -> float | None:
         """The load that would say most of a goal; None where its bounds are close enough."""
         bounds = self.bounds(goal)
+        if not self.each and bounds.lower >= self.peak().upper:
+            return None
         if bounds.lower == 0.0:
             return None if bounds.upper == self.lowest else self.lowest
         if bounds.lower == self.highest or bounds.upper <= bounds.lower * (1 + self.width):

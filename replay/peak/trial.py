@@ -9,13 +9,15 @@ from pathlib import Path
 
 import msgspec
 
+from .. import units
+from ..due import make_clock, time_zone
 from ..engine.run import run_blocking
 from ..errors import UsageError
 from ..knobs import Duration, Scale, SloText
 from ..plan import make_schedule
 from ..results.document import RunDocument
-from ..results.run import load_run
-from ..scenario import Scenario
+from ..results.run import Run, load_run
+from ..scenario import Scenario, Window
 from ..trace import Trace
 from ..workload.surge import surge
 from .recovery import WATCH_TIMES, Moment, Recovery, judge
@@ -24,8 +26,11 @@ from .search import Trial
 GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
 """Of a scenario that has no objectives."""
 
-COOL_DOWN_S = 0.5
-"""Between trials on the way up: all that was in flight has ended by then, and caches and queues have settled."""
+PAUSE_S = 0.5
+"""Between trials on the way up, all of whose requests have ended."""
+
+PROBE_SHARE, PROBE_REQUESTS = 0.1, 30
+"""A probe is as long as it takes to send so many requests, but at least this share of a trial, at most a trial."""
 
 
 def scaled(scale: Scale, load: float) -> Scale:
@@ -47,9 +52,10 @@ class Bench:
         if scenario.closed_loop:
             raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
         self._trace, self._folder = trace, folder
+        self.each = not scenario.slo
         self._scenario = msgspec.structs.replace(scenario, slo=scenario.slo or GOALS)
         self._lengths_ns = {"hold": hold_ns}
-        self._trial_ns, self._number = trial_ns, 0
+        self._trial_ns, self._number, self._lowest_per_s = trial_ns, 0, 0.0
 
     @property
     def goals(self) -> list[str]:
@@ -59,9 +65,19 @@ class Bench:
     def __call__(self, load: float, stage: str) -> Trial:
         """One trial; a second one where the generator was at fault, since that may have been a hiccup."""
         if stage != "down" and self._number:
-            time.sleep(COOL_DOWN_S)
+            time.sleep(PAUSE_S)
         trial = self._trial(load, stage)
-        return self._trial(load, stage) if trial.generator_limited else trial
+        if trial.generator_limited and stage != "probe":
+            trial = self._trial(load, stage)
+        self._lowest_per_s = self._lowest_per_s or trial.rate_per_s
+        return trial
+
+    def _length_ns(self, stage: str) -> int:
+        """How long a trial of a stage is."""
+        if stage != "probe":
+            return self._lengths_ns.get(stage, self._trial_ns)
+        least_ns = PROBE_REQUESTS / max(self._lowest_per_s, 1e-3) * units.NS
+        return min(self._trial_ns, round(max(PROBE_SHARE * self._trial_ns, least_ns)))
 
     def _trial(self, load: float, stage: str) -> Trial:
         self._number += 1
@@ -69,7 +85,7 @@ class Bench:
         scenario = msgspec.structs.replace(
             self._scenario,
             scale=scaled(self._scenario.scale, load),
-            duration_ns=Duration(self._lengths_ns.get(stage, self._trial_ns)),
+            duration_ns=Duration(self._length_ns(stage)),
             seed=self._scenario.seed + self._number,
         )
         area = folder.with_name(f".{folder.name}")
@@ -88,28 +104,41 @@ class Bench:
         InputError where the trace is too short.
         """
         folder, area = self._folder / "surge", self._folder / ".surge"
+        scenario = msgspec.structs.replace(
+            self._scenario, breaker=msgspec.structs.replace(self._scenario.breaker, on=False)
+        )
+        clock = make_clock(self._trace, scenario, time_zone(self._trace, scenario))
+        start_ns, length_ns = clock.origin_ns, round(trigger_ns * clock.speed)
         area.mkdir(parents=True)
-        from_ns = self._trace.start_ns + trigger_ns
-        until_ns, end_ns = from_ns + trigger_ns, from_ns + (1 + WATCH_TIMES) * trigger_ns
         try:
             made = surge(
-                self._trace, area / "surge.trace", factor, from_ns=from_ns, until_ns=until_ns, end_ns=end_ns,
-                seed=self._scenario.seed,
+                self._trace, area / "surge.trace", factor, start_ns=start_ns, from_ns=start_ns + length_ns,
+                until_ns=start_ns + 2 * length_ns, end_ns=start_ns + (2 + WATCH_TIMES) * length_ns,
+                seed=scenario.seed,
             )  # fmt: skip
-            breaker = msgspec.structs.replace(self._scenario.breaker, on=False)
-            scenario = msgspec.structs.replace(self._scenario, breaker=breaker)
+            scenario = msgspec.structs.replace(scenario, window=Window())
             document = run_blocking(make_schedule(made, scenario, area=area), scenario, folder)
         finally:
             shutil.rmtree(area, ignore_errors=True)
-        rows = [
-            Moment(
-                row.t_s, row.ok - row.outcomes.get("5xx", 0),
-                row.error + row.timeout + row.unsent + row.outcomes.get("5xx", 0), row.response_p50_ns, row.in_flight,
-            )
-            for row in load_run(folder).timeline()
-        ]  # fmt: skip
-        found = judge(rows, trigger_ns / 1e9, 2 * trigger_ns / 1e9)
+        found = judge(moments(load_run(folder)), trigger_ns / units.NS, 2 * trigger_ns / units.NS)
         return replace(found, verdict="UNKNOWN") if document.validity.verdict == "INVALID" else found
+
+
+def moments(run: Run) -> list[Moment]:
+    """What happened in each second of a run; an answer that says 5xx has failed."""
+    found = []
+    for row in run.timeline():
+        failed = row.outcomes.get("5xx", 0)
+        found.append(
+            Moment(
+                row.t_s,
+                row.ok - failed,
+                row.error + row.timeout + row.unsent + failed,
+                row.response_p50_ns,
+                row.in_flight,
+            )
+        )
+    return found
 
 
 def _judged(document: RunDocument, load: float, stage: str) -> Trial:
@@ -128,7 +157,8 @@ def _judged(document: RunDocument, load: float, stage: str) -> Trial:
         passed={outcome.slo: outcome.passed and whole for outcome in document.slo},
         stage=stage,
         length_s=document.duration_s,
-        rate_per_s=accounts.planned / max(document.duration_s, 1e-9),
+        rate_per_s=document.plan.get("mean_per_s") or accounts.planned / max(document.duration_s, 1e-9),
+        done_per_s=(accounts.planned - failed) / max(document.duration_s, 1e-9),
         p50_ns=response.p50_ns if isinstance(response, msgspec.Struct) else None,
         p99_ns=response.p99_ns if isinstance(response, msgspec.Struct) else None,
         failed_share=failed / max(accounts.planned, 1),

@@ -25,6 +25,7 @@ _CSP = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline
 _GOOD, _BAD, _OPEN = "good", "bad", "open"
 _TONE = {
     "VALID": _GOOD, "NO_REGRESSION": _GOOD, "IMPROVEMENT": _GOOD, "INVALID": _BAD, "REGRESSION": _BAD,
+    "FOUND": _GOOD, "NO_LIMIT": _GOOD, "RECOVERED": _GOOD, "NOT_HARMED": _GOOD, "DID_NOT_RECOVER": _BAD,
 }  # fmt: skip
 _NOTHING = '<p class="soft">none</p>'
 ROUTES_SHOWN = 200
@@ -79,12 +80,13 @@ def write_comparison_page(found: Comparison, path: Path) -> None:
         "Change of each latency": figures.forest(found.findings, found.options.tolerance),
         "Percentile spectrum": figures.both_spectra(found.base, found.new, kind),
     }
-    head = _headline(found.verdict, found.sentence, [*found.reasons, caught_text(found)])
+    head = toned_headline(found.verdict, found.sentence, [*found.reasons, caught_text(found)])
     title = f"replay: {found.new.label} against {found.base.label}"
     write_page(path, title, head, [made, _findings(found), _runs(found)])
 
 
-def _headline(verdict: str, sentence: str, more: Sequence[str]) -> str:
+def toned_headline(verdict: str, sentence: str, more: Sequence[str]) -> str:
+    """The head of a page: the verdict in its colour, what it means, and a line of each thing more to know."""
     tone = _TONE.get(verdict, _OPEN)
     lines = "".join(f'<p class="soft">{escape(text)}</p>' for text in more if text and text not in sentence)
     return f'<h1><span class="{tone}">{escape(verdict)}</span>: {escape(sentence)}</h1>{lines}'
@@ -103,7 +105,7 @@ def _run_headline(run: Run) -> str:
         if document.ending.how != "whole"
         else []
     )
-    return _headline(document.validity.verdict, sentence, [*ended, *reasons, *notes])
+    return toned_headline(document.validity.verdict, sentence, [*ended, *reasons, *notes])
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> str:

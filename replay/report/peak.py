@@ -1,19 +1,28 @@
-"""A climb as one HTML page: load against latency and failures, on the way up and on the way down."""
+"""A climb, or a surge, as one HTML page: load against latency and failures, up and down; what came before and after."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from bokeh.models import BoxAnnotation, ColumnDataSource, FixedTicker, HoverTool, NumeralTickFormatter, Span
+
 from ..peak.climb import Climb
+from ..peak.recovery import WATCH_TIMES, Recovery
 from ..peak.search import Trial
-from ..units import format_latency, format_rate, format_share
-from .figures import BLUE, GREEN, MS, ORANGE, new_figure, with_legend
-from .html import html_table, write_page
+from ..results.measured import FAILED
+from ..results.run import Run
+from ..units import format_duration, format_latency, format_rate, format_share
+from .figures import BLUE, GREEN, GREY, MS, ORANGE, RED, errors, new_figure, over_time, rates, with_legend
+from .html import html_table, toned_headline, write_page
 
 _STAGES = {"up": BLUE, "hold": GREEN, "down": ORANGE}
+_WORDS = {"up": "the way up", "hold": "held", "down": "the way down"}
+_LEAST_MS = 1e-3
 
 
 def trial_cells(trial: Trial) -> list[str]:
@@ -32,32 +41,169 @@ def trial_cells(trial: Trial) -> list[str]:
 
 
 def in_order(trials: Sequence[Trial]) -> list[Trial]:
-    """The way up by load, then what came after it as it came."""
+    """The way up by load, then what came after it as it came; no probes."""
     up = sorted((trial for trial in trials if trial.stage == "up"), key=lambda trial: trial.load)
-    return [*up, *(trial for trial in trials if trial.stage != "up")]
+    return [*up, *(trial for trial in trials if trial.stage in ("hold", "down"))]
 
 
-def _plot(trials: Sequence[Trial], label: str, value: Any) -> Any:
-    """Load against a figure of each trial, a line a stage."""
-    plot = new_figure("times the recording", label, x_axis_type="log")
+def climb_facts(found: Climb) -> list[tuple[str, str]]:
+    """What a climb has found, but for its first sentence."""
+    facts = []
+    if not math.isinf(found.above):
+        facts.append(("missed at", f"{found.above:.3g} times"))
+    if found.held is not None:
+        facts.append(("held", "yes" if found.held else "no: it met them only for the length of a trial"))
+    if found.hysteresis is not None:
+        lower = format_share(found.hysteresis)
+        facts.append(
+            ("hysteresis", f"{lower} below the peak on the way down" if found.hysteresis else "none")
+        )
+    if found.recovery != "UNKNOWN":
+        after_s = found.recovered_after_s
+        after = "" if after_s is None else f" after {after_s:.1f} s" if after_s else " at once"
+        facts.append(("overload", found.recovery + after))
+    slow = [cool_down for cool_down in found.cool_downs if cool_down.took_s]
+    if slow:
+        slowest = max(slow, key=lambda cool_down: cool_down.took_s or 0.0)
+        facts.append(("cool-down", f"up to {slowest.took_s:.1f} s, after {slowest.load:.3g} times"))
+    if found.contradictions:
+        loads = ", ".join(f"{load:.3g}" for load in found.contradictions)
+        facts.append(("contradictions", f"met again at {loads}, above a load that missed them"))
+    return facts
+
+
+def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[str, str]]:
+    """What a surge was, and what it did."""
+    harm = f"{found.bad_s:.0f} s unlike the baseline"
+    if found.suffered:
+        harm += f", {found.suffered:,} requests in them"
+    after = f" {found.after_s:.0f} s after its end" if found.after_s is not None else ""
+    return [
+        ("surge", f"{times:g} times the baseline for {format_duration(trigger_ns)}"),
+        ("baseline", f"p50 {format_latency(found.baseline_p50_ns)}"),
+        ("harm", harm),
+        ("failed", f"{found.failed:,} requests since it began"),
+        ("verdict", found.verdict + after),
+    ]
+
+
+def _load_plot(found: Climb, label: str, value: Callable[[Trial], float | None], **more: Any) -> Any:
+    """Load against a figure: each trial a dot, a line through the median of each load, a line a way."""
+    plot = new_figure("times the recording", label, x_axis_type="log", **more)
+    shown = in_order(found.trials)
+    loads = sorted({trial.load for trial in shown})
+    if found.peak and not math.isinf(found.above):
+        plot.add_layout(BoxAnnotation(left=found.above, fill_color=RED, fill_alpha=0.07, line_color=None))
+        plot.add_layout(
+            Span(
+                location=found.peak, dimension="height", line_color=GREEN, line_dash="dashed", line_width=1.5
+            )
+        )
     for stage, colour in _STAGES.items():
-        chosen = [trial for trial in trials if trial.stage == stage and value(trial) is not None]
-        if chosen:
-            loads, values = [trial.load for trial in chosen], [value(trial) for trial in chosen]
-            plot.line(loads, values, color=colour, legend_label=stage, line_width=1.5)
-            plot.scatter(loads, values, color=colour, legend_label=stage, size=7)
+        chosen = [(trial, at) for trial in shown if trial.stage == stage and (at := value(trial)) is not None]
+        if not chosen:
+            continue
+        by_load: dict[float, list[float]] = {}
+        for trial, at in chosen:
+            by_load.setdefault(trial.load, []).append(at)
+        line = sorted((load, median(values)) for load, values in by_load.items())
+        if len(line) > 1:
+            plot.line(*zip(*line, strict=True), color=colour, legend_label=_WORDS[stage], line_width=2)
+        source = ColumnDataSource(
+            {
+                "load": [trial.load for trial, _ in chosen], "value": [at for _, at in chosen],
+                "rate": [format_rate(trial.rate_per_s) for trial, _ in chosen],
+                "said": [trial_cells(trial)[-1] for trial, _ in chosen],
+                "fill": [colour if trial.ok else None for trial, _ in chosen],
+            }
+        )  # fmt: skip
+        dots = plot.scatter(
+            "load", "value", source=source, line_color=colour, fill_color="fill", legend_label=_WORDS[stage], size=8,
+            line_width=1.5,
+        )  # fmt: skip
+        tips = [(_WORDS[stage], "@load{0.[00]} times, @rate"), (label, "@value{0,0.[00]}"), ("", "@said")]
+        plot.add_tools(HoverTool(renderers=[dots], tooltips=tips))
+    _name_loads(plot, loads)
     return with_legend(plot)
+
+
+def _name_loads(plot: Any, loads: Sequence[float]) -> None:
+    """Ticks at powers of two, where a climb goes."""
+    if loads:
+        low, high = math.floor(math.log2(loads[0])), math.ceil(math.log2(loads[-1]))
+        plot.xaxis.ticker = FixedTicker(ticks=[2.0**power for power in range(low, high + 1)])
+        plot.xaxis.formatter = NumeralTickFormatter(format="0.[000]")
+
+
+def _latency(percentile: str) -> Callable[[Trial], float | None]:
+    def ms(trial: Trial) -> float | None:
+        value = getattr(trial, percentile)
+        return None if value is None else max(value / MS, _LEAST_MS)
+
+    return ms
 
 
 def write_peak_page(found: Climb, sentence: str, path: Path) -> None:
     """Write the page to `path`. OutputError where it cannot be."""
     trials = in_order(found.trials)
-    head = f"<h1>{escape(found.verdict)}</h1><p>{escape(sentence)}</p>"
+    notes = [f"{name}: {words}" for name, words in climb_facts(found)]
     names = ("", "times", "rate", "p50", "p99", "failed", "objectives")
     plots = {
-        "p99 by load, ms": _plot(trials, "p99, ms", lambda trial: trial.p99_ns and trial.p99_ns / MS),
-        "Failed by load, %": _plot(trials, "failed, %", lambda trial: 100 * trial.failed_share),
-    }
+        "99 of 100 answered within, by load": _load_plot(found, "p99, ms", _latency("p99_ns"), y_axis_type="log"),
+        "Half answered within, by load": _load_plot(found, "p50, ms", _latency("p50_ns"), y_axis_type="log"),
+        "Failed, by load": _load_plot(found, "failed, %", lambda trial: 100 * trial.failed_share)
+        if any(trial.failed_share for trial in trials)
+        else None,
+        "Answered well, by load": _load_plot(found, "a second", lambda trial: trial.done_per_s),
+    }  # fmt: skip
+    legend = "A filled dot met every objective, an empty one missed some. Dashed: the peak; shaded: missed."
     write_page(
-        path, "Peak", head, [plots, html_table(names, [trial_cells(trial) for trial in trials], "Trials")]
+        path,
+        "replay: peak",
+        toned_headline(found.verdict, sentence, notes),
+        [_soft(legend), plots, html_table(names, [trial_cells(trial) for trial in trials], "Trials")],
     )
+
+
+def write_surge_page(found: Recovery, run: Run, times: float, trigger_ns: int, path: Path) -> None:
+    """Write the page of a surge to `path`. OutputError where it cannot be."""
+    facts = surge_facts(found, times, trigger_ns)
+    rows = run.timeline()
+    names = [("p99", "response_p99_ns", ORANGE), ("p50", "response_p50_ns", BLUE)]
+    series = [
+        (name, [None if (ns := getattr(row, field)) is None else ns / MS for row in rows], colour)
+        for name, field, colour in names
+    ]
+    made = {
+        "Due, sent, done": rates(rows),
+        "Response over time": over_time(rows, series, "ms"),
+        "In flight": over_time(rows, [("in flight", [row.in_flight for row in rows], BLUE)], "requests"),
+        "Failed": errors(rows, FAILED),
+    }
+    from_s = trigger_ns / 1e9
+    for plot in made.values():
+        if plot is not None:
+            _mark_surge(plot, from_s, 2 * from_s, found.after_s)
+    sentence = facts[0][1]
+    notes = [f"{name}: {words}" for name, words in facts[1:-1]]
+    legend = "Shaded: the surge."
+    if found.verdict == "RECOVERED":
+        sentence += f"; all was as before {found.after_s:.0f} s after its end"
+        legend += " Dashed: from here on all was as before."
+    elif found.verdict == "DID_NOT_RECOVER":
+        sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end it was not as before"
+    write_page(path, "replay: surge", toned_headline(found.verdict, sentence, notes), [_soft(legend), made])
+
+
+def _soft(words: str) -> str:
+    return f'<p class="soft">{escape(words)}</p>'
+
+
+def _mark_surge(plot: Any, from_s: float, until_s: float, after_s: float | None) -> None:
+    plot.add_layout(
+        BoxAnnotation(left=from_s, right=until_s, fill_color=GREY, fill_alpha=0.14, line_color=None)
+    )
+    if after_s is not None:
+        plot.add_layout(
+            Span(location=until_s + after_s, dimension="height", line_color=GREEN, line_dash="dashed")
+        )

@@ -11,7 +11,7 @@ import math
 import random
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import h11
 import trio
@@ -77,14 +77,19 @@ class Service:
             pass
         await trio.aclose_forcefully(stream)
 
-    async def _answer(self, connection: h11.Connection, request: h11.Request) -> bytes:
-        endpoint = endpoint_of(request.method.decode("ascii"), request.target.decode("ascii"))
+    async def work(self, method: str, path: str) -> tuple[int, int]:
+        """Do what is asked for; the status of the answer, and how long its body is."""
+        endpoint = endpoint_of(method, path)
         work_ms = self._random.lognormvariate(math.log(endpoint.median_ms), endpoint.sigma)
         async with self._database:
             await trio.sleep(work_ms / 1_000)
-        status = 503 if self._random.random() < endpoint.failing else endpoint.status
-        body = b"" if request.method == b"HEAD" else b"." * endpoint.body_bytes
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(endpoint.body_bytes))]
+        failed = self._random.random() < endpoint.failing
+        return 503 if failed else endpoint.status, endpoint.body_bytes
+
+    async def _answer(self, connection: h11.Connection, request: h11.Request) -> bytes:
+        status, length = await self.work(request.method.decode("ascii"), request.target.decode("ascii"))
+        body = b"" if request.method == b"HEAD" else b"." * length
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(length))]
         return b"".join(
             connection.send(event) or b""
             for event in (
@@ -110,9 +115,15 @@ async def _next_request(connection: h11.Connection, stream: trio.SocketStream) -
             return None
 
 
-async def serve(port: int, seed: int) -> None:
+class Handler(Protocol):
+    """Answers one connection until it closes."""
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        """Answer it."""
+
+
+async def serve(service: Handler, port: int) -> None:
     """Print the port, then answer until standard input is closed."""
-    service = Service(seed)
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(
             lambda task_status: trio.serve_tcp(
@@ -130,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    trio.run(serve, options.port, options.seed)
+    trio.run(serve, Service(options.seed), options.port)
 
 
 if __name__ == "__main__":

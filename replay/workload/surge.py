@@ -15,9 +15,10 @@ from .transform import check_scale
 
 
 def surge(
-    trace: Trace, out: str | Path, factor: float, *, from_ns: int, until_ns: int, end_ns: int, seed: int = 1
-) -> Trace:
-    """Write the trace up to `end_ns` with its requests from `from_ns` to `until_ns` times `factor`.
+    trace: Trace, out: str | Path, factor: float, *, start_ns: int, from_ns: int, until_ns: int, end_ns: int,
+    seed: int = 1,
+) -> Trace:  # fmt: skip
+    """Write the trace from `start_ns` to `end_ns` with its requests from `from_ns` to `until_ns` times `factor`.
 
     UsageError for a factor that makes no sense; InputError where the trace ends before `end_ns`.
     """
@@ -30,13 +31,13 @@ def surge(
         )
     warm(["scale"])
     change = {
-        "transform": "surge", "factor": factor, "from_ns": from_ns, "until_ns": until_ns, "end_ns": end_ns,
-        "seed": seed,
+        "transform": "surge", "factor": factor, "start_ns": start_ns, "from_ns": from_ns, "until_ns": until_ns,
+        "end_ns": end_ns, "seed": seed,
     }  # fmt: skip
     during: Events = lambda: trace.batches(from_ns, until_ns)  # noqa: E731
     with DerivedTraceWriter(out, trace, [change]) as writer:
         for part in (
-            trace.batches(None, from_ns), Grow(scale, seed).apply(during, trace.requests),
+            trace.batches(start_ns, from_ns), Grow(scale, seed).apply(during, trace.requests),
             trace.batches(until_ns, end_ns),
         ):  # fmt: skip
             for batch in part:
