@@ -310,6 +310,17 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         Count(AUTO)
     )
     threads: Annotated[Count, Meta(description="Lanes, a thread each, or auto")] = Count(AUTO)
+    resolve: Annotated[
+        Literal["ttl", "once"],
+        Meta(description="When the target's name is looked up again: as its TTL says, or never"),
+    ] = "ttl"
+    resolver: Annotated[
+        str,
+        Meta(
+            description="Name server to ask in place of those of resolv.conf: ADDRESS[:PORT]",
+            examples=["127.0.0.1:5353"],
+        ),
+    ] = ""
     timeout_ns: Annotated[Duration, Meta(description="For the whole answer")] = msgspec.field(
         name="timeout", default=Duration(30 * NS)
     )

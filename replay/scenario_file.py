@@ -28,6 +28,7 @@ from .knobs import (
     SloText,
     ZoneText,
 )
+from .names.settings import parse_server
 from .scenario import AUTO, Scenario, check_header_name, parse_target, sendable
 from .session_rules import Problem, names_problem
 
@@ -355,6 +356,11 @@ def _check(scenario: Scenario, source: _Source) -> None:
             parse_target(also.target)
         except UsageError as error:
             raise UsageError(f"{source.name(f'also[{index}].target')}: {error}", hint=error.hint) from None
+    if scenario.resolver:
+        try:
+            parse_server(scenario.resolver)
+        except UsageError as error:
+            raise UsageError(f"{source.name('resolver')}: {error}", hint=error.hint) from None
     for index, rule in enumerate(scenario.body):
         if not sendable(rule.content_type.replace(" ", "")):
             raise UsageError(

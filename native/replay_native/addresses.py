@@ -7,6 +7,7 @@ read the table at any moment: whatever it sees was right once, and the version t
 
 from __future__ import annotations
 
+import ipaddress
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,28 @@ class AddressCounts(NamedTuple):
 
 
 A = AddressCounts()
+
+
+AF_INET, AF_INET6 = 2, 10
+
+
+def pack_address(host: str, port: int) -> bytes:
+    """A sockaddr_in or sockaddr_in6 in a row of ADDRESS_BYTES, its family and length in the last two bytes."""
+    packed = ipaddress.ip_address(host).packed
+    place = port.to_bytes(2, "big")
+    if len(packed) == 16:
+        raw = AF_INET6.to_bytes(2, "little") + place + bytes(4) + packed + bytes(4)
+        family = AF_INET6
+    else:
+        raw = AF_INET.to_bytes(2, "little") + place + packed + bytes(8)
+        family = AF_INET
+    return raw.ljust(ADDRESS_BYTES - 2, b"\0") + bytes([family, len(raw)])
+
+
+def unpack_address(row: bytes) -> tuple[str, int]:
+    """Host and port of what `pack_address` made."""
+    packed = row[8:24] if row[ADDRESS_BYTES - 2] == AF_INET6 else row[4:8]
+    return str(ipaddress.ip_address(packed)), int.from_bytes(row[2:4], "big")
 
 
 @kernel()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import libc, tls
-from .addresses import ADDRESS_BYTES
+from .addresses import ADDRESS_BYTES, AF_INET6
 from .jit import kernel
 from .libc import (
     EINPROGRESS,
@@ -34,7 +34,6 @@ from .shared import peek_i32, peek_u32, poke_i64, poke_u32
 _socket, _connect, _close, _send, _recv = libc.socket, libc.connect, libc.close, libc.send, libc.recv
 _getsockopt, _setsockopt, _epoll_ctl = libc.getsockopt, libc.setsockopt, libc.epoll_ctl
 
-AF_INET6 = 10
 _INTERESTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
 
 

@@ -40,6 +40,8 @@ _OPTIONS = (
     (("--max-wait",), "TIME", "For a free connection [default: 10s]."),
     (("--timeout",), "TIME", "For a whole answer [default: 30s]."),
     (("--host",), "NAME", "Host header [default: the target's]."),
+    (("--resolve",), "WHEN", "Look the target's name up again: ttl, or once [default: ttl]."),
+    (("--resolver",), "ADDRESS[:PORT]", "Name server to ask [default: those of resolv.conf]."),
     (("--warm-up",), "TIME", "Send, and do not measure, the first moments."),
     (("--engine",), "NAME", "auto, native or portable."),
     (("--acks", "kafka.acks"), "1|all", "Kafka: acknowledgements that a record waits for."),
@@ -200,8 +202,8 @@ def command(
 ) -> None:
     """Replay a trace, or logs, onto a target: each request at its recorded moment.
 
-    Exit codes: 0 passed, 2 wrong usage or over a limit, 4 invalid (the generator was the bottleneck), 99 an
-    SLO failed, 130 interrupted.
+    Exit codes: 0 passed, 2 wrong usage, over a limit, or a target that moved to where it is not allowed, 4
+    invalid (the generator was the bottleneck), 99 an SLO failed or the circuit breaker opened, 130 interrupted.
     """
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)
@@ -280,8 +282,10 @@ def replay_recordings(
 
 def exit_code(document: Any) -> int:
     """What a run's document says to scripts. A run that the circuit breaker ended has failed its target."""
-    if document.interrupted or document.ending.how == "interrupted":
+    if document.ending.how == "interrupted":
         return Exit.INTERRUPTED
+    if document.ending.how == "not_allowed":
+        return Exit.USAGE
     if document.validity.verdict == "INVALID":
         return Exit.INVALID
     if document.ending.how == "circuit_breaker" or any(not outcome.passed for outcome in document.slo):

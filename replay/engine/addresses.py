@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 
 from replay_native import shared
-from replay_native.addresses import ADDRESS_BYTES, ADDRESSES_MAX, IN_USE, REMOVED, UNUSED
+from replay_native.addresses import ADDRESSES_MAX, IN_USE, REMOVED, UNUSED, pack_address, unpack_address
 from replay_native.bank import Bank, Control
 
 from .contract import Address
-
-AF_INET, AF_INET6 = 2, 10
-
-
-def pack_address(address: Address) -> bytes:
-    """A sockaddr_in or sockaddr_in6 in a row of ADDRESS_BYTES, its family and length in the last two bytes."""
-    packed = ipaddress.ip_address(address.host).packed
-    port = address.port.to_bytes(2, "big")
-    if len(packed) == 16:
-        raw = AF_INET6.to_bytes(2, "little") + port + bytes(4) + packed + bytes(4)
-        family = AF_INET6
-    else:
-        raw = AF_INET.to_bytes(2, "little") + port + packed + bytes(8)
-        family = AF_INET
-    return raw.ljust(ADDRESS_BYTES - 2, b"\0") + bytes([family, len(raw)])
-
-
-def unpack_address(row: bytes) -> Address:
-    """What `pack_address` made a row of."""
-    ipv6 = row[ADDRESS_BYTES - 2] == AF_INET6
-    packed = row[8:24] if ipv6 else row[4:8]
-    return Address(str(ipaddress.ip_address(packed)), int.from_bytes(row[2:4], "big"), ipv6)
 
 
 class AddressTable:
@@ -50,7 +27,7 @@ class AddressTable:
 
         Returns those that no row was left for: they are not used.
         """
-        packed = {pack_address(address): address for address in addresses}
+        packed = {pack_address(address.host, address.port): address for address in addresses}
         for row, known in enumerate(self._rows()):
             wanted = packed.pop(known, None) is not None
             shared.write_word(self._bank.address_states, row, IN_USE if wanted else REMOVED)
@@ -71,8 +48,8 @@ class AddressTable:
     def chosen(self) -> list[tuple[int, Address]]:
         """Rows in use, with their addresses."""
         return [
-            (row, unpack_address(raw))
-            for row, raw in enumerate(self._rows())
+            (row, Address(host, port, ":" in host))
+            for row, (host, port) in enumerate(map(unpack_address, self._rows()))
             if shared.read_word(self._bank.address_states, row) == IN_USE
         ]
 

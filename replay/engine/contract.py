@@ -17,6 +17,7 @@ from .tls import Tls
 
 if TYPE_CHECKING:
     from .feed import FeedWriter
+    from .name_watch import NameWatch
 
 SECOND_NS = 1_000_000_000
 
@@ -100,10 +101,10 @@ class Renderer(Protocol):
 class Fittings:
     """What a run needs for the kind of its target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
 
-    `tick_ns` is lateness by design, where what is due is gathered for so long: no fault of the generator's.
-    `close` is called when the run is over, or did not begin; `figures` and `notes` after its last lane ended;
-    `background` runs beside the lanes until then. `consumed` names the histograms that a consumer fills, `lag` is its
-    lag by partition now.
+    `name` follows the target's name during the run. `tick_ns` is lateness by design, where what is due is gathered for
+    so long: no fault of the generator's. `close` is called when the run is over, or did not begin; `figures` and `notes`
+    after its last lane ended; `background` runs beside the lanes until then. `consumed` names the histograms that a
+    consumer fills, `lag` is its lag by partition now.
     """
 
     engine_name: Literal["native", "portable", "kafka"]
@@ -113,6 +114,7 @@ class Fittings:
     connections: list[int]
     feed: tuple[int, int]
     addresses: tuple[Address, ...] = ()
+    name: NameWatch | None = None
     tick_ns: int = 0
     close: Callable[[], None] = field(default=lambda: None)
     figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from replay.plan import Schedule
-from replay.results.document import RouteStart, TargetStart
+from replay.results.document import NameFigures, RouteStart, TargetStart
 from replay.results.samples import RecordedRow
 
 from .contract import Fittings, LaneSpec
@@ -39,6 +39,10 @@ class Part:
             rows_in_window=plan.rows_in_window,
             skipped=plan.skipped,
         )
+
+    def name_figures(self) -> NameFigures | None:
+        """What looking its name up took; None where it has none."""
+        return None if self.fittings.name is None else self.fittings.name.figures()
 
 
 def first_seqs(schedules: Sequence[Schedule]) -> list[int]:

@@ -3,51 +3,119 @@
 from __future__ import annotations
 
 import os
-import socket
+import time
+from collections import Counter
+from typing import NamedTuple
 
 import trio
 
 from replay.errors import TargetError
+from replay.names import Answer, NameFailure, Query, lookup, read_settings
 from replay.safety import check_addresses
 from replay.scenario import Scenario, Target
 
 from .contract import Address
 
+REACHABLE_S = 5.0
+
+
+class Lookups:
+    """Looks one name up, again and again, and counts what that took."""
+
+    def __init__(self, name: str, resolver: str) -> None:
+        self.name, self._resolver = name, resolver
+        self.count = self.failed = self.queries = 0
+        self.answers: Counter[str] = Counter()
+        self.total_ns = self.longest_ns = 0
+
+    async def one(self) -> Answer:
+        """A lookup by the machine's settings of this moment. NameFailure where the name has no address."""
+        begin = time.monotonic_ns()
+        self.count += 1
+        try:
+            return await lookup(self.name, read_settings(self._resolver), self._note)
+        except NameFailure:
+            self.failed += 1
+            raise
+        finally:
+            took_ns = time.monotonic_ns() - begin
+            self.total_ns += took_ns
+            self.longest_ns = max(self.longest_ns, took_ns)
+
+    def _note(self, query: Query) -> None:
+        self.queries += 1 + (query.by_tcp and query.answer not in ("timeout", "unreachable"))
+        self.answers[query.answer] += 1
+
+
+class Reachable(NamedTuple):
+    """Addresses that are used, and what was left out of them: `ADDRESS (why)`."""
+
+    addresses: tuple[Address, ...]
+    left_out: tuple[str, ...]
+
 
 async def resolve(target: Target, scenario: Scenario) -> tuple[Address, ...]:
-    """The target's addresses, in the resolver's order, each once.
+    """The target's addresses in the resolver's order, each once.
 
     TargetError where the name has none; LimitError where one of them is not allowed.
     """
+    return (await look_up(target, scenario, Lookups(target.host, scenario.resolver)))[0]
+
+
+async def look_up(target: Target, scenario: Scenario, lookups: Lookups) -> tuple[tuple[Address, ...], Answer]:
+    """The same, with the answer they are of."""
     try:
-        found = await trio.socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise TargetError(
-            f"the target {target.host} has no address: {error.strerror or error}",
-            hint="check the name in --target; `getent hosts NAME` asks the same resolver",
-        ) from None
-    hosts = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    check_addresses(target.host, hosts, scenario)
-    return tuple(Address(host, target.port, ":" in host) for host in hosts)
+        answer = await lookups.one()
+    except NameFailure as error:
+        raise TargetError(f"the target {target.host} has no address: {error}", hint=error.hint) from None
+    check_addresses(target.host, answer.addresses, scenario)
+    return places(answer, target.port), answer
 
 
-async def check_reachable(addresses: tuple[Address, ...], timeout_s: float = 5.0) -> None:
-    """One connection before the run starts: TargetError where no address takes it."""
-    problem = "no answer"
-    for address in addresses:
-        try:
-            with trio.fail_after(timeout_s):
-                stream = await trio.open_tcp_stream(address.host, address.port)
-                await stream.aclose()
-                return
-        except trio.TooSlowError:
-            problem = f"no answer within {timeout_s:g} s"
-        except OSError as error:
-            problem = _why(error)
+def places(answer: Answer, port: int) -> tuple[Address, ...]:
+    """An answer's addresses as lanes connect to them."""
+    return tuple(Address(host, port, ":" in host) for host in answer.addresses)
+
+
+async def check_reachable(addresses: tuple[Address, ...], timeout_s: float = REACHABLE_S) -> Reachable:
+    """One connection of each family before the run starts. TargetError where no address takes it.
+
+    A family none of whose addresses takes one is left out where the other does: so does any client with Happy Eyeballs
+    (RFC 8305). One address of several that takes none is the target's own matter, and stays.
+    """
+    used: list[Address] = []
+    left_out: list[str] = []
+    for ipv6 in (False, True):
+        family = [address for address in addresses if address.ipv6 == ipv6]
+        problems = [await _problem(address, timeout_s) for address in family[:1]]
+        while problems and problems[-1] and len(problems) < len(family):
+            problems.append(await _problem(family[len(problems)], timeout_s))
+        if family and not problems[-1]:
+            used += family
+        else:
+            left_out += [
+                f"{address.host} ({problem})" for address, problem in zip(family, problems, strict=True)
+            ]
+    if used:
+        return Reachable(tuple(address for address in addresses if address in used), tuple(left_out))
     place = ", ".join(f"{address.host}:{address.port}" for address in addresses)
+    problem = left_out[0].partition("(")[2].rstrip(")") if left_out else "no answer"
     raise TargetError(
         f"the target {place} does not take connections: {problem}", hint="start it, or check host and port"
     )
+
+
+async def _problem(address: Address, timeout_s: float) -> str:
+    """Why an address takes no connection; nothing where it does."""
+    try:
+        with trio.fail_after(timeout_s):
+            stream = await trio.open_tcp_stream(address.host, address.port)
+            await stream.aclose()
+    except trio.TooSlowError:
+        return f"no answer within {timeout_s:g} s"
+    except OSError as error:
+        return _why(error)
+    return ""
 
 
 def _why(error: OSError) -> str:

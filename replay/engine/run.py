@@ -36,7 +36,7 @@ from replay.results.folder import RunFolder
 from replay.results.host import facts
 from replay.results.recorder import Recorder
 from replay.results.timeline import Second
-from replay.safety import check_plan
+from replay.safety import check_addresses, check_plan
 from replay.scenario import Scenario
 from replay_native import bank, jit
 from replay_native.bank import Stop
@@ -45,11 +45,13 @@ from replay_native.libc import lanes_supported
 
 from . import lanes as native
 from . import sizing
+from .addresses import AddressTable
 from .auth import Authoriser
-from .contract import SECOND_NS, Engine, Fittings, LaneSpec
+from .contract import SECOND_NS, Address, Engine, Fittings, LaneSpec
 from .feeder import Feeder, RequestRenderer
+from .name_watch import NameWatch
 from .parts import Part, first_seqs, lookup, named_apart
-from .resolve import check_reachable, resolve
+from .resolve import Lookups, check_reachable, look_up
 from .watch import CircuitBreaker, Signals, ended, running
 
 START_DELAY_NS = 500_000_000
@@ -161,10 +163,7 @@ async def run(
 
 async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str, first_route: int = 0) -> Fittings:
     """What HTTP needs. TargetError, LimitError or UsageError where the target cannot or may not be sent to."""
-    addresses = await resolve(schedule.target, scenario)
-    hosts = [address.host for address in addresses]
-    check_plan(schedule.plan, schedule.target, hosts, schedule.trace.requests.hosts, scenario)
-    await check_reachable(addresses)
+    followed = await follow_name(schedule, scenario)
     name, engine = choose_engine(scenario.engine)
     jit.warm(native.KERNEL_MODULES)
     render = schedule.render.numbered(run_id) if scenario.x_replay else schedule.render
@@ -191,7 +190,25 @@ async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str, first_ro
         notes=authoriser.notes if authoriser is not None else list,
         connections=connections,
         feed=(entries, ring_bytes),
-        addresses=addresses,
+        addresses=followed.addresses,
+        name=followed,
+    )
+
+
+async def follow_name(schedule: Schedule, scenario: Scenario) -> NameWatch:
+    """The target's addresses, checked and reached; and whoever follows its name."""
+    target, origins = schedule.target, schedule.trace.requests.hosts
+    lookups = Lookups(target.host, scenario.resolver)
+    found, answer = await look_up(target, scenario, lookups)
+    check_plan(schedule.plan, target, answer.addresses, origins, scenario)
+    reached = await check_reachable(found)
+
+    def allow(host: str) -> None:
+        check_addresses(target.host, [host], scenario)
+        check_plan(schedule.plan, target, [host], origins, scenario)
+
+    return NameWatch(
+        lookups, scenario.resolve, target.port, answer, reached.addresses, reached.left_out, allow
     )
 
 
@@ -327,6 +344,8 @@ async def _supervise(state: _Run, signals: bool) -> RunDocument:
             for part in state.parts:
                 nursery.start_soon(part.feeder.run, state.start_ns)
                 nursery.start_soon(part.fittings.background)
+                if part.fittings.name is not None:
+                    nursery.start_soon(_follow_name, state, part, part.fittings.name)
             nursery.start_soon(_tick, state, recorder)
             nursery.start_soon(_obey, state, received, recorder)
             if signals and _engine_name(state) == "native":
@@ -415,6 +434,17 @@ async def _tick(state: _Run, recorder: Recorder) -> None:
         number = int(state.elapsed_s()) + 1
 
 
+async def _follow_name(state: _Run, part: Part, name: NameWatch) -> None:
+    """A target's lanes use what its name says; the run ends where that is no longer allowed."""
+
+    def use(addresses: tuple[Address, ...]) -> None:
+        for spec, writer in zip(part.specs, part.feeder.writers, strict=True):
+            AddressTable(spec.bank).use(addresses)
+            writer.wake()
+
+    await name.run(use, lambda why: _end(state, "not_allowed", why), state.elapsed_s)
+
+
 def _end(state: _Run, how: str, detail: str) -> None:
     """Tell feeder and lanes to come to an end in order."""
     state.ending = Ending(how=how, detail=detail, at_s=state.elapsed_s())  # type: ignore[arg-type]
@@ -466,6 +496,7 @@ def _finish(state: _Run, recorder: Recorder, cpu_s: float) -> RunDocument:
         lanes_lost=sum(1 for spec in state.specs if not ended(spec)),
         kafka=[part.fittings.figures() for part in state.parts],
         notes=[note for part in state.parts for note in part.fittings.notes()],
+        names=[figures for part in state.parts if (figures := part.name_figures()) is not None],
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from ..results.document import KafkaFigures, Latencies, Latency, RouteFigures, RunDocument
+from ..results.document import AddressFigures, KafkaFigures, Latencies, Latency, RouteFigures, RunDocument
 from ..results.measured import Value
 from ..results.run import Run
 from ..results.samples import Sample
@@ -35,6 +35,7 @@ DAY_S = 86_400
 ROUTES_SHOWN = 15
 SECONDS_SHOWN = 5
 SAMPLES_SHOWN = 8
+CHANGES_SHOWN, ADDRESSES_SHOWN = 5, 20
 SPECTRUM = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 AXIS_COLUMNS, AXIS_LEAVES = 48, 36
 
@@ -59,6 +60,7 @@ def print_report(run: Run, console: Console) -> None:
     _headline(page, run)
     _accounts(page, document)
     _kafka(page, document)
+    _names(page, document)
     _latencies(page, document)
     _routes(page, document)
     _spectrum(page, run)
@@ -71,7 +73,12 @@ def print_report(run: Run, console: Console) -> None:
 def _headline(page: Page, run: Run) -> None:
     document = run.document
     verdict = document.validity.verdict
-    how = {"whole": "", "killed": "killed, recovered", "circuit_breaker": "stopped by the circuit breaker"}
+    how = {
+        "whole": "",
+        "killed": "killed, recovered",
+        "circuit_breaker": "stopped by the circuit breaker",
+        "not_allowed": "stopped: the target is no longer one that is allowed",
+    }
     ended = how.get(document.ending.how, document.ending.how)
     page.parts(
         [
@@ -152,6 +159,41 @@ def _kafka_target(page: Page, kafka: KafkaFigures) -> None:
         page.say(f"consumer lag at most {behind[1]:,} records, of {behind[0]}", indent=10)
     if kafka.consumer:
         page.say(f"the consumer ended early: {kafka.consumer}", "red", indent=10)
+
+
+def _names(page: Page, document: RunDocument) -> None:
+    """What looking the targets' names up took, how they moved, and what each address got."""
+    for name in document.names:
+        if name.source == "dns":
+            parts = [f"{name.lookups:,} lookups", f"{name.queries:,} queries{_reasons(name.answers)}"]
+            parts += [
+                f"{format_latency(name.lookup_mean_ns)} each, {format_latency(name.lookup_max_ns)} at most"
+            ]
+            parts += [f"TTL {name.ttl_s} s"] if name.ttl_s is not None else []
+            page.say(f"name      {name.name} · {' · '.join(parts)}")
+        for change in name.changes[:CHANGES_SHOWN]:
+            found = (("added", change.added), ("removed", change.removed), ("refused", change.refused))
+            words = "; ".join(f"{word} {', '.join(hosts)}" for word, hosts in found if hosts)
+            page.say(f"after {format_duration(round(change.at_s * NS))}: {words}", indent=10)
+    if len(document.addresses) > 1:
+        columns = ("connects", "requests", "errors", "drained")
+        page.say()
+        page.table(
+            [("address", ""), *((column, "right") for column in columns), ("", "wide")],
+            [
+                (
+                    f"[{row.address}]:{row.port}" if ":" in row.address else f"{row.address}:{row.port}",
+                    *(f"{getattr(row, column):,}" for column in columns),
+                    page.text(_state_of(row), "dim"),
+                )
+                for row in document.addresses[:ADDRESSES_SHOWN]
+            ],
+        )
+
+
+def _state_of(row: AddressFigures) -> str:
+    failed = f"{row.connects_failed:,} connects failed" if row.connects_failed else ""
+    return ", ".join(part for part in (failed, "removed" if row.removed else "") if part)
 
 
 def _target(document: RunDocument) -> str:

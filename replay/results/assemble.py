@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from replay_native.addresses import REMOVED, UNUSED, AddressCounts, unpack_address
 from replay_native.bank import Bank
 
 from .._version import __version__
@@ -16,12 +17,14 @@ from ..units import format_latency
 from . import hlog, slo
 from .accounts import AT, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
 from .document import (
+    AddressFigures,
     Connections,
     Ending,
     Generator,
     KafkaFigures,
     Latencies,
     Latency,
+    NameFigures,
     Note,
     RouteFigures,
     RunDocument,
@@ -60,6 +63,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     run_delay: RunDelay | None = None
     kafka: list[KafkaFigures | None] = []
     notes: list[Note] = []
+    names: list[NameFigures] = []
 
 
 def assemble(
@@ -133,6 +137,8 @@ def describe(
         slo=_objectives(folder, started, measured),
         kafka=next((kafka for kafka in facts.kafka if kafka is not None), None),
         targets=_targets(shares, started, facts) if len(shares) > 1 else [],
+        addresses=_addresses(banks),
+        names=facts.names,
         max_wait_ns=started.max_wait_ns,
         scenario=started.scenario,
         plan=started.plan,
@@ -297,6 +303,23 @@ def _own_accounts(share: _Share, facts: Facts) -> Accounts:
         )
 
 
+def _addresses(banks: Sequence[Bank]) -> list[AddressFigures]:
+    """What was connected to, in the order in which it was known; counts are sums over the lanes."""
+    counts: dict[tuple[str, int], dict[str, int]] = {}
+    removed: dict[tuple[str, int], bool] = {}
+    for bank in banks:
+        for row in range(int((bank.address_states != UNUSED).sum())):
+            place = unpack_address(bank.addresses[row].tobytes())
+            sums = counts.setdefault(place, dict.fromkeys(AddressCounts._fields, 0))
+            for name, count in zip(AddressCounts._fields, bank.address_counts[row].tolist(), strict=True):
+                sums[name] += count
+            removed[place] = bool(bank.address_states[row] == REMOVED)
+    return [
+        AddressFigures(address=host, port=port, removed=removed[host, port], **sums)
+        for (host, port), sums in counts.items()
+    ]
+
+
 def _validity(
     shares: Sequence[_Share],
     started: Started,
@@ -372,7 +395,26 @@ def _notes(started: Started, facts: Facts, by_name: dict[str, int], measured: Me
                 f"{by_name['routes_merged']:,} requests of rare routes stand together as {OTHER!r}",
             )
         )
-    return [*notes, *facts.notes, *_tail_note(started, measured)]
+    return [*notes, *facts.notes, *_name_notes(facts.names), *_tail_note(started, measured)]
+
+
+def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
+    """What became of the targets' names in mid-run."""
+    notes = []
+    for name in names:
+        if name.failed_at_s is not None:
+            words = f"{name.name} stopped resolving after {name.failed_at_s:.1f} s: {name.failure}; the run went on with "
+            notes.append(
+                Note("NAME_LOST", words + f"the addresses it had ({name.lookups_failed:,} lookups failed)")
+            )
+        refused = list(dict.fromkeys(address for change in name.changes for address in change.refused))
+        if refused:
+            words = f"{name.name} moved to {', '.join(refused)} in mid-run, which is not allowed: nothing was sent there"
+            notes.append(Note("ADDRESS_NOT_ALLOWED", words))
+        if name.left_out:
+            words = f"{', '.join(name.left_out)} took no connection before the start, and was left out"
+            notes.append(Note("ADDRESS_LEFT_OUT", words))
+    return notes
 
 
 def _tail_note(started: Started, measured: Measured) -> list[Note]:

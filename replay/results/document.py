@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 EngineName = Literal["native", "portable", "kafka", "mixed"]
 """`mixed` where a run has targets of several kinds."""
 
-EndedHow = Literal["whole", "interrupted", "killed", "circuit_breaker", "failed"]
+EndedHow = Literal["whole", "interrupted", "killed", "circuit_breaker", "not_allowed", "failed"]
 
 
 class ClockPair(msgspec.Struct, frozen=True):
@@ -219,6 +219,53 @@ class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
     worst_at_s: float
 
 
+class AddressFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the lanes did with one address (docs/lane-contract.md, the address table). `drained` connections were closed
+    because the target's name no longer had it; `removed`: it had not at the end.
+    """
+
+    address: str
+    port: int
+    connects: int
+    connects_failed: int
+    requests: int
+    errors: int
+    drained: int = 0
+    removed: bool = False
+
+
+class AddressChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A name's addresses changed in mid-run; `at_s` counts from the start."""
+
+    at_s: float
+    added: list[str] = []
+    removed: list[str] = []
+    refused: list[str] = []
+
+
+class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What looking the target's name up took, from before the start to the end. `answers` counts queries by what came
+    back: NOERROR, NXDOMAIN, SERVFAIL, timeout. `changes` are the first 100 of `changed`; `refused` in them are addresses
+    that are not allowed, and were not connected to. `left_out` took no connection before the start.
+    """
+
+    name: str
+    resolve: str
+    source: str
+    ttl_s: int | None = None
+    lookups: int = 0
+    lookups_failed: int = 0
+    queries: int = 0
+    answers: dict[str, int] = {}
+    lookup_mean_ns: int = 0
+    lookup_max_ns: int = 0
+    changed: int = 0
+    changes: list[AddressChange] = []
+    left_out: list[str] = []
+    failed_at_s: float | None = None
+    failure: str = ""
+
+
 class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """One service level objective against this run. ns or a share; null where nothing was measured (which
     fails). `windows`: null where it is of the whole run.
@@ -312,6 +359,8 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     slo: list[SloOutcome] = []
     kafka: KafkaFigures | None = None
     targets: list[TargetFigures] = []
+    addresses: list[AddressFigures] = []
+    names: list[NameFigures] = []
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from replay_native.bank import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS
 from . import hlog, host, slo
 from .accounts import AT
 from .assemble import Facts, assemble
-from .document import Ending, KafkaFigures, Note, RunDocument, Started
+from .document import Ending, KafkaFigures, NameFigures, Note, RunDocument, Started
 from .folder import AppendFile, RunFolder
 from .histogram import NS_2, NS_3, Histogram
 from .measured import OTHER, slot_of
@@ -260,6 +260,7 @@ class Recorder:
         lanes_lost: int = 0,
         kafka: Sequence[KafkaFigures | None] = (),
         notes: Sequence[Note] = (),
+        names: Sequence[NameFigures] = (),
     ) -> RunDocument:
         """Write the rest of the folder and remove the lanes' memory, once everything is safely on the disk.
 
@@ -281,6 +282,7 @@ class Recorder:
             run_delay=self._run_delay(),
             kafka=list(kafka),
             notes=list(notes),
+            names=list(names),
         )
         document = assemble(self._folder, self._banks, self._started, facts, lookup)
         self._release()

@@ -1,0 +1,64 @@
+"""Why a name has no address, in words that tell the cases apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from ..units import format_duration
+from .settings import Server, Settings
+
+Why = Literal[
+    "NXDOMAIN", "NODATA", "SERVFAIL", "REFUSED", "timeout", "unreachable", "malformed", "not a name"
+]
+
+
+def show_server(server: Server) -> str:
+    """`HOST:PORT` of a name server."""
+    host, port = server
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class NameFailure(Exception):
+    """A name without an address. `why` is the case, `str()` says it with what was asked of whom, `hint` what to do."""
+
+    def __init__(self, why: Why, asked: Sequence[str], settings: Settings, took_s: float) -> None:
+        self.why, self.asked = why, tuple(asked)
+        servers = " and ".join(show_server(server) for server in settings.servers)
+        names = ", ".join(name.rstrip(".") for name in asked)
+        took = format_duration(round(took_s * 1e9))
+        message, self.hint = {
+            "NXDOMAIN": (
+                f"there is no such name (NXDOMAIN, says {servers} of {names})",
+                "check its spelling",
+            ),
+            "NODATA": (
+                f"the name is there, but has no A or AAAA record (says {servers} of {names})",
+                "ask for the host behind it",
+            ),
+            "SERVFAIL": (
+                f"the name server {servers} failed to look it up (SERVFAIL): the name itself may be right",
+                "try again, or ask another server: --resolver HOST:PORT",
+            ),
+            "REFUSED": (
+                f"the name server {servers} refuses to answer for it (REFUSED)",
+                "ask a server that answers here: --resolver HOST:PORT",
+            ),
+            "timeout": (
+                f"no answer from the name server {servers} in {took} ({settings.attempts} attempts)",
+                "check the network and nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
+            ),
+            "unreachable": (
+                f"the name server {servers} cannot be reached: nothing takes queries there",
+                "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
+            ),
+            "malformed": (
+                f"what {servers} answers is not DNS",
+                "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
+            ),
+            "not a name": (
+                "it is no name that DNS could hold (labels of at most 63 bytes, 253 in all)",
+                "check its spelling",
+            ),
+        }[why]
+        super().__init__(message)

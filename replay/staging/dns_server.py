@@ -1,0 +1,175 @@
+"""A DNS server on loopback, by UDP and TCP: it answers by a script, and keeps what it was asked.
+
+    with DnsServer() as server:
+        server.set("staging.example", "127.0.0.2", "::1", ttl_s=1)
+        server.fail("broken.example", "SERVFAIL")
+        ... server.address, server.asked ...
+
+A name that was not set has NXDOMAIN; one that was set without addresses of a kind has an empty answer (NODATA).
+`silent` stops all answers, as a server that is gone; so does `fail(name, "silence")` for one name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import select
+import socket
+import threading
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import NamedTuple
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+DATAGRAM_BYTES = 512
+"""The longest answer by UDP (RFC 1035, 4.2.1)."""
+
+TCP_S = 2.0
+
+
+class Asked(NamedTuple):
+    """One question: an absolute name in lower case with its dot, A or AAAA, and how it came."""
+
+    name: str
+    kind: str
+    by_tcp: bool = False
+
+
+@dataclass
+class _Zone:
+    addresses: tuple[str, ...] = ()
+    ttl_s: int = 0
+    alias: str = ""
+    failure: str = ""
+
+
+@dataclass
+class DnsServer:
+    """Serves on two threads of this process between `with` and its end. `asked` grows with every question."""
+
+    host: str = "127.0.0.1"
+    silent: bool = False
+    asked: list[Asked] = field(default_factory=list)
+    _zones: dict[str, _Zone] = field(default_factory=dict)
+
+    def __enter__(self) -> DnsServer:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self._tcp = socket.create_server((self.host, 0), family=family)
+        self.port = int(self._tcp.getsockname()[1])
+        self._udp = socket.socket(family, socket.SOCK_DGRAM)
+        self._udp.bind((self.host, self.port))
+        self._stop_read, self._stop_write = socket.socketpair()
+        self._threads = [
+            threading.Thread(target=work, daemon=True) for work in (self._datagrams, self._streams)
+        ]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_write.close()
+        for thread in self._threads:
+            thread.join(TCP_S + 1)
+        for sock in (self._tcp, self._udp, self._stop_read):
+            sock.close()
+
+    @property
+    def address(self) -> str:
+        """`HOST:PORT`, as --resolver takes it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def set(self, name: str, *addresses: str, ttl_s: int = 60) -> None:
+        """From now on a name has these addresses."""
+        self._zones[_absolute(name)] = _Zone(addresses, ttl_s)
+
+    def alias(self, name: str, of: str, ttl_s: int = 60) -> None:
+        """From now on a name is another one's (CNAME); the answer holds both."""
+        self._zones[_absolute(name)] = _Zone(alias=_absolute(of), ttl_s=ttl_s)
+
+    def fail(self, name: str, how: str) -> None:
+        """From now on a name's answer is a code (SERVFAIL, REFUSED), `silence`, or `garbage`."""
+        self._zones[_absolute(name)] = _Zone(failure=how)
+
+    def remove(self, name: str) -> None:
+        """From now on there is no such name."""
+        self._zones.pop(_absolute(name), None)
+
+    def count(self, name: str = "", kind: str = "") -> int:
+        """How often it was asked, for a name or a kind alone where they are given."""
+        wanted = _absolute(name) if name else ""
+        return sum(
+            (not wanted or asked.name == wanted) and (not kind or asked.kind == kind)
+            for asked in list(self.asked)
+        )
+
+    # The threads.
+
+    def _wait(self, sock: socket.socket) -> bool:
+        """Wait for a socket; False at the end."""
+        ready, _, _ = select.select([sock, self._stop_read], [], [])
+        return self._stop_read not in ready
+
+    def _datagrams(self) -> None:
+        while self._wait(self._udp):
+            data, peer = self._udp.recvfrom(65_535)
+            if (reply := self._reply(data, by_tcp=False)) is not None:
+                self._udp.sendto(reply, peer)
+
+    def _streams(self) -> None:
+        while self._wait(self._tcp):
+            stream, _ = self._tcp.accept()
+            with stream, contextlib.suppress(OSError):
+                stream.settimeout(TCP_S)
+                length = int.from_bytes(stream.recv(2, socket.MSG_WAITALL), "big")
+                reply = self._reply(stream.recv(length, socket.MSG_WAITALL), by_tcp=True)
+                if reply is not None:
+                    stream.sendall(len(reply).to_bytes(2, "big") + reply)
+
+    def _reply(self, data: bytes, by_tcp: bool) -> bytes | None:
+        try:
+            query = dns.message.from_wire(data)
+        except dns.exception.DNSException:
+            return None
+        question = query.question[0]
+        name, kind = question.name.to_text().lower(), dns.rdatatype.to_text(question.rdtype)
+        self.asked.append(Asked(name, kind, by_tcp))
+        reply = dns.message.make_response(query, recursion_available=True)
+        zone = self._follow(name, kind, reply)
+        if self.silent or (zone is not None and zone.failure == "silence"):
+            return None
+        if zone is None:
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+        elif zone.failure == "garbage":
+            return data[:2] + b"\x81\x80garbage"
+        elif zone.failure:
+            reply.set_rcode(dns.rcode.from_text(zone.failure))
+        wire = reply.to_wire()
+        if len(wire) > DATAGRAM_BYTES and not by_tcp:
+            reply.answer.clear()
+            reply.flags |= dns.flags.TC
+            wire = reply.to_wire()
+        return wire
+
+    def _follow(self, name: str, kind: str, reply: dns.message.Message) -> _Zone | None:
+        """What is known of a name, its aliases followed; records go into the reply."""
+        zone = self._zones.get(name)
+        while zone is not None and zone.alias:
+            reply.answer.append(dns.rrset.from_text(name, zone.ttl_s, "IN", "CNAME", zone.alias))
+            name, zone = zone.alias, self._zones.get(zone.alias)
+        if zone is not None:
+            found = [a for a in zone.addresses if (ipaddress.ip_address(a).version == 6) == (kind == "AAAA")]
+            if found:
+                reply.answer.append(dns.rrset.from_text(name, zone.ttl_s, "IN", kind, *found))
+        return zone
+
+
+def _absolute(name: str) -> str:
+    return name.rstrip(".").lower() + "."
