@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import replay.cli
 from replay.errors import UsageError
 from replay.names import NameFailure, Query, Settings, lookup, read_settings
+from replay.names.cost import ROUNDS, cost_of
 from replay.names.settings import parse_server
 from replay.staging.dns_server import Asked, DnsServer
 
@@ -249,3 +251,49 @@ async def test_the_search_goes_on_after_servfail_and_ends_at_silence(server: Dns
     assert (await lookup("a", asking(server, search=("one", "three"), ndots=2))).found == "a.three."
     found = await failure("a", asking(server, search=("two", "three"), ndots=2))
     assert (found.why, found.asked) == ("timeout", ("a.two.",))
+
+
+# What a name costs (replay doctor NAME)
+
+
+async def test_a_trailing_dot_saves_the_search(server: DnsServer) -> None:
+    server.set("api.shop.example", "127.0.0.2", ttl_s=30)
+    written, full = await cost_of("api.shop.example", asking(server, search=CLUSTER, ndots=5))
+    assert (len(written.queries), len(full.queries), full.name) == (8, 2, "api.shop.example.")
+    assert len(server.asked) == 8 + ROUNDS * (8 + 2)
+
+
+async def test_a_short_name_is_compared_with_its_full_one(server: DnsServer) -> None:
+    server.set("db.svc.cluster.local", "127.0.0.5")
+    written, full = await cost_of("db", asking(server, search=CLUSTER, ndots=5))
+    assert (len(written.queries), len(full.queries), full.name) == (4, 2, "db.svc.cluster.local.")
+
+
+def doctor(server: DnsServer, name: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("LOCALDOMAIN", " ".join(CLUSTER))
+    monkeypatch.setenv("RES_OPTIONS", "ndots:5 timeout:1 attempts:1")
+    return replay.cli.invoke(["doctor", name, "--resolver", server.address])
+
+
+@pytest.mark.parametrize("name", ["api.shop.example", "http://api.shop.example:8080/v1"])
+def test_doctor_shows_what_a_name_costs(
+    server: DnsServer, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.set("api.shop.example", "127.0.0.2", ttl_s=30)
+    assert doctor(server, name, monkeypatch) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "api.shop.example.default.svc.cluster.local. A NXDOMAIN" in said
+    assert "127.0.0.2, for 30 s (TTL) 8 queries," in said
+    assert "with a trailing dot, api.shop.example. takes 2 queries" in said
+    assert "6 of 8 queries are saved" in said
+    assert "options ndots:2" in said
+
+
+def test_doctor_shows_what_was_asked_in_vain(
+    server: DnsServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor(server, "none.example", monkeypatch) == 2
+    said = capsys.readouterr()
+    assert said.out.count("NXDOMAIN") == 8
+    assert said.err.startswith("replay: none.example has no address: there is no such name")
+    assert doctor(server, "http://", monkeypatch) == 2

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
@@ -20,6 +21,7 @@ from replay_native import jit, libc
 
 from .. import units
 from .._version import __version__
+from ..errors import TargetError, UsageError
 from ..report.page import Page, report_console
 
 GOOD, FAIR = "ok", "note"
@@ -181,7 +183,49 @@ def print_findings(found: list[Finding], console: Console) -> None:
             page.say(finding.advice, "dim", indent=20)
 
 
-@click.command(name="doctor", short_help="Say what this machine can do, and what it lacks.")
-def command() -> None:
-    """Look at clock, timers, cores, limits, kernels and packages; say what is lacking and how to get it."""
-    print_findings(findings(), report_console())
+def look_at_name(name: str, resolver: str, console: Console) -> None:
+    """Print what a name costs; where it has no address, what was asked for it. TargetError says why."""
+    import trio
+
+    from ..names import NameFailure, Query, lookup, read_settings
+    from ..names.cost import cost_of
+    from ..report.name_cost import print_name_cost, print_queries, print_settings
+
+    settings = read_settings(resolver)
+    queries: list[Query] = []
+    try:
+        trio.run(lookup, name, settings, queries.append)
+        written, full = trio.run(cost_of, name, settings)
+    except NameFailure as error:
+        if queries:
+            page = Page(console)
+            print_settings(name, settings, page)
+            print_queries(tuple(queries), page)
+        raise TargetError(f"{name} has no address: {error}", hint=error.hint) from None
+    print_name_cost(written, full, settings, console)
+
+
+def host_of(text: str) -> str:
+    """The name in a name, a name with a port, or a URL. UsageError where there is none."""
+    try:
+        host = urlsplit(text if "://" in text else f"//{text}").hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise UsageError(f"{text!r} is not a name", hint="write replay doctor staging.example")
+    return host
+
+
+@click.command(name="doctor", short_help="Say what this machine can do, or what a name costs.")
+@click.argument("name", required=False)
+@click.option("--resolver", metavar="ADDRESS[:PORT]", default="", help="Name server to ask for NAME.")
+def command(name: str | None, resolver: str) -> None:
+    """Look at clock, timers, cores, limits, kernels and packages; say what is lacking and how to get it.
+
+    With NAME: look it up as /etc/resolv.conf says, show each query, and what a trailing dot would save. LOCALDOMAIN
+    and RES_OPTIONS stand for other settings: RES_OPTIONS=ndots:5 LOCALDOMAIN='svc.cluster.local cluster.local'.
+    """
+    if name is None:
+        print_findings(findings(), report_console())
+    else:
+        look_at_name(host_of(name), resolver, report_console())

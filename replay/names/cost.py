@@ -1,0 +1,42 @@
+"""What a name costs each time it is looked up, and what its full form with a trailing dot would cost."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+from .lookup import Answer, Query, lookup
+from .settings import Settings
+
+ROUNDS = 5
+"""Lookups of each form, in turns; times are medians, so that a server's cache favours neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One form of a name: its queries of one lookup in order, and the median time of a lookup."""
+
+    name: str
+    answer: Answer
+    queries: tuple[Query, ...]
+    took_ns: int
+
+
+async def cost_of(name: str, settings: Settings) -> tuple[Cost, Cost]:
+    """The name as it is written, and as the absolute name that has its addresses. NameFailure where nothing has."""
+    answer = await lookup(name, settings)
+    absolute = f"{answer.found.rstrip('.')}." if answer.source == "dns" else name
+    took: dict[str, list[int]] = {}
+    queries: dict[str, list[Query]] = {}
+    for _ in range(ROUNDS):
+        for form in (name, absolute):
+            queries[form] = []
+            begin = time.monotonic_ns()
+            answer = await lookup(form, settings, queries[form].append)
+            took.setdefault(form, []).append(time.monotonic_ns() - begin)
+    written, full = (
+        Cost(form, answer, tuple(queries[form]), round(statistics.median(took[form])))
+        for form in (name, absolute)
+    )
+    return written, full

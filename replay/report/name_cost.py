@@ -1,0 +1,74 @@
+"""What a name costs, in a terminal: each query, and what a trailing dot saves."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from ..names import Query, Settings
+from ..names.cost import Cost
+from ..names.failures import show_server
+from ..units import format_count, format_latency
+from .page import Page
+
+
+def print_name_cost(written: Cost, full: Cost, settings: Settings, console: Console) -> None:
+    """Print the queries of one lookup of a name as it is written, and what they add up to."""
+    page = Page(console)
+    print_settings(written.name, settings, page)
+    if written.answer.source != "dns":
+        where = {"hosts": "from the hosts file", "literal": "it is an address"}[written.answer.source]
+        page.say(f"{', '.join(written.answer.addresses)}: {where}; nobody is asked", indent=2)
+        return
+    print_queries(written.queries, page)
+    page.say(f"{', '.join(written.answer.addresses)}, for {written.answer.ttl_s} s (TTL)", "bold", indent=2)
+    page.say(f"{_sum(written)} a lookup", indent=2)
+    _print_saved(written, full, settings, page)
+
+
+def print_settings(name: str, settings: Settings, page: Page) -> None:
+    """The name, and by which settings it is looked up."""
+    servers = ", ".join(show_server(server) for server in settings.servers)
+    search = f"search {' '.join(settings.search)}" if settings.search else "no search domains"
+    page.parts([(name, "bold"), (f"  ndots {settings.ndots}, {search}, name server {servers}", "dim")])
+
+
+def print_queries(queries: tuple[Query, ...], page: Page) -> None:
+    """A line a query."""
+    page.table(
+        [("query", ""), ("kind", ""), ("answer", ""), ("took", "right"), ("", "wide")],
+        [
+            (
+                query.name,
+                query.kind,
+                page.text(query.answer, "" if query.addresses else "yellow"),
+                format_latency(query.took_ns),
+                ", ".join(query.addresses) + (" by TCP" if query.by_tcp else ""),
+            )
+            for query in queries
+        ],
+    )
+
+
+def _print_saved(written: Cost, full: Cost, settings: Settings, page: Page) -> None:
+    saved = len(written.queries) - len(full.queries)
+    if saved <= 0:
+        page.say("it is asked for as it is: a trailing dot saves nothing", "green", indent=2)
+        return
+    of = format_count(len(written.queries))
+    page.say(
+        f"with a trailing dot, {full.name} takes {_sum(full)}: {saved:,} of {of} queries are saved",
+        "green",
+        indent=2,
+    )
+    dots = full.name.rstrip(".").count(".")
+    if full.name.rstrip(".") == written.name and dots:
+        page.say(
+            f"ndots above {dots} is why: write the dot, or set `options ndots:{dots}` for clients of such names",
+            "dim",
+            indent=2,
+        )
+
+
+def _sum(cost: Cost) -> str:
+    """`8 queries, 1.2 ms`."""
+    return f"{len(cost.queries):,} queries, {format_latency(cost.took_ns)}"
