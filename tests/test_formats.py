@@ -64,7 +64,7 @@ def test_a_log_becomes_a_trace(tmp_path: Path) -> None:
     )
     assert [example["line"] for example in manifest["rejected_examples"]] == [2, 4]
     assert (manifest["clients"], manifest["time_zone"], manifest["stamp"]) == (2, "+0000", "unknown")
-    assert manifest["routes"] == [{"route": "GET /users/{id}", "rows": 2, "action": ""}]
+    assert manifest["routes"] == [{"route": "GET /users/{id}", "rows": 2}]
     assert manifest["sources"][0]["bytes"] == path.stat().st_size
     (batch,) = trace.batches()
     assert (batch.status.tolist(), batch.client.tolist(), batch.took_ns.tolist()) == (

@@ -15,12 +15,12 @@ from replay.cli.report import command
 from replay.errors import InputError
 from replay.report.page import WIDTH
 from replay.report.terminal import print_report
-from replay.results.document import Ending
+from replay.results.document import Ending, RouteStart
 from replay.results.run import load_run
 from replay.results.samples import RecordedRow
 from replay_native.bank import C
 
-from .bank_data import CLOCK, MS, S, at_s, trial
+from .bank_data import CLOCK, MS, ROUTES, S, at_s, trial
 
 
 def lookup(seqs):
@@ -64,6 +64,16 @@ def section(text: str, title: str) -> list[str]:
 def test_the_first_line_says_validity_and_what_share_was_sent(folder):
     first = printed(folder).splitlines()[0]
     assert first.startswith("VALID  90.1% of the recording sent (901 of 1,000)")
+
+
+def test_actions_stand_before_routes(folder, tmp_path):
+    assert "Actions" not in printed(folder)
+    made = trial(tmp_path / "named", named=[RouteStart(route, action="shopping") for route in ROUTES])
+    made.lanes[0].many(30)
+    made.recorder.finish(at_s(2))
+    text = printed(made.folder.path)
+    assert section(text, "Actions")[1].split()[:2] == ["shopping", "100.0%"]
+    assert text.index("Actions") < text.index("Routes")
 
 
 def test_the_accounts_stand_in_one_sum(folder):

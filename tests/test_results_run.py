@@ -15,7 +15,7 @@ import pytest
 
 from replay.errors import InputError, OutputError, UsageError
 from replay.results import hlog
-from replay.results.document import Ending, RunDocument
+from replay.results.document import Ending, Recorded, RouteStart, RunDocument
 from replay.results.folder import AppendFile, RunFolder
 from replay.results.histogram import NS_3, empty
 from replay.results.recorder import ROUTE_INTERVAL_S
@@ -51,6 +51,22 @@ def test_a_run_is_written_down_and_read_back(tmp_path):
     assert sorted(p.name for p in run.folder.path.iterdir()) == [
         "latency.hlog", "run.json", "samples.jsonl", "timeline.jsonl", "totals.hlog",
     ]  # fmt: skip
+
+
+def test_an_action_has_a_line_of_all_its_routes(tmp_path):
+    recorded = Recorded(count=50, statuses={"2xx": 49, "5xx": 1}, p50_ns=3 * MS, p99_ns=40 * MS)
+    of_actions = ("browsing", "browsing", "registration")
+    named = [RouteStart(route, recorded, action) for route, action in zip(ROUTES, of_actions, strict=True)]
+    made = trial(tmp_path / "run", named=named)
+    lane = made.lanes[0]
+    lane.many(90)
+    lane.request(1, "5xx", service_ms=900)
+    browsing, registration = made.recorder.finish(at_s(2)).actions
+    assert (browsing.route, browsing.count, browsing.outcomes) == ("browsing", 61, {"2xx": 60, "5xx": 1})
+    assert browsing.service.max_ns == pytest.approx(900 * MS, rel=0.02)
+    assert (browsing.recorded.count, browsing.recorded.statuses) == (100, {"2xx": 98, "5xx": 2})
+    assert browsing.recorded.p99_ns is None, "percentiles of several routes do not add up"
+    assert (registration.count, registration.recorded) == (30, recorded)
 
 
 def test_names_that_scripts_rely_on(tmp_path):

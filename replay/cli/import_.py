@@ -17,7 +17,7 @@ from ..formats.tabular import parse_columns
 from ..trace import Manifest, RouteRules, Trace, read_route_rules
 
 ROUTES_SHOWN = 6
-FOLDED_SHOWN = 5
+FOLDED_SHOWN = 3
 
 _LOG_ENDINGS = frozenset({".gz", ".log", ".txt", ".zst", ".bz2", *(f".{number}" for number in range(1, 100))})
 

@@ -15,8 +15,8 @@ from rich.text import Text
 from .. import units
 from ..formats import open_trace
 from ..trace import Trace
-from ..trace.summary import SECOND_NS, Summary, summarize
-from .import_ import ProgressBar, facts, rejected_lines, span_text, stamps_text
+from ..trace.summary import SECOND_NS, Summary, Took, summarize
+from .import_ import ProgressBar, actions_text, facts, folded_lines, rejected_lines, span_text, stamps_text
 
 ROUTES_SHOWN = 12
 STATUSES_SHOWN = 8
@@ -24,6 +24,11 @@ STATUSES_SHOWN = 8
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 """Methods that a replay sends without being asked to."""
 
+HEAT_MAP_FROM_NS = 2 * 3600 * SECOND_NS
+"""A recording shorter than this has no hours to be compared."""
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_SHADES = " ░▒▓█"
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -31,6 +36,28 @@ def sparkline(counts: list[int]) -> str:
     """Counts as bars of eighths; a count that is not 0 never looks like one that is."""
     most = max(counts, default=0) or 1
     return "".join(_BARS[0 if count == 0 else max(1, round(8 * count / most))] for count in counts)
+
+
+def heat_map(by_hour: list[list[int]]) -> list[str]:
+    """A line for each weekday that has anything: a cell an hour, its shade by its share of the busiest one."""
+    most = max(max(hours) for hours in by_hour) or 1
+    return [
+        f"{day} " + "".join(_SHADES[0 if not count else 1 + (4 * count - 1) // most] * 2 for count in hours)
+        for day, hours in zip(_DAYS, by_hour, strict=True)
+        if any(hours)
+    ]
+
+
+def _hours(summary: Summary) -> list[tuple[str, str | Text]]:
+    """The heat map, where the recording is longer than it is fine."""
+    if summary.span_ns < HEAT_MAP_FROM_NS:
+        return []
+    rows: list[tuple[str, str | Text]] = []
+    for index, line in enumerate(heat_map(summary.by_hour)):
+        rows.append(("by hour" if index == 0 else "", Text(line, style="green")))
+    hours = "".join(f"{hour:<6}" for hour in range(0, 24, 3))
+    rows.append(("", Text("    " + hours, style="dim")))
+    return rows
 
 
 def skipped(summary: Summary) -> dict[str, int]:
@@ -49,7 +76,13 @@ def as_json(trace: Trace, summary: Summary, stats: dict[str, Any]) -> bytes:
         "rate": {"mean": summary.mean_per_s, **peaks},
         "clients": manifest.clients,
         "requests": manifest.requests,
-        "routes": [{"route": route.route, "rows": route.rows} for route in manifest.routes],
+        "routes": _routes_json(trace, summary),
+        "actions": [
+            {"action": name, "rows": sum(route.rows for route in routes), "routes": [r.route for r in routes]}
+            for name, routes in manifest.actions().items()
+        ],
+        "routes_folded": manifest.routes_folded,
+        "by_hour": summary.by_hour,
         "methods": summary.methods,
         "statuses": {
             "unknown" if status < 0 else str(status): rows for status, rows in summary.statuses.items()
@@ -63,6 +96,20 @@ def as_json(trace: Trace, summary: Summary, stats: dict[str, Any]) -> bytes:
         **stats,
     }
     return msgspec.json.format(msgspec.json.encode(data), indent=2)
+
+
+def _routes_json(trace: Trace, summary: Summary) -> list[dict[str, Any]]:
+    """The routes, with what is known of them."""
+    found: list[dict[str, Any]] = []
+    for index, route in enumerate(trace.manifest.routes):
+        entry: dict[str, Any] = {"route": route.route, "rows": route.rows}
+        if route.action:
+            entry["action"] = route.action
+        took = summary.took_by_route[index] if index < len(summary.took_by_route) else None
+        if took is not None:
+            entry["recorded"] = {"count": took.count, "p50_ns": took.p50_ns, "p99_ns": took.p99_ns}
+        found.append(entry)
+    return found
 
 
 def _rates(trace: Trace, summary: Summary) -> list[tuple[str, str | Text]]:
@@ -82,16 +129,25 @@ def _rates(trace: Trace, summary: Summary) -> list[tuple[str, str | Text]]:
 
 def _shares(trace: Trace, summary: Summary) -> Table:
     table = Table(box=None, pad_edge=False, header_style="cyan")
-    table.add_column("share", justify="right")
-    table.add_column("requests", justify="right")
+    for name in ("share", "requests"):
+        table.add_column(name, justify="right")
+    timed, routes = bool(summary.known_latencies), trace.manifest.routes
+    if timed:
+        table.add_column("p50", justify="right", no_wrap=True)
+        table.add_column("p99", justify="right", no_wrap=True)
+    table.add_column("action" if trace.manifest.actions() else "", no_wrap=True)
     table.add_column("route", overflow="ellipsis", no_wrap=True)
-    routes = trace.manifest.routes
-    for route in routes[:ROUTES_SHOWN]:
-        table.add_row(units.format_share(route.rows / summary.rows), f"{route.rows:,}", Text(route.route))
+
+    def row(rows: int, took: Took | None, action: str, route: Text) -> None:
+        times = [units.format_duration(ns) for ns in (took.p50_ns, took.p99_ns)] if took else ["-", "-"]
+        share = units.format_share(rows / summary.rows)
+        table.add_row(share, f"{rows:,}", *(times if timed else []), action, route)
+
+    for route, took in zip(routes[:ROUTES_SHOWN], summary.took_by_route, strict=False):
+        row(route.rows, took, route.action, Text(route.route))
     rest = sum(route.rows for route in routes[ROUTES_SHOWN:])
     if rest:
-        more = f"{len(routes) - ROUTES_SHOWN:,} more routes"
-        table.add_row(units.format_share(rest / summary.rows), f"{rest:,}", Text(more, style="dim"))
+        row(rest, None, "", Text(f"{len(routes) - ROUTES_SHOWN:,} more routes", style="dim"))
     return table
 
 
@@ -101,7 +157,7 @@ def _screen(console: Console, trace: Trace, summary: Summary) -> None:
         "requests", f"{summary.rows:,}, {manifest.requests:,} distinct, of {manifest.clients:,} clients"
     )
     table.add_row("span", span_text(trace))
-    for name, value in _rates(trace, summary):
+    for name, value in [*_rates(trace, summary), *_hours(summary)]:
         table.add_row(name, value)
     table.add_row("stamps", stamps_text(manifest))
     statuses = [
@@ -113,6 +169,10 @@ def _screen(console: Console, trace: Trace, summary: Summary) -> None:
     table.add_row("methods", " · ".join(methods))
     latency = f"of {units.format_share(summary.known_latencies / summary.rows)} of the requests"
     table.add_row("latency", f"recorded {latency}" if summary.known_latencies else "not recorded")
+    for index, text in enumerate(actions_text(manifest)):
+        table.add_row("actions" if index == 0 else "", Text(text))
+    for index, line in enumerate(folded_lines(manifest)):
+        table.add_row("folded" if index == 0 else "", line)
     for index, line in enumerate(rejected_lines(manifest)):
         table.add_row("rejected" if index == 0 else "", line)
     skips = skipped(summary)

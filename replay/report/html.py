@@ -65,7 +65,8 @@ def write_run_page(run: Run, path: Path) -> None:
         _accounts(document),
         _latencies(document),
         made,
-        _routes(document),
+        _routes(document, "Actions", document.actions),
+        _routes(document, "Routes", document.routes),
         _objectives(document),
     ]
     write_page(path, f"replay: {run.folder.path.name}", _run_headline(run), sections)
@@ -172,11 +173,12 @@ def _latency_table(latency: Latencies, title: str) -> str:
     return html_table(("", "p50", "p90", "p99", "p99.9", "max"), rows, title)
 
 
-def _routes(document: RunDocument) -> str:
+def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> str:
+    """A table of routes, or of actions."""
     total = sum(route.recorded.count for route in document.routes if route.recorded) or 1
-    rows = [_route(route, total) for route in document.routes[:ROUTES_SHOWN]]
+    rows = [_route(route, total) for route in routes[:ROUTES_SHOWN]]
     head = (
-        "route",
+        "",
         "requests",
         "share",
         "recorded",
@@ -188,12 +190,8 @@ def _routes(document: RunDocument) -> str:
         "recorded",
         "outcomes",
     )
-    more = (
-        f" (the {ROUTES_SHOWN} biggest of {len(document.routes)})"
-        if len(document.routes) > ROUTES_SHOWN
-        else ""
-    )
-    return html_table(head, rows, f"Routes, replayed and recorded{more}")
+    more = f" (the {ROUTES_SHOWN} biggest of {len(routes)})" if len(routes) > ROUTES_SHOWN else ""
+    return html_table(head, rows, f"{title}, replayed and recorded{more}") if routes else ""
 
 
 def _route(route: RouteFigures, total: int) -> list[str]:

@@ -62,7 +62,8 @@ def print_report(run: Run, console: Console) -> None:
     _kafka(page, document)
     _names(page, document)
     _latencies(page, document)
-    _routes(page, document)
+    _routes(page, "Actions", document.actions, document)
+    _routes(page, "Routes", document.routes, document)
     _spectrum(page, run)
     _seconds(page, run)
     _samples(page, run)
@@ -303,14 +304,13 @@ def _latency_table(page: Page, title: str, latency: Latencies) -> None:
     )
 
 
-def _routes(page: Page, document: RunDocument) -> None:
-    if not document.routes:
+def _routes(page: Page, title: str, routes: list[RouteFigures], document: RunDocument) -> None:
+    """A table of routes, or of actions."""
+    if not routes:
         return
-    shown = document.routes[:ROUTES_SHOWN]
-    more = (
-        f" (the {len(shown)} biggest of {len(document.routes)})" if len(shown) < len(document.routes) else ""
-    )
-    page.title(f"Routes{more}")
+    shown = routes[:ROUTES_SHOWN]
+    more = f" (the {len(shown)} biggest of {len(routes)})" if len(shown) < len(routes) else ""
+    page.title(f"{title}{more}")
     headers = [("", "short"), ("share", "right"), ("resp. p50", "right"), ("p99", "right")]
     headers += [("serv. p50", "right"), ("p99", "right"), ("outcomes", "wide")]
     recorded_total = sum(route.recorded.count for route in document.routes if route.recorded) or 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -26,7 +27,9 @@ from .document import (
     Latency,
     NameFigures,
     Note,
+    Recorded,
     RouteFigures,
+    RouteStart,
     RunDocument,
     SloOutcome,
     Started,
@@ -132,6 +135,7 @@ def describe(
         notes=_notes(started, facts, by_name, measured),
         latency=_latencies(measured, started.closed_loop, facts.kafka),
         routes=_routes(measured, started),
+        actions=_actions(measured, started),
         generator=generator,
         connections=_connections(by_name),
         slo=_objectives(folder, started, measured),
@@ -191,23 +195,48 @@ def _bounded(latency: Latency, from_ns: int | None) -> Latency:
 
 def _routes(measured: Measured, started: Started) -> list[RouteFigures]:
     """Routes that anything was sent to, the biggest first."""
+    known = {route.name: route for route in started.routes}
+    found = []
+    for name in measured.outcomes:
+        route = known.get(name, RouteStart(name))
+        found.append(_figures(measured, started, name, route.recorded, route.action))
+    return sorted(found, key=lambda figures: (-figures.count, figures.route))
+
+
+def _actions(measured: Measured, started: Started) -> list[RouteFigures]:
+    """Business actions that anything was sent for, the biggest first. Recorded percentiles of several routes do not
+    add up.
+    """
     recorded = {route.name: route.recorded for route in started.routes}
-    actions = {route.name: route.action for route in started.routes}
-    counts = {route: sum(outcomes.values()) for route, outcomes in measured.outcomes.items()}
-    total = sum(counts.values())
-    return [
-        RouteFigures(
-            route=route,
-            count=count,
-            share=round(count / total, 6),
-            outcomes=dict(measured.outcomes[route]),
-            response=None if started.closed_loop else measured.latency("response", route),
-            service=measured.latency("service", route),
-            recorded=recorded.get(route),
-            action=actions.get(route, ""),
-        )
-        for route, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    ]
+    found = []
+    for action, routes in measured.actions.items():
+        each = [known for known in (recorded.get(name) for name in routes) if known is not None]
+        statuses: Counter[str] = Counter()
+        for one in each:
+            statuses.update(one.statuses)
+        merged = Recorded(count=sum(one.count for one in each), statuses=dict(statuses)) if each else None
+        found.append(_figures(measured, started, action, each[0] if len(each) == 1 else merged, action))
+    return sorted((f for f in found if f.count), key=lambda figures: (-figures.count, figures.route))
+
+
+def _figures(
+    measured: Measured, started: Started, name: str, recorded: Recorded | None, action: str
+) -> RouteFigures:
+    """The figures of one route or action."""
+    outcomes: Counter[str] = Counter()
+    for member in measured.members(name):
+        outcomes.update(measured.outcomes.get(member, {}))
+    total = sum(sum(outcomes.values()) for outcomes in measured.outcomes.values())
+    return RouteFigures(
+        route=name,
+        count=outcomes.total(),
+        share=round(outcomes.total() / max(total, 1), 6),
+        outcomes=dict(outcomes),
+        response=None if started.closed_loop else measured.latency("response", name),
+        service=measured.latency("service", name),
+        recorded=recorded,
+        action=action,
+    )
 
 
 def _generator(banks: Sequence[Bank], started: Started, facts: Facts, by_name: dict[str, int]) -> Generator:

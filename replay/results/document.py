@@ -168,7 +168,7 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
 
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One route: requests by outcome, its share of all, latencies over all its outcomes (null: none), and the
-    recording's; and the business action that it belongs to.
+    recording's; and the business action that it belongs to. Of an action as a whole `route` is its name.
     """
 
     route: str
@@ -354,6 +354,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[Note] = []
     latency: Latencies
     routes: list[RouteFigures]
+    actions: list[RouteFigures] = []
     generator: Generator
     connections: Connections
     slo: list[SloOutcome] = []

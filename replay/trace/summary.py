@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from .reader import Trace
+from .. import units
+from .reader import Batch, Trace
 
 SECOND_NS = 1_000_000_000
 
 PEAK_WINDOWS_S = (1, 10, 60)
 """Windows of whole seconds over which peak rates are given."""
+
+LATENCY_ROUTES = 100
+"""Routes, the heaviest first, whose recorded latencies are told apart."""
+
+_QUARTER_NS = 900 * SECOND_NS
+_CELLS_A_LOG = 1 / math.log(1.01)
+_CELLS = int(64 * math.log(2) * _CELLS_A_LOG) + 1
 
 BUCKETS = 60
 """Points of the rate over time."""
@@ -22,9 +32,19 @@ Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class Took:
+    """Recorded latencies of a route: of how many rows they are known, and percentiles to half a percent."""
+
+    count: int
+    p50_ns: int
+    p99_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What is in a trace. Rates are requests a second; `statuses` and `methods` count rows (-1: no status
-    known).
+    known). `by_hour` counts rows by weekday (Monday first) and hour of the recording's zone; `took_by_route` is of
+    the first LATENCY_ROUTES routes of the manifest.
     """
 
     rows: int
@@ -36,6 +56,8 @@ class Summary:
     statuses: dict[int, int]
     methods: dict[str, int]
     known_latencies: int
+    by_hour: list[list[int]]
+    took_by_route: list[Took | None]
 
 
 class _Peaks:
@@ -65,6 +87,58 @@ class _Peaks:
         self._seconds, self._counts = self._seconds[recent], self._counts[recent]
 
 
+class _Hours:
+    """Rows by weekday and hour: zones change at quarters of an hour, if at all."""
+
+    def __init__(self, zone: dt.tzinfo) -> None:
+        self._zone = zone
+        self.counts = np.zeros((7, 24), dtype=np.int64)
+
+    def add(self, stamps: Int64s) -> None:
+        quarters, counts = np.unique(stamps // _QUARTER_NS, return_counts=True)
+        for quarter, count in zip(quarters.tolist(), counts.tolist(), strict=True):
+            local = units.to_datetime(quarter * _QUARTER_NS, self._zone)
+            self.counts[local.weekday(), local.hour] += count
+
+
+class _Latencies:
+    """Recorded latencies by route, in cells that each are a hundredth wider than the one before."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._requests = trace.requests
+        self._routes = min(len(trace.manifest.routes), LATENCY_ROUTES)
+        self._counts = np.zeros(self._routes * _CELLS, dtype=np.int64)
+
+    def _routes_of(self, request: npt.NDArray[np.uint32]) -> Int64s:
+        routes = np.empty(len(request), dtype=np.int64)
+        batches = request >> 20
+        for index in np.unique(batches).tolist():
+            rows = batches == index
+            routes[rows] = self._requests.batches[index].route[request[rows] & 0xFFFFF]
+        return routes
+
+    def add(self, batch: Batch) -> None:
+        known = np.flatnonzero(batch.took_ns >= 0)
+        if not len(known):
+            return
+        routes = self._routes_of(batch.request[known])
+        shown = routes < self._routes
+        cells = (np.log1p(batch.took_ns[known][shown]) * _CELLS_A_LOG).astype(np.int64)
+        self._counts += np.bincount(routes[shown] * _CELLS + cells, minlength=len(self._counts))
+        self._requests.drop_pages()
+
+    def figures(self) -> list[Took | None]:
+        found: list[Took | None] = []
+        for counts in self._counts.reshape(-1, _CELLS):
+            running = np.cumsum(counts)
+            count = int(running[-1])
+            ranks = [max(1, math.ceil(share * count)) for share in (0.5, 0.99)]
+            cells = np.searchsorted(running, ranks)
+            p50, p99 = (round(math.expm1((cell + 0.5) / _CELLS_A_LOG)) for cell in cells.tolist())
+            found.append(Took(count, p50, p99) if count else None)
+        return found
+
+
 def _methods(trace: Trace) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for route in trace.manifest.routes:
@@ -77,8 +151,11 @@ def summarize(trace: Trace) -> Summary:
     span_ns = trace.end_ns - trace.start_ns
     peaks, statuses, known = _Peaks(), np.zeros(1 << 16, dtype=np.int64), 0
     buckets = np.zeros(BUCKETS, dtype=np.int64)
+    hours, latencies = _Hours(units.parse_zone(trace.manifest.time_zone or "UTC")), _Latencies(trace)
     for batch in trace.batches():
         peaks.add(batch.at_ns)
+        hours.add(batch.at_ns)
+        latencies.add(batch)
         statuses += np.bincount(batch.status.view(np.uint16), minlength=1 << 16)
         known += int(np.count_nonzero(batch.took_ns >= 0))
         places = (batch.at_ns - trace.start_ns) // (span_ns // BUCKETS + 1)
@@ -97,4 +174,6 @@ def summarize(trace: Trace) -> Summary:
         statuses=dict(sorted(found.items(), key=lambda item: -item[1])),
         methods=_methods(trace),
         known_latencies=known,
+        by_hour=hours.counts.tolist(),
+        took_by_route=latencies.figures(),
     )
