@@ -59,6 +59,16 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
     recorded: Recorded
 
 
+class ClientsPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Clients with connections of their own, as recorded: how many have one at once at most, each until `idle_timeout`
+    after its last request; how many are made in all, and in the busiest second.
+    """
+
+    at_once: int
+    connects: int
+    connects_peak_1s: int
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What will be sent, before anything is. Rates are requests a second of the replay's own time.
 
@@ -87,6 +97,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     warm_up_ns: int
     connections_estimate: int
     connections_recorded: bool
+    clients: ClientsPlan | None = None
     recorded_from_ns: int
     recorded_until_ns: int
     time_zone: str
@@ -247,6 +258,7 @@ def _make_plan(
         warm_up_ns=scenario.warm_up_ns,
         connections_estimate=_connections(clock, scenario, tally, peak_1s),
         connections_recorded=bool(tally.tooks.any()),
+        clients=_clients(rows, scenario) if scenario.connect == "per-client" else None,
         recorded_from_ns=clock.origin_ns,
         recorded_until_ns=end_ns,
         time_zone=str(zone),
@@ -288,6 +300,21 @@ def _connections(clock: Clock, scenario: Scenario, tally: Tally, peak_per_s: flo
         took_ns = tooks.mean_and_deviation()[0] if tooks.count else float(DEFAULT_TOOK_NS)
         in_flight = (peak_per_s or 0.0) * took_ns / NS
     return max(1, math.ceil(in_flight))
+
+
+def _clients(rows: DueRows, scenario: Scenario) -> ClientsPlan:
+    """One more pass over the due requests, for their clients."""
+    count = max(rows.trace.manifest.clients, 1)
+    last_ns, links = np.full(count, -1, np.int64), np.full((count, 2), kernels.NONE, np.int32)
+    words = np.zeros(kernels.CLIENT_WORDS, np.int64)
+    words[:2] = kernels.NONE
+    for batch in rows.batches():
+        kernels.count_clients(batch.due_ns, batch.client, scenario.idle_timeout_ns, last_ns, links, words)
+    return ClientsPlan(
+        at_once=int(words[kernels.OPEN_PEAK]),
+        connects=int(words[kernels.OPENED]),
+        connects_peak_1s=int(words[kernels.SECOND_PEAK]),
+    )
 
 
 def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:

@@ -222,6 +222,9 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target) -> Render
     sent.
     """
     lines = [("Host", scenario.host or target.authority), *scenario.request_headers()]
+    if scenario.connect == "per-request":
+        # RFC 9112, 9.6: who sends no more on a connection says so.
+        lines.append(("Connection", "close"))
     headers = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
     values = Values(scenario.variable)
     templates = tuple(

@@ -309,6 +309,17 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     connections: Annotated[Count, Meta(description="Most connections, or auto: as many as are needed")] = (
         Count(AUTO)
     )
+    connect: Annotated[
+        Literal["pool", "per-client", "per-request"],
+        Meta(description="Whose connections are: everybody's, each recorded client's own, or each request's"),
+    ] = "pool"
+    client_connections: Annotated[
+        int, Meta(description="Most connections of one client at once (per-client)", ge=1, le=256)
+    ] = 6
+    idle_timeout_ns: Annotated[
+        Duration,
+        Meta(description="A client's connection is closed when it was idle for so long (per-client)"),
+    ] = msgspec.field(name="idle_timeout", default=Duration(60 * NS))
     threads: Annotated[Count, Meta(description="Lanes, a thread each, or auto")] = Count(AUTO)
     resolve: Annotated[
         Literal["ttl", "once"],
@@ -396,7 +407,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     @property
     def by_client(self) -> bool:
         """Whether lanes know the recorded clients: each then lives on one lane."""
-        return self.order == "client"
+        return self.order == "client" or self.connect == "per-client"
 
     def request_headers(self, environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
         """Every header of a request but Host and the body's, with $NAME expanded.

@@ -372,24 +372,14 @@ def _check(scenario: Scenario, source: _Source) -> None:
                 f"{source.name(f'body[{index}].route')}: give either file or template, and not both"
             )
     _check_sessions(scenario, source)
-    for key in ("duration", "timeout", "max_wait", "max_duration"):
+    for key in ("duration", "timeout", "max_wait", "max_duration", "idle_timeout"):
         if getattr(scenario, f"{key}_ns") == 0:
             raise UsageError(f"{source.name(key)}: it must be above 0")
     if scenario.rate_per_s is not None and float(scenario.speed) != 1:
         raise UsageError(
             f"{source.name('speed')}: a constant rate has no speed", hint="give either rate or speed"
         )
-    if scenario.by_client and scenario.closed_loop:
-        raise UsageError(
-            f"{source.name('order')}: a closed loop has no recorded clients: its connections ask, one after another",
-            hint="give a rate that is not max, or leave out order",
-        )
-    if scenario.by_client and scenario.target.lower().startswith("kafka:"):
-        raise UsageError(
-            f"{source.name('order')}: a Kafka target has no answers to wait for; its records keep the order of their"
-            " partition",
-            hint="leave out order",
-        )
+    _check_clients(scenario, source)
     if scenario.duration_ns is not None and scenario.warm_up_ns >= scenario.duration_ns:
         raise UsageError(f"{source.name('warm_up')}: nothing is left to measure: the run is shorter")
 
@@ -424,6 +414,28 @@ def _check_header(name: str, key: str, source: _Source) -> None:
         check_header_name(name)
     except UsageError as error:
         raise UsageError(f"{source.name(key)}: {error}", hint=error.hint) from None
+
+
+def _check_clients(scenario: Scenario, source: _Source) -> None:
+    """What recorded clients can have, and what has none."""
+    if scenario.by_client and scenario.closed_loop:
+        key = "order" if scenario.order == "client" else "connect"
+        raise UsageError(
+            f"{source.name(key)}: a closed loop has no recorded clients: its connections ask, one after another",
+            hint=f"give a rate that is not max, or leave out {key}",
+        )
+    if scenario.target.lower().startswith("kafka:"):
+        if scenario.order == "client":
+            raise UsageError(
+                f"{source.name('order')}: a Kafka target has no answers to wait for; its records keep the order of"
+                " their partition",
+                hint="leave out order",
+            )
+        if scenario.connect != "pool":
+            raise UsageError(
+                f"{source.name('connect')}: to Kafka a producer has one connection a broker, whoever asks",
+                hint="leave out connect",
+            )
 
 
 def _beside(scenario: Scenario, path: Path) -> Scenario:

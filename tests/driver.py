@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import trio
@@ -110,6 +111,9 @@ async def drive(
     timeout_s: float = 5.0,
     max_wait_s: float = 5.0,
     closed_loop: bool = False,
+    connect: Literal["pool", "per-client", "per-request"] = "pool",
+    client_connections: int = 6,
+    idle_timeout_s: float = 60.0,
     ordered: bool = False,
     clients: int = 64,
     lanes: int = 1,
@@ -143,6 +147,9 @@ async def drive(
             header_limit_bytes=header_limit_bytes,
             closed_loop=closed_loop,
             number=number,
+            connect=connect,
+            client_connections=client_connections,
+            idle_timeout_ns=round(idle_timeout_s * SECOND_NS),
             ordered=ordered,
             clients=clients,
             lanes=lanes,

@@ -107,3 +107,18 @@ def peak(dues: list[int], window_ns: int, parts: int = 64) -> int:
         for start in starts
         if first <= start <= last
     )
+
+
+def clients_at_once(rows: list[tuple[int, int]], idle_ns: int) -> tuple[int, int, int]:
+    """Of (due, client) in order, each client with a connection until `idle_ns` after its last request: the most at once,
+    how many are made, and the most that are made in one second.
+    """
+    last: dict[int, int] = {}
+    at_once, made = 0, []
+    for due, client in rows:
+        last = {who: at for who, at in last.items() if at + idle_ns >= due}
+        if client not in last:
+            made.append(due // 1_000_000_000)
+        last[client] = due
+        at_once = max(at_once, len(last))
+    return at_once, len(made), max(made.count(second) for second in made)

@@ -138,6 +138,21 @@ async def test_clients_in_order_live_on_one_lane_each(sink: Sink, tmp_path: Path
     assert order.max_ns > 500_000_000
 
 
+@pytest.mark.parametrize("engine", ["native", "portable"])
+async def test_clients_keep_connections_of_their_own(sink: Sink, tmp_path: Path, engine: str) -> None:
+    planned, scenario = schedule(
+        tmp_path, sink.port, rows=300, per_s=300, clients=60, threads=2, engine=engine, connect="per-client",
+        order="client",
+    )  # fmt: skip
+    document = await replay.engine.run(planned, scenario, tmp_path / "run")
+    assert document.accounts.ok == 300
+    assert document.connections.opened == 60
+    arrived = sink.stamps()
+    used = {client: set(arrived["connection"][arrived["seq"] % 60 == client]) for client in range(60)}
+    assert all(len(own) == 1 for own in used.values())
+    assert len(set.union(*used.values())) == 60
+
+
 async def test_a_lane_that_cannot_start_says_so(
     sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

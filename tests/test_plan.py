@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from replay import units
-from replay.errors import InputError, ReplayError, UsageError
-from replay.plan import Schedule, make_schedule
+from replay.engine import sizing
+from replay.engine.sizing import check_sockets
+from replay.errors import InputError, LimitError, ReplayError, UsageError
+from replay.plan import ClientsPlan, Schedule, make_schedule
+from replay.report.plan import print_plan
 from replay.scenario_file import load
 from replay.trace import Trace
 
@@ -257,3 +262,56 @@ def test_a_trace_of_several_files_is_planned_as_one(tmp_path: Path) -> None:
     assert schedule.plan.rows == len(expected)
     last = schedule.lookup([len(expected) - 1])
     assert last[len(expected) - 1].at_ns == at[chosen == ids[0]][-1]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(ROWS, min_size=1, max_size=60), idle_s=st.integers(1, 60))
+def test_clients_with_connections_of_their_own_are_what_the_twin_counts(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], idle_s: int
+) -> None:
+    rows = [row._replace(method="GET") for row in rows]
+    trace = write_trace(tmp_path_factory.mktemp("t") / "t.trace", rows)
+    schedule = plan(trace, connect="per-client", idle_timeout=f"{idle_s}s")
+    counted = schedule.plan.clients
+    assert counted is not None
+    due = [(due_ns, client) for due_ns, _, _, _, client in all_rows(schedule)]
+    assert (counted.at_once, counted.connects, counted.connects_peak_1s) == naive.clients_at_once(
+        due, idle_s * S
+    )
+
+
+def test_a_plan_says_how_many_clients_are_connected_at_once(tmp_path: Path) -> None:
+    trace = write_trace(tmp_path / "t.trace", [Row(n * S // 100, client=n) for n in range(300)])
+    schedule = plan(trace, connect="per-client", idle_timeout="1s")
+    assert schedule.plan.clients == ClientsPlan(at_once=101, connects=300, connects_peak_1s=100)
+    assert plan(trace).plan.clients is None
+    text = io.StringIO()
+    print_plan(schedule.plan, schedule.scenario, [], Console(file=text, width=120))
+    assert "each client its own, 101 at once" in text.getvalue()
+
+
+def test_sockets_that_this_machine_does_not_have_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = write_trace(tmp_path / "t.trace", [Row(n, client=n) for n in range(300)])
+    schedule = plan(trace, connect="per-client")
+    check_sockets(schedule.plan, schedule.scenario, 1)
+    monkeypatch.setattr(sizing, "PORT_RANGE", tmp_path / "range")
+    (tmp_path / "range").write_text("1000\t1199\n")
+    with pytest.raises(
+        LimitError, match=r"300 clients .* this machine has 200 of them to 1 address"
+    ) as caught:
+        check_sockets(schedule.plan, schedule.scenario, 1)
+    assert "ip_local_port_range" in str(caught.value.hint)
+    check_sockets(schedule.plan, schedule.scenario, 2)
+    capped = plan(trace, connect="per-client", connections=150)
+    check_sockets(capped.plan, capped.scenario, 1)
+    monkeypatch.setattr(sizing, "_open_files", lambda: 320)
+    with pytest.raises(LimitError, match=r"300 clients .* need 364 open files; this process may open 320"):
+        check_sockets(schedule.plan, schedule.scenario, 2)
+
+
+def test_a_connection_for_each_request_says_that_it_is_the_last(tmp_path: Path) -> None:
+    trace = write_trace(tmp_path / "t.trace", [Row(0)])
+    assert b"\r\nConnection: close\r\n" in plan(trace, connect="per-request").render.headers
+    assert b"Connection" not in plan(trace).render.headers

@@ -104,6 +104,14 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
         ("[[body]]\nroute = 'a'", "line 2: body[0].route: give either file or template"),
         ("host = 'a b'", "line 1: host:"),
         ("order = 'clients'", "line 1: order: 'clients' is unknown (did you mean client?)"),
+        ("connect = 'per-user'", "line 1: connect: 'per-user' is unknown"),
+        ("client_connections = 0", "line 1: client_connections: "),
+        ("idle_timeout = 0", "line 1: idle_timeout: it must be above 0"),
+        ("rate = 'max'\nconnect = 'per-client'", "line 2: connect: a closed loop has no recorded clients"),
+        (
+            "target = 'kafka://b/t'\nconnect = 'per-request'",
+            "line 2: connect: to Kafka a producer has one connection",
+        ),
         ("rate = 'max'\norder = 'client'", "line 2: order: a closed loop has no recorded clients"),
         (
             "target = 'kafka://b/t'\norder = 'client'",

@@ -110,6 +110,7 @@ class CounterIndex(NamedTuple):
     waiting: int
     waiting_max: int
     cap_bound: int
+    idle_closed: int
     underruns: int
     routes_merged: int
     slots_used: int

@@ -1,8 +1,8 @@
 """What a lane keeps of each client, and the waiting room: requests that left the feed's ring to wait for their client.
 
 A row of the room is in its client's line (oldest first), and in the age list of all that wait. A client with a row that
-needs nothing but a connection is in the ready list. All are linked by index, so that each step is a few words, however
-many clients there are.
+needs nothing but a connection is in the ready list; where clients have connections of their own, one that needs another
+is in the dial list. All are linked by index, so that each step is a few words, however many clients there are.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ _malloc, _free, _memcpy = libc.malloc, libc.free, libc.memcpy
 
 NONE = -1
 OUT = -2
-"""Of a client's link: it is not in the ready list."""
+"""Of a client's links: it is not in that list."""
 
 CLIENT = np.dtype([
     ("first", "i4"), ("last", "i4"), ("in_flight", "i4"), ("startable", "i4"), ("ready_next", "i4"),
+    ("dial_next", "i4"), ("idle", "i4"), ("open", "i4"), ("connecting", "i4"),
 ])  # fmt: skip
 """One client: its line in the room, its requests in flight (attempted and not ended), rows of its line that wait for a
-connection alone, and the next in the ready list."""
+connection alone, and the next in the ready and the dial list. Of its own connections: the idle one that it used last,
+how many there are, and how many of those are being made for no request in particular."""
 
 WAITING = np.dtype([
     ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("ready_ns", "i8"), ("flags", "i8"),
@@ -45,8 +47,8 @@ KEPT_BYTES = 16_384
 def make_clients(count):
     """The table of `count` clients, CLIENT[count], every page of it resident."""
     clients = np.zeros(count, CLIENT)
-    clients["first"] = clients["last"] = NONE
-    clients["ready_next"] = OUT
+    clients["first"] = clients["last"] = clients["idle"] = NONE
+    clients["ready_next"] = clients["dial_next"] = OUT
     return clients
 
 
@@ -213,4 +215,37 @@ def pop_ready(lane):
     if st.ready_first == NONE:
         st.ready_last = NONE
     lane.clients[key].ready_next = OUT
+    return key
+
+
+@kernel(inlined=True)
+def wants_connection(lane, key):
+    """Whether rows of a client wait for which no connection of its own is on its way, and it may have one more."""
+    client = lane.clients[key]
+    return client.startable > client.connecting and client.open < lane.state[0].client_connections
+
+
+@kernel(inlined=True)
+def push_dial(lane, key):
+    """To the end of the dial list, where it is not in it."""
+    st = lane.state[0]
+    if lane.clients[key].dial_next != OUT:
+        return
+    lane.clients[key].dial_next = NONE
+    if st.dial_last == NONE:
+        st.dial_first = key
+    else:
+        lane.clients[st.dial_last].dial_next = np.int32(key)
+    st.dial_last = key
+
+
+@kernel(inlined=True)
+def pop_dial(lane):
+    """The first of the dial list, which is not empty."""
+    st = lane.state[0]
+    key = st.dial_first
+    st.dial_first = lane.clients[key].dial_next
+    if st.dial_first == NONE:
+        st.dial_last = NONE
+    lane.clients[key].dial_next = OUT
     return key

@@ -8,7 +8,7 @@ import numpy as np
 from numba import from_dtype, types
 
 from .bank import BANK_TYPE
-from .clients import NONE, client_type, waiting_type
+from .clients import NONE, client_type, push_ready, waiting_type
 from .feed import FEED_TYPE
 from .http1 import PARSER_FIELDS
 from .jit import kernel
@@ -21,23 +21,25 @@ CONNECTION = np.dtype([
     ("deadline_ns", "i8"), ("connected_ns", "i8"),
     ("fresh", "i8"), ("bound", "i8"), ("resent", "i8"), ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"),
     ("ready_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("key", "i8"), ("route", "i8"),
-    ("flags", "i8"), ("address", "i8"),
+    ("flags", "i8"), ("address", "i8"), ("sibling", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("sent_bytes", "i8"), ("received_bytes", "i8"),
     *PARSER_FIELDS,
 ])  # fmt: skip
-"""One slot. `address` is its row of the address table, `request` the address of its own copy of the request; `bound`
-says that a CONNECTING slot already carries a request (sent again after a reused connection was closed under it).
-`ssl` is the address of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in its handshake,
-since `connected_ns`."""
+"""One slot. `key` is its client's row, `sibling` the next idle connection of that client; `address` is its row of the
+address table, `request` the address of its own copy of the request; `bound` says that a CONNECTING slot already carries a
+request (sent again after a reused connection was closed under it). `ssl` is the address of OpenSSL's object, 0 on a plain
+connection; a CONNECTING slot that has one is in its handshake, since `connected_ns`."""
 
 STATE = np.dtype([
     (name, "i8") for name in (
         "epoll", "wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns", "header_limit", "closed_loop",
-        "entries_limit", "ring_limit", "ordered", "lanes",
+        "entries_limit", "ring_limit", "ordered", "lanes", "by_client", "per_client", "single_use",
+        "client_connections", "idle_timeout_ns",
         "addresses_seen", "addresses_chosen", "next_address",
         "head", "taken", "next_due_ns", "starved", "started", "draining", "used_slots", "open", "connecting",
-        "free_first", "timed_first", "timed_last", "closed_first", "has_pwait2",
+        "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2",
         "room_free", "age_first", "age_last", "waiting", "waiting_bytes", "startable", "ready_first", "ready_last",
+        "dial_first", "dial_last",
         "tls_resume",
     )
 ] + [(name, "u8") for name in ("tls_context", "tls_name", "tls_session")])  # fmt: skip
@@ -45,7 +47,7 @@ STATE = np.dtype([
 the server's name, and of the session that new connections resume."""
 
 Lane = namedtuple("Lane", "bank feed connections clients room state chosen events buffer scratch")
-"""connections CONNECTION[cap], clients CLIENT[n], room WAITING[n] (a row each where no client's order is kept), state
+"""connections CONNECTION[cap], clients CLIENT[n], room WAITING[n] (a row each where clients do not matter), state
 STATE[1], chosen int64[ADDRESSES_MAX] (rows of the address table that are in use), events uint8[n * event bytes],
 buffer uint8[n], scratch int64[4]."""
 
@@ -93,7 +95,9 @@ def push_free(lane, slot):
     st, c = lane.state[0], lane.connections[slot]
     c.previous = NONE
     c.next = st.free_first
-    if st.free_first != NONE:
+    if st.free_first == NONE:
+        st.free_last = slot
+    else:
         lane.connections[st.free_first].previous = slot
     st.free_first = slot
 
@@ -106,8 +110,41 @@ def drop_free(lane, slot):
         st.free_first = c.next
     else:
         lane.connections[c.previous].next = c.next
-    if c.next != NONE:
+    if c.next == NONE:
+        st.free_last = c.previous
+    else:
         lane.connections[c.next].previous = c.previous
+
+
+@kernel(inlined=True)
+def push_idle(lane, slot, now):
+    """The connection is free: for whoever comes, or for its own client, until it was idle for too long."""
+    st, c = lane.state[0], lane.connections[slot]
+    c.state = IDLE
+    push_free(lane, slot)
+    if st.per_client:
+        client = lane.clients[c.key]
+        c.deadline_ns = now + st.idle_timeout_ns
+        c.sibling = client.idle
+        client.idle = np.int32(slot)
+        if client.startable:
+            push_ready(lane, c.key)
+
+
+@kernel(inlined=True)
+def drop_idle(lane, slot):
+    """The connection is free no more. A client has few of them: its list is walked."""
+    st, c = lane.state[0], lane.connections[slot]
+    drop_free(lane, slot)
+    if st.per_client:
+        client = lane.clients[c.key]
+        if client.idle == slot:
+            client.idle = np.int32(c.sibling)
+            return
+        before = np.int64(client.idle)
+        while lane.connections[before].sibling != slot:
+            before = lane.connections[before].sibling
+        lane.connections[before].sibling = c.sibling
 
 
 @kernel(inlined=True)

@@ -34,9 +34,14 @@ from .clients import (
     key_of,
     leave_line,
     leave_room,
+    pop_dial,
     pop_ready,
+    push_dial,
+    push_ready,
+    set_ready,
     settle_line,
     swap_requests,
+    wants_connection,
 )
 from .clock import now_ns, thread_cpu_ns
 from .connections import (
@@ -45,9 +50,10 @@ from .connections import (
     IDLE,
     LANE_TYPE,
     drop_free,
+    drop_idle,
     drop_timed,
     give_closed_slot,
-    push_free,
+    push_idle,
     push_timed,
     take_closed_slot,
 )
@@ -167,7 +173,7 @@ def _begin_row(lane, slot, row):
 def _attempt(lane, slot):
     """The connection carries its request from now on: it is in flight."""
     st, c = lane.state[0], lane.connections[slot]
-    if st.ordered:
+    if st.by_client:
         c.key = key_of(lane, c.client)
         lane.clients[c.key].in_flight += 1
     c.sent_ns = -1
@@ -243,7 +249,9 @@ def _receive(lane, slot, to_end):
         lane.bank.counters[C.bytes_received] += got
         at = http1.parse(c, buffer, 0, got, st.header_limit)
         if c.parse_state == http1.DONE:
-            reusable = at == got and c.sent_bytes == c.request_bytes and http1.keeps_alive(c)
+            reusable = (
+                not st.single_use and at == got and c.sent_bytes == c.request_bytes and http1.keeps_alive(c)
+            )
             _answered(lane, slot, now, reusable and is_quiet(c, buffer))
         elif c.parse_state == http1.BAD:
             _finish(lane, slot, MALFORMED, now)
@@ -266,9 +274,8 @@ def _answered(lane, slot, now, reusable):
     elif reusable and not is_removed(lane.bank, c.address):
         _record(lane, slot, outcome, now)
         drop_timed(lane, slot)
-        c.state = IDLE
         c.fresh = 0
-        push_free(lane, slot)
+        push_idle(lane, slot, now)
     else:
         lane.bank.address_counts[c.address, A.drained] += reusable
         _finish(lane, slot, outcome, now)
@@ -284,7 +291,7 @@ def _record(lane, slot, outcome, now):
     )  # fmt: skip
     lane.bank.address_counts[c.address, A.requests] += 1
     lane.bank.address_counts[c.address, A.errors] += outcome >= REFUSED
-    if st.ordered:
+    if st.by_client:
         lane.clients[c.key].in_flight -= 1
         settle_line(lane, c.key, now)
 
@@ -342,7 +349,35 @@ def _dial_for_queue(lane):
     if error:
         give_closed_slot(lane, slot)
         lane.bank.counters[C.connects_failed] += 1
-        _fail_next(lane, _outcome_of(error))
+        _fail_next(lane, NONE, _outcome_of(error))
+
+
+@kernel()
+def _dial_for_client(lane):
+    """One more connection for the first of the clients that need one. At the cap the one idle for longest makes room."""
+    st = lane.state[0]
+    key = pop_dial(lane)
+    if not wants_connection(lane, key):
+        return
+    if st.open >= st.connections:
+        oldest = st.free_last
+        lane.bank.counters[C.cap_bound] += 1
+        drop_idle(lane, oldest)
+        _hang_up(lane, oldest, False)
+    slot = take_closed_slot(lane)
+    c, client = lane.connections[slot], lane.clients[key]
+    c.bound = 0
+    c.key = key
+    client.open += 1
+    client.connecting += 1
+    error = _dial(lane, slot)
+    if error:
+        client.connecting -= 1
+        _forget_connection(lane, slot)
+        lane.bank.counters[C.connects_failed] += 1
+        _fail_next(lane, key, _outcome_of(error))
+    elif wants_connection(lane, key):
+        push_dial(lane, key)
 
 
 @kernel()
@@ -385,8 +420,9 @@ def _connection_ready(lane, slot):
         c.bound = 0
         _transmit(lane, slot)
     else:
-        c.state = IDLE
-        push_free(lane, slot)
+        if st.per_client:
+            lane.clients[c.key].connecting -= 1
+        push_idle(lane, slot, now_ns(lane.scratch))
 
 
 @kernel()
@@ -402,9 +438,11 @@ def _connect_failed(lane, slot, outcome):
         c.bound = 0
         _finish(lane, slot, outcome, now_ns(lane.scratch))
         return
+    if st.per_client:
+        lane.clients[c.key].connecting -= 1
     drop_timed(lane, slot)
     _hang_up(lane, slot, False)
-    _fail_next(lane, outcome)
+    _fail_next(lane, c.key, outcome)
 
 
 @kernel()
@@ -432,7 +470,7 @@ def _lost(lane, slot, outcome):
         c.bound = 0
         counters[C.connects_failed] += 1
         _record(lane, slot, _outcome_of(error), now_ns(lane.scratch))
-        give_closed_slot(lane, slot)
+        _forget_connection(lane, slot)
 
 
 @kernel()
@@ -450,9 +488,11 @@ def _heed_addresses(lane, version):
         if not (idle or (c.state == CONNECTING and not c.bound)) or not is_removed(lane.bank, c.address):
             continue
         if idle:
-            drop_free(lane, slot)
+            drop_idle(lane, slot)
         else:
             st.connecting -= 1
+            if st.per_client:
+                lane.clients[c.key].connecting -= 1
             drop_timed(lane, slot)
         lane.bank.address_counts[c.address, A.drained] += 1
         _hang_up(lane, slot, False)
@@ -464,6 +504,17 @@ def _hang_up(lane, slot, abort):
     c = lane.connections[slot]
     close_connection(c, abort, lane.scratch)
     _count_open(lane, -1)
+    _forget_connection(lane, slot)
+
+
+@kernel(inlined=True)
+def _forget_connection(lane, slot):
+    """The slot has no connection any more; its client may need another."""
+    c = lane.connections[slot]
+    if lane.state[0].per_client:
+        lane.clients[c.key].open -= 1
+        if lane.clients[c.key].startable:
+            push_ready(lane, c.key)
     give_closed_slot(lane, slot)
 
 
@@ -490,10 +541,15 @@ def _count_waiting(lane):
 
 
 @kernel(inlined=True)
-def _fail_next(lane, outcome):
-    """A connect failed: so does the request that is next to be served, if one still waits."""
-    if lane.state[0].ordered:
-        _fail_ready(lane, outcome)
+def _fail_next(lane, key, outcome):
+    """A connect failed, for this client where it was its own: so does the request that is next, if one still waits."""
+    st = lane.state[0]
+    if st.per_client:
+        _fail_client(lane, key, outcome)
+    elif st.by_client:
+        while st.ready_first != NONE:
+            if _fail_client(lane, pop_ready(lane), outcome):
+                break
     elif _wanted(lane) > 0:
         _fail_head(lane, outcome)
 
@@ -547,7 +603,11 @@ def _wanted(lane):
 def _wants_dial(lane):
     """Whether requests wait for which no connection is on its way, and one more is allowed."""
     st = lane.state[0]
-    if st.draining or st.open >= st.connections:
+    if st.draining:
+        return False
+    if st.per_client:
+        return st.dial_first != NONE and (st.open < st.connections or st.free_last != NONE)
+    if st.open >= st.connections:
         return False
     return _wanted(lane) > (0 if st.closed_loop else st.connecting)
 
@@ -556,7 +616,7 @@ def _wants_dial(lane):
 def _serve(lane):
     """Give free connections to those that wait."""
     st = lane.state[0]
-    if st.ordered:
+    if st.by_client:
         _serve_ready(lane)
         return
     while st.free_first != NONE and _wanted(lane) > 0:
@@ -600,11 +660,13 @@ def _take_due(lane, at_most):
             break
         _take_up(lane)
         count += 1
-        if st.ordered:
+        if st.by_client:
             _admit(lane)
         else:
             _bound_queue(lane)
-        if st.open >= st.connections and st.free_first == NONE:
+        # A client's connection is made in a later loop: those that wait for one count as if it were there.
+        made = st.open + (st.startable if st.per_client else 0)
+        if made >= st.connections and st.free_first == NONE:
             bank.counters[C.cap_bound] += 1
         _serve(lane)
         _count_waiting(lane)
@@ -650,20 +712,31 @@ def _expire(lane, now):
         _give_up_row(lane, st.age_first, C.unsent_max_wait)
 
 
-# The waiting room, where clients are kept in order: a request leaves the ring when it is taken up.
+@kernel()
+def _expire_idle(lane, now):
+    """Connections of clients that were idle for too long."""
+    st = lane.state[0]
+    while st.free_last != NONE and lane.connections[st.free_last].deadline_ns <= now:
+        slot = st.free_last
+        lane.bank.counters[C.idle_closed] += 1
+        drop_idle(lane, slot)
+        _hang_up(lane, slot, False)
+
+
+# The waiting room, where clients matter: a request leaves the ring when it is taken up.
 
 
 @kernel()
 def _admit(lane):
-    """The request just taken up goes onto a free connection if it is its client's turn; else into the room."""
+    """The request just taken up goes onto a free connection if it is its turn; else into the room."""
     st = lane.state[0]
     ring = lane.feed.ring
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     key = key_of(lane, np.int64(e.client))
     client = lane.clients[key]
-    if st.free_first != NONE and client.first == NONE and client.in_flight == 0:
-        slot = st.free_first
-        drop_free(lane, slot)
+    slot = np.int64(client.idle) if st.per_client else st.free_first
+    if slot != NONE and client.first == NONE and (client.in_flight == 0 or not st.ordered):
+        drop_idle(lane, slot)
         _begin(lane, slot)
         return
     while st.age_first != NONE and (st.room_free == NONE or st.waiting_bytes + e.length > st.ring_limit):
@@ -674,7 +747,10 @@ def _admit(lane):
     w.seq, w.due_ns, w.taken_ns, w.flags = e.seq, e.due_ns, e.taken_ns, e.flags
     w.client, w.route, w.key = e.client, e.route, np.int32(key)
     join_line(lane, row)
-    settle_line(lane, key, e.taken_ns)
+    if st.ordered:
+        settle_line(lane, key, e.taken_ns)
+    else:
+        set_ready(lane, row, e.taken_ns)
     _release_head(lane)
 
 
@@ -682,32 +758,33 @@ def _admit(lane):
 def _serve_ready(lane):
     """Give free connections to the clients whose turn it is, those that came first before others."""
     st = lane.state[0]
-    while st.ready_first != NONE and st.free_first >= 0:
-        client = lane.clients[pop_ready(lane)]
-        if client.startable:
-            slot = st.free_first
-            drop_free(lane, slot)
+    while st.ready_first != NONE and (st.per_client or st.free_first != NONE):
+        key = pop_ready(lane)
+        client = lane.clients[key]
+        slot = np.int64(client.idle) if st.per_client else st.free_first
+        while client.startable and slot != NONE:
+            drop_idle(lane, slot)
             _begin_row(lane, slot, np.int64(client.first))
-            _count_waiting(lane)
+            slot = np.int64(client.idle) if st.per_client else st.free_first
+        if st.per_client and wants_connection(lane, key):
+            push_dial(lane, key)
+        _count_waiting(lane)
 
 
 @kernel()
-def _fail_ready(lane, outcome):
-    """An attempt began for the first of the clients whose turn it is, and failed before it could be sent."""
-    st = lane.state[0]
-    while st.ready_first != NONE:
-        key = pop_ready(lane)
-        row = np.int64(lane.clients[key].first)
-        if lane.clients[key].startable == 0:
-            continue
-        w, now = lane.room[row], now_ns(lane.scratch)
-        record_attempt(lane.bank)
-        record_done(
-            lane.bank, outcome, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns, np.int64(-1),
-            np.int64(-1), now, np.int64(0), np.int64(0), False,
-        )  # fmt: skip
-        _forget_row(lane, row, now)
-        return
+def _fail_client(lane, key, outcome):
+    """An attempt began for the first of a client's requests, and failed before it could be sent; False if none waits."""
+    if lane.clients[key].startable == 0:
+        return False
+    row, now = np.int64(lane.clients[key].first), now_ns(lane.scratch)
+    w = lane.room[row]
+    record_attempt(lane.bank)
+    record_done(
+        lane.bank, outcome, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns, np.int64(-1),
+        np.int64(-1), now, np.int64(0), np.int64(0), False,
+    )  # fmt: skip
+    _forget_row(lane, row, now)
+    return True
 
 
 @kernel()
@@ -754,7 +831,7 @@ def _on_event(lane, slot, generation, mask):
             _receive(lane, slot, mask & (EPOLLRDHUP | EPOLLERR | EPOLLHUP) != 0)
     elif c.state == IDLE and receive_bytes(c, lane.buffer) not in (-EAGAIN, -EINTR):
         lane.bank.counters[C.closed_by_target] += 1
-        drop_free(lane, slot)
+        drop_idle(lane, slot)
         _hang_up(lane, slot, False)
 
 
@@ -786,6 +863,8 @@ def _sleep_ns(lane, now):
         until = min(until, waits + st.max_wait_ns)
     if st.age_first != NONE:
         until = min(until, lane.room[st.age_first].taken_ns + st.max_wait_ns)
+    if st.per_client and st.free_last != NONE:
+        until = min(until, lane.connections[st.free_last].deadline_ns)
     return until - now
 
 
@@ -865,11 +944,17 @@ def _loop(lane):
         counters[C.loops] += 1
         store_release(control, Control.HEARTBEAT_NS, now)
         _expire(lane, now)
+        if st.per_client:
+            _expire_idle(lane, now)
         if not st.draining:
             _serve(lane)
         # One a loop, and none while the lane is behind: those who wait then wait for us, and connections would not help.
-        if _wants_dial(lane) and (taken <= ON_TIME or st.open == 0):
-            _dial_for_queue(lane)
+        if _wants_dial(lane):
+            if st.per_client:
+                if taken <= ON_TIME or st.connecting == 0:
+                    _dial_for_client(lane)
+            elif taken <= ON_TIME or st.open == 0:
+                _dial_for_queue(lane)
 
 
 @kernel()

@@ -160,3 +160,66 @@ def select(
         index += 1
     consumed[0] = index
     return written
+
+
+NONE = -1
+FIRST, LAST, OPEN, OPEN_PEAK, OPENED, SECOND, IN_SECOND, SECOND_PEAK = 0, 1, 2, 3, 4, 5, 6, 7
+CLIENT_WORDS = 8
+"""Of `count_clients`: the ends of its list, connections open now and at most, all that were opened; the second that is
+counted, connections opened in it, and the most in one."""
+
+OLDER, NEWER = 0, 1
+
+
+@kernel(inlined=True)
+def _unlink(links, words, client):
+    """Take a client out of the list."""
+    older, newer = links[client, OLDER], links[client, NEWER]
+    if older == NONE:
+        words[FIRST] = newer
+    else:
+        links[older, NEWER] = newer
+    if newer == NONE:
+        words[LAST] = older
+    else:
+        links[newer, OLDER] = older
+
+
+@kernel(inlined=True)
+def _append(links, words, client):
+    """Put a client at the end of the list."""
+    links[client, OLDER] = np.int32(words[LAST])
+    links[client, NEWER] = NONE
+    if words[LAST] == NONE:
+        words[FIRST] = client
+    else:
+        links[words[LAST], NEWER] = np.int32(client)
+    words[LAST] = client
+
+
+@kernel("void(int64[::1], uint32[::1], int64, int64[::1], int32[:,::1], int64[::1])")
+def count_clients(due_ns, client, idle_ns, last_ns, links, words):
+    """Count the connections of due requests in order, where each client has one until `idle_ns` after its last request.
+
+    last_ns int64[clients] is -1 of clients without a connection; those that have one are in a list, links
+    int32[clients, 2], the longest idle first; words int64[CLIENT_WORDS].
+    """
+    for row in range(due_ns.shape[0]):
+        now, who = due_ns[row], np.int64(client[row])
+        while words[FIRST] != NONE and last_ns[words[FIRST]] + idle_ns < now:
+            last_ns[words[FIRST]] = -1
+            _unlink(links, words, words[FIRST])
+            words[OPEN] -= 1
+        if last_ns[who] >= 0:
+            _unlink(links, words, who)
+        else:
+            words[OPEN] += 1
+            words[OPENED] += 1
+            words[OPEN_PEAK] = max(words[OPEN_PEAK], words[OPEN])
+            if words[SECOND] != now // 1_000_000_000:
+                words[SECOND] = now // 1_000_000_000
+                words[IN_SECOND] = 0
+            words[IN_SECOND] += 1
+            words[SECOND_PEAK] = max(words[SECOND_PEAK], words[IN_SECOND])
+        _append(links, words, who)
+        last_ns[who] = now

@@ -29,6 +29,7 @@ _OPTIONS = (
     (("--rate",), "RATE", "Constant rate instead: 500/s, 50/1m; max: closed loop."),
     (("-d", "--duration"), "TIME", "End after this long: 30s, 10m."),
     (("-c", "--connections"), "N|auto", "Most connections."),
+    (("--connect",), "WHOSE", "pool, per-client or per-request: whose connections are."),
     (("--order",), "due|client", "client: a client's request waits for the answer to its last one."),
     (("-t", "--threads"), "N|auto", "Lanes, a thread each."),
     (("--from", "window.from"), "WHEN", "First moment: 18:00, ISO 8601, +10m."),
@@ -233,6 +234,7 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     import trio
 
     from ..engine.resolve import resolve
+    from ..engine.sizing import check_sockets
     from ..formats import open_trace
     from ..plan import make_schedules
     from ..report.plan import print_plan
@@ -255,6 +257,7 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     for schedule, addresses in zip(schedules, places, strict=True):
         print_plan(schedule.plan, schedule.scenario, addresses, console)
         check_plan(schedule.plan, schedule.target, addresses, trace.requests.hosts, schedule.scenario)
+        check_sockets(schedule.plan, schedule.scenario, len(addresses))
     return schedules
 
 

@@ -38,7 +38,9 @@ class LaneSpec:
     wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
     are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
     `tls` is how connections are secured, None for plain ones.
-    With `ordered` the requests of one client go one after another; the lane has every `lanes`-th client, `clients` of them.
+    `connect` says whose connections are: everybody's (`pool`), each client's own (`per-client`, at most
+    `client_connections`, closed when idle for `idle_timeout_ns`), or each request's. With `ordered` the requests of one
+    client go one after another. The lane has every `lanes`-th client, `clients` of them.
     """
 
     bank: Bank
@@ -53,6 +55,9 @@ class LaneSpec:
     closed_loop: bool = False
     number: int = 0
     tls: Tls | None = None
+    connect: Literal["pool", "per-client", "per-request"] = "pool"
+    client_connections: int = 6
+    idle_timeout_ns: int = 60 * SECOND_NS
     ordered: bool = False
     clients: int = 0
     lanes: int = 1
@@ -60,7 +65,7 @@ class LaneSpec:
     @property
     def by_client(self) -> bool:
         """Whether the lane knows its clients: one client lives on one lane."""
-        return self.ordered
+        return self.ordered or self.connect == "per-client"
 
 
 class Engine(Protocol):

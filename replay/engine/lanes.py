@@ -25,6 +25,7 @@ KERNEL_MODULES = ("shared", "hdr", "hdr_decode", "record", "lane")
 
 _LISTS = (
     "free_first", "timed_first", "timed_last", "closed_first", "age_first", "age_last", "ready_first", "ready_last",
+    "free_last", "dial_first", "dial_last",
 )  # fmt: skip
 """Ends of the lane's lists, which are empty at first."""
 
@@ -32,10 +33,23 @@ _LISTS = (
 def make_lane(spec: LaneSpec) -> Lane:
     """All memory of one lane, allocated and touched before its first request is due."""
     state = np.zeros(1, STATE)
-    for name in ("wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns", "ordered", "lanes"):
+    for name in (
+        "wake_fd",
+        "connections",
+        "timeout_ns",
+        "max_wait_ns",
+        "spin_ns",
+        "ordered",
+        "lanes",
+        "by_client",
+        "client_connections",
+        "idle_timeout_ns",
+    ):
         state[name] = getattr(spec, name)
     state["header_limit"] = spec.header_limit_bytes
     state["closed_loop"] = spec.closed_loop
+    state["per_client"] = spec.connect == "per-client"
+    state["single_use"] = spec.connect == "per-request"
     state["entries_limit"] = spec.feed.entries.size // 2
     state["ring_limit"] = spec.feed.ring.size // 2
     state["has_pwait2"] = 1

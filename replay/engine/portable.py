@@ -1,13 +1,14 @@
 """The portable engine: the lane's contract in plain Trio. For any machine, and for any protocol.
 
 One task keeps the schedule: it sleeps until a request is due, takes it up, and queues it. One task a
-connection serves the queue, oldest first; idle ones wait on a stack. Trio wakes by the millisecond, so
-lateness is about that.
+connection serves those that wait for it, oldest first; idle ones wait on a stack. Trio wakes by the
+millisecond, so lateness is about that.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ from .addresses import AddressTable
 from .contract import SECOND_NS, LaneSpec
 from .http import HandshakeError, Http
 from .protocol import Connection, Outcome, Protocol, Request
-from .waiting import Job, Waiting
+from .waiting import EVERYBODY, Job, Waiting
 
 HEARTBEAT_NS = 100_000_000
 FAR_NS = 1 << 62
@@ -85,12 +86,23 @@ def outcome_of(error: OSError) -> int:
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """One connection and its task. `job` is what it is to do next, or was woken for."""
+    """One connection and its task: everybody's, or one client's. `job` is what it is to do next, or was woken for."""
 
+    owner: int = EVERYBODY
     connection: Connection | None = None
     fresh: bool = True
+    counted: bool = True
     job: Job | None = None
     wake: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(eq=False, slots=True)
+class _Owned:
+    """The connections of a client, or of everybody; the idle ones in the order in which they became so."""
+
+    open: int = 0
+    connecting: int = 0
+    idle: list[_Worker] = field(default_factory=list)
 
 
 class _Lane:
@@ -101,12 +113,14 @@ class _Lane:
         self._counters = spec.bank.counters
         self._addresses, self._addresses_seen = AddressTable(spec.bank), 0
         self._entries, self._ring = spec.feed
-        self._waiting = Waiting(ordered=spec.ordered)
-        self._free: list[_Worker] = []
+        self._per_client = spec.connect == "per-client"
+        self._waiting = Waiting(ordered=spec.ordered, per_client=self._per_client)
+        self._owned: dict[int, _Owned] = {}
+        self._idle_by_age: dict[_Worker, None] = {}
+        self._idle_timeout_s = spec.idle_timeout_ns / SECOND_NS if self._per_client else math.inf
         self._taken = 0
         self._head = 0
         self._open = 0
-        self._connecting = 0
         self._in_flight = 0
         self._starved = False
         self._draining = False
@@ -197,7 +211,7 @@ class _Lane:
                 self._started = True
                 break
             self._wait(self._take_up())
-            if self._open >= self._spec.connections and not self._free:
+            if self._open >= self._spec.connections and not self._idle_by_age:
                 self._counters[C.cap_bound] += 1
             self._serve()
             self._count_waiting()
@@ -226,10 +240,10 @@ class _Lane:
     def _wait(self, job: Job) -> None:
         """It waits, for its client's turn or a connection; where the room is full its oldest is given up.
 
-        The room may hold half of the rings. In order requests leave the rings at once, else they stay there.
+        The room may hold half of the rings. Where clients matter requests leave the rings at once, else they stay there.
         """
         self._waiting.add(job)
-        if self._spec.ordered:
+        if self._spec.by_client:
             self._release(job)
         while len(self._waiting) > 1 and (
             len(self._waiting) > self._entries.size // 2 or self._waiting.held_bytes > self._ring.size // 2
@@ -245,7 +259,7 @@ class _Lane:
 
     def _leave(self, job: Job) -> None:
         """It waits no more."""
-        if not self._spec.ordered:
+        if not self._spec.by_client:
             self._release(job)
         self._counters[C.waiting] = len(self._waiting)
 
@@ -284,21 +298,21 @@ class _Lane:
 
     # Connections.
 
-    def _wanted(self) -> int:
-        """How many requests want a connection now."""
+    def _wanted(self, owner: int) -> int:
+        """How many requests want one of these connections now."""
         if self._draining or not self._started:
             return 0
         if self._spec.closed_loop:
             return int(shared.read_word(self._bank.control, Control.FEED_TAIL)) - self._taken
-        return self._waiting.ready
+        return self._waiting.ready(owner)
 
-    def _next_job(self) -> Job | None:
+    def _next_job(self, owner: int) -> Job | None:
         """The next request to attempt; from now on it is in flight."""
-        if self._wanted() <= 0:
+        if self._wanted(owner) <= 0:
             return None
         if self._spec.closed_loop:
             self._waiting.add(self._take_up())
-        job = self._waiting.take()
+        job = self._waiting.take(owner)
         self._leave(job)
         self._in_flight += 1
         record_attempt(self._bank)
@@ -306,18 +320,49 @@ class _Lane:
 
     def _serve(self) -> None:
         """Give free connections to those that wait, and open more where there are too few."""
-        while self._wanted() > 0:
-            if self._free:
-                worker = self._free.pop()
+        for owner in (EVERYBODY,) if self._spec.closed_loop else tuple(self._waiting.unserved):
+            if self._serve_owner(owner):
+                self._waiting.unserved.pop(owner, None)
+
+    def _serve_owner(self, owner: int) -> bool:
+        """Serve those that wait for these connections; False where they wait because the cap is reached."""
+        owned = self._owned.setdefault(owner, _Owned())
+        most = self._spec.client_connections if self._per_client else self._spec.connections
+        while self._wanted(owner) > 0:
+            if owned.idle:
+                worker = self._pop_idle(owned.idle[-1])
                 if self._is_open(worker):
-                    worker.job = self._next_job()
+                    worker.job = self._next_job(owner)
                 worker.wake.set()
-            elif self._open >= self._spec.connections or self._connecting >= self._wanted():
-                return
+            elif owned.connecting >= self._wanted(owner) or owned.open >= most:
+                return True
+            elif self._open >= self._spec.connections and not self._make_room():
+                return False
             else:
-                self._connecting += 1
-                self._count_open(1)
-                self._nursery.start_soon(self._work, _Worker())
+                owned.connecting += 1
+                self._count_open(owned, 1)
+                self._nursery.start_soon(self._work, _Worker(owner))
+        return True
+
+    def _make_room(self) -> bool:
+        """At the cap on connections the one idle for longest is closed; False where all are busy."""
+        oldest = next(iter(self._idle_by_age), None)
+        if oldest is not None:
+            self._counters[C.cap_bound] += 1
+            self._end_idle(oldest)
+            self._count_open(self._owned[oldest.owner], -1)
+            oldest.counted = False
+        return oldest is not None
+
+    def _pop_idle(self, worker: _Worker) -> _Worker:
+        self._owned[worker.owner].idle.remove(worker)
+        del self._idle_by_age[worker]
+        return worker
+
+    def _end_idle(self, worker: _Worker) -> None:
+        """Close an idle connection; its task learns it by the empty hand."""
+        self._close(self._pop_idle(worker))
+        worker.wake.set()
 
     def _is_open(self, worker: _Worker) -> bool:
         """Whether an idle connection still is one; an ended one is closed, and its task told by the empty
@@ -332,9 +377,8 @@ class _Lane:
     def _heed_addresses(self) -> None:
         """The address table changed: what is idle on a removed address ends here; what is busy after its answer."""
         self._addresses_seen = self._addresses.version
-        for worker in [worker for worker in self._free if self._is_removed(worker)]:
-            self._free.remove(worker)
-            self._close_drained(worker)
+        for worker in [worker for worker in self._idle_by_age if self._is_removed(worker)]:
+            self._close_drained(self._pop_idle(worker))
             worker.wake.set()
 
     def _is_removed(self, worker: _Worker) -> bool:
@@ -350,7 +394,8 @@ class _Lane:
         self._bank.address_counts[worker.connection.address, A.drained] += 1
         self._close(worker)
 
-    def _count_open(self, change: int) -> None:
+    def _count_open(self, owned: _Owned, change: int) -> None:
+        owned.open += change
         self._open += change
         self._counters[C.open] = self._open
         self._counters[C.open_max] = max(self._counters[C.open_max], self._open)
@@ -361,32 +406,43 @@ class _Lane:
             worker.connection = None
 
     async def _work(self, worker: _Worker) -> None:
-        """The life of one connection: connect, serve the queue, wait idle, until it ends."""
+        """The life of one connection: connect, serve those that wait for it, wait idle, until it ends."""
+        owned = self._owned[worker.owner]
         try:
             failure = await self._connect(worker)
-            self._connecting -= 1
+            owned.connecting -= 1
             if failure:
-                self._fail_head(failure)
+                self._fail_next(worker.owner, failure)
                 return
             if self._is_removed(worker):
                 self._close_drained(worker)
             while worker.connection is not None:
-                job = self._next_job()
+                job = self._next_job(worker.owner)
                 if job is None:
                     job = await self._idle(worker)
                 if job is not None:
                     await self._carry_out(worker, job)
         finally:
             self._close(worker, abort=True)
-            self._count_open(-1)
+            if worker.counted:
+                self._count_open(owned, -1)
+            if self._waiting.ready(worker.owner):
+                self._waiting.unserved[worker.owner] = None
+            elif self._per_client and not owned.open and self._owned.get(worker.owner) is owned:
+                del self._owned[worker.owner]
             self._woken.set()
 
     async def _idle(self, worker: _Worker) -> Job | None:
         """Wait on the stack of free connections; None where the connection ended meanwhile."""
         worker.job = None
         worker.wake = trio.Event()
-        self._free.append(worker)
-        await worker.wake.wait()
+        self._owned[worker.owner].idle.append(worker)
+        self._idle_by_age[worker] = None
+        with trio.move_on_after(self._idle_timeout_s) as patience:
+            await worker.wake.wait()
+        if patience.cancelled_caught and worker in self._idle_by_age:
+            self._counters[C.idle_closed] += 1
+            self._end_idle(worker)
         return worker.job
 
     async def _connect(self, worker: _Worker) -> int:
@@ -405,9 +461,9 @@ class _Lane:
         self._counters[C.connects_failed] += 1
         return failure
 
-    def _fail_head(self, failure: int) -> None:
-        """A connect failed: so does the request that waits at the head, if one still does."""
-        job = self._next_job()
+    def _fail_next(self, owner: int, failure: int) -> None:
+        """A connect failed: so does the request that is next to be served, if one still waits."""
+        job = self._next_job(owner)
         if job is not None:
             self._record(job, Outcome(failure=failure))
 
@@ -429,7 +485,7 @@ class _Lane:
             self._bank.address_counts[address, A.requests] += 1
             self._bank.address_counts[address, A.errors] += outcome.code >= REFUSED
         worker.fresh = False
-        if not outcome.reusable or outcome.code >= REFUSED:
+        if not outcome.reusable or self._spec.connect == "per-request" or outcome.code >= REFUSED:
             self._close(worker, abort=outcome.code >= REFUSED)
         elif self._is_removed(worker):
             self._close_drained(worker)

@@ -171,7 +171,8 @@ async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str, first_ro
     if authoriser is not None:
         render = render.authorised(await authoriser.first())
     count = 1 if name == "portable" else sizing.lanes_for(schedule, scenario)
-    connections = sizing.connections_for(scenario, count)
+    sizing.check_sockets(schedule.plan, scenario, len(followed.addresses))
+    connections = sizing.connections_for(schedule.plan, scenario, count)
     entries, ring_bytes = sizing.feed_size(schedule, scenario, render.typical_bytes, count)
     if render.recorded is not None:
         ring_bytes = max(ring_bytes, 2 * (render.recorded.largest_bytes + render.typical_bytes))
@@ -269,6 +270,9 @@ def _lane_spec(
         header_limit_bytes=int(scenario.limits.response_headers_bytes),
         closed_loop=scenario.closed_loop,
         number=number,
+        connect=scenario.connect,
+        client_connections=scenario.client_connections,
+        idle_timeout_ns=int(scenario.idle_timeout_ns),
         ordered=scenario.order == "client",
         clients=-(-schedule.trace.manifest.clients // lanes),
         lanes=lanes,

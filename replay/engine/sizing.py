@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import resource
+from pathlib import Path
 
 from replay.errors import LimitError
-from replay.plan import Schedule
+from replay.plan import Plan, Schedule
 from replay.scenario import AUTO, Scenario
 
 from .contract import SECOND_NS
@@ -22,6 +23,10 @@ CLOSED_LOOP_CONNECTIONS = 64
 RESERVED_FILES = 64
 """Descriptors left to the process itself: run folder, trace, epoll, eventfds."""
 
+PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+PORTS_DEFAULT = 16_384
+"""Local ports where the system does not say: IANA's dynamic ones (RFC 6335)."""
+
 
 def lanes_for(schedule: Schedule, scenario: Scenario) -> int:
     """Threads as asked for, else by the planned peak, always a core left to the control plane and the target."""
@@ -32,20 +37,63 @@ def lanes_for(schedule: Schedule, scenario: Scenario) -> int:
     return max(1, min(cores - 1, math.ceil(peak / LANE_RATE_PER_S)))
 
 
-def connections_for(scenario: Scenario, lanes: int) -> list[int]:
-    """Connections of each lane. LimitError where the file limit does not allow as many as asked for."""
+def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
+    """LimitError where the connections that a plan needs at once are more than this process may have open, or than this
+    machine has local ports to so many addresses.
+    """
+    asked = int(scenario.connections)
+    needed = asked if asked != AUTO else 1
+    who = f"{needed:,} connections (-c)"
+    lower = "lower -c"
+    if plan.clients is not None and (asked == AUTO or plan.clients.at_once < asked):
+        needed = plan.clients.at_once
+        who = f"{needed:,} clients with a connection of their own at once"
+        lower = "shorten idle_timeout, or give -c: those idle for longest then make room"
+    room, ports = _open_files() - RESERVED_FILES, _local_ports() * addresses
+    if needed > room:
+        raise LimitError(
+            f"{who} need {needed + RESERVED_FILES:,} open files; this process may open {room + RESERVED_FILES:,}",
+            hint=f"raise it with `ulimit -n`, or {lower}",
+        )
+    if needed > ports:
+        raise LimitError(
+            f"{who} need as many local ports; this machine has {ports:,} of them to {addresses:,} address"
+            f"{'es' if addresses > 1 else ''} of the target",
+            hint=f"widen net.ipv4.ip_local_port_range, or {lower}",
+        )
+
+
+def _open_files() -> int:
+    """How many files this process may open, once its limit is raised as far as it may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    room = hard - RESERVED_FILES
+    return hard
+
+
+def _local_ports() -> int:
+    """Local ports that connections to one address can have."""
+    try:
+        first, last = map(int, PORT_RANGE.read_text().split())
+    except (OSError, ValueError):
+        return PORTS_DEFAULT
+    return last - first + 1
+
+
+def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
+    """Connections of each lane. LimitError where the file limit does not allow as many as asked for."""
+    room = _open_files() - RESERVED_FILES
     asked = int(scenario.connections)
     if asked == AUTO:
         asked = CLOSED_LOOP_CONNECTIONS if scenario.closed_loop else int(scenario.limits.auto_connections)
+        if plan.clients is not None:
+            # A lane may have more than its share of the clients, and some answers take their time.
+            asked = max(asked, lanes * plan.clients.at_once * max(2, scenario.client_connections))
         asked = min(asked, room)
     if asked > room or room < lanes:
         raise LimitError(
             f"{max(asked, lanes):,} connections need {max(asked, lanes) + RESERVED_FILES:,} open files;"
-            f" this process may open {hard:,}",
+            f" this process may open {room + RESERVED_FILES:,}",
             hint="raise it with `ulimit -n`, or lower -c",
         )
     share, rest = divmod(max(asked, lanes), lanes)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from .protocol import Request
 
+EVERYBODY = -1
+"""Whose connections are a pool's."""
+
 
 @dataclass(eq=False, slots=True)
 class Job:
@@ -23,23 +26,27 @@ class Job:
 
 
 class Waiting:
-    """Who waits, oldest first. With `ordered` a client's request is ready only when the one before it has ended."""
+    """Who waits, oldest first. With `ordered` a client's request is ready only when the one before it has ended; with
+    `per_client` it waits for a connection of its client's own, else of everybody's.
 
-    def __init__(self, *, ordered: bool) -> None:
-        self._ordered = ordered
+    `unserved` holds whose connections somebody waits for that nobody looked at since.
+    """
+
+    def __init__(self, *, ordered: bool, per_client: bool) -> None:
+        self._ordered, self._per_client = ordered, per_client
         self._by_age: dict[Job, None] = {}
-        self._ready: dict[Job, None] = {}
+        self._ready: dict[int, dict[Job, None]] = {}
         self._turns: dict[int, Job] = {}
         self._lines: dict[int, deque[Job]] = {}
+        self.unserved: dict[int, None] = {}
         self.held_bytes = 0
 
     def __len__(self) -> int:
         return len(self._by_age)
 
-    @property
-    def ready(self) -> int:
-        """How many wait for a connection alone."""
-        return len(self._ready)
+    def ready(self, owner: int) -> int:
+        """How many wait for one of these connections alone."""
+        return len(self._ready.get(owner, ()))
 
     @property
     def oldest(self) -> Job | None:
@@ -56,9 +63,9 @@ class Waiting:
         else:
             self._make_ready(job, job.taken_ns)
 
-    def take(self) -> Job:
+    def take(self, owner: int) -> Job:
         """The first that is ready, to be attempted; `ended` must follow."""
-        job = next(iter(self._ready))
+        job = next(iter(self._ready[owner]))
         self._forget(job)
         return job
 
@@ -81,11 +88,18 @@ class Waiting:
 
     def _make_ready(self, job: Job, now_ns: int) -> None:
         job.ready_ns = now_ns
-        self._ready[job] = None
+        owner = self._owner(job)
+        self._ready.setdefault(owner, {})[job] = None
+        self.unserved[owner] = None
         if self._ordered:
             self._turns[job.request.client] = job
 
+    def _owner(self, job: Job) -> int:
+        return job.request.client if self._per_client else EVERYBODY
+
     def _forget(self, job: Job) -> None:
         del self._by_age[job]
-        self._ready.pop(job, None)
+        owner = self._owner(job)
+        if (ready := self._ready.get(owner)) is not None and ready.pop(job, self) is None and not ready:
+            del self._ready[owner]
         self.held_bytes -= len(job.request.data)

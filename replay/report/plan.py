@@ -121,6 +121,22 @@ def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
         if scenario.connections == AUTO
         else f"at most {units.format_count(scenario.connections)}"
     )
+    if plan.clients is not None:
+        counted = plan.clients
+        needed = (
+            f"each client its own, {units.format_count(counted.at_once)} at once with"
+            f" {units.format_duration(scenario.idle_timeout_ns)} of keep-alive; {units.format_count(counted.connects)}"
+            f" are made, up to {units.format_count(counted.connects_peak_1s)} in a second"
+        )
+        if scenario.connections == AUTO:
+            cap = "as many as are needed"
+    elif scenario.connect == "per-request":
+        rate = (
+            ""
+            if plan.peak_1s_per_s is None
+            else f", up to {units.format_count(plan.peak_1s_per_s)} in a second"
+        )
+        needed = f"each request its own{rate}; {needed}"
     bounds = (
         f"{units.format_duration(scenario.timeout_ns)} for an answer,"
         f" {units.format_duration(scenario.max_wait_ns)} for a free connection"

@@ -278,6 +278,7 @@ def _connections(by_name: dict[str, int]) -> Connections:
                 "open_max",
                 "waiting_max",
                 "cap_bound",
+                "idle_closed",
                 "bytes_sent",
                 "bytes_received",
             )

@@ -205,6 +205,7 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     open_max: int = 0
     waiting_max: int = 0
     cap_bound: int = 0
+    idle_closed: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
 
