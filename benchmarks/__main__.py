@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import capacity, histograms, page, peaks, peers, punctuality, traces, volume, workloads
+from . import capacity, comparing, histograms, page, peaks, peers, punctuality, traces, volume, workloads
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS = DOCS / "benchmarks.json"
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument(
         "parts",
         nargs="*",
-        choices=("capacity", "punctuality", "volume", "histograms", "workloads", "peaks"),
+        choices=("capacity", "punctuality", "volume", "histograms", "workloads", "peaks", "comparing"),
         default=(),
     )
     chosen = parser.parse_args().parts
@@ -47,6 +47,7 @@ def main() -> None:
             "volume": lambda: volume.measure(folder),
             "workloads": lambda: workloads.measure(folder),
             "peaks": lambda: peaks.measure(folder),
+            "comparing": lambda: comparing.measure(folder),
         }
         for part, measure in parts.items():
             if not chosen or part in chosen:

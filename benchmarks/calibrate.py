@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +23,8 @@ from replay.compare.decision import TOLERANCE, decide
 from replay.compare.statistics import ALPHA, Inference
 from replay_native import imagine, jit
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "statistics.md"
+from . import page
+
 BEGIN, END = "<!-- made by make calibrate -->\n", "<!-- end of what make calibrate made -->\n"
 TRIALS, POWER_TRIALS = 10_000, 500
 RUNS = (4, 5, 6, 8)
@@ -288,9 +288,7 @@ def main() -> None:
     )
     tables = render(grid, sessions, time.perf_counter() - started)
     print(tables)
-    text = PAGE.read_text()
-    head, _, rest = text.partition(BEGIN)
-    PAGE.write_text(head + BEGIN + tables + END + rest.partition(END)[2])
+    page.write_between(page.STATISTICS, BEGIN, END, tables)
     over = [counts.any_alarm / counts.trials for rows in grid.values() for counts in rows.values()]
     over += [session.any_alarm for session in sessions.values()]
     raise SystemExit(max(over) > BOUND)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+STATISTICS = Path(__file__).resolve().parents[1] / "docs" / "statistics.md"
 
 HEAD = """\
 # Benchmarks
@@ -16,12 +19,19 @@ one table with each other, not with another machine's.
 FIRST = ("replay", "wrk", "vegeta")
 
 
+def write_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Put `text` between the two marks of a page."""
+    head, found, rest = page.read_text().partition(begin)
+    assert found, f"{page} has no {begin!r}"
+    page.write_text(head + begin + text + end + rest.partition(end)[2])
+
+
 def render(results: dict[str, Any]) -> str:
     """The page."""
     parts = [HEAD]
     for name, section in (
         ("capacity", _capacity), ("punctuality", _punctuality), ("volume", _volume), ("histograms", _histograms),
-        ("workloads", _workloads), ("peaks", _peaks),
+        ("workloads", _workloads), ("peaks", _peaks), ("comparing", _comparing),
     ):  # fmt: skip
         if name in results:
             part = results[name]
@@ -112,4 +122,12 @@ def _peaks(results: list[dict[str, Any]]) -> str:
         " loopback, trials of 4 s.\n\n"
         "| | known | width asked for | within it | found, of the known | trials |\n|---|---|---|---|---|---|\n"
         + rows
+    )
+
+
+def _comparing(results: dict[str, float]) -> str:
+    rows = "".join(f"| {name} | {value:.2f} |\n" for name, value in results.items())
+    return (
+        "## Comparing builds\n`replay compare` of eight runs a side, of a recording with 200 routes, from start to exit"
+        " (`python -m benchmarks comparing`).\n\n| | |\n|---|---|\n" + rows
     )

@@ -57,7 +57,9 @@ def test_imagined_runs_have_the_quantiles_that_they_should():
 
 
 def test_the_published_table_keeps_the_bound():
-    published = calibrate.PAGE.read_text().partition(calibrate.BEGIN)[2].partition(calibrate.END)[0]
+    published = (
+        calibrate.page.STATISTICS.read_text().partition(calibrate.BEGIN)[2].partition(calibrate.END)[0]
+    )
     assert re.search(r"72 cells of 10,000 seeded A/A trials", published)
     alarms = [float(text) for text in re.findall(r"[\d.]+% · ([\d.]+)% · [\d.]+% · \d+%", published)]
     assert len(alarms) == 72 and max(alarms) <= 5.5

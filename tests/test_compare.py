@@ -14,11 +14,16 @@ import msgspec
 import numpy as np
 import pytest
 import xmlschema
+from hypothesis import given
+from hypothesis import strategies as st
 
-from replay.compare.decision import Options, decide
+from replay.compare.decision import Finding, Options, decide
 from replay.compare.document import ComparisonDocument
+from replay.compare.metrics import Metric
 from replay.compare.outputs import github_annotations, junit, markdown
+from replay.compare.sides import Side
 from replay.compare.verdict import Comparison, compare
+from replay.compare.words import overall
 from replay.errors import InputError, UsageError
 from replay.results import hlog
 from replay.results.histogram import Layout, empty
@@ -42,6 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+VERDICTS = ("REGRESSION", "IMPROVEMENT", "NO_REGRESSION", "INCONCLUSIVE")
 SIDES: dict[str, dict[str, object]] = {
     "base": {},
     "same": {},
@@ -241,6 +247,45 @@ def test_a_run_that_was_cut_off_leaves_a_doubt(runs, tmp_path):
     rewrite(tmp_path / "r", ending={"how": "killed"})
     found = compare(side(runs, "base"), new, Options(tolerance=0.5))
     assert found.verdict == "INCONCLUSIVE" and "did not come to its end" in found.sentence
+
+
+def test_where_no_latency_can_be_tested_it_never_says_no_regression(tmp_path):
+    sides = [make_side(tmp_path, label, 4, seed, requests=15) for label, seed in (("base", 1), ("new", 50))]
+    found = compare(*sides, Options(tolerance=0.5))
+    assert [f.metric.name for f in found.findings] == ["errors"]
+    assert (
+        found.verdict == "INCONCLUSIVE" and "no latency could be tested: all p50: needs 20" in found.sentence
+    )
+    assert compare(*sides, Options(metrics=("errors",))).verdict == "NO_REGRESSION"
+
+
+@given(
+    st.lists(st.sampled_from(VERDICTS), min_size=1, max_size=6),
+    st.lists(st.just("a reason"), max_size=1),
+    st.lists(st.just("a doubt"), max_size=1),
+)
+def test_no_regression_is_said_only_where_every_metric_says_so(verdicts, reasons, doubts):
+    findings = [
+        Finding(Metric("response", 50.0 + at), word, 1e6, 1e6, 0.0, -0.05, 0.05, False, 1.0, 4, 0.2)
+        for at, word in enumerate(verdicts)
+    ]
+    verdict, sentence = overall(findings, reasons, doubts, Side("base", ()), Side("new", ()), Options())
+    settled = not reasons and not doubts and not {"REGRESSION", "INCONCLUSIVE"} & set(verdicts)
+    assert (verdict in ("NO_REGRESSION", "IMPROVEMENT")) == settled
+    assert (verdict == "REGRESSION") == ("REGRESSION" in verdicts and not reasons)
+    assert sentence
+
+
+@pytest.mark.parametrize("cut", ["at a line", "within a line", "everything"])
+def test_totals_that_are_cut_short_are_refused_by_name(runs, tmp_path, command, cut):
+    new = changed_side(tmp_path)
+    path = tmp_path / "0" / "totals.hlog"
+    data = path.read_bytes()
+    lines = data.splitlines(keepends=True)
+    path.write_bytes({"at a line": b"".join(lines[:-1]), "within a line": data[:-30], "everything": b""}[cut])
+    done = command(side(runs, "base"), new, "-m", "service.p50")
+    assert (done.returncode, done.stdout) == (2, "") and str(path) in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and ("cut short" in done.stderr or "damaged" in done.stderr)
 
 
 def test_a_run_given_twice_is_refused(runs):

@@ -15,7 +15,8 @@ import pytest
 
 from replay.compare.verdict import compare
 from replay.errors import OutputError
-from replay.report.html import write_comparison_page, write_run_page
+from replay.report.comparison_page import write_comparison_page
+from replay.report.run_page import write_run_page
 from replay.results.run import load_run
 
 from .bank_data import at_s, trial
@@ -54,23 +55,27 @@ def requests_of_the_page(net_log: str) -> list[str]:
     return [url for url in found if not url.startswith(("file:", "data:"))]
 
 
-Look = Callable[[str], "tuple[list[str], list[str], dict[str, int]]"]
+Look = Callable[..., "tuple[list[str], list[str], dict[str, int]]"]
 
 
 @pytest.fixture(scope="module")
 def look(pages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Look:
-    """Open a page in headless Chromium: its console's lines, the addresses it asked for, what was drawn."""
+    """Open a page in headless Chromium, so wide, light or dark: its console's lines, the addresses it asked for, what was
+    drawn, by how much it is wider than the window, and how bright its paper is (0 to 255).
+    """
     if CHROMIUM is None:
         if IN_CI:
             pytest.fail("Chromium is missing, and CI must have it")
         pytest.skip("Chromium not found: needed to look at the pages")
 
-    def run(name: str) -> tuple[list[str], list[str], dict[str, int]]:
+    def run(name: str, width: int = 1_280, dark: bool = False) -> tuple[list[str], list[str], dict[str, int]]:
         folder = tmp_path_factory.mktemp("chromium")
         copy = folder / "page.html"
         probe = (
             "<script>setTimeout(()=>{document.body.dataset.drawn=JSON.stringify({"
-            "views:Bokeh.documents.length?Bokeh.documents[0].roots().length:0,scripts:document.scripts.length,images:document.images.length})},1500)</script></body>"
+            "views:Bokeh.documents.length?Bokeh.documents[0].roots().length:0,images:document.images.length,"
+            "wider:document.documentElement.scrollWidth-innerWidth,"
+            "paper:+getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]})},1500)</script></body>"
         )
         page = pages[name].read_text() if name in pages else name
         copy.write_text(page.replace("</body></html>", probe + "</html>"))
@@ -84,6 +89,8 @@ def look(pages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Lo
         words += [
             f"--log-net-log={folder / 'net.json'}",
             "--virtual-time-budget=4000",
+            f"--window-size={width},900",
+            f"--blink-settings=preferredColorScheme={int(not dark)}",
             "--dump-dom",
             copy.as_uri(),
         ]
@@ -97,13 +104,23 @@ def look(pages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Lo
     return run
 
 
-@pytest.mark.parametrize(("name", "figures"), [("run", 5), ("compare", 2)])
-def test_a_browser_draws_it_without_an_error_or_a_request(look, name, figures):
-    console, asked, drawn = look(name)
+@pytest.mark.parametrize(
+    ("name", "figures", "width", "dark"),
+    [
+        ("run", 5, 1_280, False),
+        ("run", 5, 390, True),
+        ("compare", 3, 1_280, True),
+        ("compare", 3, 390, False),
+    ],
+)
+def test_a_browser_draws_it_without_an_error_or_a_request(look, name, figures, width, dark):
+    console, asked, drawn = look(name, width, dark)
     assert not [line for line in console if "error" in line.lower() or "warn" in line.lower()], console
     assert any("document idle" in line for line in console)
     assert not asked
     assert drawn["views"] == figures and drawn["images"] == 0
+    assert drawn["wider"] <= 0
+    assert drawn["paper"] < 40 if dark else drawn["paper"] > 215
 
 
 def test_a_page_that_asks_and_fails_would_be_found(look):
@@ -125,11 +142,10 @@ def test_a_page_holds_all_it_needs_and_no_markup_of_a_name(pages, name):
 
 def test_the_verdict_comes_first(pages):
     body = pages["compare"].read_text().partition("</head>\n<body>")[2]
-    assert re.match(r'<h1><span class="\w+">[A-Z_]+</span>: ', body)
-    assert re.match(
-        r'<h1><span class="\w+">(VALID|SUSPECT|INVALID)</span>: ',
-        pages["run"].read_text().partition("</head>\n<body>")[2],
-    )
+    verdict = r'<header>[^<]*</header><h1><span class="\w+">({})</span>\w'
+    assert re.match(verdict.format("[A-Z_]+"), body)
+    run = pages["run"].read_text().partition("</head>\n<body>")[2]
+    assert re.match(verdict.format("VALID|SUSPECT|INVALID"), run)
 
 
 def test_a_page_that_cannot_be_written_is_one_line(pages, tmp_path):

@@ -125,7 +125,7 @@ def write_outputs(
     from ..compare.document import to_json
 
     if files["html"] is not None:
-        from ..report.html import write_comparison_page
+        from ..report.comparison_page import write_comparison_page
 
         write_comparison_page(found, files["html"])
     made = {"json": to_json, "markdown": lambda c: outputs.markdown(c).encode(), "junit": outputs.junit}

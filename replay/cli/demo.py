@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from ..errors import EngineError, UsageError
+from ..errors import UsageError
 from .run import new_run_folder, replay_recordings, report_console_for
 
 SPEED = 120.0
@@ -62,26 +60,6 @@ def mock_cluster() -> Iterator[str]:
     del cluster
 
 
-@contextlib.contextmanager
-def staging_service(seed: int) -> Iterator[int]:
-    """The built-in service in a process of its own; its port. It ends with the context, or with this process."""
-    command = [sys.executable, "-m", "replay.staging.service", "--seed", str(seed)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        port = process.stdout.readline().strip()
-        if not port.isdigit():
-            raise EngineError("the built-in service did not start", hint="its message is above")
-        yield int(port)
-    finally:
-        process.stdin.close()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.stdout.close()
-
-
 @click.command(name="demo", short_help="Replay a small evening onto a built-in service.")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="The run's folder [default: runs/evening-TIME]."
@@ -91,6 +69,7 @@ def staging_service(seed: int) -> Iterator[int]:
 def command(out: Path | None, kafka: bool, plain: bool) -> None:
     """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute: no other software needed."""
     from ..scenario_file import load
+    from ..staging import service
     from ..staging.evening import log_lines
 
     console = report_console_for(plain, quiet=False)
@@ -104,7 +83,7 @@ def command(out: Path | None, kafka: bool, plain: bool) -> None:
             console.print(f"Its requests become events on {MOCK}.")
             text = KAFKA_SCENARIO.format(broker=stack.enter_context(mock_cluster()), speed=SPEED)
         else:
-            text = SCENARIO.format(port=stack.enter_context(staging_service(SEED)), speed=SPEED)
+            text = SCENARIO.format(port=stack.enter_context(service.running(SEED)), speed=SPEED)
         log, scenario_file = area / "evening.log", area / "evening.toml"
         log.write_text("".join(line + "\n" for line in log_lines(SEED)))
         scenario_file.write_text(text)

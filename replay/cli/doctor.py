@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import platform
 import resource
@@ -216,16 +217,37 @@ def host_of(text: str) -> str:
     return host
 
 
+def kernels_key() -> str:
+    """What compiled kernels depend on, as one word: `znver3-py3.12.4-7f3a...`. Where it is the same, they are loaded."""
+    import llvmlite.binding as llvm
+    import numba
+
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    folder = Path(jit.__file__).parent
+    digest = hashlib.blake2b(f"{folder} {numba.__version__} {features}".encode(), digest_size=8)
+    for source in sorted(folder.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return f"{cpu}-py{platform.python_version()}-{digest.hexdigest()}"
+
+
 @click.command(name="doctor", short_help="Say what this machine can do, or what a name costs.")
 @click.argument("name", required=False)
 @click.option("--resolver", metavar="ADDRESS[:PORT]", default="", help="Name server to ask for NAME.")
-def command(name: str | None, resolver: str) -> None:
+@click.option(
+    "--kernels-key",
+    "key",
+    is_flag=True,
+    help="Print only the key of a cache for compiled kernels.",
+)
+def command(name: str | None, resolver: str, key: bool) -> None:
     """Look at clock, timers, cores, limits, kernels and packages; say what is lacking and how to get it.
 
     With NAME: look it up as /etc/resolv.conf says, show each query, and what a trailing dot would save. LOCALDOMAIN
     and RES_OPTIONS stand for other settings: RES_OPTIONS=ndots:5 LOCALDOMAIN='svc.cluster.local cluster.local'.
     """
-    if name is None:
+    if key:
+        print(kernels_key())
+    elif name is None:
         print_findings(findings(), report_console())
     else:
         look_at_name(host_of(name), resolver, report_console())

@@ -42,7 +42,7 @@ def command(run: Path, as_json: bool, hgrm: Path | None, html: Path | None) -> N
         written = export(read_hlog(loaded.folder.totals).by_tag(), hgrm)
         click.echo(f"{len(written)} distributions written to {hgrm}", err=True)
     if html is not None:
-        from ..report.html import write_run_page
+        from ..report.run_page import write_run_page
 
         write_run_page(loaded, html)
         click.echo(f"{html} written", err=True)

@@ -120,6 +120,8 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
         for one in (metric, *(Metric(metric.kind, metric.percentile, route) for route in by_route)):
             if one not in made.metrics:
                 _add(made, one, base, new)
+    if any(metric.is_latency for metric in wanted) and not any(metric.is_latency for metric in made.metrics):
+        made.gaps.append(f"no latency could be tested: {made.left_out[0]}")
     if swapped:
         made.left_out.append(
             "response is not in every run (closed loops have none): service stands in its place"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from ..results.histogram import Histogram
 from ..results.measured import FAILED
 from ..results.percentiles import rank
 from .metrics import Metric
@@ -18,13 +20,25 @@ def bounds(base: SideRun, new: SideRun, metric: Metric) -> tuple[float, float]:
         return _share_bounds(base, new, metric)
     ends = []
     for run in (base, new):
-        count, p = run.count(metric.kind, metric.route), metric.percentile
-        half = _Z * math.sqrt(count * p * (100 - p)) / 100
-        middle = rank(p, count)
-        asked = [100 * min(max(middle + sign * half, 1), count) / count for sign in (-1, 1)]
+        asked = _around(metric.percentile, run.count(metric.kind, metric.route))
         values = [run.quantile(metric.kind, q, metric.route) for q in asked]
         ends.append([math.log(max(value.ns, 1)) if value else math.nan for value in values])
     return ends[1][0] - ends[0][1], ends[1][1] - ends[0][0]
+
+
+def quantile_bounds(histogram: Histogram, percentiles: Sequence[float]) -> tuple[list[int], list[int]]:
+    """Lower and upper bounds of each percentile of a run, by its order statistics (pointwise, 95%)."""
+    asked = [_around(p, histogram.count) for p in percentiles]
+    lower, upper = (histogram.percentiles([pair[at] for pair in asked]) for at in (0, 1))
+    return lower, upper
+
+
+def _around(percentile: float, count: int) -> tuple[float, float]:
+    """The percentiles whose values are the bounds: the rank, and the binomial's spread on either side."""
+    half = _Z * math.sqrt(count * percentile * (100 - percentile)) / 100
+    middle = rank(percentile, count)
+    lower, upper = (100 * min(max(middle + sign * half, 1), count) / count for sign in (-1, 1))
+    return lower, upper
 
 
 def _share_bounds(base: SideRun, new: SideRun, metric: Metric) -> tuple[float, float]:

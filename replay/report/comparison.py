@@ -19,12 +19,13 @@ _STYLE = {
     "INCONCLUSIVE": "bold yellow",
 }
 
-_WORD = {
+WORDS = {
     "REGRESSION": "✗ worse",
     "IMPROVEMENT": "✓ better",
     "NO_REGRESSION": "✓ no worse",
     "INCONCLUSIVE": "? open",
 }
+"""Of a metric's verdict."""
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
@@ -76,5 +77,5 @@ def _row(page: Page, finding: Finding) -> list[str | Text]:
         at_least + figure_text(finding.new, metric),
         change_text(finding.change, metric),
         interval_text(finding),
-        page.text(_WORD[finding.verdict] + (f" ({runs} runs)" if runs else ""), _STYLE[finding.verdict]),
+        page.text(WORDS[finding.verdict] + (f" ({runs} runs)" if runs else ""), _STYLE[finding.verdict]),
     ]

@@ -1,4 +1,4 @@
-"""A run, or a comparison, as one self-contained HTML page: it asks nothing of anybody, and reads by light and dark.
+"""The frame of an HTML page: self-contained, it asks nothing of anybody, and reads by light and dark, wide and narrow.
 
 Bokeh's script is taken from its package into the page. All text of traces and targets is escaped: it is untrusted.
 """
@@ -7,293 +7,160 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..compare.outputs import caught_text, figure_text, interval_text, runs_text
-from ..compare.verdict import Comparison
-from ..compare.words import change_text
+from .._version import __version__
 from ..errors import OutputError
-from ..results.document import Latencies, Latency, RouteFigures, RunDocument
-from ..results.measured import FAILED
-from ..results.run import Run
-from ..results.slo import words_of
-from ..units import format_count, format_duration, format_latency, format_share
 
 _CSP = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
-_GOOD, _BAD, _OPEN = "good", "bad", "open"
-_TONE = {
-    "VALID": _GOOD, "NO_REGRESSION": _GOOD, "IMPROVEMENT": _GOOD, "INVALID": _BAD, "REGRESSION": _BAD,
-    "FOUND": _GOOD, "NO_LIMIT": _GOOD, "RECOVERED": _GOOD, "NOT_HARMED": _GOOD, "DID_NOT_RECOVER": _BAD,
+GOOD, BAD, OPEN, SOFT = "good", "bad", "open", "soft"
+TONES = {
+    "VALID": GOOD, "NO_REGRESSION": GOOD, "IMPROVEMENT": GOOD, "FOUND": GOOD, "NO_LIMIT": GOOD,
+    "RECOVERED": GOOD, "NOT_HARMED": GOOD, "INVALID": BAD, "REGRESSION": BAD, "DID_NOT_RECOVER": BAD,
 }  # fmt: skip
-_NOTHING = '<p class="soft">none</p>'
-ROUTES_SHOWN = 200
+"""Of verdicts; OPEN for all else."""
 
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1c2128;--soft:#656d76;--paper:#fff;--line:#d7dce1;
+:root{color-scheme:light dark;--ink:#1b2027;--soft:#5d6671;--paper:#fff;--line:#e1e5e9;--card:#f6f7f9;--bar:#4c8dd626;
 --good:#1a7f37;--bad:#c62a2f;--open:#8a6100}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e8ec;--soft:#98a1ab;--paper:#14171b;--line:#343a41;
---good:#4cc065;--bad:#ff7069;--open:#d9a83a}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
-max-width:1080px;margin:0 auto;padding:24px 20px 60px}
-h1{font-size:23px;line-height:1.3;margin:0 0 6px}h2{font-size:17px;margin:34px 0 6px}
-p{margin:4px 0}.soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}.open{color:var(--open)}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}
-th,td{text-align:right;padding:4px 10px;border-bottom:1px solid var(--line);white-space:nowrap}
-th{font-weight:500;color:var(--soft)}th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere}
-code{font:13px ui-monospace,monospace}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ed;--soft:#98a1ab;--paper:#13161a;--line:#2b3138;--card:#1b2026;
+--bar:#4c8dd63d;--good:#4cc065;--bad:#ff7069;--open:#d9a83a}}
+*{box-sizing:border-box}
+body{font:15px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1120px;margin:0 auto;
+padding:22px 20px 70px;-webkit-text-size-adjust:100%}
+header,footer{color:var(--soft);font-size:13px;overflow-wrap:anywhere}footer{margin-top:44px}
+h1{font-size:24px;line-height:1.35;font-weight:600;margin:14px 0 8px;overflow-wrap:anywhere}
+h1 span{font-size:14px;letter-spacing:.04em;padding:3px 10px;margin-right:10px;border-radius:99px;vertical-align:3px;
+white-space:nowrap}
+h1 .good{background:var(--good)}h1 .bad{background:var(--bad)}h1 .open{background:var(--open)}
+h1 .good,h1 .bad,h1 .open{color:var(--paper)}
+h2{font-size:17px;font-weight:600;margin:38px 0 2px}
+p{margin:4px 0;overflow-wrap:anywhere}h2+p{margin-bottom:8px}
+.soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}.open{color:var(--open)}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:10px;margin:18px 0}
+.cards div{background:var(--card);border-radius:10px;padding:10px 14px}
+.cards b{display:block;font-size:21px;font-weight:600;font-variant-numeric:tabular-nums;line-height:1.3}
+.cards small{color:var(--soft);font-size:13px}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}
+th,td{text-align:right;padding:5px 10px;border-bottom:1px solid var(--line);white-space:nowrap}
+th{font-weight:500;color:var(--soft)}thead tr:not(:last-child) th{border:0;padding-bottom:0}
+th[colspan]:not(:empty){text-align:center}
+th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:150px;padding-left:0}
+th:last-child,td:last-child{padding-right:0}
+details{margin:10px 0}summary{cursor:pointer;color:var(--soft)}
+@media(max-width:560px){body{padding:16px 14px 50px}h1{font-size:20px}h1 span{display:inline-block;margin-bottom:6px}
+.cards{grid-template-columns:repeat(2,1fr)}.cards b{font-size:18px}}
 """
 
 
-def write_run_page(run: Run, path: Path) -> None:
-    """The page of a run. OutputError where it cannot be written."""
-    from . import figures
-
-    document, timeline = run.document, run.timeline()
-    kinds = [("response", figures.ORANGE), ("service", figures.BLUE)]
-    found = [(kind, run.measured.histogram(kind), colour) for kind, colour in kinds]
-    spectra = [(kind, [histogram], 1.0, colour) for kind, histogram, colour in found if histogram is not None]
-    made = {
-        "Percentile spectrum": figures.spectrum(spectra),
-        "Latency over time": figures.heat_map(run),
-        "Due, sent, done": figures.rates(timeline),
-        "Errors": figures.errors(timeline, FAILED),
-        "The generator's lateness, and waiting for a connection": figures.lateness_and_wait(timeline),
-    }
-    sections: list[str | dict[str, Any]] = [
-        _accounts(document),
-        _latencies(document),
-        made,
-        _routes(document, "Actions", document.actions),
-        _routes(document, "Routes", document.routes),
-        _objectives(document),
-    ]
-    write_page(path, f"replay: {run.folder.path.name}", _run_headline(run), sections)
-
-
-def write_comparison_page(found: Comparison, path: Path) -> None:
-    """The page of a comparison. OutputError where it cannot be written."""
-    from . import figures
-
-    kind = next((f.metric.kind for f in found.findings if f.metric.is_latency), "response")
-    made = {
-        "Change of each latency": figures.forest(found.findings, found.options.tolerance),
-        "Percentile spectrum": figures.both_spectra(found.base, found.new, kind),
-    }
-    head = toned_headline(found.verdict, found.sentence, [*found.reasons, caught_text(found)])
-    title = f"replay: {found.new.label} against {found.base.label}"
-    write_page(path, title, head, [made, _findings(found), _runs(found)])
-
-
-def toned_headline(verdict: str, sentence: str, more: Sequence[str]) -> str:
-    """The head of a page: the verdict in its colour, what it means, and a line of each thing more to know."""
-    tone = _TONE.get(verdict, _OPEN)
-    lines = "".join(f'<p class="soft">{escape(text)}</p>' for text in more if text and text not in sentence)
-    return f'<h1><span class="{tone}">{escape(verdict)}</span>: {escape(sentence)}</h1>{lines}'
-
-
-def _run_headline(run: Run) -> str:
-    document = run.document
-    took = format_duration(round(document.duration_s * 1e9))
-    sentence = f"{format_count(document.accounts.sent)} requests sent to {document.target} in {took}"
-    if isinstance(document.latency.response, Latency):
-        sentence += f"; 99 of 100 answered within {format_latency(document.latency.response.p99_ns)}"
-    reasons = [f"{reason.code}: {reason.message}. {reason.advice}" for reason in document.validity.reasons]
-    notes = [f"{note.code}: {note.message}" for note in document.notes]
-    ended = (
-        [f"ended early: {document.ending.detail or document.ending.how}"]
-        if document.ending.how != "whole"
-        else []
-    )
-    return toned_headline(document.validity.verdict, sentence, [*ended, *reasons, *notes])
-
-
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> str:
-    """A section with a table; cells are text, or HTML where they begin with `<`. Nothing where there are no rows."""
-    if not rows:
-        return ""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return (
-            "<tr>"
-            + "".join(f"<{tag}>{cell if isinstance(cell, _Html) else escape(cell)}</{tag}>" for cell in cells)
-            + "</tr>"
-        )
-
-    body = "".join(line(row, "td") for row in rows)
-    return f'<h2>{escape(title)}</h2><div class="scroll"><table>{line(head, "th")}{body}</table></div>'
-
-
-class _Html(str):
+class Html(str):
     """Text that is HTML already."""
 
     __slots__ = ()
 
 
-def _toned(text: str, tone: str) -> _Html:
-    return _Html(f'<span class="{tone}">{escape(text)}</span>')
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A plot with its title, and how to read it; or what is said where there is nothing to draw."""
+
+    title: str
+    reading: str
+    plot: Any
+    nothing: str = "Nothing was measured."
 
 
-def _accounts(document: RunDocument) -> str:
-    a = document.accounts
-    sums = f"planned {a.planned:,} = sent {a.sent:,} + unsent {a.unsent:,}; "
-    sums += f"sent = ok {a.ok:,} + error {a.error:,} + timeout {a.timeout:,}"
-    sums += f" + in flight {a.in_flight:,}" if a.in_flight else ""
-    where = f"{document.trace.path}, " if document.trace else ""
-    return f'<p>{escape(sums)}</p><p class="soft">{escape(where + document.started_at)}</p>'
+Section = str | Figure
 
 
-def _figures_of(latency: Any) -> list[str]:
-    names = ("p50_ns", "p90_ns", "p99_ns", "p99_9_ns", "max_ns")
-    if not isinstance(latency, Latency):
-        return [""] * len(names)
-    return [
-        ("≥" if name in latency.at_least else "") + format_latency(getattr(latency, name)) for name in names
+def toned(text: str, tone: str) -> Html:
+    """Text in one of the page's tones."""
+    return Html(f'<span class="{tone}">{escape(text)}</span>')
+
+
+def barred(text: str, share: float) -> Html:
+    """Text on a bar as long as a share of its cell."""
+    percent = 100 * min(max(share, 0.0), 1.0)
+    style = f"background:linear-gradient(90deg,var(--bar) {percent:.1f}%,transparent 0)"
+    return Html(f'<span style="{style};display:block;border-radius:3px;padding:0 4px">{escape(text)}</span>')
+
+
+def headline(verdict: str, sentence: str, more: Sequence[str] = ()) -> str:
+    """The verdict in words, and below it what else is to be known at once."""
+    tone = TONES.get(verdict, OPEN)
+    lines = "".join(f'<p class="soft">{escape(text)}</p>' for text in more if text and text not in sentence)
+    return f'<h1><span class="{tone}">{escape(verdict)}</span>{escape(sentence)}</h1>{lines}'
+
+
+def cards(figures: Sequence[tuple[str, str, str]]) -> str:
+    """The few figures that matter: (name, figure, tone); those without a figure are left out."""
+    made = [
+        f"<div><small>{escape(name)}</small><b>{toned(text, tone) if tone else escape(text)}</b></div>"
+        for name, text, tone in figures
+        if text
     ]
+    return f'<div class="cards">{"".join(made)}</div>'
 
 
-def _latencies(document: RunDocument) -> str:
-    each = [_latency_table(target.latency, f"Target {target.target}") for target in document.targets]
-    return _latency_table(document.latency, "Latencies") + "".join(each)
+def html_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str = "",
+    *,
+    reading: str = "",
+    groups: Sequence[tuple[str, int]] = (),
+) -> str:
+    """A section with a table; cells are text, or `Html`. `groups` stand above the heads: (name, columns). Nothing where
+    there are no rows.
+    """
+    if not rows:
+        return ""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        inner = (cell if isinstance(cell, Html) else escape(cell) for cell in cells)
+        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in inner) + "</tr>"
+
+    above = "".join(f'<th colspan="{columns}">{escape(name)}</th>' for name, columns in groups)
+    heads = (f"<tr>{above}</tr>" if groups else "") + line(head, "th")
+    body = "".join(line(row, "td") for row in rows)
+    said = f"<h2>{escape(title)}</h2>" if title else ""
+    said += f'<p class="soft">{escape(reading)}</p>' if reading else ""
+    return f'{said}<div class="scroll"><table><thead>{heads}</thead><tbody>{body}</tbody></table></div>'
 
 
-def _latency_table(latency: Latencies, title: str) -> str:
-    meaning = {
-        "response": "response: what a user would have felt", "lateness": "lateness: the generator's own",
-        "wait": "wait: for a connection", "wait_order": "wait.order: for the client's request before it",
-        "service": "service: what the target took",
-        "end_to_end": "end to end: due to consumed", "answer": "answer: due to a pipeline's answer consumed",
-    }  # fmt: skip
-    rows = [
-        [text, *_figures_of(getattr(latency, name))]
-        for name, text in meaning.items()
-        if isinstance(getattr(latency, name), Latency)
-    ]
-    return html_table(("", "p50", "p90", "p99", "p99.9", "max"), rows, title)
+def folded(summary: str, inner: str) -> str:
+    """What is there for who wants it."""
+    return f"<details><summary>{escape(summary)}</summary>{inner}</details>" if inner else ""
 
 
-def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> str:
-    """A table of routes, or of actions."""
-    total = sum(route.recorded.count for route in document.routes if route.recorded) or 1
-    rows = [_route(route, total) for route in routes[:ROUTES_SHOWN]]
-    head = (
-        "",
-        "requests",
-        "share",
-        "recorded",
-        "response p50",
-        "p99",
-        "service p50",
-        "recorded",
-        "p99",
-        "recorded",
-        "outcomes",
-    )
-    more = f" (the {ROUTES_SHOWN} biggest of {len(routes)})" if len(routes) > ROUTES_SHOWN else ""
-    return html_table(head, rows, f"{title}, replayed and recorded{more}") if routes else ""
+def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) -> None:
+    """Put the page together, and write it whole or not at all. `above` stands over it: what it is of.
 
-
-def _route(route: RouteFigures, total: int) -> list[str]:
-    recorded = route.recorded
-
-    def ns(value: int | None) -> str:
-        return "" if value is None else format_latency(value)
-
-    outcomes = ", ".join(f"{name} {count:,}" for name, count in route.outcomes.items() if count)
-    failed = any(route.outcomes.get(name) for name in FAILED)
-    return [
-        route.route,
-        f"{route.count:,}",
-        format_share(route.share),
-        format_share(recorded.count / total) if recorded else "",
-        ns(route.response.p50_ns if route.response else None),
-        ns(route.response.p99_ns if route.response else None),
-        ns(route.service.p50_ns if route.service else None),
-        ns(recorded.p50_ns if recorded else None),
-        ns(route.service.p99_ns if route.service else None),
-        ns(recorded.p99_ns if recorded else None),
-        _toned(outcomes, _BAD) if failed else outcomes,
-    ]
-
-
-def _objectives(document: RunDocument) -> str:
-    rows = [
-        [slo.slo, words_of(slo), _toned("met", _GOOD) if slo.passed else _toned("failed", _BAD)]
-        for slo in document.slo
-    ]
-    return html_table(("objective", "", ""), rows, "Objectives")
-
-
-def _findings(found: Comparison) -> str:
-    rows = [
-        [
-            finding.metric.route or "all requests",
-            finding.metric.name,
-            figure_text(finding.base, finding.metric),
-            ("≥" if finding.at_least else "") + figure_text(finding.new, finding.metric),
-            change_text(finding.change, finding.metric),
-            interval_text(finding),
-            "" if finding.p_adjusted is None else f"{finding.p_adjusted:.3g}",
-            runs_text(finding),
-            _toned(finding.verdict, _TONE.get(finding.verdict, _OPEN)),
-        ]
-        for finding in found.findings
-    ]
-    interval = (
-        "within-run interval" if found.findings and found.findings[0].within_run else "simultaneous interval"
-    )
-    head = (
-        "route",
-        "metric",
-        found.base.label,
-        found.new.label,
-        "change",
-        interval,
-        "p, adjusted",
-        "runs needed",
-        "verdict",
-    )
-    notes = "".join(
-        f'<p class="soft">{escape(text)}</p>'
-        for text in (*found.notes, *(f"left out: {t}" for t in found.left_out))
-    )
-    return html_table(head, rows, "Metrics") + notes
-
-
-def _runs(found: Comparison) -> str:
-    rows = [
-        [f"{run.name}", side.label, f"{sum(run.requests.values()):,}" if run.requests else ""]
-        for side in (found.base, found.new)
-        for run in side.runs
-    ]
-    design = f"Tolerance {100 * found.options.tolerance:g}%; {found.labellings:,} labellings, {found.design or 'none'}."
-    return html_table(("run", "side", "requests"), rows, "Runs") + f'<p class="soft">{escape(design)}</p>'
-
-
-def write_page(path: Path, title: str, head: str, sections: Sequence[str | dict[str, Any]]) -> None:
-    """Put the page together, and write it whole or not at all."""
+    OutputError where it cannot be written.
+    """
     from bokeh.embed import components
 
-    plots = {
-        name: plot
-        for section in sections
-        if isinstance(section, dict)
-        for name, plot in section.items()
-        if plot
-    }
+    plots = {str(at): s.plot for at, s in enumerate(sections) if isinstance(s, Figure) and s.plot}
     script, divs = components(plots) if plots else ("", {})
-    body = [head]
-    for section in sections:
+    body = [f"<header>{escape(above)}</header>"]
+    for at, section in enumerate(sections):
         if isinstance(section, str):
             body.append(section)
+        elif section.plot:
+            body.append(
+                f'<h2>{escape(section.title)}</h2><p class="soft">{escape(section.reading)}</p>{divs[str(at)]}'
+            )
         else:
-            body += [f"<h2>{escape(name)}</h2>{divs.get(name, _NOTHING)}" for name in section]
+            body.append(f'<h2>{escape(section.title)}</h2><p class="soft">{escape(section.nothing)}</p>')
     page = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_CSP}">\n'
         f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><style>{_STYLE}</style>\n'
-        f"{_library() if plots else ''}</head>\n<body>{''.join(body)}\n{script}</body></html>\n"
+        f"{_library() if plots else ''}</head>\n<body>{''.join(body)}\n<footer>replay {__version__}</footer>\n"
+        f"{script}</body></html>\n"
     )
     try:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")

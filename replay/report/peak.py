@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,8 +16,21 @@ from ..peak.search import Trial
 from ..results.measured import FAILED
 from ..results.run import Run
 from ..units import format_duration, format_latency, format_rate, format_share
-from .figures import BLUE, GREEN, GREY, MS, ORANGE, RED, errors, new_figure, over_time, rates, with_legend
-from .html import html_table, toned_headline, write_page
+from .figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    MS,
+    ORANGE,
+    RED,
+    errors,
+    in_ms,
+    new_figure,
+    over_time,
+    rates,
+    with_legend,
+)
+from .html import Figure, Section, headline, html_table, write_page
 
 _STAGES = {"up": BLUE, "hold": GREEN, "down": ORANGE}
 _WORDS = {"up": "the way up", "hold": "held", "down": "the way down"}
@@ -148,36 +160,39 @@ def write_peak_page(found: Climb, sentence: str, path: Path) -> None:
     trials = in_order(found.trials)
     notes = [f"{name}: {words}" for name, words in climb_facts(found)]
     names = ("", "times", "rate", "p50", "p99", "failed", "objectives")
-    plots = {
-        "99 of 100 answered within, by load": _load_plot(found, "p99, ms", _latency("p99_ns"), y_axis_type="log"),
-        "Half answered within, by load": _load_plot(found, "p50, ms", _latency("p50_ns"), y_axis_type="log"),
-        "Failed, by load": _load_plot(found, "failed, %", lambda trial: 100 * trial.failed_share)
-        if any(trial.failed_share for trial in trials)
-        else None,
-        "Answered well, by load": _load_plot(found, "a second", lambda trial: trial.done_per_s),
-    }  # fmt: skip
     legend = "A filled dot met every objective, an empty one missed some. Dashed: the peak; shaded: missed."
-    write_page(
-        path,
-        "replay: peak",
-        toned_headline(found.verdict, sentence, notes),
-        [_soft(legend), plots, html_table(names, [trial_cells(trial) for trial in trials], "Trials")],
+    failed = (
+        _load_plot(found, "failed, %", lambda trial: 100 * trial.failed_share)
+        if any(trial.failed_share for trial in trials)
+        else None
     )
+    sections: list[Section] = [
+        headline(found.verdict, sentence, notes),
+        Figure(
+            "99 of 100 answered within, by load", legend,
+            _load_plot(found, "p99, ms", _latency("p99_ns"), y_axis_type="log"),
+        ),
+        Figure(
+            "Half answered within, by load", "",
+            _load_plot(found, "p50, ms", _latency("p50_ns"), y_axis_type="log"),
+        ),
+        Figure("Failed, by load", "", failed, nothing="No request failed."),
+        Figure("Answered well, by load", "", _load_plot(found, "a second", lambda trial: trial.done_per_s)),
+        html_table(names, [trial_cells(trial) for trial in trials], "Trials"),
+    ]  # fmt: skip
+    write_page(path, "replay: peak", "The highest load that is survived", sections)
 
 
 def write_surge_page(found: Recovery, run: Run, times: float, trigger_ns: int, path: Path) -> None:
     """Write the page of a surge to `path`. OutputError where it cannot be."""
     facts = surge_facts(found, times, trigger_ns)
     rows = run.timeline()
-    names = [("p99", "response_p99_ns", ORANGE), ("p50", "response_p50_ns", BLUE)]
-    series = [
-        (name, [None if (ns := getattr(row, field)) is None else ns / MS for row in rows], colour)
-        for name, field, colour in names
-    ]
+    series = [("p99", in_ms("response_p99_ns"), ORANGE), ("p50", in_ms("response_p50_ns"), BLUE)]
+    in_flight = over_time(rows, [("in flight", lambda row: row.in_flight, BLUE)], "requests")
     made = {
         "Due, sent, done": rates(rows),
         "Response over time": over_time(rows, series, "ms"),
-        "In flight": over_time(rows, [("in flight", [row.in_flight for row in rows], BLUE)], "requests"),
+        "In flight": in_flight,
         "Failed": errors(rows, FAILED),
     }
     from_s = trigger_ns / 1e9
@@ -192,11 +207,10 @@ def write_surge_page(found: Recovery, run: Run, times: float, trigger_ns: int, p
         legend += " Dashed: from here on all was as before."
     elif found.verdict == "DID_NOT_RECOVER":
         sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end it was not as before"
-    write_page(path, "replay: surge", toned_headline(found.verdict, sentence, notes), [_soft(legend), made])
-
-
-def _soft(words: str) -> str:
-    return f'<p class="soft">{escape(words)}</p>'
+    figures = [Figure(name, legend, plot, nothing="None.") for name, plot in made.items()]
+    write_page(
+        path, "replay: surge", "Recovery from a surge", [headline(found.verdict, sentence, notes), *figures]
+    )
 
 
 def _mark_surge(plot: Any, from_s: float, until_s: float, after_s: float | None) -> None:

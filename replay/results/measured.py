@@ -13,6 +13,7 @@ import numpy as np
 from replay_native import hdr
 from replay_native.bank import N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
 
+from ..errors import InputError
 from ..naming import names_route
 from . import hlog
 from .document import Latency, RouteStart, RunDocument, actions_of
@@ -198,7 +199,6 @@ def _of_route(banks: Sequence[Bank], row: int, code: int, kind: int) -> Histogra
 
 def tags(measured: Measured, closed_loop: bool) -> list[str]:
     """The tags that totals.hlog holds, those over all routes first."""
-    kinds = ("service",) if closed_loop else PER_ROUTE
     return [
         *(
             tag
@@ -206,13 +206,17 @@ def tags(measured: Measured, closed_loop: bool) -> list[str]:
             if not closed_loop or tag.partition(".")[0] in ("service", "first_byte")
             if tag.partition(".")[0] not in CONSUMED or _holds(measured.totals(tag))
         ),
-        *(
-            hlog.tag_of(kind, route, outcome)
-            for route, outcomes in measured.outcomes.items()
-            for outcome in outcomes
-            for kind in kinds
-            if not (kind == "service" and outcome == "unsent")
-        ),
+        *_tags_by_route(measured.outcomes, closed_loop),
+    ]
+
+
+def _tags_by_route(outcomes: Mapping[str, Mapping[str, int]], closed_loop: bool) -> list[str]:
+    return [
+        hlog.tag_of(kind, route, outcome)
+        for route, of_route in outcomes.items()
+        for outcome in of_route
+        for kind in (("service",) if closed_loop else PER_ROUTE)
+        if not (kind == "service" and outcome == "unsent")
     ]
 
 
@@ -221,8 +225,13 @@ def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
     texts = hlog.index(folder.totals)
     outcomes = {route.route: route.outcomes for route in document.routes}
     actions = actions_of((route.route, route.action) for route in document.routes)
+    must_have = {*_tags_by_route(outcomes, document.closed_loop), *(["service.all"] if outcomes else [])}
 
     def totals(tag: str) -> Histogram | None:
-        return hlog.decode_at(folder.totals, tag, texts[tag]) if tag in texts else None
+        if tag in texts:
+            return hlog.decode_at(folder.totals, tag, texts[tag])
+        if tag in must_have:
+            raise InputError(f"{folder.totals} is cut short: it has no {tag}", hint="copy the folder anew")
+        return None
 
     return Measured(totals, outcomes, document.max_wait_ns, actions)

@@ -1,20 +1,26 @@
 """The built-in staging service of the demo: the fitness app's endpoints, with latencies like a real one's.
 
 Every request waits for one of the places at a database, so that a crowd is felt by everyone. It runs in a process of
-its own (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed.
+its own (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed. A build in which
+an endpoint is slower: `--slower 'GET /v1/profile=1.1'`, 10% here.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import random
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import h11
 import trio
+
+from ..errors import EngineError, UsageError
+from ..units import parse_factor
 
 RECEIVE_BYTES = 65_536
 DATABASE_PLACES = 24
@@ -48,16 +54,26 @@ ENDPOINTS = (
 UNKNOWN = Endpoint("", 1.0, 0.2, 24, 404)
 
 
-def endpoint_of(method: str, path: str) -> Endpoint:
-    """The endpoint that answers, UNKNOWN for all else."""
-    request = f"{method} {path}"
-    return next((endpoint for endpoint in ENDPOINTS if request.startswith(endpoint.prefix)), UNKNOWN)
+def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
+    """The endpoints, those of `slower` ("POST /v1/users=1.2", by their prefixes) by so much. UsageError for others."""
+    factors = {}
+    for text in slower:
+        prefix, _, factor = text.rpartition("=")
+        if prefix not in {endpoint.prefix for endpoint in ENDPOINTS}:
+            known = ", ".join(endpoint.prefix for endpoint in ENDPOINTS)
+            raise UsageError(f"--slower: there is no endpoint {prefix!r}", hint=f"one of {known}")
+        factors[prefix] = parse_factor(factor)
+    return tuple(
+        endpoint._replace(median_ms=endpoint.median_ms * factors.get(endpoint.prefix, 1.0))
+        for endpoint in ENDPOINTS
+    )
 
 
 class Service:
     """Answers each request after its work, at most DATABASE_PLACES at a time."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, endpoints: Sequence[Endpoint] = ENDPOINTS) -> None:
+        self._endpoints = endpoints
         self._random = random.Random(seed)
         self._database = trio.CapacityLimiter(DATABASE_PLACES)
 
@@ -79,7 +95,8 @@ class Service:
 
     async def work(self, method: str, path: str) -> tuple[int, int]:
         """Do what is asked for; the status of the answer, and how long its body is."""
-        endpoint = endpoint_of(method, path)
+        asked = f"{method} {path}"
+        endpoint = next((each for each in self._endpoints if asked.startswith(each.prefix)), UNKNOWN)
         work_ms = self._random.lognormvariate(math.log(endpoint.median_ms), endpoint.sigma)
         async with self._database:
             await trio.sleep(work_ms / 1_000)
@@ -115,6 +132,27 @@ async def _next_request(connection: h11.Connection, stream: trio.SocketStream) -
             return None
 
 
+@contextlib.contextmanager
+def running(seed: int, slower: Sequence[str] = ()) -> Iterator[int]:
+    """The service in a process of its own; its port. It ends with the context, or with this process."""
+    command = [sys.executable, "-m", __name__, "--seed", str(seed)]
+    command += [word for text in slower for word in ("--slower", text)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        port = process.stdout.readline().strip()
+        if not port.isdigit():
+            raise EngineError("the built-in service did not start", hint="its message is above")
+        yield int(port)
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.stdout.close()
+
+
 class Handler(Protocol):
     """Answers one connection until it closes."""
 
@@ -140,8 +178,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--slower", action="append", default=[], metavar="ENDPOINT=FACTOR")
     options = parser.parse_args(arguments)
-    trio.run(serve, Service(options.seed), options.port)
+    try:
+        service = Service(options.seed, build_of(options.slower))
+    except UsageError as error:
+        parser.error(f"{error} ({error.hint})")
+    trio.run(serve, service, options.port)
 
 
 if __name__ == "__main__":
