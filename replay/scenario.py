@@ -140,6 +140,35 @@ class BodyRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
             ) from None
 
 
+class TlsKnobs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """An https target: TLS 1.2 and 1.3, verified."""
+
+    ca: Annotated[
+        str,
+        Meta(
+            description="Certificates to trust, a PEM file or a folder; default: the system's",
+            examples=["ca.pem"],
+        ),
+    ] = ""
+    cert: Annotated[
+        str, Meta(description="Client certificate with its chain, a PEM file", examples=["client.pem"])
+    ] = ""
+    key: Annotated[
+        str, Meta(description="Its private key; default: in the same file", examples=["client.key"])
+    ] = ""
+    server_name: Annotated[
+        str,
+        Meta(
+            description="Name that is asked for (SNI) and verified; default: the target's",
+            examples=["staging.example"],
+        ),
+    ] = ""
+    insecure: Annotated[bool, Meta(description="Verify nothing; the plan and the report say so")] = False
+    resume: Annotated[
+        bool, Meta(description="New connections resume a session; false: every handshake is a full one")
+    ] = True
+
+
 class Kafka(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """A Kafka target: the producer's settings under aiokafka's names, and what becomes of a request as a record."""
 
@@ -232,7 +261,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     """All of it. Immutable; `replay.scenario_file.load` makes one from a file and flags."""
 
     target: Annotated[
-        str, Meta(description="Where to send: http://HOST[:PORT][/BASE/PATH], or kafka://HOST:PORT/TOPIC")
+        str, Meta(description="Where to send: http[s]://HOST[:PORT][/BASE/PATH], or kafka://HOST:PORT/TOPIC")
     ] = ""
     trace: Annotated[str, Meta(description="The trace (or a log) to replay, beside this file")] = ""
     host: Annotated[
@@ -376,6 +405,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         Duration | None, Meta(description="Refuse a longer plan; default 1h beyond loopback", examples=["2h"])
     ] = msgspec.field(name="max_duration", default=None)
     auth: Auth = Auth()
+    tls: TlsKnobs = TlsKnobs()
     kafka: Kafka = Kafka()
     breaker: Breaker = Breaker()
     limits: Limits = Limits()
@@ -478,6 +508,11 @@ class Target(NamedTuple):
     brokers: tuple[tuple[str, int], ...] = ()
 
     @property
+    def is_secure(self) -> bool:
+        """Whether connections are made by TLS."""
+        return self.url[:8].lower() == "https://"
+
+    @property
     def is_kafka(self) -> bool:
         """Whether records are produced rather than requests sent."""
         return bool(self.brokers)
@@ -493,9 +528,11 @@ def parse_target(text: str) -> Target:
         raise UsageError(f"the target {text!r} has no scheme", hint=f"did you mean http://{text}?")
     if scheme.lower() == "kafka":
         return _parse_kafka(text, rest)
-    if scheme.lower() != "http":
+    default_port = {"http": 80, "https": 443}.get(scheme.lower())
+    if default_port is None:
         raise UsageError(
-            f"the target {text!r}: {scheme} targets cannot be replayed onto; http and kafka can", hint=example
+            f"the target {text!r}: {scheme} targets cannot be replayed onto; http, https and kafka can",
+            hint=example,
         )
     try:
         parts = urlsplit(text)
@@ -513,8 +550,8 @@ def parse_target(text: str) -> Target:
     if port == 0:
         raise UsageError(f"the target {text!r}: there is no port 0", hint=example)
     name = f"[{host}]" if ":" in host else host
-    authority = name if port in (None, 80) else f"{name}:{port}"
-    return Target(text, host, port or 80, parts.path.rstrip("/"), authority)
+    authority = name if port in (None, default_port) else f"{name}:{port}"
+    return Target(text, host, port or default_port, parts.path.rstrip("/"), authority)
 
 
 KAFKA_PORT = 9_092

@@ -308,7 +308,7 @@ def load(
     source = _Source(path, text, names or {})
     scenario = _convert(Scenario, values, flags or {}, source, "replay init lists every key")
     _check(scenario, source)
-    return _beside(scenario, path) if path is not None else scenario
+    return _beside(scenario, path, flags or {}) if path is not None else scenario
 
 
 Table = TypeVar("Table", bound=msgspec.Struct)
@@ -380,8 +380,22 @@ def _check(scenario: Scenario, source: _Source) -> None:
             f"{source.name('speed')}: a constant rate has no speed", hint="give either rate or speed"
         )
     _check_clients(scenario, source)
+    _check_tls(scenario, source)
     if scenario.duration_ns is not None and scenario.warm_up_ns >= scenario.duration_ns:
         raise UsageError(f"{source.name('warm_up')}: nothing is left to measure: the run is shorter")
+
+
+def _check_tls(scenario: Scenario, source: _Source) -> None:
+    """What is asked of a target by TLS."""
+    if scenario.tls.key and not scenario.tls.cert:
+        raise UsageError(f"{source.name('tls.key')}: a key without its certificate", hint="give --cert FILE")
+    if scenario.tls.insecure and scenario.tls.ca:
+        raise UsageError(
+            f"{source.name('tls.ca')}: nothing is verified with insecure, by whatever certificates",
+            hint="give one of the two",
+        )
+    if not sendable(scenario.tls.server_name):
+        raise UsageError(f"{source.name('tls.server_name')}: {scenario.tls.server_name!r} is not a name")
 
 
 def _check_sessions(scenario: Scenario, source: _Source) -> None:
@@ -438,8 +452,8 @@ def _check_clients(scenario: Scenario, source: _Source) -> None:
             )
 
 
-def _beside(scenario: Scenario, path: Path) -> Scenario:
-    """Resolve the file's relative paths."""
+def _beside(scenario: Scenario, path: Path, flags: Mapping[str, Any]) -> Scenario:
+    """Resolve the file's relative paths; those of flags are relative to where the command runs."""
     rules = tuple(
         rule if rule.file is None else msgspec.structs.replace(rule, file=str(path.parent / rule.file))
         for rule in scenario.body
@@ -448,4 +462,10 @@ def _beside(scenario: Scenario, path: Path) -> Scenario:
         rule if rule.file is None else msgspec.structs.replace(rule, file=str(path.parent / rule.file))
         for rule in scenario.variable
     )
-    return msgspec.structs.replace(scenario, body=rules, variable=variables)
+    files = {
+        name: str(path.parent / getattr(scenario.tls, name))
+        for name in ("ca", "cert", "key")
+        if getattr(scenario.tls, name) and f"tls.{name}" not in flags
+    }
+    tls = msgspec.structs.replace(scenario.tls, **files)
+    return msgspec.structs.replace(scenario, body=rules, variable=variables, tls=tls)

@@ -162,7 +162,7 @@ def test_a_host_that_is_not_allowed(command: Command, log: Path) -> None:
     assert "not allowed" in line and "--allow 192.0.2.7" in line
 
 
-@pytest.mark.parametrize("target", ["127.0.0.1:80", "https://127.0.0.1", "http://", "http://u:p@127.0.0.1"])
+@pytest.mark.parametrize("target", ["127.0.0.1:80", "ftp://127.0.0.1", "https://", "http://u:p@127.0.0.1"])
 def test_a_target_that_is_none(invoke: Callable[..., str], log: Path, target: str) -> None:
     assert "target" in invoke("run", log, "--target", target)
 

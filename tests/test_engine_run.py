@@ -159,7 +159,9 @@ async def test_a_lane_that_cannot_start_says_so(
     async def broken(spec: object) -> None:
         raise EngineError("a lane could not start: no descriptors")
 
-    monkeypatch.setattr(sys.modules["replay.engine.run"], "choose_engine", lambda name: ("native", broken))
+    monkeypatch.setattr(
+        sys.modules["replay.engine.run"], "choose_engine", lambda name, **_more: ("native", broken)
+    )
     planned, scenario = schedule(tmp_path, sink.port)
     with pytest.raises(EngineError, match="no descriptors"):
         await replay.engine.run(planned, scenario, tmp_path / "run")
@@ -175,7 +177,7 @@ HANGING = """
         print("hanging", flush=True)
         await trio.to_thread.run_sync(time.sleep, 60)
 
-    run.choose_engine = lambda name: ("native", hang)
+    run.choose_engine = lambda name, **_more: ("native", hang)
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
     from tests.test_engine_run import schedule

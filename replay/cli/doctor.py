@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 
-from replay_native import jit, libc
+from replay_native import jit, libc, libssl
 
 from .. import units
 from .._version import __version__
@@ -120,6 +120,21 @@ def _calls() -> Finding:
     return Finding("libc", GOOD, f"every call that lanes make is there ({' '.join(platform.libc_ver())})")
 
 
+def _tls() -> Finding:
+    """The OpenSSL that lanes share with Python, and whether there is anything to verify by."""
+    import ssl
+
+    if why := libssl.unsupported():
+        return Finding("tls", FAIR, why, "https targets get the portable engine, up to some 2,000/s")
+    paths = ssl.get_default_verify_paths()
+    store = paths.cafile or paths.capath
+    if store is None:
+        return Finding(
+            "tls", FAIR, f"{ssl.OPENSSL_VERSION}; no certificates are trusted", "give --ca, or install them"
+        )
+    return Finding("tls", GOOD, f"{ssl.OPENSSL_VERSION}, called by lanes; trusted: {store}")
+
+
 def _kernels() -> Finding:
     from .progress import KERNELS
 
@@ -157,6 +172,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _slack,
     _files,
     _calls,
+    _tls,
     _kernels,
     _disk,
     _capacity,

@@ -152,7 +152,9 @@ def write_new(path: Path, text: str) -> None:
 
 @click.command(name="init", short_help="Write a commented scenario for a trace and a target.")
 @click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG")
-@click.option("--target", metavar="URL", required=True, help="Where to send: http://HOST[:PORT][/BASE/PATH].")
+@click.option(
+    "--target", metavar="URL", required=True, help="Where to send: http[s]://HOST[:PORT][/BASE/PATH]."
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The file [default: NAME.toml, here].")
 def command(recordings: tuple[str, ...], target: str, out: Path | None) -> None:
     """Write a scenario in TOML: target and trace set, every other knob at its default in comments."""

@@ -108,7 +108,7 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
 
 @click.command(name="peak", short_help="The highest load that a target survives, up and down again.")
 @click.argument("paths", nargs=-1, metavar="SCENARIO.toml|TRACE")
-@click.option("--target", metavar="URL", help="Where to send: http://HOST[:PORT][/BASE/PATH].")
+@click.option("--target", metavar="URL", help="Where to send: http[s]://HOST[:PORT][/BASE/PATH].")
 @click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms' [default: errors<0.1% and errors<1%].")
 @click.option("--methods", metavar="LIST", help="Methods to send, or all [default: GET,HEAD].")
 @click.option("--from", "window__from", metavar="WHEN", help="First moment of each trial.")

@@ -21,7 +21,7 @@ RUNS = Path("runs")
 """Where runs go without `-o`."""
 
 _OPTIONS = (
-    (("--target",), "URL", "Where to send: http://HOST[:PORT][/BASE/PATH], kafka://HOST:PORT/TOPIC."),
+    (("--target",), "URL", "Where to send: http[s]://HOST[:PORT][/BASE/PATH], kafka://HOST:PORT/TOPIC."),
     (("--sample",), "SHARE", "Replay a share of the requests: 25%."),
     (("--sample-by",), "WHAT", "request, or client: a share of the clients, with all they do."),
     (("--grow",), "WHAT", "What --scale makes more of: requests, sessions or repeat."),
@@ -45,6 +45,14 @@ _OPTIONS = (
     (("--resolver",), "ADDRESS[:PORT]", "Name server to ask [default: those of resolv.conf]."),
     (("--warm-up",), "TIME", "Send, and do not measure, the first moments."),
     (("--engine",), "NAME", "auto, native or portable."),
+    (("--ca", "tls.ca"), "FILE", "https: certificates to trust [default: the system's]."),
+    (("--cert", "tls.cert"), "FILE", "https: client certificate, PEM."),
+    (("--key", "tls.key"), "FILE", "https: its private key [default: in --cert]."),
+    (
+        ("--server-name", "tls.server_name"),
+        "NAME",
+        "https: name to ask for and verify [default: the target's].",
+    ),
     (("--acks", "kafka.acks"), "1|all", "Kafka: acknowledgements that a record waits for."),
     (("--compression", "kafka.compression_type"), "NAME", "Kafka: none, gzip, snappy, lz4 or zstd."),
     (("--timestamps", "kafka.timestamps"), "due|recorded", "Kafka: what CreateTime is."),
@@ -59,6 +67,7 @@ _SWITCHES = {
     "allow_production": ("--allow-production", True),
     "empty_bodies": ("--empty-bodies", True),
     "no_x_replay": ("--no-x-replay", False),
+    "tls__insecure": ("--insecure", True),
     "kafka__consume": ("--consume", True),
     "kafka__enable_idempotence": ("--idempotence", True),
 }
@@ -193,6 +202,7 @@ def work_area(out: Path) -> Iterator[Path]:
 )
 @click.option("--consume", "kafka__consume", is_flag=True, help="Kafka: measure until records are consumed.")
 @click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
+@click.option("--insecure", "tls__insecure", is_flag=True, help="https: verify no certificate.")
 @click.option("--no-x-replay", is_flag=True, help="Do not number requests by an X-Replay header.")
 @click.option("--scenario", metavar="FILE", help="A scenario; flags override it.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, and send nothing.")
@@ -235,6 +245,7 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
 
     from ..engine.resolve import resolve
     from ..engine.sizing import check_sockets
+    from ..engine.run import why_portable
     from ..formats import open_trace
     from ..plan import make_schedules
     from ..report.plan import print_plan
@@ -255,8 +266,10 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     name = recordings[0] if len(recordings) == 1 else f"{recordings[0]} and {len(recordings) - 1} more"
     schedules = make_schedules(trace, scenario, name=name, area=area)
     for schedule, addresses in zip(schedules, places, strict=True):
-        print_plan(schedule.plan, schedule.scenario, addresses, console)
-        check_plan(schedule.plan, schedule.target, addresses, trace.requests.hosts, schedule.scenario)
+        target = schedule.target
+        because = "" if target.is_kafka else why_portable(scenario.engine, secure=target.is_secure)
+        print_plan(schedule.plan, schedule.scenario, addresses, console, portable_because=because)
+        check_plan(schedule.plan, target, addresses, trace.requests.hosts, schedule.scenario)
         check_sockets(schedule.plan, schedule.scenario, len(addresses))
     return schedules
 

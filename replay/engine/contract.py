@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import trio
 
 from replay.plan import DueBatch
-from replay.results.document import KafkaFigures, Note, RouteStart
+from replay.results.document import KafkaFigures, Note, RouteStart, TlsPeer
 from replay_native.bank import Bank
 from replay_native.feed import Feed
 
@@ -106,7 +106,8 @@ class Renderer(Protocol):
 class Fittings:
     """What a run needs for the kind of its target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
 
-    `name` follows the target's name during the run. `tick_ns` is lateness by design, where what is due is gathered for
+    `name` follows the target's name during the run. `tls` is how connections are secured, `peer` who answered so;
+    `portable_because` says why native lanes can't run. `tick_ns` is lateness by design, where what is due is gathered for
     so long: no fault of the generator's. `close` is called when the run is over, or did not begin; `figures` and `notes`
     after its last lane ended; `background` runs beside the lanes until then. `consumed` names the histograms that a
     consumer fills, `lag` is its lag by partition now.
@@ -120,6 +121,9 @@ class Fittings:
     feed: tuple[int, int]
     addresses: tuple[Address, ...] = ()
     name: NameWatch | None = None
+    tls: Tls | None = None
+    peer: TlsPeer | None = None
+    portable_because: str = ""
     tick_ns: int = 0
     close: Callable[[], None] = field(default=lambda: None)
     figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)

@@ -38,6 +38,8 @@ class Part:
             tick_ns=self.fittings.tick_ns,
             rows_in_window=plan.rows_in_window,
             skipped=plan.skipped,
+            tls=self.fittings.peer,
+            portable_because=self.fittings.portable_because,
         )
 
     def name_figures(self) -> NameFigures | None:

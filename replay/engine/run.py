@@ -38,7 +38,7 @@ from replay.results.recorder import Recorder
 from replay.results.timeline import Second
 from replay.safety import check_addresses, check_plan
 from replay.scenario import Scenario
-from replay_native import bank, jit
+from replay_native import bank, jit, libssl
 from replay_native.bank import Stop
 from replay_native.feed import make_feed
 from replay_native.libc import lanes_supported
@@ -51,7 +51,9 @@ from .contract import SECOND_NS, Address, Engine, Fittings, LaneSpec
 from .feeder import Feeder, RequestRenderer
 from .name_watch import NameWatch
 from .parts import Part, first_seqs, lookup, named_apart
+from .probe import shake_hands
 from .resolve import Lookups, check_reachable, look_up
+from .tls import tls_for
 from .watch import CircuitBreaker, Signals, ended, running
 
 START_DELAY_NS = 500_000_000
@@ -116,9 +118,15 @@ class _Run:
             part.feeder.stop_ns = now
 
 
-def choose_engine(name: str) -> tuple[Literal["native", "portable"], Engine]:
+def why_portable(name: str, *, secure: bool) -> str:
+    """Why `auto` is the portable engine here, for a target by TLS (`secure`) or not; empty where it is not."""
+    missing = lanes_supported() or (libssl.unsupported() if secure else "")
+    return missing if name == "auto" else ""
+
+
+def choose_engine(name: str, *, secure: bool = False) -> tuple[Literal["native", "portable"], Engine]:
     """The engine of this name; `auto` is native where lanes can run. UsageError where they can't but must."""
-    missing = lanes_supported()
+    missing = lanes_supported() or (libssl.unsupported() if secure else "")
     if name == "native" and missing:
         raise UsageError(f"--engine native: {missing}", hint="use --engine auto")
     if name == "portable" or missing:
@@ -164,7 +172,9 @@ async def run(
 async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str, first_route: int = 0) -> Fittings:
     """What HTTP needs. TargetError, LimitError or UsageError where the target cannot or may not be sent to."""
     followed = await follow_name(schedule, scenario)
-    name, engine = choose_engine(scenario.engine)
+    tls = tls_for(scenario, schedule.target)
+    name, engine = choose_engine(scenario.engine, secure=tls is not None)
+    peer = await shake_hands(followed.addresses, tls, schedule.target.authority)
     jit.warm(native.KERNEL_MODULES)
     render = schedule.render.numbered(run_id) if scenario.x_replay else schedule.render
     authoriser = Authoriser(scenario.auth) if scenario.auth.command else None
@@ -193,6 +203,9 @@ async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str, first_ro
         feed=(entries, ring_bytes),
         addresses=followed.addresses,
         name=followed,
+        tls=tls,
+        peer=peer,
+        portable_because=why_portable(scenario.engine, secure=tls is not None),
     )
 
 
@@ -269,6 +282,7 @@ def _lane_spec(
         max_wait_ns=int(scenario.max_wait_ns),
         header_limit_bytes=int(scenario.limits.response_headers_bytes),
         closed_loop=scenario.closed_loop,
+        tls=fittings.tls,
         number=number,
         connect=scenario.connect,
         client_connections=scenario.client_connections,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replay.errors import EngineError, InputError
+from replay.scenario import Scenario, Target
 from replay_native import libssl
 
 ALPN = ("http/1.1",)
@@ -39,6 +40,21 @@ class Tls:
     def sni(self) -> str:
         """The name that is sent: addresses are not (RFC 6066, section 3)."""
         return "" if is_address(self.server_name) else self.server_name
+
+
+def tls_for(scenario: Scenario, target: Target) -> Tls | None:
+    """How connections to a target are secured, None where they are not."""
+    if not target.is_secure:
+        return None
+    knobs = scenario.tls
+    return Tls(
+        server_name=knobs.server_name or target.host,
+        verify=not knobs.insecure,
+        ca=knobs.ca,
+        cert=knobs.cert,
+        key=knobs.key,
+        resume=knobs.resume,
+    )
 
 
 def is_address(name: str) -> bool:

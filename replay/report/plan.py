@@ -11,15 +11,24 @@ from rich.table import Table
 
 from .. import units
 from ..plan import Plan
-from ..scenario import AUTO, Scenario
+from ..scenario import AUTO, Scenario, parse_target
 from .page import Page
 
 ROUTES_SHOWN = 12
 HOSTS_SHOWN = 3
 
 
-def print_plan(plan: Plan, scenario: Scenario, addresses: Sequence[str], console: Console) -> None:
-    """Print a plan. `addresses` are the target's resolved ones; none: it was not asked for."""
+def print_plan(
+    plan: Plan,
+    scenario: Scenario,
+    addresses: Sequence[str],
+    console: Console,
+    *,
+    portable_because: str = "",
+) -> None:
+    """Print a plan. `addresses` are the target's resolved ones; none: it was not asked for. `portable_because` says why
+    native lanes can't run.
+    """
     page = Page(console)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="cyan", justify="right", no_wrap=True)
@@ -30,6 +39,7 @@ def print_plan(plan: Plan, scenario: Scenario, addresses: Sequence[str], console
         *_requests(plan),
         *_pace(plan),
         *_bounds(plan, scenario),
+        *([("engine", f"portable: {portable_because}")] if portable_because else []),
     ):
         facts.add_row(name, page.text(value))
     page.say("Plan", "bold")
@@ -42,11 +52,26 @@ def print_plan(plan: Plan, scenario: Scenario, addresses: Sequence[str], console
 def _target(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tuple[str, str]]:
     where = f", {', '.join(addresses)}" if addresses and addresses[0] not in plan.target else ""
     rows = [("target", f"{plan.target}{where}")]
+    if parse_target(plan.target).is_secure:
+        rows.append(("TLS", _tls(scenario)))
     if scenario.host:
         rows.append(("Host", scenario.host))
     if scenario.headers:
         rows.append(("headers", ", ".join(sorted(scenario.headers))))
     return rows
+
+
+def _tls(scenario: Scenario) -> str:
+    knobs = scenario.tls
+    name = f" as {knobs.server_name}" if knobs.server_name else ""
+    parts = [f"verified{name}, by {knobs.ca or 'the certificates that this machine trusts'}"]
+    if knobs.insecure:
+        parts = [f"NOT VERIFIED (--insecure){name}"]
+    if knobs.cert:
+        parts.append(f"client certificate {knobs.cert}")
+    if not knobs.resume:
+        parts.append("no session is resumed")
+    return "; ".join(parts)
 
 
 def _recording(plan: Plan) -> list[tuple[str, str]]:

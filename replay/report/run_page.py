@@ -148,6 +148,7 @@ def _latency_table(latency: Latencies, title: str) -> str:
         "wait": "wait: for a connection", "wait_order": "wait.order: for the client's request before it",
         "service": "service: what the target took",
         "end_to_end": "end to end: due to consumed", "answer": "answer: due to a pipeline's answer consumed",
+        "handshake_full": "handshake: TLS in full, a part of wait", "handshake_resumed": "handshake: a TLS session resumed",
     }  # fmt: skip
     rows = [
         [text, *_figures_of(getattr(latency, name))]

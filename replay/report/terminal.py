@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from ..results.document import AddressFigures, KafkaFigures, Latencies, Latency, RouteFigures, RunDocument
+from ..results.document import (
+    AddressFigures,
+    KafkaFigures,
+    Latencies,
+    Latency,
+    RouteFigures,
+    RunDocument,
+    TlsFigures,
+)
 from ..results.measured import Value
 from ..results.run import Run
 from ..results.samples import Sample
@@ -61,6 +69,7 @@ def print_report(run: Run, console: Console) -> None:
     _accounts(page, document)
     _kafka(page, document)
     _names(page, document)
+    _tls(page, document)
     _latencies(page, document)
     _routes(page, "Actions", document.actions, document)
     _routes(page, "Routes", document.routes, document)
@@ -197,6 +206,23 @@ def _state_of(row: AddressFigures) -> str:
     return ", ".join(part for part in (failed, "removed" if row.removed else "") if part)
 
 
+def _tls(page: Page, document: RunDocument) -> None:
+    """What connections were secured by, and how often a session was resumed."""
+    for tls in [target.tls for target in document.targets] or [document.tls]:
+        if tls is not None:
+            _tls_target(page, tls)
+
+
+def _tls_target(page: Page, tls: TlsFigures) -> None:
+    peer = tls.peer
+    how = f"verified by {peer.ca}" if peer.ca else "verified"
+    parts = [peer.version, peer.cipher, how if peer.verified else "NOT VERIFIED (--insecure)"]
+    parts += [f"client certificate {peer.client_certificate}"] if peer.client_certificate else []
+    counts = {"full": tls.handshakes_full, "resumed": tls.handshakes_resumed, "failed": tls.handshakes_failed}
+    made = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    page.say(f"TLS       {' · '.join([*filter(None, parts), f'handshakes: {made or 0}'])}")
+
+
 def _target(document: RunDocument) -> str:
     generator = document.generator
     rate = document.accounts.sent / document.duration_s if document.duration_s > 0 else 0.0
@@ -289,6 +315,8 @@ def _latency_table(page: Page, title: str, latency: Latencies) -> None:
         ("wait", latency.wait, "for a connection"),
         ("wait.order", latency.wait_order, "of that, for the client's request before it"),
         ("service", latency.service, "what the target took"),
+        ("handshake", latency.handshake_full, "TLS in full, a part of wait"),
+        ("resumed", latency.handshake_resumed, "TLS with a session resumed"),
         ("end to end", latency.end_to_end, "due to consumed"),
         ("answer", latency.answer, "due to a pipeline's answer consumed"),
     ]

@@ -35,6 +35,7 @@ from .document import (
     Started,
     TargetFigures,
     TargetStart,
+    TlsFigures,
 )
 from .folder import RunFolder, read_rows
 from .host import RunDelay
@@ -143,6 +144,7 @@ def describe(
         targets=_targets(shares, started, facts) if len(shares) > 1 else [],
         addresses=_addresses(banks),
         names=facts.names,
+        tls=next((tls for share in shares if (tls := _tls(share)) is not None), None),
         max_wait_ns=started.max_wait_ns,
         scenario=started.scenario,
         plan=started.plan,
@@ -173,6 +175,8 @@ def _latencies(measured: Measured, closed_loop: bool, kafka: Sequence[KafkaFigur
     if not closed_loop:
         names |= {"response": "response", "response_ok": "response.ok", "lateness": "lateness"}
         names |= {"wait": "wait", "wait_queue": "wait.queue", "wait_connect": "wait.connect"}
+    handshakes = {f"handshake_{kind}": f"handshake.{kind}" for kind in ("full", "resumed")}
+    names |= {name: tag for name, tag in handshakes.items() if measured.latency(tag) is not None}
     found = {name: measured.latency(kind) or NOTHING for name, kind in names.items()}
     if (order := measured.latency("wait.order")) is not None:
         found["wait_order"] = order
@@ -317,6 +321,7 @@ def _targets(shares: Sequence[_Share], started: Started, facts: Facts) -> list[T
             accounts=_own_accounts(share, facts),
             latency=_latencies(share.measured, started.closed_loop, [share.kafka]),
             kafka=share.kafka,
+            tls=_tls(share),
         )
         for share in shares
     ]
@@ -348,6 +353,14 @@ def _addresses(banks: Sequence[Bank]) -> list[AddressFigures]:
         AddressFigures(address=host, port=port, removed=removed[host, port], **sums)
         for (host, port), sums in counts.items()
     ]
+
+
+def _tls(share: _Share) -> TlsFigures | None:
+    if share.start.tls is None:
+        return None
+    by_name = sum_counters([bank.counters for bank in share.banks])
+    counts = {name: by_name[name] for name in TlsFigures.__struct_fields__ if name.startswith("handshakes_")}
+    return TlsFigures(peer=share.start.tls, **counts)
 
 
 def _validity(
@@ -406,6 +419,13 @@ def _notes(started: Started, facts: Facts, by_name: dict[str, int], measured: Me
                 "RECOVERED", "the run was killed; these results were rebuilt from what its lanes had counted"
             )
         )
+    for target in started.targets:
+        if target.portable_because:
+            notes.append(Note("PORTABLE_ENGINE", target.portable_because))
+        if target.tls is not None and not target.tls.verified:
+            notes.append(
+                Note("INSECURE", f"the certificate of {target.target} was not verified (--insecure)")
+            )
     if started.closed_loop:
         notes.append(
             Note("CLOSED_LOOP", "a closed loop has no due times: response, lateness and wait do not exist")

@@ -89,8 +89,25 @@ class Note(msgspec.Struct, frozen=True):
     message: str
 
 
+class TlsPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answered by TLS before the run, and how connections are secured. `certificate` lists what the target's is for
+    (empty: nothing was verified); `ca` and `client_certificate` are the files given.
+    """
+
+    server_name: str
+    version: str = ""
+    cipher: str = ""
+    verified: bool = True
+    ca: str = ""
+    client_certificate: str = ""
+    certificate: str = ""
+    expires: str = ""
+
+
 class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
-    """One target of a run: its lanes follow those of the targets before it. `tick_ns` is lateness by design."""
+    """One target of a run: its lanes follow those of the targets before it. `tick_ns` is lateness by design; `tls` is
+    who answered by TLS, `portable_because` why native lanes can't run.
+    """
 
     target: str
     engine: EngineName = "native"
@@ -98,6 +115,8 @@ class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
     tick_ns: int = 0
     rows_in_window: int = 0
     skipped: dict[str, int] = {}
+    tls: TlsPeer | None = None
+    portable_because: str = ""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,8 +168,8 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     """Latencies over all routes (docs/lane-contract.md says what each is). A closed loop has `service` and
-    `first_byte` alone; `end_to_end` (due to consumed) and `answer` (due to a pipeline's answer consumed) are of Kafka
-    where they were consumed.
+    `first_byte` alone; handshakes are there where TLS made any; `end_to_end` (due to consumed) and `answer` (due to a
+    pipeline's answer consumed) are of Kafka where they were consumed.
     """
 
     service: Latency
@@ -161,6 +180,8 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     wait: Latency | UnsetType = UNSET
     wait_queue: Latency | UnsetType = UNSET
     wait_connect: Latency | UnsetType = UNSET
+    handshake_full: Latency | UnsetType = UNSET
+    handshake_resumed: Latency | UnsetType = UNSET
     end_to_end: Latency | UnsetType = UNSET
     answer: Latency | UnsetType = UNSET
     wait_order: Latency | UnsetType = UNSET
@@ -267,6 +288,15 @@ class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
     failure: str = ""
 
 
+class TlsFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What only TLS has: the peer, and handshakes by how they went. Those that timed out have failed, too."""
+
+    peer: TlsPeer
+    handshakes_full: int = 0
+    handshakes_resumed: int = 0
+    handshakes_failed: int = 0
+
+
 class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """One service level objective against this run. ns or a share; null where nothing was measured (which
     fails). `windows`: null where it is of the whole run.
@@ -328,11 +358,12 @@ class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     latency: Latencies
     kafka: KafkaFigures | None = None
+    tls: TlsFigures | None = None
 
 
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of run.json. Where a run has several targets all figures are over all of them, `targets` has those of
-    each, and `kafka` is the first one's that is Kafka.
+    each; `kafka` and `tls` are those of the first that has any.
     """
 
     format_version: int = FORMAT_VERSION
@@ -363,6 +394,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     targets: list[TargetFigures] = []
     addresses: list[AddressFigures] = []
     names: list[NameFigures] = []
+    tls: TlsFigures | None = None
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

@@ -203,8 +203,8 @@ def tags(measured: Measured, closed_loop: bool) -> list[str]:
         *(
             tag
             for tag in TOTALS
-            if not closed_loop or tag.partition(".")[0] in ("service", "first_byte")
-            if tag.partition(".")[0] not in CONSUMED or _holds(measured.totals(tag))
+            if not closed_loop or tag.partition(".")[0] in ("service", "first_byte", "handshake")
+            if tag.partition(".")[0] not in (*CONSUMED, "handshake") or _holds(measured.totals(tag))
         ),
         *_tags_by_route(measured.outcomes, closed_loop),
     ]

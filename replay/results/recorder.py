@@ -38,6 +38,7 @@ far when that is more: 480 in a week, 600 in 55 days.
 
 _EVERY_SECOND = ("response.all", "response.ok", "lateness.all", "wait.all", "service.all")
 _EVERY_SECOND_CLOSED = ("service.all",)
+_EVERY_SECOND_TLS = ("handshake.full", "handshake.resumed")
 
 
 _FIGURES = {
@@ -55,6 +56,9 @@ _FIGURES = {
     "answer_p99_ns": ("answer.all", 1),
 }
 """Figures of a second: of which histogram, and which of its percentiles 50, 99, 100."""
+
+
+_HANDSHAKES = ("handshakes_full", "handshakes_resumed", "handshakes_failed")
 
 
 def _consumed(started: Started) -> tuple[str, ...]:
@@ -161,9 +165,10 @@ class Recorder:
         more = [f"{objective.metric}.all" for objective, _ in asked if not objective.route]
         if started.closed_loop:
             more = [name for name in more if name == "first_byte.all"]
+        secured = _EVERY_SECOND_TLS if any(target.tls is not None for target in started.targets) else ()
         self._totals = {
             name: _Totals(self._banks, TOTALS.index(name))
-            for name in dict.fromkeys([*names, *_consumed(started), *more])
+            for name in dict.fromkeys([*names, *secured, *_consumed(started), *more])
         }
         self._routes = self._routes_of(asked)
         self._before = np.zeros(len(COUNTERS), np.int64)
@@ -236,6 +241,7 @@ class Recorder:
             **{name: int(came[AT[name]]) for name in ("planned", "sent", "ok", "error", "timeout")},
             **{name: int(now[AT[name]]) for name in ("in_flight", "waiting", "open")},
             **{name: int(came[AT[name]]) for name in ("bytes_sent", "bytes_received")},
+            **{name: int(came[AT[name]]) for name in _HANDSHAKES},
             **percentiles,
             outcomes=outcomes,
             outcomes_measured=None if (measured := self._outcomes_measured()) == outcomes else measured,

@@ -26,6 +26,9 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     open: int
     bytes_sent: int
     bytes_received: int
+    handshakes_full: int = 0
+    handshakes_resumed: int = 0
+    handshakes_failed: int = 0
     response_p50_ns: int | None = None
     response_p99_ns: int | None = None
     response_max_ns: int | None = None
