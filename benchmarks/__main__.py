@@ -11,7 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import capacity, comparing, histograms, page, peaks, peers, punctuality, traces, volume, workloads
+from . import (
+    capacity,
+    comparing,
+    histograms,
+    https,
+    page,
+    peaks,
+    peers,
+    punctuality,
+    traces,
+    volume,
+    workloads,
+)
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RESULTS = DOCS / "benchmarks.json"
@@ -32,7 +44,16 @@ def main() -> None:
     parser.add_argument(
         "parts",
         nargs="*",
-        choices=("capacity", "punctuality", "volume", "histograms", "workloads", "peaks", "comparing"),
+        choices=(
+            "capacity",
+            "punctuality",
+            "https",
+            "volume",
+            "histograms",
+            "workloads",
+            "peaks",
+            "comparing",
+        ),
         default=(),
     )
     chosen = parser.parse_args().parts
@@ -44,6 +65,7 @@ def main() -> None:
             "histograms": histograms.measure,
             "capacity": lambda: capacity.measure(folder, trace),
             "punctuality": lambda: punctuality.measure(folder, trace),
+            "https": lambda: https.measure(folder, trace),
             "volume": lambda: volume.measure(folder),
             "workloads": lambda: workloads.measure(folder),
             "peaks": lambda: peaks.measure(folder),

@@ -30,8 +30,8 @@ def render(results: dict[str, Any]) -> str:
     """The page."""
     parts = [HEAD]
     for name, section in (
-        ("capacity", _capacity), ("punctuality", _punctuality), ("volume", _volume), ("histograms", _histograms),
-        ("workloads", _workloads), ("peaks", _peaks), ("comparing", _comparing),
+        ("capacity", _capacity), ("punctuality", _punctuality), ("https", _https), ("volume", _volume),
+        ("histograms", _histograms), ("workloads", _workloads), ("peaks", _peaks), ("comparing", _comparing),
     ):  # fmt: skip
         if name in results:
             part = results[name]
@@ -69,6 +69,36 @@ def _punctuality(results: dict[str, Any]) -> str:
         " machine's floor. replay's live view is on; `quiet` is without. vegeta does not say when it starts, so its dues are"
         " aligned to its most punctual request. p99 is the machine's noise: the control has it too.\n\n"
         "| rate | | p50 ms | p90 ms | p99 ms | cores |\n|---|---|---|---|---|---|\n" + "".join(lines)
+    )
+
+
+def _https(results: dict[str, Any]) -> str:
+    capacity, handshakes = results["capacity"], results["handshakes"]
+    wrk = capacity.get("wrk")
+    rows = "".join(
+        f"| {name} | {rate:,.0f} | {f'{rate / wrk:.2f}' if wrk else '-'} |\n"
+        for name, rate in capacity.items()
+    )
+    made = "".join(
+        f"| {name} | {each['a_cpu_second']:,.0f} | {each['a_second']:,.0f} |\n"
+        for name, each in handshakes.items()
+    )
+    late = "".join(
+        f"| {int(rate):,}/s | {name} | {each['p50_ms']:.3f} | {each['p90_ms']:.3f} | {each['p99_ms']:.2f} |"
+        f" {each['cores']:.2f} |\n"
+        for rate, transports in results["punctuality"].items()
+        for name, each in transports.items()
+    )
+    return (
+        "## HTTPS\nTLS 1.3, an ECDSA certificate, one nginx worker (`python -m benchmarks https`). Capacity as above, by"
+        " connections that are kept.\n\n"
+        f"| | requests a CPU second | of wrk |\n|---|---|---|\n{rows}\n"
+        "Handshakes, each with one request, nginx closing after its answer: a CPU second of the generator, and a second of"
+        " the clock, in which the server's own share of the work is the limit. `openssl s_time` verifies nothing, and goes"
+        " one after another; replay has 64 connections.\n\n"
+        f"| | a CPU second | a second |\n|---|---|---|\n{made}\n"
+        "How late requests arrive at the sink, ms, as above.\n\n"
+        f"| rate | | p50 ms | p90 ms | p99 ms | cores |\n|---|---|---|---|---|---|\n{late}"
     )
 
 

@@ -28,13 +28,29 @@ daemon off;
 events {{ worker_connections 8192; }}
 http {{
     access_log off;
-    keepalive_requests 1000000000;
+    keepalive_requests {requests};
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} {secured} backlog=4096;
+        {settings}
         location / {{ return 200 "hello world\\n"; }}
     }}
 }}
 """
+
+
+NGINX_TLS = """\
+ssl_certificate {cert};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.3;
+"""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A server's certificate and key, PEM files."""
+
+    cert: Path
+    key: Path
 
 
 @dataclass(frozen=True)
@@ -90,25 +106,37 @@ def running(command: list[str], core: int) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextlib.contextmanager
-def nginx() -> Iterator[int]:
-    """nginx with one worker that answers from memory; its port."""
+def nginx(identity: Identity | None = None, *, keeps_alive: bool = True) -> Iterator[int]:
+    """nginx with one worker that answers from memory, by TLS 1.3 with `identity`; its port."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "nginx.conf"
-        config.write_text(NGINX.format(folder=folder, port=port))
+        tls = NGINX_TLS.format(cert=identity.cert, key=identity.key) if identity else ""
+        config.write_text(
+            NGINX.format(
+                folder=folder,
+                port=port,
+                secured="ssl" if identity else "",
+                settings=tls,
+                requests=1_000_000_000 if keeps_alive else 1,
+            )
+        )
         with running(["nginx", "-c", str(config)], SERVER_CORE):
             _await_port(port)
             yield port
 
 
 @contextlib.contextmanager
-def sink(capacity: int = 1 << 20, *, spin: bool = True) -> Iterator[tuple[int, SinkMemory]]:
+def sink(
+    capacity: int = 1 << 20, *, spin: bool = True, identity: Identity | None = None
+) -> Iterator[tuple[int, SinkMemory]]:
     """The sink in a process of its own, and the memory that its stamps are in."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         stamps = Path(folder) / "stamps"
         port = free_port()
         command = [sys.executable, "-m", "replay.staging.sink", "--port", str(port)]
         command += ["--stamps", str(stamps), "--capacity", str(capacity)] + (["--spin"] if spin else [])
+        command += ["--cert", str(identity.cert), "--key", str(identity.key)] if identity else []
         with running(command, SERVER_CORE):
             _await_port(port)
             yield port, SinkMemory.open(stamps)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,16 +47,26 @@ def _dues(start_ns: int, rate: int) -> np.ndarray:
     return start_ns + np.arange(int(rate * SECONDS), dtype=np.int64) * 1_000_000_000 // rate
 
 
-def _replay(folder: Path, trace: Path, rate: int, live: bool) -> Late:
-    with peers.sink() as (port, memory):
+def replay(
+    folder: Path,
+    trace: Path,
+    rate: int,
+    *,
+    live: bool,
+    identity: peers.Identity | None = None,
+    trusted: Path | None = None,
+) -> Late:
+    """replay at a constant rate, by TLS where the sink has an `identity`."""
+    with peers.sink(identity=identity) as (port, memory):
         arguments = [
             str(trace),
             "--target",
-            f"http://127.0.0.1:{port}",
+            f"http{'s' if identity else ''}://127.0.0.1:{port}",
             "--rate",
             f"{rate}/s",
             "-d",
             f"{SECONDS}s",
+            *(["--ca", str(trusted)] if trusted else []),
         ]
         document = peers.replay(folder, [*arguments, *([] if live else ["--quiet"])])
         stamps = memory.stamps()
@@ -92,17 +104,26 @@ def _median(rounds: list[Late]) -> Late:
     return Late(*(statistics.median(column) for column in columns))
 
 
+def in_turns(programs: Mapping[str, Callable[[], Late]]) -> dict[str, Late]:
+    """Medians over interleaved rounds, by program."""
+    rounds: dict[str, list[Late]] = {}
+    for _ in range(ROUNDS):
+        for name, run in programs.items():
+            rounds.setdefault(name, []).append(run())
+    return {name: _median(values) for name, values in rounds.items()}
+
+
 def measure(folder: Path, trace: Path) -> dict[int, dict[str, Late]]:
     """By rate and program, medians over interleaved rounds."""
     vegeta = peers.vegeta()
     results = {}
     for rate in RATES:
-        rounds: dict[str, list[Late]] = {}
-        for _ in range(ROUNDS):
-            rounds.setdefault("control", []).append(_control(rate))
-            rounds.setdefault("replay", []).append(_replay(folder, trace, rate, live=True))
-            rounds.setdefault("replay, quiet", []).append(_replay(folder, trace, rate, live=False))
-            if vegeta:
-                rounds.setdefault("vegeta", []).append(_vegeta(vegeta, folder, rate))
-        results[rate] = {name: _median(values) for name, values in rounds.items()}
+        programs = {
+            "control": functools.partial(_control, rate),
+            "replay": functools.partial(replay, folder, trace, rate, live=True),
+            "replay, quiet": functools.partial(replay, folder, trace, rate, live=False),
+        }
+        if vegeta:
+            programs["vegeta"] = functools.partial(_vegeta, vegeta, folder, rate)
+        results[rate] = in_turns(programs)
     return results

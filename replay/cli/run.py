@@ -244,8 +244,8 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     import trio
 
     from ..engine.resolve import resolve
-    from ..engine.sizing import check_sockets
     from ..engine.run import why_portable
+    from ..engine.sizing import check_sockets
     from ..formats import open_trace
     from ..plan import make_schedules
     from ..report.plan import print_plan
