@@ -16,6 +16,7 @@ from . import (
     comparing,
     histograms,
     https,
+    importing,
     page,
     peaks,
     peers,
@@ -53,6 +54,7 @@ def main() -> None:
             "workloads",
             "peaks",
             "comparing",
+            "importing",
         ),
         default=(),
     )
@@ -68,6 +70,7 @@ def main() -> None:
             "https": lambda: https.measure(folder, trace),
             "volume": lambda: volume.measure(folder),
             "workloads": lambda: workloads.measure(folder),
+            "importing": lambda: importing.measure(folder),
             "peaks": lambda: peaks.measure(folder),
             "comparing": lambda: comparing.measure(folder),
         }

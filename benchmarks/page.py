@@ -32,6 +32,7 @@ def render(results: dict[str, Any]) -> str:
     for name, section in (
         ("capacity", _capacity), ("punctuality", _punctuality), ("https", _https), ("volume", _volume),
         ("histograms", _histograms), ("workloads", _workloads), ("peaks", _peaks), ("comparing", _comparing),
+        ("importing", _importing),
     ):  # fmt: skip
         if name in results:
             part = results[name]
@@ -160,4 +161,28 @@ def _comparing(results: dict[str, float]) -> str:
     return (
         "## Comparing builds\n`replay compare` of eight runs a side, of a recording with 200 routes, from start to exit"
         " (`python -m benchmarks comparing`).\n\n| | |\n|---|---|\n" + rows
+    )
+
+
+def _importing(results: dict[str, list[dict[str, Any]]]) -> str:
+    def rows(part: str, *, memory: bool = False) -> str:
+        return "".join(
+            f"| {each['name']} | {each['rows'] / 1e6:,.1f} M | {each['rows_per_cpu_s'] / 1e6:,.2f} M"
+            f" | {each['mb_per_cpu_s']:,.0f} |{_rss(each) if memory else ''}\n"
+            for each in results[part]
+        )
+
+    def _rss(each: dict[str, Any]) -> str:
+        return f" {each['peak_rss_mib']:,.0f} |"
+
+    head, bar = "| rows | a CPU second | MB a CPU second |", "|---|---|---|---|"
+    return (
+        "## Importing\nRecordings to finished traces on one core, compiled kernels, files in the page cache"
+        " (`python -m benchmarks importing`). Recordings are made up: 1,500 user agents,"
+        f" 60,000 clients, a new path in every twentieth line.\n\n| format {head}\n{bar}\n{rows('formats')}"
+        "\nOne million combined lines, beside what a user would pick instead: a loop around `re`, a regular expression in"
+        " polars and DuckDB (to Parquet, one thread each), goaccess. Only replay tells routes, hashes clients, takes secrets"
+        f" out and spreads stamps.\n\n| {head}\n{bar}\n{rows('peers')}"
+        "\nMemory as a common log grows, and reading the trace of the long one.\n\n"
+        f"| {head} peak RSS MiB |\n{bar}---|\n{rows('memory', memory=True)}\n| {head}\n{bar}\n{rows('reading')}"
     )

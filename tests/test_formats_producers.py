@@ -100,11 +100,11 @@ def _ask(port: int, target: bytes, sent: list[Sent]) -> None:
     sent.append(Sent(at_ns, "GET", target, int(answer[9:12])))
 
 
-def burst(port: int) -> list[Sent]:
+def burst(port: int, targets: list[bytes] = TARGETS) -> list[Sent]:
     """Requests all at once, twice, each waiting for the slow service."""
     sent: list[Sent] = []
     for _ in range(2):
-        threads = [threading.Thread(target=_ask, args=(port, target, sent)) for target in TARGETS]
+        threads = [threading.Thread(target=_ask, args=(port, target, sent)) for target in targets]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -207,3 +207,33 @@ def test_apache_stamps_the_start(tmp_path: Path, service: int) -> None:
     got, manifest = imported(tmp_path / "plain.log")
     assert manifest.importer == "common"
     assert sorted(e.target for e in got) == sorted(encoded(s.target) for s in sent)
+
+
+def test_haproxy_stamps_the_start(tmp_path: Path, service: int) -> None:
+    haproxy, port = needed("haproxy"), free_port()
+    (tmp_path / "haproxy.cfg").write_text(
+        "global\n log stdout format raw local0\n"
+        "defaults\n mode http\n log global\n option httplog\n"
+        " timeout connect 5s\n timeout client 30s\n timeout server 30s\n"
+        f"frontend shop\n bind 127.0.0.1:{port}\n default_backend slow\n"
+        f"backend slow\n server one 127.0.0.1:{service}\n"
+    )
+    log = tmp_path / "haproxy.log"
+    with log.open("wb") as out:
+        command = [haproxy, "-db", "-f", str(tmp_path / "haproxy.cfg")]
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.PIPE, env={**os.environ, "TZ": "UTC"}
+        )
+        try:
+            until_up(port, process)
+            good = burst(port, [TARGETS[0], TARGETS[3]])
+            bad = burst(port, [b"/d/e\xc3\xa9"])
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+    got, manifest = imported(log)
+    assert (manifest.importer, manifest.stamp, manifest.resolution_ns) == ("haproxy", "start", 1_000_000)
+    judged(got, good, CLOSE_NS)
+    assert all(event.took_ns >= SLOW_S * 0.9e9 for event in got)
+    assert {answer.status for answer in bad} == {400}, "what HAProxy refuses was no request"
+    assert manifest.rejected == {"no method": len(bad) + 1}, "and the connection that asked for nothing"
