@@ -11,7 +11,7 @@ from replay.engine.run import run_blocking
 from replay.errors import UsageError
 from replay.kafka import fit_for
 from replay.plan import make_schedule, make_schedules
-from replay.report.html import write_run_page
+from replay.report.run_page import write_run_page
 from replay.results.document import Consumed, RunDocument
 from replay.results.run import load_run
 from replay.scenario_file import load
