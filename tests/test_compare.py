@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -286,6 +287,13 @@ def test_totals_that_are_cut_short_are_refused_by_name(runs, tmp_path, command, 
     done = command(side(runs, "base"), new, "-m", "service.p50")
     assert (done.returncode, done.stdout) == (2, "") and str(path) in done.stderr
     assert len(done.stderr.splitlines()) == 1 and ("cut short" in done.stderr or "damaged" in done.stderr)
+
+
+def test_runs_that_are_all_the_same_differ_by_nothing(runs, tmp_path):
+    copies = [shutil.copytree(runs / "base-0", tmp_path / str(n)) for n in range(14)]
+    found = compare("base=" + ",".join(map(str, copies[:7])), "new=" + ",".join(map(str, copies[7:])))
+    assert found.verdict == "NO_REGRESSION"
+    assert all((f.low, f.change, f.high) == (0, 0, 0) for f in found.findings)
 
 
 def test_a_run_given_twice_is_refused(runs):

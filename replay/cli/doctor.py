@@ -253,7 +253,7 @@ def kernels_key() -> str:
     "--kernels-key",
     "key",
     is_flag=True,
-    help="Print only the key of a cache for compiled kernels.",
+    help="Print only the key of a cache for compiled kernels (docs/ci.md).",
 )
 def command(name: str | None, resolver: str, key: bool) -> None:
     """Look at clock, timers, cores, limits, kernels and packages; say what is lacking and how to get it.

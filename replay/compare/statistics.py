@@ -95,6 +95,8 @@ def infer_from(
     alpha: float,
 ) -> Inference:
     """`infer` with the labellings given: they depend on the design alone."""
+    # Nothing here depends on a metric's level; without it runs that are all the same differ by 0, not by a rounding.
+    columns = columns - columns[:1]
     runs, metrics = columns.shape
     ends = np.cumsum(np.asarray(sizes, np.int64))
     centred, group = np.zeros((metrics, runs)), np.zeros(runs)
