@@ -17,6 +17,7 @@ from . import (
     histograms,
     https,
     importing,
+    kafka,
     page,
     peaks,
     peers,
@@ -55,6 +56,7 @@ def main() -> None:
             "peaks",
             "comparing",
             "importing",
+            "kafka",
         ),
         default=(),
     )
@@ -73,6 +75,7 @@ def main() -> None:
             "importing": lambda: importing.measure(folder),
             "peaks": lambda: peaks.measure(folder),
             "comparing": lambda: comparing.measure(folder),
+            "kafka": lambda: kafka.measure(folder),
         }
         for part, measure in parts.items():
             if not chosen or part in chosen:

@@ -32,7 +32,7 @@ def render(results: dict[str, Any]) -> str:
     for name, section in (
         ("capacity", _capacity), ("punctuality", _punctuality), ("https", _https), ("volume", _volume),
         ("histograms", _histograms), ("workloads", _workloads), ("peaks", _peaks), ("comparing", _comparing),
-        ("importing", _importing),
+        ("importing", _importing), ("kafka", _kafka),
     ):  # fmt: skip
         if name in results:
             part = results[name]
@@ -185,4 +185,36 @@ def _importing(results: dict[str, list[dict[str, Any]]]) -> str:
         f" out and spreads stamps.\n\n| {head}\n{bar}\n{rows('peers')}"
         "\nMemory as a common log grows, and reading the trace of the long one.\n\n"
         f"| {head} peak RSS MiB |\n{bar}---|\n{rows('memory', memory=True)}\n| {head}\n{bar}\n{rows('reading')}"
+    )
+
+
+def _kafka(results: dict[str, Any]) -> str:
+    peer = results["capacity"].get("rdkafka_performance")
+    rows = "".join(
+        f"| {name} | {value:,.0f} | {f'{value / peer:.2f}' if peer else '-'} |\n"
+        for name, value in results["capacity"].items()
+    )
+    encoded = ", ".join(
+        f"{value / 1e6:.0f} M a second in batches of {name}" for name, value in results["encode"].items()
+    )
+    late = "".join(
+        f"| {int(rate):,}/s | {of['replay']['lateness_p50_ms']:.2f} | {of['replay']['lateness_p99_ms']:.2f}"
+        f" | {of['replay']['wait_p50_ms']:.2f} | {of['replay']['wait_p99_ms']:.2f} | {of['replay']['cores']:.2f}"
+        f" | {of['kafka-producer-perf-test']['late_p50_ms']:.0f} | {of['kafka-producer-perf-test']['late_p99_ms']:.0f}"
+        f" | {of['kafka-producer-perf-test']['start_ms']:,.0f} | {of['kafka-producer-perf-test']['cores']:.2f} |\n"
+        for rate, of in results["punctuality"].items()
+    )
+    return (
+        "## Kafka\nOnto a real Apache Kafka, one node, on a core of its own (`python -m benchmarks kafka`; needs Java and"
+        " Maven, for rdkafka_performance gcc and Debian's librdkafka-dev). Records of 100 bytes, acks 1, batches of up to"
+        " 64 KiB with the peers. Records acknowledged a CPU second of the client; replay keeps a schedule meanwhile"
+        " (400,000/s), renders each record from a trace and records its histograms, and all of its threads count; the peers"
+        " go as fast as they can.\n\n| | records a CPU second | of rdkafka_performance |\n|---|---|---|\n"
+        + rows
+        + f"\nThe kernels alone encode and seal {encoded}, on one core.\n\n"
+        "How late records leave, ms, with the live view on: lateness (of which 1 ms is the tick's design) and wait, until"
+        " they are on their way to the broker. Beside it kafka-producer-perf-test's own throttle, by the CreateTime of its"
+        " records (whole ms, against its most punctual one): once its first second is over, and at its start.\n\n"
+        "| rate | lateness p50 | p99 | wait p50 | p99 | cores | perf-test p50 | p99 | at its start | cores |\n"
+        "|---|---|---|---|---|---|---|---|---|---|\n" + late
     )

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from replay.staging.sink import Identity
+
 from .conftest import IN_CI
 
 BUILD_TIMEOUT_S, START_TIMEOUT_S, STOP_TIMEOUT_S = 600, 60, 20
@@ -21,8 +23,8 @@ CONFIG = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}
 controller.listener.names=CONTROLLER
 log.dirs={folder}/data
 offsets.topic.replication.factor=1
@@ -36,6 +38,39 @@ share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 """
+
+
+USER, PASSWORD = "alice", "wonderland"
+SECURED = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
+SECURED_CONFIG = """\
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+inter.broker.listener.name=PLAINTEXT
+ssl.keystore.type=PEM
+ssl.keystore.location={keystore}
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+""" + "".join(
+    f"listener.name.{listener}.{mechanism}.sasl.jaas.config="
+    f"org.apache.kafka.common.security.{module} required{more};\n"
+    for listener in ("sasl_plaintext", "sasl_ssl")
+    for mechanism, module, more in (
+        ("plain", "plain.PlainLoginModule", ' user_{user}="{password}"'),
+        ("scram-sha-256", "scram.ScramLoginModule", ""),
+        ("scram-sha-512", "scram.ScramLoginModule", ""),
+    )
+)
+
+
+def _keystore(folder: Path, identity: Identity) -> Path:
+    """Key and certificates in one file, as Kafka reads PEM: the key as PKCS 8."""
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key(identity.key.read_bytes(), None)
+    pkcs8 = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / "keystore.pem"
+    path.write_bytes(pkcs8 + identity.cert.read_bytes())
+    return path
 
 
 def free_port() -> int:
@@ -69,14 +104,30 @@ def jars(folder: Path) -> Path:
 class Broker:
     """Apache Kafka, one KRaft node on loopback; its log is `folder`/broker.log."""
 
-    def __init__(self, folder: Path, classpath: Path, *, more: str = "") -> None:
+    def __init__(
+        self, folder: Path, classpath: Path, *, core: int | None = None, identity: Identity | None = None
+    ) -> None:
+        """Its files; with an identity it listens by TLS and SASL as well, for the user USER. On one core, if asked for."""
         self.folder, self._classpath = folder, f"{classpath}/*"
+        self._pinned = [] if core is None else ["taskset", "-c", str(core)]
         self.port = free_port()
         self._config = folder / "server.properties"
-        self._config.write_text(CONFIG.format(port=self.port, controller=free_port(), folder=folder) + more)
+        self.secured = {name: free_port() for name in SECURED} if identity is not None else {}
+        listeners = "".join(f",{name}://127.0.0.1:{port}" for name, port in self.secured.items())
+        config = CONFIG.format(port=self.port, controller=free_port(), folder=folder, listeners=listeners)
+        if identity is not None:
+            config += SECURED_CONFIG.format(
+                keystore=_keystore(folder, identity), user=USER, password=PASSWORD
+            )
+        self._config.write_text(config)
         self._process: subprocess.Popen[bytes] | None = None
+        users = [
+            argument
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+            for argument in ("--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]")
+        ]
         self.java("kafka.tools.StorageTool", "format", "--cluster-id", "8Dm6nMVsS5mDyJxTRTyHWA", "--config",
-                  str(self._config))  # fmt: skip
+                  str(self._config), *(users if identity is not None else []))  # fmt: skip
 
     @property
     def address(self) -> str:
@@ -87,10 +138,15 @@ class Broker:
         assert self._process is not None
         return self._process.pid
 
+    def command(self, *arguments: str) -> list[str]:
+        """How one of Kafka's own tools is run."""
+        return ["java", "-Xmx256m", "-cp", self._classpath, *arguments]
+
     def java(self, *arguments: str, stdin: bytes | None = None) -> str:
         """Run one of Kafka's own tools to its end; what it printed."""
-        command = ["java", "-Xmx256m", "-cp", self._classpath, *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, timeout=120, check=False)
+        done = subprocess.run(
+            self.command(*arguments), input=stdin, capture_output=True, timeout=120, check=False
+        )
         assert done.returncode == 0, done.stderr.decode()[-2_000:] + done.stdout.decode()[-2_000:]
         return done.stdout.decode()
 
@@ -98,7 +154,9 @@ class Broker:
         """Start it, and wait until it takes connections."""
         command = ["java", "-Xms256m", "-Xmx512m", "-cp", self._classpath, "kafka.Kafka", str(self._config)]
         with (self.folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                [*self._pinned, *command], stdout=log, stderr=log, start_new_session=True
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with socket.socket() as client:

@@ -23,7 +23,7 @@ AHEAD_NS = 2 * SECOND_NS
 """How far ahead of its due time a request is rendered."""
 
 PAUSE_S = 0.02
-"""Between two looks at feeds that are full, or filled up to the horizon."""
+"""Between two looks at feeds that are full, or filled up to the horizon: it moves on with every one."""
 
 
 class RequestRenderer:
@@ -126,19 +126,16 @@ class Feeder:
         self._rows = [0] * len(self.writers)
         while self.stop_ns is None:
             horizon_ns = (1 << 62) if self._closed_loop else time.monotonic_ns() + AHEAD_NS
-            progress = False
             for lane, writer in enumerate(self.writers):
                 before = self._rows[lane]
                 if before < len(batch):
                     self._rows[lane] = self._render(batch, lane, start_ns, horizon_ns)
                     writer.publish()
-                    progress |= self._rows[lane] > before
             if min(self._rows) >= len(batch):
                 await trio.lowlevel.checkpoint()
                 return
-            if not progress:
-                self.fed.set()
-                await trio.sleep(PAUSE_S)
+            self.fed.set()
+            await trio.sleep(PAUSE_S)
 
     def _give_up_rest(self, batch: DueBatch, start_ns: int) -> None:
         """What was due by the stop but never reached a feed is planned, and unsent."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import time
 from collections import Counter, deque
@@ -31,8 +30,6 @@ from replay_native.recordbatch import HEADER_BYTES, OVERHEAD_MAX
 from .batch import Batch
 from .failures import NEVER_APPENDED, name_of, outcome_of, status_of
 from .loop import PreciseSelector, run_precisely
-
-logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
 
 HEARTBEAT_NS = 100_000_000
 EXPIRE_NS = 10_000_000
