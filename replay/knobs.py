@@ -71,3 +71,15 @@ class SizeRange(str):
     """How large a body may be: `64KiB`, or with `<`, `<=`, `>` or `>=` before it."""
 
     __slots__ = ()
+
+
+class HeaderNames(tuple[str, ...]):
+    """Names of headers in lower case, written as `user-agent,accept` or a list of them."""
+
+    __slots__ = ()
+
+
+class HostNames(tuple[tuple[str, str], ...]):
+    """Hosts and what they are called instead, written as `["www.example=staging.example"]`."""
+
+    __slots__ = ()

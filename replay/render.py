@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from replay_native.feed import HEAD, IDEMPOTENT
 from . import units
 from .errors import LimitError, UsageError
 from .naming import first_naming, named_by
-from .scenario import BODY_METHODS, BodyRule, Scenario, Target, expand
+from .recorded_headers import NOTHING, RecordedLines, is_chosen, recorded_lines
+from .scenario import BODY_METHODS, MANAGED_HEADERS, BodyRule, Scenario, Target, expand
 from .session_rules import SetRule
 from .templates import Part, Template, Values, encoding_of_body, merged, parse_path, parse_template
 from .trace import Requests, Trace
@@ -29,6 +31,13 @@ REQUEST_BYTES_MAX = 64 << 20
 """The largest request, body and all: several of them fit the largest feed."""
 
 _TARGET_BYTES_TYPICAL = 64
+
+ClientNetwork = tuple[int, int]
+CLIENT_NETWORKS: dict[str, ClientNetwork] = {
+    "10.0.0.0/8": (10 << 24, 0xFFFFFF),
+    "198.18.0.0/15": (198 << 24 | 18 << 16, 0x1FFFF),
+}
+"""IPv4 networks of clients: the network, and the bits of a host in it (RFC 1918, RFC 2544)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +84,8 @@ class RenderSpec:
     auth: bytes = b""
     x_replay: bytes | None = None
     recorded: RecordedBodies | None = None
+    lines: RecordedLines = NOTHING
+    client_network: ClientNetwork = CLIENT_NETWORKS["10.0.0.0/8"]
 
     def numbered(self, run_id: str) -> RenderSpec:
         """The same, with `X-Replay: RUN-SEQ` on every request."""
@@ -92,7 +103,7 @@ class RenderSpec:
             bodies = max(bodies, self.recorded.mean_bytes)
         heads = max(map(self._typical_of, self.heads), default=0)
         targets = max(map(self._typical_of, self.paths), default=0)
-        headers = max(len(self.headers), heads) + len(self.auth)
+        headers = max(len(self.headers), heads) + len(self.auth) + self.lines.typical_bytes
         return headers + len(self.base_path) + bodies + targets + _TARGET_BYTES_TYPICAL + 64
 
     def _typical_of(self, template: Template) -> int:
@@ -122,6 +133,11 @@ class RenderSpec:
             seed=np.array([self.seed & (2**64 - 1)], np.uint64),
             type_of_headers=np.empty(0, np.int32) if self.recorded is None else self.recorded.type_of_headers,
             bodies=np.zeros((1, 3), np.int64) if self.recorded is None else self.recorded.batches,
+            of_host=self.lines.of_host,
+            of_headers=self.lines.of_headers,
+            recorded_ends=self.lines.ends,
+            recorded=self.lines.data,
+            client_network=np.array(self.client_network, np.uint32),
             **self._template_arrays(last),
             **self.values.arrays(),
         )
@@ -221,11 +237,8 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target) -> Render
     """Everything of the requests that the scenario decides. UsageError for a header or body that cannot be
     sent.
     """
-    lines = [("Host", scenario.host or target.authority), *scenario.request_headers()]
-    if scenario.connect == "per-request":
-        # RFC 9112, 9.6: who sends no more on a connection says so.
-        lines.append(("Connection", "close"))
-    headers = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
+    lines, recorded = header_lines(trace, scenario, target)
+    headers = b"".join(part.text for line in lines for part in line.parts)
     values = Values(scenario.variable)
     templates = tuple(
         Template(
@@ -258,7 +271,68 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target) -> Render
         paths=paths,
         route_path=route_path,
         recorded=recorded_bodies(trace),
+        lines=recorded,
+        client_network=CLIENT_NETWORKS.get(scenario.client_ip_range, CLIENT_NETWORKS["10.0.0.0/8"]),
     )
+
+
+class Line(NamedTuple):
+    """A header line as it is sent, its end with it; of recorded lines, which are several, `name` is empty."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is the same for every request."""
+        return all(part.kind == kernels.LITERAL for part in self.parts)
+
+
+def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list[Line], RecordedLines]:
+    """The headers of every request, Host first; and what of them was recorded. UsageError for one that cannot be sent."""
+    given = {name.lower() for name in scenario.headers}
+    given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
+    constant = [("Host", scenario.host or target.authority), *scenario.request_headers()]
+    if scenario.connect == "per-request":
+        # RFC 9112, 9.6: who sends no more on a connection says so.
+        constant.append(("Connection", "close"))
+    kept = {name.lower(): (name, value) for name, value in constant}
+    sends_host = "host" in scenario.send_headers or bool(scenario.rewrite_host)
+    recorded = NOTHING
+    if scenario.send_headers or sends_host:
+
+        def chosen(name: str) -> bool:
+            return name not in given and is_chosen(name, scenario.send_headers, MANAGED_HEADERS)
+
+        replaced = {name: pair for name, pair in kept.items() if chosen(name)}
+        recorded = recorded_lines(
+            trace.requests, host=constant[0][1], sends_host="host" in scenario.send_headers,
+            names=scenario.rewrite_host, chosen=chosen, defaults=replaced,
+        )  # fmt: skip
+        kept = {name: pair for name, pair in kept.items() if name not in replaced}
+    lines = [Line(name, (Part(kernels.LITERAL, _line(name, value)),)) for name, value in kept.values()]
+    if sends_host:
+        lines[0] = Line("Host", (Part(kernels.RECORDED_HOST),))
+    if scenario.send_headers:
+        lines.append(Line("", (Part(kernels.RECORDED_LINES),)))
+    if scenario.client_ip_header:
+        lines.append(_client_line(scenario.client_ip_header, scenario.client_ip_range))
+    return lines, recorded
+
+
+def _line(name: str, value: str) -> bytes:
+    return f"{name}: {value}\r\n".encode("latin-1")
+
+
+def _client_line(name: str, network: str) -> Line:
+    """The header that says which client asks; Forwarded has a form of its own (RFC 7239, 4)."""
+    ipv6 = ":" in network
+    before, after = "", ""
+    if name.lower() == "forwarded":
+        before, after = ('for="[', ']"') if ipv6 else ("for=", "")
+    kind = kernels.CLIENT_IPV6 if ipv6 else kernels.CLIENT_IPV4
+    texts = f"{name}: {before}".encode(), f"{after}\r\n".encode()
+    return Line(name, (Part(kernels.LITERAL, texts[0]), Part(kind), Part(kernels.LITERAL, texts[1])))
 
 
 def set_rules_by_route(requests: Requests, rules: Sequence[SetRule]) -> list[list[SetRule]]:
@@ -282,19 +356,21 @@ def _numbered(wanted: Sequence[Template | None]) -> tuple[tuple[Template, ...], 
 
 
 def _heads(
-    requests: Requests, scenario: Scenario, lines: Sequence[tuple[str, str]], values: Values
+    requests: Requests, scenario: Scenario, lines: Sequence[Line], values: Values
 ) -> tuple[tuple[Template, ...], tuple[int, ...]]:
-    """What routes have in place of the headers of all: those with [[set]] headers of their own; a later rule wins."""
+    """What routes have in place of the headers of all: those with [[set]] headers of their own, of which a later one wins;
+    and every route, where headers are not the same for all requests.
+    """
     environ = dict(os.environ)
+    constant = all(line.is_constant for line in lines)
     wanted: list[Template | None] = []
     for rules in set_rules_by_route(requests, scenario.set):
         own = {rule.header.lower(): rule for rule in rules if rule.header is not None}
-        if not own:
+        if not own and constant:
             wanted.append(None)
             continue
         parts = [Part(kernels.LITERAL, b" HTTP/1.1\r\n")]
-        kept = [(name, value) for name, value in lines if name.lower() not in own]
-        parts += [Part(kernels.LITERAL, f"{name}: {value}\r\n".encode("latin-1")) for name, value in kept]
+        parts += [part for line in lines if line.name.lower() not in own for part in line.parts]
         for rule in own.values():
             value = expand(rule.header or "", rule.value or "", environ).encode("latin-1")
             parts.append(Part(kernels.LITERAL, f"{rule.header}: ".encode("ascii")))

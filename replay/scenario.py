@@ -25,6 +25,8 @@ from .knobs import (
     Count,
     Duration,
     Factor,
+    HeaderNames,
+    HostNames,
     Methods,
     MomentText,
     Rate,
@@ -63,7 +65,7 @@ MANAGED_HEADERS = (
 )
 """Headers that frame a request on its connection: the engine alone sets them."""
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)\}|([A-Za-z_]\w*))")
 
 
@@ -270,6 +272,33 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     headers: Annotated[
         dict[str, str], Meta(description="Headers of every request; $NAME is taken from the environment")
     ] = {}
+    send_headers: Annotated[
+        HeaderNames,
+        Meta(
+            description="Recorded headers to send again, by name; all: those that say nothing of who asked whom",
+            examples=["user-agent,accept"],
+        ),
+    ] = HeaderNames()
+    rewrite_host: Annotated[
+        HostNames,
+        Meta(
+            description="Recorded hosts by their new names: sent as Host, and in the URLs of headers that are sent",
+            examples=[["www.example=staging.example", "*.shop.example=*.shop.staging.example"]],
+        ),
+    ] = HostNames()
+    client_ip_header: Annotated[
+        str,
+        Meta(
+            description="Header with an address for each recorded client, always the same one",
+            examples=["X-Forwarded-For"],
+        ),
+    ] = ""
+    client_ip_range: Annotated[
+        Literal["10.0.0.0/8", "198.18.0.0/15", "2001:db8::/32"],
+        Meta(
+            description="Where those addresses are taken from: private, for benchmarks, or for documentation"
+        ),
+    ] = "10.0.0.0/8"
     window: Window = Window()
     speed: Annotated[Factor, Meta(description="2, 2x or 200%: twice as fast as recorded")] = Factor(1.0)
     only: Annotated[
@@ -602,7 +631,7 @@ def parse_header(text: str) -> tuple[str, str]:
 
 def check_header_name(name: str) -> None:
     """UsageError where a header of this name cannot be set."""
-    if not _TOKEN.fullmatch(name):
+    if not HEADER_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a header's name", hint="write -H 'Name: value'")
     if name.lower() == "host":
         raise UsageError("Host is not set as a header", hint="use --host NAME")

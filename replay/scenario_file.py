@@ -19,6 +19,8 @@ from .knobs import (
     Count,
     Duration,
     Factor,
+    HeaderNames,
+    HostNames,
     Methods,
     MomentText,
     Rate,
@@ -29,7 +31,7 @@ from .knobs import (
     ZoneText,
 )
 from .names.settings import parse_server
-from .scenario import AUTO, Scenario, check_header_name, parse_target, sendable
+from .scenario import AUTO, HEADER_NAME, MANAGED_HEADERS, Scenario, check_header_name, parse_target, sendable
 from .session_rules import Problem, names_problem
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -114,6 +116,34 @@ def parse_scale(value: Any) -> Scale:
     return Scale(rules)
 
 
+def _header_names(value: Any) -> HeaderNames:
+    names = value.replace(",", " ").split() if isinstance(value, str) else value
+    names = [name.lower() if isinstance(name, str) else "" for name in names]
+    for name in names:
+        if not HEADER_NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is not a header's name", hint=f"write {_HEADERS_FORMS}")
+        if name in MANAGED_HEADERS:
+            raise UsageError(f"{name} is set by replay itself, request by request")
+        if name == "content-type":
+            raise UsageError("content-type goes with its body already", hint="leave it out")
+    return HeaderNames(dict.fromkeys(names))
+
+
+def _host_names(value: Any) -> HostNames:
+    rules = []
+    for text in value if isinstance(value, list | tuple) else [value]:
+        old, separator, new = (part.strip() for part in str(text).partition("="))
+        if not (separator and _HOST.fullmatch(old) and _HOST.fullmatch(new)):
+            raise UsageError(f"{text!r} names no two hosts", hint=f"write {_HOSTS_FORMS}")
+        if new.startswith("*.") and not old.startswith("*."):
+            raise UsageError(f"{text!r}: only a name of *. can become one", hint=f"write {_HOSTS_FORMS}")
+        rules.append((old.lower(), new))
+    return HostNames(rules)
+
+
+_HOST = re.compile(r"(\*\.)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+_HEADERS_FORMS = "user-agent,accept or all"
+_HOSTS_FORMS = "www.example=staging.example or *.example=*.staging.example"
 _SCALE_FORMS = '4 or ["POST /v1/users=5", "*=2"]'
 _READERS: dict[Any, tuple[Any, str]] = {
     Duration: (lambda v: Duration(units.parse_duration_ns(v)), units.DURATION_FORMS),
@@ -128,6 +158,8 @@ _READERS: dict[Any, tuple[Any, str]] = {
     MomentText: (_moment, units.MOMENT_FORMS),
     ZoneText: (_zone, units.ZONE_FORMS),
     SloText: (_slo, "p99<250ms"),
+    HeaderNames: (_header_names, _HEADERS_FORMS),
+    HostNames: (_host_names, _HOSTS_FORMS),
 }
 _TOML_TYPES = {
     "str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "array": "a list",
@@ -138,7 +170,11 @@ _TOML_TYPES = {
 def _read_knob(kind: Any, value: Any) -> Any:
     reader, forms = _READERS[kind]
     plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-    allowed = plain or (kind in (Methods, Scale) and isinstance(value, list)) or kind is MomentText
+    allowed = (
+        plain
+        or (kind in (Methods, Scale, HeaderNames, HostNames) and isinstance(value, list))
+        or kind is MomentText
+    )
     try:
         if not allowed:
             raise UsageError(f"{value!r} is of the wrong type", hint=f"write {forms}")
@@ -356,6 +392,7 @@ def _check(scenario: Scenario, source: _Source) -> None:
             parse_target(also.target)
         except UsageError as error:
             raise UsageError(f"{source.name(f'also[{index}].target')}: {error}", hint=error.hint) from None
+    _check_headers_once(scenario, source)
     if scenario.resolver:
         try:
             parse_server(scenario.resolver)
@@ -450,6 +487,28 @@ def _check_clients(scenario: Scenario, source: _Source) -> None:
                 f"{source.name('connect')}: to Kafka a producer has one connection a broker, whoever asks",
                 hint="leave out connect",
             )
+
+
+def _check_headers_once(scenario: Scenario, source: _Source) -> None:
+    """No header is given in two ways: recorded, by a rule, and with the client's address."""
+    for index, rule in enumerate(scenario.set):
+        if rule.header is not None and rule.header.lower() in scenario.send_headers:
+            where = source.name(f"set[{index}].header")
+            raise UsageError(f"{where}: {rule.header} is among send_headers as well", hint="give it once")
+    name = scenario.client_ip_header
+    if not name:
+        return
+    where = source.name("client_ip_header")
+    try:
+        check_header_name(name)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}", hint=error.hint) from None
+    given = {header.lower() for header in scenario.headers} | set(scenario.send_headers)
+    given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
+    if name.lower() in given:
+        raise UsageError(
+            f"{where}: {name} is among headers, set or send_headers as well", hint="give it once"
+        )
 
 
 def _beside(scenario: Scenario, path: Path, flags: Mapping[str, Any]) -> Scenario:

@@ -17,7 +17,7 @@ from . import libc
 from .bank import Control
 from .feed import FEED_TYPE, HEAD, IDEMPOTENT, WARM_UP
 from .jit import kernel
-from .plan import BATCH_BITS, BATCH_MASK, BODY_ID, DATA, HEADERS_ID, OFFSETS
+from .plan import BATCH_BITS, BATCH_MASK, BODY_ID, DATA, HEADERS_ID, HOST, OFFSETS
 from .randoms import random_of
 from .shared import load_acquire, peek_i32, peek_i64, peek_u8, poke_u8
 
@@ -27,7 +27,7 @@ RenderTable = namedtuple(
     "RenderTable",
     "prefix prefix_ends bare_ends flags headers numbered route_template route_path route_head path_whole"
     " template_parts template_fixed template_heads kinds begins ends literals seed type_heads type_of_headers bodies"
-    " column_rows cell_ends cells",
+    " column_rows cell_ends cells of_host of_headers recorded_ends recorded client_network",
 )
 """What rendering needs besides the row.
 
@@ -46,6 +46,10 @@ Recorded bodies: bodies int64[n + 1, 3] has of each batch of their dictionary th
 addresses of its offsets (int64) and data; the last row is the id past the end. type_of_headers int32[header sets]
 is the content type of each set, or -1; type t has its headers up to the number of Content-Length in
 literals[type_heads[t + 1, 0]:type_heads[t + 1, 1]], type_heads[0] those without a type.
+
+Recorded headers: of_host int32[hosts + 1] and of_headers int32[header sets + 1] are the texts of a request's Host line and
+of its other lines, the first of each for requests without; text t is recorded[recorded_ends[t]:recorded_ends[t + 1]]. Both
+are empty where nothing of the kind is sent. client_network uint32[2]: the network of IPv4 clients, and the host's bits.
 """
 
 RENDER_TYPE = types.NamedTuple(
@@ -54,7 +58,7 @@ RENDER_TYPE = types.NamedTuple(
         types.uint8[::1], types.int32[::1], types.int32[::1], types.int32[::1], types.uint8[::1], types.int64[::1],
         types.int64[::1], types.int64[:, ::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
         types.uint64[::1], types.int64[:, ::1], types.int32[::1], types.int64[:, ::1], types.int64[::1], types.int64[::1],
-        types.uint8[::1],
+        types.uint8[::1], types.int32[::1], types.int32[::1], types.int64[::1], types.uint8[::1], types.uint32[::1],
     ],
     RenderTable,
 )  # fmt: skip
@@ -62,11 +66,13 @@ RENDER_TYPE = types.NamedTuple(
 BODY = 1 << 8
 """Beside the feed's flags: a method whose request says Content-Length: 0 where it has no body."""
 
-LITERAL, UUID, EMAIL, CLIENT, NUMBER, CLIENT_UUID, CLIENT_EMAIL, COLUMN_BY_CLIENT, COLUMN_BY_REQUEST = range(
-    9
-)
+(
+    LITERAL, UUID, EMAIL, CLIENT, NUMBER, CLIENT_UUID, CLIENT_EMAIL, CLIENT_IPV4, CLIENT_IPV6, RECORDED_HOST,
+    RECORDED_LINES, COLUMN_BY_CLIENT, COLUMN_BY_REQUEST,
+) = range(13)  # fmt: skip
 """Kinds of a template's parts. CLIENT and NUMBER are decimal; UUID and EMAIL are the request's, CLIENT_... the client's own
-at every request; columns are those of CSV files, by the client's or the request's number.
+at every request, as its address is; RECORDED_... are whole lines; columns are those of CSV files, by the client's or the
+request's number.
 """
 
 UUID_BYTES = 36
@@ -83,7 +89,10 @@ _SALT_EMAIL, _SALT_UUID = np.uint64(0xA5A5A5A5A5A5A5A5), np.uint64(0xC3C3C3C3C3C
 _OF_CLIENT = np.uint64(0x5BD1E9955BD1E995)
 """Makes another seed for what a client keeps."""
 
-_QUESTION = 63
+_IPV6_NETWORK = np.frombuffer(b"2001:db8::", dtype=np.uint8)
+"""What is for documentation (RFC 3849)."""
+
+_QUESTION, _COLON, _DOT = 63, 58, 46
 _STAR, _SLASH, _PERCENT, _DASH = 42, 47, 37, 45
 
 
@@ -189,6 +198,75 @@ def put_email(at, seed, seq):
 
 
 @kernel(inlined=True)
+def _ipv4_of(table, client):
+    """A client's address: its number plus 1 in the network, so that the first is not the network's own."""
+    return table.client_network[0] | (np.uint32(client + 1) & table.client_network[1])
+
+
+@kernel()
+def put_ipv4(at, address):
+    """Write an IPv4 address."""
+    for place in range(4):
+        byte = np.int64(address >> np.uint32(24 - 8 * place)) & 255
+        at = put_number(at, byte, digits_of(byte))
+        if place < 3:
+            poke_u8(np.uint64(at), np.uint8(_DOT))
+            at += 1
+    return at
+
+
+@kernel(inlined=True)
+def ipv4_length(address):
+    """Bytes of an IPv4 address."""
+    length = np.int64(3)
+    for place in range(4):
+        length += digits_of(np.int64(address >> np.uint32(24 - 8 * place)) & 255)
+    return length
+
+
+@kernel(inlined=True)
+def _hex_digits(number):
+    count = np.int64(1)
+    while number >= 16:
+        number >>= 4
+        count += 1
+    return count
+
+
+@kernel()
+def ipv6_length(client):
+    """Bytes of the IPv6 address of a client."""
+    number = np.int64(np.uint32(client + 1))
+    high, low = number >> 16, number & 0xFFFF
+    length = _IPV6_NETWORK.shape[0] + _hex_digits(low)
+    return length + _hex_digits(high) + 1 if high else length
+
+
+@kernel()
+def put_ipv6(at, client):
+    """Write the IPv6 address of a client, in the form of RFC 5952."""
+    number = np.int64(np.uint32(client + 1))
+    high, low = number >> 16, number & 0xFFFF
+    at = put(at, _IPV6_NETWORK, 0, _IPV6_NETWORK.shape[0])
+    if high:
+        at = _put_hex(at, np.uint64(high), _hex_digits(high))
+        poke_u8(np.uint64(at), np.uint8(_COLON))
+        at += 1
+    return _put_hex(at, np.uint64(low), _hex_digits(low))
+
+
+@kernel(inlined=True)
+def _recorded_texts(requests, table, number):
+    """The texts of a request's recorded Host line and of its other lines; 0 where none are sent."""
+    if table.of_headers.shape[0] == 0:
+        return np.int64(0), np.int64(0)
+    batch, place = number >> BATCH_BITS, number & BATCH_MASK
+    host = np.int64(peek_i32(np.uint64(requests[batch, HOST] + 4 * place)))
+    headers = np.int64(peek_i32(np.uint64(requests[batch, HEADERS_ID] + 4 * place)))
+    return np.int64(table.of_host[host + 1]), np.int64(table.of_headers[headers + 1])
+
+
+@kernel(inlined=True)
 def _cell_of(table, part, seq, client):
     """The cell of a column that a request or its client takes: the rows in turn."""
     column = table.begins[part]
@@ -198,8 +276,8 @@ def _cell_of(table, part, seq, client):
 
 
 @kernel()
-def template_length(table, template, seq, client):
-    """Bytes of a filled template."""
+def template_length(table, template, seq, client, host, lines):
+    """Bytes of a filled template; `host` and `lines` are texts of `recorded`."""
     length = table.template_fixed[template]
     for part in range(table.template_parts[template], table.template_parts[template + 1]):
         kind = table.kinds[part]
@@ -207,6 +285,13 @@ def template_length(table, template, seq, client):
             length += digits_of(client)
         elif kind == NUMBER:
             length += digits_of(seq)
+        elif kind == CLIENT_IPV4:
+            length += ipv4_length(_ipv4_of(table, client))
+        elif kind == CLIENT_IPV6:
+            length += ipv6_length(client)
+        elif kind in (RECORDED_HOST, RECORDED_LINES):
+            text = host if kind == RECORDED_HOST else lines
+            length += table.recorded_ends[text + 1] - table.recorded_ends[text]
         elif kind >= COLUMN_BY_CLIENT:
             cell = _cell_of(table, part, seq, client)
             length += table.cell_ends[cell + 1] - table.cell_ends[cell]
@@ -214,7 +299,7 @@ def template_length(table, template, seq, client):
 
 
 @kernel()
-def put_template(at, table, template, seq, client):
+def put_template(at, table, template, seq, client, host, lines):
     """Write a filled template."""
     seed = table.seed[0]
     for part in range(table.template_parts[template], table.template_parts[template + 1]):
@@ -233,6 +318,13 @@ def put_template(at, table, template, seq, client):
             at = put_number(at, client, digits_of(client))
         elif kind == NUMBER:
             at = put_number(at, seq, digits_of(seq))
+        elif kind == CLIENT_IPV4:
+            at = put_ipv4(at, _ipv4_of(table, client))
+        elif kind == CLIENT_IPV6:
+            at = put_ipv6(at, client)
+        elif kind in (RECORDED_HOST, RECORDED_LINES):
+            text = host if kind == RECORDED_HOST else lines
+            at = put(at, table.recorded, table.recorded_ends[text], table.recorded_ends[text + 1])
         else:
             cell = _cell_of(table, part, seq, client)
             at = put(at, table.cells, table.cell_ends[cell], table.cell_ends[cell + 1])
@@ -286,7 +378,7 @@ def _line_length(table, method, path, seq, client, address, length, escaped):
     """Bytes of a request's method and target; of a path of the scenario's what is left of the target is its query."""
     if path >= 0:
         fixed = table.prefix_ends[method + 1] - table.prefix_ends[method]
-        return fixed + template_length(table, path, seq, client) + length + 2 * escaped
+        return fixed + template_length(table, path, seq, client, 0, 0) + length + 2 * escaped
     fixed = _prefix_end(table, method, address, length) - table.prefix_ends[method]
     return fixed + np.int64(_lacks_slash(address, length)) + length + 2 * escaped
 
@@ -296,7 +388,7 @@ def _put_line(at, table, method, path, seq, client, address, length, escaped):
     """Write what `_line_length` counts."""
     if path >= 0:
         at = put(at, table.prefix, table.prefix_ends[method], table.prefix_ends[method + 1])
-        at = put_template(at, table, path, seq, client)
+        at = put_template(at, table, path, seq, client, 0, 0)
     else:
         at = put(at, table.prefix, table.prefix_ends[method], _prefix_end(table, method, address, length))
         if _lacks_slash(address, length):
@@ -309,19 +401,19 @@ def _put_line(at, table, method, path, seq, client, address, length, escaped):
 
 
 @kernel(inlined=True)
-def _headers_length(table, head, seq, client):
+def _headers_length(table, head, seq, client, host, lines):
     """Bytes from behind the target to the last header, without those of a body."""
-    total = table.headers.shape[0] if head < 0 else template_length(table, head, seq, client)
+    total = table.headers.shape[0] if head < 0 else template_length(table, head, seq, client, host, lines)
     return total + digits_of(seq) + 2 if table.numbered[0] else total
 
 
 @kernel(inlined=True)
-def _put_headers(at, table, head, seq, client):
+def _put_headers(at, table, head, seq, client, host, lines):
     """Write what `_headers_length` counts."""
     if head < 0:
         at = put(at, table.headers, 0, table.headers.shape[0])
     else:
-        at = put_template(at, table, head, seq, client)
+        at = put_template(at, table, head, seq, client, host, lines)
     if table.numbered[0]:
         at = _put_end_of_line(put_number(at, seq, digits_of(seq)))
     return at
@@ -421,19 +513,20 @@ def render_rows(
         kind, client_id = np.int64(method[row]), np.int64(client[row])
         address, length = _target_of(requests, np.int64(request[row]))
         path, own = np.int64(table.route_path[route[row]]), np.int64(table.route_head[route[row]])
+        host, lines = _recorded_texts(requests, table, np.int64(request[row]))
         if path >= 0:
             address, length = _query_of(address, length)
             length = np.int64(0) if table.path_whole[path] else length
         escaped = escapes(address, length)
         total = _line_length(table, kind, path, seq, client_id, address, length, escaped)
-        total += _headers_length(table, own, seq, client_id) + 2
+        total += _headers_length(table, own, seq, client_id, host, lines) + 2
         has_body = table.flags[kind] & BODY != 0
         template, filled = np.int64(-1), np.int64(0)
         recorded, recorded_length, recorded_type = np.int64(0), np.int64(-1), np.int64(-1)
         if has_body:
             template = np.int64(table.route_template[route[row]])
             if template >= 0:
-                filled = template_length(table, template, seq, client_id)
+                filled = template_length(table, template, seq, client_id, 0, 0)
             else:
                 recorded, recorded_length, recorded_type = _recorded_body(
                     requests, table, np.int64(request[row])
@@ -450,14 +543,14 @@ def render_rows(
 
         at = base + (offset & (size - 1))
         at = _put_line(at, table, kind, path, seq, client_id, address, length, escaped)
-        at = _put_headers(at, table, own, seq, client_id)
+        at = _put_headers(at, table, own, seq, client_id, host, lines)
         if recorded_length >= 0:
             at = _put_end_of_line(_put_recorded_head(at, table, recorded_type, recorded_length))
             _memcpy(np.uint64(at), np.uint64(recorded), np.uint64(recorded_length))
         elif has_body:
             at = _put_end_of_line(_put_body_head(at, table, template, filled))
             if template >= 0:
-                put_template(at, table, template, seq, client_id)
+                put_template(at, table, template, seq, client_id, 0, 0)
         else:
             at = _put_end_of_line(at)
 

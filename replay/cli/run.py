@@ -41,6 +41,9 @@ _OPTIONS = (
     (("--max-wait",), "TIME", "For a free connection [default: 10s]."),
     (("--timeout",), "TIME", "For a whole answer [default: 30s]."),
     (("--host",), "NAME", "Host header [default: the target's]."),
+    (("--send-headers",), "LIST", "Recorded headers to send: user-agent,accept; or all [default: none]."),
+    (("--client-ip-header",), "NAME", "Send each client's made-up address: X-Forwarded-For."),
+    (("--client-ip-range",), "NETWORK", "10.0.0.0/8, 198.18.0.0/15 or 2001:db8::/32."),
     (("--resolve",), "WHEN", "Look the target's name up again: ttl, or once [default: ttl]."),
     (("--resolver",), "ADDRESS[:PORT]", "Name server to ask [default: those of resolv.conf]."),
     (("--warm-up",), "TIME", "Send, and do not measure, the first moments."),
@@ -109,9 +112,9 @@ def _knobs(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if not knobs["seed"].isdigit():
             raise UsageError(f"--seed: {knobs['seed']!r} is not a number")
         knobs["seed"] = int(knobs["seed"])
-    for knob in ("allow", "slo", "scale", "only", "without"):
+    for knob in ("allow", "slo", "scale", "only", "without", "rewrite_host"):
         if given.get(knob):
-            knobs[knob], names[knob] = list(given[knob]), f"--{knob}"
+            knobs[knob], names[knob] = list(given[knob]), f"--{knob.replace('_', '-')}"
     if given.get("header"):
         knobs["headers"], names["headers"] = dict(map(parse_header, given["header"])), "-H"
     return knobs, names
@@ -201,6 +204,9 @@ def work_area(out: Path) -> Iterator[Path]:
     help="Kafka: nothing twice, whatever is sent again.",
 )
 @click.option("--consume", "kafka__consume", is_flag=True, help="Kafka: measure until records are consumed.")
+@click.option(
+    "--rewrite-host", multiple=True, metavar="FROM=TO", help="Send a recorded host by another name."
+)
 @click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
 @click.option("--insecure", "tls__insecure", is_flag=True, help="https: verify no certificate.")
 @click.option("--no-x-replay", is_flag=True, help="Do not number requests by an X-Replay header.")

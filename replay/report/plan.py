@@ -58,6 +58,14 @@ def _target(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tu
         rows.append(("Host", scenario.host))
     if scenario.headers:
         rows.append(("headers", ", ".join(sorted(scenario.headers))))
+    if scenario.send_headers:
+        rows.append(("recorded", f"{', '.join(scenario.send_headers)} as recorded"))
+    if scenario.rewrite_host:
+        rows.append(("hosts", ", ".join(f"{old} as {new}" for old, new in scenario.rewrite_host)))
+    if scenario.client_ip_header:
+        rows.append(
+            ("clients", f"an address each of {scenario.client_ip_range}, in {scenario.client_ip_header}")
+        )
     return rows
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,12 @@ class Requests:
         if self._header_sets is None:
             raise IndexError(index)
         return tuple((pair["name"], pair["value"]) for pair in self._header_sets[index])
+
+    def header_sets(self) -> Iterator[Headers]:
+        """All header sets, in the order of their ids."""
+        for batch in self._header_sets.batches if self._header_sets is not None else ():
+            for pairs in batch.column(0).to_pylist():
+                yield tuple((pair["name"], pair["value"]) for pair in pairs)
 
     def body(self, index: int) -> bytes:
         """Body `index`. IndexError where there is none."""
