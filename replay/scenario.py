@@ -380,8 +380,10 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     ] = msgspec.field(name="idle_timeout", default=Duration(60 * NS))
     threads: Annotated[Count, Meta(description="Lanes, a thread each, or auto")] = Count(AUTO)
     resolve: Annotated[
-        Literal["ttl", "once"],
-        Meta(description="When the target's name is looked up again: as its TTL says, or never"),
+        Literal["ttl", "once", "per-connection"],
+        Meta(
+            description="When the target's name is looked up again: as its TTL says, never, or for each connection"
+        ),
     ] = "ttl"
     resolver: Annotated[
         str,

@@ -150,6 +150,41 @@ async def test_once_is_once(server: DnsServer, sinks: tuple[Sink, Sink], tmp_pat
     assert [(name.resolve, name.lookups) for name in document.names] == [("once", 1)]
 
 
+@pytest.mark.whole
+@pytest.mark.parametrize("engine", ["native", "portable"])
+async def test_each_connection_has_a_lookup_of_its_own(
+    server: DnsServer, sinks: tuple[Sink, Sink], tmp_path: Path, engine: str
+) -> None:
+    async def move_and_fail() -> None:
+        while sinks[0].arrivals < 30:
+            await trio.sleep(0.01)
+        server.set(NAME, NEW, ttl_s=60)
+        while sinks[1].arrivals < 30:
+            await trio.sleep(0.01)
+        server.fail(NAME, "SERVFAIL")
+
+    server.set(NAME, OLD, ttl_s=60)
+    document = await run(
+        tmp_path,
+        server,
+        sinks[0].port,
+        move_and_fail,
+        engine=engine,
+        resolve="per-connection",
+        path="/sink/close",
+    )
+    balanced(document)
+    assert document.accounts.ok == 300
+    assert min(sink.arrivals for sink in sinks) >= 30
+    assert [row.requests for row in document.addresses] == [sink.arrivals for sink in sinks]
+    assert sum(row.connects for row in document.addresses) == document.connections.opened >= 300
+    (name,) = document.names
+    assert name.lookups >= document.connections.opened + 1
+    assert name.queries == len(server.asked) >= 2 * name.lookups
+    assert [(change.added, change.removed) for change in name.changes] == [([NEW], [])]
+    assert name.lookups_failed > 0 and "SERVFAIL" in name.failure
+
+
 # Before the start
 
 

@@ -7,6 +7,7 @@ from collections import namedtuple
 import numpy as np
 from numba import from_dtype, types
 
+from .asks import ASKS_TYPE
 from .bank import BANK_TYPE
 from .clients import NONE, client_type, push_ready, waiting_type
 from .feed import FEED_TYPE
@@ -35,7 +36,7 @@ STATE = np.dtype([
         "epoll", "wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns", "header_limit", "closed_loop",
         "entries_limit", "ring_limit", "ordered", "lanes", "by_client", "per_client", "single_use",
         "client_connections", "idle_timeout_ns",
-        "addresses_seen", "addresses_chosen", "next_address",
+        "addresses_seen", "addresses_chosen", "next_address", "ask_fd",
         "head", "taken", "next_due_ns", "starved", "started", "draining", "used_slots", "open", "connecting",
         "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2",
         "room_free", "age_first", "age_last", "waiting", "waiting_bytes", "startable", "ready_first", "ready_last",
@@ -46,16 +47,16 @@ STATE = np.dtype([
 """The lane's settings (first two rows) and what it keeps between loops. Of TLS (0: plain): the address of its SSL_CTX, of
 the server's name, and of the session that new connections resume."""
 
-Lane = namedtuple("Lane", "bank feed connections clients room state chosen events buffer scratch")
+Lane = namedtuple("Lane", "bank feed connections clients room state chosen asks events buffer scratch")
 """connections CONNECTION[cap], clients CLIENT[n], room WAITING[n] (a row each where clients do not matter), state
-STATE[1], chosen int64[ADDRESSES_MAX] (rows of the address table that are in use), events uint8[n * event bytes],
-buffer uint8[n], scratch int64[4]."""
+STATE[1], chosen int64[ADDRESSES_MAX] (rows of the address table that are in use), asks (`asks`), events uint8[n * event
+bytes], buffer uint8[n], scratch int64[4]."""
 
 connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
 LANE_TYPE = types.NamedTuple(
     [
         BANK_TYPE, FEED_TYPE, connection_type[::1], client_type[::1], waiting_type[::1], state_type[::1],
-        types.int64[::1], types.uint8[::1], types.uint8[::1], types.int64[::1],
+        types.int64[::1], ASKS_TYPE, types.uint8[::1], types.uint8[::1], types.int64[::1],
     ],
     Lane,
 )  # fmt: skip

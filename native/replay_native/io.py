@@ -119,7 +119,8 @@ def close_connection(c, abort, scratch):
         poke_u32(base, np.uint32(1))
         poke_u32(base + np.uint64(4), np.uint32(0))
         _setsockopt(c.fd, SOL_SOCKET, SO_LINGER, base, 8)
-    _close(c.fd)
+    if c.fd >= 0:
+        _close(c.fd)
 
 
 @kernel(inlined=True)

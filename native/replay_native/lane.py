@@ -12,6 +12,7 @@ import numpy as np
 
 from . import http1, libc, tls
 from .addresses import A, heed_addresses, is_removed
+from .asks import ask, can_ask, has_grant, take_grant
 from .bank import (
     GENERATOR,
     MALFORMED,
@@ -309,26 +310,60 @@ def _finish(lane, slot, outcome, now):
 
 @kernel()
 def _dial(lane, slot):
-    """Begin to connect this slot: 0, or errno."""
+    """Begin to connect this slot, which asks for an address first where names are looked up for each: 0, or errno."""
     st, c = lane.state[0], lane.connections[slot]
-    counts = lane.bank.address_counts
     st.next_address %= st.addresses_chosen
     c.address = lane.chosen[st.next_address]
     st.next_address += 1
-    token = (c.generation & 0x7FFFFFFF) << 32 | slot
-    fd = open_connection(st.epoll, lane.bank.addresses[c.address], token, lane.scratch)
-    if fd < 0:
-        counts[c.address, A.connects_failed] += 1
-        return -fd
-    counts[c.address, A.connects] += 1
-    c.fd = fd
+    if can_ask(lane.asks):
+        ask(lane.asks, _token_of(lane, slot), st.ask_fd, lane.scratch)
+    else:
+        error = _open(lane, slot)
+        if error:
+            return error
     c.fresh = 1
     c.state = CONNECTING
     st.connecting += 1
     _count_open(lane, 1)
-    lane.bank.counters[C.connects] += 1
     push_timed(lane, slot, now_ns(lane.scratch) + st.timeout_ns)
     return np.int64(0)
+
+
+@kernel(inlined=True)
+def _token_of(lane, slot):
+    """A slot and its generation: what comes back for another generation is for a connection that is gone."""
+    return (lane.connections[slot].generation & 0x7FFFFFFF) << 32 | slot
+
+
+@kernel()
+def _open(lane, slot):
+    """Open this slot's socket to its address: 0, or errno."""
+    c, counts = lane.connections[slot], lane.bank.address_counts
+    fd = open_connection(
+        lane.state[0].epoll, lane.bank.addresses[c.address], _token_of(lane, slot), lane.scratch
+    )
+    if fd < 0:
+        counts[c.address, A.connects_failed] += 1
+        return -fd
+    counts[c.address, A.connects] += 1
+    lane.bank.counters[C.connects] += 1
+    c.fd = fd
+    return np.int64(0)
+
+
+@kernel()
+def _take_grants(lane):
+    """Connections whose address came are opened to it."""
+    while has_grant(lane.asks):
+        token, row = take_grant(lane.asks)
+        slot = token & 0xFFFFFFFF
+        c = lane.connections[slot]
+        if _token_of(lane, slot) != token or c.state != CONNECTING or c.fd != NONE:
+            continue
+        c.address = row
+        error = _open(lane, slot)
+        if error:
+            _connect_failed(lane, slot, _outcome_of(error))
 
 
 @kernel(inlined=True)
@@ -430,7 +465,7 @@ def _connect_failed(lane, slot, outcome):
     """The request that the connection was for fails: its own, or the one at the head of the queue."""
     st, c = lane.state[0], lane.connections[slot]
     lane.bank.counters[C.connects_failed] += 1
-    lane.bank.address_counts[c.address, A.connects_failed] += 1
+    lane.bank.address_counts[c.address, A.connects_failed] += c.fd != NONE
     if c.ssl:
         lane.bank.counters[C.handshakes_failed] += 1
     st.connecting -= 1
@@ -485,7 +520,9 @@ def _heed_addresses(lane, version):
     for slot in range(st.used_slots):
         c = lane.connections[slot]
         idle = c.state == IDLE
-        if not (idle or (c.state == CONNECTING and not c.bound)) or not is_removed(lane.bank, c.address):
+        if not (idle or (c.state == CONNECTING and not c.bound and c.fd != NONE)) or not is_removed(
+            lane.bank, c.address
+        ):
             continue
         if idle:
             drop_idle(lane, slot)
@@ -931,6 +968,7 @@ def _loop(lane):
         version = load_acquire(control, Control.ADDRESSES)
         if version != st.addresses_seen:
             _heed_addresses(lane, version)
+        _take_grants(lane)
         taken = 0 if st.draining else _take_due(lane, TAKEN_AT_ONCE)
         if _finished(lane):
             return

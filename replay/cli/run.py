@@ -44,7 +44,7 @@ _OPTIONS = (
     (("--send-headers",), "LIST", "Recorded headers to send: user-agent,accept; or all [default: none]."),
     (("--client-ip-header",), "NAME", "Send each client's made-up address: X-Forwarded-For."),
     (("--client-ip-range",), "NETWORK", "10.0.0.0/8, 198.18.0.0/15 or 2001:db8::/32."),
-    (("--resolve",), "WHEN", "Look the target's name up again: ttl, or once [default: ttl]."),
+    (("--resolve",), "WHEN", "Look the target's name up again: ttl, once, or per-connection [default: ttl]."),
     (("--resolver",), "ADDRESS[:PORT]", "Name server to ask [default: those of resolv.conf]."),
     (("--warm-up",), "TIME", "Send, and do not measure, the first moments."),
     (("--engine",), "NAME", "auto, native or portable."),

@@ -45,6 +45,10 @@ class AddressTable:
         if self.version == 0:
             self.use(addresses)
 
+    def row_of(self, address: Address) -> int:
+        """The row of an address that is in the table."""
+        return self._rows().index(pack_address(address.host, address.port))
+
     def chosen(self) -> list[tuple[int, Address]]:
         """Rows in use, with their addresses."""
         return [

@@ -10,6 +10,7 @@ import trio
 
 from replay.plan import DueBatch
 from replay.results.document import KafkaFigures, Note, RouteStart, TlsPeer
+from replay_native.asks import Asks, make_asks
 from replay_native.bank import Bank
 from replay_native.feed import Feed
 
@@ -38,6 +39,8 @@ class LaneSpec:
     wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
     are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
     `tls` is how connections are secured, None for plain ones.
+    With `asks` of more than a row, and an eventfd `ask_fd` for them, the native lane has an address looked up for each of
+    its connections; the portable one awaits `ask` for a row of the table.
     `connect` says whose connections are: everybody's (`pool`), each client's own (`per-client`, at most
     `client_connections`, closed when idle for `idle_timeout_ns`), or each request's. With `ordered` the requests of one
     client go one after another. The lane has every `lanes`-th client, `clients` of them.
@@ -61,6 +64,9 @@ class LaneSpec:
     ordered: bool = False
     clients: int = 0
     lanes: int = 1
+    asks: Asks = field(default_factory=lambda: make_asks(0))
+    ask_fd: int = -1
+    ask: Callable[[], Awaitable[int]] | None = None
 
     @property
     def by_client(self) -> bool:

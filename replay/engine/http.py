@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import h11
 import trio
@@ -54,7 +54,9 @@ class Http:
         tls: Tls | None = None,
         on_handshake: Callable[[bool, int], None] = lambda resumed, took_ns: None,
         first: int = 0,
+        ask: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
+        self._ask = ask
         self._table, self._counts = AddressTable(bank), bank.address_counts
         self._version, self._next = -1, first
         self._chosen: list[tuple[int, Address]] = []
@@ -66,7 +68,7 @@ class Http:
 
     async def connect(self) -> HttpConnection:
         """Connect to the next address. OSError where that fails, HandshakeError where it cannot be secured."""
-        row, address = self._next_address()
+        row, address = await self._asked_address(self._ask) if self._ask is not None else self._next_address()
         sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
             waiting = trio.socket.from_stdlib_socket(sock)
@@ -81,6 +83,11 @@ class Http:
             sock.close()
             raise
         return HttpConnection(stream, sock, secured, self._header_limit_bytes, row, self._keep_session)
+
+    async def _asked_address(self, ask: Callable[[], Awaitable[int]]) -> tuple[int, Address]:
+        """The address that a lookup for this connection alone found."""
+        row = await ask()
+        return row, dict(self._table.chosen())[row]
 
     def _next_address(self) -> tuple[int, Address]:
         """The next row in use and its address; the last known ones where the table has none."""

@@ -59,6 +59,7 @@ def make_lane(spec: LaneSpec) -> Lane:
     connections["fd"] = NONE
     AddressTable(spec.bank).begin(spec.addresses)
     state["next_address"] = spec.number
+    state["ask_fd"] = spec.ask_fd
     return Lane(
         bank=spec.bank,
         feed=spec.feed,
@@ -67,6 +68,7 @@ def make_lane(spec: LaneSpec) -> Lane:
         room=make_room(spec.feed.entries.size // 2 if spec.by_client else 1),
         state=state,
         chosen=np.zeros(ADDRESSES_MAX, np.int64),
+        asks=spec.asks,
         events=np.zeros(kernels.EVENTS_AT_ONCE * EPOLL_EVENT_BYTES, np.uint8),
         buffer=np.zeros(kernels.BUFFER_BYTES, np.uint8),
         scratch=np.zeros(8, np.int64),

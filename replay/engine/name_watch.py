@@ -1,4 +1,5 @@
-"""The target's name during a run: looked up again as its TTL says; lanes follow, as far as that is allowed.
+"""The target's name during a run: looked up again as its TTL says, or for each connection; lanes follow, as far as that is
+allowed.
 
 A lookup that fails changes nothing: the run goes on with the addresses it has, and says so. Addresses that are not
 allowed are never connected to; where a name has no other any more, the run is stopped: what it would go on to load
@@ -15,18 +16,23 @@ import trio
 from replay.errors import LimitError
 from replay.names import Answer, NameFailure
 from replay.results.document import AddressChange, NameFigures
+from replay_native.bank import Bank
 
+from .addresses import AddressTable
 from .contract import Address
 from .resolve import Lookups, places
 
 TTL_S_MIN = 1.0
-"""A shorter TTL is looked up again after this long: TTL 0 is for `per-connection`."""
+"""A shorter TTL is looked up again after this long."""
 
 HOSTS_S = 5.0
 """Between two looks at a name of /etc/hosts, which has no TTL."""
 
 RETRY_S_MAX = 30.0
 CHANGES_KEPT = 100
+
+LOOKUPS_AT_ONCE = 128
+"""More connections than these wait for their turn to be looked up."""
 
 Use = Callable[[tuple[Address, ...]], object]
 """Have the lanes connect to these, and no others."""
@@ -48,10 +54,25 @@ class NameWatch:
     changes: list[AddressChange] = field(default_factory=list)
     failed_at_s: float | None = None
     failure: str = ""
+    _use: Use = field(default=lambda addresses: None, repr=False)
+    _stop: Callable[[str], None] = field(default=lambda why: None, repr=False)
+    _elapsed_s: Callable[[], float] = field(default=lambda: 0.0, repr=False)
+    _none_left: str = ""
+    _turn: int = -1
+    _at_once: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(LOOKUPS_AT_ONCE))
 
-    async def run(self, use: Use, stop: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:
-        """Follow the name until cancelled, or until `stop(why)` was called because it left what is allowed."""
-        if self.resolve == "once" or self.answer.source == "literal":
+    @property
+    def is_per_connection(self) -> bool:
+        """Whether lanes ask for an address for each of their connections."""
+        return self.resolve == "per-connection" and self.answer.source != "literal"
+
+    def begin(self, use: Use, stop: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:
+        """Whom to tell of addresses, and to call `stop(why)` when the name left what is allowed."""
+        self._use, self._stop, self._elapsed_s = use, stop, elapsed_s
+
+    async def run(self) -> None:
+        """Follow the name until cancelled, or until it left what is allowed."""
+        if self.resolve != "ttl" or self.answer.source == "literal":
             return
         retry_s = TTL_S_MIN
         await trio.sleep_until(self.looked_up_at + self._ttl_s())
@@ -59,59 +80,90 @@ class NameWatch:
             try:
                 self.answer = await self.lookups.one()
             except NameFailure as error:
-                if self.failed_at_s is None:
-                    self.failed_at_s, self.failure = max(elapsed_s(), 0.0), str(error)
+                self._lost(error)
                 await trio.sleep(retry_s)
                 retry_s = min(2 * retry_s, RETRY_S_MAX)
                 continue
             retry_s = TTL_S_MIN
-            if why := self._follow(use, elapsed_s()):
-                stop(why)
+            if not self._follow():
                 return
             await trio.sleep(self._ttl_s())
 
-    def _ttl_s(self) -> float:
-        return HOSTS_S if self.answer.ttl_s is None else max(float(self.answer.ttl_s), TTL_S_MIN)
+    async def row_for(self, bank: Bank) -> int:
+        """Look the name up for one new connection of a lane: the row of one of its addresses, in turn.
 
-    def _follow(self, use: Use, at_s: float) -> str:
-        """Have the lanes use what the answer allows; why the run has to stop, or nothing."""
-        allowed, refused, reason = [], [], ""
-        for address in self._of_known_family(places(self.answer, self.port)):
+        Where the lookup fails, or finds nothing that is allowed, it is one of those that are known. Addresses are added
+        to the lanes' tables and stay there: a client that holds a connection does not know that its address is gone.
+        """
+        async with self._at_once:
+            try:
+                self.answer = await self.lookups.one()
+                found = self._add_allowed() or self.addresses
+            except NameFailure as error:
+                self._lost(error)
+                found = self.addresses
+        self._turn += 1
+        return AddressTable(bank).row_of(found[self._turn % len(found)])
+
+    def _add_allowed(self) -> tuple[Address, ...]:
+        """What of the answer is allowed, and known from now on. Where that is nothing the run is stopped."""
+        allowed, refused = self._allowed(places(self.answer, self.port))
+        added = [address for address in allowed if address not in self.addresses]
+        if added or refused:
+            self._note(added=[address.host for address in added], refused=refused)
+        if added:
+            self.addresses = (*self.addresses, *added)
+            self._use(self.addresses)
+        if not allowed:
+            self._stop(self._none_left)
+        return tuple(allowed)
+
+    def _allowed(self, found: tuple[Address, ...]) -> tuple[list[Address], list[str]]:
+        """Addresses that may be used, and the hosts of those that may not."""
+        allowed, refused = [], []
+        for address in self._of_known_family(found):
             try:
                 if address not in self.addresses:
                     self.allow(address.host)
                 allowed.append(address)
             except LimitError as error:
                 refused.append(address.host)
-                reason = str(error)
+                self._none_left = f"{self.lookups.name} now has no address that is allowed: {error}"
+        return allowed, refused
+
+    def _lost(self, error: NameFailure) -> None:
+        if self.failed_at_s is None:
+            self.failed_at_s, self.failure = max(self._elapsed_s(), 0.0), str(error)
+
+    def _ttl_s(self) -> float:
+        return HOSTS_S if self.answer.ttl_s is None else max(float(self.answer.ttl_s), TTL_S_MIN)
+
+    def _follow(self) -> bool:
+        """Have the lanes use what the answer allows, and nothing else; False where the run has to stop."""
+        allowed, refused = self._allowed(places(self.answer, self.port))
         before, now = set(self.addresses), set(allowed)
         if before == now and not refused:
-            return ""
+            return True
         self._note(
-            AddressChange(
-                at_s=round(max(at_s, 0.0), 3),
-                added=[address.host for address in allowed if address not in before],
-                removed=[address.host for address in self.addresses if address not in now],
-                refused=refused,
-            )
+            added=[address.host for address in allowed if address not in before],
+            removed=[address.host for address in self.addresses if address not in now],
+            refused=refused,
         )
         if not allowed:
-            return f"{self.lookups.name} now has no address that is allowed: {reason}"
+            self._stop(self._none_left)
+            return False
         self.addresses = tuple(allowed)
-        use(self.addresses)
-        return ""
+        self._use(self.addresses)
+        return True
 
-    def _note(self, change: AddressChange) -> None:
+    def _note(self, added: list[str], refused: list[str], removed: list[str] | None = None) -> None:
         """Write a change down, unless it is the last one still."""
-        same = (
-            self.changes
-            and not (change.added or change.removed)
-            and change.refused == self.changes[-1].refused
-        )
-        if not same:
-            self.changed += 1
-            if len(self.changes) < CHANGES_KEPT:
-                self.changes.append(change)
+        if self.changes and not added and not removed and refused == self.changes[-1].refused:
+            return
+        self.changed += 1
+        if len(self.changes) < CHANGES_KEPT:
+            at_s = round(max(self._elapsed_s(), 0.0), 3)
+            self.changes.append(AddressChange(at_s=at_s, added=added, removed=removed or [], refused=refused))
 
     def _of_known_family(self, found: tuple[Address, ...]) -> tuple[Address, ...]:
         """Without a family that took no connection before the start, unless there is nothing else."""

@@ -70,7 +70,9 @@ def _http(spec: LaneSpec) -> Http:
         else:
             spec.bank.counters[C.handshakes_failed] += 1
 
-    return Http(spec.bank, spec.header_limit_bytes, tls=spec.tls, on_handshake=note, first=spec.number)
+    return Http(
+        spec.bank, spec.header_limit_bytes, tls=spec.tls, on_handshake=note, first=spec.number, ask=spec.ask
+    )
 
 
 def outcome_of(error: OSError) -> int:

@@ -39,6 +39,7 @@ from replay.results.timeline import Second
 from replay.safety import check_addresses, check_plan
 from replay.scenario import Scenario
 from replay_native import bank, jit, libssl
+from replay_native.asks import make_asks
 from replay_native.bank import Stop
 from replay_native.feed import make_feed
 from replay_native.libc import lanes_supported
@@ -46,6 +47,7 @@ from replay_native.libc import lanes_supported
 from . import lanes as native
 from . import sizing
 from .addresses import AddressTable
+from .answering import answer_asks
 from .auth import Authoriser
 from .contract import SECOND_NS, Address, Engine, Fittings, LaneSpec
 from .feeder import Feeder, RequestRenderer
@@ -272,6 +274,14 @@ def _lane_spec(
     scenario, lanes = schedule.scenario, len(fittings.connections)
     wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     stack.callback(os.close, wake_fd)
+    name = fittings.name
+    asking: dict[str, Any] = {}
+    if name is not None and name.is_per_connection:
+        asking["ask"] = lambda: name.row_for(memory)
+        if fittings.engine_name == "native":
+            asking["asks"] = make_asks(fittings.connections[number])
+            asking["ask_fd"] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            stack.callback(os.close, asking["ask_fd"])
     return LaneSpec(
         bank=memory,
         feed=make_feed(*fittings.feed),
@@ -290,6 +300,7 @@ def _lane_spec(
         ordered=scenario.order == "client",
         clients=-(-schedule.trace.manifest.clients // lanes),
         lanes=lanes,
+        **asking,
     )
 
 
@@ -453,14 +464,23 @@ async def _tick(state: _Run, recorder: Recorder) -> None:
 
 
 async def _follow_name(state: _Run, part: Part, name: NameWatch) -> None:
-    """A target's lanes use what its name says; the run ends where that is no longer allowed."""
+    """A target's lanes use what its name says, and are answered where they ask; the run ends where that is not allowed."""
 
     def use(addresses: tuple[Address, ...]) -> None:
         for spec, writer in zip(part.specs, part.feeder.writers, strict=True):
             AddressTable(spec.bank).use(addresses)
             writer.wake()
 
-    await name.run(use, lambda why: _end(state, "not_allowed", why), state.elapsed_s)
+    def stop(why: str) -> None:
+        if state.ending.how == "whole":
+            _end(state, "not_allowed", why)
+
+    name.begin(use, stop, state.elapsed_s)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(name.run)
+        for spec, writer in zip(part.specs, part.feeder.writers, strict=True):
+            if spec.ask_fd >= 0:
+                nursery.start_soon(answer_asks, spec, writer.wake)
 
 
 def _end(state: _Run, how: str, detail: str) -> None:
