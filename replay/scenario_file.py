@@ -502,7 +502,7 @@ def _check_headers_once(scenario: Scenario, source: _Source) -> None:
     try:
         check_header_name(name)
     except UsageError as error:
-        raise UsageError(f"{where}: {error}", hint=error.hint) from None
+        raise UsageError(f"{where}: {error}", hint="write X-Forwarded-For") from None
     given = {header.lower() for header in scenario.headers} | set(scenario.send_headers)
     given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
     if name.lower() in given:

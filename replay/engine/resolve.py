@@ -77,7 +77,9 @@ def places(answer: Answer, port: int) -> tuple[Address, ...]:
     return tuple(Address(host, port, ":" in host) for host in answer.addresses)
 
 
-async def check_reachable(addresses: tuple[Address, ...], timeout_s: float = REACHABLE_S) -> Reachable:
+async def check_reachable(
+    addresses: tuple[Address, ...], name: str = "", timeout_s: float = REACHABLE_S
+) -> Reachable:
     """One connection of each family before the run starts. TargetError where no address takes it.
 
     A family none of whose addresses takes one is left out where the other does: so does any client with Happy Eyeballs
@@ -99,9 +101,14 @@ async def check_reachable(addresses: tuple[Address, ...], timeout_s: float = REA
     if used:
         return Reachable(tuple(address for address in addresses if address in used), tuple(left_out))
     place = ", ".join(f"{address.host}:{address.port}" for address in addresses)
+    if name and name != addresses[0].host:
+        place = f"{name} ({place})"
     problem = left_out[0].partition("(")[2].rstrip(")") if left_out else "no answer"
     raise TargetError(
-        f"the target {place} does not take connections: {problem}", hint="start it, or check host and port"
+        f"the target {place} does not take connections: {problem}",
+        hint="check host and port; something between may drop what comes"
+        if problem.startswith("no answer")
+        else "start it, or check host and port",
     )
 
 

@@ -217,7 +217,7 @@ async def follow_name(schedule: Schedule, scenario: Scenario) -> NameWatch:
     lookups = Lookups(target.host, scenario.resolver)
     found, answer = await look_up(target, scenario, lookups)
     check_plan(schedule.plan, target, answer.addresses, origins, scenario)
-    reached = await check_reachable(found)
+    reached = await check_reachable(found, target.host)
 
     def allow(host: str) -> None:
         check_addresses(target.host, [host], scenario)

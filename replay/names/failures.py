@@ -9,8 +9,8 @@ from ..units import format_duration
 from .settings import Server, Settings
 
 Why = Literal[
-    "NXDOMAIN", "NODATA", "SERVFAIL", "REFUSED", "timeout", "unreachable", "malformed", "not a name"
-]
+    "NXDOMAIN", "NODATA", "SERVFAIL", "REFUSED", "timeout", "unreachable", "malformed", "not a name", "reserved",
+]  # fmt: skip
 
 
 def show_server(server: Server) -> str:
@@ -55,6 +55,10 @@ class NameFailure(Exception):
             "malformed": (
                 f"what {servers} answers is not DNS",
                 "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
+            ),
+            "reserved": (
+                "no name that ends in .invalid has one, and nobody is asked (RFC 6761)",
+                "name a host that is there",
             ),
             "not a name": (
                 "it is no name that DNS could hold (labels of at most 63 bytes, 253 in all)",

@@ -74,7 +74,7 @@ async def lookup(name: str, settings: Settings, note: Note = lambda query: None)
         return Answer(LOCALHOST, "hosts", bare)
     if bare == "invalid" or bare.endswith(".invalid"):
         # RFC 6761, 6.3 and 6.4: nobody is asked for these.
-        raise NameFailure("NXDOMAIN", [bare], settings, 0.0)
+        raise NameFailure("reserved", [], settings, 0.0)
     return await _ask_dns(name, settings, note)
 
 
