@@ -8,7 +8,7 @@ is no longer what was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -34,8 +34,8 @@ CHANGES_KEPT = 100
 LOOKUPS_AT_ONCE = 128
 """More connections than these wait for their turn to be looked up."""
 
-Use = Callable[[tuple[Address, ...]], object]
-"""Have the lanes connect to these, and no others."""
+Use = Callable[[tuple[Address, ...]], Sequence[Address]]
+"""Have the lanes connect to these, and no others; those that their tables have no room for."""
 
 
 @dataclass(eq=False)
@@ -54,7 +54,8 @@ class NameWatch:
     changes: list[AddressChange] = field(default_factory=list)
     failed_at_s: float | None = None
     failure: str = ""
-    _use: Use = field(default=lambda addresses: None, repr=False)
+    no_room: int = 0
+    _use: Use = field(default=lambda addresses: (), repr=False)
     _stop: Callable[[str], None] = field(default=lambda why: None, repr=False)
     _elapsed_s: Callable[[], float] = field(default=lambda: 0.0, repr=False)
     _none_left: str = ""
@@ -112,11 +113,20 @@ class NameWatch:
         if added or refused:
             self._note(added=[address.host for address in added], refused=refused)
         if added:
-            self.addresses = (*self.addresses, *added)
-            self._use(self.addresses)
+            self._switch((*self.addresses, *added))
         if not allowed:
             self._stop(self._none_left)
-        return tuple(allowed)
+        return tuple(address for address in allowed if address in self.addresses)
+
+    def _switch(self, addresses: tuple[Address, ...]) -> None:
+        """Have the lanes use these, as far as their tables have room; where there is none, those they have."""
+        full = self._use(addresses)
+        self.no_room += len(full)
+        kept = tuple(address for address in addresses if address not in full)
+        if kept:
+            self.addresses = kept
+        else:
+            self._use(self.addresses)
 
     def _allowed(self, found: tuple[Address, ...]) -> tuple[list[Address], list[str]]:
         """Addresses that may be used, and the hosts of those that may not."""
@@ -152,8 +162,7 @@ class NameWatch:
         if not allowed:
             self._stop(self._none_left)
             return False
-        self.addresses = tuple(allowed)
-        self._use(self.addresses)
+        self._switch(tuple(allowed))
         return True
 
     def _note(self, added: list[str], refused: list[str], removed: list[str] | None = None) -> None:
@@ -189,6 +198,7 @@ class NameWatch:
             changed=self.changed,
             changes=self.changes,
             left_out=list(self.left_out),
+            no_room=self.no_room,
             failed_at_s=None if self.failed_at_s is None else round(self.failed_at_s, 3),
             failure=self.failure,
         )

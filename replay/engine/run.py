@@ -466,10 +466,12 @@ async def _tick(state: _Run, recorder: Recorder) -> None:
 async def _follow_name(state: _Run, part: Part, name: NameWatch) -> None:
     """A target's lanes use what its name says, and are answered where they ask; the run ends where that is not allowed."""
 
-    def use(addresses: tuple[Address, ...]) -> None:
+    def use(addresses: tuple[Address, ...]) -> list[Address]:
+        full: list[Address] = []
         for spec, writer in zip(part.specs, part.feeder.writers, strict=True):
-            AddressTable(spec.bank).use(addresses)
+            full = AddressTable(spec.bank).use(addresses)
             writer.wake()
+        return full
 
     def stop(why: str) -> None:
         if state.ending.how == "whole":

@@ -36,6 +36,7 @@ def write_run_page(run: Run, path: Path) -> None:
         _latencies(document),
         _routes(document, "Actions", document.actions),
         _routes(document, "Routes", document.routes),
+        _addresses(document),
         _accounts(document),
     ]
     where = f" · {document.trace.path}" if document.trace else ""
@@ -177,6 +178,23 @@ def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> st
         reading=reading,
         groups=[*groups, ("outcomes", 1)],
     )
+
+
+def _addresses(document: RunDocument) -> str:
+    """What each address of the target got, where it had several."""
+    if len(document.addresses) < 2:
+        return ""
+    rows = [
+        [
+            f"{row.address} port {row.port}" + (" (removed)" if row.removed else ""),
+            *(
+                f"{count:,}"
+                for count in (row.connects, row.connects_failed, row.requests, row.errors, row.drained)
+            ),
+        ]
+        for row in document.addresses
+    ]
+    return html_table(("", "connects", "failed", "requests", "errors", "drained"), rows, "Addresses")
 
 
 def _route(route: RouteFigures, total: int, timed: bool) -> list[str]:

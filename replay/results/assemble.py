@@ -461,6 +461,9 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
         if refused:
             words = f"{name.name} moved to {', '.join(refused)} in mid-run, which is not allowed: nothing was sent there"
             notes.append(Note("ADDRESS_NOT_ALLOWED", words))
+        if name.no_room:
+            words = f"{name.name} had more addresses than lanes keep: {name.no_room:,} were not connected to"
+            notes.append(Note("ADDRESSES_FULL", words))
         if name.left_out:
             words = f"{', '.join(name.left_out)} took no connection before the start, and was left out"
             notes.append(Note("ADDRESS_LEFT_OUT", words))

@@ -268,7 +268,8 @@ class AddressChange(msgspec.Struct, frozen=True, kw_only=True):
 class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What looking the target's name up took, from before the start to the end. `answers` counts queries by what came
     back: NOERROR, NXDOMAIN, SERVFAIL, timeout. `changes` are the first 100 of `changed`; `refused` in them are addresses
-    that are not allowed, and were not connected to. `left_out` took no connection before the start.
+    that are not allowed, and were not connected to. `left_out` took no connection before the start; `no_room` counts those
+    past the most that lanes keep.
     """
 
     name: str
@@ -284,6 +285,7 @@ class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
     changed: int = 0
     changes: list[AddressChange] = []
     left_out: list[str] = []
+    no_room: int = 0
     failed_at_s: float | None = None
     failure: str = ""
 
