@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -183,6 +188,34 @@ async def test_each_connection_has_a_lookup_of_its_own(
     assert name.queries == len(server.asked) >= 2 * name.lookups
     assert [(change.added, change.removed) for change in name.changes] == [([NEW], [])]
     assert name.lookups_failed > 0 and "SERVFAIL" in name.failure
+
+
+@pytest.mark.whole
+def test_the_command_reports_it_and_exits_by_2(
+    server: DnsServer, sinks: tuple[Sink, Sink], tmp_path: Path
+) -> None:
+    schedule(tmp_path, sinks[0].port, rows=600)
+
+    def wander() -> None:
+        for arrivals, addresses in ((20, (OLD, NEW)), (150, (OUTSIDE,))):
+            while sinks[0].arrivals + sinks[1].arrivals < arrivals:
+                time.sleep(0.01)
+            server.set(NAME, *addresses, ttl_s=1)
+
+    words = ["run", "made.trace", "--target", f"http://{NAME}:{sinks[0].port}", "--resolver", server.address]
+    mover = threading.Thread(target=wander, daemon=True)
+    mover.start()
+    done = subprocess.run(
+        [sys.executable, "-m", "replay.cli", *words, "-o", "run"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=120, check=False, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "stopped: the target is no longer one that is allowed" in said
+    assert f"{NAME} now has no address that is allowed" in said
+    assert f"added {NEW}" in said and f"refused {OUTSIDE}" in said
+    assert "queries (NOERROR" in said
+    assert f"{OLD}:{sinks[0].port}" in said and f"{NEW}:{sinks[0].port}" in said
 
 
 # Before the start
