@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from replay.cli import invoke
 from replay.errors import TargetError
+from replay.results.document import Consumed
 from replay.trace import Trace
 
 from .kafka_broker import Broker, jars
@@ -101,6 +102,23 @@ def test_a_broker_killed_in_mid_run_and_back(broker, tmp_path, idempotence):
     if idempotence:
         assert max(back.values()) == 1
         assert document.kafka.offsets_agree
+
+
+def test_due_to_consumed_by_a_group_of_its_own(broker, tmp_path):
+    records = [(n % 2, b"%d" % n, b"v" * 100, ()) for n in range(4_000)]
+    document = replay(
+        kafka_trace(tmp_path / "t", records, gap_ns=500_000), make(broker, "consumed"), tmp_path / "run",
+        kafka={"consume": True, "compression_type": "lz4"},
+    )  # fmt: skip
+    assert document.kafka is not None and document.kafka.consumed == {"end_to_end": Consumed(count=4_000)}
+    assert 0 < document.latency.end_to_end.min_ns < document.latency.end_to_end.max_ns
+    groups = broker.java(
+        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        "--bootstrap-server",
+        broker.address,
+        "--list",
+    )
+    assert f"replay-{document.run_id}" in groups.split()
 
 
 def test_one_record_over_the_limit_fails_by_name_and_the_others_do_not(broker, tmp_path):
