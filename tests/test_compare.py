@@ -507,6 +507,19 @@ def test_annotations_in_actions_and_a_file_on_stdout(command, runs):
     assert lines[0].startswith("::error title=replay%3A REGRESSION::slow is worse") and 2 <= len(lines) <= 10
 
 
+@pytest.mark.parametrize(
+    ("flag", "begins"), [("--markdown", "### ✅ NO_REGRESSION: "), ("--junit", "<?xml ")]
+)
+def test_a_summary_alone_on_stdout(command, runs, flag, begins):
+    done = command(side(runs, "base"), side(runs, "same"), "--tolerance", "40%", flag, "-")
+    assert done.returncode == 0 and done.stdout.startswith(begins) and "labellings" not in done.stdout
+
+
+def test_an_interval_is_called_by_its_own_share(runs):
+    found = compare(side(runs, "base"), side(runs, "same"), Options(alpha=0.01))
+    assert "| 99% interval |" in markdown(found)
+
+
 def test_outputs_are_safe_with_strange_names(tmp_path):
     tag = "GET_/<a>|&\x01"
     base, new = (

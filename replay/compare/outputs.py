@@ -55,7 +55,8 @@ def markdown(found: Comparison) -> str:
     """A section for a job summary."""
     lines = [f"### {_MARK[found.verdict]} {found.verdict}: {_escaped(found.sentence)}", ""]
     if found.findings:
-        interval = "within-run interval" if found.findings[0].within_run else "95% interval"
+        simultaneous = f"{100 * (1 - found.options.alpha):g}% interval"
+        interval = "within-run interval" if found.findings[0].within_run else simultaneous
         labels = f"{_escaped(found.base.label)} | {_escaped(found.new.label)}"
         lines.append(f"| route | metric | {labels} | change | {interval} | p | verdict |")
         lines.append("|---|---|--:|--:|--:|---|--:|---|")

@@ -23,7 +23,11 @@ def write_comparison_page(found: Comparison, path: Path) -> None:
 
     kind = next((f.metric.kind for f in found.findings if f.metric.is_latency), "response")
     tolerance = f"{100 * found.options.tolerance:g}%"
-    interval = "within one run alone" if _within_run(found) else "and all hold at once, 95 times in 100"
+    interval = (
+        "within one run alone"
+        if _within_run(found)
+        else f"and all hold at once, {100 * (1 - found.options.alpha):g} times in 100"
+    )
     sections: list[Section] = [
         headline(found.verdict, found.sentence, [*found.reasons, caught_text(found)]),
         _cards(found),
