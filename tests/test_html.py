@@ -16,8 +16,10 @@ import pytest
 from replay.compare.verdict import compare
 from replay.errors import OutputError
 from replay.report.comparison_page import write_comparison_page
+from replay.report.figures import thinned
 from replay.report.run_page import write_run_page
 from replay.results.run import load_run
+from replay.results.timeline import Second
 
 from .bank_data import at_s, trial
 from .compare_data import TRACE, make_side
@@ -146,6 +148,28 @@ def test_the_verdict_comes_first(pages):
     assert re.match(verdict.format("[A-Z_]+"), body)
     run = pages["run"].read_text().partition("</head>\n<body>")[2]
     assert re.match(verdict.format("VALID|SUSPECT|INVALID"), run)
+
+
+def test_a_long_run_is_thinned_and_keeps_its_sums_and_worst_seconds():
+    row = dict.fromkeys(
+        ("error", "timeout", "unsent", "in_flight", "waiting", "open", "bytes_sent", "bytes_received"), 0
+    )
+    rows = [
+        Second(
+            t_s=float(t), length_s=1.0, wall_ns=0, planned=t, sent=t, ok=t, outcomes={"5xx": t % 2, "2xx": 1},
+            lateness_p99_ns=None if t % 3 else t, **row,
+        )
+        for t in range(5_000)
+    ]  # fmt: skip
+    thin = thinned(rows)
+    assert len(thin) == 1_000 and thinned(rows[:1_200]) == rows[:1_200]
+    assert (
+        sum(each.planned for each in thin) == sum(range(5_000))
+        and sum(each.length_s for each in thin) == 5_000
+    )
+    assert sum(each.outcomes["5xx"] for each in thin) == 2_500
+    assert [each.t_s for each in thin[:3]] == [0.0, 5.0, 10.0]
+    assert [each.lateness_p99_ns for each in thin[:3]] == [3, 9, 12]
 
 
 def test_a_page_that_cannot_be_written_is_one_line(pages, tmp_path):

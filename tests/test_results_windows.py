@@ -178,6 +178,17 @@ def test_a_route_that_the_recording_does_not_have_is_refused_at_once(tmp_path):
         trial(tmp_path / "run", named=NAMED, slo=['p99 of "registraton" < 1s'])
 
 
+def test_a_run_that_was_killed_has_the_windows_that_were_written(tmp_path):
+    made = trial(tmp_path / "run", slo=["p90 < 5ms over 2s"])
+    for second in range(6):
+        for _ in range(10):
+            made.lanes[0].request(0, service_ms=50.0 if second == 3 else 1.0)
+        made.recorder.tick(at_s(second + 1))
+    made.recorder.close()
+    (outcome,) = document(Told(tmp_path / "run")).slo
+    assert (outcome.passed, outcome.windows.count, outcome.windows.failed) == (False, 5, 2)
+
+
 def test_a_damaged_log_has_no_windows_and_fails_what_asks_for_them(tmp_path):
     made = trial(tmp_path / "run", slo=["p99 < 1s over 2s", "p99 < 1s"])
     made.lanes[0].many(100)
