@@ -15,7 +15,7 @@ import trustme
 from . import peers, punctuality
 
 CONNECTIONS = 64
-ROUNDS, SECONDS = 5, 4
+ROUNDS, SECONDS = 3, 4
 HANDSHAKE_ROUNDS = 3
 RATES = (1_000, 20_000)
 
