@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from replay.results.run import load_run
 from replay.scenario import parse_target
 from replay.scenario_file import load
 from replay.trace import Trace, TraceWriter
+from replay_native.events import STICKY_RECORDS
 
 from . import naive_recordbatch as naive
 
@@ -154,6 +156,17 @@ def test_partitioned_anew_a_key_goes_where_javas_clients_send_it(mock, tmp_path)
     assert len(back) == len(records)
     for record in back:
         assert record.partition == (naive.murmur2(record.key) & 0x7FFFFFFF) % PARTITIONS
+
+
+def test_records_without_a_key_share_the_partition_of_their_millisecond(mock, tmp_path):
+    trace = kafka_trace(tmp_path / "t", [(0, None, b"%d" % n, ()) for n in range(4_000)], gap_ns=50_000)
+    replay(trace, f"kafka://{mock}/keyless", tmp_path / "run", kafka={"partitions": "key"})
+    back = read_back(mock, "keyless", 4_000)
+    of_ms: dict[int, set[int]] = {}
+    for record in back:
+        of_ms.setdefault(record.timestamp, set()).add(record.partition)
+    assert sum(len(partitions) > 1 for partitions in of_ms.values()) <= 4_000 // STICKY_RECORDS
+    assert min(Counter(record.partition for record in back)[n] for n in range(PARTITIONS)) > 400
 
 
 def test_create_time_is_when_a_record_was_due(mock, tmp_path):

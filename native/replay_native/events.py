@@ -37,6 +37,9 @@ from .shared import load_acquire, peek_i32, peek_i64, peek_u8, poke_u8
 
 _memcpy = libc.memcpy
 
+STICKY_RECORDS = 1_000
+"""Where all is due at once, records without a key change their partition after so many."""
+
 METHOD, PATH, SEGMENT, AT_MS = 5, 6, 7, 8
 """Kinds of a template's parts beside those of requests. PATH is escaped for JSON; SEGMENT is part `begins` of the path."""
 
@@ -292,15 +295,20 @@ def _put_filled(at, table, first, last, seq, client, method, address, length, at
 
 
 @kernel(inlined=True)
-def _route_of(table, target, partition, key, key_bytes, seq):
-    """The route of a record: its own partition (-1: none), that of its key, or the next in turn."""
+def _route_of(table, target, partition, key, key_bytes, due_ms, seq):
+    """The route of a record: its own partition (-1: none), that of its key, or one that those of its millisecond share.
+
+    As Java's clients (KIP-480), which stay with a partition for a batch: records that go round one by one would make as
+    many batches as there are partitions. The millisecond is mixed (by the golden ratio), so that no rate falls in step.
+    """
     first = table.first_route[target]
     partitions = table.first_route[target + 1] - first
     if partition >= 0 and table.keep_partition[0]:
         return first + partition % partitions
     if key_bytes >= 0:
         return first + partition_of(key, key_bytes, partitions)
-    return first + seq % partitions
+    mixed = np.uint64(due_ms + seq // STICKY_RECORDS) * np.uint64(0x9E3779B97F4A7C15)
+    return first + np.int64(mixed >> np.uint64(33)) % partitions
 
 
 @kernel(
@@ -375,10 +383,11 @@ def render_events(
         entry = entries[state[0] & (entries.shape[0] - 1)]
         entry.due_ns, entry.seq, entry.offset, entry.length = due, seq, offset, total
         entry.client = client[row]
-        entry.route = np.uint32(_route_of(table, target, partition, key, key_bytes, seq))
+        due_ms = (due + table.wall[0]) // 1_000_000
+        entry.route = np.uint32(_route_of(table, target, partition, key, key_bytes, due_ms, seq))
         entry.flags = WARM_UP if due_ns[row] < warm_up_ns else 0
         entry.taken_ns = 0
-        entry.state = at_ms if table.wall[1] else (due + table.wall[0]) // 1_000_000
+        entry.state = at_ms if table.wall[1] else due_ms
         state[0] += 1
         state[1] = offset + total
         row += lanes
