@@ -126,15 +126,19 @@ def _histograms(results: dict[str, float]) -> str:
 
 def _workloads(results: list[dict[str, Any]]) -> str:
     rows = "".join(
-        f"| {each['name']} | {each['rows'] / 1e6:.0f} M | {each['rows_per_cpu_s'] / 1e6:.1f} M"
-        f" | {each['peak_rss_mib']:,.0f} |\n"
+        f"| {each['name']} | {_millions(each['rows_read'])} | {_millions(each['rows_written'])}"
+        f" | {each['rows_per_cpu_s'] / 1e6:.1f} M | {each['peak_rss_mib']:,.0f} |\n"
         for each in results
     )
     return (
-        "## Generated and transformed traces\nRequests written to disk a CPU second, a process each, compiled kernels"
-        " (`python -m benchmarks workloads`). Transforms read a Poisson trace of 20 million; rows are those written.\n\n"
-        "| | rows | a CPU second | peak RSS MiB |\n|---|---|---|---|\n" + rows
+        "## Generated and transformed traces\nRequests to disk a CPU second, all of a process's threads, compiled kernels"
+        " (`python -m benchmarks workloads`): those written, or read, whichever are more.\n\n"
+        "| | read | written | a CPU second | peak RSS MiB |\n|---|---|---|---|---|\n" + rows
     )
+
+
+def _millions(rows: int) -> str:
+    return f"{rows / 1e6:.0f} M" if rows else "-"
 
 
 def _peaks(results: list[dict[str, Any]]) -> str:

@@ -8,8 +8,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROWS = (5_000_000, 50_000_000)
-BASE_ROWS, ROUNDS = 20_000_000, 3
+ROWS, LONG_ROWS = 20_000_000, 300_000_000
+ROUNDS = 3
+
+GENERATORS = ("even", "poisson", "gamma", "week", "sessions")
+TRANSFORMS = {
+    "window": "window",
+    "speed": "speed 2",
+    "sample": "sample half of the requests",
+    "sample-by-client": "sample half of the clients",
+    "scale": "scale 4",
+    "scale-by-route": "scale one route of two by 4",
+    "scale-sessions": "scale 4, by sessions",
+}
 
 _CHILD = """
 import json, resource, sys, time
@@ -17,35 +28,48 @@ from pathlib import Path
 from replay.knobs import Duration, Rate, Scale
 from replay.trace import Trace
 from replay.workload.generate import generate
-from replay.workload.recipe import Recipe
+from replay.workload.recipe import Recipe, RequestRule, SessionRule
 from replay.workload.transform import Transform, transform
 
 name, rows, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-scale = Scale([("", 4.0)])
-wanted = {"speed": Transform(speed=2.0), "sample": Transform(sample=0.5), "scale": Transform(scale=scale)}.get(name)
-process = "poisson" if wanted or name == "base" else name
+rules = (RequestRule(path="/a"), RequestRule(path="/b"))
+plain = dict(rate_per_s=Rate(1e6), request=rules)
+visits = SessionRule(step=tuple(RequestRule(path=f"/{n}", pause_ns=Duration(10**7)) for n in range(4)))
+recipes = {
+    "even": dict(plain, process="even"), "gamma": dict(plain, process="gamma", cv=2.0),
+    "week": dict(plain, shape="week"), "sessions": dict(rate_per_s=Rate(2.5e5), session=(visits,)),
+}
+whole, part = Scale([("", 4.0)]), Scale([("GET /a", 4.0)])
+transforms = {
+    "window": Transform(from_ns=0), "speed": Transform(speed=2.0), "sample": Transform(sample=0.5),
+    "sample-by-client": Transform(sample=0.5, sample_by="client"), "scale": Transform(scale=whole),
+    "scale-by-route": Transform(scale=part), "scale-sessions": Transform(scale=whole, grow="sessions"),
+}
 
 def make(base, rows, out):
-    if wanted:
-        return transform(Trace.open(base), out, wanted, overwrite=True)
-    return generate(Recipe(rate_per_s=Rate(1e6), duration_ns=Duration(rows * 1_000), process=process), out, overwrite=True)
+    if name in transforms:
+        return transform(Trace.open(base), out, transforms[name], overwrite=True)
+    recipe = Recipe(duration_ns=Duration(rows * 1_000), **recipes.get(name, plain))
+    return generate(recipe, out, overwrite=True)
 
-generate(Recipe(rate_per_s=Rate(1e6), duration_ns=Duration(10**8)), folder / "small.trace", overwrite=True)
+generate(Recipe(duration_ns=Duration(10**8), **plain), folder / "small.trace", overwrite=True)
 make(folder / "small.trace", 100_000, folder / "warm.trace")
 started = time.process_time()
 made = make(folder / "base.trace", rows, folder / ("base.trace" if name == "base" else "made.trace"))
 took_s = time.process_time() - started
+read = Trace.open(folder / "base.trace").rows if name in transforms else 0
 rss_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([made.rows, took_s, rss_kib / 1024]))
+print(json.dumps([read, made.rows, took_s, rss_kib / 1024]))
 """
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One trace made in a process of its own."""
+    """One trace made in a process of its own: rows read and written, those (the more of both) a CPU second."""
 
     name: str
-    rows: int
+    rows_read: int
+    rows_written: int
     rows_per_cpu_s: float
     peak_rss_mib: float
 
@@ -59,14 +83,15 @@ def _make(name: str, rows: int, folder: Path) -> Workload:
     )
     if done.returncode:
         raise RuntimeError(f"{name} failed: {done.stderr[-2000:]}")
-    written, took_s, rss_mib = json.loads(done.stdout)
-    return Workload(name, written, written / took_s, rss_mib)
+    read, written, took_s, rss_mib = json.loads(done.stdout)
+    return Workload(TRANSFORMS.get(name, name), read, written, max(read, written) / took_s, rss_mib)
 
 
-def measure(folder: Path, rows: tuple[int, ...] = ROWS) -> list[Workload]:
-    """Each generator in each size, and each transform; the median of the rounds."""
-    _make("base", BASE_ROWS, folder)
-    wanted = [(name, count) for name in ("even", "poisson", "gamma") for count in rows]
-    wanted += [(name, BASE_ROWS) for name in ("speed", "sample", "scale")]
-    found = [[_make(name, count, folder) for _ in range(ROUNDS)] for name, count in wanted]
-    return [sorted(each, key=lambda made: made.rows_per_cpu_s)[ROUNDS // 2] for each in found]
+def measure(folder: Path, rows: int = ROWS, long_rows: int = LONG_ROWS) -> list[Workload]:
+    """Each generator and each transform, the median of the rounds; and a long trace, once."""
+    _make("base", rows, folder)
+    found = []
+    for name in (*GENERATORS, *TRANSFORMS):
+        rounds = [_make(name, rows, folder) for _ in range(ROUNDS)]
+        found.append(sorted(rounds, key=lambda made: made.rows_per_cpu_s)[ROUNDS // 2])
+    return [*found, _make("poisson", long_rows, folder)]

@@ -106,6 +106,14 @@ def test_events_in_any_order_come_out_sorted_and_stable(
     assert sorted(path.name for path in folder.iterdir()) == sorted(segment.file for segment in segments)
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(-(2**62), 2**62) | st.integers(0, 40) | st.integers(0, 2**45), max_size=60))
+def test_the_order_of_stamps_is_that_of_a_stable_sort(stamps: list[int]) -> None:
+    found = sorting.order_of(np.array(stamps, np.int64))
+    expected = sorted(range(len(stamps)), key=stamps.__getitem__)
+    assert (list(range(len(stamps))) if found is None else found.tolist()) == expected
+
+
 def _rows(path: Path) -> list[tuple[int, int]]:
     from replay.trace.columns import read_events
 

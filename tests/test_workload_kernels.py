@@ -175,6 +175,20 @@ def test_thinning_draws_each_request_or_each_client(clients: list[int], share: f
     assert kept[:count].tolist() == [i for i, draw in enumerate(draws) if draw <= share]
 
 
+@given(
+    st.lists(st.integers(-(10**15), 10**15), min_size=1, max_size=50),
+    st.integers(-(10**15), 10**15),
+    st.floats(1e-3, 1e4),
+)
+@settings(deadline=None)
+def test_squeezed_stamps_are_as_near_to_their_origin_as_the_factor_says(
+    stamps: list[int], origin: int, factor: float
+) -> None:
+    out = np.empty(len(stamps), np.int64)
+    scale.squeeze(np.array(stamps, np.int64), origin, factor, out)
+    assert out.tolist() == [origin + round((at - origin) / factor) for at in stamps]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 5_000), min_size=2, max_size=200), st.integers(1, 300), st.integers(1, 100))
 def test_counts_in_windows_are_those_of_the_definition(stamps: list[int], window: int, batch: int) -> None:

@@ -47,7 +47,7 @@ def _normal(seed, words):
 
 @kernel()
 def _gamma(seed, words, shape):
-    """A Gamma variate of mean 1 (Marsaglia and Tsang 2000); shapes below 1 by their boost."""
+    """A Gamma variate of mean 1 (Marsaglia and Tsang 2000, their squeeze first); shapes below 1 by their boost."""
     raised = shape if shape >= 1.0 else shape + 1.0
     d = raised - 1.0 / 3.0
     c = 1.0 / math.sqrt(9.0 * d)
@@ -56,7 +56,8 @@ def _gamma(seed, words, shape):
         v = 1.0 + c * x
         if v > 0.0:
             v = v * v * v
-            if math.log(unit_of(_draw(seed, words))) < 0.5 * x * x + d - d * v + d * math.log(v):
+            u = unit_of(_draw(seed, words))
+            if u < 1.0 - 0.0331 * x * x * x * x or math.log(u) < 0.5 * x * x + d - d * v + d * math.log(v):
                 break
     if shape < 1.0:
         return d * v * unit_of(_draw(seed, words)) ** (1.0 / shape) / shape

@@ -237,6 +237,13 @@ def clone_rows(
     return written
 
 
+@kernel("void(int64[::1], int64, float64, int64[::1])")
+def squeeze(at_ns, origin_ns, factor, out_at_ns):
+    """Stamps whose distance from the origin is divided by a factor, to the nearest ns."""
+    for index in range(at_ns.shape[0]):
+        out_at_ns[index] = origin_ns + np.int64(np.rint(np.float64(at_ns[index] - origin_ns) / factor))
+
+
 @kernel("int64(uint32[::1], int64[::1], int64)")
 def renumber(client, ids, known):
     """Number clients anew by first appearance, in place; how many are known. ids int64[clients] is -1 at first."""

@@ -19,7 +19,7 @@ from .import_ import facts, span_text
 from .progress import warm_kernels
 from .transform import parse_seed
 
-KERNELS = ("arrivals", "mixes", "dictionary", "routes", "dispersion")
+KERNELS = ("arrivals", "mixes", "order", "dictionary", "routes", "dispersion")
 
 
 def _number(text: str, flag: str) -> float:

@@ -1,6 +1,6 @@
 """Events in any order to events files in time order, in constant memory.
 
-A window of rows is kept and sorted, its older half is written: small disorder ends here, in one run. A row
+A window of rows is kept and sorted, its older part is written: small disorder ends here, in one run. A row
 older than what was written starts a new run; at the end several runs are merged.
 """
 
@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from replay_native import order
+from replay_native.jit import warm
 
 from .columns import (
     BATCH_ROWS,
@@ -27,19 +30,43 @@ from .manifest import Segment
 WINDOW_ROWS = 1 << 18
 """Rows kept back to be sorted: a row this late or less costs nothing."""
 
+WINDOWS_HELD = 4
+"""Windows of rows that are held at most: all but one are written when so many have come."""
+
 MERGE_ROWS = 1 << 20
 """Rows in memory while runs are merged, of all runs together."""
 
 MERGE_ROWS_OF_RUN_MIN = 1 << 12
 
 
+def order_of(stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    """The indexes that sort stamps, equal ones in the order they have; None where they are sorted.
+
+    Stamp and index go into one word, where they fit.
+    """
+    if np.all(stamps[1:] >= stamps[:-1]):
+        return None
+    low_bit = len(stamps).bit_length()
+    first_ns = int(stamps.min())
+    span_bits = (int(stamps.max()) - first_ns).bit_length()
+    if low_bit + span_bits > 63:
+        return np.argsort(stamps, kind="stable")
+    words = ((stamps - first_ns) << low_bit) | np.arange(len(stamps))
+    order.sort_words(
+        words.view(np.uint64),
+        np.empty(len(words), np.uint64),
+        low_bit,
+        low_bit + span_bits,
+        np.empty(order.DIGITS, np.int64),
+    )
+    words &= (1 << low_bit) - 1
+    return words
+
+
 def _sorted(columns: Columns) -> Columns:
     """The columns in the order of at_ns; equal stamps keep their order."""
-    stamps = columns["at_ns"]
-    if np.all(stamps[1:] >= stamps[:-1]):
-        return columns
-    order = np.argsort(stamps, kind="stable")
-    return {name: column[order] for name, column in columns.items()}
+    rows = order_of(columns["at_ns"])
+    return columns if rows is None else {name: column[rows] for name, column in columns.items()}
 
 
 def _rows(columns: Columns, begin: int, end: int | None) -> dict[str, npt.NDArray[Any]]:
@@ -157,8 +184,9 @@ class EventSorter:
     """Takes events in any order, leaves `events-*.arrow` in time order (equal stamps by arrival)."""
 
     def __init__(self, folder: Path) -> None:
+        warm(["order"])
         self._folder = folder
-        self._window = empty_events(2 * WINDOW_ROWS)
+        self._window, self._spare = (empty_events(WINDOWS_HELD * WINDOW_ROWS) for _ in range(2))
         self._held = 0
         self._written_until_ns = np.iinfo(np.int64).min
         self._runs = [_EventFiles(folder, "run0-")]
@@ -167,13 +195,13 @@ class EventSorter:
         """Take rows (columns of equal length)."""
         rows, done = len(columns["at_ns"]), 0
         while done < rows:
-            taken = min(rows - done, 2 * WINDOW_ROWS - self._held)
+            taken = min(rows - done, WINDOWS_HELD * WINDOW_ROWS - self._held)
             for name, window in self._window.items():
                 window[self._held : self._held + taken] = columns[name][done : done + taken]
             self._held += taken
             done += taken
-            if self._held == 2 * WINDOW_ROWS:
-                self._settle(WINDOW_ROWS)
+            if self._held == WINDOWS_HELD * WINDOW_ROWS:
+                self._settle(self._held - WINDOW_ROWS)
 
     def add_in_order(self, columns: Columns) -> None:
         """Take rows in time order, none before those taken so far: they are written as they are."""
@@ -184,7 +212,7 @@ class EventSorter:
 
     def _settle(self, rows: int) -> None:
         """Write the `rows` oldest rows of the window, and keep the rest."""
-        ordered = _sorted(_rows(self._window, 0, self._held))
+        ordered = self._ordered()
         if rows and int(ordered["at_ns"][0]) < self._written_until_ns:
             self._runs[-1].close()
             self._runs.append(_EventFiles(self._folder, f"run{len(self._runs)}-"))
@@ -195,11 +223,22 @@ class EventSorter:
             window[: self._held - rows] = ordered[name][rows:]
         self._held -= rows
 
+    def _ordered(self) -> Columns:
+        """What is held, in order; memory that was used before is cheaper than new pages."""
+        held = _rows(self._window, 0, self._held)
+        rows = order_of(held["at_ns"])
+        if rows is None:
+            return held
+        for name, column in held.items():
+            np.take(column, rows, out=self._spare[name][: self._held], mode="clip")
+        self._window, self._spare = self._spare, self._window
+        return _rows(self._window, 0, self._held)
+
     def finish(self) -> list[Segment]:
         """Write what is held, merge the runs if there are several; the final files, in time order."""
         self._settle(self._held)
         self._runs[-1].close()
-        self._window = empty_events(0)
+        self._window = self._spare = empty_events(0)
         if len(self._runs) == 1:
             return [self._renamed(segment) for segment in self._runs[0].segments]
         output = _EventFiles(self._folder, "")

@@ -174,9 +174,10 @@ class Speed:
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
         """The same events at other times."""
         for batch in events():
-            since_ns = np.rint((batch.at_ns - self.origin_ns) / self.factor).astype(np.int64)
+            at_ns = np.empty(len(batch), np.int64)
+            kernels.squeeze(batch.at_ns, self.origin_ns, self.factor, at_ns)
             yield Batch(
-                self.origin_ns + since_ns,
+                at_ns,
                 batch.request,
                 batch.client,
                 batch.status,
