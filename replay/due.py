@@ -113,12 +113,15 @@ def make_clock(trace: Trace, scenario: Scenario, zone: dt.tzinfo) -> Clock:
             hint=f"the recording is from {span_text(start_ns, end_ns, zone)}",
         )
     origin_ns, window_until_ns = max(from_ns, start_ns), until_ns
+    speed = float(scenario.speed)
+    if scenario.compress_to_ns is not None:
+        speed = max(min(until_ns, end_ns + 1) - origin_ns, 1) / scenario.compress_to_ns
     duration_ns, rate = scenario.duration_ns, scenario.rate_per_s
     rows_max, period_ns = FOREVER, 0.0
     if rate is not None:
         period_ns = kernels.CLOSED_LOOP_PERIOD_NS if scenario.closed_loop else NS / rate
     if duration_ns is not None and rate is None:
-        until_ns = min(until_ns, origin_ns + math.ceil(duration_ns * scenario.speed))
+        until_ns = min(until_ns, origin_ns + math.ceil(duration_ns * speed))
     elif duration_ns is not None and not scenario.closed_loop:
         rows_max = max(1, math.ceil(duration_ns / period_ns))
     return Clock(
@@ -126,7 +129,7 @@ def make_clock(trace: Trace, scenario: Scenario, zone: dt.tzinfo) -> Clock:
         from_ns=from_ns,
         until_ns=until_ns,
         window_until_ns=window_until_ns,
-        speed=float(scenario.speed),
+        speed=speed,
         period_ns=period_ns,
         rows_max=rows_max,
         repeats=duration_ns is not None and rate is not None,

@@ -206,7 +206,7 @@ def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | No
         return trace
     if area is None:
         raise UsageError("a scenario that scales or samples needs a folder to work in", hint="give area=")
-    wanted = replace(wanted, from_ns=clock.from_ns, until_ns=clock.until_ns)
+    wanted = replace(wanted, from_ns=clock.from_ns, until_ns=clock.until_ns, replayed_speed=clock.speed)
     return transform(trace, area / "transformed.trace", wanted)
 
 
@@ -346,6 +346,8 @@ def _pace(scenario: Scenario) -> str:
         pace = "closed loop: each connection sends its next request when it is answered"
     elif scenario.rate_per_s is not None:
         pace = f"constant rate of {units.format_rate(scenario.rate_per_s)}"
+    elif scenario.compress_to_ns is not None:
+        pace = f"as recorded, in {units.format_duration(scenario.compress_to_ns)}"
     elif scenario.speed == Factor(1.0):
         pace = "as recorded"
     else:
@@ -353,6 +355,8 @@ def _pace(scenario: Scenario) -> str:
     if scenario.sample is not None:
         pace += f", {units.format_share(scenario.sample)} of the {scenario.sample_by}s"
     factors = [f"{route or 'all'} times {factor:g}" for route, factor in scenario.scale]
+    if scenario.peak_per_s is not None:
+        factors.append(f"scaled to a busiest minute of {units.format_rate(scenario.peak_per_s)}")
     return ", ".join([pace, *factors])
 
 

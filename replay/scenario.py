@@ -333,6 +333,21 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
             description="What scale makes more of: requests, whole sessions, or requests at the same stamps"
         ),
     ] = "requests"
+    peak_per_s: Annotated[
+        Rate | None,
+        Meta(description="Scale so that the busiest minute of the replay has this rate", examples=["500/s"]),
+    ] = msgspec.field(name="peak", default=None)
+    compress_to_ns: Annotated[
+        Duration | None,
+        Meta(description="As fast as it takes to be this long: a day in 10m", examples=["10m"]),
+    ] = msgspec.field(name="compress_to", default=None)
+    rewrite: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Other targets: a regular expression, and what takes the place of its matches",
+            examples=[["^/v1/ -> /v2/"]],
+        ),
+    ] = ()
     rate_per_s: Annotated[
         Rate | None,
         Meta(

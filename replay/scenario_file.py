@@ -409,9 +409,21 @@ def _check(scenario: Scenario, source: _Source) -> None:
                 f"{source.name(f'body[{index}].route')}: give either file or template, and not both"
             )
     _check_sessions(scenario, source)
-    for key in ("duration", "timeout", "max_wait", "max_duration", "idle_timeout"):
+    for key in ("duration", "compress_to", "timeout", "max_wait", "max_duration", "idle_timeout"):
         if getattr(scenario, f"{key}_ns") == 0:
             raise UsageError(f"{source.name(key)}: it must be above 0")
+    if scenario.compress_to_ns is not None and float(scenario.speed) != 1:
+        raise UsageError(
+            f"{source.name('compress_to')}: it and speed both set the speed", hint="give one of them"
+        )
+    for key, value in (("peak", scenario.peak_per_s), ("compress_to", scenario.compress_to_ns)):
+        if scenario.rate_per_s is not None and value is not None:
+            raise UsageError(
+                f"{source.name(key)}: a constant rate has no peaks, and no recorded times",
+                hint=f"give either rate or {key}",
+            )
+    if scenario.peak_per_s == units.MAX_RATE:
+        raise UsageError(f"{source.name('peak')}: max is no rate of a peak", hint="write 500/s")
     if scenario.rate_per_s is not None and float(scenario.speed) != 1:
         raise UsageError(
             f"{source.name('speed')}: a constant rate has no speed", hint="give either rate or speed"

@@ -188,8 +188,56 @@ def test_steps_are_in_the_history_and_the_window_is_what_is_left(tmp_path: Path)
     assert [step["transform"] for step in made.manifest.history] == ["window", "without", "scale", "speed"]
     assert "GET /register" not in {route for route, rows in route_rows(made).items() if rows}
     assert made.end_ns - made.start_ns == pytest.approx(60 * NS, rel=1e-6)
-    minutes = np.bincount((columns(made)["at_ns"] - START_NS) // (4 * NS))
-    assert minutes.max() / 60 == pytest.approx(2.0, rel=0.2)
+    assert made.rows == pytest.approx(2.0 * 60, abs=2)
+
+
+def test_targets_are_rewritten_and_their_actions_stay(tmp_path: Path, command: Callable[..., Any]) -> None:
+    trace = fitness(tmp_path / "in.trace")
+    rules = ("--rewrite", "^/v1/ -> /v2/", "--rewrite", r"sessions/(\d+) -> workouts/\1")
+    code, _, said = command("transform", "in.trace", "-o", "out.trace", "--scale", "POST /v1/users=2", *rules)
+    assert code == 0, said
+    made = Trace.open(tmp_path / "out.trace")
+    before, after = route_rows(trace), route_rows(made)
+    assert after["POST /v2/users"] == 2 * before["POST /v1/users"]
+    assert after["PUT /v2/training/workouts/{id}"] == before["PUT /v1/training/sessions/{id}"]
+    assert after["GET /register"] == before["GET /register"] and sum(after.values()) == made.rows
+    assert made.manifest.history[-1] == {"transform": "rewrite", "rules": list(rules[1::2])}
+    assert route_rows(trace) == before
+    stamps = columns(made)["at_ns"]
+    assert set(columns(trace)["at_ns"]) <= set(stamps)
+
+
+def test_rewritten_routes_keep_their_business_actions(tmp_path: Path, command: Callable[..., Any]) -> None:
+    (tmp_path / "in.log").write_text(
+        "".join(
+            f'10.0.0.{n} - - [16/Mar/2020:10:00:{n:02} +0000] "{what} HTTP/1.1" 200 5 "-" "-"\n'
+            for n, what in enumerate(["POST /v1/users", "GET /v1/plans/7", "POST /v1/users"] * 9)
+        )
+    )
+    (tmp_path / "rules.toml").write_text('[actions]\nregistration = ["POST /v1/users"]\n')
+    assert command("import", "in.log", "-o", "in.trace", "--routes", "rules.toml")[0] == 0
+    flags = ("--scale", "registration=5", "--rewrite", "^/v1/ -> /api/v9/")
+    code, _, said = command("transform", "in.trace", "-o", "out.trace", *flags)
+    assert code == 0, said
+    found = {
+        route.route: (route.rows, route.action)
+        for route in Trace.open(tmp_path / "out.trace").manifest.routes
+    }
+    assert found == {"POST /api/v9/users": (90, "registration"), "GET /api/v9/plans/{id}": (9, "")}
+
+
+def test_a_run_has_the_peak_the_length_and_the_targets_asked_for(tmp_path: Path) -> None:
+    trace = fitness(tmp_path / "in.trace")
+    flags = {
+        "target": "http://127.0.0.1:1", "methods": "all", "empty_bodies": True, "peak": "5/s",
+        "compress_to": "2m", "rewrite": ["^/v1/ -> /v2/"],
+    }  # fmt: skip
+    schedule = make_schedule(trace, load(None, flags), area=tmp_path)
+    due = np.concatenate([batch.due_ns for batch in schedule.batches()])
+    assert due[-1] == pytest.approx(120 * NS, rel=0.01)
+    assert np.bincount(due // (60 * NS)).max() / 60 == pytest.approx(5.0, rel=0.02)
+    assert "POST /v2/users" in {route.route for route in schedule.plan.by_route}
+    assert "in 2 m" in schedule.plan.pace and "busiest minute of 5.00/s" in schedule.plan.pace
 
 
 def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
@@ -222,6 +270,13 @@ def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
         (["--sample", "0"], ["no request is left"]),
         (["--only", "GET /nothing"], ["--only", "no route"]),
         (["--speed", "2", "--compress-to", "10m"], ["give one of them"]),
+        (["--rewrite", "/v1/"], ["--rewrite", "'/v1/' is no rule"]),
+        (["--rewrite", "^/v1( -> /v2"], ["--rewrite", "missing )"]),
+        (["--rewrite", r"^/v1 -> \2"], ["--rewrite", "invalid group reference"]),
+        (["--rewrite", "^/v9/ -> /v2/"], ["matches no request"]),
+        (["--rewrite", "^/ -> v2"], ["which is no path"]),
+        (["--peak", "max"], ["--peak"]),
+        (["--peak", "-3/s"], ["--peak", "is not a rate"]),
         (["--speed", "-1"], ["--speed", "'-1' is not a factor"]),
         (["--compress-to", "0s"], ["--compress-to"]),
         (["--grow", "everything"], ["--grow", "'everything' is unknown"]),

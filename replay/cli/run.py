@@ -26,6 +26,8 @@ _OPTIONS = (
     (("--sample-by",), "WHAT", "request, or client: a share of the clients, with all they do."),
     (("--grow",), "WHAT", "What --scale makes more of: requests, sessions or repeat."),
     (("--speed",), "FACTOR", "2, 2x or 200%: twice as fast as recorded."),
+    (("--peak",), "RATE", "Scale so that the busiest minute has this rate."),
+    (("--compress-to",), "TIME", "As fast as it takes to be this long: a day in 10m."),
     (("--rate",), "RATE", "Constant rate instead: 500/s, 50/1m; max: closed loop."),
     (("-d", "--duration"), "TIME", "End after this long: 30s, 10m."),
     (("-c", "--connections"), "N|auto", "Most connections."),
@@ -112,7 +114,7 @@ def _knobs(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if not knobs["seed"].isdigit():
             raise UsageError(f"--seed: {knobs['seed']!r} is not a number")
         knobs["seed"] = int(knobs["seed"])
-    for knob in ("allow", "slo", "scale", "only", "without", "rewrite_host"):
+    for knob in ("allow", "slo", "scale", "only", "without", "rewrite", "rewrite_host"):
         if given.get(knob):
             knobs[knob], names[knob] = list(given[knob]), f"--{knob.replace('_', '-')}"
     if given.get("header"):
@@ -194,6 +196,7 @@ def work_area(out: Path) -> Iterator[Path]:
 @click.option("--scale", multiple=True, metavar="K|ROUTE=K", help="4 times all, or 'POST /v1/users=5'.")
 @click.option("--only", multiple=True, metavar="ROUTE", help="Replay only these routes: 'GET /v1/*'.")
 @click.option("--without", multiple=True, metavar="ROUTE", help="Leave these routes out.")
+@click.option("--rewrite", multiple=True, metavar="'FROM -> TO'", help="Other targets: '^/v1/ -> /v2/'.")
 @click.option(
     "--topic-map", multiple=True, metavar="OLD=NEW", help="Kafka: send a recorded topic to another."
 )

@@ -85,29 +85,22 @@ def _report(console: Console, before: Trace, wanted: Transform, after: Trace) ->
 @click.option("--peak", metavar="RATE", help="Scale so that the busiest minute has this rate.")
 @click.option("--speed", metavar="FACTOR", help="2, 2x or 200%: twice as fast; changes every time scale.")
 @click.option("--compress-to", metavar="TIME", help="As fast as it takes to be this long: a day in 10m.")
+@click.option("--rewrite", multiple=True, metavar="'FROM -> TO'", help="Other targets: '^/v1/ -> /v2/'.")
 @click.option("--seed", metavar="N", help="Of everything random [default: 1].")
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(
     recordings: tuple[str, ...],
     out: Path,
-    peak: str | None,
-    compress_to: str | None,
     force: bool,
     **given: Any,
 ) -> None:
-    """Make another trace of one. Steps come in this order: window, routes, sample, scale, peak, speed."""
-    if given["speed"] is not None and compress_to is not None:
-        raise UsageError("--speed and --compress-to both set the speed", hint="give one of them")
+    """Make another trace of one. Steps come in this order: window, routes, sample, scale, peak, speed, rewrite."""
     knobs = {name.replace("__", "."): value for name, value in given.items() if value not in (None, ())}
     knobs = {name: list(value) if isinstance(value, tuple) else value for name, value in knobs.items()}
     names = {name: "--" + name.rpartition(".")[2].replace("_", "-") for name in knobs}
     if "seed" in knobs:
         knobs["seed"] = parse_seed(knobs["seed"])
     scenario = load(None, knobs, names)
-    peak_per_s = None if peak is None else units.parse_rate_per_s(peak)
-    compress_to_ns = None if compress_to is None else units.parse_duration_ns(compress_to)
-    if compress_to_ns == 0 or peak_per_s == units.MAX_RATE:
-        raise UsageError("--compress-to and --peak need a number above 0")
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         with ProgressBar(Console(stderr=True)) as progress:
             before = open_trace(recordings, Path(folder) / "imported.trace", progress=progress)
@@ -117,9 +110,8 @@ def command(
             Transform.of(scenario),
             from_ns=clock.from_ns if clock and window.from_ is not None else None,
             until_ns=clock.window_until_ns if clock and window.until is not None else None,
-            peak_per_s=peak_per_s,
             speed=float(scenario.speed),
-            compress_to_ns=compress_to_ns,
+            compress_to_ns=scenario.compress_to_ns,
         )
         after = transform(before, out, wanted, overwrite=force)
         _report(Console(highlight=False), before, wanted, after)

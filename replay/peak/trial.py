@@ -13,7 +13,7 @@ from .. import units
 from ..due import make_clock, time_zone
 from ..engine.run import run_blocking
 from ..errors import UsageError
-from ..knobs import Duration, Scale, SloText
+from ..knobs import Duration, Rate, Scale, SloText
 from ..plan import make_schedule
 from ..results.document import RunDocument
 from ..results.run import Run, load_run
@@ -33,8 +33,14 @@ PROBE_SHARE, PROBE_REQUESTS = 0.1, 30
 """A probe is as long as it takes to send so many requests, but at least this share of a trial, at most a trial."""
 
 
-def scaled(scale: Scale, load: float) -> Scale:
-    """A scenario's factors, each `load` times as high; what it leaves alone is scaled as well."""
+def at_load(scenario: Scenario, load: float) -> Scenario:
+    """A scenario whose peak, or whose factors, are `load` times as high; what it leaves alone is scaled as well."""
+    if scenario.peak_per_s is not None:
+        return msgspec.structs.replace(scenario, peak_per_s=Rate(scenario.peak_per_s * load))
+    return msgspec.structs.replace(scenario, scale=_scaled(scenario.scale, load))
+
+
+def _scaled(scale: Scale, load: float) -> Scale:
     if scale and not scale[0][0]:
         return Scale([("", scale[0][1] * load)])
     rules = [(route, factor * load) for route, factor in scale]
@@ -83,8 +89,7 @@ class Bench:
         self._number += 1
         folder = self._folder / f"{self._number:03}-{stage}-{load:.4g}"
         scenario = msgspec.structs.replace(
-            self._scenario,
-            scale=scaled(self._scenario.scale, load),
+            at_load(self._scenario, load),
             duration_ns=Duration(self._length_ns(stage)),
             seed=self._scenario.seed + self._number,
         )

@@ -30,8 +30,8 @@ from .manifest import Segment
 WINDOW_ROWS = 1 << 18
 """Rows kept back to be sorted: a row this late or less costs nothing."""
 
-WINDOWS_HELD = 4
-"""Windows of rows that are held at most: all but one are written when so many have come."""
+WINDOWS_HELD = 5
+"""Windows of rows that are held at most: all but one are written when so many have come, a file of BATCH_ROWS."""
 
 MERGE_ROWS = 1 << 20
 """Rows in memory while runs are merged, of all runs together."""

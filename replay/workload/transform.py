@@ -20,6 +20,7 @@ from ..errors import InputError, UsageError
 from ..knobs import Scale
 from ..scenario import Scenario
 from ..trace import Batch, DerivedTraceWriter, Trace
+from .rewrite import read_rewrite
 from .sessions import CloneSessions
 from .steps import Events, Grow, Keep, Sample, Speed, Step
 
@@ -35,7 +36,8 @@ PEAK_WINDOW_NS = 60 * NS
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transform:
     """What is to be done to a trace. `from_ns` and `until_ns` are since the epoch; `peak_per_s` of the busiest
-    minute and `compress_to_ns` of the whole are turned into a factor when the trace is known.
+    minute and `compress_to_ns` of the whole are turned into a factor when the trace is known. The peak is that of the
+    result: at `speed`, and at `replayed_speed` if it is then replayed faster.
     """
 
     from_ns: int | None = None
@@ -49,6 +51,8 @@ class Transform:
     peak_per_s: float | None = None
     speed: float = 1.0
     compress_to_ns: int | None = None
+    replayed_speed: float = 1.0
+    rewrite: tuple[str, ...] = ()
     seed: int = 1
 
     @classmethod
@@ -61,6 +65,8 @@ class Transform:
             sample_by=scenario.sample_by,
             scale=scenario.scale,
             grow=scenario.grow,
+            peak_per_s=None if scenario.peak_per_s is None else float(scenario.peak_per_s),
+            rewrite=scenario.rewrite,
             seed=scenario.seed,
         )
 
@@ -69,7 +75,7 @@ class Transform:
         """Whether anything but the window is to be changed."""
         return bool(
             self.only or self.without or self.sample is not None or self.scale or self.peak_per_s is not None
-            or self.speed != 1.0 or self.compress_to_ns is not None
+            or self.speed != 1.0 or self.compress_to_ns is not None or self.rewrite
         )  # fmt: skip
 
 
@@ -103,13 +109,13 @@ def _pipeline(trace: Trace, wanted: Transform) -> _Pipeline:
             pipeline.add(CloneSessions(wanted.scale, wanted.seed))
         else:
             pipeline.add(Grow(wanted.scale, wanted.seed, wanted.grow == "repeat"))
-    if wanted.peak_per_s is not None:
-        factor = wanted.peak_per_s / _busiest_minute_per_s(pipeline)
-        check_scale(Scale([("", factor)]))
-        pipeline.add(Grow(Scale([("", factor)]), wanted.seed + 1))
     speed = wanted.speed
     if wanted.compress_to_ns is not None:
         speed = _span_ns(pipeline) / wanted.compress_to_ns
+    if wanted.peak_per_s is not None:
+        factor = wanted.peak_per_s / _busiest_minute_per_s(pipeline, speed * wanted.replayed_speed)
+        check_scale(Scale([("", factor)]))
+        pipeline.add(Grow(Scale([("", factor)]), wanted.seed + 1))
     if speed != 1.0:
         origin_ns = trace.start_ns if wanted.from_ns is None else max(wanted.from_ns, trace.start_ns)
         pipeline.add(Speed(speed, origin_ns))
@@ -127,17 +133,21 @@ def check_scale(scale: Scale) -> None:
             )
 
 
-def _busiest_minute_per_s(pipeline: _Pipeline) -> float:
-    """The most events that any minute of the clock has, a second."""
-    most, minute, count = 0, -1, 0
+def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
+    """The most events that any minute has at a speed, a second; of all of it, where that is shorter."""
+    window_ns = max(round(PEAK_WINDOW_NS * speed), 1)
+    most, at, count, rows = 0, -1, 0, 0
+    first_ns = last_ns = 0
     for batch in pipeline.events():
-        minutes, counts = np.unique(batch.at_ns // PEAK_WINDOW_NS, return_counts=True)
-        counts[0] += count if minutes[0] == minute else 0
-        minute, count = int(minutes[-1]), int(counts[-1])
+        first_ns = first_ns if rows else int(batch.at_ns.min())
+        last_ns, rows = int(batch.at_ns.max()), rows + len(batch)
+        windows, counts = np.unique((batch.at_ns - first_ns) // window_ns, return_counts=True)
+        counts[0] += count if windows[0] == at else 0
+        at, count = int(windows[-1]), int(counts[-1])
         most = max(most, int(counts.max()))
     if not most:
         raise InputError("nothing is left to scale to a peak")
-    return most * NS / PEAK_WINDOW_NS
+    return most * NS * speed / min(window_ns, max(last_ns - first_ns, 1))
 
 
 def _span_ns(pipeline: _Pipeline) -> int:
@@ -171,7 +181,12 @@ def transform(trace: Trace, out: str | Path, wanted: Transform, *, overwrite: bo
         raise InputError(f"{trace.path} holds no requests: there is nothing to transform")
     warm(["scale"])
     pipeline = _pipeline(trace, wanted)
-    with DerivedTraceWriter(out, trace, pipeline.history, overwrite=overwrite) as writer:
+    rewrite = read_rewrite(wanted.rewrite) if wanted.rewrite else None
+    if rewrite is not None:
+        pipeline.history.append({"transform": "rewrite", "rules": list(wanted.rewrite)})
+    with DerivedTraceWriter(out, trace, pipeline.history, overwrite=overwrite, rewrite=rewrite) as writer:
+        if rewrite is not None:
+            rewrite.check()
         for batch in _renumbered(pipeline.events()):
             writer.add_events(
                 batch.at_ns, batch.request, batch.client, batch.status, batch.took_ns, batch.bytes,
