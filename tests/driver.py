@@ -12,11 +12,13 @@ from typing import Literal
 import numpy as np
 import trio
 
+from replay.engine.answering import answer_asks
 from replay.engine.contract import Address, LaneSpec
 from replay.engine.feed import FeedWriter
 from replay.results.accounts import Accounts, balance
 from replay_native import bank as banks
 from replay_native import hdr
+from replay_native.asks import make_asks
 from replay_native.bank import COUNTERS, OUTCOMES, TOTALS, Bank, Control, State, Stop
 from replay_native.feed import HEAD, IDEMPOTENT, WARM_UP, make_feed
 
@@ -128,13 +130,14 @@ async def drive(
     ends: bool = True,
     killed: bool = False,
     number: int = 0,
+    find_row: Callable[[], Awaitable[int]] | None = None,
 ) -> Driven:
     """Push the requests at their times, run the lane to its end, check its accounts.
 
     `during` runs beside the lane and may stop it; with `ends` False it is what ends the feed. `killed` says
-    that the lane was not asked to stop.
+    that the lane was not asked to stop. `find_row` is asked for the address of each connection.
     """
-    wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    wake_fd, ask_fd = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(2))
     try:
         spec = LaneSpec(
             bank=banks.create(path / f"{time.monotonic_ns()}.lane", routes, arena_bytes),
@@ -153,11 +156,15 @@ async def drive(
             ordered=ordered,
             clients=clients,
             lanes=lanes,
+            asks=make_asks(connections if find_row is not None else 0),
+            ask_fd=ask_fd,
+            ask=find_row,
         )
         driven = Driven(spec.bank, spec)
         await _run(run_lane, driven, list(asks), lead_ns, during, ends)
     finally:
         os.close(wake_fd)
+        os.close(ask_fd)
     check(driven, killed)
     return driven
 
@@ -188,6 +195,8 @@ async def _run(
     async with trio.open_nursery() as nursery:
         driven.start_ns = time.monotonic_ns() + lead_ns
         nursery.start_soon(feed)
+        if driven.spec.ask is not None:
+            nursery.start_soon(answer_asks, driven.spec, writer.wake)
         if during is not None:
             nursery.start_soon(during, driven, writer)
         nursery.start_soon(run)

@@ -20,7 +20,7 @@ from replay_native import bank as banks
 from replay_native import jit
 from replay_native.addresses import ADDRESSES_MAX, A, pack_address, unpack_address
 
-from .driver import Ask, Driven, RunLane, drive
+from .driver import MS_NS, Ask, Driven, RunLane, drive
 
 pytestmark = pytest.mark.boundscheck
 
@@ -142,6 +142,48 @@ async def test_failures_are_counted_by_address(
     assert by_address(driven, A.errors) == by_address(driven, A.requests)
     assert by_address(driven, A.errors)[0] == driven["outcome_reset"] > 0
     assert sum(by_address(driven, A.connects)) == driven["connects"]
+
+
+# An address for each connection
+
+
+async def test_each_connection_goes_where_its_lookup_says(
+    run_lane: RunLane, sinks: tuple[Sink, Sink], tmp_path: Path
+) -> None:
+    rows = [1, 1, 0, 1, 0, 0, 1]
+    found = iter(rows)
+
+    async def find_row() -> int:
+        await trio.sleep(0.02)
+        return next(found)
+
+    asks = [Ask("/sink/close", at_ms=60.0 * i) for i in range(7)]
+    driven = await drive(run_lane, tmp_path, asks, addresses=places(sinks), find_row=find_row)
+    assert driven.outcomes == {"2xx": 7}
+    assert by_address(driven, A.connects) == by_address(driven, A.requests) == [3, 4]
+    assert [sink.arrivals for sink in sinks] == [3, 4]
+    assert driven.count_over("wait.connect", 19 * MS_NS) == 7
+
+
+async def test_a_lookup_that_never_ends_is_a_connect_that_times_out(
+    run_lane: RunLane, sinks: tuple[Sink, Sink], tmp_path: Path
+) -> None:
+    asked: list[int] = []
+
+    async def find_row() -> int:
+        asked.append(len(asked))
+        if len(asked) <= 2:
+            await trio.sleep(0.6)
+        return 0
+
+    asks = [Ask(), Ask(at_ms=5), Ask(at_ms=900)]
+    driven = await drive(
+        run_lane, tmp_path, asks, addresses=places(sinks), find_row=find_row, timeout_s=0.3, connections=2
+    )
+    assert driven.outcomes == {"2xx": 1, "timeout": 2}
+    assert driven["connects_failed"] == 2
+    assert by_address(driven, A.connects) == [1, 0]
+    assert sinks[0].arrivals == 1
 
 
 def test_the_table_keeps_rows_and_says_what_it_has_no_room_for(tmp_path: Path) -> None:
