@@ -239,6 +239,19 @@ async def test_a_name_that_cannot_be_resolved_says_why(server: DnsServer) -> Non
         assert caught.value.hint
 
 
+async def test_a_name_that_the_system_knows_by_other_means_says_so(
+    server: DnsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def known(host: str, port: object) -> list[tuple[object, ...]]:
+        return [(2, 1, 6, "", ("10.9.8.7", 0))]
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", known)
+    scenario = load(None, {"target": "http://printer.invalid:81"})
+    with pytest.raises(TargetError) as caught:
+        await resolve(parse_target(scenario.target), scenario)
+    assert "knows it as 10.9.8.7" in caught.value.hint and "--host printer.invalid" in caught.value.hint
+
+
 async def test_one_address_outside_is_enough_to_refuse(server: DnsServer) -> None:
     server.set(NAME, OLD, OUTSIDE)
     scenario = load(None, {"target": f"http://{NAME}:81", "resolver": server.address})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from replay.scenario import Scenario, Target
 from .contract import Address
 
 REACHABLE_S = 5.0
+OTHER_MEANS_S = 2.0
 
 
 class Lookups:
@@ -67,9 +69,23 @@ async def look_up(target: Target, scenario: Scenario, lookups: Lookups) -> tuple
     try:
         answer = await lookups.one()
     except NameFailure as error:
-        raise TargetError(f"the target {target.host} has no address: {error}", hint=error.hint) from None
+        hint = "" if scenario.resolver else await _by_other_means(target.host)
+        raise TargetError(
+            f"the target {target.host} has no address: {error}", hint=hint or error.hint
+        ) from None
     check_addresses(target.host, answer.addresses, scenario)
     return places(answer, target.port), answer
+
+
+async def _by_other_means(host: str) -> str:
+    """What to do where the system's own resolver knows a name that neither hosts nor DNS has (mDNS, NIS); or nothing."""
+    with trio.move_on_after(OTHER_MEANS_S), contextlib.suppress(OSError):
+        found = await trio.socket.getaddrinfo(host, None)
+        return (
+            f"this machine knows it as {found[0][4][0]}, by other means than /etc/hosts and DNS:"
+            f" name that address in --target, and --host {host}"
+        )
+    return ""
 
 
 def places(answer: Answer, port: int) -> tuple[Address, ...]:
