@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from replay.errors import ReplayError
 from replay.formats import Found, Options, importers
+from replay.formats.gor import SEPARATOR, GorReader
 from replay.formats.importing import import_files
+from replay.formats.registry import Rows
 from replay.formats.sources import HEAD_BYTES, SourceFile
 from replay.formats.tabular import JsonReader
 
@@ -170,3 +172,88 @@ def json_case(seed: int) -> str:
         bytes([byte]) if 33 <= byte <= 126 else b"%%%02X" % byte for byte in target.strip(" ").encode()
     )
     return "" if got == [wanted] else f"{text}: {got} is not {wanted!r}: {found.rejects.counts}"
+
+
+def _plain_part(rng: random.Random, number: int) -> bytes:
+    """A request or a response, plain or not."""
+    name = b"%x" % (number // 2 if rng.random() < 0.9 else rng.randrange(9))
+    at = 1_700_000_000_000_000_000 + number
+    if rng.random() < 0.55:
+        method, target = rng.choice([b"GET", b"POST", b"x", b"A1"]), rng.choice(_TARGETS)
+        line = b"%s %s %s" % (method, target, rng.choice([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2", b""]))
+        return b"1 %s %d%s\n%s\r\n%s" % (name, at, rng.choice([b"", b" 0", b" -1"]), line, _message(rng))
+    line = rng.choice([b"HTTP/1.1 200 OK", b"HTTP/1.1 404 ", b"HTTP/1.1 20", b"HTTP/1.1 007 X", b"nonsense"])
+    kind = rng.choice([b"2", b"2", b"2", b"3"])
+    return b"%s %s %d %d\n%s\r\n%s" % (kind, name, at, rng.choice([0, 5, -5, 10**9]), line, _message(rng))
+
+
+_TARGETS = [
+    b"/a",
+    b"/a?b=1&token=x",
+    b"/a b",
+    b"http://H.x/p",
+    b"*",
+    b"x",
+    b"/\xe9",
+    b"/a;jsessionid=1?c",
+    b"/a\\x41",
+]
+_HEADERS = [
+    b"Host: H.example", b"hOST:\th:80 ", b"Host: a b", b"Host:", b"Content-Length: 3", b"content-length: 99",
+    b"Content-Length: x", b"Transfer-Encoding: chunked", b"Cookie: a=b", b"X-A: 1", b"Accept:*/*", b"no colon",
+]  # fmt: skip
+
+
+def _message(rng: random.Random) -> bytes:
+    headers = b"".join(
+        rng.choice(_HEADERS) + rng.choice([b"\r\n"] * 9 + [b"\n"]) for _ in range(rng.randrange(5))
+    )
+    return (
+        headers
+        + rng.choice([b"\r\n", b"\r\n", b"\r\n", b""])
+        + rng.choice([b"", b"abcdef", b"3\r\nabc\r\n0\r\n\r\n"])
+    )
+
+
+class _Slowly(GorReader):
+    """Reads every record as one that is out of the ordinary."""
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        *whole, last = b"".join(map(bytes, file.stream())).split(SEPARATOR)
+        parts = enumerate(filter(None, [*whole, last if last.strip() else b""]), 1)
+        yield from self.rows(self._records(file, parts))
+        yield from self.rows(iter(self._pending.values()))
+
+
+def _all_of(
+    reader: GorReader, found: Found, file: SourceFile
+) -> tuple[list[tuple[object, ...]], dict[str, int]]:
+    rows = []
+    for part in reader.read(file):
+        for i in range(len(part.at_ns)):
+            target = part.data[part.offsets[i] : part.offsets[i + 1]].tobytes()
+            assert part.headers is not None
+            assert part.body is not None
+            assert part.took_ns is not None
+            host = reader.hosts[part.host[i]] if part.host[i] >= 0 else ""
+            headers = part.header_sets[part.headers[i]] if part.headers[i] >= 0 else ()
+            body = part.bodies[part.body[i]] if part.body[i] >= 0 else b""
+            answer = (int(part.status[i]), int(part.took_ns[i]), int(part.bytes[i]))
+            rows.append(
+                (int(part.at_ns[i]), reader.methods[part.method[i]], target, host, headers, body, answer)
+            )
+    return sorted(rows), dict(found.rejects.counts)
+
+
+def gor_case(seed: int) -> str:
+    """Records plain and odd, near their responses and far: read by kernels as they are read one by one."""
+    rng = random.Random(seed)
+    parts = [_plain_part(rng, number) for number in range(rng.randrange(30))]
+    data = (
+        _mutated(rng, SEPARATOR.join([*parts, b""])) if rng.random() < 0.5 else SEPARATOR.join([*parts, b""])
+    )
+    read = []
+    for kind in (GorReader, _Slowly):
+        found = Found()
+        read.append(_all_of(kind(found, Options()), found, InMemory(data)))
+    return "" if read[0] == read[1] else f"{data!r}: {read[0]} is not {read[1]}"

@@ -17,5 +17,9 @@ def test_json_is_cut_as_the_standard_library_reads_it() -> None:
     assert [complaint for seed in range(150) if (complaint := format_oracle.json_case(seed))] == []
 
 
+def test_gor_records_are_read_at_once_as_they_are_one_by_one() -> None:
+    assert [complaint for seed in range(300) if (complaint := format_oracle.gor_case(seed))] == []
+
+
 def test_every_format_is_mutated() -> None:
     assert set(format_oracle.SEEDS) == set(format_oracle.importers()) - {"parquet"}

@@ -6,16 +6,30 @@ Type 1 is a request, stamped at its start (ns); 2 is its response, which gives t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterable, Iterator
 
+import numpy as np
+
+from replay_native import gor as kernels
+from replay_native import scan
+from replay_native.jit import warm
+
+from ..trace.dictionary import Int64s, StringTable, flatten
+from ..trace.requests import Headers
 from .records import Record, RecordReader
 from .registry import Found, Importer, Options, Probe, Rows, importer
-from .sources import SourceFile
+from .secrets import SECRET_NAMES, SECRET_SUFFIXES
+from .sources import BLOCK_BYTES, SourceFile
 
 SEPARATOR = "\n🐵🙈🙉\n".encode()
 RECORD_BYTES_MAX = 64 << 20
 PENDING_MAX = 1 << 16
 """Requests that wait for their responses; the oldest goes without when one more comes."""
+
+PARTS_AT_ONCE = 1 << 14
+HEADS_BYTES_MAX = 32 << 20
+"""Header sets that are remembered; past them they are learned anew."""
 
 BROKEN, TOO_LONG, LONE, REPLAYED = (
     "broken record",
@@ -53,11 +67,14 @@ def dechunked(raw: bytes) -> bytes:
 
 
 class GorReader(RecordReader):
-    """Reads `.gor` files."""
+    """Reads `.gor` files: kernels take the plain records that lie near their responses, `_taken` all others."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
+        warm(["dictionary", "scan", "gor"])
         self._header_sets: dict[bytes, tuple[tuple[bytes, bytes], ...]] = {}
+        self._pending: dict[bytes, Record] = {}
+        self._plain = PlainRecords(self, found, options)
 
     def probe(self, head: bytes) -> Probe:
         """What the first message says of the stamps."""
@@ -66,14 +83,22 @@ class GorReader(RecordReader):
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """The rows of one file."""
-        yield from self.rows(self._records(file))
+        plain, rejects = self._plain, self._found.rejects
+        self._pending.clear()
+        plain.begin()
+        for piece in file.stream():
+            for rows, left in plain.take(piece):
+                if rows is not None:
+                    rejects.lines += len(rows.at_ns)
+                    yield rows
+                yield from self.rows(self._records(file, left))
+        yield from self.rows(self._records(file, plain.end()))
+        yield from self.rows(iter(self._pending.values()))
 
-    def _records(self, file: SourceFile) -> Iterator[Record]:
-        """Requests in the order of the file, each as soon as its response came or waits no longer."""
-        pending: dict[bytes, Record] = {}
-        rejects, number = self._found.rejects, 0
-        for part in self._parts(file):
-            number += 1
+    def _records(self, file: SourceFile, parts: Iterable[tuple[int, bytes]]) -> Iterator[Record]:
+        """Requests of numbered parts, each as soon as its response came or waits no longer."""
+        pending, rejects = self._pending, self._found.rejects
+        for number, part in parts:
             head = _HEAD.match(part)
             if head is None:
                 rejects.lines += 1
@@ -95,26 +120,6 @@ class GorReader(RecordReader):
             else:
                 rejects.lines += 1
                 rejects.add(LONE if head[1] == b"2" else REPLAYED, file.name, number, part[:200])
-        yield from pending.values()
-
-    @staticmethod
-    def _parts(file: SourceFile) -> Iterator[bytes]:
-        held: list[bytes] = []
-        length = 0
-        for piece in file.stream():
-            data = (held[-1][-len(SEPARATOR) :] if held else b"") + bytes(piece)
-            if SEPARATOR not in data:
-                held.append(bytes(piece))
-                length += len(piece)
-                if length > RECORD_BYTES_MAX:
-                    held, length = [b"".join(held)[: RECORD_BYTES_MAX + 1]], RECORD_BYTES_MAX + 1
-                continue
-            *whole, rest = b"".join([*held, bytes(piece)]).split(SEPARATOR)
-            yield from (part for part in whole if part)
-            held, length = [rest], len(rest)
-        last = b"".join(held)
-        if last.strip():
-            yield last
 
     def _request(self, at_ns: int, part: bytes, begin: int) -> Record | None:
         line = _REQUEST.match(part, begin)
@@ -131,7 +136,7 @@ class GorReader(RecordReader):
             method=line[1].decode("latin-1"),
             target=line[2],
             host=host[1].decode("latin-1").lower() if host else "",
-            headers=self._headers(head),
+            headers=self.headers_of(head),
             body=body,
         )
 
@@ -142,7 +147,7 @@ class GorReader(RecordReader):
         length = _LENGTH.search(head)
         return body[: int(length[1])] if length else body
 
-    def _headers(self, head: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    def headers_of(self, head: bytes) -> tuple[tuple[bytes, bytes], ...]:
         """The headers, without what a replay writes itself. Sets are remembered: most requests repeat one."""
         known = self._header_sets.get(head)
         if known is None:
@@ -164,6 +169,139 @@ class GorReader(RecordReader):
         length = _LENGTH.search(part, head.end(), end + 2)
         record.size = int(length[1]) if length else len(part) - end - 4 if len(part) > end + 4 else -1
         return record
+
+
+class PlainRecords:
+    """Plain requests with their responses out of pieces of a file, by kernels; what is left, cut into parts."""
+
+    def __init__(self, reader: GorReader, found: Found, options: Options) -> None:
+        self._reader, self._found = reader, found
+        self._key = secrets.randbits(62)
+        self._state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
+        self._method_words = np.zeros((scan.METHODS_MAX, 2), dtype=np.int64)
+        self._methods: list[int] = []
+        self._keys, self._key_ends = flatten([name.encode() for name in (*SECRET_SUFFIXES, *SECRET_NAMES)])
+        self._suffixes = -1 if options.keep_secrets else len(SECRET_SUFFIXES)
+        self._name = np.empty(scan.PARAMETER_BYTES_MAX, dtype=np.uint8)
+        self._parts = np.zeros((kernels.COLUMNS, PARTS_AT_ONCE), dtype=np.int64)
+        self._rows = np.zeros_like(self._parts)
+        self._head_ends, self._host_ends, self._target_ends = np.zeros((3, PARTS_AT_ONCE + 1), dtype=np.int64)
+        self._chosen, self._left = np.zeros((2, PARTS_AT_ONCE), dtype=np.int64)
+        self._hosts, self._host_indexes = StringTable(PENDING_MAX, 4 << 20), list[int]()
+        self._new_heads()
+        self._make_room(2 * BLOCK_BYTES)
+
+    def _new_heads(self) -> None:
+        self._heads, self._header_sets = StringTable(PENDING_MAX, HEADS_BYTES_MAX), list[Headers]()
+
+    def _make_room(self, size: int) -> None:
+        """Buffers for records of so many bytes."""
+        self._buffer, self._head_data, self._host_data = (np.empty(size, dtype=np.uint8) for _ in range(3))
+        self._targets = np.empty(4 * size, dtype=np.uint8)
+
+    def begin(self) -> None:
+        """A new file begins."""
+        self._held = 0
+        self._state[scan.LINES] = 0
+
+    def take(self, piece: memoryview) -> Iterator[tuple[Rows | None, list[tuple[int, bytes]]]]:
+        """The rows of the whole records so far, and the numbered parts that are left, in portions."""
+        if self._held + len(piece) > len(self._buffer):
+            held = self._buffer[: self._held]
+            self._make_room(2 * (self._held + len(piece)))
+            self._buffer[: len(held)] = held
+        self._buffer[self._held : self._held + len(piece)] = piece
+        self._held += len(piece)
+        self._state[scan.POSITION], count = 0, PARTS_AT_ONCE
+        while count == PARTS_AT_ONCE:
+            kernels.cut(
+                self._buffer, self._held, self._key, self._method_words, self._state, self._parts,
+                self._head_data, self._head_ends, self._host_data, self._host_ends,
+            )  # fmt: skip
+            count = int(self._state[scan.ROWS])
+            if count:
+                yield self._portion(count)
+        done = int(self._state[scan.POSITION])
+        self._held = min(self._held - done, RECORD_BYTES_MAX + 1)
+        self._buffer[: self._held] = self._buffer[done : done + self._held].copy()
+
+    def end(self) -> list[tuple[int, bytes]]:
+        """What is left behind the last separator."""
+        last, number = self._buffer[: self._held].tobytes(), int(self._state[scan.LINES]) + 1
+        return [(number, last)] if last.strip() else []
+
+    def _portion(self, count: int) -> tuple[Rows | None, list[tuple[int, bytes]]]:
+        slots = np.zeros(1 << (4 * count - 1).bit_length(), dtype=np.int64)
+        paired = kernels.pair(self._parts, count, slots, self._rows, self._chosen, self._left)
+        left = []
+        for part in self._left[: count - 2 * paired].tolist():
+            begin, end, number = self._parts[kernels.PART_BEGIN : kernels.NUMBER + 1, part][
+                [0, 1, 3]
+            ].tolist()
+            left.append((number, self._buffer[begin:end].tobytes()))
+        return (self._paired(count, paired) if paired else None), left
+
+    def _paired(self, count: int, paired: int) -> Rows:
+        """Rows of the requests that have their responses."""
+        rows, chosen, counts = self._rows[:, :paired], self._chosen[:paired], np.zeros(1, dtype=np.int64)
+        unused = np.zeros(PARTS_AT_ONCE + 1, dtype=np.int64)
+        scan.write_targets(
+            self._buffer, self._rows, paired, self._keys, self._key_ends, self._suffixes, self._name, self._targets,
+            self._targets, self._target_ends, self._host_data[:0], unused, unused, counts,
+        )  # fmt: skip
+        self._found.drop("query_values", int(counts[0]))
+        headers, header_sets = self._headers(count, chosen)
+        body, bodies = self._bodies(rows)
+        for words in self._method_words[len(self._methods) : self._state[scan.METHODS]]:
+            self._methods.append(self._reader.method_index(words.tobytes().rstrip(b"\0").decode("ascii")))
+        return Rows(
+            at_ns=rows[kernels.AT_NS],
+            data=self._targets,
+            offsets=self._target_ends[: paired + 1],
+            method=np.array(self._methods, dtype=np.int64)[rows[scan.METHOD]],
+            host=self._host(count)[chosen],
+            client_hash=rows[scan.CLIENT],
+            status=rows[scan.STATUS],
+            took_ns=rows[kernels.TOOK_NS],
+            bytes=rows[scan.BYTES],
+            headers=headers,
+            header_sets=header_sets,
+            body=body,
+            bodies=bodies,
+        )
+
+    def _host(self, count: int) -> Int64s:
+        """The reader's index of each part's host, -1 for none."""
+        ends = self._host_ends[: count + 1]
+        ids, fresh = self._hosts.intern(self._host_data, ends)
+        for part in fresh.tolist():
+            name = self._host_data[ends[part] : ends[part + 1]].tobytes().decode("latin-1")
+            self._host_indexes.append(self._reader.host_index(name) if name else -1)
+        return np.array(self._host_indexes, dtype=np.int64)[ids]
+
+    def _headers(self, count: int, chosen: Int64s) -> tuple[Int64s, list[Headers]]:
+        """Each row's index into the header sets of these rows (-1: none), and those."""
+        if self._heads.closed:
+            self._new_heads()
+        ends = self._head_ends[: count + 1]
+        ids, fresh = self._heads.intern(self._head_data, ends)
+        for part in fresh.tolist():
+            head = self._head_data[ends[part] : ends[part + 1]].tobytes()
+            self._header_sets.append(self._reader.headers_of(b"\r\n" + head))
+        used, places = np.unique(ids[chosen], return_inverse=True)
+        sets = [self._header_sets[index] for index in used.tolist()]
+        empty = np.array([not headers for headers in sets])
+        return np.where(empty[places], -1, places).astype(np.int64), sets
+
+    def _bodies(self, rows: Int64s) -> tuple[Int64s, list[bytes]]:
+        """Each row's index into the bodies of these rows (-1: none), and those."""
+        begins, ends = rows[kernels.BODY_BEGIN], rows[kernels.BODY_END]
+        column = np.full(rows.shape[1], -1, dtype=np.int64)
+        found: dict[bytes, int] = {}
+        for row in np.flatnonzero(ends > begins).tolist():
+            body = self._buffer[begins[row] : ends[row]].tobytes()
+            column[row] = found.setdefault(body, len(found))
+        return column, list(found)
 
 
 WRITTEN_ANEW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})

@@ -78,6 +78,14 @@ class RecordReader:
         """Hosts by index."""
         return list(self._hosts)
 
+    def method_index(self, name: str) -> int:
+        """The index of a method, known or new."""
+        return self._methods.setdefault(name, len(self._methods))
+
+    def host_index(self, name: str) -> int:
+        """The index of a host, known or new."""
+        return self._hosts.setdefault(name, len(self._hosts))
+
     def wrong(self, record: Record) -> str:
         """Bring method, target and host into shape; why the record cannot be used, or nothing."""
         if not METHOD.fullmatch(record.method):

@@ -33,6 +33,9 @@ HOSTS_MAX = 1 << 16
 BLOBS_REMEMBERED = 1 << 16
 """Header sets and bodies whose repetition is noticed."""
 
+HEADERS_KNOWN = 1 << 13
+"""Header sets that are known without their digest."""
+
 BLOB_BATCH_ROWS, BLOB_BATCH_BYTES = 1 << 16, 16 << 20
 
 
@@ -97,6 +100,7 @@ class RequestWriter:
         self._methods, self._hosts = _Names(METHODS_MAX), _Names(HOSTS_MAX)
         self._table = StringTable(DEDUPE_ENTRIES_MAX, DEDUPE_BYTES_MAX)
         self._header_sets = _BlobWriter(folder / HEADERS, HEADERS_SCHEMA)
+        self._known_headers: dict[Headers, int] = {}
         self._bodies = _BlobWriter(folder / BODIES, BODIES_SCHEMA)
         self._sink = pa.OSFile(os.fspath(folder / REQUESTS), "wb")
         self._file = pa.ipc.new_file(self._sink, REQUEST_SCHEMA)
@@ -138,9 +142,16 @@ class RequestWriter:
 
     def headers_id(self, headers: Headers) -> int:
         """Index of a header set."""
+        known = self._known_headers.get(headers)
+        if known is not None:
+            return known
         key = hashlib.blake2b(repr(headers).encode(), digest_size=16).digest()
         value = [{"name": name, "value": content} for name, content in headers]
-        return self._header_sets.add(value, key, sum(len(name) + len(content) for name, content in headers))
+        size = sum(len(name) + len(content) for name, content in headers)
+        index = self._header_sets.add(value, key, size)
+        if len(self._known_headers) < HEADERS_KNOWN:
+            self._known_headers[headers] = index
+        return index
 
     def body_id(self, body: bytes) -> int:
         """Index of a body."""
