@@ -22,6 +22,7 @@ from . import (
     peaks,
     peers,
     punctuality,
+    sessions,
     traces,
     volume,
     workloads,
@@ -57,6 +58,7 @@ def main() -> None:
             "comparing",
             "importing",
             "kafka",
+            "sessions",
         ),
         default=(),
     )
@@ -76,6 +78,7 @@ def main() -> None:
             "peaks": lambda: peaks.measure(folder),
             "comparing": lambda: comparing.measure(folder),
             "kafka": lambda: kafka.measure(folder),
+            "sessions": lambda: sessions.measure(folder),
         }
         for part, measure in parts.items():
             if not chosen or part in chosen:

@@ -33,11 +33,30 @@ def render(results: dict[str, Any]) -> str:
         ("capacity", _capacity), ("punctuality", _punctuality), ("https", _https), ("volume", _volume),
         ("histograms", _histograms), ("workloads", _workloads), ("peaks", _peaks), ("comparing", _comparing),
         ("importing", _importing), ("kafka", _kafka),
+        ("sessions", _sessions),
     ):  # fmt: skip
         if name in results:
             part = results[name]
             parts.append(section(part["results"]) + f"\n{part['on']}, {part['machine']}.\n")
     return "\n".join(parts)
+
+
+def _sessions(results: dict[str, Any]) -> str:
+    plain, session = results["plain"], results["sessions"]
+    rows = "".join(
+        f"| {name} | {figures['per_s']:,.0f} | {figures['per_cpu_s']:,.0f} | {figures['refused']:,} |\n"
+        for name, figures in results.items()
+    )
+    return (
+        "## Sessions\nThe same requests of the same clients, all due at once, onto one nginx worker (`python -m benchmarks"
+        " sessions`): each client registers, logs in, and asks eight times. `sessions` takes the token of the login, sends"
+        " it with the eight, keeps a cookie jar, checks every status, and keeps each client's order; nginx refuses whoever"
+        " has no token of its making. `ordered` keeps the order alone. `plain` does none of it.\n\n"
+        "| | requests/s | requests a CPU second | refused |\n|---|---|---|---|\n"
+        + rows
+        + f"\nsessions : plain = {session['per_cpu_s'] / plain['per_cpu_s']:.2f} a CPU second,"
+        f" {session['per_s'] / plain['per_s']:.2f} by the clock.\n"
+    )
 
 
 def _capacity(results: dict[str, float]) -> str:

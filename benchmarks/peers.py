@@ -106,14 +106,16 @@ def running(command: list[str], core: int) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextlib.contextmanager
-def nginx(identity: Identity | None = None, *, keeps_alive: bool = True) -> Iterator[int]:
+def nginx(
+    identity: Identity | None = None, *, keeps_alive: bool = True, template: str = NGINX
+) -> Iterator[int]:
     """nginx with one worker that answers from memory, by TLS 1.3 with `identity`; its port."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "nginx.conf"
         tls = NGINX_TLS.format(cert=identity.cert, key=identity.key) if identity else ""
         config.write_text(
-            NGINX.format(
+            template.format(
                 folder=folder,
                 port=port,
                 secured="ssl" if identity else "",

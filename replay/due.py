@@ -50,7 +50,7 @@ class DueBatch:
     """Due requests in due order, as columns of one length. Request i has the sequence number `first_seq` + i.
 
     `due_ns` counts from the start of the run; `request` and `route` index the trace's dictionary, `method`
-    its list; `at_ns` is when it was recorded, since the epoch.
+    its list; `status` is the recorded one, -1 where it is not known; `at_ns` is when it was recorded, since the epoch.
     """
 
     first_seq: int
@@ -59,6 +59,7 @@ class DueBatch:
     client: npt.NDArray[np.uint32]
     route: npt.NDArray[np.uint32]
     method: npt.NDArray[np.uint8]
+    status: npt.NDArray[np.int16]
     at_ns: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -276,12 +277,12 @@ class DueRows:
         capacity = min(DUE_ROWS, len(batch) - begin, self.clock.rows_max - first)
         due_ns, at_ns = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
         request, client, route = (np.empty(capacity, np.uint32) for _ in range(3))
-        method = np.empty(capacity, np.uint8)
+        method, status = np.empty(capacity, np.uint8), np.empty(capacity, np.int16)
         consumed = np.zeros(1, np.int64)
         clock = self.clock
         count = kernels.select(
-            batch.at_ns, batch.request, batch.client, begin, self.table, self._rules, first, capacity,
-            clock.origin_ns, clock.speed, clock.period_ns, due_ns, request, client, route, method, at_ns,
+            batch.at_ns, batch.request, batch.client, batch.status, begin, self.table, self._rules, first, capacity,
+            clock.origin_ns, clock.speed, clock.period_ns, due_ns, request, client, route, method, status, at_ns,
             consumed,
         )  # fmt: skip
         due = DueBatch(
@@ -291,6 +292,7 @@ class DueRows:
             client[:count],
             route[:count],
             method[:count],
+            status[:count],
             at_ns[:count],
         )
         return due, int(consumed[0])

@@ -40,6 +40,7 @@ from .results.document import Recorded
 from .results.histogram import NS_2, Histogram
 from .results.samples import RecordedRow
 from .scenario import Scenario, Target, parse_target
+from .sessions import SessionSpec, make_session_spec
 from .trace import Trace
 from .workload.transform import Transform, transform
 
@@ -107,7 +108,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What is due when. `plan` says what it amounts to, `render` how a request is written.
+    """What is due when. `plan` says what it amounts to, `render` how a request is written, `sessions`
+    what becomes of answers.
 
     `requests_table` holds the raw addresses that `replay_native.render` reads, valid for as long as this
     object. `recorded_origin_ns` is the recorded moment that is due at the start of the run.
@@ -118,6 +120,7 @@ class Schedule:
     target: Target
     plan: Plan
     render: RenderSpec
+    sessions: SessionSpec
     rows_a_pass: int
     _rows: DueRows
 
@@ -171,7 +174,8 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     name = name or str(trace.path)
     trace = _transformed(trace, scenario, clock, area)
     rows = DueRows(trace, clock, scenario)
-    render = make_render_spec(trace, scenario, target)
+    sessions = make_session_spec(trace.requests, scenario, trace.manifest.clients)
+    render = make_render_spec(trace, scenario, target, sessions)
     tally = rows.count(rows.clock.rows_max)
     if not tally.selected:
         raise _nothing_to_send(trace, scenario, tally, rows.clock, zone)
@@ -181,7 +185,7 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     skipped = _skipped(trace, tally, in_window)
     passes = _repeat(rows, tally)
     plan = _make_plan(rows, scenario, target, zone, tally, skipped, passes, in_window, name)
-    return Schedule(trace, scenario, target, plan, render, rows_a_pass, rows)
+    return Schedule(trace, scenario, target, plan, render, sessions, rows_a_pass, rows)
 
 
 def make_schedules(

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from replay_native import plan as columns
 from replay_native import render as kernels
-from replay_native.feed import HEAD, IDEMPOTENT
+from replay_native.feed import HEAD, IDEMPOTENT, LOOKED_AT
+from replay_native.sessions import JAR_SLOT
 
 from . import units
 from .errors import LimitError, UsageError
@@ -21,6 +22,7 @@ from .naming import first_naming, named_by
 from .recorded_headers import NOTHING, RecordedLines, is_chosen, recorded_lines
 from .scenario import BODY_METHODS, MANAGED_HEADERS, BodyRule, Scenario, Target, expand
 from .session_rules import SetRule
+from .sessions import SessionSpec, slots_of
 from .templates import Part, Template, Values, encoding_of_body, merged, parse_path, parse_template
 from .trace import Requests, Trace
 
@@ -67,7 +69,7 @@ class RenderSpec:
 
     `headers` are the serialised header lines, Host first. By route `route_template`, `route_head` and `route_path` are the
     indices of its body, of what it has in place of `headers`, and of its path; -1 where it has none of its own. `auth` is
-    a header line that is known only when the run begins.
+    a header line that is known only when the run begins. `route_flags` are those of every entry of a route.
     """
 
     methods: tuple[str, ...]
@@ -81,6 +83,7 @@ class RenderSpec:
     route_head: tuple[int, ...] = ()
     paths: tuple[Template, ...] = ()
     route_path: tuple[int, ...] = ()
+    route_flags: tuple[int, ...] = ()
     auth: bytes = b""
     x_replay: bytes | None = None
     recorded: RecordedBodies | None = None
@@ -128,6 +131,7 @@ class RenderSpec:
             headers=_bytes(constant),
             numbered=np.array([self.x_replay is not None], np.uint8),
             route_template=np.array(self.route_template, np.int32),
+            route_flags=np.array(self.route_flags or [0] * len(self.route_template), np.int64),
             route_path=_places(self.route_path, bodies, len(self.route_template)),
             route_head=_places(self.route_head, bodies + paths, len(self.route_template)),
             seed=np.array([self.seed & (2**64 - 1)], np.uint64),
@@ -145,7 +149,7 @@ class RenderSpec:
     def _template_arrays(self, last: bytes) -> dict[str, npt.NDArray[np.generic]]:
         """All templates: bodies, paths, and heads, which end with the lines that all requests have last."""
         literals = bytearray()
-        kinds, begins, ends, fixed, whole, heads, first_parts = [], [], [], [], [], [], [0]
+        kinds, begins, ends, fixed, patches, whole, heads, first_parts = [], [], [], [], [], [], [], [0]
         finished = [Template((*head.parts, Part(kernels.LITERAL, last))) for head in self.heads]
         for template in (*self.templates, *self.paths, *finished):
             head = b"Content-Type: " + template.content_type.encode("latin-1") + b"\r\nContent-Length: "
@@ -157,6 +161,7 @@ class RenderSpec:
                 literals += part.text
                 ends.append(len(literals))
             fixed.append(template.fixed_bytes)
+            patches.append(template.patches)
             whole.append(any(b"?" in part.text for part in template.parts))
             first_parts.append(len(kinds))
         type_heads = []
@@ -166,6 +171,7 @@ class RenderSpec:
             literals += head
         return {
             "type_heads": np.array(type_heads, np.int64),
+            "template_patches": np.array(patches, np.int64),
             "path_whole": np.array(whole, np.uint8),
             "template_parts": np.array(first_parts, np.int64),
             "template_fixed": np.array(fixed, np.int64),
@@ -233,13 +239,13 @@ def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[n
         )
 
 
-def make_render_spec(trace: Trace, scenario: Scenario, target: Target) -> RenderSpec:
+def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions: SessionSpec) -> RenderSpec:
     """Everything of the requests that the scenario decides. UsageError for a header or body that cannot be
     sent.
     """
     lines, recorded = header_lines(trace, scenario, target)
     headers = b"".join(part.text for line in lines for part in line.parts)
-    values = Values(scenario.variable)
+    values = Values(scenario.variable, slots_of(scenario).numbers)
     templates = tuple(
         Template(
             parse_template(rule.read(), values, encoding_of_body(rule.content_type), fill=rule.fill),
@@ -270,6 +276,9 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target) -> Render
         route_head=route_head,
         paths=paths,
         route_path=route_path,
+        route_flags=tuple(
+            LOOKED_AT * sessions.looks_at(route) for route in range(len(trace.requests.routes))
+        ),
         recorded=recorded_bodies(trace),
         lines=recorded,
         client_network=CLIENT_NETWORKS.get(scenario.client_ip_range, CLIENT_NETWORKS["10.0.0.0/8"]),
@@ -366,7 +375,7 @@ def _heads(
     wanted: list[Template | None] = []
     for rules in set_rules_by_route(requests, scenario.set):
         own = {rule.header.lower(): rule for rule in rules if rule.header is not None}
-        if not own and constant:
+        if not own and constant and not scenario.cookies:
             wanted.append(None)
             continue
         parts = [Part(kernels.LITERAL, b" HTTP/1.1\r\n")]
@@ -376,6 +385,8 @@ def _heads(
             parts.append(Part(kernels.LITERAL, f"{rule.header}: ".encode("ascii")))
             parts += parse_template(value, values, "raw")
             parts.append(Part(kernels.LITERAL, b"\r\n"))
+        if scenario.cookies:
+            parts.append(Part(kernels.CAPTURED, number=JAR_SLOT))
         wanted.append(Template(merged(parts)))
     return _numbered(wanted)
 

@@ -34,10 +34,11 @@ from .knobs import (
     Share,
     Size,
     SloText,
+    Statuses,
     ZoneText,
 )
 from .results.validity import ValidityLimits
-from .session_rules import Auth, SetRule, Variable
+from .session_rules import Auth, CaptureRule, CheckRule, SetRule, Variable
 
 NS = units.NS
 
@@ -113,6 +114,15 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     auto_connections: Annotated[Count, Meta(description='Most connections of `connections = "auto"`')] = (
         Count(1_024)
     )
+    answer_bytes: Annotated[
+        Size, Meta(description="Most of an answer that captures and checks look at, head and body")
+    ] = msgspec.field(name="answer", default=Size(65_536))
+    cookies_bytes: Annotated[Size, Meta(description="Most that the cookie jar of a client holds")] = (
+        msgspec.field(name="cookies", default=Size(4_096))
+    )
+    sessions_bytes: Annotated[
+        Size, Meta(description="Refuse a plan whose clients' values could come to more, over all lanes")
+    ] = msgspec.field(name="sessions", default=Size(2 << 30))
     histograms_bytes: Annotated[Size, Meta(description="Memory for histograms by route, a lane")] = (
         msgspec.field(name="histograms", default=Size(256 << 20))
     )
@@ -372,6 +382,14 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     variable: Annotated[
         tuple[Variable, ...], Meta(description="Values from a CSV file or a generator, by name")
     ] = ()
+    capture: Annotated[
+        tuple[CaptureRule, ...],
+        Meta(description="Values taken from answers, for later requests of the client"),
+    ] = ()
+    cookies: Annotated[
+        bool, Meta(description="Keep the cookies that answers set, by client, and send them")
+    ] = False
+    check: Annotated[tuple[CheckRule, ...], Meta(description="What answers must be, by route")] = ()
     set: Annotated[tuple[SetRule, ...], Meta(description="Paths and headers made of values, by route")] = ()
     also: Annotated[
         tuple[Also, ...], Meta(description="Further targets on the same timeline, in the same run")
@@ -463,7 +481,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         return [first, *(first.sent_also(rule) for rule in self.also)]
 
     def sent_also(self, rule: Also) -> Scenario:
-        """This scenario for a further target."""
+        """This scenario for a further target. Values of answers, and an auth header, belong to the first one."""
         given = {name: value for name in ("key", "value") if (value := getattr(rule, name)) is not None}
         return msgspec.structs.replace(
             self,
@@ -472,6 +490,11 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
             only=rule.only,
             without=rule.without,
             methods=self.methods if rule.methods is None else rule.methods,
+            capture=(),
+            cookies=False,
+            check=(),
+            set=(),
+            auth=Auth(),
             kafka=msgspec.structs.replace(self.kafka, **given),
         )
 
@@ -481,9 +504,14 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         return self.rate_per_s == units.MAX_RATE
 
     @property
+    def ordered(self) -> bool:
+        """Whether a client's request waits for the one before it: where asked for, and where answers make later requests."""
+        return self.order == "client" or bool(self.capture) or self.cookies
+
+    @property
     def by_client(self) -> bool:
         """Whether lanes know the recorded clients: each then lives on one lane."""
-        return self.order == "client" or self.connect == "per-client"
+        return self.ordered or self.connect == "per-client"
 
     def request_headers(self, environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
         """Every header of a request but Host and the body's, with $NAME expanded.
@@ -508,6 +536,10 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         for own, kept in zip(self.set, saved["set"], strict=True):
             if own.value is not None:
                 kept["value"] = _digest(own.value)
+        for check, kept in zip(self.check, saved["check"], strict=True):
+            for key in ("contains", "equals"):
+                if getattr(check, key) is not None:
+                    kept[key] = _digest(getattr(check, key))
         for secret in ("command", "value"):
             saved["auth"][secret] = "given" if saved["auth"]["command"] else ""
         return saved
@@ -533,6 +565,8 @@ def knob_text(value: object) -> object:
         return int(value)
     if isinstance(value, Scale):
         return [f"{route}={factor:g}" if route else f"{factor:g}" for route, factor in value]
+    if isinstance(value, Statuses):
+        return value[0] if value == ("recorded",) else list(value)
     if isinstance(value, Methods):
         return "all" if value == ("ALL",) else list(value)
     if isinstance(value, str):

@@ -27,12 +27,14 @@ from .knobs import (
     Scale,
     Share,
     Size,
+    SizeRange,
     SloText,
+    Statuses,
     ZoneText,
 )
 from .names.settings import parse_server
 from .scenario import AUTO, HEADER_NAME, MANAGED_HEADERS, Scenario, check_header_name, parse_target, sendable
-from .session_rules import Problem, names_problem
+from .session_rules import Problem, names_problem, size_range
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -81,6 +83,22 @@ def _methods(value: Any) -> Methods:
         raise UsageError(f"{value!r} is not a list of methods", hint='write ["GET", "HEAD"] or "all"')
     methods = Methods(dict.fromkeys(name.upper() for name in names))
     return Methods(("ALL",)) if "ALL" in methods else methods
+
+
+_STATUS = re.compile(r"[2-5](\d\d|xx)")
+_STATUS_FORMS = '"recorded", 200, "2xx" or ["2xx", 404]'
+
+
+def _statuses(value: Any) -> Statuses:
+    names = [str(name) for name in value] if isinstance(value, list) else [str(value)]
+    if names != ["recorded"] and (not names or not all(_STATUS.fullmatch(name) for name in names)):
+        raise UsageError(f"{value!r} are no statuses", hint=f"write {_STATUS_FORMS}")
+    return Statuses(names)
+
+
+def _size_range(value: Any) -> SizeRange:
+    size_range(str(value))
+    return SizeRange(value)
 
 
 def _moment(value: Any) -> MomentText:
@@ -155,6 +173,8 @@ _READERS: dict[Any, tuple[Any, str]] = {
     Scale: (parse_scale, _SCALE_FORMS),
     Acks: (_acks, "1 or all"),
     Methods: (_methods, '["GET", "HEAD"] or "all"'),
+    Statuses: (_statuses, _STATUS_FORMS),
+    SizeRange: (_size_range, "64KiB, >=1KiB or <2MiB"),
     MomentText: (_moment, units.MOMENT_FORMS),
     ZoneText: (_zone, units.ZONE_FORMS),
     SloText: (_slo, "p99<250ms"),
@@ -172,7 +192,7 @@ def _read_knob(kind: Any, value: Any) -> Any:
     plain = isinstance(value, str | int | float) and not isinstance(value, bool)
     allowed = (
         plain
-        or (kind in (Methods, Scale, HeaderNames, HostNames) and isinstance(value, list))
+        or (kind in (Methods, Scale, HeaderNames, HostNames, Statuses) and isinstance(value, list))
         or kind is MomentText
     )
     try:
@@ -449,16 +469,22 @@ def _check_tls(scenario: Scenario, source: _Source) -> None:
 
 def _check_sessions(scenario: Scenario, source: _Source) -> None:
     """Rules that make sessions: each by itself, and their names."""
-    for table in ("variable", "set"):
+    for table in ("variable", "capture", "set", "check"):
         for index, rule in enumerate(getattr(scenario, table)):
             if (found := rule.problem()) is not None:
                 raise _rule_error(source, f"{table}[{index}]", found)
             header = getattr(rule, "header", None)
             if table == "set" and header is not None:
                 _check_header(header, f"{table}[{index}].header", source)
-    named = names_problem((), scenario.variable, scenario.set)
+    named = names_problem({rule.name for rule in scenario.capture}, scenario.variable, scenario.set)
     if named is not None:
         raise _rule_error(source, *named)
+    cookie = [name for name in scenario.headers if name.lower() == "cookie"]
+    if scenario.cookies and cookie:
+        raise UsageError(
+            f"{source.name(f'headers.{cookie[0]}')}: cookies = true sends what the answers set",
+            hint="take one of them out",
+        )
     auth = scenario.auth
     _check_header(auth.header, "auth.header", source)
     if auth.command and auth.header.lower() in {name.lower() for name in scenario.headers}:
@@ -482,7 +508,12 @@ def _check_header(name: str, key: str, source: _Source) -> None:
 def _check_clients(scenario: Scenario, source: _Source) -> None:
     """What recorded clients can have, and what has none."""
     if scenario.by_client and scenario.closed_loop:
-        key = "order" if scenario.order == "client" else "connect"
+        given = {
+            "order": scenario.order == "client",
+            "capture": scenario.capture,
+            "cookies": scenario.cookies,
+        }
+        key = next((key for key, is_given in given.items() if is_given), "connect")
         raise UsageError(
             f"{source.name(key)}: a closed loop has no recorded clients: its connections ask, one after another",
             hint=f"give a rate that is not max, or leave out {key}",
@@ -494,6 +525,12 @@ def _check_clients(scenario: Scenario, source: _Source) -> None:
                 " their partition",
                 hint="leave out order",
             )
+        for key in ("capture", "check", "cookies"):
+            if getattr(scenario, key):
+                raise UsageError(
+                    f"{source.name(key)}: a Kafka target answers with nothing to look at",
+                    hint=f"leave out {key}",
+                )
         if scenario.connect != "pool":
             raise UsageError(
                 f"{source.name('connect')}: to Kafka a producer has one connection a broker, whoever asks",

@@ -60,6 +60,11 @@ class Template(NamedTuple):
         """Bytes of all parts whose length is known beforehand."""
         return sum(FIXED_BYTES.get(part.kind, len(part.text)) for part in self.parts)
 
+    @property
+    def patches(self) -> int:
+        """How many values of it the lane puts in."""
+        return sum(part.kind == kernels.CAPTURED for part in self.parts)
+
 
 def encoded(value: bytes, encode: Encode) -> bytes:
     """A value as it is written into a place of a request; the obvious twin of the lane's."""
@@ -81,9 +86,12 @@ def encoding_of_body(content_type: str) -> Encode:
 
 
 class Values:
-    """What names stand for: variables, and columns of their files, read once and written as each place needs it."""
+    """What names stand for: variables, with columns of their files read once and written as each place needs it, and the
+    slots of captured values.
+    """
 
-    def __init__(self, variables: Sequence[Variable]) -> None:
+    def __init__(self, variables: Sequence[Variable], slots: Mapping[str, int] | None = None) -> None:
+        self._slots = {name.encode(): slot for name, slot in (slots or {}).items()}
         self._variables = {variable.name.encode(): variable for variable in variables}
         self._read: dict[bytes, list[bytes]] = {}
         self._columns: dict[tuple[bytes, Encode], int] = {}
@@ -93,6 +101,8 @@ class Values:
         """The part that a name stands for; None where it stands for itself."""
         if name in _BUILT_IN:
             return Part(_BUILT_IN[name])
+        if name in self._slots:
+            return Part(kernels.CAPTURED, number=self._slots[name] | ENCODINGS[encode] << 16)
         variable = self._variables.get(name)
         if variable is None:
             return None

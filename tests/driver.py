@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ from replay.engine.answering import answer_asks
 from replay.engine.contract import Address, LaneSpec
 from replay.engine.feed import FeedWriter
 from replay.results.accounts import Accounts, balance
+from replay.sessions import SessionSpec
 from replay_native import bank as banks
 from replay_native import hdr
 from replay_native.asks import make_asks
 from replay_native.bank import COUNTERS, OUTCOMES, TOTALS, Bank, Control, State, Stop
-from replay_native.feed import HEAD, IDEMPOTENT, WARM_UP, make_feed
+from replay_native.feed import HEAD, IDEMPOTENT, LOOKED_AT, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP, make_feed
+from replay_native.sessions import JAR_SLOT
 
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000
@@ -37,7 +40,7 @@ During = Callable[["Driven", FeedWriter], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Ask:
-    """One request to be sent `at_ms` after the start."""
+    """One request to be sent `at_ms` after the start; the value of each slot that it `takes` goes into a header."""
 
     path: str = "/"
     at_ms: float = 0.0
@@ -46,17 +49,32 @@ class Ask:
     route: int = 0
     warm_up: bool = False
     client: int = 0
+    looked_at: bool = False
+    takes: tuple[int, ...] = ()
+    recorded_status: int = 0
 
     @property
     def flags(self) -> int:
         head = HEAD if self.method == "HEAD" else 0
         idempotent = IDEMPOTENT if self.method in METHODS_IDEMPOTENT else 0
-        return head | idempotent | (WARM_UP if self.warm_up else 0)
+        looked_at = LOOKED_AT | self.recorded_status << STATUS_SHIFT if self.looked_at else 0
+        return (
+            head
+            | idempotent
+            | (WARM_UP if self.warm_up else 0)
+            | looked_at
+            | len(self.takes) << PATCHES_SHIFT
+        )
 
     def render(self, seq: int) -> bytes:
         length = b"Content-Length: %d\r\n" % len(self.body) if self.body else b""
         head = f"{self.method} {self.path} HTTP/1.1\r\nHost: sink\r\nX-Replay: test-{seq}\r\n".encode()
-        return head + length + b"\r\n" + self.body
+        request, patches = bytearray(head + length), b""
+        for slot in self.takes:
+            request += b"" if slot == JAR_SLOT else b"X-%d: " % slot
+            patches += struct.pack("<ii", len(request), slot)
+            request += b"" if slot == JAR_SLOT else b"\r\n"
+        return bytes(request) + b"\r\n" + self.body + patches
 
 
 @dataclass
@@ -131,6 +149,7 @@ async def drive(
     killed: bool = False,
     number: int = 0,
     find_row: Callable[[], Awaitable[int]] | None = None,
+    sessions: SessionSpec | None = None,
 ) -> Driven:
     """Push the requests at their times, run the lane to its end, check its accounts.
 
@@ -140,7 +159,12 @@ async def drive(
     wake_fd, ask_fd = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(2))
     try:
         spec = LaneSpec(
-            bank=banks.create(path / f"{time.monotonic_ns()}.lane", routes, arena_bytes),
+            bank=banks.create(
+                path / f"{time.monotonic_ns()}.lane",
+                routes,
+                arena_bytes,
+                len(sessions.rules) if sessions else 0,
+            ),
             feed=make_feed(entries, ring_bytes),
             wake_fd=wake_fd,
             addresses=addresses or (Address("127.0.0.1", port),),
@@ -159,6 +183,7 @@ async def drive(
             asks=make_asks(connections if find_row is not None else 0),
             ask_fd=ask_fd,
             ask=find_row,
+            sessions=sessions or SessionSpec(),
         )
         driven = Driven(spec.bank, spec)
         await _run(run_lane, driven, list(asks), lead_ns, during, ends)

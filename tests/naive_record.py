@@ -72,7 +72,9 @@ class Book:
             "warm_up": len(self.ended) - len(self.measured),
         }
         counted |= {f"outcome_{name}": by_outcome[name] for name in OUTCOMES}
-        return counted | {f"unsent_{name}": reasons[name] for name in ("max_wait", "interrupted", "limit")}
+        return counted | {
+            f"unsent_{name}": reasons[name] for name in ("max_wait", "interrupted", "limit", "capture")
+        }
 
     def totals(self) -> dict[str, list[int]]:
         """Values by histogram."""

@@ -39,7 +39,7 @@ def requests(draw: st.DrawFn) -> list[Ended]:
         given = {"route": draw(st.integers(0, ROUTES - 1)), "seq": seq, "due": due, "taken": taken}
         given["warm_up"] = draw(st.integers(0, 9)) == 0
         if outcome == "unsent":
-            reason = draw(st.sampled_from(["max_wait", "interrupted", "limit"]))
+            reason = draw(st.sampled_from(["max_wait", "interrupted", "limit", "capture"]))
             found.append(Ended(outcome, reason=reason, **given))
             continue
         attempted = outcome in OUTCOMES[:4] or draw(st.booleans())

@@ -45,7 +45,7 @@ def render(
 ) -> int:  # fmt: skip
     return int(
         kernels.render_rows(
-            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.first_seq, begin,
+            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.status, batch.first_seq, begin,
             lane, lanes, by_client, start_ns, schedule.warm_up_ns, horizon_ns, schedule.requests_table, spec.table(),
             feed.control, feed.feed, feed.state,
         )

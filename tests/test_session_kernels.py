@@ -5,24 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import h11
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from replay.engine import json_pointer as plain_json
-from replay.errors import UsageError
+from replay.engine.cookies import Jar
+from replay.engine.sessions import Answer, Sessions
+from replay.errors import LimitError, UsageError
 from replay.patterns import compile_pattern
-from replay_native import jit, json_pointer, regex, sha256
+from replay.scenario_file import load
+from replay.sessions import SessionSpec, make_session_spec
+from replay_native import answers, cookies, jit, json_pointer, regex, sessions, sha256
+from replay_native.sessions import FORM, JSON_TEXT, RAW, TARGET
 
 pytestmark = pytest.mark.boundscheck
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _kernels() -> None:
-    jit.warm(("json_pointer", "regex", "sha256", "answers"))
+    jit.warm(("json_pointer", "regex", "sha256", "answers", "cookies", "sessions"))
 
 
 def _array(data: bytes) -> np.ndarray:
@@ -223,3 +232,242 @@ def test_a_digest_is_that_of_hashlib(data: bytes) -> None:
     work = np.zeros(sha256.WORK_WORDS, np.uint32)
     sha256.digested(_array(data), work)
     assert work[64:72].astype(">u4").tobytes() == hashlib.sha256(data).digest()
+
+
+# Answers.
+
+
+def looked_up(data: bytes, name: bytes) -> tuple[bytes, bytes, bytes | None]:
+    """Head and body of a whole answer, and the first header of a name."""
+    found, array = np.zeros(6, np.int64), _array(data)
+    answers.looked_up(array, _array(name), found)
+    head, head_end, body, body_end, value, value_end = found.tolist()
+    text = array.tobytes()
+    return text[head:head_end], text[body:body_end], None if value < 0 else text[value:value_end]
+
+
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(["A", "a-b", "Set-Cookie", "ETag"]),
+        st.text("ab;= \t,0", max_size=8).map(lambda text: text.strip(" \t")),
+    ),
+    max_size=5,
+)  # fmt: skip
+
+
+@given(HEADERS, st.lists(st.binary(min_size=1, max_size=20), max_size=4), st.booleans(), st.integers(0, 2))
+def test_an_answer_is_taken_apart_as_h11_does(
+    headers: list[tuple[str, str]], pieces: list[bytes], chunked: bool, informational: int
+) -> None:
+    body = b"".join(pieces)
+    framing = ("Transfer-Encoding", "Chunked") if chunked else ("Content-Length", str(len(body)))
+    head = (
+        "HTTP/1.1 200 OK\r\n"
+        + "".join(f"{name}:  {value} \r\n" for name, value in [*headers, framing])
+        + "\r\n"
+    )
+    framed = b"".join(b"%X;x=1\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\nT: 1\r\n\r\n"
+    data = (
+        b"HTTP/1.1 103 Early Hints\r\nA: no\r\n\r\n" * informational
+        + head.encode()
+        + (framed if chunked else body)
+    )
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    event = client.next_event()
+    while not isinstance(event, h11.Response):
+        event = client.next_event()
+    for name in ("a", "a-b", "set-cookie", "etag", "none"):
+        expected = next((value for key, value in event.headers if key == name.encode()), None)
+        found = looked_up(data, name.encode())
+        assert found == (head.encode(), body, expected)
+
+
+# Cookies.
+
+COOKIES = st.lists(
+    st.builds(
+        lambda name, equals, value, attributes: f"{name}{equals}{value}{attributes}".encode("latin-1"),
+        st.sampled_from(["a", "b", " sid ", "", "long" * 4]),
+        st.sampled_from(["=", "=", " = ", ""]),
+        st.text("xyz0 =\x01\xe9", max_size=10),
+        st.sampled_from([
+            "", "; Path=/", ";Max-Age=0", "; max-age=00 ", "; Max-Age=-5", "; Max-Age=60; Expires=Thu, 01 Jan 1970",
+            "; Expires=Thu, 01 Jan 1970 00:00:00 GMT", "; expires=Wed, 21 Oct 2099; HttpOnly", "; Max-Age=", ";;",
+        ]),
+    ),
+    max_size=8,
+)  # fmt: skip
+
+
+@given(COOKIES, st.integers(0, 40))
+def test_a_jar_is_its_twins(headers: list[bytes], most: int) -> None:
+    jar, length, twin = np.zeros(most, np.uint8), 0, Jar(most)
+    for header in headers:
+        found = cookies.jar_with(jar, length, _array(header))
+        assert (found != cookies.NO_ROOM) == twin.put(header)
+        length = length if found == cookies.NO_ROOM else found
+        assert jar[:length].tobytes() == twin.text
+
+
+def test_a_jar_holds_what_came_last_and_forgets_what_has_ended() -> None:
+    jar = Jar(100)
+    for header in (
+        b"a=1",
+        b"b=2; Path=/x; Secure",
+        b"a=3",
+        b"b=; Max-Age=0",
+        b"c=4; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+    ):
+        assert jar.put(header)
+    assert jar.text == b"a=3"
+
+
+# Rules and patches.
+
+
+def scenario_rules(tmp_path: Path, text: str) -> SessionSpec:
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    requests = SimpleNamespace(routes=["GET /a", "GET /b"], actions=["", ""])
+    return make_session_spec(requests, load(path), 8)  # type: ignore[arg-type]
+
+
+RULES = """
+cookies = true
+[limits]
+cookies = 30
+answer = 400
+[[capture]]
+route = "GET /a"
+name = "token"
+json = "/token"
+longest = 12
+[[capture]]
+route = "*"
+name = "etag"
+header = "ETag"
+[[capture]]
+route = "*"
+name = "sid"
+cookie = "sid"
+[[capture]]
+route = "*"
+name = "csrf"
+regex = 'csrf="([^"]*)"'
+[[check]]
+route = "*"
+status = ["2xx", 404]
+[[check]]
+route = "*"
+status = "recorded"
+[[check]]
+route = "GET /b"
+contains = "token"
+[[check]]
+route = "*"
+size = ">=10"
+[[check]]
+route = "*"
+json = "/ok"
+equals = "true"
+[[check]]
+route = "*"
+json = "/list"
+[[check]]
+route = "GET /b"
+digest = "sha256:TOKEN"
+[[check]]
+route = "*"
+regex = "to+ken"
+[[check]]
+route = "*"
+header = "etag"
+equals = "e1"
+"""
+
+BODIES = st.sampled_from([
+    b'{"token": "abc"}', b'{"token": "a\\u00e9\\"", "ok": true, "list": []}', b'{"token": "much too long for it"}', b"",
+    b'<input csrf="s1"> token', b'{"token": "line\\nbreak", "ok": "true"}', b'{"list": null, "ok": false}', b'csrf=""',
+])  # fmt: skip
+ANSWERS = st.tuples(
+    st.integers(0, 3), st.integers(0, 1), st.sampled_from([200, 201, 404, 500]), st.sampled_from([0, 200, 404]), BODIES,
+    st.lists(st.sampled_from([
+        ("ETag", "e1"), ("ETag", "a\xe9"), ("Set-Cookie", "sid=1; Path=/"), ("Set-Cookie", "sid=22"),
+        ("Set-Cookie", "x=" + "y" * 40), ("Set-Cookie", "sid=; Max-Age=0"), ("Set-Cookie", "other=z"),
+    ]), max_size=4),
+    st.booleans(), st.booleans(),
+)  # fmt: skip
+PATCHES = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(0, 4), st.sampled_from([RAW, JSON_TEXT, TARGET, FORM])),
+    max_size=4,
+)
+
+
+@given(st.lists(ANSWERS, max_size=8), PATCHES, st.booleans())
+@settings(max_examples=200)
+def test_rules_and_patches_are_their_twins(
+    session_rules: SessionSpec, asked: list[Any], wanted: list[tuple[int, int, int]], has_body: bool
+) -> None:
+    spec = session_rules
+    table = spec.table(clients=4, lanes=1, connections=1)
+    counts, twin_counts = (np.zeros((len(spec.rules), 2), np.int64) for _ in range(2))
+    twin, result = Sessions(spec, twin_counts), np.zeros(3, np.int64)
+    for client, route, status, recorded, body, headers, chunked, whole in asked:
+        framed = (
+            b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+            if chunked and body
+            else b"0\r\n\r\n"
+            if chunked
+            else body
+        )
+        framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body)))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in [*headers, framing])
+        data = f"HTTP/1.1 {status} OK\r\n{lines}\r\n".encode("latin-1") + framed
+        sessions.looked_at(
+            table, client, route, _array(data), whole, status, recorded, len(body), counts, result
+        )
+        lower = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+        looked = twin.look(
+            client,
+            route,
+            Answer(status, lower, body if whole else None, len(body)),
+            recorded,
+            is_measured=True,
+        )
+        assert result.tolist() == [looked.checks, looked.failed, looked.cut]
+    assert counts.tolist() == twin_counts.tolist()
+    request = b"GET / \r\n\r\nlength" if has_body else b"GET / HTTP/1.1\r\n"
+    patches = sorted(min(at, len(request)) for at, _, _ in wanted)
+    rows = [(at, slot | encoding << 16) for at, (_, slot, encoding) in zip(patches, wanted, strict=True)]
+    if has_body:
+        rows = sorted([*rows, (6, sessions.LENGTH_SLOT)], key=lambda row: row[0])
+    entry = request + b"".join(struct.pack("<ii", *row) for row in rows)
+    for client in range(4):
+        out = np.zeros(4_096, np.uint8)
+        length = sessions.patched(table, client, _array(entry), len(request), len(rows), out)
+        assert (out[:length].tobytes() if length >= 0 else None) == twin.patched(entry, len(rows), client)
+
+
+@pytest.fixture(scope="module")
+def session_rules(tmp_path_factory: pytest.TempPathFactory) -> SessionSpec:
+    digest = hashlib.sha256(b'{"token": "abc"}').hexdigest()
+    return scenario_rules(tmp_path_factory.mktemp("rules"), RULES.replace("TOKEN", digest))
+
+
+def test_a_value_that_needs_itself_is_refused(tmp_path: Path) -> None:
+    text = (
+        "[[capture]]\nroute = 'GET /a'\nname = 'token'\njson = '/token'\n"
+        "[[set]]\nroute = '*'\nheader = 'X'\nvalue = '{token}'\n"
+    )
+    with pytest.raises(UsageError, match="can never be taken: GET /a answers with it"):
+        scenario_rules(tmp_path, text)
+    scenario_rules(tmp_path, text + "without = ['GET /a']")
+
+
+def test_values_that_could_outgrow_their_limit_are_refused(tmp_path: Path) -> None:
+    text = "[[capture]]\nroute = '*'\nname = 'token'\njson = '/token'\nlongest = '64KiB'\n[limits]\nsessions = '256KiB'"
+    with pytest.raises(LimitError, match="the values of 8 clients may come to 512"):
+        scenario_rules(tmp_path, text)

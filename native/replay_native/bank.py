@@ -19,7 +19,7 @@ from .addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
 from .hdr import COUNTERS_2, COUNTERS_3
 
 MAGIC = 0x5245504C41593031
-VERSION = 6
+VERSION = 7
 CACHE_LINE_WORDS = 8
 
 
@@ -82,6 +82,7 @@ class CounterIndex(NamedTuple):
     unsent_max_wait: int
     unsent_interrupted: int
     unsent_limit: int
+    unsent_capture: int
     warm_up: int
     resent: int
     outcome_2xx: int
@@ -115,6 +116,8 @@ class CounterIndex(NamedTuple):
     routes_merged: int
     slots_used: int
     informational: int
+    answers_cut: int
+    cookies_cut: int
     first_due_ns: int
     last_done_ns: int
     cpu_first_ns: int
@@ -174,14 +177,14 @@ ARENA_BYTES = 256 << 20
 
 SAMPLE = np.dtype([
     ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("done_ns", "i8"),
-    ("bytes", "i8"), ("route", "u4"), ("client", "u4"), ("status", "i4"), ("outcome", "i4"),
+    ("bytes", "i8"), ("route", "u4"), ("client", "u4"), ("status", "i4"), ("outcome", "i4"), ("rule", "i8"),
 ])  # fmt: skip
-"""One request in full. A stamp that never happened is -1."""
+"""One request in full. A stamp that never happened is -1; so is `rule`, but of a mismatch: the check that failed first."""
 
 Bank = namedtuple(
     "Bank",
     "control counters totals slots arena route_counts slowest slowest_counts failed failed_counts"
-    " addresses address_states address_counts",
+    " addresses address_states address_counts rule_counts checked mismatched mismatched_counts",
 )
 """The arrays of one lane's memory.
 
@@ -190,6 +193,9 @@ slots int32[routes + 1, N_OUTCOMES] (-1: none yet), arena uint32[slots, 2, COUNT
 N_OUTCOMES], slowest and failed SAMPLE[routes + 1, SAMPLES_KEPT], their counts int64[routes + 1]. The last route is
 `other`: what no longer fits the arena is recorded there. addresses uint8[ADDRESSES_MAX, ADDRESS_BYTES],
 address_states int64[ADDRESSES_MAX], address_counts int64[ADDRESSES_MAX, len(AddressCounts)]: see `addresses`.
+rule_counts int64[rules, 2] of captures and checks: found or held, and not; checked int64[routes + 1, 2]: answers checked,
+and mismatches among them; mismatched SAMPLE[routes + 1, SAMPLES_KEPT] and mismatched_counts int64[routes + 1]. Without rules
+the last four have one row.
 """
 
 sample_type = from_dtype(SAMPLE)
@@ -197,7 +203,8 @@ BANK_TYPE = types.NamedTuple(
     [
         types.int64[::1], types.int64[::1], types.uint64[:, ::1], types.int32[:, ::1], types.uint32[:, :, ::1],
         types.int64[:, ::1], sample_type[:, ::1], types.int64[::1], sample_type[:, ::1], types.int64[::1],
-        types.uint8[:, ::1], types.int64[::1], types.int64[:, ::1],
+        types.uint8[:, ::1], types.int64[::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1],
+        sample_type[:, ::1], types.int64[::1],
     ],
     Bank,
 )  # fmt: skip
@@ -211,8 +218,9 @@ def arena_slots(routes: int, arena_bytes: int = ARENA_BYTES) -> int:
     return max(N_OUTCOMES, min((routes + 1) * N_OUTCOMES, arena_bytes // slot_bytes))
 
 
-def _fields(routes: int, slots: int) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
+def _fields(routes: int, slots: int, rules: int) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
     rows = routes + 1
+    checked = rows if rules else 1
     return [
         ("control", np.dtype("i8"), (Control.WORDS,)),
         ("counters", np.dtype("i8"), (len(COUNTERS),)),
@@ -227,12 +235,16 @@ def _fields(routes: int, slots: int) -> list[tuple[str, np.dtype, tuple[int, ...
         ("addresses", np.dtype("u1"), (ADDRESSES_MAX, ADDRESS_BYTES)),
         ("address_states", np.dtype("i8"), (ADDRESSES_MAX,)),
         ("address_counts", np.dtype("i8"), (ADDRESSES_MAX, len(AddressCounts._fields))),
+        ("rule_counts", np.dtype("i8"), (max(rules, 1), 2)),
+        ("checked", np.dtype("i8"), (checked, 2)),
+        ("mismatched", SAMPLE, (checked, SAMPLES_KEPT)),
+        ("mismatched_counts", np.dtype("i8"), (checked,)),
     ]
 
 
-def _map(memory: mmap.mmap, routes: int, slots: int) -> Bank:
+def _map(memory: mmap.mmap, routes: int, slots: int, rules: int) -> Bank:
     arrays, offset = {}, _HEADER_WORDS * 8
-    for name, dtype, shape in _fields(routes, slots):
+    for name, dtype, shape in _fields(routes, slots, rules):
         offset = -(-offset // 64) * 64
         count = int(np.prod(shape))
         arrays[name] = np.frombuffer(memory, dtype, count, offset).reshape(shape)
@@ -240,22 +252,24 @@ def _map(memory: mmap.mmap, routes: int, slots: int) -> Bank:
     return Bank(**arrays)
 
 
-def _size(routes: int, slots: int) -> int:
+def _size(routes: int, slots: int, rules: int) -> int:
     return _HEADER_WORDS * 8 + sum(
-        64 + int(np.prod(shape)) * dtype.itemsize for _, dtype, shape in _fields(routes, slots)
+        64 + int(np.prod(shape)) * dtype.itemsize for _, dtype, shape in _fields(routes, slots, rules)
     )
 
 
-def create(path: str | os.PathLike[str], routes: int, arena_bytes: int = ARENA_BYTES) -> Bank:
-    """Make a lane's memory at `path` (which must not exist) for this many routes. OSError where there is no room."""
+def create(path: str | os.PathLike[str], routes: int, arena_bytes: int = ARENA_BYTES, rules: int = 0) -> Bank:
+    """Make a lane's memory at `path` (which must not exist) for so many routes, and captures and checks. OSError where there
+    is no room.
+    """
     slots = arena_slots(routes, arena_bytes)
     with Path(path).open("xb+") as file:
         # Not a sparse file: a disk that fills up later must not end the lane by SIGBUS.
-        os.posix_fallocate(file.fileno(), 0, _size(routes, slots))
+        os.posix_fallocate(file.fileno(), 0, _size(routes, slots, rules))
         memory = mmap.mmap(file.fileno(), 0)
     header = np.frombuffer(memory, np.int64, _HEADER_WORDS)
-    header[:] = [MAGIC, VERSION, routes, slots, 0, 0, 0, 0]
-    bank = _map(memory, routes, slots)
+    header[:] = [MAGIC, VERSION, routes, slots, rules, 0, 0, 0]
+    bank = _map(memory, routes, slots, rules)
     bank.slots[:] = -1
     bank.slots[routes] = np.arange(N_OUTCOMES)
     bank.counters[C.slots_used] = N_OUTCOMES
@@ -268,9 +282,9 @@ def open_bank(path: str | os.PathLike[str]) -> Bank:
         if os.fstat(file.fileno()).st_size < _HEADER_WORDS * 8:
             raise ValueError(f"{path} is not a lane's memory: it is cut short")
         memory = mmap.mmap(file.fileno(), 0)
-    magic, version, routes, slots = np.frombuffer(memory, np.int64, 4)
+    magic, version, *sizes = np.frombuffer(memory, np.int64, 5).tolist()
     if magic != MAGIC or version != VERSION:
         raise ValueError(f"{path} is not a lane's memory of this version")
-    if len(memory) < _size(int(routes), int(slots)):
+    if len(memory) < _size(*sizes):
         raise ValueError(f"{path} is not a whole lane's memory: it is cut short")
-    return _map(memory, int(routes), int(slots))
+    return _map(memory, *sizes)

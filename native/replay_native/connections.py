@@ -13,6 +13,7 @@ from .clients import NONE, client_type, push_ready, waiting_type
 from .feed import FEED_TYPE
 from .http1 import PARSER_FIELDS
 from .jit import kernel
+from .sessions import SESSIONS_TYPE
 
 CLOSED, CONNECTING, IDLE, BUSY = range(4)
 """state of a slot. CONNECTING and BUSY are in the timed list, IDLE in the free list, CLOSED in the stack of closed ones."""
@@ -24,12 +25,14 @@ CONNECTION = np.dtype([
     ("ready_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("key", "i8"), ("route", "i8"),
     ("flags", "i8"), ("address", "i8"), ("sibling", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("sent_bytes", "i8"), ("received_bytes", "i8"),
+    ("kept_bytes", "i8"),
     *PARSER_FIELDS,
 ])  # fmt: skip
 """One slot. `key` is its client's row, `sibling` the next idle connection of that client; `address` is its row of the
 address table, `request` the address of its own copy of the request; `bound` says that a CONNECTING slot already carries a
 request (sent again after a reused connection was closed under it). `ssl` is the address of OpenSSL's object, 0 on a plain
-connection; a CONNECTING slot that has one is in its handshake, since `connected_ns`."""
+connection; a CONNECTING slot that has one is in its handshake, since `connected_ns`. `kept_bytes` of its answer were kept
+for captures and checks, or would have been, had there been room."""
 
 STATE = np.dtype([
     (name, "i8") for name in (
@@ -47,16 +50,18 @@ STATE = np.dtype([
 """The lane's settings (first two rows) and what it keeps between loops. Of TLS (0: plain): the address of its SSL_CTX, of
 the server's name, and of the session that new connections resume."""
 
-Lane = namedtuple("Lane", "bank feed connections clients room state chosen asks events buffer scratch")
+Lane = namedtuple(
+    "Lane", "bank feed connections clients room state chosen asks events buffer scratch sessions"
+)
 """connections CONNECTION[cap], clients CLIENT[n], room WAITING[n] (a row each where clients do not matter), state
 STATE[1], chosen int64[ADDRESSES_MAX] (rows of the address table that are in use), asks (`asks`), events uint8[n * event
-bytes], buffer uint8[n], scratch int64[4]."""
+bytes], buffer uint8[n], scratch int64[4], sessions: see `sessions`."""
 
 connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
 LANE_TYPE = types.NamedTuple(
     [
         BANK_TYPE, FEED_TYPE, connection_type[::1], client_type[::1], waiting_type[::1], state_type[::1],
-        types.int64[::1], ASKS_TYPE, types.uint8[::1], types.uint8[::1], types.int64[::1],
+        types.int64[::1], ASKS_TYPE, types.uint8[::1], types.uint8[::1], types.int64[::1], SESSIONS_TYPE,
     ],
     Lane,
 )  # fmt: skip

@@ -7,8 +7,14 @@ from collections import namedtuple
 import numpy as np
 from numba import from_dtype, types
 
-HEAD, IDEMPOTENT, WARM_UP = 1, 2, 4
-"""Flags of an entry."""
+HEAD, IDEMPOTENT, WARM_UP, LOOKED_AT = 1, 2, 4, 8
+"""Flags of an entry; LOOKED_AT: its answer is (`sessions`)."""
+
+PATCHES_SHIFT, PATCHES_MASK = 16, 0xFFFF
+"""Among the flags: how many patches stand behind the request's bytes."""
+
+STATUS_SHIFT = 32
+"""And the recorded status, 0 where it is not known."""
 
 ENTRY = np.dtype([
     ("due_ns", "i8"), ("seq", "i8"), ("offset", "i8"), ("length", "i8"),

@@ -58,7 +58,7 @@ from .connections import (
     push_timed,
     take_closed_slot,
 )
-from .feed import HEAD, IDEMPOTENT
+from .feed import HEAD, IDEMPOTENT, LOOKED_AT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
 from .io import (
     close_connection,
     connect_error,
@@ -95,10 +95,12 @@ from .record import (
     record_attempt,
     record_done,
     record_handshake,
+    record_looked,
     record_sent,
     record_taken,
     record_unsent,
 )
+from .sessions import PATCH_BYTES, look, patched_bytes, put_patched
 from .shared import load_acquire, peek_i64, store_release
 
 _malloc, _free, _memcpy, _read = libc.malloc, libc.free, libc.memcpy, libc.read
@@ -170,10 +172,43 @@ def _begin_row(lane, slot, row):
     _attempt(lane, slot)
 
 
+@kernel()
+def _put_values(lane, slot):
+    """Put its client's values into the connection's request; False where one of them is absent."""
+    c = lane.connections[slot]
+    patches = c.flags >> PATCHES_SHIFT & PATCHES_MASK
+    length = c.request_bytes - PATCH_BYTES * patches
+    total = patched_bytes(lane.sessions, c.client, c.request, length, patches)
+    if total < 0:
+        return False
+    capacity = max(total, np.int64(REQUEST_BYTES))
+    request = _malloc(np.uint64(capacity))
+    put_patched(request, lane.sessions, c.client, c.request, length, patches)
+    _free(c.request)
+    c.request, c.capacity, c.request_bytes = request, capacity, total
+    return True
+
+
+@kernel()
+def _give_back(lane, slot):
+    """The request on the connection lacks a value: it is unsent, and the connection is free for the next."""
+    st, c = lane.state[0], lane.connections[slot]
+    record_unsent(
+        lane.bank, C.unsent_capture, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns, st.max_wait_ns
+    )
+    now = now_ns(lane.scratch)
+    push_idle(lane, slot, now)
+    if st.by_client:
+        settle_line(lane, key_of(lane, c.client), now)
+
+
 @kernel(inlined=True)
 def _attempt(lane, slot):
     """The connection carries its request from now on: it is in flight."""
     st, c = lane.state[0], lane.connections[slot]
+    if c.flags & PATCHES_MASK << PATCHES_SHIFT and not _put_values(lane, slot):
+        _give_back(lane, slot)
+        return
     if st.by_client:
         c.key = key_of(lane, c.client)
         lane.clients[c.key].in_flight += 1
@@ -181,6 +216,7 @@ def _attempt(lane, slot):
     c.first_byte_ns = -1
     c.sent_bytes = 0
     c.received_bytes = 0
+    c.kept_bytes = 0
     c.resent = 0
     http1.reset(c, c.flags & HEAD)
     record_attempt(lane.bank)
@@ -240,6 +276,8 @@ def _receive(lane, slot, to_end):
         now = now_ns(lane.scratch)
         if got == 0:
             if c.first_byte_ns >= 0 and http1.end_of_input(c):
+                if c.flags & LOOKED_AT:
+                    _look(lane, slot, 0, now)
                 _answered(lane, slot, now, False)
             else:
                 _lost(lane, slot, TRUNCATED)
@@ -249,6 +287,8 @@ def _receive(lane, slot, to_end):
         c.received_bytes += got
         lane.bank.counters[C.bytes_received] += got
         at = http1.parse(c, buffer, 0, got, st.header_limit)
+        if c.flags & LOOKED_AT:
+            _look(lane, slot, at, now)
         if c.parse_state == http1.DONE:
             reusable = (
                 not st.single_use and at == got and c.sent_bytes == c.request_bytes and http1.keeps_alive(c)
@@ -258,6 +298,30 @@ def _receive(lane, slot, to_end):
             _finish(lane, slot, MALFORMED, now)
         elif is_drained(c, got, buffer.size) and not to_end:
             return
+
+
+@kernel()
+def _look(lane, slot, end, now):
+    """Hold an answer that is whole with buffer[:end] against the rules of its route; keep what has come of others."""
+    c, sessions = lane.connections[slot], lane.sessions
+    limit, kept = sessions.kept.shape[1], sessions.kept[slot]
+    if c.parse_state != http1.DONE or c.kept_bytes:
+        room = max(min(end, limit - c.kept_bytes), np.int64(0))
+        _memcpy(kept.ctypes.data + np.uint64(c.kept_bytes), lane.buffer.ctypes.data, np.uint64(room))
+        c.kept_bytes += end
+    if c.parse_state != http1.DONE or not 200 <= c.status < 600:
+        return
+    data = kept if c.kept_bytes else lane.buffer
+    size = c.kept_bytes if c.kept_bytes else np.int64(end)
+    lane.bank.counters[C.answers_cut] += size > limit
+    checks, failed, cut = look(
+        sessions, c.client, c.route, data, 0, min(size, limit), size <= limit, c.status, c.flags >> STATUS_SHIFT,
+        c.body_bytes, lane.bank.rule_counts, c.flags & WARM_UP == 0,
+    )  # fmt: skip
+    record_looked(
+        lane.bank, checks, failed, cut, c.status // 100 - 2, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns,
+        c.sent_ns, c.first_byte_ns, now, c.status, lane.state[0].closed_loop,
+    )  # fmt: skip
 
 
 @kernel(inlined=True)

@@ -131,13 +131,13 @@ def survey(
 
 
 @kernel(
-    "int64(int64[::1], uint32[::1], uint32[::1], int64, int64[:,::1], uint8[::1], int64, int64, int64,"
-    " float64, float64, int64[::1], uint32[::1], uint32[::1], uint32[::1], uint8[::1], int64[::1],"
+    "int64(int64[::1], uint32[::1], uint32[::1], int16[::1], int64, int64[:,::1], uint8[::1], int64, int64, int64,"
+    " float64, float64, int64[::1], uint32[::1], uint32[::1], uint32[::1], uint8[::1], int16[::1], int64[::1],"
     " int64[::1])"
 )
 def select(
-    at_ns, request, client, begin, table, rules, first, rows_max, origin_ns, speed,
-    period_ns, out_due_ns, out_request, out_client, out_route, out_method, out_at_ns, consumed,
+    at_ns, request, client, status, begin, table, rules, first, rows_max, origin_ns, speed,
+    period_ns, out_due_ns, out_request, out_client, out_route, out_method, out_status, out_at_ns, consumed,
 ):  # fmt: skip
     """Copy the rows that are sent, from row `begin` on, until `rows_max` are copied; how many were.
 
@@ -155,6 +155,7 @@ def select(
             out_client[written] = client[index]
             out_route[written] = peek_u32(np.uint64(table[batch, ROUTE] + 4 * place))
             out_method[written] = method
+            out_status[written] = status[index]
             out_at_ns[written] = at_ns[index]
             written += 1
         index += 1

@@ -52,7 +52,7 @@ def _write_sample(
     row.seq, row.due_ns, row.taken_ns, row.sent_ns = seq, due_ns, taken_ns, sent_ns
     row.first_byte_ns, row.done_ns, row.bytes = first_byte_ns, done_ns, size
     row.route, row.client = np.uint32(route), np.uint32(client)
-    row.status, row.outcome = np.int32(status), np.int32(outcome)
+    row.status, row.outcome, row.rule = np.int32(status), np.int32(outcome), np.int64(-1)
 
 
 @kernel(inlined=True)
@@ -213,3 +213,26 @@ def record_unsent(bank, reason, flags, route, seq, client, due_ns, taken_ns, max
         0,
         0,
     )
+
+
+@kernel((BANK_TYPE, *[int64] * 14, boolean))
+def record_looked(
+    bank, checks, failed, cut, outcome, flags, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status,
+    closed_loop,
+):  # fmt: skip
+    """What `sessions.look` found in a whole answer: keep the first mismatches of each route."""
+    bank.counters[C.cookies_cut] += cut
+    if flags & WARM_UP or checks == 0:
+        return
+    bank.checked[route, 0] += 1
+    if failed < 0:
+        return
+    bank.checked[route, 1] += 1
+    if bank.mismatched_counts[route] < SAMPLES_KEPT:
+        row = bank.mismatched[route, bank.mismatched_counts[route]]
+        _write_sample(
+            row, outcome, route, seq, client, sent_ns if closed_loop else due_ns, taken_ns, sent_ns, first_byte_ns, done_ns,
+            status, np.int64(0),
+        )  # fmt: skip
+        row.rule = failed
+        bank.mismatched_counts[route] += 1

@@ -15,32 +15,34 @@ from numba import types
 
 from . import libc
 from .bank import Control
-from .feed import FEED_TYPE, HEAD, IDEMPOTENT, WARM_UP
+from .feed import FEED_TYPE, HEAD, IDEMPOTENT, LOOKED_AT, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
 from .jit import kernel
 from .plan import BATCH_BITS, BATCH_MASK, BODY_ID, DATA, HEADERS_ID, HOST, OFFSETS
 from .randoms import random_of
-from .shared import load_acquire, peek_i32, peek_i64, peek_u8, poke_u8
+from .sessions import LENGTH_SLOT, PATCH_BYTES
+from .shared import load_acquire, peek_i32, peek_i64, peek_u8, poke_u8, poke_u32
 
 _memcpy = libc.memcpy
 
 RenderTable = namedtuple(
     "RenderTable",
-    "prefix prefix_ends bare_ends flags headers numbered route_template route_path route_head path_whole"
-    " template_parts template_fixed template_heads kinds begins ends literals seed type_heads type_of_headers bodies"
-    " column_rows cell_ends cells of_host of_headers recorded_ends recorded client_network",
+    "prefix prefix_ends bare_ends flags headers numbered route_flags route_template route_path route_head path_whole"
+    " template_patches template_parts template_fixed template_heads kinds begins ends literals seed type_heads"
+    " type_of_headers bodies column_rows cell_ends cells of_host of_headers recorded_ends recorded client_network",
 )
 """What rendering needs besides the row.
 
 prefix uint8[] holds `METHOD SP base-path` of every method, prefix_ends int64[methods + 1] where each ends,
 bare_ends int64[methods] where its `METHOD SP` ends; flags int64[methods] (feed flags and BODY); headers
 uint8[]: from the space behind the target to the last constant byte, with `X-Replay: RUN-` at its end if
-numbered[0]. By route int32[routes] the templates of its body (-1: none), of its path (-1: as recorded; path_whole
-uint8[templates]: without the recorded query) and of what is else in `headers` (-1: that).
+numbered[0]. By route: route_flags int64[routes], the feed's; int32[routes] the templates of its body (-1: none), of
+its path (-1: as recorded; path_whole uint8[templates]: without the recorded query) and of what is else in `headers` (-1).
 
 Template t has the parts template_parts[t] to [t + 1] of (kinds uint8, begins, ends int64 in literals uint8[], or begins is
-a column), template_fixed[t] bytes of fixed length, and, of a body, its Content-Type and Content-Length headers up to the
-number in literals[template_heads[t, 0]:template_heads[t, 1]]. Column c of the variables has the cells column_rows[c] to
-[c + 1], cell i is cells[cell_ends[i]:cell_ends[i + 1]]. seed uint64[1].
+a column, or of CAPTURED what the patch says), template_patches[t] of them CAPTURED, template_fixed[t] bytes of fixed
+length, and, of a body, its Content-Type and Content-Length headers up to the number in
+literals[template_heads[t, 0]:template_heads[t, 1]]. Column c of the variables has the cells column_rows[c] to [c + 1],
+cell i is cells[cell_ends[i]:cell_ends[i + 1]]. seed uint64[1].
 
 Recorded bodies: bodies int64[n + 1, 3] has of each batch of their dictionary the id of its first, and the raw
 addresses of its offsets (int64) and data; the last row is the id past the end. type_of_headers int32[header sets]
@@ -55,7 +57,8 @@ are empty where nothing of the kind is sent. client_network uint32[2]: the netwo
 RENDER_TYPE = types.NamedTuple(
     [
         types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
-        types.uint8[::1], types.int32[::1], types.int32[::1], types.int32[::1], types.uint8[::1], types.int64[::1],
+        types.uint8[::1], types.int64[::1], types.int32[::1], types.int32[::1], types.int32[::1], types.uint8[::1],
+        types.int64[::1], types.int64[::1],
         types.int64[::1], types.int64[:, ::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
         types.uint64[::1], types.int64[:, ::1], types.int32[::1], types.int64[:, ::1], types.int64[::1], types.int64[::1],
         types.uint8[::1], types.int32[::1], types.int32[::1], types.int64[::1], types.uint8[::1], types.uint32[::1],
@@ -68,11 +71,11 @@ BODY = 1 << 8
 
 (
     LITERAL, UUID, EMAIL, CLIENT, NUMBER, CLIENT_UUID, CLIENT_EMAIL, CLIENT_IPV4, CLIENT_IPV6, RECORDED_HOST,
-    RECORDED_LINES, COLUMN_BY_CLIENT, COLUMN_BY_REQUEST,
-) = range(13)  # fmt: skip
+    RECORDED_LINES, COLUMN_BY_CLIENT, COLUMN_BY_REQUEST, CAPTURED,
+) = range(14)  # fmt: skip
 """Kinds of a template's parts. CLIENT and NUMBER are decimal; UUID and EMAIL are the request's, CLIENT_... the client's own
 at every request, as its address is; RECORDED_... are whole lines; columns are those of CSV files, by the client's or the
-request's number.
+request's number; CAPTURED becomes a patch, for the lane alone knows the value.
 """
 
 UUID_BYTES = 36
@@ -292,15 +295,23 @@ def template_length(table, template, seq, client, host, lines):
         elif kind in (RECORDED_HOST, RECORDED_LINES):
             text = host if kind == RECORDED_HOST else lines
             length += table.recorded_ends[text + 1] - table.recorded_ends[text]
-        elif kind >= COLUMN_BY_CLIENT:
+        elif kind in (COLUMN_BY_CLIENT, COLUMN_BY_REQUEST):
             cell = _cell_of(table, part, seq, client)
             length += table.cell_ends[cell + 1] - table.cell_ends[cell]
     return length
 
 
+@kernel(inlined=True)
+def _put_patch(patches, place, what):
+    """Write a patch (see `sessions`) to an address; the address behind it."""
+    poke_u32(np.uint64(patches), np.uint32(place))
+    poke_u32(np.uint64(patches + 4), np.uint32(what))
+    return patches + PATCH_BYTES
+
+
 @kernel()
-def put_template(at, table, template, seq, client, host, lines):
-    """Write a filled template."""
+def put_template(at, request, patches, table, template, seq, client, host, lines):
+    """Write a filled template into the request that begins at `request`, and its patches to `patches`."""
     seed = table.seed[0]
     for part in range(table.template_parts[template], table.template_parts[template + 1]):
         kind = table.kinds[part]
@@ -325,6 +336,8 @@ def put_template(at, table, template, seq, client, host, lines):
         elif kind in (RECORDED_HOST, RECORDED_LINES):
             text = host if kind == RECORDED_HOST else lines
             at = put(at, table.recorded, table.recorded_ends[text], table.recorded_ends[text + 1])
+        elif kind == CAPTURED:
+            patches = _put_patch(patches, at - request, table.begins[part])
         else:
             cell = _cell_of(table, part, seq, client)
             at = put(at, table.cells, table.cell_ends[cell], table.cell_ends[cell + 1])
@@ -384,11 +397,12 @@ def _line_length(table, method, path, seq, client, address, length, escaped):
 
 
 @kernel(inlined=True)
-def _put_line(at, table, method, path, seq, client, address, length, escaped):
+def _put_line(at, patches, table, method, path, seq, client, address, length, escaped):
     """Write what `_line_length` counts."""
     if path >= 0:
+        request = at
         at = put(at, table.prefix, table.prefix_ends[method], table.prefix_ends[method + 1])
-        at = put_template(at, table, path, seq, client, 0, 0)
+        at = put_template(at, request, patches, table, path, seq, client, 0, 0)
     else:
         at = put(at, table.prefix, table.prefix_ends[method], _prefix_end(table, method, address, length))
         if _lacks_slash(address, length):
@@ -408,12 +422,12 @@ def _headers_length(table, head, seq, client, host, lines):
 
 
 @kernel(inlined=True)
-def _put_headers(at, table, head, seq, client, host, lines):
+def _put_headers(at, request, patches, table, head, seq, client, host, lines):
     """Write what `_headers_length` counts."""
     if head < 0:
         at = put(at, table.headers, 0, table.headers.shape[0])
     else:
-        at = put_template(at, table, head, seq, client, host, lines)
+        at = put_template(at, request, patches, table, head, seq, client, host, lines)
     if table.numbered[0]:
         at = _put_end_of_line(put_number(at, seq, digits_of(seq)))
     return at
@@ -457,10 +471,11 @@ def _put_recorded_head(at, table, kind, length):
 
 @kernel(inlined=True)
 def _body_head_length(table, template, filled):
-    """Bytes of the headers of a body of `filled` bytes."""
+    """Bytes of the headers of a body of `filled` bytes; with patches the lane writes how many they are."""
     if template < 0:
         return np.int64(_NO_BODY.shape[0])
-    return table.template_heads[template, 1] - table.template_heads[template, 0] + digits_of(filled) + 2
+    digits = np.int64(0) if table.template_patches[template] else digits_of(filled)
+    return table.template_heads[template, 1] - table.template_heads[template, 0] + digits + 2
 
 
 @kernel(inlined=True)
@@ -469,7 +484,22 @@ def _put_body_head(at, table, template, filled):
     if template < 0:
         return put(at, _NO_BODY, 0, _NO_BODY.shape[0])
     at = put(at, table.literals, table.template_heads[template, 0], table.template_heads[template, 1])
+    if table.template_patches[template]:
+        return _put_end_of_line(at)
     return _put_end_of_line(put_number(at, filled, digits_of(filled)))
+
+
+@kernel(inlined=True)
+def _patches_of(table, path, own, template):
+    """How many patches a request has; one more for the length of a body that has some."""
+    count = np.int64(0)
+    if path >= 0:
+        count += table.template_patches[path]
+    if own >= 0:
+        count += table.template_patches[own]
+    if template >= 0 and table.template_patches[template]:
+        count += table.template_patches[template] + 1
+    return count
 
 
 @kernel(inlined=True)
@@ -482,12 +512,14 @@ def _place_of(ring_tail, total, size):
 @kernel(
     types.int64(
         types.int64[::1], types.uint32[::1], types.uint32[::1], types.uint32[::1], types.uint8[::1],
-        types.int64, types.int64, types.int64, types.int64, types.boolean, types.int64, types.int64, types.int64,
+        types.int16[::1], types.int64, types.int64, types.int64, types.int64, types.boolean, types.int64, types.int64,
+        types.int64,
         types.int64[:, ::1], RENDER_TYPE, types.int64[::1], FEED_TYPE, types.int64[::1],
     )
 )  # fmt: skip
 def render_rows(
-    due_ns, request, client, route, method, first_seq, begin, lane, lanes, by_client, start_ns, warm_up_ns, horizon_ns,
+    due_ns, request, client, route, method, status, first_seq, begin, lane, lanes, by_client, start_ns, warm_up_ns,
+    horizon_ns,
     requests, table, control, feed, state,
 ):  # fmt: skip
     """Render a lane's share of due rows from row `begin` on into its feed: every row whose sequence number, or
@@ -535,32 +567,42 @@ def render_rows(
                 total += _recorded_head_length(table, recorded_type, recorded_length) + recorded_length
             else:
                 total += _body_head_length(table, template, filled) + filled
-        offset = _place_of(state[1], total, size)
-        if total > size:
+        patched = _patches_of(table, path, own, template)
+        in_feed = total + PATCH_BYTES * patched
+        offset = _place_of(state[1], in_feed, size)
+        if in_feed > size:
             return -1 - row
-        if offset + total - ring_head > size:
+        if offset + in_feed - ring_head > size:
             break
 
-        at = base + (offset & (size - 1))
-        at = _put_line(at, table, kind, path, seq, client_id, address, length, escaped)
-        at = _put_headers(at, table, own, seq, client_id, host, lines)
+        start = base + (offset & (size - 1))
+        patches = start + total
+        at = _put_line(start, patches, table, kind, path, seq, client_id, address, length, escaped)
+        patches += PATCH_BYTES * table.template_patches[path] if path >= 0 else 0
+        at = _put_headers(at, start, patches, table, own, seq, client_id, host, lines)
+        patches += PATCH_BYTES * table.template_patches[own] if own >= 0 else 0
         if recorded_length >= 0:
             at = _put_end_of_line(_put_recorded_head(at, table, recorded_type, recorded_length))
             _memcpy(np.uint64(at), np.uint64(recorded), np.uint64(recorded_length))
         elif has_body:
             at = _put_end_of_line(_put_body_head(at, table, template, filled))
             if template >= 0:
-                put_template(at, table, template, seq, client_id, 0, 0)
+                if table.template_patches[template]:
+                    patches = _put_patch(patches, at - 4 - start, LENGTH_SLOT)
+                put_template(at, start, patches, table, template, seq, client_id, 0, 0)
         else:
             at = _put_end_of_line(at)
 
         entry = entries[state[0] & (entries.shape[0] - 1)]
-        entry.due_ns, entry.seq, entry.offset, entry.length = due, seq, offset, total
+        entry.due_ns, entry.seq, entry.offset, entry.length = due, seq, offset, in_feed
         entry.client, entry.route = client[row], route[row]
         warm_up = WARM_UP if due_ns[row] < warm_up_ns else 0
-        entry.flags = (table.flags[kind] & (HEAD | IDEMPOTENT)) | warm_up
+        flags = table.route_flags[route[row]]
+        entry.flags = (table.flags[kind] & (HEAD | IDEMPOTENT)) | warm_up | flags | patched << PATCHES_SHIFT
+        if flags & LOOKED_AT:
+            entry.flags |= np.int64(max(status[row], 0)) << STATUS_SHIFT
         entry.taken_ns, entry.state = 0, 0
         state[0] += 1
-        state[1] = offset + total
+        state[1] = offset + in_feed
         row += step
     return min(row, due_ns.shape[0])

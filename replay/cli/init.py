@@ -87,6 +87,14 @@ RULE_EXAMPLES = {
         "Values of your own, by client or request: one [[variable]] table each.",
         {"name": "user", "generate": "email"},
     ),
+    "capture": (
+        "Values of answers, for the later requests of the same client: one [[capture]] table each.",
+        {"route": "*", "name": "token", "json": "/token"},
+    ),
+    "check": (
+        "What answers must be; others are mismatches: one [[check]] table each.",
+        {"route": "*", "status": "recorded"},
+    ),
     "set": (
         "Paths and headers made of values: one [[set]] table each (docs/sessions.md).",
         {"route": "*", "header": "X-User", "value": "{user}"},

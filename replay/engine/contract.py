@@ -10,6 +10,7 @@ import trio
 
 from replay.plan import DueBatch
 from replay.results.document import KafkaFigures, Note, RouteStart, TlsPeer
+from replay.sessions import SessionSpec
 from replay_native.asks import Asks, make_asks
 from replay_native.bank import Bank
 from replay_native.feed import Feed
@@ -44,6 +45,7 @@ class LaneSpec:
     `connect` says whose connections are: everybody's (`pool`), each client's own (`per-client`, at most
     `client_connections`, closed when idle for `idle_timeout_ns`), or each request's. With `ordered` the requests of one
     client go one after another. The lane has every `lanes`-th client, `clients` of them.
+    `sessions` is what it takes from answers and holds them against; the order of clients goes with it.
     """
 
     bank: Bank
@@ -67,6 +69,7 @@ class LaneSpec:
     asks: Asks = field(default_factory=lambda: make_asks(0))
     ask_fd: int = -1
     ask: Callable[[], Awaitable[int]] | None = None
+    sessions: SessionSpec = field(default_factory=SessionSpec)
 
     @property
     def by_client(self) -> bool:
@@ -130,6 +133,7 @@ class Fittings:
     tls: Tls | None = None
     peer: TlsPeer | None = None
     portable_because: str = ""
+    sessions: SessionSpec = field(default_factory=SessionSpec)
     tick_ns: int = 0
     close: Callable[[], None] = field(default=lambda: None)
     figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)

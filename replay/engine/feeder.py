@@ -50,7 +50,7 @@ class RequestRenderer:
     ) -> int:
         """See `Renderer`."""
         reached = kernels.render_rows(
-            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.first_seq,
+            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.status, batch.first_seq,
             row, lane, lanes, self._by_client, start_ns, self._warm_up_ns, horizon_ns,
             self._requests, self._table, writer.control, writer.feed, writer.state,
         )  # fmt: skip

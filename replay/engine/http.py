@@ -244,8 +244,18 @@ class Exchange:
                 self._request.informational += 1
             elif isinstance(event, h11.Response):
                 self._status = event.status_code
+                self._request.answer_headers = list(event.headers)
+            elif isinstance(event, h11.Data):
+                self._keep(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 return True
+
+    def _keep(self, data: bytes | bytearray) -> None:
+        """Keep as much of the body as is looked at."""
+        request = self._request
+        if request.is_looked_at:
+            request.answer_body += data[: max(0, request.answer_limit - len(request.answer_body))]
+            request.answer_size += len(data)
 
     def _answered(self) -> Outcome:
         quiet = not self._parser.trailing_data[0]

@@ -29,10 +29,12 @@ from replay_native.bank import (
     State,
     Stop,
 )
+from replay_native.feed import WARM_UP
 from replay_native.record import (
     record_attempt,
     record_done,
     record_handshake,
+    record_looked,
     record_sent,
     record_taken,
     record_unsent,
@@ -42,6 +44,7 @@ from .addresses import AddressTable
 from .contract import SECOND_NS, LaneSpec
 from .http import HandshakeError, Http
 from .protocol import Connection, Outcome, Protocol, Request
+from .sessions import Answer, Sessions
 from .waiting import EVERYBODY, Job, Waiting
 
 HEARTBEAT_NS = 100_000_000
@@ -120,6 +123,7 @@ class _Lane:
         self._owned: dict[int, _Owned] = {}
         self._idle_by_age: dict[_Worker, None] = {}
         self._idle_timeout_s = spec.idle_timeout_ns / SECOND_NS if self._per_client else math.inf
+        self._sessions = Sessions(spec.sessions, spec.bank.rule_counts)
         self._taken = 0
         self._head = 0
         self._open = 0
@@ -237,6 +241,7 @@ class _Lane:
         self._taken += 1
         begin = offset % self._ring.size
         request = Request(self._ring[begin : begin + length].tobytes(), seq, client, route, flags)
+        request.answer_limit = self._spec.sessions.answer_bytes
         return Job(request, due_ns, taken_ns, offset + length)
 
     def _wait(self, job: Job) -> None:
@@ -273,6 +278,9 @@ class _Lane:
     def _give_up(self, job: Job, reason: int) -> None:
         self._waiting.drop(job, time.monotonic_ns())
         self._leave(job)
+        self._record_unsent(job, reason)
+
+    def _record_unsent(self, job: Job, reason: int) -> None:
         request = job.request
         record_unsent(
             self._bank, reason, request.flags, request.route, request.seq, request.client, job.due_ns,
@@ -309,16 +317,29 @@ class _Lane:
         return self._waiting.ready(owner)
 
     def _next_job(self, owner: int) -> Job | None:
-        """The next request to attempt; from now on it is in flight."""
-        if self._wanted(owner) <= 0:
-            return None
-        if self._spec.closed_loop:
-            self._waiting.add(self._take_up())
-        job = self._waiting.take(owner)
-        self._leave(job)
-        self._in_flight += 1
-        record_attempt(self._bank)
-        return job
+        """The next request to attempt, with its client's values; from now on it is in flight."""
+        while self._wanted(owner) > 0:
+            if self._spec.closed_loop:
+                self._waiting.add(self._take_up())
+            job = self._waiting.take(owner)
+            self._leave(job)
+            if self._put_values(job.request):
+                self._in_flight += 1
+                record_attempt(self._bank)
+                return job
+            self._record_unsent(job, C.unsent_capture)
+            self._waiting.ended(job, time.monotonic_ns())
+            self._woken.set()
+        return None
+
+    def _put_values(self, request: Request) -> bool:
+        """Whether all values that it takes are there."""
+        if not request.patches:
+            return True
+        patched = self._sessions.patched(request.data, request.patches, request.client)
+        if patched is not None:
+            request.data = patched
+        return patched is not None
 
     def _serve(self) -> None:
         """Give free connections to those that wait, and open more where there are too few."""
@@ -518,9 +539,31 @@ class _Lane:
                 outcome = Outcome(failure=outcome_of(error))
         return outcome
 
+    def _look(self, job: Job, outcome: Outcome) -> None:
+        """Hold a whole answer against the rules of its route."""
+        request = job.request
+        is_whole = request.bytes_received <= request.answer_limit
+        self._counters[C.answers_cut] += not is_whole
+        body = bytes(request.answer_body) if is_whole else None
+        answer = Answer(outcome.status, request.answer_headers, body, request.answer_size)
+        looked = self._sessions.look(
+            request.client,
+            request.route,
+            answer,
+            request.recorded_status,
+            is_measured=not request.flags & WARM_UP,
+        )
+        record_looked(
+            self._bank, looked.checks, looked.failed, looked.cut, outcome.code, request.flags, request.route, request.seq,
+            request.client, job.due_ns, job.taken_ns, job.sent_ns, request.first_byte_ns, time.monotonic_ns(),
+            outcome.status, self._spec.closed_loop,
+        )  # fmt: skip
+
     def _record(self, job: Job, outcome: Outcome) -> None:
         """Write down how it ended."""
         request = job.request
+        if request.is_looked_at and outcome.code < REFUSED:
+            self._look(job, outcome)
         record_done(
             self._bank, outcome.code, request.flags, request.route, request.seq, request.client, job.due_ns,
             job.taken_ns, job.sent_ns, request.first_byte_ns, time.monotonic_ns(), outcome.status,

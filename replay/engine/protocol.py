@@ -13,12 +13,12 @@ The engine owns the schedule, the pool, time-outs, stamps and accounts; a protoc
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
 from replay_native.bank import MALFORMED, REFUSED
-from replay_native.feed import HEAD, IDEMPOTENT
+from replay_native.feed import HEAD, IDEMPOTENT, LOOKED_AT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT
 
 
 @dataclass(eq=False, slots=True)
@@ -26,7 +26,8 @@ class Request:
     """One rendered request, and what its protocol notes of it on the way, so that a time-out finds it.
 
     `first_byte_ns` is CLOCK_MONOTONIC when the answer's first bytes were read, -1 without any;
-    `informational` counts answers that were not the last.
+    `informational` counts answers that were not the last. Where `is_looked_at` the protocol leaves the answer's headers
+    (names in lower case) and body, which is kept up to `answer_limit` bytes, for captures and checks.
     """
 
     data: bytes
@@ -38,6 +39,25 @@ class Request:
     bytes_sent: int = 0
     bytes_received: int = 0
     informational: int = 0
+    answer_limit: int = 0
+    answer_headers: Sequence[tuple[bytes, bytes]] = ()
+    answer_body: bytearray = field(default_factory=bytearray)
+    answer_size: int = 0
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Captures or checks look at its answer."""
+        return bool(self.flags & LOOKED_AT)
+
+    @property
+    def patches(self) -> int:
+        """How many patches stand behind its bytes, as they came by the feed."""
+        return self.flags >> PATCHES_SHIFT & PATCHES_MASK
+
+    @property
+    def recorded_status(self) -> int:
+        """What the recording says that it was answered with; 0: it says nothing."""
+        return self.flags >> STATUS_SHIFT
 
     @property
     def is_head(self) -> bool:

@@ -202,6 +202,7 @@ async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str, first_ro
         background=keep_fresh,
         notes=authoriser.notes if authoriser is not None else list,
         connections=connections,
+        sessions=schedule.sessions,
         feed=(entries, ring_bytes),
         addresses=followed.addresses,
         name=followed,
@@ -242,13 +243,13 @@ def _prepare(
 ) -> _Run:  # fmt: skip
     """The run folder, and the memory of every lane."""
     folder = RunFolder.create(out)
-    schedules = [schedule for schedule, _ in fitted]
+    schedules, rules = [schedule for schedule, _ in fitted], len(fitted[0][1].sessions.rules)
     parts: list[Part] = []
     lanes_made, first_route = 0, 0
     for (schedule, fittings), first_seq in zip(fitted, first_seqs(schedules), strict=True):
         specs = []
         for number in range(len(fittings.connections)):
-            memory = _lane_memory(folder, lanes_made + number, len(routes), scenario)
+            memory = _lane_memory(folder, lanes_made + number, len(routes), scenario, rules)
             specs.append(_lane_spec(stack, memory, schedule, fittings, number))
         lanes_made += len(specs)
         feeder = Feeder(schedule, fittings.renderer, specs, scenario.closed_loop, first_seq, first_route)
@@ -257,9 +258,9 @@ def _prepare(
     return _Run(schedules[0], scenario, folder, run_id, parts, routes, None)
 
 
-def _lane_memory(folder: RunFolder, number: int, routes: int, scenario: Scenario) -> bank.Bank:
+def _lane_memory(folder: RunFolder, number: int, routes: int, scenario: Scenario, rules: int) -> bank.Bank:
     try:
-        return bank.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes))
+        return bank.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
     except OSError as error:
         folder.discard()
         raise OutputError(
@@ -297,9 +298,10 @@ def _lane_spec(
         connect=scenario.connect,
         client_connections=scenario.client_connections,
         idle_timeout_ns=int(scenario.idle_timeout_ns),
-        ordered=scenario.order == "client",
+        ordered=scenario.ordered,
         clients=-(-schedule.trace.manifest.clients // lanes),
         lanes=lanes,
+        sessions=fittings.sessions,
         **asking,
     )
 
@@ -334,6 +336,7 @@ def _started(state: _Run) -> Started:
         slo=[str(text) for text in state.scenario.slo],
         consumed=list(dict.fromkeys(kind for part in state.parts for kind in part.fittings.consumed)),
         limits=state.scenario.validity,
+        rules=state.parts[0].fittings.sessions.labels,
         host=facts(),
     )
 

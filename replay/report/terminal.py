@@ -70,6 +70,7 @@ def print_report(run: Run, console: Console) -> None:
     _kafka(page, document)
     _names(page, document)
     _tls(page, document)
+    _sessions(page, document)
     _latencies(page, document)
     _routes(page, "Actions", document.actions, document)
     _routes(page, "Routes", document.routes, document)
@@ -139,6 +140,28 @@ def _accounts(page: Page, document: RunDocument) -> None:
     for name, value in (("target", _target(document)), *spans):
         if value:
             page.say(f"{name:<9} {value}")
+
+
+def _sessions(page: Page, document: RunDocument) -> None:
+    """What captures found and checks said, rule by rule."""
+    sessions = document.sessions
+    if sessions is None:
+        return
+    if sessions.checked:
+        share = format_share(sessions.mismatches / sessions.checked)
+        words = f"checked   {sessions.checked:,} answers: {sessions.mismatches:,} mismatches ({share})"
+        page.say(words, "red" if sessions.mismatches else "")
+    for rule in sessions.rules:
+        missed = f", missed {rule.missed:,}" if rule.missed else ""
+        page.say(f"{rule.rule}: {rule.good:,}{missed}", "yellow" if missed else "", indent=10)
+    if sessions.cookies_cut:
+        page.say(f"{sessions.cookies_cut:,} cookies found no room (limits.cookies)", "yellow", indent=10)
+    if sessions.answers_cut:
+        page.say(
+            f"{sessions.answers_cut:,} answers were longer than limits.answer: their bodies were not looked at",
+            "yellow",
+            indent=10,
+        )
 
 
 def _kafka(page: Page, document: RunDocument) -> None:
@@ -447,7 +470,11 @@ def _samples(page: Page, run: Run) -> None:
     samples = run.samples()
     slowest = sorted((s for s in samples if s.kind == "slowest"), key=lambda s: -(s.response_ns or 0))
     failed = sorted((s for s in samples if s.kind == "failed"), key=lambda s: s.due_ns)
-    for title, found in (("Slowest requests", slowest), ("First failed requests", failed)):
+    mismatched = sorted((s for s in samples if s.kind == "mismatched"), key=lambda s: s.due_ns)
+    tables = (
+        ("Slowest requests", slowest), ("First failed requests", failed), ("First mismatches", mismatched),
+    )  # fmt: skip
+    for title, found in tables:
         if not found:
             continue
         page.title(title)
@@ -460,6 +487,10 @@ def _samples(page: Page, run: Run) -> None:
         ]
         headers += [("ended", ""), ("request", "wide")]
         page.table(headers, [_sample_row(page, run.document, sample) for sample in found[:SAMPLES_SHOWN]])
+
+
+def _is_bad(sample: Sample) -> bool:
+    return sample.kind == "mismatched" or sample.outcome in _FAULTY
 
 
 def _sample_row(page: Page, document: RunDocument, sample: Sample) -> list[str | Text]:
@@ -478,7 +509,7 @@ def _sample_row(page: Page, document: RunDocument, sample: Sample) -> list[str |
         wall,
         ("≥" if sample.at_least else "") + response,
         *(format_latency(ns) if ns is not None else "" for ns in (wait, service)),
-        page.text(str(sample.status or sample.outcome), "red" if sample.outcome in _FAULTY else ""),
+        page.text(sample.rule or str(sample.status or sample.outcome), "red" if _is_bad(sample) else ""),
         f"{sample.method} {sample.path}".strip() or sample.route,
     ]
 

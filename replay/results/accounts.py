@@ -17,7 +17,7 @@ AT = {name: index for index, name in enumerate(COUNTERS)}
 
 OK = ("2xx", "3xx", "4xx", "5xx")
 ERRORS = ("refused", "reset", "truncated", "malformed", "generator", "rejected", "tls")
-UNSENT_REASONS = ("max_wait", "interrupted", "limit")
+UNSENT_REASONS = ("max_wait", "interrupted", "limit", "capture")
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,9 @@ from .document import (
     Recorded,
     RouteFigures,
     RouteStart,
+    RuleFigures,
     RunDocument,
+    SessionFigures,
     SloOutcome,
     Started,
     TargetFigures,
@@ -80,7 +82,7 @@ def assemble(
     measured = from_banks(banks, started.routes, started.max_wait_ns)
     length_s = (facts.ended_ns - started.start.monotonic_ns) / S_NS
     folder.write(folder.totals, _totals(measured, started, length_s))
-    samples = collect(banks, [*names, OTHER], started.start, started.recorded_clock, lookup)
+    samples = collect(banks, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules)
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
     document = describe(folder, banks, started, facts, measured)
     folder.write(folder.run, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
@@ -145,6 +147,7 @@ def describe(
         addresses=_addresses(banks),
         names=facts.names,
         tls=next((tls for share in shares if (tls := _tls(share)) is not None), None),
+        sessions=_sessions(banks, started, by_name, measured),
         max_wait_ns=started.max_wait_ns,
         scenario=started.scenario,
         plan=started.plan,
@@ -230,6 +233,7 @@ def _figures(
     outcomes: Counter[str] = Counter()
     for member in measured.members(name):
         outcomes.update(measured.outcomes.get(member, {}))
+    counted = [measured.checked.get(member, (0, 0)) for member in measured.members(name)]
     total = sum(sum(outcomes.values()) for outcomes in measured.outcomes.values())
     return RouteFigures(
         route=name,
@@ -240,6 +244,32 @@ def _figures(
         service=measured.latency("service", name),
         recorded=recorded,
         action=action,
+        checked=sum(checked for checked, _ in counted),
+        mismatches=sum(mismatches for _, mismatches in counted),
+    )
+
+
+def _sessions(
+    banks: Sequence[Bank], started: Started, by_name: dict[str, int], measured: Measured
+) -> SessionFigures | None:
+    """What captures, cookies and checks came to; None where there were none."""
+    scenario = started.scenario
+    if not started.rules and not scenario.get("cookies"):
+        return None
+    counts = [
+        sum(int(bank.rule_counts[rule, which]) for bank in banks)
+        for rule in range(len(started.rules))
+        for which in (0, 1)
+    ]
+    return SessionFigures(
+        rules=[
+            RuleFigures(rule=name, good=counts[2 * number], missed=counts[2 * number + 1])
+            for number, name in enumerate(started.rules)
+        ],
+        checked=sum(checked for checked, _ in measured.checked.values()),
+        mismatches=sum(mismatches for _, mismatches in measured.checked.values()),
+        answers_cut=by_name["answers_cut"],
+        cookies_cut=by_name["cookies_cut"],
     )
 
 

@@ -121,7 +121,8 @@ class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """What is known when the first request is due: kept as `started.json`, so that a killed run can be
-    rebuilt from it. `consumed` names the histograms that a Kafka consumer fills.
+    rebuilt from it. `consumed` names the histograms that a Kafka consumer fills, `rules` the captures and
+    checks.
     """
 
     start: ClockPair
@@ -140,6 +141,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     skipped: dict[str, int] = {}
     slo: list[str] = []
     consumed: list[str] = []
+    rules: list[str] = []
     limits: ValidityLimits = ValidityLimits()
     host: Host = Host()
     format_version: int = FORMAT_VERSION
@@ -187,6 +189,26 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     wait_order: Latency | UnsetType = UNSET
 
 
+class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """A capture or check: how often it found its value or held, and how often it did not."""
+
+    rule: str
+    good: int
+    missed: int
+
+
+class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What was taken from answers, and held against them. `checked` answers had `mismatches` among them (without warm-up);
+    `answers_cut` were longer than is looked at; `cookies_cut` found no room in their client's jar.
+    """
+
+    rules: list[RuleFigures]
+    checked: int = 0
+    mismatches: int = 0
+    answers_cut: int = 0
+    cookies_cut: int = 0
+
+
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One route: requests by outcome, its share of all, latencies over all its outcomes (null: none), and the
     recording's; and the business action that it belongs to. Of an action as a whole `route` is its name.
@@ -200,6 +222,8 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     service: Latency | None = None
     recorded: Recorded | None = None
     action: str = ""
+    checked: int = 0
+    mismatches: int = 0
 
 
 class Generator(msgspec.Struct, frozen=True, kw_only=True):
@@ -397,6 +421,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[AddressFigures] = []
     names: list[NameFigures] = []
     tls: TlsFigures | None = None
+    sessions: SessionFigures | None = None
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

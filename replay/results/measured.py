@@ -57,13 +57,15 @@ class Value(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Measured:
     """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up);
-    `actions` are business names of groups of routes: an action stands wherever a route may.
+    `actions` are business names of groups of routes: an action stands wherever a route may. `checked` counts by route the
+    answers that were checked, and the mismatches among them.
     """
 
     totals: Callable[[str], Histogram | None]
     outcomes: Mapping[str, Mapping[str, int]]
     max_wait_ns: int
     actions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    checked: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def histogram(self, kind: str, route: str = "") -> Histogram | None:
         """`kind` (`response`, `wait.queue`, ...) over all routes at 3 digits, or of one route at 2 over all
@@ -132,6 +134,14 @@ class Measured:
         total = sum(sum(row.values()) for row in rows)
         return sum(row.get(name, 0) for row in rows for name in outcomes) / total if total else None
 
+    def mismatched_share(self, route: str = "") -> float | None:
+        """Share of the answers checked (of one route) that were not as they must be; None where none was checked."""
+        rows = [
+            self.checked.get(member, (0, 0)) for member in (self.members(route) if route else self.checked)
+        ]
+        total = sum(checked for checked, _ in rows)
+        return sum(mismatches for _, mismatches in rows) / total if total else None
+
 
 def merged_into_other(bank: Bank) -> np.ndarray:
     """Which (route, outcome) of a lane found the arena full and are counted in OTHER's slots: bool[rows,
@@ -178,7 +188,13 @@ def from_banks(banks: Sequence[Bank], routes: Sequence[RouteStart], max_wait_ns:
         return _of_route(banks, rows[route], OUTCOMES.index(outcome), PER_ROUTE.index(kind))
 
     actions = actions_of((route.name, route.action) for route in routes)
-    return Measured(totals, outcomes, max_wait_ns, actions)
+    return Measured(totals, outcomes, max_wait_ns, actions, _checked(banks, names))
+
+
+def _checked(banks: Sequence[Bank], names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """By route the answers checked, and the mismatches."""
+    counts = sum((np.array(bank.checked) for bank in banks), np.zeros_like(banks[0].checked))
+    return {name: (row[0], row[1]) for name, row in zip(names, counts.tolist(), strict=False) if row[0]}
 
 
 def slot_of(bank: Bank, row: int, code: int) -> int:
@@ -234,4 +250,5 @@ def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
             raise InputError(f"{folder.totals} is cut short: it has no {tag}", hint="copy the folder anew")
         return None
 
-    return Measured(totals, outcomes, document.max_wait_ns, actions)
+    checked = {route.route: (route.checked, route.mismatches) for route in document.routes if route.checked}
+    return Measured(totals, outcomes, document.max_wait_ns, actions, checked)

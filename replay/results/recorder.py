@@ -18,7 +18,7 @@ from replay_native import hdr
 from replay_native.bank import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
 
 from . import hlog, host, slo
-from .accounts import AT
+from .accounts import AT, UNSENT_REASONS
 from .assemble import Facts, assemble
 from .document import Ending, KafkaFigures, NameFigures, Note, RunDocument, Started
 from .folder import AppendFile, RunFolder
@@ -235,9 +235,7 @@ class Recorder:
             t_s=round(since_s, 3),
             length_s=round(length_s, 3),
             wall_ns=self._started.start.wall_ns + round(since_s * S_NS),
-            unsent=int(
-                came[AT["unsent_max_wait"]] + came[AT["unsent_interrupted"]] + came[AT["unsent_limit"]]
-            ),
+            unsent=int(sum(came[AT[f"unsent_{reason}"]] for reason in UNSENT_REASONS)),
             **{name: int(came[AT[name]]) for name in ("planned", "sent", "ok", "error", "timeout")},
             **{name: int(now[AT[name]]) for name in ("in_flight", "waiting", "open")},
             **{name: int(came[AT[name]]) for name in ("bytes_sent", "bytes_received")},

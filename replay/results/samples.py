@@ -26,11 +26,15 @@ Lookup = Callable[[list[int]], Mapping[int, RecordedRow]]
 """From sequence numbers to their recorded rows; those it does not know are left out."""
 
 
+SampleKind = Literal["slowest", "failed", "mismatched"]
+
+
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request in full. Stamps are ns since the start of the run; one that never happened is left out.
-    The response of a request that was never sent is what it was felt as, `at_least`."""
+    The response of a request that was never sent is what it was felt as, `at_least`. `rule` is the check that a mismatch
+    failed first."""
 
-    kind: Literal["slowest", "failed"]
+    kind: SampleKind
     route: str
     seq: int
     client: int
@@ -50,6 +54,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     response_ns: int | None = None
     at_least: bool = False
     bytes: int = 0
+    rule: str = ""
 
 
 def iso(at_ns: int, utc_offset_s: int = 0) -> str:
@@ -75,6 +80,7 @@ class _Raw(NamedTuple):
     client: int
     status: int
     outcome: int
+    rule: int
 
 
 def collect(
@@ -83,17 +89,20 @@ def collect(
     start: ClockPair,
     clock: RecordedClock | None = None,
     lookup: Lookup | None = None,
+    rules: Sequence[str] = (),
 ) -> list[Sample]:
-    """The samples of all lanes, by route: the slowest ones first, then the first failed. `names` has a name
-    for every row.
+    """The samples of all lanes, by route: the slowest ones first, then the first failed and the first mismatches. `names`
+    has a name for every row, `rules` for every capture and check.
     """
-    found: list[tuple[Literal["slowest", "failed"], str, _Raw]] = []
+    found: list[tuple[SampleKind, str, _Raw]] = []
     for row, name in enumerate(names):
         found += [("slowest", name, raw) for raw in _slowest(banks, row)]
         found += [("failed", name, raw) for raw in _failed(banks, row)]
+        if rules:
+            found += [("mismatched", name, raw) for raw in _mismatched(banks, row)]
     rows = lookup([raw.seq for _, _, raw in found]) if lookup and found else {}
     offset_s = clock.utc_offset_s if clock else 0
-    return [_sample(kind, name, raw, start, offset_s, rows.get(raw.seq)) for kind, name, raw in found]
+    return [_sample(kind, name, raw, start, offset_s, rows.get(raw.seq), rules) for kind, name, raw in found]
 
 
 def _kept(samples: np.ndarray, count: int) -> list[_Raw]:
@@ -110,13 +119,19 @@ def _failed(banks: Sequence[Bank], row: int) -> list[_Raw]:
     return sorted(kept, key=lambda raw: raw.due_ns)[:SAMPLES_KEPT]
 
 
+def _mismatched(banks: Sequence[Bank], row: int) -> list[_Raw]:
+    kept = [raw for bank in banks for raw in _kept(bank.mismatched[row], int(bank.mismatched_counts[row]))]
+    return sorted(kept, key=lambda raw: raw.due_ns)[:SAMPLES_KEPT]
+
+
 def _sample(
-    kind: Literal["slowest", "failed"],
+    kind: SampleKind,
     name: str,
     raw: _Raw,
     start: ClockPair,
     offset_s: int,
     row: RecordedRow | None,
+    rules: Sequence[str],
 ) -> Sample:
     zero = start.monotonic_ns
     unsent = raw.outcome == UNSENT
@@ -142,4 +157,5 @@ def _sample(
         response_ns=raw.done_ns - raw.due_ns,
         at_least=unsent,
         bytes=raw.bytes,
+        rule=rules[raw.rule] if 0 <= raw.rule < len(rules) else "",
     )

@@ -4,9 +4,10 @@
     p(99) response of "POST /v1/users" < 250ms over 10s
     errors of "registration" < 0.1%
 
-A percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; response where none is named), or the share of `errors` or
-of an outcome (`5xx`, `timeout`, `unsent`, ...); of all requests, or in quotes of a route (`*` stands for anything) or
-of a business action; below a time or a share; over the whole run, or in every window of so long (`replay.results.windows`).
+A percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; response where none is named), or the share of `errors`, of an
+outcome (`5xx`, `timeout`, `unsent`, ...), or of `mismatches` among the answers that were checked; of all requests, or in
+quotes of a route (`*` stands for anything) or of a business action; below a time or a share; over the whole run, or in
+every window of so long (`replay.results.windows`).
 
 `errors` are requests that a user would have seen fail: 5xx, no whole answer, no answer in time, never sent.
 """
@@ -54,7 +55,8 @@ _EXPECTED = {
 }  # fmt: skip
 """What an error calls the symbol that should have come; the first of those that could have."""
 
-_SHARES = {"errors": FAILED} | {name: (name,) for name in OUTCOMES}
+_SHARES = {"errors": FAILED, "mismatches": ("mismatches",)} | {name: (name,) for name in OUTCOMES}
+MISMATCHES = "mismatches"
 _PERCENTILE = re.compile(r"p?(\d+(?:\.\d+)?)")
 
 
@@ -114,6 +116,8 @@ def parse(text: str) -> Slo:
     if route and metric not in ("response", "service"):
         why = f"asks for {metric} of a route, which is measured over all routes only"
         raise _wrong(text, at["WHAT"], why)
+    if "WINDOW" in found and found["WHAT"] == MISMATCHES:
+        raise _wrong(text, at["WINDOW"], "cannot be: mismatches are counted over the whole run")
     if "WINDOW" in found:
         window_ns = int(checked(parse_duration_ns, "WINDOW"))
         if window_ns < LEAST_WINDOW_NS:
@@ -231,7 +235,8 @@ def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
 def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | None:
     """What the objective speaks of, and whether it is a lower bound; None where nothing was measured."""
     if slo.percentile is None:
-        share = measured.share_of(slo.outcomes, route)
+        mismatches = slo.outcomes == _SHARES[MISMATCHES]
+        share = measured.mismatched_share(route) if mismatches else measured.share_of(slo.outcomes, route)
         return None if share is None else (share, False)
     found = measured.percentiles(slo.metric, (slo.percentile,), route)
     return (float(found[0].ns), found[0].at_least) if found else None

@@ -1,7 +1,8 @@
 """The built-in staging service of the demo: the fitness app's endpoints, with latencies like a real one's.
 
-Every request waits for one of the places at a database, so that a crowd is felt by everyone. It runs in a process of
-its own (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed. A build in which
+Every request waits for one of the places at a database, so that a crowd is felt by everyone. With `--sessions` it knows
+its members: they register, log in, and show the token of their last login with all they do. It runs in a process of its
+own (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed. A build in which
 an endpoint is slower: `--slower 'GET /v1/profile=1.1'`, 10% here.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import random
 import subprocess
@@ -21,6 +23,7 @@ import trio
 
 from ..errors import EngineError, UsageError
 from ..units import parse_factor
+from .members import Members
 
 RECEIVE_BYTES = 65_536
 DATABASE_PLACES = 24
@@ -51,6 +54,10 @@ ENDPOINTS = (
     Endpoint("GET /v1/profile", 4.0, 0.30, 1_310),
     Endpoint("GET /register", 2.0, 0.20, 6_120),
 )
+REGISTER, LOG_IN = "POST /v1/users", "POST /v1/auth/login"
+OPEN_TO_ALL = (REGISTER, LOG_IN, "GET /register")
+"""What is answered without a token."""
+
 UNKNOWN = Endpoint("", 1.0, 0.2, 24, 404)
 
 
@@ -70,10 +77,12 @@ def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
 
 
 class Service:
-    """Answers each request after its work, at most DATABASE_PLACES at a time."""
+    """Answers each request after its work, at most DATABASE_PLACES at a time; with `members` only to those."""
 
-    def __init__(self, seed: int, endpoints: Sequence[Endpoint] = ENDPOINTS) -> None:
-        self._endpoints = endpoints
+    def __init__(
+        self, seed: int, endpoints: Sequence[Endpoint] = ENDPOINTS, members: Members | None = None
+    ) -> None:
+        self._endpoints, self._members = endpoints, members
         self._random = random.Random(seed)
         self._database = trio.CapacityLimiter(DATABASE_PLACES)
 
@@ -82,10 +91,10 @@ class Service:
         connection = h11.Connection(h11.SERVER)
         try:
             while connection.our_state is h11.IDLE:
-                request = await _next_request(connection, stream)
+                request, body = await _next_request(connection, stream)
                 if request is None:
                     break
-                await stream.send_all(await self._answer(connection, request))
+                await stream.send_all(await self._answer(connection, request, body))
                 if {connection.our_state, connection.their_state} != {h11.DONE}:
                     break
                 connection.start_next_cycle()
@@ -93,20 +102,30 @@ class Service:
             pass
         await trio.aclose_forcefully(stream)
 
+    def _endpoint(self, method: str, path: str) -> Endpoint:
+        asked = f"{method} {path}"
+        return next((each for each in self._endpoints if asked.startswith(each.prefix)), UNKNOWN)
+
     async def work(self, method: str, path: str) -> tuple[int, int]:
         """Do what is asked for; the status of the answer, and how long its body is."""
-        asked = f"{method} {path}"
-        endpoint = next((each for each in self._endpoints if asked.startswith(each.prefix)), UNKNOWN)
+        endpoint = self._endpoint(method, path)
         work_ms = self._random.lognormvariate(math.log(endpoint.median_ms), endpoint.sigma)
         async with self._database:
             await trio.sleep(work_ms / 1_000)
         failed = self._random.random() < endpoint.failing
         return 503 if failed else endpoint.status, endpoint.body_bytes
 
-    async def _answer(self, connection: h11.Connection, request: h11.Request) -> bytes:
-        status, length = await self.work(request.method.decode("ascii"), request.target.decode("ascii"))
-        body = b"" if request.method == b"HEAD" else b"." * length
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(length))]
+    async def _answer(self, connection: h11.Connection, request: h11.Request, asked: bytes) -> bytes:
+        method, path = request.method.decode("ascii"), request.target.decode("ascii")
+        status, length = await self.work(method, path)
+        said: dict[str, object] = {}
+        if self._members is not None:
+            status, said = self._as_member(
+                self._members, self._endpoint(method, path).prefix, request, asked, status
+            )
+        whole = _padded(said, length)
+        body = b"" if request.method == b"HEAD" else whole
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(whole)))]
         return b"".join(
             connection.send(event) or b""
             for event in (
@@ -116,20 +135,47 @@ class Service:
             )
         )
 
+    @staticmethod
+    def _as_member(
+        members: Members, prefix: str, request: h11.Request, asked: bytes, status: int
+    ) -> tuple[int, dict[str, object]]:
+        """Status and answer where people are known: a token that is not good (any more) is refused."""
+        if prefix == REGISTER:
+            return members.register(asked)
+        if prefix == LOG_IN:
+            return members.log_in(asked)
+        shown = next(
+            (value.decode("latin-1") for name, value in request.headers if name == b"authorization"), ""
+        )
+        if prefix in OPEN_TO_ALL or members.knows(shown):
+            return status, {"ok": True}
+        return 401, {"error": "the token is not good, or not any more: log in"}
 
-async def _next_request(connection: h11.Connection, stream: trio.SocketStream) -> h11.Request | None:
-    """The next whole request; None where the peer is gone."""
+
+def _padded(said: dict[str, object], size: int) -> bytes:
+    """A JSON object of about this many bytes; never less than it says."""
+    empty = json.dumps(said | {"padding": ""}).encode()
+    return empty[:-2] + b"." * (size - len(empty)) + b'"}'
+
+
+async def _next_request(
+    connection: h11.Connection, stream: trio.SocketStream
+) -> tuple[h11.Request | None, bytes]:
+    """The next whole request and its body; None where the peer is gone."""
     request: h11.Request | None = None
+    body = b""
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
             connection.receive_data(await stream.receive_some(RECEIVE_BYTES))
         elif isinstance(event, h11.Request):
             request = event
+        elif isinstance(event, h11.Data):
+            body += event.data
         elif isinstance(event, h11.EndOfMessage):
-            return request
+            return request, body
         elif isinstance(event, h11.ConnectionClosed):
-            return None
+            return None, b""
 
 
 @contextlib.contextmanager
@@ -179,9 +225,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slower", action="append", default=[], metavar="ENDPOINT=FACTOR")
+    parser.add_argument("--sessions", action="store_true", help="refuse who has no good token")
+    parser.add_argument(
+        "--token-lifetime", type=float, default=3600.0, metavar="S", help="of a login, in seconds"
+    )
     options = parser.parse_args(arguments)
+    members = Members(options.token_lifetime) if options.sessions else None
     try:
-        service = Service(options.seed, build_of(options.slower))
+        service = Service(options.seed, build_of(options.slower), members)
     except UsageError as error:
         parser.error(f"{error} ({error.hint})")
     trio.run(serve, service, options.port)

@@ -1,0 +1,64 @@
+"""A client's cookie jar as `replay_native.cookies` keeps it, in plain Python."""
+
+from __future__ import annotations
+
+import re
+
+from replay_native.cookies import YEAR_OF_ENDS
+
+_YEAR = re.compile(rb"(?<![0-9])[0-9]{4}(?![0-9])")
+_BLANKS = b" \t"
+
+
+def cookie_parts(value: bytes) -> tuple[bytes, bytes, list[bytes]] | None:
+    """A Set-Cookie value: name, value, attributes; None where it is no cookie."""
+    pair, *attributes = value.split(b";")
+    name, equals, text = pair.partition(b"=")
+    name, text = name.strip(_BLANKS), text.strip(_BLANKS)
+    sound = equals and name and all(32 <= byte < 127 for byte in pair.strip(_BLANKS))
+    return (name, text, attributes) if sound else None
+
+
+def is_ended(attributes: list[bytes]) -> bool:
+    """Whether they say that the cookie is to go; Max-Age goes before Expires."""
+    ended = False
+    for attribute in attributes:
+        name, _, value = attribute.partition(b"=")
+        name, value = name.strip(_BLANKS).lower(), value.strip(_BLANKS)
+        if name == b"max-age":
+            return value != b"" and (value.startswith(b"-") or not value.strip(b"0"))
+        if name == b"expires":
+            year = _YEAR.search(value)
+            ended = year is not None and int(year[0]) < YEAR_OF_ENDS
+    return ended
+
+
+class Jar:
+    """The cookies of one client, in the order in which they came."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._cookies: dict[bytes, bytes] = {}
+
+    def put(self, header: bytes) -> bool:
+        """Take a Set-Cookie value; False where there is no room for it."""
+        parts = cookie_parts(header)
+        if parts is None:
+            return True
+        name, value, attributes = parts
+        kept = {key: text for key, text in self._cookies.items() if key != name}
+        if not is_ended(attributes):
+            kept[name] = value
+            if len(_text(kept)) > self._most:
+                return False
+        self._cookies = kept
+        return True
+
+    @property
+    def text(self) -> bytes:
+        """As the Cookie header holds it."""
+        return _text(self._cookies)
+
+
+def _text(cookies: dict[bytes, bytes]) -> bytes:
+    return b"; ".join(name + b"=" + value for name, value in cookies.items())

@@ -1,0 +1,71 @@
+"""A server that says by path exactly the bytes it is given, in the pieces it is given, and keeps what it was asked."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+Pieces = Sequence[bytes]
+PAUSE_S = 0.02
+"""Between two pieces of an answer."""
+
+
+class ScriptedServer:
+    """`answers` has the pieces by path; an answer that says `Connection: close` ends its connection."""
+
+    def __init__(self, answers: Mapping[str, Pieces]) -> None:
+        self.asked: list[bytes] = []
+        asked = self.asked
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                while head := self._head():
+                    length = next(
+                        (
+                            int(line[15:])
+                            for line in head.split(b"\r\n")
+                            if line.startswith(b"Content-Length:")
+                        ),
+                        0,
+                    )
+                    asked.append(head + self.rfile.read(length))
+                    pieces = answers[head.split(b" ")[1].decode()]
+                    for number, piece in enumerate(pieces):
+                        time.sleep(PAUSE_S if number else 0)
+                        self.wfile.write(piece)
+                        self.wfile.flush()
+                    if b"Connection: close" in b"".join(pieces):
+                        return
+
+            def _head(self) -> bytes:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    line = self.rfile.readline()
+                    if not line:
+                        return b""
+                    head += line
+                return head
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    def __enter__(self) -> ScriptedServer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def answer(body: bytes, headers: bytes = b"", status: int = 200) -> bytes:
+    """A whole answer with a Content-Length."""
+    return b"HTTP/1.1 %d OK\r\n%sContent-Length: %d\r\n\r\n%s" % (status, headers, len(body), body)

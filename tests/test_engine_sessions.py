@@ -1,0 +1,159 @@
+"""Values of answers in later requests, cookie jars and checked answers: the lane's contract, held by both engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from replay.engine import lanes, portable
+from replay.scenario_file import load
+from replay.sessions import SessionSpec, make_session_spec
+from replay_native import jit
+from replay_native.sessions import JAR_SLOT
+
+from .driver import Ask, RunLane, drive
+from .scripted_server import ScriptedServer, answer
+
+pytestmark = pytest.mark.boundscheck
+
+ENGINES = {"native": lanes.run_lane, "portable": portable.run_lane}
+
+RULES = """
+cookies = true
+limits = { answer = 2000, cookies = 20 }
+[[capture]]
+route = "GET /0"
+name = "token"
+json = "/token"
+[[check]]
+route = "*"
+status = "recorded"
+[[check]]
+route = "*"
+contains = "token"
+"""
+TOKEN, BODY = 1, b'{"a": [1, {"token": "no"}], "token": "t-42"}'
+ANSWERS = {
+    "whole": [answer(BODY)],
+    "in parts": [answer(BODY)[at : at + 17] for at in range(0, len(answer(BODY)), 17)],
+    "informational": [b"HTTP/1.1 103 Early\r\nA: b\r\n\r\n", answer(BODY)],
+    "chunked": [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n" + BODY[:20],
+        b"\r\n18;x=y\r\n" + BODY[20:] + b"\r\n0\r\n\r\n",
+    ],
+    "until close": [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", BODY],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kernels() -> None:
+    jit.warm(lanes.KERNEL_MODULES)
+
+
+@pytest.fixture(params=ENGINES)
+def run_lane(request: pytest.FixtureRequest) -> RunLane:
+    return ENGINES[request.param]
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> SessionSpec:
+    path = tmp_path_factory.mktemp("rules") / "s.toml"
+    path.write_text(RULES)
+    requests = SimpleNamespace(routes=["GET /0", "GET /1"], actions=["", ""])
+    return make_session_spec(requests, load(path), 64)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ANSWERS)
+async def test_a_value_of_an_answer_is_in_the_next_request_of_the_client(
+    run_lane: RunLane, tmp_path: Path, rules: SessionSpec, how: str
+) -> None:
+    with ScriptedServer({"/login": ANSWERS[how], "/next": [answer(b"token")]}) as server:
+        asks = [
+            Ask("/login", looked_at=True, client=3),
+            Ask("/next", at_ms=1, looked_at=True, route=1, client=3, takes=(TOKEN,)),
+        ]
+        driven = await drive(run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules)
+        assert driven.outcomes == {"2xx": 2}
+        assert server.asked[1].endswith(b"\r\nX-1: t-42\r\n\r\n")
+        assert driven["bytes_sent"] == sum(map(len, server.asked))
+    assert driven.bank.rule_counts.tolist() == [[1, 0], [2, 0], [2, 0]]
+    assert driven.bank.checked.tolist() == [[1, 0], [1, 0], [0, 0]]
+
+
+async def test_a_request_that_lacks_a_value_is_unsent_and_its_client_goes_on(
+    run_lane: RunLane, tmp_path: Path, rules: SessionSpec
+) -> None:
+    answers = {"/login": [answer(b"{}")], "/next": [answer(b"token")], "/plain": [answer(b"")]}
+    with ScriptedServer(answers) as server:
+        asks = [Ask("/login", looked_at=True)]
+        asks += [Ask("/next", at_ms=n, route=1, takes=(TOKEN,)) for n in range(5)]
+        asks += [Ask("/plain", at_ms=6), Ask("/next", at_ms=40, client=9, takes=(TOKEN,))]
+        driven = await drive(run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules)
+        assert [asked.split()[1] for asked in server.asked] == [b"/login", b"/plain"]
+    assert driven.outcomes == {"2xx": 2, "unsent": 6}
+    assert driven["unsent_capture"] == driven.accounts.unsent == 6
+    assert driven.bank.rule_counts[0].tolist() == [0, 1]
+    assert driven.samples("failed", 1)["seq"].tolist() == [1, 2, 3, 4, 5]
+
+
+async def test_an_answer_that_is_not_as_it_must_be_is_a_mismatch(
+    run_lane: RunLane, tmp_path: Path, rules: SessionSpec
+) -> None:
+    answers = {"/good": [answer(b"token")], "/bad": [answer(b"tok", status=404)], "/odd": [answer(b"tok")]}
+    with ScriptedServer(answers) as server:
+        asks = [
+            Ask("/good", looked_at=True, route=1, recorded_status=200),
+            Ask("/bad", at_ms=5, looked_at=True, route=1, recorded_status=200),
+            Ask("/odd", at_ms=10, looked_at=True, route=1),
+            Ask("/bad", at_ms=15, route=1, recorded_status=200),
+            Ask("/bad", at_ms=20, looked_at=True, route=1, recorded_status=200, warm_up=True),
+        ]
+        driven = await drive(run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules)
+    assert driven.outcomes == {"2xx": 2, "4xx": 3}
+    assert driven.bank.checked.tolist() == [[0, 0], [3, 2], [0, 0]]
+    assert driven.bank.rule_counts[1:].tolist() == [[2, 1], [1, 2]]
+    mismatched = driven.samples("mismatched", 1)
+    assert mismatched["seq"].tolist() == [1, 2]
+    assert mismatched["rule"].tolist() == [1, 2]
+    assert mismatched["status"].tolist() == [404, 200]
+
+
+async def test_an_answer_longer_than_is_looked_at_has_no_body(
+    run_lane: RunLane, tmp_path: Path, rules: SessionSpec
+) -> None:
+    long = answer(b'{"token": "t", "more": "%s"}' % (b"." * 3_000), b"Set-Cookie: a=1\r\n")
+    answers = {"/whole": [long], "/parts": [long[:1_500], long[1_500:]], "/next": [answer(b"token")]}
+    with ScriptedServer(answers) as server:
+        asks = [Ask("/whole", looked_at=True), Ask("/parts", at_ms=10, looked_at=True)]
+        asks += [Ask("/next", at_ms=90, takes=(JAR_SLOT,))]
+        driven = await drive(run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules)
+        assert server.asked[2].endswith(b"\r\nCookie: a=1\r\n\r\n")
+    assert driven.outcomes == {"2xx": 3}
+    assert driven["answers_cut"] == 2
+    assert driven.bank.rule_counts.tolist() == [[0, 2], [2, 0], [0, 2]]
+
+
+async def test_cookies_are_kept_by_client_and_a_bomb_of_them_is_cut(
+    run_lane: RunLane, tmp_path: Path, rules: SessionSpec
+) -> None:
+    bomb = b"Set-Cookie: sid=1; Path=/\r\n" + b"".join(
+        b"Set-Cookie: c%d=%s\r\n" % (n, b"x" * 18) for n in range(9)
+    )
+    answers = {
+        "/": [answer(b"token")],
+        "/set": [answer(b"token", bomb)],
+        "/end": [answer(b"", b"Set-Cookie: sid=; Max-Age=0\r\n")],
+    }
+    jar = (JAR_SLOT,)
+    with ScriptedServer(answers) as server:
+        asks = [Ask("/", takes=jar), Ask("/set", at_ms=5, looked_at=True), Ask("/", at_ms=10, takes=jar)]
+        asks += [Ask("/", at_ms=60, takes=jar, client=2), Ask("/end", at_ms=61, looked_at=True)]
+        asks += [Ask("/", at_ms=62, takes=jar)]
+        driven = await drive(
+            run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules, connections=1
+        )
+        cookies = [asked.partition(b"Cookie: ")[2].partition(b"\r")[0] for asked in server.asked]
+    assert cookies == [b"", b"", b"sid=1", b"", b"", b""]
+    assert driven["cookies_cut"] == 9
