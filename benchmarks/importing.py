@@ -12,8 +12,9 @@ from pathlib import Path
 
 from . import peers, recordings
 
-BLOCKS = {"common": 5, "combined": 5, "nginx-json": 3, "caddy": 3, "csv": 5, "gor": 1}
+BLOCKS = {"common": 3, "combined": 3, "nginx-json": 2, "caddy": 2, "csv": 3, "gor": 1}
 GOR_ROWS = 200_000
+PEER_ROWS = 200_000
 LONG_BLOCKS = (1, 50)
 ROUNDS = 3
 
@@ -139,7 +140,7 @@ def measure(folder: Path) -> dict[str, list[Imported]]:
         name: recording_of(folder, name, blocks, GOR_ROWS if name == "gor" else recordings.BLOCK_ROWS)
         for name, blocks in BLOCKS.items()
     }
-    one = recording_of(folder, "combined", 1)
+    one = recording_of(folder, "combined", 1, PEER_ROWS)
     formats, beside = [], []
     for _ in range(ROUNDS):
         formats.append([_import(folder, name, path) for name, path in files.items()])

@@ -203,7 +203,7 @@ def _importing(results: dict[str, list[dict[str, Any]]]) -> str:
         "## Importing\nRecordings to finished traces on one core, compiled kernels, files in the page cache"
         " (`python -m benchmarks importing`). Recordings are made up: 1,500 user agents,"
         f" 60,000 clients, a new path in every twentieth line.\n\n| format {head}\n{bar}\n{rows('formats')}"
-        "\nOne million combined lines, beside what a user would pick instead: a loop around `re`, a regular expression in"
+        "\n200,000 combined lines, beside what a user would pick instead: a loop around `re`, a regular expression in"
         " polars and DuckDB (to Parquet, one thread each), goaccess. Only replay tells routes, hashes clients, takes secrets"
         f" out and spreads stamps.\n\n| {head}\n{bar}\n{rows('peers')}"
         "\nMemory as a common log grows, and reading the trace of the long one.\n\n"
