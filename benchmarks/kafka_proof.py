@@ -36,6 +36,8 @@ from . import kafka, peers
 PARTITIONS = 4
 START_NS = 1_700_000_000_000_000_000
 KILLS, DOWN_S, UP_S = 10, 5.0, 8.0
+START_S = 600.0
+"""Until a run has begun: it may have kernels to compile first."""
 
 
 def make(of: Broker, topic: str, **configs: str) -> str:
@@ -147,6 +149,9 @@ def kills(folder: Path, of: Broker) -> None:
         (folder / "kills.toml").write_text("[breaker]\non = false\n")
 
         def killing() -> None:
+            deadline = time.monotonic() + START_S
+            while not any(folder.glob("run-*/started.json")) and time.monotonic() < deadline:
+                time.sleep(0.1)
             time.sleep(UP_S)
             for _ in range(KILLS):
                 of.kill()
