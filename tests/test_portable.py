@@ -55,7 +55,7 @@ async def test_a_protocol_can_be_one_function(tmp_path: Path) -> None:
 
 async def test_a_protocol_that_cannot_connect_fails_requests(tmp_path: Path) -> None:
     class Unreachable:
-        async def connect(self) -> Connectionless:
+        async def connect(self, client: int) -> Connectionless:
             raise TimeoutError(110, "no route")
 
     driven = await drive(

@@ -92,6 +92,17 @@ async def test_a_session_outlives_a_connection_that_failed(
     assert handshakes(driven) == (1, 3, 0)
 
 
+async def test_clients_with_connections_of_their_own_resume_their_own_sessions(
+    engine: RunLane, authority: Authority, tmp_path: Path
+) -> None:
+    asks = [Ask("/sink/close", at_ms=60.0 * i, client=i % 3) for i in range(9)]
+    with Sink(capacity=100, tls=authority.issue()) as sink:
+        run_lane = secured(engine, authority.settings())
+        driven = await drive(run_lane, tmp_path, asks, sink.port, connect="per-client")
+    assert driven.outcomes == {"2xx": 9}
+    assert handshakes(driven) == (3, 6, 0)
+
+
 async def test_without_resumption_every_handshake_is_a_full_one(
     engine: RunLane, authority: Authority, tmp_path: Path
 ) -> None:

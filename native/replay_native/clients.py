@@ -20,12 +20,13 @@ OUT = -2
 """Of a client's links: it is not in that list."""
 
 CLIENT = np.dtype([
-    ("first", "i4"), ("last", "i4"), ("in_flight", "i4"), ("startable", "i4"), ("ready_next", "i4"),
+    ("tls_session", "u8"), ("first", "i4"), ("last", "i4"), ("in_flight", "i4"), ("startable", "i4"), ("ready_next", "i4"),
     ("dial_next", "i4"), ("idle", "i4"), ("open", "i4"), ("connecting", "i4"),
 ])  # fmt: skip
 """One client: its line in the room, its requests in flight (attempted and not ended), rows of its line that wait for a
 connection alone, and the next in the ready and the dial list. Of its own connections: the idle one that it used last,
-how many there are, and how many of those are being made for no request in particular."""
+how many there are, and how many of those are being made for no request in particular; and the address of the TLS
+session that its next one resumes, 0 for none."""
 
 WAITING = np.dtype([
     ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("ready_ns", "i8"), ("flags", "i8"),

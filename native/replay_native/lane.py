@@ -331,7 +331,11 @@ def _answered(lane, slot, now, reusable):
     outcome = c.status // 100 - 2
     if c.ssl and c.fresh and st.tls_resume:
         # With the first answer TLS 1.3's tickets have come as well.
-        st.tls_session = tls.newer_session(c.ssl, st.tls_session)
+        if st.per_client:
+            client = lane.clients[c.key]
+            client.tls_session = tls.newer_session(c.ssl, client.tls_session)
+        else:
+            st.tls_session = tls.newer_session(c.ssl, st.tls_session)
     if c.informational:
         lane.bank.counters[C.informational] += c.informational
     if outcome < 0 or outcome > 3:
@@ -488,7 +492,8 @@ def _connected(lane, slot):
         _connect_failed(lane, slot, _outcome_of(error))
     elif st.tls_context:
         c.connected_ns = now_ns(lane.scratch)
-        c.ssl = tls.begin_client(st.tls_context, c.fd, st.tls_name, st.tls_session)
+        session = lane.clients[c.key].tls_session if st.per_client else st.tls_session
+        c.ssl = tls.begin_client(st.tls_context, c.fd, st.tls_name, session)
         if c.ssl:
             _secure(lane, slot)
         else:
@@ -1070,6 +1075,9 @@ def _close_all(lane):
         if c.request:
             _free(c.request)
     tls.free_session(st.tls_session)
+    if st.per_client and st.tls_context:
+        for key in range(lane.clients.size):
+            tls.free_session(lane.clients[key].tls_session)
     for row in range(lane.room.shape[0]):
         if lane.room[row].request:
             _free(lane.room[row].request)

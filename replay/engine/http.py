@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import select
 import socket
 import ssl
@@ -64,10 +65,13 @@ class Http:
         self._tls = tls
         self._context = python_context(tls) if tls is not None else None
         self._on_handshake = on_handshake
-        self._session: ssl.SSLSession | None = None
+        self._sessions: dict[int, ssl.SSLSession] = {}
 
-    async def connect(self) -> HttpConnection:
-        """Connect to the next address. OSError where that fails, HandshakeError where it cannot be secured."""
+    async def connect(self, client: int) -> HttpConnection:
+        """Connect to the next address; a client resumes sessions of its own.
+
+        OSError where that fails, HandshakeError where it cannot be secured.
+        """
         row, address = await self._asked_address(self._ask) if self._ask is not None else self._next_address()
         sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
@@ -77,12 +81,13 @@ class Http:
             stream = trio.SocketStream(waiting)
             if self._context is None:
                 return HttpConnection(stream, sock, stream, self._header_limit_bytes, row)
-            secured = await self._secure(stream, self._context)
+            keep = functools.partial(self._keep_session, client)
+            secured = await self._secure(stream, self._context, client)
         except BaseException:
             self._counts[row, A.connects_failed] += 1
             sock.close()
             raise
-        return HttpConnection(stream, sock, secured, self._header_limit_bytes, row, self._keep_session)
+        return HttpConnection(stream, sock, secured, self._header_limit_bytes, row, keep)
 
     async def _asked_address(self, ask: Callable[[], Awaitable[int]]) -> tuple[int, Address]:
         """The address that a lookup for this connection alone found."""
@@ -98,14 +103,14 @@ class Http:
         return self._chosen[(self._next - 1) % len(self._chosen)]
 
     async def _secure(
-        self, plain: trio.SocketStream, context: ssl.SSLContext
+        self, plain: trio.SocketStream, context: ssl.SSLContext, client: int
     ) -> trio.SSLStream[trio.SocketStream]:
         assert self._tls is not None
         secured = trio.SSLStream(
             plain, context, server_hostname=self._tls.server_name or None, https_compatible=True
         )
-        if self._session is not None:
-            secured.session = self._session
+        if client in self._sessions:
+            secured.session = self._sessions[client]
         begun_ns = time.monotonic_ns()
         took_ns = -1
         try:
@@ -117,11 +122,11 @@ class Http:
             self._on_handshake(took_ns >= 0 and secured.session_reused, took_ns)
         return secured
 
-    def _keep_session(self, secured: trio.SSLStream[trio.SocketStream]) -> None:
+    def _keep_session(self, client: int, secured: trio.SSLStream[trio.SocketStream]) -> None:
         """Of TLS 1.3 a session can be resumed once its ticket has come: with the first answer, at the latest."""
         session: ssl.SSLSession | None = secured.session
         if self._tls is not None and self._tls.resume and session and (session.has_ticket or session.id):
-            self._session = session
+            self._sessions[client] = session
 
 
 class HttpConnection:

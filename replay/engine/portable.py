@@ -474,7 +474,7 @@ class _Lane:
         worker.fresh = True
         try:
             with trio.fail_after(self._spec.timeout_ns / SECOND_NS):
-                worker.connection = await self._protocol.connect()
+                worker.connection = await self._protocol.connect(worker.owner)
         except trio.TooSlowError:
             failure = TIMEOUT
         except OSError as error:

@@ -118,9 +118,10 @@ class Connection(Interface):
 class Protocol(Interface):
     """How connections are made."""
 
-    async def connect(self) -> Connection:
-        """Make a connection. OSError says why not; the request that waits for it gets the outcome of its
-        errno.
+    async def connect(self, client: int) -> Connection:
+        """Make a connection for a recorded client, or for everybody (-1).
+
+        OSError says why not; the request that waits for it gets the outcome of its errno.
         """
         ...
 
@@ -133,7 +134,7 @@ class Connectionless:
     def __init__(self, send: Callable[[Request], Awaitable[Outcome]]) -> None:
         self._send = send
 
-    async def connect(self) -> Connectionless:
+    async def connect(self, client: int) -> Connectionless:
         """Nothing to connect."""
         return self
 
