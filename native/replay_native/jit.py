@@ -144,7 +144,8 @@ def warm(modules: Iterable[str], progress: Callable[[int, int, str], None] | Non
         # Also where a caller among the kernels had it compiled before: only now is a call with other types an error.
         dispatcher.compile(signature)
         dispatcher.disable_compile()
-    _prune()
+    if todo:
+        _prune()
     return time.perf_counter() - started
 
 
