@@ -105,6 +105,50 @@ class Breaker(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     )
 
 
+FAILURES = ("refused", "reset", "truncated", "malformed", "timeout", "generator", "tls")
+"""Outcomes that are no whole answer, as `retry.on` names them."""
+
+
+def statuses_of(text: str) -> range:
+    """The statuses that `503` or `5xx` means; none where it is neither."""
+    if re.fullmatch("[2-5]xx", text):
+        return range(int(text[0]) * 100, int(text[0]) * 100 + 100)
+    if re.fullmatch("[2-5][0-9][0-9]", text):
+        return range(int(text), int(text) + 1)
+    return range(0)
+
+
+class Retry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Requests that are tried again, as clients do: how a storm of retries is rehearsed (docs/retries.md)."""
+
+    attempts: Annotated[
+        int, Meta(description="Most tries of a request; 1: none is tried again", ge=1, le=64)
+    ] = 1
+    on: Annotated[
+        tuple[str, ...],
+        Meta(description="What is tried again: 503, 5xx, refused, reset, truncated, timeout ..."),
+    ] = ("429", "502", "503", "504", "refused", "reset", "truncated", "timeout")
+    methods: Annotated[
+        Literal["idempotent", "all"], Meta(description="idempotent: GET, HEAD, OPTIONS, TRACE, PUT, DELETE")
+    ] = "idempotent"
+    backoff_ns: Annotated[
+        Duration, Meta(description="Before the second try; then twice as long each time")
+    ] = msgspec.field(name="backoff", default=Duration(100_000_000))
+    backoff_max_ns: Annotated[Duration, Meta(description="Longest back-off")] = msgspec.field(
+        name="backoff_max", default=Duration(10 * NS)
+    )
+    jitter: Annotated[
+        Share, Meta(description="Random part of a back-off that is taken away; 100%: full jitter")
+    ] = Share(1.0)
+    budget: Annotated[
+        Share | None,
+        Meta(description="Most retries as a share of the requests; default: without limit", examples=["10%"]),
+    ] = None
+    budget_burst: Annotated[
+        int, Meta(description="Retries that a lane's budget saves up at most", ge=1, le=1_000_000)
+    ] = 10
+
+
 class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """Bounds on memory and sockets."""
 
@@ -471,6 +515,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     auth: Auth = Auth()
     tls: TlsKnobs = TlsKnobs()
     kafka: Kafka = Kafka()
+    retry: Retry = Retry()
     breaker: Breaker = Breaker()
     limits: Limits = Limits()
     validity: ValidityLimits = ValidityLimits()

@@ -33,7 +33,17 @@ from .knobs import (
     ZoneText,
 )
 from .names.settings import parse_server
-from .scenario import AUTO, HEADER_NAME, MANAGED_HEADERS, Scenario, check_header_name, parse_target, sendable
+from .scenario import (
+    AUTO,
+    FAILURES,
+    HEADER_NAME,
+    MANAGED_HEADERS,
+    Scenario,
+    check_header_name,
+    parse_target,
+    sendable,
+    statuses_of,
+)
 from .session_rules import Problem, names_problem, size_range
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -450,6 +460,7 @@ def _check(scenario: Scenario, source: _Source) -> None:
         )
     _check_clients(scenario, source)
     _check_tls(scenario, source)
+    _check_retry(scenario, source)
     if scenario.duration_ns is not None and scenario.warm_up_ns >= scenario.duration_ns:
         raise UsageError(f"{source.name('warm_up')}: nothing is left to measure: the run is shorter")
 
@@ -557,6 +568,20 @@ def _check_headers_once(scenario: Scenario, source: _Source) -> None:
     if name.lower() in given:
         raise UsageError(
             f"{where}: {name} is among headers, set or send_headers as well", hint="give it once"
+        )
+
+
+def _check_retry(scenario: Scenario, source: _Source) -> None:
+    """What is tried again has to be something that can happen."""
+    for index, name in enumerate(scenario.retry.on):
+        if not statuses_of(name) and name not in FAILURES:
+            raise UsageError(
+                f"{source.name(f'retry.on[{index}]')}: {name!r} is no status and no outcome",
+                hint=f"write a status from 200 to 599, 4xx, 5xx, or {', '.join(FAILURES)}",
+            )
+    if scenario.retry.attempts > 1 and scenario.target.lower().startswith("kafka:"):
+        raise UsageError(
+            f"{source.name('retry.attempts')}: a Kafka producer tries again by itself", hint="leave out retry"
         )
 
 

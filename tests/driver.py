@@ -14,7 +14,7 @@ import numpy as np
 import trio
 
 from replay.engine.answering import answer_asks
-from replay.engine.contract import Address, LaneSpec
+from replay.engine.contract import Address, LaneSpec, Retry
 from replay.engine.feed import FeedWriter
 from replay.results.accounts import Accounts, balance
 from replay.sessions import SessionSpec
@@ -135,6 +135,7 @@ async def drive(
     client_connections: int = 6,
     idle_timeout_s: float = 60.0,
     ordered: bool = False,
+    retry: Retry | None = None,
     clients: int = 64,
     lanes: int = 1,
     header_limit_bytes: int = 65_536,
@@ -178,6 +179,7 @@ async def drive(
             client_connections=client_connections,
             idle_timeout_ns=round(idle_timeout_s * SECOND_NS),
             ordered=ordered,
+            retry=retry,
             clients=clients,
             lanes=lanes,
             asks=make_asks(connections if find_row is not None else 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trio
+from rich.console import Console
 
 import replay
 from replay.errors import EngineError, LimitError, TargetError
 from replay.plan import Schedule, make_schedule
+from replay.report.terminal import print_report
 from replay.results.document import Latency
 from replay.results.run import load_run
 from replay.results.timeline import Second
@@ -151,6 +154,24 @@ async def test_clients_keep_connections_of_their_own(sink: Sink, tmp_path: Path,
     used = {client: set(arrived["connection"][arrived["seq"] % 60 == client]) for client in range(60)}
     assert all(len(own) == 1 for own in used.values())
     assert len(set.union(*used.values())) == 60
+
+
+async def test_a_storm_of_retries_is_in_the_run_and_its_report(sink: Sink, tmp_path: Path) -> None:
+    planned, scenario = schedule(
+        tmp_path, sink.port, path="/sink/fails=30", rows=1_000, per_s=1_000,
+        retry={"attempts": 3, "on": ["5xx"], "backoff": "2ms"},
+    )  # fmt: skip
+    document = await replay.engine.run(planned, scenario, tmp_path / "run")
+    assert document.retries is not None
+    assert document.accounts.sent == 1_000
+    assert document.retries.at_target == sink.arrivals == 1_000 + document.retries.retries
+    assert document.retries.amplification == pytest.approx(1.39, abs=0.1)
+    assert document.accounts_detail.status_class["5xx"] == pytest.approx(27, abs=26)
+    text = io.StringIO()
+    print_report(load_run(tmp_path / "run"), Console(file=text, width=120))
+    assert (
+        f"amplification {document.retries.amplification:.2f}: {sink.arrivals:,} requests" in text.getvalue()
+    )
 
 
 async def test_a_lane_that_cannot_start_says_so(

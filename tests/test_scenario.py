@@ -104,6 +104,12 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
         ("[[body]]\nroute = 'a'", "line 2: body[0].route: give either file or template"),
         ("host = 'a b'", "line 1: host:"),
         ("order = 'clients'", "line 1: order: 'clients' is unknown (did you mean client?)"),
+        ("[retry]\non = ['503', '600']", "retry.on[1]: '600' is no status and no outcome"),
+        ("[retry]\nattempts = 0", "line 2: retry.attempts: "),
+        (
+            "target = 'kafka://b/t'\n[retry]\nattempts = 2",
+            "line 3: retry.attempts: a Kafka producer tries again",
+        ),
         ("connect = 'per-user'", "line 1: connect: 'per-user' is unknown"),
         ("client_connections = 0", "line 1: client_connections: "),
         ("idle_timeout = 0", "line 1: idle_timeout: it must be above 0"),

@@ -112,6 +112,10 @@ class CounterIndex(NamedTuple):
     waiting_max: int
     cap_bound: int
     idle_closed: int
+    attempts: int
+    retries: int
+    retried: int
+    retries_denied: int
     underruns: int
     routes_merged: int
     slots_used: int

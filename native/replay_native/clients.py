@@ -29,11 +29,15 @@ how many there are, and how many of those are being made for no request in parti
 session that its next one resumes, 0 for none."""
 
 WAITING = np.dtype([
-    ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("ready_ns", "i8"), ("flags", "i8"),
+    ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("since_ns", "i8"), ("ready_ns", "i8"), ("flags", "i8"),
+    ("tries", "i8"), ("retry_ns", "i8"), ("first_ready_ns", "i8"), ("sent_ns", "i8"), ("outcome", "i8"), ("status", "i8"),
+    ("received_bytes", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("length", "i8"), ("client", "u4"), ("route", "u4"), ("key", "i4"),
     ("next", "i4"), ("previous", "i4"), ("newer", "i4"), ("older", "i4"),
 ])  # fmt: skip
-"""One row of the room. `ready_ns` is when it could have been sent, had there been a connection: -1 before that.
+"""One row of the room. It waits since `since_ns`; `ready_ns` is when it could have been sent, had there been a connection
+(-1: not yet). Of a request that was tried before: how often, when it is tried again, when it was first ready and first
+sent, and what its last try came to.
 `key` is its client's row in the lane's table; `request` the address of its own copy of the request."""
 
 client_type, waiting_type = from_dtype(CLIENT), from_dtype(WAITING)
@@ -72,7 +76,7 @@ def key_of(lane, client):
 
 @kernel(inlined=True)
 def hold(lane, row, address, length):
-    """Copy a request into a free row's own buffer, at the end of the age list; the row is the room's from now on."""
+    """Copy a request into a free row's own buffer; the row is in use from now on."""
     st, w = lane.state[0], lane.room[row]
     st.room_free = w.next
     if length > w.capacity:
@@ -83,7 +87,8 @@ def hold(lane, row, address, length):
     _memcpy(w.request, address, np.uint64(length))
     w.length = length
     w.ready_ns = -1
-    push_age(lane, row)
+    w.tries = 0
+    w.sent_ns = -1
 
 
 @kernel(inlined=True)
@@ -142,9 +147,15 @@ def swap_requests(c, w):
 
 @kernel(inlined=True)
 def join_line(lane, row):
-    """To the end of its client's line."""
+    """To the end of its client's line; to its front where it was tried before."""
     w = lane.room[row]
     client = lane.clients[w.key]
+    if w.tries and client.first != NONE:
+        w.previous = NONE
+        w.next = client.first
+        lane.room[client.first].previous = np.int32(row)
+        client.first = np.int32(row)
+        return
     w.next = NONE
     w.previous = client.last
     if client.last == NONE:

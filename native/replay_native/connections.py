@@ -23,27 +23,29 @@ CONNECTION = np.dtype([
     ("deadline_ns", "i8"), ("connected_ns", "i8"),
     ("fresh", "i8"), ("bound", "i8"), ("resent", "i8"), ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"),
     ("ready_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("key", "i8"), ("route", "i8"),
-    ("flags", "i8"), ("address", "i8"), ("sibling", "i8"),
+    ("flags", "i8"), ("address", "i8"), ("sibling", "i8"), ("tries", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("sent_bytes", "i8"), ("received_bytes", "i8"),
     ("kept_bytes", "i8"),
     *PARSER_FIELDS,
 ])  # fmt: skip
-"""One slot. `key` is its client's row, `sibling` the next idle connection of that client; `address` is its row of the
-address table, `request` the address of its own copy of the request; `bound` says that a CONNECTING slot already carries a
-request (sent again after a reused connection was closed under it). `ssl` is the address of OpenSSL's object, 0 on a plain
-connection; a CONNECTING slot that has one is in its handshake, since `connected_ns`. `kept_bytes` of its answer were kept
-for captures and checks, or would have been, had there been room."""
+"""One slot. `tries` counts those of its request, `key` is its client's row, `sibling` the next idle connection of that
+client; `address` is its row of the address table, `request` the address of its own copy of the request; `bound` says that a
+CONNECTING slot already carries a request (sent again after a reused connection was closed under it). `ssl` is the address
+of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in its handshake, since `connected_ns`.
+`kept_bytes` of its answer were kept for captures and checks, or would have been, had there been room."""
 
 STATE = np.dtype([
     (name, "i8") for name in (
         "epoll", "wake_fd", "connections", "timeout_ns", "max_wait_ns", "spin_ns", "header_limit", "closed_loop",
         "entries_limit", "ring_limit", "ordered", "lanes", "by_client", "per_client", "single_use",
         "client_connections", "idle_timeout_ns",
+        "retry_attempts", "retry_backoff_ns", "retry_backoff_max_ns", "retry_jitter_ppm", "retry_budget_ppm",
+        "retry_burst_ppm", "retry_all_methods", "seed",
         "addresses_seen", "addresses_chosen", "next_address", "ask_fd",
         "head", "taken", "next_due_ns", "starved", "started", "draining", "used_slots", "open", "connecting",
         "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2",
         "room_free", "age_first", "age_last", "waiting", "waiting_bytes", "startable", "ready_first", "ready_last",
-        "dial_first", "dial_last",
+        "dial_first", "dial_last", "backing_off", "retry_tokens_ppm",
         "tls_resume",
     )
 ] + [(name, "u8") for name in ("tls_context", "tls_name", "tls_session")])  # fmt: skip
@@ -51,16 +53,19 @@ STATE = np.dtype([
 the server's name, and of the session that new connections resume."""
 
 Lane = namedtuple(
-    "Lane", "bank feed connections clients room state chosen asks events buffer scratch sessions"
+    "Lane",
+    "bank feed connections clients room backoff retry_on state chosen asks events buffer scratch sessions",
 )
-"""connections CONNECTION[cap], clients CLIENT[n], room WAITING[n] (a row each where clients do not matter), state
-STATE[1], chosen int64[ADDRESSES_MAX] (rows of the address table that are in use), asks (`asks`), events uint8[n * event
-bytes], buffer uint8[n], scratch int64[4], sessions: see `sessions`."""
+"""connections CONNECTION[cap], clients CLIENT[n], room WAITING[n] (a row each where neither clients nor retries matter),
+backoff int32[n] (the heap of rows that back off), retry_on uint8[RETRY_ON], state STATE[1], chosen int64[ADDRESSES_MAX]
+(rows of the address table that are in use), asks (`asks`), events uint8[n * event bytes], buffer uint8[n], scratch
+int64[4], sessions: see `sessions`."""
 
 connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
 LANE_TYPE = types.NamedTuple(
     [
-        BANK_TYPE, FEED_TYPE, connection_type[::1], client_type[::1], waiting_type[::1], state_type[::1],
+        BANK_TYPE, FEED_TYPE, connection_type[::1], client_type[::1], waiting_type[::1], types.int32[::1],
+        types.uint8[::1], state_type[::1],
         types.int64[::1], ASKS_TYPE, types.uint8[::1], types.uint8[::1], types.int64[::1], SESSIONS_TYPE,
     ],
     Lane,

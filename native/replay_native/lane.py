@@ -37,6 +37,7 @@ from .clients import (
     leave_room,
     pop_dial,
     pop_ready,
+    push_age,
     push_dial,
     push_ready,
     set_ready,
@@ -100,6 +101,7 @@ from .record import (
     record_taken,
     record_unsent,
 )
+from .retry import PPM, backoff_ns, is_retried, pop_backoff, push_backoff
 from .sessions import PATCH_BYTES, look, patched_bytes, put_patched
 from .shared import load_acquire, peek_i64, store_release
 
@@ -154,6 +156,8 @@ def _begin(lane, slot):
     c.request_bytes = e.length
     c.seq, c.due_ns, c.taken_ns, c.ready_ns = e.seq, e.due_ns, e.taken_ns, e.taken_ns
     c.client, c.route, c.flags = np.int64(e.client), np.int64(e.route), e.flags
+    c.tries = 1
+    c.sent_ns = -1
     _release_head(lane)
     _attempt(lane, slot)
 
@@ -166,8 +170,11 @@ def _begin_row(lane, slot, row):
     leave_line(lane, row)
     swap_requests(c, w)
     c.request_bytes = w.length
-    c.seq, c.due_ns, c.taken_ns, c.ready_ns = w.seq, w.due_ns, w.taken_ns, w.ready_ns
+    c.seq, c.due_ns, c.taken_ns = w.seq, w.due_ns, w.taken_ns
     c.client, c.route, c.flags = np.int64(w.client), np.int64(w.route), w.flags
+    c.ready_ns = w.first_ready_ns if w.tries else w.ready_ns
+    c.tries = w.tries + 1
+    c.sent_ns = w.sent_ns
     leave_room(lane, row)
     _attempt(lane, slot)
 
@@ -206,21 +213,32 @@ def _give_back(lane, slot):
 def _attempt(lane, slot):
     """The connection carries its request from now on: it is in flight."""
     st, c = lane.state[0], lane.connections[slot]
-    if c.flags & PATCHES_MASK << PATCHES_SHIFT and not _put_values(lane, slot):
+    if c.sent_ns < 0 and c.flags & PATCHES_MASK << PATCHES_SHIFT and not _put_values(lane, slot):
         _give_back(lane, slot)
         return
     if st.by_client:
         c.key = key_of(lane, c.client)
-        lane.clients[c.key].in_flight += 1
-    c.sent_ns = -1
     c.first_byte_ns = -1
     c.sent_bytes = 0
     c.received_bytes = 0
     c.kept_bytes = 0
     c.resent = 0
     http1.reset(c, c.flags & HEAD)
-    record_attempt(lane.bank)
+    if c.tries == 1:
+        _count_attempt(lane, c.client)
+    lane.bank.counters[C.retries] += c.tries > 1
     _transmit(lane, slot)
+
+
+@kernel(inlined=True)
+def _count_attempt(lane, client):
+    """A request is attempted for the first time: it is in flight until it has ended, however often it is tried."""
+    st = lane.state[0]
+    record_attempt(lane.bank)
+    if st.by_client:
+        lane.clients[key_of(lane, client)].in_flight += 1
+    if st.retry_attempts > 1:
+        st.retry_tokens_ppm = min(st.retry_tokens_ppm + st.retry_budget_ppm, st.retry_burst_ppm)
 
 
 @kernel()
@@ -232,6 +250,7 @@ def _transmit(lane, slot):
     if c.sent_ns < 0:
         c.sent_ns = now
         record_sent(lane.bank, c.flags, now - c.taken_ns, c.ready_ns - c.taken_ns, c.fresh, st.closed_loop)
+    lane.bank.counters[C.attempts] += 1
     push_timed(lane, slot, now + st.timeout_ns)
     _send_rest(lane, slot)
 
@@ -350,19 +369,88 @@ def _answered(lane, slot, now, reusable):
         _finish(lane, slot, outcome, now)
 
 
-@kernel(inlined=True)
+@kernel()
 def _record(lane, slot, outcome, now):
-    """Write down how the connection's request ended."""
+    """Write down how the connection's request ended, unless it is tried again."""
     st, c = lane.state[0], lane.connections[slot]
-    record_done(
-        lane.bank, outcome, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns, c.sent_ns, c.first_byte_ns, now,
-        c.status if c.parse_state == http1.DONE else np.int64(0), c.received_bytes, st.closed_loop,
-    )  # fmt: skip
+    status = c.status if c.parse_state == http1.DONE else np.int64(0)
     lane.bank.address_counts[c.address, A.requests] += 1
     lane.bank.address_counts[c.address, A.errors] += outcome >= REFUSED
+    if st.retry_attempts > 1 and _may_retry(lane, c.tries, c.flags, outcome, status, c.sent_ns):
+        row = st.room_free
+        w = lane.room[row]
+        st.room_free = w.next
+        swap_requests(c, w)
+        w.length = c.request_bytes
+        w.seq, w.due_ns, w.taken_ns, w.flags = c.seq, c.due_ns, c.taken_ns, c.flags
+        w.client, w.route, w.key = np.uint32(c.client), np.uint32(c.route), np.int32(c.key)
+        w.first_ready_ns, w.sent_ns, w.received_bytes = c.ready_ns, c.sent_ns, c.received_bytes
+        _back_off(lane, row, c.tries, outcome, status, now)
+        return
+    record_done(
+        lane.bank, outcome, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns, c.sent_ns, c.first_byte_ns, now,
+        status, c.received_bytes, st.closed_loop,
+    )  # fmt: skip
     if st.by_client:
         lane.clients[c.key].in_flight -= 1
         settle_line(lane, c.key, now)
+
+
+# Retries.
+
+
+@kernel(inlined=True)
+def _may_retry(lane, tries, flags, outcome, status, sent_ns):
+    """Whether a request is tried again; if so a retry is taken out of the budget."""
+    st, counters = lane.state[0], lane.bank.counters
+    if tries >= st.retry_attempts or st.draining or not is_retried(lane.retry_on, outcome, status):
+        return False
+    if not (flags & IDEMPOTENT or st.retry_all_methods):
+        return False
+    if sent_ns < 0 and flags & PATCHES_MASK << PATCHES_SHIFT:
+        return False
+    if st.room_free == NONE or (st.retry_budget_ppm >= 0 and st.retry_tokens_ppm < PPM):
+        counters[C.retries_denied] += 1
+        return False
+    if st.retry_budget_ppm >= 0:
+        st.retry_tokens_ppm -= PPM
+    return True
+
+
+@kernel(inlined=True)
+def _back_off(lane, row, tries, outcome, status, now):
+    """A row that is in no list waits for its next try. It is still in flight."""
+    st, w = lane.state[0], lane.room[row]
+    w.tries, w.outcome, w.status = tries, outcome, status
+    w.retry_ns = now + backoff_ns(
+        w.seq, tries, st.retry_backoff_ns, st.retry_backoff_max_ns, st.retry_jitter_ppm, st.seed
+    )
+    lane.bank.counters[C.retried] += tries == 1
+    push_backoff(lane, row)
+
+
+@kernel()
+def _try_again(lane, now):
+    """Those that have backed off wait for a connection, before others of their client."""
+    st = lane.state[0]
+    while st.backing_off and lane.room[lane.backoff[0]].retry_ns <= now:
+        row = pop_backoff(lane)
+        lane.room[row].since_ns = now
+        push_age(lane, row)
+        join_line(lane, row)
+        set_ready(lane, row, now)
+
+
+@kernel()
+def _end_row(lane, row, now):
+    """A request that was tried before is tried no more: it ends as its last try did."""
+    st, w = lane.state[0], lane.room[row]
+    record_done(
+        lane.bank, w.outcome, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns, w.sent_ns,
+        np.int64(-1), now, w.status, w.received_bytes, st.closed_loop,
+    )  # fmt: skip
+    if st.by_client:
+        lane.clients[w.key].in_flight -= 1
 
 
 @kernel()
@@ -652,11 +740,11 @@ def _fail_next(lane, key, outcome):
     st = lane.state[0]
     if st.per_client:
         _fail_client(lane, key, outcome)
-    elif st.by_client:
-        while st.ready_first != NONE:
-            if _fail_client(lane, pop_ready(lane), outcome):
-                break
-    elif _wanted(lane) > 0:
+        return
+    while st.ready_first != NONE:
+        if _fail_client(lane, pop_ready(lane), outcome):
+            return
+    if _queued(lane) > 0:
         _fail_head(lane, outcome)
 
 
@@ -667,11 +755,19 @@ def _fail_head(lane, outcome):
     if st.closed_loop:
         _take_up(lane)
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
-    record_attempt(lane.bank)
-    record_done(
-        lane.bank, outcome, e.flags, np.int64(e.route), e.seq, np.int64(e.client), e.due_ns, e.taken_ns, np.int64(-1),
-        np.int64(-1), now_ns(lane.scratch), np.int64(0), np.int64(0), st.closed_loop,
-    )  # fmt: skip
+    now = now_ns(lane.scratch)
+    _count_attempt(lane, np.int64(e.client))
+    if st.retry_attempts > 1 and _may_retry(lane, np.int64(1), e.flags, outcome, np.int64(0), np.int64(-1)):
+        row = st.room_free
+        _hold_head(lane, row, np.int64(0))
+        lane.room[row].first_ready_ns = e.taken_ns
+        lane.room[row].received_bytes = 0
+        _back_off(lane, row, np.int64(1), outcome, np.int64(0), now)
+    else:
+        record_done(
+            lane.bank, outcome, e.flags, np.int64(e.route), e.seq, np.int64(e.client), e.due_ns, e.taken_ns, np.int64(-1),
+            np.int64(-1), now, np.int64(0), np.int64(0), st.closed_loop,
+        )  # fmt: skip
     _release_head(lane)
 
 
@@ -697,9 +793,15 @@ def _give_up_head(lane, reason):
 @kernel(inlined=True)
 def _wanted(lane):
     """How many requests want a connection now."""
+    return _queued(lane) + lane.state[0].startable
+
+
+@kernel(inlined=True)
+def _queued(lane):
+    """How many of them are in the ring."""
     st = lane.state[0]
     if not st.closed_loop:
-        return st.taken - st.head + st.startable
+        return st.taken - st.head
     if st.draining or not st.started:
         return np.int64(0)
     return load_acquire(lane.bank.control, Control.FEED_TAIL) - st.taken
@@ -722,10 +824,11 @@ def _wants_dial(lane):
 def _serve(lane):
     """Give free connections to those that wait."""
     st = lane.state[0]
-    if st.by_client:
+    if st.ready_first != NONE:
         _serve_ready(lane)
+    if st.by_client:
         return
-    while st.free_first != NONE and _wanted(lane) > 0:
+    while st.free_first != NONE and _queued(lane) > 0:
         slot = st.free_first
         drop_free(lane, slot)
         if st.closed_loop:
@@ -812,9 +915,9 @@ def _expire(lane, now):
             _finish(lane, slot, TIMEOUT, now)
     while st.taken > st.head:
         if lane.feed.entries[st.head & (lane.feed.entries.size - 1)].taken_ns + st.max_wait_ns > now:
-            return
+            break
         _give_up_head(lane, C.unsent_max_wait)
-    while st.age_first != NONE and lane.room[st.age_first].taken_ns + st.max_wait_ns <= now:
+    while st.age_first != NONE and lane.room[st.age_first].since_ns + st.max_wait_ns <= now:
         _give_up_row(lane, st.age_first, C.unsent_max_wait)
 
 
@@ -829,14 +932,13 @@ def _expire_idle(lane, now):
         _hang_up(lane, slot, False)
 
 
-# The waiting room, where clients matter: a request leaves the ring when it is taken up.
+# The waiting room, where clients matter: a request leaves the ring when it is taken up. Retries wait there too.
 
 
 @kernel()
 def _admit(lane):
     """The request just taken up goes onto a free connection if it is its turn; else into the room."""
     st = lane.state[0]
-    ring = lane.feed.ring
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     key = key_of(lane, np.int64(e.client))
     client = lane.clients[key]
@@ -848,16 +950,28 @@ def _admit(lane):
     while st.age_first != NONE and (st.room_free == NONE or st.waiting_bytes + e.length > st.ring_limit):
         _give_up_row(lane, st.age_first, C.unsent_limit)
     row = st.room_free
-    w = lane.room[row]
-    hold(lane, row, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), e.length)
-    w.seq, w.due_ns, w.taken_ns, w.flags = e.seq, e.due_ns, e.taken_ns, e.flags
-    w.client, w.route, w.key = e.client, e.route, np.int32(key)
+    if row == NONE:
+        # Every row backs off.
+        _give_up_head(lane, C.unsent_limit)
+        return
+    _hold_head(lane, row, key)
+    push_age(lane, row)
     join_line(lane, row)
     if st.ordered:
         settle_line(lane, key, e.taken_ns)
     else:
         set_ready(lane, row, e.taken_ns)
     _release_head(lane)
+
+
+@kernel(inlined=True)
+def _hold_head(lane, row, key):
+    """Copy the request at the head into a free row."""
+    ring = lane.feed.ring
+    e, w = lane.feed.entries[lane.state[0].head & (lane.feed.entries.size - 1)], lane.room[row]
+    hold(lane, row, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), e.length)
+    w.seq, w.due_ns, w.taken_ns, w.since_ns, w.flags = e.seq, e.due_ns, e.taken_ns, e.taken_ns, e.flags
+    w.client, w.route, w.key = e.client, e.route, np.int32(key)
 
 
 @kernel()
@@ -872,7 +986,9 @@ def _serve_ready(lane):
             drop_idle(lane, slot)
             _begin_row(lane, slot, np.int64(client.first))
             slot = np.int64(client.idle) if st.per_client else st.free_first
-        if st.per_client and wants_connection(lane, key):
+        if not st.per_client and client.startable:
+            push_ready(lane, key)
+        elif st.per_client and wants_connection(lane, key):
             push_dial(lane, key)
         _count_waiting(lane)
 
@@ -882,26 +998,37 @@ def _fail_client(lane, key, outcome):
     """An attempt began for the first of a client's requests, and failed before it could be sent; False if none waits."""
     if lane.clients[key].startable == 0:
         return False
-    row, now = np.int64(lane.clients[key].first), now_ns(lane.scratch)
+    st, row, now = lane.state[0], np.int64(lane.clients[key].first), now_ns(lane.scratch)
     w = lane.room[row]
-    record_attempt(lane.bank)
-    record_done(
-        lane.bank, outcome, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns, np.int64(-1),
-        np.int64(-1), now, np.int64(0), np.int64(0), False,
-    )  # fmt: skip
-    _forget_row(lane, row, now)
+    if w.tries == 0:
+        _count_attempt(lane, np.int64(w.client))
+    if st.retry_attempts > 1 and _may_retry(lane, w.tries + 1, w.flags, outcome, np.int64(0), w.sent_ns):
+        w.first_ready_ns = w.first_ready_ns if w.tries else w.ready_ns
+        drop_age(lane, row)
+        leave_line(lane, row)
+        _back_off(lane, row, w.tries + 1, outcome, np.int64(0), now)
+        _count_waiting(lane)
+    else:
+        w.outcome, w.status, w.received_bytes = outcome, 0, 0
+        _end_row(lane, row, now)
+        _forget_row(lane, row, now)
+    if lane.clients[key].startable:
+        push_ready(lane, key)
     return True
 
 
 @kernel()
 def _give_up_row(lane, row, reason):
-    """A request of the room will not be sent. `reason` is a counter: C.unsent_..."""
-    w = lane.room[row]
-    record_unsent(
-        lane.bank, reason, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns,
-        lane.state[0].max_wait_ns,
-    )  # fmt: skip
-    _forget_row(lane, row, now_ns(lane.scratch))
+    """A request of the room will not be sent (`reason` is a counter: C.unsent_...), or not again."""
+    w, now = lane.room[row], now_ns(lane.scratch)
+    if w.tries:
+        _end_row(lane, row, now)
+    else:
+        record_unsent(
+            lane.bank, reason, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns,
+            lane.state[0].max_wait_ns,
+        )  # fmt: skip
+    _forget_row(lane, row, now)
 
 
 @kernel()
@@ -968,7 +1095,9 @@ def _sleep_ns(lane, now):
         waits = lane.feed.entries[st.head & (lane.feed.entries.size - 1)].taken_ns
         until = min(until, waits + st.max_wait_ns)
     if st.age_first != NONE:
-        until = min(until, lane.room[st.age_first].taken_ns + st.max_wait_ns)
+        until = min(until, lane.room[st.age_first].since_ns + st.max_wait_ns)
+    if st.backing_off:
+        until = min(until, lane.room[lane.backoff[0]].retry_ns)
     if st.per_client and st.free_last != NONE:
         until = min(until, lane.connections[st.free_last].deadline_ns)
     return until - now
@@ -1004,6 +1133,10 @@ def _drain(lane):
         _take_up(lane)
     while st.age_first != NONE:
         _give_up_row(lane, st.age_first, C.unsent_interrupted)
+    while st.backing_off:
+        row = pop_backoff(lane)
+        _end_row(lane, row, now)
+        leave_room(lane, row)
     while st.head < st.taken:
         _give_up_head(lane, C.unsent_interrupted)
 
@@ -1053,6 +1186,8 @@ def _loop(lane):
         _expire(lane, now)
         if st.per_client:
             _expire_idle(lane, now)
+        if st.backing_off:
+            _try_again(lane, now)
         if not st.draining:
             _serve(lane)
         # One a loop, and none while the lane is behind: those who wait then wait for us, and connections would not help.

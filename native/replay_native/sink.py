@@ -35,6 +35,7 @@ from .libc import (
     TCP_NODELAY,
     errno,
 )
+from .randoms import random_of
 from .shared import load_acquire, peek_i64, poke_u32, store_release
 
 _accept4, _setsockopt, _close, _read = libc.accept4, libc.setsockopt, libc.close, libc.read
@@ -57,7 +58,7 @@ STAMP = np.dtype([("seq", "i8"), ("arrival_ns", "i8"), ("connection", "i8")])
 OPTIONS = (
     "status", "body", "delay_ms", "stall_ms", "drip_ms", "step", "chunked", "trailers", "until_close",
     "informational", "close", "close_silently", "idle_close_ms", "reset", "reset_reused", "reset_at",
-    "hang_up", "hang_up_reused", "truncate_at", "garbage", "endless_headers", "never",
+    "hang_up", "hang_up_reused", "truncate_at", "garbage", "endless_headers", "never", "fails",
 )  # fmt: skip
 O = namedtuple("OptionIndex", OPTIONS)(*range(len(OPTIONS)))
 NO_OPTION = -1
@@ -121,6 +122,7 @@ def _text(text: bytes) -> np.ndarray:
     return np.frombuffer(text, np.uint8).copy()
 
 
+_SALT = np.uint64(0x51A4FA115)
 _PATH = _text(b"/sink/")
 _HEAD = _text(b"head ")
 _REPLAY, _LENGTH, _ENCODING, _CONNECTION = (
@@ -496,6 +498,10 @@ def _render_head(s, slot, out):
     """The status line and headers; sets the stage that follows. Bytes written."""
     p, o = s.peers[slot], s.options[slot]
     status = o[O.status] if o[O.status] >= 0 else np.int64(200)
+    if random_of(_SALT, s.control[SinkWords.ARRIVALS], _SALT) % np.uint64(100) < np.uint64(
+        max(o[O.fails], 0)
+    ):
+        status = np.int64(503)
     bodiless = status in (204, 304)
     at = _put_status(out, status)
     if o[O.chunked] >= 0 and not bodiless:

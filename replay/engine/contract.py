@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import trio
 
 from replay.plan import DueBatch
@@ -34,6 +36,24 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """What is tried again, and how: see docs/retries.md. Shares are parts per million.
+
+    `on` is uint8[RETRY_ON] (see `replay_native.retry`); `budget_ppm` is -1 without a budget.
+    """
+
+    on: npt.NDArray[np.uint8]
+    attempts: int
+    backoff_ns: int
+    backoff_max_ns: int
+    jitter_ppm: int = 0
+    budget_ppm: int = -1
+    burst_ppm: int = 0
+    all_methods: bool = False
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class LaneSpec:
     """Everything one lane needs. Times in ns; the feed's due times are CLOCK_MONOTONIC.
 
@@ -44,7 +64,8 @@ class LaneSpec:
     its connections; the portable one awaits `ask` for a row of the table.
     `connect` says whose connections are: everybody's (`pool`), each client's own (`per-client`, at most
     `client_connections`, closed when idle for `idle_timeout_ns`), or each request's. With `ordered` the requests of one
-    client go one after another. The lane has every `lanes`-th client, `clients` of them.
+    client go one after another. Without `retry` none is tried again. The lane has every `lanes`-th client,
+    `clients` of them.
     `sessions` is what it takes from answers and holds them against; the order of clients goes with it.
     """
 
@@ -64,6 +85,7 @@ class LaneSpec:
     client_connections: int = 6
     idle_timeout_ns: int = 60 * SECOND_NS
     ordered: bool = False
+    retry: Retry | None = None
     clients: int = 0
     lanes: int = 1
     asks: Asks = field(default_factory=lambda: make_asks(0))

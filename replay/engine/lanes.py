@@ -16,6 +16,7 @@ from replay_native.clients import NONE, make_clients, make_room
 from replay_native.connections import CONNECTION, STATE, Lane
 from replay_native.libc import EPOLL_EVENT_BYTES
 from replay_native.libssl import sigpipe_held_back
+from replay_native.retry import RETRY_ON
 
 from .addresses import AddressTable
 from .contract import LaneSpec
@@ -55,6 +56,19 @@ def make_lane(spec: LaneSpec) -> Lane:
     state["has_pwait2"] = 1
     for name in _LISTS:
         state[name] = NONE
+    if spec.retry is not None:
+        for name in (
+            "attempts",
+            "backoff_ns",
+            "backoff_max_ns",
+            "jitter_ppm",
+            "budget_ppm",
+            "burst_ppm",
+            "all_methods",
+        ):
+            state[f"retry_{name}"] = getattr(spec.retry, name)
+        state["retry_tokens_ppm"], state["seed"] = spec.retry.burst_ppm, spec.retry.seed
+    rows = spec.feed.entries.size // 2 if spec.by_client or spec.retry is not None else 1
     connections = np.zeros(spec.connections, CONNECTION)
     connections["fd"] = NONE
     AddressTable(spec.bank).begin(spec.addresses)
@@ -65,7 +79,9 @@ def make_lane(spec: LaneSpec) -> Lane:
         feed=spec.feed,
         connections=connections,
         clients=make_clients(spec.clients if spec.by_client else 1),
-        room=make_room(spec.feed.entries.size // 2 if spec.by_client else 1),
+        room=make_room(rows),
+        backoff=np.zeros(rows, np.int32),
+        retry_on=np.zeros(RETRY_ON, np.uint8) if spec.retry is None else spec.retry.on,
         state=state,
         chosen=np.zeros(ADDRESSES_MAX, np.int64),
         asks=spec.asks,

@@ -8,6 +8,7 @@ millisecond, so lateness is about that.
 from __future__ import annotations
 
 import errno
+import heapq
 import math
 import os
 import time
@@ -39,9 +40,10 @@ from replay_native.record import (
     record_taken,
     record_unsent,
 )
+from replay_native.retry import FAILURE, PPM, backoff_ns
 
 from .addresses import AddressTable
-from .contract import SECOND_NS, LaneSpec
+from .contract import SECOND_NS, LaneSpec, Retry
 from .http import HandshakeError, Http
 from .protocol import Connection, Outcome, Protocol, Request
 from .sessions import Answer, Sessions
@@ -120,6 +122,8 @@ class _Lane:
         self._entries, self._ring = spec.feed
         self._per_client = spec.connect == "per-client"
         self._waiting = Waiting(ordered=spec.ordered, per_client=self._per_client)
+        self._retry, self._tokens_ppm = spec.retry, spec.retry.burst_ppm if spec.retry is not None else 0
+        self._backoff: list[tuple[int, int, Job]] = []
         self._owned: dict[int, _Owned] = {}
         self._idle_by_age: dict[_Worker, None] = {}
         self._idle_timeout_s = spec.idle_timeout_ns / SECOND_NS if self._per_client else math.inf
@@ -163,6 +167,7 @@ class _Lane:
             if self._addresses_seen != self._addresses.version:
                 self._heed_addresses()
             if not self._draining:
+                self._try_again()
                 self._take_due()
                 self._serve()
             self._expire()
@@ -177,7 +182,9 @@ class _Lane:
         shared.write_word(self._bank.control, Control.HEARTBEAT_NS, now)
         until = min(now + HEARTBEAT_NS, self._next_due_ns)
         if (oldest := self._waiting.oldest) is not None:
-            until = min(until, oldest.taken_ns + self._spec.max_wait_ns)
+            until = min(until, oldest.since_ns + self._spec.max_wait_ns)
+        if self._backoff:
+            until = min(until, self._backoff[0][0])
         with trio.move_on_after(max(until - now, 0) / SECOND_NS):
             await self._woken.wait()
         if self._woken.is_set():
@@ -266,7 +273,7 @@ class _Lane:
 
     def _leave(self, job: Job) -> None:
         """It waits no more."""
-        if not self._spec.by_client:
+        if not self._spec.by_client and not job.tries:
             self._release(job)
         self._counters[C.waiting] = len(self._waiting)
 
@@ -276,6 +283,11 @@ class _Lane:
         self._counters[C.waiting_max] = max(self._counters[C.waiting_max], waiting)
 
     def _give_up(self, job: Job, reason: int) -> None:
+        if job.last is not None:
+            self._waiting.forget(job)
+            self._leave(job)
+            self._end(job, job.last)
+            return
         self._waiting.drop(job, time.monotonic_ns())
         self._leave(job)
         self._record_unsent(job, reason)
@@ -290,7 +302,7 @@ class _Lane:
     def _expire(self) -> None:
         """Give up what waited for max_wait."""
         now = time.monotonic_ns()
-        while (job := self._waiting.oldest) is not None and job.taken_ns + self._spec.max_wait_ns <= now:
+        while (job := self._waiting.oldest) is not None and job.since_ns + self._spec.max_wait_ns <= now:
             self._give_up(job, C.unsent_max_wait)
 
     def _drain(self) -> None:
@@ -303,6 +315,10 @@ class _Lane:
             self._wait(self._take_up())
         while (job := self._waiting.oldest) is not None:
             self._give_up(job, C.unsent_interrupted)
+        for _, _, job in self._backoff:
+            assert job.last is not None
+            self._end(job, job.last)
+        self._backoff.clear()
         self._draining = True
         self._next_due_ns = FAR_NS
 
@@ -313,19 +329,19 @@ class _Lane:
         if self._draining or not self._started:
             return 0
         if self._spec.closed_loop:
-            return int(shared.read_word(self._bank.control, Control.FEED_TAIL)) - self._taken
+            left = int(shared.read_word(self._bank.control, Control.FEED_TAIL)) - self._taken
+            return left + self._waiting.ready(owner)
         return self._waiting.ready(owner)
 
     def _next_job(self, owner: int) -> Job | None:
         """The next request to attempt, with its client's values; from now on it is in flight."""
         while self._wanted(owner) > 0:
-            if self._spec.closed_loop:
+            if self._spec.closed_loop and not self._waiting.ready(owner):
                 self._waiting.add(self._take_up())
             job = self._waiting.take(owner)
             self._leave(job)
-            if self._put_values(job.request):
-                self._in_flight += 1
-                record_attempt(self._bank)
+            if job.tries or self._put_values(job.request):
+                self._count_try(job)
                 return job
             self._record_unsent(job, C.unsent_capture)
             self._waiting.ended(job, time.monotonic_ns())
@@ -340,6 +356,15 @@ class _Lane:
         if patched is not None:
             request.data = patched
         return patched is not None
+
+    def _count_try(self, job: Job) -> None:
+        """One more try; with the first the request is in flight."""
+        if not job.tries:
+            self._in_flight += 1
+            record_attempt(self._bank)
+            if self._retry is not None:
+                self._tokens_ppm = min(self._tokens_ppm + self._retry.budget_ppm, self._retry.burst_ppm)
+        job.tries += 1
 
     def _serve(self) -> None:
         """Give free connections to those that wait, and open more where there are too few."""
@@ -495,6 +520,7 @@ class _Lane:
     async def _carry_out(self, worker: _Worker, job: Job) -> None:
         """Send; once more on a new connection if a reused one was closed under it. Record how it ended."""
         reused = not worker.fresh
+        self._counters[C.retries] += job.tries > 1
         assert worker.connection is not None
         address = worker.connection.address
         outcome = await self._attempt(worker, job)
@@ -531,6 +557,7 @@ class _Lane:
                 self._spec.closed_loop,
             )  # fmt: skip
         assert worker.connection is not None
+        self._counters[C.attempts] += 1
         outcome = Outcome(failure=TIMEOUT)
         with trio.move_on_after(self._spec.timeout_ns / SECOND_NS):
             try:
@@ -560,18 +587,62 @@ class _Lane:
         )  # fmt: skip
 
     def _record(self, job: Job, outcome: Outcome) -> None:
-        """Write down how it ended."""
+        """Write down how a try ended: with it the request, unless it is tried again."""
         request = job.request
+        self._counters[C.bytes_sent] += request.bytes_sent
+        self._counters[C.bytes_received] += request.bytes_received
+        self._counters[C.informational] += request.informational
         if request.is_looked_at and outcome.code < REFUSED:
             self._look(job, outcome)
+        if self._retry is not None and self._may_retry(self._retry, job, outcome):
+            now = time.monotonic_ns()
+            retry = self._retry
+            wait_ns = backoff_ns(
+                request.seq, job.tries, retry.backoff_ns, retry.backoff_max_ns, retry.jitter_ppm, retry.seed
+            )
+            self._counters[C.retried] += job.tries == 1
+            job.last = outcome
+            request.bytes_sent = request.informational = 0
+            heapq.heappush(self._backoff, (now + int(wait_ns), request.seq, job))
+            self._woken.set()
+            return
+        self._end(job, outcome)
+
+    def _may_retry(self, retry: Retry, job: Job, outcome: Outcome) -> bool:
+        """Whether a request is tried again; if so a retry is taken out of the budget."""
+        index = outcome.status if outcome.code < REFUSED else FAILURE + outcome.code
+        if job.tries >= retry.attempts or self._draining or not retry.on[index]:
+            return False
+        if not (job.request.is_idempotent or retry.all_methods) or (job.sent_ns < 0 and job.request.patches):
+            return False
+        if len(self._backoff) >= self._entries.size // 2 or (
+            retry.budget_ppm >= 0 and self._tokens_ppm < PPM
+        ):
+            self._counters[C.retries_denied] += 1
+            return False
+        if retry.budget_ppm >= 0:
+            self._tokens_ppm -= PPM
+        return True
+
+    def _try_again(self) -> None:
+        """Those that have backed off wait for a connection, before others of their client."""
+        now = time.monotonic_ns()
+        while self._backoff and self._backoff[0][0] <= now:
+            job = heapq.heappop(self._backoff)[2]
+            job.request.first_byte_ns, job.request.bytes_received = -1, 0
+            job.request.answer_body.clear()
+            job.request.answer_size = 0
+            self._waiting.add_again(job, now)
+        self._serve()
+
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        """Write down how a request ended."""
+        request = job.request
         record_done(
             self._bank, outcome.code, request.flags, request.route, request.seq, request.client, job.due_ns,
             job.taken_ns, job.sent_ns, request.first_byte_ns, time.monotonic_ns(), outcome.status,
             request.bytes_received, self._spec.closed_loop,
         )  # fmt: skip
-        self._counters[C.bytes_sent] += request.bytes_sent
-        self._counters[C.bytes_received] += request.bytes_received
-        self._counters[C.informational] += request.informational
         self._in_flight -= 1
         self._waiting.ended(job, time.monotonic_ns())
         if self._draining or not self._in_flight:

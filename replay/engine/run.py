@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import trio
 
 from replay.errors import EngineError, Exit, OutputError, UsageError
@@ -37,19 +38,20 @@ from replay.results.host import facts
 from replay.results.recorder import Recorder
 from replay.results.timeline import Second
 from replay.safety import check_addresses, check_plan
-from replay.scenario import Scenario
+from replay.scenario import Scenario, statuses_of
 from replay_native import bank, jit, libssl
 from replay_native.asks import make_asks
-from replay_native.bank import Stop
+from replay_native.bank import OUTCOMES, Stop
 from replay_native.feed import make_feed
 from replay_native.libc import lanes_supported
+from replay_native.retry import FAILURE, PPM, RETRY_ON
 
 from . import lanes as native
 from . import sizing
 from .addresses import AddressTable
 from .answering import answer_asks
 from .auth import Authoriser
-from .contract import SECOND_NS, Address, Engine, Fittings, LaneSpec
+from .contract import SECOND_NS, Address, Engine, Fittings, LaneSpec, Retry
 from .feeder import Feeder, RequestRenderer
 from .name_watch import NameWatch
 from .parts import Part, first_seqs, lookup, named_apart
@@ -299,10 +301,34 @@ def _lane_spec(
         client_connections=scenario.client_connections,
         idle_timeout_ns=int(scenario.idle_timeout_ns),
         ordered=scenario.ordered,
+        retry=retry_of(scenario),
         clients=-(-schedule.trace.manifest.clients // lanes),
         lanes=lanes,
         sessions=fittings.sessions,
         **asking,
+    )
+
+
+def retry_of(scenario: Scenario) -> Retry | None:
+    """What a lane tries again; None where nothing is."""
+    given = scenario.retry
+    if given.attempts == 1:
+        return None
+    on = np.zeros(RETRY_ON, np.uint8)
+    for name in given.on:
+        on[statuses_of(name)] = 1
+        if name in OUTCOMES:
+            on[FAILURE + OUTCOMES.index(name)] = 1
+    return Retry(
+        on=on,
+        attempts=given.attempts,
+        backoff_ns=int(given.backoff_ns),
+        backoff_max_ns=int(given.backoff_max_ns),
+        jitter_ppm=round(given.jitter * PPM),
+        budget_ppm=-1 if given.budget is None else round(given.budget * PPM),
+        burst_ppm=given.budget_burst * PPM,
+        all_methods=given.methods == "all",
+        seed=scenario.seed,
     )
 
 

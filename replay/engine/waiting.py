@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from .protocol import Request
+from .protocol import Outcome, Request
 
 EVERYBODY = -1
 """Whose connections are a pool's."""
@@ -13,8 +13,8 @@ EVERYBODY = -1
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One request that was taken up. `ready_ns` is when it waited for a connection alone; `end` is where it ends in
-    the stream of ring bytes.
+    """One request that was taken up. `ready_ns` is when it first waited for a connection alone; `end` is where it ends in
+    the stream of ring bytes. It waits since `since_ns`, was tried `tries` times, and `last` is what its last try came to.
     """
 
     request: Request
@@ -23,6 +23,9 @@ class Job:
     end: int
     ready_ns: int = -1
     sent_ns: int = -1
+    since_ns: int = -1
+    tries: int = 0
+    last: Outcome | None = None
 
 
 class Waiting:
@@ -55,6 +58,7 @@ class Waiting:
 
     def add(self, job: Job) -> None:
         """It waits from now on."""
+        job.since_ns = job.taken_ns
         self._by_age[job] = None
         self.held_bytes += len(job.request.data)
         client = job.request.client
@@ -63,15 +67,24 @@ class Waiting:
         else:
             self._make_ready(job, job.taken_ns)
 
+    def add_again(self, job: Job, now_ns: int) -> None:
+        """It was tried before, and waits for a connection before others. Its turn it has had all along."""
+        job.since_ns = now_ns
+        self._by_age[job] = None
+        self.held_bytes += len(job.request.data)
+        owner = self._owner(job)
+        self._ready[owner] = {job: None, **self._ready.get(owner, {})}
+        self.unserved[owner] = None
+
     def take(self, owner: int) -> Job:
         """The first that is ready, to be attempted; `ended` must follow."""
         job = next(iter(self._ready[owner]))
-        self._forget(job)
+        self.forget(job)
         return job
 
     def drop(self, job: Job, now_ns: int) -> None:
         """It waits no more, and will not be attempted."""
-        self._forget(job)
+        self.forget(job)
         client = job.request.client
         if not self._ordered or self._turns.get(client) is job:
             self.ended(job, now_ns)
@@ -97,7 +110,8 @@ class Waiting:
     def _owner(self, job: Job) -> int:
         return job.request.client if self._per_client else EVERYBODY
 
-    def _forget(self, job: Job) -> None:
+    def forget(self, job: Job) -> None:
+        """It waits no more; whether its turn is over, others say."""
         del self._by_age[job]
         owner = self._owner(job)
         if (ready := self._ready.get(owner)) is not None and ready.pop(job, self) is None and not ready:

@@ -136,6 +136,12 @@ def _accounts(page: Page, document: RunDocument) -> None:
     more += [f"sent twice {detail.resent:,}"] if detail.resent else []
     if more:
         page.say("; ".join(more))
+    if (retries := document.retries) is not None:
+        denied = f", {retries.denied:,} denied by the budget" if retries.denied else ""
+        page.say(
+            f"amplification {retries.amplification:.2f}: {retries.at_target:,} requests at the target for"
+            f" {accounts.sent:,} of users; {retries.retries:,} retries of {retries.retried:,}{denied}"
+        )
     spans = (("recorded", _recorded_span(document)), ("wall", _wall_span(document)))
     for name, value in (("target", _target(document)), *spans):
         if value:

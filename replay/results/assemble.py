@@ -28,6 +28,7 @@ from .document import (
     NameFigures,
     Note,
     Recorded,
+    Retries,
     RouteFigures,
     RouteStart,
     RuleFigures,
@@ -141,6 +142,7 @@ def describe(
         actions=_actions(measured, started),
         generator=generator,
         connections=_connections(by_name),
+        retries=_retries(started, by_name),
         slo=_objectives(folder, started, measured),
         kafka=next((kafka for kafka in facts.kafka if kafka is not None), None),
         targets=_targets(shares, started, facts) if len(shares) > 1 else [],
@@ -299,6 +301,19 @@ def _busy_share(bank: Bank) -> float:
     if first_ns <= 0 or last_ns <= first_ns:
         return 0.0
     return min(max(1.0 - idle_ns / (last_ns - first_ns), 0.0), 1.0)
+
+
+def _retries(started: Started, by_name: dict[str, int]) -> Retries | None:
+    """What trying again came to; None where the scenario does not."""
+    if started.scenario.get("retry", {}).get("attempts", 1) == 1:
+        return None
+    return Retries(
+        at_target=by_name["attempts"],
+        amplification=round(by_name["attempts"] / max(by_name["sent"], 1), 4),
+        retries=by_name["retries"],
+        retried=by_name["retried"],
+        denied=by_name["retries_denied"],
+    )
 
 
 def _connections(by_name: dict[str, int]) -> Connections:

@@ -255,6 +255,18 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     bytes_received: int = 0
 
 
+class Retries(msgspec.Struct, frozen=True, kw_only=True):
+    """What trying again came to. `amplification` is requests at the target for each request of a user (`sent` of the
+    accounts); `denied` retries had no budget left.
+    """
+
+    at_target: int
+    amplification: float
+    retries: int
+    retried: int
+    denied: int
+
+
 class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
     """The windows of an objective `over` so long, in which anything ended: how many there were, how many failed it, and
     when the worst one began (whose figure is the outcome's `value`).
@@ -415,6 +427,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     actions: list[RouteFigures] = []
     generator: Generator
     connections: Connections
+    retries: Retries | None = None
     slo: list[SloOutcome] = []
     kafka: KafkaFigures | None = None
     targets: list[TargetFigures] = []

@@ -8,6 +8,7 @@ A request whose path begins with `/sink/` says how it is to be answered: options
 | option | the answer |
 |---|---|
 | `status=N`, `body=BYTES` | has this status, this much body (204 and 304 have none) |
+| `fails=PERCENT` | is a 503 for this share of the requests, each drawn by itself |
 | `delay_ms=N` | comes N ms later; other connections go on |
 | `stall_ms=N` | comes after the whole server neither read nor answered for N ms |
 | `drip_ms=N`, `step=BYTES` | comes `step` bytes (default 1) every N ms |
