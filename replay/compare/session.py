@@ -14,7 +14,7 @@ import trio
 
 from ..engine.resolve import resolve
 from ..engine.run import run_blocking
-from ..errors import OutputError, ReplayError
+from ..errors import OutputError, ReplayError, TargetError
 from ..plan import Schedule, make_schedule
 from ..results.document import Latency, RunDocument
 from ..safety import check_plan
@@ -139,8 +139,13 @@ class Session:
             run_step("prepare", self.plan.prepare.replace("{url}", url), self._log("prepare"), self.left_s)
             scenario, schedule = self._schedule(url, Path(area))
             document = run_blocking(schedule, scenario, self.plan.out / name)
-        if document.interrupted or document.ending.how == "interrupted":
+        if document.ending.how == "interrupted":
             raise Interrupted("the session was interrupted", hint=f"its runs are in {self.plan.out}")
+        if document.interrupted:
+            raise TargetError(
+                f"run {name} was stopped: {document.ending.detail}",
+                hint=f"look at it: replay report {self.plan.out / name}",
+            )
         self.say(f"block {len(self.blocks) + 1}, run {name}: {_figures(document)}")
         time.sleep(self.plan.cool_down_s)
         return load_run_folder(self.plan.out / name)

@@ -99,7 +99,7 @@ class Bench:
             document = run_blocking(make_schedule(self._trace, scenario, area=area), scenario, folder)
         finally:
             shutil.rmtree(area, ignore_errors=True)
-        if document.interrupted:
+        if document.ending.how == "interrupted":
             raise KeyboardInterrupt
         return _judged(document, load, stage)
 
