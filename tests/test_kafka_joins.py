@@ -98,7 +98,7 @@ records = st.lists(
 def test_what_a_record_is_known_by_stands_where_it_says(made, name):
     data = np.frombuffer(naive.batch(made)[61:], np.uint8).copy()
     spans = np.empty((len(made), 2), np.int64)
-    produce.correlations(data, np.frombuffer(name.encode(), np.uint8), spans)
+    produce.correlations(data, np.frombuffer(bytearray(name.encode()), np.uint8), spans)
     found = [bytes(data[begin:end]) if begin >= 0 else None for begin, end in spans.tolist()]
     assert found == [
         next((value for key, value in record.headers if key == name and value is not None), None)
