@@ -10,6 +10,7 @@ import ctypes
 import errno as _errno
 import platform
 import sys
+from functools import partial
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -48,14 +49,18 @@ def _not_there() -> int:
     return -1
 
 
-def _external(name: str, signature: Any) -> Any:
+def external(library: ctypes.CDLL | None, missing: list[str], name: str, signature: Any) -> Any:
+    """A function of a library as kernels call it; where it is not there, a stub that fails, and its name in `missing`."""
     try:
-        address = ctypes.cast(getattr(_libc, name), ctypes.c_void_p).value
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
     except AttributeError:
-        MISSING.append(name)
+        missing.append(name)
         address = ctypes.cast(_not_there, ctypes.c_void_p).value
     llvm.add_symbol(f"rp_{name}", address)
     return ExternalFunction(f"rp_{name}", signature)
+
+
+_external = partial(external, _libc, MISSING)
 
 
 socket = _external("socket", int32(int32, int32, int32))

@@ -13,11 +13,12 @@ import errno as _errno
 import importlib
 import signal
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
-import llvmlite.binding as llvm
 from numba import types
-from numba.types import ExternalFunction, int32, intp, uintp
+from numba.types import int32, intp, uintp
+
+from .libc import external
 
 MISSING: list[str] = []
 """Names that this library lacks: calls to them fail with ENOSYS."""
@@ -61,20 +62,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
 library, _why_not = _load()
 
 
-@ctypes.CFUNCTYPE(ctypes.c_ssize_t)
-def _not_there() -> int:
-    ctypes.set_errno(_errno.ENOSYS)
-    return -1
-
-
-def _external(name: str, signature: Any) -> Any:
-    try:
-        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-    except AttributeError:
-        MISSING.append(name)
-        address = ctypes.cast(_not_there, ctypes.c_void_p).value
-    llvm.add_symbol(f"rp_{name}", address)
-    return ExternalFunction(f"rp_{name}", signature)
+_external = partial(external, library, MISSING)
 
 
 ssl_new = _external("SSL_new", uintp(uintp))

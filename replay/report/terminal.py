@@ -22,7 +22,7 @@ from ..results.document import (
     RunDocument,
     TlsFigures,
 )
-from ..results.measured import Value
+from ..results.measured import FAILED, Value
 from ..results.run import Run
 from ..results.samples import Sample
 from ..results.slo import words_of
@@ -48,18 +48,6 @@ SPECTRUM = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 AXIS_COLUMNS, AXIS_LEAVES = 48, 36
 
 _VERDICT_STYLE = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
-_FAULTY = (
-    "refused",
-    "reset",
-    "truncated",
-    "malformed",
-    "timeout",
-    "generator",
-    "unsent",
-    "rejected",
-    "tls",
-    "5xx",
-)
 
 
 def print_report(run: Run, console: Console) -> None:
@@ -380,7 +368,7 @@ def _routes(page: Page, title: str, routes: list[RouteFigures], document: RunDoc
 
 
 def _replayed_row(page: Page, route: RouteFigures) -> list[str | Text]:
-    faulty = any(route.outcomes.get(name) for name in _FAULTY)
+    faulty = any(route.outcomes.get(name) for name in FAILED)
     return [
         page.text(route.route, "bold"),
         _short_share(route.share),
@@ -457,7 +445,7 @@ def _seconds(page: Page, run: Run) -> None:
 
 def _second_row(page: Page, document: RunDocument, row: Second) -> list[str | Text]:
     recorded, wall = _both_clocks(document, round(row.t_s * NS))
-    failed = {name: count for name, count in row.outcomes.items() if name in _FAULTY}
+    failed = {name: count for name, count in row.outcomes.items() if name in FAILED}
     times = (row.service_p99_ns, row.lateness_p99_ns)
     response = format_latency(row.response_p99_ns) if row.response_p99_ns is not None else ""
     censored = row.unsent > 0 and (row.response_p99_ns or 0) >= document.max_wait_ns
@@ -496,7 +484,7 @@ def _samples(page: Page, run: Run) -> None:
 
 
 def _is_bad(sample: Sample) -> bool:
-    return sample.kind == "mismatched" or sample.outcome in _FAULTY
+    return sample.kind == "mismatched" or sample.outcome in FAILED
 
 
 def _sample_row(page: Page, document: RunDocument, sample: Sample) -> list[str | Text]:
