@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class Duration(int):
     """Nanoseconds, written as `30s`."""
@@ -65,6 +67,15 @@ class Statuses(tuple[str, ...]):
     """Statuses that are right: `recorded`, `200`, or a list such as `["2xx", 404]`."""
 
     __slots__ = ()
+
+
+def statuses_of(text: str) -> range:
+    """The statuses that `503` or `5xx` means; none where it is neither."""
+    if re.fullmatch("[2-5]xx", text):
+        return range(int(text[0]) * 100, int(text[0]) * 100 + 100)
+    if re.fullmatch("[2-5][0-9][0-9]", text):
+        return range(int(text), int(text) + 1)
+    return range(0)
 
 
 class SizeRange(str):

@@ -39,8 +39,9 @@ from .render import RenderSpec, check_bodies, make_render_spec
 from .results.document import Recorded
 from .results.histogram import NS_2, Histogram
 from .results.samples import RecordedRow
-from .scenario import Scenario, Target, parse_target
+from .scenario import Scenario
 from .sessions import SessionSpec, make_session_spec
+from .target import Target, parse_target
 from .trace import Trace
 from .workload.transform import Transform, transform
 

@@ -20,9 +20,10 @@ from . import units
 from .errors import LimitError, UsageError
 from .naming import first_naming, named_by
 from .recorded_headers import NOTHING, RecordedLines, is_chosen, recorded_lines
-from .scenario import BODY_METHODS, MANAGED_HEADERS, BodyRule, Scenario, Target, expand
+from .scenario import BODY_METHODS, MANAGED_HEADERS, BodyRule, Scenario, expand
 from .session_rules import SetRule
 from .sessions import SessionSpec, slots_of
+from .target import Target
 from .templates import Part, Template, Values, encoding_of_body, merged, parse_path, parse_template
 from .trace import Requests, Trace
 

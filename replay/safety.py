@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from . import units
 from .errors import LimitError, UsageError
 from .plan import Plan
-from .scenario import DEFAULT_MAX_DURATION_NS, DEFAULT_MAX_RATE_PER_S, Scenario, Target
+from .scenario import DEFAULT_MAX_DURATION_NS, DEFAULT_MAX_RATE_PER_S, Scenario
+from .target import Target
 
 ALLOW_VARIABLE = "REPLAY_ALLOW"
 """Environment variable with more allowed hosts, separated by commas."""

@@ -31,20 +31,12 @@ from .knobs import (
     SloText,
     Statuses,
     ZoneText,
-)
-from .names.settings import parse_server
-from .scenario import (
-    AUTO,
-    FAILURES,
-    HEADER_NAME,
-    MANAGED_HEADERS,
-    Scenario,
-    check_header_name,
-    parse_target,
-    sendable,
     statuses_of,
 )
+from .names.settings import parse_server
+from .scenario import AUTO, FAILURES, HEADER_NAME, MANAGED_HEADERS, Scenario, check_header_name
 from .session_rules import Problem, names_problem, size_range
+from .target import parse_target, sendable
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")

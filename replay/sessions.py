@@ -14,6 +14,7 @@ from replay_native.sha256 import WORK_WORDS
 
 from . import units
 from .errors import LimitError, UsageError
+from .knobs import statuses_of
 from .naming import named_by
 from .patterns import Pattern
 from .scenario import Scenario
@@ -226,9 +227,7 @@ def _check(rule: CheckRule) -> Rule:
 def _status_map(statuses: Sequence[str]) -> bytes:
     right = bytearray(STATUSES)
     for status in statuses:
-        first = int(status[0]) * 100
-        places = range(first, first + 100) if status.endswith("xx") else (int(status),)
-        for place in places:
+        for place in statuses_of(status):
             right[place] = 1
     return bytes(right)
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import trio
 
+from replay.engine import lanes, portable
 from replay.engine.answering import answer_asks
 from replay.engine.contract import Address, LaneSpec, Retry
 from replay.engine.feed import FeedWriter
@@ -36,6 +37,9 @@ BOUND_S = 30.0
 METHODS_IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 RunLane = Callable[[LaneSpec], Awaitable[None]]
 During = Callable[["Driven", FeedWriter], Awaitable[None]]
+
+ENGINES: dict[str, RunLane] = {"native": lanes.run_lane, "portable": portable.run_lane}
+"""Both engines, for suites that hold them to one contract."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.engine import lanes, portable
+from replay.engine import lanes
 from replay.engine.addresses import AddressTable
 from replay.engine.contract import Address
 from replay.engine.feed import FeedWriter
@@ -20,11 +20,9 @@ from replay_native import bank as banks
 from replay_native import jit
 from replay_native.addresses import ADDRESSES_MAX, A, pack_address, unpack_address
 
-from .driver import MS_NS, Ask, Driven, RunLane, drive
+from .driver import ENGINES, MS_NS, Ask, Driven, RunLane, drive
 
 pytestmark = pytest.mark.boundscheck
-
-ENGINES = {"native": lanes.run_lane, "portable": portable.run_lane}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -25,7 +25,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replay.engine import lanes, portable
+from replay.engine import lanes
 from replay.engine.contract import Address, Retry
 from replay.engine.feed import FeedWriter
 from replay.staging.sink import Identity, Sink
@@ -34,11 +34,9 @@ from replay_native.bank import OUTCOMES, Control, Stop
 from replay_native.retry import FAILURE, RETRY_ON
 
 from .certificates import Authority
-from .driver import MS_NS, SECOND_NS, Ask, Driven, During, RunLane, drive
+from .driver import ENGINES, MS_NS, SECOND_NS, Ask, Driven, During, RunLane, drive
 
 pytestmark = pytest.mark.boundscheck
-
-ENGINES = {"native": lanes.run_lane, "portable": portable.run_lane}
 
 
 @pytest.fixture(scope="module", autouse=True)

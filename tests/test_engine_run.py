@@ -181,7 +181,7 @@ async def test_a_lane_that_cannot_start_says_so(
         raise EngineError("a lane could not start: no descriptors")
 
     monkeypatch.setattr(
-        sys.modules["replay.engine.run"], "choose_engine", lambda name, **_more: ("native", broken)
+        sys.modules["replay.engine.fit"], "choose_engine", lambda name, **_more: ("native", broken)
     )
     planned, scenario = schedule(tmp_path, sink.port)
     with pytest.raises(EngineError, match="no descriptors"):
@@ -198,7 +198,7 @@ HANGING = """
         print("hanging", flush=True)
         await trio.to_thread.run_sync(time.sleep, 60)
 
-    run.choose_engine = lambda name, **_more: ("native", hang)
+    sys.modules["replay.engine.fit"].choose_engine = lambda name, **_more: ("native", hang)
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
     from tests.test_engine_run import schedule

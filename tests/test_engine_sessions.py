@@ -7,18 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from replay.engine import lanes, portable
+from replay.engine import lanes
 from replay.scenario_file import load
 from replay.sessions import SessionSpec, make_session_spec
 from replay_native import jit
 from replay_native.sessions import JAR_SLOT
 
-from .driver import Ask, RunLane, drive
+from .driver import ENGINES, Ask, RunLane, drive
 from .scripted_server import ScriptedServer, answer
 
 pytestmark = pytest.mark.boundscheck
 
-ENGINES = {"native": lanes.run_lane, "portable": portable.run_lane}
 
 RULES = """
 cookies = true

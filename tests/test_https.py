@@ -223,7 +223,7 @@ def test_settings_of_tls_in_a_scenario(tmp_path: Path) -> None:
 
 
 def test_without_openssl_to_call_the_portable_engine_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    from replay.engine.run import choose_engine, why_portable
+    from replay.engine.fit import choose_engine, why_portable
 
     assert choose_engine("auto", secure=True)[0] == "native"
     monkeypatch.setattr(libssl, "_why_not", "OpenSSL is built into this Python")

@@ -26,8 +26,8 @@ from replay.plan import make_schedule
 from replay.report.terminal import print_report
 from replay.results.document import Consumed, RunDocument
 from replay.results.run import load_run
-from replay.scenario import parse_target
 from replay.scenario_file import load
+from replay.target import parse_target
 from replay.trace import Trace, TraceWriter
 from replay_native.events import STICKY_RECORDS
 

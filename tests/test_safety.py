@@ -10,8 +10,9 @@ from replay import units
 from replay.errors import LimitError, UsageError
 from replay.plan import Plan, make_schedule
 from replay.safety import allowed, check_addresses, check_plan, is_loopback
-from replay.scenario import Scenario, parse_target
+from replay.scenario import Scenario
 from replay.scenario_file import load
+from replay.target import parse_target
 
 from .trace_data import Row, write_trace
 

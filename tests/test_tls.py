@@ -21,15 +21,14 @@ from pathlib import Path
 
 import pytest
 
-from replay.engine import lanes, portable
+from replay.engine import lanes
 from replay.engine.tls import Tls
 from replay.staging.sink import Identity, Sink
 from replay_native import jit
 
 from .certificates import Authority
-from .driver import Ask, Driven, RunLane, drive
+from .driver import ENGINES, Ask, Driven, RunLane, drive
 
-ENGINES = {"native": lanes.run_lane, "portable": portable.run_lane}
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
 CLOSING = [Ask("/sink/close", at_ms=60.0 * i) for i in range(5)]
 

@@ -14,8 +14,9 @@ import click
 from rich.console import Console
 
 from ..errors import Exit, OutputError, UsageError
-from ..scenario import Scenario, parse_header, parse_target
+from ..scenario import Scenario, parse_header
 from ..scenario_file import load
+from ..target import parse_target
 
 RUNS = Path("runs")
 """Where runs go without `-o`."""
@@ -252,8 +253,8 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     """Open or import the recordings, plan, check the plan against its target, print it; a schedule for each target."""
     import trio
 
+    from ..engine.fit import why_portable
     from ..engine.resolve import resolve
-    from ..engine.run import why_portable
     from ..engine.sizing import check_sockets
     from ..formats import open_trace
     from ..plan import make_schedules

@@ -13,7 +13,8 @@ import trio
 from replay.errors import TargetError
 from replay.names import Answer, NameFailure, Query, lookup, read_settings
 from replay.safety import check_addresses
-from replay.scenario import Scenario, Target
+from replay.scenario import Scenario
+from replay.target import Target
 
 from .contract import Address
 

@@ -15,13 +15,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-import numpy as np
 import trio
 
-from replay.errors import EngineError, Exit, OutputError, UsageError
+from replay.errors import EngineError, Exit, OutputError
 from replay.plan import Schedule
 from replay.results.document import (
     ClockPair,
@@ -37,27 +36,19 @@ from replay.results.folder import RunFolder
 from replay.results.host import facts
 from replay.results.recorder import Recorder
 from replay.results.timeline import Second
-from replay.safety import check_addresses, check_plan
-from replay.scenario import Scenario, statuses_of
-from replay_native import bank, jit, libssl
+from replay.scenario import Scenario
+from replay_native import bank
 from replay_native.asks import make_asks
-from replay_native.bank import OUTCOMES, Stop
+from replay_native.bank import Stop
 from replay_native.feed import make_feed
-from replay_native.libc import lanes_supported
-from replay_native.retry import FAILURE, PPM, RETRY_ON
 
-from . import lanes as native
-from . import sizing
 from .addresses import AddressTable
 from .answering import answer_asks
-from .auth import Authoriser
-from .contract import SECOND_NS, Address, Engine, Fittings, LaneSpec, Retry
-from .feeder import Feeder, RequestRenderer
+from .contract import SECOND_NS, Address, Engine, Fittings, LaneSpec
+from .feeder import Feeder
+from .fit import fit_http, retry_of
 from .name_watch import NameWatch
 from .parts import Part, first_seqs, lookup, named_apart
-from .probe import shake_hands
-from .resolve import Lookups, check_reachable, look_up
-from .tls import tls_for
 from .watch import CircuitBreaker, Signals, ended, running
 
 START_DELAY_NS = 500_000_000
@@ -122,24 +113,6 @@ class _Run:
             part.feeder.stop_ns = now
 
 
-def why_portable(name: str, *, secure: bool) -> str:
-    """Why `auto` is the portable engine here, for a target by TLS (`secure`) or not; empty where it is not."""
-    missing = lanes_supported() or (libssl.unsupported() if secure else "")
-    return missing if name == "auto" else ""
-
-
-def choose_engine(name: str, *, secure: bool = False) -> tuple[Literal["native", "portable"], Engine]:
-    """The engine of this name; `auto` is native where lanes can run. UsageError where they can't but must."""
-    missing = lanes_supported() or (libssl.unsupported() if secure else "")
-    if name == "native" and missing:
-        raise UsageError(f"--engine native: {missing}", hint="use --engine auto")
-    if name == "portable" or missing:
-        from .portable import run_lane
-
-        return "portable", run_lane
-    return "native", native.run_lane
-
-
 async def run(
     schedule: Schedule,
     scenario: Scenario,
@@ -171,72 +144,6 @@ async def run(
         state = _prepare(stack, scenario, Path(out), fitted, routes, run_id)
         state.observer = observer
         return await _supervise(state, signals)
-
-
-async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str, first_route: int = 0) -> Fittings:
-    """What HTTP needs. TargetError, LimitError or UsageError where the target cannot or may not be sent to."""
-    followed = await follow_name(schedule, scenario)
-    tls = tls_for(scenario, schedule.target)
-    name, engine = choose_engine(scenario.engine, secure=tls is not None)
-    peer = await shake_hands(followed.addresses, tls, schedule.target.authority)
-    jit.warm(native.KERNEL_MODULES)
-    render = schedule.render.numbered(run_id) if scenario.x_replay else schedule.render
-    authoriser = Authoriser(scenario.auth) if scenario.auth.command else None
-    if authoriser is not None:
-        render = render.authorised(await authoriser.first())
-    count = 1 if name == "portable" else sizing.lanes_for(schedule, scenario)
-    sizing.check_sockets(schedule.plan, scenario, len(followed.addresses))
-    connections = sizing.connections_for(schedule.plan, scenario, count)
-    entries, ring_bytes = sizing.feed_size(schedule, scenario, render.typical_bytes, count)
-    if render.recorded is not None:
-        ring_bytes = max(ring_bytes, 2 * (render.recorded.largest_bytes + render.typical_bytes))
-    renderer = RequestRenderer(schedule, render, by_client=scenario.by_client)
-
-    async def keep_fresh() -> None:
-        if authoriser is not None:
-            await authoriser.keep_fresh(renderer.authorise)
-
-    return Fittings(
-        engine_name=name,
-        engine=engine,
-        routes=route_starts(schedule),
-        renderer=renderer,
-        background=keep_fresh,
-        notes=authoriser.notes if authoriser is not None else list,
-        connections=connections,
-        sessions=schedule.sessions,
-        feed=(entries, ring_bytes),
-        addresses=followed.addresses,
-        name=followed,
-        tls=tls,
-        peer=peer,
-        portable_because=why_portable(scenario.engine, secure=tls is not None),
-    )
-
-
-async def follow_name(schedule: Schedule, scenario: Scenario) -> NameWatch:
-    """The target's addresses, checked and reached; and whoever follows its name."""
-    target, origins = schedule.target, schedule.trace.requests.hosts
-    lookups = Lookups(target.host, scenario.resolver)
-    found, answer = await look_up(target, scenario, lookups)
-    check_plan(schedule.plan, target, answer.addresses, origins, scenario)
-    reached = await check_reachable(found, target.host)
-
-    def allow(host: str) -> None:
-        check_addresses(target.host, [host], scenario)
-        check_plan(schedule.plan, target, [host], origins, scenario)
-
-    return NameWatch(
-        lookups, scenario.resolve, target.port, answer, reached.addresses, reached.left_out, allow
-    )
-
-
-def route_starts(schedule: Schedule) -> list[RouteStart]:
-    """The routes of the trace, with what was recorded of them."""
-    recorded = {route.route: route.recorded for route in schedule.plan.by_route}
-    requests = schedule.trace.requests
-    named = zip(requests.routes, requests.actions, strict=True)
-    return [RouteStart(name, recorded.get(name), action) for name, action in named]
 
 
 def _prepare(
@@ -306,29 +213,6 @@ def _lane_spec(
         lanes=lanes,
         sessions=fittings.sessions,
         **asking,
-    )
-
-
-def retry_of(scenario: Scenario) -> Retry | None:
-    """What a lane tries again; None where nothing is."""
-    given = scenario.retry
-    if given.attempts == 1:
-        return None
-    on = np.zeros(RETRY_ON, np.uint8)
-    for name in given.on:
-        on[statuses_of(name)] = 1
-        if name in OUTCOMES:
-            on[FAILURE + OUTCOMES.index(name)] = 1
-    return Retry(
-        on=on,
-        attempts=given.attempts,
-        backoff_ns=int(given.backoff_ns),
-        backoff_max_ns=int(given.backoff_max_ns),
-        jitter_ppm=round(given.jitter * PPM),
-        budget_ppm=-1 if given.budget is None else round(given.budget * PPM),
-        burst_ppm=given.budget_burst * PPM,
-        all_methods=given.methods == "all",
-        seed=scenario.seed,
     )
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replay.errors import EngineError, InputError
-from replay.scenario import Scenario, Target
+from replay.scenario import Scenario
+from replay.target import Target
 from replay_native import libssl
 
 ALPN = ("http/1.1",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from replay.scenario import Target
+from replay.target import Target
 
 if TYPE_CHECKING:
     from replay.engine.contract import Fittings
@@ -17,7 +17,7 @@ def fit_for(*targets: Target) -> Fit | None:
     """What fits a run to these targets, each to its own; None where none of them is Kafka."""
     if not any(target.is_kafka for target in targets):
         return None
-    from replay.engine.run import fit_http
+    from replay.engine.fit import fit_http
 
     from .fit import fit
 

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from replay.errors import InputError, TargetError, UsageError
-from replay.scenario import Kafka, Target, expand
+from replay.scenario import Kafka, expand
+from replay.target import Target
 
 from .failures import told
 

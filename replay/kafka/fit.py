@@ -17,7 +17,8 @@ from replay.errors import ReplayError, UsageError
 from replay.plan import Schedule
 from replay.results.document import KafkaFigures, KafkaPartition, RouteStart
 from replay.safety import check_plan
-from replay.scenario import Scenario, Target
+from replay.scenario import Scenario
+from replay.target import Target
 from replay_native import jit, shared
 from replay_native.bank import C, Control, Stop
 

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from .. import units
 from ..plan import Plan
-from ..scenario import AUTO, Scenario, parse_target
+from ..scenario import AUTO, Scenario
+from ..target import parse_target
 from .page import Page
 
 ROUTES_SHOWN = 12
