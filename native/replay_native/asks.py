@@ -12,6 +12,7 @@ import numpy as np
 from numba import types
 
 from . import libc
+from .bundle import bundle_type
 from .jit import kernel
 from .shared import load_acquire, poke_i64, store_release
 
@@ -23,7 +24,7 @@ ASKED, GRANTED, TAKEN = 0, 8, 16
 Asks = namedtuple("Asks", "tokens grants words")
 """tokens int64[power of two], grants int64[the same, 2] (token, row), words int64[24]. One of a single row asks nobody."""
 
-ASKS_TYPE = types.NamedTuple([types.int64[::1], types.int64[:, ::1], types.int64[::1]], Asks)
+ASKS_TYPE = bundle_type(Asks, [types.int64[::1], types.int64[:, ::1], types.int64[::1]])
 
 
 def make_asks(connections: int) -> Asks:

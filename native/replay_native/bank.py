@@ -16,6 +16,7 @@ import numpy as np
 from numba import from_dtype, types
 
 from .addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
+from .bundle import bundle_type
 from .hdr import COUNTERS_2, COUNTERS_3
 
 MAGIC = 0x5245504C41593031
@@ -203,14 +204,14 @@ the last four have one row.
 """
 
 sample_type = from_dtype(SAMPLE)
-BANK_TYPE = types.NamedTuple(
+BANK_TYPE = bundle_type(
+    Bank,
     [
         types.int64[::1], types.int64[::1], types.uint64[:, ::1], types.int32[:, ::1], types.uint32[:, :, ::1],
         types.int64[:, ::1], sample_type[:, ::1], types.int64[::1], sample_type[:, ::1], types.int64[::1],
         types.uint8[:, ::1], types.int64[::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1],
         sample_type[:, ::1], types.int64[::1],
     ],
-    Bank,
 )  # fmt: skip
 
 _HEADER_WORDS = 8

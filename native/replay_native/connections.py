@@ -9,6 +9,7 @@ from numba import from_dtype, types
 
 from .asks import ASKS_TYPE
 from .bank import BANK_TYPE
+from .bundle import bundle_type
 from .clients import NONE, client_type, push_ready, waiting_type
 from .feed import FEED_TYPE
 from .http1 import PARSER_FIELDS
@@ -25,14 +26,15 @@ CONNECTION = np.dtype([
     ("ready_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("key", "i8"), ("route", "i8"),
     ("flags", "i8"), ("address", "i8"), ("sibling", "i8"), ("tries", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("sent_bytes", "i8"), ("received_bytes", "i8"),
-    ("kept_bytes", "i8"),
+    ("kept_bytes", "i8"), ("send_error", "i8"),
     *PARSER_FIELDS,
 ])  # fmt: skip
 """One slot. `tries` counts those of its request, `key` is its client's row, `sibling` the next idle connection of that
 client; `address` is its row of the address table, `request` the address of its own copy of the request; `bound` says that a
 CONNECTING slot already carries a request (sent again after a reused connection was closed under it). `ssl` is the address
 of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in its handshake, since `connected_ns`.
-`kept_bytes` of its answer were kept for captures and checks, or would have been, had there been room."""
+`kept_bytes` of its answer were kept for captures and checks, or would have been, had there been room. `send_error`: the
+errno of a send that failed."""
 
 STATE = np.dtype([
     (name, "i8") for name in (
@@ -62,13 +64,13 @@ backoff int32[n] (the heap of rows that back off), retry_on uint8[RETRY_ON], sta
 int64[4], sessions: see `sessions`."""
 
 connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
-LANE_TYPE = types.NamedTuple(
+LANE_TYPE = bundle_type(
+    Lane,
     [
         BANK_TYPE, FEED_TYPE, connection_type[::1], client_type[::1], waiting_type[::1], types.int32[::1],
         types.uint8[::1], state_type[::1],
         types.int64[::1], ASKS_TYPE, types.uint8[::1], types.uint8[::1], types.int64[::1], SESSIONS_TYPE,
     ],
-    Lane,
 )  # fmt: skip
 
 
@@ -98,6 +100,21 @@ def drop_timed(lane, slot):
         st.timed_last = c.previous
     else:
         lane.connections[c.next].previous = c.previous
+
+
+@kernel(inlined=True)
+def hasten(lane, slot):
+    """Bring it to the head of the timed list, as one whose time is over."""
+    drop_timed(lane, slot)
+    st, c = lane.state[0], lane.connections[slot]
+    c.deadline_ns = 0
+    c.previous = NONE
+    c.next = st.timed_first
+    if st.timed_first == NONE:
+        st.timed_last = slot
+    else:
+        lane.connections[st.timed_first].previous = slot
+    st.timed_first = slot
 
 
 @kernel(inlined=True)

@@ -15,6 +15,7 @@ from numba import types
 
 from . import libc
 from .bank import Control
+from .bundle import bundle_type
 from .feed import FEED_TYPE, WARM_UP
 from .jit import kernel
 from .plan import BATCH_BITS, BATCH_MASK, BODY_ID, DATA, HEADERS_ID, OFFSETS
@@ -59,14 +60,14 @@ the recorded one. mark: one more header, whose value is numbered: its name behin
 bytes), then what comes before the number; empty: none.
 """
 
-EVENT_TYPE = types.NamedTuple(
+EVENT_TYPE = bundle_type(
+    EventTable,
     [
         types.uint8[::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.int64[::1],
         types.int64[::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
         types.uint8[::1], types.int64[::1], types.int64[:, ::1], types.int64[:, ::1], types.uint64[::1],
         types.int64[::1], types.uint8[::1], types.int64[::1],
     ],
-    EventTable,
 )  # fmt: skip
 
 _SLASH, _QUERY, _PERCENT, _QUOTE, _BACKSLASH = 47, 63, 37, 34, 92
@@ -326,7 +327,7 @@ def render_events(
 
     As `replay_native.render.render_rows`: the row to go on with, or -1 - row where a record is larger than the ring.
     """
-    entries, ring = feed
+    entries, ring = feed.entries, feed.ring
     head, ring_head = load_acquire(control, Control.FEED_HEAD), load_acquire(control, Control.RING_HEAD)
     base, size = np.int64(ring.ctypes.data), np.int64(ring.shape[0])
     parts = table.kinds.shape[0]

@@ -7,6 +7,8 @@ from collections import namedtuple
 import numpy as np
 from numba import from_dtype, types
 
+from .bundle import bundle_type
+
 HEAD, IDEMPOTENT, WARM_UP, LOOKED_AT = 1, 2, 4, 8
 """Flags of an entry; LOOKED_AT: its answer is (`sessions`)."""
 
@@ -26,7 +28,7 @@ Feed = namedtuple("Feed", "entries ring")
 """entries ENTRY[power of two], ring uint8[power of two]."""
 
 entry_type = from_dtype(ENTRY)
-FEED_TYPE = types.NamedTuple([entry_type[::1], types.uint8[::1]], Feed)
+FEED_TYPE = bundle_type(Feed, [entry_type[::1], types.uint8[::1]])
 
 ENTRIES_MIN, ENTRIES_MAX = 4_096, 1 << 20
 RING_BYTES_MIN, RING_BYTES_MAX = 4 << 20, 256 << 20

@@ -11,6 +11,7 @@ from collections import namedtuple
 import numpy as np
 from numba import types
 
+from .bundle import bundle_type
 from .dictionary import copy_bytes, hash_bytes, same_bytes
 from .jit import kernel
 from .libc import memchr
@@ -115,12 +116,12 @@ TEMPLATE: field i has roles[i] and stands between literals i and i + 1, literals
 keys[key_ends[k]:key_ends[k + 1]] and leads to node child_node[k] or is a value of child_role[k] (-1: neither).
 """
 
-SPEC_TYPE = types.NamedTuple(
+SPEC_TYPE = bundle_type(
+    FieldSpec,
     [
         types.int64[::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.int64[::1],
         types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.int64[::1],
     ],
-    FieldSpec,
 )  # fmt: skip
 
 _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _DOT = 32, 34, 92, 45, 47, 58, 44, 46

@@ -108,6 +108,18 @@ CACHE_ROOT = _cache_root()
 """One folder a kernel module and version of it."""
 
 
+def _typed_alike(dispatcher: Any) -> None:
+    """Let kernels that are called with constants be compiled once, not for each constant."""
+    call_template = dispatcher.get_call_template
+
+    def get_call_template(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        return call_template(
+            tuple(map(numba.types.unliteral, args)), {k: numba.types.unliteral(v) for k, v in kws.items()}
+        )
+
+    dispatcher.get_call_template = get_call_template
+
+
 def kernel(signature: Any = None, *, inlined: bool = False) -> Callable[[Function], Function]:
     """Compile a function with the project's options.
 
@@ -120,6 +132,7 @@ def kernel(signature: Any = None, *, inlined: bool = False) -> Callable[[Functio
         module = function.__module__.rpartition(".")[2]
         numba.config.CACHE_DIR = str(CACHE_ROOT / _digest(module))  # type: ignore[attr-defined]
         dispatcher = njit(**options)(function)
+        _typed_alike(dispatcher)
         if signature is not None:
             _entries.setdefault(function.__module__, []).append((dispatcher, signature))
         return dispatcher  # type: ignore[no-any-return]

@@ -55,6 +55,7 @@ from .connections import (
     drop_idle,
     drop_timed,
     give_closed_slot,
+    hasten,
     push_idle,
     push_timed,
     take_closed_slot,
@@ -246,6 +247,7 @@ def _transmit(lane, slot):
     """Send the connection's request from its first byte."""
     st, c = lane.state[0], lane.connections[slot]
     c.state = BUSY
+    c.send_error = 0
     now = now_ns(lane.scratch)
     if c.sent_ns < 0:
         c.sent_ns = now
@@ -257,9 +259,9 @@ def _transmit(lane, slot):
 
 @kernel()
 def _send_rest(lane, slot):
-    """Send what the socket takes of the rest."""
+    """Send what the socket takes of the rest. Of a connection that takes no more `_cut_off` makes an end."""
     c = lane.connections[slot]
-    while c.sent_bytes < c.request_bytes:
+    while c.send_error == 0 and c.sent_bytes < c.request_bytes:
         sent = send_bytes(c, c.request + np.uint64(c.sent_bytes), np.uint64(c.request_bytes - c.sent_bytes))
         if sent >= 0:
             c.sent_bytes += sent
@@ -267,11 +269,18 @@ def _send_rest(lane, slot):
         elif sent == -EAGAIN:
             return
         elif sent != -EINTR:
-            # The answer may be there already (an early 413): reading decides.
-            _receive(lane, slot, True)
-            if c.state == BUSY:
-                _lost(lane, slot, TLS if sent == -EPROTO else RESET)
+            c.send_error = -sent
+            hasten(lane, slot)
             return
+
+
+@kernel()
+def _cut_off(lane, slot):
+    """A send failed. The answer may be there already (an early 413): reading decides."""
+    c = lane.connections[slot]
+    _receive(lane, slot, True)
+    if c.state == BUSY:
+        _lost(lane, slot, TLS if c.send_error == EPROTO else RESET)
 
 
 @kernel()
@@ -911,6 +920,8 @@ def _expire(lane, now):
         slot = st.timed_first
         if lane.connections[slot].state == CONNECTING:
             _connect_failed(lane, slot, TIMEOUT)
+        elif lane.connections[slot].send_error:
+            _cut_off(lane, slot)
         else:
             _finish(lane, slot, TIMEOUT, now)
     while st.taken > st.head:

@@ -15,6 +15,7 @@ from numba import types
 
 from . import libc
 from .bank import Control
+from .bundle import bundle_type
 from .feed import FEED_TYPE, HEAD, IDEMPOTENT, LOOKED_AT, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
 from .jit import kernel
 from .plan import BATCH_BITS, BATCH_MASK, BODY_ID, DATA, HEADERS_ID, HOST, OFFSETS
@@ -54,7 +55,8 @@ of its other lines, the first of each for requests without; text t is recorded[r
 are empty where nothing of the kind is sent. client_network uint32[2]: the network of IPv4 clients, and the host's bits.
 """
 
-RENDER_TYPE = types.NamedTuple(
+RENDER_TYPE = bundle_type(
+    RenderTable,
     [
         types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
         types.uint8[::1], types.int64[::1], types.int32[::1], types.int32[::1], types.int32[::1], types.uint8[::1],
@@ -63,7 +65,6 @@ RENDER_TYPE = types.NamedTuple(
         types.uint64[::1], types.int64[:, ::1], types.int32[::1], types.int64[:, ::1], types.int64[::1], types.int64[::1],
         types.uint8[::1], types.int32[::1], types.int32[::1], types.int64[::1], types.uint8[::1], types.uint32[::1],
     ],
-    RenderTable,
 )  # fmt: skip
 
 BODY = 1 << 8
@@ -530,7 +531,7 @@ def render_rows(
     than the ring. `state` int64[2] is the feed's tail and ring tail; nothing is published. Other columns are
     those of a DueBatch; `requests` is the raw table of the dictionary.
     """
-    entries, ring = feed
+    entries, ring = feed.entries, feed.ring
     head, ring_head = load_acquire(control, Control.FEED_HEAD), load_acquire(control, Control.RING_HEAD)
     base, size = np.int64(ring.ctypes.data), np.int64(ring.shape[0])
     step = 1 if by_client else lanes

@@ -13,6 +13,7 @@ from numba import from_dtype, types
 
 from . import libc
 from .answers import cookie_parts, find_body, find_bytes, find_head, find_header
+from .bundle import bundle_type
 from .cookies import NO_ROOM, put_cookie
 from .jit import kernel
 from .json_pointer import ABSENT, LITERAL, STRING, find_pointer, put_string
@@ -56,13 +57,13 @@ on its way; kept uint8[connections, bytes]: of an answer that comes in parts; la
 """
 
 rule_type = from_dtype(RULE)
-SESSIONS_TYPE = types.NamedTuple(
+SESSIONS_TYPE = bundle_type(
+    Sessions,
     [
         types.uint8[:, ::1], types.int32[:, ::1], types.int64[::1], types.int32[:, ::1], rule_type[::1], types.uint8[::1],
         types.int32[:, ::1], types.uint8[:, ::1], types.int32[:, ::1], types.uint32[::1], types.uint8[::1],
         types.uint8[:, ::1], types.int64[::1],
     ],
-    Sessions,
 )  # fmt: skip
 
 _PERCENT, _QUOTE, _BACKSLASH = 37, 34, 92

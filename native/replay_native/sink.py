@@ -13,6 +13,7 @@ import numpy as np
 from numba import from_dtype, types
 
 from . import libc, tls
+from .bundle import bundle_type
 from .clock import now_ns
 from .io import close_connection, event_mask, is_drained, receive_bytes, send_bytes, watch
 from .jit import kernel
@@ -90,13 +91,13 @@ options int64[cap, len(OPTIONS)], inputs and outputs uint8[cap, ROW_BYTES], answ
 whole), events uint8[n], scratch int64[4]."""
 
 stamp_type, peer_type, settings_type = from_dtype(STAMP), from_dtype(PEER), from_dtype(SETTINGS)
-SINK_TYPE = types.NamedTuple(
+SINK_TYPE = bundle_type(
+    Sink,
     [
         types.int64[::1], stamp_type[::1], peer_type[::1], settings_type[::1], types.int64[::1],
         types.int64[:, ::1], types.uint8[:, ::1], types.uint8[:, ::1], types.uint8[::1], types.uint8[::1],
         types.int64[::1],
     ],
-    Sink,
 )  # fmt: skip
 
 CLOSED, READING, ANSWERING, SECURING = range(4)
