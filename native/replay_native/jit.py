@@ -45,6 +45,7 @@ _entries: dict[str, list[tuple[Any, str]]] = {}
 
 
 _IMPORT = re.compile(r"^from \.(\w*) import (.+)$", re.MULTILINE)
+_ENTRY = re.compile(rb"^@kernel\((?!\)|inlined)", re.MULTILINE)
 
 
 def _sources(name: str, found: dict[str, bytes]) -> dict[str, bytes]:
@@ -165,14 +166,21 @@ def warm(modules: Iterable[str], progress: Callable[[int, int, str], None] | Non
 def compile_apart(modules: Iterable[str], progress: Callable[[int, int, str], None] | None = None) -> None:
     """Fill the cache for `modules` from a process for each, as many at once as there are cores: for the first use.
 
+    Beside a large module goes what it imports, where that has entries of its own: it then finds those parts done.
     `progress(done, total, names)` is called as they go. What fails here is left to `warm`, which says why.
     """
-    waiting = sorted(modules, key=lambda name: sum(map(len, _sources(name, {}).values())))
+    asked = set(modules)
+    sources = {name: _sources(name, {}) for name in asked}
+    for parts in list(sources.values()):
+        sources.update({part: _sources(part, {}) for part in parts if _ENTRY.search(parts[part])})
+    waiting = sorted(sources, key=lambda name: sum(map(len, sources[name].values())))
     total, at_once = len(waiting), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     running: dict[str, subprocess.Popen[bytes]] = {}
     while waiting or running:
         while waiting and len(running) < at_once:
             name = waiting.pop()
+            if name not in asked and not any(name in sources[other] for other in running):
+                continue
             code = f"from {__package__} import jit; jit.warm(['{name}'])"
             running[name] = subprocess.Popen(
                 [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
