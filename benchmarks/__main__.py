@@ -41,8 +41,17 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
+def _keep(part: str, measured: Any) -> None:
+    """Write what one part measured, and the page anew."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results[part] = {"on": dt.date.today().isoformat(), "machine": peers.machine(), "results": measured}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    (DOCS / "benchmarks.md").write_text(page.render(results))
+    print(f"written: {DOCS / 'benchmarks.md'}")
+
+
 def main() -> None:
-    """Run the parts asked for (default: all), and write the page anew."""
+    """Run the parts asked for (default: all), and write the page anew after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "parts",
@@ -63,7 +72,6 @@ def main() -> None:
         default=(),
     )
     chosen = parser.parse_args().parts
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory(prefix="replay-bench-") as name:
         folder = Path(name)
         trace = traces.one_path(folder / "one.trace")
@@ -83,13 +91,9 @@ def main() -> None:
         for part, measure in parts.items():
             if not chosen or part in chosen:
                 print(f"measuring {part} ...", flush=True)
-                results[part] = {
-                    "on": dt.date.today().isoformat(), "machine": peers.machine(), "results": _plain(measure()),
-                }  # fmt: skip
-                print(json.dumps(results[part]["results"], indent=1), flush=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    (DOCS / "benchmarks.md").write_text(page.render(results))
-    print(f"written: {DOCS / 'benchmarks.md'}")
+                measured = _plain(measure())
+                print(json.dumps(measured, indent=1), flush=True)
+                _keep(part, measured)
 
 
 if __name__ == "__main__":

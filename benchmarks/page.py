@@ -122,11 +122,14 @@ def _https(results: dict[str, Any]) -> str:
     )
 
 
-def _volume(results: list[dict[str, Any]]) -> str:
+def _volume(results: dict[str, list[dict[str, Any]]]) -> str:
     rows = "".join(
         f"| {run['rows']:,} | {run['arrived']:,} | {run['verdict']} | {run['p50_ms']:.3f} | {run['p90_ms']:.3f}"
         f" | {run['underruns']} | {run['peak_rss_mib']:,.0f} |\n"
-        for run in results
+        for run in results["runs"]
+    ) + "".join(
+        f"| control, before and after | | | {late['p50_ms']:.3f} | {late['p90_ms']:.3f} | | |\n"
+        for late in results["control"]
     )
     return (
         "## Volume\nRequests with distinct paths at 50,000/s (`python -m benchmarks volume`).\n\n"

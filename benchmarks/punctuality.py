@@ -74,7 +74,8 @@ def replay(
     return _late(arrivals, _dues(document["start"]["monotonic_ns"], rate), document["generator"]["cpu_s"])
 
 
-def _control(rate: int) -> Late:
+def control(rate: int) -> Late:
+    """The machine's floor at a constant rate."""
     with peers.sink() as (port, memory):
         done = peers.finish([sys.executable, "-m", "benchmarks.control", str(port), str(rate), str(SECONDS)])
         stamps = memory.stamps()
@@ -119,7 +120,7 @@ def measure(folder: Path, trace: Path) -> dict[int, dict[str, Late]]:
     results = {}
     for rate in RATES:
         programs = {
-            "control": functools.partial(_control, rate),
+            "control": functools.partial(control, rate),
             "replay": functools.partial(replay, folder, trace, rate, live=True),
             "replay, quiet": functools.partial(replay, folder, trace, rate, live=False),
         }

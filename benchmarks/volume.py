@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import peers, traces
+from . import peers, punctuality, traces
 
 RATE = 50_000
 ROWS = (1_000_000, 10_000_000)
@@ -54,6 +54,10 @@ def _run(folder: Path, trace: Path, rows: int) -> Volume:
     )  # fmt: skip
 
 
-def measure(folder: Path, rows: tuple[int, ...] = ROWS) -> list[Volume]:
-    """A run of each size."""
-    return [_run(folder, traces.distinct_paths(folder / f"{n}.trace", n, RATE), n) for n in rows]
+def measure(folder: Path, rows: tuple[int, ...] = ROWS) -> dict[str, list[Volume] | list[punctuality.Late]]:
+    """A run of each size, and the machine's floor at the same rate before and after each."""
+    runs, control = [], [punctuality.control(RATE)]
+    for n in rows:
+        runs.append(_run(folder, traces.distinct_paths(folder / f"{n}.trace", n, RATE), n))
+        control.append(punctuality.control(RATE))
+    return {"runs": runs, "control": control}
