@@ -22,6 +22,7 @@ from . import (
     peaks,
     peers,
     punctuality,
+    recorded,
     sessions,
     traces,
     volume,
@@ -59,6 +60,7 @@ def main() -> None:
         choices=(
             "capacity",
             "punctuality",
+            "recorded",
             "https",
             "volume",
             "histograms",
@@ -79,6 +81,7 @@ def main() -> None:
             "histograms": histograms.measure,
             "capacity": lambda: capacity.measure(folder, trace),
             "punctuality": lambda: punctuality.measure(folder, trace),
+            "recorded": lambda: recorded.measure(folder),
             "https": lambda: https.measure(folder, trace),
             "volume": lambda: volume.measure(folder),
             "workloads": lambda: workloads.measure(folder),

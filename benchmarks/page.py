@@ -30,7 +30,8 @@ def render(results: dict[str, Any]) -> str:
     """The page."""
     parts = [HEAD]
     for name, section in (
-        ("capacity", _capacity), ("punctuality", _punctuality), ("https", _https), ("volume", _volume),
+        ("capacity", _capacity), ("punctuality", _punctuality), ("recorded", _recorded), ("volume", _volume),
+        ("https", _https),
         ("histograms", _histograms), ("workloads", _workloads), ("peaks", _peaks), ("comparing", _comparing),
         ("importing", _importing), ("kafka", _kafka),
         ("sessions", _sessions),
@@ -119,6 +120,21 @@ def _https(results: dict[str, Any]) -> str:
         f"| | a CPU second | a second |\n|---|---|---|\n{made}\n"
         "How late requests arrive at the sink, ms, as above.\n\n"
         f"| rate | | p50 ms | p90 ms | p99 ms | cores |\n|---|---|---|---|---|---|\n{late}"
+    )
+
+
+def _recorded(day: dict[str, Any] | None) -> str:
+    head = (
+        "## A recorded day\nThe 24 hours of `nasa-http-1995-08-01.log`, 600 times as fast: ms after the recorded moments, by"
+        " the receiver's stamps (`python -m benchmarks recorded`).\n\n"
+    )
+    if day is None:
+        return head + "The recording was not there.\n"
+    return (
+        head + "| requests | planned | ok | arrived | verdict | p50 ms late | p90 ms late | p99 ms late |\n"
+        "|---|---|---|---|---|---|---|---|\n"
+        f"| {day['rows']:,} | {day['planned']:,} | {day['ok']:,} | {day['arrived']:,} | {day['verdict']}"
+        f" | {day['p50_ms']:.3f} | {day['p90_ms']:.3f} | {day['p99_ms']:.2f} |\n"
     )
 
 
