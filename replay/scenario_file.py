@@ -482,18 +482,29 @@ def _check_sessions(scenario: Scenario, source: _Source) -> None:
     named = names_problem({rule.name for rule in scenario.capture}, scenario.variable, scenario.set)
     if named is not None:
         raise _rule_error(source, *named)
-    cookie = [name for name in scenario.headers if name.lower() == "cookie"]
-    if scenario.cookies and cookie:
-        raise UsageError(
-            f"{source.name(f'headers.{cookie[0]}')}: cookies = true sends what the answers set",
-            hint="take one of them out",
-        )
+    _check_cookies(scenario, source)
     auth = scenario.auth
     _check_header(auth.header, "auth.header", source)
     if auth.command and auth.header.lower() in {name.lower() for name in scenario.headers}:
         raise UsageError(
             f"{source.name('auth.header')}: {auth.header} is among [headers] as well",
             hint="take it out there",
+        )
+
+
+def _check_cookies(scenario: Scenario, source: _Source) -> None:
+    """Where a jar is kept nothing else says which cookies are sent."""
+    if not scenario.cookies:
+        return
+    given = [f"headers.{name}" for name in scenario.headers if name.lower() == "cookie"]
+    given += ["send_headers"] if "cookie" in scenario.send_headers else []
+    given += [
+        f"set[{i}].header" for i, rule in enumerate(scenario.set) if (rule.header or "").lower() == "cookie"
+    ]
+    if given:
+        raise UsageError(
+            f"{source.name(given[0])}: Cookie is given, and cookies = true sends what the answers set",
+            hint="take one of them out",
         )
 
 

@@ -115,7 +115,7 @@ def trial(path: Path, lanes: int = 1, arena_bytes: int = banks.ARENA_BYTES, **mo
     folder = RunFolder.create(path)
     made = []
     for number in range(lanes):
-        bank = banks.create(folder.lane(number), len(start.routes), arena_bytes)
+        bank = banks.create(folder.lane(number), len(start.routes), arena_bytes, len(start.rules))
         made.append(Lane(bank, start.closed_loop, seq=number * 1_000_000))
     return Trial(folder, made, Recorder(folder, [lane.bank for lane in made], start))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
 Pieces = Sequence[bytes]
@@ -13,10 +13,20 @@ PAUSE_S = 0.02
 """Between two pieces of an answer."""
 
 
+class Turns:
+    """Another answer each time that a path is asked for; the last one from then on."""
+
+    def __init__(self, *answers: Pieces) -> None:
+        self._answers = list(answers)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
+
+
 class ScriptedServer:
     """`answers` has the pieces by path; an answer that says `Connection: close` ends its connection."""
 
-    def __init__(self, answers: Mapping[str, Pieces]) -> None:
+    def __init__(self, answers: Mapping[str, Pieces | Turns]) -> None:
         self.asked: list[bytes] = []
         asked = self.asked
 
@@ -32,7 +42,7 @@ class ScriptedServer:
                         0,
                     )
                     asked.append(head + self.rfile.read(length))
-                    pieces = answers[head.split(b" ")[1].decode()]
+                    pieces = list(answers[head.split(b" ")[1].decode()])
                     for number, piece in enumerate(pieces):
                         time.sleep(PAUSE_S if number else 0)
                         self.wfile.write(piece)

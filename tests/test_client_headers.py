@@ -285,6 +285,14 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
         ({"client_ip_header": "X-Replay"}, "set by replay itself"),
         ({"client_ip_header": "A", "headers": {"a": "1"}}, "give it once"),
         ({"client_ip_header": "A", "client_ip_range": "8.0.0.0/8"}, "is unknown"),
+        (
+            {"cookies": True, "send_headers": "accept,cookie"},
+            "send_headers: Cookie is given, and cookies = true",
+        ),
+        (
+            {"cookies": True, "headers": {"cookie": "a=1"}},
+            "headers.cookie: Cookie is given, and cookies = true",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(knobs: dict[str, object], words: str) -> None:

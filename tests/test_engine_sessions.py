@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from replay.engine import lanes
+from replay.engine.contract import Retry
 from replay.scenario_file import load
 from replay.sessions import SessionSpec, make_session_spec
 from replay_native import jit
+from replay_native.retry import RETRY_ON
 from replay_native.sessions import JAR_SLOT
 
-from .driver import ENGINES, Ask, RunLane, drive
-from .scripted_server import ScriptedServer, answer
+from .driver import ENGINES, MS_NS, Ask, RunLane, drive
+from .scripted_server import ScriptedServer, Turns, answer
 
 pytestmark = pytest.mark.boundscheck
 
@@ -156,3 +159,69 @@ async def test_cookies_are_kept_by_client_and_a_bomb_of_them_is_cut(
         cookies = [asked.partition(b"Cookie: ")[2].partition(b"\r")[0] for asked in server.asked]
     assert cookies == [b"", b"", b"sid=1", b"", b"", b""]
     assert driven["cookies_cut"] == 9
+
+
+# Values beside retries.
+
+
+def again() -> Retry:
+    """A 503 is tried twice more, whatever the method."""
+    on = np.zeros(RETRY_ON, np.uint8)
+    on[503] = 1
+    return Retry(on, 3, 2 * MS_NS, 4 * MS_NS, all_methods=True)
+
+
+@pytest.mark.parametrize("body", [b"", b'{"token": "{token}"}'])
+async def test_a_request_that_is_tried_again_has_its_value_once_and_always_the_same(
+    run_lane: RunLane, tmp_path: Path, rules: SessionSpec, body: bytes
+) -> None:
+    busy, good = answer(b'{"token": "no"}', status=503), answer(BODY)
+    with ScriptedServer({"/login": [good], "/next": Turns([busy], [busy], [answer(b"token")])}) as server:
+        asks = [
+            Ask("/login", looked_at=True),
+            Ask("/next", method="POST", body=body, looked_at=True, route=1, takes=(TOKEN, JAR_SLOT, TOKEN)),
+        ]
+        driven = await drive(
+            run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules, retry=again()
+        )
+        first, *more = server.asked[1:]
+    assert driven.outcomes == {"2xx": 2}
+    assert (driven["attempts"], driven["retries"], driven["retried"]) == (4, 2, 1)
+    assert more == [first, first]
+    assert first.count(b"X-1: t-42\r\n") == 2
+    assert first.endswith(b"\r\n\r\n" + body)
+
+
+async def test_a_value_that_a_later_try_brings_is_in_the_requests_that_waited_for_it(
+    run_lane: RunLane, tmp_path: Path, rules: SessionSpec
+) -> None:
+    login = Turns([answer(b"{}", status=503)], [answer(BODY)])
+    with ScriptedServer({"/login": login, "/next": [answer(b"token")]}) as server:
+        asks = [Ask("/login", looked_at=True), Ask("/next", at_ms=1, route=1, takes=(TOKEN,))]
+        driven = await drive(
+            run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules, retry=again()
+        )
+        assert [asked.split()[1] for asked in server.asked] == [b"/login", b"/login", b"/next"]
+        assert b"X-1: t-42\r\n" in server.asked[2]
+    assert driven.outcomes == {"2xx": 2}
+    assert driven.bank.rule_counts[0].tolist() == [1, 1]
+
+
+async def test_where_no_try_brings_the_value_what_needs_it_is_unsent_and_says_why(
+    run_lane: RunLane, tmp_path: Path, rules: SessionSpec
+) -> None:
+    answers = {"/login": [answer(b"{}", status=503)], "/plain": [answer(b"")]}
+    with ScriptedServer(answers) as server:
+        asks = [
+            Ask("/login", looked_at=True),
+            *(Ask("/next", at_ms=n, route=1, takes=(TOKEN,)) for n in (1, 2)),
+        ]
+        asks += [Ask("/plain", at_ms=3)]
+        driven = await drive(
+            run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules, retry=again()
+        )
+        assert [asked.split()[1] for asked in server.asked] == [b"/login"] * 3 + [b"/plain"]
+    assert driven.outcomes == {"5xx": 1, "2xx": 1, "unsent": 2}
+    assert driven["unsent_capture"] == driven.accounts.unsent == 2
+    assert (driven["sent"], driven["attempts"]) == (2, 4)
+    assert driven.bank.rule_counts[0].tolist() == [0, 3]

@@ -20,6 +20,7 @@ from replay.report.figures import thinned
 from replay.report.run_page import write_run_page
 from replay.results.run import load_run
 from replay.results.timeline import Second
+from replay_native.bank import C
 
 from .bank_data import at_s, trial
 from .compare_data import TRACE, make_side
@@ -148,6 +149,29 @@ def test_the_verdict_comes_first(pages):
     assert re.match(verdict.format("[A-Z_]+"), body)
     run = pages["run"].read_text().partition("</head>\n<body>")[2]
     assert re.match(verdict.format("VALID|SUSPECT|INVALID"), run)
+
+
+def test_checks_and_retries_are_on_the_page(tmp_path):
+    made = trial(
+        tmp_path / "run", routes=["GET /a<b", "POST /c"], rules=["check status 2xx", "take {token} of json /t"],
+        scenario={"retry": {"attempts": 3}},
+    )  # fmt: skip
+    bank = made.lanes[0].bank
+    made.lanes[0].many(60)
+    bank.rule_counts[:] = [[57, 3], [60, 0]]
+    bank.checked[:2] = [[40, 3], [20, 0]]
+    bank.counters[[C.attempts, C.retries, C.retried, C.retries_denied, C.cookies_cut]] = [90, 30, 20, 4, 5]
+    made.recorder.finish(at_s(1))
+    write_run_page(load_run(tmp_path / "run"), tmp_path / "run.html")
+    text = re.sub("<[^>]+>", " ", (tmp_path / "run.html").read_text().partition("<footer>")[0])
+    text = " ".join(text.split())
+    assert (
+        "amplification 1.50: 90 requests at the target for 60 of users; 30 retries of 20 requests, 4 denied"
+        in text
+    )
+    assert "check status 2xx 57 3 take {token} of json /t 60 0" in text
+    assert "Answers checked, by route checked mismatches share GET /a&lt;b 40 3 7.5% POST /c 20 0 0" in text
+    assert "cookies that found no room (limits.cookies) 5" in text
 
 
 def test_a_long_run_is_thinned_and_keeps_its_sums_and_worst_seconds():

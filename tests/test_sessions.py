@@ -186,6 +186,7 @@ def test_values_are_written_so_that_they_stay_one_value(value: bytes) -> None:
         ("[[variable]]\nname='a'\ngenerate='uuid'\ncolumn='b'", "variable[0].column: only a file has columns"),
         ("[[variable]]\nname='a'\ngenerate='uuid'\n[[variable]]\nname='a'\ngenerate='uuid'",
          "line 5: variable[1].name: 'a' is named twice"),
+        ("cookies=true\n[[set]]\nroute='*'\nheader='Cookie'\nvalue='a=1'", "line 4: set[0].header: Cookie is given, and"),
         ("[auth]\ncommand='x'\n[headers]\nAuthorization='y'", "auth.header: Authorization is among [headers] as well"),
     ],
 )  # fmt: skip

@@ -36,6 +36,7 @@ def write_run_page(run: Run, path: Path) -> None:
         _latencies(document),
         _routes(document, "Actions", document.actions),
         _routes(document, "Routes", document.routes),
+        _checked(document),
         _addresses(document),
         _accounts(document),
     ]
@@ -126,7 +127,49 @@ def _accounts(document: RunDocument) -> str:
     sums += f"sent = ok {a.ok:,} + error {a.error:,} + timeout {a.timeout:,}"
     sums += f" + in flight {a.in_flight:,}" if a.in_flight else ""
     skipped = f"; {a.skipped:,} skipped" if a.skipped else ""
-    return f'<h2>Accounts</h2><p class="soft">{sums}{skipped}</p>'
+    return f'<h2>Accounts</h2><p class="soft">{sums}{skipped}</p>{_retries(document)}'
+
+
+def _retries(document: RunDocument) -> str:
+    """How much more than its users asked for the target got."""
+    retries = document.retries
+    if retries is None:
+        return ""
+    return (
+        f'<p class="soft">amplification {retries.amplification:.2f}: {retries.at_target:,} requests at the target for'
+        f" {document.accounts.sent:,} of users; {retries.retries:,} retries of {retries.retried:,} requests,"
+        f" {retries.denied:,} denied by the budget</p>"
+    )
+
+
+def _checked(document: RunDocument) -> str:
+    """What captures found and checks said, rule by rule, and the routes whose answers were checked."""
+    sessions = document.sessions
+    if sessions is None:
+        return ""
+    rules = [
+        [rule.rule, f"{rule.good:,}", toned(f"{rule.missed:,}", BAD) if rule.missed else "0"]
+        for rule in sessions.rules
+    ]
+    checked = [route for route in document.routes if route.checked]
+    checked.sort(key=lambda route: -route.mismatches)
+    routes = [
+        [
+            route.route,
+            f"{route.checked:,}",
+            toned(f"{route.mismatches:,}", BAD) if route.mismatches else "0",
+            format_share(route.mismatches / route.checked),
+        ]
+        for route in checked[:ROUTES_SHOWN]
+    ]
+    lacking = {
+        "cookies that found no room (limits.cookies)": sessions.cookies_cut,
+        "answers longer than is looked at (limits.answer)": sessions.answers_cut,
+    }
+    rules += [[name, "", toned(f"{count:,}", BAD)] for name, count in lacking.items() if count]
+    return html_table(("", "good", "missed"), rules, "Captures and checks") + html_table(
+        ("", "checked", "mismatches", "share"), routes, "Answers checked, by route"
+    )
 
 
 def _figures_of(latency: Any) -> list[str]:
