@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from replay.errors import ReplayError
 from replay.formats import Found, Options, importers
+from replay.formats.fields import FieldReader
 from replay.formats.gor import SEPARATOR, GorReader
 from replay.formats.importing import import_files
 from replay.formats.registry import Rows
@@ -148,30 +149,79 @@ def _random_value(rng: random.Random, depth: int) -> object:
     return [_random_value(rng, depth + 1) for _ in range(rng.randrange(3))]
 
 
-def json_case(seed: int) -> str:
-    """A random object whose target is the string at p.u: read as json.loads reads it."""
-    rng = random.Random(seed)
-    target = "/" + "".join(rng.choice('ab/"\\ é€😀\n\t\x7f%') for _ in range(rng.randrange(10)))
-    inner = {"z": _random_value(rng, 1), "u": target, "w": _random_value(rng, 1)}
-    value = {
-        "a": _random_value(rng, 0),
-        "p": inner,
-        "b": _random_value(rng, 0),
-        "at": 1700000000 + rng.randrange(99),
-    }
+def _shuffled(rng: random.Random, value: dict[str, object]) -> dict[str, object]:
     items = list(value.items())
     rng.shuffle(items)
-    text = json.dumps(
-        dict(items), ensure_ascii=rng.random() < 0.5, separators=rng.choice([(",", ":"), (", ", " : ")])
-    )
-    found = Found()
+    return dict(items)
+
+
+def json_case(seed: int) -> str:
+    """Random objects, each much like the one before, whose target is the string at p.u: read as json.loads reads them."""
+    rng = random.Random(seed)
+    value: dict[str, object] = {"a": 0, "p": {"z": 0, "u": "/", "w": 0}, "b": 0, "at": 0}
+    lines, wanted = [], []
+    for _ in range(rng.randrange(1, 6)):
+        inner = value["p"]
+        assert isinstance(inner, dict)
+        target = "/" + "".join(rng.choice('ab/"\\ é€😀\n\t\x7f%') for _ in range(rng.randrange(10)))
+        inner["u"], value["at"] = target, 1700000000 + rng.randrange(99)
+        for place, key in ((value, "a"), (value, "b"), (inner, "z"), (inner, "w")):
+            if rng.random() < 0.4:
+                place[key] = _random_value(rng, 0 if place is value else 1)
+        if rng.random() < 0.3:
+            value = _shuffled(rng, {**value, "p": _shuffled(rng, inner)})
+        separators = rng.choice([(",", ":")] * 3 + [(", ", " : ")])
+        lines.append(json.dumps(value, ensure_ascii=rng.random() < 0.5, separators=separators) + "\n")
+        wanted.append(
+            b"".join(
+                bytes([byte]) if 33 <= byte <= 126 else b"%%%02X" % byte
+                for byte in target.strip(" ").encode()
+            )
+        )
+    found, text = Found(), "".join(lines).encode()
     reader = JsonReader(found, Options(columns=(("at", "at"), ("path", "p.u"))))
-    reader.probe(text.encode())
-    got = [bytes(part.data[: part.offsets[1]]) for part in reader.read(InMemory(text.encode()))]
-    wanted = b"".join(
-        bytes([byte]) if 33 <= byte <= 126 else b"%%%02X" % byte for byte in target.strip(" ").encode()
-    )
-    return "" if got == [wanted] else f"{text}: {got} is not {wanted!r}: {found.rejects.counts}"
+    reader.probe(text)
+    got = [
+        bytes(part.data[part.offsets[row] : part.offsets[row + 1]])
+        for part in reader.read(InMemory(text))
+        for row in range(len(part.at_ns))
+    ]
+    return "" if got == wanted else f"{text!r}: {got} is not {wanted!r}: {found.rejects.counts}"
+
+
+_LOGS_IN_JSON = ("caddy", "envoy-json", "nginx-json", "traefik-json")
+
+
+def _read_lines(reader: FieldReader, data: bytes) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for part in reader.read(InMemory(data)):
+        assert part.took_ns is not None
+        for i in range(len(part.at_ns)):
+            target = part.data[part.offsets[i] : part.offsets[i + 1]].tobytes()
+            host = reader.hosts[part.host[i]] if part.host[i] >= 0 else ""
+            numbers = (part.at_ns[i], part.status[i], part.took_ns[i], part.bytes[i], part.client_hash[i])
+            rows.append((*map(int, numbers), reader.methods[part.method[i]], target, host))
+    return rows
+
+
+def alike_case(seed: int) -> str:
+    """Lines of a JSON log, whole and mutated, one much like the next: read together as each is read alone."""
+    rng = random.Random(seed)
+    name = rng.choice(_LOGS_IN_JSON)
+    whole = SEEDS[name][0].splitlines()
+    lines = [rng.choice(whole)]
+    for _ in range(rng.randrange(1, 8)):
+        before = rng.choice(lines)
+        lines.append((before if rng.random() < 0.3 else _mutated(rng, before)).replace(b"\n", b" "))
+    found, reader = _fresh(name, "")
+    assert isinstance(reader, FieldReader)
+    reader.probe(b"\n".join(whole) + b"\n")
+    together = _read_lines(reader, b"\n".join(lines) + b"\n")
+    alone = []
+    for line in lines:
+        reader.use(reader.layout)
+        alone += _read_lines(reader, line + b"\n")
+    return "" if together == alone else f"{name}: {lines}: {together} is not {alone}: {found.rejects.counts}"
 
 
 def _plain_part(rng: random.Random, number: int) -> bytes:

@@ -17,6 +17,10 @@ def test_json_is_cut_as_the_standard_library_reads_it() -> None:
     assert [complaint for seed in range(150) if (complaint := format_oracle.json_case(seed))] == []
 
 
+def test_lines_of_json_are_read_together_as_each_is_alone() -> None:
+    assert [complaint for seed in range(300) if (complaint := format_oracle.alike_case(seed))] == []
+
+
 def test_gor_records_are_read_at_once_as_they_are_one_by_one() -> None:
     assert [complaint for seed in range(300) if (complaint := format_oracle.gor_case(seed))] == []
 

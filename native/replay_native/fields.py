@@ -77,6 +77,7 @@ ROLES = 14
 
 AT_NS = AT_S
 TOOK_NS, HOST_BEGIN, HOST_END, QUERY_BEGIN, QUERY_END = 8, 9, 10, 11, 12
+HOST_NUMBER = HOST_BEGIN
 FIELD_COLUMNS = 13
 """The columns of `scan`, their time in nanoseconds, and some more. BEGIN is -1 where the target is constant."""
 
@@ -99,28 +100,31 @@ FIELD_STATE_WORDS = STATE_WORDS + 6
 the date parsed last.
 """
 
-DEPTH_MAX = 64
+GAP_NODE, GAP_LENGTH, GAP_VALUE_NODE, GAP_CHILD = 0, 1, 2, 3
+GAP_WORDS, GAPS_MAX, GAP_BYTES_MAX = 4, 64, 256
+"""What is remembered of the bytes between two values that are looked at: the node (and 1) that they begin in, how many
+they are; the node of the value behind them, and which of its children that is (-1: none of them).
+"""
 
-TAPE_NODE, TAPE_LENGTH, TAPE_CHILD = 0, 1, 2
-TAPE_WORDS, TAPE_KEYS, TAPE_BYTES = 3, 64, 64
-"""What is remembered of a line's keys: the node that the key belongs to (and 1), its bytes, the child that it is."""
+_NO_CHILD, _NOTHING = np.int64(-1), np.int64(-2)
 
 FieldSpec = namedtuple(
     "FieldSpec",
-    "options literals literal_ends roles keys key_ends child_first child_node child_role agents agent_ends",
+    "options literals literal_ends roles keys key_ends child_first child_node child_role parents agents agent_ends",
 )
 """What a format looks like. options int64[OPTIONS].
 
 TEMPLATE: field i has roles[i] and stands between literals i and i + 1, literals[literal_ends[i]:literal_ends[i +
 1]]. DELIMITED: column i has roles[i]. JSON: the keys of node n are child_first[n] to child_first[n + 1]; key k is
-keys[key_ends[k]:key_ends[k + 1]] and leads to node child_node[k] or is a value of child_role[k] (-1: neither).
+keys[key_ends[k]:key_ends[k + 1]] and leads to node child_node[k] or is a value of child_role[k] (-1: neither);
+parents[n] is the node above n, -1 for the root.
 """
 
 SPEC_TYPE = bundle_type(
     FieldSpec,
     [
         types.int64[::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.int64[::1],
-        types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.int64[::1],
+        types.int64[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.int64[::1],
     ],
 )  # fmt: skip
 
@@ -128,6 +132,11 @@ _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _DOT = 32, 34, 92, 45
 _NS = np.int64(1_000_000_000)
 _POWERS = np.array([10**n for n in range(19)], dtype=np.int64)
 _QUOTES = np.int64(0x0101010101010101) * _QUOTE
+_HALVES, _LOW_HALVES = np.int64(-0x0F0F0F0F0F0F0F10), np.int64(0x0F0F0F0F0F0F0F0F)
+_SIXES, _THREES = np.int64(0x0606060606060606), np.int64(0x3333333333333333)
+_PAIRS = np.int64(0x000000FF000000FF)
+_OF_PAIRS, _OF_OTHER_PAIRS = np.int64(100 + (1_000_000 << 32)), np.int64(1 + (10_000 << 32))
+_STAMP_NS_MAX, _TOOK_NS_MAX = 9.2e18, 1e18
 _VALUE_ENDS = 1
 _VALUE, _NESTING = np.zeros((2, 256), dtype=np.uint8)
 _VALUE[[_COMMA, 125, 93, _SPACE, 9, 10, 13]] = _VALUE_ENDS
@@ -277,9 +286,8 @@ def _skip_blanks(data, at, end):
 
 
 @kernel()
-def _nested_end(data, at, end):
-    """Where the object or array that begins at `at` ends, or -1 where it does not."""
-    depth = np.int64(0)
+def _nested_end(data, at, end, depth):
+    """Where the object or array ends that `at` is in, `depth` deep (0: before its bracket); -1 where it does not."""
     while at < end:
         while at < end and _NESTING[data[at]] == 0:
             at += 1
@@ -305,7 +313,7 @@ def _value_end(data, at, end):
         last = _string_end(data, at + 1, end)
         return last + 1 if last < end else np.int64(-1)
     if data[at] in (123, 91):
-        return _nested_end(data, at, end)
+        return _nested_end(data, at, end, np.int64(0))
     first = at
     while at < end and _VALUE[data[at]] == 0:
         at += 1
@@ -335,101 +343,139 @@ def _note(data, first, last, role, spans):
 
 
 @kernel(inlined=True)
-def _foreseen(data, at, end, node, step, tape, tape_text):
-    """How many bytes the key at `at` and its colon take, if it is the one that the lines before had there; else 0."""
-    if step >= tape.shape[0] or tape[step, TAPE_NODE] != node + 1:
-        return np.int64(0)
-    length = tape[step, TAPE_LENGTH]
-    if end - at <= length or not same_bytes(tape_text, step * TAPE_BYTES, data, at, length):
-        return np.int64(0)
-    return length
-
-
-@kernel()
-def _foresee(data, begin, end, node, child, step, tape, tape_text):
-    """Remember which key stands here, with its quotes and its colon."""
-    if step < tape.shape[0] and end - begin <= TAPE_BYTES:
-        copy_bytes(data, begin, end, tape_text, step * TAPE_BYTES)
-        tape[step, TAPE_NODE], tape[step, TAPE_LENGTH], tape[step, TAPE_CHILD] = node + 1, end - begin, child
-
-
-@kernel()
 def _read_key(data, at, end, spec, node):
-    """A key and its colon: where its value may begin, and which child of `node` it is; (-1, -1) where there is none."""
+    """A key and its colon: where its value begins, and which child of `node` it is; (-1, -1) where there is none."""
     last = _string_end(data, at + 1, end)
     child = _child(data, at + 1, last, spec, node)
     at = _skip_blanks(data, last + 1, end)
     if at >= end or data[at] != _COLON:
         return np.int64(-1), np.int64(-1)
-    return at + 1, child
+    at = _skip_blanks(data, at + 1, end)
+    return (at, child) if at < end else (np.int64(-1), np.int64(-1))
+
+
+@kernel()
+def _take_value(data, at, end, role, spans):
+    """Note the value at `at` for a role, an array as its first element; where it ends, or -1."""
+    if data[at] != 91:
+        last = _value_end(data, at, end)
+        if last > 0:
+            _note(data, at, last, role, spans)
+        return last
+    first = _skip_blanks(data, at + 1, end)
+    last = _value_end(data, first, end) if first < end else np.int64(-1)
+    if last < 0:
+        return _nested_end(data, first, end, np.int64(1))
+    _note(data, first, last, role, spans)
+    return _nested_end(data, last, end, np.int64(1))
 
 
 @kernel(inlined=True)
-def _take_value(data, at, last, role, spans):
-    """Note data[at:last] for a role: an array stands for its first element."""
-    if data[at] == 91:
-        at = _skip_blanks(data, at + 1, last)
-        last = _value_end(data, at, last)
-    if last > at:
-        _note(data, at, last, role, spans)
+def _foreseen(data, at, end, node, step, gaps, gap_text):
+    """Whether the bytes at `at` are those that a line before had there."""
+    if step >= gaps.shape[0] or gaps[step, GAP_NODE] != node + 1:
+        return False
+    length = gaps[step, GAP_LENGTH]
+    return end - at >= length and same_bytes(gap_text, step * GAP_BYTES_MAX, data, at, length)
 
 
-@kernel(inlined=True)
-def _cut_json(data, begin, end, spec, spans, stack, tape, tape_text):
-    """Cut a JSON object; an array stands for its first element. A code. stack int64[DEPTH_MAX].
+@kernel()
+def _changed_at(data, at, end, node, step, gaps, gap_text):
+    """Where the bytes at `at` are no longer those that a line before had there."""
+    if step >= gaps.shape[0] or gaps[step, GAP_NODE] != node + 1:
+        return end
+    until = min(end, at + gaps[step, GAP_LENGTH])
+    text = step * GAP_BYTES_MAX - at
+    while at < until and data[at] == gap_text[text + at]:
+        at += 1
+    return at
 
-    Lines of one producer have the same keys in the same places: `tape` holds those of the lines before, with the
-    words in `tape_text`, so that most keys are compared and not looked up.
+
+@kernel()
+def _foresee(data, begin, at, node, value_node, child, step, gaps, gap_text):
+    """Remember what stands between two values that are looked at."""
+    if step < gaps.shape[0]:
+        gaps[step, GAP_NODE] = 0
+        if at - begin <= GAP_BYTES_MAX:
+            copy_bytes(data, begin, at, gap_text, step * GAP_BYTES_MAX)
+            gaps[step, GAP_NODE], gaps[step, GAP_LENGTH] = node + 1, at - begin
+            gaps[step, GAP_VALUE_NODE], gaps[step, GAP_CHILD] = value_node, child
+
+
+@kernel()
+def _next_value(data, at, end, spec, node, changed):
+    """The next value to be looked at: where it begins, its node, and which child of that it is.
+
+    That is a value with a role, or one that spans `changed`, where the line is not as one before (_NO_CHILD: it is
+    only passed). Behind the last one: the end of the line, node -1. Where the line is no object: -1.
     """
-    at = _skip_blanks(data, begin, end)
-    if at >= end or data[at] != 123:
-        return OTHER_FORMAT
-    at += 1
-    depth, node, step = np.int64(0), np.int64(0), np.int64(0)
+    begin = at
     while True:
         at = _skip_blanks(data, at, end)
         if at >= end:
-            return OTHER_FORMAT
+            return np.int64(-1), node, _NOTHING
         if data[at] == _COMMA:
             at += 1
             continue
         if data[at] == 125:
             at += 1
-            if depth == 0:
-                return ACCEPTED if _skip_blanks(data, at, end) == end else OTHER_FORMAT
-            depth -= 1
-            node = stack[depth]
+            node = spec.parents[node]
+            if node < 0:
+                whole = _skip_blanks(data, at, end) == end
+                return (end if whole else np.int64(-1)), node, _NOTHING
             continue
         if data[at] != _QUOTE:
-            return OTHER_FORMAT
-        known = _foreseen(data, at, end, node, step, tape, tape_text)
-        if known > 0:
-            child = tape[step, TAPE_CHILD]
-            at += known
-        else:
-            value, child = _read_key(data, at, end, spec, node)
-            if value < 0:
-                return OTHER_FORMAT
-            _foresee(data, at, value, node, child, step, tape, tape_text)
-            at = value
-        step += 1
-        at = _skip_blanks(data, at, end)
-        if at >= end:
-            return OTHER_FORMAT
+            return np.int64(-1), node, _NOTHING
+        at, child = _read_key(data, at, end, spec, node)
+        if at < 0:
+            return at, node, _NOTHING
         if child >= 0 and data[at] == 123 and spec.child_node[child] >= 0:
-            if depth >= stack.shape[0]:
-                return OTHER_FORMAT
-            stack[depth] = node
-            depth += 1
             node = spec.child_node[child]
             at += 1
             continue
+        if child >= 0 and spec.child_role[child] >= 0:
+            return at, node, child
         last = _value_end(data, at, end)
         if last < 0:
-            return OTHER_FORMAT
-        if child >= 0 and spec.child_role[child] >= 0:
-            _take_value(data, at, last, spec.child_role[child], spans)
+            return np.int64(-1), node, _NOTHING
+        if at <= changed <= last or last - begin > GAP_BYTES_MAX:
+            return at, node, _NO_CHILD
         at = last
+
+
+@kernel(inlined=True)
+def _cut_json(data, begin, end, spec, spans, gaps, gap_text):
+    """Cut a JSON object; an array stands for its first element. A code.
+
+    Lines of one producer have the same keys, and many of the same values, in the same places: what stands between
+    two values that are looked at is compared with what stood there in a line before, and read only where it differs.
+    """
+    at = _skip_blanks(data, begin, end)
+    if at >= end or data[at] != 123:
+        return OTHER_FORMAT
+    at += 1
+    node, step = np.int64(0), np.int64(0)
+    while True:
+        if _foreseen(data, at, end, node, step, gaps, gap_text):
+            child = gaps[step, GAP_CHILD]
+            at += gaps[step, GAP_LENGTH]
+            node = gaps[step, GAP_VALUE_NODE]
+        else:
+            changed = _changed_at(data, at, end, node, step, gaps, gap_text)
+            value, value_node, child = _next_value(data, at, end, spec, node, changed)
+            if value < 0:
+                return OTHER_FORMAT
+            _foresee(data, at, value, node, value_node, child, step, gaps, gap_text)
+            at, node = value, value_node
+        if node < 0:
+            return ACCEPTED if _skip_blanks(data, at, end) == end else OTHER_FORMAT
+        step += 1
+        if at >= end:
+            return OTHER_FORMAT
+        role = spec.child_role[child] if child >= 0 else np.int64(-1)
+        at = _take_value(data, at, end, role, spans) if role >= 0 else _value_end(data, at, end)
+        if at < 0:
+            return OTHER_FORMAT
 
 
 @kernel(inlined=True)
@@ -527,12 +573,29 @@ def _rest_of_stamp(data, at, end, days, clock_s, state, rows, row):
 
 
 @kernel(inlined=True)
+def _are_digits(word):
+    """Whether eight bytes are decimal digits (Daniel Lemire, "Quickly parsing eight digits")."""
+    return ((word & _HALVES) | (((word + _SIXES) & _HALVES) >> 4)) == _THREES
+
+
+@kernel(inlined=True)
+def _eight_digits(word):
+    """Eight decimal digits, the first one lowest, as a number: pairs, then fours, then all (same source)."""
+    word &= _LOW_HALVES
+    word = word * 10 + (word >> 8)
+    return ((word & _PAIRS) * _OF_PAIRS + ((word >> 16) & _PAIRS) * _OF_OTHER_PAIRS) >> 32
+
+
+@kernel(inlined=True)
 def _number(data, at, end, out):
     """A decimal number: out[0] its digits before the point, out[1] billionths behind it, out[2] how many digits
     those had; where it ends, or -1 (none, or more than 18 digits).
     """
     whole, fraction, length = np.int64(0), np.int64(0), np.int64(0)
     first = at
+    if end - at >= 8 and _are_digits(word_at(data, at)):
+        whole = _eight_digits(word_at(data, at))
+        at += 8
     while at < end and 48 <= data[at] <= 57:
         whole = whole * 10 + np.int64(data[at]) - 48
         at += 1
@@ -542,6 +605,9 @@ def _number(data, at, end, out):
         return np.int64(-1)
     if at < end and data[at] == _DOT:
         at += 1
+        if end - at >= 8 and _are_digits(word_at(data, at)):
+            fraction, length = _eight_digits(word_at(data, at)), np.int64(8)
+            at += 8
         while at < end and 48 <= data[at] <= 57:
             if length < 9:
                 fraction = fraction * 10 + np.int64(data[at]) - 48
@@ -595,10 +661,11 @@ def _epoch(data, begin, end, unit_ns, state, rows, row, number):
     state[LARGEST] = max(state[LARGEST], number[0])
     if unit_ns == 0:
         unit_ns = unit_of(number[0])
-    if number[0] > np.int64(9_200_000_000_000_000_000) // unit_ns:
+    if np.float64(number[0]) * np.float64(unit_ns) > _STAMP_NS_MAX:
         return False
     rows[AT_NS, row] = number[0] * unit_ns + number[1] * unit_ns // _NS
-    _note_resolution(state, max(np.int64(1), unit_ns // _POWERS[number[2]]))
+    if state[FINEST_NS] == 0 or unit_ns < state[FINEST_NS] * _POWERS[number[2]]:
+        _note_resolution(state, max(np.int64(1), unit_ns // _POWERS[number[2]]))
     return True
 
 
@@ -673,7 +740,7 @@ def _took(data, begin, end, unit_ns, number):
     if negative:
         return np.int64(-1) if number[0] == 1 and number[1] == 0 else np.int64(-2)
     unit_ns = _suffix_ns(data, at, end, unit_ns)
-    if unit_ns == 0 or number[0] > np.int64(1_000_000_000_000_000_000) // unit_ns:
+    if unit_ns == 0 or np.float64(number[0]) * np.float64(unit_ns) > _TOOK_NS_MAX:
         return np.int64(-2)
     return number[0] * unit_ns + number[1] * unit_ns // _NS
 
@@ -801,7 +868,7 @@ def _read_fields(data, spec, key, methods, state, rows, row, spans, number):
 
 
 @kernel(inlined=True)
-def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, stack, tape, tape_text, number):
+def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, gaps, gap_text, number):
     """Read one line into column `row` of `rows`; a code."""
     if begin == end:
         return BLANK
@@ -816,7 +883,7 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, st
     elif cutter == DELIMITED:
         code = _cut_delimited(data, begin, end, spec, spans)
     else:
-        code = _cut_json(data, begin, end, spec, spans, stack, tape, tape_text)
+        code = _cut_json(data, begin, end, spec, spans, gaps, gap_text)
     if code != ACCEPTED:
         return code
     return _read_fields(data, spec, key, methods, state, rows, row, spans, number)
@@ -825,15 +892,15 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, st
 @kernel(
     types.void(
         types.uint8[::1], types.int64, SPEC_TYPE, types.int64, types.int64[:, ::1], types.int64[::1],
-        types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[::1], types.int64[:, ::1],
-        types.uint8[::1], types.int64[::1],
+        types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1], types.uint8[::1],
+        types.int64[::1],
     )
 )  # fmt: skip
-def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, stack, tape, tape_text, number):
+def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, gaps, gap_text, number):
     """As `scan.scan_common`, by a FieldSpec; also stops behind a directive, which is then the last reject.
 
-    Room: spans int64[ROLES, 2], stack int64[DEPTH_MAX], number int64[3]; tape int64[TAPE_KEYS, TAPE_WORDS], zeros at
-    first and whenever the spec is another, with tape_text uint8[TAPE_KEYS * TAPE_BYTES].
+    Room: spans int64[ROLES, 2], number int64[3]; gaps int64[GAPS_MAX, GAP_WORDS], zeros at first and whenever the spec
+    is another, with gap_text uint8[GAPS_MAX * GAP_BYTES_MAX].
     """
     base = np.int64(data.ctypes.data)
     row = reject = np.int64(0)
@@ -850,7 +917,7 @@ def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, stac
         if last > begin and data[last - 1] == 13:
             last -= 1
         code = _scan_line(
-            data, begin, last, spec, key, methods, state, rows, row, spans, stack, tape, tape_text, number
+            data, begin, last, spec, key, methods, state, rows, row, spans, gaps, gap_text, number
         )
         if code == ACCEPTED:
             row += 1
@@ -965,15 +1032,19 @@ def _append_query(escapes, data, begin, end, scratch, length):
     types.int64(
         types.uint8[::1], types.int64[:, ::1], types.int64, types.int64, types.uint8[::1], types.uint8[::1],
         types.int64[::1], types.int64, types.uint8[::1], types.uint8[::1], types.uint8[::1], types.int64[::1],
-        types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1],
+        types.uint8[::1], types.int64[::1], types.int64[::1],
     )
 )  # fmt: skip
 def write_field_targets(
     data, rows, count, escapes, constant, keys, key_ends, suffixes, name, scratch, out, out_ends, hosts,
-    host_ends, host_rows, counts,
+    host_ends, counts,
 ):  # fmt: skip
-    """As `scan.write_targets`, for rows of `scan_fields`; `constant` is the target of rows that have none."""
+    """As `scan.write_targets`, for rows of `scan_fields`; `constant` is the target of rows that have none.
+
+    A host that is named again and again is written once: rows[HOST_NUMBER, i] says which is row i's, or -1.
+    """
     at, named = np.int64(0), np.int64(0)
+    last_begin, last_end, last = np.int64(0), np.int64(-1), np.int64(-1)
     out_ends[0] = host_ends[0] = 0
     for row in range(count):
         begin, end, needs = rows[BEGIN, row], rows[END, row], rows[NEEDS, row]
@@ -998,13 +1069,21 @@ def write_field_targets(
                 at = copy_bytes(scratch, begin, length, out, at)
             else:
                 at = redact(scratch, begin, length, out, at, keys, key_ends, suffixes, name, counts)
-        if host_end == host_ends[named] and rows[HOST_BEGIN, row] >= 0:
-            for place in range(rows[HOST_BEGIN, row], rows[HOST_END, row]):
+        out_ends[row + 1] = at
+        begin, end = rows[HOST_BEGIN, row], rows[HOST_END, row]
+        rows[HOST_NUMBER, row] = -1
+        if host_end == host_ends[named] and begin >= 0:
+            if end - begin == last_end - last_begin and same_bytes(
+                data, begin, data, last_begin, end - begin
+            ):
+                rows[HOST_NUMBER, row] = last
+                continue
+            last_begin, last_end, last = begin, end, named
+            for place in range(begin, end):
                 hosts[host_end] = lowered(data[place])
                 host_end += 1
         if host_end > host_ends[named]:
             host_ends[named + 1] = host_end
-            host_rows[named] = row
+            rows[HOST_NUMBER, row] = named
             named += 1
-        out_ends[row + 1] = at
     return named

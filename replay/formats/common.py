@@ -39,6 +39,7 @@ class CommonLog(LineReader):
     def __init__(self, found: Found, options: Options) -> None:
         warm(["dictionary", "scan"])
         super().__init__(found, options, columns=scan.ROW_COLUMNS, state_words=scan.STATE_WORDS)
+        self._host_rows = np.empty(self._columns.shape[1], dtype=np.int64)
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
@@ -84,12 +85,14 @@ class CommonLog(LineReader):
         )
         self._found.drop("query_values", int(redacted[0]))
         self._name_methods()
+        hosts = np.full(count, -1, dtype=np.int64)
+        hosts[self._host_rows[:named]] = self._host_indexes(named)
         return Rows(
             at_ns=columns[scan.AT_S, :count] * _SECOND_NS,
             data=self._targets,
             offsets=self._target_ends[: count + 1],
             method=columns[scan.METHOD, :count],
-            host=self._host_indexes(count, named),
+            host=hosts,
             client_hash=columns[scan.CLIENT, :count],
             status=columns[scan.STATUS, :count],
             took_ns=None,

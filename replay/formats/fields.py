@@ -32,9 +32,8 @@ class FieldReader(LineReader):
         self._options = options
         self._zone = units.parse_zone(options.time_zone or "UTC")
         self._spans = np.empty((kernels.ROLES, 2), dtype=np.int64)
-        self._stack = np.empty(kernels.DEPTH_MAX, dtype=np.int64)
-        self._tape = np.zeros((kernels.TAPE_KEYS, kernels.TAPE_WORDS), dtype=np.int64)
-        self._tape_text = np.empty(kernels.TAPE_KEYS * kernels.TAPE_BYTES, dtype=np.uint8)
+        self._gaps = np.zeros((kernels.GAPS_MAX, kernels.GAP_WORDS), dtype=np.int64)
+        self._gap_text = np.empty(kernels.GAPS_MAX * kernels.GAP_BYTES_MAX, dtype=np.uint8)
         self._number = np.empty(3, dtype=np.int64)
         self._state[scan.METHODS] = 0
         self.use(layout)
@@ -42,7 +41,7 @@ class FieldReader(LineReader):
     def use(self, layout: Layout) -> None:
         """Read the lines to come as this layout says."""
         self.layout = layout
-        self._tape[:] = 0
+        self._gaps[:] = 0
         constant = layout.method.encode("ascii")
         if constant and not self._state[scan.METHODS]:
             words = np.frombuffer(constant.ljust(scan.METHOD_BYTES_MAX, b"\0"), dtype=np.int64)
@@ -86,7 +85,7 @@ class FieldReader(LineReader):
     def _scan(self, block: Bytes, end: int) -> None:
         kernels.scan_fields(
             block, end, self._spec, self._key, self._method_words, self._state, self._columns, self._rejected,
-            self._spans, self._stack, self._tape, self._tape_text, self._number,
+            self._spans, self._gaps, self._gap_text, self._number,
         )  # fmt: skip
 
     def _rows(self, block: Bytes) -> Rows:
@@ -96,7 +95,7 @@ class FieldReader(LineReader):
         named = kernels.write_field_targets(
             block, columns, count, self.layout.escapes, self._constant, self._keys, self._key_ends, self._suffixes,
             self._name, self._scratch, self._targets, self._target_ends, self._named_hosts, self._host_ends,
-            self._host_rows, redacted,
+            redacted,
         )  # fmt: skip
         self._found.drop("query_values", int(redacted[0]))
         self._name_methods()
@@ -105,7 +104,7 @@ class FieldReader(LineReader):
             data=self._targets,
             offsets=self._target_ends[: count + 1],
             method=columns[scan.METHOD, :count],
-            host=self._host_indexes(count, named),
+            host=np.append(self._host_indexes(named), -1)[columns[kernels.HOST_NUMBER, :count]],
             client_hash=columns[scan.CLIENT, :count],
             status=columns[scan.STATUS, :count],
             took_ns=columns[kernels.TOOK_NS, :count],

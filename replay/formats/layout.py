@@ -89,11 +89,11 @@ class Layout:
         options[kernels.COMMENT] = ord(self.comment) if self.comment else -1
         roles = self.columns if self.delimiter else [role for _, role in self.pieces[1:]]
         literals, literal_ends = flatten(_literals(self.pieces))
-        keys, key_ends, first, nodes, key_roles = _trie(self.keys)
+        keys, key_ends, first, nodes, key_roles, parents = _trie(self.keys)
         none, no_ends = flatten([])
         return kernels.FieldSpec(
             options, literals, literal_ends, np.array(roles, np.int64), keys, key_ends, first, nodes, key_roles,
-            none, no_ends,
+            parents, none, no_ends,
         )  # fmt: skip
 
     def cut(self, line: str) -> dict[int, str] | None:
@@ -142,10 +142,11 @@ def _field_end(line: str, at: int, literal: str, quoted: bool) -> int:
 
 
 def _trie(keys: Mapping[str, int]) -> tuple[np.ndarray, ...]:
-    """Paths as a tree: of each node its keys, of each key the node it leads to and its role. A key that holds a
-    dot is also looked for as it is.
+    """Paths as a tree: of each node its keys, of each key the node it leads to and its role, of each node its parent.
+    A key that holds a dot is also looked for as it is.
     """
     nodes: list[dict[str, list[int]]] = [{}]
+    parents_of = [-1]
     for path, role in keys.items():
         nodes[0].setdefault(path, [-1, -1])[1] = role
         at = 0
@@ -155,12 +156,21 @@ def _trie(keys: Mapping[str, int]) -> tuple[np.ndarray, ...]:
             if entry[0] < 0:
                 entry[0] = len(nodes)
                 nodes.append({})
+                parents_of.append(at)
             at = entry[0]
         nodes[at].setdefault(last, [-1, -1])[1] = role
     data, ends = flatten([key.encode() for node in nodes for key in node])
     first = np.cumsum([0, *(len(node) for node in nodes)], dtype=np.int64)
     entries = np.array([entry for node in nodes for entry in node.values()], np.int64).reshape(-1, 2)
-    return data, ends, first, np.ascontiguousarray(entries[:, 0]), np.ascontiguousarray(entries[:, 1])
+    of_node = np.array(parents_of, np.int64)
+    return (
+        data,
+        ends,
+        first,
+        np.ascontiguousarray(entries[:, 0]),
+        np.ascontiguousarray(entries[:, 1]),
+        of_node,
+    )
 
 
 def template(text: str, roles: Mapping[str, int], **more: object) -> Layout:
