@@ -28,8 +28,8 @@ from replay.compare.metrics import DEFAULT, Metric, biggest_routes, family, pars
 from replay.compare.sides import Side, load_run_folder
 from replay.compare.statistics import ALPHA
 from replay.engine.run import run_blocking
-from replay.plan import make_schedule
-from replay.scenario import Duration, Rate, Scenario
+from replay.scenario.settings import Duration, Rate, Scenario
+from replay.schedule.plan import make_schedule
 from replay.staging import service
 from replay.trace import Trace
 from replay.workload.generate import generate

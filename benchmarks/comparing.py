@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from replay.engine.run import run_blocking
-from replay.plan import make_schedule
-from replay.scenario import Duration, Rate, Scenario
+from replay.scenario.settings import Duration, Rate, Scenario
+from replay.schedule.plan import make_schedule
 from replay.staging.sink import Sink
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe, RequestRule

@@ -10,10 +10,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.knobs import Duration, Rate
 from replay.peak.search import Search, Trial
 from replay.peak.trial import Bench
-from replay.scenario_file import load
+from replay.scenario.file import load
+from replay.scenario.knobs import Duration, Rate
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe
 from tests.peak_data import Queue, capacity

@@ -25,7 +25,7 @@ TRANSFORMS = {
 _CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from replay.knobs import Duration, Rate, Scale
+from replay.scenario.knobs import Duration, Rate, Scale
 from replay.trace import Trace
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe, RequestRule, SessionRule

@@ -1,7 +1,7 @@
 """Replays recorded traffic at the moments it was recorded, and says what users would have felt.
 
 The library in four verbs: `open` a trace, `import_log` to make one, `run` it onto a target, `load` what a run left. Inside a
-Trio program use `await replay.engine.run(...)` with a schedule of `replay.plan.make_schedule`.
+Trio program use `await replay.engine.run(...)` with a schedule of `replay.schedule.plan.make_schedule`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["__version__", "import_log", "load", "open", "run"]
 
 def __getattr__(name: str) -> Any:
     """`replay.engine` and the other rooms, imported at first use."""
-    if name in ("engine", "errors", "formats", "plan", "scenario", "scenario_file", "trace"):
+    if name in ("engine", "errors", "formats", "scenario", "schedule", "trace"):
         from importlib import import_module
 
         return import_module(f".{name}", __name__)
@@ -60,8 +60,8 @@ def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[
 
     from .engine.run import run_blocking
     from .kafka import fit_for
-    from .plan import make_schedules
-    from .scenario_file import load as load_scenario
+    from .scenario.file import load as load_scenario
+    from .schedule.plan import make_schedules
     from .trace import Trace
 
     recording = trace if isinstance(trace, Trace) else Trace.open(Path(trace))

@@ -18,7 +18,7 @@ from replay.engine.answering import answer_asks
 from replay.engine.contract import Address, LaneSpec, Retry
 from replay.engine.feed import FeedWriter
 from replay.results.accounts import Accounts, balance
-from replay.sessions import SessionSpec
+from replay.schedule.sessions import SessionSpec
 from replay_native import bank as banks
 from replay_native import hdr
 from replay_native.asks import make_asks

@@ -25,7 +25,7 @@ from replay.staging.sink import Sink
 from .trace_data import Row, write_trace
 
 LINE = '192.0.2.{0} - - [05/Jan/2026:18:00:{1:02} +0100] "{2} {3} HTTP/1.1" 200 512\n'
-HEAVY = {"numba", "numpy", "pyarrow", "trio", "rich", "replay.plan"}
+HEAVY = {"numba", "numpy", "pyarrow", "trio", "rich", "replay.schedule.plan"}
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

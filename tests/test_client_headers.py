@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 import replay.engine
 from replay.errors import UsageError
-from replay.knobs import HostNames
-from replay.plan import Schedule, make_schedule
-from replay.recorded_headers import renamed, rewritten
-from replay.scenario_file import load
+from replay.scenario.file import load
+from replay.scenario.knobs import HostNames
+from replay.schedule.plan import Schedule, make_schedule
+from replay.schedule.recorded_headers import renamed, rewritten
 from replay.trace import TraceWriter
 
 from .test_render import empty_feed, pushed, render

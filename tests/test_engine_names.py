@@ -18,10 +18,10 @@ from replay.engine.contract import Address
 from replay.engine.resolve import check_reachable, resolve
 from replay.errors import LimitError, TargetError
 from replay.results.document import RunDocument
-from replay.scenario_file import load
+from replay.scenario.file import load
+from replay.scenario.target import parse_target
 from replay.staging.dns_server import DnsServer
 from replay.staging.sink import Sink
-from replay.target import parse_target
 
 from .test_engine_run import schedule
 

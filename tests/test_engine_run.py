@@ -17,13 +17,13 @@ from rich.console import Console
 
 import replay
 from replay.errors import EngineError, LimitError, TargetError
-from replay.plan import Schedule, make_schedule
 from replay.report.terminal import print_report
 from replay.results.document import Latency
 from replay.results.run import load_run
 from replay.results.timeline import Second
-from replay.scenario import Scenario
-from replay.scenario_file import load
+from replay.scenario.file import load
+from replay.scenario.settings import Scenario
+from replay.schedule.plan import Schedule, make_schedule
 from replay.staging.sink import Sink
 from replay.trace import TraceWriter
 

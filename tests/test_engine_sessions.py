@@ -10,8 +10,8 @@ import pytest
 
 from replay.engine import lanes
 from replay.engine.contract import Retry
-from replay.scenario_file import load
-from replay.sessions import SessionSpec, make_session_spec
+from replay.scenario.file import load
+from replay.schedule.sessions import SessionSpec, make_session_spec
 from replay_native import jit
 from replay_native.retry import RETRY_ON
 from replay_native.sessions import JAR_SLOT

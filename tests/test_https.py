@@ -19,7 +19,7 @@ from replay.engine.tls import Tls, native_context, python_context
 from replay.errors import InputError, TargetError, UsageError
 from replay.results.document import TlsPeer
 from replay.results.run import load_run
-from replay.scenario_file import load
+from replay.scenario.file import load
 from replay.staging.sink import Identity, Sink
 from replay_native import libssl
 

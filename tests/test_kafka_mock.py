@@ -22,12 +22,12 @@ from rich.console import Console
 from replay.engine.run import run_blocking
 from replay.errors import InputError, ReplayError, TargetError, UsageError
 from replay.kafka import fit_for
-from replay.plan import make_schedule
 from replay.report.terminal import print_report
 from replay.results.document import Consumed, RunDocument
 from replay.results.run import load_run
-from replay.scenario_file import load
-from replay.target import parse_target
+from replay.scenario.file import load
+from replay.scenario.target import parse_target
+from replay.schedule.plan import make_schedule
 from replay.trace import Trace, TraceWriter
 from replay_native.events import STICKY_RECORDS
 

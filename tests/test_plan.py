@@ -16,9 +16,9 @@ from replay import units
 from replay.engine import sizing
 from replay.engine.sizing import check_sockets
 from replay.errors import InputError, LimitError, ReplayError, UsageError
-from replay.plan import ClientsPlan, Schedule, make_schedule
 from replay.report.plan import print_plan
-from replay.scenario_file import load
+from replay.scenario.file import load
+from replay.schedule.plan import ClientsPlan, Schedule, make_schedule
 from replay.trace import Trace
 
 from . import naive

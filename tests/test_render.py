@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from replay.engine.feed import FeedWriter
-from replay.plan import DueBatch, Schedule, make_schedule
-from replay.render import RenderSpec
-from replay.scenario_file import load
-from replay.templates import Part, parse_template
+from replay.scenario.file import load
+from replay.schedule.plan import DueBatch, Schedule, make_schedule
+from replay.schedule.render import RenderSpec
+from replay.schedule.templates import Part, parse_template
 from replay_native import render as kernels
 from replay_native import shared
 from replay_native.bank import Control

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from replay.errors import UsageError
-from replay.plan import Schedule, make_schedule
-from replay.scenario_file import load
+from replay.scenario.file import load
+from replay.schedule.plan import Schedule, make_schedule
 from replay.trace import TraceWriter
 
 from . import naive

@@ -8,11 +8,11 @@ import pytest
 
 from replay import units
 from replay.errors import LimitError, UsageError
-from replay.plan import Plan, make_schedule
-from replay.safety import allowed, check_addresses, check_plan, is_loopback
-from replay.scenario import Scenario
-from replay.scenario_file import load
-from replay.target import parse_target
+from replay.scenario.file import load
+from replay.scenario.settings import Scenario
+from replay.scenario.target import parse_target
+from replay.schedule.plan import Plan, make_schedule
+from replay.schedule.safety import allowed, check_addresses, check_plan, is_loopback
 
 from .trace_data import Row, write_trace
 

@@ -11,9 +11,9 @@ import pytest
 from replay import units
 from replay.cli.init import scenario_text
 from replay.errors import InputError, UsageError
-from replay.scenario import AUTO, Scenario, parse_header
-from replay.scenario_file import load
-from replay.target import parse_target
+from replay.scenario.file import load
+from replay.scenario.settings import AUTO, Scenario, parse_header
+from replay.scenario.target import parse_target
 
 from .trace_data import Row, write_trace
 

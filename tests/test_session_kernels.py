@@ -20,9 +20,9 @@ from replay.engine import json_pointer as plain_json
 from replay.engine.cookies import Jar
 from replay.engine.sessions import Answer, Sessions
 from replay.errors import LimitError, UsageError
-from replay.patterns import compile_pattern
-from replay.scenario_file import load
-from replay.sessions import SessionSpec, make_session_spec
+from replay.scenario.file import load
+from replay.scenario.patterns import compile_pattern
+from replay.schedule.sessions import SessionSpec, make_session_spec
 from replay_native import answers, cookies, jit, json_pointer, regex, sessions, sha256
 from replay_native.sessions import FORM, JSON_TEXT, RAW, TARGET
 

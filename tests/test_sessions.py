@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from replay.engine import auth as auths
 from replay.errors import InputError, UsageError
-from replay.plan import Schedule, make_schedule
-from replay.scenario import Scenario
-from replay.scenario_file import load
-from replay.session_rules import Auth, size_range
-from replay.templates import encoded
+from replay.scenario.file import load
+from replay.scenario.session_rules import Auth, size_range
+from replay.scenario.settings import Scenario
+from replay.schedule.plan import Schedule, make_schedule
+from replay.schedule.templates import encoded
 
 from . import naive
 from .test_render import empty_feed, pushed, render

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from replay.engine.run import run_blocking
-from replay.plan import make_schedule
 from replay.results.document import RunDocument
-from replay.scenario_file import load
+from replay.scenario.file import load
+from replay.schedule.plan import make_schedule
 
 from .trace_data import Row, write_trace
 

@@ -10,11 +10,11 @@ import pytest
 from replay.engine.run import run_blocking
 from replay.errors import UsageError
 from replay.kafka import fit_for
-from replay.plan import make_schedule, make_schedules
 from replay.report.run_page import write_run_page
 from replay.results.document import Consumed, RunDocument
 from replay.results.run import load_run
-from replay.scenario_file import load
+from replay.scenario.file import load
+from replay.schedule.plan import make_schedule, make_schedules
 from replay.staging.sink import Sink
 from replay.trace import Trace, TraceWriter
 

@@ -12,9 +12,9 @@ import pytest
 
 import replay.cli
 from replay.errors import InputError, UsageError
-from replay.knobs import Scale
-from replay.plan import make_schedule
-from replay.scenario_file import load, parse_scale
+from replay.scenario.file import load, parse_scale
+from replay.scenario.knobs import Scale
+from replay.schedule.plan import make_schedule
 from replay.trace import Trace
 from replay.workload import steps
 from replay.workload.fidelity import distance, measure

@@ -1,5 +1,5 @@
 """Regular expressions as programs, run in time linear in the text (Pike's virtual machine, as R. Cox describes it in
-"Regular Expression Matching: the Virtual Machine Approach"). `replay/patterns.py` compiles them.
+"Regular Expression Matching: the Virtual Machine Approach"). `replay/scenario/patterns.py` compiles them.
 
 One group is kept. Of all matches it is the one that Python's `re.search` finds: the leftmost, by the order of choices.
 """

@@ -116,7 +116,7 @@ def _builds(given: dict[str, Any]) -> tuple[Any, Any]:
 
 def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
     """The scenario, flags over it, and the recording to replay."""
-    from ..scenario_file import load
+    from ..scenario.file import load
 
     path = Path(name) if name.endswith(".toml") else None
     flags = {"warm_up": "--warm-up", "methods": "--methods", "speed": "--speed", "duration": "--duration"}

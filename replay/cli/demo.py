@@ -68,7 +68,7 @@ def mock_cluster() -> Iterator[str]:
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
 def command(out: Path | None, kafka: bool, plain: bool) -> None:
     """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute: no other software needed."""
-    from ..scenario_file import load
+    from ..scenario.file import load
     from ..staging import service
     from ..staging.evening import log_lines
 

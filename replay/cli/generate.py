@@ -12,7 +12,7 @@ from rich.text import Text
 
 from .. import units
 from ..errors import UsageError
-from ..scenario_file import load_as
+from ..scenario.file import load_as
 from ..workload.generate import generate
 from ..workload.recipe import Recipe, beside
 from .import_ import facts, span_text

@@ -15,9 +15,9 @@ import msgspec
 
 from .. import units
 from ..errors import OutputError
-from ..scenario import BODY_METHODS, Scenario, knob_text
-from ..scenario_file import keys_of, struct_of
-from ..target import parse_target
+from ..scenario.file import keys_of, struct_of
+from ..scenario.settings import BODY_METHODS, Scenario, knob_text
+from ..scenario.target import parse_target
 from ..trace import Trace
 
 WIDTH = 100

@@ -22,8 +22,8 @@ from ..peak.search import Search, Trial
 from ..peak.trial import Bench
 from ..report.peak import climb_facts, in_order, surge_facts, trial_cells, write_peak_page, write_surge_page
 from ..results.run import load_run
-from ..scenario import Scenario
-from ..target import parse_target
+from ..scenario.settings import Scenario
+from ..scenario.target import parse_target
 from .import_ import ProgressBar, facts
 from .progress import KERNELS, warm_kernels
 from .run import new_run_folder, read_scenario, report_console_for

@@ -42,7 +42,7 @@ def command(
     from rich.console import Console
 
     from ..kafka.record import parse_source, record, resume_offsets
-    from ..scenario_file import load
+    from ..scenario.file import load
     from ..trace import Trace
 
     place = parse_source(source)

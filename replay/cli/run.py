@@ -14,9 +14,9 @@ import click
 from rich.console import Console
 
 from ..errors import Exit, OutputError, UsageError
-from ..scenario import Scenario, parse_header
-from ..scenario_file import load
-from ..target import parse_target
+from ..scenario.file import load
+from ..scenario.settings import Scenario, parse_header
+from ..scenario.target import parse_target
 
 RUNS = Path("runs")
 """Where runs go without `-o`."""
@@ -257,9 +257,9 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     from ..engine.resolve import resolve
     from ..engine.sizing import check_sockets
     from ..formats import open_trace
-    from ..plan import make_schedules
     from ..report.plan import print_plan
-    from ..safety import check_plan
+    from ..schedule.plan import make_schedules
+    from ..schedule.safety import check_plan
     from .import_ import ProgressBar
     from .progress import warm_kernels
 

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import units
-from ..due import make_clock, time_zone
 from ..errors import UsageError
 from ..formats import open_trace
-from ..scenario_file import load
+from ..scenario.file import load
+from ..schedule.due import make_clock, time_zone
 from ..trace import Trace
 from ..workload.transform import Transform, rows_by_route, transform
 from .import_ import ProgressBar, facts, span_text

@@ -15,10 +15,10 @@ import trio
 from ..engine.resolve import resolve
 from ..engine.run import run_blocking
 from ..errors import OutputError, ReplayError, TargetError
-from ..plan import Schedule, make_schedule
 from ..results.document import Latency, RunDocument
-from ..safety import check_plan
-from ..scenario import Scenario
+from ..scenario.settings import Scenario
+from ..schedule.plan import Schedule, make_schedule
+from ..schedule.safety import check_plan
 from ..trace import Trace
 from ..units import format_latency
 from .builds import READY_S, Build, run_step

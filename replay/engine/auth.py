@@ -11,8 +11,8 @@ import trio
 
 from replay.errors import InputError, UsageError
 from replay.results.document import Note
-from replay.scenario import expand
-from replay.session_rules import Auth
+from replay.scenario.session_rules import Auth
+from replay.scenario.settings import expand
 
 from .contract import SECOND_NS
 

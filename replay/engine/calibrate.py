@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.plan import make_schedule
-from replay.scenario_file import load
+from replay.scenario.file import load
+from replay.schedule.plan import make_schedule
 from replay.staging.sink import Sink
 from replay.trace import TraceWriter
 

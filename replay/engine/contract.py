@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import trio
 
-from replay.plan import DueBatch
 from replay.results.document import KafkaFigures, Note, RouteStart, TlsPeer
-from replay.sessions import SessionSpec
+from replay.schedule.plan import DueBatch
+from replay.schedule.sessions import SessionSpec
 from replay_native.asks import Asks, make_asks
 from replay_native.bank import Bank
 from replay_native.feed import Feed

@@ -10,8 +10,8 @@ import numpy as np
 import trio
 
 from replay.errors import LimitError
-from replay.plan import DueBatch, Schedule
-from replay.render import RenderSpec
+from replay.schedule.plan import DueBatch, Schedule
+from replay.schedule.render import RenderSpec
 from replay_native import record
 from replay_native import render as kernels
 from replay_native.bank import C

@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 
 from replay.errors import UsageError
-from replay.knobs import statuses_of
-from replay.plan import Schedule
 from replay.results.document import RouteStart
-from replay.safety import check_addresses, check_plan
-from replay.scenario import Scenario
+from replay.scenario.knobs import statuses_of
+from replay.scenario.settings import Scenario
+from replay.schedule.plan import Schedule
+from replay.schedule.safety import check_addresses, check_plan
 from replay_native import jit, libssl
 from replay_native.bank import OUTCOMES
 from replay_native.libc import lanes_supported

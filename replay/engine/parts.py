@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from replay.plan import Schedule
 from replay.results.document import NameFigures, RouteStart, TargetStart
 from replay.results.samples import RecordedRow
+from replay.schedule.plan import Schedule
 
 from .contract import Fittings, LaneSpec
 from .feeder import Feeder

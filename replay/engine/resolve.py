@@ -12,9 +12,9 @@ import trio
 
 from replay.errors import TargetError
 from replay.names import Answer, NameFailure, Query, lookup, read_settings
-from replay.safety import check_addresses
-from replay.scenario import Scenario
-from replay.target import Target
+from replay.scenario.settings import Scenario
+from replay.scenario.target import Target
+from replay.schedule.safety import check_addresses
 
 from .contract import Address
 

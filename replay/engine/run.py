@@ -21,7 +21,6 @@ import msgspec
 import trio
 
 from replay.errors import EngineError, Exit, OutputError
-from replay.plan import Schedule
 from replay.results.document import (
     ClockPair,
     Ending,
@@ -36,7 +35,8 @@ from replay.results.folder import RunFolder
 from replay.results.host import facts
 from replay.results.recorder import Recorder
 from replay.results.timeline import Second
-from replay.scenario import Scenario
+from replay.scenario.settings import Scenario
+from replay.schedule.plan import Schedule
 from replay_native import bank
 from replay_native.asks import make_asks
 from replay_native.bank import Stop

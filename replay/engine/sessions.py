@@ -7,8 +7,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from replay.sessions import Rule, SessionSpec
-from replay.templates import ENCODINGS, Encode, encoded
+from replay.schedule.sessions import Rule, SessionSpec
+from replay.schedule.templates import ENCODINGS, Encode, encoded
 from replay_native import sessions as kernels
 from replay_native.json_pointer import ABSENT
 

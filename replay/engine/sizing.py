@@ -8,8 +8,8 @@ import resource
 from pathlib import Path
 
 from replay.errors import LimitError
-from replay.plan import Plan, Schedule
-from replay.scenario import AUTO, Scenario
+from replay.scenario.settings import AUTO, Scenario
+from replay.schedule.plan import Plan, Schedule
 
 from .contract import SECOND_NS
 from .feeder import AHEAD_NS

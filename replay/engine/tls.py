@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replay.errors import EngineError, InputError
-from replay.scenario import Scenario
-from replay.target import Target
+from replay.scenario.settings import Scenario
+from replay.scenario.target import Target
 from replay_native import libssl
 
 ALPN = ("http/1.1",)

@@ -8,7 +8,7 @@ from collections import deque
 import trio
 
 from replay.results.timeline import Second
-from replay.scenario import Breaker
+from replay.scenario.settings import Breaker
 from replay_native import shared
 from replay_native.bank import Control, State
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from replay.target import Target
+from replay.scenario.target import Target
 
 if TYPE_CHECKING:
     from replay.engine.contract import Fittings
     from replay.engine.run import Fit
-    from replay.plan import Schedule
-    from replay.scenario import Scenario
+    from replay.scenario.settings import Scenario
+    from replay.schedule.plan import Schedule
 
 
 def fit_for(*targets: Target) -> Fit | None:

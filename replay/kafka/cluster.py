@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from replay.errors import InputError, TargetError, UsageError
-from replay.scenario import Kafka, expand
-from replay.target import Target
+from replay.scenario.settings import Kafka, expand
+from replay.scenario.target import Target
 
 from .failures import told
 

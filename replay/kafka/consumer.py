@@ -20,8 +20,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from replay.scenario import Kafka
-from replay.target import Target
+from replay.scenario.settings import Kafka
+from replay.scenario.target import Target
 
 from .cluster import CONNECT_TIMEOUT_S, client_settings, last_reason
 from .failures import told

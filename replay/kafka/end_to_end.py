@@ -22,8 +22,8 @@ from aiokafka import TopicPartition
 
 from replay.errors import TargetError
 from replay.results.document import Consumed
-from replay.scenario import Kafka
-from replay.target import Target
+from replay.scenario.settings import Kafka
+from replay.scenario.target import Target
 from replay_native import hdr, produce
 from replay_native.bank import Bank, T
 from replay_native.feed import WARM_UP

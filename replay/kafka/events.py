@@ -13,7 +13,7 @@ from replay.engine.contract import Renderer
 from replay.engine.feed import FeedWriter
 from replay.engine.feeder import checked
 from replay.errors import UsageError
-from replay.plan import DueBatch, Schedule
+from replay.schedule.plan import DueBatch, Schedule
 from replay.trace import Trace
 from replay_native import events as kernels
 from replay_native import render

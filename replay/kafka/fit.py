@@ -14,11 +14,11 @@ from replay.engine import sizing
 from replay.engine.contract import SECOND_NS, Fittings, LaneSpec
 from replay.engine.resolve import resolve
 from replay.errors import ReplayError, UsageError
-from replay.plan import Schedule
 from replay.results.document import KafkaFigures, KafkaPartition, RouteStart
-from replay.safety import check_plan
-from replay.scenario import Scenario
-from replay.target import Target
+from replay.scenario.settings import Scenario
+from replay.scenario.target import Target
+from replay.schedule.plan import Schedule
+from replay.schedule.safety import check_plan
 from replay_native import jit, shared
 from replay_native.bank import C, Control, Stop
 

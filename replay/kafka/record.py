@@ -15,8 +15,8 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from replay.errors import InputError, UsageError
-from replay.scenario import Kafka
-from replay.target import Target, parse_target
+from replay.scenario.settings import Kafka
+from replay.scenario.target import Target, parse_target
 from replay.trace import Trace, TraceWriter
 from replay.trace.dictionary import ClientTable, flatten
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 
 from .. import units
-from ..due import make_clock, time_zone
 from ..engine.run import run_blocking
 from ..errors import UsageError
-from ..knobs import Duration, Rate, Scale, SloText
-from ..plan import make_schedule
 from ..results.document import RunDocument
 from ..results.run import Run, load_run
-from ..scenario import Scenario, Window
+from ..scenario.knobs import Duration, Rate, Scale, SloText
+from ..scenario.settings import Scenario, Window
+from ..schedule.due import make_clock, time_zone
+from ..schedule.plan import make_schedule
 from ..trace import Trace
 from ..workload.surge import surge
 from .recovery import WATCH_TIMES, Moment, Recovery, judge

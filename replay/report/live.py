@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..plan import Plan
 from ..results.timeline import Second
+from ..schedule.plan import Plan
 from ..units import format_duration, format_latency
 
 LAST_SECONDS = 5

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import units
-from ..plan import Plan
-from ..scenario import AUTO, Scenario
-from ..target import parse_target
+from ..scenario.settings import AUTO, Scenario
+from ..scenario.target import parse_target
+from ..schedule.plan import Plan
 from .page import Page
 
 ROUTES_SHOWN = 12

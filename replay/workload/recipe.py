@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ..knobs import Duration, MomentText, Rate
+from ..scenario.knobs import Duration, MomentText, Rate
 
 IDS_MAX = 1_000_000
 STEPS_MAX = 64

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from replay_native import scale as kernels
 
 from ..errors import LimitError
-from ..knobs import Scale
-from ..scenario import knob_text
+from ..scenario.knobs import Scale
+from ..scenario.settings import knob_text
 from ..trace import Batch, Requests
 from .rules import classes_of
 from .steps import OUTPUT_ROWS, Events, Int64s, taken

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from replay_native import scale as kernels
 
-from ..knobs import Scale
-from ..scenario import knob_text
+from ..scenario.knobs import Scale
+from ..scenario.settings import knob_text
 from ..trace import Batch, Requests
 from .rules import classes_of
 

@@ -8,7 +8,7 @@ from replay_native.jit import warm
 
 from .. import units
 from ..errors import InputError
-from ..knobs import Scale
+from ..scenario.knobs import Scale
 from ..trace import DerivedTraceWriter, Trace
 from .steps import Events, Grow
 from .transform import check_scale

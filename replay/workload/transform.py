@@ -17,8 +17,8 @@ from replay_native.jit import warm
 
 from .. import units
 from ..errors import InputError, UsageError
-from ..knobs import Scale
-from ..scenario import Scenario
+from ..scenario.knobs import Scale
+from ..scenario.settings import Scenario
 from ..trace import Batch, DerivedTraceWriter, Trace
 from .rewrite import read_rewrite
 from .sessions import CloneSessions

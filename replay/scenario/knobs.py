@@ -26,7 +26,7 @@ class Size(int):
 
 
 class MomentText(str):
-    """A moment: `18:00`, ISO 8601 or `+10m`. Resolved against a trace by `replay.plan`."""
+    """A moment: `18:00`, ISO 8601 or `+10m`. Resolved against a trace by `replay.schedule.plan`."""
 
 
 class ZoneText(str):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .knobs import HostNames
-from .trace import Requests
-from .trace.requests import Headers
+from ..scenario.knobs import HostNames
+from ..trace import Requests
+from ..trace.requests import Headers
 
 ALL = "all"
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 from replay_native import plan as kernels
 from replay_native.hdr import COUNTERS_2
 
-from . import units
-from .errors import UsageError
+from .. import units
+from ..errors import UsageError
+from ..results.samples import RecordedRow
+from ..scenario.settings import BODY_METHODS, Scenario
+from ..trace import Batch, Trace
 from .render import request_table
-from .results.samples import RecordedRow
-from .scenario import BODY_METHODS, Scenario
-from .trace import Batch, Trace
 
 NS = units.NS
 

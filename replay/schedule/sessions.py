@@ -12,14 +12,21 @@ from replay_native import sessions as kernels
 from replay_native.regex import BYTES, PROGRAM_MAX, WORK_ROWS
 from replay_native.sha256 import WORK_WORDS
 
-from . import units
-from .errors import LimitError, UsageError
-from .knobs import statuses_of
-from .naming import named_by
-from .patterns import Pattern
-from .scenario import Scenario
-from .session_rules import CaptureRule, CheckRule, digest_of, placeholders, pointer_tokens, size_range
-from .trace import Requests
+from .. import units
+from ..errors import LimitError, UsageError
+from ..naming import named_by
+from ..scenario.knobs import statuses_of
+from ..scenario.patterns import Pattern
+from ..scenario.session_rules import (
+    CaptureRule,
+    CheckRule,
+    digest_of,
+    placeholders,
+    pointer_tokens,
+    size_range,
+)
+from ..scenario.settings import Scenario
+from ..trace import Requests
 
 STATUSES = 600
 """Statuses that a rule can name: those below."""

@@ -20,7 +20,16 @@ import numpy.typing as npt
 from replay_native import plan as kernels
 from replay_native.jit import warm
 
-from . import units
+from .. import units
+from ..errors import InputError, UsageError
+from ..results.document import Recorded
+from ..results.histogram import NS_2, Histogram
+from ..results.samples import RecordedRow
+from ..scenario.knobs import Factor
+from ..scenario.settings import Scenario
+from ..scenario.target import Target, parse_target
+from ..trace import Trace
+from ..workload.transform import Transform, transform
 from .due import (
     DEFAULT_TOOK_NS,
     FOREVER,
@@ -33,17 +42,8 @@ from .due import (
     span_text,
     time_zone,
 )
-from .errors import InputError, UsageError
-from .knobs import Factor
 from .render import RenderSpec, check_bodies, make_render_spec
-from .results.document import Recorded
-from .results.histogram import NS_2, Histogram
-from .results.samples import RecordedRow
-from .scenario import Scenario
 from .sessions import SessionSpec, make_session_spec
-from .target import Target, parse_target
-from .trace import Trace
-from .workload.transform import Transform, transform
 
 __all__ = ["KERNELS", "DueBatch", "Plan", "RoutePlan", "Schedule", "make_schedule", "make_schedules"]
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from . import units
-from .errors import UsageError
+from .. import units
+from ..errors import UsageError
 from .knobs import Duration, Size, SizeRange, Statuses
 from .patterns import Pattern, compile_pattern
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from replay_native.regex import BYTES, JUMP, MATCH, PROGRAM_MAX, SAVE, SPLIT
 
-from .errors import UsageError
+from ..errors import UsageError
 
 REPEATS_MAX = 100
 """Most times that {n,m} may ask for."""

@@ -16,16 +16,16 @@ from replay_native import render as kernels
 from replay_native.feed import HEAD, IDEMPOTENT, LOOKED_AT
 from replay_native.sessions import JAR_SLOT
 
-from . import units
-from .errors import LimitError, UsageError
-from .naming import first_naming, named_by
+from .. import units
+from ..errors import LimitError, UsageError
+from ..naming import first_naming, named_by
+from ..scenario.session_rules import SetRule
+from ..scenario.settings import BODY_METHODS, MANAGED_HEADERS, BodyRule, Scenario, expand
+from ..scenario.target import Target
+from ..trace import Requests, Trace
 from .recorded_headers import NOTHING, RecordedLines, is_chosen, recorded_lines
-from .scenario import BODY_METHODS, MANAGED_HEADERS, BodyRule, Scenario, expand
-from .session_rules import SetRule
 from .sessions import SessionSpec, slots_of
-from .target import Target
 from .templates import Part, Template, Values, encoding_of_body, merged, parse_path, parse_template
-from .trace import Requests, Trace
 
 IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """RFC 9110, 9.2.2: sent once more when a reused connection ends before the answer."""

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from replay_native import render as kernels
 from replay_native.sessions import ENCODED_BYTES, FORM, JSON_TEXT, RAW, TARGET
 
-from . import units
-from .errors import InputError
-from .session_rules import Variable
+from .. import units
+from ..errors import InputError
+from ..scenario.session_rules import Variable
 
 FIXED_BYTES = {
     kernels.UUID: kernels.UUID_BYTES, kernels.EMAIL: kernels.EMAIL_BYTES, kernels.CLIENT_UUID: kernels.UUID_BYTES,

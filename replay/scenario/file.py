@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from . import units
-from .errors import InputError, UsageError
+from .. import units
+from ..errors import InputError, UsageError
+from ..names.settings import parse_server
 from .knobs import (
     Acks,
     Count,
@@ -33,9 +34,8 @@ from .knobs import (
     ZoneText,
     statuses_of,
 )
-from .names.settings import parse_server
-from .scenario import AUTO, FAILURES, HEADER_NAME, MANAGED_HEADERS, Scenario, check_header_name
 from .session_rules import Problem, names_problem, size_range
+from .settings import AUTO, FAILURES, HEADER_NAME, MANAGED_HEADERS, Scenario, check_header_name
 from .target import parse_target, sendable
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -115,7 +115,7 @@ def _zone(value: Any) -> ZoneText:
 
 
 def _slo(value: Any) -> SloText:
-    from .results.slo import parse
+    from ..results.slo import parse
 
     parse(str(value))
     return SloText(value)

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from . import units
-from ._version import __version__
-from .errors import InputError, UsageError
+from .. import units
+from .._version import __version__
+from ..errors import InputError, UsageError
+from ..results.validity import ValidityLimits
 from .knobs import (
     Acks,
     Count,
@@ -36,7 +37,6 @@ from .knobs import (
     Statuses,
     ZoneText,
 )
-from .results.validity import ValidityLimits
 from .session_rules import Auth, CaptureRule, CheckRule, SetRule, Variable
 
 NS = units.NS
@@ -304,7 +304,7 @@ class Also(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True
 
 
 class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """All of it. Immutable; `replay.scenario_file.load` makes one from a file and flags."""
+    """All of it. Immutable; `replay.scenario.file.load` makes one from a file and flags."""
 
     target: Annotated[
         str, Meta(description="Where to send: http[s]://HOST[:PORT][/BASE/PATH], or kafka://HOST:PORT/TOPIC")

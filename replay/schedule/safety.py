@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import units
-from .errors import LimitError, UsageError
+from .. import units
+from ..errors import LimitError, UsageError
+from ..scenario.settings import DEFAULT_MAX_DURATION_NS, DEFAULT_MAX_RATE_PER_S, Scenario
+from ..scenario.target import Target
 from .plan import Plan
-from .scenario import DEFAULT_MAX_DURATION_NS, DEFAULT_MAX_RATE_PER_S, Scenario
-from .target import Target
 
 ALLOW_VARIABLE = "REPLAY_ALLOW"
 """Environment variable with more allowed hosts, separated by commas."""
