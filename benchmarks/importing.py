@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import peers, recordings
 
-BLOCKS = {"common": 3, "combined": 3, "nginx-json": 2, "caddy": 2, "csv": 3, "gor": 1}
+BLOCKS = {"common": 2, "combined": 2, "nginx-json": 2, "caddy": 2, "csv": 2, "gor": 1}
 GOR_ROWS = 200_000
 PEER_ROWS = 200_000
 LONG_BLOCKS = (1, 50)

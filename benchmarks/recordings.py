@@ -138,13 +138,14 @@ def nginx_json(r: Request) -> str:
 
 
 def caddy(r: Request) -> str:
-    """Caddy's own JSON, with its headers."""
+    """Caddy's own JSON; like Go's maps, its headers are in no order."""
+    headers = [("User-Agent", [r.agent]), ("Accept-Encoding", ["gzip, br"]), ("Referer", [r.referer])]
+    at = r.size % 3
     return json.dumps({
         "level": "info", "ts": round(1_696_896_000 + r.at_s, 6), "logger": "http.log.access", "msg": "handled request",
         "request": {
-            "remote_ip": r.client, "remote_port": "40912", "client_ip": r.client, "proto": "HTTP/2.0", "method": r.method,
-            "host": "www.example.com", "uri": r.target,
-            "headers": {"User-Agent": [r.agent], "Accept-Encoding": ["gzip, br"], "Referer": [r.referer]},
+            "remote_ip": r.client, "remote_port": str(1024 + r.size), "client_ip": r.client, "proto": "HTTP/2.0",
+            "method": r.method, "host": "www.example.com", "uri": r.target, "headers": dict(headers[at:] + headers[:at]),
         },
         "bytes_read": 0, "user_id": "", "duration": round(r.took_s, 9), "size": r.size, "status": r.status,
         "resp_headers": {"Content-Type": ["text/html; charset=utf-8"]},

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from replay.cli import import_, inspect
 from replay.cli.import_ import default_output
-from replay.errors import InputError
+from replay.errors import InputError, UsageError
 from replay.trace import Trace
 
 LINE = '10.0.0.{} - - [05/Jan/2026:18:00:{:02d} +0100] "{} /users/{}?token=x HTTP/1.1" {} 10\n'
@@ -109,3 +109,12 @@ def test_inspect_refuses_what_is_not_there(log: Path) -> None:
         said("missing.trace", command=inspect.command)
     with pytest.raises(InputError, match=r"missing\.log: no such file"):
         said("missing.log", command=inspect.command)
+
+
+def test_inspect_tries_routes_of_the_users_own_on_a_log(log: Path) -> None:
+    Path("rules.toml").write_text('routes = ["GET /users/{who}"]\n[actions]\nprofile = ["GET /users/*"]\n')
+    figures = json.loads(said(log.name, "--json", "--routes", "rules.toml", command=inspect.command))
+    assert figures["routes"][0] == {"route": "GET /users/{who}", "rows": 54, "action": "profile"}
+    said(log.name)
+    with pytest.raises(UsageError, match=r"routes of access\.trace were settled"):
+        said("access.trace", "--routes", "rules.toml", command=inspect.command)

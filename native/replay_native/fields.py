@@ -134,6 +134,9 @@ _POWERS = np.array([10**n for n in range(19)], dtype=np.int64)
 _QUOTES = np.int64(0x0101010101010101) * _QUOTE
 _HALVES, _LOW_HALVES = np.int64(-0x0F0F0F0F0F0F0F10), np.int64(0x0F0F0F0F0F0F0F0F)
 _SIXES, _THREES = np.int64(0x0606060606060606), np.int64(0x3333333333333333)
+_ONES, _HIGHS = np.int64(0x0101010101010101), np.int64(-0x7F7F7F7F7F7F7F80)
+_MINUSES, _ABOVE_NINES = _ONES * _DASH, _ONES * (0x7F - 0x39)
+_COLONS, _COMMAS = _ONES * _COLON, _ONES * _COMMA
 _PAIRS = np.int64(0x000000FF000000FF)
 _OF_PAIRS, _OF_OTHER_PAIRS = np.int64(100 + (1_000_000 << 32)), np.int64(1 + (10_000 << 32))
 _STAMP_NS_MAX, _TOOK_NS_MAX = 9.2e18, 1e18
@@ -307,6 +310,12 @@ def _nested_end(data, at, end, depth):
 
 
 @kernel(inlined=True)
+def _no_digits(word):
+    """The high bit of each byte that is no digit, point or minus; above the lowest of them there may be false ones."""
+    return ((word + _ABOVE_NINES) | word | ~((word | _HIGHS) - _MINUSES)) & _HIGHS
+
+
+@kernel(inlined=True)
 def _value_end(data, at, end):
     """Where a JSON value that begins at `at` ends, or -1 where it does not."""
     if data[at] == _QUOTE:
@@ -315,6 +324,12 @@ def _value_end(data, at, end):
     if data[at] in (123, 91):
         return _nested_end(data, at, end, np.int64(0))
     first = at
+    while at + 8 <= end:
+        others = _no_digits(word_at(data, at))
+        if others != 0:
+            at += trailing_zeros(others) >> 3
+            break
+        at += 8
     while at < end and _VALUE[data[at]] == 0:
         at += 1
     return at if at > first and (at == end or _VALUE[data[at]] == _VALUE_ENDS) else np.int64(-1)
@@ -791,7 +806,13 @@ def _read_answer(data, spec, spans, rows, row):
 def _client_end(data, begin, end, ported):
     """Where the address of a client ends: before another one, and before its port."""
     first_colon = last_colon = np.int64(-1)
-    for at in range(begin, end):
+    plain = begin
+    while plain + 8 <= end:
+        word = word_at(data, plain)
+        if zero_bytes(word ^ _COLONS) | zero_bytes(word ^ _COMMAS) != 0:
+            break
+        plain += 8
+    for at in range(plain, end):
         if data[at] == _COMMA:
             end = at
             break

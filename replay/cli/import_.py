@@ -150,6 +150,15 @@ class ProgressBar:
         self._bar.update(self._task, completed=done, total=known, lines=f"{lines:,}", rate=rate)
 
 
+routes_option = click.option(
+    "--routes",
+    "rules_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML with routes and business actions of your own (docs/importing.md).",
+)
+
+
 @click.command(name="import", short_help="Make a trace of access logs.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
 @click.option(
@@ -173,13 +182,7 @@ class ProgressBar:
 @click.option(
     "--tz", "time_zone", default="", metavar="ZONE", help="The zone of stamps that name none [default: UTC]."
 )
-@click.option(
-    "--routes",
-    "rules_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="TOML with routes and business actions of your own (docs/importing.md).",
-)
+@routes_option
 @click.option("--no-jitter", is_flag=True, help="Keep coarse stamps as they are.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the jitter.")
 @click.option("--keep-secrets", is_flag=True, help="Keep the values of parameters that look like secrets.")

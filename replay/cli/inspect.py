@@ -13,10 +13,20 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import units
-from ..formats import open_trace
-from ..trace import Trace
+from ..errors import UsageError
+from ..formats import Options, open_trace
+from ..trace import RouteRules, Trace, read_route_rules
 from ..trace.summary import SECOND_NS, Summary, Took, summarize
-from .import_ import ProgressBar, actions_text, facts, folded_lines, rejected_lines, span_text, stamps_text
+from .import_ import (
+    ProgressBar,
+    actions_text,
+    facts,
+    folded_lines,
+    rejected_lines,
+    routes_option,
+    span_text,
+    stamps_text,
+)
 
 ROUTES_SHOWN = 12
 STATUSES_SHOWN = 8
@@ -188,16 +198,30 @@ def _screen(console: Console, trace: Trace, summary: Summary) -> None:
 
 @click.command(name="inspect", short_help="Show what is in a trace or a log.")
 @click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG...")
+@routes_option
 @click.option("--json", "json_wanted", is_flag=True, help="The figures as JSON.")
 @click.option(
     "--stats", "stats_wanted", is_flag=True, help="How bursty it is, its gaps, sessions and popularity."
 )
 @click.option("--against", metavar="TRACE", help="With --stats: how true it is to this one.")
-def command(recordings: tuple[str, ...], json_wanted: bool, stats_wanted: bool, against: str | None) -> None:
+def command(
+    recordings: tuple[str, ...],
+    rules_file: Path | None,
+    json_wanted: bool,
+    stats_wanted: bool,
+    against: str | None,
+) -> None:
     """Show what is in a trace, or in logs without importing them."""
+    options = Options(routes=RouteRules() if rules_file is None else read_route_rules(rules_file))
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        imported = Path(folder) / "inspected.trace"
         with ProgressBar(Console(stderr=True)) as progress:
-            trace = open_trace(recordings, Path(folder) / "inspected.trace", progress=progress)
+            trace = open_trace(recordings, imported, options=options, progress=progress)
+        if rules_file is not None and trace.path != imported:
+            raise UsageError(
+                f"--routes: the routes of {recordings[0]} were settled when it was imported",
+                hint=f"import its log again: replay import LOG --routes {rules_file}",
+            )
         summary = summarize(trace)
         stats = None
         if stats_wanted or against is not None:

@@ -75,6 +75,9 @@ class DerivedTraceWriter(TraceWriter):
             for index, route in enumerate(manifest.routes)
         ]
 
+    def _discard_dictionaries(self) -> None:
+        """They are copies."""
+
 
 def _rewrite_targets(old: Path, new: Path, rewrite: Callable[[bytes], bytes]) -> None:
     """A requests dictionary with other targets: ids stay."""

@@ -5,9 +5,12 @@ lasts.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +23,10 @@ from .columns import BATCH_ROWS, REQUEST_SCHEMA
 from .dictionary import Bytes, Ids, Int64s, StringTable, flatten
 from .requests import BODIES, BODIES_SCHEMA, HEADERS, HEADERS_SCHEMA, REQUESTS, Headers
 
-DEDUPE_ENTRIES_MAX = 1 << 20
+DEDUPE_ENTRIES_MAX = 1 << 19
 """Distinct requests that are remembered; later new ones are written each time they come."""
 
-DEDUPE_BYTES_MAX = 96 << 20
+DEDUPE_BYTES_MAX = 48 << 20
 """Bytes of their targets."""
 
 METHODS_MAX, METHOD_LENGTH_MAX = 256, 32
@@ -37,6 +40,9 @@ HEADERS_KNOWN = 1 << 13
 """Header sets that are known without their digest."""
 
 BLOB_BATCH_ROWS, BLOB_BATCH_BYTES = 1 << 16, 16 << 20
+
+PENDING_ROWS = 1 << 15
+"""Requests that are held before they are put by."""
 
 
 class _Names:
@@ -93,6 +99,48 @@ class _BlobWriter:
             self._file = None
 
 
+class _PutBy:
+    """Columns of requests on disk until the end: a batch's length must be known before the first of its bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data, self._ends, self._words = (TemporaryFile(dir=folder) for _ in range(3))  # noqa: SIM115 (`close` does)
+        self.rows = self._bytes = 0
+
+    def append(self, data: Bytes, ends: Int64s, words: Int64s) -> None:
+        """Take n requests: their targets, the n + 1 places between those, two words of each."""
+        self._data.write(data[: ends[-1]].data)
+        self._ends.write((ends[1:] + self._bytes).data)
+        self._words.write(words.data)
+        self.rows += len(words)
+        self._bytes += int(ends[-1])
+
+    def batches(self, rows: int) -> Iterator[tuple[Bytes, Int64s, Int64s]]:
+        """What was taken, so many requests at a time, as views that hold until the next is asked for."""
+        begin = 0
+        for first in range(0, self.rows, rows):
+            count = min(rows, self.rows - first)
+            ends = np.zeros(count + 1, dtype=np.int64)
+            ends[1:] = _mapped(self._ends, 8 * first, 8 * count).view(np.int64)
+            ends[1:] -= begin
+            words = _mapped(self._words, 16 * first, 16 * count).view(np.int64).reshape(count, 2)
+            yield _mapped(self._data, begin, int(ends[-1])), ends, words
+            begin += int(ends[-1])
+
+    def close(self) -> None:
+        for file in (self._data, self._ends, self._words):
+            file.close()
+
+
+def _mapped(file: IO[bytes], begin: int, length: int) -> Bytes:
+    """A part of a file in memory, for as long as it is referred to."""
+    if not length:
+        return np.empty(0, dtype=np.uint8)
+    file.flush()
+    before = begin % mmap.ALLOCATIONGRANULARITY
+    pages = mmap.mmap(file.fileno(), before + length, offset=begin - before, access=mmap.ACCESS_READ)
+    return np.frombuffer(pages, np.uint8, length, before)
+
+
 class RequestWriter:
     """Writes requests.arrow (routes 0, to be patched), headers.arrow and bodies.arrow into `folder`."""
 
@@ -104,11 +152,11 @@ class RequestWriter:
         self._bodies = _BlobWriter(folder / BODIES, BODIES_SCHEMA)
         self._sink = pa.OSFile(os.fspath(folder / REQUESTS), "wb")
         self._file = pa.ipc.new_file(self._sink, REQUEST_SCHEMA)
+        self._put_by = _PutBy(folder)
         self._data = np.empty(1 << 20, dtype=np.uint8)
-        self._ends = np.zeros(BATCH_ROWS + 1, dtype=np.int64)
-        self._words = np.empty((BATCH_ROWS, 2), dtype=np.int64)
+        self._ends = np.zeros(PENDING_ROWS + 1, dtype=np.int64)
+        self._words = np.empty((PENDING_ROWS, 2), dtype=np.int64)
         self._pending = 0
-        self.rows = 0
 
     @property
     def methods(self) -> list[str]:
@@ -119,6 +167,11 @@ class RequestWriter:
     def hosts(self) -> list[str]:
         """Host names by index."""
         return list(self._hosts.index)
+
+    @property
+    def rows(self) -> int:
+        """Requests taken."""
+        return self._put_by.rows + self._pending
 
     @property
     def repeated_rows(self) -> int:
@@ -185,7 +238,7 @@ class RequestWriter:
         ids = np.empty(len(method), dtype=np.uint32)
         done = 0
         while done < len(method):
-            last = min(len(method), done + BATCH_ROWS - self._pending)
+            last = min(len(method), done + PENDING_ROWS - self._pending)
             ids[done:last], fresh = self._table.intern(data, offsets, words, done, last)
             self._append(data, offsets, words, fresh)
             done = last
@@ -202,13 +255,16 @@ class RequestWriter:
             words, fresh, axis=0, out=self._words[self._pending : self._pending + len(fresh)], mode="clip"
         )
         self._pending += len(fresh)
-        if self._pending == BATCH_ROWS:
+        if self._pending == PENDING_ROWS:
             self._flush()
 
     def _flush(self) -> None:
-        rows = self._pending
-        words = self._words[:rows]
-        buffers = [None, pa.py_buffer(self._ends[: rows + 1]), pa.py_buffer(self._data[: self._ends[rows]])]
+        self._put_by.append(self._data, self._ends[: self._pending + 1], self._words[: self._pending])
+        self._pending = 0
+
+    def _write(self, data: Bytes, ends: Int64s, words: Int64s) -> None:
+        rows = len(words)
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
         columns: list[npt.NDArray[Any]] = [
             (words[:, 0] & 0xFF).astype(np.uint8),
             np.zeros(rows, dtype=np.uint32),
@@ -219,15 +275,18 @@ class RequestWriter:
         arrays = [pa.array(column) for column in columns]
         arrays.insert(1, pa.Array.from_buffers(pa.large_binary(), rows, buffers, null_count=0))
         self._file.write_batch(pa.record_batch(arrays, schema=REQUEST_SCHEMA))
-        self.rows += rows
-        self._pending = 0
 
     def close(self) -> None:
-        """Write what is pending and close the files."""
-        if self._pending:
-            self._flush()
+        """Write the requests and close the files."""
+        self._flush()
+        self._data = np.empty(0, dtype=np.uint8)
+        for batch in self._put_by.batches(BATCH_ROWS):
+            self._write(*batch)
         self._file.close()
         self._sink.close()
         self._header_sets.close()
         self._bodies.close()
-        self._data = np.empty(0, dtype=np.uint8)
+
+    def discard(self) -> None:
+        """Give up what is only there while the requests are written."""
+        self._put_by.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import shutil
@@ -41,6 +42,13 @@ def _written_to(path: Path) -> Iterator[None]:
             ) from error
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write {path}: {reason}", hint="give another place with -o") from error
+
+
+def _give_back_memory() -> None:
+    """Give what is free to the system (glibc keeps it otherwise): what comes next maps files instead."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _alive(pid: str) -> bool:
@@ -97,6 +105,10 @@ class TraceWriter:
             self._folder / REQUESTS, manifest.methods, weights, self._rules
         )
 
+    def _discard_dictionaries(self) -> None:
+        """Give up what was there only to write them."""
+        self._requests.discard()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -105,6 +117,7 @@ class TraceWriter:
                 with _written_to(self.path):
                     self._finish()
         finally:
+            self._discard_dictionaries()
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _refuse_existing(self) -> None:
@@ -204,6 +217,7 @@ class TraceWriter:
         """Settle events, dictionaries and routes; write the manifest last; rename."""
         manifest = self.manifest
         manifest.segments = self._events.finish()
+        _give_back_memory()
         self._close_dictionaries()
         manifest.clients = self._clients
         manifest.lines = manifest.lines or manifest.rows + sum(manifest.rejected.values())
