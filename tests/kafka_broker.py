@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -183,3 +184,47 @@ class Broker:
             except subprocess.TimeoutExpired:
                 self.kill()
             self._process = None
+
+
+class MockCluster:
+    """librdkafka's mock cluster by its C interface (rdkafka_mock.h): confluent-kafka does not pass its faults on."""
+
+    def __init__(self, brokers: int = 1) -> None:
+        confluent_kafka = pytest.importorskip(
+            "confluent_kafka", reason="the mock cluster is in the confluent-kafka wheel"
+        )
+        found = sorted(
+            Path(confluent_kafka.__file__).parent.parent.glob("confluent_kafka.libs/librdkafka*.so*")
+        )
+        if not found:
+            pytest.skip("this confluent-kafka has its librdkafka elsewhere")
+        self._library = library = ctypes.CDLL(str(found[0]))
+        for name in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_mock_cluster_new"):
+            getattr(library, name).restype = ctypes.c_void_p
+        library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+        error = ctypes.create_string_buffer(512)
+        self._client = ctypes.c_void_p(
+            library.rd_kafka_new(0, ctypes.c_void_p(library.rd_kafka_conf_new()), error, len(error))
+        )
+        self._cluster = ctypes.c_void_p(library.rd_kafka_mock_cluster_new(self._client, brokers))
+        self.address = str(library.rd_kafka_mock_cluster_bootstraps(self._cluster), "ascii").split(",")[0]
+
+    def make(self, topic: str, partitions: int) -> None:
+        """Make a topic of one replica."""
+        assert self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1) == 0
+
+    def lead(self, topic: str, partition: int, broker: int) -> None:
+        """Make a broker, from 1 on, the leader of a partition; -1: none."""
+        name = topic.encode()
+        assert self._library.rd_kafka_mock_partition_set_leader(self._cluster, name, partition, broker) == 0
+
+    def fail_produce(self, *codes: int) -> None:
+        """The next Produce requests get these errors (0: none)."""
+        self._library.rd_kafka_mock_push_request_errors_array(
+            self._cluster, ctypes.c_int16(0), ctypes.c_size_t(len(codes)), (ctypes.c_int * len(codes))(*codes)
+        )
+
+    def close(self) -> None:
+        """End it."""
+        self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+        self._library.rd_kafka_destroy(self._client)

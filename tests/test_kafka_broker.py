@@ -18,6 +18,7 @@ from replay.trace import Trace
 
 from .kafka_broker import Broker, jars
 from .test_kafka_mock import START_NS, http_trace, kafka_trace, read_back, recorded, replay
+from .test_several_targets import check_one_timeline
 
 pytestmark = pytest.mark.kafka
 
@@ -121,19 +122,30 @@ def test_due_to_consumed_by_a_group_of_its_own(broker, tmp_path):
     assert f"replay-{document.run_id}" in groups.split()
 
 
-def test_one_record_over_the_limit_fails_by_name_and_the_others_do_not(broker, tmp_path):
+@pytest.mark.parametrize("gap_ns", [5_000_000, 100])
+def test_one_record_over_the_limit_fails_by_name_and_the_others_do_not(broker, tmp_path, gap_ns):
+    """Also where those behind it were in flight already, with sequence numbers that the broker then does not expect."""
     records = [(0, b"%d" % number, b"v" * (50_000 if number == 25 else 100), ()) for number in range(50)]
-    target = make(broker, "limited", 1, **{"max.message.bytes": "20000"})
     for idempotence in (False, True):
+        topic = f"limited-{gap_ns}-{idempotence}"
+        target = make(broker, topic, 1, **{"max.message.bytes": "20000"})
+        trace = kafka_trace(tmp_path / f"t{idempotence}", records, gap_ns=gap_ns)
+        trace.manifest.options["topics"] = {"orders": 1}
         document = replay(
-            kafka_trace(tmp_path / f"t{idempotence}", [(0, *record[1:]) for record in records], gap_ns=5_000_000),
-            target, tmp_path / f"run{idempotence}",
-            kafka={"enable_idempotence": idempotence, "max_batch_size": 10_000},
+            trace, target, tmp_path / f"run{idempotence}",
+            kafka={"enable_idempotence": idempotence, "max_batch_size": 1_000},
         )  # fmt: skip
+        keys = [record.key for record in read_back(broker.address, topic, 49)]
+        assert keys == [key for _, key, value, _ in records if len(value) == 100]
         assert document.kafka is not None
         assert document.kafka.errors == {"MESSAGE_SIZE_TOO_LARGE": 1}
         assert (document.accounts.ok, document.accounts.error) == (49, 1)
         assert document.accounts_detail.error["rejected"] == 1
+
+
+def test_services_and_the_bus_on_one_timeline(broker, tmp_path):
+    make(broker, "orders-day", 4)
+    check_one_timeline(broker.address, tmp_path)
 
 
 def test_a_topic_that_is_not_there(broker, tmp_path):

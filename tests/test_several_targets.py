@@ -51,6 +51,11 @@ def replay(trace: Trace, out: Path, text: str) -> RunDocument:
 
 @pytest.mark.whole
 def test_services_and_the_bus_on_one_timeline(mock, tmp_path):
+    check_one_timeline(mock, tmp_path)
+
+
+def check_one_timeline(broker: str, tmp_path: Path) -> None:
+    """One trace onto the sink and the topic orders-day of a broker: all arrives, at due times that agree."""
     with Sink() as sink:
         document = replay(
             recorded_day(tmp_path / "day.trace"), tmp_path / "run",
@@ -61,7 +66,7 @@ def test_services_and_the_bus_on_one_timeline(mock, tmp_path):
             [kafka]
             consume = true
             [[also]]
-            target = "kafka://{mock}/orders-day"
+            target = "kafka://{broker}/orders-day"
             only = ["POST *"]
             value = '{{at_ms}} {{n}}'
             """,
@@ -79,7 +84,7 @@ def test_services_and_the_bus_on_one_timeline(mock, tmp_path):
 
     assert len(arrived[arrived["seq"] >= 0]) == 300
     assert sorted(arrived["seq"].tolist()) == list(range(300))
-    back = read_back(mock, "orders-day", 100)
+    back = read_back(broker, "orders-day", 100)
     assert sorted(int(record.value.split()[1]) for record in back) == list(range(300, 400))
 
     samples = run.samples()

@@ -121,15 +121,18 @@ def _typed_alike(dispatcher: Any) -> None:
     dispatcher.get_call_template = get_call_template
 
 
-def kernel(signature: Any = None, *, inlined: bool = False) -> Callable[[Function], Function]:
+def kernel(
+    signature: Any = None, *, inlined: bool = False, brief: bool = False
+) -> Callable[[Function], Function]:
     """Compile a function with the project's options.
 
     `signature` (in Numba's notation, or a Numba signature) makes it an entry that Python calls. `inlined` has LLVM
-    copy it into its callers: for the small pieces that a lane is composed of.
+    copy it into its callers: for the small pieces that a lane is composed of. A `brief` entry keeps the interpreter's
+    lock: who lets go of it may have to wait a switch interval for it.
     """
 
     def decorate(function: Function) -> Function:
-        options = dict(_OPTIONS, forceinline=inlined, no_cpython_wrapper=signature is None)
+        options = dict(_OPTIONS, nogil=not brief, forceinline=inlined, no_cpython_wrapper=signature is None)
         module = function.__module__.rpartition(".")[2]
         numba.config.CACHE_DIR = str(CACHE_ROOT / _digest(module))  # type: ignore[attr-defined]
         dispatcher = njit(**options)(function)

@@ -12,16 +12,16 @@ from .libc import ppoll
 from .record import record_attempt, record_done, record_sent, record_taken, record_unsent
 from .shared import load_acquire, peek_u8, poke_i64, poke_u32, store_release
 
-TAKEN, STARVED = 0, 1
+TAKEN, NEXT_DUE_NS = 0, 1
 LANE_WORDS = 2
-"""State of a lane, int64: entries taken up so far, and whether the feed was found empty."""
+"""State of a lane, int64: entries taken up so far, and when the next is due (-1: the feed is empty)."""
 
 _POLLIN = 1
 
 
-@kernel("void(int64, int64, int64[::1])")
+@kernel("int64(int64, int64, int64[::1])")
 def wait_readable(fd, timeout_ns, scratch):
-    """Sleep until a descriptor is readable, or for so long (below 0: without end). `scratch` is int64[3]."""
+    """Sleep until a descriptor is readable, or for so long (below 0: without end); 1 where it is. `scratch` is int64[3]."""
     base = np.int64(scratch.ctypes.data)
     scratch[0] = 0
     poke_u32(np.uint64(base), np.uint32(fd))
@@ -29,18 +29,18 @@ def wait_readable(fd, timeout_ns, scratch):
     poke_i64(np.uint64(base + 8), timeout_ns // 1_000_000_000)
     poke_i64(np.uint64(base + 16), timeout_ns % 1_000_000_000)
     time_out = base + 8 if timeout_ns >= 0 else np.int64(0)
-    ppoll(np.uint64(base), np.uint64(1), np.uint64(time_out), np.uint64(0))
+    return np.int64(ppoll(np.uint64(base), np.uint64(1), np.uint64(time_out), np.uint64(0)))
 
 
-@kernel(int64(BANK_TYPE, FEED_TYPE, int64[::1], int64, int64[::1], entry_type[::1], boolean))
+@kernel(int64(BANK_TYPE, FEED_TYPE, int64[::1], int64, int64[::1], entry_type[::1], boolean), brief=True)
 def take_up(bank, feed, lane, now_ns, counts, rows, closed_loop):
     """Take up what is due by `now_ns`, as many as `rows` holds, into `rows` in the order of their routes.
 
     counts int64[routes + 1] becomes where each route's rows begin. Returns how many; 0 also where nothing is due.
     """
     entries, mask = feed.entries, feed.entries.shape[0] - 1
-    first, last = lane[TAKEN], load_acquire(bank.control, Control.FEED_TAIL)
-    last = min(last, first + rows.shape[0])
+    first, tail = lane[TAKEN], load_acquire(bank.control, Control.FEED_TAIL)
+    last = min(tail, first + rows.shape[0])
     counts[:] = 0
     taken = first
     while taken < last and (closed_loop or entries[taken & mask].due_ns <= now_ns):
@@ -61,25 +61,18 @@ def take_up(bank, feed, lane, now_ns, counts, rows, closed_loop):
         counts[route] = counts[route - 1]
     counts[0] = 0
     lane[TAKEN] = taken
+    lane[NEXT_DUE_NS] = entries[taken & mask].due_ns if taken < tail else -1
     return taken - first
 
 
-@kernel(int64(BANK_TYPE, FEED_TYPE, int64[::1]))
-def next_due_ns(bank, feed, lane):
-    """When the next entry is due; -1 where the feed is empty."""
-    if lane[TAKEN] == load_acquire(bank.control, Control.FEED_TAIL):
-        return np.int64(-1)
-    return feed.entries[lane[TAKEN] & (feed.entries.shape[0] - 1)].due_ns
-
-
-@kernel("void(int64[::1], int64, int64)")
+@kernel("void(int64[::1], int64, int64)", brief=True)
 def release(control, head, ring_head):
     """Give the rings back to the producer up to here."""
     store_release(control, Control.RING_HEAD, ring_head)
     store_release(control, Control.FEED_HEAD, head)
 
 
-@kernel((BANK_TYPE, entry_type[::1], int64, boolean))
+@kernel((BANK_TYPE, entry_type[::1], int64, boolean), brief=True)
 def sent(bank, rows, sent_ns, closed_loop):
     """These are about to be sent."""
     for row in range(rows.shape[0]):
@@ -87,7 +80,7 @@ def sent(bank, rows, sent_ns, closed_loop):
         record_sent(bank, rows[row].flags, sent_ns - rows[row].taken_ns, np.int64(0), False, closed_loop)
 
 
-@kernel((BANK_TYPE, entry_type[::1], int64, int64, int64, int64, boolean))
+@kernel((BANK_TYPE, entry_type[::1], int64, int64, int64, int64, boolean), brief=True)
 def done(bank, rows, outcome, sent_ns, done_ns, status, closed_loop):
     """These, sent before, ended alike."""
     for row in range(rows.shape[0]):

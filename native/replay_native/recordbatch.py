@@ -94,14 +94,14 @@ def put_bytes(at, address, length):
     return at
 
 
-@kernel(void(uint8[::1], int64[::1]))
+@kernel(void(uint8[::1], int64[::1]), brief=True)
 def begin(buffer, state):
     """Begin an empty batch in a buffer of at least HEADER_BYTES."""
     state[:] = 0
     state[SIZE] = HEADER_BYTES
 
 
-@kernel(int64(uint8[::1], int64[::1], entry_type[::1], uint8[::1], int64, int64, int64))
+@kernel(int64(uint8[::1], int64[::1], entry_type[::1], uint8[::1], int64, int64, int64), brief=True)
 def append(buffer, state, rows, ring, first, last, limit):
     """Append rows `first` to `last`, each a tail in the ring, until `limit` bytes; the row to go on with.
 
@@ -133,7 +133,7 @@ def append(buffer, state, rows, ring, first, last, limit):
     return row
 
 
-@kernel(void(uint8[::1], int64[::1], int64, int64, int64, int64))
+@kernel(void(uint8[::1], int64[::1], int64, int64, int64, int64), brief=True)
 def seal(buffer, state, attributes, producer_id, epoch, sequence):
     """Write the header and its checksum. Sealing again, with another producer, reads the records no second time."""
     base, size = np.int64(buffer.ctypes.data), state[SIZE]

@@ -94,13 +94,13 @@ poke_u32 = _poke(32, types.uint32)
 poke_i64 = _poke(64, types.int64)
 
 
-@kernel("int64(int64[::1], int64)")
+@kernel("int64(int64[::1], int64)", brief=True)
 def read_word(words, index):
     """Read one shared word from Python."""
     return load_acquire(words, index)
 
 
-@kernel("void(int64[::1], int64, int64)")
+@kernel("void(int64[::1], int64, int64)", brief=True)
 def write_word(words, index, value):
     """Publish one shared word from Python."""
     store_release(words, index, value)

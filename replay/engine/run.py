@@ -290,7 +290,7 @@ async def _supervise(state: _Run, signals: bool) -> RunDocument:
                     nursery.start_soon(_follow_name, state, part, part.fittings.name)
             nursery.start_soon(_tick, state, recorder)
             nursery.start_soon(_obey, state, received, recorder)
-            if signals and _engine_name(state) == "native":
+            if signals and all(part.fittings.engine_name != "portable" for part in state.parts):
                 nursery.start_soon(_step_aside, state)
             if state.scenario.closed_loop and state.scenario.duration_ns is not None:
                 nursery.start_soon(_end_closed_loop, state)

@@ -1,22 +1,18 @@
-"""A record batch that kernels wrote, as aiokafka's sender takes one.
+"""A record batch that kernels wrote, with the entries of its records.
 
-aiokafka knows batches by `record_count`, `closed`, `_set_producer_state` and `_build` (its names: the minor version is
-pinned). Until the sender drains it a batch stays open: what is due meanwhile is added, so a queue grows in bytes and
-not in requests.
+Until it is sent a batch stays open: what is due meanwhile is added, so a queue grows in bytes and not in requests.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any
 
 import aiokafka.codec as codecs
 import numpy as np
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from replay_native import recordbatch as kernels
 from replay_native.feed import ENTRY
+from replay_native.recordbatch import HEADER_BYTES, OVERHEAD_MAX
 
 GZIP_LEVEL = 6
 
@@ -28,103 +24,100 @@ CODECS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
 }
 """Name to its number in a batch's attributes, and what compresses."""
 
+RECORDS_MAX = 16_384
+"""Records of a batch, whatever their bytes."""
 
-class Batch(BatchBuilder):  # type: ignore[misc]
-    """Records of one partition. `rows` are their feed entries, in order; `sent_ns` is -1 until it is drained."""
+ROOMS_KEPT = 64
+
+
+class Batch:
+    """Records of one partition. `sent_ns` is -1 until it is sent; `settled` once its accounts are closed.
+
+    `producer_id`, `epoch` and `sequence` are those of an idempotent producer, -1 without. `error` is why it was last to
+    be sent again.
+    """
 
     def __init__(
-        self,
-        route: int,
-        buffer: np.ndarray,
-        compression: str | None,
-        drained: Callable[[Batch], None],
+        self, index: int, number: int, room: tuple[np.ndarray, np.ndarray], compression: str | None
     ) -> None:
-        self.route, self.buffer = route, buffer
+        self.index, self.number = index, number
+        self.buffer, self._kept = room
         self.state = np.zeros(kernels.BATCH_WORDS, np.int64)
-        kernels.begin(buffer, self.state)
+        kernels.begin(self.buffer, self.state)
+        self.count, self.size = 0, HEADER_BYTES
+        self.is_open = True
         self.sent_ns = -1
         self.taken_first_ns = self.taken_last_ns = 0
         self.settled = False
-        self.producer = (-1, -1, -1)
-        self._rows: list[np.ndarray] = []
+        self.producer_id = self.epoch = self.sequence = -1
+        self.error: Exception | None = None
         self._compression = compression
-        self._drained = drained
-        self._sealed: memoryview | None = None
-        self._open = True
-
-    @property
-    def is_open(self) -> bool:
-        """Whether records may still be added."""
-        return self._open
-
-    @property
-    def count(self) -> int:
-        """Records in it."""
-        return int(self.state[kernels.COUNT])
+        self._compressed: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def rows(self) -> np.ndarray:
         """The entries of its records, ENTRY[count]."""
-        if len(self._rows) != 1:
-            self._rows = [np.concatenate(self._rows) if self._rows else np.empty(0, ENTRY)]
-        return self._rows[0]
+        return self._kept[: self.count]
 
-    def add(self, rows: np.ndarray, ring: np.ndarray, first: int, limit: int) -> int:
-        """Append rows from `first` on, up to `limit` bytes; the row to go on with."""
-        last = kernels.append(self.buffer, self.state, rows, ring, first, len(rows), limit)
+    @property
+    def room(self) -> tuple[np.ndarray, np.ndarray]:
+        """Its memory, for another batch once nobody needs this one."""
+        return self.buffer, self._kept
+
+    def add(self, rows: np.ndarray, ring: np.ndarray, first: int, limit: int, taken_ns: int) -> int:
+        """Append rows from `first` on, up to `limit` bytes, taken up at `taken_ns`; the row to go on with."""
+        most = min(len(rows), first + len(self._kept) - self.count)
+        last = int(kernels.append(self.buffer, self.state, rows, ring, first, most, limit))
         if last > first:
-            if not self._rows:
-                self.taken_first_ns = int(rows[first]["taken_ns"])
-            self._rows.append(rows[first:last])
-            self.taken_last_ns = int(rows[last - 1]["taken_ns"])
-        return int(last)
-
-    def give_up(self) -> None:
-        """It will not be sent: the sender finds it empty."""
-        self.settled, self._open = True, False
-
-    def record_count(self) -> int:
-        """Records in it. The sender asks when it takes the batch: nothing is added from then on."""
-        self._open = False
-        return 0 if self.settled and self.sent_ns < 0 else self.count
-
-    def append(self, *, timestamp: Any, key: Any, value: Any, headers: Any = ()) -> None:
-        """Full, for anyone but the lane."""
-
-    def closed(self) -> bool:
-        """Ready to be sent, as far as the sender is concerned."""
-        return True
+            if not self.count:
+                self.taken_first_ns = taken_ns
+            self._kept[self.count : self.count + last - first] = rows[first:last]
+            self.taken_last_ns = taken_ns
+            self.count += last - first
+            self.size = int(self.state[kernels.SIZE])
+        return last
 
     def close(self) -> None:
         """Nothing is added any more."""
-        self._open = False
+        self.is_open = False
 
-    def size(self) -> int:
-        """Bytes so far."""
-        return int(self.state[kernels.SIZE])
+    def sealed(self) -> memoryview:
+        """The batch as it goes on the wire, of the producer that it has now."""
+        self.is_open = False
+        if self._compression is None:
+            buffer, state, attributes = self.buffer, self.state, 0
+        else:
+            attributes, compress = CODECS[self._compression]
+            if self._compressed is None:
+                self._compressed = self._compress(compress)
+            buffer, state = self._compressed
+        kernels.seal(buffer, state, attributes, self.producer_id, self.epoch, self.sequence)
+        return buffer[: int(state[kernels.SIZE])].data
 
-    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        self.producer = (producer_id, producer_epoch, base_sequence)
-
-    def _build(self) -> memoryview:
-        """The batch as it goes on the wire; at the first call it is stamped as sent."""
-        if self._sealed is None:
-            self._open = False
-            self._sealed = self._compressed() if self._compression else self._plain()
-            self.sent_ns = time.monotonic_ns()
-            self._drained(self)
-        return self._sealed
-
-    def _plain(self) -> memoryview:
-        kernels.seal(self.buffer, self.state, 0, *self.producer)
-        return self.buffer[: self.size()].data
-
-    def _compressed(self) -> memoryview:
-        number, compress = CODECS[self._compression or ""]
-        records = compress(self.buffer[kernels.HEADER_BYTES : self.size()].tobytes())
-        whole = np.empty(kernels.HEADER_BYTES + len(records), np.uint8)
-        whole[kernels.HEADER_BYTES :] = np.frombuffer(records, np.uint8)
+    def _compress(self, compress: Callable[[bytes], bytes]) -> tuple[np.ndarray, np.ndarray]:
+        records = compress(self.buffer[HEADER_BYTES : self.size].tobytes())
+        whole = np.empty(HEADER_BYTES + len(records), np.uint8)
+        whole[HEADER_BYTES:] = np.frombuffer(records, np.uint8)
         state = self.state.copy()
         state[kernels.SIZE], state[kernels.SEALED_BYTES] = whole.size, 0
-        kernels.seal(whole, state, number, *self.producer)
-        return whole.data
+        return whole, state
+
+
+class Rooms:
+    """Memory of batches, used again: the last one given back is the first to go, as it is in the CPU's cache."""
+
+    def __init__(self, batch_bytes: int) -> None:
+        self._bytes = batch_bytes + HEADER_BYTES + OVERHEAD_MAX
+        self._kept: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def take(self, least_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Room for a batch whose first record has a tail of so many bytes."""
+        size = least_bytes + HEADER_BYTES + OVERHEAD_MAX
+        if size <= self._bytes and self._kept:
+            return self._kept.pop()
+        return np.empty(max(size, self._bytes), np.uint8), np.empty(RECORDS_MAX, ENTRY)
+
+    def give_back(self, room: tuple[np.ndarray, np.ndarray]) -> None:
+        """Nobody looks at it any more."""
+        if len(self._kept) < ROOMS_KEPT and room[0].size == self._bytes:
+            self._kept.append(room)

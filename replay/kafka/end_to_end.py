@@ -143,7 +143,7 @@ class Watch:
         """The lane's partition `index` holds these records from the offset `first` on."""
         rows = batch.rows
         dues = np.where(rows["flags"] & WARM_UP, -rows["due_ns"], rows["due_ns"])
-        records = batch.buffer[HEADER_BYTES : batch.size()].copy() if self._answers is not None else None
+        records = batch.buffer[HEADER_BYTES : batch.size].copy() if self._answers is not None else None
         self._acks.append(Ack(index, first, dues, records))
 
     def lag(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -160,6 +161,7 @@ class _Fitted:
     def close(self) -> None:
         """Let the lane go."""
         sys.setswitchinterval(self.interval_s)
+        gc.unfreeze()
         self.lane.close()
         if self.watch is not None:
             self.watch.close()
@@ -208,6 +210,8 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
         raise
     fitted = _Fitted(target, scenario, settings, cluster.ends, parts, lane, sys.getswitchinterval(), watch)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
+    gc.freeze()
     entries, ring_bytes = sizing.feed_size(schedule, scenario, renderer.typical_bytes, 1)
     return Fittings(
         engine_name="kafka",

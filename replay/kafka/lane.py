@@ -1,7 +1,7 @@
 """A Kafka lane: a thread with an asyncio loop of its own that keeps the lane's contract (docs/lane-contract.md).
 
-Every tick takes up what is due and appends it to the open batch of its partition; aiokafka's sender drains the
-batches. `wait` is the time in its queue, `sent` the moment it drains the batch, `done` the broker's acknowledgement.
+Every tick takes up what is due, appends it to the open batch of its partition, and sends what the brokers take now.
+`wait` is the time until then, `sent` just before the batch's first send, `done` the broker's acknowledgement.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from replay.errors import EngineError
 from replay_native import produce, shared
 from replay_native.bank import C, Control, State, Stop
 from replay_native.feed import ENTRY
-from replay_native.recordbatch import HEADER_BYTES, OVERHEAD_MAX
 
-from .batch import Batch
-from .failures import NEVER_APPENDED, name_of, outcome_of, status_of
+from .batch import Batch, Rooms
+from .failures import name_of, outcome_of, status_of
 from .loop import PreciseSelector, run_precisely
+from .sender import Sender
 
 HEARTBEAT_NS = 100_000_000
 EXPIRE_NS = 10_000_000
@@ -45,7 +45,6 @@ CLOSED_LOOP_BYTES = 8 << 20
 SPANS_A_WAIT = 20
 """A batch that waits takes records up over this part of `max_wait`: what is given up together waited about as long."""
 
-BUFFERS_KEPT = 64
 STOP_S = 2.0
 
 Acknowledged = Callable[[int, int, Batch], None]
@@ -115,24 +114,26 @@ class KafkaLane:
     async def _live(self, selector: PreciseSelector) -> None:
         plan = self.plan
         producer = AIOKafkaProducer(**plan.producer)
+        sender: Sender | None = None
         try:
             async with asyncio.timeout(plan.connect_timeout_s):
                 await producer.start()
                 for topic in dict.fromkeys(part.topic for part in plan.partitions):
                     await producer.partitions_for(topic)
+                sender = Sender(producer, plan.producer, plan.partitions)
+                await sender.connect()
             self.ready.set_result(None)
             spec = await asyncio.wrap_future(self._spec)
             if spec is not None:
-                await _Running(self, spec, producer, selector).run()
+                await _Running(self, spec, sender, selector).run()
         finally:
+            if sender is not None:
+                sender.close()
             await _stopped(producer)
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:
-    """Close the producer, and give up what it cannot send any more."""
-    accumulator = producer._message_accumulator
-    if accumulator._batches or accumulator._pending_batches:
-        accumulator.fail_all(asyncio.CancelledError())
+    """Close the producer, however it is."""
     try:
         async with asyncio.timeout(STOP_S):
             await producer.stop()
@@ -143,15 +144,11 @@ async def _stopped(producer: AIOKafkaProducer) -> None:
 class _Running:
     """One run of a lane, on its loop."""
 
-    def __init__(
-        self, owner: KafkaLane, spec: LaneSpec, producer: AIOKafkaProducer, selector: PreciseSelector
-    ) -> None:
+    def __init__(self, owner: KafkaLane, spec: LaneSpec, sender: Sender, selector: PreciseSelector) -> None:
         self._plan, self._outcomes, self._spec = owner.plan, owner.outcomes, spec
         self._bank, self._feed, self._control = spec.bank, spec.feed, spec.bank.control
         self._counters = spec.bank.counters
-        self._accumulator = producer._message_accumulator
-        self._transactions = producer._txn_manager
-        self._selector = selector
+        self._sender, self._selector = sender, selector
         self._loop = asyncio.get_running_loop()
         self._lane = np.zeros(produce.LANE_WORDS, np.int64)
         routes = spec.bank.slots.shape[0]
@@ -160,9 +157,8 @@ class _Running:
         self._open: list[Batch | None] = [None] * len(owner.plan.partitions)
         self._waiting: deque[Batch] = deque()
         self._in_flight: dict[Batch, None] = {}
-        self._waiting_rows = self._waiting_bytes = 0
-        self._buffers: list[np.ndarray] = []
-        self._buffer_bytes = owner.plan.batch_bytes + HEADER_BYTES + OVERHEAD_MAX
+        self._waiting_rows = self._waiting_bytes = self._made = 0
+        self._rooms = Rooms(owner.plan.batch_bytes)
         self._draining = False
         self._starved = False
         self._expire_ns = 0
@@ -172,6 +168,8 @@ class _Running:
     async def run(self) -> None:
         """Until the feed ends and all is settled, or STOP."""
         control = self._control
+        self._sender.report(self._sending, self._ended)
+        self._loop.set_exception_handler(lambda _, context: self._fail(context.get("exception")))
         shared.write_word(control, Control.STATE, State.RUNNING)
         self._counters[C.connects] = self._counters[C.open] = self._counters[C.open_max] = 1
         self._counters[C.cpu_first_ns] = time.thread_time_ns()
@@ -208,8 +206,11 @@ class _Running:
         try:
             self._turn()
         except BaseException as error:
-            if not self._over.done():
-                self._over.set_exception(EngineError(f"the Kafka lane failed: {error!r}"))
+            self._fail(error)
+
+    def _fail(self, error: BaseException | None) -> None:
+        if not self._over.done():
+            self._over.set_exception(EngineError(f"the Kafka lane failed: {error!r}"))
 
     def _turn(self) -> None:
         """Heed STOP, take up what is due, give up what waited too long, and see when to look again."""
@@ -223,6 +224,7 @@ class _Running:
             self._over.set_result(None)
             return
         took = 0 if self._draining else self._take_due(now)
+        self._sender.flush()
         if now >= self._expire_ns:
             self._expire_ns = now + EXPIRE_NS
             self._expire(now)
@@ -236,7 +238,7 @@ class _Running:
     def _sleep(self, now: int, took: int) -> None:
         """Until the next due time, not sooner than a tick from now where something was taken up."""
         until = now + (EXPIRE_NS if self._waiting or self._in_flight else HEARTBEAT_NS)
-        due = -1 if self._draining else produce.next_due_ns(self._bank, self._feed, self._lane)
+        due = -1 if self._draining else int(self._lane[produce.NEXT_DUE_NS])
         self._starved = due < 0 and shared.read_word(self._control, Control.FEED_END) == 0
         if due >= 0:
             if self._spec.closed_loop:
@@ -259,17 +261,18 @@ class _Running:
             if self._starved and not total and not self._spec.closed_loop:
                 self._counters[C.underruns] += int(self._rows["due_ns"][:count].min() < now)
             total += int(count)
-            self._append(int(count))
+            self._append(int(count), now)
             if count < len(self._rows):
                 break
         return total
 
-    def _append(self, count: int) -> None:
+    def _append(self, count: int, now: int) -> None:
         """Put rows, in the order of their routes, into the batches of their partitions; then free the rings."""
-        edges, rows = self._counts, self._rows[:count].copy()
-        first_route = self._plan.first_route
-        for route in np.flatnonzero(np.diff(edges)).tolist():
-            self._add(route - first_route, rows[edges[route] : edges[route + 1]])
+        edges, first_route = self._counts.tolist(), self._plan.first_route
+        for index in range(len(self._open)):
+            begin, end = edges[first_route + index : first_route + index + 2]
+            if begin < end:
+                self._add(index, self._rows[begin:end], now)
         entries = self._feed.entries
         last = entries[(int(self._lane[produce.TAKEN]) - 1) % entries.size]
         produce.release(self._control, self._lane[produce.TAKEN], last["offset"] + last["length"])
@@ -278,33 +281,26 @@ class _Running:
         while self._waiting_bytes > WAITING_BYTES_MAX and len(self._waiting) > 1:
             self._give_up(self._waiting[0], C.unsent_limit)
 
-    def _add(self, index: int, rows: np.ndarray) -> None:
+    def _add(self, index: int, rows: np.ndarray, now: int) -> None:
         at = 0
         while at < len(rows):
             batch = self._open[index]
             if batch is None or not batch.is_open:
                 batch = self._new_batch(index, int(rows[at]["length"]))
-            before = batch.size()
-            at = batch.add(rows, self._feed.ring, at, self._plan.batch_bytes)
-            self._waiting_bytes += batch.size() - before
+            before = batch.size
+            at = batch.add(rows, self._feed.ring, at, self._plan.batch_bytes, now)
+            self._waiting_bytes += batch.size - before
             if at < len(rows):
                 batch.close()
                 self._open[index] = None
 
     def _new_batch(self, index: int, least_bytes: int) -> Batch:
-        """An empty batch for a partition, handed to the sender at once."""
-        least_bytes += HEADER_BYTES + OVERHEAD_MAX
-        if least_bytes > self._buffer_bytes:
-            buffer = np.empty(least_bytes, np.uint8)
-        else:
-            buffer = self._buffers.pop() if self._buffers else np.empty(self._buffer_bytes, np.uint8)
-        batch = Batch(self._plan.first_route + index, buffer, self._plan.compression, self._drained)
+        """An empty batch for a partition, which the sender takes as soon as it can."""
+        self._made += 1
+        batch = Batch(index, self._made, self._rooms.take(least_bytes), self._plan.compression)
         self._open[index] = batch
         self._waiting.append(batch)
-        if self._accumulator._exception is not None:
-            raise self._accumulator._exception
-        message = self._accumulator._append_batch(batch, self._plan.partitions[index])
-        message.future.add_done_callback(lambda future: self._settled(batch, future))
+        self._sender.put(batch)
         return batch
 
     def _count_waiting(self) -> None:
@@ -316,82 +312,77 @@ class _Running:
             self._waiting.popleft()
         else:
             self._waiting.remove(batch)
-        index = batch.route - self._plan.first_route
-        if self._open[index] is batch:
-            self._open[index] = None
+        if self._open[batch.index] is batch:
+            self._open[batch.index] = None
         self._waiting_rows -= batch.count
-        self._waiting_bytes -= batch.size()
+        self._waiting_bytes -= batch.size
         self._count_waiting()
 
     # What becomes of a batch.
 
-    def _drained(self, batch: Batch) -> None:
-        """The sender is about to send it."""
-        self._no_longer_waits(batch)
-        self._in_flight[batch] = None
-        self._counters[C.bytes_sent] += batch.size()
-        produce.sent(self._bank, batch.rows, batch.sent_ns, self._spec.closed_loop)
+    def _sending(self, batches: list[Batch], size: int) -> None:
+        """These are about to be sent for the first time, in a request of so many bytes."""
+        now = time.monotonic_ns()
+        self._counters[C.bytes_sent] += size
+        for batch in batches:
+            self._no_longer_waits(batch)
+            self._in_flight[batch] = None
+            batch.sent_ns = now
+            produce.sent(self._bank, batch.rows, now, self._spec.closed_loop)
 
-    def _settled(self, batch: Batch, future: asyncio.Future[Any]) -> None:
-        """The broker acknowledged it, or it failed."""
-        error = asyncio.CancelledError() if future.cancelled() else future.exception()
-        if error is None and not (batch.settled and batch.sent_ns < 0):
-            self._note_offsets(batch, future.result())
-        if batch.settled:
-            self._outcomes.late += batch.count if batch.sent_ns >= 0 and error is None else 0
-        elif batch.sent_ns < 0:
-            self._give_up(batch, C.unsent_max_wait)
-        elif isinstance(error, asyncio.CancelledError):
-            return
-        else:
-            self._end(batch, error)
-            if isinstance(error, NEVER_APPENDED):
-                self._take_back_sequence(batch)
-        if len(self._buffers) < BUFFERS_KEPT and batch.buffer.size == self._buffer_bytes:
-            self._buffers.append(batch.buffer)
-        if self._draining or self._spec.closed_loop or not (self._waiting or self._in_flight):
-            self._tick()
+    def _ended(self, batch: Batch, error: Exception | None, offset: int) -> None:
+        """The broker acknowledged it, or it failed for good."""
+        if error is None and offset >= 0:
+            self._note_offsets(batch, offset)
+        if not batch.settled:
+            self._settle(batch, error)
+        elif error is None:
+            self._outcomes.late += batch.count
+        self._rooms.give_back(batch.room)
+        if self._draining or self._spec.closed_loop or not (self._in_flight or self._due_later()):
+            self._loop.call_soon(self._tick)
 
-    def _end(self, batch: Batch, error: BaseException | None) -> None:
+    def _due_later(self) -> bool:
+        """Whether a tick will come anyway, as there is more in the feed."""
+        return bool(self._lane[produce.NEXT_DUE_NS] >= 0)
+
+    def _settle(self, batch: Batch, error: Exception | None) -> None:
         batch.settled = True
-        self._in_flight.pop(batch, None)
-        outcome = 0 if error is None else outcome_of(error)
+        del self._in_flight[batch]
+        outcome = status = 0
         if error is not None:
             self._outcomes.errors[name_of(error)] += batch.count
-        status = 0 if error is None else status_of(error)
+            outcome, status = outcome_of(error), status_of(error)
         now = time.monotonic_ns()
         produce.done(self._bank, batch.rows, outcome, batch.sent_ns, now, status, self._spec.closed_loop)
         self._note_time()
 
-    def _note_offsets(self, batch: Batch, told: Any) -> None:
-        if told is None or told.offset < 0:
-            return
-        part = self._plan.partitions[batch.route - self._plan.first_route]
+    def _note_offsets(self, batch: Batch, offset: int) -> None:
+        part = self._plan.partitions[batch.index]
         self._outcomes.acknowledged[part] += batch.count
-        self._outcomes.last_offset[part] = told.offset + batch.count - 1
+        self._outcomes.last_offset[part] = offset + batch.count - 1
         if self._plan.acknowledged is not None:
-            self._plan.acknowledged(batch.route - self._plan.first_route, told.offset, batch)
-
-    def _take_back_sequence(self, batch: Batch) -> None:
-        """The broker never took these numbers: the next batch of the partition has to begin with them."""
-        if self._transactions is not None:
-            part = self._plan.partitions[batch.route - self._plan.first_route]
-            self._transactions._sequence_numbers[part] -= batch.count
+            self._plan.acknowledged(batch.index, offset, batch)
 
     def _give_up(self, batch: Batch, reason: int) -> None:
-        """A batch that was never drained is unsent."""
+        """A batch that was never sent is unsent."""
+        self._sender.withdraw(batch)
         self._no_longer_waits(batch)
-        batch.give_up()
+        batch.settled = True
+        batch.close()
         produce.unsent(self._bank, batch.rows, reason, self._spec.max_wait_ns)
+        self._rooms.give_back(batch.room)
 
     def _expire(self, now: int) -> None:
         """Give up what waited for max_wait, and what was not acknowledged within the time-out."""
-        while self._waiting and self._waiting[0].count and self._waited(self._waiting[0], now):
+        while self._waiting and self._waited(self._waiting[0], now):
             self._give_up(self._waiting[0], C.unsent_max_wait)
-        for batch in list(self._in_flight):
+        while self._in_flight:
+            batch = next(iter(self._in_flight))
             if now - batch.sent_ns < self._spec.timeout_ns:
                 break
-            self._end(batch, TimeoutError())
+            self._settle(batch, batch.error or TimeoutError())
+        self._sender.check()
 
     def _waited(self, batch: Batch, now: int) -> bool:
         """Whether even the last of its records waited for max_wait. What follows long after the first gets another batch."""

@@ -34,8 +34,11 @@ class PreciseSelector(selectors.EpollSelector):
         """Wait for events, for so many seconds at most (None: without end)."""
         if timeout is None or timeout > 0:
             before = time.monotonic_ns()
-            produce.wait_readable(self.fileno(), -1 if timeout is None else int(timeout * 1e9), self._scratch)
+            timeout_ns = -1 if timeout is None else int(timeout * 1e9)
+            ready = produce.wait_readable(self.fileno(), timeout_ns, self._scratch)
             self.idle_ns += time.monotonic_ns() - before
+            if ready == 0:
+                return []
         return super().select(0)
 
 
