@@ -13,6 +13,7 @@ from typing import Any
 
 from . import (
     capacity,
+    clients,
     comparing,
     histograms,
     https,
@@ -70,6 +71,7 @@ def main() -> None:
             "importing",
             "kafka",
             "sessions",
+            "clients",
         ),
         default=(),
     )
@@ -90,6 +92,7 @@ def main() -> None:
             "comparing": lambda: comparing.measure(folder),
             "kafka": lambda: kafka.measure(folder),
             "sessions": lambda: sessions.measure(folder),
+            "clients": lambda: clients.measure(folder),
         }
         for part, measure in parts.items():
             if not chosen or part in chosen:

@@ -34,7 +34,7 @@ def render(results: dict[str, Any]) -> str:
         ("https", _https),
         ("histograms", _histograms), ("workloads", _workloads), ("peaks", _peaks), ("comparing", _comparing),
         ("importing", _importing), ("kafka", _kafka),
-        ("sessions", _sessions),
+        ("sessions", _sessions), ("clients", _clients),
     ):  # fmt: skip
         if name in results:
             part = results[name]
@@ -57,6 +57,27 @@ def _sessions(results: dict[str, Any]) -> str:
         + rows
         + f"\nsessions : plain = {session['per_cpu_s'] / plain['per_cpu_s']:.2f} a CPU second,"
         f" {session['per_s'] / plain['per_s']:.2f} by the clock.\n"
+    )
+
+
+def _clients(results: list[dict[str, Any]]) -> str:
+    rows = "".join(
+        f"| {each['clients']:,} | {each['requests']:,} | {each['arrived_once']:,} | {each['unsent'] + each['failed']:,}"
+        f" | {each['at_once']:,} | {each['out_of_order']:,} | {each['strangers']:,} | {each['wait_order_p50_ms']:.1f}"
+        f" | {each['peak_rss_mib']:,.0f} |\n"
+        for each in results
+    )
+    few, many = results[0], results[-1]
+    each_kib = (many["peak_rss_mib"] - few["peak_rss_mib"]) * 1024 / (many["clients"] - few["clients"])
+    return (
+        "## Clients with connections of their own\nRecorded clients that come within 12 s, each on a kept connection of its"
+        " own, its requests in order, on one lane (`python -m benchmarks clients`). Each asks in quick pairs, whose first"
+        " answer takes 20 ms. What arrived once, out of its client's order, or on another client's connection is the sink's"
+        " own finding, by its stamps.\n\n"
+        "| clients | requests | arrived once | unsent or failed | connected at once | out of order | on another's connection"
+        " | p50 ms of wait.order | peak RSS MiB |\n|---|---|---|---|---|---|---|---|---|\n"
+        + rows
+        + f"\n{each_kib:.1f} KiB of memory a client, connected, beside what the kernel has for its socket.\n"
     )
 
 

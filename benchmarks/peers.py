@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.staging.sink import SinkMemory
+from replay.staging.sink import CONNECTIONS_DEFAULT, SinkMemory
 
 GENERATOR_CORE, SERVER_CORE = 0, 1
 VEGETA = "github.com/tsenart/vegeta/v12@v12.12.0"
@@ -130,14 +130,19 @@ def nginx(
 
 @contextlib.contextmanager
 def sink(
-    capacity: int = 1 << 20, *, spin: bool = True, identity: Identity | None = None
+    capacity: int = 1 << 20,
+    *,
+    spin: bool = True,
+    identity: Identity | None = None,
+    connections: int = CONNECTIONS_DEFAULT,
 ) -> Iterator[tuple[int, SinkMemory]]:
     """The sink in a process of its own, and the memory that its stamps are in."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         stamps = Path(folder) / "stamps"
         port = free_port()
         command = [sys.executable, "-m", "replay.staging.sink", "--port", str(port)]
-        command += ["--stamps", str(stamps), "--capacity", str(capacity)] + (["--spin"] if spin else [])
+        command += ["--stamps", str(stamps), "--capacity", str(capacity), "--connections", str(connections)]
+        command += ["--spin"] if spin else []
         command += ["--cert", str(identity.cert), "--key", str(identity.key)] if identity else []
         with running(command, SERVER_CORE):
             _await_port(port)
@@ -156,16 +161,23 @@ def _await_port(port: int) -> None:
 
 def replay(folder: Path, arguments: list[str]) -> dict:
     """`replay run` in a new folder; its run.json. An INVALID run is a result as well."""
+    return replay_and_rss(folder, arguments)[0]
+
+
+def replay_and_rss(folder: Path, arguments: list[str]) -> tuple[dict, float]:
+    """The same, and the most memory that it had, in MiB."""
     run = folder / f"run-{time.monotonic_ns()}"
     command = [sys.executable, "-m", "replay.cli", "run", *arguments, "-o", str(run), "--plain"]
-    done = subprocess.run(
-        pinned(GENERATOR_CORE, command), capture_output=True, text=True, timeout=900, check=False
-    )
-    if not (run / "run.json").exists():
-        raise RuntimeError(f"replay ended with {done.returncode}: {done.stderr[-2000:]}")
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(pinned(GENERATOR_CORE, command), stdout=said, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if not (run / "run.json").exists():
+            said.seek(0)
+            raise RuntimeError(f"replay ended with {process.returncode}: {said.read()[-2000:]}")
     document: dict = json.loads((run / "run.json").read_text())
     shutil.rmtree(run)
-    return document
+    return document, usage.ru_maxrss / 1024
 
 
 def vegeta() -> str | None:

@@ -11,7 +11,7 @@ from replay.trace import TraceWriter
 
 from . import peers
 
-CLIENTS = 4_000
+CLIENTS = 12_000
 ASKS = 8
 ROUNDS = 5
 CONNECTIONS = 64

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,26 +27,17 @@ class Volume:
 
 
 def _run(folder: Path, trace: Path, rows: int) -> Volume:
-    run = folder / f"volume-{rows}"
     with peers.sink(rows + 1_000) as (port, memory):
-        command = [sys.executable, "-m", "replay.cli", "run", str(trace), "--target", f"http://127.0.0.1:{port}",
-                   "-o", str(run), "--plain"]  # fmt: skip
-        process = subprocess.Popen(
-            peers.pinned(peers.GENERATOR_CORE, command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        document, peak_rss_mib = peers.replay_and_rss(
+            folder, [str(trace), "--target", f"http://127.0.0.1:{port}"]
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        if not (run / "run.json").exists():
-            raise RuntimeError(
-                f"replay ended with {os.waitstatus_to_exitcode(status)}: {process.stderr.read()[-2000:]}"
-            )  # type: ignore[union-attr]
-        document = json.loads((run / "run.json").read_text())
         stamps = memory.stamps()
     stamps = stamps[stamps["seq"] >= 0]
     due_ns = document["start"]["monotonic_ns"] + stamps["seq"] * (1_000_000_000 // RATE)
     p50, p90 = np.percentile((stamps["arrival_ns"] - due_ns) / 1e6, [50, 90])
     return Volume(
         rows, int(stamps.size), document["generator"]["underruns"], document["validity"]["verdict"], float(p50),
-        float(p90), usage.ru_maxrss / 1024,
+        float(p90), peak_rss_mib,
     )  # fmt: skip
 
 

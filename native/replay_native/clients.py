@@ -42,7 +42,7 @@ sent, and what its last try came to.
 
 client_type, waiting_type = from_dtype(CLIENT), from_dtype(WAITING)
 
-REQUEST_BYTES = 1_024
+REQUEST_BYTES = 256
 """Least room of a copy of a request."""
 
 KEPT_BYTES = 16_384

@@ -33,8 +33,9 @@ SENT_AND_RECEIVED_SHUTDOWN = 3
 CTRL_SET_TLSEXT_HOSTNAME = 55
 _CTRL_MODE, _CTRL_SET_READ_AHEAD, _CTRL_SET_MIN_PROTO_VERSION = 33, 41, 123
 _TLS_1_2, _FILETYPE_PEM = 0x0303, 1
-_MODES = 0x1 | 0x2 | 0x4 | 0x10
-"""Partial writes, from a buffer that may have moved; reads that pass over what is no data; buffers only while in use."""
+_MODES = 0x1 | 0x2 | 0x4
+"""Partial writes, from a buffer that may have moved; reads that pass over what is no data."""
+_MODE_RELEASE_BUFFERS = 0x10
 _OPTIONS = 1 << 17 | 1 << 30
 """No compression, no renegotiation."""
 _OP_IGNORE_UNEXPECTED_EOF = 1 << 7
@@ -109,9 +110,10 @@ def call_int(name: str, *arguments: int | bytes | None) -> int:
     return ctypes.c_int(call(name, *arguments)).value
 
 
-def new_context(method: str) -> int:
+def new_context(method: str, *, keeps_buffers: bool = False) -> int:
     """The address of a new SSL_CTX for `TLS_client_method` or `TLS_server_method`: TLS 1.2 and 1.3, as kernels use it.
 
+    A connection has buffers of 34 KB while it is in use, or always: that is faster, where there are not too many.
     Free it by `call("SSL_CTX_free", address)`; connections made from it live on. OSError where there is no memory.
     """
     context = call("SSL_CTX_new", call(method))
@@ -119,7 +121,7 @@ def new_context(method: str) -> int:
         raise OSError(_errno.ENOMEM, "OpenSSL made no context")
     newer = importlib.import_module("_ssl").OPENSSL_VERSION_INFO >= (3, 0)
     call("SSL_CTX_set_options", context, _OPTIONS | (_OP_IGNORE_UNEXPECTED_EOF if newer else 0))
-    call("SSL_CTX_ctrl", context, _CTRL_MODE, _MODES, None)
+    call("SSL_CTX_ctrl", context, _CTRL_MODE, _MODES | (0 if keeps_buffers else _MODE_RELEASE_BUFFERS), None)
     call("SSL_CTX_ctrl", context, _CTRL_SET_READ_AHEAD, 1, None)
     call("SSL_CTX_ctrl", context, _CTRL_SET_MIN_PROTO_VERSION, _TLS_1_2, None)
     return context

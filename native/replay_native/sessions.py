@@ -37,7 +37,7 @@ RAW, JSON_TEXT, TARGET, FORM = range(4)
 
 CAPTURE, CHECK = range(2)
 STATUS, RECORDED_STATUS, SIZE, HEADER, COOKIE, POINTER, REGEX, CONTAINS, DIGEST = range(9)
-"""What a rule looks at. Of a check the value must be there, and be its text where it has one."""
+"""What a rule looks at, from POINTER on the body. Of a check the value must be there, and be its text where it has one."""
 
 RULE = np.dtype([
     (name, "i8") for name in (
@@ -335,13 +335,15 @@ def look(sessions, client, route, data, begin, end, whole, status, recorded, siz
     cut = np.int64(0)
     if sessions.starts[1] > 0:
         cut = take_cookies(sessions, client, data, head, head_end)
-    body_end = find_body(data, head, head_end, end) if whole else np.int64(-1)
+    body_end, has_body = np.int64(-1), whole
     row, checks, failed = _row_of(sessions, client), np.int64(0), np.int64(-1)
     for place in range(sessions.route_rules.shape[1]):
         number = np.int64(sessions.route_rules[route, place])
         if number < 0:
             break
         rule = sessions.rules[number]
+        if has_body and rule.source >= POINTER:
+            body_end, has_body = find_body(data, head, head_end, end), False
         if rule.kind == CAPTURE:
             length, _ = _find(sessions, rule, data, head, head_end, body_end)
             missed = row >= sessions.values.shape[0] or not _capture(sessions, rule, row, length)

@@ -95,7 +95,9 @@ def make_lane(spec: LaneSpec) -> Lane:
 def _run_secured(lane: Lane, tls: Tls) -> None:
     """Run a lane whose connections are secured, on this thread."""
     name = ctypes.create_string_buffer(tls.sni.encode())
-    with native_context(tls) as context, sigpipe_held_back():
+    # The connections of clients are many, and seldom in use.
+    keeps_buffers = not lane.state["per_client"][0]
+    with native_context(tls, keeps_buffers=keeps_buffers) as context, sigpipe_held_back():
         lane.state["tls_context"] = context
         lane.state["tls_name"] = ctypes.addressof(name) if tls.sni else 0
         lane.state["tls_resume"] = tls.resume

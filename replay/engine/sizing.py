@@ -23,6 +23,9 @@ CLOSED_LOOP_CONNECTIONS = 64
 RESERVED_FILES = 64
 """Descriptors left to the process itself: run folder, trace, epoll, eventfds."""
 
+ENTRIES_MIN = 16_384
+"""Entries below which a feed is not made smaller because there is little to send: its ring holds large requests, too."""
+
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 PORTS_DEFAULT = 16_384
 """Local ports where the system does not say: IANA's dynamic ones (RFC 6335)."""
@@ -109,4 +112,7 @@ def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes:
     ahead_s = AHEAD_NS / SECOND_NS
     waiting_s = min(scenario.max_wait_ns / SECOND_NS, 10.0)
     entries = math.ceil(peak * (ahead_s + 2 * waiting_s))
+    if schedule.plan.rows is not None:
+        # Half of them may wait: more than all of the requests never do.
+        entries = min(entries, max(2 * schedule.plan.rows, ENTRIES_MIN))
     return entries, entries * request_bytes

@@ -119,9 +119,12 @@ def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
 
 
 @contextlib.contextmanager
-def native_context(tls: Tls) -> Iterator[int]:
-    """The settings as the address of an SSL_CTX, for one lane. EngineError where a file changed since the run began."""
-    context = libssl.new_context("TLS_client_method")
+def native_context(tls: Tls, *, keeps_buffers: bool = False) -> Iterator[int]:
+    """The settings as the address of an SSL_CTX, for one lane (`libssl.new_context`).
+
+    EngineError where a file changed since the run began.
+    """
+    context = libssl.new_context("TLS_client_method", keeps_buffers=keeps_buffers)
     try:
         protocols = b"".join(bytes([len(name)]) + name.encode() for name in ALPN)
         libssl.call("SSL_CTX_set_alpn_protos", context, protocols, len(protocols))

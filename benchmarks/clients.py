@@ -1,0 +1,111 @@
+"""Twenty thousand clients in order, each on a connection of its own: accounts, memory, and the sink's word for it."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from replay.trace import TraceWriter
+
+from . import peers
+
+CLIENTS = (1_000, 20_000)
+REQUESTS = 120_000
+COMING_S, STAYING_S = 12, 12
+PATHS = (b"/sink/delay_ms=20", b"/")
+"""Half of the answers take longer than until the client's next request is due: that one has to wait for its turn."""
+
+SPARE_FILES = 200
+
+
+@dataclass(frozen=True)
+class Clients:
+    """One run. `out_of_order` and `strangers` are the sink's: requests that came before an earlier one of their client, and
+    connections on which more than one client asked. `wait_order` is what requests waited for the one before, half of them.
+    """
+
+    clients: int
+    requests: int
+    arrived_once: int
+    unsent: int
+    failed: int
+    connections: int
+    at_once: int
+    cap_bound: int
+    out_of_order: int
+    strangers: int
+    wait_order_p50_ms: float
+    peak_rss_mib: float
+
+
+def _files(wanted: int) -> int:
+    """Open files that this process and those it starts may have, raised to what is wanted where that is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit in (max(hard, wanted), hard):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(wanted, soft), limit), limit))
+            break
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _trace(path: Path, clients: int) -> tuple[Path, np.ndarray]:
+    """Clients that come one after another and stay, each asking in quick pairs; and whose each request is."""
+    random = np.random.default_rng(clients)
+    first_ns = random.integers(0, COMING_S * 10**9, clients)
+    pair_ns = np.sort(random.integers(0, STAYING_S * 10**9, (clients, REQUESTS // clients // 2)), axis=1)
+    pair_ns[:, 0] = 0
+    at_ns = first_ns[:, None, None] + pair_ns[:, :, None] + np.array([0, 10**6])
+    client = np.broadcast_to(np.arange(clients, dtype=np.uint32)[:, None, None], at_ns.shape).ravel()
+    order = np.argsort(at_ns.ravel(), kind="stable")
+    with TraceWriter(path) as writer:
+        ids = np.array([writer.add_request("GET", target) for target in PATHS], np.uint32)
+        asked = np.broadcast_to(ids, at_ns.shape).ravel()
+        writer.add_events(at_ns.ravel()[order], asked[order], client[order])
+    return path, client[order]
+
+
+def _run(folder: Path, clients: int) -> Clients:
+    trace, client_of = _trace(folder / f"clients-{clients}.trace", clients)
+    at_once = min(clients, _files(clients + SPARE_FILES) - SPARE_FILES)
+    scenario = folder / "clients.toml"
+    scenario.write_text(
+        f'trace = "{trace}"\nconnect = "per-client"\norder = "client"\nidle_timeout = "60s"\n'
+        f'connections = {at_once}\nthreads = 1\nengine = "native"\n'
+    )
+    with peers.sink(client_of.size + 1_000, connections=at_once, spin=False) as (port, memory):
+        document, peak_rss_mib = peers.replay_and_rss(
+            folder, [str(scenario), "--target", f"http://127.0.0.1:{port}"]
+        )
+        stamps = memory.stamps()
+    accounts, opened = document["accounts"], document["connections"]
+    if accounts["planned"] != client_of.size or accounts["planned"] != accounts["sent"] + accounts["unsent"]:
+        raise RuntimeError(f"{client_of.size} requests do not balance: {accounts}")
+    stamps = stamps[stamps["seq"] >= 0]
+    counts = np.bincount(stamps["seq"], minlength=client_of.size)
+    owner = client_of[stamps["seq"]]
+    by_client = np.argsort(owner, kind="stable")
+    same = np.diff(owner[by_client].astype(np.int64)) == 0
+    pairs = np.unique(stamps["connection"] * clients + owner)
+    return Clients(
+        clients=clients,
+        requests=int(client_of.size),
+        arrived_once=int((counts == 1).sum()),
+        unsent=accounts["unsent"],
+        failed=accounts["error"] + accounts["timeout"],
+        connections=int(np.unique(stamps["connection"]).size),
+        at_once=opened["open_max"],
+        cap_bound=opened["cap_bound"],
+        out_of_order=int((same & (np.diff(stamps["seq"][by_client]) <= 0)).sum()),
+        strangers=int(pairs.size - np.unique(stamps["connection"]).size),
+        wait_order_p50_ms=document["latency"]["wait_order"]["p50_ns"] / 1e6,
+        peak_rss_mib=peak_rss_mib,
+    )
+
+
+def measure(folder: Path) -> list[Clients]:
+    """A run of few clients, and one of many, with as many requests: what is between them is the clients' own."""
+    return [_run(folder, clients) for clients in CLIENTS]
