@@ -19,7 +19,8 @@ COMING_S, STAYING_S = 12, 12
 PATHS = (b"/sink/delay_ms=20", b"/")
 """Half of the answers take longer than until the client's next request is due: that one has to wait for its turn."""
 
-SPARE_FILES = 200
+SPARE_FILES, SPARE_PLACES = 200, 200
+"""Files that are no connections, and places of the sink: it hears of a new connection before it hears of an old one end."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,13 @@ def _trace(path: Path, clients: int) -> tuple[Path, np.ndarray]:
 
 def _run(folder: Path, clients: int) -> Clients:
     trace, client_of = _trace(folder / f"clients-{clients}.trace", clients)
-    at_once = min(clients, _files(clients + SPARE_FILES) - SPARE_FILES)
+    at_once = min(clients, _files(clients + SPARE_FILES + SPARE_PLACES) - SPARE_FILES - SPARE_PLACES)
     scenario = folder / "clients.toml"
     scenario.write_text(
         f'trace = "{trace}"\nconnect = "per-client"\norder = "client"\nidle_timeout = "60s"\n'
         f'connections = {at_once}\nthreads = 1\nengine = "native"\n'
     )
-    with peers.sink(client_of.size + 1_000, connections=at_once, spin=False) as (port, memory):
+    with peers.sink(client_of.size + 1_000, connections=at_once + SPARE_PLACES, spin=False) as (port, memory):
         document, peak_rss_mib = peers.replay_and_rss(
             folder, [str(scenario), "--target", f"http://127.0.0.1:{port}"]
         )

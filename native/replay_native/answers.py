@@ -11,6 +11,7 @@ from numba import int64, uint8
 
 from .http1 import CR, LF, SEMICOLON, SPACE, TAB
 from .jit import kernel
+from .libc import memchr
 
 _EQUALS = 61
 _CHUNKED = np.frombuffer(b"chunked", np.uint8)
@@ -67,8 +68,12 @@ def trimmed(data, begin, end):
 @kernel()
 def line_ends(data, at, end):
     """(Where a line's text ends, where the next line begins)."""
-    while at < end and data[at] != LF:
-        at += 1
+    found = (
+        memchr(data.ctypes.data + np.uint64(at), np.int32(LF), np.uint64(end - at))
+        if at < end
+        else np.uint64(0)
+    )
+    at = np.int64(found - data.ctypes.data) if found else max(at, end)
     text_end = at - 1 if at > 0 and at <= end and data[at - 1] == CR else at
     return text_end, min(at + 1, end)
 

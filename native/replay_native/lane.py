@@ -27,6 +27,7 @@ from .bank import (
     Stop,
 )
 from .clients import (
+    KEPT_BYTES,
     NONE,
     REQUEST_BYTES,
     drop_age,
@@ -189,11 +190,19 @@ def _put_values(lane, slot):
     total = patched_bytes(lane.sessions, c.client, c.request, length, patches)
     if total < 0:
         return False
-    capacity = max(total, np.int64(REQUEST_BYTES))
-    request = _malloc(np.uint64(capacity))
-    put_patched(request, lane.sessions, c.client, c.request, length, patches)
-    _free(c.request)
-    c.request, c.capacity, c.request_bytes = request, capacity, total
+    if total > c.spare_capacity:
+        if c.spare:
+            _free(c.spare)
+        c.spare_capacity = max(total, np.int64(REQUEST_BYTES))
+        c.spare = _malloc(np.uint64(c.spare_capacity))
+    put_patched(c.spare, lane.sessions, c.client, c.request, length, patches)
+    c.request, c.spare = c.spare, c.request
+    c.capacity, c.spare_capacity = c.spare_capacity, c.capacity
+    c.request_bytes = total
+    if c.spare_capacity > KEPT_BYTES:
+        _free(c.spare)
+        c.spare = np.uint64(0)
+        c.spare_capacity = 0
     return True
 
 
@@ -1220,6 +1229,8 @@ def _close_all(lane):
             close_connection(c, c.state == BUSY, lane.scratch)
         if c.request:
             _free(c.request)
+        if c.spare:
+            _free(c.spare)
     tls.free_session(st.tls_session)
     if st.per_client and st.tls_context:
         for key in range(lane.clients.size):
