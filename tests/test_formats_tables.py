@@ -118,6 +118,16 @@ def test_a_table_without_a_header_has_numbers_for_names(tmp_path: Path) -> None:
     assert ([event.target for event in got], manifest.rejected) == ([b"/a", b"/b"], {})
 
 
+def test_json_lines_may_differ_in_their_blanks(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    tight = '{"at":1700000000,"x":"y","path":"/a"}'
+    path.write_text(
+        "\n".join([tight, tight.replace(":", " : "), tight.replace(":", ": "), tight + " ", tight])
+    )
+    got, manifest = imported(path)
+    assert ([event.target for event in got], manifest.rejected) == ([b"/a"] * 5, {})
+
+
 def test_json_lines_name_keys_inside_others(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     lines = [

@@ -473,7 +473,7 @@ def _cut_json(data, begin, end, spec, spans, gaps, gap_text):
     while True:
         if _foreseen(data, at, end, node, step, gaps, gap_text):
             child = gaps[step, GAP_CHILD]
-            at += gaps[step, GAP_LENGTH]
+            at = _skip_blanks(data, at + gaps[step, GAP_LENGTH], end)
             node = gaps[step, GAP_VALUE_NODE]
         else:
             changed = _changed_at(data, at, end, node, step, gaps, gap_text)
