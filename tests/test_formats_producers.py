@@ -1,4 +1,4 @@
-"""Logs that real servers write: nginx and Apache in front of a slow service, imported as a user would."""
+"""Logs that real servers write in front of a slow service, imported as a user would."""
 
 from __future__ import annotations
 
@@ -237,3 +237,25 @@ def test_haproxy_stamps_the_start(tmp_path: Path, service: int) -> None:
     assert all(event.took_ns >= SLOW_S * 0.9e9 for event in got)
     assert {answer.status for answer in bad} == {400}, "what HAProxy refuses was no request"
     assert manifest.rejected == {"no method": len(bad) + 1}, "and the connection that asked for nothing"
+
+
+def test_caddy_stamps_the_end_and_a_burst_is_not_shifted_by_it(tmp_path: Path, service: int) -> None:
+    caddy, port = needed("caddy"), free_port()
+    (tmp_path / "Caddyfile").write_text(
+        "{\n admin off\n auto_https off\n}\n"
+        f":{port} {{\n bind 127.0.0.1\n log {{\n  output file {tmp_path}/caddy.log\n }}\n"
+        f" reverse_proxy 127.0.0.1:{service}\n}}\n"
+    )
+    command = [caddy, "run", "--config", str(tmp_path / "Caddyfile"), "--adapter", "caddyfile"]
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        until_up(port, process)
+        sent = burst(port)
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+    got, manifest = imported(tmp_path / "caddy.log")
+    assert (manifest.importer, manifest.stamp, manifest.duration_subtracted) == ("caddy", "end", True)
+    judged(got, sent, CLOSE_NS)
+    assert all(event.took_ns >= SLOW_S * 0.9e9 for event in got)
