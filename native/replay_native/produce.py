@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import boolean, int64
+from numba import boolean, int64, uint8
 
 from .bank import BANK_TYPE, C, Control
 from .feed import FEED_TYPE, entry_type
 from .jit import kernel
 from .libc import ppoll
 from .record import record_attempt, record_done, record_sent, record_taken, record_unsent
+from .recordbatch import COUNT, append
 from .shared import load_acquire, peek_u8, poke_i64, poke_u32, store_release
 
 TAKEN, NEXT_DUE_NS = 0, 1
@@ -63,6 +64,19 @@ def take_up(bank, feed, lane, now_ns, counts, rows, closed_loop):
     lane[TAKEN] = taken
     lane[NEXT_DUE_NS] = entries[taken & mask].due_ns if taken < tail else -1
     return taken - first
+
+
+@kernel(
+    int64(uint8[::1], int64[::1], entry_type[::1], entry_type[::1], uint8[::1], int64, int64, int64),
+    brief=True,
+)
+def add(buffer, state, kept, rows, ring, first, last, limit):
+    """As `recordbatch.append`; the rows that were appended are copied to where `kept` has room for them."""
+    before = state[COUNT]
+    behind = append(buffer, state, rows, ring, first, last, limit)
+    for row in range(first, behind):
+        kept[before + row - first] = rows[row]
+    return behind
 
 
 @kernel("void(int64[::1], int64, int64)", brief=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import aiokafka.codec as codecs
 import numpy as np
 
+from replay_native import produce
 from replay_native import recordbatch as kernels
 from replay_native.feed import ENTRY
 from replay_native.recordbatch import HEADER_BYTES, OVERHEAD_MAX
@@ -67,11 +68,10 @@ class Batch:
     def add(self, rows: np.ndarray, ring: np.ndarray, first: int, limit: int, taken_ns: int) -> int:
         """Append rows from `first` on, up to `limit` bytes, taken up at `taken_ns`; the row to go on with."""
         most = min(len(rows), first + len(self._kept) - self.count)
-        last = int(kernels.append(self.buffer, self.state, rows, ring, first, most, limit))
+        last = int(produce.add(self.buffer, self.state, self._kept, rows, ring, first, most, limit))
         if last > first:
             if not self.count:
                 self.taken_first_ns = taken_ns
-            self._kept[self.count : self.count + last - first] = rows[first:last]
             self.taken_last_ns = taken_ns
             self.count += last - first
             self.size = int(self.state[kernels.SIZE])

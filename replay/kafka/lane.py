@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from replay.engine.contract import SECOND_NS, LaneSpec
+from replay.engine.contract import LaneSpec
 from replay.errors import EngineError
 from replay_native import produce, shared
 from replay_native.bank import C, Control, State, Stop
@@ -28,7 +28,7 @@ from replay_native.feed import ENTRY
 
 from .batch import Batch, Rooms
 from .failures import name_of, outcome_of, status_of
-from .loop import PreciseSelector, run_precisely
+from .loop import NEVER_NS, PreciseSelector, run_precisely
 from .sender import Sender
 
 HEARTBEAT_NS = 100_000_000
@@ -162,7 +162,6 @@ class _Running:
         self._draining = False
         self._starved = False
         self._expire_ns = 0
-        self._timer: asyncio.TimerHandle | None = None
         self._over: asyncio.Future[None] = self._loop.create_future()
 
     async def run(self) -> None:
@@ -174,6 +173,7 @@ class _Running:
         self._counters[C.connects] = self._counters[C.open] = self._counters[C.open_max] = 1
         self._counters[C.cpu_first_ns] = time.thread_time_ns()
         self._selector.idle_ns = 0
+        self._selector.tick = self._tick
         self._loop.add_reader(self._spec.wake_fd, self._woken)
         state = -errno.EIO
         try:
@@ -182,8 +182,7 @@ class _Running:
             state = State.ENDED
         finally:
             self._loop.remove_reader(self._spec.wake_fd)
-            if self._timer is not None:
-                self._timer.cancel()
+            self._selector.tick_at_ns = NEVER_NS
             self._counters[C.open] = 0
             self._note_time()
             shared.write_word(control, Control.STATE, state)
@@ -244,9 +243,7 @@ class _Running:
             if self._spec.closed_loop:
                 due = now
             until = min(until, max(due, now + self._plan.tick_ns if took or due <= now else due))
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(until / SECOND_NS, self._tick)
+        self._selector.tick_at_ns = until
 
     # The feed, and batches of what was taken up.
 

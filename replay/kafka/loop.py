@@ -22,24 +22,62 @@ Result = TypeVar("Result")
 _libc = ctypes.CDLL(None)
 
 
+NEVER_NS = 1 << 62
+
+
 class PreciseSelector(selectors.EpollSelector):
-    """Sleeps in ppoll on its epoll descriptor, which is itself readable when anything in it is."""
+    """Sleeps in ppoll on its epoll descriptor, which is itself readable when anything in it is.
+
+    At `tick_at_ns` it calls `tick()`, which sets the next: so many a second would be dear as the loop's own timers.
+    `called` is set by what the tick leaves for the loop to do.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.idle_ns = 0
+        self.tick_at_ns = NEVER_NS
+        self.tick: Callable[[], None] = lambda: None
+        self.called = False
         self._scratch = np.zeros(3, np.int64)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for events, for so many seconds at most (None: without end)."""
-        if timeout is None or timeout > 0:
-            before = time.monotonic_ns()
-            timeout_ns = -1 if timeout is None else int(timeout * 1e9)
-            ready = produce.wait_readable(self.fileno(), timeout_ns, self._scratch)
-            self.idle_ns += time.monotonic_ns() - before
-            if ready == 0:
-                return []
-        return super().select(0)
+        """Wait for events, for so many seconds at most (None: without end), and tick meanwhile."""
+        now = time.monotonic_ns()
+        until = NEVER_NS if timeout is None else now + int(timeout * 1e9)
+        self.called = False
+        while True:
+            if now >= self.tick_at_ns:
+                self.tick_at_ns = NEVER_NS
+                self.tick()
+                now = time.monotonic_ns()
+            if now >= until or self.called:
+                return super().select(0)
+            wake = min(until, self.tick_at_ns)
+            ready = produce.wait_readable(
+                self.fileno(), -1 if wake == NEVER_NS else max(wake - now, 0), self._scratch
+            )
+            before, now = now, time.monotonic_ns()
+            self.idle_ns += now - before
+            if ready:
+                return super().select(0)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Tells its selector of what is to be called soon."""
+
+    def __init__(self, selector: PreciseSelector) -> None:
+        self._precise = selector
+        super().__init__(selector)
+
+    def call_soon(self, *args: Any, **more: Any) -> asyncio.Handle:  # type: ignore[override]
+        """See asyncio."""
+        self._precise.called = True
+        return super().call_soon(*args, **more)
+
+    def call_at(self, *args: Any, **more: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+        """See asyncio."""
+        self._precise.called = True
+        return super().call_at(*args, **more)
 
 
 def run_precisely(main: Callable[[PreciseSelector], Awaitable[Result]]) -> Result:
@@ -52,7 +90,7 @@ def run_precisely(main: Callable[[PreciseSelector], Awaitable[Result]]) -> Resul
         return await main(selector)
 
     try:
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        with asyncio.Runner(loop_factory=lambda: _Loop(selector)) as runner:
             result: Result = runner.run(entry())
             return result
     finally:
