@@ -128,6 +128,16 @@ def test_json_lines_may_differ_in_their_blanks(tmp_path: Path) -> None:
     assert ([event.target for event in got], manifest.rejected) == ([b"/a"] * 5, {})
 
 
+def test_a_broken_line_of_json_says_nothing_of_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    good = '{"t":1700000000,"http":{"u":"/a"},"x":[1]}'
+    path.write_text(
+        "\n".join([good] * 9 + [good.replace(":{", ':""'), good, good.replace("{", "", 1), good[:-9], good])
+    )
+    got, manifest = imported(path, "at=t,path=http.u")
+    assert ([event.target for event in got], manifest.rejected) == ([b"/a"] * 11, {"not this format": 3})
+
+
 def test_json_lines_name_keys_inside_others(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     lines = [

@@ -106,7 +106,7 @@ GAP_WORDS, GAPS_MAX, GAP_BYTES_MAX = 4, 64, 256
 they are; the node of the value behind them, and which of its children that is (-1: none of them).
 """
 
-_NO_CHILD, _NOTHING = np.int64(-1), np.int64(-2)
+_NOTHING = np.int64(-1)
 
 FieldSpec = namedtuple(
     "FieldSpec",
@@ -421,8 +421,8 @@ def _foresee(data, begin, at, node, value_node, child, step, gaps, gap_text):
 def _next_value(data, at, end, spec, node, changed):
     """The next value to be looked at: where it begins, its node, and which child of that it is.
 
-    That is a value with a role, or one that spans `changed`, where the line is not as one before (_NO_CHILD: it is
-    only passed). Behind the last one: the end of the line, node -1. Where the line is no object: -1.
+    That is a value with a role, or one that spans `changed`, where the line is not as one before: it is only passed.
+    Behind the last one: the end of the line, node -1. Where the line is no object: -1.
     """
     begin = at
     while True:
@@ -454,7 +454,7 @@ def _next_value(data, at, end, spec, node, changed):
         if last < 0:
             return np.int64(-1), node, _NOTHING
         if at <= changed <= last or last - begin > GAP_BYTES_MAX:
-            return at, node, _NO_CHILD
+            return at, node, child
         at = last
 
 
@@ -487,6 +487,10 @@ def _cut_json(data, begin, end, spec, spans, gaps, gap_text):
         step += 1
         if at >= end:
             return OTHER_FORMAT
+        if child >= 0 and data[at] == 123 and spec.child_node[child] >= 0:
+            node = spec.child_node[child]
+            at += 1
+            continue
         role = spec.child_role[child] if child >= 0 else np.int64(-1)
         at = _take_value(data, at, end, role, spans) if role >= 0 else _value_end(data, at, end)
         if at < 0:
