@@ -35,6 +35,7 @@ from replay_native.retry import FAILURE, RETRY_ON
 
 from .certificates import Authority
 from .driver import ENGINES, MS_NS, SECOND_NS, Ask, Driven, During, RunLane, drive
+from .scripted_server import ScriptedServer, answer
 
 pytestmark = pytest.mark.boundscheck
 
@@ -114,6 +115,15 @@ async def test_an_answer_of_any_status_is_whole(
 ) -> None:
     driven = await drive(run_lane, tmp_path, [Ask(f"/sink/status={status}")] * 2, sink.port)
     assert driven.outcomes == {f"{status // 100}xx": 2}
+    assert driven.accounts.ok == 2
+
+
+async def test_a_redirect_is_an_answer_and_not_followed(run_lane: RunLane, tmp_path: Path) -> None:
+    moved = answer(b"", b"Location: /there\r\n", status=302)
+    with ScriptedServer({"/here": [moved], "/there": [answer(b"")]}) as server:
+        driven = await drive(run_lane, tmp_path, [Ask("/here")] * 2, server.port)
+        assert [asked.split()[1] for asked in server.asked] == [b"/here"] * 2
+    assert driven.outcomes == {"3xx": 2}
     assert driven.accounts.ok == 2
 
 

@@ -311,6 +311,13 @@ def test_sockets_that_this_machine_does_not_have_are_refused(
         check_sockets(schedule.plan, schedule.scenario, 2)
 
 
+def test_a_feed_holds_what_may_wait_and_no_more_than_there_is_to_send(tmp_path: Path) -> None:
+    steady = plan(write_trace(tmp_path / "steady.trace", [Row(n * S) for n in range(60)]))
+    crowd = plan(write_trace(tmp_path / "crowd.trace", [Row(n) for n in range(10_000)]))
+    assert sizing.feed_size(steady, steady.scenario, 100, 1) == (22, 2_200)
+    assert sizing.feed_size(crowd, crowd.scenario, 100, 1) == (20_000, 2_000_000)
+
+
 def test_a_connection_for_each_request_says_that_it_is_the_last(tmp_path: Path) -> None:
     trace = write_trace(tmp_path / "t.trace", [Row(0)])
     assert b"\r\nConnection: close\r\n" in plan(trace, connect="per-request").render.headers
