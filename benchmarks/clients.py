@@ -15,7 +15,7 @@ from . import peers
 
 CLIENTS = (1_000, 20_000)
 REQUESTS = 120_000
-COMING_S, STAYING_S = 12, 12
+COMING_S, STAYING_S = 8, 8
 PATHS = (b"/sink/delay_ms=20", b"/")
 """Half of the answers take longer than until the client's next request is due: that one has to wait for its turn."""
 

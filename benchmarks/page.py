@@ -70,14 +70,15 @@ def _clients(results: list[dict[str, Any]]) -> str:
     few, many = results[0], results[-1]
     each_kib = (many["peak_rss_mib"] - few["peak_rss_mib"]) * 1024 / (many["clients"] - few["clients"])
     return (
-        "## Clients with connections of their own\nRecorded clients that come within 12 s, each on a kept connection of its"
+        "## Clients with connections of their own\nRecorded clients that come within 8 s, each on a kept connection of its"
         " own, its requests in order, on one lane (`python -m benchmarks clients`). Each asks in quick pairs, whose first"
         " answer takes 20 ms. What arrived once, out of its client's order, or on another client's connection is the sink's"
         " own finding, by its stamps.\n\n"
         "| clients | requests | arrived once | unsent or failed | connected at once | out of order | on another's connection"
         " | p50 ms of wait.order | peak RSS MiB |\n|---|---|---|---|---|---|---|---|---|\n"
         + rows
-        + f"\n{each_kib:.1f} KiB of memory a client, connected, beside what the kernel has for its socket.\n"
+        + f"\n{each_kib:.1f} KiB of memory a client, connected, beside what the kernel has for its socket. Where a process"
+        " may not open as many files as there are clients, those idle for longest make room for others.\n"
     )
 
 

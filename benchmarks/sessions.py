@@ -13,7 +13,7 @@ from . import peers
 
 CLIENTS = 12_000
 ASKS = 8
-ROUNDS = 5
+ROUNDS = 3
 CONNECTIONS = 64
 
 NGINX = """\
