@@ -33,7 +33,7 @@ from . import peers
 VALUE_BYTES = 100
 BATCH_BYTES = 65_536
 RECORDS = 2_000_000
-RATE = 400_000
+RATES = (400_000, 1_000_000)
 """Of replay, which keeps a schedule while the peers go as fast as they can."""
 
 ROUNDS = 3
@@ -175,11 +175,11 @@ def encode() -> dict[str, float]:
     return found
 
 
-def _replay(folder: Path, trace: Path, of: Broker, topic: str, *more: str) -> float:
+def _replay(folder: Path, trace: Path, of: Broker, topic: str, rate: int, *more: str) -> float:
     document = peers.replay(
         folder,
-        [str(trace), "--target", f"kafka://{of.address}/{topic}", "--methods", "all", "--rate", f"{RATE}/s",
-         "-d", f"{RECORDS // RATE}s", *more],
+        [str(trace), "--target", f"kafka://{of.address}/{topic}", "--methods", "all", "--rate", f"{rate}/s",
+         "-d", f"{RECORDS / rate:g}s", *more],
     )  # fmt: skip
     return float(document["accounts"]["ok"] / document["generator"]["cpu_s"])
 
@@ -192,8 +192,11 @@ def capacity(folder: Path, of: Broker, trace: Path) -> dict[str, float]:
     rounds: dict[str, list[float]] = {}
     for number in range(ROUNDS):
         topic = new_topic(of, f"capacity-{number}")
-        rounds.setdefault("replay", []).append(_replay(folder, trace, of, topic))
-        rounds.setdefault("replay, idempotent", []).append(_replay(folder, trace, of, topic, "--idempotence"))
+        for rate in RATES:
+            for name, more in (("", []), (", idempotent", ["--idempotence"])):
+                rounds.setdefault(f"replay at {rate:,}/s{name}", []).append(
+                    _replay(folder, trace, of, topic, rate, *more)
+                )
         if program:
             done = peers.finish(
                 [program, "-P", "-t", topic, "-p", "0", "-b", of.address, "-s", str(VALUE_BYTES), "-c", str(RECORDS),

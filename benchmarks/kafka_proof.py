@@ -36,6 +36,9 @@ from . import kafka, peers
 PARTITIONS = 4
 START_NS = 1_700_000_000_000_000_000
 KILLS, DOWN_S, UP_S = 10, 5.0, 8.0
+BACK_S = 6.0
+"""About what a broker takes to start: the trace is long enough for all kills."""
+
 START_S = 600.0
 """Until a run has begun: it may have kernels to compile first."""
 
@@ -142,32 +145,40 @@ def bytes_come_back(folder: Path, of: Broker) -> None:
 
 def kills(folder: Path, of: Broker) -> None:
     """Shows 4."""
-    count = round(10_000 * (KILLS + 1) * (DOWN_S + UP_S))
+    count = round(10_000 * (KILLS + 1) * (DOWN_S + BACK_S + UP_S))
     trace = numbered(folder / "kills.trace", count, 100, 100_000)
+
+    def killing(over: threading.Event, killed: list[int]) -> None:
+        deadline = time.monotonic() + START_S
+        while not any(folder.glob("run-*/started.json")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(UP_S)
+        while killed[0] < KILLS and not over.is_set():
+            of.kill()
+            killed[0] += 1
+            time.sleep(DOWN_S)
+            of.start()
+            over.wait(UP_S)
+
     for name, more in (("idempotent", ["--idempotence"]), ("acks 1", [])):
         target, topic = make(of, f"kills-{len(more)}"), f"kills-{len(more)}"
         (folder / "kills.toml").write_text("[breaker]\non = false\n")
 
-        def killing() -> None:
-            deadline = time.monotonic() + START_S
-            while not any(folder.glob("run-*/started.json")) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            time.sleep(UP_S)
-            for _ in range(KILLS):
-                of.kill()
-                time.sleep(DOWN_S)
-                of.start()
-                time.sleep(UP_S)
-
-        killer = threading.Thread(target=killing)
+        over, killed = threading.Event(), [0]
+        killer = threading.Thread(target=killing, args=(over, killed))
         killer.start()
         document = peers.replay(
             folder,
             [str(trace.path), "--target", target, "--methods", "all", "--scenario", str(folder / "kills.toml"),
              "--max-wait", "60s", "--timeout", "60s", *more],
         )  # fmt: skip
+        over.set()
         killer.join()
-        _say_kills(name, document, Counter(r.key for batch in records_of(of, topic) for r in batch))
+        _say_kills(
+            f"{killed[0]} kills, {name}",
+            document,
+            Counter(r.key for batch in records_of(of, topic) for r in batch),
+        )
 
 
 def _say_kills(name: str, document: dict[str, Any], back: Counter[bytes]) -> None:
@@ -175,7 +186,7 @@ def _say_kills(name: str, document: dict[str, Any], back: Counter[bytes]) -> Non
     balance = a["planned"] == a["sent"] + a["unsent"]
     balance &= a["sent"] == a["ok"] + a["error"] + a["timeout"] + a["in_flight"]
     print(
-        f"{KILLS} kills, {name}: {a}; balanced {balance}; offsets agree {document['kafka']['offsets_agree']};"
+        f"{name}: {a}; balanced {balance}; offsets agree {document['kafka']['offsets_agree']};"
         f" read back {sum(back.values()):,}, distinct {len(back):,}, doubled {sum(n - 1 for n in back.values()):,},"
         f" acknowledged lost {max(a['ok'] - len(back), 0):,}; response p50 {response['p50_ns'] / 1e6:.1f} ms,"
         f" p99 {response['p99_ns'] / 1e9:.1f} s, max {response['max_ns'] / 1e9:.1f} s",
