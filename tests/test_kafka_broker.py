@@ -148,6 +148,21 @@ def test_services_and_the_bus_on_one_timeline(broker, tmp_path):
     check_one_timeline(broker.address, tmp_path)
 
 
+@pytest.mark.parametrize("idempotence", [False, True])
+def test_a_record_without_a_key_is_nothing_for_a_compacted_topic(broker, tmp_path, idempotence):
+    records = [(0, None if number == 25 else b"%d" % number, b"v" * 100, ()) for number in range(50)]
+    topic = f"compacted-{idempotence}"
+    target = make(broker, topic, 1, **{"cleanup.policy": "compact"})
+    trace = kafka_trace(tmp_path / "t", records, gap_ns=5_000_000)
+    document = replay(
+        trace, target, tmp_path / "run", kafka={"enable_idempotence": idempotence, "partitions": "key"}
+    )
+    assert document.kafka is not None and list(document.kafka.errors) == ["INVALID_RECORD"]
+    assert document.accounts.ok + document.accounts.error == 50 and document.accounts.ok >= 40
+    keys = [record.key for record in read_back(broker.address, topic, document.accounts.ok)]
+    assert keys[0] == b"0" and keys[-1] == b"49" and len(keys) == document.accounts.ok
+
+
 def test_a_topic_that_is_not_there(broker, tmp_path):
     with pytest.raises(TargetError, match="there is no topic 'nowhere'"):
         replay(http_trace(tmp_path / "t"), f"kafka://{broker.address}/nowhere", tmp_path / "run")

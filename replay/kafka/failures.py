@@ -9,11 +9,26 @@ from aiokafka import errors
 from replay.errors import ReplayError, TargetError, UsageError
 from replay_native.bank import GENERATOR, REFUSED, REJECTED, RESET, TIMEOUT
 
+
+class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
+    """A record that its topic does not take, as one without a key where it is compacted. aiokafka does not know the code."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+
+
 NEVER_APPENDED = (
+    InvalidRecordError,
     errors.MessageSizeTooLargeError, errors.RecordListTooLargeError, errors.InvalidTimestampError,
     errors.TopicAuthorizationFailedError, errors.InvalidTopicError, errors.PolicyViolationError,
 )  # fmt: skip
 """Errors of a batch that took up no sequence numbers at the broker."""
+
+
+def error_of(code: int) -> type[Exception]:
+    """The error that a code of the protocol stands for."""
+    found: type[Exception] = errors.for_code(code)
+    return InvalidRecordError if code == InvalidRecordError.errno else found
 
 
 def outcome_of(error: BaseException) -> int:

@@ -22,11 +22,10 @@ from aiokafka.errors import (
     NodeNotReadyError,
     NoError,
     OutOfOrderSequenceNumber,
-    for_code,
 )
 
 from .batch import Batch
-from .failures import NEVER_APPENDED
+from .failures import NEVER_APPENDED, error_of
 from .wire import Answer, ProduceConnection
 
 IN_FLIGHT = 5
@@ -214,7 +213,7 @@ class Sender:
         self.flush()
 
     def _answer(self, batch: Batch, sequence: int, answer: Answer) -> None:
-        error = for_code(answer.code)
+        error = error_of(answer.code)
         if error is NoError:
             self._partitions[batch.index].in_flight -= 1
             self._ended(batch, None, answer.offset)
