@@ -25,7 +25,7 @@ SERVERS, SERVICE_S, SHARE = 16, 0.020, 0.05
 LIMIT_MS = 1e3 * 2 * SERVICE_S + 1.5
 """A wait of one service time, the service, and what the loopback and a timer of the service take."""
 
-RATE_PER_S, TRIAL_S = 400.0, 10.0
+RATE_PER_S, TRIAL_S = 400.0, 8.0
 
 
 @dataclass(frozen=True)
