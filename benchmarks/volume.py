@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class Volume:
     a round of `punctuality`; p90_whole is that of all requests.
     """
 
+    program: str
     rows: int
     arrived: int
     underruns: int
@@ -29,28 +31,40 @@ class Volume:
     peak_rss_mib: float
 
 
-def _run(folder: Path, trace: Path, rows: int) -> Volume:
+def _late(stamps: np.ndarray, start_ns: int) -> list[float]:
+    """p50 and p90 of the median window, and p90 of all, in ms."""
+    stamps = stamps[stamps["seq"] >= 0]
+    late_ms = (stamps["arrival_ns"] - start_ns - stamps["seq"] * (1_000_000_000 // RATE)) / 1e6
+    window = stamps["seq"] // (RATE * punctuality.SECONDS)
+    windows = [np.percentile(late_ms[window == number], [50, 90]) for number in np.unique(window)]
+    return [*map(float, np.median(windows, axis=0)), float(np.percentile(late_ms, 90))]
+
+
+def _run(folder: Path, rows: int) -> Volume:
+    trace = traces.distinct_paths(folder / f"{rows}.trace", rows, RATE)
     with peers.sink(rows + 1_000) as (port, memory):
         document, peak_rss_mib = peers.replay_and_rss(
             folder, [str(trace), "--target", f"http://127.0.0.1:{port}"]
         )
         stamps = memory.stamps()
-    stamps = stamps[stamps["seq"] >= 0]
-    due_ns = document["start"]["monotonic_ns"] + stamps["seq"] * (1_000_000_000 // RATE)
-    late_ms = (stamps["arrival_ns"] - due_ns) / 1e6
-    window = stamps["seq"] // (RATE * punctuality.SECONDS)
-    windows = [np.percentile(late_ms[window == number], [50, 90]) for number in np.unique(window)]
-    p50, p90 = np.median(windows, axis=0)
     return Volume(
-        rows, int(stamps.size), document["generator"]["underruns"], document["validity"]["verdict"], float(p50),
-        float(p90), float(np.percentile(late_ms, 90)), peak_rss_mib,
+        "replay", rows, int((stamps["seq"] >= 0).sum()), document["generator"]["underruns"],
+        document["validity"]["verdict"], *_late(stamps, document["start"]["monotonic_ns"]), peak_rss_mib,
     )  # fmt: skip
 
 
-def measure(folder: Path, rows: tuple[int, ...] = ROWS) -> dict[str, list[Volume] | list[punctuality.Late]]:
-    """A run of each size, and the machine's floor at the same rate before and after each."""
-    runs, control = [], [punctuality.control(RATE)]
-    for n in rows:
-        runs.append(_run(folder, traces.distinct_paths(folder / f"{n}.trace", n, RATE), n))
-        control.append(punctuality.control(RATE))
-    return {"runs": runs, "control": control}
+def _control(rows: int) -> Volume:
+    """The machine's floor over the same time: long load has stalls that a short one has not."""
+    with peers.sink(rows + 1_000) as (port, memory):
+        done = peers.finish(
+            [sys.executable, "-m", "benchmarks.control", str(port), str(RATE), str(rows / RATE)]
+        )
+        stamps = memory.stamps()
+    return Volume(
+        "control", rows, int((stamps["seq"] >= 0).sum()), 0, "", *_late(stamps, int(done.out.split()[0])), 0.0
+    )
+
+
+def measure(folder: Path, rows: tuple[int, ...] = ROWS) -> list[Volume]:
+    """Of each size a run, and the machine's floor; in this order: a child's peak RSS begins with its parent's."""
+    return [made for n in rows for made in (_run(folder, n), _control(n))]
