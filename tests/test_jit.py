@@ -5,7 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from replay_native import bank as banks
+from replay_native import jit, record
+from replay_native.jit import kernel
 
 AFTER_ITS_CALLER = """
 from replay_native import jit
@@ -27,3 +32,29 @@ def test_a_kernel_that_its_caller_had_compiled_is_an_entry_too():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[1:] == ["refused"]
+
+
+@kernel()
+def _plus(number, more):
+    return number + more
+
+
+@kernel("int64(int64)")
+def _plus_constants(number):
+    return _plus(number, 1) + _plus(number, 2)
+
+
+def test_a_constant_makes_no_version_of_a_kernel():
+    _plus_constants.compile("int64(int64)")
+    assert _plus_constants(10) == 23
+    assert len(_plus.signatures) == 1
+
+
+def test_a_bundle_is_read_and_written_in_place_and_one_of_other_types_refused(tmp_path):
+    jit.warm(["record"])
+    bank = banks.create(tmp_path / "bank", 1, 0)
+    record.record_attempt(bank)
+    assert bank.counters[banks.C.sent] == bank.counters[banks.C.in_flight] == 1
+    for wrong in (bank.counters.view(np.uint64), np.zeros(2 * bank.counters.size, np.int64)[::2], None):
+        with pytest.raises(TypeError):
+            record.record_attempt(bank._replace(counters=wrong))

@@ -105,14 +105,14 @@ class ProduceConnection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=1, low=0)
         self._transport.resume_reading()
 
-    def send(self, batches: Sequence[tuple[TopicPartition, memoryview]]) -> int:
-        """Send one request; its bytes. Not while `clogged`."""
+    def send(self, batches: Sequence[tuple[TopicPartition, memoryview]]) -> None:
+        """Send one request. Not while `clogged`."""
         self._correlation = (self._correlation + 1) & 0x7FFFFFFF
-        frame = produce_request(
-            self._version, self._correlation, self._client_id, self._acks, self._timeout_ms, batches
+        self._transport.write(
+            produce_request(
+                self._version, self._correlation, self._client_id, self._acks, self._timeout_ms, batches
+            )
         )
-        self._transport.write(frame)
-        return len(frame)
 
     def close(self) -> None:
         """End it at once; `lost` is called soon."""
