@@ -1,6 +1,6 @@
 """Real builds compared: how often a build is accused of being slower than itself, and a slower one is found.
 
-    python -m benchmarks.builds record FOLDER [--rounds 8]    # some four minutes; again to add rounds
+    python -m benchmarks.builds record FOLDER [--rounds 12]    # some four minutes; again to add rounds
     python -m benchmarks.builds judge FOLDER                  # into docs/statistics.md
 
 The builds are the built-in service, and the service with one endpoint 5, 10 and 20% slower. A round is a run of each, in
@@ -236,13 +236,16 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("record", "judge"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=A_A_RUNS)
     options = parser.parse_args()
     jit.warm(["rank", "hdr", "hdr_decode"])
     if options.what == "record":
         record(options.folder, options.rounds)
     else:
-        tables = render(figures_of(options.folder))
+        figures = figures_of(options.folder)
+        if len(figures.values["base"]) < A_A_RUNS:
+            parser.error(f"{options.folder} has fewer than {A_A_RUNS} rounds: record more")
+        tables = render(figures)
         print(tables)
         page.write_between(page.STATISTICS, BEGIN, END, tables)
 
