@@ -36,8 +36,8 @@ from . import kafka, peers
 PARTITIONS = 4
 START_NS = 1_700_000_000_000_000_000
 KILLS, DOWN_S, UP_S = 10, 5.0, 8.0
-BACK_S = 6.0
-"""About what a broker takes to start: the trace is long enough for all kills."""
+BACK_S = 12.0
+"""What a broker takes to start at most: the trace is long enough for all kills."""
 
 START_S = 600.0
 """Until a run has begun: it may have kernels to compile first."""

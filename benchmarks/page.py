@@ -270,7 +270,8 @@ def _kafka(results: dict[str, Any]) -> str:
     return (
         "## Kafka\nOnto a real Apache Kafka, one node, on a core of its own (`python -m benchmarks kafka`; needs Java and"
         " Maven, for rdkafka_performance gcc and Debian's librdkafka-dev). Records of 100 bytes, acks 1, batches of up to"
-        " 64 KiB with the peers. Records acknowledged a CPU second of the client; replay keeps a schedule meanwhile,"
+        " 1 MB; the peers wait 5 ms for a batch to fill, replay a tick of 1 ms (its default, for punctuality) or, where it"
+        " says so, of 5 ms. Records acknowledged a CPU second of the client; replay keeps a schedule meanwhile,"
         " renders each record from a trace and records its histograms, and all of its threads count; the peers"
         " go as fast as they can.\n\n| | records a CPU second | of rdkafka_performance |\n|---|---|---|\n"
         + rows

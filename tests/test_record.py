@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from replay_native import bank as banks
 from replay_native import record
 from replay_native.bank import COUNTERS, OUTCOMES, SAMPLES_KEPT, TOTALS, Bank, C, arena_slots
+from replay_native.feed import ENTRY
 from replay_native.hdr import COUNTERS_2, HALF_2, HALF_3
 
 from .naive_record import HIGHEST_NS, WARM_UP, Book, Ended, hdr_index
@@ -151,6 +152,50 @@ def assert_samples(bank: Bank, book: Book) -> None:
             )
             if not book.closed_loop:
                 assert row["due_ns"] == one.due
+
+
+@st.composite
+def together(draw: st.DrawFn) -> list[Ended]:
+    """Requests of one route in the order of their due times, which are sent at one moment and end at another."""
+    spans = st.sampled_from([0, 1, 500, 1_024, 70_000, 5_000_000, HIGHEST_NS])
+    due, rows = draw(st.integers(0, 1 << 40)), []
+    for _ in range(draw(st.integers(1, 80))):
+        due += draw(spans)
+        rows.append((due, draw(st.booleans())))
+    sent = due + draw(spans)
+    taken = st.sampled_from([due, sent])
+    done, outcome = sent + draw(spans), draw(st.sampled_from([OUTCOMES[0], OUTCOMES[2], "timeout", OUTCOMES[-2]]))
+    route = draw(st.integers(0, ROUTES - 1))
+    return [
+        Ended(outcome, route, seq, due, draw(taken), sent=sent, done=done, warm_up=warm_up)
+        for seq, (due, warm_up) in enumerate(rows)
+    ]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=together(), closed_loop=st.booleans(), spare_slots=st.integers(0, 2))
+def test_those_that_go_together_count_as_one_by_one(
+    tmp_path: Path, rows: list[Ended], closed_loop: bool, spare_slots: int
+) -> None:
+    arena_bytes = (len(OUTCOMES) + spare_slots) * SLOT_BYTES
+    one_by_one, at_once = (banks.create(tmp_path / str(next(_names)), ROUTES, arena_bytes) for _ in range(2))
+    code = OUTCOMES.index(rows[0].outcome)
+    status = 200 if code == 0 else 0
+    entries = np.zeros(len(rows), ENTRY)
+    for entry, one in zip(entries, rows, strict=True):
+        flags = WARM_UP if one.warm_up else 0
+        entry["due_ns"], entry["seq"], entry["client"], entry["route"] = one.due, one.seq, CLIENT, one.route
+        entry["taken_ns"], entry["flags"] = one.taken, flags
+        record.record_attempt(one_by_one)
+        record.record_sent(one_by_one, flags, one.sent - one.taken, 0, False, closed_loop)
+        record.record_done(
+            one_by_one, code, flags, one.route, one.seq, CLIENT, one.due, one.taken, one.sent, -1, one.done, status, 0,
+            closed_loop,
+        )  # fmt: skip
+    record.record_sent_together(at_once, entries, rows[0].sent, closed_loop)
+    record.record_done_together(at_once, code, entries, rows[0].sent, rows[0].done, status, closed_loop)
+    for name in Bank._fields:
+        assert np.array_equal(getattr(at_once, name), getattr(one_by_one, name)), name
 
 
 def test_the_slowest_are_kept_whatever_their_order(tmp_path: Path) -> None:

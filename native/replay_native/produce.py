@@ -9,7 +9,7 @@ from .bank import BANK_TYPE, C, Control
 from .feed import FEED_TYPE, entry_type
 from .jit import kernel
 from .libc import ppoll
-from .record import record_attempt, record_done, record_sent, record_taken, record_unsent
+from .record import record_done_together, record_sent_together, record_taken, record_unsent
 from .recordbatch import COUNT, append
 from .shared import load_acquire, peek_u8, poke_i64, poke_u32, store_release
 
@@ -89,20 +89,13 @@ def release(control, head, ring_head):
 @kernel((BANK_TYPE, entry_type[::1], int64, boolean), brief=True)
 def sent(bank, rows, sent_ns, closed_loop):
     """These are about to be sent."""
-    for row in range(rows.shape[0]):
-        record_attempt(bank)
-        record_sent(bank, rows[row].flags, sent_ns - rows[row].taken_ns, np.int64(0), False, closed_loop)
+    record_sent_together(bank, rows, sent_ns, closed_loop)
 
 
 @kernel((BANK_TYPE, entry_type[::1], int64, int64, int64, int64, boolean), brief=True)
 def done(bank, rows, outcome, sent_ns, done_ns, status, closed_loop):
-    """These, sent before, ended alike."""
-    for row in range(rows.shape[0]):
-        entry = rows[row]
-        record_done(
-            bank, outcome, entry.flags, np.int64(entry.route), entry.seq, np.int64(entry.client), entry.due_ns,
-            entry.taken_ns, sent_ns, np.int64(-1), done_ns, status, np.int64(0), closed_loop,
-        )  # fmt: skip
+    """These, of one route and sent together, ended alike."""
+    record_done_together(bank, outcome, rows, sent_ns, done_ns, status, closed_loop)
 
 
 @kernel((BANK_TYPE, entry_type[::1], int64, int64))

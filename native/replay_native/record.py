@@ -1,7 +1,7 @@
 """What becomes of a request, written into a lane's bank: counters, histograms, samples. Both engines record by these.
 
 The order of calls for one request: `record_taken`, then `record_unsent`, or `record_attempt`, `record_sent` (if it
-came to a send) and `record_done`.
+came to a send) and `record_done`. Requests that go out together have `record_sent_together` and `record_done_together`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import numpy as np
 from numba import boolean, int64
 
 from .bank import BANK_TYPE, FIRST_OUTCOME, REFUSED, SAMPLES_KEPT, TIMEOUT, UNSENT, C, T
-from .feed import WARM_UP
-from .hdr import HALF_2, HALF_3, clamp, index_of
+from .feed import WARM_UP, entry_type
+from .hdr import HALF_2, HALF_3, clamp, index_of, value_at
 from .jit import kernel
 
 RESPONSE, SERVICE = 0, 1
@@ -20,7 +20,13 @@ RESPONSE, SERVICE = 0, 1
 @kernel(inlined=True)
 def _count(bank, which, value_ns):
     """Into one of the histograms over all routes."""
-    bank.totals[which, index_of(clamp(value_ns), HALF_3)] += np.uint64(1)
+    _count_many(bank, which, value_ns, np.int64(1))
+
+
+@kernel(inlined=True)
+def _count_many(bank, which, value_ns, times):
+    """The same value so many times."""
+    bank.totals[which, index_of(clamp(value_ns), HALF_3)] += np.uint64(times)
 
 
 @kernel(inlined=True)
@@ -40,9 +46,9 @@ def _slot(bank, route, outcome):
 
 
 @kernel(inlined=True)
-def _count_route(bank, route, outcome, which, value_ns):
-    """Into the histogram of a route and outcome."""
-    bank.arena[_slot(bank, route, outcome), which, index_of(clamp(value_ns), HALF_2)] += np.uint32(1)
+def _count_route(bank, route, outcome, which, value_ns, times):
+    """Into the histogram of a route and outcome, so many times."""
+    bank.arena[_slot(bank, route, outcome), which, index_of(clamp(value_ns), HALF_2)] += np.uint32(times)
 
 
 @kernel(inlined=True)
@@ -148,17 +154,26 @@ def record_handshake(bank, resumed, took_ns):
 
 
 @kernel(inlined=True)
-def _count_end(bank, outcome):
-    """The accounts of one request in flight that ended."""
+def _count_end(bank, outcome, times):
+    """The accounts of so many requests in flight that ended."""
     counters = bank.counters
-    counters[FIRST_OUTCOME + outcome] += 1
+    counters[FIRST_OUTCOME + outcome] += times
     if outcome < REFUSED:
-        counters[C.ok] += 1
+        counters[C.ok] += times
     elif outcome == TIMEOUT:
-        counters[C.timeout] += 1
+        counters[C.timeout] += times
     else:
-        counters[C.error] += 1
-    counters[C.in_flight] -= 1
+        counters[C.error] += times
+    counters[C.in_flight] -= times
+
+
+@kernel(inlined=True)
+def _count_response(bank, route, outcome, response_ns, times):
+    """The same response so many times."""
+    _count_many(bank, T.response_all, response_ns, times)
+    if outcome < REFUSED:
+        _count_many(bank, T.response_ok, response_ns, times)
+    _count_route(bank, route, outcome, RESPONSE, response_ns, times)
 
 
 @kernel((BANK_TYPE, *[int64] * 12, boolean))
@@ -166,7 +181,7 @@ def record_done(
     bank, outcome, flags, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size, closed_loop
 ):  # fmt: skip
     """It ended. Stamps that never came are -1; `size` is the bytes received; `status` is 0 where there was none."""
-    _count_end(bank, outcome)
+    _count_end(bank, outcome, np.int64(1))
     bank.counters[C.last_done_ns] = done_ns
     if flags & WARM_UP:
         return
@@ -174,18 +189,68 @@ def record_done(
     if closed_loop:
         due_ns = sent_ns if sent_ns >= 0 else taken_ns
     else:
-        _count(bank, T.response_all, done_ns - due_ns)
-        if outcome < REFUSED:
-            _count(bank, T.response_ok, done_ns - due_ns)
-        _count_route(bank, route, outcome, RESPONSE, done_ns - due_ns)
+        _count_response(bank, route, outcome, done_ns - due_ns, np.int64(1))
     if sent_ns >= 0:
         _count(bank, T.service_all, done_ns - sent_ns)
-        _count_route(bank, route, outcome, SERVICE, done_ns - sent_ns)
+        _count_route(bank, route, outcome, SERVICE, done_ns - sent_ns, np.int64(1))
     if first_byte_ns >= 0:
         _count(bank, T.first_byte_all, first_byte_ns - sent_ns)
     _sample(
         bank, outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size
     )
+
+
+@kernel((BANK_TYPE, entry_type[::1], int64, boolean))
+def record_sent_together(bank, rows, sent_ns, closed_loop):
+    """As `record_attempt` and `record_sent` for each of `rows`, on a connection used before."""
+    bank.counters[C.in_flight] += rows.shape[0]
+    bank.counters[C.sent] += rows.shape[0]
+    if closed_loop:
+        return
+    taken_ns, alike = np.int64(0), np.int64(0)
+    for row in range(rows.shape[0]):
+        if rows[row].flags & WARM_UP:
+            continue
+        if rows[row].taken_ns != taken_ns and alike:
+            _count_many(bank, T.wait_all, sent_ns - taken_ns, alike)
+            _count_many(bank, T.wait_queue, sent_ns - taken_ns, alike)
+            alike = np.int64(0)
+        taken_ns = rows[row].taken_ns
+        alike += 1
+    if alike:
+        _count_many(bank, T.wait_all, sent_ns - taken_ns, alike)
+        _count_many(bank, T.wait_queue, sent_ns - taken_ns, alike)
+
+
+@kernel((BANK_TYPE, int64, entry_type[::1], int64, int64, int64, boolean))
+def record_done_together(bank, outcome, rows, sent_ns, done_ns, status, closed_loop):
+    """As `record_done` for each of `rows` (at least one, all of one route) that were sent together and ended together."""
+    _count_end(bank, outcome, np.int64(rows.shape[0]))
+    bank.counters[C.last_done_ns] = done_ns
+    route, measured = np.int64(rows[0].route), np.int64(0)
+    felt, alike = np.int64(0), np.int64(0)
+    for row in range(rows.shape[0]):
+        entry = rows[row]
+        if entry.flags & WARM_UP:
+            continue
+        measured += 1
+        due_ns = sent_ns if closed_loop else entry.due_ns
+        index = index_of(clamp(done_ns - due_ns), HALF_3)
+        if index != felt and alike and not closed_loop:
+            _count_response(bank, route, outcome, value_at(felt, HALF_3), alike)
+            alike = np.int64(0)
+        felt = index
+        alike += 1
+        _sample(
+            bank, outcome, route, entry.seq, np.int64(entry.client), due_ns, entry.taken_ns, sent_ns, np.int64(-1),
+            done_ns, status, np.int64(0),
+        )  # fmt: skip
+    if alike and not closed_loop:
+        _count_response(bank, route, outcome, value_at(felt, HALF_3), alike)
+    if measured:
+        bank.route_counts[route, outcome] += measured
+        _count_many(bank, T.service_all, done_ns - sent_ns, measured)
+        _count_route(bank, route, outcome, SERVICE, done_ns - sent_ns, measured)
 
 
 @kernel((BANK_TYPE, *[int64] * 8))
@@ -197,7 +262,7 @@ def record_unsent(bank, reason, flags, route, seq, client, due_ns, taken_ns, max
         return
     bank.route_counts[route, UNSENT] += 1
     _count(bank, T.response_all, max_wait_ns)
-    _count_route(bank, route, UNSENT, RESPONSE, max_wait_ns)
+    _count_route(bank, route, UNSENT, RESPONSE, max_wait_ns, np.int64(1))
     done_ns = due_ns + max_wait_ns
     _sample(
         bank,
