@@ -224,6 +224,41 @@ def alike_case(seed: int) -> str:
     return "" if together == alone else f"{name}: {lines}: {together} is not {alone}: {found.rejects.counts}"
 
 
+_CADDY_HEADERS = {
+    "Accept": ["*/*", "text/html,application/xhtml+xml"], "Referer": ["", 'https://h/a"b', "https://h/" + "x" * 300],
+    "User-Agent": ["curl/8", "kube-probe/1.29", "Mozilla/5.0 (X11; Linux x86_64)"], "Te": ["trailers"], "X": ["}", "]"],
+    "Cookie": ["REDACTED"], "Accept-Encoding": ["gzip, br", "br"],
+}  # fmt: skip
+
+
+def orders_case(seed: int) -> str:
+    """Many lines of Caddy's, whose headers come in any order, as Go's maps do: read as json.loads reads them."""
+    rng = random.Random(seed)
+    lines, wanted = [], []
+    for number in range(rng.randrange(2, 80)):
+        names = rng.sample(sorted(_CADDY_HEADERS), rng.randrange(len(_CADDY_HEADERS) + 1))
+        headers = {name: [rng.choice(_CADDY_HEADERS[name])] * rng.choice((1, 1, 1, 2)) for name in names}
+        request = {
+            "remote_port": str(rng.randrange(9)),
+            "method": "GET",
+            "uri": f"/{number % 7}",
+            "headers": headers,
+        }
+        value = {"level": "info", "ts": 1_700_000_000 + number, "request": request, "bytes_read": rng.choice((0, 0, 7)),
+                 "duration": 0.25, "size": rng.randrange(99), "status": 200, "resp_headers": headers}  # fmt: skip
+        if rng.random() < 0.1:
+            value = _shuffled(rng, value)
+        lines.append(json.dumps(value, separators=(",", ":")).encode())
+        if not headers.get("User-Agent", [""])[0].startswith("kube-probe/"):
+            wanted.append((value["ts"], f"/{number % 7}".encode(), value["size"]))
+    found, reader = _fresh("caddy", "")
+    assert isinstance(reader, FieldReader)
+    data = b"\n".join(lines) + b"\n"
+    reader.probe(data)
+    got = [(row[0] // 10**9, row[6], row[3]) for row in _read_lines(reader, data)]
+    return "" if got == wanted else f"{lines}: {got} is not {wanted}: {found.rejects.counts}"
+
+
 def _plain_part(rng: random.Random, number: int) -> bytes:
     """A request or a response, plain or not."""
     name = b"%x" % (number // 2 if rng.random() < 0.9 else rng.randrange(9))

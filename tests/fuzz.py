@@ -23,6 +23,7 @@ FUZZERS: dict[str, Callable[[int], str]] = {
     ".gor records at once and one by one": format_oracle.gor_case,
     "JSON cutter against the standard library": format_oracle.json_case,
     "JSON lines together and alone": format_oracle.alike_case,
+    "JSON lines with headers in any order": format_oracle.orders_case,
 }
 """What is fuzzed: a name, and a function from a seed to a complaint (or nothing)."""
 

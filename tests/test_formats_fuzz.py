@@ -21,6 +21,10 @@ def test_lines_of_json_are_read_together_as_each_is_alone() -> None:
     assert [complaint for seed in range(300) if (complaint := format_oracle.alike_case(seed))] == []
 
 
+def test_headers_in_any_order_are_read_alike() -> None:
+    assert [complaint for seed in range(200) if (complaint := format_oracle.orders_case(seed))] == []
+
+
 def test_gor_records_are_read_at_once_as_they_are_one_by_one() -> None:
     assert [complaint for seed in range(300) if (complaint := format_oracle.gor_case(seed))] == []
 

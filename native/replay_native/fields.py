@@ -14,6 +14,7 @@ from numba import types
 from .bundle import bundle_type
 from .dictionary import copy_bytes, hash_bytes, same_bytes
 from .jit import kernel
+from .json_cut import cut_json
 from .libc import memchr
 from .scan import (
     ABSOLUTE,
@@ -55,7 +56,6 @@ from .scan import (
     days_from_civil,
     digits,
     encode,
-    find_near,
     hex_value,
     is_health_check,
     lowered,
@@ -68,7 +68,8 @@ from .scan import (
     word_at,
     zero_bytes,
 )
-from .shared import peek_i64, trailing_zeros
+from .shared import peek_i64
+from .wide import find_byte
 
 AT, AT_MORE, REQUEST, METHOD_NAME, TARGET, QUERY, HOST, CLIENT_NAME = 0, 1, 2, 3, 4, 5, 6, 7
 STATUS_CODE, SIZE, TOOK, TOOK_2, TOOK_3, AGENT = 8, 9, 10, 11, 12, 13
@@ -100,14 +101,6 @@ FIELD_STATE_WORDS = STATE_WORDS + 6
 the date parsed last.
 """
 
-GAP_NODE, GAP_LENGTH, GAP_VALUE_NODE, GAP_CHILD = 0, 1, 2, 3
-GAP_WORDS, GAPS_MAX, GAP_BYTES_MAX = 4, 64, 256
-"""What is remembered of the bytes between two values that are looked at: the node (and 1) that they begin in, how many
-they are; the node of the value behind them, and which of its children that is (-1: none of them).
-"""
-
-_NOTHING = np.int64(-1)
-
 FieldSpec = namedtuple(
     "FieldSpec",
     "options literals literal_ends roles keys key_ends child_first child_node child_role parents agents agent_ends",
@@ -131,32 +124,14 @@ SPEC_TYPE = bundle_type(
 _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _DOT = 32, 34, 92, 45, 47, 58, 44, 46
 _NS = np.int64(1_000_000_000)
 _POWERS = np.array([10**n for n in range(19)], dtype=np.int64)
-_QUOTES = np.int64(0x0101010101010101) * _QUOTE
 _HALVES, _LOW_HALVES = np.int64(-0x0F0F0F0F0F0F0F10), np.int64(0x0F0F0F0F0F0F0F0F)
 _SIXES, _THREES = np.int64(0x0606060606060606), np.int64(0x3333333333333333)
-_ONES, _HIGHS = np.int64(0x0101010101010101), np.int64(-0x7F7F7F7F7F7F7F80)
-_MINUSES, _ABOVE_NINES = _ONES * _DASH, _ONES * (0x7F - 0x39)
+_ONES = np.int64(0x0101010101010101)
 _COLONS, _COMMAS = _ONES * _COLON, _ONES * _COMMA
 _PAIRS = np.int64(0x000000FF000000FF)
 _OF_PAIRS, _OF_OTHER_PAIRS = np.int64(100 + (1_000_000 << 32)), np.int64(1 + (10_000 << 32))
 _STAMP_NS_MAX, _TOOK_NS_MAX = 9.2e18, 1e18
-_VALUE_ENDS = 1
-_VALUE, _NESTING = np.zeros((2, 256), dtype=np.uint8)
-_VALUE[[_COMMA, 125, 93, _SPACE, 9, 10, 13]] = _VALUE_ENDS
-_VALUE[[_QUOTE, 123, 91, _COLON]] = 2
-_NESTING[[_QUOTE, 123, 91, 125, 93]] = 1
-"""What ends a bare value (other marks may not stand in it), and what matters in one that is nested."""
 _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
-
-
-@kernel(inlined=True)
-def _find(data, begin, end, byte):
-    """Where a byte first is in data[begin:end], or `end`."""
-    if begin >= end:
-        return end
-    base = np.int64(data.ctypes.data)
-    found = memchr(np.uint64(base + begin), np.int32(byte), np.uint64(end - begin))
-    return np.int64(found) - base if found != 0 else end
 
 
 @kernel(inlined=True)
@@ -179,7 +154,7 @@ def _field_end(data, at, end, literals, first, last, quoted):
     if first == last:
         return end
     while True:
-        at = _find(data, at, end, literals[first])
+        at = find_byte(data, at, end, literals[first])
         if at >= end:
             return np.int64(-1)
         if _is_at(data, at, end, literals, first, last):
@@ -235,266 +210,19 @@ def _cut_delimited(data, begin, end, spec, spans):
         first = at
         if quotes and at < end and data[at] == _QUOTE:
             first = at + 1
-            last = _find(data, first, end, _QUOTE)
+            last = find_byte(data, first, end, np.uint8(_QUOTE))
             while last + 1 < end and data[last + 1] == _QUOTE:
-                last = _find(data, last + 2, end, _QUOTE)
+                last = find_byte(data, last + 2, end, np.uint8(_QUOTE))
             at = last + 1
             if last >= end or (at < end and data[at] != delimiter):
                 return OTHER_FORMAT
         else:
-            at = last = find_near(data, at, end, delimiter)
+            at = last = find_byte(data, at, end, np.uint8(delimiter))
         role = spec.roles[column]
         if role >= 0:
             spans[role, 0], spans[role, 1] = first, last
         at += 1
     return ACCEPTED
-
-
-@kernel(inlined=True)
-def _quote_at(data, at, end):
-    """Where a quote first is in data[at:end], or `end`: most are near."""
-    if at + 8 <= end:
-        found = zero_bytes(word_at(data, at) ^ _QUOTES)
-        if found != 0:
-            return at + (trailing_zeros(found) >> 3)
-        at += 8
-    return _find(data, at, end, _QUOTE)
-
-
-@kernel(inlined=True)
-def _string_end(data, at, end):
-    """Where the quote that closes a JSON string is, or `end`; `at` is behind the one that opens it."""
-    while True:
-        at = _quote_at(data, at, end)
-        if at >= end or data[at - 1] != _BACKSLASH:
-            return at
-        slashes = np.int64(1)
-        while data[at - 1 - slashes] == _BACKSLASH:
-            slashes += 1
-        if slashes & 1 == 0:
-            return at
-        at += 1
-
-
-@kernel(inlined=True)
-def _is_blank(byte):
-    return byte in (_SPACE, 9, 10, 13)
-
-
-@kernel(inlined=True)
-def _skip_blanks(data, at, end):
-    while at < end and data[at] <= _SPACE and _is_blank(data[at]):
-        at += 1
-    return at
-
-
-@kernel()
-def _nested_end(data, at, end, depth):
-    """Where the object or array ends that `at` is in, `depth` deep (0: before its bracket); -1 where it does not."""
-    while at < end:
-        while at < end and _NESTING[data[at]] == 0:
-            at += 1
-        if at == end:
-            break
-        byte = data[at]
-        if byte == _QUOTE:
-            at = _string_end(data, at + 1, end)
-        elif byte in (123, 91):
-            depth += 1
-        else:
-            depth -= 1
-            if depth == 0:
-                return at + 1
-        at += 1
-    return np.int64(-1)
-
-
-@kernel(inlined=True)
-def _no_digits(word):
-    """The high bit of each byte that is no digit, point or minus; above the lowest of them there may be false ones."""
-    return ((word + _ABOVE_NINES) | word | ~((word | _HIGHS) - _MINUSES)) & _HIGHS
-
-
-@kernel(inlined=True)
-def _value_end(data, at, end):
-    """Where a JSON value that begins at `at` ends, or -1 where it does not."""
-    if data[at] == _QUOTE:
-        last = _string_end(data, at + 1, end)
-        return last + 1 if last < end else np.int64(-1)
-    if data[at] in (123, 91):
-        return _nested_end(data, at, end, np.int64(0))
-    first = at
-    while at + 8 <= end:
-        others = _no_digits(word_at(data, at))
-        if others != 0:
-            at += trailing_zeros(others) >> 3
-            break
-        at += 8
-    while at < end and _VALUE[data[at]] == 0:
-        at += 1
-    return at if at > first and (at == end or _VALUE[data[at]] == _VALUE_ENDS) else np.int64(-1)
-
-
-@kernel(inlined=True)
-def _child(data, first, last, spec, node):
-    """The key of `node` that data[first:last] is, or -1."""
-    for child in range(spec.child_first[node], spec.child_first[node + 1]):
-        begin, end = spec.key_ends[child], spec.key_ends[child + 1]
-        if end - begin == last - first and _is_at(data, first, last, spec.keys, begin, end):
-            return child
-    return -1
-
-
-@kernel(inlined=True)
-def _note(data, first, last, role, spans):
-    """Remember the value of a role: a string without its quotes, nothing for null."""
-    if data[first] == _QUOTE:
-        first += 1
-        last -= 1
-    elif data[first] == 110 or data[first] in (123, 91):
-        return
-    if spans[role, 0] < 0:
-        spans[role, 0], spans[role, 1] = first, last
-
-
-@kernel(inlined=True)
-def _read_key(data, at, end, spec, node):
-    """A key and its colon: where its value begins, and which child of `node` it is; (-1, -1) where there is none."""
-    last = _string_end(data, at + 1, end)
-    child = _child(data, at + 1, last, spec, node)
-    at = _skip_blanks(data, last + 1, end)
-    if at >= end or data[at] != _COLON:
-        return np.int64(-1), np.int64(-1)
-    at = _skip_blanks(data, at + 1, end)
-    return (at, child) if at < end else (np.int64(-1), np.int64(-1))
-
-
-@kernel()
-def _take_value(data, at, end, role, spans):
-    """Note the value at `at` for a role, an array as its first element; where it ends, or -1."""
-    if data[at] != 91:
-        last = _value_end(data, at, end)
-        if last > 0:
-            _note(data, at, last, role, spans)
-        return last
-    first = _skip_blanks(data, at + 1, end)
-    last = _value_end(data, first, end) if first < end else np.int64(-1)
-    if last < 0:
-        return _nested_end(data, first, end, np.int64(1))
-    _note(data, first, last, role, spans)
-    return _nested_end(data, last, end, np.int64(1))
-
-
-@kernel(inlined=True)
-def _foreseen(data, at, end, node, step, gaps, gap_text):
-    """Whether the bytes at `at` are those that a line before had there."""
-    if step >= gaps.shape[0] or gaps[step, GAP_NODE] != node + 1:
-        return False
-    length = gaps[step, GAP_LENGTH]
-    return end - at >= length and same_bytes(gap_text, step * GAP_BYTES_MAX, data, at, length)
-
-
-@kernel()
-def _changed_at(data, at, end, node, step, gaps, gap_text):
-    """Where the bytes at `at` are no longer those that a line before had there."""
-    if step >= gaps.shape[0] or gaps[step, GAP_NODE] != node + 1:
-        return end
-    until = min(end, at + gaps[step, GAP_LENGTH])
-    text = step * GAP_BYTES_MAX - at
-    while at < until and data[at] == gap_text[text + at]:
-        at += 1
-    return at
-
-
-@kernel()
-def _foresee(data, begin, at, node, value_node, child, step, gaps, gap_text):
-    """Remember what stands between two values that are looked at."""
-    if step < gaps.shape[0]:
-        gaps[step, GAP_NODE] = 0
-        if at - begin <= GAP_BYTES_MAX:
-            copy_bytes(data, begin, at, gap_text, step * GAP_BYTES_MAX)
-            gaps[step, GAP_NODE], gaps[step, GAP_LENGTH] = node + 1, at - begin
-            gaps[step, GAP_VALUE_NODE], gaps[step, GAP_CHILD] = value_node, child
-
-
-@kernel()
-def _next_value(data, at, end, spec, node, changed):
-    """The next value to be looked at: where it begins, its node, and which child of that it is.
-
-    That is a value with a role, or one that spans `changed`, where the line is not as one before: it is only passed.
-    Behind the last one: the end of the line, node -1. Where the line is no object: -1.
-    """
-    begin = at
-    while True:
-        at = _skip_blanks(data, at, end)
-        if at >= end:
-            return np.int64(-1), node, _NOTHING
-        if data[at] == _COMMA:
-            at += 1
-            continue
-        if data[at] == 125:
-            at += 1
-            node = spec.parents[node]
-            if node < 0:
-                whole = _skip_blanks(data, at, end) == end
-                return (end if whole else np.int64(-1)), node, _NOTHING
-            continue
-        if data[at] != _QUOTE:
-            return np.int64(-1), node, _NOTHING
-        at, child = _read_key(data, at, end, spec, node)
-        if at < 0:
-            return at, node, _NOTHING
-        if child >= 0 and data[at] == 123 and spec.child_node[child] >= 0:
-            node = spec.child_node[child]
-            at += 1
-            continue
-        if child >= 0 and spec.child_role[child] >= 0:
-            return at, node, child
-        last = _value_end(data, at, end)
-        if last < 0:
-            return np.int64(-1), node, _NOTHING
-        if at <= changed <= last or last - begin > GAP_BYTES_MAX:
-            return at, node, child
-        at = last
-
-
-@kernel(inlined=True)
-def _cut_json(data, begin, end, spec, spans, gaps, gap_text):
-    """Cut a JSON object; an array stands for its first element. A code.
-
-    Lines of one producer have the same keys, and many of the same values, in the same places: what stands between
-    two values that are looked at is compared with what stood there in a line before, and read only where it differs.
-    """
-    at = _skip_blanks(data, begin, end)
-    if at >= end or data[at] != 123:
-        return OTHER_FORMAT
-    at += 1
-    node, step = np.int64(0), np.int64(0)
-    while True:
-        if _foreseen(data, at, end, node, step, gaps, gap_text):
-            child = gaps[step, GAP_CHILD]
-            at = _skip_blanks(data, at + gaps[step, GAP_LENGTH], end)
-            node = gaps[step, GAP_VALUE_NODE]
-        else:
-            changed = _changed_at(data, at, end, node, step, gaps, gap_text)
-            value, value_node, child = _next_value(data, at, end, spec, node, changed)
-            if value < 0:
-                return OTHER_FORMAT
-            _foresee(data, at, value, node, value_node, child, step, gaps, gap_text)
-            at, node = value, value_node
-        if node < 0:
-            return ACCEPTED if _skip_blanks(data, at, end) == end else OTHER_FORMAT
-        step += 1
-        if at >= end:
-            return OTHER_FORMAT
-        if child >= 0 and data[at] == 123 and spec.child_node[child] >= 0:
-            node = spec.child_node[child]
-            at += 1
-            continue
-        role = spec.child_role[child] if child >= 0 else np.int64(-1)
-        at = _take_value(data, at, end, role, spans) if role >= 0 else _value_end(data, at, end)
-        if at < 0:
-            return OTHER_FORMAT
 
 
 @kernel(inlined=True)
@@ -834,7 +562,7 @@ def _read_request(data, spec, spans, methods, state, rows, row):
     """Method and target; a code."""
     begin, end = spans[REQUEST, 0], spans[REQUEST, 1]
     if begin >= 0:
-        at = find_near(data, begin, end, _SPACE)
+        at = find_byte(data, begin, end, np.uint8(_SPACE))
         code = target(data, min(at + 1, end), end, rows, row)
         method = method_number(data, begin, at, methods, state, code == ACCEPTED)
     else:
@@ -908,7 +636,7 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, ga
     elif cutter == DELIMITED:
         code = _cut_delimited(data, begin, end, spec, spans)
     else:
-        code = _cut_json(data, begin, end, spec, spans, gaps, gap_text)
+        code = cut_json(data, begin, end, spec, spans, gaps, gap_text)
     if code != ACCEPTED:
         return code
     return _read_fields(data, spec, key, methods, state, rows, row, spans, number)
@@ -924,8 +652,7 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, ga
 def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, gaps, gap_text, number):
     """As `scan.scan_common`, by a FieldSpec; also stops behind a directive, which is then the last reject.
 
-    Room: spans int64[ROLES, 2], number int64[3]; gaps int64[GAPS_MAX, GAP_WORDS], zeros at first and whenever the spec
-    is another, with gap_text uint8[GAPS_MAX * GAP_BYTES_MAX].
+    Room: spans int64[ROLES, 2], number int64[3]; gaps and gap_text as `cut_json` says, zeros whenever the spec is another.
     """
     base = np.int64(data.ctypes.data)
     row = reject = np.int64(0)

@@ -9,7 +9,6 @@ import numpy as np
 
 from .dictionary import copy_bytes, hash_bytes
 from .jit import kernel
-from .libc import memchr
 from .scan import (
     ABSOLUTE,
     ACCEPTED,
@@ -27,6 +26,7 @@ from .scan import (
     method_number,
     target,
 )
+from .wide import find_byte
 
 AT_NS = AT_S
 TOOK_NS, BODY_BEGIN, BODY_END, PART_BEGIN, PART_END, KIND, NUMBER = 8, 9, 10, 11, 12, 13, 14
@@ -50,22 +50,12 @@ def _is_digit(byte):
     return 48 <= byte <= 57
 
 
-@kernel(inlined=True)
-def _find(data, at, end, byte):
-    """Where a byte first is in data[at:end], or `end`."""
-    if at >= end:
-        return end
-    base = np.int64(data.ctypes.data)
-    found = memchr(np.uint64(base + at), np.int32(byte), np.uint64(end - at))
-    return np.int64(found) - base if found != 0 else end
-
-
 @kernel()
 def _separator(data, at, end):
     """Where a separator first is in data[at:end], or -1: looked for by its first byte that is rare."""
     at += 1
     while True:
-        at = _find(data, at, end, 0xF0)
+        at = find_byte(data, at, end, np.uint8(0xF0))
         if at + SEPARATOR_BYTES - 1 > end:
             return np.int64(-1)
         same = True
@@ -142,7 +132,7 @@ def _read_headers(data, at, end, parts, part, heads, head_at, hosts, host_at):
     length, named = np.int64(-1), False
     odd = np.int64(-1)
     while True:
-        last = _find(data, at, end, _LF)
+        last = find_byte(data, at, end, np.uint8(_LF))
         if last >= end or last == at or data[last - 1] != _CR:
             return odd, length, head_at, host_at
         if last == at + 1:
@@ -171,12 +161,12 @@ def _read_headers(data, at, end, parts, part, heads, head_at, hosts, host_at):
 @kernel()
 def _read_request_line(data, at, end, methods, state, parts, part):
     """Where the line `METHOD target HTTP/1.1` ends, or -1 where it is odd."""
-    last = _find(data, at, end, _LF)
+    last = find_byte(data, at, end, np.uint8(_LF))
     if last >= end or last - at < 12 or data[last - 1] != _CR or not is_protocol(data, last - 9, last - 1):
         return np.int64(-1)
     if not (_is_digit(data[last - 4]) and data[last - 3] == 46 and _is_digit(data[last - 2])):
         return np.int64(-1)
-    space = _find(data, at, last, _SPACE)
+    space = find_byte(data, at, last, np.uint8(_SPACE))
     if target(data, min(space + 1, last - 1), last - 1, parts, part) != ACCEPTED:
         return np.int64(-1)
     method = method_number(data, at, space, methods, state, True)
@@ -189,8 +179,8 @@ def _read_request_line(data, at, end, methods, state, parts, part):
 @kernel()
 def _read_status(data, at, end, parts, part):
     """Where the line `HTTP/1.1 200 OK` ends, or -1 where it is odd."""
-    last = _find(data, at, end, _LF)
-    space = _find(data, at, last, _SPACE)
+    last = find_byte(data, at, end, np.uint8(_LF))
+    space = find_byte(data, at, last, np.uint8(_SPACE))
     if last >= end or not is_protocol(data, at, last) or last - space < 4:
         return np.int64(-1)
     status = np.int64(0)

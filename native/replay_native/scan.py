@@ -13,6 +13,7 @@ from .dictionary import copy_bytes, hash_bytes
 from .jit import kernel
 from .libc import memchr
 from .shared import peek_i64, trailing_zeros
+from .wide import WIDTH, bytes_equal, bytes_outside, find_byte
 
 ACCEPTED, BLANK, OTHER_FORMAT, BAD_TIME, NO_METHOD = 0, 1, 2, 3, 4
 NO_PATH, BAD_STATUS, BAD_SIZE, TOO_LONG, HEALTH_CHECK = 5, 6, 7, 8, 9
@@ -47,11 +48,11 @@ _PROTOCOL_BYTES = 9
 YEAR_MIN, YEAR_MAX = 1970, 2261
 """Years whose every instant fits int64 nanoseconds since the Unix epoch."""
 
-_SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON = 32, 34, 92, 45, 47, 58
+_SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _SEMICOLON, _QUESTION = 32, 34, 92, 45, 47, 58, 59, 63
 _SPECIAL = np.zeros(256, dtype=np.uint8)
 _SPECIAL[:33] = 1
 _SPECIAL[127:] = 1
-_SPECIAL[[_QUOTE, _BACKSLASH, ord("?"), ord(";")]] = 1
+_SPECIAL[[_QUOTE, _BACKSLASH, _QUESTION, _SEMICOLON]] = 1
 
 _EQUALS, _ENDS = 1, 2
 _PATH_ENDS, _QUERY_ENDS = np.zeros((2, 256), dtype=np.uint8)
@@ -67,9 +68,7 @@ _REDACTED = np.frombuffer(b"REDACTED", dtype=np.uint8)
 
 
 _ONES, _HIGHS = np.int64(0x0101010101010101), np.int64(-0x7F7F7F7F7F7F7F80)
-_QUOTES, _BACKSLASHES = _ONES * _QUOTE, _ONES * _BACKSLASH
-_QUESTIONS, _SEMICOLONS, _DELETES = _ONES * 63, _ONES * 59, _ONES * 127
-_ABOVE_SPACES = _ONES * 33
+_QUESTIONS, _SEMICOLONS = _ONES * _QUESTION, _ONES * _SEMICOLON
 
 
 @kernel(inlined=True)
@@ -85,25 +84,18 @@ def zero_bytes(word):
 
 
 @kernel(inlined=True)
-def find_near(data, at, end, byte):
-    """Where a byte first is in data[at:end], or `end`: for what is a few words long (libc's memchr costs a call)."""
-    wanted = _ONES * np.int64(byte)
-    while at + 8 <= end:
-        found = zero_bytes(word_at(data, at) ^ wanted)
-        if found != 0:
-            return at + (trailing_zeros(found) >> 3)
-        at += 8
-    while at < end and data[at] != byte:
-        at += 1
-    return at
-
-
-@kernel(inlined=True)
-def _special_bytes(word):
-    """Not 0 where one of eight bytes is in _SPECIAL."""
-    found = (word | ((word - _ABOVE_SPACES) & ~word)) & _HIGHS
-    found |= zero_bytes(word ^ _QUOTES) | zero_bytes(word ^ _BACKSLASHES) | zero_bytes(word ^ _DELETES)
-    return found | zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS)
+def _special_bytes(data, at, end):
+    """Bit i is set where data[at + i] is in _SPECIAL, of the next bytes up to `end`."""
+    if at + WIDTH <= data.shape[0]:
+        address = np.int64(data.ctypes.data) + at
+        found = bytes_outside(address, np.uint8(33), np.uint8(126))
+        found |= bytes_equal(address, np.uint8(_QUOTE)) | bytes_equal(address, np.uint8(_BACKSLASH))
+        found |= bytes_equal(address, np.uint8(_QUESTION)) | bytes_equal(address, np.uint8(_SEMICOLON))
+        return found & ((np.int64(1) << min(end - at, np.int64(WIDTH))) - 1)
+    found = np.int64(0)
+    for index in range(min(end - at, np.int64(WIDTH))):
+        found |= np.int64(_SPECIAL[data[at + index]]) << index
+    return found
 
 
 @kernel(inlined=True)
@@ -350,20 +342,19 @@ def target(data, begin, end, rows, row):
     last_space = begin - 1
     at = begin
     while at < end:
-        until = min(at + 8, end)
-        if at + 8 <= end and _special_bytes(word_at(data, at)) == 0:
-            at = until
-        while at < until:
-            byte = data[at]
-            if _SPECIAL[byte] != 0:
-                if byte == _SPACE:
-                    last_space = at
-                    spaces += 1
-                elif byte in (63, 59):
-                    needs |= PARAMETERS
-                else:
-                    needs |= REWRITE
-            at += 1
+        special = _special_bytes(data, at, end)
+        while special != 0:
+            place = at + trailing_zeros(special)
+            special &= special - 1
+            byte = data[place]
+            if byte == _SPACE:
+                last_space = place
+                spaces += 1
+            elif byte in (_QUESTION, _SEMICOLON):
+                needs |= PARAMETERS
+            else:
+                needs |= REWRITE
+        at += WIDTH
     if not whole and last_space >= begin and is_protocol(data, last_space + 1, end):
         end = last_space
     while begin < end and data[begin] == _SPACE:
@@ -391,9 +382,7 @@ def _closing_quote(data, at, end):
     """The first quote from `at` on, not escaped, that a space and a status (or `-`) follow; -1: there is
     none.
     """
-    base = np.int64(data.ctypes.data)
-    found = memchr(np.uint64(base + at), np.int32(_QUOTE), np.uint64(end - at))
-    quote = np.int64(found) - base if found != 0 else end
+    quote = find_byte(data, at, end, np.uint8(_QUOTE))
     plain = quote == at or (quote < end and data[quote - 1] != _BACKSLASH)
     if plain and quote + 2 < end and data[quote + 1] == _SPACE and 48 <= data[quote + 2] <= 57:
         return quote
@@ -427,13 +416,8 @@ def is_health_check(data, begin, end, agents, agent_ends):
 @kernel(inlined=True)
 def _agent_place(data, at, end):
     """Where the user agent of a combined line begins, behind the referer; `end` where there is none."""
-    base = np.int64(data.ctypes.data)
-    while at < end and data[at] != _QUOTE:
-        at += 1
-    if at + 1 >= end:
-        return end
-    found = memchr(np.uint64(base + at + 1), np.int32(_QUOTE), np.uint64(end - at - 1))
-    at = np.int64(found) - base if found != 0 else end
+    at = find_byte(data, at, end, np.uint8(_QUOTE))
+    at = find_byte(data, at + 1, end, np.uint8(_QUOTE))
     if at + 3 < end and data[at + 1] == _SPACE and data[at + 2] == _QUOTE:
         return at + 3
     return end
@@ -446,7 +430,7 @@ def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, 
         return BLANK
     if end - begin > LINE_BYTES_MAX:
         return TOO_LONG
-    at = find_near(data, begin, end, _SPACE)
+    at = find_byte(data, begin, end, np.uint8(_SPACE))
     if at in (begin, end):
         return OTHER_FORMAT
     rows[CLIENT, row] = hash_bytes(data, begin, at, key)
@@ -477,7 +461,7 @@ def _scan_request(data, stamp, begin, close, end, methods, state, rows, row):
     if not _stamp(data, stamp, state):
         return BAD_TIME
     rows[AT_S, row] = state[CACHED_S]
-    at = find_near(data, begin, close, _SPACE)
+    at = find_byte(data, begin, close, np.uint8(_SPACE))
     code = _status_and_size(data, close + 2, end, rows, row)
     if code != ACCEPTED:
         return code

@@ -8,7 +8,7 @@ import datetime as dt
 import numpy as np
 
 from replay_native import fields as kernels
-from replay_native import scan
+from replay_native import json_cut, scan
 from replay_native.jit import warm
 
 from .. import units
@@ -32,8 +32,8 @@ class FieldReader(LineReader):
         self._options = options
         self._zone = units.parse_zone(options.time_zone or "UTC")
         self._spans = np.empty((kernels.ROLES, 2), dtype=np.int64)
-        self._gaps = np.zeros((kernels.GAPS_MAX, kernels.GAP_WORDS), dtype=np.int64)
-        self._gap_text = np.empty(kernels.GAPS_MAX * kernels.GAP_BYTES_MAX, dtype=np.uint8)
+        self._gaps = np.zeros((json_cut.GAPS_MAX, json_cut.GAP_WORDS), dtype=np.int64)
+        self._gap_text = np.empty(json_cut.GAPS_MAX * json_cut.GAP_BYTES_MAX, dtype=np.uint8)
         self._number = np.empty(3, dtype=np.int64)
         self._state[scan.METHODS] = 0
         self.use(layout)

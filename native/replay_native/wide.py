@@ -1,0 +1,111 @@
+"""Thirty-two bytes at a time: where a byte is, and how far two stretches of bytes are alike.
+
+LLVM makes the machine's widest comparisons of these; a word at a time takes three times as long.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .jit import kernel
+from .shared import trailing_zeros
+
+WIDTH = 32
+"""Bytes that are looked at together."""
+
+_BYTE, _INDEX, _MASK = ir.IntType(8), ir.IntType(32), ir.IntType(WIDTH)
+_VECTOR = ir.VectorType(_BYTE, WIDTH)
+
+
+def _loaded(builder, address):
+    return builder.load(builder.inttoptr(address, _VECTOR.as_pointer()), align=1)
+
+
+def _repeated(builder, byte):
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    first = builder.insert_element(undefined, byte, ir.Constant(_INDEX, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INDEX, WIDTH), [0] * WIDTH))
+
+
+def _mask_of(builder, bits):
+    return builder.zext(builder.bitcast(bits, _MASK), ir.IntType(64))
+
+
+@intrinsic
+def bytes_equal(typingctx, address, byte):
+    """Bit i is set where byte i at the address is this one."""
+
+    def codegen(context, builder, signature, args):
+        wanted = _repeated(builder, args[1])
+        return _mask_of(builder, builder.icmp_unsigned("==", _loaded(builder, args[0]), wanted))
+
+    return types.int64(types.intp, types.uint8), codegen
+
+
+@intrinsic
+def bytes_outside(typingctx, address, least, most):
+    """Bit i is set where byte i at the address is less than `least` or more than `most`."""
+
+    def codegen(context, builder, signature, args):
+        low, high = (_repeated(builder, byte) for byte in args[1:])
+        above = builder.sub(_loaded(builder, args[0]), low)
+        return _mask_of(builder, builder.icmp_unsigned(">", above, builder.sub(high, low)))
+
+    return types.int64(types.intp, types.uint8, types.uint8), codegen
+
+
+@intrinsic
+def _bytes_unequal(typingctx, left, right):
+    """Bit i is set where byte i at one address is not byte i at the other."""
+
+    def codegen(context, builder, signature, args):
+        left, right = (_loaded(builder, address) for address in args)
+        return _mask_of(builder, builder.icmp_unsigned("!=", left, right))
+
+    return types.int64(types.intp, types.intp), codegen
+
+
+@kernel(inlined=True)
+def find_byte(data, at, end, byte):
+    """Where a byte first is in data[at:end], or `end`. Bytes behind `end` may be read, those behind the array are not."""
+    base = np.int64(data.ctypes.data)
+    while at < end and at + WIDTH <= data.shape[0]:
+        found = bytes_equal(base + at, byte)
+        if found != 0:
+            return min(at + trailing_zeros(found), end)
+        at += WIDTH
+    while at < end and data[at] != byte:
+        at += 1
+    return min(at, end)
+
+
+@kernel(inlined=True)
+def alike(left, left_at, right, right_at, length):
+    """How many of the first `length` bytes of two stretches are the same, up to the first that differ."""
+    left_base = np.int64(left.ctypes.data) + left_at
+    right_base = np.int64(right.ctypes.data) + right_at
+    room = min(left.shape[0] - left_at, right.shape[0] - right_at)
+    done = np.int64(0)
+    while done < length and done + WIDTH <= room:
+        different = _bytes_unequal(left_base + done, right_base + done)
+        if different != 0:
+            return min(done + trailing_zeros(different), length)
+        done += WIDTH
+    while done < length and left[left_at + done] == right[right_at + done]:
+        done += 1
+    return min(done, length)
+
+
+@kernel("int64(uint8[::1], int64, int64, uint8)")
+def find_one(data, at, end, byte):
+    """`find_byte` from Python."""
+    return find_byte(data, at, end, byte)
+
+
+@kernel("int64(uint8[::1], int64, uint8[::1], int64, int64)")
+def count_alike(left, left_at, right, right_at, length):
+    """`alike` from Python."""
+    return alike(left, left_at, right, right_at, length)
