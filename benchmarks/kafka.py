@@ -44,8 +44,8 @@ LINGER_MS = 5
 PROGRAMS = {
     "replay at 400,000/s": (400_000, 1, ()),
     "replay at 1,000,000/s": (1_000_000, 1, ()),
-    f"replay at 1,000,000/s, {LINGER_MS} ms": (1_000_000, LINGER_MS, ()),
-    f"replay at 1,000,000/s, {LINGER_MS} ms, idempotent": (1_000_000, LINGER_MS, ("--idempotence",)),
+    f"replay at 1,500,000/s, {LINGER_MS} ms": (1_500_000, LINGER_MS, ()),
+    f"replay at 1,500,000/s, {LINGER_MS} ms, idempotent": (1_500_000, LINGER_MS, ("--idempotence",)),
 }
 """Rate, tick in ms, flags: replay keeps a schedule, while the peers go as fast as they can."""
 
