@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from replay.errors import TargetError
-from replay.kafka import cluster
+from replay.kafka import cluster, fit
+from replay.kafka.sender import Sender
 from replay.results.document import RunDocument
 
 from .kafka_broker import MockCluster
-from .test_kafka_mock import kafka_trace, read_back, replay
+from .test_kafka_mock import kafka_trace, printed, read_back, replay
 
 NOT_LEADER, NOT_ENOUGH_REPLICAS, POLICY_VIOLATION = 6, 19, 44
 
@@ -32,11 +34,12 @@ def replayed(
     tmp_path: Path,
     count: int = 400,
     gap_ns: int = 2_000_000,
+    address: str = "",
     **knobs: object,
 ) -> RunDocument:
     """Numbered records onto both partitions of a topic in turns; their accounts balance."""
     records = [(number % 2, b"%d" % number, b"v", ()) for number in range(count)]
-    document = replay(kafka_trace(tmp_path / "t", records, gap_ns), f"kafka://{faulty.address}/{topic}",
+    document = replay(kafka_trace(tmp_path / "t", records, gap_ns), f"kafka://{address or faulty.address}/{topic}",
                       tmp_path / "run", breaker={"on": False}, **knobs)  # fmt: skip
     accounts = document.accounts
     assert accounts.planned == count == accounts.sent + accounts.unsent
@@ -100,6 +103,25 @@ def test_a_leader_that_never_comes_back_leaves_its_records_unsent(faulty, tmp_pa
     thread.join()
     assert document.accounts.unsent + document.accounts.error + document.accounts.timeout > 200
     assert keys(faulty, "lost", 1, 700) == list(range(1, 1_000, 2))
+
+
+def test_a_host_that_is_advertised_in_mid_run_gets_no_records(faulty, tmp_path, monkeypatch):
+    faulty.make("moved", 2)
+
+    def looked(*arguments: object) -> cluster.Cluster:
+        return replace(look(*arguments), hosts=())
+
+    async def unconnected(_: Sender) -> None:
+        """The brokers were elsewhere when the run began."""
+
+    look = fit.look
+    monkeypatch.setattr(fit, "look", looked)
+    monkeypatch.setattr(Sender, "connect", unconnected)
+    target = f"localhost:{faulty.address.rpartition(':')[2]}"
+    document = replayed(faulty, "moved", tmp_path, 100, address=target, max_wait="300ms")
+    assert document.accounts.unsent == 100
+    assert document.kafka is not None and document.kafka.hosts_refused == ["127.0.0.1"]
+    assert "no records went to 127.0.0.1" in " ".join(printed(tmp_path / "run").split())
 
 
 def test_an_error_that_passes_is_no_error(faulty, tmp_path):

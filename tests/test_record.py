@@ -164,7 +164,10 @@ def together(draw: st.DrawFn) -> list[Ended]:
         rows.append((due, draw(st.booleans())))
     sent = due + draw(spans)
     taken = st.sampled_from([due, sent])
-    done, outcome = sent + draw(spans), draw(st.sampled_from([OUTCOMES[0], OUTCOMES[2], "timeout", OUTCOMES[-2]]))
+    done, outcome = (
+        sent + draw(spans),
+        draw(st.sampled_from([OUTCOMES[0], OUTCOMES[2], "timeout", OUTCOMES[-2]])),
+    )
     route = draw(st.integers(0, ROUTES - 1))
     return [
         Ended(outcome, route, seq, due, draw(taken), sent=sent, done=done, warm_up=warm_up)

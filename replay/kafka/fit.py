@@ -146,6 +146,7 @@ class _Fitted:
             consumed=consumed,
             lag_max=lag_max,
             consumer=str(self.watch.problem or "") if self.watch is not None else "",
+            hosts_refused=sorted(outcomes.refused),
         )
 
     def _agree(self) -> bool | None:
@@ -201,6 +202,7 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
             scenario,
             producer_settings(scenario, settings),
             parts,
+            frozenset([*cluster.hosts, *(host for host, _ in target.brokers)]),
             first_route,
             watch.acknowledged if watch else None,
         )
@@ -260,13 +262,14 @@ async def _check_advertised(cluster: Cluster, target: Target, scenario: Scenario
 
 async def _connected(
     target: Target, scenario: Scenario, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
-    first_route: int, acknowledged: Acknowledged | None,
+    hosts: frozenset[str], first_route: int, acknowledged: Acknowledged | None,
 ) -> KafkaLane:  # fmt: skip
     kafka = scenario.kafka
     lane = KafkaLane(
         LanePlan(
             producer=settings,
             partitions=parts,
+            hosts=hosts,
             first_route=first_route,
             batch_bytes=int(kafka.max_batch_size),
             tick_ns=int(kafka.tick_ns),

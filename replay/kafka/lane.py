@@ -55,11 +55,12 @@ Acknowledged = Callable[[int, int, Batch], None]
 class LanePlan:
     """What a Kafka lane needs beside its spec: how the producer is made, and where each route goes.
 
-    `partitions[i]` is where route `first_route` + i goes.
+    `partitions[i]` is where route `first_route` + i goes. Records go to `hosts` alone.
     """
 
     producer: dict[str, Any]
     partitions: tuple[TopicPartition, ...]
+    hosts: frozenset[str]
     first_route: int = 0
     batch_bytes: int = 1_000_000
     tick_ns: int = 1_000_000
@@ -70,12 +71,13 @@ class LanePlan:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What the lane knows beside its bank: errors by name, and the offsets it was told."""
+    """What the lane knows beside its bank: errors by name, the offsets it was told, and hosts that got no records."""
 
     errors: Counter[str] = field(default_factory=Counter)
     acknowledged: Counter[TopicPartition] = field(default_factory=Counter)
     late: int = 0
     last_offset: dict[TopicPartition, int] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
 
 
 class KafkaLane:
@@ -120,7 +122,7 @@ class KafkaLane:
                 await producer.start()
                 for topic in dict.fromkeys(part.topic for part in plan.partitions):
                     await producer.partitions_for(topic)
-                sender = Sender(producer, plan.producer, plan.partitions)
+                sender = Sender(producer, plan.producer, plan.partitions, plan.hosts, self.outcomes.refused)
                 await sender.connect()
             self.ready.set_result(None)
             spec = await asyncio.wrap_future(self._spec)

@@ -176,6 +176,13 @@ def _kafka_target(page: Page, kafka: KafkaFigures) -> None:
     page.say(f"kafka     acknowledged {acknowledged:,}{ends}: {words}")
     for name, count in kafka.errors.items():
         page.say(f"{name}: {count:,} records", "yellow", indent=10)
+    if kafka.hosts_refused:
+        hosts = ", ".join(kafka.hosts_refused)
+        page.say(
+            f"no records went to {hosts}: the cluster advertised that after the run had begun",
+            "red",
+            indent=10,
+        )
     for kind, consumed in kafka.consumed.items():
         missing = f", {consumed.missing:,} did not until the end" if consumed.missing else ""
         strange = f"; {consumed.strange:,} were no record's" if consumed.strange else ""

@@ -373,7 +373,8 @@ class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What only Kafka has. `errors` counts records by the broker's word for why they failed; `late` ones were
     acknowledged after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight;
     null where the offsets could not be read. `consumed` by histogram (`end_to_end`, `answer`); `lag_max` is the
-    consumer's greatest lag by partition, in records; `consumer` is why it ended early.
+    consumer's greatest lag by partition, in records; `consumer` is why it ended early. `hosts_refused` are those that
+    the cluster moved to in mid-run, which had not been checked: no record went there.
     """
 
     brokers: str
@@ -385,6 +386,7 @@ class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     consumed: dict[str, Consumed] = {}
     lag_max: dict[str, int] = {}
     consumer: str = ""
+    hosts_refused: list[str] = []
 
 
 class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
