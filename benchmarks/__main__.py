@@ -43,7 +43,7 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _keep(part: str, measured: Any) -> None:
+def keep(part: str, measured: Any) -> None:
     """Write what one part measured, and the page anew."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[part] = {"on": dt.date.today().isoformat(), "machine": peers.machine(), "results": measured}
@@ -99,7 +99,7 @@ def main() -> None:
                 print(f"measuring {part} ...", flush=True)
                 measured = _plain(measure())
                 print(json.dumps(measured, indent=1), flush=True)
-                _keep(part, measured)
+                keep(part, measured)
 
 
 if __name__ == "__main__":

@@ -1,47 +1,76 @@
-"""Whether `replay peak` finds a capacity that is known: of an M/D/k queue, imagined and real, 20 and a few times."""
+"""Whether `replay peak` finds a capacity that is known: of an M/D/k queue, imagined and real, twenty times each.
+
+The real searches take twenty minutes: `python -m benchmarks.peaks --seeds 1-4` makes some of them, and keeps the others.
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from replay.peak.search import Search, Trial
 from replay.peak.trial import Bench
 from replay.scenario.file import load
 from replay.scenario.knobs import Duration, Rate
+from replay.units import NS
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe
 from tests.peak_data import Queue, capacity
 
-IMAGINED, REAL = 20, 3
-IMAGINED_WIDTH, REAL_WIDTH = 0.05, 0.10
-REQUESTS = 400_000
-SERVERS, SERVICE_S, SHARE = 16, 0.020, 0.05
-LIMIT_MS = 1e3 * 2 * SERVICE_S + 1.5
-"""A wait of one service time, the service, and what the loopback and a timer of the service take."""
+from . import peers
 
-RATE_PER_S, TRIAL_S = 400.0, 8.0
+SEARCHES = 20
+SERVERS = 16
+IMAGINED_WIDTH, IMAGINED_SERVICE_S, IMAGINED_SHARE, REQUESTS = 0.05, 0.020, 0.05, 400_000
+
+WIDTH, SERVICE_S, SHARE = 0.10, 0.002, 0.20
+"""A share of a fifth, since a machine that stops for some milliseconds makes a tail that is not the queue's."""
+
+TRIAL_S = 3.5
+RANGE = 4.0
+"""Between the lowest and the highest load; the highest is drawn, from the capacity to twice of it."""
+
+THINNED = 4.0
+"""How many times the highest load the trace has: a Poisson trace stays one when it is thinned, not when it is scaled up."""
+
+QUIET_SHARE = 0.1
+"""Of the capacity: a load at which nobody waits for a server, so that all above the service time is lateness."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One search: the highest load that met the objective, the lowest that missed it, as shares of the known one."""
+
+    seed: int
+    verdict: str
+    lower: float
+    upper: float
+    trials: int
+    took_s: float = 0.0
+    late_us: float = 0.0
 
 
 @dataclass(frozen=True)
 class Searches:
-    """Searches for one known capacity: what each found, requests a second, and how many trials it took."""
+    """Searches for one known capacity, requests a second."""
 
     name: str
     width: float
     known_per_s: float
-    found_per_s: list[float]
-    trials: list[int]
-
-    @property
-    def within(self) -> int:
-        """How many are within the width asked for."""
-        return sum(abs(found / self.known_per_s - 1) <= self.width for found in self.found_per_s)
+    found: list[Found] = field(default_factory=list)
 
 
 def _search(search: Search, trial: Callable[[float, str], Trial]) -> None:
@@ -51,52 +80,97 @@ def _search(search: Search, trial: Callable[[float, str], Trial]) -> None:
 
 def imagined() -> Searches:
     """A queue in time of its own, by the share of the requests that wait for longer than one service time."""
-    known = capacity(SERVERS, SERVICE_S, 1, SHARE)
-    found, trials = [], []
-    for seed in range(IMAGINED):
+    known = capacity(SERVERS, IMAGINED_SERVICE_S, 1, IMAGINED_SHARE)
+    found = []
+    for seed in range(1, SEARCHES + 1):
         search = Search(["late"], 50.0, 5_000.0, IMAGINED_WIDTH)
-        _search(search, Queue(SERVERS, SERVICE_S, {"late": SHARE}, seed, REQUESTS))
-        found.append(search.bounds("late").lower)
-        trials.append(len(search.trials))
-    return Searches("imagined", IMAGINED_WIDTH, known, found, trials)
+        _search(search, Queue(SERVERS, IMAGINED_SERVICE_S, {"late": IMAGINED_SHARE}, seed, REQUESTS))
+        bounds = search.peak()
+        found.append(
+            Found(seed, str(search.verdict()), bounds.lower / known, bounds.upper / known, len(search.trials))
+        )
+    return Searches("imagined", IMAGINED_WIDTH, known, found)
 
 
-def real(folder: Path) -> Searches:
-    """The same queue as a service on loopback, by `p95 < 2 service times`; another trace for each search."""
-    known = capacity(SERVERS, SERVICE_S, 1, SHARE)
-    found, trials = [], []
-    for seed in range(1, REAL + 1):
-        arguments = ["--servers", str(SERVERS), "--service", f"{1e3 * SERVICE_S:g}ms"]
-        with (
-            tempfile.TemporaryDirectory(dir=folder) as name,
-            subprocess.Popen(
-                [sys.executable, "-m", "replay.staging.queue", *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            ) as service,
-        ):
-            assert service.stdout is not None and service.stdin is not None
-            with closing(service.stdin):
-                target = f"http://127.0.0.1:{service.stdout.readline().strip()}"
-                search = _real_search(Path(name), target, seed)
-        # What a few seconds drew of arrivals, not the rate that they were drawn at.
-        best = search.peak().lower
-        found.append(max(trial.rate_per_s for trial in search.trials if trial.load == best))
-        trials.append(len(search.trials))
-    return Searches("real", REAL_WIDTH, known, found, trials)
+def known_per_s() -> float:
+    """The load at which SHARE of the requests to the real queue wait for longer than one service time."""
+    return capacity(SERVERS, SERVICE_S, 1, SHARE)
 
 
-def _real_search(folder: Path, target: str, seed: int) -> Search:
-    recipe = Recipe(rate_per_s=Rate(RATE_PER_S), duration_ns=Duration(round(TRIAL_S * 1e9)), seed=seed)
+@contextlib.contextmanager
+def _queue() -> Iterator[str]:
+    """The queue on a core of its own, before all others on it where that is allowed; its URL."""
+    command = [sys.executable, "-m", "replay.staging.queue", "--servers", str(SERVERS)]
+    command += ["--service", f"{1e3 * SERVICE_S:g}ms"]
+    first = ["chrt", "--fifo", "1"] if os.geteuid() == 0 and shutil.which("chrt") else []
+    with subprocess.Popen(
+        peers.pinned(peers.SERVER_CORE, [*first, *command]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as service:
+        assert service.stdout is not None and service.stdin is not None
+        with contextlib.closing(service.stdin):
+            yield f"http://127.0.0.1:{service.stdout.readline().strip()}"
+
+
+def real(folder: Path, seed: int) -> Found:
+    """The queue as a service on loopback, from its lateness to its capacity."""
+    began, known = time.monotonic(), known_per_s()
+    highest = known * np.random.default_rng(seed).uniform(1.0, 2.0)
+    rate = Rate(THINNED * highest)
+    recipe = Recipe(rate_per_s=rate, duration_ns=Duration(round(TRIAL_S * NS)), seed=seed)
     trace = generate(recipe, folder / "poisson.trace")
-    scenario = load(None, {"target": target, "slo": [f"p95<{LIMIT_MS:g}ms"], "seed": seed})
-    bench = Bench(trace, scenario, folder, trial_ns=round(TRIAL_S * 1e9), hold_ns=round(TRIAL_S * 1e9))
-    search = Search(bench.goals, 0.5, 8.0, REAL_WIDTH, each=bench.each)
-    _search(search, bench)
-    return search
+    length_ns = round(TRIAL_S * NS)
+    with _queue() as target:
+
+        def bench(name: str, limit_s: float) -> Bench:
+            slo = f"p{round(100 * (1 - SHARE))}<{1e6 * limit_s:.1f}us"
+            scenario = load(None, {"target": target, "slo": [slo], "seed": seed})
+            return Bench(trace, scenario, folder / name, trial_ns=length_ns, hold_ns=length_ns)
+
+        quiet = bench("quiet", 1.0)(QUIET_SHARE * known / rate, "up")
+        late_s = (quiet.p50_ns or 0) / NS - SERVICE_S
+        trials = bench("trials", 2 * SERVICE_S + late_s)
+        search = Search(trials.goals, 1 / (THINNED * RANGE), 1 / THINNED, WIDTH)
+        _search(search, trials)
+    # By the requests that the trace has, not by the rate that they were drawn at.
+    rates = {trial.load: trial.rate_per_s / known for trial in search.trials}
+    bounds = search.peak()
+    return Found(
+        seed, str(search.verdict()), rates.get(bounds.lower, 0.0), rates.get(bounds.upper, 0.0),
+        len(search.trials), time.monotonic() - began, 1e6 * late_s,
+    )  # fmt: skip
 
 
-def measure(folder: Path) -> list[Searches]:
+def _real(seeds: Sequence[int], kept: Sequence[Found] = ()) -> Searches:
+    """Searches by these seeds, beside those that were made before."""
+    found = {each.seed: each for each in kept}
+    for seed in seeds:
+        with tempfile.TemporaryDirectory(prefix="replay-peaks-") as name:
+            found[seed] = real(Path(name), seed)
+        print(json.dumps(asdict(found[seed])), flush=True)
+    return Searches("real", WIDTH, known_per_s(), [found[seed] for seed in sorted(found)])
+
+
+def measure(_: Path) -> list[Searches]:
     """All of them."""
-    return [imagined(), real(folder)]
+    return [imagined(), _real(range(1, SEARCHES + 1))]
+
+
+def main() -> None:
+    """Some of the real searches (all of them: `python -m benchmarks peaks`)."""
+    from .__main__ import RESULTS, keep
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", required=True, metavar="FIRST-LAST")
+    first, _, last = parser.parse_args().seeds.partition("-")
+    results: list[dict[str, Any]] = json.loads(RESULTS.read_text())["peaks"]["results"]
+    before = {each["name"]: each for each in results if "found" in each}
+    kept = [Found(**each) for each in before.get("real", {"found": []})["found"]]
+    made = _real(range(int(first), int(last or first) + 1), kept)
+    keep("peaks", [before.get("imagined") or asdict(imagined()), asdict(made)])
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -103,3 +104,13 @@ def dispersion(at_ns: Sequence[int], start_ns: int, window_ns: int, windows: int
     mean = sum(counts) / windows
     variance = sum((count - mean) ** 2 for count in counts) / windows
     return variance / mean, (variance - mean) / mean**2
+
+
+def served(arrivals_ns: Sequence[int], servers: int, service_ns: int) -> list[int]:
+    """When each request is done that goes to the server that is free first, in order of coming."""
+    free_ns = [0] * servers
+    done_ns = []
+    for at_ns in arrivals_ns:
+        done_ns.append(max(at_ns, heapq.heappop(free_ns)) + service_ns)
+        heapq.heappush(free_ns, done_ns[-1])
+    return done_ns

@@ -1,8 +1,8 @@
 """The sink: an HTTP/1.1 server in one kernel. It answers at wire speed, notes arrivals, and fails on command.
 
 What a request may ask for is in `replay.staging.sink`, which owns the memory and the thread. The kernel reads
-from top to bottom: a request comes in (head, options, body), an answer goes out (in pieces), timers, events,
-the loop.
+from top to bottom: a request comes in (head, options, body), waits for a server where there is a queue, an answer goes
+out (in pieces), timers, events, the loop.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from .libc import (
     TCP_NODELAY,
     errno,
 )
+from .queueing import QUEUE, take_on
 from .randoms import random_of
 from .shared import load_acquire, peek_i64, poke_u32, store_release
 
@@ -72,9 +73,11 @@ PEER = np.dtype([
         "fd", "generation", "state", "next", "number", "served", "recv_ns",
         "in_end", "phase", "remaining", "to_head", "keep", "plain", "seq",
         "stage", "out_at", "out_end", "body_left", "informational_left", "allowed", "after",
+        "in_time", "tries_left",
     )
 ] + [("ssl", "u8")])  # fmt: skip
-"""One connection of the sink. `ssl` is 0 on a plain one."""
+"""One connection of the sink. `ssl` is 0 on a plain one; `in_time` is whether a server will have done what it was
+asked for before its patience is over."""
 
 SETTINGS = np.dtype([
     (name, "i8") for name in (
@@ -85,10 +88,12 @@ SETTINGS = np.dtype([
 ] + [("tls_context", "u8")])  # fmt: skip
 """The sink's settings (first row) and what it keeps between loops."""
 
-Sink = namedtuple("Sink", "control stamps peers settings timers options inputs outputs answer events scratch")
+Sink = namedtuple(
+    "Sink", "control stamps peers settings timers options inputs outputs answer events scratch queue free_ns"
+)
 """control int64[SinkWords.WORDS], stamps STAMP[n], peers PEER[cap], settings SETTINGS[1], timers int64[cap],
 options int64[cap, len(OPTIONS)], inputs and outputs uint8[cap, ROW_BYTES], answer uint8[n] (the usual answer,
-whole), events uint8[n], scratch int64[4]."""
+whole), events uint8[n], scratch int64[4], queue QUEUE[1], free_ns int64[servers] (none: requests need no server)."""
 
 stamp_type, peer_type, settings_type = from_dtype(STAMP), from_dtype(PEER), from_dtype(SETTINGS)
 SINK_TYPE = bundle_type(
@@ -96,11 +101,11 @@ SINK_TYPE = bundle_type(
     [
         types.int64[::1], stamp_type[::1], peer_type[::1], settings_type[::1], types.int64[::1],
         types.int64[:, ::1], types.uint8[:, ::1], types.uint8[:, ::1], types.uint8[::1], types.uint8[::1],
-        types.int64[::1],
+        types.int64[::1], from_dtype(QUEUE)[::1], types.int64[::1],
     ],
 )  # fmt: skip
 
-CLOSED, READING, ANSWERING, SECURING = range(4)
+CLOSED, READING, ANSWERING, SECURING, QUEUED = range(5)
 IN_HEAD, IN_BODY, IN_CHUNK_SIZE, IN_CHUNK_LINE, IN_CHUNK = range(5)
 IN_CHUNK_END, IN_TRAILER, IN_TRAILER_LINE, WHOLE = range(5, 9)
 INFORMATIONAL, ANSWER_HEAD, ANSWER_BODY, GARBAGE, ENDLESS, NEVER, NOTHING_MORE = range(7)
@@ -110,6 +115,9 @@ NONE = -1
 FAR_NS = 1 << 62
 MS_NS = 1_000_000
 HEARTBEAT_NS = 100_000_000
+AWAKE_NS = 60_000
+"""How long before a server has done a request the sink is awake: about what a machine takes to wake up."""
+
 ACCEPT_AGAIN_NS = 10_000_000
 EVENTS_AT_ONCE = 64
 ROW_BYTES = 16_384
@@ -333,7 +341,7 @@ def _consume(s, slot):
             at = _pass_body(s, slot, at)
         if p.phase == WHOLE:
             p.phase = IN_HEAD
-            _answer(s, slot)
+            _take_up(s, slot)
     if p.state == CLOSED:
         return
     if at:
@@ -366,7 +374,7 @@ def _receive(s, slot, to_the_end):
             _hang_up(s, slot, False)
 
 
-# An answer goes out.
+# It waits for a server, where there is a queue.
 
 
 @kernel(inlined=True)
@@ -377,10 +385,50 @@ def _set_timer(s, slot, at_ns):
 
 
 @kernel()
+def _ask_a_server(s, slot, at_ns):
+    """Wait until a server has done it, or until patience is over; that server works on it all the same."""
+    p, queue = s.peers[slot], s.queue[0]
+    done_ns = take_on(queue, s.free_ns, at_ns)
+    patient_ns = at_ns + queue.patience_ns
+    p.state, p.in_time = QUEUED, queue.retries == 0 or done_ns <= patient_ns
+    _set_timer(s, slot, done_ns if p.in_time else patient_ns)
+
+
+@kernel()
+def _on_turn(s, slot, now):
+    """A server has done it, and it is answered; or patience is over, and it is asked for again, or fails."""
+    p = s.peers[slot]
+    if p.in_time:
+        _answer(s, slot)
+    elif p.tries_left > 0:
+        p.tries_left -= 1
+        _ask_a_server(s, slot, now)
+    else:
+        s.options[slot, :] = NO_OPTION
+        s.options[slot, O.status] = 503
+        _answer_as_told(s, slot, np.int64(0))
+
+
+# An answer goes out.
+
+
+@kernel()
+def _take_up(s, slot):
+    """A whole request has come: answer it, or have it wait for a server."""
+    p = s.peers[slot]
+    p.served += 1
+    if s.free_ns.shape[0] > 0 and p.plain:
+        p.tries_left = s.queue[0].retries
+        _ask_a_server(s, slot, p.recv_ns)
+    else:
+        _answer(s, slot)
+
+
+@kernel()
 def _answer(s, slot):
     """Answer a whole request: usually by one send, else as its options say."""
     p = s.peers[slot]
-    p.served += 1
+    p.state = READING
     sent = np.int64(0)
     if p.plain:
         if p.keep and not p.to_head and (p.ssl == 0 or s.answer.size <= ROW_BYTES):
@@ -703,7 +751,7 @@ def _on_event(s, slot, generation, mask):
         _send_more(s, slot)
     if p.state == READING and (goes_on or left or mask & EPOLLIN):
         _receive(s, slot, goes_on or left)
-    if p.state == ANSWERING and left:
+    if p.state in (ANSWERING, QUEUED) and left:
         _hang_up(s, slot, False)
 
 
@@ -717,10 +765,13 @@ def _on_timers(s, now):
         timers[slot] = FAR_NS
         if s.peers[slot].state == READING:
             _hang_up(s, slot, False)
+            continue
+        if s.peers[slot].state == QUEUED:
+            _on_turn(s, slot, now)
         else:
             _send_more(s, slot)
-            if s.peers[slot].state == READING:
-                _receive(s, slot, True)
+        if s.peers[slot].state == READING:
+            _receive(s, slot, True)
     next_ns = np.int64(FAR_NS)
     for slot in range(st.used_slots):
         next_ns = min(next_ns, timers[slot])
@@ -750,9 +801,11 @@ def _sleep_ns(s, now):
     if st.spin:
         return np.int64(0)
     until = min(st.next_timer_ns, now + (ACCEPT_AGAIN_NS if st.accept_again else HEARTBEAT_NS))
+    if s.free_ns.shape[0] > 0:
+        until -= AWAKE_NS
     if load_acquire(control, SinkWords.STALL_NS) > 0:
         until = min(until, load_acquire(control, SinkWords.STALL_AT_NS))
-    return until - now
+    return max(until - now, np.int64(0))
 
 
 @kernel()

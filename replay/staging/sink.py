@@ -24,8 +24,8 @@ A request whose path begins with `/sink/` says how it is to be answered: options
 | `endless_headers` | has headers that never end |
 | `never` | never comes; the connection stays |
 
-With `tls` it speaks TLS. The whole server stalls at a given time by `Sink.stall`. As a process, pinned apart
-from what it measures:
+With `tls` it speaks TLS. With `servers` a request waits for one of them, unless its path begins with `/sink/`. The whole
+server stalls at a given time by `Sink.stall`. As a process, pinned apart from what it measures:
 `python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`; `SinkMemory.open` reads that meanwhile.
 """
 
@@ -51,6 +51,7 @@ from replay_native import libssl, shared
 from replay_native import sink as kernels
 from replay_native.jit import warm
 from replay_native.libc import EPOLL_EVENT_BYTES, lanes_supported
+from replay_native.queueing import QUEUE
 from replay_native.sink import STAMP, SinkWords
 
 STAMPS_DEFAULT = 1 << 20
@@ -141,6 +142,28 @@ class Identity:
     version: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """A queue in front of `count` servers, each of which takes `service_ns` for a request, first come first served.
+
+    With `retries` what a server has not done within `patience_ns` is asked for again, while it works on what was
+    given up; a request whose last try has failed is a 503.
+    """
+
+    count: int
+    service_ns: int
+    retries: int = 0
+    patience_ns: int = _SECOND_NS
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.service_ns < 1 or self.retries < 0 or self.patience_ns < 1:
+            raise UsageError(
+                f"a queue makes no sense with {self.count} servers, {self.service_ns} ns, {self.retries} retries,"
+                f" {self.patience_ns} ns of patience",
+                hint="give one server at least, and times above 0",
+            )
+
+
 class Sink:
     """A sink on a thread of this process: `with Sink() as sink: ... sink.port ... sink.stamps()`.
 
@@ -161,8 +184,9 @@ class Sink:
         run_s: float = RUN_S_MAX,
         stamps: Path | None = None,
         tls: Identity | None = None,
+        servers: Servers | None = None,
     ) -> None:
-        self._tls, self._context = tls, 0
+        self._tls, self._context, self._servers = tls, 0, servers
         self._host, self._port = host, port
         self._connections, self._body, self._spin, self._run_s = connections, body, spin, run_s
         self.memory = SinkMemory.create(capacity, stamps)
@@ -272,6 +296,10 @@ class Sink:
         settings["free_first"], settings["next_timer_ns"] = kernels.NONE, kernels.FAR_NS
         settings["has_pwait2"] = 1
         settings["tls_context"] = self._context
+        queue, servers = np.zeros(1, QUEUE), self._servers
+        if servers is not None:
+            queue["service_ns"], queue["retries"] = servers.service_ns, servers.retries
+            queue["patience_ns"] = servers.patience_ns
         answer = b"HTTP/1.1 200 Sink\r\nContent-Length: %d\r\n\r\n" % self._body + b"x" * self._body
         return kernels.Sink(
             control=self.memory.control,
@@ -285,6 +313,8 @@ class Sink:
             answer=np.frombuffer(answer, np.uint8).copy(),
             events=np.zeros(kernels.EVENTS_AT_ONCE * EPOLL_EVENT_BYTES, np.uint8),
             scratch=np.zeros(4, np.int64),
+            queue=queue,
+            free_ns=np.zeros(servers.count if servers is not None else 0, np.int64),
         )
 
 
