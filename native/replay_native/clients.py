@@ -12,8 +12,9 @@ from numba import from_dtype
 
 from . import libc
 from .jit import kernel
+from .memory import release, with_room
 
-_malloc, _free, _memcpy = libc.malloc, libc.free, libc.memcpy
+_memcpy = libc.memcpy
 
 NONE = -1
 OUT = -2
@@ -79,11 +80,7 @@ def hold(lane, row, address, length):
     """Copy a request into a free row's own buffer; the row is in use from now on."""
     st, w = lane.state[0], lane.room[row]
     st.room_free = w.next
-    if length > w.capacity:
-        if w.request:
-            _free(w.request)
-        w.capacity = max(length, np.int64(REQUEST_BYTES))
-        w.request = _malloc(np.uint64(w.capacity))
+    w.request, w.capacity = with_room(w.request, w.capacity, max(length, np.int64(REQUEST_BYTES)))
     _memcpy(w.request, address, np.uint64(length))
     w.length = length
     w.ready_ns = -1
@@ -127,7 +124,7 @@ def leave_room(lane, row):
     """The row is free again."""
     st, w = lane.state[0], lane.room[row]
     if w.capacity > KEPT_BYTES:
-        _free(w.request)
+        release(w.request)
         w.request = np.uint64(0)
         w.capacity = 0
     w.next = np.int32(st.room_free)

@@ -94,6 +94,7 @@ from .libc import (
     PR_SET_TIMERSLACK,
     errno,
 )
+from .memory import release, with_room
 from .record import (
     record_attempt,
     record_done,
@@ -104,10 +105,10 @@ from .record import (
     record_unsent,
 )
 from .retry import PPM, backoff_ns, is_retried, pop_backoff, push_backoff
-from .sessions import PATCH_BYTES, look, patched_bytes, put_patched
+from .sessions import PATCH_BYTES, forget_values, look, patched_bytes, put_patched
 from .shared import load_acquire, peek_i64, store_release
 
-_malloc, _free, _memcpy, _read = libc.malloc, libc.free, libc.memcpy, libc.read
+_memcpy, _read = libc.memcpy, libc.read
 _epoll_create1, _epoll_wait, _epoll_pwait2, _prctl = (
     libc.epoll_create1,
     libc.epoll_wait,
@@ -149,11 +150,7 @@ def _begin(lane, slot):
     st, c = lane.state[0], lane.connections[slot]
     ring = lane.feed.ring
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
-    if e.length > c.capacity:
-        if c.request:
-            _free(c.request)
-        c.capacity = max(e.length, np.int64(REQUEST_BYTES))
-        c.request = _malloc(np.uint64(c.capacity))
+    c.request, c.capacity = with_room(c.request, c.capacity, max(e.length, np.int64(REQUEST_BYTES)))
     _memcpy(c.request, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), np.uint64(e.length))
     c.request_bytes = e.length
     c.seq, c.due_ns, c.taken_ns, c.ready_ns = e.seq, e.due_ns, e.taken_ns, e.taken_ns
@@ -190,17 +187,13 @@ def _put_values(lane, slot):
     total = patched_bytes(lane.sessions, c.client, c.request, length, patches)
     if total < 0:
         return False
-    if total > c.spare_capacity:
-        if c.spare:
-            _free(c.spare)
-        c.spare_capacity = max(total, np.int64(REQUEST_BYTES))
-        c.spare = _malloc(np.uint64(c.spare_capacity))
+    c.spare, c.spare_capacity = with_room(c.spare, c.spare_capacity, max(total, np.int64(REQUEST_BYTES)))
     put_patched(c.spare, lane.sessions, c.client, c.request, length, patches)
     c.request, c.spare = c.spare, c.request
     c.capacity, c.spare_capacity = c.spare_capacity, c.capacity
     c.request_bytes = total
     if c.spare_capacity > KEPT_BYTES:
-        _free(c.spare)
+        release(c.spare)
         c.spare = np.uint64(0)
         c.spare_capacity = 0
     return True
@@ -1227,17 +1220,15 @@ def _close_all(lane):
         c = lane.connections[slot]
         if c.fd != NONE:
             close_connection(c, c.state == BUSY, lane.scratch)
-        if c.request:
-            _free(c.request)
-        if c.spare:
-            _free(c.spare)
+        release(c.request)
+        release(c.spare)
     tls.free_session(st.tls_session)
     if st.per_client and st.tls_context:
         for key in range(lane.clients.size):
             tls.free_session(lane.clients[key].tls_session)
     for row in range(lane.room.shape[0]):
-        if lane.room[row].request:
-            _free(lane.room[row].request)
+        release(lane.room[row].request)
+    forget_values(lane.sessions)
     _close(st.epoll)
 
 

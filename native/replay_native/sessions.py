@@ -1,7 +1,7 @@
 """What a lane keeps of its clients' answers, and where it goes: captures, cookie jars, checks, and patches.
 
-Memory is bounded and made before the run: a row a client of `values`, a region of it a slot. Slot 0 is the client's
-cookie jar. A request that takes values carries its patches behind its bytes in the feed (`docs/lane-contract.md`).
+A client has a value of bounded length a slot, in memory of its own that is made when it comes first. Slot 0 is the
+client's cookie jar. A request that takes values carries its patches behind its bytes in the feed (`docs/lane-contract.md`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .bundle import bundle_type
 from .cookies import NO_ROOM, put_cookie
 from .jit import kernel
 from .json_pointer import ABSENT, LITERAL, STRING, find_pointer, put_string
+from .memory import release, with_room
 from .regex import search
 from .sha256 import is_digest
 from .shared import peek_i32, peek_u8, poke_u8
@@ -31,6 +32,9 @@ LENGTH_SLOT = 0xFFFF
 
 JAR_SLOT = 0
 """The client's cookies, as a whole header line, or nothing where there are none."""
+
+VALUE_BYTES = 48
+"""Least room of a value."""
 
 RAW, JSON_TEXT, TARGET, FORM = range(4)
 """How a value is written: as it is; inside a JSON string; what a request line may hold; all but RFC 3986's unreserved."""
@@ -48,21 +52,23 @@ RULE = np.dtype([
 equal (text -1: anything), the bytes to be contained, the digest, or of STATUS a byte for each of 600 statuses."""
 
 Sessions = namedtuple(
-    "Sessions", "values lengths starts route_rules rules texts program sets work words found kept lanes"
+    "Sessions",
+    "values rooms lengths bounds route_rules rules texts program sets work words found jar kept lanes",
 )
-"""values uint8[clients, bytes a client]; lengths int32[clients, slots] (length + 1; 0: none); starts int64[slots + 1] where
-each slot's region begins in a row; route_rules int32[routes + 1, rules + 1]: the rules of a route, up to -1; rules RULE[n];
-texts uint8[]; program and sets: those of `regex`; work and words: the memory of `regex` and `sha256`; found uint8[]: a value
-on its way; kept uint8[connections, bytes]: of an answer that comes in parts; lanes int64[1]: client c has row c // lanes.
+"""By client and slot, [clients, slots]: values uint64, the address of a value; rooms int32, the bytes that there are at it;
+lengths int32, its length + 1 (0: none). bounds int64[slots]: its length at most. route_rules int32[routes + 1, rules + 1]:
+the rules of a route, up to -1; rules RULE[n]; texts uint8[]; program and sets: those of `regex`; work and words: the memory
+of `regex` and `sha256`; found uint8[]: a value on its way; jar uint8[]: a cookie jar that is changed; kept
+uint8[connections, bytes]: of an answer that comes in parts; lanes int64[1]: client c has row c // lanes.
 """
 
 rule_type = from_dtype(RULE)
 SESSIONS_TYPE = bundle_type(
     Sessions,
     [
-        types.uint8[:, ::1], types.int32[:, ::1], types.int64[::1], types.int32[:, ::1], rule_type[::1], types.uint8[::1],
-        types.int32[:, ::1], types.uint8[:, ::1], types.int32[:, ::1], types.uint32[::1], types.uint8[::1],
-        types.uint8[:, ::1], types.int64[::1],
+        types.uint64[:, ::1], types.int32[:, ::1], types.int32[:, ::1], types.int64[::1], types.int32[:, ::1],
+        rule_type[::1], types.uint8[::1], types.int32[:, ::1], types.uint8[:, ::1], types.int32[:, ::1], types.uint32[::1],
+        types.uint8[::1], types.uint8[::1], types.uint8[:, ::1], types.int64[::1],
     ],
 )  # fmt: skip
 
@@ -83,6 +89,30 @@ def _encoded_bytes() -> np.ndarray:
 
 
 ENCODED_BYTES = _encoded_bytes()
+
+# Values.
+
+
+@kernel(inlined=True)
+def _keep(sessions, row, slot, source, length):
+    """Keep source[:length] as a client's value."""
+    address, room = with_room(
+        sessions.values[row, slot], np.int64(sessions.rooms[row, slot]), max(length, np.int64(VALUE_BYTES))
+    )
+    sessions.values[row, slot], sessions.rooms[row, slot] = address, np.int32(room)
+    _memcpy(address, source.ctypes.data, np.uint64(length))
+    sessions.lengths[row, slot] = np.int32(length + 1)
+
+
+@kernel()
+def forget_values(sessions):
+    """Give the memory of all values back."""
+    for row in range(sessions.values.shape[0]):
+        for slot in range(sessions.values.shape[1]):
+            release(sessions.values[row, slot])
+            sessions.values[row, slot] = np.uint64(0)
+            sessions.rooms[row, slot] = sessions.lengths[row, slot] = np.int32(0)
+
 
 # Patches.
 
@@ -110,9 +140,9 @@ def _value_size(sessions, row, what):
         return _COOKIE.size + length + 2 if length > 0 else np.int64(0)
     if length < 0 or encoding == RAW:
         return length
-    size, begin = np.int64(0), sessions.starts[slot]
-    for at in range(begin, begin + length):
-        size += ENCODED_BYTES[encoding, sessions.values[row, at]]
+    size, value = np.int64(0), sessions.values[row, slot]
+    for at in range(length):
+        size += ENCODED_BYTES[encoding, peek_u8(value + np.uint64(at))]
     return size
 
 
@@ -142,7 +172,7 @@ def _put_value(at, sessions, row, what):
     """Write what `_value_size` counts."""
     slot, encoding = what & 0xFFFF, what >> 16
     length = np.int64(sessions.lengths[row, slot]) - 1
-    value = sessions.values.ctypes.data + np.uint64(row * sessions.values.shape[1] + sessions.starts[slot])
+    value = sessions.values[row, slot]
     if slot == JAR_SLOT:
         if length <= 0:
             return at
@@ -262,16 +292,12 @@ def _find(sessions, rule, data, head, head_end, body_end):
 @kernel()
 def _capture(sessions, rule, row, length):
     """Keep the `length` bytes in `found` as the client's; False where they are no value that a request may hold."""
-    slot = rule.slot
-    begin, most = sessions.starts[slot], sessions.starts[slot + 1] - sessions.starts[slot]
-    if length < 0 or length > most:
+    if length < 0 or length > sessions.bounds[rule.slot]:
         return False
     for i in range(length):
         if sessions.found[i] < 32 or sessions.found[i] == 127:
             return False
-    for i in range(length):
-        sessions.values[row, begin + i] = sessions.found[i]
-    sessions.lengths[row, slot] = np.int32(length + 1)
+    _keep(sessions, row, rule.slot, sessions.found, length)
     return True
 
 
@@ -308,7 +334,7 @@ def _holds(sessions, rule, data, head, head_end, body_end, status, recorded, siz
 def take_cookies(sessions, client, data, head, head_end):
     """Every Set-Cookie of an answer into its client's jar; how many found no room."""
     row = _row_of(sessions, client)
-    most, cut, at = sessions.starts[1] - sessions.starts[0], np.int64(0), head
+    cut, at = np.int64(0), head
     if row >= sessions.values.shape[0]:
         return cut
     while True:
@@ -316,11 +342,12 @@ def take_cookies(sessions, client, data, head, head_end):
         if value < 0:
             return cut
         length = max(np.int64(sessions.lengths[row, JAR_SLOT]) - 1, np.int64(0))
-        length = put_cookie(sessions.values[row], length, most, data, value, value_end)
+        _memcpy(sessions.jar.ctypes.data, sessions.values[row, JAR_SLOT], np.uint64(length))
+        length = put_cookie(sessions.jar, length, sessions.bounds[JAR_SLOT], data, value, value_end)
         if length == NO_ROOM:
             cut += 1
         else:
-            sessions.lengths[row, JAR_SLOT] = np.int32(length + 1)
+            _keep(sessions, row, JAR_SLOT, sessions.jar, length)
 
 
 @kernel()
@@ -333,7 +360,7 @@ def look(sessions, client, route, data, begin, end, whole, status, recorded, siz
     """
     head, head_end = find_head(data, begin, end)
     cut = np.int64(0)
-    if sessions.starts[1] > 0:
+    if sessions.bounds[JAR_SLOT] > 0:
         cut = take_cookies(sessions, client, data, head, head_end)
     body_end, has_body = np.int64(-1), whole
     row, checks, failed = _row_of(sessions, client), np.int64(0), np.int64(-1)

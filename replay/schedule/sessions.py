@@ -76,7 +76,7 @@ class SessionSpec:
     @property
     def client_bytes(self) -> int:
         """Memory of one client, at most."""
-        return sum(self.slot_bytes) + 4 * len(self.slot_bytes)
+        return sum(self.slot_bytes) + 16 * len(self.slot_bytes)
 
     def looks_at(self, route: int) -> bool:
         """Whether answers of a route are looked at."""
@@ -88,7 +88,7 @@ class SessionSpec:
         return [rule.label for rule in self.rules]
 
     def table(self, clients: int, lanes: int, connections: int) -> kernels.Sessions:
-        """As a native lane takes it: memory for so many clients and connections, which is used as it is written to."""
+        """As a native lane takes it, for so many clients and connections."""
         texts, rules = bytearray(), np.zeros(max(1, len(self.rules)), kernels.RULE)
         programs: list[npt.NDArray[np.int32]] = []
         sets: list[npt.NDArray[np.uint8]] = []
@@ -112,9 +112,10 @@ class SessionSpec:
             route_rules[route, : len(numbers)] = numbers
         rows = max(1, clients if used else 1)
         return kernels.Sessions(
-            values=np.zeros((rows, max(1, sum(self.slot_bytes))), np.uint8),
+            values=np.zeros((rows, slots), np.uint64),
+            rooms=np.zeros((rows, slots), np.int32),
             lengths=np.zeros((rows, slots), np.int32),
-            starts=np.cumsum([0, *self.slot_bytes]).astype(np.int64),
+            bounds=np.array(self.slot_bytes, np.int64),
             route_rules=route_rules,
             rules=rules,
             texts=np.frombuffer(bytearray(texts or b"\0"), np.uint8),
@@ -123,6 +124,7 @@ class SessionSpec:
             work=np.zeros((WORK_ROWS, PROGRAM_MAX + 1), np.int32),
             words=np.zeros(WORK_WORDS, np.uint32),
             found=np.zeros(max(1, self.answer_bytes), np.uint8),
+            jar=np.zeros(max(1, self.slot_bytes[0]), np.uint8),
             kept=np.zeros((connections if used else 1, max(1, self.answer_bytes)), np.uint8),
             lanes=np.array([lanes], np.int64),
         )
