@@ -17,7 +17,7 @@ from . import peers, punctuality
 CONNECTIONS = 64
 ROUNDS, SECONDS = 3, 4
 HANDSHAKE_ROUNDS, HANDSHAKE_SECONDS = 3, 2
-RATES = (20_000,)
+RATES = (5_000, 20_000)
 
 
 def _certificates(folder: Path) -> tuple[peers.Identity, Path]:
