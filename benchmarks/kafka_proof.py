@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -110,7 +111,7 @@ def digest(records: Iterator[tuple[int, bytes, bytes, tuple]]) -> list[str]:
 
 
 def bytes_come_back(folder: Path, of: Broker) -> None:
-    """Shows 1."""
+    """A million records of each size come back byte for byte, in the order of their partitions."""
     count = 1_000_000
     for size in (100, 1_000):
         trace = numbered(folder / f"{size}.trace", count, size, 10_000)
@@ -144,7 +145,7 @@ def bytes_come_back(folder: Path, of: Broker) -> None:
 
 
 def kills(folder: Path, of: Broker) -> None:
-    """Shows 4."""
+    """What a broker that is killed again and again costs: records lost, doubled, late."""
     count = round(10_000 * (KILLS + 1) * (DOWN_S + BACK_S + UP_S))
     trace = numbered(folder / "kills.trace", count, 100, 100_000)
 
@@ -205,7 +206,7 @@ def _replay_with_memory(folder: Path, arguments: list[str]) -> tuple[dict[str, A
 
 
 def volume(folder: Path, of: Broker) -> None:
-    """Shows 6."""
+    """Peak memory of a short and a long run."""
     trace = kafka.trace_of(folder / "volume.trace")
     for count in (1_000_000, 10_000_000):
         target = make(of, f"volume-{count}", **{"retention.bytes": "200000000"})
@@ -227,7 +228,7 @@ def volume(folder: Path, of: Broker) -> None:
 
 
 def spacing(folder: Path, of: Broker) -> None:
-    """Shows 7: the broker's append times (LogAppendTime, whole ms) against the recorded spacing."""
+    """The broker's append times (LogAppendTime, whole ms) against the recorded spacing."""
     random = np.random.default_rng(7)
     gaps_ns = random.exponential(2_000_000, 10_000).astype(np.int64)
     with TraceWriter(folder / "spaced.trace") as writer:
@@ -260,6 +261,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=PARTS, default=())
     chosen = parser.parse_args().parts or list(PARTS)
+    # As by Ctrl-C, so that the broker ends as well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="replay-proof-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         (folder / "jars").mkdir()
