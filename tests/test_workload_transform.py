@@ -16,6 +16,7 @@ from replay.scenario.file import load, parse_scale
 from replay.scenario.knobs import Scale
 from replay.schedule.plan import make_schedule
 from replay.trace import Trace
+from replay.units import format_moment
 from replay.workload import steps
 from replay.workload.fidelity import distance, measure
 from replay.workload.transform import Transform, transform
@@ -189,6 +190,34 @@ def test_steps_are_in_the_history_and_the_window_is_what_is_left(tmp_path: Path)
     assert "GET /register" not in {route for route, rows in route_rows(made).items() if rows}
     assert made.end_ns - made.start_ns == pytest.approx(60 * NS, rel=1e-6)
     assert made.rows == pytest.approx(2.0 * 60, abs=2)
+
+
+def test_the_history_is_told_in_words(tmp_path: Path, command: Callable[..., Any]) -> None:
+    fitness(tmp_path / "in.trace")
+    flags = (
+        "--until",
+        "+10m",
+        "--scale",
+        "POST /v1/users=5",
+        "--scale",
+        "GET /*=2",
+        "--speed",
+        "4",
+        "--sample",
+        "50%",
+    )
+    _, printed, _ = command("transform", "in.trace", "-o", "out.trace", *flags)
+    made = Trace.open(tmp_path / "out.trace")
+    told = [
+        ("window", f"until {format_moment(made.manifest.history[0]['until_ns'])}"),
+        ("sample", "50%, by request, seed 1"),
+        ("scale", "POST /v1/users=5, GET /*=2, seed 1, grow requests"),
+        ("speed", "4.00 times"),
+    ]
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    assert all(f"{name} {words}" in lines for name, words in told), printed
+    _, inspected, _ = command("inspect", "out.trace")
+    assert all(f"{name}: {words}" in inspected for name, words in told), inspected
 
 
 def test_targets_are_rewritten_and_their_actions_stay(tmp_path: Path, command: Callable[..., Any]) -> None:

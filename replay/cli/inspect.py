@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..formats import Options, open_trace
 from ..trace import RouteRules, Trace, read_route_rules
 from ..trace.summary import SECOND_NS, Summary, Took, summarize
+from .history import step_words
 from .import_ import (
     ProgressBar,
     actions_text,
@@ -103,6 +104,7 @@ def as_json(trace: Trace, summary: Summary, stats: dict[str, Any]) -> bytes:
         "resolution_ns": manifest.resolution_ns,
         "stamp": manifest.stamp,
         "time_zone": manifest.time_zone,
+        "history": manifest.history,
         **stats,
     }
     return msgspec.json.format(msgspec.json.encode(data), indent=2)
@@ -167,6 +169,9 @@ def _screen(console: Console, trace: Trace, summary: Summary) -> None:
         "requests", f"{summary.rows:,}, {manifest.requests:,} distinct, of {manifest.clients:,} clients"
     )
     table.add_row("span", span_text(trace))
+    for index, step in enumerate(manifest.history):
+        zone = units.parse_zone(manifest.time_zone or "UTC")
+        table.add_row("" if index else "history", Text(": ".join(step_words(step, zone))))
     for name, value in [*_rates(trace, summary), *_hours(summary)]:
         table.add_row(name, value)
     table.add_row("stamps", stamps_text(manifest))

@@ -20,7 +20,16 @@ from ..peak.climb import Climb, climb
 from ..peak.recovery import Recovery
 from ..peak.search import Search, Trial
 from ..peak.trial import Bench
-from ..report.peak import climb_facts, in_order, surge_facts, trial_cells, write_peak_page, write_surge_page
+from ..report.peak import (
+    climb_facts,
+    in_order,
+    rate_at,
+    surge_facts,
+    trial_cells,
+    trial_line,
+    write_peak_page,
+    write_surge_page,
+)
 from ..results.run import load_run
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
@@ -29,13 +38,15 @@ from .progress import KERNELS, warm_kernels
 from .run import new_run_folder, read_scenario, report_console_for
 
 ENDINGS = {
-    "FOUND": "The highest load that meets every objective: {peak} times the recording.",
-    "NO_LIMIT": "Every objective is met up to --highest: {peak} times the recording.",
-    "GENERATOR_LIMITED": "The generator was at its limit; the target met every objective up to {peak} times.",
+    "FOUND": "The highest load that meets every objective: {peak} times the recording, {rate}.",
+    "NO_LIMIT": "Every objective is met up to --highest: {peak} times the recording, {rate}.",
+    "GENERATOR_LIMITED": "The generator was at its limit; the target met every objective up to {peak} times the"
+    " recording.",
     "DID_NOT_RECOVER": "The target did not come back from {above} times the recording; it met every objective up to"
     " {peak} times before.",
     "OUT_OF_TRIALS": "The answers contradict each other: no peak was found.",
 }
+_NO_ANSWERS = {"UNKNOWN": Exit.INVALID, "UNSTEADY": Exit.INCONCLUSIVE}
 _EXITS = {"FOUND": Exit.PASSED, "NO_LIMIT": Exit.PASSED, "GENERATOR_LIMITED": Exit.INVALID}
 
 
@@ -50,7 +61,9 @@ def _table(trials: Sequence[Trial]) -> Table:
 
 
 def _sentence(found: Climb) -> str:
-    return ENDINGS[found.verdict].format(peak=f"{found.peak:.3g}", above=f"{found.above:.3g}")
+    return ENDINGS[found.verdict].format(
+        peak=f"{found.peak:.3g}", above=f"{found.above:.3g}", rate=rate_at(found, found.peak)
+    )
 
 
 def _print_climb(console: Console, found: Climb) -> None:
@@ -97,7 +110,7 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
         votes,
         each=bench.each,
     )
-    found = climb(search, bench, lambda trial: console.print(" ".join(trial_cells(trial)), style="dim"))
+    found = climb(search, bench, lambda trial: console.print(trial_line(trial), style="dim"))
     if found.verdict == "FAILS_AT_LOWEST":
         missed = ", ".join(goal for goal, passed in found.trials[-1].passed.items() if not passed)
         raise TargetError(
@@ -137,7 +150,7 @@ def command(
 ) -> None:  # fmt: skip
     """Find the highest scale of a trace that meets the objectives; hold it; come down again.
 
-    Exit codes: 0 found, 3 contradicting answers, 4 the generator was the limit, 99 did not recover.
+    Exit codes: 0 found, 3 no answer, 4 the generator was the limit, 99 did not recover.
     """
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)
@@ -168,8 +181,8 @@ def _measured(
         _save(folder, recovery)
         write_surge_page(recovery, load_run(folder / "surge"), times, lengths_ns[2], folder / "peak.html")
         _print_facts(console, surge_facts(recovery, times, lengths_ns[2]))
-        if recovery.verdict == "UNKNOWN":
-            return Exit.INVALID
+        if recovery.verdict in _NO_ANSWERS:
+            return _NO_ANSWERS[recovery.verdict]
         return Exit.FAILED if recovery.verdict == "DID_NOT_RECOVER" else Exit.PASSED
     found = _climb(bench, errors, *bounds)
     _save(folder, found)

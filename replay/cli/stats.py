@@ -62,8 +62,8 @@ class Stats:
             cells = [window.replace("s", " s"), *_cells(found)]
             if self.other is not None:
                 before = self.other.dispersion[window]
-                cells.append(f"{self.expected[window][1]:.2f}" if window in self.expected else "-")
-                cells.append("-" if before is None else f"{before.beta:.2f}")
+                cells.append(_fixed(self.expected[window][1]) if window in self.expected else "-")
+                cells.append("-" if before is None else _fixed(before.beta))
             table.add_row(*cells)
         return table
 
@@ -74,9 +74,11 @@ class Stats:
         ]
         if self.other is not None and self.steps is None:
             rows.append(("should be", "unknown: the trace was not made of the other one"))
+        elif self.other is not None and not self.expected:
+            rows.append(("should be", "no formula says: a window, or a factor of some routes, is in between"))
         if figures.gap_cv is not None and figures.gap_lag_1 is not None:
             rows.append(
-                ("gaps", f"CV {figures.gap_cv:.2f}, correlation of neighbours {figures.gap_lag_1:.2f}")
+                ("gaps", f"CV {figures.gap_cv:.2f}, correlation of neighbours {_fixed(figures.gap_lag_1)}")
             )
         if figures.hurst is not None and figures.hurst_r2 is not None:
             rows.append(("Hurst", f"{figures.hurst:.2f} (R² of the fit {figures.hurst_r2:.2f})"))
@@ -106,7 +108,12 @@ def _cells(found: Dispersion | None) -> list[str]:
     if found is None:
         return ["-", "-", "-"]
     low, high = found.beta_interval
-    return [units.format_number(found.idc), f"{found.beta:.2f}", f"{low:.2f} to {high:.2f}"]
+    return [units.format_number(found.idc), _fixed(found.beta), f"{_fixed(low)} to {_fixed(high)}"]
+
+
+def _fixed(value: float) -> str:
+    """Two decimals; what is rounded to nothing has no sign."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def _figures(figures: Fidelity) -> dict[str, Any]:

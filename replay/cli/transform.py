@@ -19,6 +19,7 @@ from ..scenario.file import load
 from ..schedule.due import make_clock, time_zone
 from ..trace import Trace
 from ..workload.transform import Transform, rows_by_route, transform
+from .history import step_words
 from .import_ import ProgressBar, facts, span_text
 
 ROUTES_SHOWN = 12
@@ -51,11 +52,10 @@ def _report(console: Console, before: Trace, wanted: Transform, after: Trace) ->
     table = facts()
     table.add_row("requests", f"{after.rows:,} of {before.rows:,}, {after.manifest.clients:,} clients")
     table.add_row("span", span_text(after))
+    zone = units.parse_zone(after.manifest.time_zone or "UTC")
     for step in after.manifest.history[len(before.manifest.history) :]:
-        what = ", ".join(
-            f"{key} {value}" for key, value in step.items() if key != "transform" and value is not None
-        )
-        table.add_row(step["transform"], Text(what))
+        name, what = step_words(step, zone)
+        table.add_row(name, Text(what))
     table.add_row("trace", Text(str(after.path), style="bold"))
     console.print(table)
     console.print()

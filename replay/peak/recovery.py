@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-Verdict = Literal["RECOVERED", "DID_NOT_RECOVER", "NOT_HARMED", "UNKNOWN"]
+Verdict = Literal["RECOVERED", "DID_NOT_RECOVER", "NOT_HARMED", "UNSTEADY", "UNKNOWN"]
+"""UNSTEADY: the baseline itself got slower while it lasted, so that nothing can come back to it."""
 
 WATCH_TIMES = 3
 """It is watched for this many times as long as the surge took."""
@@ -50,7 +51,7 @@ class Recovery:
 
 
 def like_baseline(
-    p50_ns: int | None, failed_share: float, base_p50_ns: int | None, base_failed_share: float
+    p50_ns: float | None, failed_share: float, base_p50_ns: float | None, base_failed_share: float
 ) -> bool:
     """Whether a median and a failed share are like those of the baseline; a median that is not known is."""
     if failed_share > base_failed_share + FAILED_MORE:
@@ -69,6 +70,9 @@ def judge(rows: Sequence[Moment], from_s: float, until_s: float) -> Recovery:
     if not medians:
         return Recovery("UNKNOWN", None, 0, 0.0, 0)
     base_ns = int(median(medians))
+    third = max(1, len(medians) // 3)
+    if len(medians) > 1 and not like_baseline(median(medians[-third:]), 0.0, median(medians[:third]), 0.0):
+        return Recovery("UNSTEADY", None, base_ns, 0.0, sum(row.failed for row in rows))
     share = sum(row.failed for row in before) / max(1, sum(row.ended + row.failed for row in before))
 
     def good(row: Moment) -> bool:

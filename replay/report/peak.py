@@ -8,7 +8,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bokeh.models import BoxAnnotation, ColumnDataSource, FixedTicker, HoverTool, NumeralTickFormatter, Span
+from bokeh.models import (
+    BoxAnnotation,
+    ColumnDataSource,
+    FixedTicker,
+    HoverTool,
+    LogTicker,
+    NumeralTickFormatter,
+    Span,
+)
 
 from ..peak.climb import Climb
 from ..peak.recovery import WATCH_TIMES, Recovery
@@ -52,6 +60,18 @@ def trial_cells(trial: Trial) -> list[str]:
     ]
 
 
+def trial_line(trial: Trial) -> str:
+    """A trial as it is told when it has ended."""
+    stage, load, rate, p50, p99, failed, said = trial_cells(trial)
+    return f"{stage} {load} times, {rate}: p50 {p50}, p99 {p99}, {failed} failed: {said}"
+
+
+def rate_at(found: Climb, load: float) -> str:
+    """The rate at a load that was tried."""
+    rates = [trial.rate_per_s for trial in found.trials if trial.load == load]
+    return format_rate(median(rates)) if rates else "-"
+
+
 def in_order(trials: Sequence[Trial]) -> list[Trial]:
     """The way up by load, then what came after it as it came; no probes."""
     up = sorted((trial for trial in trials if trial.stage == "up"), key=lambda trial: trial.load)
@@ -62,7 +82,7 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
     """What a climb has found, but for its first sentence."""
     facts = []
     if not math.isinf(found.above):
-        facts.append(("missed at", f"{found.above:.3g} times"))
+        facts.append(("missed at", f"{found.above:.3g} times, {rate_at(found, found.above)}"))
     if found.held is not None:
         facts.append(("held", "yes" if found.held else "no: it met them only for the length of a trial"))
     if found.hysteresis is not None:
@@ -90,6 +110,8 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
     if found.suffered:
         harm += f", {found.suffered:,} requests in them"
     after = f" {found.after_s:.0f} s after its end" if found.after_s is not None else ""
+    if found.verdict == "UNSTEADY":
+        after = ": before the surge already it got slower all the time (replay peak finds what it carries)"
     return [
         ("surge", f"{times:g} times the baseline for {format_duration(trigger_ns)}"),
         ("baseline", f"p50 {format_latency(found.baseline_p50_ns)}"),
@@ -136,6 +158,8 @@ def _load_plot(found: Climb, label: str, value: Callable[[Trial], float | None],
         tips = [(_WORDS[stage], "@load{0.[00]} times, @rate"), (label, "@value{0,0.[00]}"), ("", "@said")]
         plot.add_tools(HoverTool(renderers=[dots], tooltips=tips))
     _name_loads(plot, loads)
+    if more.get("y_axis_type") == "log":
+        plot.yaxis.ticker = LogTicker(mantissas=[1, 2, 5])
     return with_legend(plot)
 
 
@@ -207,6 +231,8 @@ def write_surge_page(found: Recovery, run: Run, times: float, trigger_ns: int, p
         legend += " Dashed: from here on all was as before."
     elif found.verdict == "DID_NOT_RECOVER":
         sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end it was not as before"
+    elif found.verdict == "UNSTEADY":
+        sentence += ", which it did not carry before either"
     figures = [Figure(name, legend, plot, nothing="None.") for name, plot in made.items()]
     write_page(
         path, "replay: surge", "Recovery from a surge", [headline(found.verdict, sentence, notes), *figures]
