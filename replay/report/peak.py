@@ -106,15 +106,19 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
 
 def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[str, str]]:
     """What a surge was, and what it did."""
+    facts = [
+        ("surge", f"{times:g} times the baseline for {format_duration(trigger_ns)}"),
+        ("baseline", f"p50 {format_latency(found.baseline_p50_ns)}"),
+    ]
+    if found.verdict == "UNSTEADY":
+        slower = "before the surge already it got slower all the time (replay peak finds what it carries)"
+        return [*facts, ("verdict", f"UNSTEADY: {slower}")]
     harm = f"{found.bad_s:.0f} s unlike the baseline"
     if found.suffered:
         harm += f", {found.suffered:,} requests in them"
     after = f" {found.after_s:.0f} s after its end" if found.after_s is not None else ""
-    if found.verdict == "UNSTEADY":
-        after = ": before the surge already it got slower all the time (replay peak finds what it carries)"
     return [
-        ("surge", f"{times:g} times the baseline for {format_duration(trigger_ns)}"),
-        ("baseline", f"p50 {format_latency(found.baseline_p50_ns)}"),
+        *facts,
         ("harm", harm),
         ("failed", f"{found.failed:,} requests since it began"),
         ("verdict", found.verdict + after),
