@@ -307,7 +307,7 @@ class _Slowly(GorReader):
         *whole, last = b"".join(map(bytes, file.stream())).split(SEPARATOR)
         parts = enumerate(filter(None, [*whole, last if last.strip() else b""]), 1)
         yield from self.rows(self._records(file, parts))
-        yield from self.rows(iter(self._pending.values()))
+        yield from self._end_file(file)
 
 
 def _all_of(

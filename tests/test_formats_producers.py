@@ -259,3 +259,44 @@ def test_caddy_stamps_the_end_and_a_burst_is_not_shifted_by_it(tmp_path: Path, s
     assert (manifest.importer, manifest.stamp, manifest.duration_subtracted) == ("caddy", "end", True)
     judged(got, sent, CLOSE_NS)
     assert all(event.took_ns >= SLOW_S * 0.9e9 for event in got)
+
+
+def goreplay() -> str:
+    """The path of GoReplay, as .ci/run has Go build it where it can. Where it is missing the test is skipped."""
+    built = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "replay" / "tools"
+    found = shutil.which("goreplay", path=f"{os.environ.get('PATH', '')}:{built}")
+    if found is None:
+        pytest.skip("goreplay is not installed (go install github.com/buger/goreplay/...@v1.3.2)")
+    return found
+
+
+def _said(said: Path, what: bytes, times: int, recorder: subprocess.Popen[bytes]) -> None:
+    """Wait until GoReplay has said something so often; skip where it ends instead: it may not capture here."""
+    for _ in range(200):
+        if said.read_bytes().count(what) >= times:
+            return
+        if recorder.poll() is not None:
+            pytest.skip(f"goreplay cannot capture here: {said.read_bytes()[-200:]!r}")
+        time.sleep(0.05)
+    raise AssertionError(f"goreplay did not say {what!r} {times} times: {said.read_bytes()!r}")
+
+
+def test_goreplay_records_requests_and_how_long_their_answers_took(tmp_path: Path, service: int) -> None:
+    file, said = tmp_path / "a.gor", tmp_path / "said"
+    command = [goreplay(), "--input-raw", f"127.0.0.1:{service}", "--input-raw-track-response"]
+    command += ["--output-file", str(file), "--output-file-append", "--output-stdout"]
+    with said.open("wb") as out:
+        recorder = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        _said(said, b"Interface", 1, recorder)
+        sent = burst(service, [TARGETS[0], TARGETS[3]])
+        _said(said, b" HTTP/1.1\r\n", len(sent), recorder)
+        _said(said, b"HTTP/1.1 ", len(sent), recorder)
+    finally:
+        recorder.terminate()
+        recorder.wait(timeout=20)
+    got, manifest = imported(file)
+    assert (manifest.importer, manifest.stamp, manifest.resolution_ns) == ("gor", "start", 1)
+    assert manifest.rejected == {}
+    judged(got, sent, CLOSE_NS)
+    assert all(SLOW_S * 0.9e9 <= event.took_ns < SLOW_S * 1.9e9 and event.bytes == 5 for event in got)

@@ -40,7 +40,7 @@ def test_gor_has_requests_bodies_and_what_their_responses_say(tmp_path: Path) ->
     data = gor(
         (f"1 aa01 {AT_NS}", GET),
         (f"1 aa02 {AT_NS + 5}", POST),
-        (f"2 aa02 {AT_NS + 50 * MS} 7000000", b"HTTP/1.1 201 Created\r\n\r\nok"),
+        (f"2 aa02 {AT_NS + 4 * MS} 7000000", b"HTTP/1.1 201 Created\r\n\r\nok"),
         (f"2 aa01 {AT_NS + 9 * MS}", b"HTTP/1.1 404 Not Found\r\n\r\n"),
         (f"2 ff01 {AT_NS}", b"HTTP/1.1 200 OK\r\n\r\n"),
         (f"3 aa01 {AT_NS}", b"HTTP/1.1 200 OK\r\n\r\n"),
@@ -69,6 +69,39 @@ def test_gor_with_a_broken_separator_loses_no_more_than_the_record_behind_it(tmp
     trace = imported(tmp_path / "a.gor", data + b"rubbish" + SEPARATOR + b"1 aa05")
     assert trace.rows == 3 and trace.manifest.rejected == {"broken record": 2}
     assert trace.requests.body(0) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("began_ns", "latency_ns", "took_ns"),
+    [
+        (400, 400, 400),
+        (300, 450, 450),
+        (400, 0, 400),
+        (400, 7, 407),
+        (400, -1, 400),
+        (0, 0, 0),
+        (0, -1, -1),
+        (-5, 0, -1),
+    ],
+)
+def test_a_gor_s_latency_is_of_the_whole_or_of_the_response_alone(
+    tmp_path: Path, began_ns: int, latency_ns: int, took_ns: int
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    records = [(f"1 aa {AT_NS}", GET), (f"2 aa {AT_NS + began_ns} {latency_ns}", answer)]
+    for number, order in enumerate((records, records[::-1])):
+        trace = imported(tmp_path / f"{number}.gor", gor(*order, (f"1 ab {AT_NS + 1}", GET)))
+        assert [(e.status, e.took_ns, e.bytes) for e in events(trace)] == [(200, took_ns, 2), (-1, -1, -1)]
+        assert trace.manifest.rejected == {}
+
+
+def test_a_gor_s_response_may_come_long_before_its_request(tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 404 x\r\n\r\n"
+    others = [(f"1 b{number:x} {AT_NS + number}", GET) for number in range(40_000)]
+    data = gor((f"2 aa {AT_NS + 5} 0", answer), (f"2 ac {AT_NS} 0", answer), *others, (f"1 aa {AT_NS}", GET))
+    trace = imported(tmp_path / "a.gor", data)
+    assert trace.rows == 40_001 and trace.manifest.rejected == {"response without request": 1}
+    assert [(e.status, e.took_ns) for e in events(trace) if e.status >= 0] == [(404, 5)]
 
 
 def test_gor_may_be_cut_anywhere_into_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,20 @@ def _value(data, at, end):
     return at, end
 
 
+@kernel("int64(int64, int64)")
+def took_of(began_ns, latency_ns):
+    """How long a request took, by when its response began and by the latency that this says; -1 where neither is known.
+
+    Older GoReplays write the latency of the whole. Since 1.2 it is from the first to the last packet of the response alone
+    (its input_raw.go): less than the response took to begin, unless most of the time went into sending it.
+    """
+    if latency_ns > 0:
+        return latency_ns if latency_ns >= began_ns else began_ns + latency_ns
+    if began_ns == 0:
+        return max(latency_ns, np.int64(-1))
+    return max(began_ns, np.int64(-1))
+
+
 @kernel()
 def _read_head(data, begin, end, parts, part, key):
     """`type id stamp [latency]`: where it ends, or -1 where it is odd."""
@@ -251,7 +265,7 @@ def cut(data, end, key, methods, state, parts, heads, head_ends, hosts, host_end
 
 @kernel("int64(int64[:,::1], int64, int64[::1], int64[:,::1], int64[::1], int64[::1])")
 def pair(parts, count, slots, rows, chosen, left):
-    """Requests with their responses as columns of `rows`, in the order of the responses; how many there are.
+    """Requests with their responses as columns of `rows`, in the order of the later of both; how many there are.
 
     chosen[:returned] are the parts of the requests; left[:count - 2 * returned] those of neither, in order. slots is
     room: a power of two above 2 * count, zeros.
@@ -267,20 +281,22 @@ def pair(parts, count, slots, rows, chosen, left):
         while slots[slot] != 0 and parts[CLIENT, slots[slot] - 1] != parts[CLIENT, part]:
             slot = (slot + 1) & mask
         other = slots[slot] - 1
-        if kind in (REQUEST, ODD_NAMED):
-            if other >= 0 and left[other] == 1:
+        waits = other >= 0 and left[other] == 1
+        if not waits or kind == ODD_NAMED or parts[KIND, other] in (kind, ODD_NAMED):
+            if waits:
                 parts[KIND, part] = ODD_NAMED
             slots[slot] = part + 1
-        elif other >= 0 and left[other] == 1 and parts[KIND, other] == REQUEST:
-            for column in range(rows.shape[0]):
-                rows[column, paired] = parts[column, other]
-            took = parts[TOOK_NS, part] if parts[TOOK_NS, part] else parts[AT_NS, part] - parts[AT_NS, other]
-            rows[TOOK_NS, paired] = took if took >= 0 else np.int64(-1)
-            rows[STATUS, paired], rows[BYTES, paired] = parts[STATUS, part], parts[BYTES, part]
-            rows[CLIENT, paired] = 0
-            chosen[paired] = other
-            left[other] = left[part] = 0
-            paired += 1
+            continue
+        request, response = (other, part) if kind == RESPONSE else (np.int64(part), other)
+        for column in range(rows.shape[0]):
+            rows[column, paired] = parts[column, request]
+        began = parts[AT_NS, response] - parts[AT_NS, request]
+        rows[TOOK_NS, paired] = took_of(began, parts[TOOK_NS, response])
+        rows[STATUS, paired], rows[BYTES, paired] = parts[STATUS, response], parts[BYTES, response]
+        rows[CLIENT, paired] = 0
+        chosen[paired] = request
+        left[request] = left[response] = 0
+        paired += 1
     at = np.int64(0)
     for part in range(count):
         if left[part] == 1:

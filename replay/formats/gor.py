@@ -1,6 +1,7 @@
 """GoReplay's `.gor` files: raw HTTP messages, each behind `type id timestamp latency`, with a separator between.
 
-Type 1 is a request, stamped at its start (ns); 2 is its response, which gives the status and how long it took.
+Type 1 is a request, stamped at its start (ns); 2 is its response, which gives the status and how long it took
+(`replay_native.gor.took_of`). Either may come first: GoReplay writes what it has whole.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from .sources import BLOCK_BYTES, SourceFile
 SEPARATOR = "\n🐵🙈🙉\n".encode()
 RECORD_BYTES_MAX = 64 << 20
 PENDING_MAX = 1 << 16
-"""Requests that wait for their responses; the oldest goes without when one more comes."""
+"""Requests that wait for their responses, and responses for their requests; the oldest goes without when one more comes."""
 
 PARTS_AT_ONCE = 1 << 14
 HEADS_BYTES_MAX = 32 << 20
@@ -66,6 +68,38 @@ def dechunked(raw: bytes) -> bytes:
     return body
 
 
+class _Answer(NamedTuple):
+    """What a response says of its request; and what is shown of it where that never comes."""
+
+    at_ns: int
+    latency_ns: int
+    status: int
+    size: int
+    number: int
+    shown: bytes
+
+
+def _answer(number: int, head: re.Match[bytes], part: bytes) -> _Answer:
+    status = _STATUS.match(part, head.end())
+    end = part.find(b"\r\n\r\n", head.end())
+    length = _LENGTH.search(part, head.end(), end + 2)
+    whole = len(part) - end - 4 if len(part) > end + 4 else -1
+    return _Answer(
+        at_ns=int(head[3]),
+        latency_ns=int(head[4] or 0),
+        status=int(status[1]) if status and int(status[1]) >= 100 else -1,
+        size=int(length[1]) if length else whole,
+        number=number,
+        shown=part[:200],
+    )
+
+
+def _answered(record: Record, answer: _Answer) -> Record:
+    record.took_ns = kernels.took_of(answer.at_ns - record.at_ns, answer.latency_ns)
+    record.status, record.size = answer.status, answer.size
+    return record
+
+
 class GorReader(RecordReader):
     """Reads `.gor` files: kernels take the plain records that lie near their responses, `_taken` all others."""
 
@@ -74,6 +108,7 @@ class GorReader(RecordReader):
         warm(["dictionary", "scan", "gor"])
         self._header_sets: dict[bytes, tuple[tuple[bytes, bytes], ...]] = {}
         self._pending: dict[bytes, Record] = {}
+        self._early: dict[bytes, _Answer] = {}
         self._plain = PlainRecords(self, found, options)
 
     def probe(self, head: bytes) -> Probe:
@@ -85,6 +120,7 @@ class GorReader(RecordReader):
         """The rows of one file."""
         plain, rejects = self._plain, self._found.rejects
         self._pending.clear()
+        self._early.clear()
         plain.begin()
         for piece in file.stream():
             for rows, left in plain.take(piece):
@@ -93,7 +129,19 @@ class GorReader(RecordReader):
                     yield rows
                 yield from self.rows(self._records(file, left))
         yield from self.rows(self._records(file, plain.end()))
+        yield from self._end_file(file)
+
+    def _end_file(self, file: SourceFile) -> Iterator[Rows]:
+        """What still waits at the end of a file: requests without answers are rows too."""
         yield from self.rows(iter(self._pending.values()))
+        while self._early:
+            self._reject_early(file, next(iter(self._early)))
+
+    def _reject_early(self, file: SourceFile, name: bytes) -> None:
+        """Give up a response that waits for its request."""
+        answer = self._early.pop(name)
+        self._found.rejects.lines += 1
+        self._found.rejects.add(LONE, file.name, answer.number, answer.shown)
 
     def _records(self, file: SourceFile, parts: Iterable[tuple[int, bytes]]) -> Iterator[Record]:
         """Requests of numbered parts, each as soon as its response came or waits no longer."""
@@ -112,14 +160,23 @@ class GorReader(RecordReader):
                 if why or record is None:
                     rejects.add(why, file.name, number, part[head.end() :][:999])
                     continue
+                if head[2] in self._early:
+                    yield _answered(record, self._early.pop(head[2]))
+                    continue
                 if len(pending) >= PENDING_MAX or head[2] in pending:
                     yield pending.pop(head[2] if head[2] in pending else next(iter(pending)))
                 pending[head[2]] = record
-            elif head[1] == b"2" and head[2] in pending:
-                yield self._answered(pending.pop(head[2]), head, part)
+            elif head[1] == b"2":
+                answer = _answer(number, head, part)
+                if head[2] in pending:
+                    yield _answered(pending.pop(head[2]), answer)
+                    continue
+                if len(self._early) >= PENDING_MAX or head[2] in self._early:
+                    self._reject_early(file, head[2] if head[2] in self._early else next(iter(self._early)))
+                self._early[head[2]] = answer
             else:
                 rejects.lines += 1
-                rejects.add(LONE if head[1] == b"2" else REPLAYED, file.name, number, part[:200])
+                rejects.add(REPLAYED, file.name, number, part[:200])
 
     def _request(self, at_ns: int, part: bytes, begin: int) -> Record | None:
         line = _REQUEST.match(part, begin)
@@ -156,19 +213,6 @@ class GorReader(RecordReader):
             if len(self._header_sets) < PENDING_MAX:
                 self._header_sets[head] = known
         return known
-
-    @staticmethod
-    def _answered(record: Record, head: re.Match[bytes], part: bytes) -> Record:
-        status = _STATUS.match(part, head.end())
-        record.status = int(status[1]) if status else -1
-        took_ns = int(head[4] or 0)
-        took_ns = took_ns if took_ns else int(head[3]) - record.at_ns
-        record.took_ns = took_ns if took_ns >= 0 else -1
-        record.status = record.status if record.status >= 100 else -1
-        end = part.find(b"\r\n\r\n", head.end())
-        length = _LENGTH.search(part, head.end(), end + 2)
-        record.size = int(length[1]) if length else len(part) - end - 4 if len(part) > end + 4 else -1
-        return record
 
 
 class PlainRecords:
