@@ -78,9 +78,7 @@ def _run(folder: Path, clients: int) -> Clients:
         f'connections = {at_once}\nthreads = 1\nengine = "native"\n'
     )
     with peers.sink(client_of.size + 1_000, connections=at_once + SPARE_PLACES, spin=False) as (port, memory):
-        document, peak_rss_mib = peers.replay_and_rss(
-            folder, [str(scenario), "--target", f"http://127.0.0.1:{port}"]
-        )
+        document = peers.replay(folder, [str(scenario), "--target", f"http://127.0.0.1:{port}"])
         stamps = memory.stamps()
     accounts, opened = document["accounts"], document["connections"]
     if accounts["planned"] != client_of.size or accounts["planned"] != accounts["sent"] + accounts["unsent"]:
@@ -103,7 +101,7 @@ def _run(folder: Path, clients: int) -> Clients:
         out_of_order=int((same & (np.diff(stamps["seq"][by_client]) <= 0)).sum()),
         strangers=int(pairs.size - np.unique(stamps["connection"]).size),
         wait_order_p50_ms=document["latency"]["wait_order"]["p50_ns"] / 1e6,
-        peak_rss_mib=peak_rss_mib,
+        peak_rss_mib=peers.peak_rss_mib(document),
     )
 
 

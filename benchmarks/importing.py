@@ -19,14 +19,15 @@ LONG_BLOCKS = (1, 50)
 ROUNDS = 3
 
 _IMPORT = """
-    import json, resource, sys, time
+    import json, sys, time
     from replay.formats import import_files
+    from replay.results.host import peak_rss_bytes
     small, recording, out = sys.argv[1:]
     import_files([small], out, overwrite=True)
     started = time.process_time()
     trace = import_files([recording], out, overwrite=True)
     took_s = time.process_time() - started
-    print(json.dumps([trace.rows, took_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+    print(json.dumps([trace.rows, took_s, peak_rss_bytes() / 2**20]))
 """
 
 _READ = """

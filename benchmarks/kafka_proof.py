@@ -11,11 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
-import json
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -195,22 +191,12 @@ def _say_kills(name: str, document: dict[str, Any], back: Counter[bytes]) -> Non
     )
 
 
-def _replay_with_memory(folder: Path, arguments: list[str]) -> tuple[dict[str, Any], float]:
-    """`replay run`; its run.json, and its peak RSS in MiB."""
-    run = folder / f"run-{time.monotonic_ns()}"
-    command = [sys.executable, "-m", "replay.cli", "run", *arguments, "-o", str(run), "--quiet"]
-    process = subprocess.Popen(peers.pinned(peers.GENERATOR_CORE, command))
-    _, _, usage = os.wait4(process.pid, 0)
-    document: dict[str, Any] = json.loads((run / "run.json").read_text())
-    return document, usage.ru_maxrss / 1024
-
-
 def volume(folder: Path, of: Broker) -> None:
     """Peak memory of a short and a long run."""
     trace = kafka.trace_of(folder / "volume.trace")
     for count in (1_000_000, 10_000_000):
         target = make(of, f"volume-{count}", **{"retention.bytes": "200000000"})
-        document, rss = _replay_with_memory(
+        document = peers.replay(
             folder,
             [
                 str(trace),
@@ -224,7 +210,10 @@ def volume(folder: Path, of: Broker) -> None:
                 f"{count // 200_000}s",
             ],
         )
-        print(f"{count:,}: {document['accounts']['ok']:,} acknowledged, peak RSS {rss:.0f} MiB", flush=True)
+        rss_mib = peers.peak_rss_mib(document)
+        print(
+            f"{count:,}: {document['accounts']['ok']:,} acknowledged, peak RSS {rss_mib:.0f} MiB", flush=True
+        )
 
 
 def spacing(folder: Path, of: Broker) -> None:

@@ -161,23 +161,23 @@ def _await_port(port: int) -> None:
 
 def replay(folder: Path, arguments: list[str]) -> dict:
     """`replay run` in a new folder; its run.json. An INVALID run is a result as well."""
-    return replay_and_rss(folder, arguments)[0]
-
-
-def replay_and_rss(folder: Path, arguments: list[str]) -> tuple[dict, float]:
-    """The same, and the most memory that it had, in MiB."""
     run = folder / f"run-{time.monotonic_ns()}"
     command = [sys.executable, "-m", "replay.cli", "run", *arguments, "-o", str(run), "--plain"]
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(pinned(GENERATOR_CORE, command), stdout=said, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        done = subprocess.run(
+            pinned(GENERATOR_CORE, command), stdout=said, stderr=subprocess.STDOUT, check=False
+        )
         if not (run / "run.json").exists():
             said.seek(0)
-            raise RuntimeError(f"replay ended with {process.returncode}: {said.read()[-2000:]}")
+            raise RuntimeError(f"replay ended with {done.returncode}: {said.read()[-2000:]}")
     document: dict = json.loads((run / "run.json").read_text())
     shutil.rmtree(run)
-    return document, usage.ru_maxrss / 1024
+    return document
+
+
+def peak_rss_mib(document: dict) -> float:
+    """The most memory that a run had, as it says itself."""
+    return float(document["generator"]["peak_rss_bytes"] / 2**20)
 
 
 def vegeta() -> str | None:

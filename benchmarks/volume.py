@@ -43,13 +43,12 @@ def _late(stamps: np.ndarray, start_ns: int) -> list[float]:
 def _run(folder: Path, rows: int) -> Volume:
     trace = traces.distinct_paths(folder / f"{rows}.trace", rows, RATE)
     with peers.sink(rows + 1_000) as (port, memory):
-        document, peak_rss_mib = peers.replay_and_rss(
-            folder, [str(trace), "--target", f"http://127.0.0.1:{port}"]
-        )
+        document = peers.replay(folder, [str(trace), "--target", f"http://127.0.0.1:{port}"])
         stamps = memory.stamps()
     return Volume(
         "replay", rows, int((stamps["seq"] >= 0).sum()), document["generator"]["underruns"],
-        document["validity"]["verdict"], *_late(stamps, document["start"]["monotonic_ns"]), peak_rss_mib,
+        document["validity"]["verdict"], *_late(stamps, document["start"]["monotonic_ns"]),
+        peers.peak_rss_mib(document),
     )  # fmt: skip
 
 

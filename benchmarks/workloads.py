@@ -23,8 +23,9 @@ TRANSFORMS = {
 }
 
 _CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
+from replay.results.host import peak_rss_bytes
 from replay.scenario.knobs import Duration, Rate, Scale
 from replay.trace import Trace
 from replay.workload.generate import generate
@@ -58,8 +59,7 @@ started = time.process_time()
 made = make(folder / "base.trace", rows, folder / ("base.trace" if name == "base" else "made.trace"))
 took_s = time.process_time() - started
 read = Trace.open(folder / "base.trace").rows if name in transforms else 0
-rss_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([read, made.rows, took_s, rss_kib / 1024]))
+print(json.dumps([read, made.rows, took_s, peak_rss_bytes() / 2**20]))
 """
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from replay.errors import InputError, OutputError, UsageError
-from replay.results import hlog
+from replay.results import hlog, host
 from replay.results.document import Ending, Recorded, RouteStart, RunDocument
 from replay.results.folder import AppendFile, RunFolder
 from replay.results.histogram import NS_3, empty
@@ -85,6 +85,18 @@ def test_names_that_scripts_rely_on(tmp_path):
     assert {"cpu_s", "lanes_cpu_s", "control_cpu_s", "lanes"} <= set(document["generator"])
     assert set(document["validity"]) == {"verdict", "reasons"}
     assert document["routes"][0]["route"]
+
+
+def test_a_run_says_how_much_memory_it_had(tmp_path):
+    document = trial(tmp_path / "run").recorder.finish(at_s(1))
+    assert document.generator.peak_rss_bytes == pytest.approx(host.peak_rss_bytes(), rel=0.01)
+
+
+def test_memory_is_a_program_s_own_and_not_that_of_who_started_it():
+    large = bytearray(b"x") * (256 << 20)
+    code = "from replay.results import host; print(host.peak_rss_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 10 << 20 < int(done.stdout) < len(large)
 
 
 def test_response_is_the_sum_of_its_parts_at_every_percentile_that_is_reported(tmp_path):

@@ -2,8 +2,8 @@
 
 A table is plain arrays, owned by Python (`replay.trace.dictionary.StringTable`): `slots` (a power of two, twice the
 entries at least; the upper half of the hash, which also says where to look, and id + 1; 0 is empty), `store` (the
-strings' bytes), `entries` (a row each: where it begins in the store, how long it is, and two words compared together
-with the string), and `state` (the words named below).
+strings' bytes), `entries` (a row each: its place, which is where it begins in the store and how long it is; and two
+words compared together with the string), and `state` (the words named below).
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from .shared import peek_i64, peek_u8, peek_u32, poke_i64
 ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED, TOUCHED = 0, 1, 2, 3, 4, 5
 STATE_WORDS = 6
 
-BEGIN, LENGTH, WORD_0, WORD_1 = 0, 1, 2, 3
-ENTRY_WORDS = 4
+PLACE, WORD_0, WORD_1 = 0, 1, 2
+ENTRY_WORDS = 3
+
+LENGTH_BITS = 24
+"""The lower bits of a place, which are the length; a longer string does not fit."""
 
 HASHED_AHEAD = 64
 """Strings that are hashed, and their slots read, before the first of them is looked up (a power of two)."""
@@ -27,6 +30,7 @@ _OTHER_MULTIPLIER = np.int64(-4658895280553007687)
 _FINAL = np.int64(-4417276706812531889)
 _UPPER = np.int64(-4294967296)
 _LOWER = np.int64(4294967295)
+_LENGTHS = np.int64((1 << LENGTH_BITS) - 1)
 
 
 @kernel(inlined=True)
@@ -123,11 +127,12 @@ def _slot_of(hashed, mask):
 @kernel(inlined=True)
 def _is_entry(entry, data, begin, length, word0, word1, store, entries):
     """Whether a string with its words is this entry."""
+    place = entries[entry, PLACE]
     return (
-        entries[entry, LENGTH] == length
+        place & _LENGTHS == length
         and entries[entry, WORD_0] == word0
         and entries[entry, WORD_1] == word1
-        and same_bytes(store, entries[entry, BEGIN], data, begin, length)
+        and same_bytes(store, place >> LENGTH_BITS, data, begin, length)
     )
 
 
@@ -159,11 +164,12 @@ def find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, ent
     number = state[NEXT_ID]
     state[NEXT_ID] = number + 1
     count, used = state[ENTRIES], state[STORED_BYTES]
-    if state[CLOSED] != 0 or count == entries.shape[0] or used + length > store.shape[0]:
+    full = count == entries.shape[0] or length > min(store.shape[0] - used, _LENGTHS)
+    if state[CLOSED] != 0 or full:
         state[CLOSED] = 1
         return -1 - number
     state[STORED_BYTES] = copy_bytes(data, begin, end, store, used)
-    entries[count, BEGIN], entries[count, LENGTH] = used, length
+    entries[count, PLACE] = (used << LENGTH_BITS) | length
     entries[count, WORD_0], entries[count, WORD_1] = word0, word1
     slots[slot] = tag | (count + 1)
     state[ENTRIES] = count + 1
@@ -202,11 +208,11 @@ def _touch(data, offsets, words, first, last, slots, store, entries, state, hash
     for index in range(last - first):
         entry = slots[_slot_of(hashes[index], mask)] & _LOWER
         if entry != 0:
-            seen ^= entries[entry - 1, BEGIN]
+            seen ^= entries[entry - 1, PLACE]
     for index in range(last - first):
         entry = slots[_slot_of(hashes[index], mask)] & _LOWER
-        if entry != 0 and entries[entry - 1, LENGTH] > 0:
-            seen ^= np.int64(store[entries[entry - 1, BEGIN]])
+        if entry != 0 and entries[entry - 1, PLACE] & _LENGTHS > 0:
+            seen ^= np.int64(store[entries[entry - 1, PLACE] >> LENGTH_BITS])
     state[TOUCHED] = seen
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from replay_native import jitter as kernels
 from replay_native.jit import warm
 
-WINDOW_ROWS = 1 << 18
+WINDOW_ROWS = 1 << 17
 """Rows kept back, so that rows of one stamp that lie apart in the file are spread together."""
 
 SAME_STAMP_ROWS_MAX = 1 << 20
@@ -30,7 +30,7 @@ class Jitter:
     def __init__(self, seed: int, stream: int, resolution_ns: int) -> None:
         self._random = np.random.Generator(np.random.PCG64([seed, stream]))
         self._resolution_ns = resolution_ns
-        self._held: list[Columns] = []
+        self._held: Columns = {}
         self._held_rows = 0
         self._ends = np.empty(kernels.BUCKETS_MAX, dtype=np.int64)
         warm(["jitter"])
@@ -41,35 +41,55 @@ class Jitter:
         if not len(columns["at_ns"]):
             return
         self.latest_ns = max(self.latest_ns, int(columns["at_ns"].max()))
-        self._held.append(columns)
-        self._held_rows += len(columns["at_ns"])
-        if self._held_rows < 2 * WINDOW_ROWS:
-            return
-        ordered = self._take()
-        stamps = ordered["at_ns"]
-        split = int(np.searchsorted(stamps, stamps[len(stamps) - WINDOW_ROWS], side="left"))
-        if split == 0 and len(stamps) > SAME_STAMP_ROWS_MAX:
-            split = len(stamps)
-        if split < len(stamps):
-            self._held = [{name: column[split:] for name, column in ordered.items()}]
-            self._held_rows = len(stamps) - split
-        if split:
-            yield self._spread({name: column[:split] for name, column in ordered.items()})
+        rows, done = len(columns["at_ns"]), 0
+        while done < rows:
+            self._make_room(columns)
+            taken = min(rows - done, len(self._held["at_ns"]) - self._held_rows)
+            for name, held in self._held.items():
+                held[self._held_rows : self._held_rows + taken] = columns[name][done : done + taken]
+            self._held_rows += taken
+            done += taken
+            if self._held_rows == len(self._held["at_ns"]) and (older := self._older()):
+                yield self._take(older)
 
     def flush(self) -> Iterator[Columns]:
         """Give what is held."""
         if self._held_rows:
-            yield self._spread(self._take())
+            self._sort()
+            yield self._take(self._held_rows)
 
-    def _take(self) -> Columns:
-        """All that is held, sorted by stamp; rows of one stamp in their order."""
-        held, self._held, self._held_rows = self._held, [], 0
-        columns = {name: np.concatenate([part[name] for part in held]) for name in held[0]}
-        stamps = columns["at_ns"]
-        if np.all(stamps[1:] >= stamps[:-1]):
-            return columns
-        order = np.argsort(stamps, kind="stable")
-        return {name: column[order] for name, column in columns.items()}
+    def _make_room(self, columns: Columns) -> None:
+        """Room for some more rows of such columns: where none could be given away, twice as much."""
+        room = len(self._held["at_ns"]) if self._held else 0
+        if self._held_rows == room:
+            more = max(room, 2 * WINDOW_ROWS)
+            self._held = {
+                name: np.concatenate([self._held.get(name, column[:0]), np.zeros(more, column.dtype)])
+                for name, column in columns.items()
+            }
+
+    def _older(self) -> int:
+        """How many of the rows held, which are sorted now, may be given away."""
+        self._sort()
+        stamps = self._held["at_ns"][: self._held_rows]
+        older = int(np.searchsorted(stamps, stamps[len(stamps) - WINDOW_ROWS], side="left"))
+        return len(stamps) if older == 0 and len(stamps) > SAME_STAMP_ROWS_MAX else older
+
+    def _sort(self) -> None:
+        """Sort the rows held by stamp; rows of one stamp stay in their order."""
+        stamps = self._held["at_ns"][: self._held_rows]
+        if not np.all(stamps[1:] >= stamps[:-1]):
+            order = np.argsort(stamps, kind="stable")
+            for column in self._held.values():
+                column[: self._held_rows] = column[order]
+
+    def _take(self, rows: int) -> Columns:
+        """The first rows, spread, and no longer held."""
+        taken = {name: column[:rows].copy() for name, column in self._held.items()}
+        for column in self._held.values():
+            column[: self._held_rows - rows] = column[rows : self._held_rows].copy()
+        self._held_rows -= rows
+        return self._spread(taken)
 
     def _spread(self, columns: Columns) -> Columns:
         """Sorting stamp + draw sorts the draws inside each stamp, and leaves the rows where they are."""

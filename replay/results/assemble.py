@@ -68,6 +68,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     throttled_share: float | None = None
     steal_share: float | None = None
     run_delay: RunDelay | None = None
+    peak_rss_bytes: int | None = None
     kafka: list[KafkaFigures | None] = []
     notes: list[Note] = []
     names: list[NameFigures] = []
@@ -288,6 +289,7 @@ def _generator(banks: Sequence[Bank], started: Started, facts: Facts, by_name: d
         throttled_share=facts.throttled_share,
         steal_share=facts.steal_share,
         run_delay=facts.run_delay,
+        peak_rss_bytes=facts.peak_rss_bytes,
     )
 
 

@@ -227,7 +227,9 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generator(msgspec.Struct, frozen=True, kw_only=True):
-    """What sending took. CPU seconds count from the first due to the last done, by thread clocks."""
+    """What sending took. CPU seconds count from the first due to the last done, by thread clocks; memory is of the whole
+    process.
+    """
 
     engine: EngineName
     lanes: int
@@ -239,6 +241,7 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
     throttled_share: float | None = None
     steal_share: float | None = None
     run_delay: RunDelay | None = None
+    peak_rss_bytes: int | None = None
 
 
 class Connections(msgspec.Struct, frozen=True, kw_only=True):

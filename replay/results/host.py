@@ -102,6 +102,18 @@ def facts() -> Host:
     )
 
 
+def peak_rss_bytes() -> int | None:
+    """The most memory that this program had since it was started; None where the kernel does not tell.
+
+    getrusage's `ru_maxrss` would be at least what the process that started it had: it lives on through fork and exec.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
 def load() -> HostLoad:
     """The machine's counters now."""
     return HostLoad(

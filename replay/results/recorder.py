@@ -284,6 +284,7 @@ class Recorder:
             throttled_share=host.throttled_share(self._load, after),
             steal_share=host.steal_share(self._load, after),
             run_delay=self._run_delay(),
+            peak_rss_bytes=host.peak_rss_bytes(),
             kafka=list(kafka),
             notes=list(notes),
             names=list(names),

@@ -60,6 +60,9 @@ class DerivedTraceWriter(TraceWriter):
         kernels.count_classes(request, self._table, self._routes, self._counts)
         self._base.requests.drop_pages()
 
+    def _end_dictionaries(self) -> None:
+        """They are copies."""
+
     def _close_dictionaries(self) -> None:
         base, manifest = self._base.manifest, self.manifest
         if self._rewrite is None:

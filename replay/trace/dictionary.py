@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import secrets
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +40,8 @@ class StringTable:
     def __init__(self, entries_max: int, bytes_max: int) -> None:
         warm(["dictionary"])
         self._slots = np.zeros(min(_SLOTS_MIN, _slots_for(entries_max)), dtype=np.int64)
-        self._store = np.empty(bytes_max, dtype=np.uint8)
-        self._entries = np.zeros((entries_max, kernels.ENTRY_WORDS), dtype=np.int64)
+        self._store: Bytes = _mapped((bytes_max,), np.uint8)
+        self._entries: Int64s = _mapped((entries_max, kernels.ENTRY_WORDS), np.int64)
         self._state = np.zeros(kernels.STATE_WORDS, dtype=np.int64)
         self._state[kernels.SEED] = secrets.randbits(62)
         self._hashes = np.empty(kernels.HASHED_AHEAD, dtype=np.int64)
@@ -47,7 +50,7 @@ class StringTable:
         """slots, store, entries, state: as the kernels take them, with room for so many more strings."""
         wanted = _slots_for(min(len(self) + more, len(self._entries)))
         if wanted > len(self._slots):
-            slots = np.zeros(wanted, dtype=np.int64)
+            slots: Int64s = _mapped((wanted,), np.int64)
             kernels.move_slots(self._slots, slots)
             self._slots = slots
         return self._slots, self._store, self._entries, self._state
@@ -63,7 +66,8 @@ class StringTable:
     def strings(self) -> list[bytes]:
         """The strings remembered, by id."""
         data = self._store[: self._state[kernels.STORED_BYTES]].tobytes()
-        begins = [*self._entries[: len(self), kernels.BEGIN].tolist(), len(data)]
+        places = self._entries[: len(self), kernels.PLACE] >> kernels.LENGTH_BITS
+        begins = [*places.tolist(), len(data)]
         return [data[begin:end] for begin, end in pairwise(begins)]
 
     def intern(
@@ -85,6 +89,12 @@ class StringTable:
         table = self.arrays(last - first)
         count = kernels.intern(data, offsets, words, first, last, *table, self._hashes, ids, fresh)
         return ids, fresh[:count]
+
+
+def _mapped(shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """Zeros with pages of their own: there is no memory behind them until it is used, and none once they are dropped."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, math.prod(shape)).reshape(shape)
 
 
 def _slots_for(entries: int) -> int:

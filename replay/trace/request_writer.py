@@ -157,6 +157,8 @@ class RequestWriter:
         self._ends = np.zeros(PENDING_ROWS + 1, dtype=np.int64)
         self._words = np.empty((PENDING_ROWS, 2), dtype=np.int64)
         self._pending = 0
+        self.repeated_rows = 0
+        """Requests below this id may stand for many events; each later one stands for one. Known at the end."""
 
     @property
     def methods(self) -> list[str]:
@@ -172,11 +174,6 @@ class RequestWriter:
     def rows(self) -> int:
         """Requests taken."""
         return self._put_by.rows + self._pending
-
-    @property
-    def repeated_rows(self) -> int:
-        """Requests below this id may stand for many events; each later one stands for one."""
-        return len(self._table)
 
     def method_id(self, name: str) -> int:
         """Index of a method. InputError where it is none, or past METHODS_MAX different ones."""
@@ -276,9 +273,14 @@ class RequestWriter:
         arrays.insert(1, pa.Array.from_buffers(pa.large_binary(), rows, buffers, null_count=0))
         self._file.write_batch(pa.record_batch(arrays, schema=REQUEST_SCHEMA))
 
+    def end(self) -> None:
+        """No more requests come: give back the memory in which repeated ones were looked up."""
+        self._flush()
+        self.repeated_rows = len(self._table)
+        self._table = StringTable(0, 0)
+
     def close(self) -> None:
         """Write the requests and close the files."""
-        self._flush()
         self._data = np.empty(0, dtype=np.uint8)
         for batch in self._put_by.batches(BATCH_ROWS):
             self._write(*batch)

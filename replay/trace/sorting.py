@@ -27,10 +27,10 @@ from .columns import (
 )
 from .manifest import Segment
 
-WINDOW_ROWS = 1 << 18
+WINDOW_ROWS = 1 << 17
 """Rows kept back to be sorted: a row this late or less costs nothing."""
 
-WINDOWS_HELD = 5
+WINDOWS_HELD = 9
 """Windows of rows that are held at most: all but one are written when so many have come, a file of BATCH_ROWS."""
 
 MERGE_ROWS = 1 << 20

@@ -94,10 +94,15 @@ class TraceWriter:
         """Note which requests events are of."""
         kernels.tally(request, self._weights)
 
+    def _end_dictionaries(self) -> None:
+        """No more requests come."""
+        self._requests.end()
+
     def _close_dictionaries(self) -> None:
         """Settle the dictionaries, and say in the manifest what they hold."""
         manifest, requests = self.manifest, self._requests
         requests.close()
+        _give_back_memory()
         manifest.requests = requests.rows
         manifest.methods, manifest.hosts = requests.methods, requests.hosts
         weights = self._weights[: requests.repeated_rows]
@@ -216,6 +221,7 @@ class TraceWriter:
     def _finish(self) -> None:
         """Settle events, dictionaries and routes; write the manifest last; rename."""
         manifest = self.manifest
+        self._end_dictionaries()
         manifest.segments = self._events.finish()
         _give_back_memory()
         self._close_dictionaries()
