@@ -102,7 +102,7 @@ def test_a_leader_that_never_comes_back_leaves_its_records_unsent(faulty, tmp_pa
     document = replayed(faulty, "lost", tmp_path, 1_000, max_wait="500ms", timeout="1s")
     thread.join()
     assert document.accounts.unsent + document.accounts.error + document.accounts.timeout > 200
-    assert keys(faulty, "lost", 1, 700) == list(range(1, 1_000, 2))
+    assert keys(faulty, "lost", 1, 500) == list(range(1, 1_000, 2))
 
 
 def test_a_host_that_is_advertised_in_mid_run_gets_no_records(faulty, tmp_path, monkeypatch):

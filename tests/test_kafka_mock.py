@@ -53,6 +53,16 @@ def mock() -> Iterator[str]:
     del producer
 
 
+@pytest.fixture(scope="module", autouse=True)
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """`replay demo --kafka`, which takes half a minute, beside the other tests."""
+    out = tmp_path_factory.mktemp("demo") / "run"
+    command = [sys.executable, "-m", "replay.cli", "demo", "--kafka", "--plain", "-o", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
 def percent(key: bytes) -> bytes:
     return b"".join(bytes([byte]) if 33 <= byte < 127 and byte != 37 else b"%%%02X" % byte for byte in key)
 
@@ -394,9 +404,8 @@ def test_a_target_taken_apart():
 
 
 @pytest.mark.whole
-def test_the_demo_names_its_broker(tmp_path):
-    command = [sys.executable, "-m", "replay.cli", "demo", "--kafka", "--plain", "-o", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode in (0, 4), done.stderr
-    assert "mock cluster" in done.stdout and "PRODUCE evening/0" in done.stdout
-    assert "the offsets agree" in done.stdout
+def test_the_demo_names_its_broker(demo):
+    said, wrong = demo.communicate(timeout=120)
+    assert demo.returncode in (0, 4), wrong
+    assert "mock cluster" in said and "PRODUCE evening/0" in said
+    assert "the offsets agree" in said

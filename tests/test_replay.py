@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.whole
 
 NASA = Path(__file__).parents[2] / "shared" / "traces" / "nasa-http-1995-08-01.log"
 KILLS = 20 if os.environ.get("CI") == "true" else 2
+KILLS_AT_ONCE = 4
 
 
 def command(*arguments: object) -> list[str]:
@@ -61,17 +63,20 @@ def sink():
         yield sink
 
 
-@pytest.fixture
-def steady(tmp_path: Path) -> Path:
+def steady_log(path: Path) -> Path:
     """A log of ten a second for a minute, of three routes."""
     lines = [
         f"10.0.0.{i % 7} - - [01/Jan/2020:18:{i // 600:02}:{i // 10 % 60:02} +0000]"
         f' "GET /{"abc"[i % 3]}?n={i} HTTP/1.1" 200 5'
         for i in range(600)
     ]
-    path = tmp_path / "steady.log"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+@pytest.fixture
+def steady(tmp_path: Path) -> Path:
+    return steady_log(tmp_path / "steady.log")
 
 
 def test_a_recorded_day_arrives_as_it_was_recorded(sink, tmp_path):
@@ -179,10 +184,23 @@ def sure_count(out: Path, stamps: np.ndarray) -> int:
     return int((stamps["arrival_ns"] < start_ns + last_s * 1_000_000_000).sum())
 
 
+@pytest.fixture(scope="module")
+def kills(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, np.ndarray]]:
+    """Runs that were killed, some at a time, and the stamps of each one's receiver."""
+    folder = tmp_path_factory.mktemp("kills")
+    log = steady_log(folder / "steady.log")
+
+    def one(number: int) -> tuple[Path, np.ndarray]:
+        with Sink(capacity=10_000) as sink:
+            return folder / str(number), killed(sink, log, folder / str(number))
+
+    with ThreadPoolExecutor(KILLS_AT_ONCE) as pool:
+        return list(pool.map(one, range(KILLS)))
+
+
 @pytest.mark.parametrize("number", range(KILLS))
-def test_a_killed_run_keeps_what_it_counted(number, sink, steady, tmp_path):
-    out = tmp_path / "r"
-    stamps = killed(sink, steady, out)
+def test_a_killed_run_keeps_what_it_counted(number, kills):
+    out, stamps = kills[number]
     intervals = [line for line in read_hlog(out / "latency.hlog").intervals if line.tag == "response.all"]
     assert sum(int(line.counts.sum()) for line in intervals) >= sure_count(out, stamps)
 
