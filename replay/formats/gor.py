@@ -134,6 +134,7 @@ class GorReader(RecordReader):
     def _end_file(self, file: SourceFile) -> Iterator[Rows]:
         """What still waits at the end of a file: requests without answers are rows too."""
         yield from self.rows(iter(self._pending.values()))
+        self._pending.clear()
         while self._early:
             self._reject_early(file, next(iter(self._early)))
 
