@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import trio
 from rich.console import Console
 
 import replay
+from replay.engine.priority import CONTROL_NICE, may_rise
+from replay.engine.run import run_blocking
 from replay.errors import EngineError, LimitError, TargetError
 from replay.report.terminal import print_report
 from replay.results.document import Latency
@@ -220,3 +224,17 @@ def test_a_lane_that_hangs_cannot_keep_the_process(sink: Sink, tmp_path: Path) -
     assert process.returncode == 1
     assert "did not leave" in errors and "Traceback" not in errors
     assert load_run(tmp_path / "run").document.ending.how == "failed"
+
+
+def test_a_run_that_is_not_the_last_of_its_process_leaves_its_priority_as_it_was(
+    sink: Sink, tmp_path: Path
+) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    seen: list[int] = []
+
+    def observe(_: Second) -> None:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    run_blocking(*schedule(tmp_path, sink.port), tmp_path / "run", observe)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+    assert set(seen) == {max(before, CONTROL_NICE) if may_rise() else before}

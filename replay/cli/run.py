@@ -300,6 +300,7 @@ def replay_recordings(
         document = run_blocking(
             schedules[0], scenario, folder, observer=live.update,
             fit=fit_for(*(schedule.target for schedule in schedules)), also=schedules[1:],
+            last=True,
         )  # fmt: skip
     if not console.quiet:
         print_report(load_run(folder), console)

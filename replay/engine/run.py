@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import os
 import secrets
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -49,6 +47,7 @@ from .feeder import Feeder
 from .fit import fit_http, retry_of
 from .name_watch import NameWatch
 from .parts import Part, first_seqs, lookup, named_apart
+from .priority import lowered
 from .watch import CircuitBreaker, Signals, ended, running
 
 START_DELAY_NS = 500_000_000
@@ -59,9 +58,6 @@ GRACE_S = 1.0
 
 SILENT_S = 2.0
 """A lane that was told to leave and is silent for this long is given up."""
-
-CONTROL_NICE = 10
-"""Niceness of the control plane's thread beside lanes that spin: a tenth of a core where there is only one."""
 
 START_POLL_S = 0.005
 
@@ -120,6 +116,7 @@ async def run(
     *,
     observer: Observer | None = None,
     signals: bool = False,
+    last: bool = False,
     fit: Fit | None = None,
     also: Sequence[Schedule] = (),
 ) -> RunDocument:
@@ -128,8 +125,8 @@ async def run(
     `fit` makes what a target needs where that is not HTTP. `also` are further schedules on the same timeline: what is due
     at the same recorded moment is due at the same instant.
 
-    With `signals` the process is the run's own: SIGINT and SIGTERM end it in order. Cancellation abandons it, and saves what
-    was measured.
+    With `signals` the process is the run's own: SIGINT and SIGTERM end it in order; with `last` no run follows in it.
+    Cancellation abandons it, and saves what was measured.
     TargetError, LimitError, OutputError before anything is sent; EngineError where a lane failed.
     """
     run_id = secrets.token_hex(4)
@@ -143,7 +140,7 @@ async def run(
             routes += named_apart(fittings.routes, routes, one.target.authority)
         state = _prepare(stack, scenario, Path(out), fitted, routes, run_id)
         state.observer = observer
-        return await _supervise(state, signals)
+        return await _supervise(state, signals, last)
 
 
 def _prepare(
@@ -270,7 +267,7 @@ def _plan_dict(state: _Run) -> dict[str, Any]:
     return plan
 
 
-async def _supervise(state: _Run, signals: bool) -> RunDocument:
+async def _supervise(state: _Run, signals: bool, last: bool) -> RunDocument:
     """Lanes in an inner nursery that nothing cancels; around them whoever may tell them to stop."""
     faulthandler.enable()
     received = Signals()
@@ -291,7 +288,7 @@ async def _supervise(state: _Run, signals: bool) -> RunDocument:
             nursery.start_soon(_tick, state, recorder)
             nursery.start_soon(_obey, state, received, recorder)
             if signals and all(part.fittings.engine_name != "portable" for part in state.parts):
-                nursery.start_soon(_step_aside, state)
+                nursery.start_soon(_step_aside, state, last)
             if state.scenario.closed_loop and state.scenario.duration_ns is not None:
                 nursery.start_soon(_end_closed_loop, state)
             await _run_lanes(state)
@@ -351,15 +348,12 @@ async def _run_lanes(state: _Run) -> None:
         raise failures[0]
 
 
-async def _step_aside(state: _Run) -> None:
-    """Where control plane and lanes share a core the lanes come first: this thread lowers its own priority.
-
-    Only in a process of our own (it cannot be raised again), and once the lanes' threads are there: they would inherit it.
-    """
+async def _step_aside(state: _Run, last: bool) -> None:
+    """The lanes come first, once their threads are there: they would inherit the lower priority."""
     while not all(running(spec) for spec in state.specs):
         await trio.sleep(START_POLL_S)
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), CONTROL_NICE)
+    with lowered(for_good=last):
+        await trio.sleep_forever()
 
 
 async def _tick(state: _Run, recorder: Recorder) -> None:
@@ -468,6 +462,9 @@ def run_blocking(
     observer: Observer | None = None,
     fit: Fit | None = None,
     also: Sequence[Schedule] = (),
+    last: bool = False,
 ) -> RunDocument:
     """`run` for a program that is not under Trio, with SIGINT and SIGTERM ending it in order."""
-    return trio.run(lambda: run(schedule, scenario, out, observer=observer, signals=True, fit=fit, also=also))
+    return trio.run(
+        lambda: run(schedule, scenario, out, observer=observer, signals=True, last=last, fit=fit, also=also)
+    )
