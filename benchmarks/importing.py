@@ -33,10 +33,11 @@ _IMPORT = """
 _READ = """
     import json, sys, time
     from replay.trace import Trace
-    trace, rows, last = Trace.open(sys.argv[1]), 0, 0
+    trace, rows, latest = Trace.open(sys.argv[1]), 0, 0
     started = time.process_time()
     for batch in trace.batches():
-        rows, last = rows + len(batch), last + int(batch.at_ns[-1])
+        columns = (batch.at_ns, batch.request, batch.client, batch.status, batch.took_ns, batch.bytes)
+        rows, latest = rows + len(batch), max(latest, *(int(column.max()) for column in columns))
     print(json.dumps([rows, time.process_time() - started, 0]))
 """
 

@@ -103,6 +103,11 @@ def test_mutated_lines_read_as_the_twin_reads_them(edits: list[tuple[int, int, i
     assert (good, counts) == expected(lines)
 
 
+def test_a_method_that_ends_in_a_nul_is_none() -> None:
+    good, counts, _ = scan([GOOD, GOOD.replace(b"GET ", b"GET\0 ")])
+    assert len(good) == 1 and counts == {"no method": 1}
+
+
 @pytest.mark.parametrize(
     ("target", "sent"),
     [

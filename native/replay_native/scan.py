@@ -210,7 +210,7 @@ def method_number(data, begin, end, methods, state, add):
     word0 = word1 = np.int64(0)
     if end == begin or end - begin > METHOD_BYTES_MAX:
         return -1
-    if end - begin < 8 and begin + 8 <= data.shape[0]:
+    if end - begin < 8 and begin + 8 <= data.shape[0] and data[end - 1] != 0:
         word0 = word_at(data, begin) & ((np.int64(1) << np.int64(8 * (end - begin))) - 1)
         for number in range(state[METHODS]):
             if methods[number, 0] == word0 and methods[number, 1] == 0:
