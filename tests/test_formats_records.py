@@ -82,6 +82,7 @@ def test_gor_with_a_broken_separator_loses_no_more_than_the_record_behind_it(tmp
         (0, 0, 0),
         (0, -1, -1),
         (-5, 0, -1),
+        (-5, 1 << 62, 1 << 62),
     ],
 )
 def test_a_gor_s_latency_is_of_the_whole_or_of_the_response_alone(
@@ -93,6 +94,15 @@ def test_a_gor_s_latency_is_of_the_whole_or_of_the_response_alone(
         trace = imported(tmp_path / f"{number}.gor", gor(*order, (f"1 ab {AT_NS + 1}", GET)))
         assert [(e.status, e.took_ns, e.bytes) for e in events(trace)] == [(200, took_ns, 2), (-1, -1, -1)]
         assert trace.manifest.rejected == {}
+
+
+def test_a_gor_s_number_that_is_too_large_breaks_its_record(tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 200 OK\r\n\r\n"
+    good = [(f"1 a{number} {AT_NS}", GET) for number in range(4)]
+    trace = imported(
+        tmp_path / "a.gor", gor(*good, (f"2 a1 {AT_NS} {'9' * 19}", answer), (f"2 a2 {'9' * 19} 1", answer))
+    )
+    assert [e.status for e in events(trace)] == [-1] * 4 and trace.manifest.rejected == {"broken record": 2}
 
 
 def test_a_gor_s_response_may_come_long_before_its_request(tmp_path: Path) -> None:
@@ -130,6 +140,12 @@ def _entry(number: int, **changes: object) -> dict[str, object]:
         "timings": {"blocked": -1, "send": 1, "wait": 2.5, "receive": 1, "ssl": 9},
         **changes,
     }
+
+
+def test_a_har_s_size_that_cannot_be_is_unknown(tmp_path: Path) -> None:
+    entry = _entry(0, response={"status": 200, "content": {"size": 42 * 10**20}})
+    trace = imported(tmp_path / "a.har", json.dumps({"log": {"entries": [entry]}}).encode())
+    assert [(e.status, e.bytes) for e in events(trace)] == [(200, -1)]
 
 
 def test_har(tmp_path: Path) -> None:

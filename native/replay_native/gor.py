@@ -106,7 +106,7 @@ def took_of(began_ns, latency_ns):
     (its input_raw.go): less than the response took to begin, unless most of the time went into sending it.
     """
     if latency_ns > 0:
-        return latency_ns if latency_ns >= began_ns else began_ns + latency_ns
+        return latency_ns if latency_ns >= began_ns else max(began_ns + latency_ns, np.int64(-1))
     if began_ns == 0:
         return max(latency_ns, np.int64(-1))
     return max(began_ns, np.int64(-1))

@@ -149,7 +149,7 @@ class GorReader(RecordReader):
         pending, rejects = self._pending, self._found.rejects
         for number, part in parts:
             head = _HEAD.match(part)
-            if head is None:
+            if head is None or max(int(head[3]), int(head[4] or 0)) >= 1 << 63:
                 rejects.lines += 1
                 rejects.add(
                     BROKEN if len(part) <= RECORD_BYTES_MAX else TOO_LONG, file.name, number, part[:999]

@@ -92,6 +92,10 @@ def _took_ns(entry: _Entry) -> int:
     return round(total * _MS_NS) if 0 <= total < 1e12 else -1
 
 
+_SIZE_MAX = 1 << 53
+"""A size that is larger is none: it would not even be exact in JSON."""
+
+
 class HarReader(RecordReader):
     """Reads HAR files, whole."""
 
@@ -142,16 +146,14 @@ class HarReader(RecordReader):
         if posted and posted.mimeType and not any(name.lower() == b"content-type" for name, _ in pairs):
             pairs.append((b"Content-Type", posted.mimeType.encode()))
         status = int(response.status) if response and 100 <= response.status <= 999 else -1
-        size = (
-            int(response.content.size) if response and response.content and response.content.size >= 0 else -1
-        )
+        size = response.content.size if response and response.content else -1
         return Record(
             at_ns=at_ns,
             method=request.method,
             target=request.url.encode(),
             status=status,
             took_ns=_took_ns(entry),
-            size=size,
+            size=int(size) if 0 <= size < _SIZE_MAX else -1,
             headers=self.kept(pairs),
             body=posted.text.encode() if posted else b"",
         )
