@@ -165,6 +165,8 @@ def test_an_absent_column_is_said(tmp_path: Path, columns: str, says: str) -> No
     path.write_text("when,url\n1700000000,/\n")
     with pytest.raises(InputError, match=says):
         imported(path, columns, "csv")
+    with pytest.raises(InputError, match=says):
+        imported(path, columns)
 
 
 @pytest.mark.parametrize("text", ["at", "when=x", "at=a,at=b", "=x"])

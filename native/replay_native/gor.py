@@ -197,6 +197,9 @@ def _read_status(data, at, end, parts, part):
     space = find_byte(data, at, last, np.uint8(_SPACE))
     if last >= end or not is_protocol(data, at, last) or last - space < 4:
         return np.int64(-1)
+    for index in range(at + 5, space):
+        if not _is_digit(data[index]) and data[index] != 46:
+            return np.int64(-1)
     status = np.int64(0)
     for index in range(space + 1, space + 4):
         if not _is_digit(data[index]):

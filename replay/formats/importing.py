@@ -43,6 +43,14 @@ def _is_binary(head: bytes) -> bool:
     return 0 in head or controls * 20 > min(len(head), 4096)
 
 
+def _kind_of_table(head: bytes) -> str:
+    """What a file whose columns are named can only be: its reader then says which of them is missing."""
+    first = head.lstrip().partition(b"\n")[0]
+    if first.startswith(b"{"):
+        return "jsonl"
+    return "tsv" if b"\t" in first else "csv"
+
+
 def tell_format(file: SourceFile, options: Options | None = None) -> Importer:
     """The importer that the head of a file looks most like. InputError where it looks like none."""
     options = options or Options()
@@ -59,6 +67,8 @@ def tell_format(file: SourceFile, options: Options | None = None) -> Importer:
         raise InputError(f"{file.name} is a binary file, not a log", hint=f"formats: {known}")
     if not file.head.strip():
         raise InputError(f"{file.name} has nothing but blank lines")
+    if options.columns:
+        return known_importers[_kind_of_table(file.head)]
     raise InputError(
         f"{file.name} is not a log of a known format; it begins with: {_first_line(file.head)}",
         hint=f"formats: {known}; --format NAME takes it as one",
