@@ -193,7 +193,7 @@ class GorReader(RecordReader):
             at_ns=at_ns,
             method=line[1].decode("latin-1"),
             target=line[2].strip(b" "),
-            host=host[1].decode("latin-1").lower() if host else "",
+            host=host[1].lower().decode("latin-1") if host else "",
             headers=self.headers_of(head),
             body=body,
         )

@@ -95,7 +95,7 @@ class RecordReader:
             url = _URL.match(target)
             if url is None:
                 return NO_PATH
-            record.host = url[2].rpartition(b"@")[2].decode("latin-1").lower()
+            record.host = url[2].rpartition(b"@")[2].lower().decode("latin-1")
             target = url[3] if url[3].startswith(b"/") else b"/" + url[3]
         if not _PLAIN.fullmatch(target):
             target = _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
