@@ -58,7 +58,11 @@ def talk(sink: Sink, *pieces: bytes, quiet_s: float = 0.15) -> tuple[bytes, str]
 
 def receive(client: socket.socket, size: int = len(USUAL)) -> bytes:
     """Exactly so many bytes, or fewer before the end."""
-    return client.recv(size, socket.MSG_WAITALL)
+    read = b""
+    # MSG_WAITALL waits for nothing on a socket with a time-out: it does not block.
+    while len(read) < size and (more := client.recv(size - len(read))):
+        read += more
+    return read
 
 
 def read_by_h11(data: bytes, method: bytes = b"GET") -> tuple[int, bytes, list[bytes], int]:

@@ -126,10 +126,10 @@ class DnsServer:
     def _streams(self) -> None:
         while self._wait(self._tcp):
             stream, _ = self._tcp.accept()
-            with stream, contextlib.suppress(OSError):
-                stream.settimeout(TCP_S)
-                length = int.from_bytes(stream.recv(2, socket.MSG_WAITALL), "big")
-                reply = self._reply(stream.recv(length, socket.MSG_WAITALL), by_tcp=True)
+            stream.settimeout(TCP_S)
+            with stream, stream.makefile("rb") as read, contextlib.suppress(OSError):
+                length = int.from_bytes(read.read(2), "big")
+                reply = self._reply(read.read(length), by_tcp=True)
                 if reply is not None:
                     stream.sendall(len(reply).to_bytes(2, "big") + reply)
 
