@@ -36,6 +36,7 @@ class Sent(NamedTuple):
 
 class _Slow(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in one segment: GoReplay loses some that come in two
 
     def do_GET(self) -> None:
         time.sleep(SLOW_S)
@@ -270,31 +271,39 @@ def goreplay() -> str:
     return found
 
 
-def _said(said: Path, what: bytes, times: int, recorder: subprocess.Popen[bytes]) -> None:
+def _said(said: Path, what: bytes, times: int, recorder: subprocess.Popen[bytes]) -> bool:
     """Wait until GoReplay has said something so often; skip where it ends instead: it may not capture here."""
-    for _ in range(200):
+    for _ in range(100):
         if said.read_bytes().count(what) >= times:
-            return
+            return True
         if recorder.poll() is not None:
             pytest.skip(f"goreplay cannot capture here: {said.read_bytes()[-200:]!r}")
         time.sleep(0.05)
-    raise AssertionError(f"goreplay did not say {what!r} {times} times: {said.read_bytes()!r}")
+    return False
+
+
+def _recorded(folder: Path, service: int) -> tuple[Path, list[Sent]]:
+    """What GoReplay recorded of a burst, and the burst; a busy machine's capture that lost an answer is made again."""
+    for attempt in range(5):
+        file, said = folder / f"{attempt}.gor", folder / f"{attempt}.said"
+        command = [goreplay(), "--input-raw", f"127.0.0.1:{service}", "--input-raw-track-response"]
+        command += ["--output-file", str(file), "--output-file-append", "--output-stdout"]
+        with said.open("wb") as out:
+            recorder = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            assert _said(said, b"Interface", 1, recorder), said.read_bytes()
+            sent = burst(service, [TARGETS[0], TARGETS[3]])
+            whole = [_said(said, what, len(sent), recorder) for what in (b" HTTP/1.1\r\n", b"HTTP/1.1 ")]
+        finally:
+            recorder.terminate()
+            recorder.wait(timeout=20)
+        if all(whole):
+            return file, sent
+    raise AssertionError(f"goreplay lost something five times: {said.read_bytes()!r}")
 
 
 def test_goreplay_records_requests_and_how_long_their_answers_took(tmp_path: Path, service: int) -> None:
-    file, said = tmp_path / "a.gor", tmp_path / "said"
-    command = [goreplay(), "--input-raw", f"127.0.0.1:{service}", "--input-raw-track-response"]
-    command += ["--output-file", str(file), "--output-file-append", "--output-stdout"]
-    with said.open("wb") as out:
-        recorder = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        _said(said, b"Interface", 1, recorder)
-        sent = burst(service, [TARGETS[0], TARGETS[3]])
-        _said(said, b" HTTP/1.1\r\n", len(sent), recorder)
-        _said(said, b"HTTP/1.1 ", len(sent), recorder)
-    finally:
-        recorder.terminate()
-        recorder.wait(timeout=20)
+    file, sent = _recorded(tmp_path, service)
     got, manifest = imported(file)
     assert (manifest.importer, manifest.stamp, manifest.resolution_ns) == ("gor", "start", 1)
     assert manifest.rejected == {}
