@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from .bank import C
+from .clients import NONE, join_line, key_of, push_age, set_ready
+from .feed import IDEMPOTENT, PATCHES_MASK, PATCHES_SHIFT
 from .jit import kernel
 from .randoms import random_of, unit_of
+from .record import record_attempt, record_done
 
 RETRY_ON = 1_024
 """Length of the table of what is tried again: by status of whole answers, by FAILURE + outcome of others."""
@@ -73,3 +77,68 @@ def pop_backoff(lane):
         at = below
     heap[at] = last
     return first
+
+
+@kernel(inlined=True)
+def count_attempt(lane, client):
+    """A request is attempted for the first time: it is in flight until it has ended, however often it is tried."""
+    st = lane.state[0]
+    record_attempt(lane.bank)
+    if st.by_client:
+        lane.clients[key_of(lane, client)].in_flight += 1
+    if st.retry_attempts > 1:
+        st.retry_tokens_ppm = min(st.retry_tokens_ppm + st.retry_budget_ppm, st.retry_burst_ppm)
+
+
+@kernel(inlined=True)
+def may_retry(lane, tries, flags, outcome, status, sent_ns):
+    """Whether a request is tried again; if so a retry is taken out of the budget."""
+    st, counters = lane.state[0], lane.bank.counters
+    if tries >= st.retry_attempts or st.draining or not is_retried(lane.retry_on, outcome, status):
+        return False
+    if not (flags & IDEMPOTENT or st.retry_all_methods):
+        return False
+    if sent_ns < 0 and flags & PATCHES_MASK << PATCHES_SHIFT:
+        return False
+    if st.room_free == NONE or (st.retry_budget_ppm >= 0 and st.retry_tokens_ppm < PPM):
+        counters[C.retries_denied] += 1
+        return False
+    if st.retry_budget_ppm >= 0:
+        st.retry_tokens_ppm -= PPM
+    return True
+
+
+@kernel(inlined=True)
+def back_off(lane, row, tries, outcome, status, now):
+    """A row that is in no list waits for its next try. It is still in flight."""
+    st, w = lane.state[0], lane.room[row]
+    w.tries, w.outcome, w.status = tries, outcome, status
+    w.retry_ns = now + backoff_ns(
+        w.seq, tries, st.retry_backoff_ns, st.retry_backoff_max_ns, st.retry_jitter_ppm, st.seed
+    )
+    lane.bank.counters[C.retried] += tries == 1
+    push_backoff(lane, row)
+
+
+@kernel()
+def try_again(lane, now):
+    """Those that have backed off wait for a connection, before others of their client."""
+    st = lane.state[0]
+    while st.backing_off and lane.room[lane.backoff[0]].retry_ns <= now:
+        row = pop_backoff(lane)
+        lane.room[row].since_ns = now
+        push_age(lane, row)
+        join_line(lane, row)
+        set_ready(lane, row, now)
+
+
+@kernel()
+def end_row(lane, row, now):
+    """A request that was tried before is tried no more: it ends as its last try did."""
+    st, w = lane.state[0], lane.room[row]
+    record_done(
+        lane.bank, w.outcome, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns, w.sent_ns,
+        np.int64(-1), now, w.status, w.received_bytes, st.closed_loop,
+    )  # fmt: skip
+    if st.by_client:
+        lane.clients[w.key].in_flight -= 1

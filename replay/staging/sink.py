@@ -49,10 +49,11 @@ import numpy as np
 from replay.errors import EngineError, InputError, ReplayError, UsageError
 from replay_native import libssl, shared
 from replay_native import sink as kernels
+from replay_native import sink_memory as layout
 from replay_native.jit import warm
 from replay_native.libc import EPOLL_EVENT_BYTES, lanes_supported
 from replay_native.queueing import QUEUE
-from replay_native.sink import STAMP, SinkWords
+from replay_native.sink_memory import STAMP, SinkWords
 
 STAMPS_DEFAULT = 1 << 20
 CONNECTIONS_DEFAULT = 4_096
@@ -285,15 +286,15 @@ class Sink:
             ) from error
         return listener
 
-    def _make(self) -> kernels.Sink:
+    def _make(self) -> layout.Sink:
         """All memory of the kernel; what it writes in the course of things is resident from the start."""
-        peers = np.zeros(self._connections, kernels.PEER)
-        peers["fd"] = kernels.NONE
-        settings = np.zeros(1, kernels.SETTINGS)
+        peers = np.zeros(self._connections, layout.PEER)
+        peers["fd"] = layout.NONE
+        settings = np.zeros(1, layout.SETTINGS)
         settings["listener"], settings["wake_fd"] = self._listener.fileno(), self._wake_fd
         settings["run_until_ns"] = time.monotonic_ns() + round(self._run_s * _SECOND_NS)
         settings["spin"], settings["body"] = self._spin, self._body
-        settings["free_first"], settings["next_timer_ns"] = kernels.NONE, kernels.FAR_NS
+        settings["free_first"], settings["next_timer_ns"] = layout.NONE, layout.FAR_NS
         settings["has_pwait2"] = 1
         settings["tls_context"] = self._context
         queue, servers = np.zeros(1, QUEUE), self._servers
@@ -301,17 +302,17 @@ class Sink:
             queue["service_ns"], queue["retries"] = servers.service_ns, servers.retries
             queue["patience_ns"] = servers.patience_ns
         answer = b"HTTP/1.1 200 Sink\r\nContent-Length: %d\r\n\r\n" % self._body + b"x" * self._body
-        return kernels.Sink(
+        return layout.Sink(
             control=self.memory.control,
             stamps=self.memory.rows,
             peers=peers,
             settings=settings,
-            timers=np.full(self._connections, kernels.FAR_NS, np.int64),
-            options=np.full((self._connections, len(kernels.OPTIONS)), kernels.NO_OPTION, np.int64),
-            inputs=np.zeros((self._connections, kernels.ROW_BYTES), np.uint8),
-            outputs=np.zeros((self._connections, kernels.ROW_BYTES), np.uint8),
+            timers=np.full(self._connections, layout.FAR_NS, np.int64),
+            options=np.full((self._connections, len(layout.OPTIONS)), layout.NO_OPTION, np.int64),
+            inputs=np.zeros((self._connections, layout.ROW_BYTES), np.uint8),
+            outputs=np.zeros((self._connections, layout.ROW_BYTES), np.uint8),
             answer=np.frombuffer(answer, np.uint8).copy(),
-            events=np.zeros(kernels.EVENTS_AT_ONCE * EPOLL_EVENT_BYTES, np.uint8),
+            events=np.zeros(layout.EVENTS_AT_ONCE * EPOLL_EVENT_BYTES, np.uint8),
             scratch=np.zeros(4, np.int64),
             queue=queue,
             free_ns=np.zeros(servers.count if servers is not None else 0, np.int64),
