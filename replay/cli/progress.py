@@ -9,7 +9,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from replay_native import jit
 
-KERNELS = ("shared", "order", "dictionary", "routes", "scan", "hdr", "plan", "render", "record", "lane")
+KERNELS = (
+    "shared",
+    "order",
+    "dictionary",
+    "routes",
+    "scan",
+    "targets",
+    "hdr",
+    "plan",
+    "render",
+    "record",
+    "lane",
+)
 """Kernel modules of a replay, from the log to the lanes."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from replay_native import fields as kernels
+from replay_native import field_spec
 
 from ..errors import UsageError
 from .fields import FieldReader
@@ -20,16 +20,17 @@ _DIRECTIVE = re.compile(r"%(?:!?\d+(?:,\d+)*)?[<>]?(?:\{([^}]*)\})?[<>]?(\^t[io]
 _DECLARED = re.compile(r'^\s*LogFormat\s+"((?:[^"\\]|\\.)*)"(?:\s+\S+)?\s*$', re.DOTALL)
 
 _LETTERS = {
-    "r": kernels.REQUEST, "m": kernels.METHOD_NAME, "U": kernels.TARGET, "q": kernels.QUERY, "h": kernels.CLIENT_NAME,
-    "a": kernels.CLIENT_NAME, "s": kernels.STATUS_CODE, "b": kernels.SIZE, "B": kernels.SIZE, "O": kernels.SIZE,
-    "v": kernels.HOST, "V": kernels.HOST, "D": kernels.TOOK, "T": kernels.TOOK,
+    "r": field_spec.REQUEST, "m": field_spec.METHOD_NAME, "U": field_spec.TARGET, "q": field_spec.QUERY,
+    "h": field_spec.CLIENT_NAME, "a": field_spec.CLIENT_NAME, "s": field_spec.STATUS_CODE, "b": field_spec.SIZE,
+    "B": field_spec.SIZE, "O": field_spec.SIZE, "v": field_spec.HOST, "V": field_spec.HOST,
+    "D": field_spec.TOOK, "T": field_spec.TOOK,
 }  # fmt: skip
-_NAMED = {("host", "i"): kernels.HOST, ("user-agent", "i"): kernels.AGENT}
+_NAMED = {("host", "i"): field_spec.HOST, ("user-agent", "i"): field_spec.AGENT}
 
 
 def _role(argument: str, letter: str) -> int:
     if letter == "t":
-        return kernels.AT
+        return field_spec.AT
     if argument and letter in "ieonC":
         return _NAMED.get((argument.lower(), letter), -1)
     return _LETTERS.get(letter, -1)
@@ -52,14 +53,14 @@ def layout_of(text: str) -> Layout:
         if letter == "%":
             literals[-1] += "%"
             continue
-        if letter == "t" and roles and roles[-1] == kernels.AT:
+        if letter == "t" and roles and roles[-1] == field_spec.AT:
             literals[-1] = ""
             continue
         role = _role(argument, letter)
         if letter == "t":
             stamp = "end" if argument.startswith("end:") else stamp
             literals[-1] += "" if argument else "["
-        if role == kernels.TOOK and role not in roles:
+        if role == field_spec.TOOK and role not in roles:
             unit_ns = UNITS_NS["us"] if letter == "D" else UNITS_NS.get(argument or "s", UNITS_NS["s"])
         roles.append(role)
         names.append(match[0])
@@ -69,17 +70,17 @@ def layout_of(text: str) -> Layout:
 
 
 def _checked(literals: list[str], roles: list[int], names: list[str], stamp: str, unit_ns: int) -> Layout:
-    if kernels.AT not in roles:
+    if field_spec.AT not in roles:
         raise UsageError("the LogFormat has no time", hint="it needs %t")
-    if not {kernels.REQUEST, kernels.TARGET} & set(roles):
+    if not {field_spec.REQUEST, field_spec.TARGET} & set(roles):
         raise UsageError("the LogFormat does not say what was requested", hint="it needs %r, or %m and %U%q")
-    if kernels.REQUEST in roles:
-        parts = (kernels.METHOD_NAME, kernels.TARGET, kernels.QUERY)
+    if field_spec.REQUEST in roles:
+        parts = (field_spec.METHOD_NAME, field_spec.TARGET, field_spec.QUERY)
         roles = [-1 if role in parts else role for role in roles]
     literals, roles, names = _joined(literals, roles, names)
-    layout = of_parts(literals, roles, names, escapes=kernels.LOG, took_unit_ns=unit_ns)
-    method = "" if {kernels.REQUEST, kernels.METHOD_NAME} & set(roles) else "GET"
-    subtracts = stamp == "end" and kernels.TOOK in roles
+    layout = of_parts(literals, roles, names, escapes=field_spec.LOG, took_unit_ns=unit_ns)
+    method = "" if {field_spec.REQUEST, field_spec.METHOD_NAME} & set(roles) else "GET"
+    subtracts = stamp == "end" and field_spec.TOOK in roles
     return replace(layout, stamp="end" if stamp == "end" else "start", subtracts=subtracts, method=method)
 
 
@@ -88,7 +89,7 @@ def _joined(
 ) -> tuple[list[str], list[int], list[str]]:
     """`%U%q` stand side by side: together they are the target."""
     for index in range(1, len(roles)):
-        if not literals[index] and roles[index - 1 : index + 1] == [kernels.TARGET, kernels.QUERY]:
+        if not literals[index] and roles[index - 1 : index + 1] == [field_spec.TARGET, field_spec.QUERY]:
             return (
                 literals[:index] + literals[index + 1 :],
                 roles[:index] + roles[index + 1 :],

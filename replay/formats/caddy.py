@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from replay_native import fields as kernels
+from replay_native import field_spec
 
 from .json_logs import register
 
@@ -10,11 +10,11 @@ CADDY = register(
     "caddy",
     "Caddy's access log (JSON)",
     {
-        "ts": kernels.AT, "request.method": kernels.METHOD_NAME, "request.uri": kernels.TARGET,
-        "request.host": kernels.HOST, "request.client_ip": kernels.CLIENT_NAME,
-        "request.remote_ip": kernels.CLIENT_NAME, "request.remote_addr": kernels.CLIENT_NAME,
-        "request.headers.User-Agent": kernels.AGENT, "status": kernels.STATUS_CODE, "size": kernels.SIZE,
-        "duration": kernels.TOOK,
+        "ts": field_spec.AT, "request.method": field_spec.METHOD_NAME, "request.uri": field_spec.TARGET,
+        "request.host": field_spec.HOST, "request.client_ip": field_spec.CLIENT_NAME,
+        "request.remote_ip": field_spec.CLIENT_NAME, "request.remote_addr": field_spec.CLIENT_NAME,
+        "request.headers.User-Agent": field_spec.AGENT, "status": field_spec.STATUS_CODE, "size": field_spec.SIZE,
+        "duration": field_spec.TOOK,
     },
     needs=("ts", "request.method", "request.uri", "duration"),
     stamp="end",

@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from replay_native import scan
+from replay_native import scan, targets
 from replay_native.jit import warm
 
 from ..trace.dictionary import Bytes
@@ -37,7 +37,7 @@ class CommonLog(LineReader):
     subtracts = False
 
     def __init__(self, found: Found, options: Options) -> None:
-        warm(["dictionary", "scan"])
+        warm(["dictionary", "scan", "targets"])
         super().__init__(found, options, columns=scan.ROW_COLUMNS, state_words=scan.STATE_WORDS)
         self._host_rows = np.empty(self._columns.shape[1], dtype=np.int64)
 
@@ -67,7 +67,7 @@ class CommonLog(LineReader):
         columns = self._columns
         count = int(self._state[scan.ROWS])
         redacted = np.zeros(1, dtype=np.int64)
-        named = scan.write_targets(
+        named = targets.write_targets(
             block,
             columns,
             count,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from replay_native import fields as kernels
+from replay_native import field_spec
 
 from .json_logs import register as register_json
 from .layout import UNITS_NS, template
@@ -29,10 +29,10 @@ ENVOY_JSON = register_json(
     "envoy-json",
     "Envoy's access log as JSON",
     {
-        "start_time": kernels.AT, "method": kernels.METHOD_NAME, "path": kernels.TARGET,
-        "response_code": kernels.STATUS_CODE, "bytes_sent": kernels.SIZE, "duration": kernels.TOOK,
-        "authority": kernels.HOST, "user_agent": kernels.AGENT, "x_forwarded_for": kernels.CLIENT_NAME,
-        "downstream_remote_address": kernels.CLIENT_NAME,
+        "start_time": field_spec.AT, "method": field_spec.METHOD_NAME, "path": field_spec.TARGET,
+        "response_code": field_spec.STATUS_CODE, "bytes_sent": field_spec.SIZE, "duration": field_spec.TOOK,
+        "authority": field_spec.HOST, "user_agent": field_spec.AGENT, "x_forwarded_for": field_spec.CLIENT_NAME,
+        "downstream_remote_address": field_spec.CLIENT_NAME,
     },
     needs=("start_time", "method", "path", "response_code"),
     took_unit_ns=_MS,

@@ -7,8 +7,8 @@ import datetime as dt
 
 import numpy as np
 
+from replay_native import field_spec, field_targets, json_cut, scan, times
 from replay_native import fields as kernels
-from replay_native import json_cut, scan
 from replay_native.jit import warm
 
 from .. import units
@@ -27,11 +27,13 @@ class FieldReader(LineReader):
     """Reads lines of one layout. A subclass may find the layout in each file's head (`_begin`)."""
 
     def __init__(self, found: Found, options: Options, layout: Layout) -> None:
-        warm(["dictionary", "fields"])
-        super().__init__(found, options, columns=kernels.FIELD_COLUMNS, state_words=kernels.FIELD_STATE_WORDS)
+        warm(["dictionary", "times", "fields", "field_targets"])
+        super().__init__(
+            found, options, columns=field_spec.FIELD_COLUMNS, state_words=field_spec.FIELD_STATE_WORDS
+        )
         self._options = options
         self._zone = units.parse_zone(options.time_zone or "UTC")
-        self._spans = np.empty((kernels.ROLES, 2), dtype=np.int64)
+        self._spans = np.empty((field_spec.ROLES, 2), dtype=np.int64)
         self._gaps = np.zeros((json_cut.GAPS_MAX, json_cut.GAP_WORDS), dtype=np.int64)
         self._gap_text = np.empty(json_cut.GAPS_MAX * json_cut.GAP_BYTES_MAX, dtype=np.uint8)
         self._number = np.empty(3, dtype=np.int64)
@@ -69,18 +71,18 @@ class FieldReader(LineReader):
         data = np.frombuffer(bytearray(lines) + bytearray(8), dtype=np.uint8)
         kept = self._state.copy()
         self._state[scan.POSITION] = 0
-        self._state[scan.ZONES] = self._state[kernels.FINEST_NS] = 0
+        self._state[scan.ZONES] = self._state[field_spec.FINEST_NS] = 0
         self._scan(data, len(lines))
         state, self._state = self._state, kept
         self._method_words[int(kept[scan.METHODS]) :] = 0
         count = int(state[scan.ROWS])
-        stamps = self._columns[kernels.AT_NS, :count]
+        stamps = self._columns[field_spec.AT_NS, :count]
         first = int(self._local(stamps, state)[0]) if count else None
-        if state[kernels.LARGEST] and not self.layout.at_unit_ns:
+        if state[field_spec.LARGEST] and not self.layout.at_unit_ns:
             self.use(
-                dataclasses.replace(self.layout, at_unit_ns=int(kernels.unit_of(state[kernels.LARGEST])))
+                dataclasses.replace(self.layout, at_unit_ns=int(times.unit_of(state[field_spec.LARGEST])))
             )
-        return Probe(first, max(1, int(state[kernels.FINEST_NS])))
+        return Probe(first, max(1, int(state[field_spec.FINEST_NS])))
 
     def _scan(self, block: Bytes, end: int) -> None:
         kernels.scan_fields(
@@ -92,7 +94,7 @@ class FieldReader(LineReader):
         columns, state = self._columns, self._state
         count = int(state[scan.ROWS])
         redacted = np.zeros(1, dtype=np.int64)
-        named = kernels.write_field_targets(
+        named = field_targets.write_field_targets(
             block, columns, count, self.layout.escapes, self._constant, self._keys, self._key_ends, self._suffixes,
             self._name, self._scratch, self._targets, self._target_ends, self._named_hosts, self._host_ends,
             redacted,
@@ -100,20 +102,25 @@ class FieldReader(LineReader):
         self._found.drop("query_values", int(redacted[0]))
         self._name_methods()
         return Rows(
-            at_ns=self._local(columns[kernels.AT_NS, :count], state).copy(),
+            at_ns=self._local(columns[field_spec.AT_NS, :count], state).copy(),
             data=self._targets,
             offsets=self._target_ends[: count + 1],
             method=columns[scan.METHOD, :count],
-            host=np.append(self._host_indexes(named), -1)[columns[kernels.HOST_NUMBER, :count]],
+            host=np.append(self._host_indexes(named), -1)[columns[field_spec.HOST_NUMBER, :count]],
             client_hash=columns[scan.CLIENT, :count],
             status=columns[scan.STATUS, :count],
-            took_ns=columns[kernels.TOOK_NS, :count],
+            took_ns=columns[field_spec.TOOK_NS, :count],
             bytes=columns[scan.BYTES, :count],
         )
 
     def _local(self, stamps: Int64s, state: Int64s) -> Int64s:
         """Stamps that name no zone, as those of the zone that the user named."""
-        if not state[kernels.ZONELESS] or state[scan.ZONES] or not self._options.time_zone or not len(stamps):
+        if (
+            not state[field_spec.ZONELESS]
+            or state[scan.ZONES]
+            or not self._options.time_zone
+            or not len(stamps)
+        ):
             return stamps
         self._found.time_zone = self._options.time_zone
         hours, places = np.unique(stamps // _HOUR_NS, return_inverse=True)

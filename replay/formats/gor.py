@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from replay_native import gor as kernels
-from replay_native import scan
+from replay_native import scan, targets
 from replay_native.jit import warm
 
 from ..trace.dictionary import Int64s, StringTable, flatten
@@ -105,7 +105,7 @@ class GorReader(RecordReader):
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
-        warm(["dictionary", "scan", "gor"])
+        warm(["dictionary", "scan", "targets", "gor"])
         self._header_sets: dict[bytes, tuple[tuple[bytes, bytes], ...]] = {}
         self._pending: dict[bytes, Record] = {}
         self._early: dict[bytes, _Answer] = {}
@@ -227,7 +227,7 @@ class PlainRecords:
         self._methods: list[int] = []
         self._keys, self._key_ends = flatten([name.encode() for name in (*SECRET_SUFFIXES, *SECRET_NAMES)])
         self._suffixes = -1 if options.keep_secrets else len(SECRET_SUFFIXES)
-        self._name = np.empty(scan.PARAMETER_BYTES_MAX, dtype=np.uint8)
+        self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
         self._parts = np.zeros((kernels.COLUMNS, PARTS_AT_ONCE), dtype=np.int64)
         self._rows = np.zeros_like(self._parts)
         self._head_ends, self._host_ends, self._target_ends = np.zeros((3, PARTS_AT_ONCE + 1), dtype=np.int64)
@@ -290,7 +290,7 @@ class PlainRecords:
         """Rows of the requests that have their responses."""
         rows, chosen, counts = self._rows[:, :paired], self._chosen[:paired], np.zeros(1, dtype=np.int64)
         unused = np.zeros(PARTS_AT_ONCE + 1, dtype=np.int64)
-        scan.write_targets(
+        targets.write_targets(
             self._buffer, self._rows, paired, self._keys, self._key_ends, self._suffixes, self._name, self._targets,
             self._targets, self._target_ends, self._host_data[:0], unused, unused, counts,
         )  # fmt: skip

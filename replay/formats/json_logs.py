@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from replay_native import fields as kernels
+from replay_native import field_spec
 
 from .fields import FieldReader
 from .layout import Layout
@@ -20,14 +20,14 @@ class KeyedReader(FieldReader):
 
     def __init__(self, found: Found, options: Options, keys: Mapping[str, int], **more: Any) -> None:
         self._known, self._more = keys, more
-        super().__init__(found, options, Layout(keys=keys, escapes=kernels.JSON_ESCAPES, **more))
+        super().__init__(found, options, Layout(keys=keys, escapes=field_spec.JSON_ESCAPES, **more))
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
         names = paths_of(head)
         roles = first_named(self._known, names)
         keys = {name: role for name, role in zip(names, roles, strict=True) if role >= 0} or self._known
-        self.use(Layout(keys=keys, escapes=kernels.JSON_ESCAPES, **self._more))
+        self.use(Layout(keys=keys, escapes=field_spec.JSON_ESCAPES, **self._more))
         return super().probe(head)
 
 

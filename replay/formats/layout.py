@@ -12,25 +12,25 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from replay_native import fields as kernels
+from replay_native import field_spec
 
 from ..errors import UsageError
 from ..trace.dictionary import flatten
 from ..trace.manifest import Stamp
 
 ROLES = {
-    "at": kernels.AT,
-    "end": kernels.AT,
-    "time": kernels.AT_MORE,
-    "request": kernels.REQUEST,
-    "method": kernels.METHOD_NAME,
-    "path": kernels.TARGET,
-    "query": kernels.QUERY,
-    "host": kernels.HOST,
-    "client": kernels.CLIENT_NAME,
-    "status": kernels.STATUS_CODE,
-    "bytes": kernels.SIZE,
-    "agent": kernels.AGENT,
+    "at": field_spec.AT,
+    "end": field_spec.AT,
+    "time": field_spec.AT_MORE,
+    "request": field_spec.REQUEST,
+    "method": field_spec.METHOD_NAME,
+    "path": field_spec.TARGET,
+    "query": field_spec.QUERY,
+    "host": field_spec.HOST,
+    "client": field_spec.CLIENT_NAME,
+    "status": field_spec.STATUS_CODE,
+    "bytes": field_spec.SIZE,
+    "agent": field_spec.AGENT,
 }
 """What a column may be. `end` is a stamp of the end of a request, `time` the time of day where `at` is a date."""
 
@@ -43,11 +43,12 @@ _STAMP = re.compile(
     r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?|\d+(?:\.\d+)?"
 )
 _LOOKS = {
-    kernels.AT: _STAMP,
-    kernels.STATUS_CODE: re.compile(r"\d{3}|0|-1?|"),
-    kernels.SIZE: re.compile(r"\d+|-1?|"),
+    field_spec.AT: _STAMP,
+    field_spec.STATUS_CODE: re.compile(r"\d{3}|0|-1?|"),
+    field_spec.SIZE: re.compile(r"\d+|-1?|"),
     **dict.fromkeys(
-        (kernels.TOOK, kernels.TOOK_2, kernels.TOOK_3), re.compile(r"[+-]?[\d.]+(?:s|ms|us|µs|ns)?|-|")
+        (field_spec.TOOK, field_spec.TOOK_2, field_spec.TOOK_3),
+        re.compile(r"[+-]?[\d.]+(?:s|ms|us|µs|ns)?|-|"),
     ),
 }
 
@@ -60,7 +61,7 @@ class Layout:
 
     stamp: Stamp = "start"
     subtracts: bool = False
-    escapes: int = kernels.PLAIN
+    escapes: int = field_spec.PLAIN
     pieces: tuple[tuple[str, int], ...] = ()
     columns: tuple[int, ...] = ()
     delimiter: str = ""
@@ -73,25 +74,31 @@ class Layout:
     ported: bool = False
     comment: str = ""
 
-    def spec(self) -> kernels.FieldSpec:
+    def spec(self) -> field_spec.FieldSpec:
         """As the kernel takes it. `agents` are to be filled in."""
-        cutter = kernels.TEMPLATE if self.pieces else kernels.DELIMITED if self.delimiter else kernels.JSON
-        options = np.zeros(kernels.OPTIONS, np.int64)
-        options[kernels.CUTTER] = cutter
-        options[kernels.DELIMITER] = ord(self.delimiter or "\0")
-        options[kernels.ESCAPES] = self.escapes
-        options[kernels.TOOK_UNIT_NS] = self.took_unit_ns
-        options[kernels.AT_UNIT_NS] = self.at_unit_ns
-        options[kernels.CONSTANT_METHOD] = 0 if self.method else -1
-        options[kernels.CONSTANT_TARGET] = bool(self.path)
-        options[kernels.CONSTANT_STATUS] = self.status
-        options[kernels.PORTED] = self.ported
-        options[kernels.COMMENT] = ord(self.comment) if self.comment else -1
+        cutter = (
+            field_spec.TEMPLATE
+            if self.pieces
+            else field_spec.DELIMITED
+            if self.delimiter
+            else field_spec.JSON
+        )
+        options = np.zeros(field_spec.OPTIONS, np.int64)
+        options[field_spec.CUTTER] = cutter
+        options[field_spec.DELIMITER] = ord(self.delimiter or "\0")
+        options[field_spec.ESCAPES] = self.escapes
+        options[field_spec.TOOK_UNIT_NS] = self.took_unit_ns
+        options[field_spec.AT_UNIT_NS] = self.at_unit_ns
+        options[field_spec.CONSTANT_METHOD] = 0 if self.method else -1
+        options[field_spec.CONSTANT_TARGET] = bool(self.path)
+        options[field_spec.CONSTANT_STATUS] = self.status
+        options[field_spec.PORTED] = self.ported
+        options[field_spec.COMMENT] = ord(self.comment) if self.comment else -1
         roles = self.columns if self.delimiter else [role for _, role in self.pieces[1:]]
         literals, literal_ends = flatten(_literals(self.pieces))
         keys, key_ends, first, nodes, key_roles, parents = _trie(self.keys)
         none, no_ends = flatten([])
-        return kernels.FieldSpec(
+        return field_spec.FieldSpec(
             options, literals, literal_ends, np.array(roles, np.int64), keys, key_ends, first, nodes, key_roles,
             parents, none, no_ends,
         )  # fmt: skip
@@ -104,7 +111,7 @@ class Layout:
         opened = self.pieces[0][0]
         for literal, role in self.pieces[1:]:
             last = _field_end(line, at, literal, opened.endswith('"'))
-            if last >= 0 and role == kernels.AT and _stamp_goes_on(line[at:last], line[last:]):
+            if last >= 0 and role == field_spec.AT and _stamp_goes_on(line[at:last], line[last:]):
                 last = _field_end(line, last + 1, literal, opened.endswith('"'))
             if last < 0:
                 return None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from replay_native import fields, scan
+from replay_native import field_spec, scan, targets
 
 from ..trace.dictionary import Bytes, Int64s, StringTable, flatten
 from .registry import Found, Options, Probe, Rows
@@ -26,8 +26,8 @@ REASONS = {
     scan.BAD_SIZE: "bad size",
     scan.TOO_LONG: "too long line",
     scan.HEALTH_CHECK: HEALTH_CHECK,
-    fields.BAD_TOOK: "bad duration",
-    fields.DIRECTIVE: HEADER,
+    field_spec.BAD_TOOK: "bad duration",
+    field_spec.DIRECTIVE: HEADER,
 }
 
 HEALTH_CHECKERS = (
@@ -63,7 +63,7 @@ class LineReader(ABC):
         self._method_words = np.zeros((scan.METHODS_MAX, 2), dtype=np.int64)
         self._columns = np.empty((columns, _ROWS_A_SCAN), dtype=np.int64)
         self._rejected = np.empty((scan.REJECT_COLUMNS, _REJECTS_A_SCAN), dtype=np.int64)
-        self._name = np.empty(scan.PARAMETER_BYTES_MAX, dtype=np.uint8)
+        self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
         self._scratch = np.empty(8 * scan.LINE_BYTES_MAX, dtype=np.uint8)
         self._targets = np.empty(4 * (2 * BLOCK_BYTES + 1), dtype=np.uint8)
         self._target_ends = np.empty(_ROWS_A_SCAN + 1, dtype=np.int64)
@@ -125,7 +125,7 @@ class LineReader(ABC):
 
     def _take_directive(self, block: Bytes) -> None:
         last = int(self._state[scan.REJECTS]) - 1
-        if last >= 0 and self._rejected[scan.CODE, last] == fields.DIRECTIVE:
+        if last >= 0 and self._rejected[scan.CODE, last] == field_spec.DIRECTIVE:
             begin, end = self._rejected[[scan.LINE_BEGIN, scan.LINE_END], last].tolist()
             self._directive(block[begin:end].tobytes())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from replay_native import fields as kernels
+from replay_native import field_spec
 
 from ..errors import UsageError
 from .fields import FieldReader
@@ -18,26 +18,26 @@ from .registry import Found, Importer, Options, importer
 from .templates import TemplateReader, first_named, share
 
 VARIABLES = {
-    "msec": kernels.AT,
-    "time_iso8601": kernels.AT,
-    "time_local": kernels.AT,
-    "request": kernels.REQUEST,
-    "request_method": kernels.METHOD_NAME,
-    "request_uri": kernels.TARGET,
-    "uri": kernels.TARGET,
-    "document_uri": kernels.TARGET,
-    "args": kernels.QUERY,
-    "query_string": kernels.QUERY,
-    "host": kernels.HOST,
-    "http_host": kernels.HOST,
-    "server_name": kernels.HOST,
-    "remote_addr": kernels.CLIENT_NAME,
-    "http_x_forwarded_for": kernels.CLIENT_NAME,
-    "status": kernels.STATUS_CODE,
-    "body_bytes_sent": kernels.SIZE,
-    "bytes_sent": kernels.SIZE,
-    "request_time": kernels.TOOK,
-    "http_user_agent": kernels.AGENT,
+    "msec": field_spec.AT,
+    "time_iso8601": field_spec.AT,
+    "time_local": field_spec.AT,
+    "request": field_spec.REQUEST,
+    "request_method": field_spec.METHOD_NAME,
+    "request_uri": field_spec.TARGET,
+    "uri": field_spec.TARGET,
+    "document_uri": field_spec.TARGET,
+    "args": field_spec.QUERY,
+    "query_string": field_spec.QUERY,
+    "host": field_spec.HOST,
+    "http_host": field_spec.HOST,
+    "server_name": field_spec.HOST,
+    "remote_addr": field_spec.CLIENT_NAME,
+    "http_x_forwarded_for": field_spec.CLIENT_NAME,
+    "status": field_spec.STATUS_CODE,
+    "body_bytes_sent": field_spec.SIZE,
+    "bytes_sent": field_spec.SIZE,
+    "request_time": field_spec.TOOK,
+    "http_user_agent": field_spec.AGENT,
 }
 """nginx's variables by what they say; of two that say the same the first is taken."""
 
@@ -63,18 +63,18 @@ def layout_of(text: str) -> Layout:
     parts = _VARIABLE.split(text)
     literals, names = parts[0::3], [a or b for a, b in zip(parts[1::3], parts[2::3], strict=True)]
     roles = _roles(names)
-    if kernels.AT not in roles:
+    if field_spec.AT not in roles:
         raise UsageError(
             "the log_format has no time", hint="it needs $msec, $time_iso8601 or $time_local; $msec is best"
         )
-    if not {kernels.REQUEST, kernels.TARGET} & set(roles):
+    if not {field_spec.REQUEST, field_spec.TARGET} & set(roles):
         raise UsageError(
             "the log_format does not say what was requested", hint="it needs $request or $request_uri"
         )
-    escapes = {"json": kernels.JSON_ESCAPES, "none": kernels.PLAIN}.get(escape, kernels.LOG)
+    escapes = {"json": field_spec.JSON_ESCAPES, "none": field_spec.PLAIN}.get(escape, field_spec.LOG)
     ended = of_parts(literals, roles, [f"${name}" for name in names], escapes=escapes)
-    method = "" if {kernels.REQUEST, kernels.METHOD_NAME} & set(roles) else "GET"
-    return replace(ended, stamp="end", subtracts=kernels.TOOK in roles, method=method)
+    method = "" if {field_spec.REQUEST, field_spec.METHOD_NAME} & set(roles) else "GET"
+    return replace(ended, stamp="end", subtracts=field_spec.TOOK in roles, method=method)
 
 
 def _roles(names: list[str]) -> list[int]:

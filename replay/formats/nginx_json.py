@@ -5,7 +5,7 @@ Keys of one's own are mapped with --columns (see `tabular`); `end=` says that a 
 
 from __future__ import annotations
 
-from replay_native import fields as kernels
+from replay_native import field_spec
 
 from .json_logs import KeyedReader, _has
 from .lines import sniffed_lines
@@ -15,12 +15,12 @@ from .tabular import objects
 
 KEYS = {
     **VARIABLES,
-    "@timestamp": kernels.AT,
-    "timestamp": kernels.AT,
-    "time": kernels.AT,
-    "method": kernels.METHOD_NAME,
-    "user_agent": kernels.AGENT,
-    "remote_ip": kernels.CLIENT_NAME,
+    "@timestamp": field_spec.AT,
+    "timestamp": field_spec.AT,
+    "time": field_spec.AT,
+    "method": field_spec.METHOD_NAME,
+    "user_agent": field_spec.AGENT,
+    "remote_ip": field_spec.CLIENT_NAME,
 }
 
 _ONLY_NGINX = (

@@ -16,8 +16,7 @@ from typing import Any
 
 import msgspec
 
-from replay_native import fields as kernels
-from replay_native import scan
+from replay_native import field_spec, scan
 
 from ..errors import InputError, UsageError
 from ..trace.dictionary import Bytes
@@ -161,7 +160,7 @@ def layout_of(options: Options, names: list[str], where: str) -> tuple[Layout, d
 
 def _role_number(role: str) -> int:
     name = _split_role(role)[0]
-    return kernels.TOOK if name == "took" else ROLES[name]
+    return field_spec.TOOK if name == "took" else ROLES[name]
 
 
 def _header(head: bytes, delimiter: str) -> list[str]:
@@ -184,7 +183,7 @@ class TableReader(FieldReader):
     def __init__(self, found: Found, options: Options, delimiter: str) -> None:
         self._delimiter = delimiter
         self._headed = False
-        super().__init__(found, options, Layout(delimiter=delimiter, escapes=kernels.DOUBLED))
+        super().__init__(found, options, Layout(delimiter=delimiter, escapes=field_spec.DOUBLED))
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
@@ -206,7 +205,7 @@ class TableReader(FieldReader):
             replace(
                 layout,
                 delimiter=self._delimiter,
-                escapes=kernels.DOUBLED,
+                escapes=field_spec.DOUBLED,
                 columns=tuple(roles),
                 at_unit_ns=unit_ns,
             )
@@ -226,7 +225,7 @@ class JsonReader(FieldReader):
     """Reads JSON Lines; which keys there are is told from the first objects."""
 
     def __init__(self, found: Found, options: Options) -> None:
-        super().__init__(found, options, Layout(escapes=kernels.JSON_ESCAPES))
+        super().__init__(found, options, Layout(escapes=field_spec.JSON_ESCAPES))
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
@@ -234,7 +233,7 @@ class JsonReader(FieldReader):
         layout, found = layout_of(self._options, names, "the first lines")
         keys = {names[index]: _role_number(role) for role, index in found.items()}
         unit_ns = layout.at_unit_ns or self.layout.at_unit_ns
-        self.use(replace(layout, keys=keys, escapes=kernels.JSON_ESCAPES, at_unit_ns=unit_ns))
+        self.use(replace(layout, keys=keys, escapes=field_spec.JSON_ESCAPES, at_unit_ns=unit_ns))
         return super().probe(head)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from replay_native import fields as kernels
+from replay_native import field_spec
 
 from .fields import FieldReader
 from .layout import Layout
@@ -12,20 +12,20 @@ from .lines import sniffed_lines
 from .registry import Found, Importer, Options, Probe, importer
 
 NAMES = {
-    "at": kernels.AT,
-    "time": kernels.AT_MORE,
-    "request": kernels.REQUEST,
-    "method": kernels.METHOD_NAME,
-    "path": kernels.TARGET,
-    "query": kernels.QUERY,
-    "host": kernels.HOST,
-    "client": kernels.CLIENT_NAME,
-    "status": kernels.STATUS_CODE,
-    "bytes": kernels.SIZE,
-    "took": kernels.TOOK,
-    "took2": kernels.TOOK_2,
-    "took3": kernels.TOOK_3,
-    "agent": kernels.AGENT,
+    "at": field_spec.AT,
+    "time": field_spec.AT_MORE,
+    "request": field_spec.REQUEST,
+    "method": field_spec.METHOD_NAME,
+    "path": field_spec.TARGET,
+    "query": field_spec.QUERY,
+    "host": field_spec.HOST,
+    "client": field_spec.CLIENT_NAME,
+    "status": field_spec.STATUS_CODE,
+    "bytes": field_spec.SIZE,
+    "took": field_spec.TOOK,
+    "took2": field_spec.TOOK_2,
+    "took3": field_spec.TOOK_3,
+    "agent": field_spec.AGENT,
 }
 """Names of fields in the templates of formats that are always the same; any other name is a field of no interest."""
 

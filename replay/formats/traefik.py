@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from replay_native import fields as kernels
+from replay_native import field_spec
 
 from .json_logs import register as register_json
 from .layout import UNITS_NS, template
@@ -12,11 +12,11 @@ TRAEFIK_JSON = register_json(
     "traefik-json",
     "Traefik's access log as JSON",
     {
-        "StartUTC": kernels.AT, "StartLocal": kernels.AT, "RequestMethod": kernels.METHOD_NAME,
-        "RequestPath": kernels.TARGET, "RequestHost": kernels.HOST, "RequestAddr": kernels.HOST,
-        "ClientHost": kernels.CLIENT_NAME, "ClientAddr": kernels.CLIENT_NAME,
-        "DownstreamStatus": kernels.STATUS_CODE, "DownstreamContentSize": kernels.SIZE, "Duration": kernels.TOOK,
-        "request_User-Agent": kernels.AGENT,
+        "StartUTC": field_spec.AT, "StartLocal": field_spec.AT, "RequestMethod": field_spec.METHOD_NAME,
+        "RequestPath": field_spec.TARGET, "RequestHost": field_spec.HOST, "RequestAddr": field_spec.HOST,
+        "ClientHost": field_spec.CLIENT_NAME, "ClientAddr": field_spec.CLIENT_NAME,
+        "DownstreamStatus": field_spec.STATUS_CODE, "DownstreamContentSize": field_spec.SIZE, "Duration": field_spec.TOOK,
+        "request_User-Agent": field_spec.AGENT,
     },
     needs=("StartUTC", "RequestMethod", "RequestPath"),
     took_unit_ns=UNITS_NS["ns"],
@@ -28,7 +28,7 @@ TRAEFIK = register(
     template(
         '$client - $user [$at] "$request" $status $bytes "$referer" "$agent" $number "$router" "$server" $took',
         NAMES,
-        escapes=kernels.LOG,
+        escapes=field_spec.LOG,
         took_unit_ns=UNITS_NS["ms"],
     ),
     rank=3,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from replay_native import fields as kernels
+from replay_native import field_spec
 
 from ..trace.dictionary import Bytes
 from .fields import FieldReader
@@ -18,20 +18,20 @@ from .sources import SourceFile
 from .templates import first_named
 
 FIELDS = {
-    "date": kernels.AT,
-    "time": kernels.AT_MORE,
-    "cs-method": kernels.METHOD_NAME,
-    "cs-uri-stem": kernels.TARGET,
-    "cs-uri-query": kernels.QUERY,
-    "cs-uri": kernels.TARGET,
-    "x-host-header": kernels.HOST,
-    "cs-host": kernels.HOST,
-    "cs(Host)": kernels.HOST,
-    "c-ip": kernels.CLIENT_NAME,
-    "sc-status": kernels.STATUS_CODE,
-    "sc-bytes": kernels.SIZE,
-    "time-taken": kernels.TOOK,
-    "cs(User-Agent)": kernels.AGENT,
+    "date": field_spec.AT,
+    "time": field_spec.AT_MORE,
+    "cs-method": field_spec.METHOD_NAME,
+    "cs-uri-stem": field_spec.TARGET,
+    "cs-uri-query": field_spec.QUERY,
+    "cs-uri": field_spec.TARGET,
+    "x-host-header": field_spec.HOST,
+    "cs-host": field_spec.HOST,
+    "cs(Host)": field_spec.HOST,
+    "c-ip": field_spec.CLIENT_NAME,
+    "sc-status": field_spec.STATUS_CODE,
+    "sc-bytes": field_spec.SIZE,
+    "time-taken": field_spec.TOOK,
+    "cs(User-Agent)": field_spec.AGENT,
 }
 
 CLOUDFRONT = [
@@ -48,8 +48,8 @@ def layout_of(names: list[str], delimiter: str, took_unit_ns: int) -> Layout:
     """The layout of the fields of a `#Fields:` line."""
     roles = first_named(FIELDS, names)
     kept = max((place for place, role in enumerate(roles) if role >= 0), default=-1) + 1
-    subtracts = kernels.TOOK in roles
-    method = "" if kernels.METHOD_NAME in roles else "GET"
+    subtracts = field_spec.TOOK in roles
+    method = "" if field_spec.METHOD_NAME in roles else "GET"
     return Layout(
         stamp="end", subtracts=subtracts, columns=tuple(roles[:kept]), delimiter=delimiter, comment="#",
         took_unit_ns=took_unit_ns, method=method,

@@ -1,0 +1,60 @@
+"""What a format of cut fields looks like: the roles of fields, how they are escaped, the columns that are filled."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from numba import types
+
+from .bundle import bundle_type
+from .scan import AT_S, STATE_WORDS
+
+AT, AT_MORE, REQUEST, METHOD_NAME, TARGET, QUERY, HOST, CLIENT_NAME = 0, 1, 2, 3, 4, 5, 6, 7
+STATUS_CODE, SIZE, TOOK, TOOK_2, TOOK_3, AGENT = 8, 9, 10, 11, 12, 13
+ROLES = 14
+"""What a field is. AT_MORE is the time of day where AT is the date alone; durations are added up."""
+
+AT_NS = AT_S
+TOOK_NS, HOST_BEGIN, HOST_END, QUERY_BEGIN, QUERY_END = 8, 9, 10, 11, 12
+HOST_NUMBER = HOST_BEGIN
+FIELD_COLUMNS = 13
+"""The columns of `scan`, their time in nanoseconds, and some more. BEGIN is -1 where the target is constant."""
+
+TEMPLATE, DELIMITED, JSON = 0, 1, 2
+PLAIN, LOG, DOUBLED = 0, 1, 2
+"""How a field is escaped: not at all; as logs do; quotes doubled. JSON says 3."""
+JSON_ESCAPES = 3
+
+BAD_TOOK, DIRECTIVE = 10, 11
+"""More of what may become of a line; DIRECTIVE is a line that begins with the format's comment sign."""
+
+CUTTER, DELIMITER, ESCAPES, TOOK_UNIT_NS, AT_UNIT_NS, CONSTANT_METHOD, CONSTANT_TARGET = 0, 1, 2, 3, 4, 5, 6
+PORTED, COMMENT, CONSTANT_STATUS = 7, 8, 9
+OPTIONS = 10
+
+FINEST_NS, LARGEST, ZONELESS = STATE_WORDS, STATE_WORDS + 1, STATE_WORDS + 2
+DATE_CACHED, DATE_DAYS = STATE_WORDS + 3, STATE_WORDS + 5
+FIELD_STATE_WORDS = STATE_WORDS + 6
+"""Beside the scanner's state: the finest resolution seen, the largest bare number, whether a stamp had no zone,
+the date parsed last.
+"""
+
+FieldSpec = namedtuple(
+    "FieldSpec",
+    "options literals literal_ends roles keys key_ends child_first child_node child_role parents agents agent_ends",
+)
+"""What a format looks like. options int64[OPTIONS].
+
+TEMPLATE: field i has roles[i] and stands between literals i and i + 1, literals[literal_ends[i]:literal_ends[i +
+1]]. DELIMITED: column i has roles[i]. JSON: the keys of node n are child_first[n] to child_first[n + 1]; key k is
+keys[key_ends[k]:key_ends[k + 1]] and leads to node child_node[k] or is a value of child_role[k] (-1: neither);
+parents[n] is the node above n, -1 for the root.
+"""
+
+SPEC_TYPE = bundle_type(
+    FieldSpec,
+    [
+        types.int64[::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.int64[::1],
+        types.int64[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.int64[::1],
+    ],
+)  # fmt: skip
