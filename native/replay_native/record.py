@@ -200,6 +200,13 @@ def record_done(
     )
 
 
+@kernel(inlined=True)
+def _count_waits(bank, wait_ns, times):
+    """The same wait for a connection used before so many times."""
+    _count_many(bank, T.wait_all, wait_ns, times)
+    _count_many(bank, T.wait_queue, wait_ns, times)
+
+
 @kernel((BANK_TYPE, entry_type[::1], int64, boolean))
 def record_sent_together(bank, rows, sent_ns, closed_loop):
     """As `record_attempt` and `record_sent` for each of `rows`, on a connection used before."""
@@ -212,14 +219,12 @@ def record_sent_together(bank, rows, sent_ns, closed_loop):
         if rows[row].flags & WARM_UP:
             continue
         if rows[row].taken_ns != taken_ns and alike:
-            _count_many(bank, T.wait_all, sent_ns - taken_ns, alike)
-            _count_many(bank, T.wait_queue, sent_ns - taken_ns, alike)
+            _count_waits(bank, sent_ns - taken_ns, alike)
             alike = np.int64(0)
         taken_ns = rows[row].taken_ns
         alike += 1
     if alike:
-        _count_many(bank, T.wait_all, sent_ns - taken_ns, alike)
-        _count_many(bank, T.wait_queue, sent_ns - taken_ns, alike)
+        _count_waits(bank, sent_ns - taken_ns, alike)
 
 
 @kernel((BANK_TYPE, int64, entry_type[::1], int64, int64, int64, boolean))
