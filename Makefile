@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests mostly wait: for servers, brokers, and requests to be due.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench calibrate traces clean
 
@@ -26,13 +29,13 @@ demo: $(READY) ## Replay a small evening onto a built-in service, and print the 
 	@$(BIN)/replay demo
 
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 kafka: $(READY) ## Run the tests that need a real Apache Kafka (Java, and Maven to bring it)
 	$(BIN)/python -m pytest -m kafka
 
 unit: $(READY) ## Run the unit suite alone: under two minutes, for all the time
-	$(BIN)/python -m pytest -m 'not whole and not founding and not kafka'
+	$(PYTEST) -m 'not whole and not founding and not kafka'
 
 check: $(READY) ## Lint, types, import directions
 	$(BIN)/ruff check .
@@ -41,7 +44,7 @@ check: $(READY) ## Lint, types, import directions
 	$(BIN)/lint-imports
 
 boundscheck: $(READY) ## Run the kernel tests with every array access checked
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -m 'boundscheck and not founding'
+	NUMBA_BOUNDSCHECK=1 $(PYTEST) -m 'boundscheck and not founding'
 
 founding: $(READY) ## Run the founding test in full length: a stall is what users would have felt
 	$(BIN)/python -m pytest -m founding

@@ -25,11 +25,16 @@ KERNELS = sorted(
 """Modules with an entry: a kernel of a declared signature."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Before workers that run side by side would each compile the same kernels, they are compiled once."""
+    in_worker, workers = hasattr(config, "workerinput"), getattr(config.option, "numprocesses", None)
+    if not in_worker and (IN_CI or workers) and not jit.is_compiled(KERNELS):
+        jit.compile_apart(KERNELS)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _kernels() -> None:
-    """Where all kernels are at hand (in CI they are made so) each takes the same types in any order of tests."""
-    if IN_CI and not jit.is_compiled(KERNELS):
-        jit.compile_apart(KERNELS)
+    """Where all kernels are at hand each takes the same types in any order of tests."""
     jit.warm(KERNELS if jit.is_compiled(KERNELS) else ["shared", "hdr", "hdr_decode", "http1", "record"])
 
 
