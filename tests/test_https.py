@@ -24,9 +24,9 @@ from replay.staging.sink import Identity, Sink
 from replay_native import libssl
 
 from .certificates import Authority
+from .contract.test_tls import TLS_1_2, TLS_1_3, _accepting
 from .test_engine_run import schedule
 from .test_replay import balances, document, run
-from .test_tls import TLS_1_2, TLS_1_3, _accepting
 
 DAY = dt.timedelta(days=1)
 NOW = dt.datetime.now(dt.UTC)

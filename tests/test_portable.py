@@ -17,7 +17,7 @@ from replay.staging.sink import Sink
 from replay_native import jit
 from replay_native.bank import RESET
 
-from .driver import Ask, drive
+from .contract.driver import Ask, drive
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,16 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from replay.engine import lanes
 from replay.engine.contract import Retry
 from replay.scenario.file import load
 from replay.schedule.sessions import SessionSpec, make_session_spec
-from replay_native import jit
 from replay_native.retry import RETRY_ON
 from replay_native.sessions import JAR_SLOT
 
-from .driver import ENGINES, MS_NS, Ask, RunLane, drive
-from .scripted_server import ScriptedServer, Turns, answer
+from ..scripted_server import ScriptedServer, Turns, answer
+from .driver import MS_NS, Ask, RunLane, drive
 
 pytestmark = pytest.mark.boundscheck
 
@@ -47,16 +45,6 @@ ANSWERS = {
     ],
     "until close": [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", BODY],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kernels() -> None:
-    jit.warm(lanes.KERNEL_MODULES)
-
-
-@pytest.fixture(params=ENGINES)
-def run_lane(request: pytest.FixtureRequest) -> RunLane:
-    return ENGINES[request.param]
 
 
 @pytest.fixture(scope="module")

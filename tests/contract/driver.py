@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pytest
 import trio
 
 from replay.engine import lanes, portable
@@ -19,6 +20,7 @@ from replay.engine.contract import Address, LaneSpec, Retry
 from replay.engine.feed import FeedWriter
 from replay.results.accounts import Accounts, balance
 from replay.schedule.sessions import SessionSpec
+from replay.staging.sink import Sink
 from replay_native import bank as banks
 from replay_native import hdr
 from replay_native.asks import make_asks
@@ -266,3 +268,30 @@ def check(driven: Driven, killed: bool) -> None:
         }
         assert by_outcome == driven.outcomes
     assert driven["slots_used"] <= driven.bank.arena.shape[0]
+
+
+by_tls = pytest.mark.parametrize("transport", ["plain", "tls"], indirect=True)
+"""Over TLS as well."""
+
+
+def stop_after(seconds: float, how: int) -> During:
+    async def stop(_driven: Driven, writer: FeedWriter) -> None:
+        await trio.sleep(seconds)
+        writer.stop(how)
+
+    return stop
+
+
+FAULTS_IN_ORDER = {
+    "": "2xx", "delay_ms=5": "2xx", "close": "2xx", "close_silently": "2xx", "hang_up_reused": "2xx",
+    "reset": "reset", "hang_up": "truncated", "garbage": "malformed", "never": "timeout", "status=503": "5xx",
+}  # fmt: skip
+"""What any mix of clients may ask the sink for, and the outcome it must have."""
+
+
+def turns(sink: Sink, asks: list[Ask]) -> dict[int, list[int]]:
+    """The sequence numbers that arrived, in the order of their arrival, by client."""
+    found: dict[int, list[int]] = {}
+    for seq in sink.stamps()["seq"].tolist():
+        found.setdefault(asks[seq].client, []).append(seq)
+    return found

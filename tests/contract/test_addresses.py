@@ -11,28 +11,16 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.engine import lanes
 from replay.engine.addresses import AddressTable
 from replay.engine.contract import Address
 from replay.engine.feed import FeedWriter
 from replay.staging.sink import Sink
 from replay_native import bank as banks
-from replay_native import jit
 from replay_native.addresses import ADDRESSES_MAX, A, pack_address, unpack_address
 
-from .driver import ENGINES, MS_NS, Ask, Driven, RunLane, drive
+from .driver import MS_NS, Ask, Driven, RunLane, drive
 
 pytestmark = pytest.mark.boundscheck
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kernels() -> None:
-    jit.warm(lanes.KERNEL_MODULES)
-
-
-@pytest.fixture(params=ENGINES)
-def run_lane(request: pytest.FixtureRequest) -> RunLane:
-    return ENGINES[request.param]
 
 
 @pytest.fixture

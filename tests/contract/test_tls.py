@@ -1,6 +1,6 @@
 """Connections by TLS, both engines: what is verified, resumed, counted, and what a failed handshake is called.
 
-That the faults of HTTP land in the same outcomes by TLS is in `test_engine_contract`.
+That the faults of HTTP land in the same outcomes by TLS is in `test_answers`.
 """
 
 from __future__ import annotations
@@ -21,26 +21,14 @@ from pathlib import Path
 
 import pytest
 
-from replay.engine import lanes
 from replay.engine.tls import Tls
 from replay.staging.sink import Identity, Sink
-from replay_native import jit
 
-from .certificates import Authority
-from .driver import ENGINES, Ask, Driven, RunLane, drive
+from ..certificates import Authority
+from .driver import Ask, Driven, RunLane, drive
 
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
 CLOSING = [Ask("/sink/close", at_ms=60.0 * i) for i in range(5)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kernels() -> None:
-    jit.warm(lanes.KERNEL_MODULES)
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> RunLane:
-    return ENGINES[request.param]
 
 
 def secured(engine: RunLane, tls: Tls) -> RunLane:
@@ -288,7 +276,7 @@ from pathlib import Path
 from replay.engine import lanes
 from replay.engine.tls import Tls
 from replay_native import jit
-from tests.driver import Ask, drive
+from tests.contract.driver import Ask, drive
 
 async def main(port, ca, folder):
     jit.warm(lanes.KERNEL_MODULES)

@@ -1,0 +1,1 @@
+"""`docs/lane-contract.md`, held by both engines."""
