@@ -299,6 +299,13 @@ def test_shown_lines_are_scrubbed() -> None:
         '- - - [x] "GET http://h/?a=1&api_key=REDACTED" 200'
     )
     assert scrub('{"password": "p", "x": 2001:db8::7:8}') == '{"password": "REDACTED", "x": (address)}'
+    assert (
+        scrub('10.0.0.1:33 [14/Nov/2023:22:13:20.6] s "GET /" 5')
+        == '- - - [14/Nov/2023:22:13:20.6] s "GET /" 5'
+    )
+    assert scrub('{"at": "x 12:30:40:50", "h": []}') == '{"at": "x 12:30:40:50", "h": []}'
+    assert scrub("- ::1 fe80::1 2001:db8:: 1:2:3:4:5:6:7:8 a::b") == "-" + " (address)" * 5
+    assert scrub("std::vector 22:13:20 1:2:3:4:5:6:7") == "std::vector 22:13:20 1:2:3:4:5:6:7"
     assert scrub("Authorization: Bearer abc") == "Authorization: Bearer REDACTED"
 
 

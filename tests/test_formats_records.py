@@ -218,6 +218,34 @@ def test_parquet_is_a_table(tmp_path: Path, kind: str) -> None:
     assert (source.compression, source.bytes) == ("parquet", (tmp_path / "a.parquet").stat().st_size)
 
 
+def test_parquet_has_columns_that_no_table_has(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "at": pa.array([1.700000000123e12, None], pa.float64()),
+            "url": pa.array([{"path": "/a", "in": {"m": "GET"}}, {"path": "/b", "in": None}]),
+            "host": pa.array(["h", "h"], pa.string_view()),
+            "raw": pa.array([b"/\xff", b"/c"]),
+            "id": pa.array([bytes(16), bytes([255] * 16)], pa.uuid()),
+            "fixed": pa.array([bytes([255] * 16)] * 2, pa.binary(16)),
+            "tags": pa.array([["a"], []]),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    options = Options(columns=parse_columns("at=at,path=url.path,method=url.in.m"))
+    trace = import_files([tmp_path / "a.parquet"], tmp_path / "a.trace", options=options, jitter=False)
+    assert events(trace) == [Event(1_700_000_000_123_000_000, "GET", b"/a", "h")]
+    options = Options(columns=parse_columns("at=at,path=raw"))
+    trace = import_files([tmp_path / "a.parquet"], tmp_path / "b.trace", options=options, jitter=False)
+    assert events(trace) == [Event(1_700_000_000_123_000_000, "GET", b"/%FF", "h")]
+    with pytest.raises(InputError, match="has no column 'tags'") as refused:
+        import_files(
+            [tmp_path / "a.parquet"],
+            tmp_path / "c.trace",
+            options=Options(columns=parse_columns("at=at,path=tags")),
+        )
+    assert "at, url.path, url.in.m, host, raw" in str(refused.value.hint)
+
+
 def test_a_damaged_parquet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a readable Parquet file"):
         imported(tmp_path / "a.parquet", b"PAR1" + bytes(100))

@@ -70,8 +70,13 @@ EXAMPLES = [
         "10.0.1.2:33317 [14/Nov/2023:22:13:20.655] http-in~ static/srv1 10/0/30/69/109 200 2750 - - ----"
         ' 1/1/1/1/0 0/0 {1wt.eu} {} "GET /index.html HTTP/1.1"\n'
         "::1:33318 [14/Nov/2023:22:13:21.000] http-in http-in/<NOSRV> -1/-1/-1/-1/+7 400 187 - - PR--"
-        ' 1/1/0/0/0 0/0 "<BADREQ>"\n',
-        [Event(AT * S + 655 * MS, "GET", b"/index.html", "", 200, 109 * MS, 2750)],
+        ' 1/1/0/0/0 0/0 "<BADREQ>"\n'
+        "10.0.1.2:33319 [14/Nov/2023:22:13:22.000] http-in static/srv1 10/0/30/69/+109 200 +2750 - - ----"
+        ' 1/1/1/1/0 0/0 "GET /asap HTTP/1.1"\n',
+        [
+            Event(AT * S + 655 * MS, "GET", b"/index.html", "", 200, 109 * MS, 2750),
+            Event((AT + 2) * S, "GET", b"/asap", "", 200, 109 * MS, 2750),
+        ],
         "start",
         {"no method": 1},
     ),

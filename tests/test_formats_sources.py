@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.errors import InputError
-from replay.formats import import_files
+from replay.formats import Options, import_files
 from replay_native import checksum
 from replay_native.jit import warm
 
@@ -20,6 +24,7 @@ from .events import events
 from .naive_checksum import xxh64
 
 LINE = '10.0.0.1 - - [14/Nov/2023:22:13:{:02d} +0000] "GET /{}?a=\\"b HTTP/1.1" 200 10 "-" "x"'
+AT = 1_700_000_000
 LINES = [LINE.format(number, number) for number in range(20)]
 TARGETS = [b'/%d?a="b' % number for number in range(20)]
 
@@ -92,6 +97,56 @@ def test_folders_and_patterns_stand_for_files(tmp_path: Path) -> None:
     assert import_files([f"{logs}/a.log*"], tmp_path / "b.trace").rows == 2
     with pytest.raises(InputError, match="no file is named like this"):
         import_files([f"{logs}/*.gz"], tmp_path / "c.trace")
+
+
+def test_a_pipe_is_read_once_and_as_its_bytes_come(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    def write() -> None:
+        with (tmp_path / "pipe").open("wb", buffering=0) as pipe:
+            for part in (LINES[0][:9], LINES[0][9:] + "\n", "\n".join(LINES[1:])):
+                pipe.write(part.encode())
+                time.sleep(0.05)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    trace = import_files([tmp_path / "pipe"], tmp_path / "a.trace")
+    assert [event.target for event in events(trace)] == TARGETS
+    writer.join(5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    ["\n".join(LINES), f"at,path\n{AT},/x\n", f'{{"at":{AT},"path":"/x"}}\n', f"{AT},/x\n"],
+    ids=["log", "csv", "jsonl", "csv-without-header"],
+)
+def test_a_mark_before_the_text_is_no_part_of_it(tmp_path: Path, text: str, packed: bool) -> None:
+    options = (
+        Options() if text[0] in "1a{" and text[1] in '0t"' else Options(columns=(("at", "1"), ("path", "2")))
+    )
+    found = []
+    for mark in (b"", b"\xef\xbb\xbf"):
+        data = mark + text.encode()
+        (tmp_path / "a.log").write_bytes(gzip.compress(data) if packed else data)
+        trace = import_files([tmp_path / "a.log"], tmp_path / "a.trace", options=options, overwrite=True)
+        found.append((events(trace), trace.manifest.clients, trace.manifest.rejected))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_named(tmp_path: Path, code: str) -> None:
+    (tmp_path / "a b.log").write_bytes(("\ufeff" + "\n".join(LINES)).encode(code))
+    with pytest.raises(InputError, match="is UTF-16") as refused:
+        import_files([tmp_path / "a b.log"], tmp_path / "a.trace", format="common")
+    assert f"iconv -f UTF-16 -t UTF-8 '{tmp_path}/a b.log'" in str(refused.value.hint)
+
+
+def test_a_log_format_that_does_not_fit_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("\n".join(LINES))
+    for own in ("$msec $request", "%D %t %r", "nonsense"):
+        with pytest.raises(InputError, match="is not of this --log-format; it begins with: - - - "):
+            import_files([tmp_path / "a.log"], tmp_path / "a.trace", options=Options(log_format=own))
 
 
 @settings(max_examples=60, deadline=None)

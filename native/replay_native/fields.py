@@ -78,7 +78,7 @@ from .scan import (
 from .times import is_none, read_time, read_took
 from .wide import find_byte
 
-_SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA = 32, 34, 92, 45, 47, 58, 44
+_SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _PLUS = 32, 34, 92, 45, 47, 58, 44, 43
 _NS = np.int64(1_000_000_000)
 _POWERS = np.array([10**n for n in range(19)], dtype=np.int64)
 _HALVES, _LOW_HALVES = np.int64(-0x0F0F0F0F0F0F0F10), np.int64(0x0F0F0F0F0F0F0F0F)
@@ -128,7 +128,7 @@ def _stamp_goes_on(data, begin, last, end):
     """Whether a stamp that a space seems to end goes on with a zone, or a date with its time of day."""
     if end - last < 6 or data[last] != _SPACE:
         return False
-    zoned = data[last + 1] in (43, _DASH) and digits(data, last + 2, 4) >= 0
+    zoned = data[last + 1] in (_PLUS, _DASH) and digits(data, last + 2, 4) >= 0
     return zoned or (last - begin == 10 and data[begin + 4] == _DASH and data[last + 3] == _COLON)
 
 
@@ -198,7 +198,8 @@ def _read_answer(data, spec, spans, rows, row):
     begin, end = spans[SIZE, 0], spans[SIZE, 1]
     size = np.int64(-1)
     if not is_none(data, begin, end) and data[begin] != _DASH:
-        if end - begin > 18:
+        begin += data[begin] == _PLUS
+        if not 0 < end - begin <= 18:
             return BAD_SIZE
         size = digits(data, begin, end - begin)
         if size < 0:

@@ -35,7 +35,7 @@ from .scan import (
 )
 from .shared import peek_i64
 
-_SPACE, _DASH, _SLASH, _COLON, _COMMA, _DOT = 32, 45, 47, 58, 44, 46
+_SPACE, _DASH, _SLASH, _COLON, _COMMA, _DOT, _PLUS = 32, 45, 47, 58, 44, 46, 43
 _HALVES, _LOW_HALVES = np.int64(-0x0F0F0F0F0F0F0F10), np.int64(0x0F0F0F0F0F0F0F0F)
 _NS = np.int64(1_000_000_000)
 _OF_PAIRS, _OF_OTHER_PAIRS = np.int64(100 + (1_000_000 << 32)), np.int64(1 + (10_000 << 32))
@@ -124,7 +124,7 @@ def _rest_of_stamp(data, at, end, days, clock_s, state, rows, row):
         state[ZONELESS] = 1
     elif _is_utc(data, at, end):
         _note_zone(state, zone_min)
-    elif data[at] in (43, _DASH) and end - at in (5, 6):
+    elif data[at] in (_PLUS, _DASH) and end - at in (5, 6):
         colon = end - at == 6
         hour, minute = digits(data, at + 1, 2), digits(data, at + 3 + colon, 2)
         if (colon and data[at + 3] != _COLON) or not 0 <= hour <= 23 or not 0 <= minute <= 59:
@@ -188,7 +188,7 @@ def _number(data, at, end, out):
 def _scaled(data, at, end, out):
     """Apply the exponent at `at` (`e-05`) to a number in `out`; where it ends, or -1 where it is none or too large."""
     negative = at + 1 < end and data[at + 1] == _DASH
-    signed = negative or (at + 1 < end and data[at + 1] == 43)
+    signed = negative or (at + 1 < end and data[at + 1] == _PLUS)
     first = at + 1 + signed
     at = first
     exponent = np.int64(0)
@@ -208,6 +208,44 @@ def _scaled(data, at, end, out):
     return at
 
 
+@kernel()
+def _scientific(data, begin, end, out):
+    """A number with an exponent (`1.774749599123e+12`), as `_number` has it; False if it is none, or is too large."""
+    mantissa, length, point, at = np.int64(0), np.int64(0), np.int64(-1), begin
+    while at < end and (48 <= data[at] <= 57 or data[at] == _DOT):
+        if data[at] == _DOT:
+            if point >= 0:
+                return False
+            point = length
+        else:
+            mantissa = mantissa * 10 + np.int64(data[at]) - 48
+            length += 1
+            if length > 18:
+                return False
+        at += 1
+    if length == 0 or at + 1 >= end or (data[at] | 32) != 101:
+        return False
+    negative = data[at + 1] == _DASH
+    at += 1 + (negative or data[at + 1] == _PLUS)
+    if not 0 < end - at <= 3:
+        return False
+    exponent = digits(data, at, end - at)
+    if exponent < 0:
+        return False
+    places = (np.int64(0) if point < 0 else length - point) - (-exponent if negative else exponent)
+    if places <= 0:
+        if places < -18 or mantissa > np.int64(9_000_000_000_000_000_000) // _POWERS[-places]:
+            return False
+        out[0], out[1], out[2] = mantissa * _POWERS[-places], 0, 0
+        return True
+    if places > 18:
+        return False
+    rest = mantissa % _POWERS[places]
+    out[0], out[2] = mantissa // _POWERS[places], min(places, np.int64(9))
+    out[1] = rest * _POWERS[9 - places] if places <= 9 else rest // _POWERS[places - 9]
+    return True
+
+
 @kernel("int64(int64)")
 def unit_of(number):
     """ns of the unit in which a number of today's time is since the epoch: s, ms, µs or ns, by its size."""
@@ -223,7 +261,7 @@ def unit_of(number):
 @kernel(inlined=True)
 def _epoch(data, begin, end, unit_ns, state, rows, row, number):
     """A number since the epoch; False if it is none, or out of range."""
-    if _number(data, begin, end, number) != end:
+    if _number(data, begin, end, number) != end and not _scientific(data, begin, end, number):
         return False
     state[LARGEST] = max(state[LARGEST], number[0])
     if unit_ns == 0:
@@ -296,7 +334,7 @@ def _took(data, begin, end, unit_ns, number):
     """A duration in ns; -1 where none is known, -2 where it is no duration."""
     if is_none(data, begin, end):
         return np.int64(-1)
-    if data[begin] == 43:
+    if data[begin] == _PLUS:
         begin += 1
     negative = data[begin] == _DASH
     at = _number(data, begin + negative, end, number)

@@ -112,7 +112,8 @@ def _summary(trace: Trace) -> Table:
         table.add_row("folded" if index == 0 else "", line)
     if manifest.secrets_dropped:
         dropped = ", ".join(
-            f"{count:,} {what.replace('_', ' ')}" for what, count in manifest.secrets_dropped.items()
+            f"{count:,} {what.replace('_', ' ').removesuffix('s' if count == 1 else '')}"
+            for what, count in manifest.secrets_dropped.items()
         )
         table.add_row("secrets", f"{dropped} taken out")
     table.add_row("trace", Text(str(trace.path), style="bold"))

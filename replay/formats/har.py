@@ -112,7 +112,7 @@ class HarReader(RecordReader):
             if len(data) > HAR_BYTES_MAX:
                 raise InputError(f"{file.name} is larger than 2 GiB: too large for a HAR")
         try:
-            entries = msgspec.json.decode(bytes(data).removeprefix(b"\xef\xbb\xbf"), type=_Har).log.entries
+            entries = msgspec.json.decode(bytes(data), type=_Har).log.entries
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{file.name} is not a whole HAR: {error}", hint="save it again") from None
         yield from self.rows(self._records(file, entries))

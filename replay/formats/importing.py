@@ -20,6 +20,9 @@ from .rejects import FileJudge
 from .secrets import showable
 from .sources import SourceFile, expand
 
+OWN_FORMATS = frozenset({"nginx", "apache"})
+"""The formats that `--log-format` may describe."""
+
 LIKELY = 0.5
 """A format is taken for a file's where at least this share of its first lines is of it."""
 
@@ -54,24 +57,31 @@ def _kind_of_table(head: bytes) -> str:
 def tell_format(file: SourceFile, options: Options | None = None) -> Importer:
     """The importer that the head of a file looks most like. InputError where it looks like none."""
     options = options or Options()
-    known_importers = importers()
+    known = importers()
     scores = {
         name: (score, candidate.rank)
-        for name, candidate in known_importers.items()
-        if (score := candidate.sniff(file.head, options)) >= LIKELY
+        for name, candidate in known.items()
+        if (name in OWN_FORMATS or not options.log_format)
+        and (score := candidate.sniff(file.head, options)) >= LIKELY
     }
     if scores:
-        return known_importers[max(scores, key=lambda name: scores[name])]
-    known = "; ".join(f"{name}: {candidate.title}" for name, candidate in sorted(importers().items()))
+        return known[max(scores, key=lambda name: scores[name])]
     if _is_binary(file.head):
-        raise InputError(f"{file.name} is a binary file, not a log", hint=f"formats: {known}")
+        raise InputError(f"{file.name} is a binary file, not a log")
     if not file.head.strip():
         raise InputError(f"{file.name} has nothing but blank lines")
     if options.columns:
-        return known_importers[_kind_of_table(file.head)]
+        return known[_kind_of_table(file.head)]
+    begins = f"it begins with: {_first_line(file.head)}"
+    if options.log_format:
+        raise InputError(
+            f"{file.name} is not of this --log-format; {begins}",
+            hint="nginx's log_format, with $variables, or Apache's LogFormat, with %directives, as it stands there",
+        )
     raise InputError(
-        f"{file.name} is not a log of a known format; it begins with: {_first_line(file.head)}",
-        hint=f"formats: {known}; --format NAME takes it as one",
+        f"{file.name} is not a log of a known format; {begins}",
+        hint="for a log_format of your own --log-format '...', for a table --columns at=COLUMN,path=COLUMN;"
+        f" --format takes it as one of {', '.join(sorted(known))}",
     )
 
 

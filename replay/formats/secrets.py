@@ -47,8 +47,13 @@ _NAME = re.compile(r"%[0-9A-Fa-f]{2}|.", re.DOTALL)
 _MARKS = re.compile(r"[-_.\[\]]")
 _PARAMETER = re.compile(r"(?<=[?&;\"'\s,{])([\w%\[\].-]{1,100})(=|\"\s*:\s*\"?|:\s*)([^&;#\s\"']+)")
 _IPV4 = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b")
-_IPV6 = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{1,4}(?![\w:])")
-_LOG_HEAD = re.compile(r"^\S+ .{0,200}?(?= ?\[)")
+_GROUPS = r"[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}"
+_IPV6 = re.compile(
+    rf"(?<![\w:])(?:(?:[0-9A-Fa-f]{{1,4}}:){{7}}[0-9A-Fa-f]{{1,4}}|{_GROUPS}::(?:{_GROUPS})?|::{_GROUPS})(?![\w:])"
+)
+"""All eight groups, or `::` for some: a time of day has colons, too."""
+_LOG_HEAD = re.compile(r"^[^\s\[{\"]\S*(?: .{0,200}?)?(?= \[)")
+"""Who asked, in a line that has a stamp in brackets behind it."""
 _BEARER = re.compile(r"\b(Bearer|Basic|Digest)\s+\S+", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=://)[^/@\s\"]+@")
 

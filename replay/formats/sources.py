@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import functools
 import glob
 import os
+import shlex
 import stat
 import sys
 import zlib
@@ -15,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
@@ -45,6 +49,7 @@ class SourceFile:
     def __init__(self, name: str) -> None:
         self.name = "standard input" if name == STDIN else name
         self._path = None if name == STDIN else Path(name)
+        self._pipe: BinaryIO | None = None
         self.bytes_done = 0
         self.damaged = ""
         warm(["checksum"])
@@ -54,14 +59,19 @@ class SourceFile:
         try:
             self.bytes_total = self._check()
             with self._open() as file:
-                raw = file.read(HEAD_BYTES)
+                raw = _first_bytes(file)
         except OSError as error:
             raise InputError(f"{self.name}: {(error.strerror or str(error)).lower()}") from None
-        self._peeked = raw if self._path is None else b""
+        self._peeked = raw if self.bytes_total < 0 else b""
         self.compression = next((name for name, magic in _MAGICS.items() if raw.startswith(magic)), "")
         if not raw:
             raise InputError(f"{self.name} is empty")
-        head = self._uncompressed_head(raw) if self.compression else raw
+        head = (self._uncompressed_head(raw) if self.compression else raw).removeprefix(codecs.BOM_UTF8)
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(
+                f"{self.name} is UTF-16, and logs are read as UTF-8",
+                hint=f"iconv -f UTF-16 -t UTF-8 {shlex.quote(name)} | replay import -",
+            )
         self.wrapper = wrapper_of(head)
         self.head = unwrap(self.wrapper, head[: head.rfind(b"\n") + 1] or head) if self.wrapper else head
 
@@ -79,9 +89,16 @@ class SourceFile:
         return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
     def _open(self) -> BinaryIO:
-        if self._path is None:
-            return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
-        return self._path.open("rb", buffering=0)
+        """A file from its beginning; a pipe, which is read but once, from where it is."""
+        if self._path is not None and self.bytes_total >= 0:
+            return self._path.open("rb", buffering=0)
+        if self._pipe is None and self._path is not None:
+            self._pipe = self._path.open("rb", buffering=0)
+        elif self._pipe is None:
+            if sys.stdin is None:
+                raise InputError("standard input is closed")
+            self._pipe = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+        return os.fdopen(os.dup(self._pipe.fileno()), "rb", buffering=0)
 
     def _uncompressed_head(self, raw: bytes) -> bytes:
         if self.compression == "zstd":
@@ -119,17 +136,17 @@ class SourceFile:
         """The bytes uncompressed, a piece at a time; a piece is overwritten by the next."""
         view = memoryview(bytearray(BLOCK_BYTES))
         with self._open() as file:
-            reader = self._reader(_Counted(file, self))
+            reader = _Unmarked(self._reader(_Counted(file, self)))
             while count := reader.readinto(view):
                 yield view[:count]
 
     def _rows_as_csv(self) -> Iterator[bytes]:
         """A Parquet file as CSV: one importer of tables reads both."""
-        if self._path is None:
-            raise InputError("Parquet cannot be read from standard input", hint="give the file's name")
+        if self._path is None or self.bytes_total < 0:
+            raise InputError(f"Parquet cannot be read from {self.name}", hint="give the name of a file")
         try:
             with pq.ParquetFile(self._path) as file:
-                flat = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
+                flat = [field.name for field in file.schema_arrow if _is_flat(field.type)]
                 for index, batch in enumerate(file.iter_batches(_PARQUET_ROWS, columns=flat)):
                     sink = pa.BufferOutputStream()
                     csv.write_csv(_as_text(batch), sink, csv.WriteOptions(include_header=index == 0))
@@ -150,7 +167,7 @@ class SourceFile:
         view = memoryview(buffer.data)
         held = 0
         with self._open() as file:
-            reader = self._reader(_Counted(file, self))
+            reader = _Unmarked(self._reader(_Counted(file, self)))
             while count := reader.readinto(view[held : held + BLOCK_BYTES]):
                 end = _after_last_newline(buffer, held, held + count)
                 held += count
@@ -173,6 +190,14 @@ class SourceFile:
         """Bytes of a stream that were read for its head, to be read again."""
         taken, self._peeked = self._peeked[:room], self._peeked[room:]
         return taken
+
+
+def _first_bytes(file: BinaryIO) -> bytes:
+    """HEAD_BYTES of a file, or all of it; a pipe gives them as they come."""
+    found = b""
+    while len(found) < HEAD_BYTES and (piece := file.read(HEAD_BYTES - len(found))):
+        found += piece
+    return found
 
 
 def expand(paths: Sequence[str | Path]) -> list[str]:
@@ -238,6 +263,29 @@ class _Counted:
         return count
 
 
+class _Unmarked:
+    """Bytes without the mark that some editors put before UTF-8."""
+
+    def __init__(self, reader: _Counted | _Gunzip | _Unzstd | _Pieces) -> None:
+        self._reader = reader
+        self._begun = False
+
+    def readinto(self, view: memoryview) -> int:
+        """The next bytes; 0 at the end."""
+        count = self._reader.readinto(view)
+        if self._begun:
+            return count
+        self._begun = True
+        while 0 < count < len(codecs.BOM_UTF8) and (more := self._reader.readinto(view[count:])):
+            count += more
+        rest = bytes(view[:count])
+        if not rest.startswith(codecs.BOM_UTF8):
+            return count
+        rest = rest.removeprefix(codecs.BOM_UTF8)
+        view[: len(rest)] = rest
+        return len(rest) or self._reader.readinto(view)
+
+
 class _Gunzip:
     """The members of a gzip file, uncompressed. What follows damage is left out, and `source.damaged` says
     so.
@@ -282,14 +330,36 @@ class _Gunzip:
         return out
 
 
-def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Columns of bytes as columns of text: CSV has no other."""
-    binary = (pa.types.is_binary, pa.types.is_large_binary)
-    columns = [
-        column.cast(pa.large_string()) if any(test(column.type) for test in binary) else column
-        for column in batch.columns
+_TEXTS = (pa.binary(), pa.large_binary(), pa.binary_view(), pa.string_view())
+_AS_TEXT = pc.CastOptions(pa.large_string(), allow_invalid_utf8=True)
+
+
+def _is_flat(kind: pa.DataType) -> bool:
+    """Whether a column has one value a row, or is a struct of others."""
+    return pa.types.is_struct(kind) or not pa.types.is_nested(kind)
+
+
+@functools.cache
+def _has_csv(kind: pa.DataType) -> bool:
+    """Whether Arrow can write a column as CSV; a UUID's bytes or an interval's are no text."""
+    try:
+        csv.write_csv(pa.table([pa.nulls(1, kind)], names=["a"]), pa.BufferOutputStream())
+    except pa.ArrowException:
+        return False
+    return not pa.types.is_fixed_size_binary(kind)
+
+
+def _as_text(batch: pa.RecordBatch) -> pa.Table:
+    """The columns that CSV can have: those of structs by their paths (`request.path`), bytes as text."""
+    table = pa.Table.from_batches([batch])
+    while any(pa.types.is_struct(kind) for kind in table.schema.types):
+        table = table.flatten()
+    found = [
+        (name, column.cast(options=_AS_TEXT) if column.type in _TEXTS else column)
+        for name, column in zip(table.column_names, table.columns, strict=True)
     ]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    kept = [(name, column) for name, column in found if _has_csv(column.type)]
+    return pa.table([column for _, column in kept], names=[name for name, _ in kept])
 
 
 class _Pieces:

@@ -164,7 +164,7 @@ def _role_number(role: str) -> int:
 
 
 def _header(head: bytes, delimiter: str) -> list[str]:
-    line = next(iter(head.removeprefix(b"\xef\xbb\xbf").split(b"\n")), b"").decode("utf-8", "replace")
+    line = next(iter(head.split(b"\n")), b"").decode("utf-8", "replace")
     try:
         names = next(csv.reader(io.StringIO(line, newline=""), delimiter=delimiter), [])
     except csv.Error:
@@ -230,7 +230,7 @@ class JsonReader(FieldReader):
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
         names = paths_of(head)
-        layout, found = layout_of(self._options, names, "the first lines")
+        layout, found = layout_of(self._options, names, "the file")
         keys = {names[index]: _role_number(role) for role, index in found.items()}
         unit_ns = layout.at_unit_ns or self.layout.at_unit_ns
         self.use(replace(layout, keys=keys, escapes=field_spec.JSON_ESCAPES, at_unit_ns=unit_ns))
