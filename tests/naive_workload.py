@@ -64,25 +64,29 @@ def exponential_gaps(seed: int, count: int) -> list[float]:
 
 
 class Event(NamedTuple):
-    """An event of a class (-1: none)."""
+    """An event of a route, and of a class (-1: none)."""
 
     at_ns: int
+    route: int
     found: int
 
 
-def grown(events: Sequence[Event], factors: Sequence[float], seed: int) -> list[tuple[int, int]]:
-    """(at_ns, index of the event copied), in the order of the events and then of time."""
+def grown(
+    events: Sequence[Event], whole: Sequence[int], extra: Sequence[int], seed: int
+) -> list[tuple[int, int]]:
+    """(at_ns, index of the event copied), in the order of the events and then of time. Each class has its `whole`
+    number of times, each route its `extra` events that are there once more.
+    """
     result = []
-    left = [sum(event.found == number for event in events) for number in range(len(factors))]
-    whole = [math.floor(factor) for factor in factors]
-    extra = [round(n * factor) - n * least for n, factor, least in zip(left, factors, whole, strict=True)]
+    extra = list(extra)
+    left = [sum(event.route == route for event in events) for route in range(len(extra))]
     before: dict[int, int] = {}
-    for index, (at_ns, found) in enumerate(events):
+    for index, (at_ns, route, found) in enumerate(events):
         times = 1
         if found >= 0:
-            more = extra[found] > 0 and unit_of(random_of(seed, index, EXTRAS)) * left[found] <= extra[found]
-            extra[found] -= more
-            left[found] -= 1
+            more = extra[route] > 0 and unit_of(random_of(seed, index, EXTRAS)) * left[route] <= extra[route]
+            extra[route] -= more
+            left[route] -= 1
             times = whole[found] + more
             from_ns = before.get(found, at_ns)
             places = [

@@ -120,6 +120,33 @@ def test_a_file_that_is_no_log(command: Command, tmp_path: Path, content: bytes,
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("runs")) == ["x.log"]
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_command_that_is_told_to_end_leaves_nothing_half_written(
+    tmp_path: Path, name: str, ignored: bool
+) -> None:
+    number = signal.Signals[name]
+    if ignored and number == signal.SIGINT:
+        pytest.skip("who ignores SIGINT is not interrupted by it")
+    ask = "import signal, sys, replay.cli\n"
+    ask += f"signal.signal(signal.SIGINT, signal.{'SIG_IGN' if ignored else 'default_int_handler'})\n"
+    ask += "sys.argv = ['replay', 'generate', '-o', 'x.trace', '-d', '3000s', '--poisson', '1000000']\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", ask + "replay.cli.main()"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(2_000):
+        if process.poll() is not None or list(tmp_path.glob("*/events-*")):
+            break
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = process.communicate(timeout=30)[1]
+    assert (process.returncode, said.splitlines()[-1:]) == (
+        130 if name == "SIGINT" else 128 + number,
+        ["replay: interrupted"],
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_half_a_trace(command: Command, tmp_path: Path) -> None:
     trace = write_trace(tmp_path / "t.trace", [Row(0)])
     (trace.path / "manifest.json").unlink()

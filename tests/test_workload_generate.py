@@ -219,14 +219,27 @@ def test_the_recipes_of_the_project_are_whole(name: str, command: Callable[..., 
         (["-d", "60s", "--rate", "1/s", "--poisson", "1/s"], ["--rate, --poisson contradict"]),
         (["-d", "60s", "--poisson", "5/s", "--shape", "weak"], ["'weak'", "did you mean week?"]),
         (["-d", "60s", "--gamma", "5/s", "--cv", "nan"], ["cv"]),
-        (["-d", "60s", "--gamma", "5/s", "--cv", "-2"], ["--cv"]),
+        (["-d", "60s", "--gamma", "5/s", "--cv", "-2"], ["--cv: expected a number above 0"]),
+        (["-d", "60s", "--poisson", "5/s", "--cv", "2"], ["--cv is of gamma gaps", "--gamma RATE"]),
+        (["-d", "60s", "--poisson", "5/s", "--from", "+10s"], ["--from is of a --curve"]),
+        (["-d", "0s", "--poisson", "5/s"], ["duration", "-d 60s"]),
+        (
+            ["-d", "60s", "--poisson", "5/s", "--clients", "0"],
+            ["--clients: expected a whole number of at least 1"],
+        ),
+        (["-d", "60s", "--poisson", "5/s", "--zipf", "0"], ["--zipf: expected a whole number of at least 1"]),
+        (["-d", "60s", "--poisson", "5/s", "--mix", "GET /=-1"], ["--mix: expected a number of at least 0"]),
+        (["-d", "60s", "--steps", "5,,5"], ["--steps: '' is not a rate"]),
+        (["-d", "60s", "--poisson", "5/s", "--start", "2290-01-01T00:00:00Z"], ["start: ", "1970 to 2261"]),
+        (["-d", "60s", "--poisson", "5/s", "--start", "1969-12-31T23:59:59Z"], ["start: ", "1970 to 2261"]),
+        (["-d", "800d", "--poisson", "1/h", "--start", "2260-01-01T00:00:00Z"], ["start: ", "a shorter -d"]),
         (["-d", "60s", "--ramp", "5/s"], ["--ramp", "FROM:TO"]),
         (["-d", "60s", "--rate", "5/s", "--mix", "GET"], ["--mix", "METHOD /path"]),
         (["-d", "60s", "--rate", "5/s", "--mix", "GET items=2"], ["'items' is not a path"]),
         (["-d", "60s", "--rate", "5/s", "--mix", "GET /a=0"], ["every weight is 0"]),
         (["-d", "100y", "--rate", "900/s"], ["unit 'y' is unknown"]),
         (["-d", "300d", "--rate", "900000/s"], ["more than 2e+10"]),
-        (["--curve", "none.csv"], ["none.csv: No such file"]),
+        (["--curve", "none.csv"], ["none.csv: no such file"]),
         (["--mix-of", "none.trace", "-d", "1s", "--rate", "1/s"], ["no trace at none.trace"]),
     ],
 )
@@ -260,15 +273,32 @@ def test_a_curve_says_which_line_is_wrong(text: str, words: list[str], tmp_path:
 
 def test_a_recipe_says_which_key_is_wrong(tmp_path: Path, command: Callable[..., Any]) -> None:
     for text, words in (
-        ('rates = "5/s"\n', ["recipe.toml, line 1: rates: there is no such key", "did you mean rate?"]),
+        ('rat = "5/s"\n', ["recipe.toml, line 1: rat: there is no such key", "did you mean rate?"]),
+        ("rates = [5, 6]\n", ["line 1: rates: there is no such key", "did you mean curve.rates?"]),
         ('duration = "1h"\n\nrate = "fast"\n', ["line 3: rate", "'fast' is not a rate"]),
         ('duration = "1h"\nprocess = "posson"\n', ["line 2: process", "did you mean poisson?"]),
         ('[curve]\ntimes = ["0s", "2s", "1s"]\nrates = [1, 2, 3]\n', ["time 3 is not after"]),
         ('[curve]\ntimes = ["0s", "2s"]\nrates = [1, -2]\n', ["rate 2 is -2"]),
+        ('[[request]]\npath = "/"\nweigh = 1\n', ["line 3: request[0].weigh", "keys: path, method, weight"]),
+        (
+            '[[request]]\npath = "/"\nids = 0\n',
+            ["line 3: request[0].ids: expected a whole number of at least 1"],
+        ),
+        ("[[session]]\nstep = []\n", ["session[0].step: expected a list of at least 1"]),
+        ("[curve]\nramp = [1]\n", ["line 2: curve.ramp: expected a list of 2"]),
     ):
         (tmp_path / "recipe.toml").write_text(text)
         code, _, said = command("generate", "recipe.toml", "-o", "out.trace")
         assert code == 2 and all(word in said for word in words), said
+
+
+def test_a_recorded_curve_begins_when_it_was_recorded_or_as_it_is_told(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    (tmp_path / "curve.csv").write_text("time,rate\n2020-03-16T00:00:00Z,10\n2020-03-16T00:01:00Z,10\n")
+    for flags, year in (((), "2020"), (("--start", "2024-01-01T00:00:00Z"), "2024")):
+        code, said, error = command("generate", "-o", f"{year}.trace", "--curve", "curve.csv", *flags)
+        assert code == 0 and f"{year}-" in said, error
 
 
 def test_nothing_arrives_at_a_rate_of_0(tmp_path: Path) -> None:

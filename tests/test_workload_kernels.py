@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replay.workload.steps import once_more
 from replay_native import arrivals, dispersion, jit, mixes, scale
 
 from . import naive_workload as naive
@@ -124,7 +125,7 @@ class Trace:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 2)), max_size=60),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 4)), max_size=60),
     st.lists(st.floats(0.1, 6.0), min_size=2, max_size=2),
     st.integers(0, 2**62),
     st.integers(1, 20),
@@ -133,17 +134,14 @@ def test_growing_is_exact_and_the_same_in_any_batches(
     rows: list[tuple[int, int]], factors: list[float], seed: int, batch: int
 ) -> None:
     rows = sorted(rows)
-    trace, classes = Trace(3), np.array([0, 1, -1], np.int64)
+    trace, classes = Trace(5), np.array([0, 1, -1, 0, 1], np.int64)
     at_ns = np.array([at for at, _ in rows], np.int64)
     request = np.array([route for _, route in rows], np.uint32)
-    counts = np.zeros(3, np.int64)
-    scale.count_classes(request, trace.table, classes, counts)
+    counts = np.bincount(request, minlength=5)
     whole = np.floor(factors).astype(np.int64)
-    states = np.zeros((2, scale.CLASS_WORDS), np.int64)
-    states[:, scale.LEFT] = counts[:2]
-    states[:, scale.EXTRA] = [
-        round(n * f) - n * int(f) for n, f in zip(counts.tolist(), factors, strict=False)
-    ]
+    states = np.zeros((5, scale.ROUTE_WORDS), np.int64)
+    states[:, scale.LEFT] = counts
+    states[:, scale.EXTRA] = extra = once_more(counts, classes, np.array(factors), seed)
     before = np.full(2, scale.KEPT, np.int64)
     found, consumed = [], np.zeros(1, np.int64)
     for first in range(0, len(rows), batch):
@@ -156,11 +154,21 @@ def test_growing_is_exact_and_the_same_in_any_batches(
             )  # fmt: skip
             begin = int(consumed[0])
             found += list(zip(out_at[:count].tolist(), (first + out_source[:count]).tolist(), strict=True))
-    events = [naive.Event(at, int(classes[route])) for at, route in rows]
-    assert found == naive.grown(events, factors, seed)
+    events = [naive.Event(at, route, int(classes[route])) for at, route in rows]
+    assert found == naive.grown(events, whole.tolist(), extra.tolist(), seed)
+    times = np.bincount([rows[source][1] for _, source in found], minlength=5)
     for number, factor in enumerate(factors):
-        times = sum(classes[rows[source][1]] == number for _, source in found)
-        assert times == round(int(counts[number]) * factor)
+        of = classes == number
+        assert times[of].sum() == round(int(counts[of].sum()) * factor)
+        assert (np.abs(times[of] - counts[of] * factor) < 1).all()
+    assert times[2] == counts[2]
+
+
+def test_rare_routes_are_rounded_by_the_seed_and_not_all_one_way() -> None:
+    classes, factors = np.zeros(1000, np.int64), np.array([1.5])
+    more = [once_more(np.ones(1000, np.int64), classes, factors, seed) for seed in (1, 1, 2)]
+    assert more[0].sum() == 500 and 150 < more[0][:500].sum() < 350
+    assert (more[0] == more[1]).all() and (more[0] != more[2]).any()
 
 
 @settings(max_examples=30, deadline=None)

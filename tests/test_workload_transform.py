@@ -124,6 +124,8 @@ def test_a_fraction_is_exact_as_well(factor: float, tmp_path: Path) -> None:
     trace = fitness(tmp_path / "in.trace")
     grown = transform(trace, tmp_path / "out.trace", Transform(scale=scaled(("", factor))))
     assert grown.rows == round(trace.rows * factor)
+    before, after = route_rows(trace), route_rows(grown)
+    assert all(abs(after.get(route, 0) - rows * factor) < 1 for route, rows in before.items())
 
 
 def test_whole_sessions_grow_with_their_order_and_pauses(tmp_path: Path) -> None:
@@ -295,6 +297,8 @@ def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
         (["--scale", "20000"], ["at most 10,000"]),
         (["--scale", "GET /register=2", "--scale", "3"], ["beside others"]),
         (["--scale", "GET /register=2", "--scale", "GET /register=3"], ["two factors"]),
+        (["--scale", "*=2", "--scale", "GET /register=3"], ["GET /register=3 has no route left"]),
+        (["--grow", "sessions", "--scale", "0.5"], ["0.5 makes fewer", "--sample 50% --sample-by client"]),
         (["--sample", "150%"], ["--sample", "between 0% and 100%"]),
         (["--sample", "0"], ["no request is left"]),
         (["--only", "GET /nothing"], ["--only", "no route"]),
@@ -327,6 +331,27 @@ def test_an_existing_trace_is_not_overwritten(tmp_path: Path, command: Callable[
     fitness(tmp_path / "in.trace", sessions=20)
     assert command("transform", "in.trace", "-o", "in.trace", "--speed", "2")[0] == 2
     assert Trace.open(tmp_path / "in.trace").rows == 60
+
+
+def test_a_trace_is_replaced_by_what_is_made_of_it_where_that_is_forced(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    fitness(tmp_path / "in.trace", sessions=20)
+    code, said, _ = command("transform", "in.trace", "-o", "in.trace", "--scale", "2", "--force")
+    assert code == 0 and "120 of 60" in said
+    assert Trace.open(tmp_path / "in.trace").rows == 120
+
+
+def test_the_peak_is_that_of_all_of_a_minute_however_growing_mixes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = fitness(tmp_path / "in.trace")
+    found = []
+    for rows in (1 << 20, 20):
+        monkeypatch.setattr(steps, "OUTPUT_ROWS", rows)
+        wanted = Transform(scale=scaled(("POST /v1/users", 50)), peak_per_s=20.0)
+        found.append(transform(trace, tmp_path / f"{rows}.trace", wanted).manifest.history[-1])
+    assert found[0] == found[1]
 
 
 def test_a_trace_too_short_for_a_window_says_nothing_of_it(tmp_path: Path) -> None:

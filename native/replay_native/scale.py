@@ -17,23 +17,29 @@ BATCH_BITS, BATCH_MASK = 20, (1 << 20) - 1
 ROUTE = 3
 """Column of `table`."""
 
-SEEN, LEFT, EXTRA = 0, 1, 2
-CLASS_WORDS = 3
-"""Of a class: rows seen, rows of it still to come, and how many of these still get one copy more."""
+LEFT, EXTRA = 0, 1
+ROUTE_WORDS = 2
+"""Of a route: rows of it still to come, and how many of these still get one copy more."""
 
 KEPT = np.iinfo(np.int64).min
 """In place of the time of a row before, where a class has none yet."""
 
 _REQUESTS, _CLIENTS = np.uint64(0x7265717565737473), np.uint64(0x636C69656E7473)
 _EXTRAS, _PLACES = np.uint64(0x657874726173), np.uint64(0x706C61636573)
+_TIES = np.uint64(0x74696573)
 _SESSIONS, _SHIFTS = np.uint64(0x73657373696F6E73), np.uint64(0x736869667473)
 
 
 @kernel(inlined=True)
-def _class_of(request, table, classes):
+def _route_of(request, table):
     number = np.int64(request)
     address = table[number >> BATCH_BITS, ROUTE] + 4 * (number & BATCH_MASK)
-    return classes[np.int64(peek_u32(np.uint64(address)))]
+    return np.int64(peek_u32(np.uint64(address)))
+
+
+@kernel(inlined=True)
+def _class_of(request, table, classes):
+    return classes[_route_of(request, table)]
 
 
 @kernel("void(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
@@ -83,7 +89,6 @@ def _copies_of(words, whole, seed, number):
         more = np.int64(draw <= np.float64(words[EXTRA]))
     words[EXTRA] -= more
     words[LEFT] -= 1
-    words[SEEN] += 1
     return whole + more
 
 
@@ -113,17 +118,17 @@ def grow(
 
     All copies but the row itself are spread uniformly over the gap since the row before of the same class
     (before_ns int64[classes]), or come with it (repeat). A row of no class is there once. whole int64[classes] is
-    the least number of times that a row is there; states int64[classes, CLASS_WORDS]. out_source is the row that
+    the least number of times that a row is there; states int64[routes, ROUTE_WORDS]. out_source is the row that
     was copied; consumed[0] the row to go on with.
     """
     written, index = np.int64(0), begin
     while index < at_ns.shape[0]:
-        found = _class_of(request[index], table, classes)
-        times = np.int64(1)
+        route = _route_of(request[index], table)
+        found, times = classes[route], np.int64(1)
         if found >= 0:
             if written + whole[found] + 1 > out_at_ns.shape[0]:
                 break
-            times = _copies_of(states[found], whole[found], seed, first + index)
+            times = _copies_of(states[route], whole[found], seed, first + index)
         elif written + 1 > out_at_ns.shape[0]:
             break
         if times > 1:
@@ -139,6 +144,13 @@ def grow(
         index += 1
     consumed[0] = index
     return written
+
+
+@kernel("void(uint64, float64[::1])")
+def draw_ties(seed, out):
+    """A number above 0, and at most 1, for each route: which of equal ones comes first."""
+    for route in range(out.shape[0]):
+        out[route] = unit_of(random_of(seed, route, _TIES))
 
 
 LAST_NS, SESSION = 0, 1

@@ -9,10 +9,12 @@ import errno
 import importlib
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
 import traceback
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -179,6 +181,28 @@ def invoke(arguments: list[str] | None = None) -> int:
         return int(_ended(_leaf(error)))
 
 
+class _Ending:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: what is half written is taken away. The second one is final."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL, None):
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    def exit_code(self, code: int) -> int:
+        """The exit code of a command that ended with `code`: by convention 128 and the signal."""
+        return 128 + self.number if self.number and code == Exit.INTERRUPTED else code
+
+
 def main() -> NoReturn:
     """The console script."""
-    sys.exit(invoke())
+    ending = _Ending()
+    sys.exit(ending.exit_code(invoke()))

@@ -31,9 +31,13 @@ def _number(text: str, flag: str) -> float:
 
 def _levels(text: str, flag: str) -> list[float]:
     """Rates apart by commas."""
-    return [
-        units.parse_rate_per_s(part) if part.strip() not in ("0", "0/s") else 0.0 for part in text.split(",")
-    ]
+    try:
+        return [
+            units.parse_rate_per_s(part) if part.strip() not in ("0", "0/s") else 0.0
+            for part in text.split(",")
+        ]
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}", hint=error.hint) from None
 
 
 def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
@@ -44,7 +48,7 @@ def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
             raise UsageError(f"--ramp: {given['ramp']!r} is not FROM:TO", hint="write --ramp 10/s:200/s")
         return {
             "times": ["0s", given["duration"] or "60s"],
-            "rates": [*_levels(begin, ""), *_levels(end, "")],
+            "rates": [*_levels(begin, "--ramp"), *_levels(end, "--ramp")],
         }
     if given["steps"] is not None:
         return {"steps": _levels(given["steps"], "--steps")}
@@ -87,6 +91,9 @@ def _knobs(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     if len(rates) > 1 or len(curves) > 1:
         flags = ", ".join(f"--{name}" for name in (*rates, *curves))
         raise UsageError(f"{flags} contradict each other", hint="give one of them")
+    bounds = [name for name in ("from", "until") if given[f"window__{name}"] is not None]
+    if bounds and given["curve"] is None:
+        raise UsageError(f"--{bounds[0]} is of a --curve", hint="--start says when the first request comes")
     knobs: dict[str, Any] = {}
     names: dict[str, str] = {}
     for knob, flag in (
@@ -108,7 +115,8 @@ def _knobs(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     if (curve := _curve(given)) is not None:
         knobs["curve"], names["curve"] = curve, f"--{curves[0]}"
     if mix := _mix(given):
-        knobs["request"], names["request"] = mix, "--mix"
+        asked = [f"--{name}" for name in ("mix", "zipf") if given[name]]
+        knobs["request"], names["request"] = mix, ", ".join(asked)
     return knobs, names
 
 
@@ -145,6 +153,8 @@ def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:
     if path is not None:
         fields = {_field(name): getattr(wanted, _field(name)) for name in knobs}
         wanted = msgspec.structs.replace(beside(load_as(Recipe, path), path), **fields)
+    if given["cv"] is not None and wanted.process != "gamma":
+        raise UsageError("--cv is of gamma gaps", hint="write --gamma RATE, or --process gamma")
     warm_kernels(Console(stderr=True), KERNELS)
     trace = generate(wanted, out, overwrite=force)
     table = facts()

@@ -139,6 +139,10 @@ def _rates(trace: Trace, summary: Summary) -> list[tuple[str, str | Text]]:
     ]
 
 
+def _clients(count: int) -> str:
+    return "1 client" if count == 1 else f"{count:,} clients"
+
+
 def _shares(trace: Trace, summary: Summary) -> Table:
     table = Table(box=None, pad_edge=False, header_style="cyan")
     for name in ("share", "requests"):
@@ -166,7 +170,7 @@ def _shares(trace: Trace, summary: Summary) -> Table:
 def _screen(console: Console, trace: Trace, summary: Summary) -> None:
     manifest, table = trace.manifest, facts()
     table.add_row(
-        "requests", f"{summary.rows:,}, {manifest.requests:,} distinct, of {manifest.clients:,} clients"
+        "requests", f"{summary.rows:,}, {manifest.requests:,} distinct, of {_clients(manifest.clients)}"
     )
     table.add_row("span", span_text(trace))
     for index, step in enumerate(manifest.history):

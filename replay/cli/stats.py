@@ -86,7 +86,7 @@ class Stats:
             (
                 "sessions",
                 f"{figures.sessions:,}, {figures.sessions_at_once:,} at once,"
-                f" {figures.requests_a_session:.1f} requests each",
+                f" {units.format_number(figures.requests_a_session)} requests each",
             )
         )
         zipf = "" if figures.zipf_exponent is None else f"Zipf exponent {figures.zipf_exponent:.2f}, "

@@ -48,7 +48,7 @@ def _growth(before: list[int], after: Trace) -> Table:
     return table
 
 
-def _report(console: Console, before: Trace, wanted: Transform, after: Trace) -> None:
+def _report(console: Console, before: Trace, rows: list[int], after: Trace) -> None:
     table = facts()
     table.add_row("requests", f"{after.rows:,} of {before.rows:,}, {after.manifest.clients:,} clients")
     table.add_row("span", span_text(after))
@@ -59,7 +59,7 @@ def _report(console: Console, before: Trace, wanted: Transform, after: Trace) ->
     table.add_row("trace", Text(str(after.path), style="bold"))
     console.print(table)
     console.print()
-    console.print(_growth(rows_by_route(before, wanted.from_ns, wanted.until_ns), after))
+    console.print(_growth(rows, after))
 
 
 @click.command(
@@ -113,8 +113,9 @@ def command(
             speed=float(scenario.speed),
             compress_to_ns=scenario.compress_to_ns,
         )
+        rows = rows_by_route(before, wanted.from_ns, wanted.until_ns)
         after = transform(before, out, wanted, overwrite=force)
-        _report(Console(highlight=False), before, wanted, after)
+        _report(Console(highlight=False), before, rows, after)
 
 
 def parse_seed(text: str) -> int:

@@ -218,34 +218,36 @@ def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
 
 
-def _all_keys(kind: type[msgspec.Struct] = Scenario, prefix: str = "") -> Iterator[str]:
+def _all_keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
     for name, hint in keys_of(kind).items():
         yield prefix + name
         if (nested := struct_of(hint)) is not None:
             yield from _all_keys(nested, f"{prefix}{name}.")
 
 
-def _unknown_key(kind: type[msgspec.Struct], value: Any, path: str) -> tuple[str, str] | None:
-    """The path of the first key that is no knob, and the knob that was probably meant."""
+def _unknown_key(
+    kind: type[msgspec.Struct], value: Any, path: str, root: type[msgspec.Struct]
+) -> tuple[str, str, list[str]] | None:
+    """The path of the first key that is no knob, the knob that was probably meant, and those that its table has."""
     keys = keys_of(kind)
     for name, item in value.items() if isinstance(value, dict) else ():
         here = f"{path}.{name}" if path else name
         if name not in keys:
-            return here, _meant(name, keys, path)
+            return here, _meant(name, keys, root), list(keys)
         if (nested := struct_of(keys[name])) is not None:
             for index, row in enumerate(item if isinstance(item, list) else [item]):
                 place = f"{here}[{index}]" if isinstance(item, list) else here
-                if (found := _unknown_key(nested, row, place)) is not None:
+                if (found := _unknown_key(nested, row, place, root)) is not None:
                     return found
     return None
 
 
-def _meant(name: str, keys: Mapping[str, Any], path: str) -> str:
+def _meant(name: str, keys: Mapping[str, Any], root: type[msgspec.Struct]) -> str:
     plain = name.replace("-", "_").lower()
     plain = _OTHER_NAMES.get(plain, plain)
     if plain in keys:
         return plain
-    elsewhere = [key for key in _all_keys() if key.rpartition(".")[2] == plain]
+    elsewhere = [key for key in _all_keys(root) if key.rpartition(".")[2] == plain]
     return elsewhere[0] if elsewhere else units.nearest(plain, keys)
 
 
@@ -303,9 +305,29 @@ class _Source:
             guess = units.nearest(choice[1], known)
             message = f"{choice[1]!r} is unknown" + (f" (did you mean {guess}?)" if guess else "")
             hint = f"write {', '.join(known)}"
+        elif bound := _BOUND.fullmatch(message):
+            message = _bound_text(*bound.groups())
         elif missing := re.fullmatch(r"Object missing required field `(.*)`", message):
             message = f"the key {missing[1]} is missing"
         return UsageError(f"{self.name(path)}: {message}", hint=hint)
+
+
+_BOUND = re.compile(
+    r"Expected `(int|float|str|array)` (?:of length )?(>=|>|<=|<)? ?(-?[\d.e+-]+)(?:, got .*)?"
+)
+_RELATIONS = {">=": "at least ", ">": "above ", "<=": "at most ", "<": "below ", None: ""}
+
+
+def _bound_text(kind: str, relation: str | None, bound: str) -> str:
+    """What msgspec says of a value, or a length, that is too small or too large."""
+    what = {
+        "int": "a whole number ",
+        "float": "a number ",
+        "array": "a list of ",
+        "str": "a text as long as ",
+    }[kind]
+    of = "of " if relation in (">=", "<=") and kind in ("int", "float") else ""
+    return f"expected {what}{of}{_RELATIONS[relation]}{float(bound):,g}"
 
 
 def _choices(path: str, kind: type[msgspec.Struct]) -> list[str]:
@@ -317,7 +339,9 @@ def _choices(path: str, kind: type[msgspec.Struct]) -> list[str]:
     return list(typing.get_args(hint))
 
 
-def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+def _read_toml(
+    path: Path, hint: str = "replay init TRACE --target URL writes a scenario"
+) -> tuple[str, dict[str, Any]]:
     try:
         with path.open("rb") as file:
             data = file.read(SIZE_BYTES_MAX + 1)
@@ -326,11 +350,9 @@ def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
         text = data.decode()
         return text, tomllib.loads(text)
     except OSError as error:
-        raise InputError(
-            f"{path}: {error.strerror}", hint="replay init TRACE --target URL writes a scenario"
-        ) from None
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}", hint=hint) from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not a scenario: it is not text") from None
+        raise InputError(f"{path} is not TOML: it is not text") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not TOML: {error}") from None
 
@@ -379,7 +401,7 @@ def load_as(
     names: Mapping[str, str] | None = None,
 ) -> Table:
     """Another table of knobs from a TOML file and flags, with the same errors as `load`."""
-    text, values = ("", {}) if path is None else _read_toml(path)
+    text, values = ("", {}) if path is None else _read_toml(path, "")
     return _convert(kind, values, flags or {}, _Source(path, text, names or {}, kind), "")
 
 
@@ -387,13 +409,13 @@ def _convert(
     kind: type[Table], values: dict[str, Any], flags: Mapping[str, Any], source: _Source, hint: str
 ) -> Table:
     """Values as knobs. UsageError says which key is unknown or wrong."""
-    unknown = _unknown_key(kind, values, "")
+    unknown = _unknown_key(kind, values, "", kind)
     if unknown is not None:
-        key, meant = unknown
+        key, meant, known = unknown
         guess = f" (did you mean {meant}?)" if meant else ""
         raise UsageError(
             f"{source.name(key)}: there is no such key{guess}",
-            hint=hint or f"keys: {', '.join(keys_of(kind))}",
+            hint=hint or f"keys: {', '.join(known)}",
         )
     try:
         return msgspec.convert(_merge(values, flags), kind, dec_hook=_read_knob)

@@ -169,7 +169,7 @@ def read_curve(path: Path) -> RecordedCurve:
     try:
         counts, times, values = _rows(path)
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
+        reason = (getattr(error, "strerror", None) or "it is not text").lower()
         raise InputError(f"{path}: {reason}") from None
     if len(times) < 2:
         raise InputError(f"{path} holds no curve: it needs two rows at least")

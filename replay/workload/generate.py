@@ -31,6 +31,10 @@ REQUESTS_MAX = 20e9
 """More are a slip of the pen: 700 GB."""
 
 PROCESSES = {"even": arrivals.EVEN, "poisson": arrivals.POISSON, "gamma": arrivals.GAMMA}
+START = "2026-01-05T00:00:00+00:00"
+STAMP_NS_MAX = units.datetime_to_ns(dt.datetime(2262, 1, 1, tzinfo=dt.UTC))
+"""Traces end before: stamps are ns in int64."""
+
 NO_CHAIN = np.array([1.0, 1.0, 0.0, 0.0])
 
 Int64s = npt.NDArray[np.int64]
@@ -73,6 +77,8 @@ def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
     UsageError where the recipe says nothing of a rate, or two things; InputError where a file is wrong.
     """
     length_ns = None if recipe.duration_ns is None else int(recipe.duration_ns)
+    if length_ns == 0:
+        raise UsageError("duration: nothing arrives in no time", hint="give -d 60s")
     given, mean = recipe.curve, recipe.rate_per_s
     if mean == units.MAX_RATE:
         raise UsageError("rate: max is no rate of arrivals", hint="write 500/s")
@@ -142,8 +148,18 @@ def _arrivals(recipe: Recipe) -> Arrivals:
             f"about {expected:.3g} requests are more than {REQUESTS_MAX:.0e}",
             hint="lower the rate or the duration",
         )
-    start_ns = recorded_ns or units.parse_moment(recipe.start).resolve_ns(0, 0, units.parse_zone("UTC"))
+    start_ns = recorded_ns or _moment_ns(START)
+    if recipe.start is not None:
+        start_ns = _moment_ns(recipe.start)
+    if not 0 <= start_ns <= STAMP_NS_MAX - curve.length_ns:
+        raise UsageError(
+            "start: traces are of the years 1970 to 2261", hint="give another --start, or a shorter -d"
+        )
     return Arrivals(curve, recipe.process, cv=recipe.cv, chain=chain, seed=recipe.seed, start_ns=start_ns)
+
+
+def _moment_ns(text: str) -> int:
+    return units.parse_moment(text).resolve_ns(0, 0, units.parse_zone("UTC"))
 
 
 def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Trace:
@@ -156,7 +172,7 @@ def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Tra
     made = _arrivals(recipe)
     with TraceWriter(out, overwrite=overwrite) as writer:
         writer.manifest.importer = "generate"
-        writer.manifest.time_zone = _zone_text(recipe.start)
+        writer.manifest.time_zone = _zone_text(recipe.start or START)
         writer.manifest.options = msgspec.to_builtins(recipe, enc_hook=knob_text)
         if recipe.session:
             _write_sessions(writer, recipe, made)

@@ -58,7 +58,10 @@ class SessionRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
 class Recipe(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """A generated trace. With sessions, rates are of sessions that begin."""
 
-    start: Annotated[MomentText, Meta(description="First moment")] = MomentText("2026-01-05T00:00:00+00:00")
+    start: Annotated[
+        MomentText | None,
+        Meta(description="First moment; if not given, that of a recorded curve, or 2026-01-05T00:00:00Z"),
+    ] = None
     duration_ns: Duration | None = msgspec.field(name="duration", default=None)
     seed: Annotated[int, Meta(ge=0)] = 1
     rate_per_s: Annotated[Rate | None, Meta(description="Mean rate")] = msgspec.field(

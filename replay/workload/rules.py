@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import UsageError
 from ..naming import first_naming
+from ..scenario.knobs import Scale
 from ..trace import Requests
 
 EVERY = ""
@@ -22,3 +24,15 @@ def classes_of(requests: Requests, patterns: Sequence[str], flag: str) -> npt.ND
     named = [pattern if pattern != EVERY else "*" for pattern in patterns]
     found = first_naming(requests.routes, requests.actions, named, [flag] * len(named))
     return np.array(found, dtype=np.int64)
+
+
+def classes_to_scale(requests: Requests, scale: Scale) -> npt.NDArray[np.int64]:
+    """The rule of each route, as `classes_of` says. UsageError where a rule has no route that the ones before it left."""
+    classes = classes_of(requests, [route for route, _ in scale], "--scale")
+    for number, (route, factor) in enumerate(scale):
+        if not (classes == number).any():
+            raise UsageError(
+                f"--scale: {route or 'all'}={factor:g} has no route left: the rules before it name them all",
+                hint="the first rule that names a route counts: give the narrower one first",
+            )
+    return classes

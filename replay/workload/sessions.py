@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from replay_native import scale as kernels
 
-from ..errors import LimitError
+from ..errors import LimitError, UsageError
 from ..scenario.knobs import Scale
 from ..scenario.settings import knob_text
 from ..trace import Batch, Requests
-from .rules import classes_of
+from .rules import classes_to_scale
 from .steps import OUTPUT_ROWS, Events, Int64s, taken
 
 PAUSE_NS = 1_800 * 1_000_000_000
@@ -55,8 +55,14 @@ class CloneSessions:
         """The events, and those of the clones."""
         if len(self.scale) > RULES_MAX:
             raise LimitError(f"--scale: more than {RULES_MAX} rules", hint="gather routes with *")
+        for route, factor in self.scale:
+            if factor < 1:
+                raise UsageError(
+                    f"--scale: {f'{route}=' if route else ''}{factor:g} makes fewer, and --grow sessions only clones",
+                    hint=f"--sample {100 * factor:g}% --sample-by client keeps a share of the clients, with all they do",
+                )
         factors = np.array([factor for _, factor in self.scale], np.float64)
-        classes = classes_of(requests, [route for route, _ in self.scale], "--scale")
+        classes = classes_to_scale(requests, self.scale)
         found, clients = _find(events, requests, classes)
         clones, gaps_ns = np.zeros(len(found.starts_ns), np.int64), np.zeros(len(found.starts_ns), np.int64)
         before_ns = np.full(len(factors), kernels.KEPT, np.int64)

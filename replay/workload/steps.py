@@ -18,7 +18,7 @@ from replay_native import scale as kernels
 from ..scenario.knobs import Scale
 from ..scenario.settings import knob_text
 from ..trace import Batch, Requests
-from .rules import classes_of
+from .rules import classes_of, classes_to_scale
 
 OUTPUT_ROWS = 1 << 20
 """Rows of one batch that a growing step gives."""
@@ -108,7 +108,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Grow:
-    """Each route's events times its factor, exactly (rounded): more by gap interpolation, fewer by drawing.
+    """Each route's events times its factor, exactly (rounded so that a rule's are, too): more by gap interpolation,
+    fewer by drawing.
 
     Copies of an event are spread uniformly over the gap since the event before it that falls under the same rule;
     or, to show what that does, all come at its own stamp (`repeat`).
@@ -133,15 +134,15 @@ class Grow:
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
         """The events and their copies."""
         factors = np.array([factor for _, factor in self.scale], np.float64)
-        classes = classes_of(requests, [route for route, _ in self.scale], "--scale")
-        table = requests.addresses()
-        counts = np.zeros(len(factors) + 1, np.int64)
+        classes = classes_to_scale(requests, self.scale)
+        table, routes = requests.addresses(), np.arange(len(classes), dtype=np.int64)
+        counts = np.zeros(len(routes) + 1, np.int64)
         for batch in events():
-            kernels.count_classes(batch.request, table, classes, counts)
+            kernels.count_classes(batch.request, table, routes, counts)
         whole = np.floor(factors).astype(np.int64)
-        states = np.zeros((len(factors), kernels.CLASS_WORDS), np.int64)
+        states = np.zeros((len(routes), kernels.ROUTE_WORDS), np.int64)
         states[:, kernels.LEFT] = counts[:-1]
-        states[:, kernels.EXTRA] = np.rint(counts[:-1] * factors).astype(np.int64) - counts[:-1] * whole
+        states[:, kernels.EXTRA] = once_more(counts[:-1], classes, factors, self.seed)
         before_ns = np.full(len(factors), kernels.KEPT, np.int64)
         first, seed, consumed = 0, np.uint64(self.seed), np.zeros(1, np.int64)
         rows = max(OUTPUT_ROWS, 2 * int(whole.max()))
@@ -157,6 +158,25 @@ class Grow:
                 if count:
                     yield taken(batch, source[:count], at_ns=at_ns[:count])
             first += len(batch)
+
+
+def once_more(counts: Int64s, classes: Int64s, factors: npt.NDArray[np.float64], seed: int) -> Int64s:
+    """How many of each route's events are there once more than the whole part of their rule's factor says.
+
+    A rule's events come out exactly, rounded to the nearest; those of each route to less than one: the largest
+    remainders are rounded up (Hamilton's method), of equal ones those that the seed names.
+    """
+    more, ties = np.zeros(len(counts), np.int64), np.empty(len(counts))
+    kernels.draw_ties(np.uint64(seed), ties)
+    for number, factor in enumerate(factors):
+        routes = np.flatnonzero(classes == number)
+        rows, whole = int(counts[routes].sum()), int(factor)
+        exact = counts[routes] * (factor - whole)
+        more[routes] = np.floor(exact)
+        left = int(np.rint(rows * factor)) - rows * whole - int(more[routes].sum())
+        first = np.lexsort((ties[routes], more[routes] - exact))
+        more[routes[first[: max(left, 0)]]] += 1
+    return more
 
 
 @dataclass(frozen=True, slots=True)

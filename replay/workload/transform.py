@@ -5,6 +5,7 @@ The steps always come in this order, whatever the order of the flags; each is wr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,18 +137,16 @@ def check_scale(scale: Scale) -> None:
 def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
     """The most events that any minute has at a speed, a second; of all of it, where that is shorter."""
     window_ns = max(round(PEAK_WINDOW_NS * speed), 1)
-    most, at, count, rows = 0, -1, 0, 0
+    rows: Counter[int] = Counter()
     first_ns = last_ns = 0
     for batch in pipeline.events():
         first_ns = first_ns if rows else int(batch.at_ns.min())
-        last_ns, rows = int(batch.at_ns.max()), rows + len(batch)
+        last_ns = max(last_ns, int(batch.at_ns.max()))
         windows, counts = np.unique((batch.at_ns - first_ns) // window_ns, return_counts=True)
-        counts[0] += count if windows[0] == at else 0
-        at, count = int(windows[-1]), int(counts[-1])
-        most = max(most, int(counts.max()))
-    if not most:
+        rows.update(dict(zip(windows.tolist(), counts.tolist(), strict=True)))
+    if not rows:
         raise InputError("nothing is left to scale to a peak")
-    return most * NS * speed / min(window_ns, max(last_ns - first_ns, 1))
+    return max(rows.values()) * NS * speed / min(window_ns, max(last_ns - first_ns, 1))
 
 
 def _span_ns(pipeline: _Pipeline) -> int:
