@@ -12,8 +12,9 @@ import pytest
 
 import replay.cli
 from replay.errors import InputError, UsageError
-from replay.scenario.file import load, parse_scale
+from replay.scenario.file import load
 from replay.scenario.knobs import Scale
+from replay.scenario.values import parse_scale
 from replay.schedule.plan import make_schedule
 from replay.trace import Trace
 from replay.units import format_moment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import tomllib
 import typing
@@ -14,31 +13,10 @@ import msgspec
 
 from .. import units
 from ..errors import InputError, UsageError
-from ..names.settings import parse_server
-from .knobs import (
-    Acks,
-    Count,
-    Duration,
-    Factor,
-    HeaderNames,
-    HostNames,
-    Methods,
-    MomentText,
-    Rate,
-    Scale,
-    Share,
-    Size,
-    SizeRange,
-    SloText,
-    Statuses,
-    ZoneText,
-    statuses_of,
-)
-from .session_rules import Problem, names_problem, size_range
-from .settings import AUTO, FAILURES, HEADER_NAME, MANAGED_HEADERS, Scenario, check_header_name
-from .target import parse_target, sendable
+from .checks import check
+from .settings import Scenario
+from .values import read_knob
 
-_TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _TABLE = re.compile(r"\s*(\[\[?)\s*([\w.\"'-]+)\s*\]")
 _KEY = re.compile(r"""\s*([\w.-]+|"[^"]*"|'[^']*')\s*=""")
@@ -51,158 +29,10 @@ SIZE_BYTES_MAX = 100 * 1024 * 1024
 """The largest scenario file that is read."""
 
 
-def _count(value: Any) -> Count:
-    if value == "auto":
-        return Count(AUTO)
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 1 << 20:
-        raise UsageError(
-            f"{value!r} is not a number of them", hint="write auto or a number from 1 to 1,048,576"
-        )
-    return Count(value)
-
-
-def _acks(value: Any) -> Acks:
-    text = str(value).lower()
-    if text == "0":
-        raise UsageError(
-            "acks = 0 is refused: a broker would answer no record, and nothing would be known of any",
-            hint="write 1 or all",
-        )
-    if text not in ("1", "all", "-1"):
-        raise UsageError(f"{value!r} is not a number of acknowledgements", hint="write 1 or all")
-    return Acks("1" if text == "1" else "all")
-
-
-def _methods(value: Any) -> Methods:
-    names = value.replace(",", " ").split() if isinstance(value, str) else value
-    if (
-        not isinstance(names, list)
-        or not names
-        or not all(isinstance(n, str) and _TOKEN.fullmatch(n) for n in names)
-    ):
-        raise UsageError(f"{value!r} is not a list of methods", hint='write ["GET", "HEAD"] or "all"')
-    methods = Methods(dict.fromkeys(name.upper() for name in names))
-    return Methods(("ALL",)) if "ALL" in methods else methods
-
-
-_STATUS = re.compile(r"[2-5](\d\d|xx)")
-_STATUS_FORMS = '"recorded", 200, "2xx" or ["2xx", 404]'
-
-
-def _statuses(value: Any) -> Statuses:
-    names = [str(name) for name in value] if isinstance(value, list) else [str(value)]
-    if names != ["recorded"] and (not names or not all(_STATUS.fullmatch(name) for name in names)):
-        raise UsageError(f"{value!r} are no statuses", hint=f"write {_STATUS_FORMS}")
-    return Statuses(names)
-
-
-def _size_range(value: Any) -> SizeRange:
-    size_range(str(value))
-    return SizeRange(value)
-
-
-def _moment(value: Any) -> MomentText:
-    text = value.isoformat() if isinstance(value, dt.datetime | dt.time) else str(value)
-    units.parse_moment(text)
-    return MomentText(text)
-
-
-def _zone(value: Any) -> ZoneText:
-    units.parse_zone(str(value))
-    return ZoneText(value)
-
-
-def _slo(value: Any) -> SloText:
-    from ..results.slo import parse
-
-    parse(str(value))
-    return SloText(value)
-
-
-def parse_scale(value: Any) -> Scale:
-    """Factors by route, from `4`, `POST /v1/users=5` or a list of such. UsageError where one is wrong."""
-    rules = []
-    for text in value if isinstance(value, list | tuple) else [value]:
-        route, _, number = str(text).rpartition("=")
-        rules.append((" ".join(route.split()), units.parse_factor(number)))
-    if len({route for route, _ in rules}) < len(rules):
-        raise UsageError(f"{value!r} gives a route two factors", hint=f"write {_SCALE_FORMS}")
-    if len(rules) > 1 and any(not route for route, _ in rules):
-        raise UsageError(
-            f"{value!r} has a factor for all routes beside others", hint="write *=2 last for the rest"
-        )
-    return Scale(rules)
-
-
-def _header_names(value: Any) -> HeaderNames:
-    names = value.replace(",", " ").split() if isinstance(value, str) else value
-    names = [name.lower() if isinstance(name, str) else "" for name in names]
-    for name in names:
-        if not HEADER_NAME.fullmatch(name):
-            raise UsageError(f"{name!r} is not a header's name", hint=f"write {_HEADERS_FORMS}")
-        if name in MANAGED_HEADERS:
-            raise UsageError(f"{name} is set by replay itself, request by request")
-        if name == "content-type":
-            raise UsageError("content-type goes with its body already", hint="leave it out")
-    return HeaderNames(dict.fromkeys(names))
-
-
-def _host_names(value: Any) -> HostNames:
-    rules = []
-    for text in value if isinstance(value, list | tuple) else [value]:
-        old, separator, new = (part.strip() for part in str(text).partition("="))
-        if not (separator and _HOST.fullmatch(old) and _HOST.fullmatch(new)):
-            raise UsageError(f"{text!r} names no two hosts", hint=f"write {_HOSTS_FORMS}")
-        if new.startswith("*.") and not old.startswith("*."):
-            raise UsageError(f"{text!r}: only a name of *. can become one", hint=f"write {_HOSTS_FORMS}")
-        rules.append((old.lower(), new))
-    return HostNames(rules)
-
-
-_HOST = re.compile(r"(\*\.)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
-_HEADERS_FORMS = "user-agent,accept or all"
-_HOSTS_FORMS = "www.example=staging.example or *.example=*.staging.example"
-_SCALE_FORMS = '4 or ["POST /v1/users=5", "*=2"]'
-_READERS: dict[Any, tuple[Any, str]] = {
-    Duration: (lambda v: Duration(units.parse_duration_ns(v)), units.DURATION_FORMS),
-    Rate: (lambda v: Rate(units.parse_rate_per_s(v)), units.RATE_FORMS),
-    Factor: (lambda v: Factor(units.parse_factor(v)), units.FACTOR_FORMS),
-    Share: (lambda v: Share(units.parse_share(v)), units.SHARE_FORMS),
-    Size: (lambda v: Size(units.parse_size_bytes(v)), units.SIZE_FORMS),
-    Count: (_count, "auto or a number"),
-    Scale: (parse_scale, _SCALE_FORMS),
-    Acks: (_acks, "1 or all"),
-    Methods: (_methods, '["GET", "HEAD"] or "all"'),
-    Statuses: (_statuses, _STATUS_FORMS),
-    SizeRange: (_size_range, "64KiB, >=1KiB or <2MiB"),
-    MomentText: (_moment, units.MOMENT_FORMS),
-    ZoneText: (_zone, units.ZONE_FORMS),
-    SloText: (_slo, "p99<250ms"),
-    HeaderNames: (_header_names, _HEADERS_FORMS),
-    HostNames: (_host_names, _HOSTS_FORMS),
-}
 _TOML_TYPES = {
     "str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "array": "a list",
     "object": "a table", "null": "nothing",
 }  # fmt: skip
-
-
-def _read_knob(kind: Any, value: Any) -> Any:
-    reader, forms = _READERS[kind]
-    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-    allowed = (
-        plain
-        or (kind in (Methods, Scale, HeaderNames, HostNames, Statuses) and isinstance(value, list))
-        or kind is MomentText
-    )
-    try:
-        if not allowed:
-            raise UsageError(f"{value!r} is of the wrong type", hint=f"write {forms}")
-        return reader(value)
-    except UsageError as error:
-        raise ValueError(f"{error}\0{error.hint}") from None
 
 
 def struct_of(kind: Any) -> type[msgspec.Struct] | None:
@@ -387,7 +217,7 @@ def load(
     text, values = ("", {}) if path is None else _read_toml(path)
     source = _Source(path, text, names or {})
     scenario = _convert(Scenario, values, flags or {}, source, "replay init lists every key")
-    _check(scenario, source)
+    check(scenario, source.name)
     return _beside(scenario, path, flags or {}) if path is not None else scenario
 
 
@@ -418,196 +248,9 @@ def _convert(
             hint=hint or f"keys: {', '.join(known)}",
         )
     try:
-        return msgspec.convert(_merge(values, flags), kind, dec_hook=_read_knob)
+        return msgspec.convert(_merge(values, flags), kind, dec_hook=read_knob)
     except msgspec.ValidationError as error:
         raise source.error(error) from None
-
-
-def _check(scenario: Scenario, source: _Source) -> None:
-    """What no single knob can say by itself."""
-    for name in scenario.headers:
-        _check_header(name, f"headers.{name}", source)
-    if scenario.host and not sendable(scenario.host):
-        raise UsageError(
-            f"{source.name('host')}: {scenario.host!r} is not a host", hint="write NAME or NAME:PORT"
-        )
-    for index, also in enumerate(scenario.also):
-        try:
-            parse_target(also.target)
-        except UsageError as error:
-            raise UsageError(f"{source.name(f'also[{index}].target')}: {error}", hint=error.hint) from None
-    _check_headers_once(scenario, source)
-    if scenario.resolver:
-        try:
-            parse_server(scenario.resolver)
-        except UsageError as error:
-            raise UsageError(f"{source.name('resolver')}: {error}", hint=error.hint) from None
-    for index, rule in enumerate(scenario.body):
-        if not sendable(rule.content_type.replace(" ", "")):
-            raise UsageError(
-                f"{source.name(f'body[{index}].content_type')}: {rule.content_type!r} cannot be sent",
-                hint='write "application/json"',
-            )
-        if (rule.file is None) == (rule.template is None):
-            raise UsageError(
-                f"{source.name(f'body[{index}].route')}: give either file or template, and not both"
-            )
-    _check_sessions(scenario, source)
-    for key in ("duration", "compress_to", "timeout", "max_wait", "max_duration", "idle_timeout"):
-        if getattr(scenario, f"{key}_ns") == 0:
-            raise UsageError(f"{source.name(key)}: it must be above 0")
-    if scenario.compress_to_ns is not None and float(scenario.speed) != 1:
-        raise UsageError(
-            f"{source.name('compress_to')}: it and speed both set the speed", hint="give one of them"
-        )
-    for key, value in (("peak", scenario.peak_per_s), ("compress_to", scenario.compress_to_ns)):
-        if scenario.rate_per_s is not None and value is not None:
-            raise UsageError(
-                f"{source.name(key)}: a constant rate has no peaks, and no recorded times",
-                hint=f"give either rate or {key}",
-            )
-    if scenario.peak_per_s == units.MAX_RATE:
-        raise UsageError(f"{source.name('peak')}: max is no rate of a peak", hint="write 500/s")
-    if scenario.rate_per_s is not None and float(scenario.speed) != 1:
-        raise UsageError(
-            f"{source.name('speed')}: a constant rate has no speed", hint="give either rate or speed"
-        )
-    _check_clients(scenario, source)
-    _check_tls(scenario, source)
-    _check_retry(scenario, source)
-    if scenario.duration_ns is not None and scenario.warm_up_ns >= scenario.duration_ns:
-        raise UsageError(f"{source.name('warm_up')}: nothing is left to measure: the run is shorter")
-
-
-def _check_tls(scenario: Scenario, source: _Source) -> None:
-    """What is asked of a target by TLS."""
-    if scenario.tls.key and not scenario.tls.cert:
-        raise UsageError(f"{source.name('tls.key')}: a key without its certificate", hint="give --cert FILE")
-    if scenario.tls.insecure and scenario.tls.ca:
-        raise UsageError(
-            f"{source.name('tls.ca')}: nothing is verified with insecure, by whatever certificates",
-            hint="give one of the two",
-        )
-    if not sendable(scenario.tls.server_name):
-        raise UsageError(f"{source.name('tls.server_name')}: {scenario.tls.server_name!r} is not a name")
-
-
-def _check_sessions(scenario: Scenario, source: _Source) -> None:
-    """Rules that make sessions: each by itself, and their names."""
-    for table in ("variable", "capture", "set", "check"):
-        for index, rule in enumerate(getattr(scenario, table)):
-            if (found := rule.problem()) is not None:
-                raise _rule_error(source, f"{table}[{index}]", found)
-            header = getattr(rule, "header", None)
-            if table == "set" and header is not None:
-                _check_header(header, f"{table}[{index}].header", source)
-    named = names_problem({rule.name for rule in scenario.capture}, scenario.variable, scenario.set)
-    if named is not None:
-        raise _rule_error(source, *named)
-    _check_cookies(scenario, source)
-    auth = scenario.auth
-    _check_header(auth.header, "auth.header", source)
-    if auth.command and auth.header.lower() in {name.lower() for name in scenario.headers}:
-        raise UsageError(
-            f"{source.name('auth.header')}: {auth.header} is among [headers] as well",
-            hint="take it out there",
-        )
-
-
-def _check_cookies(scenario: Scenario, source: _Source) -> None:
-    """Where a jar is kept nothing else says which cookies are sent."""
-    if not scenario.cookies:
-        return
-    given = [f"headers.{name}" for name in scenario.headers if name.lower() == "cookie"]
-    given += ["send_headers"] if "cookie" in scenario.send_headers else []
-    given += [
-        f"set[{i}].header" for i, rule in enumerate(scenario.set) if (rule.header or "").lower() == "cookie"
-    ]
-    if given:
-        raise UsageError(
-            f"{source.name(given[0])}: Cookie is given, and cookies = true sends what the answers set",
-            hint="take one of them out",
-        )
-
-
-def _rule_error(source: _Source, table: str, problem: Problem) -> UsageError:
-    return UsageError(f"{source.name(f'{table}.{problem.key}')}: {problem.why}", hint=problem.hint)
-
-
-def _check_header(name: str, key: str, source: _Source) -> None:
-    try:
-        check_header_name(name)
-    except UsageError as error:
-        raise UsageError(f"{source.name(key)}: {error}", hint=error.hint) from None
-
-
-def _check_clients(scenario: Scenario, source: _Source) -> None:
-    """What recorded clients can have, and what has none."""
-    if scenario.by_client and scenario.closed_loop:
-        given = {
-            "order": scenario.order == "client",
-            "capture": scenario.capture,
-            "cookies": scenario.cookies,
-        }
-        key = next((key for key, is_given in given.items() if is_given), "connect")
-        raise UsageError(
-            f"{source.name(key)}: a closed loop has no recorded clients: its connections ask, one after another",
-            hint=f"give a rate that is not max, or leave out {key}",
-        )
-    if scenario.target.lower().startswith("kafka:"):
-        if scenario.order == "client":
-            raise UsageError(
-                f"{source.name('order')}: a Kafka target has no answers to wait for; its records keep the order of"
-                " their partition",
-                hint="leave out order",
-            )
-        for key in ("capture", "check", "cookies"):
-            if getattr(scenario, key):
-                raise UsageError(
-                    f"{source.name(key)}: a Kafka target answers with nothing to look at",
-                    hint=f"leave out {key}",
-                )
-        if scenario.connect != "pool":
-            raise UsageError(
-                f"{source.name('connect')}: to Kafka a producer has one connection a broker, whoever asks",
-                hint="leave out connect",
-            )
-
-
-def _check_headers_once(scenario: Scenario, source: _Source) -> None:
-    """No header is given in two ways: recorded, by a rule, and with the client's address."""
-    for index, rule in enumerate(scenario.set):
-        if rule.header is not None and rule.header.lower() in scenario.send_headers:
-            where = source.name(f"set[{index}].header")
-            raise UsageError(f"{where}: {rule.header} is among send_headers as well", hint="give it once")
-    name = scenario.client_ip_header
-    if not name:
-        return
-    where = source.name("client_ip_header")
-    try:
-        check_header_name(name)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}", hint="write X-Forwarded-For") from None
-    given = {header.lower() for header in scenario.headers} | set(scenario.send_headers)
-    given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
-    if name.lower() in given:
-        raise UsageError(
-            f"{where}: {name} is among headers, set or send_headers as well", hint="give it once"
-        )
-
-
-def _check_retry(scenario: Scenario, source: _Source) -> None:
-    """What is tried again has to be something that can happen."""
-    for index, name in enumerate(scenario.retry.on):
-        if not statuses_of(name) and name not in FAILURES:
-            raise UsageError(
-                f"{source.name(f'retry.on[{index}]')}: {name!r} is no status and no outcome",
-                hint=f"write a status from 200 to 599, 4xx, 5xx, or {', '.join(FAILURES)}",
-            )
-    if scenario.retry.attempts > 1 and scenario.target.lower().startswith("kafka:"):
-        raise UsageError(
-            f"{source.name('retry.attempts')}: a Kafka producer tries again by itself", hint="leave out retry"
-        )
 
 
 def _beside(scenario: Scenario, path: Path, flags: Mapping[str, Any]) -> Scenario:
