@@ -58,6 +58,13 @@ def test_bytes_that_are_no_utf_8_are_sent_as_they_were(tmp_path: Path) -> None:
     assert [trace.requests.get(i).target for i in range(2)] == [b"/%FF%E9", b"/2"]
 
 
+def test_the_progress_bar_is_not_shown_of_what_is_no_import() -> None:
+    screen = StringIO()
+    with ProgressBar(Console(file=screen, force_terminal=True, width=120)):
+        pass
+    assert screen.getvalue() == ""
+
+
 def test_the_progress_bar_says_lines_a_second_and_the_time_left() -> None:
     screen = StringIO()
     bar = ProgressBar(Console(file=screen, force_terminal=True, width=120))

@@ -61,6 +61,8 @@ def test_a_table_says_by_its_columns_what_was_asked(tmp_path: Path) -> None:
         ("2023-11-14T22:13:20Z", 1700000000 * S, S),
         ("2023-11-14T23:13:20.1234567+01:00", 1700000000123456700, 100),
         ("2023-11-14 22:13:20.123 UTC", 1700000000123000000, 10**6),
+        ("2023-11-14 20:13:20.123456-02", 1700000000123456000, 1000),
+        ("2023-11-14T22:13:20+00", 1700000000 * S, S),
         ("14/Nov/2023:22:13:20 +0000", 1700000000 * S, S),
     ],
 )
@@ -74,13 +76,21 @@ def test_stamps_are_told_from_their_values(
 
 
 @pytest.mark.parametrize(
-    "stamp", ["", "x", "1969-12-31 23:59:59", "2300-01-01 00:00:00", "2023-02-29 00:00:00", "-5", "-1e9",
+    "stamp", ["", "x", "1969-12-31 23:59:59", "2300-01-01 00:00:00", "2023-02-29 00:00:00", "2023-11-14 22:13:20+0", "2023-11-14 22:13:20+010", "2023-11-14 22:13:20+24", "-5", "-1e9",
      "1e", "1e+", "e9", "1.7e9x", "1.7.0e9", "1e19", "9.3e18", "1e-19", "1.7e1000", "1234567890123456789e0", "nan"],
 )  # fmt: skip
 def test_a_bad_stamp_is_counted(tmp_path: Path, stamp: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"at,path\n1700000000,/x\n1700000000,/x\n{stamp},/y\n")
     assert imported(path)[1].rejected == {"header": 1, "bad time": 1}
+
+
+def test_a_shown_line_ends_before_its_line_end(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"at,path\r\n1700000000,/x\r\nbad,/y\r\n")
+    assert [example.text for example in imported(tmp_path / "a.csv")[1].rejected_examples] == [
+        "at,path",
+        "bad,/y",
+    ]
 
 
 def test_a_stamp_of_the_end_is_taken_back_by_the_duration(tmp_path: Path) -> None:

@@ -108,7 +108,10 @@ def test_a_service_with_a_retry_storm_does_not_come_back_and_one_without_does(
         (["--surge", "3", "--trigger", "20s"], ["too short for this surge"]),
         (["--lowest", "9", "--highest", "2"], ["makes no sense"]),
         (["--trial", "1ms"], ["--trial"]),
-        (["--width", "none"], ["'none' is not a share"]),
+        (["--width", "none"], ["--width: 'none' is not a share"]),
+        (["--lowest", "0"], ["--lowest: '0' is not a factor"]),
+        (["--hold", "x"], ["--hold: 'x' is not a time"]),
+        (["--surge", "nan"], ["--surge: 'nan' is not a factor"]),
         (["--target", "http://127.0.0.1:1"], ["does not take connections"]),
     ],
 )

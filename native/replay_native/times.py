@@ -124,9 +124,10 @@ def _rest_of_stamp(data, at, end, days, clock_s, state, rows, row):
         state[ZONELESS] = 1
     elif _is_utc(data, at, end):
         _note_zone(state, zone_min)
-    elif data[at] in (_PLUS, _DASH) and end - at in (5, 6):
+    elif data[at] in (_PLUS, _DASH) and end - at in (3, 5, 6):
         colon = end - at == 6
-        hour, minute = digits(data, at + 1, 2), digits(data, at + 3 + colon, 2)
+        hour = digits(data, at + 1, 2)
+        minute = np.int64(0) if end - at == 3 else digits(data, at + 3 + colon, 2)
         if (colon and data[at + 3] != _COLON) or not 0 <= hour <= 23 or not 0 <= minute <= 59:
             return False
         zone_min = hour * 60 + minute

@@ -121,7 +121,7 @@ def _summary(trace: Trace) -> Table:
 
 
 class ProgressBar:
-    """A bar of bytes with lines a second, on a terminal only; `update` is what importers call."""
+    """A bar of bytes with lines a second, on a terminal only, from the first `update` on, which importers call."""
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(
@@ -137,7 +137,6 @@ class ProgressBar:
         self._task = self._bar.add_task("import", total=None, lines="0", rate="-")
 
     def __enter__(self) -> ImportProgress:
-        self._bar.start()
         return self.update
 
     def __exit__(self, *exception: object) -> None:
@@ -145,6 +144,7 @@ class ProgressBar:
 
     def update(self, done: int, total: int, lines: int) -> None:
         """Show how far it is (see `replay.formats.importing.Progress`)."""
+        self._bar.start()
         elapsed_s = self._bar.tasks[0].elapsed or 0.0
         rate = f"{lines / elapsed_s:,.0f}" if elapsed_s > 0.5 else "-"
         known = None if total < 0 else total

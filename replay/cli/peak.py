@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -36,6 +36,8 @@ from ..scenario.target import parse_target
 from .import_ import ProgressBar, facts
 from .progress import KERNELS, warm_kernels
 from .run import new_run_folder, read_scenario, report_console_for
+
+Number = TypeVar("Number", int, float)
 
 ENDINGS = {
     "FOUND": "The highest load that meets every objective: {peak} times the recording, {rate}.",
@@ -94,8 +96,16 @@ def _save(folder: Path, what: Climb | Recovery) -> None:
         raise OutputError(f"{path}: {error.strerror}") from None
 
 
+def _read(parse: Callable[[str], Number], text: str, flag: str) -> Number:
+    """What a flag says. UsageError names the flag."""
+    try:
+        return parse(text)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}", hint=error.hint) from None
+
+
 def _duration(text: str, flag: str) -> int:
-    value_ns = units.parse_duration_ns(text)
+    value_ns = _read(units.parse_duration_ns, text, flag)
     if value_ns < units.NS // 10:
         raise UsageError(f"{flag}: {text!r} is too short for a trial", hint="give 15s")
     return value_ns
@@ -104,9 +114,9 @@ def _duration(text: str, flag: str) -> int:
 def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str, votes: int) -> Climb:
     search = Search(
         bench.goals,
-        units.parse_factor(lowest),
-        units.parse_factor(highest),
-        units.parse_share(width),
+        _read(units.parse_factor, lowest, "--lowest"),
+        _read(units.parse_factor, highest, "--highest"),
+        _read(units.parse_share, width, "--width"),
         votes,
         each=bench.each,
     )
@@ -176,7 +186,7 @@ def _measured(
         trace = open_trace(recordings, folder / ".imported.trace", progress=progress)
     bench = Bench(trace, scenario, folder, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1])
     if surge is not None:
-        times = units.parse_factor(surge)
+        times = _read(units.parse_factor, surge, "--surge")
         recovery = bench.surge(times, lengths_ns[2])
         _save(folder, recovery)
         write_surge_page(recovery, load_run(folder / "surge"), times, lengths_ns[2], folder / "peak.html")

@@ -143,7 +143,7 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
     if not recordings and scenario.trace and path is not None:
         recordings = [str(path.parent / scenario.trace)]
     if not recordings:
-        raise UsageError("no trace or log to replay", hint="replay run TRACE|LOG --target URL")
+        raise UsageError("no trace or log to replay", hint="name one: TRACE|LOG --target URL")
     return scenario, recordings
 
 

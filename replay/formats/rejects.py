@@ -42,7 +42,7 @@ class Rejects:
         """Count one rejected line, and keep it (cut, scrubbed) among the first of its reason."""
         self.counts[reason] += 1
         if self.wants_example(reason):
-            shown = showable(text, EXAMPLE_CHARS)
+            shown = showable(text.rstrip(b"\r\n"), EXAMPLE_CHARS)
             self.examples.append(RejectedExample(reason=reason, file=file, line=line, text=shown))
 
 
