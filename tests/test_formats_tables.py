@@ -135,6 +135,20 @@ def test_a_table_without_a_header_has_numbers_for_names(tmp_path: Path) -> None:
     assert ([event.target for event in got], manifest.rejected) == ([b"/a", b"/b"], {})
 
 
+def test_blanks_around_fields_are_no_part_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        'at , "path", method\n1700000000, /a , GET\n1700000001 ,"/b " , POST \n 1700000002,/c d,PUT\n'
+    )
+    got, manifest = imported(path)
+    assert [(event.method, event.target) for event in got] == [
+        ("GET", b"/a"),
+        ("POST", b"/b"),
+        ("PUT", b"/c%20d"),
+    ]
+    assert manifest.rejected == {"header": 1}
+
+
 def test_json_lines_may_differ_in_their_blanks(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     tight = '{"at":1700000000,"x":"y","path":"/a"}'

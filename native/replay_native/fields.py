@@ -157,13 +157,17 @@ def _cut_template(data, begin, end, spec, spans):
 
 @kernel(inlined=True)
 def _cut_delimited(data, begin, end, spec, spans):
-    """Cut a line at its delimiters; a quoted field may hold them, and quotes doubled. A code."""
+    """Cut a line at its delimiters; a quoted field may hold them, and quotes doubled. Spaces around fields that may
+    be quoted are no part of them. A code.
+    """
     delimiter = spec.options[DELIMITER]
     quotes = spec.options[ESCAPES] == DOUBLED
     at = begin
     for column in range(spec.roles.shape[0]):
         if at > end:
             return OTHER_FORMAT
+        while quotes and at < end and data[at] == _SPACE:
+            at += 1
         first = at
         if quotes and at < end and data[at] == _QUOTE:
             first = at + 1
@@ -171,10 +175,14 @@ def _cut_delimited(data, begin, end, spec, spans):
             while last + 1 < end and data[last + 1] == _QUOTE:
                 last = find_byte(data, last + 2, end, np.uint8(_QUOTE))
             at = last + 1
+            while at < end and data[at] == _SPACE:
+                at += 1
             if last >= end or (at < end and data[at] != delimiter):
                 return OTHER_FORMAT
         else:
             at = last = find_byte(data, at, end, np.uint8(delimiter))
+            while quotes and last > first and data[last - 1] == _SPACE:
+                last -= 1
         role = spec.roles[column]
         if role >= 0:
             spans[role, 0], spans[role, 1] = first, last

@@ -166,7 +166,9 @@ def _role_number(role: str) -> int:
 def _header(head: bytes, delimiter: str) -> list[str]:
     line = next(iter(head.split(b"\n")), b"").decode("utf-8", "replace")
     try:
-        names = next(csv.reader(io.StringIO(line, newline=""), delimiter=delimiter), [])
+        names = next(
+            csv.reader(io.StringIO(line, newline=""), delimiter=delimiter, skipinitialspace=True), []
+        )
     except csv.Error:
         names = line.split(delimiter)
     return [name.strip() for name in names]
