@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.errors import InputError
+from replay.errors import InputError, UsageError
 from replay.formats import Options, import_files
 from replay_native import checksum
 from replay_native.jit import warm
@@ -140,6 +140,27 @@ def test_utf_16_is_named(tmp_path: Path, code: str) -> None:
     with pytest.raises(InputError, match="is UTF-16") as refused:
         import_files([tmp_path / "a b.log"], tmp_path / "a.trace", format="common")
     assert f"iconv -f UTF-16 -t UTF-8 '{tmp_path}/a b.log'" in str(refused.value.hint)
+
+
+def test_a_mapping_is_refused_where_it_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("\n".join(LINES))
+    with pytest.raises(UsageError, match="--columns is not for --format common"):
+        import_files(
+            [tmp_path / "a.log"],
+            tmp_path / "a.trace",
+            format="common",
+            options=Options(columns=(("at", "1"),)),
+        )
+    with pytest.raises(UsageError, match="--log-format is not for --format common"):
+        import_files(
+            [tmp_path / "a.log"], tmp_path / "a.trace", format="common", options=Options(log_format="$msec")
+        )
+
+
+def test_a_recording_without_requests_is_said_to_have_none(tmp_path: Path) -> None:
+    (tmp_path / "a.har").write_text('{"log": {"entries": []}}')
+    with pytest.raises(InputError, match=r"no request in .*a\.har$"):
+        import_files([tmp_path / "a.har"], tmp_path / "a.trace")
 
 
 def test_a_log_format_that_does_not_fit_is_not_passed_over(tmp_path: Path) -> None:

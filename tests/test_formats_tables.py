@@ -76,7 +76,10 @@ def test_stamps_are_told_from_their_values(
 
 
 @pytest.mark.parametrize(
-    "stamp", ["", "x", "1969-12-31 23:59:59", "2300-01-01 00:00:00", "2023-02-29 00:00:00", "2023-11-14 22:13:20+0", "2023-11-14 22:13:20+010", "2023-11-14 22:13:20+24", "-5", "-1e9",
+    "stamp",
+    ["", "x", "1969-12-31 23:59:59", "2300-01-01 00:00:00", "2023-02-29 00:00:00",
+     "2023-11-14 22:13:20+0", "2023-11-14 22:13:20+010", "2023-11-14 22:13:20+24",
+     "-5", "-1e9",
      "1e", "1e+", "e9", "1.7e9x", "1.7.0e9", "1e19", "9.3e18", "1e-19", "1.7e1000", "1234567890123456789e0", "nan"],
 )  # fmt: skip
 def test_a_bad_stamp_is_counted(tmp_path: Path, stamp: str) -> None:
@@ -133,6 +136,15 @@ def test_a_table_without_a_header_has_numbers_for_names(tmp_path: Path) -> None:
     path.write_text("1700000000,/a\n1700000001,/b\n")
     got, manifest = imported(path, "at=1,path=2", "csv")
     assert ([event.target for event in got], manifest.rejected) == ([b"/a", b"/b"], {})
+
+
+@pytest.mark.parametrize("role", ["at", "end", "at_s"])
+def test_nginx_stamps_the_end_under_keys_of_ones_own_as_well(tmp_path: Path, role: str) -> None:
+    path = tmp_path / "a.log"
+    path.write_text('{"ts":1700000002.5,"verb":"PUT","u":"/a","rt":"0.5"}\n')
+    got, manifest = imported(path, f"{role}=ts,method=verb,path=u,took_s=rt", format="nginx-json")
+    assert got == [Event(1700000002 * S, "PUT", b"/a", took_ns=S // 2)]
+    assert (manifest.stamp, manifest.duration_subtracted) == ("end", True)
 
 
 def test_blanks_around_fields_are_no_part_of_them(tmp_path: Path) -> None:

@@ -10,18 +10,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..trace import Jitter as JitterRecord
 from ..trace import Trace, TraceWriter, half_trace, is_trace
 from ..trace.dictionary import ClientTable
 from .jitter import Columns, Jitter
 from .registry import Found, Importer, Options, Reader, Rows, importer_named, importers
-from .rejects import FileJudge
+from .rejects import FileJudge, Rejects
 from .secrets import showable
 from .sources import SourceFile, expand
 
 OWN_FORMATS = frozenset({"nginx", "apache"})
 """The formats that `--log-format` may describe."""
+
+MAPPED_FORMATS = frozenset({"csv", "tsv", "jsonl", "parquet", "nginx-json"})
+"""The formats whose columns or keys `--columns` may name."""
 
 LIKELY = 0.5
 """A format is taken for a file's where at least this share of its first lines is of it."""
@@ -102,6 +105,15 @@ def _chosen(files: list[SourceFile], format_name: str | None, options: Options) 
     """The one format that the files share."""
     if format_name is not None:
         chosen = importer_named(format_name)
+        if options.columns and chosen.name not in MAPPED_FORMATS:
+            raise UsageError(
+                f"--columns is not for --format {chosen.name}, which says itself what is what",
+                hint=f"it is for {', '.join(sorted(MAPPED_FORMATS))}",
+            )
+        if options.log_format and chosen.name not in OWN_FORMATS:
+            raise UsageError(
+                f"--log-format is not for --format {chosen.name}", hint="it is for nginx and apache"
+            )
     else:
         told = [tell_format(file, options) for file in files]
         chosen = told[0]
@@ -250,10 +262,7 @@ def import_files(
             _import_file(given, inputs, work, reader, found, judge, progress)
         work.end()
         if writer.manifest.rows == 0:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.rejects.counts.most_common())
-            raise InputError(
-                f"no request in {inputs[0].file.name}: {found.rejects.lines:,} lines rejected ({reasons})"
-            )
+            raise InputError(f"no request in {inputs[0].file.name}{_all_rejected(found.rejects)}")
         manifest = writer.manifest
         manifest.importer, manifest.resolution_ns = chosen.name, resolution_ns
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
@@ -261,6 +270,14 @@ def import_files(
         _describe(writer, found, reader, inputs)
     assert writer.trace is not None
     return writer.trace
+
+
+def _all_rejected(rejects: Rejects) -> str:
+    """What became of the lines of a recording of which nothing is left."""
+    if not rejects.lines:
+        return ""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejects.counts.most_common())
+    return f": {rejects.lines:,} {'line' if rejects.lines == 1 else 'lines'} rejected ({reasons})"
 
 
 def _import_file(

@@ -1,17 +1,21 @@
 """nginx with a log_format that writes JSON (`escape=json`): keys named as nginx names its variables, or nearly.
 
-Keys of one's own are mapped with --columns (see `tabular`); `end=` says that a stamp is of the end, as nginx's are.
+Keys of one's own are mapped with --columns (see `tabular`); of `--format nginx-json` the stamp is of the end even so.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from replay_native import field_spec
 
+from .fields import FieldReader
 from .json_logs import KeyedReader, _has
 from .lines import sniffed_lines
 from .nginx import VARIABLES
 from .registry import Found, Importer, Options, importer
-from .tabular import objects
+from .tabular import JsonReader, objects
 
 KEYS = {
     **VARIABLES,
@@ -42,8 +46,11 @@ def sniff(head: bytes, options: Options) -> float:
     return len(having) / max(len(sniffed_lines(head)), 1)
 
 
-def reader(found: Found, options: Options) -> KeyedReader:
-    """A reader of nginx's JSON."""
+def reader(found: Found, options: Options) -> FieldReader:
+    """A reader of nginx's JSON, of the keys that the user names if there are any: their stamp is of the end, too."""
+    if options.columns:
+        ended = tuple((re.sub(r"^at(?=_|$)", "end", role), key) for role, key in options.columns)
+        return JsonReader(found, replace(options, columns=ended))
     return KeyedReader(found, options, KEYS, stamp="end", subtracts=True)
 
 
