@@ -95,6 +95,8 @@ def test_folders_and_patterns_stand_for_files(tmp_path: Path) -> None:
         (logs / name).write_text(LINES[number] + "\n")
     assert import_files([logs], tmp_path / "a.trace").rows == 3
     assert import_files([f"{logs}/a.log*"], tmp_path / "b.trace").rows == 2
+    (logs / "current.log").symlink_to("a.log")
+    assert import_files([logs, logs / "a.log", f"{logs}/deeper/../a.log"], tmp_path / "d.trace").rows == 3
     with pytest.raises(InputError, match="no file is named like this"):
         import_files([f"{logs}/*.gz"], tmp_path / "c.trace")
 

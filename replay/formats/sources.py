@@ -201,7 +201,7 @@ def _first_bytes(file: BinaryIO) -> bytes:
 
 
 def expand(paths: Sequence[str | Path]) -> list[str]:
-    """Files named by paths, by folders (all in them, hidden ones left out) and by patterns such as `*.gz`.
+    """Files named by paths, by folders (all in them, hidden ones left out) and by patterns such as `*.gz`; each once.
 
     UsageError where there is none, InputError where a folder or pattern holds none.
     """
@@ -223,7 +223,19 @@ def expand(paths: Sequence[str | Path]) -> list[str]:
             found += matches
         else:
             found.append(path)
-    return list(dict.fromkeys(found))
+    return _once(found)
+
+
+def _once(names: Sequence[str]) -> list[str]:
+    """The names without those of files that others of them name (`current.log`, a link to `access.log`)."""
+    files: dict[object, str] = {}
+    for name in names:
+        status = None
+        if name != STDIN:
+            with contextlib.suppress(OSError):
+                status = Path(name).stat()
+        files.setdefault(name if status is None else (status.st_dev, status.st_ino), name)
+    return list(files.values())
 
 
 def _is_hidden(path: Path) -> bool:

@@ -13,7 +13,6 @@ from bokeh.models import (
     ColumnDataSource,
     FixedTicker,
     HoverTool,
-    LogTicker,
     NumeralTickFormatter,
     Span,
 )
@@ -33,6 +32,7 @@ from .figures import (
     RED,
     errors,
     in_ms,
+    latency_axis,
     new_figure,
     over_time,
     rates,
@@ -162,8 +162,10 @@ def _load_plot(found: Climb, label: str, value: Callable[[Trial], float | None],
         tips = [(_WORDS[stage], "@load{0.[00]} times, @rate"), (label, "@value{0,0.[00]}"), ("", "@said")]
         plot.add_tools(HoverTool(renderers=[dots], tooltips=tips))
     _name_loads(plot, loads)
-    if more.get("y_axis_type") == "log":
-        plot.yaxis.ticker = LogTicker(mantissas=[1, 2, 5])
+    values = [at for trial in shown if (at := value(trial)) is not None and at > 0]
+    if more.get("y_axis_type") == "log" and values:
+        latency_axis(plot, min(values), max(values))
+        plot.yaxis.axis_label = label.partition(",")[0]
     return with_legend(plot)
 
 
