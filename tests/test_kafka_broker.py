@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -233,3 +236,32 @@ def test_a_recording_is_of_the_time_that_was_asked_for(broker, tmp_path):
     assert invoke(["record", target, "-o", str(tmp_path / "part.trace"), *window]) == 0
     part = Trace.open(tmp_path / "part.trace")
     assert (part.rows, part.start_ns - START_NS) == (50, 10_000_000)
+
+
+def test_a_time_that_is_over_is_recorded_whole_however_slow_the_broker(broker, tmp_path, monkeypatch):
+    trace = kafka_trace(tmp_path / "t", [(n % 2, b"%d" % n, b"v", ()) for n in range(100)], gap_ns=1_000_000)
+    target = make(broker, "slow")
+    replay(trace, target, tmp_path / "run", kafka={"timestamps": "recorded"})
+    monkeypatch.setattr("replay.kafka.record.POLL_MS", 0)
+    assert invoke(["record", target, "-o", str(tmp_path / "all.trace"), "--until", "2023-11-15"]) == 0
+    whole = Trace.open(tmp_path / "all.trace")
+    assert whole.rows == 100 and whole.manifest.options["complete"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_recording_in_order(broker, tmp_path, number):
+    target, out = make(broker, f"signal-{number}"), tmp_path / "t.trace"
+    command = [sys.executable, "-m", "replay.cli", "record", target, "-o", str(out), "--until", "+1h"]
+    replay(
+        kafka_trace(tmp_path / "t", [(n % 2, b"k", b"v", ()) for n in range(20)]), target, tmp_path / "run"
+    )
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as recording:
+        for _ in range(300):
+            if any(tmp_path.glob("t.trace.partial*/*")):
+                break
+            time.sleep(0.1)
+        time.sleep(2)
+        recording.send_signal(number)
+        said, complaint = recording.communicate(timeout=20)
+    assert recording.returncode == 130 and "20 records" in said and "--resume" in complaint
+    assert Trace.open(out).rows == 20

@@ -9,15 +9,41 @@ from pathlib import Path
 import click
 
 from .. import units
-from ..errors import Exit
+from ..errors import Exit, UsageError
 
 
-def _moment_ms(text: str, name: str, word: str) -> int | None:
-    """A moment as ms since the epoch; None where it is the word for no bound. UsageError where it is neither."""
-    if text == word:
-        return None
+def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
+    """`--from` and `--until` in ms since the epoch; None for earliest and latest.
+
+    `+10m` counts from --from, else from now. UsageError where they are no moments, or nothing can be between them.
+    """
     now_ns = time.time_ns()
-    return units.parse_moment(text).resolve_ns(now_ns, now_ns, dt.UTC) // units.MS
+    from_ns = None if from_ == "earliest" else _moment_ns(from_, "--from", "earliest", now_ns)
+    if from_ns is not None and from_ns > now_ns:
+        raise UsageError(
+            f"--from {from_} is {_shown(from_ns)}, which is still to come",
+            hint="give a moment that is over, with its day",
+        )
+    if until == "latest":
+        return None if from_ns is None else from_ns // units.MS, None
+    until_ns = _moment_ns(until, "--until", "latest", now_ns if from_ns is None else from_ns)
+    if from_ns is not None and until_ns <= from_ns:
+        raise UsageError(
+            f"--until {until} ({_shown(until_ns)}) is not after --from {from_} ({_shown(from_ns)})",
+            hint="nothing is between them",
+        )
+    return None if from_ns is None else from_ns // units.MS, until_ns // units.MS
+
+
+def _moment_ns(text: str, name: str, word: str, start_ns: int) -> int:
+    try:
+        return units.parse_moment(text).resolve_ns(start_ns, start_ns, dt.UTC)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}", hint=f"{error.hint}, or {word}") from None
+
+
+def _shown(at_ns: int) -> str:
+    return f"{units.to_datetime(at_ns):%Y-%m-%d %H:%M:%S} UTC"
 
 
 @click.command(name="record", short_help="Record Kafka topics to a trace.")
@@ -26,9 +52,18 @@ def _moment_ms(text: str, name: str, word: str) -> int | None:
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="The trace to write: NAME.trace."
 )
 @click.option(
-    "--from", "from_", metavar="WHEN", default="earliest", help="earliest, or a moment [default: earliest]."
+    "--from",
+    "from_",
+    metavar="WHEN",
+    default="earliest",
+    help="earliest, or a moment: 18:00, ISO 8601 (UTC) [default: earliest].",
 )
-@click.option("--until", metavar="WHEN", default="latest", help="latest (what is there now), or a moment.")
+@click.option(
+    "--until",
+    metavar="WHEN",
+    default="latest",
+    help="latest (what is there now), or a moment; +10m counts from --from, else from now.",
+)
 @click.option("--resume", metavar="TRACE", help="Go on where an earlier recording ended.")
 @click.option("--scenario", metavar="FILE", help="A scenario whose [kafka] says how to connect.")
 @click.option("--force", is_flag=True, help="Replace an existing trace.")
@@ -46,7 +81,7 @@ def command(
     from ..trace import Trace
 
     place = parse_source(source)
-    from_ms, until_ms = _moment_ms(from_, "--from", "earliest"), _moment_ms(until, "--until", "latest")
+    from_ms, until_ms = _bounds_ms(from_, until)
     offsets = resume_offsets(Trace.open(Path(resume))) if resume else None
     kafka = load(Path(scenario)).kafka if scenario else None
     with Console(stderr=True).status("recording") as status:

@@ -66,7 +66,10 @@ def client_settings(target: Target, kafka: Kafka) -> dict[str, Any]:
         try:
             settings["ssl_context"] = ssl.create_default_context(cafile=kafka.ssl_cafile or None)
         except (OSError, ssl.SSLError) as error:
-            raise InputError(f"kafka.ssl_cafile: {kafka.ssl_cafile}: {error}") from None
+            why = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+            raise InputError(
+                f"kafka.ssl_cafile: {kafka.ssl_cafile}: {why}", hint="give a file of certificates in PEM"
+            ) from None
     if kafka.security_protocol.startswith("SASL"):
         if not kafka.sasl_plain_username or not kafka.sasl_plain_password:
             raise UsageError(
@@ -75,7 +78,7 @@ def client_settings(target: Target, kafka: Kafka) -> dict[str, Any]:
             )
         settings["sasl_mechanism"] = kafka.sasl_mechanism
         for name in ("sasl_plain_username", "sasl_plain_password"):
-            settings[name] = expand(name, getattr(kafka, name), os.environ)
+            settings[name] = expand(f"kafka.{name}", getattr(kafka, name), os.environ)
     return settings
 
 
@@ -146,9 +149,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
         await asyncio.sleep(POLL_S)
         waited_s += POLL_S
     if not found:
-        raise TargetError(
-            f"there is no topic {topic!r}", hint="make it, or check its name in --target and --topic-map"
-        )
+        raise TargetError(f"there is no topic {topic!r}", hint="make it, or check its name")
     raise TargetError(
         f"partition {min(found - led)} of the topic {topic!r} has no leader", hint="try again in a moment"
     )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import socket
+import ssl
 
 from aiokafka import errors
 
@@ -69,9 +73,16 @@ def told(error: BaseException, brokers: str) -> ReplayError:
             f"the broker {brokers} does not know this SASL mechanism: {_sentence(error)}",
             hint="set kafka.sasl_mechanism to one of its own",
         )
+    if isinstance(error, errors.IllegalSaslStateError):
+        return TargetError(f"the broker {brokers} wants no SASL on this port", hint=LISTENER)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TargetError(f"the broker {brokers}: its certificate {_certificate(error)}", hint=CERTIFICATE)
+    if isinstance(error, ssl.SSLError):
+        what = (error.reason or str(error)).replace("_", " ").lower()
+        return TargetError(f"the broker {brokers} refused the TLS handshake: {what}", hint=LISTENER)
     if isinstance(error, errors.KafkaConnectionError | asyncio.TimeoutError | OSError):
         return TargetError(
-            f"the broker {brokers} does not take connections: {_sentence(error) or 'no answer'}",
+            f"the broker {brokers} does not take connections: {_connection(error)}",
             hint="start it, or check host, port and kafka.security_protocol",
         )
     if isinstance(error, errors.TopicAuthorizationFailedError | errors.ClusterAuthorizationFailedError):
@@ -83,5 +94,39 @@ def told(error: BaseException, brokers: str) -> ReplayError:
     return TargetError(f"the broker {brokers}: {name_of(error)}: {_sentence(error)}")
 
 
+LISTENER = "set kafka.security_protocol to what this listener speaks, or name another port"
+CERTIFICATE = (
+    "kafka.ssl_cafile = FILE says whom to trust; brokers are verified by the names that they advertise"
+)
+
+_CERTIFICATES = {
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is self-signed",
+} | dict.fromkeys((2, 19, 20, 21), "was issued by an authority that is not trusted")
+"""By codes of OpenSSL's verification (x509_vfy.h)."""
+
+_PREFIX = re.compile(r"(\[Error -?\d+\] )?(\w+(Error|Failed): )?")
+
+
+def _certificate(error: ssl.SSLCertVerificationError) -> str:
+    known = _CERTIFICATES.get(error.verify_code)
+    return known or f"cannot be verified: {error.verify_message.rstrip('.')}"
+
+
+def _connection(error: BaseException) -> str:
+    """Why there is no connection."""
+    if isinstance(error, socket.gaierror):
+        return "its name has no address"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    words = _sentence(error)
+    if words.endswith(" closed"):
+        return "it ended the connection at once, so it may not speak Kafka there, or want TLS or SASL"
+    return words or "no answer"
+
+
 def _sentence(error: BaseException) -> str:
-    return str(error).partition("\n")[0].strip()
+    """The first line of an error, without the name of its class, which aiokafka puts first."""
+    words = str(error).partition("\n")[0].strip()
+    return words[_PREFIX.match(words).end() :]  # type: ignore[union-attr]

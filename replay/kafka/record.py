@@ -7,12 +7,14 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from replay.errors import InputError, UsageError
 from replay.scenario.settings import Kafka
@@ -26,6 +28,7 @@ from .events import PRODUCE, TOPICS
 NEXT_OFFSETS = "next_offsets"
 """Of a manifest's options: by topic and partition the first offset that was not recorded."""
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_MS = 500
 RECORDS_AT_ONCE = 5_000
 SILENT_S = 30.0
@@ -57,7 +60,12 @@ class Recording:
 def parse_source(text: str) -> Source:
     """`kafka://HOST:PORT/T1,T2`, taken apart. UsageError says what is wrong with it."""
     place, _, names = text.removeprefix("kafka://").partition("/")
-    if not text.startswith("kafka://") or not names:
+    if not text.startswith("kafka://"):
+        raise UsageError(
+            f"{text!r} is not a Kafka cluster: nothing else is recorded",
+            hint="write kafka://HOST:PORT/TOPIC,TOPIC",
+        )
+    if not names:
         raise UsageError(f"{text!r} names no topic to record", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
     targets = [parse_target(f"kafka://{place}/{name}") for name in names.rstrip("/").split(",")]
     if any(not target.base_path for target in targets):
@@ -82,11 +90,11 @@ def record(
     resume: Mapping[TopicPartition, int] | None = None, kafka: Kafka | None = None, overwrite: bool = False,
     progress: Callable[[int], None] = lambda records: None,
 ) -> Recording:  # fmt: skip
-    """Record topics to the new trace `out`, in bounded memory; blocks. SIGINT ends it in order.
+    """Record topics to the new trace `out`, in bounded memory; blocks. SIGINT and SIGTERM end it in order.
 
     `from_ms` None is the earliest record, `until_ms` None what is there now; both are ms since the epoch, by the
     records' own stamps. `resume` has first offsets that go before `from_ms`. TargetError where the cluster cannot be
-    read, InputError where there is nothing to record.
+    read, InputError where there is nothing to record, KeyboardInterrupt where a signal came before the first record.
     """
     settings = client_settings(source.target, kafka or Kafka())
     cluster = look(source.target, settings, source.topics)
@@ -94,8 +102,10 @@ def record(
     with TraceWriter(out, overwrite=overwrite) as writer:
         tape = _Tape(writer, progress)
         work = _Work(settings, sorted(cluster.ends), from_ms, until_ms, dict(resume or {}), recording)
-        ends = {part: end for part, end in cluster.ends.items() if until_ms is None}
+        ends = dict(cluster.ends) if until_ms is None else {}
         in_own_loop(source.target.authority, lambda: work.run(tape, ends), FOREVER_S)
+        if recording.interrupted and not tape.records:
+            raise KeyboardInterrupt
         if not tape.records:
             raise InputError(
                 f"{', '.join(source.topics)}: there is nothing to record", hint="see --from and --until"
@@ -169,7 +179,7 @@ class _Work:
     next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
 
     async def run(self, tape: _Tape, ends: dict[TopicPartition, int]) -> None:
-        """Until every partition is read to its end, the past is silent, or SIGINT."""
+        """Until every partition is read to its end, the past is silent, or a signal comes."""
         consumer = AIOKafkaConsumer(
             **self.settings, enable_auto_commit=False, auto_offset_reset="earliest",
             max_poll_records=RECORDS_AT_ONCE,
@@ -178,13 +188,18 @@ class _Work:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await consumer.start()
-        loop.add_signal_handler(signal.SIGINT, stop.set)
+        for number in SIGNALS:
+            loop.add_signal_handler(number, stop.set)
         try:
             consumer.assign(self.parts)
             await self._seek(consumer)
+            if self.until_ms is not None:
+                found = await consumer.offsets_for_times(dict.fromkeys(self.parts, self.until_ms))
+                ends |= {part: place.offset for part, place in found.items() if place}
             await self._read(consumer, tape, ends, stop)
         finally:
-            loop.remove_signal_handler(signal.SIGINT)
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
             await consumer.stop()
         self.recording.interrupted = stop.is_set()
 
@@ -202,14 +217,19 @@ class _Work:
     async def _read(
         self, consumer: AIOKafkaConsumer, tape: _Tape, ends: dict[TopicPartition, int], stop: asyncio.Event
     ) -> None:
+        """Partitions without an end are open until a record of `until_ms` comes, or that moment is over."""
         open_ = {part for part in self.parts if part not in ends or self.next_offsets[part] < ends[part]}
         heard_s = time.monotonic()
         consumer.pause(*(set(self.parts) - open_))
         while open_ and not stop.is_set():
+            known = len(ends)
+            if not await self._end_what_is_over(consumer, ends, open_):
+                break
+            heard_s = heard_s if len(ends) == known else time.monotonic()
             batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_AT_ONCE)
             for part, records in batches.items():
                 heard_s = time.monotonic()
-                wanted = [record for record in records if self._wanted(record, ends)]
+                wanted = list(takewhile(lambda record: self._is_wanted(record, ends), records))
                 if wanted:
                     tape.add(part, wanted)
                     self.next_offsets[part] = wanted[-1].offset + 1
@@ -220,15 +240,23 @@ class _Work:
                 if await consumer.position(part) >= ends[part]:
                     open_.discard(part)
                     consumer.pause(part)
-            past = self.until_ms is not None and time.time() * 1_000 > self.until_ms
-            if past and not batches:
-                return
-            if self.until_ms is None and time.monotonic() - heard_s > SILENT_S:
-                self.recording.complete = False
-                return
+            if all(part in ends for part in open_) and time.monotonic() - heard_s > SILENT_S:
+                break
         self.recording.complete = not open_
 
-    def _wanted(self, record: ConsumerRecord, ends: Mapping[TopicPartition, int]) -> bool:
+    async def _end_what_is_over(
+        self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], open_: set[TopicPartition]
+    ) -> bool:
+        """Where `until_ms` is over, the partitions' present ends are theirs; False where the broker cannot say them."""
+        endless = [part for part in open_ if part not in ends]
+        if endless and self.until_ms is not None and time.time() * 1_000 > self.until_ms:
+            try:
+                ends |= await consumer.end_offsets(endless)
+            except KafkaError:
+                return False
+        return True
+
+    def _is_wanted(self, record: ConsumerRecord, ends: Mapping[TopicPartition, int]) -> bool:
         """Whether a record comes before the end that was asked for."""
         end = ends.get(TopicPartition(record.topic, record.partition))
         return (end is None or record.offset < end) and (

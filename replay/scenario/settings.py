@@ -554,7 +554,9 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         UsageError where a variable is not set, or a header cannot be sent.
         """
         environ = os.environ if environ is None else environ
-        expanded = [(name, expand(name, value, environ)) for name, value in self.headers.items()]
+        expanded = [
+            (name, expand(f"the header {name}", value, environ)) for name, value in self.headers.items()
+        ]
         given = {name.lower() for name, _ in expanded}
         defaults = [("User-Agent", f"replay/{__version__}"), ("Accept", "*/*")]
         return [pair for pair in defaults if pair[0].lower() not in given] + expanded
@@ -628,8 +630,8 @@ def check_header_name(name: str) -> None:
         raise UsageError(f"{name} is set by replay itself, request by request")
 
 
-def expand(name: str, value: str, environ: Mapping[str, str]) -> str:
-    """A header's value with $NAME and ${NAME} taken from the environment; $$ is a dollar sign."""
+def expand(what: str, value: str, environ: Mapping[str, str]) -> str:
+    """A value with $NAME and ${NAME} taken from the environment; $$ is a dollar sign."""
 
     def variable(match: re.Match[str]) -> str:
         if match[1]:
@@ -637,7 +639,7 @@ def expand(name: str, value: str, environ: Mapping[str, str]) -> str:
         key = match[2] or match[3]
         if key not in environ:
             raise UsageError(
-                f"the header {name}: the environment variable {key} is not set",
+                f"{what}: the environment variable {key} is not set",
                 hint=f"export {key}, or write $$ for $",
             )
         return environ[key]
@@ -647,7 +649,5 @@ def expand(name: str, value: str, environ: Mapping[str, str]) -> str:
         character == "\t" or " " <= character <= "~" or "\xa0" <= character <= "\xff"
         for character in expanded
     ):
-        raise UsageError(
-            f"the header {name} holds a character that cannot be sent (a line break, or not Latin-1)"
-        )
+        raise UsageError(f"{what} holds a character that cannot be sent (a line break, or not Latin-1)")
     return expanded.strip()

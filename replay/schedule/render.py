@@ -382,7 +382,7 @@ def _heads(
         parts = [Part(kernels.LITERAL, b" HTTP/1.1\r\n")]
         parts += [part for line in lines if line.name.lower() not in own for part in line.parts]
         for rule in own.values():
-            value = expand(rule.header or "", rule.value or "", environ).encode("latin-1")
+            value = expand(f"the header {rule.header}", rule.value or "", environ).encode("latin-1")
             parts.append(Part(kernels.LITERAL, f"{rule.header}: ".encode("ascii")))
             parts += parse_template(value, values, "raw")
             parts.append(Part(kernels.LITERAL, b"\r\n"))
