@@ -1,4 +1,4 @@
-"""What tests share: the kernels compiled, with their declared signatures only; and Java, to read logs as it does."""
+"""What tests share: kernels compiled, with their declared signatures only; the machine watched; logs read as Java does."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from replay_native import jit
 
 from .certificates import Authority
+from .machine import Machine
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 KERNELS = sorted(
@@ -30,6 +31,25 @@ def pytest_configure(config: pytest.Config) -> None:
     in_worker, workers = hasattr(config, "workerinput"), getattr(config.option, "numprocesses", None)
     if not in_worker and (IN_CI or workers) and not jit.is_compiled(KERNELS):
         jit.compile_apart(KERNELS)
+
+
+MACHINE = Machine()
+LOOKS_AGAIN = 2
+"""At a test that failed while the machine kept us waiting. One that fails on a quiet machine has failed."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.flaky(reruns=LOOKS_AGAIN, condition=MACHINE.kept_us_waiting))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    MACHINE.watch()
+
+
+def pytest_unconfigure() -> None:
+    MACHINE.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -158,13 +158,12 @@ def test_a_slower_build_is_found_at_the_first_look(session):
 
 def test_its_blocks_are_whole_and_its_runs_can_be_compared_again(session):
     folder, _ = session
-    names = sorted(path.name.partition("-")[2] for path in (folder / "session").iterdir() if path.is_dir())
-    assert names == ["base"] * 6 + ["new"] * 6
     order = [path.name.partition("-")[2] for path in sorted((folder / "session").iterdir()) if path.is_dir()]
-    blocks = {tuple(order[at : at + 4]) for at in range(0, 12, 4)}
+    assert len(order) >= 12, "a block in which the machine kept us waiting is made again"
+    blocks = {tuple(order[at : at + 4]) for at in range(0, len(order), 4)}
     assert blocks <= {("base", "new", "new", "base"), ("new", "base", "base", "new")}
     assert (folder / "was-set-up").exists() and (folder / "was-cleaned").exists()
-    assert len((folder / "prepared").read_text().split()) == 12
+    assert len((folder / "prepared").read_text().split()) == len(order)
 
 
 def test_a_build_that_fails_is_one_line(tmp_path):

@@ -171,7 +171,7 @@ async def test_informational_answers_are_counted(run_lane: RunLane, sink: Sink, 
 @by_tls
 async def test_the_answer_to_head_has_no_body(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/body=5000", method="HEAD", at_ms=20.0 * i) for i in range(4)]
-    driven = await drive(run_lane, tmp_path, [*asks, Ask(at_ms=90)], sink.port)
+    driven = await drive(run_lane, tmp_path, [*asks, Ask(at_ms=90)], sink.port, connections=1)
     assert driven.outcomes == {"2xx": 5}
     assert driven["connects"] == 1
 
@@ -226,7 +226,7 @@ async def test_a_reused_connection_that_ends_is_no_error_of_an_idempotent_reques
     run_lane: RunLane, sink: Sink, tmp_path: Path, fault: str
 ) -> None:
     asks = [Ask(), Ask(f"/sink/{fault}", at_ms=50), Ask(at_ms=100)]
-    driven = await drive(run_lane, tmp_path, asks, sink.port)
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=1)
     assert driven.outcomes == {"2xx": 3}
     assert driven["resent"] == 1
     assert driven["sent"] == 3
@@ -239,7 +239,7 @@ async def test_other_requests_are_never_sent_twice(
     run_lane: RunLane, sink: Sink, tmp_path: Path, fault: str, outcome: str
 ) -> None:
     asks = [Ask(), Ask(f"/sink/{fault}", method="POST", body=b"once", at_ms=50), Ask(at_ms=100)]
-    driven = await drive(run_lane, tmp_path, asks, sink.port)
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=1)
     assert driven.outcomes == {"2xx": 2, outcome: 1}
     assert driven["resent"] == 0
     assert sink.stamps()["seq"].tolist() == [0, 1, 2]
@@ -247,7 +247,8 @@ async def test_other_requests_are_never_sent_twice(
 
 @by_tls
 async def test_a_request_is_sent_again_only_once(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
-    driven = await drive(run_lane, tmp_path, [Ask(), Ask("/sink/reset", at_ms=50), Ask(at_ms=100)], sink.port)
+    asks = [Ask(), Ask("/sink/reset", at_ms=50), Ask(at_ms=100)]
+    driven = await drive(run_lane, tmp_path, asks, sink.port, connections=1)
     assert driven.outcomes == {"2xx": 2, "reset": 1}
     assert driven["resent"] == 1
 
