@@ -22,6 +22,7 @@ from replay.workload import steps
 from replay.workload.fidelity import distance, measure
 from replay.workload.transform import Transform, transform
 
+from .trace_data import Row, write_trace
 from .workload_data import NS, START_NS, azure, columns, fitness, route_rows
 
 TABLE = {
@@ -353,6 +354,15 @@ def test_the_peak_is_that_of_all_of_a_minute_however_growing_mixes_it(
         wanted = Transform(scale=scaled(("POST /v1/users", 50)), peak_per_s=20.0)
         found.append(transform(trace, tmp_path / f"{rows}.trace", wanted).manifest.history[-1])
     assert found[0] == found[1]
+
+
+def test_sessions_are_at_once_where_they_are_and_not_where_they_are_near(tmp_path: Path) -> None:
+    day_s, minute_s = 86_400, 60
+    begins_s = [0, 5, 10, day_s // 2, day_s // 2 + 30, day_s - minute_s]
+    ends_s = [4, 9, 14, day_s // 2 + minute_s, day_s // 2 + 90, day_s]
+    stamps = sorted((at, client) for client, at in [*enumerate(begins_s), *enumerate(ends_s)])
+    trace = write_trace(tmp_path / "day.trace", [Row(at * NS, client=client) for at, client in stamps])
+    assert measure(trace).sessions_at_once == 2
 
 
 def test_a_trace_too_short_for_a_window_says_nothing_of_it(tmp_path: Path) -> None:

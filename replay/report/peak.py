@@ -116,7 +116,8 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
     harm = f"{found.bad_s:.0f} s unlike the baseline"
     if found.suffered:
         harm += f", {found.suffered:,} requests in them"
-    after = f" {found.after_s:.0f} s after its end" if found.after_s is not None else ""
+    recovered = found.after_s is not None and found.verdict != "NOT_HARMED"
+    after = f" {found.after_s:.0f} s after its end" if recovered else ""
     return [
         *facts,
         ("harm", harm),
