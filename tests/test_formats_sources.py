@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import os
+import tarfile
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +168,25 @@ def test_a_recording_without_requests_is_said_to_have_none(tmp_path: Path) -> No
     (tmp_path / "a.har").write_text('{"log": {"entries": []}}')
     with pytest.raises(InputError, match=r"no request in .*a\.har$"):
         import_files([tmp_path / "a.har"], tmp_path / "a.trace")
+
+
+@pytest.mark.parametrize("kind", ["bzcat", "xzcat", "unzip -p", "tar -xOf", "tar -xOf gzipped"])
+def test_what_others_unpack_is_named_with_the_command(tmp_path: Path, kind: str) -> None:
+    data, out = "\n".join(LINES).encode(), io.BytesIO()
+    if kind.startswith("tar"):
+        with tarfile.open(fileobj=out, mode="w:gz" if "gzipped" in kind else "w") as tar:
+            member = tarfile.TarInfo("a.log")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    elif kind == "unzip -p":
+        with zipfile.ZipFile(out, "w") as packed:
+            packed.writestr("a.log", data)
+    else:
+        out.write({"bzcat": bz2, "xzcat": lzma}[kind].compress(data))
+    (tmp_path / "a.log").write_bytes(out.getvalue())
+    with pytest.raises(InputError) as refused:
+        import_files([tmp_path / "a.log"], tmp_path / "a.trace", format="common")
+    assert refused.value.hint == f"{kind.removesuffix(' gzipped')} {tmp_path}/a.log | replay import -"
 
 
 def test_a_log_format_that_does_not_fit_is_not_passed_over(tmp_path: Path) -> None:

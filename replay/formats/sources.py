@@ -7,6 +7,7 @@ import contextlib
 import functools
 import glob
 import os
+import re
 import shlex
 import stat
 import sys
@@ -37,6 +38,17 @@ HEAD_BYTES = 64 << 10
 
 STDIN = "-"
 _MAGICS = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
+_UNREAD = {
+    "UTF-16, and logs are read as UTF-8": (
+        re.compile(codecs.BOM_UTF16_LE + b"|" + codecs.BOM_UTF16_BE), "iconv -f UTF-16 -t UTF-8 {}"
+    ),
+    "compressed by bzip2, which is not read": (re.compile(rb"BZh[1-9]1AY&SY"), "bzcat {}"),
+    "compressed by xz, which is not read": (re.compile(rb"\xfd7zXZ\0"), "xzcat {}"),
+    "a zip archive": (re.compile(rb"PK\x03\x04"), "unzip -p {}"),
+    "a tar archive": (re.compile(rb".{257}ustar", re.DOTALL), "tar -xOf {}"),
+}  # fmt: skip
+"""What some know a recording by that is not read as it is: how it begins, and the command that unpacks it."""
+
 _CHUNK_BYTES = 1 << 20
 _PARQUET_ROWS = 1 << 14
 _ZSTD_READ_BYTES = 4096
@@ -67,13 +79,16 @@ class SourceFile:
         if not raw:
             raise InputError(f"{self.name} is empty")
         head = (self._uncompressed_head(raw) if self.compression else raw).removeprefix(codecs.BOM_UTF8)
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InputError(
-                f"{self.name} is UTF-16, and logs are read as UTF-8",
-                hint=f"iconv -f UTF-16 -t UTF-8 {shlex.quote(name)} | replay import -",
-            )
+        self._refuse_packed(name, head)
         self.wrapper = wrapper_of(head)
         self.head = unwrap(self.wrapper, head[: head.rfind(b"\n") + 1] or head) if self.wrapper else head
+
+    def _refuse_packed(self, name: str, head: bytes) -> None:
+        """InputError where the lines are there, but only others can unpack them."""
+        for kind, (pattern, command) in _UNREAD.items():
+            if pattern.match(head):
+                shown = shlex.quote(name)
+                raise InputError(f"{self.name} is {kind}", hint=f"{command.format(shown)} | replay import -")
 
     def _check(self) -> int:
         """The size in bytes, -1 where there is none."""
