@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import os
+import shutil
 import tarfile
 import threading
 import time
@@ -100,7 +101,13 @@ def test_folders_and_patterns_stand_for_files(tmp_path: Path) -> None:
         (logs / name).write_text(LINES[number] + "\n")
     assert import_files([logs], tmp_path / "a.trace").rows == 3
     assert import_files([f"{logs}/a.log*"], tmp_path / "b.trace").rows == 2
+    shutil.copytree(tmp_path / "a.trace", logs / "a.trace")
+    shutil.copytree(tmp_path / "a.trace", logs / "b.trace.partial-1")
+    (logs / "b.trace.partial-1" / "manifest.json").unlink()
     (logs / "current.log").symlink_to("a.log")
+    (logs / "loop").symlink_to(logs)
+    (logs / "nowhere").symlink_to("none")
+    os.mkfifo(logs / "pipe")
     assert import_files([logs, logs / "a.log", f"{logs}/deeper/../a.log"], tmp_path / "d.trace").rows == 3
     with pytest.raises(InputError, match="no file is named like this"):
         import_files([f"{logs}/*.gz"], tmp_path / "c.trace")

@@ -27,7 +27,7 @@ from replay_native import checksum
 from replay_native.jit import warm
 
 from ..errors import InputError, UsageError
-from ..trace import Source, is_trace
+from ..trace import Source, half_trace, is_trace
 from .wrappers import unwrap, unwrapped, wrapper_of
 
 BLOCK_BYTES = 4 << 20
@@ -216,7 +216,7 @@ def _first_bytes(file: BinaryIO) -> bytes:
 
 
 def expand(paths: Sequence[str | Path]) -> list[str]:
-    """Files named by paths, by folders (all in them, hidden ones left out) and by patterns such as `*.gz`; each once.
+    """Files named by paths, by folders (all in them, hidden ones and traces left out) and by patterns such as `*.gz`; each once.
 
     UsageError where there is none, InputError where a folder or pattern holds none.
     """
@@ -226,11 +226,10 @@ def expand(paths: Sequence[str | Path]) -> list[str]:
     for path in map(str, paths):
         place = Path(path)
         if path != STDIN and place.is_dir() and not is_trace(place):
-            inside = [file for file in sorted(place.rglob("*")) if file.is_file()]
-            kept = [str(file) for file in inside if not _is_hidden(file.relative_to(place))]
+            kept = sorted(_files_in(place))
             if not kept:
                 raise InputError(f"{path} is a folder without files")
-            found += kept
+            found += map(str, kept)
         elif path != STDIN and glob.has_magic(path) and not place.exists():
             matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
             if not matches:
@@ -253,8 +252,15 @@ def _once(names: Sequence[str]) -> list[str]:
     return list(files.values())
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _files_in(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of those in it, but for hidden ones and for traces, which were recordings once."""
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file():
+            yield entry
+        elif entry.is_dir() and not entry.is_symlink() and not is_trace(entry) and half_trace(entry) is None:
+            yield from _files_in(entry)
 
 
 def _after_last_newline(buffer: npt.NDArray[np.uint8], begin: int, end: int) -> int:
