@@ -248,6 +248,19 @@ def test_a_damaged_file_is_refused_never_crashed_on(tmp_path: Path, name: str) -
             assert str(path) in str(error)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "no such file or directory"), (b"", "cannot mmap an empty file")]
+)
+def test_an_absent_or_empty_dictionary_is_one_sentence(
+    tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    path = write(tmp_path / "a.trace", [1, 2]).path / "requests.arrow"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        Trace.open(tmp_path / "a.trace").requests.get(0)
+    assert str(refused.value) == f"{path}: {says}"
+
+
 def test_an_event_outside_the_dictionary_is_refused(tmp_path: Path) -> None:
     with TraceWriter(tmp_path / "a.trace") as writer:
         writer.add_request("GET", b"/")

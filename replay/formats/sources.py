@@ -216,7 +216,7 @@ def _first_bytes(file: BinaryIO) -> bytes:
 
 
 def expand(paths: Sequence[str | Path]) -> list[str]:
-    """Files named by paths, by folders (all in them, hidden ones and traces left out) and by patterns such as `*.gz`; each once.
+    """Files named by paths, by folders (all in them, but for hidden ones and traces) and by patterns (`*.gz`); each once.
 
     UsageError where there is none, InputError where a folder or pattern holds none.
     """

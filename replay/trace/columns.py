@@ -101,7 +101,9 @@ def read_events(path: Path) -> list[dict[str, npt.NDArray[Any]]]:
         with path.open("rb") as file:
             raw = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", hint="import the log again") from None
+        raise InputError(
+            f"{path}: {(error.strerror or str(error)).lower()}", hint="import the log again"
+        ) from None
     except ValueError:
         raise corrupt(path, "it is empty") from None
     result = []

@@ -86,7 +86,7 @@ class Trace:
                 raise _refuse(path)
             trace = cls(path, read_manifest(path))
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from None
+            raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
         trace._check()
         return trace
 

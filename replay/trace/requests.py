@@ -81,7 +81,8 @@ class MappedFile:
                 access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
                 self._map = mmap.mmap(file.fileno(), 0, access=access)
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: {error}", hint="import the log again") from None
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{path}: {reason.lower()}", hint="import the log again") from None
         self.raw = np.frombuffer(self._map, dtype=np.uint8)
 
     def drop_pages(self) -> None:
