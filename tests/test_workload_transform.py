@@ -268,7 +268,8 @@ def test_a_run_has_the_peak_the_length_and_the_targets_asked_for(tmp_path: Path)
     schedule = make_schedule(trace, load(None, flags), area=tmp_path)
     due = np.concatenate([batch.due_ns for batch in schedule.batches()])
     assert due[-1] == pytest.approx(120 * NS, rel=0.01)
-    assert np.bincount(due // (60 * NS)).max() / 60 == pytest.approx(5.0, rel=0.02)
+    running = np.concatenate([[0], np.cumsum(np.bincount(due // NS))])
+    assert (running[60:] - running[:-60]).max() / 60 == pytest.approx(5.0, rel=0.02)
     assert "POST /v2/users" in {route.route for route in schedule.plan.by_route}
     assert "in 2 m" in schedule.plan.pace and "busiest minute of 5.00/s" in schedule.plan.pace
 
@@ -342,6 +343,14 @@ def test_a_trace_is_replaced_by_what_is_made_of_it_where_that_is_forced(
     code, said, _ = command("transform", "in.trace", "-o", "in.trace", "--scale", "2", "--force")
     assert code == 0 and "120 of 60" in said
     assert Trace.open(tmp_path / "in.trace").rows == 120
+
+
+def test_the_peak_asked_for_is_the_one_that_is_shown(tmp_path: Path, command: Callable[..., Any]) -> None:
+    azure(tmp_path / "code.trace")
+    flags = ("--peak", "100/s", "--speed", "2", "--grow", "repeat")
+    assert command("transform", "code.trace", "-o", "out.trace", *flags)[0] == 0
+    rate = json.loads(command("inspect", "out.trace", "--json")[1])["rate"]
+    assert rate["peak_60s"] == pytest.approx(100, rel=0.01)
 
 
 def test_the_peak_is_that_of_all_of_a_minute_however_growing_mixes_it(

@@ -5,7 +5,6 @@ The steps always come in this order, whatever the order of the flags; each is wr
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,9 @@ FACTOR_MAX = 10_000.0
 
 PEAK_WINDOW_NS = 60 * NS
 """The busiest minute is what a target peak is about."""
+
+_PEAK_PARTS_MAX = 1 << 24
+"""Parts of minutes at most: seconds, for half a year; then longer ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,18 +137,28 @@ def check_scale(scale: Scale) -> None:
 
 
 def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
-    """The most events that any minute has at a speed, a second; of all of it, where that is shorter."""
-    window_ns = max(round(PEAK_WINDOW_NS * speed), 1)
-    rows: Counter[int] = Counter()
-    first_ns = last_ns = 0
+    """The most events that any minute has at a speed, a second; of all of it, where that is shorter. Minutes begin at
+    whole seconds, as those of `replay inspect`.
+    """
+    trace, window_ns = pipeline.trace, max(round(PEAK_WINDOW_NS * speed), 1)
+    parts = next(
+        (n for n in (60, 12, 4) if (trace.end_ns - trace.start_ns) // window_ns * n < _PEAK_PARTS_MAX), 1
+    )
+    part_ns = -(-window_ns // parts)
+    origin_ns = trace.start_ns // part_ns * part_ns
+    rows = np.zeros((trace.end_ns - origin_ns) // part_ns + parts, np.int64)
+    first_ns, last_ns = trace.end_ns, trace.start_ns
     for batch in pipeline.events():
-        first_ns = first_ns if rows else int(batch.at_ns.min())
-        last_ns = max(last_ns, int(batch.at_ns.max()))
-        windows, counts = np.unique((batch.at_ns - first_ns) // window_ns, return_counts=True)
-        rows.update(dict(zip(windows.tolist(), counts.tolist(), strict=True)))
-    if not rows:
+        first_ns, last_ns = min(first_ns, int(batch.at_ns.min())), max(last_ns, int(batch.at_ns.max()))
+        places = (batch.at_ns - origin_ns) // part_ns
+        begin = int(places.min())
+        counts = np.bincount(places - begin)
+        rows[begin : begin + len(counts)] += counts
+    running = np.concatenate([[0], np.cumsum(rows)])
+    if not running[-1]:
         raise InputError("nothing is left to scale to a peak")
-    return max(rows.values()) * NS * speed / min(window_ns, max(last_ns - first_ns, 1))
+    most = int((running[parts:] - running[:-parts]).max())
+    return most * NS * speed / min(window_ns, max(last_ns - first_ns, 1))
 
 
 def _span_ns(pipeline: _Pipeline) -> int:
