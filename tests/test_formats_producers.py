@@ -217,6 +217,7 @@ def test_haproxy_stamps_the_start(tmp_path: Path, service: int) -> None:
         "defaults\n mode http\n log global\n option httplog\n"
         " timeout connect 5s\n timeout client 30s\n timeout server 30s\n"
         f"frontend shop\n bind 127.0.0.1:{port}\n default_backend slow\n"
+        f"frontend lax\n bind 127.0.0.1:{(lax := free_port())}\n option accept-invalid-http-request\n default_backend slow\n"
         f"backend slow\n server one 127.0.0.1:{service}\n"
     )
     log = tmp_path / "haproxy.log"
@@ -229,6 +230,7 @@ def test_haproxy_stamps_the_start(tmp_path: Path, service: int) -> None:
             until_up(port, process)
             good = burst(port, [TARGETS[0], TARGETS[3]])
             bad = burst(port, [b"/d/e\xc3\xa9"])
+            good += burst(lax, [b'/d/e\xc3\xa9?q="#22"'])
         finally:
             process.terminate()
             process.communicate(timeout=20)

@@ -72,10 +72,10 @@ EXAMPLES = [
         "::1:33318 [14/Nov/2023:22:13:21.000] http-in http-in/<NOSRV> -1/-1/-1/-1/+7 400 187 - - PR--"
         ' 1/1/0/0/0 0/0 "<BADREQ>"\n'
         "10.0.1.2:33319 [14/Nov/2023:22:13:22.000] http-in static/srv1 10/0/30/69/+109 200 +2750 - - ----"
-        ' 1/1/1/1/0 0/0 "GET /asap HTTP/1.1"\n',
+        ' 1/1/1/1/0 0/0 "GET /asap/caf#C3#A9?q=#22a#23b#22&#zz#2 HTTP/1.1"\n',
         [
             Event(AT * S + 655 * MS, "GET", b"/index.html", "", 200, 109 * MS, 2750),
-            Event((AT + 2) * S, "GET", b"/asap", "", 200, 109 * MS, 2750),
+            Event((AT + 2) * S, "GET", b'/asap/caf%C3%A9?q="a#b"&#zz#2', "", 200, 109 * MS, 2750),
         ],
         "start",
         {"no method": 1},
@@ -135,6 +135,17 @@ EXAMPLES = [
         ],
         "end",
         {"header": 4},
+    ),
+    Example(
+        "w3c",
+        "#Fields: date time time-taken cs-method cs-uri-stem cs-uri-query sc-status\n#Version: 2.0\n#Software: Tomcat\n"
+        "2023-11-14 22:13:22 0.500 GET /a - 200\n2023-11-14 22:13:23 2 POST /b x=1 201\n",
+        [
+            Event(AT * S + S, "POST", b"/b?x=1", "", 201, 2 * S),
+            Event(AT * S + 1500 * MS, "GET", b"/a", "", 200, 500 * MS),
+        ],
+        "end",
+        {"header": 3},
     ),
     Example(
         "caddy",

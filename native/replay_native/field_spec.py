@@ -21,9 +21,8 @@ FIELD_COLUMNS = 13
 """The columns of `scan`, their time in nanoseconds, and some more. BEGIN is -1 where the target is constant."""
 
 TEMPLATE, DELIMITED, JSON = 0, 1, 2
-PLAIN, LOG, DOUBLED = 0, 1, 2
-"""How a field is escaped: not at all; as logs do; quotes doubled. JSON says 3."""
-JSON_ESCAPES = 3
+PLAIN, LOG, DOUBLED, JSON_ESCAPES, HASHED = 0, 1, 2, 3, 4
+"""How a field is escaped: not at all; as logs do; quotes doubled; as JSON does; as HAProxy does (`#22`)."""
 
 BAD_TOOK, DIRECTIVE = 10, 11
 """More of what may become of a line; DIRECTIVE is a line that begins with the format's comment sign."""

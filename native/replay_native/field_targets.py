@@ -6,7 +6,17 @@ import numpy as np
 from numba import types
 
 from .dictionary import copy_bytes, same_bytes
-from .field_spec import DOUBLED, HOST_BEGIN, HOST_END, HOST_NUMBER, JSON_ESCAPES, LOG, QUERY_BEGIN, QUERY_END
+from .field_spec import (
+    DOUBLED,
+    HASHED,
+    HOST_BEGIN,
+    HOST_END,
+    HOST_NUMBER,
+    JSON_ESCAPES,
+    LOG,
+    QUERY_BEGIN,
+    QUERY_END,
+)
 from .jit import kernel
 from .scan import (
     ABSOLUTE,
@@ -19,7 +29,7 @@ from .scan import (
 )
 from .targets import encode, hex_value, redact, split_absolute, unescape
 
-_QUOTE, _BACKSLASH, _SLASH = 34, 92, 47
+_QUOTE, _HASH, _BACKSLASH, _SLASH = 34, 35, 92, 47
 _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
 
 
@@ -102,6 +112,12 @@ def _unescape_as(escapes, data, begin, end, out):
     while begin < end:
         if escapes == DOUBLED and data[begin] == _QUOTE and begin + 1 < end and data[begin + 1] == _QUOTE:
             begin += 1
+        if escapes == HASHED and data[begin] == _HASH and begin + 2 < end:
+            high, low = hex_value(data[begin + 1]), hex_value(data[begin + 2])
+            if high >= 0 and low >= 0:
+                at = encode(high * 16 + low, out, at)
+                begin += 3
+                continue
         at = encode(np.int64(data[begin]), out, at)
         begin += 1
     return at

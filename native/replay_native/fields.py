@@ -25,6 +25,7 @@ from .field_spec import (
     DIRECTIVE,
     DOUBLED,
     ESCAPES,
+    HASHED,
     HOST,
     HOST_BEGIN,
     JSON_ESCAPES,
@@ -65,6 +66,7 @@ from .scan import (
     OTHER_FORMAT,
     POSITION,
     REJECTS,
+    REWRITE,
     ROWS,
     STATUS,
     TOO_LONG,
@@ -78,7 +80,7 @@ from .scan import (
 from .times import is_none, read_time, read_took
 from .wide import find_byte
 
-_SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _PLUS = 32, 34, 92, 45, 47, 58, 44, 43
+_SPACE, _QUOTE, _HASH, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _PLUS = 32, 34, 35, 92, 45, 47, 58, 44, 43
 _NS = np.int64(1_000_000_000)
 _POWERS = np.array([10**n for n in range(19)], dtype=np.int64)
 _HALVES, _LOW_HALVES = np.int64(-0x0F0F0F0F0F0F0F10), np.int64(0x0F0F0F0F0F0F0F0F)
@@ -247,6 +249,8 @@ def _read_request(data, spec, spans, methods, state, rows, row):
     if begin >= 0:
         at = find_byte(data, begin, end, np.uint8(_SPACE))
         code = target(data, min(at + 1, end), end, rows, row)
+        if code == ACCEPTED and spec.options[ESCAPES] == HASHED:
+            rows[NEEDS, row] |= REWRITE * (find_byte(data, at, end, np.uint8(_HASH)) < end)
         method = method_number(data, begin, at, methods, state, code == ACCEPTED)
     else:
         code = ACCEPTED

@@ -1,6 +1,7 @@
 """Logs that name their fields in a `#Fields:` line: W3C extended (IIS) and CloudFront.
 
-Both stamp the end of a request, in UTC: the start is that less `time-taken`, ms for IIS and s for CloudFront.
+Both stamp the end of a request, in UTC: the start is that less `time-taken`, ms for IIS, and s for CloudFront and where it
+has a point, as in the W3C's own draft and in Tomcat's logs.
 """
 
 from __future__ import annotations
@@ -62,12 +63,14 @@ class DirectedReader(FieldReader):
     def __init__(
         self, found: Found, options: Options, delimiter: str, took_unit_ns: int, names: list[str]
     ) -> None:
-        self._default = layout_of(names, delimiter, took_unit_ns)
+        self._default, self._took_unit_ns = layout_of(names, delimiter, took_unit_ns), took_unit_ns
         super().__init__(found, options, self._default)
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
         header = next((line for line in head.split(b"\n") if line.startswith(_HEADER)), b"")
+        if _has_point(head, self._default.delimiter):
+            self._took_unit_ns = UNITS_NS["s"]
         self._directive(header)
         return super().probe(b"\n".join(line for line in head.split(b"\n") if not line.startswith(b"#")))
 
@@ -79,12 +82,22 @@ class DirectedReader(FieldReader):
     def _directive(self, line: bytes) -> None:
         if line.startswith(_HEADER):
             names = line[len(_HEADER) :].decode("latin-1").split()
-            self.use(layout_of(names, self._default.delimiter, self._default.took_unit_ns))
+            self.use(layout_of(names, self._default.delimiter, self._took_unit_ns))
 
 
 def _header(head: bytes) -> list[str]:
     line = next((line for line in head.split(b"\n") if line.startswith(_HEADER)), b"")
     return line[len(_HEADER) :].decode("latin-1").split()
+
+
+def _has_point(head: bytes, delimiter: str) -> bool:
+    """Whether a `time-taken` of the first lines has a point: IIS writes whole milliseconds."""
+    names = _header(head)
+    if "time-taken" not in names:
+        return False
+    place = names.index("time-taken")
+    lines = [line.split(delimiter.encode()) for line in sniffed_lines(head) if not line.startswith(b"#")]
+    return any(b"." in line[place] for line in lines if len(line) > place)
 
 
 def _sniff_w3c(head: bytes, options: Options) -> float:
