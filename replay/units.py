@@ -259,6 +259,11 @@ def format_count(count: float) -> str:
     return f"{round(count):,}"
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 query`, `30,969 queries`; `many` is `one` with an s unless it is given."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def format_latency(value_ns: float) -> str:
     """A latency at 3 significant digits: 850 ns, 41.2 µs, 1.24 ms, 3.07 s, 2 min 5 s."""
     for unit_ns, unit in ((1, "ns"), (US, "µs"), (MS, "ms")):

@@ -111,6 +111,26 @@ async def test_a_run_goes_on_without_its_name_and_says_so(
 
 
 @pytest.mark.whole
+async def test_a_lookup_that_the_end_of_a_run_finds_unanswered_is_said(
+    server: DnsServer, sinks: tuple[Sink, Sink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RES_OPTIONS", "timeout:30 attempts:1")
+
+    async def fall_silent() -> None:
+        while sinks[0].arrivals < 5:
+            await trio.sleep(0.02)
+        server.silent = True
+
+    document = await run(tmp_path, server, sinks[0].port, fall_silent)
+    (name,) = document.names
+    assert (name.lookups, name.lookups_failed) == (2, 1)
+    assert name.queries == len(server.asked) == 4 and name.answers == {"NOERROR": 2, "unanswered": 2}
+    assert name.lookup_max_ns < 1_000_000_000
+    (note,) = [note for note in document.notes if note.code == "NAME_LOST"]
+    assert f"no answer from the name server {server.address} in" in note.message
+
+
+@pytest.mark.whole
 async def test_an_address_that_is_not_allowed_is_not_connected_to(
     server: DnsServer, sinks: tuple[Sink, Sink], tmp_path: Path
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,29 @@ async def test_a_target_that_wants_to_know_its_client(authority: Authority, vers
     with Sink(capacity=10, tls=identity) as sink:
         peer = await look(sink.port, authority.settings(cert=str(own.cert), key=str(own.key)))
     assert peer is not None and peer.client_certificate == str(own.cert)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_target_that_asks_for_a_certificate_and_does_without_is_told_of(
+    authority: Authority, version: ssl.TLSVersion
+) -> None:
+    identity, own = authority.issue(), authority.issue()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.cert, identity.key)
+    context.load_verify_locations(authority.path)
+    context.minimum_version = context.maximum_version = version
+
+    def answer(client: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(client, server_side=True) as secured:
+            secured.recv(1)
+
+    for asks in (ssl.CERT_OPTIONAL, ssl.CERT_NONE):
+        context.verify_mode = asks
+        with _accepting(answer) as port:
+            peer = await look(port, authority.settings())
+            known = await look(port, authority.settings(cert=str(own.cert), key=str(own.key)))
+        assert peer is not None and peer.asks_certificate == (asks == ssl.CERT_OPTIONAL)
+        assert known is not None and known.client_certificate
 
 
 async def test_a_good_certificate_is_told_of(authority: Authority) -> None:

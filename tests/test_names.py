@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import replay.cli
+from replay.engine.resolve import Lookups
 from replay.errors import UsageError
 from replay.names import NameFailure, Query, Settings, lookup, read_settings
 from replay.names.cost import ROUNDS, cost_of
@@ -163,12 +164,20 @@ async def test_an_answer_that_does_not_fit_comes_by_tcp(server: DnsServer) -> No
     found = await lookup("many.example", asking(server))
     assert sorted(found.addresses) == sorted(many)
     assert Asked("many.example.", "A", by_tcp=True) in server.asked
+    lookups, before = Lookups("many.example", server.address), len(server.asked)
+    await lookups.one()
+    assert lookups.queries == len(server.asked) - before == 3
+    written, _ = await cost_of("many.example", asking(server))
+    assert written.sent == 3
 
 
 async def test_use_vc_asks_by_tcp_alone(server: DnsServer) -> None:
     server.set("a.example", "127.0.0.2")
     await lookup("a.example", asking(server, by_tcp=True))
     assert all(asked.by_tcp for asked in server.asked)
+    queries: list[Query] = []
+    await lookup("a.example", asking(server, by_tcp=True), queries.append)
+    assert [query.sent for query in queries] == [1, 1]
 
 
 async def test_hosts_and_addresses_ask_nobody(server: DnsServer) -> None:

@@ -19,7 +19,7 @@ from replay.errors import InputError, LimitError, ReplayError, UsageError
 from replay.report.plan import print_plan
 from replay.scenario.file import load
 from replay.schedule.plan import ClientsPlan, Schedule, make_schedule
-from replay.trace import Trace
+from replay.trace import Trace, TraceWriter
 
 from . import naive
 from .trace_data import START_NS, Row, write_trace
@@ -288,6 +288,33 @@ def test_a_plan_says_how_many_clients_are_connected_at_once(tmp_path: Path) -> N
     text = io.StringIO()
     print_plan(schedule.plan, schedule.scenario, [], Console(file=text, width=120))
     assert "each client its own, 101 at once" in text.getvalue()
+
+
+def shown(schedule: Schedule) -> str:
+    text = io.StringIO()
+    print_plan(schedule.plan, schedule.scenario, [], Console(file=text, width=160))
+    return text.getvalue()
+
+
+def test_headers_and_hosts_that_the_recording_lacks_are_said(tmp_path: Path) -> None:
+    knobs = {"send_headers": "user-agent", "rewrite_host": ["a.test=b.test"]}
+    said = shown(plan(write_trace(tmp_path / "t.trace", [Row(0)]), **knobs))
+    assert "user-agent as recorded: none, for this recording holds no headers" in said
+    assert "a.test as b.test: none, for this recording names no host" in said
+    with TraceWriter(tmp_path / "h.trace") as writer:
+        index = writer.add_request("GET", b"/", host="a.test", headers=((b"User-Agent", b"x"),))
+        writer.add_events(np.array([START_NS]), np.array([index], np.uint32), np.zeros(1, np.uint32))
+    assert writer.trace is not None
+    assert "none, for" not in shown(plan(writer.trace, **knobs))
+
+
+def test_records_have_no_connections_of_their_own(tmp_path: Path) -> None:
+    trace = write_trace(tmp_path / "t.trace", [Row(0)])
+    said = shown(
+        plan(trace, target="kafka://127.0.0.1:1/t", methods="all", kafka={"compression_type": "lz4"})
+    )
+    assert "acks 1, lz4; batches every 1 ms" in said and "30 s for an acknowledgement" in said
+    assert "connection" not in said
 
 
 def test_sockets_that_this_machine_does_not_have_are_refused(

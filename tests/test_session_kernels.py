@@ -325,6 +325,15 @@ def test_a_jar_holds_what_came_last_and_forgets_what_has_ended() -> None:
     assert jar.text == b"a=3"
 
 
+def test_a_cookie_may_hold_what_is_not_ascii_and_no_control_character() -> None:
+    jar, native = Jar(100), np.zeros(100, np.uint8)
+    length = 0
+    for header in ("name=Jörg; Path=/".encode(), b"bad=a\x01b", b"gone=\x7f"):
+        assert jar.put(header)
+        length = cookies.jar_with(native, length, _array(header))
+    assert jar.text == native[:length].tobytes() == "name=Jörg".encode()
+
+
 # Rules and patches.
 
 

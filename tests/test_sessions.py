@@ -238,25 +238,29 @@ async def test_the_first_line_that_a_command_prints_is_in_every_request(tmp_path
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("echo no luck >&2; exit 3", "ended with 3: no luck"),
+        ("echo no luck >&2; exit 3", "ended with 3"),
         ("true", "printed nothing"),
         ("printf 'a\\001b'", "printed what a header cannot hold"),
     ],
 )
 async def test_a_command_that_fails_ends_a_run_before_it_begins(tmp_path: Path, body: str, said: str) -> None:
-    with pytest.raises((InputError, UsageError), match=said):
-        await auths.header_line(Auth(command=script(tmp_path / "token", body)))
+    command = script(tmp_path / "token", body)
+    with pytest.raises((InputError, UsageError), match=said) as caught:
+        await auths.header_line(Auth(command=command))
+    assert "no luck" not in str(caught.value) and command in caught.value.hint
 
 
 async def test_a_program_that_is_not_there_is_named() -> None:
-    with pytest.raises(InputError, match=r"auth.command: /nowhere/token: No such file"):
+    with pytest.raises(InputError, match=r"auth.command: no such file") as caught:
         await auths.header_line(Auth(command="/nowhere/token --secret x"))
+    assert "/nowhere/token" in caught.value.hint and "--secret" not in caught.value.hint
 
 
 async def test_a_header_is_refreshed_and_stays_where_the_command_fails(tmp_path: Path) -> None:
     count = tmp_path / "count"
     command = script(
-        tmp_path / "token", f"echo x >> {count}; n=$(wc -l < {count}); [ $n -lt 3 ] || exit 1; echo $n"
+        tmp_path / "token",
+        f"echo x >> {count}; n=$(wc -l < {count}); [ $n -lt 3 ] || {{ echo hunter2 >&2; exit 1; }}; echo $n",
     )
     authoriser = auths.Authoriser(Auth(command=command, refresh_ns=20_000_000))  # type: ignore[arg-type]
     lines = [await authoriser.first()]
@@ -269,3 +273,4 @@ async def test_a_header_is_refreshed_and_stays_where_the_command_fails(tmp_path:
     assert lines == [b"Authorization: Bearer 1\r\n", b"Authorization: Bearer 2\r\n"]
     (note,) = authoriser.notes()
     assert note.code == "AUTH_STALE" and "ended with 1" in note.message
+    assert "hunter2" not in note.message and command not in note.message

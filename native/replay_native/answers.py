@@ -160,7 +160,7 @@ def find_body(data, head, head_end, end):
 def cookie_parts(data, begin, end):
     """A Set-Cookie value (RFC 6265, 5.2): (name begin, name end, value begin, value end, attributes begin).
 
-    A name end of -1 where it is no cookie: without a name, or with a byte that is not visible ASCII.
+    A name end of -1 where it is no cookie: without a name, or with a control character.
     """
     stop = begin
     while stop < end and data[stop] != SEMICOLON:
@@ -172,7 +172,7 @@ def cookie_parts(data, begin, end):
     value, value_end = trimmed(data, min(equals + 1, stop), stop)
     sound = equals < stop and name < name_end
     for at in range(name, value_end):
-        sound = sound and 32 <= data[at] < 127
+        sound = sound and data[at] >= 32 and data[at] != 127
     return name, name_end if sound else np.int64(-1), value, value_end, stop
 
 

@@ -59,7 +59,8 @@ class Authoriser:
 
 
 async def header_line(auth: Auth) -> bytes:
-    """Run the command: `Authorization: Bearer ...` and a line end. Errors name the command's program alone."""
+    """Run the command: `Authorization: Bearer ...` and a line end. An error's sentence, which a run may keep, says
+    nothing of the command and of what it printed; its hint, which is only shown, does."""
     words = [expand("auth.command", word, os.environ) for word in _split(auth.command)]
     program = words[0]
     try:
@@ -69,21 +70,25 @@ async def header_line(auth: Auth) -> bytes:
             )
     except OSError as error:
         raise InputError(
-            f"auth.command: {program}: {error.strerror}", hint="give a program that prints the token"
+            f"auth.command: {(error.strerror or 'it cannot be run').lower()}",
+            hint=f"give a program that prints the token; this is {program}",
         ) from None
     except trio.TooSlowError:
-        raise InputError(f"auth.command: {program} did not end within {TIMEOUT_S:g} s") from None
+        raise InputError(f"auth.command did not end within {TIMEOUT_S:g} s", hint=f"try {program}") from None
     if ended.returncode:
         said = ended.stderr.decode(errors="replace").strip().partition("\n")[0][:200]
         raise InputError(
-            f"auth.command: {program} ended with {ended.returncode}" + (f": {said}" if said else "")
+            f"auth.command ended with {ended.returncode}",
+            hint=f"{program} said: {said}" if said else f"try {program}",
         )
     output = ended.stdout.decode("latin-1").strip().partition("\n")[0].strip()
     if not output:
-        raise InputError(f"auth.command: {program} printed nothing", hint="its first line is the token")
+        raise InputError(
+            "auth.command printed nothing", hint=f"the first line that {program} prints is the token"
+        )
     value = auth.value.replace("{output}", output)
     if not all(" " <= character <= "~" for character in value):
-        raise UsageError(f"auth.command: {program} printed what a header cannot hold")
+        raise UsageError("auth.command printed what a header cannot hold", hint=f"try {program}")
     return f"{auth.header}: {value}\r\n".encode("latin-1")
 
 

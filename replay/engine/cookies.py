@@ -15,7 +15,7 @@ def cookie_parts(value: bytes) -> tuple[bytes, bytes, list[bytes]] | None:
     pair, *attributes = value.split(b";")
     name, equals, text = pair.partition(b"=")
     name, text = name.strip(_BLANKS), text.strip(_BLANKS)
-    sound = equals and name and all(32 <= byte < 127 for byte in pair.strip(_BLANKS))
+    sound = equals and name and all(byte >= 32 and byte != 127 for byte in pair.strip(_BLANKS))
     return (name, text, attributes) if sound else None
 
 

@@ -16,10 +16,11 @@ import trio
 from replay.errors import LimitError
 from replay.names import Answer, NameFailure
 from replay.results.document import AddressChange, NameFigures
+from replay.units import format_duration
 from replay_native.bank import Bank
 
 from .addresses import AddressTable
-from .contract import Address
+from .contract import SECOND_NS, Address
 from .resolve import Lookups, places
 
 TTL_S_MIN = 1.0
@@ -29,6 +30,9 @@ HOSTS_S = 5.0
 """Between two looks at a name of /etc/hosts, which has no TTL."""
 
 RETRY_S_MAX = 30.0
+LATE_S = 1.0
+"""A lookup that has no answer after so long, when the run ends, is one that failed."""
+
 CHANGES_KEPT = 100
 
 LOOKUPS_AT_ONCE = 128
@@ -78,13 +82,17 @@ class NameWatch:
         retry_s = TTL_S_MIN
         await trio.sleep_until(self.looked_up_at + self._ttl_s())
         while True:
+            begin_s, ended = trio.current_time(), self.lookups.ended
             try:
                 self.answer = await self.lookups.one()
             except NameFailure as error:
-                self._lost(error)
+                self._lost(str(error))
                 await trio.sleep(retry_s)
                 retry_s = min(2 * retry_s, RETRY_S_MAX)
                 continue
+            finally:
+                if self.lookups.ended == ended:
+                    self._left_unanswered(trio.current_time() - begin_s)
             retry_s = TTL_S_MIN
             if not self._follow():
                 return
@@ -101,7 +109,7 @@ class NameWatch:
                 self.answer = await self.lookups.one()
                 found = self._add_allowed() or self.addresses
             except NameFailure as error:
-                self._lost(error)
+                self._lost(str(error))
                 found = self.addresses
         self._turn += 1
         return AddressTable(bank).row_of(found[self._turn % len(found)])
@@ -141,9 +149,18 @@ class NameWatch:
                 self._none_left = f"{self.lookups.name} now has no address that is allowed: {error}"
         return allowed, refused
 
-    def _lost(self, error: NameFailure) -> None:
+    def _lost(self, why: str) -> None:
         if self.failed_at_s is None:
-            self.failed_at_s, self.failure = max(self._elapsed_s(), 0.0), str(error)
+            self.failed_at_s, self.failure = max(self._elapsed_s(), 0.0), why
+
+    def _left_unanswered(self, waited_s: float) -> None:
+        """The run ended before a lookup did: one that was late by then has failed."""
+        if waited_s >= LATE_S:
+            self.lookups.failed += 1
+            waited = format_duration(round(waited_s * SECOND_NS))
+            self._lost(
+                f"no answer from the name server {self.lookups.servers()} in {waited}, when the run ended"
+            )
 
     def _ttl_s(self) -> float:
         return HOSTS_S if self.answer.ttl_s is None else max(float(self.answer.ttl_s), TTL_S_MIN)
@@ -193,7 +210,7 @@ class NameWatch:
             lookups_failed=lookups.failed,
             queries=lookups.queries,
             answers=dict(lookups.answers.most_common()),
-            lookup_mean_ns=round(lookups.total_ns / lookups.count) if lookups.count else 0,
+            lookup_mean_ns=round(lookups.total_ns / lookups.ended) if lookups.ended else 0,
             lookup_max_ns=lookups.longest_ns,
             changed=self.changed,
             changes=self.changes,

@@ -31,6 +31,9 @@ ISSUER_UNKNOWN = (2, 20, 21)
 WRONG_NAME = (62, 64)
 """Codes of OpenSSL's verification (x509_vfy.h)."""
 
+HANDSHAKE, CERTIFICATE_REQUEST = 22, 13
+"""A record's content type, and a message's type (RFC 8446, 5.1 and 4)."""
+
 INSECURE = "--insecure replays without verifying"
 
 
@@ -59,9 +62,16 @@ class _Talk:
 
     def __init__(self, stream: trio.abc.Stream, context: ssl.SSLContext, server_name: str) -> None:
         self._stream = stream
+        self.asks_certificate = False
+        if hasattr(context, "_msg_callback"):
+            context._msg_callback = self._see
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name or None)
         self.seen = b""
+
+    def _see(self, _: object, direction: str, version: int, kind: int, message: int, data: bytes) -> None:
+        """Look at a message of the handshake: Python has no other way to know what a server asked for."""
+        self.asks_certificate |= (direction, kind, message) == ("read", HANDSHAKE, CERTIFICATE_REQUEST)
 
     async def shake_hands(self) -> None:
         """To the handshake's end, and to the first that the server says after it. ssl.SSLError, OSError."""
@@ -119,10 +129,10 @@ async def _greet(stream: trio.abc.Stream, address: Address, tls: Tls, authority:
         _explain_handshake(error, talk.seen, tls, authority)
     except (OSError, trio.BrokenResourceError):
         raise _broken_off(authority) from None
-    return _peer(talk.tls, tls)
+    return _peer(talk.tls, tls, talk.asks_certificate)
 
 
-def _peer(talk: ssl.SSLObject, tls: Tls) -> TlsPeer:
+def _peer(talk: ssl.SSLObject, tls: Tls, asks_certificate: bool) -> TlsPeer:
     certificate = talk.getpeercert() or {}
     cipher = talk.cipher()
     return TlsPeer(
@@ -132,6 +142,7 @@ def _peer(talk: ssl.SSLObject, tls: Tls) -> TlsPeer:
         verified=tls.verify,
         ca=tls.ca,
         client_certificate=tls.cert,
+        asks_certificate=asks_certificate,
         certificate=", ".join(_names(certificate)),
         expires=str(certificate.get("notAfter", "")),
     )

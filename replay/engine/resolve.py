@@ -12,6 +12,7 @@ import trio
 
 from replay.errors import TargetError
 from replay.names import Answer, NameFailure, Query, lookup, read_settings
+from replay.names.failures import show_server
 from replay.scenario.settings import Scenario
 from replay.scenario.target import Target
 from replay.schedule.safety import check_addresses
@@ -23,11 +24,11 @@ OTHER_MEANS_S = 2.0
 
 
 class Lookups:
-    """Looks one name up, again and again, and counts what that took."""
+    """Looks one name up, again and again, and counts what that took: time only of lookups that came to an end."""
 
     def __init__(self, name: str, resolver: str) -> None:
         self.name, self._resolver = name, resolver
-        self.count = self.failed = self.queries = 0
+        self.count = self.failed = self.queries = self.ended = 0
         self.answers: Counter[str] = Counter()
         self.total_ns = self.longest_ns = 0
 
@@ -36,17 +37,26 @@ class Lookups:
         begin = time.monotonic_ns()
         self.count += 1
         try:
-            return await lookup(self.name, read_settings(self._resolver), self._note)
+            answer = await lookup(self.name, read_settings(self._resolver), self._note)
         except NameFailure:
             self.failed += 1
+            self._ended(begin)
             raise
-        finally:
-            took_ns = time.monotonic_ns() - begin
-            self.total_ns += took_ns
-            self.longest_ns = max(self.longest_ns, took_ns)
+        self._ended(begin)
+        return answer
+
+    def servers(self) -> str:
+        """Who is asked."""
+        return " and ".join(show_server(server) for server in read_settings(self._resolver).servers)
+
+    def _ended(self, begin_ns: int) -> None:
+        took_ns = time.monotonic_ns() - begin_ns
+        self.ended += 1
+        self.total_ns += took_ns
+        self.longest_ns = max(self.longest_ns, took_ns)
 
     def _note(self, query: Query) -> None:
-        self.queries += 1 + (query.by_tcp and query.answer not in ("timeout", "unreachable"))
+        self.queries += query.sent
         self.answers[query.answer] += 1
 
 

@@ -22,6 +22,11 @@ class Cost:
     queries: tuple[Query, ...]
     took_ns: int
 
+    @property
+    def sent(self) -> int:
+        """How many queries that is: one that came back cut short was sent again by TCP."""
+        return sum(query.sent for query in self.queries)
+
 
 async def cost_of(name: str, settings: Settings) -> tuple[Cost, Cost]:
     """The name as it is written, and as the absolute name that has its addresses. NameFailure where nothing has."""

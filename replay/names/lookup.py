@@ -31,8 +31,9 @@ _rotations = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question put to one server. `answer` is its code in capitals, or timeout, unreachable, malformed;
-    `ttl_s` of the addresses, None without any. `by_tcp`: the answer did not fit a datagram, and it was asked again.
+    """One question put to one server. `answer` is its code in capitals, or timeout, unreachable, malformed, or unanswered
+    where the lookup was broken off; `ttl_s` of the addresses, None without any. `by_tcp`: it came by TCP. `sent` is
+    how often it was asked: twice where the answer did not fit a datagram.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Query:
     addresses: tuple[str, ...] = ()
     ttl_s: int | None = None
     by_tcp: bool = False
+    sent: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,12 @@ async def _ask(candidate: str, kind: str, settings: Settings, note: Note) -> Que
     for _ in range(settings.attempts):
         for turn in range(len(settings.servers)):
             server = settings.servers[(first + turn) % len(settings.servers)]
-            query = await _exchange(message, candidate, kind, server, settings)
+            begin = time.monotonic_ns()
+            try:
+                query = await _exchange(message, candidate, kind, server, settings)
+            except trio.Cancelled:
+                note(Query(candidate, kind, server, time.monotonic_ns() - begin, "unanswered"))
+                raise
             note(query)
             if query.answer not in _NEXT_SERVER:
                 return query
@@ -157,7 +164,7 @@ async def _exchange(
     begin = time.monotonic_ns()
     host, port = server
     backend = dns.asyncbackend.get_backend("trio")
-    by_tcp = settings.by_tcp
+    by_tcp, sent = settings.by_tcp, 1
     reply: dns.message.Message | None = None
     try:
         with trio.fail_after(settings.timeout_s):
@@ -165,7 +172,7 @@ async def _exchange(
                 try:
                     reply = await _by_datagram(message, server, backend)
                 except dns.message.Truncated:
-                    by_tcp = True
+                    by_tcp, sent = True, 2
             if reply is None:
                 reply = await dns.asyncquery.tcp(message, host, settings.timeout_s, port, backend=backend)
         answer, addresses, ttl_s = _read(reply)
@@ -175,7 +182,7 @@ async def _exchange(
         answer, addresses, ttl_s = "malformed", (), None
     except OSError:
         answer, addresses, ttl_s = "unreachable", (), None
-    return Query(candidate, kind, server, time.monotonic_ns() - begin, answer, addresses, ttl_s, by_tcp)
+    return Query(candidate, kind, server, time.monotonic_ns() - begin, answer, addresses, ttl_s, by_tcp, sent)
 
 
 async def _by_datagram(message: dns.message.Message, server: Server, backend: Any) -> dns.message.Message:

@@ -7,7 +7,7 @@ from rich.console import Console
 from ..names import Query, Settings
 from ..names.cost import Cost
 from ..names.failures import show_server
-from ..units import format_count, format_latency
+from ..units import counted, format_count, format_latency
 from .page import Page
 
 
@@ -50,11 +50,11 @@ def print_queries(queries: tuple[Query, ...], page: Page) -> None:
 
 
 def _print_saved(written: Cost, full: Cost, settings: Settings, page: Page) -> None:
-    saved = len(written.queries) - len(full.queries)
+    saved = written.sent - full.sent
     if saved <= 0:
         page.say("it is asked for as it is: a trailing dot saves nothing", "green", indent=2)
         return
-    of = format_count(len(written.queries))
+    of = format_count(written.sent)
     page.say(
         f"with a trailing dot, {full.name} takes {_sum(full)}: {saved:,} of {of} queries are saved",
         "green",
@@ -71,4 +71,4 @@ def _print_saved(written: Cost, full: Cost, settings: Settings, page: Page) -> N
 
 def _sum(cost: Cost) -> str:
     """`8 queries, 1.2 ms`."""
-    return f"{len(cost.queries):,} queries, {format_latency(cost.took_ns)}"
+    return f"{counted(cost.sent, 'query', 'queries')}, {format_latency(cost.took_ns)}"

@@ -60,9 +60,11 @@ def _target(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tu
     if scenario.headers:
         rows.append(("headers", ", ".join(sorted(scenario.headers))))
     if scenario.send_headers:
-        rows.append(("recorded", f"{', '.join(scenario.send_headers)} as recorded"))
+        none = "" if plan.recorded_headers else ": none, for this recording holds no headers"
+        rows.append(("sent again", f"{', '.join(scenario.send_headers)} as recorded{none}"))
     if scenario.rewrite_host:
-        rows.append(("hosts", ", ".join(f"{old} as {new}" for old, new in scenario.rewrite_host)))
+        none = "" if plan.recorded_hosts else ": none, for this recording names no host"
+        rows.append(("hosts", ", ".join(f"{old} as {new}" for old, new in scenario.rewrite_host) + none))
     if scenario.client_ip_header:
         rows.append(
             ("clients", f"an address each of {scenario.client_ip_range}, in {scenario.client_ip_header}")
@@ -175,13 +177,30 @@ def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
         f"{units.format_duration(scenario.timeout_ns)} for an answer,"
         f" {units.format_duration(scenario.max_wait_ns)} for a free connection"
     )
+    rows = [("connections", f"{cap}; {needed}"), ("waits", bounds)]
+    if parse_target(plan.target).is_kafka:
+        rows = _kafka_bounds(scenario)
     breaker = scenario.breaker
     stop = (
         f"above {units.format_share(breaker.share)} failed over {units.format_duration(breaker.over_ns)}"
         if breaker.on
         else "never (the circuit breaker is off)"
     )
-    return [("connections", f"{cap}; {needed}"), ("waits", bounds), ("stops", stop)]
+    return [*rows, ("stops", stop)]
+
+
+def _kafka_bounds(scenario: Scenario) -> list[tuple[str, str]]:
+    """How records go: a producer has one connection a broker, whoever asks."""
+    kafka = scenario.kafka
+    acks = "all" if kafka.enable_idempotence else kafka.acks
+    compressed = "" if kafka.compression_type == "none" else f", {kafka.compression_type}"
+    idempotent = ", idempotent" if kafka.enable_idempotence else ""
+    waits = (
+        f"{units.format_duration(scenario.timeout_ns)} for an acknowledgement,"
+        f" {units.format_duration(scenario.max_wait_ns)} for a broker that takes more"
+    )
+    batches = f"batches every {units.format_duration(kafka.tick_ns)}"
+    return [("records", f"acks {acks}{idempotent}{compressed}; {batches}"), ("waits", waits)]
 
 
 def _routes(plan: Plan) -> list[tuple[str, str, str]]:

@@ -28,6 +28,7 @@ from ..results.samples import Sample
 from ..results.slo import words_of
 from ..results.timeline import Second
 from ..units import (
+    counted,
     format_count,
     format_duration,
     format_latency,
@@ -190,7 +191,7 @@ def _kafka_target(page: Page, kafka: KafkaFigures) -> None:
         page.say(f"{consumed.count:,} {words}{missing}{strange}", "yellow" if missing else "", indent=10)
     behind = max(kafka.lag_max.items(), key=lambda item: item[1], default=("", 0))
     if behind[1]:
-        page.say(f"consumer lag at most {behind[1]:,} records, of {behind[0]}", indent=10)
+        page.say(f"consumer lag at most {counted(behind[1], 'record')}, of {behind[0]}", indent=10)
     if kafka.consumer:
         page.say(f"the consumer ended early: {kafka.consumer}", "red", indent=10)
 
@@ -199,7 +200,10 @@ def _names(page: Page, document: RunDocument) -> None:
     """What looking the targets' names up took, how they moved, and what each address got."""
     for name in document.names:
         if name.source == "dns":
-            parts = [f"{name.lookups:,} lookups", f"{name.queries:,} queries{_reasons(name.answers)}"]
+            parts = [
+                counted(name.lookups, "lookup"),
+                counted(name.queries, "query", "queries") + _reasons(name.answers),
+            ]
             parts += [
                 f"{format_latency(name.lookup_mean_ns)} each, {format_latency(name.lookup_max_ns)} at most"
             ]
@@ -250,8 +254,12 @@ def _tls_target(page: Page, tls: TlsFigures) -> None:
 def _target(document: RunDocument) -> str:
     generator = document.generator
     rate = document.accounts.sent / document.duration_s if document.duration_s > 0 else 0.0
-    parts = [document.target, format_rate(rate), f"{generator.engine} engine, {generator.lanes} lane(s)"]
-    parts += [f"{document.connections.open_max:,} connections", f"{generator.cpu_s:.2f} s of CPU"]
+    parts = [
+        document.target,
+        format_rate(rate),
+        f"{generator.engine} engine, {counted(generator.lanes, 'lane')}",
+    ]
+    parts += [counted(document.connections.open_max, "connection"), f"{generator.cpu_s:.2f} s of CPU"]
     return " · ".join(part for part in parts if part)
 
 

@@ -14,7 +14,7 @@ from replay_native.bank import Bank
 
 from .._version import __version__
 from ..errors import InputError
-from ..units import format_latency
+from ..units import counted, format_latency
 from . import hlog, slo
 from .accounts import AT, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
 from .document import (
@@ -473,6 +473,9 @@ def _notes(started: Started, facts: Facts, by_name: dict[str, int], measured: Me
             notes.append(
                 Note("INSECURE", f"the certificate of {target.target} was not verified (--insecure)")
             )
+        if target.tls is not None and target.tls.asks_certificate and not target.tls.client_certificate:
+            words = f"{target.target} asked for a client certificate and got none: it may refuse requests (--cert, --key)"
+            notes.append(Note("NO_CLIENT_CERTIFICATE", words))
     if started.closed_loop:
         notes.append(
             Note("CLOSED_LOOP", "a closed loop has no due times: response, lateness and wait do not exist")
@@ -485,6 +488,9 @@ def _notes(started: Started, facts: Facts, by_name: dict[str, int], measured: Me
                 "their wait is part of the response",
             )
         )
+    if by_name["unsent_capture"]:
+        words = f"{counted(by_name['unsent_capture'], 'request')} took a value that their client did not have, and"
+        notes.append(Note("VALUES_MISSING", f"{words} were not sent: see which captures missed"))
     if by_name["routes_merged"]:
         notes.append(
             Note(

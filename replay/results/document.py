@@ -91,7 +91,8 @@ class Note(msgspec.Struct, frozen=True):
 
 class TlsPeer(msgspec.Struct, frozen=True, kw_only=True):
     """Who answered by TLS before the run, and how connections are secured. `certificate` lists what the target's is for
-    (empty: nothing was verified); `ca` and `client_certificate` are the files given.
+    (empty: nothing was verified); `ca` and `client_certificate` are the files given. `asks_certificate`: the target asked
+    for a client's.
     """
 
     server_name: str
@@ -100,6 +101,7 @@ class TlsPeer(msgspec.Struct, frozen=True, kw_only=True):
     verified: bool = True
     ca: str = ""
     client_certificate: str = ""
+    asks_certificate: bool = False
     certificate: str = ""
     expires: str = ""
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from ..units import format_latency
+from ..units import counted, format_latency
 from .host import RunDelay
 
 Verdict = Literal["VALID", "SUSPECT", "INVALID"]
@@ -141,7 +141,7 @@ def _whole(figures: Figures) -> list[Reason]:
             Reason(
                 code="LANE_LOST",
                 verdict="INVALID",
-                message=f"{figures.lanes_lost} lane(s) stopped before the end",
+                message=f"{counted(figures.lanes_lost, 'lane')} stopped before the end",
                 advice="see the message of the engine above; what was measured until then is here",
             )
         )

@@ -91,6 +91,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     by_method: dict[str, int]
     by_route: list[RoutePlan]
     recorded_hosts: dict[str, int]
+    recorded_headers: bool
     peak_1s_per_s: float | None
     peak_60s_per_s: float | None
     peak_at_ns: int | None
@@ -255,6 +256,7 @@ def _make_plan(
         by_method=_by_name(trace.requests.methods, tally.sent),
         by_route=_routes(trace, tally),
         recorded_hosts=_by_name(trace.requests.hosts, tally.hosts),
+        recorded_headers=trace.requests.has_headers,
         peak_1s_per_s=peak_1s,
         peak_60s_per_s=peak_60s,
         peak_at_ns=peak_at_ns,

@@ -198,6 +198,11 @@ class Requests:
             body=int(batch.body[row]),
         )
 
+    @property
+    def has_headers(self) -> bool:
+        """Whether the recording holds headers; an access log's does not."""
+        return self._header_sets is not None
+
     def headers(self, index: int) -> Headers:
         """Header set `index`, as (name, value) pairs in their order. IndexError where there is none."""
         if self._header_sets is None:
