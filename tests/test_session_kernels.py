@@ -13,7 +13,7 @@ from typing import Any
 import h11
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from replay.engine import json_pointer as plain_json
