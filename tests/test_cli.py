@@ -128,18 +128,21 @@ def test_a_command_that_is_told_to_end_leaves_nothing_half_written(
     number = signal.Signals[name]
     if ignored and number == signal.SIGINT:
         pytest.skip("who ignores SIGINT is not interrupted by it")
-    ask = "import signal, sys, replay.cli\n"
+    ask = f"import signal, sys, replay.cli\nsignal.signal({number.value}, signal.SIG_DFL)\n"
     ask += f"signal.signal(signal.SIGINT, signal.{'SIG_IGN' if ignored else 'default_int_handler'})\n"
-    ask += "sys.argv = ['replay', 'generate', '-o', 'x.trace', '-d', '3000s', '--poisson', '1000000']\n"
-    process = subprocess.Popen(
+    ask += "sys.argv = ['replay', 'generate', '-o', 'x.trace', '-d', '300s', '--poisson', '1000000']\n"
+    with subprocess.Popen(
         [sys.executable, "-c", ask + "replay.cli.main()"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    for _ in range(2_000):
-        if process.poll() is not None or list(tmp_path.glob("*/events-*")):
-            break
-        time.sleep(0.01)
-    process.send_signal(number)
-    said = process.communicate(timeout=30)[1]
+    ) as process:
+        try:
+            for _ in range(2_000):
+                if process.poll() is not None or list(tmp_path.glob("*/*events-*")):
+                    break
+                time.sleep(0.01)
+            process.send_signal(number)
+            said = process.communicate(timeout=30)[1]
+        finally:
+            process.kill()
     assert (process.returncode, said.splitlines()[-1:]) == (
         130 if name == "SIGINT" else 128 + number,
         ["replay: interrupted"],
