@@ -259,3 +259,21 @@ def test_apache_says_its_times_in_many_ways(
     got, manifest = imported(tmp_path / "a.log", example)
     assert got == [Event(at_ns, "GET", b"/a?b", "", -1, took_ns)]
     assert manifest.stamp == stamp
+
+
+@pytest.mark.parametrize(
+    "log_format",
+    [
+        r"$remote_addr\t$request\t$status\t$msec",
+        r"log_format tabbed '$remote_addr\t$request\t' '$status\t$msec';",
+        r'LogFormat "%{X-Forwarded-For}i\t%r\t%>s\t%{msec}t" tabbed',
+        "%{X-Forwarded-For}i\t%r\t%>s\t%{msec}t",
+    ],
+)
+def test_a_format_stands_as_its_configuration_has_it(tmp_path: Path, log_format: str) -> None:
+    at = "1700000003500" if "%" in log_format else "1700000003.500"
+    (tmp_path / "a.log").write_text("".join(f"10.0.0.{n}\tGET /x y HTTP/1.1\t200\t{at}\n" for n in (1, 2, 1)))
+    options = Options(log_format=log_format)
+    trace = import_files([tmp_path / "a.log"], tmp_path / "a.trace", options=options, jitter=False)
+    assert events(trace) == [Event(AT * S + 3500 * MS, "GET", b"/x%20y", "", 200)] * 3
+    assert trace.manifest.clients == 2

@@ -12,7 +12,7 @@ from replay_native import field_spec
 
 from ..errors import UsageError
 from .fields import FieldReader
-from .layout import UNITS_NS, Layout, of_parts
+from .layout import UNITS_NS, Layout, of_parts, without_escapes
 from .registry import Found, Importer, Options, importer
 from .templates import TemplateReader, share
 
@@ -25,7 +25,10 @@ _LETTERS = {
     "B": field_spec.SIZE, "O": field_spec.SIZE, "v": field_spec.HOST, "V": field_spec.HOST,
     "D": field_spec.TOOK, "T": field_spec.TOOK,
 }  # fmt: skip
-_NAMED = {("host", "i"): field_spec.HOST, ("user-agent", "i"): field_spec.AGENT}
+_NAMED = {
+    ("host", "i"): field_spec.HOST, ("user-agent", "i"): field_spec.AGENT,
+    ("x-forwarded-for", "i"): field_spec.CLIENT_NAME,
+}  # fmt: skip
 
 
 def _role(argument: str, letter: str) -> int:
@@ -39,7 +42,7 @@ def _role(argument: str, letter: str) -> int:
 def unquoted(text: str) -> str:
     """A format string, out of a LogFormat line or itself."""
     declared = _DECLARED.match(text)
-    return re.sub(r'\\(["\\])', r"\1", declared[1] if declared else text.strip("\n"))
+    return without_escapes(declared[1] if declared else text).strip("\n")
 
 
 def layout_of(text: str) -> Layout:

@@ -180,6 +180,14 @@ def _trie(keys: Mapping[str, int]) -> tuple[np.ndarray, ...]:
     )
 
 
+_ESCAPED = re.compile(r"\\([trn'\"\\])")
+
+
+def without_escapes(text: str) -> str:
+    r"""A server's format string without the escapes of its configuration: \t, \r, \n, quotes and backslashes."""
+    return _ESCAPED.sub(lambda found: {"t": "\t", "r": "\r", "n": "\n"}.get(found[1], found[1]), text)
+
+
 def template(text: str, roles: Mapping[str, int], **more: object) -> Layout:
     """The layout of `literal $field literal ...`, up to the last field whose name has a role.
 

@@ -13,7 +13,7 @@ from replay_native import field_spec
 
 from ..errors import UsageError
 from .fields import FieldReader
-from .layout import Layout, of_parts
+from .layout import Layout, of_parts, without_escapes
 from .registry import Found, Importer, Options, importer
 from .templates import TemplateReader, first_named, share
 
@@ -50,10 +50,11 @@ def unquoted(text: str) -> tuple[str, str]:
     """A format string and its escape mode, out of `log_format name escape=... '...' '...';` or the string itself."""
     declared = _DECLARED.match(text)
     if declared is None:
-        return text.strip("\n"), "json" if text.lstrip().startswith("{") else "default"
+        text = without_escapes(text).strip("\n")
+        return text, "json" if text.lstrip().startswith("{") else "default"
     rest = text[declared.end() :].rstrip().removesuffix(";")
     parts = [single or double for single, double in _QUOTED.findall(rest)] or [rest]
-    joined = re.sub(r"\\(['\"\\])", r"\1", "".join(parts))
+    joined = without_escapes("".join(parts))
     return joined, declared[1] or ("json" if joined.lstrip().startswith("{") else "default")
 
 
