@@ -265,3 +265,19 @@ def test_a_signal_ends_a_recording_in_order(broker, tmp_path, number):
         said, complaint = recording.communicate(timeout=20)
     assert recording.returncode == 130 and "20 records" in said and "--resume" in complaint
     assert Trace.open(out).rows == 20
+
+
+def test_recorded_stamps_that_the_topic_does_not_keep_are_noted(broker, tmp_path):
+    trace = kafka_trace(tmp_path / "t", [(n % 2, b"k", b"v", ()) for n in range(10)])
+    kept = {
+        "short": {"retention.ms": "1000"},
+        "for-ever": {"retention.ms": "-1"},
+        "compacted": {"cleanup.policy": "compact"},
+    }
+    for topic, configs in kept.items():
+        for stamps in ("recorded", "due"):
+            target = make(broker, f"{topic}-{stamps}", **configs)
+            document = replay(trace, target, tmp_path / f"{topic}-{stamps}", kafka={"timestamps": stamps})
+            noted = [note for note in document.notes if note.code == "OLDER_THAN_RETENTION"]
+            assert len(noted) == (topic == "short" and stamps == "recorded")
+            assert all("keeps records for 1 s" in note.message for note in noted)

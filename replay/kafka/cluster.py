@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from replay.errors import InputError, TargetError, UsageError
+from replay.errors import InputError, ReplayError, TargetError, UsageError
 from replay.scenario.settings import Kafka, expand
 from replay.scenario.target import Target
 
@@ -23,6 +25,7 @@ CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_MS = 5_000
 LEADER_WAIT_S = 10.0
 POLL_S = 0.1
+RETENTION, POLICY = "retention.ms", "cleanup.policy"
 
 Result = TypeVar("Result")
 
@@ -153,6 +156,31 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
     raise TargetError(
         f"partition {min(found - led)} of the topic {topic!r} has no leader", hint="try again in a moment"
     )
+
+
+def retentions_ms(target: Target, settings: dict[str, Any], topics: Sequence[str]) -> dict[str, int]:
+    """By topic after how long its records are removed; blocks. Not those that keep all, or that the broker does not tell of."""
+
+    async def ask() -> dict[str, int]:
+        admin = AIOKafkaAdminClient(**settings)
+        try:
+            await admin.start()
+            wanted = dict.fromkeys((RETENTION, POLICY))
+            asked = [ConfigResource(ConfigResourceType.TOPIC, topic, wanted) for topic in topics]
+            found = {}
+            for answer in await admin.describe_configs(asked):
+                for _, _, _, topic, configs in answer.resources:
+                    given = {name: value for name, value, *_ in configs}
+                    if "delete" in given.get(POLICY, "") and int(given.get(RETENTION, -1)) >= 0:
+                        found[topic] = int(given[RETENTION])
+            return found
+        finally:
+            await admin.close()
+
+    try:
+        return in_own_loop(target.authority, ask, CONNECT_TIMEOUT_S)
+    except ReplayError:
+        return {}
 
 
 def ends_of(

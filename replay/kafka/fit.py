@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,15 +16,16 @@ from replay.engine import sizing
 from replay.engine.contract import SECOND_NS, Fittings, LaneSpec
 from replay.engine.resolve import resolve
 from replay.errors import ReplayError, UsageError
-from replay.results.document import KafkaFigures, KafkaPartition, RouteStart
+from replay.results.document import KafkaFigures, KafkaPartition, Note, RouteStart
 from replay.scenario.settings import Scenario
 from replay.scenario.target import Target
 from replay.schedule.plan import Schedule
 from replay.schedule.safety import check_plan
+from replay.units import MS, format_duration
 from replay_native import jit, shared
 from replay_native.bank import C, Control, Stop
 
-from .cluster import Cluster, client_settings, ends_of, look
+from .cluster import Cluster, client_settings, ends_of, look, retentions_ms
 from .end_to_end import Watch
 from .events import MARK, EventRenderer, recorded_topics
 from .failures import told
@@ -184,6 +186,10 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
     mark = f"{run_id}-".encode() if scenario.kafka.answers_by == MARK else b""
     renderer = EventRenderer(schedule, goes_to, [cluster.partitions[topic] for topic in topics], keep, mark)
     parts = cluster.parts(topics)
+    notes: list[Note] = []
+    if scenario.kafka.timestamps == "recorded":
+        kept_ms = await trio.to_thread.run_sync(retentions_ms, target, settings, topics)
+        notes = _too_old(schedule.plan.recorded_from_ns, kept_ms)
     watch = None
     if scenario.kafka.consume or answers:
         start = partial(
@@ -225,9 +231,24 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
         tick_ns=int(scenario.kafka.tick_ns),
         close=fitted.close,
         figures=fitted.figures,
+        notes=lambda: notes,
         consumed=watch.kinds if watch else (),
         lag=watch.lag if watch else dict,
     )
+
+
+def _too_old(oldest_ns: int, kept_ms: dict[str, int]) -> list[Note]:
+    """Notes on topics that do not keep records for as long as it is since the oldest was recorded."""
+    age_ns = time.time_ns() - oldest_ns
+    return [
+        Note(
+            "OLDER_THAN_RETENTION",
+            f"the recorded stamps are up to {format_duration(age_ns)} old, and the topic {topic!r} keeps records for"
+            f" {format_duration(kept * MS)} (retention.ms): the broker removes what is older",
+        )
+        for topic, kept in kept_ms.items()
+        if age_ns > kept * MS
+    ]
 
 
 def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
