@@ -159,7 +159,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
 
 
 def retentions_ms(target: Target, settings: dict[str, Any], topics: Sequence[str]) -> dict[str, int]:
-    """By topic after how long its records are removed; blocks. Not those that keep all, or that the broker does not tell of."""
+    """By topic after how long its records are removed; blocks. Not those that keep all, or that are not told of."""
 
     async def ask() -> dict[str, int]:
         admin = AIOKafkaAdminClient(**settings)
