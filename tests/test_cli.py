@@ -120,6 +120,7 @@ def test_a_file_that_is_no_log(command: Command, tmp_path: Path, content: bytes,
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("runs")) == ["x.log"]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_command_that_is_told_to_end_leaves_nothing_half_written(
