@@ -147,6 +147,22 @@ def test_nginx_stamps_the_end_under_keys_of_ones_own_as_well(tmp_path: Path, rol
     assert (manifest.stamp, manifest.duration_subtracted) == ("end", True)
 
 
+def test_a_column_is_one_thing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("at,request\n1700000000,GET /x\n")
+    with pytest.raises(InputError, match="'request' has two roles"):
+        imported(tmp_path / "a.csv", "request=request,method=REQUEST")
+
+
+def test_an_array_of_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(
+        '[\n {"at": 1700000000, "path": "/x"},\n {"at": 1700000001, "path": "/y"}\n]\n'
+    )
+    for columns in ("", "at=at,path=path"):
+        with pytest.raises(InputError, match="an array of JSON, and not JSON Lines") as refused:
+            imported(tmp_path / "a.json", columns)
+        assert "jq -c '.[]'" in str(refused.value.hint)
+
+
 def test_blanks_around_fields_are_no_part_of_them(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(
@@ -212,7 +228,9 @@ def test_an_absent_column_is_said(tmp_path: Path, columns: str, says: str) -> No
         imported(path, columns)
 
 
-@pytest.mark.parametrize("text", ["at", "when=x", "at=a,at=b", "=x"])
+@pytest.mark.parametrize(
+    "text", ["at", "when=x", "at=a,at=b", "=x", "at=a,end=b", "at_ms=a,at=b", "at=a,took_s=b,took_ms=c"]
+)
 def test_a_mapping_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--columns"):
         parse_columns(text)

@@ -68,8 +68,9 @@ def roles_known() -> list[str]:
 
 
 def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
-    """`at=COL,method=COL` as pairs. UsageError where a role is unknown or said twice."""
+    """`at=COL,method=COL` as pairs. UsageError where a role is unknown, or two say the same (`at` and `end`)."""
     pairs: list[tuple[str, str]] = []
+    said: dict[str, str] = {}
     for part in next(csv.reader([text]), []) if text else []:
         role, equals, column = part.partition("=")
         role = role.strip()
@@ -79,8 +80,12 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
             guess = nearest(role, roles_known())
             meant = f" (did you mean {guess}?)" if guess else ""
             raise UsageError(f"--columns: no role {role!r}{meant}", hint=f"roles: {', '.join(roles_known())}")
+        name = _split_role(role)[0]
+        before = said.setdefault("when" if name in _STAMP_ROLES else name, role)
         if role in dict(pairs):
             raise UsageError(f"--columns: {role} is said twice")
+        if before != role:
+            raise UsageError(f"--columns: {before} and {role} say the same", hint="give one of them")
         pairs.append((role, column))
     return tuple(pairs)
 
@@ -107,6 +112,8 @@ def _taken(options: Options, names: list[str], where: str) -> tuple[dict[str, in
     constants: dict[str, str] = {}
     for role, wanted in options.columns:
         index = _find(wanted, names)
+        if index in found.values():
+            raise InputError(f"--columns: {names[index]!r} has two roles", hint="a column is one thing")
         if index >= 0:
             found[role] = index
         elif role in _CONSTANTS and _CONSTANTS[role].fullmatch(wanted):
