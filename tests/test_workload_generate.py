@@ -261,6 +261,10 @@ def test_what_is_asked_for_wrongly_is_one_line_and_leaves_nothing(
         ("time,rate\n0,5\n", ["two rows at least"]),
         ("0,5\nten,5\n", ["line 2", "not a time and a number"]),
         ("0\n", ["line 1", "a time and a rate"]),
+        ("1700000000000,5\n1700000001000,6\n", ["line 1", "not a time and a number"]),
+        ("0,5\n1e300,5\n", ["line 2", "not a time and a number"]),
+        ("nan,5\n1,5\n", ["line 1", "not a time and a number"]),
+        ("2026-01-01,5\n9999-12-31,5\n", ["line 2", "not a time and a number"]),
     ],
 )
 def test_a_curve_says_which_line_is_wrong(text: str, words: list[str], tmp_path: Path) -> None:
@@ -299,6 +303,16 @@ def test_a_recorded_curve_begins_when_it_was_recorded_or_as_it_is_told(
     for flags, year in (((), "2020"), (("--start", "2024-01-01T00:00:00Z"), "2024")):
         code, said, error = command("generate", "-o", f"{year}.trace", "--curve", "curve.csv", *flags)
         assert code == 0 and f"{year}-" in said, error
+
+
+@pytest.mark.parametrize("first_s", [-60, 0, 5])
+@pytest.mark.parametrize("flags", [(), ("--from", "+10s")])
+def test_a_curve_of_seconds_begins_where_every_trace_does(
+    first_s: int, flags: tuple[str, ...], tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    (tmp_path / "curve.csv").write_text(f"time,rate\n{first_s},10\n{first_s + 30},10\n")
+    code, said, error = command("generate", "-o", "out.trace", "--curve", "curve.csv", *flags)
+    assert code == 0 and "2026-01-05 00:00:00 UTC" in said, error
 
 
 def test_nothing_arrives_at_a_rate_of_0(tmp_path: Path) -> None:

@@ -18,6 +18,11 @@ from ..errors import InputError, UsageError
 NS = units.NS
 HOUR_NS = 3_600 * NS
 
+RELATIVE_NS = 100_000_000 * NS
+"""A file whose first time is before (March 1973) counts from 0, and not since the epoch."""
+
+_MOMENT_NS_MAX = 9.2e18
+
 SEGMENTS_MAX = 1 << 22
 """The most parts of a curve: a minute each, for eight years."""
 
@@ -122,12 +127,17 @@ class RecordedCurve:
 
 
 def _moment_ns(text: str) -> int:
+    """Seconds, or ISO 8601. ValueError for another text, and past what an int64 of ns holds (ms since the epoch do that)."""
     try:
-        return round(float(text) * NS)
+        moment_ns = float(text) * NS
     except ValueError:
-        pass
-    moment = dt.datetime.fromisoformat(text)
-    return units.datetime_to_ns(moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC))
+        moment = dt.datetime.fromisoformat(text)
+        moment_ns = units.datetime_to_ns(
+            moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
+        )
+    if not abs(moment_ns) < _MOMENT_NS_MAX:
+        raise ValueError(text)
+    return round(moment_ns)
 
 
 def _rows(path: Path) -> tuple[bool, list[int], list[float]]:
@@ -145,7 +155,7 @@ def _rows(path: Path) -> tuple[bool, list[int], list[float]]:
                 if times or row[1].strip()[:1].isdigit():
                     raise InputError(
                         f"{path}, line {reader.line_num}: {','.join(row)[:60]!r} is not a time and a number",
-                        hint="write 2026-01-05T18:00:00,250 or 3600,250",
+                        hint="write 2026-01-05T18:00:00,250, or seconds: 3600,250",
                     ) from None
                 counts = row[1].strip().lower() in ("count", "counts", "requests", "hits", "n")
                 continue

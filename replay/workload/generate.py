@@ -18,7 +18,7 @@ from ..errors import InputError, LimitError, UsageError
 from ..scenario.settings import knob_text
 from ..trace import Trace, TraceWriter
 from .catalogue import Alias, Catalogue, alias_of, of_rules, of_trace
-from .curves import RateCurve, constant, points, ramp, read_curve, shape, steps
+from .curves import RELATIVE_NS, RateCurve, constant, points, ramp, read_curve, shape, steps
 from .mmpp2 import fit
 from .recipe import Curve, Recipe, RequestRule
 
@@ -116,7 +116,8 @@ def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
         if length_ns is not None:
             until_ns = min(until_ns, from_ns + length_ns)
         curve = recorded.curve.part(from_ns - recorded.start_ns, until_ns - recorded.start_ns)
-        return curve, max(from_ns, recorded.start_ns)
+        begin_ns = max(from_ns, recorded.start_ns)
+        return curve, begin_ns if recorded.start_ns >= RELATIVE_NS else None
     if given.times or given.rates:
         return points([int(time) for time in given.times], given.rates, "curve"), None
     if length_ns is None:
@@ -148,7 +149,7 @@ def _arrivals(recipe: Recipe) -> Arrivals:
             f"about {expected:.3g} requests are more than {REQUESTS_MAX:.0e}",
             hint="lower the rate or the duration",
         )
-    start_ns = recorded_ns or _moment_ns(START)
+    start_ns = _moment_ns(START) if recorded_ns is None else recorded_ns
     if recipe.start is not None:
         start_ns = _moment_ns(recipe.start)
     if not 0 <= start_ns <= STAMP_NS_MAX - curve.length_ns:
