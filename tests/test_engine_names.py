@@ -128,6 +128,7 @@ async def test_a_lookup_that_the_end_of_a_run_finds_unanswered_is_said(
     assert name.lookup_max_ns < 1_000_000_000
     (note,) = [note for note in document.notes if note.code == "NAME_LOST"]
     assert f"no answer from the name server {server.address} in" in note.message
+    assert name.failed_at_s is not None and name.failed_at_s < 2
 
 
 @pytest.mark.whole

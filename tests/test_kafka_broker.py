@@ -213,7 +213,7 @@ def test_a_topic_recorded_and_replayed_is_the_same_topic(broker, tmp_path):
         assert spacing[0] == pytest.approx(spacing[1], abs=2)
 
 
-def test_a_recording_goes_on_where_it_ended(broker, tmp_path):
+def test_a_recording_goes_on_where_it_ended(broker, tmp_path, capfd):
     target = make(broker, "goes-on")
     trace = kafka_trace(tmp_path / "t", [(n % 2, b"%d" % n, b"v", ()) for n in range(30)])
     replay(trace, target, tmp_path / "run1")
@@ -226,6 +226,17 @@ def test_a_recording_goes_on_where_it_ended(broker, tmp_path):
     assert Trace.open(tmp_path / "one.trace").rows == Trace.open(tmp_path / "two.trace").rows == 30
     nothing = ["record", target, "-o", str(tmp_path / "no.trace"), "--resume", str(tmp_path / "two.trace")]
     assert invoke(nothing) == 2
+    assert "nothing came since the earlier recording" in capfd.readouterr().err
+    other = [
+        "record",
+        f"{target}-2",
+        "-o",
+        str(tmp_path / "no.trace"),
+        "--resume",
+        str(tmp_path / "two.trace"),
+    ]
+    assert invoke(other) == 2
+    assert "is a recording of goes-on, not of goes-on-2" in capfd.readouterr().err
 
 
 def test_a_recording_is_of_the_time_that_was_asked_for(broker, tmp_path):

@@ -82,7 +82,7 @@ def command(
 
     place = parse_source(source)
     from_ms, until_ms = _bounds_ms(from_, until)
-    offsets = resume_offsets(Trace.open(Path(resume))) if resume else None
+    offsets = resume_offsets(Trace.open(Path(resume)), place.topics) if resume else None
     kafka = load(Path(scenario)).kafka if scenario else None
     with Console(stderr=True).status("recording") as status:
         done = record(

@@ -149,18 +149,17 @@ class NameWatch:
                 self._none_left = f"{self.lookups.name} now has no address that is allowed: {error}"
         return allowed, refused
 
-    def _lost(self, why: str) -> None:
+    def _lost(self, why: str, ago_s: float = 0.0) -> None:
         if self.failed_at_s is None:
-            self.failed_at_s, self.failure = max(self._elapsed_s(), 0.0), why
+            self.failed_at_s, self.failure = max(self._elapsed_s() - ago_s, 0.0), why
 
     def _left_unanswered(self, waited_s: float) -> None:
         """The run ended before a lookup did: one that was late by then has failed."""
         if waited_s >= LATE_S:
             self.lookups.failed += 1
             waited = format_duration(round(waited_s * SECOND_NS))
-            self._lost(
-                f"no answer from the name server {self.lookups.servers()} in {waited}, when the run ended"
-            )
+            why = f"no answer from the name server {self.lookups.servers()} in {waited}, when the run ended"
+            self._lost(why, waited_s)
 
     def _ttl_s(self) -> float:
         return HOSTS_S if self.answer.ttl_s is None else max(float(self.answer.ttl_s), TTL_S_MIN)

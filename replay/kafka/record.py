@@ -73,11 +73,13 @@ def parse_source(text: str) -> Source:
     return Source(targets[0], tuple(dict.fromkeys(target.base_path for target in targets)))
 
 
-def resume_offsets(trace: Trace) -> dict[TopicPartition, int]:
-    """Where an earlier recording ended. InputError where it is none of Kafka."""
+def resume_offsets(trace: Trace, topics: Sequence[str]) -> dict[TopicPartition, int]:
+    """Where an earlier recording ended. InputError where it is none of Kafka, or of none of these topics."""
     found = trace.manifest.options.get(NEXT_OFFSETS)
     if not isinstance(found, dict):
         raise InputError(f"{trace.path} is no recording of Kafka: it cannot be gone on with")
+    if not set(found) & set(topics):
+        raise InputError(f"{trace.path} is a recording of {', '.join(found)}, not of {', '.join(topics)}")
     return {
         TopicPartition(topic, int(number)): int(offset)
         for topic, offsets in found.items()
@@ -108,7 +110,8 @@ def record(
             raise KeyboardInterrupt
         if not tape.records:
             raise InputError(
-                f"{', '.join(source.topics)}: there is nothing to record", hint="see --from and --until"
+                f"{', '.join(source.topics)}: there is nothing to record",
+                hint="nothing came since the earlier recording" if resume else "see --from and --until",
             )
         manifest = writer.manifest
         manifest.importer, manifest.resolution_ns = "kafka", TIMESTAMP_RESOLUTION_NS

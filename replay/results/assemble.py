@@ -508,7 +508,10 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
         if name.failed_at_s is not None:
             words = f"{name.name} stopped resolving after {name.failed_at_s:.1f} s: {name.failure}; the run went on with "
             notes.append(
-                Note("NAME_LOST", words + f"the addresses it had ({name.lookups_failed:,} lookups failed)")
+                Note(
+                    "NAME_LOST",
+                    words + f"the addresses it had ({counted(name.lookups_failed, 'lookup')} failed)",
+                )
             )
         refused = list(dict.fromkeys(address for change in name.changes for address in change.refused))
         if refused:
