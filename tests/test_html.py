@@ -16,8 +16,10 @@ import pytest
 from replay.compare.verdict import compare
 from replay.errors import OutputError
 from replay.report.comparison_page import write_comparison_page
+from replay.report.facts import facts_of
 from replay.report.figures import thinned
 from replay.report.run_page import write_run_page
+from replay.results.document import KafkaFigures, KafkaPartition, NameFigures
 from replay.results.run import load_run
 from replay.results.timeline import Second
 from replay_native.bank import C
@@ -172,6 +174,46 @@ def test_checks_and_retries_are_on_the_page(tmp_path):
     assert "check status 2xx 57 3 take {token} of json /t 60 0" in text
     assert "Answers checked, by route checked mismatches share GET /a&lt;b 40 3 7.5% POST /c 20 0 0" in text
     assert "cookies that found no room (limits.cookies) 5" in text
+
+
+def test_what_only_some_targets_have_is_on_the_page_as_in_the_terminal(tmp_path):
+    made = trial(tmp_path / "run")
+    made.lanes[0].many(10)
+    document = made.recorder.finish(
+        at_s(1),
+        kafka=[
+            KafkaFigures(
+                brokers="b:1",
+                partitions=[KafkaPartition(topic="t<", partition=0, acknowledged=7, moved=8)],
+                errors={"MESSAGE_TOO_LARGE": 3},
+                offsets_agree=True,
+                lag_max={"t/0": 5},
+            )
+        ],
+        names=[NameFigures(name="a.test", resolve="ttl", source="dns", ttl_s=1, lookups=1, queries=2)],
+    )
+    write_run_page(load_run(tmp_path / "run"), tmp_path / "run.html")
+    page = (tmp_path / "run.html").read_text().partition("<h2>Target</h2>")[2].partition("<h2>")[0]
+    said = [fact.words for fact in facts_of(document)]
+    assert said[:3] == [
+        "acknowledged 7, ends moved by 8: the offsets agree", "MESSAGE_TOO_LARGE: 3 records",
+        "consumer lag at most 5 records, of t/0",
+    ]  # fmt: skip
+    assert "a.test · 1 lookup · 2 queries" in said[3]
+    assert all(words in page for words in said)
+
+
+def test_a_percentile_among_requests_that_were_never_sent_is_a_lower_bound_of_its_route_too(tmp_path):
+    made = trial(tmp_path / "run", routes=["GET /a"])
+    made.lanes[0].many(10)
+    for _ in range(90):
+        made.lanes[0].unsent()
+    made.recorder.finish(at_s(1))
+    write_run_page(load_run(tmp_path / "run"), tmp_path / "run.html")
+    page = (tmp_path / "run.html").read_text()
+    routes = page.partition("<h2>Routes")[2].partition("<h2>")[0]
+    assert routes.count("≥10.0 s") == 2
+    assert "unsent 90 (max wait 90)" in page
 
 
 def test_a_long_run_is_thinned_and_keeps_its_sums_and_worst_seconds():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..results.measured import FAILED
 from ..results.run import Run
 from ..results.slo import words_of
 from ..units import format_count, format_duration, format_latency, format_rate, format_share
+from .facts import Fact, facts_of, reasons, target_words
 from .html import (
     BAD,
     GOOD,
@@ -37,6 +39,7 @@ def write_run_page(run: Run, path: Path) -> None:
         _routes(document, "Actions", document.actions),
         _routes(document, "Routes", document.routes),
         _checked(document),
+        _facts(document),
         _addresses(document),
         _accounts(document),
     ]
@@ -123,8 +126,9 @@ def _figures(run: Run) -> list[Figure]:
 
 def _accounts(document: RunDocument) -> str:
     a = document.accounts
-    sums = f"planned {a.planned:,} = sent {a.sent:,} + unsent {a.unsent:,}; "
-    sums += f"sent = ok {a.ok:,} + error {a.error:,} + timeout {a.timeout:,}"
+    unsent, errors = reasons(document.accounts_detail.unsent), reasons(document.accounts_detail.error)
+    sums = f"planned {a.planned:,} = sent {a.sent:,} + unsent {a.unsent:,}{unsent}; "
+    sums += f"sent = ok {a.ok:,} + error {a.error:,}{errors} + timeout {a.timeout:,}"
     sums += f" + in flight {a.in_flight:,}" if a.in_flight else ""
     skipped = f"; {a.skipped:,} skipped" if a.skipped else ""
     return f'<h2>Accounts</h2><p class="soft">{sums}{skipped}</p>{_retries(document)}'
@@ -223,6 +227,16 @@ def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> st
     )
 
 
+def _facts(document: RunDocument) -> str:
+    """Where it went, and what only some targets have: a bus, a name, TLS."""
+    facts = [Fact("", target_words(document)), *facts_of(document)]
+    lines = [
+        f"{fact.label} {toned(fact.words, BAD) if fact.style else escape(fact.words)}".strip()
+        for fact in facts
+    ]
+    return f'<h2>Target</h2><p class="soft">{"<br>".join(lines)}</p>'
+
+
 def _addresses(document: RunDocument) -> str:
     """What each address of the target got, where it had several."""
     if len(document.addresses) < 2:
@@ -245,7 +259,8 @@ def _route(route: RouteFigures, total: int, timed: bool) -> list[str]:
     cells: list[str] = [route.route, f"{route.count:,}", barred(format_share(route.share), route.share)]
     if total:
         cells.append(format_share(recorded.count / total) if recorded else "")
-    cells += [_ns(getattr(route.response, name, None)) for name in ("p50_ns", "p99_ns")]
+    p50, _, p99, *_ = _figures_of(route.response)
+    cells += [p50, p99]
     for name in ("p50_ns", "p99_ns"):
         replayed = getattr(route.service, name, None)
         cells.append(_ns(replayed))

@@ -15,12 +15,10 @@ from rich.text import Text
 
 from ..results.document import (
     AddressFigures,
-    KafkaFigures,
     Latencies,
     Latency,
     RouteFigures,
     RunDocument,
-    TlsFigures,
 )
 from ..results.measured import FAILED, Value
 from ..results.run import Run
@@ -28,15 +26,14 @@ from ..results.samples import Sample
 from ..results.slo import words_of
 from ..results.timeline import Second
 from ..units import (
-    counted,
     format_count,
     format_duration,
     format_latency,
     format_moment,
-    format_rate,
     format_share,
     to_datetime,
 )
+from .facts import facts_of, reasons, target_words
 from .page import Page
 
 NS = 1_000_000_000
@@ -44,7 +41,7 @@ DAY_S = 86_400
 ROUTES_SHOWN = 15
 SECONDS_SHOWN = 5
 SAMPLES_SHOWN = 8
-CHANGES_SHOWN, ADDRESSES_SHOWN = 5, 20
+ADDRESSES_SHOWN = 20
 SPECTRUM = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 AXIS_COLUMNS, AXIS_LEAVES = 48, 36
 
@@ -56,9 +53,8 @@ def print_report(run: Run, console: Console) -> None:
     page, document = Page(console), run.document
     _headline(page, run)
     _accounts(page, document)
-    _kafka(page, document)
-    _names(page, document)
-    _tls(page, document)
+    _facts(page, document)
+    _addresses(page, document)
     _sessions(page, document)
     _latencies(page, document)
     _routes(page, "Actions", document.actions, document)
@@ -112,14 +108,14 @@ def _sent_share(document: RunDocument) -> str:
 def _accounts(page: Page, document: RunDocument) -> None:
     accounts, detail = document.accounts, document.accounts_detail
     page.say()
-    unsent, errors = _reasons(detail.unsent), _reasons(detail.error)
+    unsent, errors = reasons(detail.unsent), reasons(detail.error)
     sums = (
         f"planned {accounts.planned:,} = sent {accounts.sent:,} + unsent {accounts.unsent:,}{unsent}; sent = "
     )
     sums += f"ok {accounts.ok:,} + error {accounts.error:,}{errors} + timeout {accounts.timeout:,}"
     sums += f" + in flight {accounts.in_flight:,}" if accounts.in_flight else ""
     page.say(sums)
-    more = [f"skipped {accounts.skipped:,}{_reasons(detail.skipped)}"] if accounts.skipped else []
+    more = [f"skipped {accounts.skipped:,}{reasons(detail.skipped)}"] if accounts.skipped else []
     more += [f"status {_shares(detail.status_class)}"] if accounts.ok else []
     more += [f"warm-up {detail.warm_up:,} (in no latency)"] if detail.warm_up else []
     more += [f"sent twice {detail.resent:,}"] if detail.resent else []
@@ -132,7 +128,7 @@ def _accounts(page: Page, document: RunDocument) -> None:
             f" {accounts.sent:,} of users; {retries.retries:,} retries of {retries.retried:,}{denied}"
         )
     spans = (("recorded", _recorded_span(document)), ("wall", _wall_span(document)))
-    for name, value in (("target", _target(document)), *spans):
+    for name, value in (("target", target_words(document)), *spans):
         if value:
             page.say(f"{name:<9} {value}")
 
@@ -159,60 +155,16 @@ def _sessions(page: Page, document: RunDocument) -> None:
         )
 
 
-def _kafka(page: Page, document: RunDocument) -> None:
-    """What a broker acknowledged, what it refused by its own words, and whether its offsets say the same."""
-    figures = [target.kafka for target in document.targets] or [document.kafka]
-    for kafka in figures:
-        if kafka is not None:
-            _kafka_target(page, kafka)
-
-
-def _kafka_target(page: Page, kafka: KafkaFigures) -> None:
-    acknowledged = sum(part.acknowledged for part in kafka.partitions)
-    moved = [part.moved for part in kafka.partitions if part.moved is not None]
-    words = {
-        True: "the offsets agree", False: "the offsets do not agree: somebody else wrote as well", None: "offsets unknown",
-    }[kafka.offsets_agree]  # fmt: skip
-    ends = f", ends moved by {sum(moved):,}" if moved else ""
-    page.say(f"kafka     acknowledged {acknowledged:,}{ends}: {words}")
-    for name, count in kafka.errors.items():
-        page.say(f"{name}: {count:,} records", "yellow", indent=10)
-    if kafka.hosts_refused:
-        hosts = ", ".join(kafka.hosts_refused)
+def _facts(page: Page, document: RunDocument) -> None:
+    """What only some targets have: a bus, a name, TLS."""
+    for fact in facts_of(document):
         page.say(
-            f"no records went to {hosts}: the cluster advertised that after the run had begun",
-            "red",
-            indent=10,
+            f"{fact.label:<9} {fact.words}" if fact.label else fact.words, fact.style, 0 if fact.label else 10
         )
-    for kind, consumed in kafka.consumed.items():
-        missing = f", {consumed.missing:,} did not until the end" if consumed.missing else ""
-        strange = f"; {consumed.strange:,} were no record's" if consumed.strange else ""
-        words = {"end_to_end": "were consumed", "answer": "were answered"}[kind]
-        page.say(f"{consumed.count:,} {words}{missing}{strange}", "yellow" if missing else "", indent=10)
-    behind = max(kafka.lag_max.items(), key=lambda item: item[1], default=("", 0))
-    if behind[1]:
-        page.say(f"consumer lag at most {counted(behind[1], 'record')}, of {behind[0]}", indent=10)
-    if kafka.consumer:
-        page.say(f"the consumer ended early: {kafka.consumer}", "red", indent=10)
 
 
-def _names(page: Page, document: RunDocument) -> None:
-    """What looking the targets' names up took, how they moved, and what each address got."""
-    for name in document.names:
-        if name.source == "dns":
-            parts = [
-                counted(name.lookups, "lookup"),
-                counted(name.queries, "query", "queries") + _reasons(name.answers),
-            ]
-            parts += [
-                f"{format_latency(name.lookup_mean_ns)} each, {format_latency(name.lookup_max_ns)} at most"
-            ]
-            parts += [f"TTL {name.ttl_s} s"] if name.ttl_s is not None else []
-            page.say(f"name      {name.name} · {' · '.join(parts)}")
-        for change in name.changes[:CHANGES_SHOWN]:
-            found = (("added", change.added), ("removed", change.removed), ("refused", change.refused))
-            words = "; ".join(f"{word} {', '.join(hosts)}" for word, hosts in found if hosts)
-            page.say(f"after {format_duration(round(change.at_s * NS))}: {words}", indent=10)
+def _addresses(page: Page, document: RunDocument) -> None:
+    """What each address of the target got, where it had several."""
     if len(document.addresses) > 1:
         columns = ("connects", "requests", "errors", "drained")
         page.say()
@@ -232,35 +184,6 @@ def _names(page: Page, document: RunDocument) -> None:
 def _state_of(row: AddressFigures) -> str:
     failed = f"{row.connects_failed:,} connects failed" if row.connects_failed else ""
     return ", ".join(part for part in (failed, "removed" if row.removed else "") if part)
-
-
-def _tls(page: Page, document: RunDocument) -> None:
-    """What connections were secured by, and how often a session was resumed."""
-    for tls in [target.tls for target in document.targets] or [document.tls]:
-        if tls is not None:
-            _tls_target(page, tls)
-
-
-def _tls_target(page: Page, tls: TlsFigures) -> None:
-    peer = tls.peer
-    how = f"verified by {peer.ca}" if peer.ca else "verified"
-    parts = [peer.version, peer.cipher, how if peer.verified else "NOT VERIFIED (--insecure)"]
-    parts += [f"client certificate {peer.client_certificate}"] if peer.client_certificate else []
-    counts = {"full": tls.handshakes_full, "resumed": tls.handshakes_resumed, "failed": tls.handshakes_failed}
-    made = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    page.say(f"TLS       {' · '.join([*filter(None, parts), f'handshakes: {made or 0}'])}")
-
-
-def _target(document: RunDocument) -> str:
-    generator = document.generator
-    rate = document.accounts.sent / document.duration_s if document.duration_s > 0 else 0.0
-    parts = [
-        document.target,
-        format_rate(rate),
-        f"{generator.engine} engine, {counted(generator.lanes, 'lane')}",
-    ]
-    parts += [counted(document.connections.open_max, "connection"), f"{generator.cpu_s:.2f} s of CPU"]
-    return " · ".join(part for part in parts if part)
 
 
 def _recorded_span(document: RunDocument) -> str:
@@ -301,11 +224,6 @@ def _both_clocks(
         days = clock is not None and document.duration_s * clock.speed > DAY_S
         recorded = _clock(recorded_ns, offset_s, "%b %d %H:%M:%S" if days else "%H:%M:%S.%f")
     return recorded, _clock(document.start.wall_ns + since_start_ns)
-
-
-def _reasons(counts: dict[str, int]) -> str:
-    named = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count]
-    return f" ({', '.join(named)})" if named else ""
 
 
 def _shares(counts: dict[str, int]) -> str:

@@ -308,9 +308,9 @@ class AddressChange(msgspec.Struct, frozen=True, kw_only=True):
 
 class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What looking the target's name up took, from before the start to the end. `answers` counts queries by what came
-    back: NOERROR, NXDOMAIN, SERVFAIL, timeout. `changes` are the first 100 of `changed`; `refused` in them are addresses
-    that are not allowed, and were not connected to. `left_out` took no connection before the start; `no_room` counts those
-    past the most that lanes keep.
+    back: NOERROR, NXDOMAIN, SERVFAIL, timeout, unanswered (at the end). `changes` are the first 100 of `changed`;
+    `refused` in them are addresses that are not allowed, and were not connected to. `left_out` took no connection before
+    the start; `no_room` counts those past the most that lanes keep.
     """
 
     name: str
