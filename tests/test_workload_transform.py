@@ -240,6 +240,19 @@ def test_targets_are_rewritten_and_their_actions_stay(tmp_path: Path, command: C
     assert set(columns(trace)["at_ns"]) <= set(stamps)
 
 
+def test_rewritten_routes_are_compared_with_what_their_requests_were(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    targets = [b"/a"] * 5 + [b"/b/1"] * 4 + [b"/c"] * 3
+    write_trace(tmp_path / "in.trace", [Row(n * NS, target=target) for n, target in enumerate(targets)])
+    flags = ("--scale", "GET /c=10", "--rewrite", "^/[bc].* -> /d", "--force")
+    for out in ("out.trace", "in.trace"):
+        code, said, error = command("transform", "in.trace", "-o", out, *flags)
+        table = [line.split() for line in said.partition("route")[2].splitlines() if line.strip()]
+        assert code == 0, error
+        assert table == [["7", "34", "4.86", "GET", "/d"], ["5", "5", "1.00", "GET", "/a"]]
+
+
 def test_rewritten_routes_keep_their_business_actions(tmp_path: Path, command: Callable[..., Any]) -> None:
     (tmp_path / "in.log").write_text(
         "".join(
@@ -363,6 +376,22 @@ def test_the_peak_is_that_of_all_of_a_minute_however_growing_mixes_it(
         wanted = Transform(scale=scaled(("POST /v1/users", 50)), peak_per_s=20.0)
         found.append(transform(trace, tmp_path / f"{rows}.trace", wanted).manifest.history[-1])
     assert found[0] == found[1]
+
+
+def test_routes_are_shown_by_their_share_of_what_was_made(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    targets = [b"/%s" % (bytes([97 + n]) * 3) for n in range(20)]
+    rows = [Row(n * 20 * NS + at, target=target) for n, target in enumerate(targets) for at in range(40 - n)]
+    write_trace(tmp_path / "in.trace", sorted(rows))
+    code, said, _ = command(
+        "transform", "in.trace", "-o", "out.trace", "--scale", "GET /ttt=100", "--without", "GET /aaa"
+    )
+    assert code == 0 and said.split("route")[1].split()[:4] == ["21", "2,100", "100", "GET"]
+    found = json.loads(command("inspect", "out.trace", "--json")[1])["routes"]
+    assert found[0] == {"route": "GET /ttt", "rows": 2100} and found[-1] == {"route": "GET /aaa", "rows": 0}
+    screen = command("inspect", "out.trace")[1]
+    assert "2,100    GET /ttt" in screen and "0    GET /aaa" not in screen and "7 more routes" in screen
 
 
 def test_sessions_are_at_once_where_they_are_and_not_where_they_are_near(tmp_path: Path) -> None:

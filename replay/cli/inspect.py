@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.text import Text
 from .. import units
 from ..errors import UsageError
 from ..formats import Options, open_trace
-from ..trace import RouteRules, Trace, read_route_rules
+from ..trace import Route, RouteRules, Trace, read_route_rules
 from ..trace.summary import SECOND_NS, Summary, Took, summarize
 from .history import step_words
 from .import_ import (
@@ -113,15 +114,20 @@ def as_json(trace: Trace, summary: Summary, stats: dict[str, Any]) -> bytes:
 def _routes_json(trace: Trace, summary: Summary) -> list[dict[str, Any]]:
     """The routes, with what is known of them."""
     found: list[dict[str, Any]] = []
-    for index, route in enumerate(trace.manifest.routes):
+    for route, took in _by_share(trace, summary):
         entry: dict[str, Any] = {"route": route.route, "rows": route.rows}
         if route.action:
             entry["action"] = route.action
-        took = summary.took_by_route[index] if index < len(summary.took_by_route) else None
         if took is not None:
             entry["recorded"] = {"count": took.count, "p50_ns": took.p50_ns, "p99_ns": took.p99_ns}
         found.append(entry)
     return found
+
+
+def _by_share(trace: Trace, summary: Summary) -> list[tuple[Route, Took | None]]:
+    """The routes and their recorded latencies, the most frequent first, whatever they were before a transform."""
+    pairs = zip_longest(trace.manifest.routes, summary.took_by_route)
+    return sorted(pairs, key=lambda pair: -pair[0].rows)
 
 
 def _rates(trace: Trace, summary: Summary) -> list[tuple[str, str | Text]]:
@@ -147,7 +153,8 @@ def _shares(trace: Trace, summary: Summary) -> Table:
     table = Table(box=None, pad_edge=False, header_style="cyan")
     for name in ("share", "requests"):
         table.add_column(name, justify="right")
-    timed, routes = bool(summary.known_latencies), trace.manifest.routes
+    timed = bool(summary.known_latencies)
+    routes = [(route, took) for route, took in _by_share(trace, summary) if route.rows]
     if timed:
         table.add_column("p50", justify="right", no_wrap=True)
         table.add_column("p99", justify="right", no_wrap=True)
@@ -159,9 +166,9 @@ def _shares(trace: Trace, summary: Summary) -> Table:
         share = units.format_share(rows / summary.rows)
         table.add_row(share, f"{rows:,}", *(times if timed else []), action, route)
 
-    for route, took in zip(routes[:ROUTES_SHOWN], summary.took_by_route, strict=False):
+    for route, took in routes[:ROUTES_SHOWN]:
         row(route.rows, took, route.action, Text(route.route))
-    rest = sum(route.rows for route in routes[ROUTES_SHOWN:])
+    rest = sum(route.rows for route, _ in routes[ROUTES_SHOWN:])
     if rest:
         row(rest, None, "", Text(f"{len(routes) - ROUTES_SHOWN:,} more routes", style="dim"))
     return table

@@ -18,7 +18,7 @@ from ..formats import open_trace
 from ..scenario.file import load
 from ..schedule.due import make_clock, time_zone
 from ..trace import Trace
-from ..workload.transform import Transform, rows_by_route, transform
+from ..workload.transform import Transform, rows_by_request, rows_by_route, rows_in_routes, transform
 from .history import step_words
 from .import_ import ProgressBar, facts, span_text
 
@@ -35,13 +35,15 @@ def _growth(before: list[int], after: Trace) -> Table:
     def row(old: int, new: int, route: Text) -> None:
         table.add_row(f"{old:,}", f"{new:,}", units.format_number(new / old) if old else "-", route)
 
-    pairs = list(zip(before, after.manifest.routes, strict=True))
+    pairs = sorted(
+        zip(before, after.manifest.routes, strict=True), key=lambda pair: -max(pair[0], pair[1].rows)
+    )
     for old, new in pairs[:ROUTES_SHOWN]:
         row(old, new.rows, Text(new.route))
     rest = pairs[ROUTES_SHOWN:]
     if rest:
         row(
-            sum(before[ROUTES_SHOWN:]),
+            sum(old for old, _ in rest),
             sum(new.rows for _, new in rest),
             Text(f"{len(rest):,} more routes", "dim"),
         )
@@ -113,8 +115,14 @@ def command(
             speed=float(scenario.speed),
             compress_to_ns=scenario.compress_to_ns,
         )
-        rows = rows_by_route(before, wanted.from_ns, wanted.until_ns)
-        after = transform(before, out, wanted, overwrite=force)
+        window_ns = wanted.from_ns, wanted.until_ns
+        if wanted.rewrite:
+            by_request = rows_by_request(before, *window_ns)
+            after = transform(before, out, wanted, overwrite=force)
+            rows = rows_in_routes(after, by_request)
+        else:
+            rows = rows_by_route(before, *window_ns)
+            after = transform(before, out, wanted, overwrite=force)
         _report(Console(highlight=False), before, rows, after)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from replay_native import scale as kernels
 from replay_native.jit import warm
@@ -180,6 +181,23 @@ def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> li
     for batch in trace.batches(from_ns, until_ns):
         kernels.count_classes(batch.request, table, routes, counts)
     return [int(count) for count in counts[:-1]]
+
+
+def rows_by_request(trace: Trace, from_ns: int | None, until_ns: int | None) -> npt.NDArray[np.int64]:
+    """Events of each request of a trace between two moments: a rewritten trace has the same requests in other routes."""
+    counts = np.zeros(trace.manifest.requests, np.int64)
+    for batch in trace.batches(from_ns, until_ns):
+        np.add.at(counts, batch.request, 1)
+    return counts
+
+
+def rows_in_routes(trace: Trace, rows: npt.NDArray[np.int64]) -> list[int]:
+    """Events of each route of a trace, by those of each of its requests."""
+    counts, first = np.zeros(len(trace.manifest.routes), np.int64), 0
+    for batch in trace.requests.batches:
+        np.add.at(counts, batch.route, rows[first : first + len(batch.route)])
+        first += len(batch.route)
+    return counts.tolist()
 
 
 def transform(trace: Trace, out: str | Path, wanted: Transform, *, overwrite: bool = False) -> Trace:
