@@ -289,6 +289,8 @@ def test_a_recipe_says_which_key_is_wrong(tmp_path: Path, command: Callable[...,
             ["line 3: request[0].ids: expected a whole number of at least 1"],
         ),
         ("[[session]]\nstep = []\n", ["session[0].step: expected a list of at least 1"]),
+        ("seed = 9223372036854775808\n", ["line 1: seed: expected a whole number of at most"]),
+        ("seed = 99999999999999999999999\n", ["line 1: seed: expected a whole number of at most"]),
         ("[curve]\nramp = [1]\n", ["line 2: curve.ramp: expected a list of 2"]),
     ):
         (tmp_path / "recipe.toml").write_text(text)

@@ -35,7 +35,7 @@ TABLE = {
 
 COMMANDS = {
     "speed": ["--speed", "4"],
-    "scale": ["--scale", "4"],
+    "scale": ["--scale", "4", "--rewrite", "^/ -> /moved/"],
     "sample": ["--sample", "25%"],
     "repeat": ["--scale", "4", "--grow", "repeat"],
 }

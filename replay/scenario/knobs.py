@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+SEED_MAX = (1 << 63) - 1
+"""Seeds are 63 bits."""
+
 
 class Duration(int):
     """Nanoseconds, written as `30s`."""

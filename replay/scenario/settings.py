@@ -21,6 +21,7 @@ from .._version import __version__
 from ..errors import InputError, UsageError
 from ..results.validity import ValidityLimits
 from .knobs import (
+    SEED_MAX,
     Acks,
     Count,
     Duration,
@@ -429,7 +430,10 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         tuple[Also, ...], Meta(description="Further targets on the same timeline, in the same run")
     ] = ()
     seed: Annotated[
-        int, Meta(description="Of everything random; another one makes other e-mails and UUIDs", ge=0)
+        int,
+        Meta(
+            description="Of everything random; another one makes other e-mails and UUIDs", ge=0, le=SEED_MAX
+        ),
     ] = 1
     connections: Annotated[Count, Meta(description="Most connections, or auto: as many as are needed")] = (
         Count(AUTO)

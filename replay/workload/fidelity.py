@@ -309,6 +309,8 @@ def expected(other: Trace, steps: Sequence[Mapping[str, Any]]) -> dict[str, tupl
             factors.append((False, step["share"]))
         elif name == "scale" and whole and step["grow"] in ("requests", "repeat"):
             factors.append((step["grow"] == "repeat", float(step["scale"][0])))
+        elif name == "rewrite":
+            continue
         else:
             return {}
     windows_ns = {name: round(wide_ns * speed) for name, wide_ns in WINDOWS_NS.items()}

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ..scenario.knobs import Duration, MomentText, Rate
+from ..scenario.knobs import SEED_MAX, Duration, MomentText, Rate
 
 IDS_MAX = 1_000_000
 STEPS_MAX = 64
@@ -63,7 +63,7 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
         Meta(description="First moment; if not given, that of a recorded curve, or 2026-01-05T00:00:00Z"),
     ] = None
     duration_ns: Duration | None = msgspec.field(name="duration", default=None)
-    seed: Annotated[int, Meta(ge=0)] = 1
+    seed: Annotated[int, Meta(ge=0, le=SEED_MAX)] = 1
     rate_per_s: Annotated[Rate | None, Meta(description="Mean rate")] = msgspec.field(
         name="rate", default=None
     )
