@@ -157,7 +157,8 @@ def _bound_text(kind: str, relation: str | None, bound: str) -> str:
         "str": "a text as long as ",
     }[kind]
     of = "of " if relation in (">=", "<=") and kind in ("int", "float") else ""
-    return f"expected {what}{of}{_RELATIONS[relation]}{float(bound):,g}"
+    number = f"{int(bound):,}" if bound.lstrip("-").isdigit() else f"{float(bound):,g}"
+    return f"expected {what}{of}{_RELATIONS[relation]}{number}"
 
 
 def _choices(path: str, kind: type[msgspec.Struct]) -> list[str]:
