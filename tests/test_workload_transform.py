@@ -310,6 +310,7 @@ def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
         (["--scale", "POST /v1/user=5"], ["'POST /v1/user' is no route", "POST /v1/users"]),
         (["--scale", "-2"], ["--scale", "'-2' is not a factor"]),
         (["--scale", "nan"], ["'nan' is not a factor"]),
+        (["--scale", "=3"], ["--scale", "'=3' names no route"]),
         (["--scale", "20000"], ["at most 10,000"]),
         (["--scale", "GET /register=2", "--scale", "3"], ["beside others"]),
         (["--scale", "GET /register=2", "--scale", "GET /register=3"], ["two factors"]),
@@ -389,6 +390,8 @@ def test_routes_are_shown_by_their_share_of_what_was_made(
     )
     assert code == 0 and said.split("route")[1].split()[:4] == ["21", "2,100", "100", "GET"]
     found = json.loads(command("inspect", "out.trace", "--json")[1])["routes"]
+    code, said, _ = command("transform", "in.trace", "-o", "more.trace", "--scale", "GET /ttt=1.1")
+    assert code == 0 and said.split("route")[1].split()[:4] == ["21", "23", "1.10", "GET"]
     assert found[0] == {"route": "GET /ttt", "rows": 2100} and found[-1] == {"route": "GET /aaa", "rows": 0}
     screen = command("inspect", "out.trace")[1]
     assert "2,100    GET /ttt" in screen and "0    GET /aaa" not in screen and "7 more routes" in screen

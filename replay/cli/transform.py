@@ -26,7 +26,7 @@ ROUTES_SHOWN = 12
 
 
 def _growth(before: list[int], after: Trace) -> Table:
-    """Each route's requests in the window, and what has become of them."""
+    """Each route's requests in the window, and what has become of them; first those that are more, or fewer."""
     table = Table(box=None, pad_edge=False, header_style="cyan")
     for name in ("before", "after", "times"):
         table.add_column(name, justify="right")
@@ -36,7 +36,8 @@ def _growth(before: list[int], after: Trace) -> Table:
         table.add_row(f"{old:,}", f"{new:,}", units.format_number(new / old) if old else "-", route)
 
     pairs = sorted(
-        zip(before, after.manifest.routes, strict=True), key=lambda pair: -max(pair[0], pair[1].rows)
+        zip(before, after.manifest.routes, strict=True),
+        key=lambda pair: (pair[0] == pair[1].rows, -max(pair[0], pair[1].rows)),
     )
     for old, new in pairs[:ROUTES_SHOWN]:
         row(old, new.rows, Text(new.route))

@@ -106,7 +106,9 @@ def parse_scale(value: Any) -> Scale:
     """Factors by route, from `4`, `POST /v1/users=5` or a list of such. UsageError where one is wrong."""
     rules = []
     for text in value if isinstance(value, list | tuple) else [value]:
-        route, _, number = str(text).rpartition("=")
+        route, equals, number = str(text).rpartition("=")
+        if equals and not route.strip():
+            raise UsageError(f"{text!r} names no route", hint=f"write {_SCALE_FORMS}")
         rules.append((" ".join(route.split()), units.parse_factor(number)))
     if len({route for route, _ in rules}) < len(rules):
         raise UsageError(f"{value!r} gives a route two factors", hint=f"write {_SCALE_FORMS}")
