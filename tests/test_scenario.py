@@ -124,6 +124,13 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
             "target = 'kafka://b/t'\norder = 'client'",
             "line 2: order: a Kafka target has no answers to wait for",
         ),
+        ("[kafka]\nkey = '{clinet}'", "line 2: kafka.key: nothing is named 'clinet'"),
+        ("[[also]]\ntarget = 'kafka://b/t'\nkey = '{path[x]}'", "also[0].key: nothing is named 'path[x]'"),
+        (
+            "target = 'kafka://b/t'\n[headers]\nX-A = '1'",
+            "line 3: headers.X-A: a record has the headers that it was recorded with",
+        ),
+        ("target = 'kafka://b/t'\nhost = 'a.test'", "line 2: host: a record has the headers"),
         ('[[body]]\nroute = "a"\nfile = "b"\ncontent_type = "x\\r\\ny: z"', "line 4: body[0].content_type:"),
         ("a = [", "is not TOML"),
         ("[validity]\nsteal_share_suspekt = 1", "did you mean steal_share_suspect?"),

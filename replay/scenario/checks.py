@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from .. import units
@@ -11,6 +12,12 @@ from .knobs import statuses_of
 from .session_rules import Problem, names_problem
 from .settings import FAILURES, Scenario, check_header_name
 from .target import parse_target, sendable
+
+OF_REQUESTS = ("host", "send_headers", "rewrite_host", "client_ip_header")
+"""Knobs of an HTTP request's head."""
+
+_BRACES = re.compile(r"\{([A-Za-z_]\w*(?:\[\w*\])?)\}")
+_OF_RECORDS = re.compile(r"client|method|path|path\[\d{1,4}\]|n|at_ms|uuid|email")
 
 NameOf = Callable[[str], str]
 """How to call a key in an error: its flag, or file, line and key."""
@@ -66,6 +73,7 @@ def check(scenario: Scenario, name_of: NameOf) -> None:
     _check_clients(scenario, name_of)
     _check_tls(scenario, name_of)
     _check_retry(scenario, name_of)
+    _check_records(scenario, name_of)
     if scenario.duration_ns is not None and scenario.warm_up_ns >= scenario.duration_ns:
         raise UsageError(f"{name_of('warm_up')}: nothing is left to measure: the run is shorter")
 
@@ -163,6 +171,28 @@ def _check_clients(scenario: Scenario, name_of: NameOf) -> None:
                 f"{name_of('connect')}: to Kafka a producer has one connection a broker, whoever asks",
                 hint="leave out connect",
             )
+
+
+def _check_records(scenario: Scenario, name_of: NameOf) -> None:
+    """What records have, and what only requests have."""
+    keys = [(scenario.kafka.key, "kafka.key")]
+    keys += [(also.key, f"also[{index}].key") for index, also in enumerate(scenario.also) if also.key]
+    for text, key in keys:
+        for match in _BRACES.finditer(text):
+            if not _OF_RECORDS.fullmatch(match[1]):
+                raise UsageError(
+                    f"{name_of(key)}: nothing is named {match[1]!r}",
+                    hint="write {client} {method} {path} {path[1]} {n} {at_ms} {uuid} {email}",
+                )
+    if not scenario.target.lower().startswith("kafka:") or scenario.also:
+        return
+    given = {f"headers.{name}": True for name in scenario.headers}
+    given |= {key: bool(getattr(scenario, key)) for key in OF_REQUESTS}
+    for key in (key for key, is_given in given.items() if is_given):
+        raise UsageError(
+            f"{name_of(key)}: a record has the headers that it was recorded with, and no others",
+            hint=f"leave out {key.partition('.')[0]}",
+        )
 
 
 def _check_headers_once(scenario: Scenario, name_of: NameOf) -> None:
