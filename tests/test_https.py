@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import replay.engine
 from replay.engine import probe
 from replay.engine.contract import Address
 from replay.engine.probe import shake_hands
@@ -201,6 +202,29 @@ async def test_what_answers_a_handshake_otherwise(authority: Authority, sent: by
 
     with _accepting(answer) as port, pytest.raises(TargetError, match=words):
         await look(port, authority.settings())
+
+
+async def test_what_came_of_a_certificate_in_mid_run_is_said(authority: Authority, tmp_path: Path) -> None:
+    contexts = []
+    for identity in (authority.issue(), authority.issue(expires=NOW - DAY)):
+        contexts.append(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        contexts[-1].load_cert_chain(identity.cert, identity.key)
+    answers = iter([contexts[0]] * 8)
+
+    def answer(client: socket.socket) -> None:
+        with next(answers, contexts[1]).wrap_socket(client, server_side=True) as secured:
+            if secured.recv(65_536):
+                secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with _accepting(answer) as port:
+        target = {"target": f"https://127.0.0.1:{port}", "tls": {"ca": str(authority.path), "resume": False}}
+        planned, scenario = schedule(tmp_path, port, rows=20, connect="per-request", **target)
+        made = await replay.engine.run(planned, scenario, tmp_path / "run")
+    failed = made.accounts_detail.error["tls"]
+    assert failed and made.accounts.ok + failed == 20
+    (note,) = [note for note in made.notes if note.code == "HANDSHAKES_FAILED"]
+    assert note.message.startswith(f"{failed} handshakes failed; one more, after the run: ")
+    assert "its certificate expired" in note.message
 
 
 # Settings.

@@ -6,13 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
+import trio
 
-from replay.results.document import NameFigures, RouteStart, TargetStart
+from replay.errors import ReplayError
+from replay.results.document import NameFigures, Note, RouteStart, TargetStart
 from replay.results.samples import RecordedRow
 from replay.schedule.plan import Schedule
+from replay.units import counted
+from replay_native.bank import C
 
 from .contract import Fittings, LaneSpec
 from .feeder import Feeder
+from .probe import shake_hands
+
+ONE_MORE_S = 5.0
 
 UNBOUNDED_ROWS = 1 << 40
 """Sequence numbers kept for a schedule whose length the target decides."""
@@ -45,6 +52,23 @@ class Part:
     def name_figures(self) -> NameFigures | None:
         """What looking its name up took; None where it has none."""
         return None if self.fittings.name is None else self.fittings.name.figures()
+
+
+async def failed_handshakes(part: Part) -> list[Note]:
+    """What one more handshake says, after a run in which some failed: lanes only count them."""
+    fittings = part.fittings
+    failed = sum(int(spec.bank.counters[C.handshakes_failed]) for spec in part.specs)
+    if not failed or fittings.tls is None:
+        return []
+    addresses = fittings.addresses if fittings.name is None else fittings.name.addresses
+    said = "one more, after the run, had no answer"
+    with trio.move_on_after(ONE_MORE_S):
+        try:
+            peer = await shake_hands(addresses, fittings.tls, part.schedule.target.authority)
+            said = "one more, after the run, succeeded" if peer else said
+        except ReplayError as error:
+            said = f"one more, after the run: {error}"
+    return [Note("HANDSHAKES_FAILED", f"{counted(failed, 'handshake')} failed; {said}")]
 
 
 def first_seqs(schedules: Sequence[Schedule]) -> list[int]:

@@ -23,6 +23,7 @@ from replay.results.document import (
     ClockPair,
     Ending,
     EngineName,
+    Note,
     RecordedClock,
     RouteStart,
     RunDocument,
@@ -46,7 +47,7 @@ from .contract import SECOND_NS, Address, Engine, Fittings, LaneSpec
 from .feeder import Feeder
 from .fit import fit_http, retry_of
 from .name_watch import NameWatch
-from .parts import Part, first_seqs, lookup, named_apart
+from .parts import Part, failed_handshakes, first_seqs, lookup, named_apart
 from .priority import lowered
 from .watch import CircuitBreaker, Signals, ended, running
 
@@ -86,6 +87,7 @@ class _Run:
     observer: Observer | None
     start_ns: int = 0
     ending: Ending = field(default_factory=Ending)
+    notes: list[Note] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
 
     def elapsed_s(self) -> float:
@@ -306,6 +308,8 @@ async def _supervise(state: _Run, signals: bool, last: bool) -> RunDocument:
             state.ending = Ending(how="failed", detail=str(failure), at_s=state.elapsed_s())
             _save_what_can_be(state, recorder)
         raise failure from None
+    if state.ending.how in ("whole", "circuit_breaker"):
+        state.notes = [note for part in state.parts for note in await failed_handshakes(part)]
     return _finish(state, recorder, cpu_s)
 
 
@@ -442,7 +446,7 @@ def _finish(state: _Run, recorder: Recorder, cpu_s: float) -> RunDocument:
         lookup=partial(lookup, state.parts),
         lanes_lost=sum(1 for spec in state.specs if not ended(spec)),
         kafka=[part.fittings.figures() for part in state.parts],
-        notes=[note for part in state.parts for note in part.fittings.notes()],
+        notes=[*(note for part in state.parts for note in part.fittings.notes()), *state.notes],
         names=[figures for part in state.parts if (figures := part.name_figures()) is not None],
     )
 
