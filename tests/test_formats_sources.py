@@ -113,6 +113,24 @@ def test_folders_and_patterns_stand_for_files(tmp_path: Path) -> None:
         import_files([f"{logs}/*.gz"], tmp_path / "c.trace")
 
 
+def test_what_is_no_recording_is_left_out_of_a_folder_and_named(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "error.log").write_text("2026/01/01 10:00:00 [error] 7#7: *1 open() failed\n")
+    (logs / "empty.log").touch()
+    with pytest.raises(InputError, match=r"empty\.log is empty"):
+        import_files([logs], tmp_path / "none.trace")
+    (logs / "access.log").write_text("\n".join(LINES))
+    for paths in ([logs], [f"{logs}/*.log"]):
+        trace = import_files(paths, tmp_path / "a.trace", overwrite=True)
+        assert trace.rows == len(TARGETS)
+        empty, error = trace.manifest.left_out
+        assert empty.name == f"{logs}/empty.log" and empty.why.endswith("empty.log is empty")
+        assert "error.log is not a log of a known format" in error.why
+    with pytest.raises(InputError, match=r"error\.log is not a log"):
+        import_files([logs / "access.log", logs / "error.log"], tmp_path / "b.trace")
+
+
 def test_a_pipe_is_read_once_and_as_its_bytes_come(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 

@@ -163,6 +163,15 @@ def test_an_array_of_json_is_named(tmp_path: Path) -> None:
         assert "jq -c '.[]'" in str(refused.value.hint)
 
 
+@pytest.mark.parametrize("header", ["at;path;method\n", ""])
+def test_semicolons_may_part_the_fields(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(header + '1700000000;/a,b;GET\n1700000001;"/c;d,e";POST\n')
+    columns = "" if header else "at=1,path=2,method=3"
+    got, _ = imported(path, columns=columns)
+    assert [(event.method, event.target) for event in got] == [("GET", b"/a,b"), ("POST", b"/c;d,e")]
+
+
 def test_blanks_around_fields_are_no_part_of_them(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(

@@ -181,28 +181,21 @@ def invoke(arguments: list[str] | None = None) -> int:
         return int(_ended(_leaf(error)))
 
 
-class _Ending:
+def _end_as_by_ctrl_c() -> None:
     """SIGTERM and SIGHUP end a command as Ctrl-C does: what is half written is taken away. The second one is final."""
 
-    def __init__(self) -> None:
-        self.number = 0
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, self._interrupt)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
+    def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL, None):
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
-    def exit_code(self, code: int) -> int:
-        """The exit code of a command that ended with `code`: by convention 128 and the signal."""
-        return 128 + self.number if self.number and code == Exit.INTERRUPTED else code
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupt)
 
 
 def main() -> NoReturn:
     """The console script."""
-    ending = _Ending()
-    sys.exit(ending.exit_code(invoke()))
+    _end_as_by_ctrl_c()
+    sys.exit(invoke())

@@ -18,6 +18,7 @@ from ..trace import Manifest, RouteRules, Trace, read_route_rules
 
 ROUTES_SHOWN = 6
 FOLDED_SHOWN = 3
+LEFT_OUT_SHOWN = 3
 
 _LOG_ENDINGS = frozenset({".gz", ".log", ".txt", ".zst", ".bz2", *(f".{number}" for number in range(1, 100))})
 
@@ -42,6 +43,13 @@ def rejected_lines(manifest: Manifest) -> list[Text]:
             line.append(f"  {Path(example.file).name}:{example.line}: {example.text}", style="dim")
         shown.append(line)
     return shown
+
+
+def left_out_lines(manifest: Manifest) -> list[Text]:
+    """The files of folders that are no recordings, and why."""
+    lines = [Text(file.why, "yellow") for file in manifest.left_out[:LEFT_OUT_SHOWN]]
+    more = len(manifest.left_out) - LEFT_OUT_SHOWN
+    return [*lines, Text(f"and {units.counted(more, 'more file')}", "dim")] if more > 0 else lines
 
 
 def facts() -> Table:
@@ -98,6 +106,8 @@ def _summary(trace: Trace) -> Table:
     table.add_row("requests", f"{manifest.rows:,} of {manifest.lines:,} lines ({share})")
     for index, line in enumerate(rejected_lines(manifest)):
         table.add_row("rejected" if index == 0 else "", line)
+    for index, line in enumerate(left_out_lines(manifest)):
+        table.add_row("left out" if index == 0 else "", line)
     table.add_row("span", span_text(trace))
     table.add_row("stamps", stamps_text(manifest))
     table.add_row("clients", f"{manifest.clients:,} (keyed hashes; addresses are not kept)")

@@ -24,6 +24,7 @@ from .import_ import (
     actions_text,
     facts,
     folded_lines,
+    left_out_lines,
     rejected_lines,
     routes_option,
     span_text,
@@ -102,6 +103,7 @@ def as_json(trace: Trace, summary: Summary, stats: dict[str, Any]) -> bytes:
         "skipped": skipped(summary),
         "lines": manifest.lines,
         "rejected": manifest.rejected,
+        "left_out": [file.name for file in manifest.left_out],
         "resolution_ns": manifest.resolution_ns,
         "stamp": manifest.stamp,
         "time_zone": manifest.time_zone,
@@ -201,6 +203,8 @@ def _screen(console: Console, trace: Trace, summary: Summary) -> None:
         table.add_row("folded" if index == 0 else "", line)
     for index, line in enumerate(rejected_lines(manifest)):
         table.add_row("rejected" if index == 0 else "", line)
+    for index, line in enumerate(left_out_lines(manifest)):
+        table.add_row("left out" if index == 0 else "", line)
     skips = skipped(summary)
     if skips:
         listed = ", ".join(f"{rows:,} {method}" for method, rows in skips.items())

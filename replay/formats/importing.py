@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..errors import InputError, UsageError
 from ..trace import Jitter as JitterRecord
-from ..trace import Trace, TraceWriter, half_trace, is_trace
+from ..trace import LeftOut, Trace, TraceWriter, half_trace, is_trace
 from ..trace.dictionary import ClientTable
 from .jitter import Columns, Jitter
 from .registry import Found, Importer, Options, Reader, Rows, importer_named, importers
@@ -110,28 +110,50 @@ class _Input:
     first_ns: int | None
 
 
-def _chosen(files: list[SourceFile], format_name: str | None, options: Options) -> Importer:
+def _opened(
+    paths: Sequence[str | Path], options: Options, told: Importer | None
+) -> tuple[list[tuple[SourceFile, Importer]], list[LeftOut]]:
+    """The files with their formats (`told`: that of all); those found in folders or by patterns may be none, and why."""
+    named = {str(path) for path in paths}
+    opened: list[tuple[SourceFile, Importer]] = []
+    left_out: list[LeftOut] = []
+    refused: InputError | None = None
+    for name in expand(paths):
+        try:
+            file = SourceFile(name)
+            opened.append((file, told or tell_format(file, options)))
+        except InputError as error:
+            if name in named:
+                raise
+            refused = refused or error
+            left_out.append(LeftOut(name=name, why=str(error)))
+    if refused is not None and not opened:
+        raise refused
+    return opened, left_out
+
+
+def _named(format_name: str, options: Options) -> Importer:
+    """The format that the user named, if the other options are for it."""
+    chosen = importer_named(format_name)
+    if options.columns and chosen.name not in MAPPED_FORMATS:
+        raise UsageError(
+            f"--columns is not for --format {chosen.name}, which says itself what is what",
+            hint=f"it is for {', '.join(sorted(MAPPED_FORMATS))}",
+        )
+    if options.log_format and chosen.name not in OWN_FORMATS:
+        raise UsageError(f"--log-format is not for --format {chosen.name}", hint="it is for nginx and apache")
+    return chosen
+
+
+def _shared(opened: list[tuple[SourceFile, Importer]]) -> Importer:
     """The one format that the files share."""
-    if format_name is not None:
-        chosen = importer_named(format_name)
-        if options.columns and chosen.name not in MAPPED_FORMATS:
-            raise UsageError(
-                f"--columns is not for --format {chosen.name}, which says itself what is what",
-                hint=f"it is for {', '.join(sorted(MAPPED_FORMATS))}",
+    first, chosen = opened[0]
+    for file, other in opened:
+        if other.name != chosen.name:
+            raise InputError(
+                f"{first.name} is {chosen.title}, but {file.name} is {other.title}",
+                hint="import them one by one, or say --format",
             )
-        if options.log_format and chosen.name not in OWN_FORMATS:
-            raise UsageError(
-                f"--log-format is not for --format {chosen.name}", hint="it is for nginx and apache"
-            )
-    else:
-        told = [tell_format(file, options) for file in files]
-        chosen = told[0]
-        for file, other in zip(files, told, strict=True):
-            if other.name != chosen.name:
-                raise InputError(
-                    f"{files[0].name} is {chosen.title}, but {file.name} is {other.title}",
-                    hint="import them one by one, or say --format",
-                )
     return chosen
 
 
@@ -253,13 +275,14 @@ def import_files(
     """Import recordings (rotated files in any order, compressed, folders, `-` for standard input) into the trace
     `out`.
 
+    A file that is found in a folder or by a pattern, and is no recording, is left out (`Manifest.left_out`).
     `jitter` spreads coarse stamps inside their resolution, by `seed`. InputError where a file cannot be read, is
     empty or of another format; OutputError where `out` exists (unless `overwrite`) or cannot be written. Nothing
     is left of an import that fails.
     """
     options = options or Options()
-    files = [SourceFile(path) for path in expand(paths)]
-    chosen = _chosen(files, format, options)
+    opened, left_out = _opened(paths, options, None if format is None else _named(format, options))
+    files, chosen = [file for file, _ in opened], _shared(opened)
     found = Found()
     with TraceWriter(out, overwrite=overwrite, rules=options.routes) as writer:
         reader = chosen.reader(found, options)
@@ -276,6 +299,7 @@ def import_files(
         manifest.importer, manifest.resolution_ns = chosen.name, resolution_ns
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
         manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
+        manifest.left_out = left_out
         _describe(writer, found, reader, inputs)
     assert writer.trace is not None
     return writer.trace

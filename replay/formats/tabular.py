@@ -181,6 +181,11 @@ def _header(head: bytes, delimiter: str) -> list[str]:
     return [name.strip() for name in names]
 
 
+def _delimiter_of(head: bytes, delimiters: str) -> str:
+    """The one of `delimiters` that cuts the first line into most fields; the first of equal ones."""
+    return max(delimiters, key=lambda delimiter: len(_header(head, delimiter)))
+
+
 def _is_header(names: list[str]) -> bool:
     """Whether a first line names columns: no field of it is a number or a stamp."""
     return bool(names) and not any(re.match(r"[\d.+-]+(?:$|[T :/])", name) for name in names)
@@ -189,10 +194,10 @@ def _is_header(names: list[str]) -> bool:
 class TableReader(FieldReader):
     """Reads delimited files; each file's first line may name its columns."""
 
-    def __init__(self, found: Found, options: Options, delimiter: str) -> None:
-        self._delimiter = delimiter
+    def __init__(self, found: Found, options: Options, delimiters: str) -> None:
+        self._delimiters = delimiters
         self._headed = False
-        super().__init__(found, options, Layout(delimiter=delimiter, escapes=field_spec.DOUBLED))
+        super().__init__(found, options, Layout(delimiter=delimiters[0], escapes=field_spec.DOUBLED))
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
@@ -201,7 +206,8 @@ class TableReader(FieldReader):
         return super().probe(lines) if lines else Probe(None, 1)
 
     def _take(self, head: bytes, where: str) -> None:
-        names = _header(head, self._delimiter)
+        delimiter = _delimiter_of(head, self._delimiters)
+        names = _header(head, delimiter)
         self._headed = _is_header(names)
         if not self._headed:
             names = [str(number) for number in range(1, len(names) + 1)]
@@ -213,7 +219,7 @@ class TableReader(FieldReader):
         self.use(
             replace(
                 layout,
-                delimiter=self._delimiter,
+                delimiter=delimiter,
                 escapes=field_spec.DOUBLED,
                 columns=tuple(roles),
                 at_unit_ns=unit_ns,
@@ -280,8 +286,9 @@ def _names_requests(options: Options, names: list[str]) -> bool:
     return bool(options.columns) or not {"path", "request"}.isdisjoint(found)
 
 
-def _sniff_table(delimiter: str) -> Any:
+def _sniff_table(delimiters: str) -> Any:
     def sniff(head: bytes, options: Options) -> float:
+        delimiter = _delimiter_of(head, delimiters)
         names = _header(head, delimiter)
         lines = sniffed_lines(head)[1:]
         if len(names) < 2 and not options.columns:
@@ -302,12 +309,15 @@ def _sniff_json(head: bytes, options: Options) -> float:
     return 0.8 * len(found) / max(len(lines), 1)
 
 
+_CSV_DELIMITERS = ",;"
+"""Spreadsheets write semicolons where a comma is the decimal point."""
+
 CSV = importer(
     Importer(
         name="csv",
-        title="a table with commas (--columns at=COLUMN,path=COLUMN)",
-        sniff=_sniff_table(","),
-        reader=lambda found, options: TableReader(found, options, ","),
+        title="a table with commas or semicolons (--columns at=COLUMN,path=COLUMN)",
+        sniff=_sniff_table(_CSV_DELIMITERS),
+        reader=lambda found, options: TableReader(found, options, _CSV_DELIMITERS),
     )
 )
 PARQUET = importer(

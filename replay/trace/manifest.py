@@ -28,6 +28,13 @@ class Source(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     wrapper: str = ""
 
 
+class LeftOut(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A file, found in a folder or by a pattern, that is no recording, and why."""
+
+    name: str
+    why: str
+
+
 class RejectedExample(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One of the first rejected lines of a reason, cut, with addresses and secrets taken out."""
 
@@ -75,6 +82,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     importer: str = ""
     options: dict[str, Any] = {}
     sources: list[Source] = []
+    left_out: list[LeftOut] = []
     stamp: Stamp = "start"
     duration_subtracted: bool = False
     resolution_ns: int = 1
