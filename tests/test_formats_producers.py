@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -90,6 +89,14 @@ def until_up(port: int, process: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError("the server did not come up")
+
+
+def _until_written(log: Path, what: bytes, times: int) -> None:
+    for _ in range(200):
+        if log.read_bytes().count(what) >= times:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{what!r} is not there {times} times: {log.read_bytes()!r}")
 
 
 def _ask(port: int, target: bytes, sent: list[Sent]) -> None:
@@ -214,7 +221,7 @@ def test_apache_stamps_the_start(tmp_path: Path, service: int) -> None:
 def test_haproxy_stamps_the_start(tmp_path: Path, service: int) -> None:
     haproxy, port = needed("haproxy"), free_port()
     (tmp_path / "haproxy.cfg").write_text(
-        "global\n log stdout format raw local0\n"
+        "global\n nbthread 1\n log stdout format raw local0\n"
         "defaults\n mode http\n log global\n option httplog\n"
         " timeout connect 5s\n timeout client 30s\n timeout server 30s\n"
         f"frontend shop\n bind 127.0.0.1:{port}\n default_backend slow\n"
@@ -232,9 +239,10 @@ def test_haproxy_stamps_the_start(tmp_path: Path, service: int) -> None:
             good = burst(port, [TARGETS[0], TARGETS[3]])
             bad = burst(port, [b"/d/e\xc3\xa9"])
             good += burst(lax, [b'/d/e\xc3\xa9?q="#22"'])
+            # It ends at once, without a word on what it has not written yet.
+            _until_written(log, b'HTTP/1.1"', len(good))
         finally:
-            # Not SIGTERM: it ends at once, without a word on the connections that it ends.
-            process.send_signal(signal.SIGUSR1)
+            process.terminate()
             process.communicate(timeout=20)
     got, manifest = imported(log)
     assert (manifest.importer, manifest.stamp, manifest.resolution_ns) == ("haproxy", "start", 1_000_000)
