@@ -20,6 +20,11 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+def reason_of(error: Exception) -> str:
+    """Why the system refused, in its own words: `no such file or directory`."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
 class ReplayError(Exception):
     """Something the user can mend. `str(error)` is the sentence; `hint` says what to do."""
 

@@ -27,9 +27,9 @@ from .scan import (
     REWRITE,
     lowered,
 )
-from .targets import encode, hex_value, redact, split_absolute, unescape
+from .targets import encode, hex_value, put_unescaped, redact, unescape
 
-_QUOTE, _HASH, _BACKSLASH, _SLASH = 34, 35, 92, 47
+_QUOTE, _HASH, _BACKSLASH = 34, 35, 92
 _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
 
 
@@ -165,16 +165,9 @@ def write_field_targets(
         else:
             length = _unescape_as(escapes, data, begin, end, scratch)
             length = _append_query(escapes, data, query, rows[QUERY_END, row], scratch, length)
-            begin = np.int64(0)
-            if needs & ABSOLUTE:
-                begin, host_end = split_absolute(scratch, length, hosts, host_end)
-                if begin == length or scratch[begin] != _SLASH:
-                    out[at] = _SLASH
-                    at += 1
-            if suffixes < 0:
-                at = copy_bytes(scratch, begin, length, out, at)
-            else:
-                at = redact(scratch, begin, length, out, at, keys, key_ends, suffixes, name, counts)
+            at, host_end = put_unescaped(
+                scratch, length, needs, out, at, hosts, host_end, keys, key_ends, suffixes, name, counts
+            )
         out_ends[row + 1] = at
         begin, end = rows[HOST_BEGIN, row], rows[HOST_END, row]
         rows[HOST_NUMBER, row] = -1

@@ -81,16 +81,8 @@ from .times import is_none, read_time, read_took
 from .wide import find_byte
 
 _SPACE, _QUOTE, _HASH, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _PLUS = 32, 34, 35, 92, 45, 47, 58, 44, 43
-_NS = np.int64(1_000_000_000)
-_POWERS = np.array([10**n for n in range(19)], dtype=np.int64)
-_HALVES, _LOW_HALVES = np.int64(-0x0F0F0F0F0F0F0F10), np.int64(0x0F0F0F0F0F0F0F0F)
-_SIXES, _THREES = np.int64(0x0606060606060606), np.int64(0x3333333333333333)
 _ONES = np.int64(0x0101010101010101)
 _COLONS, _COMMAS = _ONES * _COLON, _ONES * _COMMA
-_PAIRS = np.int64(0x000000FF000000FF)
-_OF_PAIRS, _OF_OTHER_PAIRS = np.int64(100 + (1_000_000 << 32)), np.int64(1 + (10_000 << 32))
-_STAMP_NS_MAX, _TOOK_NS_MAX = 9.2e18, 1e18
-_UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
 
 
 @kernel(inlined=True)

@@ -38,7 +38,7 @@ ODD, REQUEST, RESPONSE, ODD_NAMED = 0, 1, 2, 3
 
 SEPARATOR_BYTES = 14
 _SEPARATOR = np.frombuffer("\n🐵🙈🙉\n".encode(), dtype=np.uint8)
-_CR, _LF, _SPACE, _TAB, _COLON = 13, 10, 32, 9, 58
+_CR, _LF, _SPACE, _TAB = 13, 10, 32, 9
 _HOST, _LENGTH, _ENCODING = (
     np.frombuffer(name, dtype=np.uint8) for name in (b"host:", b"content-length:", b"transfer-encoding:")
 )

@@ -1,4 +1,4 @@
-"""Requests that are tried again: whether they may be, how long they back off, and the heap of those that do.
+"""Requests that are tried again: whether they may be, how long they back off, the heap of those that do, how they end.
 
 Back-off with jitter is that of M. Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015); the budget that
 of B. Beyer et al., "Site Reliability Engineering" (2016), chapter 21, as a bucket of tokens: docs/retries.md.

@@ -54,7 +54,6 @@ _MONTHS = np.frombuffer(b"JanFebMarAprMayJunJulAugSepOctNovDec", dtype=np.uint8)
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 
 _ONES, _HIGHS = np.int64(0x0101010101010101), np.int64(-0x7F7F7F7F7F7F7F80)
-_QUESTIONS, _SEMICOLONS = _ONES * _QUESTION, _ONES * _SEMICOLON
 
 
 @kernel(inlined=True)

@@ -1,4 +1,4 @@
-"""The sink's answers: rendered as they were asked for, sent in pieces, and what comes after them."""
+"""The sink's answers: after a turn at a server where there is a queue, rendered as asked for, and sent in pieces."""
 
 from __future__ import annotations
 

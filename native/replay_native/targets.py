@@ -189,6 +189,20 @@ def split_absolute(data, length, hosts, host_at):
     return at, host_at
 
 
+@kernel()
+def put_unescaped(target, length, needs, out, at, hosts, host_at, keys, key_ends, suffixes, name, counts):
+    """Write target[:length], whose escapes are undone, to `out`, and the host of an absolute one to `hosts`: both ends."""
+    begin = np.int64(0)
+    if needs & ABSOLUTE:
+        begin, host_at = split_absolute(target, length, hosts, host_at)
+        if begin == length or target[begin] != _SLASH:
+            out[at] = _SLASH
+            at += 1
+    if suffixes < 0:
+        return copy_bytes(target, begin, length, out, at), host_at
+    return redact(target, begin, length, out, at, keys, key_ends, suffixes, name, counts), host_at
+
+
 @kernel(
     "int64(uint8[::1], int64[:,::1], int64, uint8[::1], int64[::1], int64, uint8[::1], uint8[::1],"
     " uint8[::1], int64[::1], uint8[::1], int64[::1], int64[::1], int64[::1])"
@@ -228,17 +242,23 @@ def write_targets(
             at = redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts)
         else:
             length = unescape(data, begin, end, scratch)
-            begin = np.int64(0)
+            at, host_end = put_unescaped(
+                scratch,
+                length,
+                needs,
+                out,
+                at,
+                hosts,
+                host_ends[named],
+                keys,
+                key_ends,
+                suffixes,
+                name,
+                counts,
+            )
             if needs & ABSOLUTE:
-                begin, host_ends[named + 1] = split_absolute(scratch, length, hosts, host_ends[named])
+                host_ends[named + 1] = host_end
                 host_rows[named] = row
                 named += 1
-                if begin == length or scratch[begin] != _SLASH:
-                    out[at] = _SLASH
-                    at += 1
-            if suffixes < 0:
-                at = copy_bytes(scratch, begin, length, out, at)
-            else:
-                at = redact(scratch, begin, length, out, at, keys, key_ends, suffixes, name, counts)
         out_ends[row + 1] = at
     return named

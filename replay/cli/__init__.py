@@ -20,7 +20,7 @@ from typing import NoReturn
 import click
 
 from .._version import __version__
-from ..errors import Exit, ReplayError
+from ..errors import Exit, ReplayError, reason_of
 
 VERBS = {
     "import": ("import_", "Make a trace of access logs."),
@@ -142,7 +142,7 @@ def _os_error(error: OSError) -> int:
     if error.filename and isinstance(
         error, PermissionError | FileNotFoundError | FileExistsError | IsADirectoryError
     ):
-        say(f"{place}{(error.strerror or str(error)).lower()}")
+        say(f"{place}{reason_of(error)}")
         return Exit.USAGE
     return _crash(error)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, UsageError, reason_of
 
 if TYPE_CHECKING:
     from ..compare.decision import Options
@@ -163,4 +163,4 @@ def _write(path: Path, data: bytes, *, append: bool) -> None:
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
+        raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None

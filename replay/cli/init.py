@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from .. import units
-from ..errors import OutputError
+from ..errors import OutputError, reason_of
 from ..scenario.file import keys_of, struct_of
 from ..scenario.settings import BODY_METHODS, Scenario, knob_text
 from ..scenario.target import parse_target
@@ -156,7 +156,7 @@ def write_new(path: Path, text: str) -> None:
     except OSError as error:
         if made:
             path.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
+        raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
 
 
 @click.command(name="init", short_help="Write a commented scenario for a trace and a target.")

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ..errors import Exit, OutputError, UsageError
+from ..errors import Exit, OutputError, UsageError, reason_of
 from ..scenario.file import load
 from ..scenario.settings import Scenario, parse_header
 from ..scenario.target import parse_target
@@ -171,7 +171,7 @@ def work_area(out: Path) -> Iterator[Path]:
         area.mkdir(parents=True)
     except OSError as error:
         raise OutputError(
-            f"{out} cannot be made: {(error.strerror or str(error)).lower()}",
+            f"{out} cannot be made: {reason_of(error)}",
             hint="give another place with -o",
         ) from None
     try:

@@ -14,7 +14,7 @@ import trio
 
 from ..engine.resolve import resolve
 from ..engine.run import run_blocking
-from ..errors import OutputError, ReplayError, TargetError
+from ..errors import OutputError, ReplayError, TargetError, reason_of
 from ..results.document import Latency, RunDocument
 from ..scenario.settings import Scenario
 from ..schedule.plan import Schedule, make_schedule
@@ -83,9 +83,7 @@ class Session:
         try:
             self.plan.out.mkdir(parents=True)
         except OSError as error:
-            raise OutputError(
-                f"{self.plan.out} cannot be made: {(error.strerror or str(error)).lower()}"
-            ) from None
+            raise OutputError(f"{self.plan.out} cannot be made: {reason_of(error)}") from None
         order = random.Random(self.plan.seed)
         try:
             run_step("setup", self.plan.setup, self._log("setup"), self.left_s)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -209,8 +209,3 @@ def of_parts(literals: Sequence[str], roles: list[int], names: Sequence[str], **
             )
     pieces = ((literals[0], -1), *((literals[index + 1], roles[index]) for index in range(kept)))
     return Layout(pieces=pieces, **more)  # type: ignore[arg-type]
-
-
-def with_constants(layout: Layout, method: str = "", path: str = "", status: int = -1) -> Layout:
-    """The layout with what its lines do not say."""
-    return replace(layout, method=method, path=path, status=status)

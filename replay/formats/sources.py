@@ -26,7 +26,7 @@ from pyarrow import csv
 from replay_native import checksum
 from replay_native.jit import warm
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, reason_of
 from ..trace import Source, half_trace, is_trace
 from .wrappers import unwrap, unwrapped, wrapper_of
 
@@ -73,7 +73,7 @@ class SourceFile:
             with self._open() as file:
                 raw = _first_bytes(file)
         except OSError as error:
-            raise InputError(f"{self.name}: {(error.strerror or str(error)).lower()}") from None
+            raise InputError(f"{self.name}: {reason_of(error)}") from None
         self._peeked = raw if self.bytes_total < 0 else b""
         self.compression = next((name for name, magic in _MAGICS.items() if raw.startswith(magic)), "")
         if not raw:

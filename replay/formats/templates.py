@@ -7,25 +7,14 @@ from collections.abc import Mapping
 from replay_native import field_spec
 
 from .fields import FieldReader
-from .layout import Layout
+from .layout import ROLES, Layout
 from .lines import sniffed_lines
 from .registry import Found, Importer, Options, Probe, importer
 
-NAMES = {
-    "at": field_spec.AT,
-    "time": field_spec.AT_MORE,
-    "request": field_spec.REQUEST,
-    "method": field_spec.METHOD_NAME,
-    "path": field_spec.TARGET,
-    "query": field_spec.QUERY,
-    "host": field_spec.HOST,
-    "client": field_spec.CLIENT_NAME,
-    "status": field_spec.STATUS_CODE,
-    "bytes": field_spec.SIZE,
+NAMES = {name: role for name, role in ROLES.items() if name != "end"} | {
     "took": field_spec.TOOK,
     "took2": field_spec.TOOK_2,
     "took3": field_spec.TOOK_3,
-    "agent": field_spec.AGENT,
 }
 """Names of fields in the templates of formats that are always the same; any other name is a field of no interest."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..errors import OutputError
+from ..errors import OutputError, reason_of
 
 _CSP = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 GOOD, BAD, OPEN, SOFT = "good", "bad", "open", "soft"
@@ -167,7 +167,7 @@ def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) 
         temporary.write_text(page, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
+        raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
 
 
 def _library() -> str:

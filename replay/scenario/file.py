@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .. import units
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, reason_of
 from .checks import check
 from .settings import Scenario
 from .values import read_knob
@@ -181,7 +181,7 @@ def _read_toml(
         text = data.decode()
         return text, tomllib.loads(text)
     except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}", hint=hint) from None
+        raise InputError(f"{path}: {reason_of(error)}", hint=hint) from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not TOML: it is not text") from None
     except tomllib.TOMLDecodeError as error:

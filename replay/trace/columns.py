@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 
 BATCH_ROWS = 1 << 20
 """Rows of one events file, and of one batch of the requests dictionary."""
@@ -101,9 +101,7 @@ def read_events(path: Path) -> list[dict[str, npt.NDArray[Any]]]:
         with path.open("rb") as file:
             raw = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
     except OSError as error:
-        raise InputError(
-            f"{path}: {(error.strerror or str(error)).lower()}", hint="import the log again"
-        ) from None
+        raise InputError(f"{path}: {reason_of(error)}", hint="import the log again") from None
     except ValueError:
         raise corrupt(path, "it is empty") from None
     result = []

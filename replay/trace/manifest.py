@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 
 FORMAT_VERSION = 1
 """Version of the trace folder that this code writes, and the newest that it reads."""
@@ -118,7 +118,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{path}: {reason_of(error)}") from None
     try:
         version = msgspec.json.decode(data, type=_Version).format_version
         if version > FORMAT_VERSION:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .columns import Columns, corrupt, read_events
 from .manifest import MANIFEST, Manifest, Segment, read_manifest
 from .requests import Requests
@@ -86,7 +86,7 @@ class Trace:
                 raise _refuse(path)
             trace = cls(path, read_manifest(path))
         except OSError as error:
-            raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+            raise InputError(f"{path}: {reason_of(error)}") from None
         trace._check()
         return trace
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .columns import BATCH_ROWS, REQUEST_SCHEMA, corrupt, open_batches
 
 REQUESTS, HEADERS, BODIES = "requests.arrow", "headers.arrow", "bodies.arrow"
@@ -81,8 +81,7 @@ class MappedFile:
                 access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
                 self._map = mmap.mmap(file.fileno(), 0, access=access)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{path}: {reason.lower()}", hint="import the log again") from None
+            raise InputError(f"{path}: {reason_of(error)}", hint="import the log again") from None
         self.raw = np.frombuffer(self._map, dtype=np.uint8)
 
     def drop_pages(self) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, reason_of
 from ..naming import is_action_name, names_route
 from ..units import nearest
 from .manifest import Route
@@ -88,7 +88,7 @@ def read_route_rules(path: Path) -> RouteRules:
     try:
         data = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{path}: {reason_of(error)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     for key in data:
