@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,18 @@ async def test_a_broken_protocol_is_told_of(tmp_path: Path) -> None:
 
     with trio.fail_after(5), pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
         await drive(functools.partial(run_lane, protocol=Connectionless(send)), tmp_path, [Ask()])
+
+
+async def test_no_garbage_collection_looks_at_what_was_there_before(tmp_path: Path) -> None:
+    kept: list[int] = []
+
+    async def send(_request: Request) -> Outcome:
+        kept.append(gc.get_freeze_count())
+        return Outcome(status=200, reusable=True)
+
+    await drive(functools.partial(run_lane, protocol=Connectionless(send)), tmp_path, [Ask()])
+    assert min(kept) > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 async def test_cancelling_it_abandons_the_run(sink: Sink, tmp_path: Path) -> None:

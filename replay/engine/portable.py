@@ -8,6 +8,7 @@ millisecond, so lateness is about that.
 from __future__ import annotations
 
 import errno
+import gc
 import heapq
 import math
 import os
@@ -63,7 +64,12 @@ async def run_lane(spec: LaneSpec, protocol: Protocol | None = None) -> None:
     outcome.
     """
     AddressTable(spec.bank).begin(spec.addresses)
-    await _Lane(spec, protocol or _http(spec)).run()
+    # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
+    gc.freeze()
+    try:
+        await _Lane(spec, protocol or _http(spec)).run()
+    finally:
+        gc.unfreeze()
 
 
 def _http(spec: LaneSpec) -> Http:
