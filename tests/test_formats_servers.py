@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -239,6 +240,22 @@ def test_a_detected_format_needs_no_options(tmp_path: Path) -> None:
 def test_a_log_format_that_cannot_be_read_is_refused(layout, text: str, says: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match=says):
         layout(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "log_format", "says"),
+    [
+        ("nginx", "", "--format nginx needs --log-format"),
+        ("apache", "", "--format apache needs --log-format"),
+        ("nginx", "%h %t", "--format nginx cannot read --log-format '%h %t'"),
+        ("apache", "$msec $request", "--format apache cannot read --log-format '$msec $request'"),
+    ],
+)
+def test_a_server_s_own_format_is_asked_for(tmp_path: Path, name: str, log_format: str, says: str) -> None:
+    log = tmp_path / "access.log"
+    log.write_text('10.0.0.1 - - [14/Nov/2023:22:13:22 +0000] "GET / HTTP/1.1" 200 1\n')
+    with pytest.raises(UsageError, match=re.escape(says)):
+        import_files([log], tmp_path / "a.trace", format=name, options=Options(log_format=log_format))
 
 
 @pytest.mark.parametrize(

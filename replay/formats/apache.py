@@ -11,10 +11,8 @@ from dataclasses import replace
 from replay_native import field_spec
 
 from ..errors import UsageError
-from .fields import FieldReader
 from .layout import UNITS_NS, Layout, of_parts, without_escapes
-from .registry import Found, Importer, Options, importer
-from .templates import TemplateReader, share
+from .templates import register_own
 
 _DIRECTIVE = re.compile(r"%(?:!?\d+(?:,\d+)*)?[<>]?(?:\{([^}]*)\})?[<>]?(\^t[io]|[a-zA-Z%])")
 _DECLARED = re.compile(r'^\s*LogFormat\s+"((?:[^"\\]|\\.)*)"(?:\s+\S+)?\s*$', re.DOTALL)
@@ -101,30 +99,10 @@ def _joined(
     return literals, roles, names
 
 
-def _own(options: Options) -> Layout | None:
-    own = options.log_format
-    return layout_of(own) if "%" in own and "$" not in own else None
-
-
-def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that the user's own format fits; 0 where none is given."""
-    layout = _own(options)
-    return share(head, layout) if layout is not None else 0.0
-
-
-def reader(found: Found, options: Options) -> FieldReader:
-    """A reader of the user's own format. UsageError where none is given."""
-    layout = _own(options)
-    if layout is None:
-        raise UsageError(
-            "--format apache needs --log-format",
-            hint="the string of the server's LogFormat; --format common needs none",
-        )
-    return TemplateReader(found, options, (layout,))
-
-
-APACHE = importer(
-    Importer(
-        name="apache", title="Apache with --log-format '%h %l %u %t ...'", sniff=sniff, reader=reader, rank=9
-    )
+APACHE = register_own(
+    "apache",
+    "Apache with --log-format '%h %l %u %t ...'",
+    "LogFormat",
+    lambda own: "%" in own and "$" not in own,
+    layout_of,
 )

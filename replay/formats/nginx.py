@@ -1,4 +1,4 @@
-"""nginx with a `log_format` of the user's own, and its JSON logs (`escape=json`).
+"""nginx with a `log_format` of the user's own.
 
 nginx writes a line when a request ends: the start is the stamp less `$request_time`, where the log has that.
 `$msec` (1 ms) is preferred to `$time_iso8601` and `$time_local` (1 s).
@@ -12,10 +12,8 @@ from dataclasses import replace
 from replay_native import field_spec
 
 from ..errors import UsageError
-from .fields import FieldReader
 from .layout import Layout, of_parts, without_escapes
-from .registry import Found, Importer, Options, importer
-from .templates import TemplateReader, first_named, share
+from .templates import first_named, register_own
 
 VARIABLES = {
     "msec": field_spec.AT,
@@ -88,30 +86,10 @@ def _roles(names: list[str]) -> list[int]:
     return first_named(VARIABLES, ["" if name in drop else name for name in names])
 
 
-def _own(options: Options) -> Layout | None:
-    """The layout of the user's log_format, where one is given and it is nginx's."""
-    return layout_of(options.log_format) if "$" in options.log_format else None
-
-
-def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that the user's own format fits; 0 where none is given."""
-    layout = _own(options)
-    return share(head, layout) if layout is not None else 0.0
-
-
-def reader(found: Found, options: Options) -> FieldReader:
-    """A reader of the user's own format. UsageError where none is given."""
-    layout = _own(options)
-    if layout is None:
-        raise UsageError(
-            "--format nginx needs --log-format",
-            hint="the string of the server's log_format; --format common needs none",
-        )
-    return TemplateReader(found, options, (layout,))
-
-
-NGINX = importer(
-    Importer(
-        name="nginx", title="nginx with --log-format '$remote_addr ...'", sniff=sniff, reader=reader, rank=9
-    )
+NGINX = register_own(
+    "nginx",
+    "nginx with --log-format '$remote_addr ...'",
+    "log_format",
+    lambda own: "$" in own,
+    layout_of,
 )

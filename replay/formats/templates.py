@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from replay_native import field_spec
 
+from ..errors import UsageError
 from .fields import FieldReader
 from .layout import ROLES, Layout
 from .lines import sniffed_lines
@@ -51,6 +52,32 @@ def register(name: str, title: str, *layouts: Layout, rank: int = 1) -> Importer
         return TemplateReader(found, options, layouts)
 
     return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=rank))
+
+
+def register_own(
+    name: str, title: str, setting: str, is_its: Callable[[str], bool], layout_of: Callable[[str], Layout]
+) -> Importer:
+    """Enter a server whose log's format is its user's own: `setting` is what the server's configuration calls it,
+    `is_its` whether a --log-format is one of this server.
+    """
+
+    def sniff(head: bytes, options: Options) -> float:
+        return share(head, layout_of(options.log_format)) if is_its(options.log_format) else 0.0
+
+    def reader(found: Found, options: Options) -> TemplateReader:
+        if not is_its(options.log_format):
+            wrong = (
+                f"cannot read --log-format {options.log_format!r}"
+                if options.log_format
+                else "needs --log-format"
+            )
+            raise UsageError(
+                f"--format {name} {wrong}",
+                hint=f"the string of the server's {setting}; --format common needs none",
+            )
+        return TemplateReader(found, options, (layout_of(options.log_format),))
+
+    return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=9))
 
 
 def first_named(wanted: Mapping[str, int], names: list[str]) -> list[int]:
