@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -10,6 +11,7 @@ from replay.errors import UsageError
 from replay.peak.climb import climb
 from replay.peak.recovery import Moment, judge
 from replay.peak.search import Search, Trial
+from replay.report.peak import climb_facts
 
 from .peak_data import Queue, capacity, retry_storm, waits_longer
 
@@ -130,6 +132,62 @@ def test_a_target_that_stays_down_ends_the_search() -> None:
     assert found.verdict == found.recovery == "DID_NOT_RECOVER"
     assert (found.peak, found.above) == (8.0, 16.0)
     assert [trial.stage for trial in found.trials][-3:] == ["probe"] * 3 and found.held is None
+
+
+def tiring(limit: float, bears: float) -> Callable[[float, str], Trial]:
+    """A target that meets its goal up to `limit` for the length of a trial, and up to `bears` for that of a hold."""
+
+    def measure(load: float, stage: str) -> Trial:
+        met = load <= (bears if stage == "hold" else limit)
+        return Trial(load=load, passed={"goal": met}, stage=stage, length_s=1.0)
+
+    return measure
+
+
+def test_where_the_peak_cannot_be_held_a_lower_load_is() -> None:
+    found = climb(Search(["goal"], 1.0, 64.0, 0.02), tiring(10, bears=9))
+    assert found.verdict == "FOUND" and found.peak > 9.8
+    assert found.held is False and found.held_load is not None and 8 <= found.held_load <= 9
+    assert (
+        "held",
+        f"no: it met them only for the length of a trial; {found.held_load:.3g} times, 0/s, was held",
+    ) in (climb_facts(found))
+
+
+def test_a_hold_is_not_tried_for_ever() -> None:
+    found = climb(Search(["goal"], 1.0, 64.0, 0.02), tiring(10, bears=0))
+    held = [trial.load for trial in found.trials if trial.stage == "hold"]
+    assert found.held is False and found.held_load is None
+    assert (
+        held[0] == found.peak and held[1] <= 0.95 * held[0] and held[2] <= 0.95 * held[1] and len(held) == 3
+    )
+    assert any(f"{held[2]:.3g} times was not held either" in words for _, words in climb_facts(found))
+
+
+def test_a_target_that_a_hold_broke_is_not_held_again() -> None:
+    broken = False
+
+    def measure(load: float, stage: str) -> Trial:
+        nonlocal broken
+        broken = broken or stage == "hold"
+        p50_ns = 900_000_000 if broken else 5_000_000
+        return Trial(
+            load=load, passed={"goal": load <= 10 and not broken}, stage=stage, length_s=1.0, p50_ns=p50_ns
+        )
+
+    found = climb(Search(["goal"], 1.0, 64.0, 0.05), measure)
+    assert found.verdict == found.recovery == "DID_NOT_RECOVER" and found.above == found.peak
+    assert [trial.stage for trial in found.trials][-4:] == ["hold", "probe", "probe", "probe"]
+
+
+def test_a_hold_that_the_generator_limited_says_nothing() -> None:
+    def measure(load: float, stage: str) -> Trial:
+        full = "lateness" if stage == "hold" else ""
+        return Trial(
+            load=load, passed={"goal": load <= 10}, stage=stage, length_s=1.0, generator_limited=full
+        )
+
+    assert climb(Search(["goal"], 1.0, 64.0, 0.05), measure).held is None
 
 
 def test_answers_that_contradict_each_other_are_said() -> None:

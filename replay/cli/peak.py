@@ -160,7 +160,7 @@ def command(
 ) -> None:  # fmt: skip
     """Find the highest scale of a trace that meets the objectives; hold it; come down again.
 
-    Exit codes: 0 found, 3 no answer, 4 the generator was the limit, 99 did not recover.
+    Exit codes: 0 found, 3 none (or none that could be held), 4 the generator was the limit, 99 did not recover.
     """
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)
@@ -200,4 +200,6 @@ def _measured(
     _print_climb(console, found)
     if found.recovery == "DID_NOT_RECOVER":
         return Exit.FAILED
+    if found.held is False and found.held_load is None:
+        return Exit.INCONCLUSIVE
     return _EXITS.get(found.verdict, Exit.INCONCLUSIVE)

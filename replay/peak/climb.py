@@ -10,6 +10,11 @@ from .recovery import WATCH_TIMES, like_baseline
 from .recovery import Verdict as RecoveryVerdict
 from .search import Search, Trial, Verdict
 
+HOLDS_MAX, HOLD_STEP = 3, 0.05
+"""Where the peak could not be held, up to two more loads are tried: each the highest that was passed on the way up and
+is lower by at least this share.
+"""
+
 LOADS_DOWN_MAX = 6
 """Loads of the way down: the overload, and the highest that were passed on the way up."""
 
@@ -35,6 +40,8 @@ class CoolDown:
 class Climb:
     """What a climb has found. `peak` is the highest load that met every goal, `above` the lowest that did not.
 
+    `held` is whether the peak met them for the length of a hold as well, `held_load` the highest load that did (None:
+    not known).
     `hysteresis` is by how much the first load that met them on the way down is below the peak (0: it is the peak).
     """
 
@@ -42,6 +49,7 @@ class Climb:
     peak: float = 0.0
     above: float = 0.0
     held: bool | None = None
+    held_load: float | None = None
     hysteresis: float | None = None
     recovery: RecoveryVerdict = "UNKNOWN"
     recovered_after_s: float | None = None
@@ -65,33 +73,61 @@ def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambd
 
     trials: list[Trial] = []
     cool_downs: list[CoolDown] = []
+
+    def recovers(after: Trial) -> bool:
+        """Whether the target is itself again after a trial that missed a goal."""
+        base = next((each for each in search.trials if each.load == search.lowest and each.ok), None)
+        if base is None or after.ok or after.generator_limited:
+            return True
+        cool_downs.append(CoolDown(after.load, _cooled_down(base, after, tried)))
+        return cool_downs[-1].took_s is not None
+
     while (load := search.next_load()) is not None:
         trial = tried(load, "up")
         search.add(trial)
-        base = next((each for each in search.trials if each.load == search.lowest and each.ok), None)
-        if base is None or trial.ok or trial.generator_limited:
-            continue
-        cool_downs.append(CoolDown(load, _cooled_down(base, trial, tried)))
-        if cool_downs[-1].took_s is None:
+        if not recovers(trial):
             break
     bounds = search.peak()
-    verdict = search.verdict() or "DID_NOT_RECOVER"
     found = Climb(
-        verdict,
+        search.verdict() or "DID_NOT_RECOVER",
         bounds.lower,
         bounds.upper,
         contradictions=search.contradictions(),
         cool_downs=cool_downs,
         trials=trials,
     )
-    if cool_downs and cool_downs[-1].took_s is None:
+    if found.verdict in ("FOUND", "NO_LIMIT") and _is_back(found):
+        _hold(found, search, tried, recovers)
+    if not _is_back(found):
         found.verdict = found.recovery = "DID_NOT_RECOVER"
         found.above = min(found.above, cool_downs[-1].load)
-    elif verdict in ("FOUND", "NO_LIMIT"):
-        found.held = tried(bounds.lower, "hold").ok
-    if found.verdict == "FOUND":
+    elif found.verdict == "FOUND":
         _down(found, search, tried)
     return found
+
+
+def _is_back(found: Climb) -> bool:
+    return not found.cool_downs or found.cool_downs[-1].took_s is not None
+
+
+def _hold(
+    found: Climb, search: Search, tried: Callable[[float, str], Trial], recovers: Callable[[Trial], bool]
+) -> None:
+    """The peak for longer than a trial; a lower load where it does not bear that."""
+    load = found.peak
+    for number in range(HOLDS_MAX):
+        trial = tried(load, "hold")
+        if trial.generator_limited:
+            return
+        if number == 0:
+            found.held = trial.ok
+        if trial.ok:
+            found.held_load = load
+            return
+        lower = [each.load for each in search.trials if each.ok and each.load <= load * (1 - HOLD_STEP)]
+        if not recovers(trial) or not lower:
+            return
+        load = max(lower)
 
 
 def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]) -> float | None:

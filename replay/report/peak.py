@@ -84,7 +84,7 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
     if not math.isinf(found.above):
         facts.append(("missed at", f"{found.above:.3g} times, {rate_at(found, found.above)}"))
     if found.held is not None:
-        facts.append(("held", "yes" if found.held else "no: it met them only for the length of a trial"))
+        facts.append(("held", _held(found)))
     if found.hysteresis is not None:
         lower = format_share(found.hysteresis)
         facts.append(
@@ -102,6 +102,16 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
         loads = ", ".join(f"{load:.3g}" for load in found.contradictions)
         facts.append(("contradictions", f"met again at {loads}, above a load that missed them"))
     return facts
+
+
+def _held(found: Climb) -> str:
+    if found.held:
+        return "yes"
+    only = "no: it met them only for the length of a trial"
+    tried = [trial.load for trial in found.trials if trial.stage == "hold"]
+    if found.held_load is not None:
+        return f"{only}; {found.held_load:.3g} times, {rate_at(found, found.held_load)}, was held"
+    return only if len(tried) == 1 else f"{only}, and {tried[-1]:.3g} times was not held either"
 
 
 def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[str, str]]:
