@@ -55,6 +55,8 @@ def test_a_sharp_limit_is_bracketed_with_few_trials(limit: float) -> None:
     assert found.verdict == "FOUND"
     assert found.peak <= limit < found.above <= found.peak * 1.0201
     assert found.held and found.hysteresis == 0.0 and found.recovery == "RECOVERED"
+    down = [trial.load for trial in found.trials if trial.stage == "down"]
+    assert down[1] == found.peak and down[-1] == 0.25 and down == sorted(set(down), reverse=True)
     assert len([trial for trial in found.trials if trial.stage == "up"]) <= 2 * (8 + 7)
 
 

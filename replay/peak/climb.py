@@ -145,7 +145,7 @@ def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]
 def _down(found: Climb, search: Search, tried: Callable[[float, str], Trial]) -> None:
     """An overload, and from it down through the loads of the way up; at the lowest until it is itself again."""
     passed = sorted({trial.load for trial in search.trials if trial.load <= found.peak}, reverse=True)
-    loads = [*passed[: LOADS_DOWN_MAX - 1], passed[-1]]
+    loads = passed if len(passed) <= LOADS_DOWN_MAX else [*passed[: LOADS_DOWN_MAX - 1], passed[-1]]
     overload = max(trial.load for trial in search.trials)
     trigger = tried(overload, "down")
     waited_s = 0.0
