@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ from replay.workload.generate import generate
 from replay.workload.recipe import Recipe
 from tests.peak_data import Queue, capacity
 
-from . import peers
+from . import peers, results
 
 SEARCHES = 20
 SERVERS = 16
@@ -160,16 +159,13 @@ def measure(_: Path) -> list[Searches]:
 
 def main() -> None:
     """Some of the real searches (all of them: `python -m benchmarks peaks`)."""
-    from .__main__ import RESULTS, keep
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", required=True, metavar="FIRST-LAST")
     first, _, last = parser.parse_args().seeds.partition("-")
-    results: list[dict[str, Any]] = json.loads(RESULTS.read_text())["peaks"]["results"]
-    before = {each["name"]: each for each in results if "found" in each}
+    before = {each["name"]: each for each in results.load()["peaks"]["results"] if "found" in each}
     kept = [Found(**each) for each in before.get("real", {"found": []})["found"]]
     made = _real(range(int(first), int(last or first) + 1), kept)
-    keep("peaks", [before.get("imagined") or asdict(imagined()), asdict(made)])
+    results.keep("peaks", [before.get("imagined") or asdict(imagined()), asdict(made)])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What stands in a whole answer: its header section, a header, a cookie, its body without the chunks around it.
 
-All of it works on bytes that `http1.parse` has found to be a whole answer. `replay/engine/answers.py` is the same in
-plain Python.
+All of it works on bytes that `http1.parse` has found to be a whole answer. The portable engine has the
+same of h11 (`replay/engine/http.py`).
 """
 
 from __future__ import annotations
