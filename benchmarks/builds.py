@@ -28,7 +28,8 @@ from replay.compare.metrics import DEFAULT, Metric, biggest_routes, family, pars
 from replay.compare.sides import Side, load_run_folder
 from replay.compare.statistics import ALPHA
 from replay.engine.run import run_blocking
-from replay.scenario.settings import Duration, Rate, Scenario
+from replay.scenario.knobs import Duration, Rate
+from replay.scenario.settings import Scenario
 from replay.schedule.plan import make_schedule
 from replay.staging import service
 from replay.trace import Trace

@@ -77,7 +77,10 @@ def imagined(cell: Cell, runs: int, state: np.ndarray, scratch: np.ndarray) -> n
 def verdicts(found: Inference, margin: float = MARGIN) -> list[str]:
     """The rule's word on each metric."""
     rows = zip(found.effects, found.lower, found.upper, strict=True)
-    return [decide(*map(float, row), margin, base_at_least=False, new_at_least=False) for row in rows]
+    return [
+        decide(float(effect), float(low), float(high), margin, base_at_least=False, new_at_least=False)
+        for effect, low, high in rows
+    ]
 
 
 def fresh(seed: int) -> tuple[np.ndarray, np.ndarray]:

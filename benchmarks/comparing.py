@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from replay.engine.run import run_blocking
-from replay.scenario.settings import Duration, Rate, Scenario
+from replay.scenario.knobs import Duration, Rate
+from replay.scenario.settings import Scenario
 from replay.schedule.plan import make_schedule
 from replay.staging.sink import Sink
 from replay.workload.generate import generate

@@ -31,13 +31,14 @@ class Volume:
     peak_rss_mib: float
 
 
-def _late(stamps: np.ndarray, start_ns: int) -> list[float]:
+def _late(stamps: np.ndarray, start_ns: int) -> tuple[float, float, float]:
     """p50 and p90 of the median window, and p90 of all, in ms."""
     stamps = stamps[stamps["seq"] >= 0]
     late_ms = (stamps["arrival_ns"] - start_ns - stamps["seq"] * (1_000_000_000 // RATE)) / 1e6
     window = stamps["seq"] // (RATE * punctuality.SECONDS)
     windows = [np.percentile(late_ms[window == number], [50, 90]) for number in np.unique(window)]
-    return [*map(float, np.median(windows, axis=0)), float(np.percentile(late_ms, 90))]
+    p50_ms, p90_ms = np.median(windows, axis=0)
+    return float(p50_ms), float(p90_ms), float(np.percentile(late_ms, 90))
 
 
 def _run(folder: Path, rows: int) -> Volume:
@@ -60,7 +61,13 @@ def _control(rows: int) -> Volume:
         )
         stamps = memory.stamps()
     return Volume(
-        "control", rows, int((stamps["seq"] >= 0).sum()), 0, "", *_late(stamps, int(done.out.split()[0])), 0.0
+        "control",
+        rows,
+        int((stamps["seq"] >= 0).sum()),
+        0,
+        "",
+        *_late(stamps, int(done.out.split()[0])),
+        0.0,
     )
 
 

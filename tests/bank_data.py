@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +27,9 @@ MAX_WAIT_NS = 10 * S
 warm(["hdr", "hdr_decode", "record"])
 
 
-def started(routes: list[str] = ROUTES, named: list[RouteStart] | None = None, **more: object) -> Started:
+def started(routes: list[str] = ROUTES, named: list[RouteStart] | None = None, **more: Any) -> Started:
     recorded = Recorded(count=100, statuses={"2xx": 99, "5xx": 1}, p50_ns=3 * MS, p99_ns=40 * MS)
-    given = {
+    given: dict[str, Any] = {
         "start": START,
         "max_wait_ns": MAX_WAIT_NS,
         "recorded_clock": CLOCK,
@@ -90,7 +91,7 @@ class Lane:
         self.seq += 1
         self.responses.append((route, "unsent", MAX_WAIT_NS))
 
-    def many(self, count: int, seed: int = 1, **more: object) -> None:
+    def many(self, count: int, seed: int = 1, **more: Any) -> None:
         """Requests a millisecond apart with lognormal service times."""
         services = np.random.default_rng(seed).lognormal(0.7, 0.6, count)
         for at, service_ms in enumerate(services):
@@ -110,7 +111,7 @@ class Trial:
         return [lane.bank for lane in self.lanes]
 
 
-def trial(path: Path, lanes: int = 1, arena_bytes: int = banks.ARENA_BYTES, **more: object) -> Trial:
+def trial(path: Path, lanes: int = 1, arena_bytes: int = banks.ARENA_BYTES, **more: Any) -> Trial:
     start = started(**more)
     folder = RunFolder.create(path)
     made = []

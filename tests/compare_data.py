@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,7 +27,7 @@ def make_run(
     failing: float = 0.0,
     number: int = 0,
     late_ms: float = 0.02,
-    **more: object,
+    **more: Any,
 ) -> Path:
     """One run: `slower` multiplies the service of routes by number; runs differ by `run_sd` of themselves."""
     rng = np.random.default_rng(seed)
@@ -46,13 +47,13 @@ def make_run(
     return made.folder.path
 
 
-def make_side(folder: Path, label: str, runs: int, seed: int, **more: object) -> str:
+def make_side(folder: Path, label: str, runs: int, seed: int, **more: Any) -> str:
     """`label=PATH,PATH...` of new runs."""
     paths = [make_run(folder / f"{label}-{n}", seed=seed + n, number=n, **more) for n in range(runs)]
     return f"{label}=" + ",".join(map(str, paths))
 
 
-def rewrite(run: Path, **changed: object) -> None:
+def rewrite(run: Path, **changed: Any) -> None:
     """Change what run.json says."""
     path = run / "run.json"
     document = msgspec.json.decode(path.read_bytes())

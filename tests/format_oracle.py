@@ -11,6 +11,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -244,8 +245,10 @@ def orders_case(seed: int) -> str:
             "uri": f"/{number % 7}",
             "headers": headers,
         }
-        value = {"level": "info", "ts": 1_700_000_000 + number, "request": request, "bytes_read": rng.choice((0, 0, 7)),
-                 "duration": 0.25, "size": rng.randrange(99), "status": 200, "resp_headers": headers}  # fmt: skip
+        value: dict[str, Any] = {
+            "level": "info", "ts": 1_700_000_000 + number, "request": request, "bytes_read": rng.choice((0, 0, 7)),
+            "duration": 0.25, "size": rng.randrange(99), "status": 200, "resp_headers": headers,
+        }  # fmt: skip
         if rng.random() < 0.1:
             value = _shuffled(rng, value)
         lines.append(json.dumps(value, separators=(",", ":")).encode())

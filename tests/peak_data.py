@@ -21,7 +21,8 @@ def waits(arrivals_s: np.ndarray, servers: int, service_s: float) -> np.ndarray:
     padded[: len(arrivals_s)] = arrivals_s
     shift = np.arange(rows)[:, None] * service_s
     starts = np.maximum.accumulate(padded.reshape(rows, servers) - shift, axis=0) + shift
-    return starts.ravel()[: len(arrivals_s)] - arrivals_s
+    waits: np.ndarray = starts.ravel()[: len(arrivals_s)] - arrivals_s
+    return waits
 
 
 def waits_longer(load_per_s: float, servers: int, service_s: float, services: int) -> float:

@@ -183,13 +183,14 @@ def test_interleaved_runs_are_permuted_within_their_blocks(tmp_path):
             for n in numbers
         ]
         sides.append(f"{label}=" + ",".join(map(str, paths)))
-    found = compare(*sides, Options(metrics=("p50",), routes=1))
+    base, new = sides
+    found = compare(base, new, Options(metrics=("p50",), routes=1))
     assert (found.design, found.labellings) == ("labels within 3 blocks", 216)
     assert found.verdict == "REGRESSION"
     assert of(found, "p50").p_adjusted == pytest.approx(2 / 216)
-    assert compare(*sides, Options(design="labels", metrics=("p50",))).labellings == 924
+    assert compare(base, new, Options(design="labels", metrics=("p50",))).labellings == 924
     with pytest.raises(UsageError, match="pairs are too few"):
-        compare(*sides, Options(design="pairs"))
+        compare(base, new, Options(design="pairs"))
 
 
 # What cannot be compared
@@ -252,12 +253,13 @@ def test_a_run_that_was_cut_off_leaves_a_doubt(runs, tmp_path):
 
 def test_where_no_latency_can_be_tested_it_never_says_no_regression(tmp_path):
     sides = [make_side(tmp_path, label, 4, seed, requests=15) for label, seed in (("base", 1), ("new", 50))]
-    found = compare(*sides, Options(tolerance=0.5))
+    base, new = sides
+    found = compare(base, new, Options(tolerance=0.5))
     assert [f.metric.name for f in found.findings] == ["errors"]
     assert (
         found.verdict == "INCONCLUSIVE" and "no latency could be tested: all p50: needs 20" in found.sentence
     )
-    assert compare(*sides, Options(metrics=("errors",))).verdict == "NO_REGRESSION"
+    assert compare(base, new, Options(metrics=("errors",))).verdict == "NO_REGRESSION"
 
 
 @given(
@@ -405,7 +407,8 @@ def test_our_own_totals_are_read_as_logs_too(runs):
     sides = [
         ",".join(str(runs / f"{label}-{n}" / "totals.hlog") for n in range(5)) for label in ("base", "slow")
     ]
-    found = compare(*sides)
+    base, new = sides
+    found = compare(base, new)
     whole = compare(side(runs, "base"), side(runs, "slow"))
     assert [(f.metric, f.change) for f in found.findings] == [(f.metric, f.change) for f in whole.findings]
 

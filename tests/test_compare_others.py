@@ -67,7 +67,7 @@ def js(tmp_path_factory):
 
 @pytest.mark.parametrize("digits", [2, 3])
 def test_logs_of_hdr_histogram_js(js, tmp_path, digits):
-    sides = {"base": [], "new": []}
+    sides: dict[str, list[str]] = {"base": [], "new": []}
     for label, level in (("base", 8.0), ("new", 8.0 + math.log(1.4))):
         for n in range(4):
             path = tmp_path / f"{label}{n}.hlog"
@@ -78,7 +78,8 @@ def test_logs_of_hdr_histogram_js(js, tmp_path, digits):
                 assert (interval.tag, interval.histogram.count) == (row["tag"], row["count"])
                 assert row["max"] <= interval.histogram.max <= row["max"] * (1 + 10.0**-digits)
             sides[label].append(str(path))
-    found = compare(*(f"{label}=" + ",".join(paths) for label, paths in sides.items()), Options(unit="us"))
+    base, new = (f"{label}=" + ",".join(paths) for label, paths in sides.items())
+    found = compare(base, new, Options(unit="us"))
     assert found.verdict == "REGRESSION"
     assert {f.metric.where for f in found.findings} == {"all", "GET_/x"}
     medians = [f for f in found.findings if f.metric.name == "p50"]

@@ -49,7 +49,8 @@ def flags_in(text: str) -> list[str]:
 
 @pytest.fixture(params=PAGES, ids=lambda path: path.name)
 def text(request: pytest.FixtureRequest) -> str:
-    return request.param.read_text()
+    page: Path = request.param
+    return page.read_text()
 
 
 def test_every_flag_is_one_of_the_command_that_it_is_given_to(text):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -45,7 +46,7 @@ def sinks() -> Iterator[tuple[Sink, Sink]]:
 
 
 async def run(
-    folder: Path, server: DnsServer, port: int, during: Callable[[], Awaitable[None]], **knobs: object
+    folder: Path, server: DnsServer, port: int, during: Callable[[], Awaitable[None]], **knobs: Any
 ) -> RunDocument:
     """Three seconds at 100/s; `during` begins with the run."""
     planned, scenario = schedule(

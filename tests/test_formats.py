@@ -133,7 +133,7 @@ def test_jitter_gives_every_row_once_in_order_within_its_stamp(parts: list[list[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("replay.formats.jitter.WINDOW_ROWS", window)
         jitter = Jitter(0, 0, 1000)
-        count, given_out = 0, []
+        count, given_out = 0, list[dict[str, np.ndarray]]()
         for part in parts:
             stamps = np.array(part, dtype=np.int64) * 1000
             given_out += list(jitter.add({"at_ns": stamps, "n": np.arange(count, count + len(part))}))
@@ -143,10 +143,12 @@ def test_jitter_gives_every_row_once_in_order_within_its_stamp(parts: list[list[
     rows = [(int(at), int(n)) for part in given_out for at, n in zip(part["at_ns"], part["n"], strict=True)]
     assert sorted(n for _, n in rows) == list(range(count))
     assert all(at // 1000 == flat[n] for at, n in rows)
-    for part in given_out:
-        inside = [(at // 1000, n) for at, n in zip(part["at_ns"].tolist(), part["n"].tolist(), strict=True)]
+    for columns in given_out:
+        inside = [
+            (at // 1000, n) for at, n in zip(columns["at_ns"].tolist(), columns["n"].tolist(), strict=True)
+        ]
         assert inside == sorted(inside)
-        assert part["at_ns"].tolist() == sorted(part["at_ns"].tolist())
+        assert columns["at_ns"].tolist() == sorted(columns["at_ns"].tolist())
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -257,7 +259,7 @@ def test_no_space_left_is_said_and_leaves_nothing(tmp_path: Path) -> None:
             print(error)
     """
     path = log(tmp_path / "a.log", list(range(3000)))
-    arguments = [sys.executable, "-c", textwrap.dedent(code), path, tmp_path / "a.trace"]
+    arguments = [sys.executable, "-c", textwrap.dedent(code), str(path), str(tmp_path / "a.trace")]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True)
     assert "cannot write" in done.stdout and "a.trace" in done.stdout, done
     assert list(tmp_path.iterdir()) == [path]
@@ -270,7 +272,7 @@ def test_a_killed_import_leaves_no_readable_trace(tmp_path: Path) -> None:
         import_files([sys.argv[1]], sys.argv[2], progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     """
     path = log(tmp_path / "a.log", list(range(3000)))
-    arguments = [sys.executable, "-c", textwrap.dedent(code), path, tmp_path / "a.trace"]
+    arguments = [sys.executable, "-c", textwrap.dedent(code), str(path), str(tmp_path / "a.trace")]
     assert subprocess.run(arguments, timeout=60, check=False).returncode == -signal.SIGKILL
     with pytest.raises(InputError, match="half a trace"):
         Trace.open(tmp_path / "a.trace")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from replay.formats import importers
+
 from . import format_oracle
 
 
@@ -30,4 +32,4 @@ def test_gor_records_are_read_at_once_as_they_are_one_by_one() -> None:
 
 
 def test_every_format_is_mutated() -> None:
-    assert set(format_oracle.SEEDS) == set(format_oracle.importers()) - {"parquet"}
+    assert set(format_oracle.SEEDS) == set(importers()) - {"parquet"}

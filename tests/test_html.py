@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     sides = [
         make_side(folder, label, 4, n, requests=300, routes=routes) for n, label in ((1, "base"), (50, "new"))
     ]
-    write_comparison_page(compare(*sides), folder / "compare.html")
+    base, new = sides
+    write_comparison_page(compare(base, new), folder / "compare.html")
     return {"run": folder / "run.html", "compare": folder / "compare.html"}
 
 
@@ -217,7 +219,7 @@ def test_a_percentile_among_requests_that_were_never_sent_is_a_lower_bound_of_it
 
 
 def test_a_long_run_is_thinned_and_keeps_its_sums_and_worst_seconds():
-    row = dict.fromkeys(
+    row: dict[str, Any] = dict.fromkeys(
         ("error", "timeout", "unsent", "in_flight", "waiting", "open", "bytes_sent", "bytes_received"), 0
     )
     rows = [

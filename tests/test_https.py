@@ -8,6 +8,7 @@ import datetime as dt
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -217,7 +218,10 @@ async def test_what_came_of_a_certificate_in_mid_run_is_said(authority: Authorit
                 secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     with _accepting(answer) as port:
-        target = {"target": f"https://127.0.0.1:{port}", "tls": {"ca": str(authority.path), "resume": False}}
+        target: dict[str, Any] = {
+            "target": f"https://127.0.0.1:{port}",
+            "tls": {"ca": str(authority.path), "resume": False},
+        }
         planned, scenario = schedule(tmp_path, port, rows=20, connect="per-request", **target)
         made = await replay.engine.run(planned, scenario, tmp_path / "run")
     failed = made.accounts_detail.error["tls"]
@@ -234,13 +238,14 @@ def test_files_that_are_not_what_they_were_given_for(authority: Authority, tmp_p
     first, second = authority.issue(), authority.issue()
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")
-    for given, words in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"ca": "/no/such.pem"}, "/no/such.pem: No such file"),
         ({"ca": str(empty)}, "holds no certificates"),
         ({"cert": "/no/such.pem"}, "there is no such file"),
         ({"cert": str(first.cert), "key": str(second.key)}, "is not the one of the certificate"),
         ({"cert": str(first.cert), "key": str(empty)}, "no certificate with a key"),
-    ):
+    )
+    for given, words in cases:
         with pytest.raises(InputError, match=words):
             python_context(Tls("sink.test", **given))
 

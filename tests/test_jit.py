@@ -46,9 +46,9 @@ def test_a_constant_makes_no_version_of_a_kernel(monkeypatch, tmp_path):
     def plus_constants(number):
         return plus(number, 1) + plus(number, 2)
 
-    plus_constants.compile("int64(int64)")
+    plus_constants.compile("int64(int64)")  # type: ignore[attr-defined]
     assert plus_constants(10) == 23
-    assert len(plus.signatures) == 1
+    assert len(plus.signatures) == 1  # type: ignore[attr-defined]
 
 
 def test_a_bundle_is_read_and_written_in_place_and_one_of_other_types_refused(tmp_path):

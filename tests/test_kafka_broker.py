@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -280,7 +281,7 @@ def test_a_signal_ends_a_recording_in_order(broker, tmp_path, number):
 
 def test_recorded_stamps_that_the_topic_does_not_keep_are_noted(broker, tmp_path):
     trace = kafka_trace(tmp_path / "t", [(n % 2, b"k", b"v", ()) for n in range(10)])
-    kept = {
+    kept: dict[str, dict[str, Any]] = {
         "short": {"retention.ms": "1000"},
         "for-ever": {"retention.ms": "-1"},
         "compacted": {"cleanup.policy": "compact"},

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,13 +109,13 @@ def test_a_leader_that_never_comes_back_leaves_its_records_unsent(faulty, tmp_pa
 def test_a_host_that_is_advertised_in_mid_run_gets_no_records(faulty, tmp_path, monkeypatch):
     faulty.make("moved", 2)
 
-    def looked(*arguments: object) -> cluster.Cluster:
+    def looked(*arguments: Any) -> cluster.Cluster:
         return replace(look(*arguments), hosts=())
 
     async def unconnected(_: Sender) -> None:
         """The brokers were elsewhere when the run began."""
 
-    look = fit.look
+    look = cluster.look
     monkeypatch.setattr(fit, "look", looked)
     monkeypatch.setattr(Sender, "connect", unconnected)
     target = f"localhost:{faulty.address.rpartition(':')[2]}"

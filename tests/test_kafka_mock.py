@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def percent(key: bytes) -> bytes:
 
 
 def kafka_trace(
-    path: Path, records: list[tuple[int, bytes | None, bytes | None, tuple]], gap_ns: int = 100_000
+    path: Path, records: Sequence[tuple[int, bytes | None, bytes | None, tuple]], gap_ns: int = 100_000
 ) -> Trace:
     """A recording of the topic `orders` with two partitions: (partition, key, value, headers) of each record."""
     with TraceWriter(path) as writer:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from replay.errors import UsageError
-from replay.peak.climb import climb
+from replay.peak.climb import Measure, climb
 from replay.peak.recovery import Moment, judge
 from replay.peak.search import Search, Trial
 from replay.report.peak import climb_facts
@@ -18,11 +18,11 @@ from .peak_data import Queue, capacity, retry_storm, waits_longer
 SERVERS, SERVICE_S = 8, 0.01
 
 
-def ceiling(limit: float, **given: object):
+def ceiling(limit: float, **given: Any) -> Measure:
     """A target that meets its goal up to a load, and never above."""
 
     def measure(load: float, stage: str) -> Trial:
-        return Trial(load=load, passed={"goal": load <= limit}, stage=stage, length_s=1.0, **given)  # type: ignore[arg-type]
+        return Trial(load=load, passed={"goal": load <= limit}, stage=stage, length_s=1.0, **given)
 
     return measure
 
@@ -136,7 +136,7 @@ def test_a_target_that_stays_down_ends_the_search() -> None:
     assert [trial.stage for trial in found.trials][-3:] == ["probe"] * 3 and found.held is None
 
 
-def tiring(limit: float, bears: float) -> Callable[[float, str], Trial]:
+def tiring(limit: float, bears: float) -> Measure:
     """A target that meets its goal up to `limit` for the length of a trial, and up to `bears` for that of a hold."""
 
     def measure(load: float, stage: str) -> Trial:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ ROWS = st.builds(
 )
 
 
-def plan(trace: Trace, scenario_path: Path | None = None, **flags: object) -> Schedule:
+def plan(trace: Trace, scenario_path: Path | None = None, **flags: Any) -> Schedule:
     return make_schedule(trace, load(scenario_path, {"target": TARGET, **flags}))
 
 
@@ -85,7 +86,7 @@ def test_what_is_due_when_is_what_the_twin_says(
         for row in inside
         if row.method in sendable
     ]
-    flags = {
+    flags: dict[str, Any] = {
         "speed": speed, "methods": methods, "empty_bodies": True,
         "window.from": f"+{window[0]}s", "window.until": f"+{window[1] - window[0]}s",
     }  # fmt: skip
@@ -195,9 +196,10 @@ def test_a_window_is_of_the_recordings_own_zone(tmp_path: Path) -> None:
     trace = write_trace(tmp_path / "t.trace", hours, time_zone="+02:00")
     first = units.to_datetime(trace.start_ns, units.parse_zone("+02:00"))
     asked = f"{(first.hour + 3) % 24:02}:30"
-    made = plan(trace, **{"window.from": asked, "window.until": "+2h"}).plan
+    given: dict[str, Any] = {"window.from": asked, "window.until": "+2h"}
+    made = plan(trace, **given).plan
     assert made.rows == 2 and made.utc_offset_s == 7200
-    utc = plan(trace, **{"window.from": asked, "window.until": "+2h", "window.tz": "UTC"}).plan
+    utc = plan(trace, **(given | {"window.tz": "UTC"})).plan
     assert utc.recorded_from_ns - made.recorded_from_ns == 7200 * S
 
 
@@ -213,7 +215,7 @@ def test_a_window_is_of_the_recordings_own_zone(tmp_path: Path) -> None:
         ({"headers": {"A": "$REPLAY_NO_SUCH_VARIABLE"}}, "REPLAY_NO_SUCH_VARIABLE is not set", "export"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_planned(tmp_path: Path, flags: dict[str, object], said: str, hint: str) -> None:
+def test_what_cannot_be_planned(tmp_path: Path, flags: dict[str, Any], said: str, hint: str) -> None:
     rows = [Row(0), Row(5 * S, "POST", b"/a"), Row(10 * S)]
     with pytest.raises(ReplayError) as caught:
         plan(write_trace(tmp_path / "t.trace", rows), **flags)
@@ -297,7 +299,7 @@ def shown(schedule: Schedule) -> str:
 
 
 def test_headers_and_hosts_that_the_recording_lacks_are_said(tmp_path: Path) -> None:
-    knobs = {"send_headers": "user-agent", "rewrite_host": ["a.test=b.test"]}
+    knobs: dict[str, Any] = {"send_headers": "user-agent", "rewrite_host": ["a.test=b.test"]}
     said = shown(plan(write_trace(tmp_path / "t.trace", [Row(0)]), **knobs))
     assert "user-agent as recorded: none, for this recording holds no headers" in said
     assert "a.test as b.test: none, for this recording names no host" in said

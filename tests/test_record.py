@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,12 @@ def requests(draw: st.DrawFn) -> list[Ended]:
         outcome = draw(st.sampled_from(OUTCOMES))
         due = draw(st.integers(0, 1 << 40))
         taken = due + draw(spans)
-        given = {"route": draw(st.integers(0, ROUTES - 1)), "seq": seq, "due": due, "taken": taken}
+        given: dict[str, Any] = {
+            "route": draw(st.integers(0, ROUTES - 1)),
+            "seq": seq,
+            "due": due,
+            "taken": taken,
+        }
         given["warm_up"] = draw(st.integers(0, 9)) == 0
         if outcome == "unsent":
             reason = draw(st.sampled_from(["max_wait", "interrupted", "limit", "capture"]))

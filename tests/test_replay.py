@@ -40,7 +40,8 @@ def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
 
 
 def document(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text())
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return found
 
 
 def balances(accounts: dict[str, int]) -> bool:

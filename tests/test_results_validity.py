@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -15,7 +17,7 @@ def quantiles(p50_us: float, p90_us: float, p99_us: float, count: int = 10_000) 
     return Quantiles(count=count, p50_ns=int(p50_us * US), p90_ns=int(p90_us * US), p99_ns=int(p99_us * US))
 
 
-def run(late: Quantiles, felt: Quantiles, **more: object) -> Figures:
+def run(late: Quantiles, felt: Quantiles, **more: Any) -> Figures:
     return Figures(planned=10_000, sent=10_000, response=felt, lateness=late, **more)
 
 

@@ -48,7 +48,7 @@ Heap = namedtuple("Heap", "state backoff room")
 )
 def test_the_next_is_the_one_that_a_heap_would_give(times: list[int], pops: list[bool]) -> None:
     """The kernels' Python bodies are held against `heapq`; the lane's suite runs them compiled."""
-    push, pop = retry.push_backoff.py_func, retry.pop_backoff.py_func
+    push, pop = retry.push_backoff.py_func, retry.pop_backoff.py_func  # type: ignore[attr-defined]
     lane = Heap(
         np.zeros(1, [("backing_off", "i8")]).view(np.recarray),
         np.zeros(len(times), np.int32),

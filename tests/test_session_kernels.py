@@ -57,7 +57,7 @@ def plainly(data: bytes, tokens: list[bytes]) -> tuple[int, bytes | None]:
     return kind, plain_json.decoded(raw) if kind == json_pointer.STRING else raw
 
 
-KEYS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=4)
+KEYS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=4)
 VALUES = st.recursive(
     st.none()
     | st.booleans()

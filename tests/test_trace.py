@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from replay.errors import InputError, OutputError
 from replay.trace import RejectedExample, Trace, TraceWriter, sorting
 from replay.trace import request_writer as request_writing
+from replay.trace.columns import empty_events
 from replay.trace.dictionary import flatten
 from replay_native.dictionary import hash_all
 from replay_native.jit import warm
@@ -92,7 +93,7 @@ def test_events_in_any_order_come_out_sorted_and_stable(
         patch.setattr(sorting, "MERGE_ROWS_OF_RUN_MIN", 1)
         sorter = sorting.EventSorter(folder)
         for part in np.array_split(np.arange(len(stamps)), 3):
-            columns = sorting.empty_events(len(part))
+            columns = empty_events(len(part))
             for column in columns.values():
                 column[:] = 0
             columns["at_ns"][:] = np.array(stamps, dtype=np.int64)[part]

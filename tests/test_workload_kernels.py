@@ -13,6 +13,7 @@ from replay.workload.steps import once_more
 from replay_native import arrivals, dispersion, jit, mixes, scale
 
 from . import naive_workload as naive
+from .naive import random_of
 
 jit.warm(["arrivals", "mixes", "scale", "dispersion"])
 
@@ -176,10 +177,10 @@ def test_rare_routes_are_rounded_by_the_seed_and_not_all_one_way() -> None:
 def test_thinning_draws_each_request_or_each_client(clients: list[int], share: float, seed: int) -> None:
     client, kept = np.array(clients, np.uint32), np.empty(len(clients), np.int64)
     count = scale.thin_requests(len(clients), np.uint64(seed), share, 7, kept)
-    draws = [naive.unit_of(naive.random_of(seed, 7 + i, naive.REQUESTS)) for i in range(len(clients))]
+    draws = [naive.unit_of(random_of(seed, 7 + i, naive.REQUESTS)) for i in range(len(clients))]
     assert kept[:count].tolist() == [i for i, draw in enumerate(draws) if draw <= share]
     count = scale.thin_clients(client, np.uint64(seed), share, kept)
-    draws = [naive.unit_of(naive.random_of(seed, who, naive.CLIENTS)) for who in clients]
+    draws = [naive.unit_of(random_of(seed, who, naive.CLIENTS)) for who in clients]
     assert kept[:count].tolist() == [i for i, draw in enumerate(draws) if draw <= share]
 
 

@@ -94,7 +94,7 @@ def _sessions(trace: Trace) -> dict[tuple[int, ...], int]:
 
 def test_a_trace_is_the_same_bit_for_bit_on_any_number_of_cores(tmp_path: Path) -> None:
     available = sorted(os.sched_getaffinity(0))
-    made = []
+    made: list[dict[Path, bytes]] = []
     for cores in (available[:1], available):
         folder = tmp_path / str(len(made))
         folder.mkdir()

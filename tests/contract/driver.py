@@ -103,7 +103,8 @@ class Driven:
         return {name: count for name, count in counted.items() if count}
 
     def counts(self, total: str) -> np.ndarray:
-        return self.bank.totals[TOTALS.index(total)]
+        counts: np.ndarray = self.bank.totals[TOTALS.index(total)]
+        return counts
 
     def count(self, total: str) -> int:
         return int(self.counts(total).sum())
@@ -123,7 +124,7 @@ class Driven:
 
     def samples(self, kind: str, route: int = 0) -> np.ndarray:
         """The kept samples of a route: `slowest` or `failed`."""
-        rows = getattr(self.bank, kind)[route]
+        rows: np.ndarray = getattr(self.bank, kind)[route]
         return rows[: getattr(self.bank, f"{kind}_counts")[route]].copy()
 
 

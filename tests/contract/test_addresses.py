@@ -39,7 +39,8 @@ def places(sinks: tuple[Sink, Sink]) -> tuple[Address, Address]:
 
 def by_address(driven: Driven, column: int) -> list[int]:
     used = int((driven.bank.address_states != 0).sum())
-    return driven.bank.address_counts[:used, column].tolist()
+    counts: list[int] = driven.bank.address_counts[:used, column].tolist()
+    return counts
 
 
 async def test_connections_are_spread_over_the_addresses(

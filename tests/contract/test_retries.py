@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -70,7 +70,8 @@ async def test_what_is_not_named_is_not_tried_again(run_lane: RunLane, sink: Sin
 async def test_a_failed_connect_is_tried_again(run_lane: RunLane, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        for number, connect in enumerate(("pool", "per-client")):
+        ways: tuple[Literal["pool", "per-client"], ...] = ("pool", "per-client")
+        for number, connect in enumerate(ways):
             driven = await drive(
                 run_lane, tmp_path, [Ask(at_ms=5.0 * i, client=i % 3) for i in range(9)],
                 taken.getsockname()[1], connect=connect, ordered=number > 0, retry=retry("refused"),
