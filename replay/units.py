@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import math
+import os
 import re
 import zoneinfo
 from collections.abc import Iterable
@@ -262,6 +263,11 @@ def format_count(count: float) -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """`1 query`, `30,969 queries`; `many` is `one` with an s unless it is given."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def name_text(name: str) -> str:
+    """A file's name as text that any file of ours can hold: a byte that is no UTF-8 is written as `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def format_latency(value_ns: float) -> str:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ import click
 
 from .._version import __version__
 from ..errors import Exit, ReplayError, reason_of
+from . import streams
 
 VERBS = {
     "import": ("import_", "Make a trace of access logs."),
@@ -51,8 +53,15 @@ _OS_ERRORS = {
     errno.EFBIG: ("a file would grow over the limit on file sizes", "raise it: ulimit -f unlimited"),
     errno.EMFILE: ("too few file descriptors", "raise the limit: ulimit -n 65536"),
     errno.ENFILE: ("the system has no file descriptors left", "close something, or raise fs.file-max"),
+    errno.EIO: ("input/output error", "look at the disk, or at the terminal that it is written to"),
     errno.ENOMEM: ("not enough memory", "lower -c or -t"),
 }
+
+_FILE_ERRORS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
+}
+"""What the system says of a file's name, in words that need no others."""
 
 
 class _Verbs(click.Group):
@@ -66,6 +75,13 @@ class _Verbs(click.Group):
             return None
         command: click.Command = importlib.import_module(f".{VERBS[cmd_name][0]}", __package__).command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the verb. A reader that went away is not left to click, which would say that we crashed (1)."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise SystemExit(_os_error(error)) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -128,21 +144,30 @@ def _leaf(error: BaseException) -> BaseException:
     return next((leaf for leaf in leaves if isinstance(leaf, ReplayError)), leaves[0])
 
 
+def _nowhere() -> bool:
+    """Whether the working directory was deleted. `.` exists even then."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
 def _os_error(error: OSError) -> int:
     """An error of the system that nobody translated on its way."""
     if isinstance(error, BrokenPipeError):
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.forget_stdout()
         return _SIGPIPE_EXIT
     known = _OS_ERRORS.get(error.errno or 0)
     place = f"{error.filename}: " if error.filename else ""
     if known is not None:
         say(f"{place}{known[0]}", known[1])
         return Exit.USAGE
-    if error.filename and isinstance(
-        error, PermissionError | FileNotFoundError | FileExistsError | IsADirectoryError
-    ):
+    if error.filename and error.errno in _FILE_ERRORS:
         say(f"{place}{reason_of(error)}")
+        return Exit.USAGE
+    if isinstance(error, FileNotFoundError) and _nowhere():
+        say("the working directory does not exist any more", "cd to one that does")
         return Exit.USAGE
     return _crash(error)
 
@@ -161,6 +186,9 @@ def _ended(error: BaseException) -> int:
         return Exit.INTERRUPTED
     if isinstance(error, OSError):
         return _os_error(error)
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        say(f"a name that is not UTF-8 cannot be written: {error.object}", "rename it")
+        return Exit.USAGE
     if isinstance(error, MemoryError):
         say("not enough memory", "lower -c or -t")
         return Exit.USAGE
@@ -197,5 +225,6 @@ def _end_as_by_ctrl_c() -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    streams.prepare()
     _end_as_by_ctrl_c()
     sys.exit(invoke())

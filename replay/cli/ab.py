@@ -69,14 +69,15 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     Each run starts its build afresh and ends it. After 3, 4 and 6 blocks the session may end with a verdict (alpha 0.01,
     0.015, 0.025). Exit codes as of `replay compare`; 130 interrupted.
     """
-    from rich.console import Console
-
     from ..compare.session import Plan, Session
+    from ..files import write_whole
     from ..formats import open_trace
+    from ..report.console import Console
     from ..units import parse_duration_ns
     from .import_ import ProgressBar
     from .progress import KERNELS as OF_A_RUN
     from .progress import warm_kernels
+    from .streams import shown_of
 
     files = output_files(given)
     knobs, recording = _scenario(scenario, given)
@@ -97,8 +98,9 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
         with ProgressBar(errors) as progress:
             trace = open_trace([recording], Path(area) / "imported.trace", progress=progress)
         found = Session(plan, trace, knobs, lambda line: print(line, file=sys.stderr, flush=True)).run()
-    (plan.out / "compare.json").write_bytes(_json(found))
-    write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
+    write_whole(plan.out / "compare.json", _json(found))
+    with shown_of(plan.out):
+        write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
     raise SystemExit(int(found.exit_code))
 
 

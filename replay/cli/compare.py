@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import OutputError, UsageError, reason_of
+from ..files import write_whole
 
 if TYPE_CHECKING:
     from ..compare.decision import Options
@@ -66,9 +67,8 @@ def command(base: str, new: str, **given: Any) -> None:
     Exit codes: 0 no regression, or inconclusive; 99 a regression; 3 inconclusive with --fail-on inconclusive;
     4 a run was invalid; 2 wrong usage or input.
     """
-    from rich.console import Console
-
     from ..compare.verdict import compare
+    from ..report.console import Console
     from .progress import warm_kernels
 
     files, options = output_files(given), options_of(given)
@@ -129,13 +129,12 @@ def write_outputs(
 
         write_comparison_page(found, files["html"])
     made = {"json": to_json, "markdown": lambda c: outputs.markdown(c).encode(), "junit": outputs.junit}
+    wanted = [(path, name) for name in made if (path := files[name]) is not None]
     piped = STDOUT in files.values()
+    for path, name in sorted(wanted, key=lambda one: one[0] == STDOUT):
+        _write(path, made[name](found), append=name == "markdown")
     if not piped:
         _print(found, plain)
-    for name, make in made.items():
-        path = files[name]
-        if path is not None:
-            _write(path, make(found), append=name == "markdown")
     if annotations or os.environ.get("GITHUB_ACTIONS") == "true":
         print(
             "\n".join(outputs.github_annotations(found)), file=sys.stderr if piped else sys.stdout, flush=True
@@ -152,15 +151,13 @@ def _print(found: Comparison, plain: bool) -> None:
 def _write(path: Path, data: bytes, *, append: bool) -> None:
     """All of it, or an OutputError; what stood there is replaced only by a whole file."""
     if path == STDOUT:
-        sys.stdout.write(data.decode())
+        click.echo(data, nl=False)
+        return
+    if not append:
+        write_whole(path, data)
         return
     try:
-        if append:
-            with path.open("ab") as file:
-                file.write(data)
-            return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with path.open("ab") as file:
+            file.write(data)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from .. import units
 from ..formats.exporting import ENDINGS, export
+from ..report.console import Console
 from ..trace import Trace
 
 

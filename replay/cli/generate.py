@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
 from .. import units
 from ..errors import UsageError
+from ..report.console import Console
 from ..scenario.file import load_as
 from ..workload.generate import generate
 from ..workload.recipe import Recipe, beside

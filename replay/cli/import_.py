@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +13,7 @@ from .. import units
 from ..formats import Options, import_files, importers
 from ..formats.importing import Progress as ImportProgress
 from ..formats.tabular import parse_columns
+from ..report.console import Console
 from ..trace import Manifest, RouteRules, Trace, read_route_rules
 
 ROUTES_SHOWN = 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
 import textwrap
 import typing
@@ -124,7 +125,7 @@ def scenario_text(trace: Trace, trace_name: str, target: str) -> str:
     defaults = msgspec.to_builtins(Scenario(), enc_hook=knob_text)
     methods = ", ".join(trace.manifest.methods)
     lines = [
-        f"# A scenario for {trace_name}: {units.format_count(trace.rows)} requests ({methods}).",
+        f"# A scenario for {' '.join(trace_name.split())}: {units.format_count(trace.rows)} requests ({methods}).",
         "# replay run THIS-FILE replays it. Flags override keys: a key is its flag's name with _ for -.",
         "# Values carry their unit: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB. A bare time is seconds.",
         "",
@@ -167,9 +168,8 @@ def write_new(path: Path, text: str) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The file [default: NAME.toml, here].")
 def command(recordings: tuple[str, ...], target: str, out: Path | None) -> None:
     """Write a scenario in TOML: target and trace set, every other knob at its default in comments."""
-    from rich.console import Console
-
     from ..formats import open_trace
+    from ..report.console import Console
     from .import_ import ProgressBar
 
     parse_target(target)
@@ -183,4 +183,4 @@ def command(recordings: tuple[str, ...], target: str, out: Path | None) -> None:
         beside = os.path.relpath(recordings[0], path.parent)
         text = scenario_text(trace, beside, target)
     write_new(path, text)
-    click.echo(f"{path} written; replay run {path} --dry-run shows its plan")
+    click.echo(f"{path} written; replay run {shlex.quote(str(path))} --dry-run shows its plan")

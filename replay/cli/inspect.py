@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from .. import units
 from ..errors import UsageError
 from ..formats import Options, open_trace
+from ..report.console import Console
 from ..trace import Route, RouteRules, Trace, read_route_rules
 from ..trace.summary import SECOND_NS, Summary, Took, summarize
 from .history import step_words

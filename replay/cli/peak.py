@@ -10,16 +10,17 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from .. import units
-from ..errors import Exit, OutputError, TargetError, UsageError
+from ..errors import Exit, TargetError, UsageError
+from ..files import write_whole
 from ..formats import open_trace
 from ..peak.climb import Climb, climb
 from ..peak.recovery import Recovery
 from ..peak.search import Search, Trial
 from ..peak.trial import Bench
+from ..report.console import Console
 from ..report.peak import (
     climb_facts,
     in_order,
@@ -36,6 +37,7 @@ from ..scenario.target import parse_target
 from .import_ import ProgressBar, facts
 from .progress import KERNELS, warm_kernels
 from .run import new_run_folder, read_scenario, report_console_for
+from .streams import shown_of
 
 Number = TypeVar("Number", int, float)
 
@@ -90,10 +92,7 @@ def _save(folder: Path, what: Climb | Recovery) -> None:
 
     data = {key: finite(value) for key, value in asdict(what).items()}
     path = folder / "peak.json"
-    try:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}") from None
+    write_whole(path, msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
 
 
 def _read(parse: Callable[[str], Number], text: str, flag: str) -> Number:
@@ -190,14 +189,16 @@ def _measured(
         recovery = bench.surge(times, lengths_ns[2])
         _save(folder, recovery)
         write_surge_page(recovery, load_run(folder / "surge"), times, lengths_ns[2], folder / "peak.html")
-        _print_facts(console, surge_facts(recovery, times, lengths_ns[2]))
+        with shown_of(folder):
+            _print_facts(console, surge_facts(recovery, times, lengths_ns[2]))
         if recovery.verdict in _NO_ANSWERS:
             return _NO_ANSWERS[recovery.verdict]
         return Exit.FAILED if recovery.verdict == "DID_NOT_RECOVER" else Exit.PASSED
     found = _climb(bench, errors, *bounds)
     _save(folder, found)
     write_peak_page(found, _sentence(found), folder / "peak.html")
-    _print_climb(console, found)
+    with shown_of(folder):
+        _print_climb(console, found)
     if found.recovery == "DID_NOT_RECOVER":
         return Exit.FAILED
     if found.held is False and found.held_load is None:

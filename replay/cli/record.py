@@ -74,9 +74,8 @@ def command(
 
     Values are recorded as they are: a trace of Kafka holds what the topic held.
     """
-    from rich.console import Console
-
     from ..kafka.record import parse_source, record, resume_offsets
+    from ..report.console import Console
     from ..scenario.file import load
     from ..trace import Trace
 

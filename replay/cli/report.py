@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -47,7 +46,7 @@ def command(run: Path, as_json: bool, hgrm: Path | None, html: Path | None) -> N
         write_run_page(loaded, html)
         click.echo(f"{html} written", err=True)
     if as_json:
-        sys.stdout.write(loaded.folder.run.read_text(encoding="utf-8"))
+        click.echo(loaded.folder.run.read_bytes(), nl=False)
     elif hgrm is None and html is None:
         from ..report.page import report_console
         from ..report.terminal import print_report

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from ..errors import Exit, OutputError, UsageError, reason_of
+from ..report.console import Console
 from ..scenario.file import load
 from ..scenario.settings import Scenario, parse_header
 from ..scenario.target import parse_target
+from .streams import shown_of
 
 RUNS = Path("runs")
 """Where runs go without `-o`."""
@@ -303,7 +304,8 @@ def replay_recordings(
             last=True,
         )  # fmt: skip
     if not console.quiet:
-        print_report(load_run(folder), console)
+        with shown_of(folder):
+            print_report(load_run(folder), console)
     return exit_code(document)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from .. import units
 from ..errors import UsageError
 from ..formats import open_trace
+from ..report.console import Console
 from ..scenario.file import load
 from ..schedule.due import make_clock, time_zone
 from ..trace import Trace

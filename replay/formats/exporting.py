@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from .. import units
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, UsageError, reason_of
 from ..trace import Batch, Request, Trace
 from .gor import SEPARATOR
 
@@ -232,7 +232,7 @@ def export(
             ENDINGS[out.suffix][1](trace, file, progress or (lambda done, total: None))
         partial.replace(out)
     except (OSError, pa.ArrowException) as error:
-        raise OutputError(f"cannot write {out}: {getattr(error, 'strerror', None) or error}") from error
+        raise OutputError(f"cannot write {out}: {reason_of(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()

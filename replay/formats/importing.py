@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import units
 from ..errors import InputError, UsageError
 from ..trace import Jitter as JitterRecord
 from ..trace import LeftOut, Trace, TraceWriter, half_trace, is_trace
@@ -126,7 +127,7 @@ def _opened(
             if name in named:
                 raise
             refused = refused or error
-            left_out.append(LeftOut(name=name, why=str(error)))
+            left_out.append(LeftOut(name=units.name_text(name), why=units.name_text(str(error))))
     if refused is not None and not opened:
         raise refused
     return opened, left_out

@@ -28,6 +28,7 @@ from replay_native.jit import warm
 
 from ..errors import InputError, UsageError, reason_of
 from ..trace import Source, half_trace, is_trace
+from ..units import name_text
 from .wrappers import unwrap, unwrapped, wrapper_of
 
 BLOCK_BYTES = 4 << 20
@@ -132,7 +133,7 @@ class SourceFile:
     def source(self) -> Source:
         """What the manifest says of the file; whole only after all blocks were read."""
         return Source(
-            name=Path(self.name).name,
+            name=name_text(Path(self.name).name),
             bytes=self.bytes_done,
             xxh64=f"{checksum.digest(self._checksum, self._tail):016x}",
             compression=self.compression,

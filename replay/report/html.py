@@ -5,7 +5,6 @@ Bokeh's script is taken from its package into the page. All text of traces and t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..errors import OutputError, reason_of
+from ..files import write_whole
 
 _CSP = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 GOOD, BAD, OPEN, SOFT = "good", "bad", "open", "soft"
@@ -162,12 +161,7 @@ def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) 
         f"{_library() if plots else ''}</head>\n<body>{''.join(body)}\n<footer>replay {__version__}</footer>\n"
         f"{script}</body></html>\n"
     )
-    try:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
+    write_whole(path, page.encode("utf-8", "backslashreplace"))
 
 
 def _library() -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
 from rich.text import Text
+
+from .console import Console
 
 WIDTH = 100
 """Columns of a report that goes to a file or a pipe."""

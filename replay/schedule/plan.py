@@ -173,7 +173,7 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     warm(KERNELS)
     zone = time_zone(trace, scenario)
     clock = make_clock(trace, scenario, zone)
-    name = name or str(trace.path)
+    name = units.name_text(name or str(trace.path))
     trace = _transformed(trace, scenario, clock, area)
     rows = DueRows(trace, clock, scenario)
     sessions = make_session_spec(trace.requests, scenario, trace.manifest.clients)

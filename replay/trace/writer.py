@@ -17,7 +17,7 @@ import numpy.typing as npt
 from replay_native import dictionary as kernels
 
 from .._version import __version__
-from ..errors import OutputError
+from ..errors import OutputError, reason_of
 from .columns import EVENT_COLUMNS
 from .manifest import Manifest, write_manifest
 from .reader import PARTIAL_MARK, Trace, half_trace, is_trace
@@ -32,16 +32,19 @@ Column = npt.NDArray[np.generic]
 
 @contextlib.contextmanager
 def _written_to(path: Path) -> Iterator[None]:
-    """An error of the disk as an OutputError that names the trace."""
+    """An error of the disk as an OutputError that names the trace; one of the process stays what it is."""
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         if error.errno == errno.ENOSPC:
             raise OutputError(
                 f"no space left to write {path}", hint="free space, or give another -o"
             ) from error
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot write {path}: {reason}", hint="give another place with -o") from error
+        raise OutputError(
+            f"cannot write {path}: {reason_of(error)}", hint="give another place with -o"
+        ) from error
 
 
 def _give_back_memory() -> None:

@@ -1,0 +1,101 @@
+"""Standard streams wherever a command runs: closed, in a code page without our characters, or with nobody reading."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import reason_of
+
+_LIKENESS = str.maketrans("≥→×µμ·…●○✓✗–▁▂▃▄▅▆▇█░▒▓²", ">>xuu-~*o+x-.:-=+*%#.:+2")
+"""One character each, so that columns stay where they are."""
+
+_HANDLER = "replay.likeness"
+_RAW_BYTE = 0xDC00
+"""Where Python keeps a byte of a file's name that is no UTF-8."""
+
+
+class _Stderr(io.TextIOWrapper):
+    """Standard error that nobody may read any more: progress that cannot be shown never ends the work."""
+
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+def prepare() -> None:
+    """Make standard streams fit to be written to. Once, before anything else is opened."""
+    _open_closed()
+    codecs.register_error(_HANDLER, likeness)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_HANDLER)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = _Stderr(
+            sys.stderr.buffer, encoding=sys.stderr.encoding, errors=_HANDLER, line_buffering=True
+        )
+
+
+def _open_closed() -> None:
+    """A closed stream's number would be given to the next file that is opened, and its output written in there."""
+    for number in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            continue
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)
+        os.set_inheritable(number, True)
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            stream = os.fdopen(number, mode, encoding="utf-8", closefd=False)
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
+def likeness(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that a stream cannot hold: something alike, or the bytes of a name, or a mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    part = error.object[error.start : error.end].translate(_LIKENESS)
+    return "".join(map(_shown, part)), error.end
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    if code < 128:
+        return character
+    return f"\\x{code - _RAW_BYTE:02x}" if _RAW_BYTE <= code < _RAW_BYTE + 256 else "?"
+
+
+def forget_stdout() -> None:
+    """Nothing that is still to be written to standard output can fail any more."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+@contextlib.contextmanager
+def shown_of(result: Path) -> Iterator[None]:
+    """Print what is on disk already. Where it cannot be printed, the exit code is still the result's."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        forget_stdout()
+        if not isinstance(error, BrokenPipeError):
+            from . import say
+
+            say(f"the report cannot be printed: {reason_of(error)}", f"what was measured is in {result}")
