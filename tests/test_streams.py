@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -166,3 +167,26 @@ def test_a_working_directory_that_was_deleted(start: Start, tmp_path: Path) -> N
     log = str(tmp_path / "access.log")
     done = start("init", log, "--target", "http://127.0.0.1:1", cwd=gone, preexec_fn=gone.rmdir)
     assert done.returncode == 2 and b"working directory does not exist" in done.stderr
+
+
+@pytest.mark.parametrize("ignored", [(), (signal.SIGINT,)])
+def test_an_interrupt_that_something_swallowed_comes_again(ignored: tuple[signal.Signals, ...]) -> None:
+    program = """
+import time
+import replay.cli
+from replay.cli import interrupts
+class Destroyed:
+    def __del__(self):
+        raise KeyboardInterrupt
+interrupts.prepare()
+Destroyed()
+try:
+    time.sleep(20)
+except KeyboardInterrupt:
+    print("ended")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False,
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in ignored],
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("ended\n", "")

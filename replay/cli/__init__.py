@@ -9,20 +9,18 @@ import errno
 import importlib
 import os
 import platform
-import signal
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import click
 
 from .._version import __version__
 from ..errors import Exit, ReplayError, reason_of
-from . import streams
+from . import interrupts, streams
 
 VERBS = {
     "import": ("import_", "Make a trace of access logs."),
@@ -182,6 +180,7 @@ def _ended(error: BaseException) -> int:
         say(error.format_message(), f"{context.command_path} --help" if context is not None else "")
         return Exit.USAGE
     if isinstance(error, KeyboardInterrupt | click.Abort):
+        interrupts.hush()
         say("interrupted")
         return Exit.INTERRUPTED
     if isinstance(error, OSError):
@@ -209,22 +208,8 @@ def invoke(arguments: list[str] | None = None) -> int:
         return int(_ended(_leaf(error)))
 
 
-def _end_as_by_ctrl_c() -> None:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does: what is half written is taken away. The second one is final."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL, None):
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, interrupt)
-
-
 def main() -> NoReturn:
     """The console script."""
     streams.prepare()
-    _end_as_by_ctrl_c()
+    interrupts.prepare()
     sys.exit(invoke())

@@ -16,13 +16,13 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import click
+from rich.console import Console
 
 from replay_native import jit, libc, libssl
 
 from .. import units
 from .._version import __version__
 from ..errors import TargetError, UsageError
-from ..report.console import Console
 from ..report.page import Page, report_console
 
 GOOD, FAIR = "ok", "note"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import rich.console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -133,7 +134,7 @@ def _summary(trace: Trace) -> Table:
 class ProgressBar:
     """A bar of bytes with lines a second, on a terminal only, from the first `update` on, which importers call."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: rich.console.Console) -> None:
         self._bar = Progress(
             TextColumn("importing"),
             BarColumn(),

@@ -48,8 +48,13 @@ class CircuitBreaker:
         return sum(second.length_s for second in self._seconds)
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class Signals:
-    """SIGINT and SIGTERM: the first asks for an end in order, the second for an end at once."""
+    """SIGINT, SIGTERM and SIGHUP, but those that are ignored (nohup): the first asks for an end in order, the second
+    for one at once.
+    """
 
     def __init__(self) -> None:
         self.first, self.second = trio.Event(), trio.Event()
@@ -57,7 +62,8 @@ class Signals:
 
     async def watch(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled."""
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        with trio.open_signal_receiver(*heard) as received:
             task_status.started()
             async for number in received:
                 self.name = self.name or signal.Signals(number).name

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from rich.console import Console
 from rich.text import Text
 
 from ..compare.decision import Finding
 from ..compare.outputs import caught_text, figure_text, interval_text, runs_text
 from ..compare.verdict import Comparison
 from ..compare.words import change_text
-from .console import Console
 from .page import Page
 
 _STYLE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from types import TracebackType
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -14,7 +14,6 @@ from rich.text import Text
 from ..results.timeline import Second
 from ..schedule.plan import Plan
 from ..units import format_duration, format_latency
-from .console import Console
 
 LAST_SECONDS = 5
 """Seconds that the latencies shown are of: the worst of their percentiles."""

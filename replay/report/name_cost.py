@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from rich.console import Console
+
 from ..names import Query, Settings
 from ..names.cost import Cost
 from ..names.failures import show_server
 from ..units import counted, format_count, format_latency
-from .console import Console
 from .page import Page
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.console import Console
 from rich.text import Text
 
-from .console import Console
+from . import console as ours
 
 WIDTH = 100
 """Columns of a report that goes to a file or a pipe."""
@@ -31,10 +32,10 @@ _ASCII = str.maketrans(
 )
 
 
-def report_console() -> Console:
+def report_console() -> ours.Console:
     """Standard output; as wide as the report is meant to be where it is no terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
+    console = ours.Console()
+    return console if console.is_terminal else ours.Console(width=WIDTH)
 
 
 class Page:

@@ -6,13 +6,13 @@ import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 from .. import units
 from ..scenario.settings import AUTO, Scenario
 from ..scenario.target import parse_target
 from ..schedule.plan import Plan
-from .console import Console
 from .page import Page
 
 ROUTES_SHOWN = 12

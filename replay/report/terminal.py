@@ -10,6 +10,7 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.text import Text
 
 from ..results.document import (
@@ -32,7 +33,6 @@ from ..units import (
     format_share,
     to_datetime,
 )
-from .console import Console
 from .facts import facts_of, reasons, target_words
 from .page import Page
 
