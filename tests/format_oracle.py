@@ -1,17 +1,19 @@
 """Mutated files of every format: an import ends with a trace whose accounts balance, or with a refusal in words.
 
-JSON lines are also held against the standard library: what it reads as this object, the cutter reads alike.
+Tables and JSON lines are also held against the standard library: what it writes or reads, the cutters read alike.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +24,9 @@ from replay.formats.fields import FieldReader
 from replay.formats.gor import SEPARATOR, GorReader
 from replay.formats.importing import import_files
 from replay.formats.registry import Rows
+from replay.formats.secrets import showable
 from replay.formats.sources import HEAD_BYTES, SourceFile
-from replay.formats.tabular import JsonReader
+from replay.formats.tabular import JsonReader, TableReader
 
 from .test_formats_records import GET, POST, _entry, gor
 from .test_formats_servers import EXAMPLES
@@ -45,7 +48,10 @@ def _seeds() -> dict[str, tuple[bytes, str]]:
     )
     seeds["har"] = (json.dumps({"log": {"entries": [_entry(0), _entry(1)]}}).encode(), "")
     seeds["vegeta"] = (b'{"method":"POST","url":"http://h/a","body":"aGk=","header":{"A":["b"]}}\n' * 2, "")
-    seeds["csv"] = (b'at,method,path,status\n1700000000.5,GET,"/a""b",200\n1700000001,PUT,/b,\n', "")
+    seeds["csv"] = (
+        b'at,method,path,status,x\n1700000000.5,GET,"/a""b",200,\n1700000001,PUT,/b,,"c\r\n""d\n"\n',
+        "",
+    )
     seeds["tsv"] = seeds["csv"][0].replace(b",", b"\t"), ""
     seeds["jsonl"] = (
         b'{"at":1700000000.5,"path":"/a","x":{"y":[1,"}"]}}\n{"at":"2023-11-14T22:13:20Z","path":"/"}\n',
@@ -188,6 +194,87 @@ def json_case(seed: int) -> str:
         for row in range(len(part.at_ns))
     ]
     return "" if got == wanted else f"{text!r}: {got} is not {wanted!r}: {found.rejects.counts}"
+
+
+class _InBlocks(InMemory):
+    """A file in memory, in blocks of whole lines: a share of them end a block."""
+
+    def __init__(self, data: bytes, rng: random.Random, share: float = 0.5) -> None:
+        super().__init__(data if data.endswith(b"\n") else data + b"\n")
+        self._rng, self._share = rng, share
+
+    def blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
+        held = b""
+        for line in self._data.split(b"\n")[:-1]:
+            held += line + b"\n"
+            if self._rng.random() < self._share:
+                yield np.frombuffer(bytearray(held) + bytearray(64), dtype=np.uint8), len(held)
+                held = b""
+        if held:
+            yield np.frombuffer(bytearray(held) + bytearray(64), dtype=np.uint8), len(held)
+
+
+_TABLE = Options(columns=(("at", "at"), ("path", "path"), ("client", "who")))
+
+
+def _read_table(file: InMemory) -> tuple[list[tuple[int, bytes]], Found]:
+    found = Found()
+    reader = TableReader(found, _TABLE, ",")
+    reader.probe(b"at,x,path,who\n1700000000,,/,\n")
+    rows = [
+        (int(part.at_ns[i]) // 10**9, part.data[part.offsets[i] : part.offsets[i + 1]].tobytes())
+        for part in reader.read(file)
+        for i in range(len(part.at_ns))
+    ]
+    return rows, found
+
+
+def _sent(path: str) -> bytes:
+    return b"".join(bytes([byte]) if 33 <= byte <= 126 else b"%%%02X" % byte for byte in path.encode())
+
+
+def records_case(seed: int) -> str:
+    """A table as the standard library writes it, line breaks and quotes in its fields: read as it was written."""
+    rng = random.Random(seed)
+    text = io.StringIO(newline="")
+    quoting: Literal[0, 1] = rng.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    writer = csv.writer(text, lineterminator=rng.choice(("\n", "\r\n")), quoting=quoting)
+    writer.writerow(["at", "x", "path", "who", "y\n"])
+    wanted = []
+    for number in range(rng.randrange(1, 20)):
+        x, path, who, y = (
+            "".join(rng.choice('ab,"\n\r \u00e9;') for _ in range(rng.randrange(9))) for _ in range(4)
+        )
+        path = f"/{path}."
+        writer.writerow([1700000000 + number, f"a{x}", path, f"b{who}.", f"a{y}"])
+        wanted.append((1700000000 + number, _sent(path)))
+    data = text.getvalue().encode()
+    rows, found = _read_table(_InBlocks(data, rng))
+    return "" if rows == wanted else f"{data!r}: {rows} is not {wanted}: {found.rejects.counts}"
+
+
+def cut_case(seed: int) -> str:
+    """A mutated table, in one block and in many: the same rows and rejects, whose line numbers are those of the file."""
+    rng = random.Random(seed)
+    lines = [b'1700000000,"a\r\n""b\n",/a,"c"\n', b'1700000001,,"/b\n/c",d\r\n', b"1700000002,x,/e,f\n"]
+    data = b"".join(rng.choice(lines) for _ in range(rng.randrange(1, 9)))
+    data = b"at,x,path,who\n" + _mutated(rng, data)
+    told = []
+    for share in (0, 0.5):
+        rows, found = _read_table(_InBlocks(data, rng, share))
+        rejects = found.rejects
+        told.append(
+            (rows, rejects.lines, rejects.counts, sorted(rejects.examples, key=lambda shown: shown.line))
+        )
+    if told[0] != told[1]:
+        return f"{data!r}: {told[0]} is not {told[1]}"
+    if len(rows) + sum(rejects.counts.values()) != rejects.lines:
+        return f"{data!r}: {len(rows)} rows and {rejects.counts} of {rejects.lines} lines"
+    for shown in rejects.examples:
+        line = data.split(b"\n")[shown.line - 1].rstrip(b"\r")
+        if not shown.text.startswith(showable(line, 9)[:4]):
+            return f"{data!r}: line {shown.line} is not {shown.text!r}"
+    return ""
 
 
 _LOGS_IN_JSON = ("caddy", "envoy-json", "nginx-json", "traefik-json")

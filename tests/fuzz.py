@@ -23,6 +23,8 @@ FUZZERS: dict[str, Callable[[int], str]] = {
         f"{name} on mutated files": functools.partial(format_oracle.one_case, name=name)
         for name in format_oracle.SEEDS
     },
+    "csv records against the standard library": format_oracle.records_case,
+    "csv records cut by blocks": format_oracle.cut_case,
     "record batches against aiokafka": recordbatch_oracle.one_case,
     ".gor records at once and one by one": format_oracle.gor_case,
     "JSON cutter against the standard library": format_oracle.json_case,

@@ -24,8 +24,10 @@ TEMPLATE, DELIMITED, JSON = 0, 1, 2
 PLAIN, LOG, DOUBLED, JSON_ESCAPES, HASHED = 0, 1, 2, 3, 4
 """How a field is escaped: not at all; as logs do; quotes doubled; as JSON does; as HAProxy does (`#22`)."""
 
-BAD_TOOK, DIRECTIVE = 10, 11
-"""More of what may become of a line; DIRECTIVE is a line that begins with the format's comment sign."""
+BAD_TOOK, DIRECTIVE, UNCLOSED = 10, 11, 12
+"""More of what may become of a line; DIRECTIVE is a line that begins with the format's comment sign, UNCLOSED one with
+a quote that does not close.
+"""
 
 CUTTER, DELIMITER, ESCAPES, TOOK_UNIT_NS, AT_UNIT_NS, CONSTANT_METHOD, CONSTANT_TARGET = 0, 1, 2, 3, 4, 5, 6
 PORTED, COMMENT, CONSTANT_STATUS = 7, 8, 9
@@ -33,9 +35,10 @@ OPTIONS = 10
 
 FINEST_NS, LARGEST, ZONELESS = STATE_WORDS, STATE_WORDS + 1, STATE_WORDS + 2
 DATE_CACHED, DATE_DAYS = STATE_WORDS + 3, STATE_WORDS + 5
-FIELD_STATE_WORDS = STATE_WORDS + 6
+UNCUT = STATE_WORDS + 6
+FIELD_STATE_WORDS = STATE_WORDS + 7
 """Beside the scanner's state: the finest resolution seen, the largest bare number, whether a stamp had no zone,
-the date parsed last.
+the date parsed last, where the column begins from which on a delimited line was not cut.
 """
 
 FieldSpec = namedtuple(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from .csv_record import UNDECIDED, line_end, record_end
 from .dictionary import hash_bytes
 from .field_spec import (
     AGENT,
@@ -39,21 +40,25 @@ from .field_spec import (
     STATUS_CODE,
     TARGET,
     TEMPLATE,
+    UNCLOSED,
+    UNCUT,
 )
 from .jit import kernel
 from .json_cut import cut_json
-from .libc import memchr
 from .scan import (
     ACCEPTED,
+    ALL_THERE,
     BAD_SIZE,
     BAD_STATUS,
     BAD_TIME,
     BEGIN,
     BLANK,
+    BREAKS,
     BYTES,
     CLIENT,
     CODE,
     END,
+    GOES_ON,
     HEALTH_CHECK,
     LINE,
     LINE_BEGIN,
@@ -81,6 +86,7 @@ from .times import is_none, read_time, read_took
 from .wide import find_byte
 
 _SPACE, _QUOTE, _HASH, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _PLUS = 32, 34, 35, 92, 45, 47, 58, 44, 43
+_NEWLINE, _RETURN = 10, 13
 _ONES = np.int64(0x0101010101010101)
 _COLONS, _COMMAS = _ONES * _COLON, _ONES * _COMMA
 
@@ -150,7 +156,7 @@ def _cut_template(data, begin, end, spec, spans):
 
 
 @kernel(inlined=True)
-def _cut_delimited(data, begin, end, spec, spans):
+def _cut_delimited(data, begin, end, spec, state, spans):
     """Cut a line at its delimiters; a quoted field may hold them, and quotes doubled. Spaces around fields that may
     be quoted are no part of them. A code.
     """
@@ -171,7 +177,10 @@ def _cut_delimited(data, begin, end, spec, spans):
             at = last + 1
             while at < end and data[at] == _SPACE:
                 at += 1
-            if last >= end or (at < end and data[at] != delimiter):
+            if last >= end:
+                state[UNCUT] = first - 1
+                return UNCLOSED
+            if at < end and data[at] != delimiter:
                 return OTHER_FORMAT
         else:
             at = last = find_byte(data, at, end, np.uint8(delimiter))
@@ -181,6 +190,7 @@ def _cut_delimited(data, begin, end, spec, spans):
         if role >= 0:
             spans[role, 0], spans[role, 1] = first, last
         at += 1
+    state[UNCUT] = at
     return ACCEPTED
 
 
@@ -313,12 +323,39 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, ga
     if cutter == TEMPLATE:
         code = _cut_template(data, begin, end, spec, spans)
     elif cutter == DELIMITED:
-        code = _cut_delimited(data, begin, end, spec, spans)
+        code = _cut_delimited(data, begin, end, spec, state, spans)
     else:
         code = cut_json(data, begin, end, spec, spans, gaps, gap_text)
     if code != ACCEPTED:
         return code
     return _read_fields(data, spec, key, methods, state, rows, row, spans, number)
+
+
+@kernel(inlined=True)
+def _record_end(data, begin, first_end, end, spec, state):
+    """Where a line that was cut ends: where it does, unless what was not cut of it has a quote that goes on."""
+    at = state[UNCUT]
+    if spec.options[ESCAPES] != DOUBLED or find_byte(data, at, first_end, np.uint8(_QUOTE)) >= first_end:
+        return first_end
+    limit = begin + LINE_BYTES_MAX + 1
+    if state[ALL_THERE] != 0:
+        limit = min(limit, end)
+    return record_end(data, at, first_end, end, limit, spec.options[DELIMITER])
+
+
+@kernel(inlined=True)
+def _without_return(data, begin, end):
+    """Where a line that ends at `end` ends without its carriage return."""
+    return end - 1 if end > begin and data[end - 1] == _RETURN else end
+
+
+@kernel(inlined=True)
+def _breaks(data, begin, end):
+    """How many newlines data[begin:end] has."""
+    count = np.int64(0)
+    for at in range(begin, end):
+        count += data[at] == _NEWLINE
+    return count
 
 
 @kernel(
@@ -329,36 +366,48 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, ga
     )
 )  # fmt: skip
 def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, gaps, gap_text, number):
-    """As `scan.scan_common`, by a FieldSpec; also stops behind a directive, which is then the last reject.
+    """As `scan.scan_common`, by a FieldSpec; also stops behind a directive, which is then the last reject. A record of a
+    table may go on over lines; where it is not of the format as a whole, its first line is judged alone.
 
     Room: spans int64[ROLES, 2], number int64[3]; gaps and gap_text as `cut_json` says, zeros whenever the spec is another.
     """
-    base = np.int64(data.ctypes.data)
     row = reject = np.int64(0)
+    state[GOES_ON] = 0
     while row < rows.shape[1] and reject < rejects.shape[1]:
         begin = state[POSITION]
-        if begin >= end:
+        last = first_end = line_end(data, begin, end)
+        if first_end < 0:
             break
-        found = memchr(np.uint64(base + begin), np.int32(10), np.uint64(end - begin))
-        if found == 0:
+        while True:
+            state[UNCUT] = first_end
+            bare = _without_return(data, begin, last)
+            code = _scan_line(
+                data, begin, bare, spec, key, methods, state, rows, row, spans, gaps, gap_text, number
+            )
+            if last > first_end:
+                break
+            last = _record_end(data, begin, first_end, end, spec, state)
+            if last <= first_end:
+                break
+        if last == UNDECIDED:
+            state[GOES_ON] = 1
             break
-        last = np.int64(found) - base
-        state[POSITION] = last + 1
         state[LINES] += 1
-        if last > begin and data[last - 1] == 13:
-            last -= 1
-        code = _scan_line(
-            data, begin, last, spec, key, methods, state, rows, row, spans, gaps, gap_text, number
-        )
+        if code == OTHER_FORMAT and last > first_end:
+            last = first_end
+            bare = _without_return(data, begin, last)
+        state[POSITION] = last + 1
         if code == ACCEPTED:
             row += 1
         else:
-            rejects[LINE, reject] = state[LINES]
+            rejects[LINE, reject] = state[LINES] + state[BREAKS]
             rejects[CODE, reject] = code
             rejects[LINE_BEGIN, reject] = begin
-            rejects[LINE_END, reject] = last
+            rejects[LINE_END, reject] = bare
             reject += 1
             if code == DIRECTIVE:
                 break
+        if last > first_end:
+            state[BREAKS] += _breaks(data, begin, last)
     state[ROWS] = row
     state[REJECTS] = reject

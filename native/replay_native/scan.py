@@ -23,8 +23,12 @@ REWRITE, PARAMETERS, ABSOLUTE = 1, 2, 4
 
 POSITION, LINES, ROWS, REJECTS, ZONE_MIN, ZONES, USERS, METHODS = 0, 1, 2, 3, 4, 5, 6, 7
 FIRST_ZONE_MIN, CACHED_S, CACHED = 8, 9, 10
-STATE_WORDS = 14
+BREAKS, ALL_THERE, GOES_ON = 14, 15, 16
+STATE_WORDS = 17
 """Words of the scanner's state: where it stands, what it counted, the methods known, the last stamp parsed.
+
+LINES are records; BREAKS are the line breaks inside them. ALL_THERE: nothing follows the data. GOES_ON: what stands at
+POSITION may be a record that goes on behind the data.
 """
 
 AT_S, METHOD, BEGIN, END, NEEDS, STATUS, BYTES, CLIENT = 0, 1, 2, 3, 4, 5, 6, 7

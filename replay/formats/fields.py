@@ -70,7 +70,7 @@ class FieldReader(LineReader):
         """Scan lines for their stamps alone, and settle the unit of bare numbers by the largest."""
         data = np.frombuffer(bytearray(lines) + bytearray(8), dtype=np.uint8)
         kept = self._state.copy()
-        self._state[scan.POSITION] = 0
+        self._state[scan.POSITION], self._state[scan.ALL_THERE] = 0, 1
         self._state[scan.ZONES] = self._state[field_spec.FINEST_NS] = 0
         self._scan(data, len(lines))
         state, self._state = self._state, kept

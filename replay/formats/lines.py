@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ REASONS = {
     scan.HEALTH_CHECK: HEALTH_CHECK,
     field_spec.BAD_TOOK: "bad duration",
     field_spec.DIRECTIVE: HEADER,
+    field_spec.UNCLOSED: "quote that does not close",
 }
 
 HEALTH_CHECKERS = (
@@ -44,6 +46,15 @@ HEALTH_CHECKERS = (
 """User agents that begin with one of these are load balancers asking whether a server lives."""
 
 HOSTS_MAX, HOSTS_BYTES_MAX = 1 << 16, 4 << 20
+
+_CONTROL = re.compile(rb"[\0-\x1f\x7f]")
+"""No host has one: as a header of a request it would be more than one line."""
+
+_BLOCK_BYTES_MAX = 2 * BLOCK_BYTES + 1 + scan.LINE_BYTES_MAX
+"""What is scanned at once: a block, behind what the one before left open."""
+
+_ROOM = np.zeros(64, dtype=np.uint8)
+"""Kernels look at some bytes together, and so at some behind the end."""
 
 _ROWS_A_SCAN = (1 << 16) + 72
 _REJECTS_A_SCAN = 1 << 14
@@ -65,9 +76,9 @@ class LineReader(ABC):
         self._rejected = np.empty((scan.REJECT_COLUMNS, _REJECTS_A_SCAN), dtype=np.int64)
         self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
         self._scratch = np.empty(8 * scan.LINE_BYTES_MAX, dtype=np.uint8)
-        self._targets = np.empty(4 * (2 * BLOCK_BYTES + 1), dtype=np.uint8)
+        self._targets = np.empty(4 * _BLOCK_BYTES_MAX, dtype=np.uint8)
         self._target_ends = np.empty(_ROWS_A_SCAN + 1, dtype=np.int64)
-        self._named_hosts = np.empty(2 * BLOCK_BYTES + 1, dtype=np.uint8)
+        self._named_hosts = np.empty(_BLOCK_BYTES_MAX, dtype=np.uint8)
         self._host_ends = np.empty(_ROWS_A_SCAN + 1, dtype=np.int64)
         self._hosts = StringTable(HOSTS_MAX, HOSTS_BYTES_MAX)
         self.methods: list[str] = []
@@ -96,9 +107,9 @@ class LineReader(ABC):
         """The rows of one file, block by block."""
         state, rejects = self._state, self._found.rejects
         lines_before = rejects.lines
-        state[scan.LINES] = 0
+        state[scan.LINES] = state[scan.BREAKS] = 0
         in_long_line, first = False, True
-        for block, end in file.blocks():
+        for block, end in self._blocks(file):
             state[scan.POSITION] = self._begin(file, block, end) if first else 0
             first = False
             if in_long_line:
@@ -112,16 +123,32 @@ class LineReader(ABC):
                 self._note_rejects(file, block)
                 if state[scan.ROWS]:
                     yield self._rows(block)
-                elif state[scan.POSITION] == before:
+                if state[scan.GOES_ON]:
+                    break
+                if not state[scan.ROWS] and state[scan.POSITION] == before:
                     in_long_line = True
                     state[scan.LINES] += 1
                     rejects.lines += 1
                     text = block[before:end][:999].tobytes()
-                    rejects.add(REASONS[scan.TOO_LONG], file.name, int(state[scan.LINES]), text)
+                    number = int(state[scan.LINES] + state[scan.BREAKS])
+                    rejects.add(REASONS[scan.TOO_LONG], file.name, number, text)
                     break
                 self._take_directive(block)
         rejects.lines = lines_before + int(state[scan.LINES])
         self._note_file()
+
+    def _blocks(self, file: SourceFile) -> Iterator[tuple[Bytes, int]]:
+        """The blocks of a file, each behind the record that the scan before left open; at last that record alone."""
+        state, left = self._state, np.empty(0, dtype=np.uint8)
+        state[scan.ALL_THERE] = state[scan.GOES_ON] = 0
+        for block, end in file.blocks():
+            if len(left):
+                block, end = np.concatenate((left, block[:end], _ROOM)), len(left) + end
+            yield block, end
+            left = block[int(state[scan.POSITION]) : end].copy() if state[scan.GOES_ON] else left[:0]
+        if len(left):
+            state[scan.ALL_THERE] = 1
+            yield np.concatenate((left, _ROOM)), len(left)
 
     def _take_directive(self, block: Bytes) -> None:
         last = int(self._state[scan.REJECTS]) - 1
@@ -150,7 +177,8 @@ class LineReader(ABC):
         """The indexes in `hosts` of the hosts that the last scan named; -1 past HOSTS_MAX different ones."""
         ids, fresh = self._hosts.intern(self._named_hosts, self._host_ends[: named + 1])
         if len(fresh) and not self._hosts.closed:
-            self.hosts = [name.decode("latin-1") for name in self._hosts.strings()]
+            names = self._hosts.strings()
+            self.hosts = ["" if _CONTROL.search(name) else name.decode("latin-1") for name in names]
         indexes = ids.astype(np.int64)
         return np.where(indexes < len(self.hosts), indexes, -1)
 

@@ -8,15 +8,17 @@ neither method nor path are `GET /`.
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from replay_native import field_spec, scan
+from replay_native import csv_record, field_spec, scan
+from replay_native.jit import warm
 
 from ..errors import InputError, UsageError
 from ..trace.dictionary import Bytes
@@ -52,6 +54,9 @@ USUAL_NAMES = {
     "agent": ("agent", "user_agent", "http_user_agent"),
 }  # fmt: skip
 """Column names by role, in any case, that need not be said."""
+
+_SNIFFED_RECORDS = 50
+"""A table is told by so many."""
 
 _CONSTANTS = {
     "method": re.compile(r"[A-Za-z_][A-Za-z_-]{0,15}"),
@@ -170,19 +175,46 @@ def _role_number(role: str) -> int:
     return field_spec.TOOK if name == "took" else ROLES[name]
 
 
-def _header(head: bytes, delimiter: str) -> list[str]:
-    line = next(iter(head.split(b"\n")), b"").decode("utf-8", "replace")
+def _records(head: bytes, delimiter: str) -> Iterator[bytes]:
+    """The first records of a table, as its scanner finds them, without those that the head may have cut."""
+    warm(["csv_record"])
+    data, at = np.frombuffer(bytearray(head), dtype=np.uint8), 0
+    while (newline := head.find(b"\n", at)) >= 0:
+        limit = at + scan.LINE_BYTES_MAX + 1
+        end = csv_record.find_record_end(data, at, newline, len(head), limit, ord(delimiter))
+        if end == csv_record.UNDECIDED:
+            break
+        yield head[at:end]
+        at = end + 1
+
+
+def _fields(record: bytes, delimiter: str) -> list[str]:
+    text = record.decode("utf-8", "replace")
     try:
-        names = next(
-            csv.reader(io.StringIO(line, newline=""), delimiter=delimiter, skipinitialspace=True), []
-        )
+        fields = next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), [])
     except csv.Error:
-        names = line.split(delimiter)
-    return [name.strip() for name in names]
+        fields = text.split(delimiter)
+    return [field.strip() for field in fields]
+
+
+def _first_record(head: bytes, delimiter: str) -> bytes:
+    return next(_records(head, delimiter), head.partition(b"\n")[0])
+
+
+def _header(head: bytes, delimiter: str) -> list[str]:
+    """The fields of the first record."""
+    return _fields(_first_record(head, delimiter), delimiter)
+
+
+def _widths(head: bytes, delimiter: str) -> list[int]:
+    """How many fields each of the first records has, but for the very first."""
+    records = (record for record in _records(head, delimiter) if record.strip(b"\r\0 "))
+    whole = list(islice(records, _SNIFFED_RECORDS))[1:]
+    return [len(_fields(record, delimiter)) for record in whole or sniffed_lines(head)[1:]]
 
 
 def _delimiter_of(head: bytes, delimiters: str) -> str:
-    """The one of `delimiters` that cuts the first line into most fields; the first of equal ones."""
+    """The one of `delimiters` that cuts the first record into most fields; the first of equal ones."""
     return max(delimiters, key=lambda delimiter: len(_header(head, delimiter)))
 
 
@@ -192,24 +224,24 @@ def _is_header(names: list[str]) -> bool:
 
 
 class TableReader(FieldReader):
-    """Reads delimited files; each file's first line may name its columns."""
+    """Reads delimited files; each file's first record may name its columns."""
 
     def __init__(self, found: Found, options: Options, delimiters: str) -> None:
         self._delimiters = delimiters
-        self._headed = False
+        self._header_bytes = 0
         super().__init__(found, options, Layout(delimiter=delimiters[0], escapes=field_spec.DOUBLED))
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
         self._take(head, "the file")
-        lines = head.partition(b"\n")[2] if self._headed else head
+        lines = head[self._header_bytes :]
         return super().probe(lines) if lines else Probe(None, 1)
 
     def _take(self, head: bytes, where: str) -> None:
         delimiter = _delimiter_of(head, self._delimiters)
         names = _header(head, delimiter)
-        self._headed = _is_header(names)
-        if not self._headed:
+        self._header_bytes = len(_first_record(head, delimiter)) + 1 if _is_header(names) else 0
+        if not self._header_bytes:
             names = [str(number) for number in range(1, len(names) + 1)]
         layout, found = layout_of(self._options, names, where)
         roles = [-1] * (max(found.values()) + 1)
@@ -229,11 +261,12 @@ class TableReader(FieldReader):
     def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
         head = block[: min(end, 1 << 16)].tobytes()
         self._take(head, file.name)
-        if not self._headed:
-            return 0
-        self._state[scan.LINES] += 1
-        self._found.rejects.add(HEADER, file.name, 1, head.partition(b"\n")[0])
-        return min(end, head.find(b"\n") + 1 or end)
+        header = head[: self._header_bytes]
+        if header:
+            self._state[scan.LINES] += 1
+            self._state[scan.BREAKS] += header[:-1].count(b"\n")
+            self._found.rejects.add(HEADER, file.name, 1, header)
+        return len(header)
 
 
 class JsonReader(FieldReader):
@@ -290,13 +323,12 @@ def _sniff_table(delimiters: str) -> Any:
     def sniff(head: bytes, options: Options) -> float:
         delimiter = _delimiter_of(head, delimiters)
         names = _header(head, delimiter)
-        lines = sniffed_lines(head)[1:]
         if len(names) < 2 and not options.columns:
             return 0.0
         if not _is_header(names) or not _names_requests(options, names):
             return 0.0
-        same = sum(line.count(delimiter.encode()) >= len(names) - 1 for line in lines)
-        return 0.9 * same / max(len(lines), 1)
+        widths = _widths(head, delimiter)
+        return 0.9 * sum(width >= len(names) for width in widths) / max(len(widths), 1)
 
     return sniff
 
