@@ -24,7 +24,7 @@ from replay.peak.search import Search, Trial
 from replay.peak.trial import Bench
 from replay.scenario.file import load
 from replay.scenario.knobs import Duration, Rate
-from replay.units import NS
+from replay.units import SECOND_NS
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe
 from tests.peak_data import Queue, capacity
@@ -118,9 +118,9 @@ def real(folder: Path, seed: int) -> Found:
     began, known = time.monotonic(), known_per_s()
     highest = known * np.random.default_rng(seed).uniform(1.0, 2.0)
     rate = Rate(THINNED * highest)
-    recipe = Recipe(rate_per_s=rate, duration_ns=Duration(round(TRIAL_S * NS)), seed=seed)
+    recipe = Recipe(rate_per_s=rate, duration_ns=Duration(round(TRIAL_S * SECOND_NS)), seed=seed)
     trace = generate(recipe, folder / "poisson.trace")
-    length_ns = round(TRIAL_S * NS)
+    length_ns = round(TRIAL_S * SECOND_NS)
     with _queue() as target:
 
         def bench(name: str, limit_s: float) -> Bench:
@@ -129,7 +129,7 @@ def real(folder: Path, seed: int) -> Found:
             return Bench(trace, scenario, folder / name, trial_ns=length_ns, hold_ns=length_ns)
 
         quiet = bench("quiet", 1.0)(QUIET_SHARE * known / rate, "up")
-        late_s = (quiet.p50_ns or 0) / NS - SERVICE_S
+        late_s = (quiet.p50_ns or 0) / SECOND_NS - SERVICE_S
         trials = bench("trials", 2 * SERVICE_S + late_s)
         search = Search(trials.goals, 1 / (THINNED * RANGE), 1 / THINNED, WIDTH)
         _search(search, trials)

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from .errors import UsageError
 
-NS = 1_000_000_000
-MS = 1_000_000
-US = 1_000
+SECOND_NS = 1_000_000_000
+MS_NS = 1_000_000
+US_NS = 1_000
 
 MAX_RATE = math.inf
 """The rate `max`: no pacing, the closed loop."""
@@ -34,14 +34,14 @@ ZONE_FORMS = "UTC, +02:00 or a name such as Europe/Berlin"
 
 _DURATION_UNITS_NS = {
     "ns": 1,
-    "us": US,
-    "µs": US,
-    "μs": US,
-    "ms": MS,
-    "s": NS,
-    "m": 60 * NS,
-    "h": 3600 * NS,
-    "d": 86_400 * NS,
+    "us": US_NS,
+    "µs": US_NS,
+    "μs": US_NS,
+    "ms": MS_NS,
+    "s": SECOND_NS,
+    "m": 60 * SECOND_NS,
+    "h": 3600 * SECOND_NS,
+    "d": 86_400 * SECOND_NS,
 }
 _DURATION_NAMES = {
     "nanosecond": "ns", "microsecond": "us", "usec": "us", "millisecond": "ms", "msec": "ms", "sec": "s",
@@ -52,7 +52,7 @@ _SIZE_UNITS = {
     "kb": 1000, "mb": 10**6, "gb": 10**9,
 }  # fmt: skip
 
-DURATION_NS_MAX = 100 * 365 * 86_400 * NS
+DURATION_NS_MAX = 100 * 365 * 86_400 * SECOND_NS
 """The longest duration that is accepted: what is longer is a slip of the pen, and would overflow a stamp."""
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
@@ -78,7 +78,7 @@ def parse_duration_ns(text: str | float) -> int:
     """A duration in ns, from `30s`, `1h30m`, `250ms` or a bare number of seconds. Never negative."""
     stripped = str(text).strip()
     if _PLAIN.fullmatch(stripped):
-        return _whole_ns(float(stripped) * NS, text)
+        return _whole_ns(float(stripped) * SECOND_NS, text)
     total, at = 0.0, 0
     for term in _TERM.finditer(stripped):
         if term.start() != at:
@@ -112,10 +112,10 @@ def parse_rate_per_s(text: str | float) -> float:
     if not _PLAIN.fullmatch(count) or (slash and not per):
         raise _wrong(text, "a rate", RATE_FORMS)
     try:
-        per_ns = parse_duration_ns(per if per[:1].isdigit() else f"1{per}") if slash else NS
+        per_ns = parse_duration_ns(per if per[:1].isdigit() else f"1{per}") if slash else SECOND_NS
     except UsageError as error:
         raise _wrong(text, "a rate", RATE_FORMS, ": " + str(error)) from None
-    rate = float(count) * NS / per_ns if per_ns else 0.0
+    rate = float(count) * SECOND_NS / per_ns if per_ns else 0.0
     if not 0 < rate < 1e9:
         raise _wrong(text, "a rate", RATE_FORMS, ": it must be above 0 and below 1,000,000,000/s")
     return rate
@@ -204,7 +204,7 @@ class Moment(NamedTuple):
         )
 
     def _on_day(self, day: dt.datetime) -> int:
-        seconds, rest_ns = divmod(self.clock_ns or 0, NS)
+        seconds, rest_ns = divmod(self.clock_ns or 0, SECOND_NS)
         wall = day.replace(hour=seconds // 3600, minute=seconds // 60 % 60, second=seconds % 60)
         return datetime_to_ns(wall) + rest_ns
 
@@ -220,8 +220,8 @@ def parse_moment(text: str) -> Moment:
     if clock := _CLOCK.fullmatch(stripped):
         hours, minutes, seconds = (int(part or 0) for part in clock.groups()[:3])
         if hours < 24 and minutes < 60 and seconds < 60:
-            rest_ns = round(float(clock.group(4) or 0) * NS)
-            return Moment(clock_ns=(hours * 3600 + minutes * 60 + seconds) * NS + rest_ns)
+            rest_ns = round(float(clock.group(4) or 0) * SECOND_NS)
+            return Moment(clock_ns=(hours * 3600 + minutes * 60 + seconds) * SECOND_NS + rest_ns)
         raise _wrong(text, "a moment", MOMENT_FORMS, ": there is no such time of day")
     try:
         moment = dt.datetime.fromisoformat(stripped)
@@ -236,12 +236,12 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 def datetime_to_ns(moment: dt.datetime) -> int:
     """An aware datetime in ns since 1970, exactly."""
     delta = moment - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * NS + delta.microseconds * US
+    return (delta.days * 86_400 + delta.seconds) * SECOND_NS + delta.microseconds * US_NS
 
 
 def to_datetime(at_ns: int, zone: dt.tzinfo = dt.UTC) -> dt.datetime:
     """Ns since 1970 as a datetime of `zone`, cut to the microsecond."""
-    return (_EPOCH + dt.timedelta(microseconds=at_ns // US)).astimezone(zone)
+    return (_EPOCH + dt.timedelta(microseconds=at_ns // US_NS)).astimezone(zone)
 
 
 def format_number(value: float, digits: int = 3) -> str:
@@ -272,22 +272,22 @@ def name_text(name: str) -> str:
 
 def format_latency(value_ns: float) -> str:
     """A latency at 3 significant digits: 850 ns, 41.2 µs, 1.24 ms, 3.07 s, 2 min 5 s."""
-    for unit_ns, unit in ((1, "ns"), (US, "µs"), (MS, "ms")):
+    for unit_ns, unit in ((1, "ns"), (US_NS, "µs"), (MS_NS, "ms")):
         if abs(value_ns) < 999.5 * unit_ns:
             return f"{value_ns:.0f} ns" if unit_ns == 1 else f"{format_number(value_ns / unit_ns)} {unit}"
     return (
-        f"{format_number(value_ns / NS)} s"
-        if abs(value_ns) < 99.95 * NS
+        f"{format_number(value_ns / SECOND_NS)} s"
+        if abs(value_ns) < 99.95 * SECOND_NS
         else format_duration(round(value_ns))
     )
 
 
 def format_duration(value_ns: int) -> str:
     """A length of time, two units at most: 1.5 s, 10 min, 1 h 30 min, 2 d 4 h."""
-    if value_ns < 60 * NS:
+    if value_ns < 60 * SECOND_NS:
         number, unit = format_latency(value_ns).split()
         return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
-    seconds = round(value_ns / NS)
+    seconds = round(value_ns / SECOND_NS)
     steps = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
     place = next(index for index, (step, _) in enumerate(steps) if seconds >= step)
     (big, big_name), (small, small_name) = steps[place], steps[min(place + 1, 3)]
@@ -298,7 +298,13 @@ def format_duration(value_ns: int) -> str:
 
 def duration_text(value_ns: int) -> str:
     """A duration as a scenario holds it, exactly: 30s, 1500ms, 250ns. `parse_duration_ns` reads it back."""
-    for unit, unit_ns in (("h", 3600 * NS), ("m", 60 * NS), ("s", NS), ("ms", MS), ("us", US)):
+    for unit, unit_ns in (
+        ("h", 3600 * SECOND_NS),
+        ("m", 60 * SECOND_NS),
+        ("s", SECOND_NS),
+        ("ms", MS_NS),
+        ("us", US_NS),
+    ):
         if value_ns and value_ns % unit_ns == 0:
             return f"{value_ns // unit_ns}{unit}"
     return f"{value_ns}ns" if value_ns else "0s"

@@ -25,7 +25,7 @@ from replay.trace import Trace, TraceWriter
 from . import naive
 from .trace_data import START_NS, Row, write_trace
 
-S = units.NS
+S = units.SECOND_NS
 TARGET = "http://127.0.0.1:1"
 
 ROWS = st.builds(
@@ -108,19 +108,19 @@ def test_what_is_due_when_is_what_the_twin_says(
 
 
 def test_the_route_figures_are_the_recordings(tmp_path: Path) -> None:
-    rows = [Row(n, "GET", b"/a", status=200 if n % 4 else 503, took_ns=n * units.MS) for n in range(100)]
+    rows = [Row(n, "GET", b"/a", status=200 if n % 4 else 503, took_ns=n * units.MS_NS) for n in range(100)]
     trace = write_trace(tmp_path / "t.trace", [*rows, Row(5, "GET", b"/b"), Row(6, "POST", b"/a")])
     made = plan(trace).plan
     (route,) = [route for route in made.by_route if route.route == "GET /a"]
     assert route.recorded.statuses == {"2xx": 75, "5xx": 25}
-    assert route.recorded.p50_ns == pytest.approx(49 * units.MS, rel=0.02)
-    assert route.recorded.p99_ns == pytest.approx(98 * units.MS, rel=0.02)
+    assert route.recorded.p50_ns == pytest.approx(49 * units.MS_NS, rel=0.02)
+    assert route.recorded.p99_ns == pytest.approx(98 * units.MS_NS, rel=0.02)
     assert made.skipped == {"method POST": 1}
     assert [each.route for each in made.by_route] == trace.requests.routes
 
 
 def test_a_peak_is_found_where_it_was_recorded(tmp_path: Path) -> None:
-    burst = [Row(100 * S + n * units.MS) for n in range(500)]
+    burst = [Row(100 * S + n * units.MS_NS) for n in range(500)]
     trace = write_trace(tmp_path / "t.trace", [*(Row(n * S) for n in range(200)), *burst])
     made = plan(trace).plan
     assert made.peak_1s_per_s == pytest.approx(502, abs=1)
@@ -130,7 +130,9 @@ def test_a_peak_is_found_where_it_was_recorded(tmp_path: Path) -> None:
 
 
 def test_connections_are_what_was_in_flight_in_the_busiest_second(tmp_path: Path) -> None:
-    trace = write_trace(tmp_path / "t.trace", [Row(n * S // 100, took_ns=200 * units.MS) for n in range(500)])
+    trace = write_trace(
+        tmp_path / "t.trace", [Row(n * S // 100, took_ns=200 * units.MS_NS) for n in range(500)]
+    )
     made = plan(trace).plan
     assert made.connections_recorded and made.connections_estimate == 20
     assert plan(trace, speed=5).plan.connections_estimate == 100

@@ -96,7 +96,7 @@ def check(made: tuple[Plan, Scenario], addresses: list[str], origins: tuple[str,
 
 
 def test_beyond_this_machine_a_busy_second_needs_a_flag(tmp_path: Path) -> None:
-    made = plan(tmp_path, units.NS // 2000, 3000)
+    made = plan(tmp_path, units.SECOND_NS // 2000, 3000)
     check(made, NEAR)
     with pytest.raises(LimitError, match="busiest second has 2,000 requests; the limit beyond") as caught:
         check(made, FAR)
@@ -104,11 +104,11 @@ def test_beyond_this_machine_a_busy_second_needs_a_flag(tmp_path: Path) -> None:
 
 
 def test_the_flag_that_a_refusal_names_is_enough(tmp_path: Path) -> None:
-    check(plan(tmp_path, units.NS // 2000, 3000, max_rate="2000/s"), FAR)
+    check(plan(tmp_path, units.SECOND_NS // 2000, 3000, max_rate="2000/s"), FAR)
 
 
 def test_beyond_this_machine_a_long_plan_needs_a_flag(tmp_path: Path) -> None:
-    made = plan(tmp_path, 4000 * units.NS, 2)
+    made = plan(tmp_path, 4000 * units.SECOND_NS, 2)
     check(made, NEAR)
     with pytest.raises(LimitError, match="the plan takes 1 h 6 min") as caught:
         check(made, FAR)
@@ -116,7 +116,7 @@ def test_beyond_this_machine_a_long_plan_needs_a_flag(tmp_path: Path) -> None:
 
 
 def test_limits_that_are_asked_for_hold_on_loopback_too(tmp_path: Path) -> None:
-    made = plan(tmp_path, units.NS // 100, 300, max_rate="50/s", max_duration="1s")
+    made = plan(tmp_path, units.SECOND_NS // 100, 300, max_rate="50/s", max_duration="1s")
     with pytest.raises(LimitError, match="the limit is 50"):
         check(made, NEAR)
 

@@ -17,7 +17,7 @@ from replay.scenario.target import parse_target
 
 from .trace_data import Row, write_trace
 
-S = units.NS
+S = units.SECOND_NS
 
 
 def read(tmp_path: Path, text: str, **flags: object) -> Scenario:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from replay import units
 from replay.errors import UsageError
 
-S = units.NS
+S = units.SECOND_NS
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ _STYLES = {GOOD: "green", FAIR: "yellow"}
 
 FILES_ENOUGH = 4_096
 CLOCK_READ_NS_MAX = 1_000
-CALIBRATION_NS = units.NS
+CALIBRATION_NS = units.SECOND_NS
 CAPACITY_ENOUGH_PER_S = 20_000.0
 SLACK_READ = 30
 """PR_GET_TIMERSLACK of prctl(2)."""
@@ -94,7 +94,7 @@ def _slack() -> Finding:
     slack_ns = ctypes.CDLL(None).prctl(SLACK_READ, 0, 0, 0, 0) if sys.platform.startswith("linux") else -1
     late = []
     for _ in range(20):
-        due = time.monotonic_ns() + units.MS
+        due = time.monotonic_ns() + units.MS_NS
         time.sleep(0.001)
         late.append(time.monotonic_ns() - due)
     text = f"a sleep of 1 ms ends {units.format_latency(sorted(late)[10])} late (median)"

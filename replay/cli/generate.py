@@ -158,7 +158,7 @@ def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:
     warm_kernels(Console(stderr=True), KERNELS)
     trace = generate(wanted, out, overwrite=force)
     table = facts()
-    rate = units.format_rate(trace.rows * units.NS / max(trace.end_ns - trace.start_ns, 1))
+    rate = units.format_rate(trace.rows * units.SECOND_NS / max(trace.end_ns - trace.start_ns, 1))
     table.add_row(
         "requests",
         f"{trace.rows:,}, {trace.manifest.requests:,} distinct, {trace.manifest.clients:,} clients",

@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..formats import Options, open_trace
 from ..report.console import Console
 from ..trace import Route, RouteRules, Trace, read_route_rules
-from ..trace.summary import SECOND_NS, Summary, Took, summarize
+from ..trace.summary import Summary, Took, summarize
 from .history import step_words
 from .import_ import (
     ProgressBar,
@@ -37,7 +37,7 @@ STATUSES_SHOWN = 8
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 """Methods that a replay sends without being asked to."""
 
-HEAT_MAP_FROM_NS = 2 * 3600 * SECOND_NS
+HEAT_MAP_FROM_NS = 2 * 3600 * units.SECOND_NS
 """A recording shorter than this has no hours to be compared."""
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -137,7 +137,7 @@ def _rates(trace: Trace, summary: Summary) -> list[tuple[str, str | Text]]:
     peaks = " · ".join(
         f"{units.format_rate(rate)} over {window} s" for window, rate in summary.peaks_per_s.items()
     )
-    busiest = units.format_moment(summary.peak_second * SECOND_NS, zone)
+    busiest = units.format_moment(summary.peak_second * units.SECOND_NS, zone)
     bucket = units.format_duration(summary.span_ns // len(summary.buckets) + 1)
     return [
         ("rate", f"{units.format_rate(summary.mean_per_s)} on average"),

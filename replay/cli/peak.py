@@ -105,7 +105,7 @@ def _read(parse: Callable[[str], Number], text: str, flag: str) -> Number:
 
 def _duration(text: str, flag: str) -> int:
     value_ns = _read(units.parse_duration_ns, text, flag)
-    if value_ns < units.NS // 10:
+    if value_ns < units.SECOND_NS // 10:
         raise UsageError(f"{flag}: {text!r} is too short for a trial", hint="give 15s")
     return value_ns
 

@@ -25,14 +25,14 @@ def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
             hint="give a moment that is over, with its day",
         )
     if until == "latest":
-        return None if from_ns is None else from_ns // units.MS, None
+        return None if from_ns is None else from_ns // units.MS_NS, None
     until_ns = _moment_ns(until, "--until", "latest", now_ns if from_ns is None else from_ns)
     if from_ns is not None and until_ns <= from_ns:
         raise UsageError(
             f"--until {until} ({_shown(until_ns)}) is not after --from {from_} ({_shown(from_ns)})",
             hint="nothing is between them",
         )
-    return None if from_ns is None else from_ns // units.MS, until_ns // units.MS
+    return None if from_ns is None else from_ns // units.MS_NS, until_ns // units.MS_NS
 
 
 def _moment_ns(text: str, name: str, word: str, start_ns: int) -> int:

@@ -13,8 +13,7 @@ from replay.errors import InputError, UsageError
 from replay.results.document import Note
 from replay.scenario.session_rules import Auth
 from replay.scenario.settings import expand
-
-from .contract import SECOND_NS
+from replay.units import SECOND_NS
 
 TIMEOUT_S = 30.0
 """A command that takes longer has failed."""

@@ -13,6 +13,7 @@ import trio
 from replay.results.document import KafkaFigures, Note, RouteStart, TlsPeer
 from replay.schedule.plan import DueBatch
 from replay.schedule.sessions import SessionSpec
+from replay.units import SECOND_NS
 from replay_native.asks import Asks, make_asks
 from replay_native.bank import Bank
 from replay_native.feed import Feed
@@ -22,8 +23,6 @@ from .tls import Tls
 if TYPE_CHECKING:
     from .feed import FeedWriter
     from .name_watch import NameWatch
-
-SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

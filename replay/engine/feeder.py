@@ -12,11 +12,12 @@ import trio
 from replay.errors import LimitError
 from replay.schedule.plan import DueBatch, Schedule
 from replay.schedule.render import RenderSpec
+from replay.units import SECOND_NS
 from replay_native import record
 from replay_native import render as kernels
 from replay_native.bank import C
 
-from .contract import SECOND_NS, LaneSpec, Renderer
+from .contract import LaneSpec, Renderer
 from .feed import TAIL, FeedWriter
 
 AHEAD_NS = 2 * SECOND_NS

@@ -16,11 +16,11 @@ import trio
 from replay.errors import LimitError
 from replay.names import Answer, NameFailure
 from replay.results.document import AddressChange, NameFigures
-from replay.units import format_duration
+from replay.units import SECOND_NS, format_duration
 from replay_native.bank import Bank
 
 from .addresses import AddressTable
-from .contract import SECOND_NS, Address
+from .contract import Address
 from .resolve import Lookups, places
 
 TTL_S_MIN = 1.0

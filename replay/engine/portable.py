@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from replay.units import SECOND_NS
 from replay_native import shared
 from replay_native.addresses import A
 from replay_native.bank import (
@@ -44,7 +45,7 @@ from replay_native.record import (
 from replay_native.retry import FAILURE, PPM, backoff_ns
 
 from .addresses import AddressTable
-from .contract import SECOND_NS, LaneSpec, Retry
+from .contract import LaneSpec, Retry
 from .http import HandshakeError, Http
 from .protocol import Connection, Outcome, Protocol, Request
 from .sessions import Answer, Sessions

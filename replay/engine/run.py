@@ -36,6 +36,7 @@ from replay.results.recorder import Recorder
 from replay.results.timeline import Second
 from replay.scenario.settings import Scenario
 from replay.schedule.plan import Schedule
+from replay.units import SECOND_NS
 from replay_native import bank
 from replay_native.asks import make_asks
 from replay_native.bank import Stop
@@ -43,7 +44,7 @@ from replay_native.feed import make_feed
 
 from .addresses import AddressTable
 from .answering import answer_asks
-from .contract import SECOND_NS, Address, Engine, Fittings, LaneSpec
+from .contract import Address, Engine, Fittings, LaneSpec
 from .feeder import Feeder
 from .fit import fit_http, retry_of
 from .name_watch import NameWatch

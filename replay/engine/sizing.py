@@ -10,8 +10,8 @@ from pathlib import Path
 from replay.errors import LimitError
 from replay.scenario.settings import AUTO, Scenario
 from replay.schedule.plan import Plan, Schedule
+from replay.units import SECOND_NS
 
-from .contract import SECOND_NS
 from .feeder import AHEAD_NS
 
 LANE_RATE_PER_S = 40_000.0

@@ -9,10 +9,11 @@ import trio
 
 from replay.results.timeline import Second
 from replay.scenario.settings import Breaker
+from replay.units import SECOND_NS
 from replay_native import shared
 from replay_native.bank import Control, State
 
-from .contract import SECOND_NS, LaneSpec
+from .contract import LaneSpec
 
 BREAKER_LEAST = 20
 """Requests that must have ended before the circuit breaker judges."""

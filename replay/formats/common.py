@@ -16,10 +16,10 @@ from replay_native.jit import warm
 
 from ..trace.dictionary import Bytes
 from ..trace.manifest import Stamp
+from ..units import SECOND_NS
 from .lines import LineReader, sniffed_lines
 from .registry import Found, Importer, Options, Probe, Rows, importer
 
-_SECOND_NS = 1_000_000_000
 _LINE = re.compile(rb'[^ \r\n]+ [^\[\r\n]*\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "')
 _WHOLE_LINE = re.compile(_LINE.pattern + rb'.*" (?:\d{3}|-) (?:\d+|-)(?: |\r?$)')
 
@@ -47,8 +47,8 @@ class CommonLog(LineReader):
         for line in head.split(b"\n"):
             found = _LINE.match(line)
             if found and scan.parse_one(np.frombuffer(bytearray(found[1]), dtype=np.uint8), state):
-                return Probe(int(state[scan.CACHED_S]) * _SECOND_NS, _SECOND_NS)
-        return Probe(None, _SECOND_NS)
+                return Probe(int(state[scan.CACHED_S]) * SECOND_NS, SECOND_NS)
+        return Probe(None, SECOND_NS)
 
     def _scan(self, block: Bytes, end: int) -> None:
         scan.scan_common(
@@ -88,7 +88,7 @@ class CommonLog(LineReader):
         hosts = np.full(count, -1, dtype=np.int64)
         hosts[self._host_rows[:named]] = self._host_indexes(named)
         return Rows(
-            at_ns=columns[scan.AT_S, :count] * _SECOND_NS,
+            at_ns=columns[scan.AT_S, :count] * SECOND_NS,
             data=self._targets,
             offsets=self._target_ends[: count + 1],
             method=columns[scan.METHOD, :count],

@@ -182,8 +182,8 @@ def _to_log(trace: Trace, file: IO[bytes], progress: Progress) -> None:
     zone = units.parse_zone(trace.manifest.time_zone or "UTC")
     second, stamp = -1, b""
     for at_ns, request, client, status, _, size in _rows(trace, progress):
-        if at_ns // units.NS != second:
-            second = at_ns // units.NS
+        if at_ns // units.SECOND_NS != second:
+            second = at_ns // units.SECOND_NS
             moment = dt.datetime.fromtimestamp(second, zone)
             stamp = f"{moment.day:02d}/{_MONTHS[moment.month - 1]}/{moment:%Y:%H:%M:%S %z}".encode()
         target = _IN_QUOTES.sub(lambda m: b"\\x%02X" % m[0][0], _printable(request.target))

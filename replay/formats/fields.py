@@ -18,7 +18,7 @@ from .layout import Layout
 from .lines import LineReader
 from .registry import Found, Options, Probe, Rows
 
-_HOUR_NS = 3600 * units.NS
+_HOUR_NS = 3600 * units.SECOND_NS
 _HOUR = dt.timedelta(hours=1)
 _EPOCH = dt.datetime(1970, 1, 1)
 
@@ -126,4 +126,4 @@ class FieldReader(LineReader):
         hours, places = np.unique(stamps // _HOUR_NS, return_inverse=True)
         offsets = [self._zone.utcoffset(_EPOCH + hour * _HOUR) for hour in hours.tolist()]
         shifts = np.array([round((offset or dt.timedelta()).total_seconds()) for offset in offsets], np.int64)
-        return np.asarray(stamps - shifts[places] * units.NS, dtype=np.int64)
+        return np.asarray(stamps - shifts[places] * units.SECOND_NS, dtype=np.int64)

@@ -37,7 +37,6 @@ START_S = 20.0
 PAUSE_S = 0.02
 READ_BYTES = 1 << 18
 STOP_S = 5.0
-NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import trio
 from aiokafka import TopicPartition
 
 from replay.engine import sizing
-from replay.engine.contract import SECOND_NS, Fittings, LaneSpec
+from replay.engine.contract import Fittings, LaneSpec
 from replay.engine.resolve import resolve
 from replay.errors import ReplayError, UsageError
 from replay.results.document import KafkaFigures, KafkaPartition, Note, RouteStart
@@ -21,7 +21,7 @@ from replay.scenario.settings import Scenario
 from replay.scenario.target import Target
 from replay.schedule.plan import Schedule
 from replay.schedule.safety import check_plan
-from replay.units import MS, format_duration
+from replay.units import MS_NS, SECOND_NS, format_duration
 from replay_native import jit, shared
 from replay_native.bank import C, Control, Stop
 
@@ -244,10 +244,10 @@ def _too_old(oldest_ns: int, kept_ms: dict[str, int]) -> list[Note]:
         Note(
             "OLDER_THAN_RETENTION",
             f"the recorded stamps are up to {format_duration(age_ns)} old, and the topic {topic!r} keeps records for"
-            f" {format_duration(kept * MS)} (retention.ms): the broker removes what is older",
+            f" {format_duration(kept * MS_NS)} (retention.ms): the broker removes what is older",
         )
         for topic, kept in kept_ms.items()
-        if age_ns > kept * MS
+        if age_ns > kept * MS_NS
     ]
 
 

@@ -82,7 +82,7 @@ class Bench:
         """How long a trial of a stage is."""
         if stage != "probe":
             return self._lengths_ns.get(stage, self._trial_ns)
-        least_ns = PROBE_REQUESTS / max(self._lowest_per_s, 1e-3) * units.NS
+        least_ns = PROBE_REQUESTS / max(self._lowest_per_s, 1e-3) * units.SECOND_NS
         return min(self._trial_ns, round(max(PROBE_SHARE * self._trial_ns, least_ns)))
 
     def _trial(self, load: float, stage: str) -> Trial:
@@ -125,7 +125,9 @@ class Bench:
             document = run_blocking(make_schedule(made, scenario, area=area), scenario, folder)
         finally:
             shutil.rmtree(area, ignore_errors=True)
-        found = judge(moments(load_run(folder)), trigger_ns / units.NS, 2 * trigger_ns / units.NS)
+        found = judge(
+            moments(load_run(folder)), trigger_ns / units.SECOND_NS, 2 * trigger_ns / units.SECOND_NS
+        )
         return replace(found, verdict="UNKNOWN") if document.validity.verdict == "INVALID" else found
 
 

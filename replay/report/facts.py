@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..results.document import KafkaFigures, NameFigures, RunDocument, TlsFigures
-from ..units import NS, counted, format_duration, format_latency, format_rate
+from ..units import SECOND_NS, counted, format_duration, format_latency, format_rate
 
 CHANGES_SHOWN = 5
 
@@ -92,7 +92,7 @@ def _name(name: NameFigures) -> Iterator[Fact]:
     for change in name.changes[:CHANGES_SHOWN]:
         found = (("added", change.added), ("removed", change.removed), ("refused", change.refused))
         words = "; ".join(f"{word} {', '.join(hosts)}" for word, hosts in found if hosts)
-        yield Fact("", f"after {format_duration(round(change.at_s * NS))}: {words}")
+        yield Fact("", f"after {format_duration(round(change.at_s * SECOND_NS))}: {words}")
 
 
 def _tls(tls: TlsFigures) -> Fact:

@@ -26,6 +26,7 @@ from ..results.samples import Sample
 from ..results.slo import words_of
 from ..results.timeline import Second
 from ..units import (
+    SECOND_NS,
     format_count,
     format_duration,
     format_latency,
@@ -36,7 +37,6 @@ from ..units import (
 from .facts import facts_of, reasons, target_words
 from .page import Page
 
-NS = 1_000_000_000
 DAY_S = 86_400
 ROUTES_SHOWN = 15
 SECONDS_SHOWN = 5
@@ -80,7 +80,7 @@ def _headline(page: Page, run: Run) -> None:
         [
             (verdict, _VERDICT_STYLE[verdict]),
             ("  " + _sent_share(document), "bold"),
-            (f" in {format_duration(round(document.duration_s * NS))}", ""),
+            (f" in {format_duration(round(document.duration_s * SECOND_NS))}", ""),
             (f"  {ended}" if ended else "", "bold yellow"),
         ]
     )
@@ -89,7 +89,7 @@ def _headline(page: Page, run: Run) -> None:
         page.say(reason.advice, indent=4)
     if document.ending.detail:
         page.say(
-            f"ended after {format_duration(round(document.ending.at_s * NS))}: {document.ending.detail}",
+            f"ended after {format_duration(round(document.ending.at_s * SECOND_NS))}: {document.ending.detail}",
             indent=2,
         )
     for note in document.notes:
@@ -191,7 +191,7 @@ def _recorded_span(document: RunDocument) -> str:
     path = document.trace.path if document.trace else ""
     if clock is None:
         return path
-    end_ns = clock.start_ns + round(document.duration_s * NS * clock.speed)
+    end_ns = clock.start_ns + round(document.duration_s * SECOND_NS * clock.speed)
     start, end = _moment(clock.start_ns, clock.utc_offset_s), _clock(end_ns, clock.utc_offset_s)
     span = f"{start} – {end} at {clock.speed:g}×"
     return f"{span} · {path}" if path else span
@@ -199,7 +199,7 @@ def _recorded_span(document: RunDocument) -> str:
 
 def _wall_span(document: RunDocument) -> str:
     start_ns = document.start.wall_ns
-    return f"{_moment(start_ns)} – {_clock(start_ns + round(document.duration_s * NS))}"
+    return f"{_moment(start_ns)} – {_clock(start_ns + round(document.duration_s * SECOND_NS))}"
 
 
 def _moment(at_ns: int, utc_offset_s: int = 0) -> str:
@@ -377,7 +377,7 @@ def _seconds(page: Page, run: Run) -> None:
 
 
 def _second_row(page: Page, document: RunDocument, row: Second) -> list[str | Text]:
-    recorded, wall = _both_clocks(document, round(row.t_s * NS))
+    recorded, wall = _both_clocks(document, round(row.t_s * SECOND_NS))
     failed = {name: count for name, count in row.outcomes.items() if name in FAILED}
     times = (row.service_p99_ns, row.lateness_p99_ns)
     response = format_latency(row.response_p99_ns) if row.response_p99_ns is not None else ""

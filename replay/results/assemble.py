@@ -14,7 +14,7 @@ from replay_native.bank import Bank
 
 from .._version import __version__
 from ..errors import InputError
-from ..units import counted, format_latency
+from ..units import SECOND_NS, counted, format_latency
 from . import hlog, slo
 from .accounts import AT, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
 from .document import (
@@ -48,7 +48,6 @@ from .timeline import Second
 from .validity import Figures, Quantiles, Validity, ValidityLimits, judge, worst_of
 from .windows import Window, windows_of
 
-S_NS = 1_000_000_000
 TAIL_NOTE_FLOOR_NS = 1_000_000
 """A p99 of lateness below this is not worth a note: any sleeping thread sees it."""
 
@@ -82,7 +81,7 @@ def assemble(
     """
     names = [route.name for route in started.routes]
     measured = from_banks(banks, started.routes, started.max_wait_ns)
-    length_s = (facts.ended_ns - started.start.monotonic_ns) / S_NS
+    length_s = (facts.ended_ns - started.start.monotonic_ns) / SECOND_NS
     folder.write(folder.totals, _totals(measured, started, length_s))
     samples = collect(banks, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules)
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
@@ -126,7 +125,7 @@ def describe(
         started_at=iso(started.start.wall_ns),
         ended_at=iso(ended_wall_ns),
         start=started.start,
-        duration_s=round((facts.ended_ns - started.start.monotonic_ns) / S_NS, 6),
+        duration_s=round((facts.ended_ns - started.start.monotonic_ns) / SECOND_NS, 6),
         interrupted=facts.ending.how != "whole",
         ending=facts.ending,
         closed_loop=started.closed_loop,
@@ -277,7 +276,7 @@ def _sessions(
 
 
 def _generator(banks: Sequence[Bank], started: Started, facts: Facts, by_name: dict[str, int]) -> Generator:
-    lanes_s = lanes_cpu_ns([bank.counters for bank in banks]) / S_NS
+    lanes_s = lanes_cpu_ns([bank.counters for bank in banks]) / SECOND_NS
     return Generator(
         engine=started.engine,
         lanes=len(banks),

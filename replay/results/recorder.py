@@ -17,6 +17,7 @@ import numpy as np
 from replay_native import hdr
 from replay_native.bank import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
 
+from ..units import SECOND_NS
 from . import hlog, host, slo
 from .accounts import AT, UNSENT_REASONS
 from .assemble import Facts, assemble
@@ -28,7 +29,6 @@ from .percentiles import values_at
 from .samples import Lookup
 from .timeline import Second
 
-S_NS = 1_000_000_000
 ROUTE_INTERVAL_S = 10.0
 ROUTE_INTERVAL_SHARE = 1 / 60
 ROUTES_A_TICK = 100
@@ -201,7 +201,7 @@ class Recorder:
         """Write what came since the last tick, and a consumer's lag. OutputError where there is no room; the files stay
         whole.
         """
-        now_s = max((now_ns - self._started.start.monotonic_ns) / S_NS, self._last_s + 0.001)
+        now_s = max((now_ns - self._started.start.monotonic_ns) / SECOND_NS, self._last_s + 0.001)
         since_s, length_s = self._last_s, now_s - self._last_s
         self._last_s = now_s
         figures: dict[str, list[int] | None] = {}
@@ -234,7 +234,7 @@ class Recorder:
         return Second(
             t_s=round(since_s, 3),
             length_s=round(length_s, 3),
-            wall_ns=self._started.start.wall_ns + round(since_s * S_NS),
+            wall_ns=self._started.start.wall_ns + round(since_s * SECOND_NS),
             unsent=int(sum(came[AT[f"unsent_{reason}"]] for reason in UNSENT_REASONS)),
             **{name: int(came[AT[name]]) for name in ("planned", "sent", "ok", "error", "timeout")},
             **{name: int(now[AT[name]]) for name in ("in_flight", "waiting", "open")},

@@ -11,13 +11,12 @@ import msgspec
 from replay_native.bank import Bank, open_bank
 
 from ..errors import InputError
+from ..units import SECOND_NS
 from .accounts import AT
 from .assemble import Facts, assemble
 from .document import Ending, RunDocument, Started, refuse_newer
 from .folder import RunFolder
 from .samples import Lookup
-
-S_NS = 1_000_000_000
 
 
 def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
@@ -41,7 +40,7 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
     for path in (folder.latency, folder.timeline):
         cut_to_whole_lines(path)
     ended_ns = max([started.start.monotonic_ns, *(int(bank.counters[AT["last_done_ns"]]) for bank in banks)])
-    ended_s = (ended_ns - started.start.monotonic_ns) / S_NS
+    ended_s = (ended_ns - started.start.monotonic_ns) / SECOND_NS
     ending = Ending(how="killed", detail="the process was killed", at_s=round(ended_s, 3))
     facts = Facts(ending=ending, ended_ns=ended_ns, skipped=started.skipped)
     return assemble(folder, banks, started, facts, lookup)

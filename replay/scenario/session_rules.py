@@ -254,7 +254,7 @@ class Auth(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True
         str, Meta(description="Its value; {output} is the first line that the command prints")
     ] = "Bearer {output}"
     refresh_ns: Annotated[Duration, Meta(description="How often the command is run again; 0: never")] = (
-        msgspec.field(name="refresh", default=Duration(300 * units.NS))
+        msgspec.field(name="refresh", default=Duration(300 * units.SECOND_NS))
     )
 
 

@@ -20,6 +20,7 @@ from .. import units
 from .._version import __version__
 from ..errors import InputError, UsageError
 from ..results.validity import ValidityLimits
+from ..units import SECOND_NS
 from .knobs import (
     SEED_MAX,
     Acks,
@@ -40,12 +41,10 @@ from .knobs import (
 )
 from .session_rules import Auth, CaptureRule, CheckRule, SetRule, Variable
 
-NS = units.NS
-
 DEFAULT_MAX_RATE_PER_S = 1_000.0
 """Beyond loopback, the highest rate of a plan without `--max-rate`."""
 
-DEFAULT_MAX_DURATION_NS = 3600 * NS
+DEFAULT_MAX_DURATION_NS = 3600 * SECOND_NS
 """Beyond loopback, the longest plan without `--max-duration`."""
 
 AUTO = 0
@@ -101,7 +100,7 @@ class Breaker(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
         Share, Meta(description="Failed share of the requests that ended (errors, time-outs, 5xx)")
     ] = Share(0.5)
     over_ns: Annotated[Duration, Meta(description="Over this long")] = msgspec.field(
-        name="over", default=Duration(10 * NS)
+        name="over", default=Duration(10 * SECOND_NS)
     )
 
 
@@ -126,7 +125,7 @@ class Retry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
         Duration, Meta(description="Before the second try; then twice as long each time")
     ] = msgspec.field(name="backoff", default=Duration(100_000_000))
     backoff_max_ns: Annotated[Duration, Meta(description="Longest back-off")] = msgspec.field(
-        name="backoff_max", default=Duration(10 * NS)
+        name="backoff_max", default=Duration(10 * SECOND_NS)
     )
     jitter: Annotated[
         Share, Meta(description="Random part of a back-off that is taken away; 100%: full jitter")
@@ -448,7 +447,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     idle_timeout_ns: Annotated[
         Duration,
         Meta(description="A client's connection is closed when it was idle for so long (per-client)"),
-    ] = msgspec.field(name="idle_timeout", default=Duration(60 * NS))
+    ] = msgspec.field(name="idle_timeout", default=Duration(60 * SECOND_NS))
     threads: Annotated[Count, Meta(description="Lanes, a thread each, or auto")] = Count(AUTO)
     resolve: Annotated[
         Literal["ttl", "once", "per-connection"],
@@ -464,11 +463,11 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         ),
     ] = ""
     timeout_ns: Annotated[Duration, Meta(description="For the whole answer")] = msgspec.field(
-        name="timeout", default=Duration(30 * NS)
+        name="timeout", default=Duration(30 * SECOND_NS)
     )
     max_wait_ns: Annotated[
         Duration, Meta(description="For a free connection; past it a request is unsent")
-    ] = msgspec.field(name="max_wait", default=Duration(10 * NS))
+    ] = msgspec.field(name="max_wait", default=Duration(10 * SECOND_NS))
     order: Annotated[
         Literal["due", "client"],
         Meta(description="client: a client's request waits for the answer to the one before it"),

@@ -20,14 +20,13 @@ from ..errors import UsageError
 from ..results.samples import RecordedRow
 from ..scenario.settings import BODY_METHODS, Scenario
 from ..trace import Batch, Trace
+from ..units import SECOND_NS
 from .render import request_table
-
-NS = units.NS
 
 DUE_ROWS = 65_536
 """Rows of one DueBatch."""
 
-DEFAULT_TOOK_NS = 100 * units.MS
+DEFAULT_TOOK_NS = 100 * units.MS_NS
 """How long an answer is taken to need where the recording does not say: for the estimate of connections
 alone.
 """
@@ -120,7 +119,7 @@ def make_clock(trace: Trace, scenario: Scenario, zone: dt.tzinfo) -> Clock:
     duration_ns, rate = scenario.duration_ns, scenario.rate_per_s
     rows_max, period_ns = FOREVER, 0.0
     if rate is not None:
-        period_ns = kernels.CLOSED_LOOP_PERIOD_NS if scenario.closed_loop else NS / rate
+        period_ns = kernels.CLOSED_LOOP_PERIOD_NS if scenario.closed_loop else SECOND_NS / rate
     if duration_ns is not None and rate is None:
         until_ns = min(until_ns, origin_ns + math.ceil(duration_ns * speed))
     elif duration_ns is not None and not scenario.closed_loop:
@@ -170,7 +169,7 @@ class Tally:
         """Nothing counted yet."""
         routes, hosts = len(trace.requests.routes), len(trace.requests.hosts)
         windows = np.zeros((2, kernels.WINDOW_WORDS), np.int64)
-        windows[:, kernels.EDGE_NS] = [NS // kernels.BINS, 60 * NS // kernels.BINS]
+        windows[:, kernels.EDGE_NS] = [SECOND_NS // kernels.BINS, 60 * SECOND_NS // kernels.BINS]
         return cls(
             sent=np.zeros(_METHODS, np.int64),
             skipped=np.zeros(_METHODS, np.int64),

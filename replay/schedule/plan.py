@@ -29,6 +29,7 @@ from ..scenario.knobs import Factor
 from ..scenario.settings import Scenario
 from ..scenario.target import Target, parse_target
 from ..trace import Trace
+from ..units import SECOND_NS
 from ..workload.transform import Transform, transform
 from .due import (
     DEFAULT_TOOK_NS,
@@ -47,7 +48,6 @@ from .sessions import SessionSpec, make_session_spec
 
 __all__ = ["KERNELS", "DueBatch", "Plan", "RoutePlan", "Schedule", "make_schedule", "make_schedules"]
 
-NS = units.NS
 
 KERNELS = ("plan", "render", "hdr")
 """Kernel modules that a schedule needs."""
@@ -260,7 +260,9 @@ def _make_plan(
         peak_1s_per_s=peak_1s,
         peak_60s_per_s=peak_60s,
         peak_at_ns=peak_at_ns,
-        mean_per_s=tally.selected * NS / max(length_ns, NS) if length_ns is not None and peak_1s else None,
+        mean_per_s=tally.selected * SECOND_NS / max(length_ns, SECOND_NS)
+        if length_ns is not None and peak_1s
+        else None,
         length_ns=length_ns,
         warm_up_ns=scenario.warm_up_ns,
         connections_estimate=_connections(clock, scenario, tally, peak_1s),
@@ -290,22 +292,22 @@ def _peaks(
     if clock.period_ns < 0:
         return None, None, None
     if clock.period_ns > 0:
-        return NS / clock.period_ns, NS / clock.period_ns, 0
+        return SECOND_NS / clock.period_ns, SECOND_NS / clock.period_ns, 0
     peaks = tally.windows[:, kernels.PEAK].tolist()
     edge_ns = int(tally.windows[0, kernels.PEAK_EDGE_NS])
-    span_s = min(60.0, max((length_ns or 0) / NS, 1.0))
-    return float(peaks[0]), peaks[1] / span_s, max(0, edge_ns - NS)
+    span_s = min(60.0, max((length_ns or 0) / SECOND_NS, 1.0))
+    return float(peaks[0]), peaks[1] / span_s, max(0, edge_ns - SECOND_NS)
 
 
 def _connections(clock: Clock, scenario: Scenario, tally: Tally, peak_per_s: float | None) -> int:
     """Requests in flight in the busiest second, by how long their answers took in the recording."""
     if clock.period_ns < 0:
         return int(scenario.connections)
-    in_flight = int(tally.windows[0, kernels.BUSY_PEAK]) / NS
+    in_flight = int(tally.windows[0, kernels.BUSY_PEAK]) / SECOND_NS
     if clock.period_ns > 0:
         tooks = Histogram(tally.tooks.sum(axis=0, dtype=np.uint64), NS_2)
         took_ns = tooks.mean_and_deviation()[0] if tooks.count else float(DEFAULT_TOOK_NS)
-        in_flight = (peak_per_s or 0.0) * took_ns / NS
+        in_flight = (peak_per_s or 0.0) * took_ns / SECOND_NS
     return max(1, math.ceil(in_flight))
 
 

@@ -153,7 +153,9 @@ def _check_length(plan: Plan, scenario: Scenario, default_ns: int | None) -> Non
     if plan.length_ns is None:
         raise LimitError(f"how long a closed loop takes is not known; {limit}", hint="say it: -d 30s")
     if plan.length_ns > limit_ns:
-        needed = units.duration_text(math.ceil(plan.length_ns / (60 * units.NS)) * 60 * units.NS)
+        needed = units.duration_text(
+            math.ceil(plan.length_ns / (60 * units.SECOND_NS)) * 60 * units.SECOND_NS
+        )
         raise LimitError(
             f"the plan takes {units.format_duration(plan.length_ns)}; {limit}",
             hint=f"--max-duration {needed} allows it",

@@ -55,12 +55,13 @@ from replay_native.libc import EPOLL_EVENT_BYTES, lanes_supported
 from replay_native.queueing import QUEUE
 from replay_native.sink_memory import STAMP, SinkWords
 
+from ..units import SECOND_NS
+
 STAMPS_DEFAULT = 1 << 20
 CONNECTIONS_DEFAULT = 4_096
 BODY_DEFAULT = 13
 RUN_S_MAX = 86_400.0
 STOP_S = 5.0
-_SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class SinkMemory:
         shared.write_word(
             self.control, SinkWords.STALL_AT_NS, time.monotonic_ns() if at_ns is None else at_ns
         )
-        shared.write_word(self.control, SinkWords.STALL_NS, round(for_s * _SECOND_NS))
+        shared.write_word(self.control, SinkWords.STALL_NS, round(for_s * SECOND_NS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class Servers:
     count: int
     service_ns: int
     retries: int = 0
-    patience_ns: int = _SECOND_NS
+    patience_ns: int = SECOND_NS
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.service_ns < 1 or self.retries < 0 or self.patience_ns < 1:
@@ -292,7 +293,7 @@ class Sink:
         peers["fd"] = layout.NONE
         settings = np.zeros(1, layout.SETTINGS)
         settings["listener"], settings["wake_fd"] = self._listener.fileno(), self._wake_fd
-        settings["run_until_ns"] = time.monotonic_ns() + round(self._run_s * _SECOND_NS)
+        settings["run_until_ns"] = time.monotonic_ns() + round(self._run_s * SECOND_NS)
         settings["spin"], settings["body"] = self._spin, self._body
         settings["free_first"], settings["next_timer_ns"] = layout.NONE, layout.FAR_NS
         settings["has_pwait2"] = 1

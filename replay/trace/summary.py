@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import units
+from ..units import SECOND_NS
 from .reader import Batch, Trace
-
-SECOND_NS = 1_000_000_000
 
 PEAK_WINDOWS_S = (1, 10, 60)
 """Windows of whole seconds over which peak rates are given."""

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from .. import units
 from ..errors import InputError, UsageError
+from ..units import SECOND_NS
 
-NS = units.NS
-HOUR_NS = 3_600 * NS
+HOUR_NS = 3_600 * SECOND_NS
 
-RELATIVE_NS = 100_000_000 * NS
+RELATIVE_NS = 100_000_000 * SECOND_NS
 """A file whose first time is before (March 1973) counts from 0, and not since the epoch."""
 
 _MOMENT_NS_MAX = 9.2e18
@@ -45,12 +45,12 @@ class RateCurve:
     @property
     def requests(self) -> float:
         """How many requests are to be expected of it: the area under it."""
-        return float((np.diff(self.edges_ns) / NS * self.rates.mean(axis=1)).sum())
+        return float((np.diff(self.edges_ns) / SECOND_NS * self.rates.mean(axis=1)).sum())
 
     @property
     def mean_per_s(self) -> float:
         """The mean rate."""
-        return self.requests * NS / self.length_ns
+        return self.requests * SECOND_NS / self.length_ns
 
     def times(self, factor: float) -> RateCurve:
         """The same shape, higher or lower."""
@@ -129,7 +129,7 @@ class RecordedCurve:
 def _moment_ns(text: str) -> int:
     """Seconds, or ISO 8601. ValueError for another text, and past what an int64 of ns holds (ms since the epoch do that)."""
     try:
-        moment_ns = float(text) * NS
+        moment_ns = float(text) * SECOND_NS
     except ValueError:
         moment = dt.datetime.fromisoformat(text)
         moment_ns = units.datetime_to_ns(
@@ -189,7 +189,7 @@ def read_curve(path: Path) -> RecordedCurve:
     ends = np.minimum(
         np.append(at_ns[1:], at_ns[-1] + usual_ns), at_ns + usual_ns if counts else at_ns[-1] + usual_ns
     )
-    rates = np.array(values) * (NS / (ends - at_ns)) if counts else np.array(values)
+    rates = np.array(values) * (SECOND_NS / (ends - at_ns)) if counts else np.array(values)
     edges = np.unique(np.concatenate([at_ns, ends]))
     filled = np.zeros(len(edges) - 1)
     filled[np.searchsorted(edges, at_ns)] = rates
@@ -234,7 +234,7 @@ def _lockdown() -> Sequence[float]:
 SHAPES = {
     "day": lambda: _hours(_DAY),
     "week": lambda: _days(_WEEKDAYS),
-    "6pm": lambda: points([minute * 60 * NS for minute in range(61)], _RUSH_MINUTES, "6pm"),
+    "6pm": lambda: points([minute * 60 * SECOND_NS for minute in range(61)], _RUSH_MINUTES, "6pm"),
     "monday": lambda: _hours(_monday()),
     "january": lambda: _days([1.0 + 1.4 * 0.9**day for day in range(31)]),
     "lockdown": lambda: _hours(_lockdown()),

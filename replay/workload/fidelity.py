@@ -18,14 +18,18 @@ import numpy.typing as npt
 from replay_native import dictionary, dispersion
 from replay_native.jit import warm
 
-from .. import units
 from ..errors import InputError
 from ..trace import Trace
+from ..units import SECOND_NS
 from .sessions import PAUSE_NS
 
-NS = units.NS
-
-WINDOWS_NS = {"0.01s": NS // 100, "0.1s": NS // 10, "1s": NS, "10s": 10 * NS, "60s": 60 * NS}
+WINDOWS_NS = {
+    "0.01s": SECOND_NS // 100,
+    "0.1s": SECOND_NS // 10,
+    "1s": SECOND_NS,
+    "10s": 10 * SECOND_NS,
+    "60s": 60 * SECOND_NS,
+}
 """Windows of the report, by name."""
 
 WINDOWS_LEAST = 10
@@ -242,7 +246,7 @@ def measure(trace: Trace, windows_ns: Mapping[str, int] = WINDOWS_NS) -> Fidelit
     return Fidelity(
         rows=trace.rows,
         span_ns=span_ns - 1,
-        mean_per_s=trace.rows / max((span_ns - 1) / NS, 1e-9),
+        mean_per_s=trace.rows / max((span_ns - 1) / SECOND_NS, 1e-9),
         dispersion={name: found.get(name) for name in windows_ns},
         gap_cv=cv,
         gap_lag_1=lag,

@@ -22,8 +22,6 @@ from .curves import RELATIVE_NS, RateCurve, constant, points, ramp, read_curve, 
 from .mmpp2 import fit
 from .recipe import Curve, Recipe, RequestRule
 
-NS = units.NS
-
 BATCH_ROWS = 1 << 20
 """Arrivals made at a time: one events file."""
 

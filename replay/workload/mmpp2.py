@@ -17,9 +17,8 @@ import numpy.typing as npt
 from .. import units
 from ..errors import InputError
 from ..trace import Trace
+from ..units import SECOND_NS
 from .fidelity import WINDOWS_LEAST, dispersions
-
-NS = units.NS
 
 FITTED_S = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60)
 """Windows whose IDC is fitted."""
@@ -55,7 +54,9 @@ class Mmpp2:
 
     def modulation(self) -> npt.NDArray[np.float64]:
         """For the kernel: factors on the mean rate, and mean dwell times, ns, of both states."""
-        return np.array([self.l1 / self.mean_per_s, self.l2 / self.mean_per_s, NS / self.r1, NS / self.r2])
+        return np.array(
+            [self.l1 / self.mean_per_s, self.l2 / self.mean_per_s, SECOND_NS / self.r1, SECOND_NS / self.r2]
+        )
 
 
 def _grown(rt: float) -> float:
@@ -94,16 +95,18 @@ def fit(trace: Trace) -> Mmpp2:
     InputError where the trace is too short, or its IDC is not that of such a process; it then says what was
     measured.
     """
-    windows = {f"{width} s": width * NS for width in FITTED_S}
+    windows = {f"{width} s": width * SECOND_NS for width in FITTED_S}
     found = dispersions(trace, windows)
     if len(found) < WINDOWS_FITTED_LEAST:
         raise InputError(
             f"{trace.path} is too short to fit bursts to: {units.format_duration(trace.end_ns - trace.start_ns)}",
             hint=f"it takes {WINDOWS_LEAST * FITTED_S[WINDOWS_FITTED_LEAST - 1]} s at least",
         )
-    mean_per_s = trace.rows * NS / max(trace.end_ns - trace.start_ns, 1)
+    mean_per_s = trace.rows * SECOND_NS / max(trace.end_ns - trace.start_ns, 1)
     fitted = fit_idc(
-        [each.window_ns / NS for each in found.values()], [each.idc for each in found.values()], mean_per_s
+        [each.window_ns / SECOND_NS for each in found.values()],
+        [each.idc for each in found.values()],
+        mean_per_s,
     )
     if fitted is None:
         measured = ", ".join(f"{each.idc:.3g} at {name}" for name, each in found.items())

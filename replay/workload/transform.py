@@ -16,21 +16,19 @@ import numpy.typing as npt
 from replay_native import scale as kernels
 from replay_native.jit import warm
 
-from .. import units
 from ..errors import InputError, UsageError
 from ..scenario.knobs import Scale
 from ..scenario.settings import Scenario
 from ..trace import Batch, DerivedTraceWriter, Trace
+from ..units import SECOND_NS
 from .rewrite import read_rewrite
 from .sessions import CloneSessions
 from .steps import Events, Grow, Keep, Sample, Speed, Step
 
-NS = units.NS
-
 FACTOR_MAX = 10_000.0
 """The most by which anything grows: beyond it copies are all there is."""
 
-PEAK_WINDOW_NS = 60 * NS
+PEAK_WINDOW_NS = 60 * SECOND_NS
 """The busiest minute is what a target peak is about."""
 
 _PEAK_PARTS_MAX = 1 << 24
@@ -159,7 +157,7 @@ def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
     if not running[-1]:
         raise InputError("nothing is left to scale to a peak")
     most = int((running[parts:] - running[:-parts]).max())
-    return most * NS * speed / min(window_ns, max(last_ns - first_ns, 1))
+    return most * SECOND_NS * speed / min(window_ns, max(last_ns - first_ns, 1))
 
 
 def _span_ns(pipeline: _Pipeline) -> int:
