@@ -17,8 +17,9 @@ from replay_native import record
 from replay_native import render as kernels
 from replay_native.bank import C
 
-from .contract import LaneSpec, Renderer
+from .contract import LaneSpec
 from .feed import TAIL, FeedWriter
+from .fittings import Renderer
 
 AHEAD_NS = 2 * SECOND_NS
 """How far ahead of its due time a request is rendered."""

@@ -20,8 +20,9 @@ from replay_native.retry import FAILURE, PPM, RETRY_ON
 from . import lanes as native
 from . import sizing
 from .auth import Authoriser
-from .contract import Engine, Fittings, Retry
+from .contract import Engine, Retry
 from .feeder import RequestRenderer
+from .fittings import Fittings
 from .name_watch import NameWatch
 from .probe import shake_hands
 from .resolve import Lookups, check_reachable, look_up

@@ -15,8 +15,9 @@ from replay.schedule.plan import Schedule
 from replay.units import counted
 from replay_native.bank import C
 
-from .contract import Fittings, LaneSpec
+from .contract import LaneSpec
 from .feeder import Feeder
+from .fittings import Fittings
 from .probe import shake_hands
 
 ONE_MORE_S = 5.0

@@ -8,7 +8,7 @@ import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,9 +44,10 @@ from replay_native.feed import make_feed
 
 from .addresses import AddressTable
 from .answering import answer_asks
-from .contract import Address, Engine, Fittings, LaneSpec
+from .contract import Address, Engine, LaneSpec
 from .feeder import Feeder
 from .fit import fit_http, retry_of
+from .fittings import Fit, Fittings
 from .name_watch import NameWatch
 from .parts import Part, failed_handshakes, first_seqs, lookup, named_apart
 from .priority import lowered
@@ -67,12 +68,6 @@ STUCK = "a lane did not leave when it was told to"
 
 Observer = Callable[[Second], None]
 """Called once a second with what happened in it."""
-
-
-Fit = Callable[[Schedule, Scenario, str, int], Awaitable[Fittings]]
-"""From a schedule, its scenario, the run's id and the number of its first route to what its target needs; refuses what
-may not be sent.
-"""
 
 
 @dataclass

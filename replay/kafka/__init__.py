@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from replay.scenario.target import Target
 
 if TYPE_CHECKING:
-    from replay.engine.contract import Fittings
-    from replay.engine.run import Fit
+    from replay.engine.fittings import Fit, Fittings
     from replay.scenario.settings import Scenario
     from replay.schedule.plan import Schedule
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from replay.engine.contract import Renderer
 from replay.engine.feed import FeedWriter
 from replay.engine.feeder import checked
+from replay.engine.fittings import Renderer
 from replay.errors import UsageError
 from replay.schedule.plan import DueBatch, Schedule
 from replay.trace import Trace

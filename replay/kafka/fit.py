@@ -13,7 +13,8 @@ import trio
 from aiokafka import TopicPartition
 
 from replay.engine import sizing
-from replay.engine.contract import Fittings, LaneSpec
+from replay.engine.contract import LaneSpec
+from replay.engine.fittings import Fittings
 from replay.engine.resolve import resolve
 from replay.errors import ReplayError, UsageError
 from replay.results.document import KafkaFigures, KafkaPartition, Note, RouteStart
