@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trio
-from rich.console import Console
 
 import replay
 from replay.engine.priority import CONTROL_NICE, may_rise
 from replay.engine.run import run_blocking
 from replay.errors import EngineError, LimitError, TargetError
+from replay.report.console import Console
 from replay.report.terminal import print_report
 from replay.results.document import Latency
 from replay.results.run import load_run

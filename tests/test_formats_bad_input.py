@@ -6,10 +6,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from replay.cli.import_ import ProgressBar
 from replay.formats import import_files
+from replay.report.console import Console
 
 _COMMON = '10.0.0.1 - - [05/Jan/2026:18:00:%02d +0000] "GET /%d HTTP/1.1" 200 5\n'
 _CADDY = (

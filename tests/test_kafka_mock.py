@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from msgspec import UNSET
-from rich.console import Console
 
 from replay.engine.run import run_blocking
 from replay.errors import InputError, ReplayError, TargetError, UsageError
 from replay.kafka import fit_for
+from replay.report.console import Console
 from replay.report.terminal import print_report
 from replay.results.document import Consumed, RunDocument
 from replay.results.run import load_run

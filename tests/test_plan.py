@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from replay import units
 from replay.engine import sizing
 from replay.engine.sizing import check_sockets
 from replay.errors import InputError, LimitError, ReplayError, UsageError
+from replay.report.console import Console
 from replay.report.plan import print_plan
 from replay.scenario.file import load
 from replay.schedule.plan import ClientsPlan, Schedule, make_schedule

@@ -9,10 +9,10 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
 
 from replay.cli.report import command
 from replay.errors import InputError
+from replay.report.console import Console
 from replay.report.page import WIDTH
 from replay.report.terminal import print_report
 from replay.results.document import Ending, RouteStart

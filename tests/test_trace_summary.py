@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.cli.inspect import as_json, heat_map
-from replay.trace.summary import SECOND_NS, summarize
+from replay.trace.summary import summarize
+from replay.units import SECOND_NS
 
 from .trace_data import START_NS, Row, write_trace
 
