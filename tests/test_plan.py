@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,8 @@ def test_rows_are_looked_up_by_their_sequence(tmp_path: Path) -> None:
             sent[seq].target.decode(),
         )
     assert schedule.lookup([]) == {}
+    shutil.rmtree(schedule.trace.path)
+    assert schedule.lookup([0]) == {}, "a result does not depend on a trace that went away"
 
 
 def test_a_window_is_of_the_recordings_own_zone(tmp_path: Path) -> None:

@@ -133,6 +133,8 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
         ("target = 'kafka://b/t'\nhost = 'a.test'", "line 2: host: a record has the headers"),
         ('[[body]]\nroute = "a"\nfile = "b"\ncontent_type = "x\\r\\ny: z"', "line 4: body[0].content_type:"),
         ("a = [", "is not TOML"),
+        (f"a = {'[' * 3000}", "is not TOML: it is nested too deeply"),
+        ("seed = 1.5", "line 1: seed: expected a whole number"),
         ("[validity]\nsteal_share_suspekt = 1", "did you mean steal_share_suspect?"),
     ],
 )
@@ -149,6 +151,11 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="is not text"):
         load(tmp_path / "binary.toml")
+
+
+def test_an_editor_of_another_system(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_bytes(b"\xef\xbb\xbfspeed = 2\r\nseed = 3\r\n")
+    assert (load(tmp_path / "s.toml").speed, load(tmp_path / "s.toml").seed) == (2, 3)
 
 
 def test_flags_override_the_file_and_are_named_in_errors(tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ class _Source:
         if expected := re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`", message):
             kinds = [_TOML_TYPES.get(kind.strip(), kind.strip()) for kind in expected[1].split("|")]
             wanted = " or ".join(dict.fromkeys(kind for kind in kinds if kind != "nothing"))
-            message = f"expected {wanted}, got {_TOML_TYPES.get(expected[2], expected[2])}"
+            got = _TOML_TYPES.get(expected[2], expected[2])
+            message = "expected a whole number" if wanted == got else f"expected {wanted}, got {got}"
         elif choice := re.fullmatch(r"Invalid enum value '(.*)'", message):
             known = _choices(path, self._kind)
             guess = units.nearest(choice[1], known)
@@ -178,12 +179,14 @@ def _read_toml(
             data = file.read(SIZE_BYTES_MAX + 1)
         if len(data) > SIZE_BYTES_MAX:
             raise InputError(f"{path} is too large to be a scenario")
-        text = data.decode()
+        text = data.decode("utf-8-sig")
         return text, tomllib.loads(text)
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}", hint=hint) from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not TOML: it is not text") from None
+    except RecursionError:
+        raise InputError(f"{path} is not TOML: it is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not TOML: {error}") from None
 

@@ -148,8 +148,13 @@ class Schedule:
         return self._rows.batches()
 
     def lookup(self, seqs: list[int]) -> dict[int, RecordedRow]:
-        """The recorded rows of sequence numbers, of any pass."""
-        found = self._rows.recorded([seq % self.rows_a_pass for seq in seqs])
+        """The recorded rows of sequence numbers, of any pass. None of a trace that was damaged or taken away meanwhile:
+        what was measured does not depend on it.
+        """
+        try:
+            found = self._rows.recorded([seq % self.rows_a_pass for seq in seqs])
+        except InputError:
+            return {}
         return {seq: found[seq % self.rows_a_pass] for seq in seqs if seq % self.rows_a_pass in found}
 
 

@@ -86,9 +86,11 @@ class RouteRules:
 def read_route_rules(path: Path) -> RouteRules:
     """The rules in a TOML file. InputError where it cannot be read, UsageError where it says something else."""
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        data = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}") from None
+    except RecursionError:
+        raise UsageError(f"{path} is not TOML: it is nested too deeply") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     for key in data:
