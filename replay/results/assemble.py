@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from replay_native.addresses import REMOVED, UNUSED, AddressCounts, unpack_address
 from replay_native.bank import Bank
 
 from .._version import __version__
 from ..errors import InputError
-from ..units import SECOND_NS, counted, format_latency
+from ..units import SECOND_NS
 from . import hlog, slo
 from .accounts import AT, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
 from .document import (
@@ -43,14 +44,11 @@ from .document import (
 from .folder import RunFolder, read_rows
 from .host import RunDelay
 from .measured import CONSUMED, OTHER, Measured, from_banks, tags
+from .notes import notes_of
 from .samples import Lookup, collect, iso
 from .timeline import Second
 from .validity import Figures, Quantiles, Validity, ValidityLimits, judge, worst_of
 from .windows import Window, windows_of
-
-TAIL_NOTE_FLOOR_NS = 1_000_000
-"""A p99 of lateness below this is not worth a note: any sleeping thread sees it."""
-
 
 NOTHING = msgspec.convert({name: 0 for name in Latency.__struct_fields__ if name != "at_least"}, Latency)
 """A latency that nothing was measured of."""
@@ -106,15 +104,7 @@ def describe(
     """The document of the run. Nothing is lost where the accounts do not balance: the verdict says so."""
     counters = [bank.counters for bank in banks]
     by_name = sum_counters(counters)
-    imbalance = ""
-    try:
-        accounts, detail = balance(counters, skipped=facts.skipped, killed=facts.ending.how == "killed")
-    except Unbalanced as error:
-        imbalance = str(error)
-        accounts = Accounts(
-            **{name: by_name[name] for name in ("planned", "sent", "ok", "error", "timeout", "in_flight")}
-        )
-        detail = AccountsDetail(skipped=facts.skipped)
+    accounts, detail, imbalance = _balanced(counters, facts.skipped, facts)
     generator = _generator(banks, started, facts, by_name)
     shares = _shares(banks, started, facts, measured)
     validity = _validity(shares, started, facts, accounts, detail, generator, imbalance)
@@ -136,7 +126,14 @@ def describe(
         accounts=accounts,
         accounts_detail=detail,
         validity=validity,
-        notes=_notes(started, facts, by_name, measured),
+        notes=notes_of(
+            started,
+            measured,
+            by_name,
+            killed=facts.ending.how == "killed",
+            known=facts.notes,
+            names=facts.names,
+        ),
         latency=_latencies(measured, started.closed_loop, facts.kafka),
         routes=_routes(measured, started),
         actions=_actions(measured, started),
@@ -155,6 +152,22 @@ def describe(
         plan=started.plan,
         host=started.host,
     )
+
+
+def _balanced(
+    counters: Sequence[np.ndarray], skipped: dict[str, int], facts: Facts
+) -> tuple[Accounts, AccountsDetail, str]:
+    """Accounts of these lanes; where they do not balance, what was counted, and why that cannot be."""
+    try:
+        return *balance(counters, skipped=skipped, killed=facts.ending.how == "killed"), ""
+    except Unbalanced as error:
+        by_name = sum_counters(counters)
+        names = ("planned", "sent", "ok", "error", "timeout", "in_flight")
+        return (
+            Accounts(**{name: by_name[name] for name in names}),
+            AccountsDetail(skipped=skipped),
+            str(error),
+        )
 
 
 def _objectives(folder: RunFolder, started: Started, measured: Measured) -> list[SloOutcome]:
@@ -364,24 +377,13 @@ def _targets(shares: Sequence[_Share], started: Started, facts: Facts) -> list[T
             target=share.start.target,
             engine=share.start.engine,
             lanes=share.start.lanes,
-            accounts=_own_accounts(share, facts),
+            accounts=_balanced([bank.counters for bank in share.banks], share.start.skipped, facts)[0],
             latency=_latencies(share.measured, started.closed_loop, [share.kafka]),
             kafka=share.kafka,
             tls=_tls(share),
         )
         for share in shares
     ]
-
-
-def _own_accounts(share: _Share, facts: Facts) -> Accounts:
-    counters = [bank.counters for bank in share.banks]
-    try:
-        return balance(counters, skipped=share.start.skipped, killed=facts.ending.how == "killed")[0]
-    except Unbalanced:
-        by_name = sum_counters(counters)
-        return Accounts(
-            **{name: by_name[name] for name in ("planned", "sent", "ok", "error", "timeout", "in_flight")}
-        )
 
 
 def _addresses(banks: Sequence[Bank]) -> list[AddressFigures]:
@@ -455,89 +457,3 @@ def _quantiles(measured: Measured, kind: str) -> Quantiles | None:
     if values is None or histogram is None:
         return None
     return Quantiles(count=histogram.count, p50_ns=values[0].ns, p90_ns=values[1].ns, p99_ns=values[2].ns)
-
-
-def _notes(started: Started, facts: Facts, by_name: dict[str, int], measured: Measured) -> list[Note]:
-    notes = []
-    if facts.ending.how == "killed":
-        notes.append(
-            Note(
-                "RECOVERED", "the run was killed; these results were rebuilt from what its lanes had counted"
-            )
-        )
-    for target in started.targets:
-        if target.portable_because:
-            notes.append(Note("PORTABLE_ENGINE", target.portable_because))
-        if target.tls is not None and not target.tls.verified:
-            notes.append(
-                Note("INSECURE", f"the certificate of {target.target} was not verified (--insecure)")
-            )
-        if target.tls is not None and target.tls.asks_certificate and not target.tls.client_certificate:
-            words = f"{target.target} asked for a client certificate and got none: it may refuse requests (--cert, --key)"
-            notes.append(Note("NO_CLIENT_CERTIFICATE", words))
-    if started.closed_loop:
-        notes.append(
-            Note("CLOSED_LOOP", "a closed loop has no due times: response, lateness and wait do not exist")
-        )
-    if by_name["cap_bound"]:
-        notes.append(
-            Note(
-                "CONNECTION_LIMITED",
-                f"{by_name['cap_bound']:,} requests waited because the cap on connections (-c) was reached; "
-                "their wait is part of the response",
-            )
-        )
-    if by_name["unsent_capture"]:
-        words = f"{counted(by_name['unsent_capture'], 'request')} took a value that their client did not have, and"
-        notes.append(Note("VALUES_MISSING", f"{words} were not sent: see which captures missed"))
-    if by_name["routes_merged"]:
-        notes.append(
-            Note(
-                "ROUTES_MERGED",
-                f"{by_name['routes_merged']:,} requests of rare routes stand together as {OTHER!r}",
-            )
-        )
-    return [*notes, *facts.notes, *_name_notes(facts.names), *_tail_note(started, measured)]
-
-
-def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
-    """What became of the targets' names in mid-run."""
-    notes = []
-    for name in names:
-        if name.failed_at_s is not None:
-            words = f"{name.name} stopped resolving after {name.failed_at_s:.1f} s: {name.failure}; the run went on with "
-            notes.append(
-                Note(
-                    "NAME_LOST",
-                    words + f"the addresses it had ({counted(name.lookups_failed, 'lookup')} failed)",
-                )
-            )
-        refused = list(dict.fromkeys(address for change in name.changes for address in change.refused))
-        if refused:
-            words = f"{name.name} moved to {', '.join(refused)} in mid-run, which is not allowed: nothing was sent there"
-            notes.append(Note("ADDRESS_NOT_ALLOWED", words))
-        if name.no_room:
-            words = f"{name.name} had more addresses than lanes keep: {name.no_room:,} were not connected to"
-            notes.append(Note("ADDRESSES_FULL", words))
-        if name.left_out:
-            words = f"{', '.join(name.left_out)} took no connection before the start, and was left out"
-            notes.append(Note("ADDRESS_LEFT_OUT", words))
-    return notes
-
-
-def _tail_note(started: Started, measured: Measured) -> list[Note]:
-    """Where the generator's own tail is most of the response's: a finding of its own only past the floor of
-    validity.
-    """
-    late = measured.percentiles("lateness", (99.0,))
-    felt = measured.percentiles("response", (99.0,))
-    limits = started.limits
-    if late is None or felt is None or started.closed_loop:
-        return []
-    own_ns = late[0].ns
-    if not TAIL_NOTE_FLOOR_NS < own_ns <= limits.lateness_p99_floor_suspect_ns:
-        return []
-    if own_ns <= limits.lateness_p99_share_suspect * felt[0].ns:
-        return []
-    words = f"at p99 the generator itself was {format_latency(own_ns)} late, more than half of the response: "
-    return [Note("TAIL_IS_OURS", words + "the tail beyond it is this machine's")]
