@@ -12,7 +12,9 @@ from replay import units
 from replay.cli.init import scenario_text
 from replay.errors import InputError, UsageError
 from replay.scenario.file import load
-from replay.scenario.settings import AUTO, Scenario, parse_header
+from replay.scenario.headers import parse_header
+from replay.scenario.knobs import AUTO
+from replay.scenario.settings import Scenario
 from replay.scenario.target import parse_target
 
 from .trace_data import Row, write_trace

@@ -17,7 +17,8 @@ import msgspec
 from .. import units
 from ..errors import OutputError, reason_of
 from ..scenario.file import keys_of, struct_of
-from ..scenario.settings import BODY_METHODS, Scenario, knob_text
+from ..scenario.knobs import knob_text
+from ..scenario.settings import BODY_METHODS, Scenario
 from ..scenario.target import parse_target
 from ..trace import Trace
 

@@ -15,7 +15,8 @@ import click
 from ..errors import Exit, OutputError, UsageError, reason_of
 from ..report.console import Console
 from ..scenario.file import load
-from ..scenario.settings import Scenario, parse_header
+from ..scenario.headers import parse_header
+from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from .streams import shown_of
 

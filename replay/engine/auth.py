@@ -11,8 +11,8 @@ import trio
 
 from replay.errors import InputError, UsageError
 from replay.results.document import Note
+from replay.scenario.headers import expand
 from replay.scenario.session_rules import Auth
-from replay.scenario.settings import expand
 from replay.units import SECOND_NS
 
 TIMEOUT_S = 30.0

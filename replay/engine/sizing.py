@@ -8,7 +8,8 @@ import resource
 from pathlib import Path
 
 from replay.errors import LimitError
-from replay.scenario.settings import AUTO, Scenario
+from replay.scenario.knobs import AUTO
+from replay.scenario.settings import Scenario
 from replay.schedule.plan import Plan, Schedule
 from replay.units import SECOND_NS
 

@@ -16,7 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from replay.errors import InputError, ReplayError, TargetError, UsageError
-from replay.scenario.settings import Kafka, expand
+from replay.scenario.headers import expand
+from replay.scenario.settings import Kafka
 from replay.scenario.target import Target
 
 from .failures import told

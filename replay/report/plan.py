@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import units
-from ..scenario.settings import AUTO, Scenario
+from ..scenario.knobs import AUTO
+from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from ..schedule.plan import Plan
 from .page import Page

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from .. import units
 from ..errors import UsageError
 from ..names.settings import parse_server
+from .headers import check_header_name
 from .knobs import statuses_of
 from .session_rules import Problem, names_problem
-from .settings import FAILURES, Scenario, check_header_name
+from .settings import FAILURES, Scenario
 from .target import parse_target, sendable
 
 OF_REQUESTS = ("host", "send_headers", "rewrite_host", "client_ip_header")

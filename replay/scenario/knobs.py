@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 
+from .. import units
+
 SEED_MAX = (1 << 63) - 1
 """Seeds are 63 bits."""
+
+
+AUTO = 0
+"""`auto` of connections and threads."""
 
 
 class Duration(int):
@@ -97,3 +103,28 @@ class HostNames(tuple[tuple[str, str], ...]):
     """Hosts and what they are called instead, written as `["www.example=staging.example"]`."""
 
     __slots__ = ()
+
+
+def knob_text(value: object) -> object:
+    """A knob as a scenario file holds it."""
+    if isinstance(value, Duration):
+        return units.duration_text(value)
+    if isinstance(value, Rate):
+        return units.rate_text(value)
+    if isinstance(value, Share):
+        return units.format_share(value)
+    if isinstance(value, Factor):
+        return float(value)
+    if isinstance(value, Count):
+        return "auto" if value == AUTO else int(value)
+    if isinstance(value, Size):
+        return int(value)
+    if isinstance(value, Scale):
+        return [f"{route}={factor:g}" if route else f"{factor:g}" for route, factor in value]
+    if isinstance(value, Statuses):
+        return value[0] if value == ("recorded",) else list(value)
+    if isinstance(value, Methods):
+        return "all" if value == ("ALL",) else list(value)
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"no text for {type(value).__name__}")

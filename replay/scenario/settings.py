@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,10 +17,12 @@ from msgspec import Meta
 
 from .. import units
 from .._version import __version__
-from ..errors import InputError, UsageError
+from ..errors import InputError
 from ..results.validity import ValidityLimits
 from ..units import SECOND_NS
+from .headers import expand
 from .knobs import (
+    AUTO,
     SEED_MAX,
     Acks,
     Count,
@@ -36,8 +37,8 @@ from .knobs import (
     Share,
     Size,
     SloText,
-    Statuses,
     ZoneText,
+    knob_text,
 )
 from .session_rules import Auth, CaptureRule, CheckRule, SetRule, Variable
 
@@ -47,26 +48,8 @@ DEFAULT_MAX_RATE_PER_S = 1_000.0
 DEFAULT_MAX_DURATION_NS = 3600 * SECOND_NS
 """Beyond loopback, the longest plan without `--max-duration`."""
 
-AUTO = 0
-"""`auto` of connections and threads."""
-
 BODY_METHODS = ("POST", "PUT", "PATCH")
 """Methods that carry a body: without one, a request would only measure the target's refusal."""
-
-MANAGED_HEADERS = (
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "expect",
-    "upgrade",
-    "te",
-    "trailer",
-    "x-replay",
-)
-"""Headers that frame a request on its connection: the engine alone sets them."""
-
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 class Window(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -587,70 +570,3 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
 
 def _digest(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-
-
-def knob_text(value: object) -> object:
-    """A knob as a scenario file holds it."""
-    if isinstance(value, Duration):
-        return units.duration_text(value)
-    if isinstance(value, Rate):
-        return units.rate_text(value)
-    if isinstance(value, Share):
-        return units.format_share(value)
-    if isinstance(value, Factor):
-        return float(value)
-    if isinstance(value, Count):
-        return "auto" if value == AUTO else int(value)
-    if isinstance(value, Size):
-        return int(value)
-    if isinstance(value, Scale):
-        return [f"{route}={factor:g}" if route else f"{factor:g}" for route, factor in value]
-    if isinstance(value, Statuses):
-        return value[0] if value == ("recorded",) else list(value)
-    if isinstance(value, Methods):
-        return "all" if value == ("ALL",) else list(value)
-    if isinstance(value, str):
-        return str(value)
-    raise TypeError(f"no text for {type(value).__name__}")
-
-
-def parse_header(text: str) -> tuple[str, str]:
-    """`Name: value` as (name, value). UsageError where it is not one."""
-    name, separator, value = text.partition(":")
-    if not separator:
-        raise UsageError(f"the header {name!r} has no value", hint="write -H 'Name: value'")
-    check_header_name(name.strip())
-    return name.strip(), value.strip()
-
-
-def check_header_name(name: str) -> None:
-    """UsageError where a header of this name cannot be set."""
-    if not HEADER_NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is not a header's name", hint="write -H 'Name: value'")
-    if name.lower() == "host":
-        raise UsageError("Host is not set as a header", hint="use --host NAME")
-    if name.lower() in MANAGED_HEADERS:
-        raise UsageError(f"{name} is set by replay itself, request by request")
-
-
-def expand(what: str, value: str, environ: Mapping[str, str]) -> str:
-    """A value with $NAME and ${NAME} taken from the environment; $$ is a dollar sign."""
-
-    def variable(match: re.Match[str]) -> str:
-        if match[1]:
-            return "$"
-        key = match[2] or match[3]
-        if key not in environ:
-            raise UsageError(
-                f"{what}: the environment variable {key} is not set",
-                hint=f"export {key}, or write $$ for $",
-            )
-        return environ[key]
-
-    expanded = _VARIABLE.sub(variable, value)
-    if not all(
-        character == "\t" or " " <= character <= "~" or "\xa0" <= character <= "\xff"
-        for character in expanded
-    ):
-        raise UsageError(f"{what} holds a character that cannot be sent (a line break, or not Latin-1)")
-    return expanded.strip()

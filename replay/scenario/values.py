@@ -8,7 +8,9 @@ from typing import Any
 
 from .. import units
 from ..errors import UsageError
+from .headers import HEADER_NAME, MANAGED_HEADERS
 from .knobs import (
+    AUTO,
     Acks,
     Count,
     Duration,
@@ -27,7 +29,6 @@ from .knobs import (
     ZoneText,
 )
 from .session_rules import size_range
-from .settings import AUTO, HEADER_NAME, MANAGED_HEADERS
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 

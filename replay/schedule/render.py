@@ -19,8 +19,9 @@ from replay_native.sessions import JAR_SLOT
 from .. import units
 from ..errors import LimitError, UsageError
 from ..naming import first_naming, named_by
+from ..scenario.headers import MANAGED_HEADERS, expand
 from ..scenario.session_rules import SetRule
-from ..scenario.settings import BODY_METHODS, MANAGED_HEADERS, BodyRule, Scenario, expand
+from ..scenario.settings import BODY_METHODS, BodyRule, Scenario
 from ..scenario.target import Target
 from ..trace import Requests, Trace
 from .recorded_headers import NOTHING, RecordedLines, is_chosen, recorded_lines

@@ -15,7 +15,7 @@ from replay_native.jit import warm
 
 from .. import units
 from ..errors import InputError, LimitError, UsageError
-from ..scenario.settings import knob_text
+from ..scenario.knobs import knob_text
 from ..trace import Trace, TraceWriter
 from .catalogue import Alias, Catalogue, alias_of, of_rules, of_trace
 from .curves import RELATIVE_NS, RateCurve, constant, points, ramp, read_curve, shape, steps

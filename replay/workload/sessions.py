@@ -12,8 +12,7 @@ import numpy.typing as npt
 from replay_native import scale as kernels
 
 from ..errors import LimitError, UsageError
-from ..scenario.knobs import Scale
-from ..scenario.settings import knob_text
+from ..scenario.knobs import Scale, knob_text
 from ..trace import Batch, Requests
 from .rules import classes_to_scale
 from .steps import OUTPUT_ROWS, Events, Int64s, taken

@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from replay_native import scale as kernels
 
-from ..scenario.knobs import Scale
-from ..scenario.settings import knob_text
+from ..scenario.knobs import Scale, knob_text
 from ..trace import Batch, Requests
 from .rules import classes_of, classes_to_scale
 
