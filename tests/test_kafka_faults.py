@@ -15,6 +15,7 @@ from replay.errors import TargetError
 from replay.kafka import cluster, fit
 from replay.kafka.sender import Sender
 from replay.results.document import RunDocument
+from replay.results.run import load_run
 
 from .kafka_broker import MockCluster
 from .test_kafka_mock import kafka_trace, printed, read_back, replay
@@ -121,6 +122,8 @@ def test_a_host_that_is_advertised_in_mid_run_gets_no_records(faulty, tmp_path, 
     target = f"localhost:{faulty.address.rpartition(':')[2]}"
     document = replayed(faulty, "moved", tmp_path, 100, address=target, max_wait="300ms")
     assert document.accounts.unsent == 100
+    counted = {reason for reason, count in document.accounts_detail.unsent.items() if count}
+    assert {sample.reason for sample in load_run(tmp_path / "run").samples()} == counted == {"max_wait"}
     assert document.kafka is not None and document.kafka.hosts_refused == ["127.0.0.1"]
     assert "no records went to 127.0.0.1" in " ".join(printed(tmp_path / "run").split())
 

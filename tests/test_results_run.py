@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 
 from replay.errors import InputError, OutputError, UsageError
 from replay.results import hlog, host
+from replay.results.accounts import UNSENT_REASONS
 from replay.results.document import Ending, Recorded, RouteStart, RunDocument
 from replay.results.folder import AppendFile, RunFolder
 from replay.results.histogram import NS_3, empty
@@ -208,12 +210,23 @@ def test_samples_hold_the_slowest_and_the_first_failed_with_both_clocks(tmp_path
     assert (len(slowest), len(failed)) == (20, 20)
     assert [s.response_ns for s in slowest] == sorted((s.response_ns for s in slowest), reverse=True)
     assert slowest[0].outcome == "unsent" and slowest[0].at_least and slowest[0].done_ns is None
+    assert (slowest[0].reason, slowest[0].status, slowest[2].reason) == ("max_wait", None, "")
     assert max(s.due_ns for s in failed) < 12 * MS
     one = slowest[2]
     assert (one.method, one.path) == ("GET", f"/users/{one.seq}?q=%5BREDACTED%5D")
     assert one.recorded_at.startswith("2020-09-13T14:26:40") and one.recorded_at.endswith("+02:00")
     assert one.due_wall_ns == START.wall_ns + one.due_ns
     assert one.due_ns < one.taken_ns < one.sent_ns < one.first_byte_ns < one.done_ns
+
+
+def test_a_sample_of_an_unsent_request_has_the_reason_that_the_accounts_count_it_by(tmp_path):
+    made = trial(tmp_path / "run")
+    for reason in UNSENT_REASONS:
+        made.lanes[0].unsent(0, reason)
+    made.recorder.finish(at_s(1))
+    run = load_run(made.folder.path)
+    reasons = Counter(sample.reason for sample in run.samples() if sample.kind == "failed")
+    assert dict(reasons) == run.document.accounts_detail.unsent == dict.fromkeys(UNSENT_REASONS, 1)
 
 
 def test_an_earlier_result_is_never_harmed(tmp_path):

@@ -184,7 +184,9 @@ SAMPLE = np.dtype([
     ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("done_ns", "i8"),
     ("bytes", "i8"), ("route", "u4"), ("client", "u4"), ("status", "i4"), ("outcome", "i4"), ("rule", "i8"),
 ])  # fmt: skip
-"""One request in full. A stamp that never happened is -1; so is `rule`, but of a mismatch: the check that failed first."""
+"""One request in full. A stamp that never happened is -1; so is `rule`, but of a mismatch: the check that failed first.
+The status of a request that was never sent is its reason, C.unsent_...
+"""
 
 Bank = namedtuple(
     "Bank",

@@ -280,8 +280,8 @@ def record_unsent(bank, reason, flags, route, seq, client, due_ns, taken_ns, max
         np.int64(-1),
         np.int64(-1),
         done_ns,
-        0,
-        0,
+        reason,
+        np.int64(0),
     )
 
 

@@ -420,6 +420,12 @@ def _is_bad(sample: Sample) -> bool:
     return sample.kind == "mismatched" or sample.outcome in FAILED
 
 
+def _became(sample: Sample) -> str:
+    """What became of a request, in a word or two."""
+    why = f" ({sample.reason})" if sample.reason else ""
+    return sample.rule or str(sample.status or sample.outcome) + why
+
+
 def _sample_row(page: Page, document: RunDocument, sample: Sample) -> list[str | Text]:
     recorded, wall = _both_clocks(document, sample.due_ns, sample.recorded_ns)
     wait = (
@@ -436,7 +442,7 @@ def _sample_row(page: Page, document: RunDocument, sample: Sample) -> list[str |
         wall,
         ("≥" if sample.at_least else "") + response,
         *(format_latency(ns) if ns is not None else "" for ns in (wait, service)),
-        page.text(sample.rule or str(sample.status or sample.outcome), "red" if _is_bad(sample) else ""),
+        page.text(_became(sample), "red" if _is_bad(sample) else ""),
         f"{sample.method} {sample.path}".strip() or sample.route,
     ]
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from replay_native.bank import OUTCOMES, SAMPLES_KEPT, UNSENT, Bank
+from replay_native.bank import COUNTERS, OUTCOMES, SAMPLES_KEPT, UNSENT, Bank
 
 from .document import ClockPair, RecordedClock
 
@@ -31,14 +31,15 @@ SampleKind = Literal["slowest", "failed", "mismatched"]
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request in full. Stamps are ns since the start of the run; one that never happened is left out.
-    The response of a request that was never sent is what it was felt as, `at_least`. `rule` is the check that a mismatch
-    failed first."""
+    The response of a request that was never sent is what it was felt as, `at_least`; `reason` is why, by the names of
+    the accounts. `rule` is the check that a mismatch failed first."""
 
     kind: SampleKind
     route: str
     seq: int
     client: int
     outcome: str
+    reason: str = ""
     status: int | None = None
     method: str = ""
     path: str = ""
@@ -142,7 +143,8 @@ def _sample(
         seq=raw.seq,
         client=raw.client,
         outcome=OUTCOMES[raw.outcome],
-        status=raw.status or None,
+        reason=COUNTERS[raw.status].removeprefix("unsent_") if unsent else "",
+        status=None if unsent else raw.status or None,
         method=row.method if row else "",
         path=row.target if row else "",
         recorded_ns=row.at_ns if row else None,

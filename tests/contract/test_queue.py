@@ -12,7 +12,7 @@ import trio
 
 from replay.engine.feed import FeedWriter
 from replay.staging.sink import Sink
-from replay_native.bank import Control, Stop
+from replay_native.bank import C, Control, Stop
 
 from .driver import MS_NS, SECOND_NS, Ask, Driven, RunLane, by_tls, drive, stop_after
 
@@ -31,6 +31,7 @@ async def test_what_waited_for_max_wait_is_unsent(run_lane: RunLane, sink: Sink,
     assert driven.count("response.ok") == 2
     assert sink.arrivals == 2
     assert (driven.samples("failed")["sent_ns"] == -1).all()
+    assert (driven.samples("failed")["status"] == C.unsent_max_wait).all()
 
 
 async def test_the_queue_is_bounded_by_entries(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
@@ -45,6 +46,7 @@ async def test_the_queue_is_bounded_by_entries(run_lane: RunLane, sink: Sink, tm
     )
     assert driven.outcomes == {"timeout": 1, "unsent": 3_999}
     assert driven["unsent_limit"] in (1_951, 1_952)
+    assert set(driven.samples("failed")["status"].tolist()) == {C.unsent_limit}
     assert driven["waiting_max"] in (2_048, 2_049)
 
 
