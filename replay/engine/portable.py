@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import heapq
 import math
 import os
 import time
@@ -42,12 +41,12 @@ from replay_native.record import (
     record_taken,
     record_unsent,
 )
-from replay_native.retry import FAILURE, PPM, backoff_ns
 
 from .addresses import AddressTable
-from .contract import LaneSpec, Retry
+from .contract import LaneSpec
 from .http import HandshakeError, Http
 from .protocol import Connection, Outcome, Protocol, Request
+from .retries import Retries
 from .sessions import Answer, Sessions
 from .waiting import EVERYBODY, Job, Waiting
 
@@ -129,8 +128,7 @@ class _Lane:
         self._entries, self._ring = spec.feed
         self._per_client = spec.connect == "per-client"
         self._waiting = Waiting(ordered=spec.ordered, per_client=self._per_client)
-        self._retry, self._tokens_ppm = spec.retry, spec.retry.burst_ppm if spec.retry is not None else 0
-        self._backoff: list[tuple[int, int, Job]] = []
+        self._retries = Retries(spec.retry, self._entries.size // 2)
         self._owned: dict[int, _Owned] = {}
         self._idle_by_age: dict[_Worker, None] = {}
         self._idle_timeout_s = spec.idle_timeout_ns / SECOND_NS if self._per_client else math.inf
@@ -190,8 +188,8 @@ class _Lane:
         until = min(now + HEARTBEAT_NS, self._next_due_ns)
         if (oldest := self._waiting.oldest) is not None:
             until = min(until, oldest.since_ns + self._spec.max_wait_ns)
-        if self._backoff:
-            until = min(until, self._backoff[0][0])
+        if (next_try_ns := self._retries.next_ns) is not None:
+            until = min(until, next_try_ns)
         with trio.move_on_after(max(until - now, 0) / SECOND_NS):
             await self._woken.wait()
         if self._woken.is_set():
@@ -322,10 +320,9 @@ class _Lane:
             self._wait(self._take_up())
         while (job := self._waiting.oldest) is not None:
             self._give_up(job, C.unsent_interrupted)
-        for _, _, job in self._backoff:
+        for job in self._retries.give_up():
             assert job.last is not None
             self._end(job, job.last)
-        self._backoff.clear()
         self._draining = True
         self._next_due_ns = FAR_NS
 
@@ -369,8 +366,7 @@ class _Lane:
         if not job.tries:
             self._in_flight += 1
             record_attempt(self._bank)
-            if self._retry is not None:
-                self._tokens_ppm = min(self._tokens_ppm + self._retry.budget_ppm, self._retry.burst_ppm)
+            self._retries.earn()
         job.tries += 1
 
     def _serve(self) -> None:
@@ -601,41 +597,27 @@ class _Lane:
         self._counters[C.informational] += request.informational
         if request.is_looked_at and outcome.code < REFUSED:
             self._look(job, outcome)
-        if self._retry is not None and self._may_retry(self._retry, job, outcome):
-            now = time.monotonic_ns()
-            retry = self._retry
-            wait_ns = backoff_ns(
-                request.seq, job.tries, retry.backoff_ns, retry.backoff_max_ns, retry.jitter_ppm, retry.seed
-            )
+        if self._may_retry(job, outcome):
             self._counters[C.retried] += job.tries == 1
             job.last = outcome
             request.bytes_sent = request.informational = 0
-            heapq.heappush(self._backoff, (now + int(wait_ns), request.seq, job))
+            self._retries.back_off(job, time.monotonic_ns())
             self._woken.set()
-            return
-        self._end(job, outcome)
+        else:
+            self._end(job, outcome)
 
-    def _may_retry(self, retry: Retry, job: Job, outcome: Outcome) -> bool:
-        """Whether a request is tried again; if so a retry is taken out of the budget."""
-        index = outcome.status if outcome.code < REFUSED else FAILURE + outcome.code
-        if job.tries >= retry.attempts or self._draining or not retry.on[index]:
+    def _may_retry(self, job: Job, outcome: Outcome) -> bool:
+        """Whether a request is tried again; where that is asked for and not granted, it is counted."""
+        if self._draining or not self._retries.asks(job, outcome):
             return False
-        if not (job.request.is_idempotent or retry.all_methods) or (job.sent_ns < 0 and job.request.patches):
-            return False
-        if len(self._backoff) >= self._entries.size // 2 or (
-            retry.budget_ppm >= 0 and self._tokens_ppm < PPM
-        ):
-            self._counters[C.retries_denied] += 1
-            return False
-        if retry.budget_ppm >= 0:
-            self._tokens_ppm -= PPM
-        return True
+        is_granted = self._retries.grant()
+        self._counters[C.retries_denied] += not is_granted
+        return is_granted
 
     def _try_again(self) -> None:
         """Those that have backed off wait for a connection, before others of their client."""
         now = time.monotonic_ns()
-        while self._backoff and self._backoff[0][0] <= now:
-            job = heapq.heappop(self._backoff)[2]
+        while (job := self._retries.pop_due(now)) is not None:
             job.request.first_byte_ns, job.request.bytes_received = -1, 0
             job.request.answer_body.clear()
             job.request.answer_size = 0
