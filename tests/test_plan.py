@@ -20,6 +20,7 @@ from replay.errors import InputError, LimitError, ReplayError, UsageError
 from replay.report.console import Console
 from replay.report.plan import print_plan
 from replay.scenario.file import load
+from replay.scenario.unused import unused_settings
 from replay.schedule.plan import ClientsPlan, Schedule, make_schedule
 from replay.trace import Trace, TraceWriter
 
@@ -356,3 +357,37 @@ def test_a_connection_for_each_request_says_that_it_is_the_last(tmp_path: Path) 
     trace = write_trace(tmp_path / "t.trace", [Row(0)])
     assert b"\r\nConnection: close\r\n" in plan(trace, connect="per-request").render.headers
     assert b"Connection" not in plan(trace).render.headers
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"tls.insecure": True}, ["tls.insecure (for https targets)"]),
+        ({"target": "https://127.0.0.1", "tls.insecure": True}, []),
+        ({"kafka.compression_type": "gzip", "kafka.consume": True},
+         ["kafka.compression_type, kafka.consume (for Kafka targets)"]),
+        ({"target": "kafka://127.0.0.1:9092/t", "kafka.compression_type": "gzip"}, []),
+        ({"target": "kafka://127.0.0.1:9092/t", "kafka.ssl_cafile": "ca.pem", "tls.ca": "ca.pem"},
+         ["tls.ca (for https targets)", "kafka.ssl_cafile (for kafka.security_protocol SSL and SASL_SSL)"]),
+        ({"target": "kafka://127.0.0.1:9092/t", "kafka.ssl_cafile": "c", "kafka.security_protocol": "SSL"}, []),
+        ({}, []),
+    ],
+)  # fmt: skip
+def test_settings_that_no_target_uses_are_said(flags: dict[str, Any], said: list[str]) -> None:
+    assert unused_settings(load(None, {"target": TARGET, **flags})) == said
+
+
+def test_a_setting_is_used_if_one_of_several_targets_uses_it(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(
+        f'target = "{TARGET}"\n[tls]\ninsecure = true\n[kafka]\nconsume = true\n'
+        '[[also]]\ntarget = "kafka://127.0.0.1:9092/t"\nmethods = "all"\nonly = ["POST /x"]\n'
+    )
+    assert unused_settings(load(path, {})) == ["tls.insecure (for https targets)"]
+
+
+def test_the_plan_has_a_line_for_them(tmp_path: Path) -> None:
+    schedule, text = plan(write_trace(tmp_path / "t.trace", [Row(0)])), io.StringIO()
+    unused = ["tls.insecure (for https targets)"]
+    print_plan(schedule.plan, schedule.scenario, [], Console(file=text, width=120), unused=unused)
+    assert "not used  tls.insecure (for https targets)" in text.getvalue()

@@ -260,6 +260,7 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     from ..engine.sizing import check_sockets
     from ..formats import open_trace
     from ..report.plan import print_plan
+    from ..scenario.unused import unused_settings
     from ..schedule.plan import make_schedules
     from ..schedule.safety import check_plan
     from .import_ import ProgressBar
@@ -280,7 +281,10 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     for schedule, addresses in zip(schedules, places, strict=True):
         target = schedule.target
         because = "" if target.is_kafka else why_portable(scenario.engine, secure=target.is_secure)
-        print_plan(schedule.plan, schedule.scenario, addresses, console, portable_because=because)
+        unused = unused_settings(scenario) if schedule is schedules[-1] else []
+        print_plan(
+            schedule.plan, schedule.scenario, addresses, console, portable_because=because, unused=unused
+        )  # fmt: skip
         check_plan(schedule.plan, target, addresses, trace.requests.hosts, schedule.scenario)
         check_sockets(schedule.plan, schedule.scenario, len(addresses))
     return schedules

@@ -27,9 +27,10 @@ def print_plan(
     console: Console,
     *,
     portable_because: str = "",
+    unused: Sequence[str] = (),
 ) -> None:
     """Print a plan. `addresses` are the target's resolved ones; none: it was not asked for. `portable_because` says why
-    native lanes can't run.
+    native lanes can't run, `unused` which settings are for no target of the run.
     """
     page = Page(console)
     facts = Table.grid(padding=(0, 2))
@@ -42,6 +43,7 @@ def print_plan(
         *_pace(plan),
         *_bounds(plan, scenario),
         *([("engine", f"portable: {portable_because}")] if portable_because else []),
+        *([("not used", "; ".join(unused))] if unused else []),
     ):
         facts.add_row(name, page.text(value))
     page.say("Plan", "bold")
