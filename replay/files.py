@@ -10,6 +10,8 @@ from .errors import OutputError, reason_of
 _NAME_KEPT = 100
 """Characters of a file's name in the name of what becomes it: the whole may be as long as names can be."""
 
+_DEVICES = Path("/dev")
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Put `data` in place of what stood at `path`, which stays as it was where that fails: then OutputError.
@@ -18,11 +20,11 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     partial: Path | None = None
     try:
-        place = path.resolve()
-        if place.exists() and not place.is_file():
-            with place.open("wb") as file:
+        if path.parent == _DEVICES or (path.exists() and not path.is_file()):
+            with path.open("wb") as file:
                 file.write(data)
             return
+        place = path.resolve()
         partial = place.with_name(f".{place.name[:_NAME_KEPT]}.{os.getpid()}")
         partial.write_bytes(data)
         partial.replace(place)

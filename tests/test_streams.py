@@ -190,3 +190,13 @@ except KeyboardInterrupt:
         preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in ignored],
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("ended\n", "")
+
+
+def test_a_page_for_standard_output_by_its_name(tmp_path: Path) -> None:
+    program = "from pathlib import Path; from replay.files import write_whole; write_whole(Path('/dev/stdout'), b'[]')"
+    words = [sys.executable, "-c", program]
+    assert subprocess.run(words, capture_output=True, timeout=30, check=True).stdout == b"[]"
+    with (tmp_path / "out.json").open("wb") as out:
+        subprocess.run(words, stdout=out, timeout=30, check=True)
+    assert (tmp_path / "out.json").read_bytes() == b"[]"
+    assert Path("/dev/stdout").is_symlink()
