@@ -89,3 +89,14 @@ def test_a_certificate_that_is_not_trusted_is_named(broker, tmp_path):
     with pytest.raises(TargetError, match="certificate"):
         replay(kafka_trace(tmp_path / "t", [(0, b"k", b"v", ())]), target(broker, "SSL"), tmp_path / "run",
                kafka={"security_protocol": "SSL", "ssl_cafile": str(stranger.path)})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoken", "listens", "says"),
+    [("PLAINTEXT", "SSL", "speaks TLS"), ("SSL", "SASL_PLAINTEXT", "speaks Kafka without TLS")],
+)
+def test_a_listener_that_speaks_otherwise_is_named(broker, authority, tmp_path, spoken, listens, says):
+    with pytest.raises(TargetError, match=f"{says} on this port, and kafka.security_protocol is {spoken}"):
+        replay(kafka_trace(tmp_path / "t", [(0, b"k", b"v", ())]), target(broker, listens), tmp_path / "run",
+               kafka={"security_protocol": spoken, "ssl_cafile": str(authority.path)})  # fmt: skip
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ssl
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from replay.scenario.settings import Kafka
 from replay.scenario.target import parse_target
 
 from .certificates import Authority
-from .kafka_broker import free_port
+from .kafka_broker import MockCluster, free_port
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +126,33 @@ def test_moments_between_which_nothing_can_be(
 def test_a_source_that_is_no_cluster(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["record", source, "-o", str(tmp_path / "t.trace")]) == 2
     assert "is not a Kafka cluster" in capsys.readouterr().err
+
+
+def test_a_listener_of_tls_is_named_to_a_plain_client(authority: Authority) -> None:
+    identity = authority.issue("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.cert, identity.key)
+
+    def handle(handler: BaseRequestHandler) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(handler.request, server_side=True) as secured:
+            secured.recv(1)
+
+    with serving(handle) as port:
+        error = refusal(port)
+        assert str(error) == (
+            f"the broker 127.0.0.1:{port} speaks TLS on this port, and kafka.security_protocol is PLAINTEXT"
+        )
+        assert 'kafka.security_protocol = "SSL"' in str(error.hint)
+
+
+@pytest.mark.parametrize("meant", ["PLAINTEXT", "SASL_PLAINTEXT"])
+def test_a_listener_without_tls_is_named_to_a_client_that_speaks_it(meant: str) -> None:
+    protocol = meant.replace("PLAINTEXT", "SSL")
+    users = {"sasl_plain_username": "u", "sasl_plain_password": "p"} if "SASL" in meant else {}
+    cluster = MockCluster()
+    try:
+        error = refusal(int(cluster.address.rpartition(":")[2]), security_protocol=protocol, **users)
+    finally:
+        cluster.close()
+    assert "speaks Kafka without TLS on this port" in str(error)
+    assert f'kafka.security_protocol = "{meant}"' in str(error.hint)

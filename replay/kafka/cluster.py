@@ -21,6 +21,7 @@ from replay.scenario.settings import Kafka
 from replay.scenario.target import Target
 
 from .failures import told
+from .listener import mismatch
 
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_MS = 5_000
@@ -117,9 +118,12 @@ def in_own_loop(brokers: str, work: Callable[[], Awaitable[Result]], timeout_s: 
 
 def look(target: Target, settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
     """Connect, and look at the topics; blocks. TargetError where the cluster, a topic or a leader is not there."""
-    return in_own_loop(
-        target.authority, lambda: _look(settings, topics), CONNECT_TIMEOUT_S + LEADER_WAIT_S + 2
-    )
+    try:
+        return in_own_loop(
+            target.authority, lambda: _look(settings, topics), CONNECT_TIMEOUT_S + LEADER_WAIT_S + 2
+        )
+    except TargetError as error:
+        raise mismatch(target, settings["security_protocol"]) or error from None
 
 
 async def _look(settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
