@@ -7,49 +7,34 @@ import os
 import secrets
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import trio
 
 from replay.errors import EngineError, Exit, OutputError
 from replay.results.document import (
-    ClockPair,
     Ending,
-    EngineName,
-    Note,
-    RecordedClock,
     RouteStart,
     RunDocument,
-    Started,
-    TraceIdentity,
 )
-from replay.results.folder import RunFolder
-from replay.results.host import facts
 from replay.results.recorder import Recorder
-from replay.results.timeline import Second
 from replay.scenario.settings import Scenario
 from replay.schedule.plan import Schedule
 from replay.units import SECOND_NS
 from replay_native import bank
-from replay_native.asks import make_asks
 from replay_native.bank import Stop
-from replay_native.feed import make_feed
 
 from .addresses import AddressTable
 from .answering import answer_asks
 from .contract import Address, Engine, LaneSpec
-from .feeder import Feeder
-from .fit import fit_http, retry_of
+from .fit import fit_http
 from .fittings import Fit, Fittings
 from .name_watch import NameWatch
-from .parts import Part, failed_handshakes, first_seqs, lookup, named_apart
+from .parts import Part, failed_handshakes, lookup, named_apart
+from .prepare import Observer, RunState, prepare, started
 from .priority import lowered
 from .watch import CircuitBreaker, Signals, ended, running
 
@@ -65,46 +50,6 @@ SILENT_S = 2.0
 START_POLL_S = 0.005
 
 STUCK = "a lane did not leave when it was told to"
-
-Observer = Callable[[Second], None]
-"""Called once a second with what happened in it."""
-
-
-@dataclass
-class _Run:
-    """One run in progress."""
-
-    schedule: Schedule
-    scenario: Scenario
-    folder: RunFolder
-    run_id: str
-    parts: list[Part]
-    routes: list[RouteStart]
-    observer: Observer | None
-    start_ns: int = 0
-    ending: Ending = field(default_factory=Ending)
-    notes: list[Note] = field(default_factory=list)
-    done: trio.Event = field(default_factory=trio.Event)
-
-    def elapsed_s(self) -> float:
-        return (time.monotonic_ns() - self.start_ns) / SECOND_NS
-
-    @property
-    def specs(self) -> list[LaneSpec]:
-        return [spec for part in self.parts for spec in part.specs]
-
-    def lag(self) -> dict[str, int]:
-        return {name: count for part in self.parts for name, count in part.fittings.lag().items()}
-
-    def stop(self, how: int) -> None:
-        for part in self.parts:
-            for writer in part.feeder.writers:
-                writer.stop(how)
-
-    def end_feeding(self) -> None:
-        now = time.monotonic_ns()
-        for part in self.parts:
-            part.feeder.stop_ns = now
 
 
 async def run(
@@ -136,136 +81,12 @@ async def run(
             stack.callback(fittings.close)
             fitted.append((one, fittings))
             routes += named_apart(fittings.routes, routes, one.target.authority)
-        state = _prepare(stack, scenario, Path(out), fitted, routes, run_id)
+        state = prepare(stack, scenario, Path(out), fitted, routes, run_id)
         state.observer = observer
         return await _supervise(state, signals, last)
 
 
-def _prepare(
-    stack: ExitStack, scenario: Scenario, out: Path, fitted: list[tuple[Schedule, Fittings]], routes: list[RouteStart],
-    run_id: str,
-) -> _Run:  # fmt: skip
-    """The run folder, and the memory of every lane."""
-    folder = RunFolder.create(out)
-    schedules, rules = [schedule for schedule, _ in fitted], len(fitted[0][1].sessions.rules)
-    parts: list[Part] = []
-    lanes_made, first_route = 0, 0
-    for (schedule, fittings), first_seq in zip(fitted, first_seqs(schedules), strict=True):
-        specs = []
-        for number in range(len(fittings.connections)):
-            memory = _lane_memory(folder, lanes_made + number, len(routes), scenario, rules)
-            specs.append(_lane_spec(stack, memory, schedule, fittings, number))
-        lanes_made += len(specs)
-        feeder = Feeder(schedule, fittings.renderer, specs, scenario.closed_loop, first_seq, first_route)
-        parts.append(Part(schedule, fittings, specs, feeder, first_seq))
-        first_route += len(fittings.routes)
-    return _Run(schedules[0], scenario, folder, run_id, parts, routes, None)
-
-
-def _lane_memory(folder: RunFolder, number: int, routes: int, scenario: Scenario, rules: int) -> bank.Bank:
-    try:
-        return bank.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
-    except OSError as error:
-        folder.discard()
-        raise OutputError(
-            f"{folder.lane(number)} cannot be made: {error.strerror}", hint="make room"
-        ) from None
-
-
-def _lane_spec(
-    stack: ExitStack, memory: bank.Bank, schedule: Schedule, fittings: Fittings, number: int
-) -> LaneSpec:
-    """Lane `number` of its target."""
-    scenario, lanes = schedule.scenario, len(fittings.connections)
-    wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    stack.callback(os.close, wake_fd)
-    name = fittings.name
-    asking: dict[str, Any] = {}
-    if name is not None and name.is_per_connection:
-        asking["ask"] = lambda: name.row_for(memory)
-        if fittings.engine_name == "native":
-            asking["asks"] = make_asks(fittings.connections[number])
-            asking["ask_fd"] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            stack.callback(os.close, asking["ask_fd"])
-    return LaneSpec(
-        bank=memory,
-        feed=make_feed(*fittings.feed),
-        wake_fd=wake_fd,
-        addresses=fittings.addresses,
-        connections=fittings.connections[number],
-        timeout_ns=int(scenario.timeout_ns),
-        max_wait_ns=int(scenario.max_wait_ns),
-        header_limit_bytes=int(scenario.limits.response_headers_bytes),
-        closed_loop=scenario.closed_loop,
-        tls=fittings.tls,
-        number=number,
-        connect=scenario.connect,
-        client_connections=scenario.client_connections,
-        idle_timeout_ns=int(scenario.idle_timeout_ns),
-        ordered=scenario.ordered,
-        retry=retry_of(scenario),
-        clients=-(-schedule.trace.manifest.clients // lanes),
-        lanes=lanes,
-        sessions=fittings.sessions,
-        **asking,
-    )
-
-
-def _started(state: _Run) -> Started:
-    """What is known of the run when its first request is due."""
-    plan, trace = state.schedule.plan, state.schedule.trace
-    return Started(
-        start=ClockPair(state.start_ns, time.time_ns() + state.start_ns - time.monotonic_ns()),
-        routes=state.routes,
-        max_wait_ns=int(state.scenario.max_wait_ns),
-        closed_loop=state.scenario.closed_loop,
-        engine=_engine_name(state),
-        target=", ".join(part.schedule.target.url for part in state.parts),
-        targets=[part.started() for part in state.parts],
-        run_id=state.run_id,
-        trace=TraceIdentity(
-            path=plan.trace,
-            digest=trace.digest,
-            rows=trace.rows,
-            first_at_ns=trace.start_ns,
-            last_at_ns=trace.end_ns,
-            utc_offset_s=plan.utc_offset_s,
-        ),
-        recorded_clock=RecordedClock(
-            start_ns=state.schedule.recorded_origin_ns, speed=plan.speed, utc_offset_s=plan.utc_offset_s
-        ),
-        rows_in_window=sum(part.schedule.plan.rows_in_window for part in state.parts),
-        scenario=state.scenario.saved(),
-        plan=_plan_dict(state),
-        skipped=_skipped(state),
-        slo=[str(text) for text in state.scenario.slo],
-        consumed=list(dict.fromkeys(kind for part in state.parts for kind in part.fittings.consumed)),
-        limits=state.scenario.validity,
-        rules=state.parts[0].fittings.sessions.labels,
-        host=facts(),
-    )
-
-
-def _engine_name(state: _Run) -> EngineName:
-    names = {part.fittings.engine_name for part in state.parts}
-    return names.pop() if len(names) == 1 else "mixed"
-
-
-def _skipped(state: _Run) -> dict[str, int]:
-    """Rows that are not sent, by reason, over all targets."""
-    skipped: Counter[str] = Counter()
-    for part in state.parts:
-        skipped.update(part.schedule.plan.skipped)
-    return dict(skipped)
-
-
-def _plan_dict(state: _Run) -> dict[str, Any]:
-    plan: dict[str, Any] = msgspec.to_builtins(state.schedule.plan, enc_hook=int)
-    plan.pop("by_route", None)
-    return plan
-
-
-async def _supervise(state: _Run, signals: bool, last: bool) -> RunDocument:
+async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
     """Lanes in an inner nursery that nothing cancels; around them whoever may tell them to stop."""
     faulthandler.enable()
     received = Signals()
@@ -276,7 +97,7 @@ async def _supervise(state: _Run, signals: bool, last: bool) -> RunDocument:
             if signals:
                 await nursery.start(received.watch)
             state.start_ns = time.monotonic_ns() + START_DELAY_NS
-            recorder = Recorder(state.folder, [spec.bank for spec in state.specs], _started(state))
+            recorder = Recorder(state.folder, [spec.bank for spec in state.specs], started(state))
             cpu_before = time.process_time()
             for part in state.parts:
                 nursery.start_soon(part.feeder.run, state.start_ns)
@@ -317,7 +138,7 @@ def _first_error(error: BaseException) -> BaseException:
     return error
 
 
-async def _run_lanes(state: _Run) -> None:
+async def _run_lanes(state: RunState) -> None:
     """All lanes to their end. A cancellation from outside tells them to leave at once, and waits for that."""
     failures: list[BaseException] = []
 
@@ -348,7 +169,7 @@ async def _run_lanes(state: _Run) -> None:
         raise failures[0]
 
 
-async def _step_aside(state: _Run, last: bool) -> None:
+async def _step_aside(state: RunState, last: bool) -> None:
     """The lanes come first, once their threads are there: they would inherit the lower priority."""
     while not all(running(spec) for spec in state.specs):
         await trio.sleep(START_POLL_S)
@@ -356,7 +177,7 @@ async def _step_aside(state: _Run, last: bool) -> None:
         await trio.sleep_forever()
 
 
-async def _tick(state: _Run, recorder: Recorder) -> None:
+async def _tick(state: RunState, recorder: Recorder) -> None:
     """Once a second, on the second: write it down, show it, and look at the circuit breaker."""
     breaker = CircuitBreaker(state.scenario.breaker)
     number = 1
@@ -370,7 +191,7 @@ async def _tick(state: _Run, recorder: Recorder) -> None:
         number = int(state.elapsed_s()) + 1
 
 
-async def _follow_name(state: _Run, part: Part, name: NameWatch) -> None:
+async def _follow_name(state: RunState, part: Part, name: NameWatch) -> None:
     """A target's lanes use what its name says, and are answered where they ask; the run ends where that is not allowed."""
 
     def use(addresses: tuple[Address, ...]) -> list[Address]:
@@ -392,14 +213,14 @@ async def _follow_name(state: _Run, part: Part, name: NameWatch) -> None:
                 nursery.start_soon(answer_asks, spec, writer.wake)
 
 
-def _end(state: _Run, how: str, detail: str) -> None:
+def _end(state: RunState, how: str, detail: str) -> None:
     """Tell feeder and lanes to come to an end in order."""
     state.ending = Ending(how=how, detail=detail, at_s=state.elapsed_s())  # type: ignore[arg-type]
     state.end_feeding()
     state.stop(Stop.DRAIN)
 
 
-async def _obey(state: _Run, received: Signals, recorder: Recorder) -> None:
+async def _obey(state: RunState, received: Signals, recorder: Recorder) -> None:
     """An interrupt: an end in order within the grace, at once at the second one.
 
     A lane that does not leave even then cannot be cancelled: what was measured is saved, and the process ends.
@@ -417,7 +238,7 @@ async def _obey(state: _Run, received: Signals, recorder: Recorder) -> None:
         os._exit(Exit.CRASHED)
 
 
-async def _end_closed_loop(state: _Run) -> None:
+async def _end_closed_loop(state: RunState) -> None:
     """A closed loop ends by the clock alone."""
     assert state.scenario.duration_ns is not None
     await trio.sleep(state.scenario.duration_ns / SECOND_NS - state.elapsed_s())
@@ -425,7 +246,7 @@ async def _end_closed_loop(state: _Run) -> None:
     state.stop(Stop.DRAIN)
 
 
-def _finish(state: _Run, recorder: Recorder, cpu_s: float) -> RunDocument:
+def _finish(state: RunState, recorder: Recorder, cpu_s: float) -> RunDocument:
     """Write the rest of the run folder."""
     lanes_cpu_s = (
         sum(
@@ -447,7 +268,7 @@ def _finish(state: _Run, recorder: Recorder, cpu_s: float) -> RunDocument:
     )
 
 
-def _save_what_can_be(state: _Run, recorder: Recorder) -> None:
+def _save_what_can_be(state: RunState, recorder: Recorder) -> None:
     """After a failure: the run as far as it got. Where even that fails the lanes' memory stays for a recovery."""
     try:
         _finish(state, recorder, 0.0)
