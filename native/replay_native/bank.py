@@ -21,7 +21,6 @@ from .hdr import COUNTERS_2, COUNTERS_3
 
 MAGIC = 0x5245504C41593031
 VERSION = 7
-CACHE_LINE_WORDS = 8
 
 
 class ControlWords(NamedTuple):

@@ -2,8 +2,9 @@
 
 Layout and field order: Apache Kafka, "Record Batch" in the protocol guide. Numbers in the header are big-endian;
 those of records are varints of zigzag. A record is given as its tail, all that does not depend on where it stands:
-key, value and headers (`put_tail_*` write one). The CRC of the records is kept apart from that of the 40 header
-bytes it also covers, so that producer id, epoch and sequence can be set without reading the records again.
+key, value and headers (`put_bytes` and `put_varint` write them). The CRC of the records is kept apart from that of
+the 40 header bytes it also covers, so that producer id, epoch and sequence can be set without reading the records
+again.
 """
 
 from __future__ import annotations
@@ -189,11 +190,3 @@ def partitions_of(data, offsets, partitions, out):
     base = np.int64(data.ctypes.data)
     for i in range(out.shape[0]):
         out[i] = partition_of(base + offsets[i], offsets[i + 1] - offsets[i], partitions)
-
-
-@kernel(int64(uint8[::1], int64, int64, int64, int64, int64))
-def put_tail(out, at, key, key_bytes, value, value_bytes):
-    """Write the tail of a record without headers at `out[at]`, from raw addresses; where it ends."""
-    place = np.int64(out.ctypes.data) + at
-    place = put_bytes(put_bytes(place, key, key_bytes), value, value_bytes)
-    return put_varint(place, np.int64(0)) - np.int64(out.ctypes.data)

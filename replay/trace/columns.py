@@ -27,7 +27,6 @@ EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
 }
 """An event: when it was recorded, what was asked by whom, and what came of it (-1 is unknown)."""
 
-EVENT_ROW_BYTES = sum(dtype.itemsize for dtype in EVENT_COLUMNS.values())
 
 EVENT_SCHEMA = pa.schema(
     [pa.field(name, pa.from_numpy_dtype(dtype), False) for name, dtype in EVENT_COLUMNS.items()]
