@@ -12,12 +12,14 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from replay.cli import streams
 from replay.errors import OutputError
 from replay.files import write_whole
+from replay.results.folder import AppendFile
 from replay.staging.sink import Sink
 
 LINE = '192.0.2.{0} - - [05/Jan/2026:18:00:{1:02} +0100] "GET /users/{1} HTTP/1.1" 200 512\n'
@@ -200,3 +202,16 @@ def test_a_page_for_standard_output_by_its_name(tmp_path: Path) -> None:
         subprocess.run(words, stdout=out, timeout=30, check=True)
     assert (tmp_path / "out.json").read_bytes() == b"[]"
     assert Path("/dev/stdout").is_symlink()
+
+
+def test_a_disk_that_fills_up_in_mid_run_says_where_what_was_measured_is(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        file = AppendFile(tmp_path / "timeline.jsonl")
+        os.dup2(full.fileno(), file._fd)
+        with (
+            mock.patch("os.ftruncate"),
+            pytest.raises(OutputError, match="no space left on device") as caught,
+        ):
+            file.append(b"{}\n")
+    assert "replay report" in caught.value.hint
+    os.close(file._fd)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, reason_of
 
 LANES = "lanes"
 
@@ -36,7 +36,7 @@ class RunFolder:
                 hint="choose another name with -o; an earlier result is never overwritten",
             ) from None
         except OSError as error:
-            raise OutputError(f"{path} cannot be made: {error.strerror}") from None
+            raise OutputError(f"{path} cannot be made: {reason_of(error)}") from None
         return folder
 
     @classmethod
@@ -117,7 +117,7 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise OutputError(
-                f"{path} cannot be written: {error.strerror}",
+                f"{path} cannot be written: {reason_of(error)}",
                 hint="make room, then `replay report` the folder",
             ) from None
 
@@ -150,7 +150,7 @@ class AppendFile:
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise OutputError(f"{path} cannot be made: {error.strerror}") from None
+            raise OutputError(f"{path} cannot be made: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
         """Write `data`, all of it or none. OutputError where there is no room."""
@@ -158,10 +158,13 @@ class AppendFile:
             written = os.write(self._fd, data)
             why = "no space left on device"
         except OSError as error:
-            written, why = 0, error.strerror or str(error)
+            written, why = 0, reason_of(error)
         if written != len(data):
             os.ftruncate(self._fd, self._size)
-            raise OutputError(f"{self.path} cannot be written: {why}", hint="make room and run again")
+            raise OutputError(
+                f"{self.path} cannot be written: {why}",
+                hint="make room, then `replay report` the folder: what was measured until then is in it",
+            )
         self._size += written
 
     def close(self) -> None:
@@ -171,7 +174,7 @@ class AppendFile:
         try:
             os.fsync(self._fd)
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written: {error.strerror}") from None
+            raise OutputError(f"{self.path} cannot be written: {reason_of(error)}") from None
         finally:
             os.close(self._fd)
             self._fd = -1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import OutputError
+from ..errors import OutputError, reason_of
 from .histogram import Histogram
 
 TICKS_PER_HALF_DISTANCE = 5
@@ -77,7 +77,7 @@ def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> 
             path.write_text(distribution(histogram), encoding="ascii")
             written.append(path)
     except OSError as error:
-        raise OutputError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
+        raise OutputError(f"{error.filename or folder} cannot be written: {reason_of(error)}") from None
     return written
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .histogram import Histogram, Layout, decode, encode
 
 NS_PER_MS = 1e6
@@ -167,7 +167,7 @@ def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterato
                     if interval is not None:
                         yield interval
     except OSError as error:
-        raise InputError(f"{log.path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{log.path} cannot be read: {reason_of(error)}") from None
 
 
 def index(path: Path) -> dict[str, bytes]:
@@ -177,7 +177,7 @@ def index(path: Path) -> dict[str, bytes]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{path} cannot be read: {reason_of(error)}") from None
     texts = {}
     for _, text in _lines(data):
         if text.startswith(b"Tag="):

@@ -10,7 +10,7 @@ import msgspec
 
 from replay_native.bank import Bank, open_bank
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..units import SECOND_NS
 from .accounts import AT
 from .assemble import Facts, assemble
@@ -72,7 +72,7 @@ def _read_started(folder: RunFolder) -> Started:
         refuse_newer(folder.started, data)
         return msgspec.json.decode(data, type=Started)
     except OSError as error:
-        raise InputError(f"{folder.started} cannot be read: {error.strerror}") from None
+        raise InputError(f"{folder.started} cannot be read: {reason_of(error)}") from None
     except msgspec.DecodeError as error:
         raise InputError(f"{folder.started} is damaged ({error}): the run cannot be recovered") from None
 

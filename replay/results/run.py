@@ -8,7 +8,7 @@ from functools import cached_property
 
 import msgspec
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .document import RunDocument, refuse_newer
 from .folder import RunFolder, read_rows
 from .measured import Measured, from_folder
@@ -52,6 +52,6 @@ def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
         refuse_newer(folder.run, data)
         return Run(folder, msgspec.json.decode(data, type=RunDocument), recovered)
     except OSError as error:
-        raise InputError(f"{folder.run} cannot be read: {error.strerror}") from None
+        raise InputError(f"{folder.run} cannot be read: {reason_of(error)}") from None
     except msgspec.DecodeError as error:
         raise InputError(f"{folder.run} is not the document of a run: {error}") from None
