@@ -18,6 +18,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from msgspec import UNSET
 
+from replay.cli import invoke
 from replay.engine.run import run_blocking
 from replay.errors import InputError, ReplayError, TargetError, UsageError
 from replay.kafka import fit_for
@@ -131,11 +132,11 @@ def printed(run: Path) -> str:
 
 
 def recorded() -> list[tuple[int, bytes | None, bytes | None, tuple]]:
-    headers = ((b"trace", b"abc"), (b"", b""), (b"\xd0\xba", bytes(range(200))))
+    headers = ((b"trace", b"abc"), (b"null", None), (b"", b""), (b"\xd0\xba", bytes(range(200))))
     values = [b"v" * size for size in (0, 1, 63, 64, 5_000)] + [None]
     return [
         (number % 2, KEYS[number % len(KEYS)], values[number % 5 if KEYS[number % len(KEYS)] is None else number % 6],
-         headers[: number % 4])
+         headers[: number % 5])
         for number in range(300)
     ]  # fmt: skip
 
@@ -152,6 +153,23 @@ def test_records_come_back_byte_for_byte_in_their_partitions(mock, tmp_path, set
         sent = [(key, value, tuple((name.decode(), content) for name, content in headers))
                 for number, key, value, headers in records if number == partition]  # fmt: skip
         assert [(r.key, r.value, r.headers) for r in back if r.partition == partition] == sent
+
+
+def test_null_and_empty_stay_apart_from_topic_to_topic(mock, tmp_path):
+    headers = ((b"null", None), (b"empty", b""), (b"null", None), (b"full", b"x" * 9))
+    records = [
+        (0, None, b"v", headers),
+        (0, b"", b"", headers[1:]),
+        (0, b"k", None, headers[:1]),
+        (0, b"k", b"v", ()),
+    ]
+    replay(kafka_trace(tmp_path / "t", records), f"kafka://{mock}/nulls", tmp_path / "run")
+    assert invoke(["record", f"kafka://{mock}/nulls", "-o", str(tmp_path / "back.trace")]) == 0
+    replay(Trace.open(tmp_path / "back.trace"), f"kafka://{mock}/nulls-again", tmp_path / "again")
+    back = read_back(mock, "nulls-again", len(records))
+    assert [(r.key, r.value, [(name.encode(), value) for name, value in r.headers]) for r in back] == [
+        (key, value, list(pairs)) for _, key, value, pairs in records
+    ]
 
 
 def test_partitioned_anew_a_key_goes_where_javas_clients_send_it(mock, tmp_path):

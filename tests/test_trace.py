@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -308,3 +309,17 @@ def test_strings_that_differ_little_have_hashes_of_their_own(form: str, seed: in
     hashes = np.empty(len(names), dtype=np.int64)
     hash_all(*flatten(names), seed, hashes)
     assert len(np.unique(hashes)) == len(names)
+
+
+def test_headers_may_be_null_and_traces_from_before_that_are_read(tmp_path):
+    with TraceWriter(tmp_path / "t.trace") as writer:
+        number = writer.add_request("GET", b"/", headers=((b"a", b"1"), (b"b", None)))
+        writer.add_events(np.array([1]), np.array([number], np.uint32), np.zeros(1, np.uint32))
+    assert Trace.open(tmp_path / "t.trace").requests.headers(0) == ((b"a", b"1"), (b"b", None))
+    path = tmp_path / "t.trace" / "headers.arrow"
+    pair = pa.struct([pa.field("name", pa.binary(), False), pa.field("value", pa.binary(), False)])
+    before = pa.schema([pa.field("headers", pa.list_(pa.field("header", pair, False)), False)])
+    rows = [[{"name": b"a", "value": b"1"}, {"name": b"b", "value": b""}]]
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, before) as out:
+        out.write_batch(pa.record_batch([pa.array(rows, before.field(0).type)], schema=before))
+    assert Trace.open(tmp_path / "t.trace").requests.headers(0) == ((b"a", b"1"), (b"b", b""))

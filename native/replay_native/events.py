@@ -54,7 +54,7 @@ EventTable = namedtuple(
 recorded uint8[methods]: 1 where the request is a record. Topic i of the trace, topics[topic_ends[i]:topic_ends[i + 1]],
 goes to target topic_target[i]; what is of no topic to default_target[0]. Target t has the routes first_route[t] to
 first_route[t + 1], one a partition. keep_partition[0]: recorded partitions stay. Parts 0 to key_parts[0] (-1: no key)
-are the key of an event, those behind them its value. headers int64[n + 1, 6] and bodies int64[n + 1, 3] are those of
+are the key of an event, those behind them its value. headers int64[n + 1, 7] and bodies int64[n + 1, 3] are those of
 `Requests.header_batches` and `body_batches`. wall int64[2]: wall clock less monotonic in ns, and whether CreateTime is
 the recorded one. mark: one more header, whose value is numbered: its name behind the name's length (mark_name_bytes[0]
 bytes), then what comes before the number; empty: none.
@@ -101,7 +101,11 @@ def _value_of(table, number):
 
 @kernel(inlined=True)
 def _pair(headers, batch, pair, column):
-    """Address and length of the name (column 2) or value (column 4) of a header."""
+    """Address and length of the name (column 2) or value (column 4) of a header; a value of -1 bytes is null."""
+    if column == 4 and headers[batch, 6]:
+        bits = peek_u8(np.uint64(headers[batch, 6] + (pair >> 3)))
+        if np.int64(bits) >> (pair & 7) & 1 == 0:
+            return headers[batch, 5], np.int64(-1)
     begin = np.int64(peek_i32(np.uint64(headers[batch, column] + 4 * pair)))
     end = np.int64(peek_i32(np.uint64(headers[batch, column] + 4 * pair + 4)))
     return headers[batch, column + 1] + begin, end - begin
@@ -141,7 +145,7 @@ def _headers(table, number, seq, at):
     for pair in range(first, last):
         for column in (2, 4):
             address, length = _pair(table.headers, batch, pair, column)
-            total += varint_bytes(length) + length
+            total += varint_bytes(length) + max(length, np.int64(0))
             if at:
                 at = put_bytes(at, address, length)
     return total

@@ -132,7 +132,9 @@ def _rows(trace: Trace, progress: Progress) -> Iterator[tuple[int, Request, int,
 
 
 def _headers(trace: Trace, request: Request) -> tuple[tuple[bytes, bytes], ...]:
-    return trace.requests.headers(request.headers) if request.headers >= 0 else ()
+    """Those with a value: a null one, as a record's may be, has no place in a request."""
+    found = trace.requests.headers(request.headers) if request.headers >= 0 else ()
+    return tuple((name, value) for name, value in found if value is not None)
 
 
 def _body(trace: Trace, request: Request) -> bytes:

@@ -106,7 +106,7 @@ class GorReader(RecordReader):
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
         warm(["dictionary", "scan", "targets", "gor"])
-        self._header_sets: dict[bytes, tuple[tuple[bytes, bytes], ...]] = {}
+        self._header_sets: dict[bytes, Headers] = {}
         self._pending: dict[bytes, Record] = {}
         self._early: dict[bytes, _Answer] = {}
         self._plain = PlainRecords(self, found, options)
@@ -205,7 +205,7 @@ class GorReader(RecordReader):
         length = _LENGTH.search(head)
         return body[: int(length[1])] if length else body
 
-    def headers_of(self, head: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    def headers_of(self, head: bytes) -> Headers:
         """The headers, without what a replay writes itself. Sets are remembered: most requests repeat one."""
         known = self._header_sets.get(head)
         if known is None:

@@ -151,7 +151,7 @@ class _Tape:
         ]
         bodies = [-1 if r.value is None else writer.add_body(r.value) for r in records]
         headers = [
-            writer.add_headers(tuple((name.encode(), value or b"") for name, value in r.headers))
+            writer.add_headers(tuple((name.encode(), value) for name, value in r.headers))
             if r.headers
             else -1
             for r in records

@@ -152,7 +152,7 @@ def _lines(
     found, lacking = [], dict(defaults)
     for name, value in headers:
         key = name.decode("latin-1").lower()
-        if not chosen(key) or not _TOKEN.fullmatch(name):
+        if value is None or not chosen(key) or not _TOKEN.fullmatch(name):
             continue
         if _CONTROL.search(value) or len(value) > VALUE_BYTES_MAX:
             continue

@@ -69,15 +69,15 @@ def corrupt(path: Path, what: str) -> InputError:
 
 
 def open_batches(
-    path: Path, source: Any, schema: pa.Schema, checked: Callable[[], None] = lambda: None
+    path: Path, source: Any, *schemas: pa.Schema, checked: Callable[[], None] = lambda: None
 ) -> list[pa.RecordBatch]:
-    """The record batches of an Arrow IPC file, checked: this schema, no nulls, whole buffers.
+    """The record batches of an Arrow IPC file, checked: one of these schemas, no null column, whole buffers.
 
     `checked` is called after each, so that a mapped file need not be in memory whole.
     """
     try:
         reader = pa.ipc.open_file(source)
-        if not reader.schema.equals(schema):
+        if not any(reader.schema.equals(schema) for schema in schemas):
             raise corrupt(path, "its columns are not those of a trace")
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
         for batch in batches:

@@ -87,7 +87,7 @@ def _rewrite_targets(old: Path, new: Path, rewrite: Callable[[bytes], bytes]) ->
     mapped = MappedFile(old)
     place = REQUEST_SCHEMA.get_field_index("target")
     with pa.OSFile(os.fspath(new), "wb") as sink, pa.ipc.new_file(sink, REQUEST_SCHEMA) as file:
-        for batch in open_batches(old, pa.py_buffer(mapped.raw), REQUEST_SCHEMA, mapped.drop_pages):
+        for batch in open_batches(old, pa.py_buffer(mapped.raw), REQUEST_SCHEMA, checked=mapped.drop_pages):
             made = pa.array([rewrite(target.as_py()) for target in batch.column(place)], pa.large_binary())
             columns = [*batch.columns[:place], made, *batch.columns[place + 1 :]]
             file.write_batch(pa.record_batch(columns, schema=REQUEST_SCHEMA))

@@ -197,7 +197,7 @@ class RequestWriter:
             return known
         key = hashlib.blake2b(repr(headers).encode(), digest_size=16).digest()
         value = [{"name": name, "value": content} for name, content in headers]
-        size = sum(len(name) + len(content) for name, content in headers)
+        size = sum(len(name) + len(content or b"") for name, content in headers)
         index = self._header_sets.add(value, key, size)
         if len(self._known_headers) < HEADERS_KNOWN:
             self._known_headers[headers] = index

@@ -20,27 +20,24 @@ from .columns import BATCH_ROWS, REQUEST_SCHEMA, corrupt, open_batches
 
 REQUESTS, HEADERS, BODIES = "requests.arrow", "headers.arrow", "bodies.arrow"
 
-HEADERS_SCHEMA = pa.schema(
-    [
-        pa.field(
-            "headers",
-            pa.list_(
-                pa.field(
-                    "header",
-                    pa.struct([pa.field("name", pa.binary(), False), pa.field("value", pa.binary(), False)]),
-                    False,
-                )
-            ),
-            False,
-        )
-    ]
-)
+
+def _headers_schema(*, nullable: bool) -> pa.Schema:
+    pair = pa.struct([pa.field("name", pa.binary(), False), pa.field("value", pa.binary(), nullable)])
+    return pa.schema([pa.field("headers", pa.list_(pa.field("header", pair, False)), False)])
+
+
+HEADERS_SCHEMA = _headers_schema(nullable=True)
+"""A record's header may have null for a value."""
+
+_HEADERS_SCHEMA_BEFORE = _headers_schema(nullable=False)
+"""That of traces which have no null."""
 
 BODIES_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), False)])
 
 CONTENT_TYPE_BYTES_MAX = 1_000
 
-Headers = tuple[tuple[bytes, bytes], ...]
+Headers = tuple[tuple[bytes, bytes | None], ...]
+"""Pairs of name and value; None is null, which Kafka tells from an empty value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ def _view(raw: npt.NDArray[np.uint8], buffer: Any, dtype: Any, count: int) -> np
 def request_batches(path: Path, mapped: MappedFile) -> list[RequestBatch]:
     """The batches of a requests dictionary, as views of its mapping."""
     result = []
-    for batch in open_batches(path, pa.py_buffer(mapped.raw), REQUEST_SCHEMA, mapped.drop_pages):
+    for batch in open_batches(path, pa.py_buffer(mapped.raw), REQUEST_SCHEMA, checked=mapped.drop_pages):
         rows, columns = batch.num_rows, batch.columns
         _, starts, data = columns[1].buffers()
         offsets = _view(mapped.raw, starts, np.int64, rows + 1 if rows else 0)
@@ -117,9 +114,10 @@ def request_batches(path: Path, mapped: MappedFile) -> list[RequestBatch]:
 class _Blobs:
     """A mapped dictionary of header sets or bodies, by id."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, *schemas: pa.Schema) -> None:
         self._mapped = MappedFile(path)
-        self.batches = open_batches(path, pa.py_buffer(self._mapped.raw), schema, self._mapped.drop_pages)
+        raw = pa.py_buffer(self._mapped.raw)
+        self.batches = open_batches(path, raw, *schemas, checked=self._mapped.drop_pages)
         self._starts = [0]
         for batch in self.batches:
             self._starts.append(self._starts[-1] + batch.num_rows)
@@ -155,7 +153,11 @@ class Requests:
         self.routes, self.actions = routes, actions
         self._path = folder / REQUESTS
         self._mapped = MappedFile(self._path)
-        self._header_sets = _Blobs(folder / HEADERS, HEADERS_SCHEMA) if (folder / HEADERS).exists() else None
+        self._header_sets = (
+            _Blobs(folder / HEADERS, HEADERS_SCHEMA, _HEADERS_SCHEMA_BEFORE)
+            if (folder / HEADERS).exists()
+            else None
+        )
         self._bodies = _Blobs(folder / BODIES, BODIES_SCHEMA) if (folder / BODIES).exists() else None
         self.batches = request_batches(self._path, self._mapped)
         self._check()
@@ -239,9 +241,9 @@ class Requests:
         return np.array(rows, np.int64), total // max(first, 1), largest
 
     def header_batches(self) -> npt.NDArray[np.int64]:
-        """Where header sets lie, int64[batches + 1, 6]: the id of the first of each batch, and raw addresses of the
-        offsets of its sets, of names and of values (int32 each), offsets before data; the last row is the id past
-        the end.
+        """Where header sets lie, int64[batches + 1, 7]: the id of the first of each batch, and raw addresses of the
+        offsets of its sets, of names and of values (int32 each), offsets before data, and of the bits of the values that are
+        not null (0: all are); the last row is the id past the end.
         """
         rows, first = [], 0
         for batch in self._header_sets.batches if self._header_sets is not None else []:
@@ -251,9 +253,10 @@ class Requests:
             for column in (names, values):
                 _, offsets, data = column.buffers()
                 places += [offsets.address, data.address if data is not None else 0]
-            rows.append((first, *places))
+            valid = values.buffers()[0] if values.null_count else None
+            rows.append((first, *places, valid.address if valid is not None else 0))
             first += batch.num_rows
-        rows.append((first, 0, 0, 0, 0, 0))
+        rows.append((first, *[0] * 6))
         return np.array(rows, np.int64)
 
     def content_types(self) -> tuple[list[bytes], npt.NDArray[np.int32]]:
@@ -272,7 +275,9 @@ class Requests:
             for owner, value in zip(
                 owners[::-1], pairs.field("value").take(places[::-1]).to_pylist(), strict=True
             ):
-                of_set[owner] = names.setdefault(value, len(names)) if _sendable(value) else -1
+                of_set[owner] = (
+                    names.setdefault(value, len(names)) if value is not None and _sendable(value) else -1
+                )
             found.append(of_set)
         return list(names), np.concatenate(found)
 
