@@ -19,6 +19,7 @@ import trio
 import replay
 from replay.engine.priority import CONTROL_NICE, may_rise
 from replay.engine.run import run_blocking
+from replay.engine.watch import Signals
 from replay.errors import EngineError, LimitError, TargetError
 from replay.report.console import Console
 from replay.report.terminal import print_report
@@ -208,6 +209,24 @@ HANGING = """
     from tests.test_engine_run import schedule
     run.run_blocking(*schedule(Path(sys.argv[2]), int(sys.argv[3])), sys.argv[2] + "/run")
 """
+
+
+async def test_a_run_that_a_shell_put_into_the_background_ends_by_the_signals_that_it_is_sent() -> None:
+    ignored = (signal.SIGINT, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in ignored]
+    try:
+        signals = Signals()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(signals.watch)
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGINT)
+            with trio.fail_after(5):
+                await signals.first.wait()
+            nursery.cancel_scope.cancel()
+        assert signals.name == "SIGINT" and not signals.second.is_set()
+    finally:
+        for number, handler in zip(ignored, before, strict=True):
+            signal.signal(number, handler)
 
 
 @pytest.mark.whole

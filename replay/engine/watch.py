@@ -53,8 +53,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """SIGINT, SIGTERM and SIGHUP, but those that are ignored (nohup): the first asks for an end in order, the second
-    for one at once.
+    """SIGINT, SIGTERM, and SIGHUP but under nohup: the first asks for an end in order, the second for one at once.
+
+    A shell without job control has what it starts with `&` ignore SIGINT; who sends one to a run means it.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,8 @@ class Signals:
 
     async def watch(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled."""
-        heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        heard = [number for number in ENDING if number != signal.SIGHUP or not under_nohup]
         with trio.open_signal_receiver(*heard) as received:
             task_status.started()
             async for number in received:
