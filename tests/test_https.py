@@ -239,7 +239,7 @@ def test_files_that_are_not_what_they_were_given_for(authority: Authority, tmp_p
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")
     cases: tuple[tuple[dict[str, Any], str], ...] = (
-        ({"ca": "/no/such.pem"}, "/no/such.pem: No such file"),
+        ({"ca": "/no/such.pem"}, "/no/such.pem: no such file"),
         ({"ca": str(empty)}, "holds no certificates"),
         ({"cert": "/no/such.pem"}, "there is no such file"),
         ({"cert": str(first.cert), "key": str(second.key)}, "is not the one of the certificate"),

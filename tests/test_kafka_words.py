@@ -91,7 +91,7 @@ def test_a_bad_certificate_is_named(
 def test_a_file_of_certificates_that_holds_none(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("nothing")
     target = parse_target("kafka://127.0.0.1:1/t")
-    for name, words in (("empty.pem", "it holds no certificates"), ("none.pem", "No such file or directory")):
+    for name, words in (("empty.pem", "it holds no certificates"), ("none.pem", "no such file or directory")):
         with pytest.raises(InputError, match=words):
             client_settings(target, Kafka(security_protocol="SSL", ssl_cafile=str(tmp_path / name)))
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import trio
 
-from replay.errors import OutputError
+from replay.errors import OutputError, reason_of
 from replay.results.document import (
     ClockPair,
     Ending,
@@ -114,7 +114,7 @@ def _lane_memory(folder: RunFolder, number: int, routes: int, scenario: Scenario
     except OSError as error:
         folder.discard()
         raise OutputError(
-            f"{folder.lane(number)} cannot be made: {error.strerror}", hint="make room"
+            f"{folder.lane(number)} cannot be made: {reason_of(error)}", hint="make room"
         ) from None
 
 

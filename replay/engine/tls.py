@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.errors import EngineError, InputError
+from replay.errors import EngineError, InputError, reason_of
 from replay.scenario.settings import Scenario
 from replay.scenario.target import Target
 from replay_native import libssl
@@ -95,7 +95,9 @@ def _load_authorities(context: ssl.SSLContext, ca: str) -> None:
             f"{ca} holds no certificates to trust", hint="give --ca a file of certificates in PEM"
         ) from None
     except OSError as error:
-        raise InputError(f"{ca}: {error.strerror}", hint="give --ca a file of certificates in PEM") from None
+        raise InputError(
+            f"{ca}: {reason_of(error)}", hint="give --ca a file of certificates in PEM"
+        ) from None
 
 
 def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
@@ -115,7 +117,7 @@ def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
             hint="give --cert the certificate chain and --key its private key, in PEM, not encrypted",
         ) from None
     except OSError as error:
-        raise InputError(f"{tls.cert}: {error.strerror}", hint="give --cert and --key PEM files") from None
+        raise InputError(f"{tls.cert}: {reason_of(error)}", hint="give --cert and --key PEM files") from None
 
 
 @contextlib.contextmanager

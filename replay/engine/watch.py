@@ -50,6 +50,7 @@ class CircuitBreaker:
 
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a run to end."""
 
 
 class Signals:

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from replay.errors import InputError, ReplayError, TargetError, UsageError
+from replay.errors import InputError, ReplayError, TargetError, UsageError, reason_of
 from replay.scenario.headers import expand
 from replay.scenario.settings import Kafka
 from replay.scenario.target import Target
@@ -71,7 +71,7 @@ def client_settings(target: Target, kafka: Kafka) -> dict[str, Any]:
         try:
             settings["ssl_context"] = ssl.create_default_context(cafile=kafka.ssl_cafile or None)
         except (OSError, ssl.SSLError) as error:
-            why = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+            why = "it holds no certificates" if isinstance(error, ssl.SSLError) else reason_of(error)
             raise InputError(
                 f"kafka.ssl_cafile: {kafka.ssl_cafile}: {why}", hint="give a file of certificates in PEM"
             ) from None

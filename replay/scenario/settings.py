@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from .. import units
 from .._version import __version__
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..results.validity import ValidityLimits
 from ..units import SECOND_NS
 from .headers import expand
@@ -164,7 +164,7 @@ class BodyRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
             return Path(self.file or "").read_bytes()
         except OSError as error:
             raise InputError(
-                f"the body of {self.route}: {self.file}: {error.strerror}",
+                f"the body of {self.route}: {self.file}: {reason_of(error)}",
                 hint="give the file of this [[body]] rule",
             ) from None
 

@@ -15,7 +15,7 @@ from replay_native import render as kernels
 from replay_native.sessions import ENCODED_BYTES, FORM, JSON_TEXT, RAW, TARGET
 
 from .. import units
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..scenario.session_rules import Variable
 
 FIXED_BYTES = {
@@ -152,7 +152,7 @@ def read_column(variable: Variable) -> list[bytes]:
             return _cells(rows, name, path)
     except OSError as error:
         raise InputError(
-            f"the variable {variable.name}: {path}: {error.strerror}",
+            f"the variable {variable.name}: {path}: {reason_of(error)}",
             hint="give the file of this [[variable]]",
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:

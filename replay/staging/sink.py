@@ -46,7 +46,7 @@ from types import TracebackType
 
 import numpy as np
 
-from replay.errors import EngineError, InputError, ReplayError, UsageError
+from replay.errors import EngineError, InputError, ReplayError, UsageError, reason_of
 from replay_native import libssl, shared
 from replay_native import sink as kernels
 from replay_native import sink_memory as layout
@@ -82,7 +82,7 @@ class SinkMemory:
                 file.truncate(size)
                 return cls._map(mmap.mmap(file.fileno(), size))
         except OSError as error:
-            raise UsageError(f"{path}: the stamps cannot be written: {error.strerror}") from error
+            raise UsageError(f"{path}: the stamps cannot be written: {reason_of(error)}") from error
 
     @classmethod
     def open(cls, path: Path) -> SinkMemory:
@@ -282,7 +282,7 @@ class Sink:
         except OSError as error:
             listener.close()
             raise UsageError(
-                f"the sink cannot listen on {self._host}:{self._port}: {error.strerror}",
+                f"the sink cannot listen on {self._host}:{self._port}: {reason_of(error)}",
                 hint="choose another port",
             ) from error
         return listener
