@@ -24,15 +24,15 @@ from typing import Any, TypeVar
 
 import numba
 from numba import njit
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-CACHES_KEPT = 4
+CACHES_KEPT = 8
 """Compiled versions of one module that stay in the cache."""
 
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
-    "cache": True,
     "error_model": "numpy",
     "fastmath": False,
     # Kernels allocate nothing: no reference counts are kept on the arrays they pass around.
@@ -109,6 +109,38 @@ CACHE_ROOT = _cache_root()
 """One folder a kernel module and version of it."""
 
 
+class _ByDigest(_CacheLocator):  # type: ignore[misc]
+    """Finds a kernel's cache by the digest of its sources, wherever the checkout lies and whenever it was written."""
+
+    def __init__(self, module: str, line: int) -> None:
+        self._digest, self._line = _digest(module), str(line)
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _ByDigest:
+        """Numba's way to make a locator."""
+        return cls(py_func.__module__.rpartition(".")[2], py_func.__code__.co_firstlineno)
+
+    def get_cache_path(self) -> str:
+        """The folder of this version of the module."""
+        return str(CACHE_ROOT / self._digest)
+
+    def get_source_stamp(self) -> str:
+        """What must be equal for a cached kernel to be used."""
+        return self._digest
+
+    def get_disambiguator(self) -> str:
+        """Tells apart kernels of one name in a module."""
+        return self._line
+
+
+class _KernelCacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = [_ByDigest]  # noqa: RUF012
+
+
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    _impl_class = _KernelCacheImpl
+
+
 def _typed_alike(dispatcher: Any) -> None:
     """Let kernels that are called with constants be compiled once, not for each constant."""
     call_template = dispatcher.get_call_template
@@ -133,9 +165,8 @@ def kernel(
 
     def decorate(function: Function) -> Function:
         options = dict(_OPTIONS, nogil=not brief, forceinline=inlined, no_cpython_wrapper=signature is None)
-        module = function.__module__.rpartition(".")[2]
-        numba.config.CACHE_DIR = str(CACHE_ROOT / _digest(module))  # type: ignore[attr-defined]
         dispatcher = njit(**options)(function)
+        dispatcher._cache = _KernelCache(function)
         _typed_alike(dispatcher)
         if signature is not None:
             _entries.setdefault(function.__module__, []).append((dispatcher, signature))
@@ -196,4 +227,4 @@ def compile_apart(modules: Iterable[str], progress: Callable[[int, int, str], No
 
 def is_compiled(modules: Iterable[str]) -> bool:
     """Whether the kernels of `modules` were compiled before, so that `warm` only loads them."""
-    return all(any((CACHE_ROOT / _digest(name)).glob("**/*.nbi")) for name in modules)
+    return all(any((CACHE_ROOT / _digest(name)).glob("*.nbi")) for name in modules)
