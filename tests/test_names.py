@@ -108,7 +108,8 @@ def test_what_is_no_server_is_refused(text: str) -> None:
     ],
 )
 def test_candidates(name: str, ndots: int, expected: list[str]) -> None:
-    assert Settings(search=("a", "b"), ndots=ndots).candidates(name) == expected
+    candidates = Settings(search=("a", "b"), ndots=ndots).candidates(name)
+    assert [candidate.name for candidate in candidates] == expected
 
 
 # What is asked
@@ -166,9 +167,10 @@ async def test_an_answer_that_does_not_fit_comes_by_tcp(server: DnsServer) -> No
     assert Asked("many.example.", "A", by_tcp=True) in server.asked
     lookups, before = Lookups("many.example", server.address), len(server.asked)
     await lookups.one()
-    assert lookups.queries == len(server.asked) - before == 3
+    # Both kinds again by TCP, and all of it three times: until the buffer that glibc doubles holds a hundred addresses.
+    assert lookups.queries == len(server.asked) - before == 3 * (2 + 2)
     written, _ = await cost_of("many.example", asking(server))
-    assert written.sent == 3
+    assert written.sent == 12
 
 
 async def test_use_vc_asks_by_tcp_alone(server: DnsServer) -> None:
@@ -177,7 +179,7 @@ async def test_use_vc_asks_by_tcp_alone(server: DnsServer) -> None:
     assert all(asked.by_tcp for asked in server.asked)
     queries: list[Query] = []
     await lookup("a.example", asking(server, by_tcp=True), queries.append)
-    assert [query.sent for query in queries] == [1, 1]
+    assert [query.by_tcp for query in queries] == [True, True]
 
 
 async def test_hosts_and_addresses_ask_nobody(server: DnsServer) -> None:
@@ -253,13 +255,15 @@ async def test_a_server_that_is_not_there_is_known_at_once() -> None:
     assert time.monotonic() - begin < 4
 
 
-async def test_the_search_goes_on_after_servfail_and_ends_at_silence(server: DnsServer) -> None:
+async def test_the_search_goes_on_after_servfail_and_after_silence_the_name_as_it_is_comes_next(
+    server: DnsServer,
+) -> None:
     server.fail("a.one", "SERVFAIL")
     server.fail("a.two", "silence")
     server.set("a.three", "127.0.0.2")
     assert (await lookup("a", asking(server, search=("one", "three"), ndots=2))).found == "a.three."
     found = await failure("a", asking(server, search=("two", "three"), ndots=2))
-    assert (found.why, found.asked) == ("timeout", ("a.two.",))
+    assert (found.why, found.asked) == ("timeout", ("a.two.", "a."))
 
 
 # What a name costs (replay doctor NAME)

@@ -56,7 +56,7 @@ class Lookups:
         self.longest_ns = max(self.longest_ns, took_ns)
 
     def _note(self, query: Query) -> None:
-        self.queries += query.sent
+        self.queries += 1
         self.answers[query.answer] += 1
 
 

@@ -10,6 +10,7 @@ from .settings import Server, Settings
 
 Why = Literal[
     "NXDOMAIN", "NODATA", "SERVFAIL", "REFUSED", "timeout", "unreachable", "malformed", "not a name", "reserved",
+    "no source",
 ]  # fmt: skip
 
 
@@ -20,10 +21,20 @@ def show_server(server: Server) -> str:
 
 
 class NameFailure(Exception):
-    """A name without an address. `why` is the case, `str()` says it with what was asked of whom, `hint` what to do."""
+    """A name without an address. `why` is the case, `str()` says it with what was asked of whom, `hint` what to do.
 
-    def __init__(self, why: Why, asked: Sequence[str], settings: Settings, took_s: float) -> None:
-        self.why, self.asked = why, tuple(asked)
+    `is_unavailable`: for some name no server gave an answer, which nsswitch.conf calls UNAVAIL.
+    """
+
+    def __init__(
+        self,
+        why: Why,
+        asked: Sequence[str],
+        settings: Settings,
+        took_s: float,
+        is_unavailable: bool = False,
+    ) -> None:
+        self.why, self.asked, self.is_unavailable = why, tuple(asked), is_unavailable
         servers = " and ".join(show_server(server) for server in settings.servers)
         names = ", ".join(name.rstrip(".") for name in asked)
         took = format_duration(round(took_s * 1e9))
@@ -59,6 +70,10 @@ class NameFailure(Exception):
             "reserved": (
                 "no name that ends in .invalid has one, and nobody is asked (RFC 6761)",
                 "name a host that is there",
+            ),
+            "no source": (
+                "the sources of /etc/nsswitch.conf do not have it, and DNS is not among them",
+                "add it to /etc/hosts, or name a server to ask: --resolver HOST:PORT",
             ),
             "not a name": (
                 "it is no name that DNS could hold (labels of at most 63 bytes, 253 in all)",

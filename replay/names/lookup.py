@@ -1,50 +1,37 @@
-"""One lookup: A and AAAA of each candidate at once, server after server, until one has addresses."""
+"""One lookup of a name, as `getaddrinfo` of glibc would do it: the sources of nsswitch.conf in their order.
+
+Of the sources, the hosts file and DNS are asked. In DNS the candidates are tried one after another, as `search` and `ndots`
+order them (resolv/res_query.c, 2.36):
+
+- A candidate that does not exist, or has no address, leads to the next one. So does one that all servers fail (SERVFAIL).
+- After any other failure the search ends, and the name as it is gets its turn if it had none.
+- Where no server can be reached at all, nothing more is tried.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-import itertools
-import random
+import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import dns.asyncbackend
-import dns.asyncquery
 import dns.exception
-import dns.inet
-import dns.message
 import dns.name
-import dns.rcode
-import trio
 
+from .exchange import Client, Note, Reply
 from .failures import NameFailure, Why
-from .settings import Server, Settings
+from .settings import Settings, address_of
 
-KINDS = ("A", "AAAA")
 LOCALHOST = ("127.0.0.1", "::1")
 
-_NEXT_SERVER = ("SERVFAIL", "REFUSED", "NOTIMP", "FORMERR", "timeout", "unreachable", "malformed")
-_rotations = itertools.count()
+BUFFER_BYTES = 1_024
+ADDRESS_BYTES = 40
+"""glibc reads an answer into a buffer of 1,024 bytes, 40 for each address. If it does not fit, the whole lookup is repeated
+with a buffer twice as large: a name of 100 addresses is looked up three times.
+"""
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One question put to one server. `answer` is its code in capitals, or timeout, unreachable, malformed, or unanswered
-    where the lookup was broken off; `ttl_s` of the addresses, None without any. `by_tcp`: it came by TCP. `sent` is
-    how often it was asked: twice where the answer did not fit a datagram.
-    """
-
-    name: str
-    kind: str
-    server: Server
-    took_ns: int
-    answer: str
-    addresses: tuple[str, ...] = ()
-    ttl_s: int | None = None
-    by_tcp: bool = False
-    sent: int = 1
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\.")
+"""What res_hnok(3) takes for the name of a host: nothing else is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,152 +46,95 @@ class Answer:
     ttl_s: int | None = None
 
 
-Note = Callable[[Query], None]
-"""Called with each query when it ended."""
-
-
 async def lookup(name: str, settings: Settings, note: Note = lambda query: None) -> Answer:
     """The addresses of a name. NameFailure where it has none."""
-    bare = name.rstrip(".").lower()
-    try:
-        return Answer((str(ipaddress.ip_address(bare)),), "literal", name)
-    except ValueError:
-        pass
-    if bare in settings.hosts:
-        return Answer(settings.hosts[bare], "hosts", bare)
-    if bare == "localhost" or bare.endswith(".localhost"):
+    if address := address_of(name):
+        return Answer((address,), "literal", name)
+    lowered = name.lower()
+    bare = lowered.rstrip(".")
+    if lowered not in settings.hosts and (bare == "localhost" or bare.endswith(".localhost")):
+        # RFC 6761, 6.3. This differs from glibc, which asks DNS.
         return Answer(LOCALHOST, "hosts", bare)
     if bare == "invalid" or bare.endswith(".invalid"):
-        # RFC 6761, 6.3 and 6.4: nobody is asked for these.
+        # RFC 6761, 6.4: no name ends so. This, too, differs from glibc.
         raise NameFailure("reserved", [], settings, 0.0)
-    return await _ask_dns(name, settings, note)
+    failure: NameFailure | None = None
+    for source in settings.sources:
+        if source.name == "files":
+            if lowered in settings.hosts:
+                return Answer(settings.hosts[lowered], "hosts", lowered)
+            if source.ends_at("NOTFOUND"):
+                break
+        elif source.name == "dns":
+            try:
+                return await _ask_until_it_fits(name, settings, note)
+            except NameFailure as error:
+                failure = error
+                if source.ends_at("UNAVAIL" if error.is_unavailable else "NOTFOUND"):
+                    break
+    raise failure or NameFailure("no source", [], settings, 0.0)
+
+
+async def _ask_until_it_fits(name: str, settings: Settings, note: Note) -> Answer:
+    """Ask DNS as often as glibc would until its buffer holds the answer."""
+    try:
+        ascii_name = name if name.isascii() else dns.name.from_text(name).to_text(omit_final_dot=True)
+    except (dns.exception.DNSException, UnicodeError):
+        ascii_name = ""
+    if not _HOST_NAME.fullmatch(ascii_name):
+        raise NameFailure("not a name", [], settings, 0.0)
+    bytes_held = BUFFER_BYTES
+    while True:
+        answer = await _ask_dns(ascii_name, settings, note)
+        if ADDRESS_BYTES * len(answer.addresses) + len(answer.found) <= bytes_held:
+            return answer
+        bytes_held *= 2
 
 
 async def _ask_dns(name: str, settings: Settings, note: Note) -> Answer:
-    """Candidate after candidate. Only NXDOMAIN, NODATA and SERVFAIL lead on to the next one, as in the C library."""
+    """Candidate after candidate, until one has addresses."""
     begin = time.monotonic()
+    client = Client(settings, note)
     asked: list[str] = []
     whys: list[Why] = []
-    none: Why = "not a name"
+    is_unavailable = False
+    is_searching = True
     for candidate in settings.candidates(name):
-        asked.append(candidate)
-        queries = await _ask_both(candidate, settings, note)
-        addresses = tuple(dict.fromkeys(address for query in queries for address in query.addresses))
+        if candidate.is_searched and not is_searching:
+            continue
+        asked.append(candidate.name)
+        replies = await client.ask(candidate.name)
+        addresses = tuple(dict.fromkeys(a for reply in _by_kind(replies) for a in reply.addresses))
         if addresses:
-            ttls = [query.ttl_s for query in queries if query.ttl_s is not None]
-            return Answer(addresses, "dns", candidate, min(ttls, default=0))
-        whys.append(_why(queries))
-        if whys[-1] not in ("NXDOMAIN", "NODATA", "SERVFAIL", "not a name"):
+            ttls = [reply.ttl_s for reply in replies if reply.ttl_s is not None]
+            return Answer(addresses, "dns", candidate.name, min(ttls, default=0))
+        why = _why(replies, client)
+        whys.append(why)
+        is_unavailable |= not replies and why != "not a name"
+        if why == "NODATA" and any(reply.records for reply in replies):
+            # An alias of nothing: for glibc the name is found.
             break
+        if candidate.is_searched:
+            if why == "unreachable":
+                break
+            is_searching = why in ("NXDOMAIN", "NODATA", "not a name") or client.last_code == "SERVFAIL"
     order: tuple[Why, ...] = (
-        "timeout",
-        "unreachable",
-        "malformed",
-        "REFUSED",
-        "SERVFAIL",
-        "NODATA",
-        "NXDOMAIN",
-    )
-    why = next((why for why in order if why in whys), none)
-    raise NameFailure(why, asked, settings, time.monotonic() - begin)
+        "timeout", "unreachable", "malformed", "REFUSED", "SERVFAIL", "NODATA", "NXDOMAIN",
+    )  # fmt: skip
+    worst: Why = next((why for why in order if why in whys), "not a name")
+    raise NameFailure(worst, asked, settings, time.monotonic() - begin, is_unavailable)
 
 
-def _why(queries: list[Query]) -> Why:
-    """What the two answers for one candidate amount to: what went wrong comes before what is not there."""
-    answers = {query.answer for query in queries}
-    known: tuple[Why, ...] = ("timeout", "unreachable", "malformed", "SERVFAIL", "REFUSED", "not a name")
-    for why in known:
-        if why in answers:
-            return why
-    if answers == {"NXDOMAIN"}:
-        return "NXDOMAIN"
-    return "NODATA" if answers <= {"NOERROR", "NXDOMAIN"} else "SERVFAIL"
+def _by_kind(replies: tuple[Reply, ...]) -> list[Reply]:
+    return sorted(replies, key=lambda reply: reply.kind)
 
 
-async def _ask_both(candidate: str, settings: Settings, note: Note) -> list[Query]:
-    """A and AAAA of one name, at once."""
-    found: dict[str, Query] = {}
-
-    async def one(kind: str) -> None:
-        found[kind] = await _ask(candidate, kind, settings, note)
-
-    async with trio.open_nursery() as nursery:
-        for kind in KINDS:
-            nursery.start_soon(one, kind)
-    return [found[kind] for kind in KINDS]
-
-
-async def _ask(candidate: str, kind: str, settings: Settings, note: Note) -> Query:
-    """Server after server, all of them again at each attempt; the last answer where none is good."""
-    query = Query(candidate, kind, settings.servers[0], 0, "not a name")
-    first = next(_rotations) // len(KINDS) if settings.rotate else 0
-    try:
-        message = dns.message.make_query(dns.name.from_text(candidate), kind, id=random.getrandbits(16))
-    except (dns.exception.DNSException, UnicodeError):
-        return query
-    for _ in range(settings.attempts):
-        for turn in range(len(settings.servers)):
-            server = settings.servers[(first + turn) % len(settings.servers)]
-            begin = time.monotonic_ns()
-            try:
-                query = await _exchange(message, candidate, kind, server, settings)
-            except trio.Cancelled:
-                note(Query(candidate, kind, server, time.monotonic_ns() - begin, "unanswered"))
-                raise
-            note(query)
-            if query.answer not in _NEXT_SERVER:
-                return query
-    return query
-
-
-async def _exchange(
-    message: dns.message.Message, candidate: str, kind: str, server: Server, settings: Settings
-) -> Query:
-    """One question to one server, by a datagram from a socket of its own, by TCP where the answer is cut short."""
-    begin = time.monotonic_ns()
-    host, port = server
-    backend = dns.asyncbackend.get_backend("trio")
-    by_tcp, sent = settings.by_tcp, 1
-    reply: dns.message.Message | None = None
-    try:
-        with trio.fail_after(settings.timeout_s):
-            if not by_tcp:
-                try:
-                    reply = await _by_datagram(message, server, backend)
-                except dns.message.Truncated:
-                    by_tcp, sent = True, 2
-            if reply is None:
-                reply = await dns.asyncquery.tcp(message, host, settings.timeout_s, port, backend=backend)
-        answer, addresses, ttl_s = _read(reply)
-    except (trio.TooSlowError, dns.exception.Timeout):
-        answer, addresses, ttl_s = "timeout", (), None
-    except (dns.exception.DNSException, EOFError):
-        answer, addresses, ttl_s = "malformed", (), None
-    except OSError:
-        answer, addresses, ttl_s = "unreachable", (), None
-    return Query(candidate, kind, server, time.monotonic_ns() - begin, answer, addresses, ttl_s, by_tcp, sent)
-
-
-async def _by_datagram(message: dns.message.Message, server: Server, backend: Any) -> dns.message.Message:
-    """From a connected socket, so that a port nobody listens on is known at once."""
-    host, port = server
-    family = dns.inet.af_for_address(host)
-    async with await backend.make_socket(family, 2, 0, None, (host, port)) as sock:
-        await sock.sendto(message.to_wire(), None, None)
-        reply, *_ = await dns.asyncquery.receive_udp(
-            sock, None, None, raise_on_truncation=True, ignore_errors=True, query=message
-        )
-    assert isinstance(reply, dns.message.Message)
-    return reply
-
-
-def _read(reply: dns.message.Message) -> tuple[str, tuple[str, ...], int | None]:
-    """Code, addresses and TTL of an answer, along its chain of names."""
-    code = dns.rcode.to_text(reply.rcode())
-    if code != "NOERROR":
-        return code, (), None
-    assert isinstance(reply, dns.message.QueryMessage)
-    chain = reply.resolve_chaining()
-    if chain.answer is None:
-        return code, (), None
-    return code, tuple(record.address for record in chain.answer), chain.minimum_ttl
+def _why(replies: tuple[Reply, ...], client: Client) -> Why:
+    """What a candidate without an address comes down to."""
+    if not replies:
+        return client.failure
+    codes = [reply.code for reply in replies]
+    code = codes[-1] if codes[0] == "NOERROR" else codes[0]
+    if code == "NOERROR":
+        return "NODATA"
+    return "NXDOMAIN" if code == "NXDOMAIN" else "SERVFAIL" if code == "SERVFAIL" else "REFUSED"

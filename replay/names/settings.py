@@ -1,18 +1,20 @@
-"""How this machine resolves names: resolv.conf(5) with its two variables, and hosts(5)."""
+"""How this machine resolves names: resolv.conf(5) with its two variables, nsswitch.conf(5) and hosts(5)."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import UsageError
 
-RESOLV_CONF, HOSTS = Path("/etc/resolv.conf"), Path("/etc/hosts")
+RESOLV_CONF, HOSTS, NSSWITCH = Path("/etc/resolv.conf"), Path("/etc/hosts"), Path("/etc/nsswitch.conf")
 PORT = 53
 SERVERS_MAX, NDOTS_MAX, TIMEOUT_S_MAX, ATTEMPTS_MAX = 3, 15, 30, 5
 """What the C library caps these at."""
@@ -20,9 +22,36 @@ SERVERS_MAX, NDOTS_MAX, TIMEOUT_S_MAX, ATTEMPTS_MAX = 3, 15, 30, 5
 Server = tuple[str, int]
 
 
+STATUSES = ("SUCCESS", "NOTFOUND", "UNAVAIL", "TRYAGAIN")
+
+
+class Candidate(NamedTuple):
+    """An absolute name to ask for, and whether it comes of the search list."""
+
+    name: str
+    is_searched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source of nsswitch.conf, and the statuses after which the lookup ends (besides SUCCESS)."""
+
+    name: str
+    ends: frozenset[str] = frozenset()
+
+    def ends_at(self, status: str) -> bool:
+        """Whether the lookup ends where this source has that status."""
+        return status in self.ends
+
+
+FILES_AND_DNS: tuple[Source, ...] = (Source("files"), Source("dns"))
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Servers in their order, and how they are asked. `hosts` has addresses by name in lower case."""
+    """Servers in their order, and how they are asked. `hosts` has addresses by name in lower case; a domain "" of `search`
+    is the root.
+    """
 
     servers: tuple[Server, ...] = (("127.0.0.1", PORT),)
     search: tuple[str, ...] = ()
@@ -31,16 +60,34 @@ class Settings:
     attempts: int = 2
     rotate: bool = False
     by_tcp: bool = False
+    edns: bool = False
+    kinds: tuple[str, ...] = ("A", "AAAA")
+    one_at_a_time: bool = False
+    socket_for_each: bool = False
+    asks_top_level: bool = True
+    sources: tuple[Source, ...] = FILES_AND_DNS
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def candidates(self, name: str) -> list[str]:
-        """The absolute names to ask for, in order (resolv.conf(5): ndots and search)."""
+    def candidates(self, name: str) -> list[Candidate]:
+        """The absolute names to ask for, in order (resolv.conf(5): ndots, search and no-tld-query)."""
         bare = name.rstrip(".")
+        dots = bare.count(".")
+        as_it_is = Candidate(f"{bare}.", is_searched=False)
         if name.endswith("."):
-            return [f"{bare}."]
-        searched = [f"{bare}.{domain}." for domain in self.search]
-        as_it_is = [f"{bare}."]
-        return as_it_is + searched if bare.count(".") >= self.ndots else searched + as_it_is
+            return [as_it_is]
+        searched = [
+            Candidate(f"{bare}.{domain}." if domain else f"{bare}.", is_searched=True)
+            for domain in self.search
+        ]
+        if dots >= self.ndots:
+            return [as_it_is, *searched]
+        is_asked = dots or not searched or self.asks_top_level
+        return [*searched, as_it_is] if is_asked and "" not in self.search else searched
+
+    @property
+    def sources_left_out(self) -> tuple[str, ...]:
+        """The sources of nsswitch.conf that are not asked: only the hosts file and DNS are."""
+        return tuple(source.name for source in self.sources if source.name not in ("files", "dns"))
 
 
 def parse_server(text: str) -> Server:
@@ -64,41 +111,86 @@ def read_settings(
     *,
     conf: Path = RESOLV_CONF,
     hosts: Path = HOSTS,
+    nsswitch: Path = NSSWITCH,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """The machine's settings; `resolver` is asked in place of its name servers.
 
-    What cannot be read is as if it were not there: the C library does the same.
+    A file that cannot be read is treated as empty, as the C library does.
     """
     environ = os.environ if environ is None else environ
-    servers: list[Server] = []
-    search: list[str] | None = None
-    options: list[str] = []
-    for line in _lines(conf):
-        key, *values = line.split()
-        if key == "nameserver" and values and _is_address(values[0]):
-            servers.append((values[0], PORT))
-        elif key in ("search", "domain") and values:
-            search = values if key == "search" else values[:1]
-        elif key == "options":
-            options += values
+    servers, search, options = _read_resolv_conf(conf)
     if "LOCALDOMAIN" in environ:
         search = environ["LOCALDOMAIN"].split()
     options += environ.get("RES_OPTIONS", "").split()
     if search is None:
         search = [domain] if (domain := socket.gethostname().partition(".")[2]) else []
+    sources = _read_sources(nsswitch)
+    if resolver:
+        servers = [parse_server(resolver)]
+        if all(source.name != "dns" for source in sources):
+            sources += (Source("dns"),)
+    socket_for_each = "single-request-reopen" in options
     return Settings(
-        servers=(parse_server(resolver),)
-        if resolver
-        else tuple(servers[:SERVERS_MAX]) or (("127.0.0.1", PORT),),
-        search=tuple(domain.strip(".") for domain in search if domain.strip(".")),
+        servers=tuple(servers[:SERVERS_MAX]) or (("127.0.0.1", PORT),),
+        search=tuple(domain.strip(".") for domain in search),
         ndots=_option(options, "ndots", 1, 0, NDOTS_MAX),
         timeout_s=float(_option(options, "timeout", 5, 1, TIMEOUT_S_MAX)),
         attempts=_option(options, "attempts", 2, 1, ATTEMPTS_MAX),
         rotate="rotate" in options,
         by_tcp="use-vc" in options,
+        edns="edns0" in options,
+        kinds=("A",) if "no-aaaa" in options else ("A", "AAAA"),
+        one_at_a_time=socket_for_each or "single-request" in options,
+        socket_for_each=socket_for_each,
+        asks_top_level=not {"no-tld-query", "no_tld_query"} & set(options),
+        sources=sources,
         hosts=_read_hosts(hosts),
     )
+
+
+def _read_resolv_conf(path: Path) -> tuple[list[Server], list[str] | None, list[str]]:
+    """Servers, search list (None if there is none) and options. A keyword counts at the start of a line only."""
+    servers: list[Server] = []
+    search: list[str] | None = None
+    options: list[str] = []
+    for line in _lines(path):
+        key, *values = line.split() if line[:1].strip() else [""]
+        if key == "nameserver" and values:
+            address = address_of(re.split("[;#]", values[0])[0])
+            servers += [(address, PORT)] if address else []
+        elif key in ("search", "domain") and values:
+            # A comment after the domains is taken for more of them, by the C library as well.
+            search = values if key == "search" else values[:1]
+        elif key == "options":
+            options += values
+    return servers, search, options
+
+
+def _read_sources(path: Path) -> tuple[Source, ...]:
+    """The sources of the last line for hosts; the hosts file and DNS where there is none."""
+    found = FILES_AND_DNS
+    for line in _lines(path):
+        database, colon, text = line.partition("#")[0].strip().partition(":")
+        if not colon or database.strip() != "hosts":
+            continue
+        sources: list[Source] = []
+        for word, actions in re.findall(r"([^\s\[\]]+)|\[([^\]]*)\]", text):
+            if word:
+                sources.append(Source(word))
+            elif sources:
+                sources[-1] = Source(sources[-1].name, _ends(actions))
+        found = tuple(sources)
+    return found
+
+
+def _ends(actions: str) -> frozenset[str]:
+    """The statuses that end the lookup, of `[NOTFOUND=return !UNAVAIL=return]`."""
+    ends: set[str] = set()
+    for negated, status, action in re.findall(r"(!?)\s*(\w+)\s*=\s*(\w+)", actions):
+        meant = set(STATUSES) - {status.upper()} if negated else {status.upper()}
+        ends = ends | meant if action.lower() == "return" else ends - meant
+    return frozenset(ends)
 
 
 def _option(options: list[str], name: str, default: int, least: int, most: int) -> int:
@@ -109,29 +201,41 @@ def _option(options: list[str], name: str, default: int, least: int, most: int) 
 
 
 def _lines(path: Path) -> list[str]:
-    """Lines that hold anything but comments."""
+    """The lines of a file that are not comments."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    lines = [line.split("#")[0].split(";")[0].strip() for line in text.splitlines()]
-    return [line for line in lines if line]
+    return [line for line in lines if line.strip() and line[0] not in ";#"]
 
 
 def _read_hosts(path: Path) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for line in _lines(path):
-        address, *names = line.split()
-        if _is_address(address):
+        address, *names = line.partition("#")[0].split() or [""]
+        if _is_strict_address(address):
             for name in names:
                 known = found.get(name.lower(), ())
                 found[name.lower()] = known if address in known else (*known, address)
     return found
 
 
-def _is_address(text: str) -> bool:
+def _is_strict_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return False
     return True
+
+
+def address_of(text: str) -> str:
+    """The address that a text is, in its usual form; "" if it is none. `127.1` and `0x7f000001` are addresses, too."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    try:
+        # inet_aton(3) also accepts anything that follows a space.
+        return "" if text.split() != [text] else socket.inet_ntoa(socket.inet_aton(text))
+    except (OSError, UnicodeError):
+        return ""

@@ -30,6 +30,13 @@ def print_settings(name: str, settings: Settings, page: Page) -> None:
     servers = ", ".join(show_server(server) for server in settings.servers)
     search = f"search {' '.join(settings.search)}" if settings.search else "no search domains"
     page.parts([(name, "bold"), (f"  ndots {settings.ndots}, {search}, name server {servers}", "dim")])
+    if settings.sources_left_out:
+        left_out = ", ".join(settings.sources_left_out)
+        page.say(
+            f"not asked, though /etc/nsswitch.conf has them: {left_out} (only files and dns are)",
+            "dim",
+            indent=2,
+        )
 
 
 def print_queries(queries: tuple[Query, ...], page: Page) -> None:

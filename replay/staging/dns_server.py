@@ -6,7 +6,8 @@
         ... server.address, server.asked ...
 
 A name that was not set has NXDOMAIN; one that was set without addresses of a kind has an empty answer (NODATA).
-`silent` stops all answers, as a server that is gone; so does `fail(name, "silence")` for one name.
+`silent` stops all answers, as a server that is gone; so does `fail(name, "silence")` for one name. A failure may be of one
+kind of record only. `lame` is the empty answer of a server that is not responsible for the name and does not recurse.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class _Zone:
     addresses: tuple[str, ...] = ()
     ttl_s: int = 0
     alias: str = ""
-    failure: str = ""
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -54,13 +55,14 @@ class DnsServer:
     """Serves on two threads of this process between `with` and its end. `asked` grows with every question."""
 
     host: str = "127.0.0.1"
+    port: int = 0
     silent: bool = False
     asked: list[Asked] = field(default_factory=list)
     _zones: dict[str, _Zone] = field(default_factory=dict)
 
     def __enter__(self) -> DnsServer:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self._tcp = socket.create_server((self.host, 0), family=family)
+        self._tcp = socket.create_server((self.host, self.port), family=family)
         self.port = int(self._tcp.getsockname()[1])
         self._udp = socket.socket(family, socket.SOCK_DGRAM)
         self._udp.bind((self.host, self.port))
@@ -94,9 +96,10 @@ class DnsServer:
         """From now on a name is another one's (CNAME); the answer holds both."""
         self._zones[_absolute(name)] = _Zone(alias=_absolute(of), ttl_s=ttl_s)
 
-    def fail(self, name: str, how: str) -> None:
-        """From now on a name's answer is a code (SERVFAIL, REFUSED), `silence`, or `garbage`."""
-        self._zones[_absolute(name)] = _Zone(failure=how)
+    def fail(self, name: str, how: str, kind: str = "") -> None:
+        """From now on a name (or its records of one kind) has a code such as SERVFAIL, `silence`, `garbage` or `lame`."""
+        zone = self._zones.setdefault(_absolute(name), _Zone())
+        zone.failures.update(dict.fromkeys([kind] if kind else ["A", "AAAA"], how))
 
     def remove(self, name: str) -> None:
         """From now on there is no such name."""
@@ -128,10 +131,10 @@ class DnsServer:
             stream, _ = self._tcp.accept()
             stream.settimeout(TCP_S)
             with stream, stream.makefile("rb") as read, contextlib.suppress(OSError):
-                length = int.from_bytes(read.read(2), "big")
-                reply = self._reply(read.read(length), by_tcp=True)
-                if reply is not None:
-                    stream.sendall(len(reply).to_bytes(2, "big") + reply)
+                while length := int.from_bytes(read.read(2), "big"):
+                    reply = self._reply(read.read(length), by_tcp=True)
+                    if reply is not None:
+                        stream.sendall(len(reply).to_bytes(2, "big") + reply)
 
     def _reply(self, data: bytes, by_tcp: bool) -> bytes | None:
         try:
@@ -143,14 +146,19 @@ class DnsServer:
         self.asked.append(Asked(name, kind, by_tcp))
         reply = dns.message.make_response(query, recursion_available=True)
         zone = self._follow(name, kind, reply)
-        if self.silent or (zone is not None and zone.failure == "silence"):
+        failure = "" if zone is None else zone.failures.get(kind, "")
+        if self.silent or failure == "silence":
             return None
+        if failure == "garbage":
+            return data[:2] + b"\x81\x80garbage"
         if zone is None:
             reply.set_rcode(dns.rcode.NXDOMAIN)
-        elif zone.failure == "garbage":
-            return data[:2] + b"\x81\x80garbage"
-        elif zone.failure:
-            reply.set_rcode(dns.rcode.from_text(zone.failure))
+        elif failure == "lame":
+            reply.answer.clear()
+            reply.flags &= ~dns.flags.RA
+        elif failure:
+            reply.answer.clear()
+            reply.set_rcode(dns.rcode.from_text(failure))
         wire = reply.to_wire()
         if len(wire) > DATAGRAM_BYTES and not by_tcp:
             reply.answer.clear()
