@@ -88,3 +88,14 @@ def test_every_part_of_the_benchmarks_and_target_of_make_is_there(text):
 
 def test_the_figures_of_the_page_are_those_that_were_measured():
     assert page.render(results.load()) == results.PAGE.read_text()
+
+
+def test_every_environment_variable_that_is_read_is_documented():
+    read = re.compile(
+        r'environ(?:\.get\(|\[)"([A-Z_]+)"|^\w*VARIABLE = "([A-Z_]+)"|"([A-Z_]+)" in environ', re.MULTILINE
+    )
+    sources = [path.read_text() for folder in ("replay", "native") for path in (ROOT / folder).rglob("*.py")]
+    names = {name for source in sources for found in read.findall(source) for name in found if name}
+    documented = set(re.findall(r"`([A-Z_]+)`", (ROOT / "docs" / "environment.md").read_text()))
+    assert {"REPLAY_ALLOW", "REPLAY_DEBUG", "REPLAY_CACHE"} <= names
+    assert names - documented == set()
