@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 STDOUT = Path("-")
-KERNELS = ("hdr", "hdr_decode", "rank")
+KERNELS = ("hdr", "hdr_decode", "rank", "student", "unequal")
 
 
 _OPTIONS = (

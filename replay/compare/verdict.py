@@ -126,7 +126,7 @@ def _finding(
     needed: int | None = RUNS_MIN
     if math.isfinite(spread):
         needed = statistics.runs_needed(spread, len(made.metrics), margin, options.alpha)
-    caught = statistics.caught(error, inference.critical_t, margin) if settled else math.inf
+    caught = statistics.caught(error, float(inference.critical[at]), margin) if settled else math.inf
     return Finding(
         metric=metric,
         verdict=verdict,
