@@ -106,7 +106,7 @@ def _farthest(
         heights.append((slope / error) ** 2 - u * u * square / error**2)
     zeros = np.roots(np.polyfit(points, heights, 4))
     real = zeros.real[abs(zeros.imag) < 1e-6] * math.copysign(1.0, away)
-    return error * max([0.0, *real.tolist()])
+    return error * float(max([0.0, *real.tolist()]))
 
 
 def less(column: list[float], by: float, observed: Labels) -> list[float]:

@@ -5,9 +5,9 @@ there the spread of each side cancels out. Elsewhere a side with few and widely 
 each effect is divided by its own standard error, which lets runs scatter differently (HC2: MacKinnon and White 1985; with
 one block it is Welch's; Janssen 1997 on permuting such a statistic).
 
-With g the labels centred by block, w = sum(g * g), z the values centred by block and e = sum(g * z) / w, the squared error is
-sum(q * (z - e * g)^2) / w^2, where q = g^2 / (1 - leverage) depends on a run's block and label only. So the sums over the
-runs that a labelling calls new are enough.
+With g the labels centred by block, w = sum(g * g), z the values centred by block and e = sum(g * z) / w, the squared error
+is sum(q * (z - e * g)^2) / w^2, where q = g^2 / (1 - leverage) depends on a run's block and label only. So the sums over
+the runs that a labelling calls new are enough.
 
 A shift u of the effect makes z = residual - u * x, x being the observed g. The squared effect and the squared error of a
 labelling are quadratic in u, so the u that it keeps (its |t| reaches the observed one) end where a polynomial of degree
@@ -52,9 +52,10 @@ def judge(
 ):
     """Westfall-Young p-values, simultaneous intervals (as `rank.intervals`), and the family's critical |t|.
 
-    `columns` uint8[runs, labellings]; `residuals` float64[metrics, runs] of the observed labels, `errors` the standard errors
-    (0 where a metric does not vary within the sides). `design` float64[4, runs] is x, q of a run that is called old, how
-    much higher q of a new one is, and what q * g of a run grows by when it is called new; `weight` w; `level` sum(q * g^2).
+    `columns` uint8[runs, labellings]; `residuals` float64[metrics, runs] of the observed labels, `errors` the standard
+    errors (0 where a metric does not vary within the sides). `design` float64[4, runs] is x, q of a run that is called old,
+    how much higher q of a new one is, and what q * g of a run grows by when it is called new; `weight` w; `level`
+    sum(q * g^2).
     `scratch` float64[SCRATCH, labellings].
     """
     metrics, count = effects.size, columns.shape[1]
@@ -198,9 +199,7 @@ def _largest_zero(a3, a2, a1, a0, least):
     slope = ((4.0 * s + 3.0 * a3) * s + 2.0 * a2) * s + a1
     if value >= 0.0 and slope >= 0.0 and (6.0 * s + 3.0 * a3) * s + a2 >= 0.0 and 4.0 * s + a3 >= 0.0:
         return least
-    s = 2.0 * max(
-        max(abs(a3), math.sqrt(abs(a2))), max(abs(a1) ** (1.0 / 3.0), math.sqrt(math.sqrt(abs(a0) * 0.5)))
-    )
+    s = 2.0 * max(abs(a3), math.sqrt(abs(a2)), abs(a1) ** (1.0 / 3.0), math.sqrt(math.sqrt(abs(a0) * 0.5)))
     for _ in range(_STEPS_MAX):
         value = (((s + a3) * s + a2) * s + a1) * s + a0
         slope = ((4.0 * s + 3.0 * a3) * s + 2.0 * a2) * s + a1

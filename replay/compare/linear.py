@@ -8,6 +8,7 @@ one block and no trend the test is Welch's, with Satterthwaite's degrees of free
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -99,32 +100,54 @@ def fit(model: Model, values: np.ndarray) -> Fit:
     spreads = squares / model.shares
     sides = np.stack([spreads[:, side].mean(axis=1) for side in (~model.labels, model.labels)])
     sides[:, sides.sum(axis=0) == 0] = 1.0
+    own, shared = _freedom(model, sides), _freedom(model, _typical(sides))
+    return Fit(effects, np.sqrt(squares @ model.terms), np.minimum(own, shared), residuals)
+
+
+def _freedom(model: Model, sides: np.ndarray) -> np.ndarray:
+    """Degrees of freedom where base and new scatter by `sides` float64[2, metrics] (variances)."""
     means = model.traces @ sides
-    variances = np.einsum("km,kl,lm->m", sides, model.products, sides)
-    return Fit(effects, np.sqrt(squares @ model.terms), means**2 / variances, residuals)
+    return np.asarray(means**2 / np.einsum("km,kl,lm->m", sides, model.products, sides))
 
 
-def family_alpha(model: Model, residuals: np.ndarray, alpha: float) -> float:
+def _typical(sides: np.ndarray) -> np.ndarray:
+    """The spreads of both sides with the ratio that metrics have in the middle. A metric whose few runs happen to lie close
+    together gets no more degrees of freedom than that: in a family there is nearly always one.
+    """
+    both = sides[:, (sides > 0).all(axis=0)]
+    if not both.size:
+        return sides
+    ratio = math.exp(float(np.log(both[1] / both[0]).mean()))
+    return np.array([[1.0], [ratio]])
+
+
+def family_alpha(model: Model, found: Fit, alpha: float) -> float:
     """The level at which each metric is tested so that a family errs in `alpha` of all cases: between alpha / metrics,
     where metrics have nothing in common, and alpha, where they move together.
 
     The smallest p-value of a family is drawn DRAWS times from normal variables that are correlated as the metrics' effects
-    are: random signs and sizes on the terms of each standard error.
+    are: random signs and sizes on the terms of each standard error. Few degrees of freedom show correlations that are not
+    there, so a part of each variable, the larger the fewer there are, is drawn independently.
     """
-    parts = residuals * (model.group / np.sqrt(np.maximum(model.shares, _NOTHING)))
+    parts = found.residuals * (model.group / np.sqrt(np.maximum(model.shares, _NOTHING)))
     lengths = np.sqrt((parts**2).sum(axis=1))
     metrics = int((lengths > 0).sum())
     if metrics < 2:
         return alpha
     parts = parts[lengths > 0] / lengths[lengths > 0, None]
-    largest = abs(_normals(parts.shape[1]) @ parts.T).max(axis=1)
-    reach = float(np.partition(largest, -round(alpha * DRAWS))[-round(alpha * DRAWS)])
+    own = min(_SPURIOUS / float(found.freedom[lengths > 0].mean()), 1.0)
+    drawn = math.sqrt(1 - own) * (_normals(parts.shape[1]) @ parts.T) + math.sqrt(own) * _normals(metrics, 1)
+    reach = float(np.partition(abs(drawn).max(axis=1), -round(alpha * DRAWS))[-round(alpha * DRAWS)])
     return min(max(2 * NormalDist().cdf(-reach), alpha / metrics), alpha)
 
 
+_SPURIOUS = 2.0
+"""Over the degrees of freedom: the share of each variable that is drawn independently."""
+
+
 @functools.lru_cache(maxsize=16)
-def _normals(runs: int) -> np.ndarray:
-    return np.random.default_rng(_SEED).standard_normal((DRAWS, runs))
+def _normals(columns: int, stream: int = 0) -> np.ndarray:
+    return np.random.default_rng(_SEED + stream).standard_normal((DRAWS, columns))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,7 +166,7 @@ def by_t(model: Model, found: Fit, alpha: float) -> Bounds:
     if not np.isfinite(found.errors).all():
         infinite = np.full(metrics, np.inf)
         return Bounds(np.ones(metrics), -infinite, infinite, infinite)
-    level = family_alpha(model, found.residuals, alpha)
+    level = family_alpha(model, found, alpha)
     with np.errstate(divide="ignore", invalid="ignore"):
         reached = np.where(found.effects == 0, 0.0, abs(found.effects) / found.errors)
     p_values = [student.two_sided(t, df) for t, df in zip(reached, found.freedom, strict=True)]

@@ -118,7 +118,7 @@ def infer_from(
     """`infer` with the labellings given: they depend on the design alone."""
     # Nothing here depends on a metric's level; without it runs that are all the same differ by 0, not by a rounding.
     columns = columns - columns[:1]
-    model = linear.model_of(observed, sizes)
+    model = linear.model_of(observed.tolist(), sizes)
     found = linear.fit(model, columns)
     t = linear.by_t(model, found, alpha)
     if not model.is_estimable:
@@ -138,7 +138,7 @@ def infer_from(
 
 
 def _with_trend(columns: np.ndarray, observed: np.ndarray, sizes: Sequence[int], alpha: float) -> Inference:
-    model = linear.model_of(observed, sizes, trend=True)
+    model = linear.model_of(observed.tolist(), sizes, trend=True)
     found = linear.fit(model, columns - columns[:1])
     t = linear.by_t(model, found, alpha)
     return Inference(found.effects, found.errors, t.lower, t.upper, t.p_adjusted, t.critical, 0, True, alpha)
@@ -208,7 +208,7 @@ def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, flo
     def q(g: np.ndarray) -> np.ndarray:
         """g^2 / (1 - leverage); a block that is all old or all new says nothing."""
         left = 1 - 1 / size - g**2 / weight
-        return np.divide(g**2, left, out=np.zeros_like(g), where=g != 0)
+        return np.asarray(np.divide(g**2, left, out=np.zeros_like(g), where=g != 0))
 
     old, new = q(-share), q(1 - share)
     level = float((share * new * (1 - share) ** 2 + (1 - share) * old * share**2).sum())
