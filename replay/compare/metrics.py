@@ -148,9 +148,9 @@ def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None
     counts = [[run.count(metric.kind, metric.route) for run in side.runs] for side in (base, new)]
     if metric.percentile is None or min(map(min, counts)) < metric.requests_min:
         return metric
-    if _shift(metric.percentile, counts) <= BIAS_MAX:
+    if shift_of(metric.percentile, counts) <= BIAS_MAX:
         return metric
-    lower = [p for p in SUBSTITUTES if p < metric.percentile and _shift(p, counts) <= BIAS_MAX]
+    lower = [p for p in SUBSTITUTES if p < metric.percentile and shift_of(p, counts) <= BIAS_MAX]
     found = Metric(metric.kind, lower[0], metric.route) if lower else None
     sizes = [
         f"{sum(part) / len(part):,.0f} in {side.label}"
@@ -166,7 +166,7 @@ def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None
     return found
 
 
-def _shift(percentile: float, counts: Sequence[Sequence[int]]) -> float:
+def shift_of(percentile: float, counts: Sequence[Sequence[int]]) -> float:
     """How far apart a percentile of both sides lies by their numbers of requests alone, over its scatter within a run.
 
     The value of rank k in n stands for k / (n + 1) of all requests on average: short of the percentile by a share
