@@ -239,7 +239,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=A_A_RUNS)
     options = parser.parse_args()
-    jit.warm(["rank", "hdr", "hdr_decode"])
+    jit.warm(["rank", "student", "unequal", "hdr", "hdr_decode"])
     if options.what == "record":
         record(options.folder, options.rounds)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xmlschema
 import yaml
@@ -19,6 +21,7 @@ from replay.cli.doctor import kernels_key
 from replay.compare.builds import Build
 from replay_native.jit import CACHE_ROOT
 
+from .compare_data import make_run
 from .test_ab import LINE
 from .test_compare import JUNIT
 
@@ -131,6 +134,24 @@ def test_the_nightly_recipe(project, tmp_path):
     done = run(compare_them, project, **env, XDG_CACHE_HOME=str(CACHE_ROOT.parents[1]))
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "now is not slower than before" in (tmp_path / "summary.md").read_text()
+
+
+@pytest.mark.parametrize(("factor", "drift", "code"), [(1.2, 0.0, 99), (1.0, 0.03, 0)])
+def test_the_nightly_recipe_on_planted_nights(project, tmp_path, factor, drift, code):
+    """A week that is 20% slower than the week before is found; a machine that gets 3% slower every night is not accused."""
+    rng = np.random.default_rng(8)
+    for night in range(14):
+        level = (1 + drift * night) * (factor if night >= 7 else 1.0) * math.exp(rng.normal(0, 0.02))
+        make_run(
+            tmp_path / "runs" / f"2026-01-{night + 1:02}", seed=night, run_sd=0.0, number=24 * 60 * night,
+            slower={0: level, 1: level},
+        )  # fmt: skip
+    env = {"HOME": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    _, compare_them = steps(NIGHTLY)
+    done = run(compare_them, project, **env, XDG_CACHE_HOME=str(CACHE_ROOT.parents[1]))
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert "7 and 7 sessions, a steady drift from session to session taken out" in done.stdout
+    assert done.stdout.startswith("REGRESSION: now is worse than before") == (code == 99)
 
 
 def test_the_cache_of_the_recipes_is_where_kernels_are_kept():

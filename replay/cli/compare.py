@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 STDOUT = Path("-")
-KERNELS = ("hdr", "hdr_decode", "rank")
+KERNELS = ("hdr", "hdr_decode", "rank", "student", "unequal")
 
 
 _OPTIONS = (
@@ -55,10 +55,16 @@ def comparison_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--unit", default="", metavar="ns|us|ms|s", help="Of a log's values, where it does not say.")
 @click.option(
     "--design",
-    type=click.Choice(["auto", "labels", "blocks", "pairs"]),
+    type=click.Choice(["auto", "labels", "blocks", "pairs", "sessions"]),
     default="auto",
     show_default=True,
-    help="Within which runs the labels are interchangeable; auto finds ABBA blocks by their starts.",
+    help="What is compared: all runs, runs within blocks or pairs, or sessions as wholes (nights; each PATH is one)."
+    " auto finds ABBA blocks and sessions by the start times.",
+)
+@click.option(
+    "--sequential",
+    is_flag=True,
+    help="Judge runs of one build that were all made before those of the other, drift or not.",
 )
 @comparison_options
 def command(base: str, new: str, **given: Any) -> None:
@@ -103,6 +109,7 @@ def options_of(given: dict[str, Any]) -> Options:
         design=given.get("design", "auto"),
         unit=given.get("unit", ""),
         fail_on=given["fail_on"],
+        sequential=given.get("sequential", False),
     )
 
 

@@ -24,7 +24,10 @@ ERROR_TOLERANCE = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to compare. `tolerance` is a ratio (0.1: 10% slower), `error_tolerance` a difference of shares."""
+    """How to compare. `tolerance` is a ratio (0.1: 10% slower), `error_tolerance` a difference of shares.
+
+    `sequential`: judge sides that were run one after the other as if they had taken turns.
+    """
 
     tolerance: float = TOLERANCE
     error_tolerance: float = ERROR_TOLERANCE
@@ -34,6 +37,7 @@ class Options:
     design: Asked = "auto"
     unit: str = ""
     fail_on: FailOn = "regression"
+    sequential: bool = False
 
     def margin(self, metric: Metric) -> float:
         """The tolerance on the metric's own scale."""

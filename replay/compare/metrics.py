@@ -22,6 +22,12 @@ DEFAULT = ("p50", "p99", "errors")
 TAIL_MIN = 10
 """Requests beyond a percentile that a run must have: p99 needs 1,000 requests (reference: docs/statistics.md)."""
 
+BIAS_MAX = 0.1
+"""By how much sides of different length may shift a percentile against each other, over its scatter within a run."""
+
+SUBSTITUTES = (99.9, 99.5, 99.0, 98.0, 95.0, 90.0, 75.0, 50.0)
+"""Percentiles that stand in for a higher one that one side is too short for."""
+
 ALL = "all"
 _FORM = re.compile(r"(?:(?P<kind>[a-z_]+)\.)?p(?P<percentile>\d+(?:\.\d+)?)")
 
@@ -118,8 +124,9 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
             swapped.append(metric.name)
         by_route = routes if metric.is_latency and metric.kind in ("response", "service") else ()
         for one in (metric, *(Metric(metric.kind, metric.percentile, route) for route in by_route)):
-            if one not in made.metrics:
-                _add(made, one, base, new)
+            borne = _borne(made, one, base, new)
+            if borne is not None and borne not in made.metrics:
+                _add(made, borne, base, new)
     if any(metric.is_latency for metric in wanted) and not any(metric.is_latency for metric in made.metrics):
         made.gaps.append(f"no latency could be tested: {made.left_out[0]}")
     if swapped:
@@ -132,6 +139,42 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
         rows = getattr(made, name)
         setattr(made, name, [rows[at] for at in keep])
     return made
+
+
+def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None:
+    """The metric, or where one side is too short beside the other the highest percentile that both can bear; None where
+    there is none. What is replaced is named.
+    """
+    counts = [[run.count(metric.kind, metric.route) for run in side.runs] for side in (base, new)]
+    if metric.percentile is None or min(map(min, counts)) < metric.requests_min:
+        return metric
+    if shift_of(metric.percentile, counts) <= BIAS_MAX:
+        return metric
+    lower = [p for p in SUBSTITUTES if p < metric.percentile and shift_of(p, counts) <= BIAS_MAX]
+    found = Metric(metric.kind, lower[0], metric.route) if lower else None
+    sizes = [
+        f"{sum(part) / len(part):,.0f} in {side.label}"
+        for part, side in zip(counts, (base, new), strict=True)
+    ]
+    text = (
+        f"{metric.where} {metric.name}: runs have {' and '.join(sizes)} requests, and a percentile of few is biased "
+        "beside that of many"
+    )
+    made.left_out.append(f"{text}; {found.name} is compared in its place" if found else text)
+    if found is None:
+        made.gaps.append(text)
+    return found
+
+
+def shift_of(percentile: float, counts: Sequence[Sequence[int]]) -> float:
+    """How far apart a percentile of both sides lies by their numbers of requests alone, over its scatter within a run.
+
+    The value of rank k in n stands for k / (n + 1) of all requests on average: short of the percentile by a share
+    b = p / (n (1 - p)) of the tail, while the share itself scatters by the square root of b.
+    """
+    odds = percentile / (100 - percentile)
+    one, two = (odds * sum(1 / count for count in side) / len(side) for side in counts)
+    return abs(one - two) / math.sqrt(max(one, two))
 
 
 def _add(made: Family, metric: Metric, base: Side, new: Side) -> None:

@@ -24,11 +24,15 @@ LOGGED = "logged"
 _LABEL = re.compile(r"[^/\\=,.][^/\\=,]*")
 _NEVER = 1 << 62
 _JUMP_S = 1.0
+_EPOCH_MIN_S, _EPOCH_MAX_S = 1e8, 9e9
+"""Seconds since the epoch lie between (1973 to 2255); smaller stamps count from the start of a run or a machine."""
 
 
 @dataclass(frozen=True)
 class SideRun:
-    """One run. `document` is None for a log; `scale` brings its values to ns; `doubts` are why it may not be whole."""
+    """One run. `document` is None for a log, `logged_ns` its start and end; `scale` brings its values to ns; `doubts` are
+    why it may not be whole; `given` is the number of the path on the command line that it came from.
+    """
 
     name: str
     measured: Measured
@@ -38,11 +42,22 @@ class SideRun:
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     requests: Mapping[str, int] = field(default_factory=dict)
+    logged_ns: tuple[int, int] | None = None
+    given: int = 0
 
     @functools.cached_property
     def started_ns(self) -> int | None:
         """When it started, ns since the epoch, where it says so."""
-        return None if self.document is None else self.document.start.wall_ns
+        if self.document is not None:
+            return self.document.start.wall_ns
+        return None if self.logged_ns is None else self.logged_ns[0]
+
+    @property
+    def ended_ns(self) -> int | None:
+        """When it ended, as far as is known."""
+        if self.document is not None:
+            return self.document.start.wall_ns + round(max(self.document.ending.at_s, 0.0) * 1e9)
+        return None if self.logged_ns is None else self.logged_ns[1]
 
     def quantile(self, kind: str, percentile: float, route: str = "") -> Value | None:
         """The value at `percentile` in ns; None where nothing was measured."""
@@ -74,7 +89,11 @@ def load_sides(base: str, new: str, unit: str = "") -> tuple[Side, Side]:
     if one[0] == two[0]:
         raise UsageError(f"both sides are called {one[0]!r}", hint="name them: base=PATH new=PATH")
     sides = tuple(
-        Side(label, tuple(run for path in paths for run in _load(path, unit))) for label, paths in (one, two)
+        Side(
+            label,
+            tuple(replace(run, given=at) for at, path in enumerate(paths) for run in _load(path, unit)),
+        )
+        for label, paths in (one, two)
     )
     seen: dict[Path, str] = {}
     for side in sides:
@@ -160,7 +179,19 @@ def _from_log(path: Path, unit: str) -> SideRun:
     table, outcomes = _ours(histograms) if ours else _theirs(histograms)
     measured = Measured(table.get, outcomes, _NEVER)
     requests = {route: sum(by_outcome.values()) for route, by_outcome in outcomes.items() if route}
-    return SideRun(str(path), measured, None, UNITS[unit], ours, tuple(doubts), tuple(notes), requests)
+    return SideRun(
+        str(path), measured, None, UNITS[unit], ours, tuple(doubts), tuple(notes), requests, _times(log)
+    )
+
+
+def _times(log: hlog.Log) -> tuple[int, int] | None:
+    """When a log begins and ends, ns since the epoch; None where its times count from something that it does not say."""
+    first = log.start_s if log.start_s is not None else log.intervals[0].start_s
+    if not _EPOCH_MIN_S <= first < _EPOCH_MAX_S:
+        return None
+    ends = [row.start_s + row.length_s for row in log.intervals if abs(row.length_s) < _EPOCH_MIN_S]
+    last = max([first, *(end for end in ends if end < _EPOCH_MAX_S)])
+    return round(first * 1e9), round(last * 1e9)
 
 
 def _clock_notes(log: hlog.Log) -> list[str]:

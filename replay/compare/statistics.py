@@ -1,6 +1,8 @@
 """Effects, simultaneous intervals and adjusted p-values of a family of metrics over labelled runs.
 
-Values are on the metric's own scale (log ns for latencies, share for errors); `replay_native.rank` permutes.
+Values are on the metric's own scale (log ns for latencies, share for errors). Two tests must agree: the exact permutation of
+labels (`replay_native.rank`, and `unequal` where sides or blocks differ in number) and Student's t with each side's own
+spread (`linear`). The interval is the wider of both, the p-value the larger.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from replay_native import rank
+from replay_native import rank, student, unequal
+
+from . import linear
 
 ALPHA = 0.05
 LABELLINGS_MAX = 200_000
@@ -20,6 +24,9 @@ LABELLINGS_MAX = 200_000
 
 CELLS_MAX = 20_000_000
 """Labellings times metrics, at most: what a comparison may take in time."""
+
+UNEQUAL_COST = 4
+"""How many times as long a labelling takes where sides or blocks differ in number, roughly."""
 
 SAMPLED_MIN = 20_000
 POWER = 0.8
@@ -30,9 +37,9 @@ _SEED = 20_240_229
 @dataclass(frozen=True, slots=True, eq=False)
 class Inference:
     """What the runs say of each metric, float64[metrics] each: effect of the new build, its standard error, bounds of
-    its simultaneous interval (infinite where nothing can be excluded), max-T p-value.
+    its simultaneous interval (infinite where nothing can be excluded), adjusted p-value, and what |t| must exceed.
 
-    `critical_t` is what |t| must exceed in this family; `exact` says that every labelling was counted.
+    `labellings` is 0 where labels were not permuted; `exact` says that every labelling was counted.
     """
 
     effects: np.ndarray
@@ -40,11 +47,15 @@ class Inference:
     lower: np.ndarray
     upper: np.ndarray
     p_adjusted: np.ndarray
-    critical_t: float
-    freedom: int
+    critical: np.ndarray
     labellings: int
     exact: bool
     alpha: float
+
+    @property
+    def critical_t(self) -> float:
+        """What |t| must exceed in all metrics."""
+        return float(self.critical.max(initial=0.0))
 
 
 def count_labellings(blocks: Sequence[int], labels: np.ndarray) -> int:
@@ -70,18 +81,28 @@ def labellings(blocks: Sequence[int], labels: np.ndarray, limit: int) -> tuple[n
 
 
 def infer(
-    values: np.ndarray, labels: Sequence[int], blocks: Sequence[int] | None = None, alpha: float = ALPHA
+    values: np.ndarray,
+    labels: Sequence[int],
+    blocks: Sequence[int] | None = None,
+    alpha: float = ALPHA,
+    *,
+    trend: bool = False,
 ) -> Inference:
-    """Permute the labels of runs. `values` float64[runs, metrics], finite; `labels` 1 for runs of the new build.
+    """Judge the effects of labels. `values` float64[runs, metrics], finite; `labels` 1 for runs of the new build.
 
-    `blocks` are sizes of consecutive blocks of runs within which labels were randomised; default: one block.
+    `blocks` are sizes of consecutive blocks of runs within which labels were randomised; default: one block. `trend`: the
+    runs are in the order of time, and a steady change from run to run is taken out; labels are not permuted then, since
+    the one that was observed is tied to time.
     """
     observed = np.asarray(labels, np.uint8)
     columns = np.ascontiguousarray(values, np.float64)
     sizes = list(blocks) if blocks is not None else [observed.size]
     if not np.isfinite(columns).all() or sum(sizes) != observed.size or columns.shape[0] != observed.size:
         raise ValueError("values must be finite, one row a run, and the blocks must hold all runs")
-    limit = min(LABELLINGS_MAX, max(SAMPLED_MIN, CELLS_MAX // max(columns.shape[1], 1)))
+    if trend:
+        return _with_trend(columns, observed, sizes, alpha)
+    cells = CELLS_MAX // (1 if _is_balanced(sizes, observed) else UNEQUAL_COST)
+    limit = min(LABELLINGS_MAX, max(SAMPLED_MIN, cells // max(columns.shape[1], 1)))
     table, exact = labellings(sizes, observed, limit)
     return infer_from(columns, observed, sizes, table, exact, alpha)
 
@@ -97,6 +118,51 @@ def infer_from(
     """`infer` with the labellings given: they depend on the design alone."""
     # Nothing here depends on a metric's level; without it runs that are all the same differ by 0, not by a rounding.
     columns = columns - columns[:1]
+    model = linear.model_of(observed.tolist(), sizes)
+    found = linear.fit(model, columns)
+    t = linear.by_t(model, found, alpha)
+    if not model.is_estimable:
+        return Inference(
+            found.effects, found.errors, t.lower, t.upper, t.p_adjusted, t.critical, len(table), exact, alpha
+        )
+    permute = _permute_balanced if _is_balanced(sizes, observed) else _permute_unequal
+    p_adjusted, lower, upper, critical = permute(columns, observed, sizes, table, model, found, alpha)
+    p_adjusted = np.maximum(p_adjusted, t.p_adjusted)
+    lower, upper = np.minimum(lower, t.lower), np.maximum(upper, t.upper)
+    kept = p_adjusted > alpha
+    lower[kept], upper[kept] = np.minimum(lower[kept], 0.0), np.maximum(upper[kept], 0.0)
+    critical_t = np.maximum(t.critical, critical)
+    return Inference(
+        found.effects, found.errors, lower, upper, p_adjusted, critical_t, len(table), exact, alpha
+    )
+
+
+def _with_trend(columns: np.ndarray, observed: np.ndarray, sizes: Sequence[int], alpha: float) -> Inference:
+    model = linear.model_of(observed.tolist(), sizes, trend=True)
+    found = linear.fit(model, columns - columns[:1])
+    t = linear.by_t(model, found, alpha)
+    return Inference(found.effects, found.errors, t.lower, t.upper, t.p_adjusted, t.critical, 0, True, alpha)
+
+
+def _is_balanced(sizes: Sequence[int], observed: np.ndarray) -> bool:
+    """Whether all blocks are of one size and half new: then the spreads of both sides weigh the same in every labelling."""
+    news = [int(part.sum()) for part in np.split(observed, np.cumsum(sizes)[:-1])]
+    return len(set(sizes)) == 1 and all(2 * new == size for new, size in zip(news, sizes, strict=True))
+
+
+_Permuted = tuple[np.ndarray, np.ndarray, np.ndarray, float]
+"""Max-T p-values, bounds of simultaneous intervals, and the critical |t| of the family."""
+
+
+def _permute_balanced(
+    columns: np.ndarray,
+    observed: np.ndarray,
+    sizes: Sequence[int],
+    table: np.ndarray,
+    model: linear.Model,
+    found: linear.Fit,
+    alpha: float,
+) -> _Permuted:
     runs, metrics = columns.shape
     ends = np.cumsum(np.asarray(sizes, np.int64))
     centred, group = np.zeros((metrics, runs)), np.zeros(runs)
@@ -106,27 +172,57 @@ def infer_from(
     rank.sum_new(np.ascontiguousarray(table.T), centred, group, sums)
     scratch = np.zeros(len(table))
     rank.max_t(centred, sums, effects, scratch, p_adjusted)
-    outside = math.floor(alpha * len(table) + 1e-9)
     top, high = np.zeros((3, len(table))), np.zeros(len(table))
+    outside = _outside(table, alpha)
     critical = rank.intervals(sums, effects, errors, freedom, outside, top, scratch, high, lower, upper)
-    kept = p_adjusted > alpha
-    lower[kept] = np.minimum(lower[kept], 0.0)
-    upper[kept] = np.maximum(upper[kept], 0.0)
-    return Inference(
-        effects, errors, lower, upper, p_adjusted, float(critical), freedom, len(table), exact, alpha
+    return p_adjusted, lower, upper, float(critical)
+
+
+def _permute_unequal(
+    columns: np.ndarray,
+    observed: np.ndarray,
+    sizes: Sequence[int],
+    table: np.ndarray,
+    model: linear.Model,
+    found: linear.Fit,
+    alpha: float,
+) -> _Permuted:
+    metrics = columns.shape[1]
+    lower, upper, p_adjusted = (np.zeros(metrics) for _ in range(3))
+    critical = unequal.judge(
+        np.ascontiguousarray(table.T), found.residuals, *_design(observed, sizes), found.effects, found.errors,
+        _outside(table, alpha), np.zeros((unequal.SCRATCH, len(table))), p_adjusted, lower, upper,
+    )  # fmt: skip
+    return p_adjusted, lower, upper, float(critical)
+
+
+def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, float, float]:
+    """What `unequal.judge` asks of a design: by run, the weight of the labels, and sum(q * g^2)."""
+    share = np.concatenate(
+        [np.full(len(part), part.mean()) for part in np.split(observed, np.cumsum(sizes)[:-1])]
     )
+    size = np.repeat(np.asarray(sizes, np.float64), sizes)
+    group = observed - share
+    weight = float(group @ group)
+
+    def q(g: np.ndarray) -> np.ndarray:
+        """g^2 / (1 - leverage); a block that is all old or all new says nothing."""
+        left = 1 - 1 / size - g**2 / weight
+        return np.asarray(np.divide(g**2, left, out=np.zeros_like(g), where=g != 0))
+
+    old, new = q(-share), q(1 - share)
+    level = float((share * new * (1 - share) ** 2 + (1 - share) * old * share**2).sum())
+    return np.stack([group, old, new - old, new * (1 - share) + old * share]), weight, level
+
+
+def _outside(table: np.ndarray, alpha: float) -> int:
+    """How many labellings may be as extreme as one that is rejected."""
+    return math.floor(alpha * len(table) + 1e-9)
 
 
 def t_quantile(p: float, freedom: float) -> float:
-    """Quantile of Student's t by the expansion 26.7.5 of Abramowitz and Stegun; within 1% from 6 degrees on."""
-    z = NormalDist().inv_cdf(p)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
-    )
-    return z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
+    """Quantile of Student's t, for p of a half or above."""
+    return float(student.critical(2 * (1 - p), freedom))
 
 
 def caught(error: float, critical_t: float, margin: float) -> float:

@@ -6,18 +6,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..errors import Exit
 from . import statistics, within_run
 from .comparable import incomparable, invalid, one_run
 from .decision import Finding, Options, VerdictName, decide
-from .design import design_of
+from .design import Design, design_of
 from .metrics import Family, Metric, biggest_routes, family, parse_metric
+from .order import Order, order_of
 from .sides import Side, SideRun, load_sides
 from .statistics import Inference
 from .words import overall
 
 RUNS_MIN = 4
 """Runs a side below which nothing can be excluded at alpha 0.05."""
+
+FEW, UNEQUAL = 8, 1.5
+"""A side of fewer runs than this, beside one of so many times as many, does not show its own spread."""
 
 EXPONENT_MAX = 700.0
 
@@ -85,22 +91,49 @@ def compare_sides(
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):
         reasons.insert(0, lone)
-    design = design_of(base, new, options.design, blocks)
+    order = Order() if options.sequential or blocks is not None else order_of(base, new)
+    design = design_of(base, new, options.design, order, blocks)
+    if design.problem:
+        reasons.append(design.problem)
+    if order.is_sequential and not design.is_sessions:
+        reasons.append(order.reason)
     everyone = [*base.runs, *new.runs]
-    rows = [next(at for at, one in enumerate(everyone) if one is run) for run in design.order]
-    labels = [int(row >= len(base.runs)) for row in rows]
-    inference = statistics.infer(made.values[rows], labels, design.sizes, options.alpha)
+    values, labels = _units(made, design, everyone, len(base.runs))
+    inference = statistics.infer(values, labels, design.sizes, options.alpha, trend=design.trend)
+    counts = (labels.count(0), labels.count(1))
     findings = tuple(
-        _finding(made, at, inference, base, new, options, settled=not reasons)
+        _finding(made, at, inference, base, new, options, counts, settled=not reasons)
         for at in range(len(made.metrics))
     )
     doubts = [*made.gaps, *(doubt for run in everyone for doubt in run.doubts)]
     verdict, sentence = overall(findings, reasons, doubts, base, new, options)
-    notes = [note for run in everyone for note in run.notes]
+    notes = [*order.notes, *_unequal(base, new, counts), *(note for run in everyone for note in run.notes)]
     return Comparison(
         verdict, sentence, (*reasons, *doubts), tuple(notes), tuple(made.left_out), findings, base, new, options,
         design.words, inference.labellings, inference.exact, inference.critical_t,
     )  # fmt: skip
+
+
+def _units(
+    made: Family, design: Design, everyone: Sequence[SideRun], bases: int
+) -> tuple[np.ndarray, list[int]]:
+    """Values float64[units, metrics], a session's being the mean of its runs; and which units are of the new build."""
+    row_of = {id(run): at for at, run in enumerate(everyone)}
+    rows = [[row_of[id(run)] for run in unit] for unit in design.units]
+    values = made.values
+    return np.array([values[at].mean(axis=0) for at in rows]), [int(at[0] >= bases) for at in rows]
+
+
+def _unequal(base: Side, new: Side, counts: tuple[int, int]) -> list[str]:
+    """The warning that few runs beside many cannot show their own spread."""
+    few, many = min(counts), max(counts)
+    if few < 2 or few >= FEW or many <= UNEQUAL * few:
+        return []
+    small = base if counts[0] == few else new
+    return [
+        f"{small.label} has {few} and the other side {many}: so few do not show how far they scatter, and skewed runs with "
+        f"unequal spread raise more false alarms than promised; give both sides as many, or {FEW} at least"
+    ]
 
 
 def _nothing(
@@ -110,7 +143,15 @@ def _nothing(
 
 
 def _finding(
-    made: Family, at: int, inference: Inference, base: Side, new: Side, options: Options, *, settled: bool
+    made: Family,
+    at: int,
+    inference: Inference,
+    base: Side,
+    new: Side,
+    options: Options,
+    counts: tuple[int, int],
+    *,
+    settled: bool,
 ) -> Finding:
     metric, margin = made.metrics[at], options.margin(made.metrics[at])
     effect, low, high = (float(row[at]) for row in (inference.effects, inference.lower, inference.upper))
@@ -122,11 +163,11 @@ def _finding(
     if single:
         low, high = within_run.bounds(base.runs[0], new.runs[0], metric)
     column, error = made.columns[at], float(inference.errors[at])
-    spread = error / math.sqrt(1 / len(base.runs) + 1 / len(new.runs))
+    spread = error / math.sqrt(1 / counts[0] + 1 / counts[1])
     needed: int | None = RUNS_MIN
     if math.isfinite(spread):
         needed = statistics.runs_needed(spread, len(made.metrics), margin, options.alpha)
-    caught = statistics.caught(error, inference.critical_t, margin) if settled else math.inf
+    caught = statistics.caught(error, float(inference.critical[at]), margin) if settled else math.inf
     return Finding(
         metric=metric,
         verdict=verdict,

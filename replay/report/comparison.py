@@ -64,7 +64,9 @@ def _metrics(page: Page, found: Comparison) -> None:
     ]
     page.table([*headers, (interval, ""), ("", "")], [_row(page, finding) for finding in found.findings])
     how = f"tolerance {100 * found.options.tolerance:g}%; errors {100 * found.options.error_tolerance:g} points; "
-    how += f"{found.labellings:,} labellings" + ("" if found.exact else " (sampled)") + f", {found.design}"
+    if found.labellings:
+        how += f"{found.labellings:,} labellings" + ("" if found.exact else " (sampled)") + ", "
+    how += found.design
     page.say(how, "dim")
 
 

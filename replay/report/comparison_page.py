@@ -112,7 +112,11 @@ def _runs(found: Comparison, kind: str) -> str:
     rows = [_run(run, side.label, kind) for side in (found.base, found.new) for run in side.runs]
     head = ("run", "side", "started", "requests", "p50", "p99", "failed", "lateness p99", "")
     exact = "" if found.exact else " (sampled)"
-    design = f"{found.labellings:,} labellings{exact}, {found.design}. " if found.labellings else ""
+    design = (
+        f"{found.labellings:,} labellings{exact}, {found.design}. "
+        if found.labellings
+        else f"{found.design}. "
+    )
     said = f'<p class="soft">{escape(design)}Errors: a tolerance of {100 * found.options.error_tolerance:g} points.</p>'
     return folded(f"{len(rows)} runs", html_table(head, rows) + said)
 

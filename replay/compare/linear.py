@@ -1,0 +1,176 @@
+"""The effect of a build by least squares, with standard errors that let each side scatter on its own.
+
+The model: a value is its block's level, plus a trend where one is asked for, plus the effect where the run is of the new
+build. Standard errors are HC2; degrees of freedom are those of Bell and McCaffrey (2002), with each side's own spread: with
+one block and no trend the test is Welch's, with Satterthwaite's degrees of freedom.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from replay_native import student
+
+DRAWS = 5_000
+"""Random families that tell how far the largest |t| of a family reaches; see `family_alpha`."""
+
+_SEED = 20_240_301
+_NOTHING = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A design without values. `group` float64[runs]: the labels less what levels and trend explain; `rest`
+    float64[runs, runs] takes values to their residuals; `shares` its diagonal, 1 less each run's leverage.
+
+    `terms` float64[runs]: the squared error is their sum of products with the squared residuals. `traces` float64[2] and
+    `products` float64[2, 2], of base and new: what its mean and variance are made of.
+    """
+
+    labels: np.ndarray
+    group: np.ndarray
+    weight: float
+    rest: np.ndarray
+    shares: np.ndarray
+    terms: np.ndarray
+    traces: np.ndarray
+    products: np.ndarray
+
+    @property
+    def is_estimable(self) -> bool:
+        """Whether each run's residual says something of its spread: not where a side or block has a single one."""
+        return self.weight > _NOTHING and bool((self.shares[abs(self.group) > _NOTHING] > _NOTHING).all())
+
+
+def model_of(labels: Sequence[int], sizes: Sequence[int], *, trend: bool = False) -> Model:
+    """The model of runs in consecutive blocks of `sizes`; `trend`: a steady change from run to run is taken out."""
+    return _model(tuple(map(int, labels)), tuple(map(int, sizes)), trend)
+
+
+@functools.lru_cache(maxsize=64)
+def _model(labels: tuple[int, ...], sizes: tuple[int, ...], trend: bool) -> Model:
+    new, runs = np.array(labels, np.float64), len(labels)
+    nuisance = np.repeat(np.eye(len(sizes)), sizes, axis=0)
+    if trend:
+        nuisance = np.column_stack([nuisance, np.arange(runs) - (runs - 1) / 2])
+    base, _ = np.linalg.qr(nuisance)
+    group = new - base @ (base.T @ new)
+    group[abs(group) < _NOTHING] = 0.0
+    weight = float(group @ group)
+    rest = np.eye(runs) - base @ base.T - np.outer(group, group) / max(weight, _NOTHING)
+    shares = np.diag(rest).copy()
+    terms = group**2 / np.maximum(shares, _NOTHING) / max(weight, _NOTHING) ** 2
+    kept = [rest @ np.diag(side) @ rest for side in (1 - new, new)]
+    traces = np.array([terms @ np.diag(one) for one in kept])
+    pairs = np.outer(terms, terms)
+    products = np.array([[(pairs * one * two).sum() for two in kept] for one in kept])
+    return Model(new > 0, group, weight, rest, shares, terms, traces, products)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """float64[metrics] each: effects, their standard errors and degrees of freedom. `residuals` float64[metrics, runs]."""
+
+    effects: np.ndarray
+    errors: np.ndarray
+    freedom: np.ndarray
+    residuals: np.ndarray
+
+
+def fit(model: Model, values: np.ndarray) -> Fit:
+    """Fit each column of `values` float64[runs, metrics]. Errors are NaN where the model is not estimable."""
+    if not model.weight > _NOTHING:
+        nothing = np.full(values.shape[1], np.nan)
+        return Fit(nothing, nothing, nothing, np.zeros(values.shape[::-1]))
+    effects = model.group @ values / model.weight
+    residuals = (model.rest @ values).T.copy()
+    around = residuals + np.outer(effects, model.group)
+    within, total = (residuals**2).sum(axis=1), (around**2).sum(axis=1)
+    residuals[within <= _NOTHING**2 * total] = 0.0
+    if not model.is_estimable:
+        nothing = np.full(len(effects), np.nan)
+        return Fit(effects, nothing, nothing, residuals)
+    squares = residuals**2
+    spreads = squares / model.shares
+    sides = np.stack([spreads[:, side].mean(axis=1) for side in (~model.labels, model.labels)])
+    sides[:, sides.sum(axis=0) == 0] = 1.0
+    own, shared = _freedom(model, sides), _freedom(model, _typical(sides))
+    return Fit(effects, np.sqrt(squares @ model.terms), np.minimum(own, shared), residuals)
+
+
+def _freedom(model: Model, sides: np.ndarray) -> np.ndarray:
+    """Degrees of freedom where base and new scatter by `sides` float64[2, metrics] (variances)."""
+    means = model.traces @ sides
+    return np.asarray(means**2 / np.einsum("km,kl,lm->m", sides, model.products, sides))
+
+
+def _typical(sides: np.ndarray) -> np.ndarray:
+    """The spreads of both sides with the ratio that metrics have in the middle. A metric whose few runs happen to lie close
+    together gets no more degrees of freedom than that: in a family there is nearly always one.
+    """
+    both = sides[:, (sides > 0).all(axis=0)]
+    if not both.size:
+        return sides
+    ratio = math.exp(float(np.log(both[1] / both[0]).mean()))
+    return np.array([[1.0], [ratio]])
+
+
+def family_alpha(model: Model, found: Fit, alpha: float) -> float:
+    """The level at which each metric is tested so that a family errs in `alpha` of all cases: between alpha / metrics,
+    where metrics have nothing in common, and alpha, where they move together.
+
+    The smallest p-value of a family is drawn DRAWS times from normal variables that are correlated as the metrics' effects
+    are: random signs and sizes on the terms of each standard error. Few degrees of freedom show correlations that are not
+    there, so a part of each variable, the larger the fewer there are, is drawn independently.
+    """
+    parts = found.residuals * (model.group / np.sqrt(np.maximum(model.shares, _NOTHING)))
+    lengths = np.sqrt((parts**2).sum(axis=1))
+    metrics = int((lengths > 0).sum())
+    if metrics < 2:
+        return alpha
+    parts = parts[lengths > 0] / lengths[lengths > 0, None]
+    own = min(_SPURIOUS / float(found.freedom[lengths > 0].mean()), 1.0)
+    drawn = math.sqrt(1 - own) * (_normals(parts.shape[1]) @ parts.T) + math.sqrt(own) * _normals(metrics, 1)
+    reach = float(np.partition(abs(drawn).max(axis=1), -round(alpha * DRAWS))[-round(alpha * DRAWS)])
+    return min(max(2 * NormalDist().cdf(-reach), alpha / metrics), alpha)
+
+
+_SPURIOUS = 2.0
+"""Over the degrees of freedom: the share of each variable that is drawn independently."""
+
+
+@functools.lru_cache(maxsize=16)
+def _normals(columns: int, stream: int = 0) -> np.ndarray:
+    return np.random.default_rng(_SEED + stream).standard_normal((DRAWS, columns))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bounds:
+    """float64[metrics] each: p-values and simultaneous intervals by Student's t; what |t| must exceed."""
+
+    p_adjusted: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    critical: np.ndarray
+
+
+def by_t(model: Model, found: Fit, alpha: float) -> Bounds:
+    """The t tests of a family. Nothing is excluded where the model is not estimable."""
+    metrics = len(found.effects)
+    if not np.isfinite(found.errors).all():
+        infinite = np.full(metrics, np.inf)
+        return Bounds(np.ones(metrics), -infinite, infinite, infinite)
+    level = family_alpha(model, found, alpha)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reached = np.where(found.effects == 0, 0.0, abs(found.effects) / found.errors)
+    p_values = [student.two_sided(t, df) for t, df in zip(reached, found.freedom, strict=True)]
+    critical = np.array([student.critical(level, df) for df in found.freedom])
+    half = critical * found.errors
+    adjusted = np.minimum(np.array(p_values) * (alpha / level), 1.0)
+    return Bounds(adjusted, found.effects - half, found.effects + half, critical)
