@@ -7,6 +7,7 @@ spread (`linear`). The interval is the wider of both, the p-value the larger.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -241,10 +242,12 @@ def runs_needed(spread: float, metrics: int, margin: float, alpha: float = ALPHA
     `spread` is the standard deviation from run to run, on the scale of `margin`. None where RUNS_NEEDED_MAX are too few.
     """
     reserve = NormalDist().inv_cdf(POWER)
-    for runs in range(4, RUNS_NEEDED_MAX + 1):
+
+    def is_enough(runs: int) -> bool:
         if 2 / math.comb(2 * runs, runs) > alpha:
-            continue
+            return False
         half_width = t_quantile(1 - alpha / (2 * metrics), 2 * runs - 2) * spread * math.sqrt(2 / runs)
-        if half_width + reserve * spread * math.sqrt(2 / runs) <= margin:
-            return runs
-    return None
+        return half_width + reserve * spread * math.sqrt(2 / runs) <= margin
+
+    found = bisect.bisect_left(range(RUNS_NEEDED_MAX + 1), True, lo=4, key=is_enough)
+    return found if found <= RUNS_NEEDED_MAX else None
