@@ -122,14 +122,16 @@ def mutate(random_: random.Random) -> bytes:
     return bytes(data)
 
 
+_OF_STATE = ("switching_protocols", "version", "long_length", "long_chunk", "chunk_space", "repeated_coding")
+"""Differences by which one side calls an answer malformed, and the other does not."""
+
+
 def compare(data: bytes, cuts: list[int], to_head: bool, eof: bool) -> str:
     """Empty where both agree or a listed difference explains it; else what each made of it."""
     a, b = ours(data, cuts, to_head, eof), theirs(data, to_head, eof)
     if a == b or (a.state == "malformed" and b.state == "more" and _breaks_later(data, to_head)):
         return ""
-    if a.state == "malformed" and any(
-        differences.applies(name, data) for name in ("switching_protocols", "long_length", "long_chunk")
-    ):
+    if a.state != b.state and any(differences.applies(name, data) for name in _OF_STATE):
         return ""
     alike = a.state == b.state and (a.status, a.body_bytes) == (b.status, b.body_bytes)
     if alike and a.headers == b.headers and a.keeps_alive and differences.applies("http10_keep_alive", data):
