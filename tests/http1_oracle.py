@@ -49,12 +49,23 @@ class Verdict:
     keeps_alive: bool = False
 
 
-def ours(data: bytes, cuts: list[int], to_head: bool, eof: bool) -> Verdict:
-    """The lane's parser."""
+def _parsed(data: bytes, cuts: list[int], to_head: bool) -> np.void:
+    """The record that the lane's parser leaves."""
     parsers = np.zeros(1, http1.PARSER)
     bytes_ = np.frombuffer(data + b"\0", np.uint8)[: len(data)].copy()
     http1.parse_pieces(parsers, bytes_, np.array([*cuts, len(data)], np.int64), int(to_head), HEADER_LIMIT)
-    p = parsers[0]
+    record: np.void = parsers[0]
+    return record
+
+
+def reason(data: bytes, cuts: list[int], to_head: bool) -> int:
+    """Why the lane's parser calls an answer malformed."""
+    return int(_parsed(data, cuts, to_head)["reason"])
+
+
+def ours(data: bytes, cuts: list[int], to_head: bool, eof: bool) -> Verdict:
+    """The lane's parser."""
+    p = _parsed(data, cuts, to_head)
     state, flags = int(p["parse_state"]), int(p["header_flags"])
     if state == http1.BAD:
         return Verdict("malformed")
