@@ -376,19 +376,25 @@ def _seconds(page: Page, run: Run) -> None:
     page.table(headers, [_second_row(page, document, row) for row in slowest])
 
 
+def _bounded(figure: tuple[int, bool] | None) -> str:
+    """A figure of a second."""
+    return "" if figure is None else ("≥" if figure[1] else "") + format_latency(figure[0])
+
+
 def _second_row(page: Page, document: RunDocument, row: Second) -> list[str | Text]:
     recorded, wall = _both_clocks(document, round(row.t_s * SECOND_NS))
     failed = {name: count for name, count in row.outcomes.items() if name in FAILED}
-    times = (row.service_p99_ns, row.lateness_p99_ns)
-    response = format_latency(row.response_p99_ns) if row.response_p99_ns is not None else ""
+    response, *times = (
+        _bounded(row.figure_ns(name)) for name in ("response_p99_ns", "service_p99_ns", "lateness_p99_ns")
+    )
     censored = row.unsent > 0 and (row.response_p99_ns or 0) >= document.max_wait_ns
     return [
         recorded or "-",
         wall,
         f"{row.planned:,}",
         f"{row.ok:,}",
-        ("≥" if censored else "") + response,
-        *(format_latency(ns) if ns is not None else "" for ns in times),
+        ("≥" if censored and not response.startswith("≥") else "") + response,
+        *times,
         page.text(", ".join(f"{name} {count:,}" for name, count in failed.items()), "red"),
     ]
 
@@ -422,7 +428,8 @@ def _is_bad(sample: Sample) -> bool:
 
 def _became(sample: Sample) -> str:
     """What became of a request, in a word or two."""
-    why = f" ({sample.reason})" if sample.reason else ""
+    reason = sample.reason or sample.problem
+    why = f" ({reason})" if reason else ""
     return sample.rule or str(sample.status or sample.outcome) + why
 
 
