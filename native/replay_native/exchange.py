@@ -113,8 +113,7 @@ def _attempt(lane, slot):
     if c.sent_ns < 0 and c.flags & PATCHES_MASK << PATCHES_SHIFT and not _put_values(lane, slot):
         _give_back(lane, slot)
         return
-    if st.by_client:
-        c.key = key_of(lane, c.client)
+    c.key = key_of(lane, c.client) if st.by_client else np.int64(0)
     begin_attempt(c)
     c.resent = 0
     if c.tries == 1:
