@@ -216,7 +216,7 @@ def test_a_killed_run_keeps_what_it_counted(number, kills):
 
 def test_java_reads_the_logs_of_a_killed_run(java: Java, sink, steady, tmp_path):
     out = tmp_path / "r"
-    stamps = killed(sink, steady, out)
+    stamps = killed(sink, steady, out, 2.5)
     intervals = [line for line in read_by_java(java, out / "latency.hlog") if line["tag"] == "response.all"]
     sure = sure_count(out, stamps)
     assert sum(line["count"] for line in intervals) >= sure

@@ -198,7 +198,15 @@ def test_what_histograms_do_not_tell_apart_is_a_lower_bound(tmp_path):
     row = made.recorder.tick(at_s(1))
     document = made.recorder.finish(at_s(2))
     for latency in (document.latency.response, document.latency.service, document.routes[0].response):
-        assert latency.at_least == ["mean_ns", "p90_ns", "p95_ns", "p99_ns", "p99_9_ns", "p99_99_ns", "max_ns"]
+        assert latency.at_least == [
+            "mean_ns",
+            "p90_ns",
+            "p95_ns",
+            "p99_ns",
+            "p99_9_ns",
+            "p99_99_ns",
+            "max_ns",
+        ]
         assert latency.p90_ns == latency.max_ns == hdr.HIGHEST_NS
     assert [(slo.passed, slo.at_least) for slo in document.slo] == [(True, False), (False, True)]
     assert row.figure_ns("response_p99_ns") == (hdr.HIGHEST_NS, True)

@@ -40,7 +40,8 @@ client; `address` is its row of the address table, `request` the address of its 
 CONNECTING slot already carries a request (sent again after a reused connection was closed under it). `ssl` is the address
 of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in its handshake, since `connected_ns`.
 `kept_bytes` of its answer were kept for captures and checks, or would have been, had there been room; `beginning_bytes`
-of it are in `beginnings`. `send_error`: the errno of a send that failed. `spare` is the address of memory for a request with its values: the two change places."""
+of it are in `beginnings`. `send_error` is the errno of a send that failed. `spare` is the address of memory for a request
+with its values: the two change places."""
 
 STATE = np.dtype([
     (name, "i8") for name in (

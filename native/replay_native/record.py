@@ -1,7 +1,8 @@
 """What becomes of a request, written into a lane's bank: counters, histograms, samples. Both engines record by these.
 
 The order of calls for one request: `record_taken`, then `record_unsent`, or `record_attempt`, `record_sent` (if it
-came to a send) and `record_done`, before which `record_malformed` notes a malformed answer. Requests that go out together have `record_sent_together` and `record_done_together`.
+came to a send) and `record_done`, before which `record_malformed` notes a malformed answer. Requests that go out together
+have `record_sent_together` and `record_done_together`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -41,6 +42,7 @@ DAY_S = 86_400
 ROUTES_SHOWN = 15
 SECONDS_SHOWN = 5
 SAMPLES_SHOWN = 8
+PROBLEMS_SHOWN = 5
 ADDRESSES_SHOWN = 20
 SPECTRUM = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 AXIS_COLUMNS, AXIS_LEAVES = 48, 36
@@ -420,6 +422,10 @@ def _samples(page: Page, run: Run) -> None:
         ]
         headers += [("ended", ""), ("request", "wide")]
         page.table(headers, [_sample_row(page, run.document, sample) for sample in found[:SAMPLES_SHOWN]])
+    problems = Counter((sample.problem, sample.begins) for sample in failed if sample.problem)
+    for (problem, begins), count in problems.most_common(PROBLEMS_SHOWN):
+        answers = f"{count:,} malformed answers: " if count > 1 else "a malformed answer: "
+        page.say(f'{answers}{problem}; the first line begins "{begins}"', "dim")
 
 
 def _is_bad(sample: Sample) -> bool:
@@ -428,8 +434,7 @@ def _is_bad(sample: Sample) -> bool:
 
 def _became(sample: Sample) -> str:
     """What became of a request, in a word or two."""
-    reason = sample.reason or sample.problem
-    why = f" ({reason})" if reason else ""
+    why = f" ({sample.reason})" if sample.reason else ""
     return sample.rule or str(sample.status or sample.outcome) + why
 
 

@@ -72,6 +72,10 @@ def iso(at_ns: int, utc_offset_s: int = 0) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
+Beginning = bytes
+"""The first bytes of an answer. (`bytes` is a field below.)"""
+
+
 class _Raw(NamedTuple):
     """The fields of `replay_native.bank.SAMPLE`, in its order."""
 
@@ -88,7 +92,7 @@ class _Raw(NamedTuple):
     outcome: int
     rule: int
     problem: int = 0
-    beginning: bytes = b""
+    beginning: Beginning = b""
 
 
 def collect(

@@ -10,8 +10,9 @@ from replay_native import hdr
 class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Requests are
     counted in the second of the event itself: planned when due, ok when answered. Percentiles are of what
-    ended in it; null where nothing did. One of an hour or more is a lower bound: histograms tell no more apart. `outcomes_measured` are the outcomes without the warm-up's, where those
-    are others. `lag` is the Kafka consumer's, in records, by partition.
+    ended in it; null where nothing did. One of an hour or more is a lower bound:
+    histograms tell no more apart. `outcomes_measured` are the outcomes without the warm-up's, where those are others.
+    `lag` is the Kafka consumer's, in records, by partition.
     """
 
     t_s: float
