@@ -49,8 +49,9 @@ boundscheck: $(READY) ## Run the kernel tests with every array access checked
 founding: $(READY) ## Run the founding test in full length: a stall is what users would have felt
 	$(BIN)/python -m pytest -m founding
 
-fuzz: $(READY) ## Long property tests: 100,000 cases each
+fuzz: $(READY) ## Property tests with random cases: 100,000 of each fuzzer, and another draw of every other one
 	$(BIN)/python -m tests.fuzz
+	$(PYTEST) --hypothesis-profile random -m 'hypothesis and not founding and not kafka'
 
 bench: $(READY) ## Measure against the peers, side by side (see docs/benchmarks.md)
 	$(BIN)/python -m benchmarks $(ONLY)

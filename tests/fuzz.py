@@ -1,11 +1,13 @@
 """`make fuzz`: the property tests at length, 100,000 cases each. Ends with 1 after all, where one had a complaint.
 
-`python -m tests.fuzz NAME...` runs those whose names have one of these words in them.
+`python -m tests.fuzz NAME...` runs those whose names have one of these words in them. Each run tries other cases;
+`--from SEED` tries those of a run that named this seed first.
 """
 
 from __future__ import annotations
 
 import functools
+import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -34,16 +36,16 @@ FUZZERS: dict[str, Callable[[int], str]] = {
 """What is fuzzed: a name, and a function from a seed to a complaint (or nothing)."""
 
 
-def _fuzz(name: str) -> bool:
-    """Run a fuzzer until its first complaint; whether there was none."""
+def _fuzz(name: str, first: int) -> bool:
+    """Run a fuzzer from a seed on, until its first complaint; whether there was none."""
     started = time.monotonic()
-    for seed in range(CASES):
+    for seed in range(first, first + CASES):
         try:
             complaint = FUZZERS[name](seed)
         except Exception as error:
             complaint = repr(error)
         if complaint:
-            print(f"{name}: seed {seed}: {complaint}", flush=True)
+            print(f"{name}: seed {seed} (again by --from {seed}): {complaint}", flush=True)
             return False
     print(f"{name}: {CASES:,} cases agree ({time.monotonic() - started:,.0f} s)", flush=True)
     return True
@@ -52,8 +54,12 @@ def _fuzz(name: str) -> bool:
 def main() -> int:
     """Run every fuzzer, or those asked for."""
     jit.warm(["shared", "hdr", "http1", "recordbatch"])
-    asked = [name for name in FUZZERS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
-    complaints = [name for name in asked if not _fuzz(name)]
+    words, first = sys.argv[1:], secrets.randbelow(1 << 40)
+    if words[:1] == ["--from"]:
+        words, first = words[2:], int(words[1])
+    asked = [name for name in FUZZERS if not words or any(word in name for word in words)]
+    print(f"from seed {first}", flush=True)
+    complaints = [name for name in asked if not _fuzz(name, first)]
     return 1 if complaints else 0
 
 

@@ -49,12 +49,23 @@ class Verdict:
     keeps_alive: bool = False
 
 
-def ours(data: bytes, cuts: list[int], to_head: bool, eof: bool) -> Verdict:
-    """The lane's parser."""
+def _parsed(data: bytes, cuts: list[int], to_head: bool) -> np.void:
+    """The record that the lane's parser leaves."""
     parsers = np.zeros(1, http1.PARSER)
     bytes_ = np.frombuffer(data + b"\0", np.uint8)[: len(data)].copy()
     http1.parse_pieces(parsers, bytes_, np.array([*cuts, len(data)], np.int64), int(to_head), HEADER_LIMIT)
-    p = parsers[0]
+    record: np.void = parsers[0]
+    return record
+
+
+def reason(data: bytes, cuts: list[int], to_head: bool) -> int:
+    """Why the lane's parser calls an answer malformed."""
+    return int(_parsed(data, cuts, to_head)["reason"])
+
+
+def ours(data: bytes, cuts: list[int], to_head: bool, eof: bool) -> Verdict:
+    """The lane's parser."""
+    p = _parsed(data, cuts, to_head)
     state, flags = int(p["parse_state"]), int(p["header_flags"])
     if state == http1.BAD:
         return Verdict("malformed")
@@ -122,14 +133,16 @@ def mutate(random_: random.Random) -> bytes:
     return bytes(data)
 
 
+_OF_STATE = ("switching_protocols", "version", "long_length", "long_chunk", "chunk_space", "repeated_coding")
+"""Differences by which one side calls an answer malformed, and the other does not."""
+
+
 def compare(data: bytes, cuts: list[int], to_head: bool, eof: bool) -> str:
     """Empty where both agree or a listed difference explains it; else what each made of it."""
     a, b = ours(data, cuts, to_head, eof), theirs(data, to_head, eof)
     if a == b or (a.state == "malformed" and b.state == "more" and _breaks_later(data, to_head)):
         return ""
-    if a.state == "malformed" and any(
-        differences.applies(name, data) for name in ("switching_protocols", "long_length", "long_chunk")
-    ):
+    if a.state != b.state and any(differences.applies(name, data) for name in _OF_STATE):
         return ""
     alike = a.state == b.state and (a.status, a.body_bytes) == (b.status, b.body_bytes)
     if alike and a.headers == b.headers and a.keeps_alive and differences.applies("http10_keep_alive", data):

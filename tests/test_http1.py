@@ -1,11 +1,21 @@
 """The response parser: whole answers at any split, what frames them, what is refused; and h11 as the judge."""
 
+import numpy as np
 import pytest
+from numba import njit
+
+from replay_native import http1
+from replay_native.shared import clears
 
 from . import http1_oracle as oracle
+from . import http1_pairs as pairs
+from .http1_forms import FORMS, Form
 from .http1_oracle import ANSWERS, Verdict
 
 pytestmark = pytest.mark.boundscheck
+
+LONG = 1_000
+"""Bytes. A longer answer is parsed at once: cut everywhere it would take the time of all others together."""
 
 
 def verdict(data: bytes, *, head: bool = False, eof: bool = False) -> Verdict:
@@ -22,30 +32,38 @@ def test_an_answer_is_the_same_at_every_split(data):
     assert verdict(data, eof=eof) == whole
 
 
-@pytest.mark.parametrize(
-    ("data", "why"),
-    [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n", "two lengths"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 05\r\n\r\n", "two ways to write a length"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "a negative length"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5 5\r\n\r\n", "a length with a space in it"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "a coding nobody asked for"),
-        (b"HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n", "a space in a name"),
-        (b"HTTP/1.1 200 OK\r\n: x\r\n\r\n", "no name"),
-        (b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", "NUL"),
-        (b"HTTP/1.1 20 OK\r\n\r\n", "a short status"),
-        (b"ICY 200 OK\r\n\r\n", "not HTTP"),
-        (b"\r\nHTTP/1.1 200 OK\r\n\r\n", "an empty line first"),
-        (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n",
-            "no line end after a chunk",
-        ),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk size that is no number"),
-        (b"HTTP/1.1 101 Switching\r\n\r\n", "an upgrade nobody asked for"),
-    ],
-)
-def test_a_broken_answer_is_malformed(data, why):
-    assert verdict(data).state == "malformed", why
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_a_form_is_read_as_it_must_be(form: Form):
+    cuts = [] if len(form.data) > LONG else list(range(1, len(form.data)))
+    for pieces in ([], cuts):
+        found = oracle.ours(form.data, pieces, form.head, form.eof)
+        assert found.state == form.state
+        if form.state == "whole":
+            assert (found.status, found.body_bytes, found.keeps_alive) == (form.status, form.body, form.keeps)
+        assert oracle.reason(form.data, pieces, form.head) == form.reason
+
+
+def test_a_reason_has_words():
+    assert {form.reason for form in FORMS} | {http1.STATUS_RANGE} == set(range(len(http1.REASONS)))
+    assert all(http1.REASONS[1:])
+
+
+def test_no_answer_is_read_by_what_another_has_left():
+    answers = [form.data for form in FORMS if len(form.data) <= LONG]
+    assert len(set(answers)) >= 200
+    assert pairs.difference(answers) is None
+
+
+def test_a_field_that_is_not_beside_the_others_is_found_when_compiled():
+    apart = np.dtype([("parse_state", "i8"), ("other", "i8"), ("position", "i8")])
+    clear = clears(["parse_state", "position"])
+
+    @njit
+    def cleared(rows):
+        clear(rows[0])
+
+    with pytest.raises(Exception, match="do not stand side by side"):
+        cleared(np.zeros(1, apart))
 
 
 def test_headers_without_end_are_malformed_at_the_limit():

@@ -164,14 +164,14 @@ def _await(condition, bound_s: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-def killed(sink: Sink, log: Path, out: Path) -> np.ndarray:
-    """Kill a run at a random instant of its first seconds; the receiver's stamps until then."""
+def killed(sink: Sink, log: Path, out: Path, after_s: float) -> np.ndarray:
+    """Kill a run so long after its first request; the receiver's stamps until then."""
     process = subprocess.Popen(
         command("run", log, "--target", f"http://127.0.0.1:{sink.port}", "--speed", 10, "-o", out, "--quiet"),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     _await(lambda: sink.arrivals >= 1)
-    time.sleep(1.2 + 2.5 * random.random())
+    time.sleep(after_s)
     stamps = sink.stamps()
     process.kill()
     process.wait(10)
@@ -193,7 +193,8 @@ def kills(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, np.ndarr
 
     def one(number: int) -> tuple[Path, np.ndarray]:
         with Sink(capacity=10_000) as sink:
-            return folder / str(number), killed(sink, log, folder / str(number))
+            after_s = 1.2 + 2.5 * random.Random(number).random()
+            return folder / str(number), killed(sink, log, folder / str(number), after_s)
 
     with ThreadPoolExecutor(KILLS_AT_ONCE) as pool:
         return list(pool.map(one, range(KILLS)))
@@ -215,7 +216,7 @@ def test_a_killed_run_keeps_what_it_counted(number, kills):
 
 def test_java_reads_the_logs_of_a_killed_run(java: Java, sink, steady, tmp_path):
     out = tmp_path / "r"
-    stamps = killed(sink, steady, out)
+    stamps = killed(sink, steady, out, 2.5)
     intervals = [line for line in read_by_java(java, out / "latency.hlog") if line["tag"] == "response.all"]
     sure = sure_count(out, stamps)
     assert sum(line["count"] for line in intervals) >= sure

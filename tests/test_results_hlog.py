@@ -69,7 +69,19 @@ def test_histograms_of_other_ranges_and_digits_are_read(header, shares):
     assert (ours.layout.lowest, ours.layout.highest, ours.layout.digits) == header
     assert ours.max == theirs.get_max_value()
     assert ours.percentiles([100.0]) == [theirs.get_max_value()]
+    mean, deviation = ours.mean_and_deviation()
+    assert mean == pytest.approx(theirs.get_mean_value())
+    assert deviation == pytest.approx(theirs.get_stddev(), abs=1e-6)
     assert int(ours.values()[int(hdr_decode.used(ours.counts)) - 1]) == theirs.get_max_value()
+
+
+@pytest.mark.parametrize("unit", [0, 1, 3, 10])
+@pytest.mark.parametrize("value", [0, 1, 5, 100, 5_000, 70_001])
+def test_a_mean_is_the_middle_of_its_counter(unit, value):
+    layout = Layout(3, 1 << unit, 10**9)
+    ours = histogram_of([value << unit], layout)
+    lowest, highest = ours.min, ours.max
+    assert ours.mean_and_deviation() == (lowest + (highest - lowest + 1) // 2, 0.0)
 
 
 @given(st.binary(max_size=60), st.integers(1, 300))

@@ -17,6 +17,7 @@ import pytest
 from replay.errors import InputError, OutputError, UsageError
 from replay.results import hlog, host
 from replay.results.accounts import UNSENT_REASONS
+from replay.results.beginnings import shown
 from replay.results.document import Ending, Recorded, RouteStart, RunDocument
 from replay.results.folder import AppendFile, RunFolder
 from replay.results.histogram import NS_3, empty
@@ -24,7 +25,7 @@ from replay.results.recorder import ROUTE_INTERVAL_S
 from replay.results.run import load_run
 from replay.results.samples import RecordedRow
 from replay_native import bank as banks
-from replay_native import hdr
+from replay_native import hdr, http1, record
 from replay_native.bank import C
 
 from .bank_data import CLOCK, MAX_WAIT_NS, MS, ROUTES, START, at_s, trial
@@ -187,6 +188,66 @@ def test_a_closed_loop_has_no_response_lateness_or_wait(tmp_path):
     )
     assert {tag.partition(".")[0] for tag in tags} == {"service", "first_byte"}
     assert document["validity"]["verdict"] == "VALID"
+
+
+def test_what_histograms_do_not_tell_apart_is_a_lower_bound(tmp_path):
+    hour_ms, max_wait_ns = 3_600_000.0, 3 * 3_600 * 10**9
+    made = trial(tmp_path / "run", slo=["p50<2h", "p99<4h"], max_wait_ns=max_wait_ns)
+    for at in range(10):
+        made.lanes[0].request(0, service_ms=hour_ms / 2 if at < 8 else 2 * hour_ms)
+    row = made.recorder.tick(at_s(1))
+    document = made.recorder.finish(at_s(2))
+    for latency in (document.latency.response, document.latency.service, document.routes[0].response):
+        assert latency.at_least == [
+            "mean_ns",
+            "p90_ns",
+            "p95_ns",
+            "p99_ns",
+            "p99_9_ns",
+            "p99_99_ns",
+            "max_ns",
+        ]
+        assert latency.p90_ns == latency.max_ns == hdr.HIGHEST_NS
+    assert [(slo.passed, slo.at_least) for slo in document.slo] == [(True, False), (False, True)]
+    assert row.figure_ns("response_p99_ns") == (hdr.HIGHEST_NS, True)
+    assert row.figure_ns("lateness_p99_ns") != (hdr.HIGHEST_NS, True)
+
+
+def test_a_sample_of_a_malformed_answer_says_what_is_wrong_and_how_it_begins(tmp_path):
+    made = trial(tmp_path / "run", lanes=2)
+    for number, lane in enumerate(made.lanes):
+        lane.request(0, "reset", due_ms=number)
+        beginning = np.frombuffer(b"220 mail\x00 ESMTP".ljust(32, b"!"), np.uint8).copy()
+        record.record_malformed(lane.bank, 0, 0, http1.NOT_HTTP, beginning, 15)
+        lane.request(0, "malformed", due_ms=10.0 + number)
+        lane.request(0, "reset", due_ms=20.0 + number)
+    made.recorder.finish(at_s(1))
+    samples = load_run(made.folder.path).samples()
+    found = [(s.outcome, s.problem, s.begins) for s in samples if s.kind == "failed"]
+    malformed = ("malformed", http1.REASONS[http1.NOT_HTTP], "220 mail\\x00 ESMTP")
+    assert found == [("reset", "", "")] * 2 + [malformed] * 2 + [("reset", "", "")] * 2
+
+
+@pytest.mark.parametrize(
+    ("beginning", "text"),
+    [
+        (b"HTTP/1.1 200 OK", "HTTP/1.1 200 OK"),
+        (b"HTTP/2.0 200", "HTTP/2.0 200"),
+        (b"HTTP/2 200", "HTTP/2 200"),
+        (b"SSH-2.0-OpenSSH_9.2p1 Debian", "SSH-2.0[...] Debian"),
+        (b"220 mail.example ESMTP", "220 mail.example ESMTP"),
+        (b"\x15\x03\x01\x00\x02\\", "\\x15\\x03\\x01\\x00\\x02\\x5c"),
+        (b"\x1b[31mred", "\\x1b[...]"),
+        (b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIi", "[...]"),
+        (b"4111111111111111 x", "[...] x"),
+        (b"hunter2 jo@example.org", "[...] [...]"),
+        (b"HTTP/1.1hunter2secret", "HTTP/1[...]"),
+        ("grün".encode(), "gr\\xc3\\xbcn"),
+        (b"", ""),
+    ],
+)
+def test_a_beginning_is_shown_without_secrets_or_control_characters(beginning, text):
+    assert shown(beginning) == text
 
 
 def test_samples_hold_the_slowest_and_the_first_failed_with_both_clocks(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.trace import Trace, TraceWriter, routes
+from replay.trace.dictionary import flatten
 
 pytestmark = pytest.mark.boundscheck
 
@@ -43,6 +45,8 @@ BY_HAND = {
     b"/days/2024-05-17T10:00:00Z/x": "/days/{date}/x",
     b"/days/2024-13-17": "/days/2024-13-17",
     b"/u/jo@example.org": "/u/{email}",
+    b"/@.A": "/{email}",
+    b"/a@b.json": "/{email}",
     b"/files/17.json": "/files/{id}.json",
     b"/v1/my-post-about-the-2024-elections": "/v1/my-post-about-the-2024-elections",
     b"/api/1.0/x": "/api/1.0/x",
@@ -69,6 +73,7 @@ def _segment(segment: str) -> str:
     mixed = (re.search("[a-z]", stem) and re.search("[A-Z]", stem)) or separators == 0
     token = re.fullmatch(r"[\w-]{20,1000}", stem, re.ASCII) and len(re.findall(r"[0-9]", stem)) >= 3
     for name, found in (
+        ("literal", len(stem) > 1000),
         ("email", "@" in stem),
         ("literal", not re.search(r"[0-9]", stem)),
         ("id", re.fullmatch(r"-?[0-9]+", stem)),
@@ -78,7 +83,7 @@ def _segment(segment: str) -> str:
         ("hash", token and separators * 8 <= len(stem) and mixed),
     ):
         if found and name != "literal":
-            return "{" + name + "}" + ending
+            return "{" + name + "}" + (ending if name != "email" else "")
         if found:
             break
     return "{slug}" if len(segment) > 48 else segment
@@ -100,6 +105,41 @@ def test_templates_are_those_of_the_twin(
 ) -> None:
     trace = traced(tmp_path_factory.mktemp("routes"), ["/".join(["", *path]).encode() for path in paths])
     assert labels(trace) == ["GET /" + "/".join(_segment(segment) for segment in path) for path in paths]
+
+
+def templates_of(segments: list[str]) -> list[str]:
+    """The templates of segments, each the path of a request: no segment is folded with others."""
+    data, offsets = flatten([b"/" + segment.encode() for segment in segments])
+    finder = routes.RouteFinder(["GET"])
+    methods = np.zeros(len(segments), np.uint8)
+    _, ids = finder._number(offsets, data, methods, 0, routes.TEMPLATES_MAX)
+    strings = finder._table.strings()
+    return [strings[number].decode().removeprefix("GET /") for number in ids.tolist()]
+
+
+PIECES = [
+    "@", ".", ".A", ".json", "-", "_", "7", "x", "{", "2024-05", "2024-05-17", "T1", "deadbeefdeadbeef",
+    "123e4567-e89b-12d3-a456-426614174000", "dQw4w9WgXcQ_7hPqLm2Z", "v" * 49, "w" * 1001,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        ["".join(letters) for size in range(6) for letters in itertools.product("@.-_0aG{", repeat=size)],
+        ["".join(pieces) for count in range(4) for pieces in itertools.product(PIECES, repeat=count)],
+    ],
+    ids=["letters", "pieces"],
+)
+def test_the_template_of_every_short_segment_is_the_twins(segments: list[str]) -> None:
+    found = templates_of(segments)
+    assert len(found) == len(segments)
+    wrong = [
+        (segment, template)
+        for segment, template in zip(segments, found, strict=True)
+        if template != _segment(segment)
+    ]
+    assert not wrong, f"{len(wrong)}, as {wrong[:5]}"
 
 
 def test_many_rare_children_become_a_slug_and_popular_ones_keep_their_names(tmp_path: Path) -> None:

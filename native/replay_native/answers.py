@@ -101,6 +101,27 @@ def find_head(data, begin, end):
 
 
 @kernel()
+def unfold(data, begin, end):
+    """Join the header lines of a section that are continued on the next line (RFC 9112, 5.2), in place.
+
+    Each fold becomes one space; what that frees becomes spaces behind the value, which are no part of it.
+    """
+    text_end, at = line_ends(data, begin, end)
+    while at < end:
+        line = at
+        following, at = line_ends(data, line, end)
+        if following > line and data[line] in (SPACE, TAB):
+            _, joined = trimmed(data, begin, text_end)
+            part, part_end = trimmed(data, line, following)
+            data[joined] = SPACE
+            for i in range(part_end - part):
+                data[joined + 1 + i] = data[part + i]
+            for i in range(joined + 1 + part_end - part, following):
+                data[i] = SPACE
+        text_end = following
+
+
+@kernel()
 def find_header(data, begin, end, name, name_begin, name_end):
     """The value of the first header of this (lower-case) name in a section from `begin` (a line to skip) on.
 
@@ -180,6 +201,7 @@ def cookie_parts(data, begin, end):
 def looked_up(data, name, found):
     """For tests: `found` int64[6] is the head's and the body's places, and the value of a header."""
     head, head_end = find_head(data, 0, data.size)
+    unfold(data, head, head_end)
     found[0], found[1] = head, head_end
     found[2], found[3] = head_end, find_body(data, head, head_end, data.size)
     found[4], found[5], _ = find_header(data, head, head_end, name, 0, name.size)

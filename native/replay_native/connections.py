@@ -11,13 +11,20 @@ from .asks import ASKS_TYPE
 from .bank import BANK_TYPE
 from .bundle import bundle_type
 from .clients import NONE, client_type, push_ready, waiting_type
-from .feed import FEED_TYPE
+from .feed import FEED_TYPE, HEAD
 from .http1 import PARSER_FIELDS
 from .jit import kernel
 from .sessions import SESSIONS_TYPE
+from .shared import clears
 
 CLOSED, CONNECTING, IDLE, BUSY = range(4)
 """state of a slot. CONNECTING and BUSY are in the timed list, IDLE in the free list, CLOSED in the stack of closed ones."""
+
+ATTEMPT_FIELDS = [
+    ("sent_bytes", "i8"), ("received_bytes", "i8"), ("kept_bytes", "i8"), ("send_error", "i8"), ("beginning_bytes", "i8"),
+    *PARSER_FIELDS,
+]  # fmt: skip
+"""What belongs to one sending of a request and its answer. `begin_attempt` clears them all as one range."""
 
 CONNECTION = np.dtype([
     ("fd", "i8"), ("ssl", "u8"), ("generation", "i8"), ("state", "i8"), ("next", "i8"), ("previous", "i8"),
@@ -25,16 +32,16 @@ CONNECTION = np.dtype([
     ("fresh", "i8"), ("bound", "i8"), ("resent", "i8"), ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"),
     ("ready_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("key", "i8"), ("route", "i8"),
     ("flags", "i8"), ("address", "i8"), ("sibling", "i8"), ("tries", "i8"),
-    ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("sent_bytes", "i8"), ("received_bytes", "i8"),
-    ("kept_bytes", "i8"), ("send_error", "i8"), ("spare", "u8"), ("spare_capacity", "i8"),
-    *PARSER_FIELDS,
+    ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("spare", "u8"), ("spare_capacity", "i8"),
+    *ATTEMPT_FIELDS,
 ])  # fmt: skip
 """One slot. `tries` counts those of its request, `key` is its client's row, `sibling` the next idle connection of that
 client; `address` is its row of the address table, `request` the address of its own copy of the request; `bound` says that a
 CONNECTING slot already carries a request (sent again after a reused connection was closed under it). `ssl` is the address
 of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in its handshake, since `connected_ns`.
-`kept_bytes` of its answer were kept for captures and checks, or would have been, had there been room. `send_error`: the
-errno of a send that failed. `spare` is the address of memory for a request with its values: the two change places."""
+`kept_bytes` of its answer were kept for captures and checks, or would have been, had there been room; `beginning_bytes`
+of it are in `beginnings`. `send_error` is the errno of a send that failed. `spare` is the address of memory for a request
+with its values: the two change places."""
 
 STATE = np.dtype([
     (name, "i8") for name in (
@@ -56,12 +63,13 @@ the server's name, and of the session that new connections resume."""
 
 Lane = namedtuple(
     "Lane",
-    "bank feed connections clients room backoff retry_on state chosen asks events buffer scratch sessions",
+    "bank feed connections clients room backoff retry_on state chosen asks events buffer scratch sessions beginnings",
 )
 """connections CONNECTION[cap], clients CLIENT[n], room WAITING[n] (a row each where neither clients nor retries matter),
 backoff int32[n] (the heap of rows that back off), retry_on uint8[RETRY_ON], state STATE[1], chosen int64[ADDRESSES_MAX]
 (rows of the address table that are in use), asks (`asks`), events uint8[n * event bytes], buffer uint8[n], scratch
-int64[4], sessions: see `sessions`."""
+int64[4], sessions: see `sessions`, beginnings uint8[cap, BEGINNING_BYTES]: the first bytes of answers that came in several
+reads, or were malformed."""
 
 connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
 LANE_TYPE = bundle_type(
@@ -70,8 +78,20 @@ LANE_TYPE = bundle_type(
         BANK_TYPE, FEED_TYPE, connection_type[::1], client_type[::1], waiting_type[::1], types.int32[::1],
         types.uint8[::1], state_type[::1],
         types.int64[::1], ASKS_TYPE, types.uint8[::1], types.uint8[::1], types.int64[::1], SESSIONS_TYPE,
+        types.uint8[:, ::1],
     ],
 )  # fmt: skip
+
+
+_clear_attempt = clears([name for name, _ in ATTEMPT_FIELDS])
+
+
+@kernel(inlined=True)
+def begin_attempt(c):
+    """The connection's request is about to be sent: nothing of an attempt before it is left."""
+    _clear_attempt(c)
+    c.to_head = c.flags & HEAD
+    c.first_byte_ns = -1
 
 
 @kernel(inlined=True)

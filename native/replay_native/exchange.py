@@ -8,7 +8,7 @@ import numpy as np
 
 from . import http1, libc, tls
 from .addresses import A, is_removed
-from .bank import MALFORMED, REFUSED, RESET, TLS, TRUNCATED, C
+from .bank import BEGINNING_BYTES, MALFORMED, REFUSED, RESET, TLS, TRUNCATED, C
 from .clients import (
     KEPT_BYTES,
     NONE,
@@ -21,19 +21,21 @@ from .clients import (
     swap_requests,
 )
 from .clock import now_ns
-from .connections import BUSY, drop_timed, hasten, push_idle, push_timed
+from .connections import BUSY, begin_attempt, drop_timed, hasten, push_idle, push_timed
 from .dial import count_open, dial, forget_connection, hang_up, outcome_of
-from .feed import HEAD, IDEMPOTENT, LOOKED_AT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
+from .feed import IDEMPOTENT, LOOKED_AT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
 from .io import close_connection, is_drained, is_quiet, receive_bytes, send_bytes
 from .jit import kernel
 from .libc import EAGAIN, EINTR
 from .memory import release, with_room
-from .record import record_done, record_looked, record_sent, record_unsent
+from .record import record_done, record_looked, record_malformed, record_sent, record_unsent
 from .retry import back_off, count_attempt, may_retry
 from .sessions import PATCH_BYTES, look, patched_bytes, put_patched
 from .waiting import release_head
 
 _memcpy = libc.memcpy
+
+_LINE_FEED, _CARRIAGE_RETURN, _COLON, _EQUALS = 10, 13, 58, 61
 
 
 @kernel()
@@ -111,14 +113,9 @@ def _attempt(lane, slot):
     if c.sent_ns < 0 and c.flags & PATCHES_MASK << PATCHES_SHIFT and not _put_values(lane, slot):
         _give_back(lane, slot)
         return
-    if st.by_client:
-        c.key = key_of(lane, c.client)
-    c.first_byte_ns = -1
-    c.sent_bytes = 0
-    c.received_bytes = 0
-    c.kept_bytes = 0
+    c.key = key_of(lane, c.client) if st.by_client else np.int64(0)
+    begin_attempt(c)
     c.resent = 0
-    http1.reset(c, c.flags & HEAD)
     if c.tries == 1:
         count_attempt(lane, c.client)
     lane.bank.counters[C.retries] += c.tries > 1
@@ -130,7 +127,6 @@ def transmit(lane, slot):
     """Send the connection's request from its first byte."""
     st, c = lane.state[0], lane.connections[slot]
     c.state = BUSY
-    c.send_error = 0
     now = now_ns(lane.scratch)
     if c.sent_ns < 0:
         c.sent_ns = now
@@ -198,6 +194,12 @@ def receive(lane, slot, to_end):
         c.received_bytes += got
         lane.bank.counters[C.bytes_received] += got
         at = http1.parse(c, buffer, 0, got, st.header_limit)
+        if c.fresh == 0 and http1.is_idle_close(c):
+            lane.bank.counters[C.closed_by_target] += 1
+            _send_again(lane, slot)
+            return
+        if c.received_bytes == got and c.parse_state != http1.DONE:
+            _keep_beginning(lane, slot, got)
         if c.flags & LOOKED_AT:
             _look(lane, slot, at, now)
         if c.parse_state == http1.DONE:
@@ -209,6 +211,23 @@ def receive(lane, slot, to_end):
             finish(lane, slot, MALFORMED, now)
         elif is_drained(c, got, buffer.size) and not to_end:
             return
+
+
+@kernel()
+def _keep_beginning(lane, slot, got):
+    """Keep the first bytes of an answer, whose first read is in the buffer, for a sample, should it be malformed.
+
+    Only the first line is kept, up to the first `:` or `=`: what follows may be a secret.
+    """
+    c, beginning = lane.connections[slot], lane.beginnings[slot]
+    at = np.int64(0)
+    while at < min(got, np.int64(BEGINNING_BYTES)):
+        byte = lane.buffer[at]
+        if byte in (_LINE_FEED, _CARRIAGE_RETURN, _COLON, _EQUALS):
+            break
+        beginning[at] = byte
+        at += 1
+    c.beginning_bytes = at
 
 
 @kernel()
@@ -247,9 +266,10 @@ def _answered(lane, slot, now, reusable):
             client.tls_session = tls.newer_session(c.ssl, client.tls_session)
         else:
             st.tls_session = tls.newer_session(c.ssl, st.tls_session)
-    if c.informational:
-        lane.bank.counters[C.informational] += c.informational
     if outcome < 0 or outcome > 3:
+        c.reason = http1.STATUS_RANGE
+        if c.beginning_bytes == 0:
+            _keep_beginning(lane, slot, c.received_bytes)
         finish(lane, slot, MALFORMED, now)
     elif reusable and not is_removed(lane.bank, c.address):
         _record(lane, slot, outcome, now)
@@ -268,6 +288,7 @@ def _record(lane, slot, outcome, now):
     status = c.status if c.parse_state == http1.DONE else np.int64(0)
     lane.bank.address_counts[c.address, A.requests] += 1
     lane.bank.address_counts[c.address, A.errors] += outcome >= REFUSED
+    lane.bank.counters[C.informational] += c.informational
     if st.retry_attempts > 1 and may_retry(lane, c.tries, c.flags, outcome, status, c.sent_ns):
         row = st.room_free
         w = lane.room[row]
@@ -277,8 +298,11 @@ def _record(lane, slot, outcome, now):
         w.seq, w.due_ns, w.taken_ns, w.flags = c.seq, c.due_ns, c.taken_ns, c.flags
         w.client, w.route, w.key = np.uint32(c.client), np.uint32(c.route), np.int32(c.key)
         w.first_ready_ns, w.sent_ns, w.received_bytes = c.ready_ns, c.sent_ns, c.received_bytes
+        w.reason = c.reason
         back_off(lane, row, c.tries, outcome, status, now)
         return
+    if outcome == MALFORMED:
+        record_malformed(lane.bank, c.flags, c.route, c.reason, lane.beginnings[slot], c.beginning_bytes)
     record_done(
         lane.bank, outcome, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns, c.sent_ns, c.first_byte_ns, now,
         status, c.received_bytes, st.closed_loop,
@@ -300,16 +324,21 @@ def finish(lane, slot, outcome, now):
 def _lost(lane, slot, outcome):
     """The connection ended before the answer was whole."""
     c = lane.connections[slot]
-    counters = lane.bank.counters
-    counters[C.closed_by_target] += 1
+    lane.bank.counters[C.closed_by_target] += 1
     again = c.fresh == 0 and c.first_byte_ns < 0 and c.flags & IDEMPOTENT and c.resent == 0
     if not again or outcome == TLS:
         finish(lane, slot, outcome, now_ns(lane.scratch))
-        return
+    else:
+        _send_again(lane, slot)
+
+
+@kernel()
+def _send_again(lane, slot):
+    """A connection that had served before ended under its request: send that once more, on a new connection."""
+    c, counters = lane.connections[slot], lane.bank.counters
     counters[C.resent] += 1
     c.resent = 1
-    c.sent_bytes = 0
-    http1.reset(c, c.flags & HEAD)
+    begin_attempt(c)
     drop_timed(lane, slot)
     close_connection(c, False, lane.scratch)
     c.fd = NONE

@@ -140,27 +140,30 @@ def values_at_ranks(counts, half, ranks, values):
             return
 
 
-@kernel("void(uint64[::1], int64, float64[::1])")
-def moments(counts, half, out):
-    """Mean and standard deviation from the middle value of each counter, as HdrHistogram does, into `out[0:2]`."""
+@kernel("void(uint64[::1], int64, int64, float64[::1])")
+def moments(counts, half, unit, out):
+    """Mean and standard deviation from the middle value of each counter, as HdrHistogram does, into `out[0:2]`.
+
+    `unit` is log2 of the width of the smallest counter.
+    """
     n, sum_, squares = 0.0, 0.0, 0.0
     for i in range(counts.size):
         if counts[i]:
-            sum_ += float(counts[i]) * _middle(np.int64(i), half)
+            sum_ += float(counts[i]) * _middle(np.int64(i), half, unit)
             n += float(counts[i])
     mean = sum_ / n if n else 0.0
     for i in range(counts.size):
         if counts[i]:
-            squares += float(counts[i]) * (_middle(np.int64(i), half) - mean) ** 2
+            squares += float(counts[i]) * (_middle(np.int64(i), half, unit) - mean) ** 2
     out[0] = mean
     out[1] = math.sqrt(squares / n) if n else 0.0
 
 
 @kernel(inlined=True)
-def _middle(index, half):
+def _middle(index, half, unit):
     """The middle of a counter's range: lowest value plus half the width, as Java's medianEquivalentValue."""
-    bucket = max((index >> np.int64(half)) - 1, np.int64(0))
-    return float(value_at(index, half) + ((np.int64(1) << bucket) >> 1))
+    width = np.int64(1) << max((index >> np.int64(half)) - 1, np.int64(0)) + unit
+    return float((value_at(index, half) << unit) + (width >> 1))
 
 
 @kernel("int64(uint64[::1], int64, uint8[::1])")

@@ -1,7 +1,7 @@
-"""An incremental HTTP/1.x response parser: a byte at a time, split anywhere, no memory but a few words.
+"""An incremental HTTP/1.x response parser: it takes any split of the input, and keeps a few words between two calls.
 
-Framing follows RFC 9112 section 6.3 and agrees with h11 but for the differences listed in `tests/http1_differences.py`.
-`parse` works on any record that has PARSER_FIELDS: a row of the lane's connection table is one.
+Framing follows RFC 9112 section 6.3 and agrees with h11 except for the differences listed in `tests/http1_differences.py`.
+`parse` works on any record that has PARSER_FIELDS: a row of the lane's connection table is one. Both engines use it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import numpy as np
 from numba import from_dtype, int64, uint8
 
 from .jit import kernel
-from .shared import peek_i64
+from .shared import clears, peek_i64
 
 PARSER_FIELDS = [
     ("parse_state", "i8"), ("position", "i8"), ("status", "i8"), ("minor", "i8"), ("head_bytes", "i8"),
     ("header", "i8"), ("header_flags", "i8"), ("word", "u8"), ("remaining", "i8"), ("length", "i8"),
     ("length_digits", "i8"), ("number", "i8"), ("digits", "i8"), ("body_bytes", "i8"), ("informational", "i8"),
-    ("headers", "i8"), ("to_head", "i8"),
+    ("headers", "i8"), ("reason", "i8"), ("to_head", "i8"),
 ]  # fmt: skip
-"""What the parser keeps between two calls; `to_head` says that the request was a HEAD."""
+"""What the parser keeps between two calls. `to_head`: the request was a HEAD. `reason`: why the answer is BAD, an index of
+REASONS. `reset` clears them all as one range, so a new field needs no line there."""
 
 PARSER = np.dtype(PARSER_FIELDS)
 
@@ -36,8 +37,32 @@ SEEN_LENGTH, SEEN_CHUNKED, SAID_CLOSE, SAID_KEEP_ALIVE, SPACE_PENDING, IN_TRAILE
     1, 2, 4, 8, 16, 32, 64, 128,
 )  # fmt: skip
 
-MAX_LENGTH_DIGITS = 18
-MAX_CHUNK_DIGITS = 15
+REASONS = (
+    "",
+    "it does not begin with HTTP/1.",
+    "its status is not three digits",
+    "its status is outside 200 to 599",
+    "it switches protocols (101), which no request asked for",
+    "a control character stands in its head",
+    "a carriage return stands without a line feed",
+    "a header's name is empty, or holds a character that names may not hold",
+    "a header's continuation line continues no header",
+    "its Content-Length is not a number below 2^63",
+    "it has two Content-Lengths that differ",
+    "its Transfer-Encoding is not chunked",
+    "a chunk's size is not a number below 2^63",
+    "a chunk's data does not end where its size says",
+    "its head, or a line between two chunks, is longer than the limit",
+)
+"""What `reason` stands for."""
+
+(
+    NO_REASON, NOT_HTTP, BAD_STATUS, STATUS_RANGE, SWITCHING, CONTROL_CHARACTER, BARE_CR, BAD_NAME, BAD_FOLD, BAD_LENGTH,
+    TWO_LENGTHS, BAD_CODING, BAD_CHUNK_SIZE, BAD_CHUNK_END, TOO_LONG,
+) = range(len(REASONS))  # fmt: skip
+
+_MOST_TENTHS, _MOST_SIXTEENTHS = (2**63 - 1) // 10, (2**63 - 1) // 16
+"""A number above one of these does not fit into 63 bits with one more digit (of the last decimal digit: up to 7)."""
 
 # What a byte may be part of.
 IS_TOKEN, IS_VALUE, IS_DIGIT, IS_HEX = 1, 2, 4, 8
@@ -59,7 +84,7 @@ def _classes() -> np.ndarray:
 
 
 _CLASS = _classes()
-_PREFIX = np.frombuffer(b"HTTP/", np.uint8).copy()
+_PREFIX = np.frombuffer(b"HTTP/1.", np.uint8).copy()
 _FNV_BASIS, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 
@@ -86,6 +111,9 @@ _FRAMING_INITIALS = (67, 84, 99, 116)
 """C, T, c, t: other header names frame nothing, and are not hashed."""
 
 CR, LF, SPACE, TAB, COLON, COMMA, SEMICOLON = 13, 10, 32, 9, 58, 44, 59
+_SEVEN = 55
+
+_clear = clears([name for name, _ in PARSER_FIELDS])
 
 
 @kernel(inlined=True)
@@ -98,47 +126,58 @@ def _mix(word, byte):
 
 @kernel(inlined=True)
 def reset(p, to_head):
-    """Expect a new answer."""
-    p.parse_state = VERSION
-    p.position = 0
-    p.status = 0
-    p.head_bytes = 0
-    p.header_flags = 0
-    p.remaining = 0
-    p.length = 0
-    p.length_digits = 0
-    p.body_bytes = 0
-    p.informational = 0
-    p.headers = 0
+    """Expect a new answer: nothing of an answer before it is left."""
+    _clear(p)
     p.to_head = to_head
+
+
+@kernel(inlined=True)
+def _refuse(p, reason):
+    """Note why the answer is malformed; False."""
+    p.reason = reason
+    return False
 
 
 @kernel(inlined=True)
 def keeps_alive(p):
     """Whether the connection may carry another request after this whole answer."""
-    if p.header_flags & SAID_CLOSE or p.parse_state != DONE:
+    return p.parse_state == DONE and not _is_last(p)
+
+
+@kernel(inlined=True)
+def _is_last(p):
+    """Whether the head, which is whole, says that the connection carries no other answer."""
+    if p.header_flags & SAID_CLOSE:
+        return True
+    return p.minor == 0 and p.header_flags & SAID_KEEP_ALIVE == 0
+
+
+@kernel(inlined=True)
+def is_idle_close(p):
+    """Whether the answer, as far as it has come, is a 408 that announces the end of the connection.
+
+    As the first answer on a connection that has served before it answers no request: the server waited for one and gave
+    up (RFC 9110, 15.5.9). After an informational answer it would be about a request that the server has read.
+    """
+    if p.status != 408 or p.informational:
         return False
-    return p.minor >= 1 or (p.header_flags & SAID_KEEP_ALIVE) != 0
+    in_head = p.parse_state <= HEAD_CR and not p.header_flags & IN_TRAILERS
+    return not in_head and p.parse_state != BAD and _is_last(p)
 
 
 @kernel(inlined=True)
 def _version_byte(p, byte):
-    """One byte of `HTTP/d.d `."""
+    """One byte of `HTTP/1.d `."""
     at = p.position
     p.position += 1
-    if at < 5:
-        return byte == _PREFIX[at]
-    if at == 6:
-        return byte == 46
-    if at == 8:
-        p.parse_state = CODE
-        p.position = 0
-        return byte == SPACE
-    if at == 5:
-        p.minor = 10 * (np.int64(byte) - 48 - 1)
-    else:
-        p.minor += np.int64(byte) - 48
-    return (_CLASS[byte] & IS_DIGIT) != 0
+    if at < 7:
+        return byte == _PREFIX[at] or _refuse(p, NOT_HTTP)
+    if at == 7:
+        p.minor = np.int64(byte) - 48
+        return (_CLASS[byte] & IS_DIGIT) != 0 or _refuse(p, NOT_HTTP)
+    p.parse_state = CODE
+    p.position = 0
+    return byte == SPACE or _refuse(p, NOT_HTTP)
 
 
 @kernel(inlined=True)
@@ -148,7 +187,7 @@ def _code_byte(p, byte):
     p.position += 1
     if p.position == 3:
         p.parse_state = AFTER_CODE
-    return (_CLASS[byte] & IS_DIGIT) != 0
+    return (_CLASS[byte] & IS_DIGIT) != 0 or _refuse(p, BAD_STATUS)
 
 
 @kernel(inlined=True)
@@ -173,10 +212,10 @@ def _name_ends(p):
 @kernel(inlined=True)
 def _length_part_ends(p):
     """One of the comma-separated numbers of a Content-Length: each must be the same digits."""
-    if p.digits == 0 or p.digits > MAX_LENGTH_DIGITS:
-        return False
+    if p.digits == 0:
+        return _refuse(p, BAD_LENGTH)
     if p.header_flags & SEEN_LENGTH and (p.number != p.length or p.digits != p.length_digits):
-        return False
+        return _refuse(p, TWO_LENGTHS)
     p.header_flags |= SEEN_LENGTH
     p.length = p.number
     p.length_digits = p.digits
@@ -211,11 +250,11 @@ def _framing_byte(p, byte):
     broken = (p.header_flags & SPACE_PENDING) != 0
     p.header_flags &= ~SPACE_PENDING
     if p.header == CONTENT_LENGTH:
-        if broken or not _CLASS[byte] & IS_DIGIT:
-            return False
+        fits = p.number < _MOST_TENTHS or (p.number == _MOST_TENTHS and byte <= _SEVEN)
+        if broken or not fits or not _CLASS[byte] & IS_DIGIT:
+            return _refuse(p, BAD_LENGTH)
         p.digits += 1
-        if p.digits <= MAX_LENGTH_DIGITS:
-            p.number = p.number * 10 + np.int64(byte) - 48
+        p.number = p.number * 10 + np.int64(byte) - 48
         return True
     if broken:
         p.word = _mix(p.word, np.uint8(SPACE))
@@ -235,8 +274,9 @@ def _value_ends(p):
         if not p.header_flags & IN_TRAILERS:
             _connection_part_ends(p)
     elif p.header == TRANSFER_ENCODING:
-        if p.word != _W_CHUNKED or p.header_flags & SEEN_CHUNKED:
-            return False
+        # The same line twice (by a server and by its proxy) is one coding, as curl, llhttp and browsers take it.
+        if p.word != _W_CHUNKED:
+            return _refuse(p, BAD_CODING)
         p.header_flags |= SEEN_CHUNKED
     return True
 
@@ -249,8 +289,10 @@ def _head_ends(p):
     if p.header_flags & IN_TRAILERS:
         p.parse_state = DONE
         return True
-    if p.status < 100 or p.status == 101:
-        return False
+    if p.status == 101:
+        return _refuse(p, SWITCHING)
+    if p.status < 100:
+        return _refuse(p, STATUS_RANGE)
     if p.status < 200:
         seen, to_head, head_bytes = p.informational, p.to_head, p.head_bytes
         reset(p, to_head)
@@ -276,7 +318,7 @@ def _line_begins(p, byte):
     """First byte of a header line, or of the empty line. False: malformed."""
     if byte in (SPACE, TAB):
         if not p.header_flags & VALUE_OPEN:
-            return False
+            return _refuse(p, BAD_FOLD)
         if p.header != OTHER and (p.word != _EMPTY or p.digits):
             p.header_flags |= SPACE_PENDING
         p.parse_state = VALUE
@@ -286,8 +328,10 @@ def _line_begins(p, byte):
         return True
     if byte == LF:
         return _head_ends(p)
-    if not _value_ends(p) or not _CLASS[byte] & IS_TOKEN:
+    if not _value_ends(p):
         return False
+    if not _CLASS[byte] & IS_TOKEN:
+        return _refuse(p, BAD_NAME)
     p.position = byte in _FRAMING_INITIALS
     p.word = _mix(_EMPTY, byte) if p.position else np.uint64(0)
     p.parse_state = NAME
@@ -300,7 +344,7 @@ def _head_byte(p, byte):
     state = p.parse_state
     if state == NAME:
         _name_ends(p)
-        return byte == COLON
+        return byte == COLON or _refuse(p, BAD_NAME)
     if state in (VALUE, REASON):
         if byte == LF:
             p.parse_state = LINE
@@ -310,20 +354,20 @@ def _head_byte(p, byte):
             return True
         if state == VALUE and p.header != OTHER and not _framing_byte(p, byte):
             return False
-        return (_CLASS[byte] & IS_VALUE) != 0
+        return (_CLASS[byte] & IS_VALUE) != 0 or _refuse(p, CONTROL_CHARACTER)
     if state == LINE:
         return _line_begins(p, byte)
     if state == LINE_CR:
         p.parse_state = LINE
-        return byte == LF
+        return byte == LF or _refuse(p, BARE_CR)
     if state == HEAD_CR:
-        return byte == LF and _head_ends(p)
+        return _head_ends(p) if byte == LF else _refuse(p, BARE_CR)
     if state == VERSION:
         return _version_byte(p, byte)
     if state == CODE:
         return _code_byte(p, byte)
     p.parse_state = REASON if byte == SPACE else LINE_CR if byte == CR else LINE
-    return byte in (SPACE, CR, LF)
+    return byte in (SPACE, CR, LF) or _refuse(p, BAD_STATUS)
 
 
 @kernel(inlined=True)
@@ -345,34 +389,36 @@ def _chunk_byte(p, byte):
     state = p.parse_state
     if state == CHUNK_DATA_CR:
         p.parse_state = CHUNK_DATA_LF
-        return byte == CR
+        return byte == CR or _refuse(p, BAD_CHUNK_END)
     if state == CHUNK_DATA_LF:
         p.parse_state = CHUNK_SIZE
-        return byte == LF
+        return byte == LF or _refuse(p, BAD_CHUNK_END)
     if state == CHUNK_CR:
         if byte == LF:
             _chunk_begins(p)
             return True
         p.parse_state = CHUNK_EXTENSION if p.position else CHUNK_SPACE
-        return p.position != 0 and _chunk_extension_byte(p, byte)
+        return _chunk_extension_byte(p, byte) if p.position else _refuse(p, BARE_CR)
     if state == CHUNK_EXTENSION:
         return _chunk_extension_byte(p, byte)
     if state == CHUNK_SIZE and _CLASS[byte] & IS_HEX:
+        if p.number > _MOST_SIXTEENTHS:
+            return _refuse(p, BAD_CHUNK_SIZE)
         p.digits += 1
         p.number = p.number * 16 + (np.int64(byte) - 48 if byte < 58 else (np.int64(byte) & 31) + 9)
-        return p.digits <= MAX_CHUNK_DIGITS
+        return True
     if p.digits == 0:
-        return False
+        return _refuse(p, BAD_CHUNK_SIZE)
     p.position = 0
     if byte == CR:
         p.parse_state = CHUNK_CR
         return True
-    if byte == SEMICOLON and state == CHUNK_SIZE:
+    if byte == SEMICOLON:
         p.parse_state = CHUNK_EXTENSION
         p.position = 1
         return True
     p.parse_state = CHUNK_SPACE
-    return byte in (SPACE, TAB)
+    return byte in (SPACE, TAB) or _refuse(p, BAD_CHUNK_SIZE)
 
 
 @kernel(inlined=True)
@@ -380,7 +426,7 @@ def _chunk_extension_byte(p, byte):
     """Extensions are passed over; only CR LF ends them."""
     if byte == CR:
         p.parse_state = CHUNK_CR
-    return byte != LF
+    return byte != LF or _refuse(p, BAD_CHUNK_SIZE)
 
 
 @kernel(inlined=True)
@@ -441,7 +487,8 @@ def parse(p, data, at, end, header_limit):
                 if not fine:
                     p.parse_state = BAD
             p.head_bytes += at - start
-            if p.head_bytes > header_limit:
+            if p.head_bytes > header_limit and p.parse_state != BAD:
+                p.reason = TOO_LONG
                 p.parse_state = BAD
         elif state == UNTIL_CLOSE:
             p.body_bytes += end - at
@@ -464,6 +511,30 @@ def end_of_input(p):
         p.parse_state = DONE
         p.header_flags |= SAID_CLOSE
     return p.parse_state == DONE
+
+
+@kernel((from_dtype(PARSER)[::1], uint8[::1], int64), brief=True)
+def parse_on(parsers, data, header_limit):
+    """Go on with the answer of `parsers[0]`, for the portable engine: how many bytes of `data` belong to it."""
+    return parse(parsers[0], data, np.int64(0), data.size, header_limit)
+
+
+@kernel((from_dtype(PARSER)[::1],), brief=True)
+def parsed_to_end(parsers):
+    """`end_of_input` for the portable engine."""
+    return end_of_input(parsers[0])
+
+
+@kernel((from_dtype(PARSER)[::1],), brief=True)
+def shows_idle_close(parsers):
+    """`is_idle_close` for the portable engine."""
+    return is_idle_close(parsers[0])
+
+
+@kernel((from_dtype(PARSER)[::1],), brief=True)
+def allows_another(parsers):
+    """`keeps_alive` for the portable engine."""
+    return keeps_alive(parsers[0])
 
 
 @kernel((from_dtype(PARSER)[::1], uint8[::1], int64[::1], int64, int64))

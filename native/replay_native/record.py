@@ -1,13 +1,14 @@
 """What becomes of a request, written into a lane's bank: counters, histograms, samples. Both engines record by these.
 
 The order of calls for one request: `record_taken`, then `record_unsent`, or `record_attempt`, `record_sent` (if it
-came to a send) and `record_done`. Requests that go out together have `record_sent_together` and `record_done_together`.
+came to a send) and `record_done`, before which `record_malformed` notes a malformed answer. Requests that go out together
+have `record_sent_together` and `record_done_together`.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import boolean, int64
+from numba import boolean, int64, uint8
 
 from .bank import BANK_TYPE, FIRST_OUTCOME, REFUSED, SAMPLES_KEPT, TIMEOUT, UNSENT, C, T
 from .feed import WARM_UP, entry_type
@@ -198,6 +199,18 @@ def record_done(
     _sample(
         bank, outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size
     )
+
+
+@kernel((BANK_TYPE, int64, int64, int64, uint8[::1], int64))
+def record_malformed(bank, flags, route, reason, beginning, count):
+    """Note why an answer was malformed and its first `count` bytes, for the sample that `record_done` keeps next."""
+    at = bank.failed_counts[route]
+    if flags & WARM_UP or at >= SAMPLES_KEPT:
+        return
+    row = bank.malformed[route, at]
+    row[0], row[1] = np.uint8(reason), np.uint8(count)
+    for i in range(count):
+        row[2 + i] = beginning[i]
 
 
 @kernel(inlined=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bank import C
+from .bank import MALFORMED, C
 from .clients import NONE, join_line, key_of, push_age, set_ready
 from .feed import IDEMPOTENT, PATCHES_MASK, PATCHES_SHIFT
 from .jit import kernel
 from .randoms import random_of, unit_of
-from .record import record_attempt, record_done
+from .record import record_attempt, record_done, record_malformed
 
 RETRY_ON = 1_024
 """Length of the table of what is tried again: by status of whole answers, by FAILURE + outcome of others."""
@@ -136,6 +136,8 @@ def try_again(lane, now):
 def end_row(lane, row, now):
     """A request that was tried before is tried no more: it ends as its last try did."""
     st, w = lane.state[0], lane.room[row]
+    if w.outcome == MALFORMED:
+        record_malformed(lane.bank, w.flags, np.int64(w.route), w.reason, lane.beginnings[0], np.int64(0))
     record_done(
         lane.bank, w.outcome, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns, w.sent_ns,
         np.int64(-1), now, w.status, w.received_bytes, st.closed_loop,

@@ -12,7 +12,7 @@ import numpy as np
 from numba import from_dtype, types
 
 from . import libc
-from .answers import cookie_parts, find_body, find_bytes, find_head, find_header
+from .answers import cookie_parts, find_body, find_bytes, find_head, find_header, unfold
 from .bundle import bundle_type
 from .cookies import NO_ROOM, put_cookie
 from .jit import kernel
@@ -359,6 +359,7 @@ def look(sessions, client, route, data, begin, end, whole, status, recorded, siz
     checks count only where `is_measured`.
     """
     head, head_end = find_head(data, begin, end)
+    unfold(data, head, head_end)
     cut = np.int64(0)
     if sessions.bounds[JAR_SLOT] > 0:
         cut = take_cookies(sessions, client, data, head, head_end)

@@ -75,6 +75,30 @@ def _poke(bits: int, stored: Any) -> Any:
     return poke
 
 
+def clears(fields: list[str]) -> Any:
+    """A kernel that sets `fields` of a record to zero. They stand side by side, and are cleared as one range."""
+
+    @intrinsic
+    def clear(typingctx, record):
+        if not isinstance(record, types.Record):
+            return None
+        begins = [record.offset(name) for name in fields]
+        sizes = [record.typeof(name).bitwidth // 8 for name in fields]
+        ends = [begin + size for begin, size in zip(begins, sizes, strict=True)]
+        if begins[1:] != ends[:-1]:
+            raise TypeError(f"{', '.join(fields)} do not stand side by side")
+
+        def codegen(context, builder, signature, args):
+            base = builder.bitcast(args[0], ir.IntType(8).as_pointer())
+            pointer = builder.gep(base, [ir.Constant(ir.IntType(64), begins[0])])
+            cgutils.memset(builder, pointer, ir.Constant(ir.IntType(64), ends[-1] - begins[0]), 0)
+            return context.get_dummy_value()
+
+        return types.none(record), codegen
+
+    return clear
+
+
 @intrinsic
 def trailing_zeros(typingctx, word):
     """How many of a word's lowest bits are 0; 64 where all are."""

@@ -89,6 +89,8 @@ def take_up(s, slot):
     """A whole request has come: answer it, or have it wait for a server."""
     p = s.peers[slot]
     p.served += 1
+    # The connection is idle no more: a timer that an answer before this one set is over.
+    s.timers[slot] = FAR_NS
     if s.free_ns.shape[0] > 0 and p.plain:
         p.tries_left = s.queue[0].retries
         _ask_a_server(s, slot, p.recv_ns)

@@ -63,6 +63,7 @@ def _fail_head(lane, outcome):
         hold_head(lane, row, np.int64(0))
         lane.room[row].first_ready_ns = e.taken_ns
         lane.room[row].received_bytes = 0
+        lane.room[row].reason = 0
         back_off(lane, row, np.int64(1), outcome, np.int64(0), now)
     else:
         record_done(
@@ -167,6 +168,7 @@ def _fail_client(lane, key, outcome):
     w = lane.room[row]
     if w.tries == 0:
         count_attempt(lane, np.int64(w.client))
+    w.received_bytes, w.reason = 0, 0
     if st.retry_attempts > 1 and may_retry(lane, w.tries + 1, w.flags, outcome, np.int64(0), w.sent_ns):
         w.first_ready_ns = w.first_ready_ns if w.tries else w.ready_ns
         drop_age(lane, row)
@@ -174,7 +176,7 @@ def _fail_client(lane, key, outcome):
         back_off(lane, row, w.tries + 1, outcome, np.int64(0), now)
         count_waiting(lane)
     else:
-        w.outcome, w.status, w.received_bytes = outcome, 0, 0
+        w.outcome, w.status = outcome, 0
         end_row(lane, row, now)
         _forget_row(lane, row, now)
     if lane.clients[key].startable:

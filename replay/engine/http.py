@@ -1,21 +1,24 @@
-"""HTTP/1.1 for the portable engine: trio streams and h11, by TLS where it is set."""
+"""HTTP/1.1 for the portable engine: trio streams, and the native lane's parser, so that both engines read alike."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import select
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
-import h11
+import numpy as np
 import trio
 
+from replay_native import http1
 from replay_native.addresses import A
-from replay_native.bank import MALFORMED, RESET, TLS, TRUNCATED, Bank
+from replay_native.bank import BEGINNING_BYTES, MALFORMED, RESET, TLS, TRUNCATED, Bank
 
 from .addresses import AddressTable
 from .contract import Address
@@ -28,13 +31,10 @@ SENT_AT_ONCE_BYTES = 16_384
 
 _ENDED = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_ANY_REQUEST = {
-    to_head: h11.Request(method=b"HEAD" if to_head else b"GET", target=b"/", headers=[(b"Host", b"any")])
-    for to_head in (False, True)
-}
-"""What h11 is told of a request whose bytes were rendered elsewhere: the method frames the answer."""
+_UNTIL_SECRETS = re.compile(rb"[^\r\n:=]*")
+"""Of an answer's first line, what comes before anything that may be a value."""
 
-_END = h11.EndOfMessage()
+OK_STATUS, END_OF_STATUSES = 200, 600
 
 
 class HandshakeError(OSError):
@@ -146,10 +146,13 @@ class HttpConnection:
         self._stream = stream
         self._header_limit_bytes = header_limit_bytes
         self._keep_session = keep_session
+        self._is_fresh = True
 
     async def send(self, request: Request) -> Outcome:
         """Send one request and read its answer."""
-        outcome = await Exchange(self._stream, request, self._header_limit_bytes).run()
+        exchange = Exchange(self._stream, request, self._header_limit_bytes, is_fresh=self._is_fresh)
+        outcome = await exchange.run()
+        self._is_fresh = False
         if (
             self._keep_session is not None
             and not outcome.failure
@@ -187,13 +190,16 @@ class HttpConnection:
 class Exchange:
     """One request and its answer on a stream."""
 
-    def __init__(self, stream: trio.abc.Stream, request: Request, header_limit_bytes: int) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, request: Request, header_limit_bytes: int, *, is_fresh: bool
+    ) -> None:
         self._stream = stream
         self._request = request
-        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=header_limit_bytes)
-        self._parser.send(_ANY_REQUEST[request.is_head])
-        self._parser.send(_END)
-        self._status = 0
+        self._header_limit_bytes = header_limit_bytes
+        self._is_fresh = is_fresh
+        self._parsers = np.zeros(1, http1.PARSER)
+        self._parsers["to_head"] = request.is_head
+        self._beginning = b""
         self._all_sent = False
 
     async def run(self) -> Outcome:
@@ -223,46 +229,51 @@ class Exchange:
                 if isinstance(error.__cause__, ssl.SSLError):
                     return Outcome(failure=TLS)
                 return Outcome(failure=RESET, stale=request.first_byte_ns < 0)
-            if data:
-                if request.first_byte_ns < 0:
-                    request.first_byte_ns = time.monotonic_ns()
-                request.bytes_received += len(data)
-            elif request.first_byte_ns < 0:
-                return Outcome(failure=TRUNCATED, stale=True)
-            try:
-                self._parser.receive_data(bytes(data))
-                whole = self._parse()
-            except h11.RemoteProtocolError:
-                return Outcome(failure=MALFORMED if data else TRUNCATED)
-            if whole:
-                return self._answered()
             if not data:
-                return Outcome(failure=TRUNCATED)
+                return self._ended()
+            outcome = self._parse(bytearray(data))
+            if outcome is not None:
+                return outcome
 
-    def _parse(self) -> bool:
-        """Take in what has come; whether the answer is whole."""
-        while True:
-            event = self._parser.next_event()
-            if event is h11.NEED_DATA or event is h11.PAUSED:
-                return False
-            if isinstance(event, h11.InformationalResponse):
-                self._request.informational += 1
-            elif isinstance(event, h11.Response):
-                self._status = event.status_code
-                self._request.answer_headers = list(event.headers)
-            elif isinstance(event, h11.Data):
-                self._keep(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                return True
+    def _ended(self) -> Outcome:
+        """The peer closed: only an answer that lasts until then is whole."""
+        if self._request.first_byte_ns >= 0 and http1.parsed_to_end(self._parsers):
+            return self._answered(reusable=False)
+        return Outcome(failure=TRUNCATED, stale=self._request.first_byte_ns < 0)
 
-    def _keep(self, data: bytes | bytearray) -> None:
-        """Keep as much of the body as is looked at."""
-        request = self._request
+    def _parse(self, data: bytearray) -> Outcome | None:
+        """Take in what has come; None while the answer is not whole."""
+        request, parser = self._request, self._parsers[0]
+        if request.first_byte_ns < 0:
+            request.first_byte_ns = time.monotonic_ns()
+            self._beginning = _beginning(data)
+        request.bytes_received += len(data)
+        taken = int(http1.parse_on(self._parsers, np.frombuffer(data, np.uint8), self._header_limit_bytes))
+        request.informational = int(parser["informational"])
+        if not self._is_fresh and http1.shows_idle_close(self._parsers):
+            return Outcome(failure=TRUNCATED, stale=True, unread=True)
+        if parser["parse_state"] == http1.BAD:
+            return self._malformed(int(parser["reason"]))
         if request.is_looked_at:
-            request.answer_body += data[: max(0, request.answer_limit - len(request.answer_body))]
-            request.answer_size += len(data)
+            request.answer += data[: max(0, min(taken, request.answer_limit - len(request.answer)))]
+            request.answer_bytes += taken
+        if parser["parse_state"] != http1.DONE:
+            return None
+        return self._answered(reusable=self._all_sent and taken == len(data))
 
-    def _answered(self) -> Outcome:
-        quiet = not self._parser.trailing_data[0]
-        reusable = self._all_sent and quiet and self._parser.their_state is h11.DONE
-        return Outcome(status=self._status, reusable=reusable)
+    def _malformed(self, reason: int) -> Outcome:
+        return Outcome(failure=MALFORMED, reason=reason, beginning=self._beginning)
+
+    def _answered(self, *, reusable: bool) -> Outcome:
+        """The answer is whole."""
+        parser = self._parsers[0]
+        status = int(parser["status"])
+        if not OK_STATUS <= status < END_OF_STATUSES:
+            return replace(self._malformed(http1.STATUS_RANGE), status=status)
+        self._request.answer_size = int(parser["body_bytes"])
+        return Outcome(status=status, reusable=reusable and bool(http1.allows_another(self._parsers)))
+
+
+def _beginning(data: bytes | bytearray) -> bytes:
+    """What a sample may show of an answer that is malformed: see `exchange.py` of the native lane."""
+    return _UNTIL_SECRETS.match(data[:BEGINNING_BYTES])[0]  # type: ignore[index]

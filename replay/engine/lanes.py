@@ -11,7 +11,7 @@ import trio
 from replay.errors import EngineError
 from replay_native import lane as kernels
 from replay_native.addresses import ADDRESSES_MAX
-from replay_native.bank import Control, State
+from replay_native.bank import BEGINNING_BYTES, Control, State
 from replay_native.clients import NONE, make_clients, make_room
 from replay_native.connections import CONNECTION, STATE, Lane
 from replay_native.libc import EPOLL_EVENT_BYTES
@@ -22,7 +22,7 @@ from .addresses import AddressTable
 from .contract import LaneSpec
 from .tls import Tls, native_context
 
-KERNEL_MODULES = ("shared", "hdr", "hdr_decode", "record", "lane")
+KERNEL_MODULES = ("shared", "hdr", "hdr_decode", "http1", "record", "lane")
 
 _LISTS = (
     "free_first", "timed_first", "timed_last", "closed_first", "age_first", "age_last", "ready_first", "ready_last",
@@ -89,6 +89,7 @@ def make_lane(spec: LaneSpec) -> Lane:
         buffer=np.zeros(kernels.BUFFER_BYTES, np.uint8),
         scratch=np.zeros(8, np.int64),
         sessions=spec.sessions.table(spec.clients, spec.lanes, spec.connections),
+        beginnings=np.zeros((spec.connections, BEGINNING_BYTES), np.uint8),
     )
 
 

@@ -14,6 +14,7 @@ import os
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
 import trio
 
 from replay.units import SECOND_NS
@@ -21,6 +22,7 @@ from replay_native import shared
 from replay_native.addresses import A
 from replay_native.bank import (
     GENERATOR,
+    MALFORMED,
     REFUSED,
     RESET,
     TIMEOUT,
@@ -37,12 +39,14 @@ from replay_native.record import (
     record_done,
     record_handshake,
     record_looked,
+    record_malformed,
     record_sent,
     record_taken,
     record_unsent,
 )
 
 from .addresses import AddressTable
+from .answers import parts_of
 from .contract import LaneSpec
 from .http import HandshakeError, Http
 from .protocol import Connection, Outcome, Protocol, Request
@@ -529,7 +533,7 @@ class _Lane:
         outcome = await self._attempt(worker, job)
         if outcome.failure in (RESET, TRUNCATED):
             self._counters[C.closed_by_target] += 1
-            if reused and outcome.stale and job.request.is_idempotent:
+            if reused and outcome.stale and (outcome.unread or job.request.is_idempotent):
                 outcome = await self._send_again(worker, job)
                 address = worker.connection.address if worker.connection is not None else address
         self._record(job, outcome)
@@ -544,6 +548,8 @@ class _Lane:
 
     async def _send_again(self, worker: _Worker, job: Job) -> Outcome:
         self._counters[C.resent] += 1
+        self._count_traffic(job.request)
+        job.request.forget_answer()
         self._close(worker)
         failure = await self._connect(worker)
         if failure:
@@ -572,10 +578,10 @@ class _Lane:
     def _look(self, job: Job, outcome: Outcome) -> None:
         """Hold a whole answer against the rules of its route."""
         request = job.request
-        is_whole = request.bytes_received <= request.answer_limit
+        is_whole = request.answer_bytes <= request.answer_limit
         self._counters[C.answers_cut] += not is_whole
-        body = bytes(request.answer_body) if is_whole else None
-        answer = Answer(outcome.status, request.answer_headers, body, request.answer_size)
+        headers, body = parts_of(request.answer)
+        answer = Answer(outcome.status, headers, body if is_whole else None, request.answer_size)
         looked = self._sessions.look(
             request.client,
             request.route,
@@ -592,19 +598,22 @@ class _Lane:
     def _record(self, job: Job, outcome: Outcome) -> None:
         """Write down how a try ended: with it the request, unless it is tried again."""
         request = job.request
-        self._counters[C.bytes_sent] += request.bytes_sent
-        self._counters[C.bytes_received] += request.bytes_received
-        self._counters[C.informational] += request.informational
+        self._count_traffic(request)
         if request.is_looked_at and outcome.code < REFUSED:
             self._look(job, outcome)
         if self._may_retry(job, outcome):
             self._counters[C.retried] += job.tries == 1
             job.last = outcome
-            request.bytes_sent = request.informational = 0
             self._retries.back_off(job, time.monotonic_ns())
             self._woken.set()
         else:
             self._end(job, outcome)
+
+    def _count_traffic(self, request: Request) -> None:
+        """Count the bytes and informational answers of one attempt."""
+        self._counters[C.bytes_sent] += request.bytes_sent
+        self._counters[C.bytes_received] += request.bytes_received
+        self._counters[C.informational] += request.informational
 
     def _may_retry(self, job: Job, outcome: Outcome) -> bool:
         """Whether a request is tried again; where that is asked for and not granted, it is counted."""
@@ -618,15 +627,18 @@ class _Lane:
         """Those that have backed off wait for a connection, before others of their client."""
         now = time.monotonic_ns()
         while (job := self._retries.pop_due(now)) is not None:
-            job.request.first_byte_ns, job.request.bytes_received = -1, 0
-            job.request.answer_body.clear()
-            job.request.answer_size = 0
+            job.request.forget_answer()
             self._waiting.add_again(job, now)
         self._serve()
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         """Write down how a request ended."""
         request = job.request
+        if outcome.code == MALFORMED:
+            beginning = np.frombuffer(bytearray(outcome.beginning), np.uint8)
+            record_malformed(
+                self._bank, request.flags, request.route, outcome.reason, beginning, len(outcome.beginning)
+            )
         record_done(
             self._bank, outcome.code, request.flags, request.route, request.seq, request.client, job.due_ns,
             job.taken_ns, job.sent_ns, request.first_byte_ns, time.monotonic_ns(), outcome.status,

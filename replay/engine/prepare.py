@@ -62,8 +62,12 @@ class RunState:
     done: trio.Event = field(default_factory=trio.Event)
 
     def elapsed_s(self) -> float:
-        """Since the first request could be due."""
+        """Since the first request could be due; negative before that."""
         return (time.monotonic_ns() - self.start_ns) / SECOND_NS
+
+    def ended_at_s(self) -> float:
+        """When a run that ends now has ended: at 0 where nothing was due yet."""
+        return max(self.elapsed_s(), 0.0)
 
     @property
     def specs(self) -> list[LaneSpec]:

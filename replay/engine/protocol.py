@@ -13,7 +13,7 @@ The engine owns the schedule, the pool, time-outs, stamps and accounts; a protoc
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
@@ -26,8 +26,8 @@ class Request:
     """One rendered request, and what its protocol notes of it on the way, so that a time-out finds it.
 
     `first_byte_ns` is CLOCK_MONOTONIC when the answer's first bytes were read, -1 without any;
-    `informational` counts answers that were not the last. Where `is_looked_at` the protocol leaves the answer's headers
-    (names in lower case) and body, which is kept up to `answer_limit` bytes, for captures and checks.
+    `informational` counts answers that were not the last. Where `is_looked_at` the protocol leaves the answer's bytes, up
+    to `answer_limit` of its `answer_bytes`, and the size of its body, for captures and checks.
     """
 
     data: bytes
@@ -40,9 +40,15 @@ class Request:
     bytes_received: int = 0
     informational: int = 0
     answer_limit: int = 0
-    answer_headers: Sequence[tuple[bytes, bytes]] = ()
-    answer_body: bytearray = field(default_factory=bytearray)
+    answer: bytearray = field(default_factory=bytearray)
+    answer_bytes: int = 0
     answer_size: int = 0
+
+    def forget_answer(self) -> None:
+        """Forget what is left of an attempt, before the next one."""
+        self.first_byte_ns = -1
+        self.bytes_sent = self.bytes_received = self.informational = self.answer_bytes = self.answer_size = 0
+        self.answer.clear()
 
     @property
     def is_looked_at(self) -> bool:
@@ -76,13 +82,18 @@ class Outcome:
     OUTCOMES.
 
     `reusable`: the connection may carry another request. `stale`: it ended before any byte of the answer; where it
-    had served before, an idempotent request is sent once more on a new one.
+    had served before, an idempotent request is sent once more on a new one. `unread`: the server said so, and that it
+    had not read the request, so any request is sent once more. `reason`, an index of `http1.REASONS`: why the answer
+    was malformed, and `beginning` its first bytes.
     """
 
     status: int = 0
     failure: int = 0
     reusable: bool = False
     stale: bool = False
+    unread: bool = False
+    reason: int = 0
+    beginning: bytes = b""
 
     @property
     def code(self) -> int:

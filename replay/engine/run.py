@@ -119,10 +119,10 @@ async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
             raise
         failure = _first_error(error)
         if isinstance(failure, trio.Cancelled | KeyboardInterrupt):
-            state.ending = Ending(how="interrupted", detail="cancelled", at_s=state.elapsed_s())
+            state.ending = Ending(how="interrupted", detail="cancelled", at_s=state.ended_at_s())
             _finish(state, recorder, 0.0)
         else:
-            state.ending = Ending(how="failed", detail=str(failure), at_s=state.elapsed_s())
+            state.ending = Ending(how="failed", detail=str(failure), at_s=state.ended_at_s())
             _save_what_can_be(state, recorder)
         raise failure from None
     if state.ending.how in ("whole", "circuit_breaker"):
@@ -215,7 +215,7 @@ async def _follow_name(state: RunState, part: Part, name: NameWatch) -> None:
 
 def _end(state: RunState, how: str, detail: str) -> None:
     """Tell feeder and lanes to come to an end in order."""
-    state.ending = Ending(how=how, detail=detail, at_s=state.elapsed_s())  # type: ignore[arg-type]
+    state.ending = Ending(how=how, detail=detail, at_s=state.ended_at_s())  # type: ignore[arg-type]
     state.end_feeding()
     state.stop(Stop.DRAIN)
 
@@ -232,7 +232,7 @@ async def _obey(state: RunState, received: Signals, recorder: Recorder) -> None:
     state.stop(Stop.ABANDON)
     await trio.sleep(SILENT_S)
     if not all(ended(spec) for spec in state.specs):
-        state.ending = Ending(how="failed", detail=STUCK, at_s=state.elapsed_s())
+        state.ending = Ending(how="failed", detail=STUCK, at_s=state.ended_at_s())
         _save_what_can_be(state, recorder)
         print(f"replay: {STUCK}; what was measured is in {state.folder.path}", file=sys.stderr, flush=True)
         os._exit(Exit.CRASHED)

@@ -77,8 +77,11 @@ class LiveView:
         return 0.0
 
     def _worst(self, name: str) -> str:
-        values = [value for second in self._last if (value := getattr(second, name)) is not None]
-        return format_latency(max(values)) if values else "-"
+        figures = [figure for second in self._last if (figure := second.figure_ns(name)) is not None]
+        if not figures:
+            return "-"
+        worst_ns, is_bound = max(figures)
+        return ("≥" if is_bound else "") + format_latency(worst_ns)
 
     def _left(self) -> str:
         if not self._length_ns:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -41,6 +42,7 @@ DAY_S = 86_400
 ROUTES_SHOWN = 15
 SECONDS_SHOWN = 5
 SAMPLES_SHOWN = 8
+PROBLEMS_SHOWN = 5
 ADDRESSES_SHOWN = 20
 SPECTRUM = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 AXIS_COLUMNS, AXIS_LEAVES = 48, 36
@@ -376,19 +378,25 @@ def _seconds(page: Page, run: Run) -> None:
     page.table(headers, [_second_row(page, document, row) for row in slowest])
 
 
+def _bounded(figure: tuple[int, bool] | None) -> str:
+    """A figure of a second."""
+    return "" if figure is None else ("≥" if figure[1] else "") + format_latency(figure[0])
+
+
 def _second_row(page: Page, document: RunDocument, row: Second) -> list[str | Text]:
     recorded, wall = _both_clocks(document, round(row.t_s * SECOND_NS))
     failed = {name: count for name, count in row.outcomes.items() if name in FAILED}
-    times = (row.service_p99_ns, row.lateness_p99_ns)
-    response = format_latency(row.response_p99_ns) if row.response_p99_ns is not None else ""
+    response, *times = (
+        _bounded(row.figure_ns(name)) for name in ("response_p99_ns", "service_p99_ns", "lateness_p99_ns")
+    )
     censored = row.unsent > 0 and (row.response_p99_ns or 0) >= document.max_wait_ns
     return [
         recorded or "-",
         wall,
         f"{row.planned:,}",
         f"{row.ok:,}",
-        ("≥" if censored else "") + response,
-        *(format_latency(ns) if ns is not None else "" for ns in times),
+        ("≥" if censored and not response.startswith("≥") else "") + response,
+        *times,
         page.text(", ".join(f"{name} {count:,}" for name, count in failed.items()), "red"),
     ]
 
@@ -414,6 +422,10 @@ def _samples(page: Page, run: Run) -> None:
         ]
         headers += [("ended", ""), ("request", "wide")]
         page.table(headers, [_sample_row(page, run.document, sample) for sample in found[:SAMPLES_SHOWN]])
+    problems = Counter((sample.problem, sample.begins) for sample in failed if sample.problem)
+    for (problem, begins), count in problems.most_common(PROBLEMS_SHOWN):
+        answers = f"{count:,} malformed answers: " if count > 1 else "a malformed answer: "
+        page.say(f'{answers}{problem}; the first line begins "{begins}"', "dim")
 
 
 def _is_bad(sample: Sample) -> bool:

@@ -211,8 +211,8 @@ def _bounded(latency: Latency, from_ns: int | None) -> Latency:
     if from_ns is None:
         return latency
     names = [name for name in latency.__struct_fields__ if name.startswith("p") or name == "max_ns"]
-    at_least = [name for name in names if getattr(latency, name) >= from_ns]
-    return msgspec.structs.replace(latency, at_least=["mean_ns", *at_least])
+    bounds = [name for name in names if getattr(latency, name) >= from_ns or name in latency.at_least]
+    return msgspec.structs.replace(latency, at_least=["mean_ns", *bounds])
 
 
 def _routes(measured: Measured, started: Started) -> list[RouteFigures]:

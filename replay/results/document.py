@@ -151,7 +151,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """One histogram in figures. Those named in `at_least` are lower bounds: they fall among requests never
-    sent.
+    sent, or they are an hour, the highest value that a histogram tells apart.
 
     Percentiles follow Java's rule (`replay.results.percentiles`).
     """

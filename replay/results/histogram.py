@@ -122,9 +122,8 @@ class Histogram:
     def mean_and_deviation(self) -> tuple[float, float]:
         """Mean and standard deviation from the middle of each counter."""
         out = np.zeros(2)
-        hdr.moments(self.counts, self.layout.half, out)
-        scale = float(1 << self.layout.unit)
-        return float(out[0]) * scale, float(out[1]) * scale
+        hdr.moments(self.counts, self.layout.half, self.layout.unit, out)
+        return float(out[0]), float(out[1])
 
     def merged(self, other: Histogram) -> Histogram:
         """The sum of both, over the wider range (auto-resized ones differ). ValueError where digits or units do."""

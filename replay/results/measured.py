@@ -18,7 +18,7 @@ from ..naming import names_route
 from . import hlog
 from .document import Latency, RouteStart, RunDocument, actions_of
 from .folder import RunFolder
-from .histogram import NS_2, Histogram
+from .histogram import NS_2, NS_3, Histogram
 from .percentiles import REPORTED
 
 OTHER = "other"
@@ -48,7 +48,7 @@ def _holds(histogram: Histogram | None) -> bool:
 
 
 class Value(NamedTuple):
-    """A figure in ns; a lower bound where `at_least` (it falls among requests never sent)."""
+    """A figure in ns; a lower bound where `at_least`: it falls among requests never sent, or beyond the histogram."""
 
     ns: int
     at_least: bool
@@ -104,7 +104,9 @@ class Measured:
         return [self._value(ns, histogram, censored) for ns in histogram.percentiles(percentiles)]
 
     def _value(self, ns: int, histogram: Histogram, censored: bool) -> Value:
-        """At or above `max_wait` a value of a histogram with unsent requests is a lower bound."""
+        """A lower bound from `max_wait` on, where requests were unsent, and from the histogram's highest value on."""
+        if ns >= hdr.HIGHEST_NS and histogram.layout in (NS_3, NS_2):
+            return Value(hdr.HIGHEST_NS, True)
         if not censored or ns < self.max_wait_ns:
             return Value(ns, False)
         width = 1 << max(ns.bit_length() - histogram.layout.half - 1, 0)

@@ -9,8 +9,10 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from replay_native.bank import COUNTERS, OUTCOMES, SAMPLES_KEPT, UNSENT, Bank
+from replay_native.bank import COUNTERS, MALFORMED, OUTCOMES, SAMPLES_KEPT, UNSENT, Bank
+from replay_native.http1 import REASONS
 
+from .beginnings import shown
 from .document import ClockPair, RecordedClock
 
 
@@ -32,7 +34,8 @@ SampleKind = Literal["slowest", "failed", "mismatched"]
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request in full. Stamps are ns since the start of the run; one that never happened is left out.
     The response of a request that was never sent is what it was felt as, `at_least`; `reason` is why, by the names of
-    the accounts. `rule` is the check that a mismatch failed first."""
+    the accounts. `rule` is the check that a mismatch failed first. Of a malformed answer `problem` says what is wrong, and
+    `begins` is how its first line begins, without what may be a secret."""
 
     kind: SampleKind
     route: str
@@ -56,6 +59,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at_least: bool = False
     bytes: int = 0
     rule: str = ""
+    problem: str = ""
+    begins: str = ""
 
 
 def iso(at_ns: int, utc_offset_s: int = 0) -> str:
@@ -65,6 +70,10 @@ def iso(at_ns: int, utc_offset_s: int = 0) -> str:
         microseconds=at_ns % 1_000_000_000 // 1000
     )
     return moment.isoformat(timespec="microseconds")
+
+
+Beginning = bytes
+"""The first bytes of an answer. (`bytes` is a field below.)"""
 
 
 class _Raw(NamedTuple):
@@ -82,6 +91,8 @@ class _Raw(NamedTuple):
     status: int
     outcome: int
     rule: int
+    problem: int = 0
+    beginning: Beginning = b""
 
 
 def collect(
@@ -107,7 +118,7 @@ def collect(
 
 
 def _kept(samples: np.ndarray, count: int) -> list[_Raw]:
-    return [_Raw._make(row) for row in samples[: min(count, SAMPLES_KEPT)].tolist()]
+    return [_Raw(*row) for row in samples[: min(count, SAMPLES_KEPT)].tolist()]
 
 
 def _slowest(banks: Sequence[Bank], row: int) -> list[_Raw]:
@@ -116,7 +127,14 @@ def _slowest(banks: Sequence[Bank], row: int) -> list[_Raw]:
 
 
 def _failed(banks: Sequence[Bank], row: int) -> list[_Raw]:
-    kept = [raw for bank in banks for raw in _kept(bank.failed[row], int(bank.failed_counts[row]))]
+    kept = []
+    for bank in banks:
+        samples = _kept(bank.failed[row], int(bank.failed_counts[row]))
+        for raw, (problem, count, *beginning) in zip(samples, bank.malformed[row].tolist(), strict=False):
+            is_malformed = raw.outcome == MALFORMED
+            kept.append(
+                raw._replace(problem=problem, beginning=bytes(beginning[:count])) if is_malformed else raw
+            )
     return sorted(kept, key=lambda raw: raw.due_ns)[:SAMPLES_KEPT]
 
 
@@ -160,4 +178,6 @@ def _sample(
         at_least=unsent,
         bytes=raw.bytes,
         rule=rules[raw.rule] if 0 <= raw.rule < len(rules) else "",
+        problem=REASONS[raw.problem],
+        begins=shown(raw.beginning),
     )

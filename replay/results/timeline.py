@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
+from replay_native import hdr
+
 
 class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Requests are
     counted in the second of the event itself: planned when due, ok when answered. Percentiles are of what
-    ended in it; null where nothing did. `outcomes_measured` are the outcomes without the warm-up's, where those
-    are others. `lag` is the Kafka consumer's, in records, by partition.
+    ended in it; null where nothing did. One of an hour or more is a lower bound:
+    histograms tell no more apart. `outcomes_measured` are the outcomes without the warm-up's, where those are others.
+    `lag` is the Kafka consumer's, in records, by partition.
     """
 
     t_s: float
@@ -44,6 +47,11 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     outcomes: dict[str, int] = {}
     outcomes_measured: dict[str, int] | None = None
     lag: dict[str, int] = {}
+
+    def figure_ns(self, name: str) -> tuple[int, bool] | None:
+        """The percentile of this name, and whether it is a lower bound; None where nothing ended."""
+        value: int | None = getattr(self, name)
+        return None if value is None else (min(value, hdr.HIGHEST_NS), value >= hdr.HIGHEST_NS)
 
     @property
     def measured(self) -> dict[str, int]:

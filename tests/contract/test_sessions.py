@@ -213,3 +213,48 @@ async def test_where_no_try_brings_the_value_what_needs_it_is_unsent_and_says_wh
     assert driven["unsent_capture"] == driven.accounts.unsent == 2
     assert (driven["sent"], driven["attempts"]) == (2, 4)
     assert driven.bank.rule_counts[0].tolist() == [0, 3]
+
+
+FOLDED = {
+    "one fold": (b"X-Key: one\r\n two\r\n", b"one two"),
+    "white space on both sides": (b"X-Key: one \t\r\n\t  two \r\n", b"one two"),
+    "two folds": (b"X-Key: one\r\n two\r\n\tthree\r\n", b"one two three"),
+    "bare line feeds": (b"X-Key: one\n two\n", b"one two"),
+    "a value on the next line": (b"X-Key:\r\n one\r\n", b"one"),
+    "an empty fold": (b"X-Key: one\r\n \r\n two\r\n", b"one two"),
+    "another header's fold": (b"A: x\r\n X-Key: no\r\nX-Key: one\r\n", b"one"),
+    "no fold": (b"X-Key:   one  two \r\n", b"one  two"),
+}
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize("how", FOLDED)
+async def test_a_folded_header_is_one_value(
+    run_lane: RunLane, tmp_path: Path, how: str, in_parts: bool
+) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(RULES.replace('json = "/token"', 'header = "X-Key"'))
+    requests = SimpleNamespace(routes=["GET /0", "GET /1"], actions=["", ""])
+    folded = make_session_spec(requests, load(path), 64)  # type: ignore[arg-type]
+    header, value = FOLDED[how]
+    whole = answer(b"token", header)
+    pieces = [whole[:40], whole[40:]] if in_parts else [whole]
+    with ScriptedServer({"/login": pieces, "/next": [answer(b"token")]}) as server:
+        asks = [Ask("/login", looked_at=True, client=3)]
+        asks.append(Ask("/next", at_ms=1, looked_at=True, route=1, client=3, takes=(TOKEN,)))
+        await drive(run_lane, tmp_path, asks, server.port, ordered=True, sessions=folded)
+        assert server.asked[1].endswith(b"\r\nX-1: " + value + b"\r\n\r\n")
+
+
+LENGTHS = {"with zeros before it": b"0" * 30 + b"5", "written twice": b"5\r\nContent-Length: 5"}
+
+
+@pytest.mark.parametrize("how", LENGTHS)
+async def test_an_answer_of_an_odd_length_is_looked_at_whole(
+    run_lane: RunLane, tmp_path: Path, rules: SessionSpec, how: str
+) -> None:
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: " + LENGTHS[how] + b"\r\n\r\ntoken"
+    with ScriptedServer({"/": [data]}) as server:
+        asks = [Ask("/", looked_at=True, route=1, recorded_status=200)]
+        driven = await drive(run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules)
+    assert driven.bank.checked.tolist() == [[0, 0], [1, 0], [0, 0]]

@@ -1,0 +1,38 @@
+"""How the first bytes of a malformed answer are shown: enough to see what answered, nothing that may be a secret.
+
+The lanes keep at most 32 bytes of the first line, and stop before the first `:` or `=`, so no header, cookie or value is
+among them. An answer that is not HTTP may still begin with anything: words that look like a secret are left out here.
+"""
+
+from __future__ import annotations
+
+import re
+
+_WORD = re.compile(rb"[!-~]+")
+_PROTOCOL = re.compile(rb"[A-Z]{2,5}[/-][0-9](?:\.[0-9])?(?![0-9A-Za-z])")
+_MIXED_LENGTH, _LENGTH = 6, 16
+"""A word of so many characters with letters and digits may be a secret; one of so many characters whatever they are."""
+
+LEFT_OUT = b"[...]"
+
+
+def shown(beginning: bytes) -> str:
+    """The bytes as printable ASCII: others as `\\xNN`, words that may be secrets as `[...]`."""
+    safe = _WORD.sub(lambda word: _without_secrets(word[0]), beginning)
+    return "".join(
+        chr(byte) if 32 <= byte <= 126 and byte != ord("\\") else f"\\x{byte:02x}" for byte in safe
+    )
+
+
+def _without_secrets(word: bytes) -> bytes:
+    protocol = _PROTOCOL.match(word)
+    kept = protocol[0] if protocol else b""
+    rest = word[len(kept) :]
+    digits, letters = re.search(rb"[0-9]", rest), re.search(rb"[A-Za-z]", rest)
+    only_digits = rest.isdigit()
+    is_suspect = (
+        b"@" in rest
+        or len(rest) >= _LENGTH
+        or (len(rest) >= _MIXED_LENGTH and (only_digits or (digits is not None and letters is not None)))
+    )
+    return kept + (LEFT_OUT if is_suspect else rest)
