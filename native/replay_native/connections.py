@@ -26,7 +26,7 @@ CONNECTION = np.dtype([
     ("ready_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("key", "i8"), ("route", "i8"),
     ("flags", "i8"), ("address", "i8"), ("sibling", "i8"), ("tries", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("sent_bytes", "i8"), ("received_bytes", "i8"),
-    ("kept_bytes", "i8"), ("send_error", "i8"), ("spare", "u8"), ("spare_capacity", "i8"),
+    ("kept_bytes", "i8"), ("send_error", "i8"), ("spare", "u8"), ("spare_capacity", "i8"), ("own_ns", "i8"),
     *PARSER_FIELDS,
 ])  # fmt: skip
 """One slot. `tries` counts those of its request, `key` is its client's row, `sibling` the next idle connection of that
@@ -34,7 +34,9 @@ client; `address` is its row of the address table, `request` the address of its 
 CONNECTING slot already carries a request (sent again after a reused connection was closed under it). `ssl` is the address
 of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in its handshake, since `connected_ns`.
 `kept_bytes` of its answer were kept for captures and checks, or would have been, had there been room. `send_error`: the
-errno of a send that failed. `spare` is the address of memory for a request with its values: the two change places."""
+errno of a send that failed. `spare` is the address of memory for a request with its values: the two change places.
+`own_ns` is the lane's own part of the time until it was first sent: its lateness, and what the lane lost while it waited.
+Until then the lane's `lost_ns` is still to be added."""
 
 STATE = np.dtype([
     (name, "i8") for name in (
@@ -48,7 +50,7 @@ STATE = np.dtype([
         "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2",
         "room_free", "age_first", "age_last", "waiting", "waiting_bytes", "startable", "ready_first", "ready_last",
         "dial_first", "dial_last", "backing_off", "retry_tokens_ppm",
-        "tls_resume",
+        "tls_resume", "polled_ns", "unread_ns", "behind",
     )
 ] + [(name, "u8") for name in ("tls_context", "tls_name", "tls_session")])  # fmt: skip
 """The lane's settings (first two rows) and what it keeps between loops. Of TLS (0: plain): the address of its SSL_CTX, of
