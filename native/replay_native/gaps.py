@@ -46,7 +46,8 @@ def note_poll(bank, awake_ns, asleep_ns, until_ns, woke_ns, gap_ns, behind):
         counters[C.lost_ns] += worked + overslept
     if overslept > 0:
         return woke_ns - asleep_ns
-    return worked if woke_ns - asleep_ns < INSTANT_NS else np.int64(0)
+    slept = until_ns > asleep_ns and woke_ns - asleep_ns >= INSTANT_NS
+    return np.int64(0) if slept else worked
 
 
 @kernel(inlined=True)

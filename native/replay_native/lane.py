@@ -396,7 +396,10 @@ def _loop(lane):
         sleep = np.int64(0) if taken or wants_dial(lane) else max(_sleep_ns(lane, asleep), np.int64(0))
         n = _wait(lane, sleep)
         polled = now_ns(scratch)
-        st.unread_ns = note_poll(bank, st.polled_ns, asleep, asleep + sleep, polled, GAP_NS, st.behind)
+        unread = note_poll(bank, st.polled_ns, asleep, asleep + sleep, polled, GAP_NS, st.behind)
+        # After a full batch the next events are older: they were left over.
+        st.unread_ns = max(unread, st.unread_ns + polled - st.polled_ns) if st.full_batch else unread
+        st.full_batch = n == EVENTS_AT_ONCE
         st.polled_ns = polled
         if n:
             _handle(lane, n)
