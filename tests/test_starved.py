@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,20 @@ import pytest
 from replay.errors import Exit
 from replay.staging.sink import Sink
 
-from .trace_data import constant
+from .trace_data import Row, write_trace
 
 pytestmark = pytest.mark.whole
 
+ROWS, EVERY_NS = 900, 3_000_000
 BOUND_S = 90.0
 OFF_S, ON_S = 0.6, 0.03
 """Stopped and continued in turns."""
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink(capacity=4 * ROWS) as sink:
+        yield sink
 
 
 def run(trace: Path, port: int, out: Path, *more: str, starved: bool) -> tuple[int, dict[str, Any]]:
@@ -48,9 +56,10 @@ def run(trace: Path, port: int, out: Path, *more: str, starved: bool) -> tuple[i
 @pytest.mark.parametrize("connect", ["pool", "per-request", "per-client"])
 @pytest.mark.parametrize("engine", ["native", "portable"])
 def test_a_starved_generator_is_invalid(sink: Sink, tmp_path: Path, engine: str, connect: str) -> None:
-    trace = constant(tmp_path / "a.trace", rows=900, rate_per_s=300)
+    path = tmp_path / "a.trace"
+    write_trace(path, [Row(at_ns=EVERY_NS * n, client=n % 50) for n in range(ROWS)])
     code, document = run(
-        trace, sink.port, tmp_path / "run", "--connect", connect, "--engine", engine, starved=True
+        path, sink.port, tmp_path / "run", "--connect", connect, "--engine", engine, starved=True
     )
     assert (document["validity"]["verdict"], code) == ("INVALID", Exit.INVALID)
     delays = document["generator"]["delays"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import trio
+
 from replay.engine import portable
 from replay.engine.feed import FeedWriter
 from replay.staging.sink import Sink
@@ -28,8 +30,8 @@ async def test_a_thread_that_was_kept_from_its_loop_counts_the_gap(sink: Sink, t
 
     async def hold_up(driven: Driven, _writer: FeedWriter) -> None:
         while sink.arrivals < 5:
-            await portable.trio.sleep(0.002)
-        time.sleep(0.4)  # noqa: ASYNC251
+            await trio.sleep(0.002)
+        time.sleep(0.4)
 
     asks = [Ask("/sink/delay_ms=20", at_ms=10 * i) for i in range(60)]
     driven = await drive(portable.run_lane, tmp_path, asks, sink.port, during=hold_up)
