@@ -70,6 +70,16 @@ NOISE = quantiles(30, 60, 2_000)
                 service_net=quantiles(880_000, 970_000, 950_000),
             ),
         ),
+        (
+            "a burst after a stall, read 5 ms late",
+            run(
+                NOISE,
+                quantiles(46_000, 3_000_000, 3_700_000),
+                response_net=quantiles(41_000, 2_990_000, 3_690_000),
+                service=quantiles(5_100, 98_000, 3_700_000),
+                service_net=quantiles(270, 92_000, 3_690_000),
+            ),
+        ),
         ("few requests that the generator did not send", run(NOISE, NOISE, unsent_own=10)),
         ("a target that refuses everything", run(NOISE, quantiles(60, 100, 2_000), generator_errors=0)),
     ],

@@ -50,7 +50,7 @@ STATE = np.dtype([
         "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2",
         "room_free", "age_first", "age_last", "waiting", "waiting_bytes", "startable", "ready_first", "ready_last",
         "dial_first", "dial_last", "backing_off", "retry_tokens_ppm",
-        "tls_resume", "polled_ns", "unread_ns", "full_batch", "behind",
+        "tls_resume", "polled_ns", "unread_ns", "left_over", "behind",
     )
 ] + [(name, "u8") for name in ("tls_context", "tls_name", "tls_session")])  # fmt: skip
 """The lane's settings (first two rows) and what it keeps between loops. Of TLS (0: plain): the address of its SSL_CTX, of

@@ -358,6 +358,20 @@ def _finished(lane):
 
 
 @kernel(inlined=True)
+def _note_unread(lane, unread_ns, polled_ns, n):
+    """For how long at most the responses of these n events have lain there. Events of before a gap may fill several
+    batches, one for each connection at most, and come first.
+    """
+    st = lane.state[0]
+    left_ns = st.unread_ns + polled_ns - st.polled_ns if st.unread_ns and st.left_over > 0 else np.int64(0)
+    if unread_ns >= left_ns:
+        st.left_over = st.open
+    st.unread_ns = max(unread_ns, left_ns)
+    st.left_over = st.left_over - n if n == EVENTS_AT_ONCE else 0
+    st.polled_ns = polled_ns
+
+
+@kernel(inlined=True)
 def _dial_one(lane, taken):
     """At most one more connection for those that wait, and none while the lane is behind its schedule: they wait for the
     lane then, and connections would not help. What is put off so is the lane's own part of their wait.
@@ -397,10 +411,7 @@ def _loop(lane):
         n = _wait(lane, sleep)
         polled = now_ns(scratch)
         unread = note_poll(bank, st.polled_ns, asleep, asleep + sleep, polled, GAP_NS, st.behind)
-        # After a full batch the next events are older: they were left over.
-        st.unread_ns = max(unread, st.unread_ns + polled - st.polled_ns) if st.full_batch else unread
-        st.full_batch = n == EVENTS_AT_ONCE
-        st.polled_ns = polled
+        _note_unread(lane, unread, polled, n)
         if n:
             _handle(lane, n)
         then = now

@@ -284,6 +284,7 @@ def _unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
     if service is None or net is None:
         return []
     own = _less(service, net)
+    net = figures.response_net or net
     *steps, last = _own_steps(limits)
     step = _first_above([*steps, last._replace(floor_ns=limits.unread_p99_floor_suspect_ns)], own, net)
     if step is None:
@@ -294,7 +295,7 @@ def _unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
             code="READ_LATE",
             verdict=step.verdict,
             message=f"responses were read up to {format_latency(own_ns)} late ({step.name}), "
-            f"{_compared(own_ns, net_ns)} the {step.name} of the service time without it",
+            f"{_compared(own_ns, net_ns)} the {step.name} of what was felt without it",
             advice=_why_late(figures, limits),
         )
     ]
