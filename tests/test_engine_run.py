@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import trio
@@ -27,7 +28,7 @@ from replay.results.document import Latency
 from replay.results.run import load_run
 from replay.results.timeline import Second
 from replay.scenario.file import load
-from replay.scenario.settings import Breaker, Scenario
+from replay.scenario.settings import Scenario
 from replay.schedule.plan import Schedule, make_schedule
 from replay.staging.sink import Sink
 from replay.trace import TraceWriter
@@ -109,9 +110,10 @@ async def test_the_circuit_breaker_ends_a_run_that_only_does_harm(sink: Sink, tm
     ],
 )
 def test_the_breaker_counts_what_the_target_kept_from_being_sent(counts: dict[str, int], opens: bool) -> None:
-    required = [name for name in Second.__struct_fields__ if name not in ("t_s", "length_s", "outcomes")][:12]
-    second = Second(t_s=0.0, length_s=1.0, **(dict.fromkeys(required, 0) | counts))
-    assert bool(CircuitBreaker(Breaker(over_ns=1_000_000_000)).open(second)) is opens
+    required = dict.fromkeys((field.name for field in msgspec.structs.fields(Second) if field.required), 0)
+    second = msgspec.convert(required | {"length_s": 1.0} | counts, Second)
+    breaker = CircuitBreaker(load(None, {"breaker": {"over": "1s"}}, {}).breaker)
+    assert bool(breaker.open(second)) is opens
 
 
 @pytest.mark.parametrize("engine", ["native", "portable"])
