@@ -19,6 +19,9 @@ GAP_NS = 1_000_000
 BEAT_NS = 1_000_000
 """The longest sleep while an answer may come."""
 
+OWN_PART = 4
+"""A request is unsent because of the lane where more than this part of its wait, one in so many, was the lane's own."""
+
 INSTANT_NS = 50_000
 """A poll that returns sooner did not sleep: what it found was there before."""
 

@@ -11,6 +11,7 @@ from numba import boolean, int64
 
 from .bank import BANK_TYPE, FIRST_OUTCOME, REFUSED, SAMPLES_KEPT, TIMEOUT, UNSENT, C, T
 from .feed import WARM_UP, entry_type
+from .gaps import OWN_PART
 from .hdr import HALF_2, HALF_3, clamp, index_of, value_at
 from .jit import kernel
 
@@ -222,7 +223,7 @@ def record_net_unsent(bank, reason, flags, own_ns, waited_ns, max_wait_ns):
     """As `record_net` for a request that is not sent. `own_ns` is the generator's own part of the time since it was due,
     `waited_ns`: above a quarter, the target is not to blame.
     """
-    if reason in (C.unsent_max_wait, C.unsent_limit) and 4 * own_ns > waited_ns:
+    if reason in (C.unsent_max_wait, C.unsent_limit) and OWN_PART * own_ns > waited_ns:
         bank.counters[C.unsent_own] += 1
     if flags & WARM_UP == 0:
         _count(bank, T.response_net, max(max_wait_ns - own_ns, np.int64(0)))
