@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench calibrate traces clean
+.PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench long calibrate traces clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ fuzz: $(READY) ## Property tests with random cases: 100,000 of each fuzzer, and 
 
 bench: $(READY) ## Measure against the peers, side by side (see docs/benchmarks.md)
 	$(BIN)/python -m benchmarks $(ONLY)
+
+long: $(READY) ## Judge the verdicts themselves: 300 random runs with a starved generator, a faulty target, or neither (an hour)
+	$(BIN)/python -m benchmarks squeezes
 
 calibrate: $(READY) ## Measure how often `replay compare` is wrong, on imagined runs (see docs/statistics.md)
 	$(BIN)/python -m benchmarks.calibrate

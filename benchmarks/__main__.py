@@ -1,4 +1,7 @@
-"""`make bench [ONLY="capacity punctuality"]`: measure, print, and write what docs/benchmarks.md quotes."""
+"""`make bench [ONLY="capacity punctuality"]`: measure, print, and write what docs/benchmarks.md quotes.
+
+`squeezes` is measured only when asked for (`make long`): it takes an hour, and fails where a verdict is wrong.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from . import (
     recorded,
     results,
     sessions,
+    squeezes,
     traces,
     volume,
     workloads,
@@ -45,11 +49,19 @@ PARTS: dict[str, Callable[[Path, Path], Any]] = {
 """From a folder to work in, and a trace of one path, to what is kept."""
 
 
+SQUEEZES = "squeezes"
+
+
 def main() -> None:
     """Run the parts asked for (default: all), and write the page anew after each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=PARTS, default=())
-    chosen = parser.parse_args().parts
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, SQUEEZES], default=())
+    parser.add_argument(
+        "--count", type=int, default=squeezes.COUNT, help="squeezes: runs of each kind (15 take ten minutes)"
+    )
+    parser.add_argument("--seed", type=int, default=squeezes.SEED, help="squeezes: chooses the runs")
+    given = parser.parse_args()
+    chosen = given.parts
     with tempfile.TemporaryDirectory(prefix="replay-bench-") as name:
         folder = Path(name)
         trace = traces.one_path(folder / "one.trace")
@@ -59,6 +71,8 @@ def main() -> None:
                 measured = results.plain(measure(folder, trace))
                 print(json.dumps(measured, indent=1), flush=True)
                 results.keep(part, measured)
+        if SQUEEZES in chosen and not squeezes.report(folder, given.count, given.seed):
+            raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ HANDSHAKE_ROUNDS, HANDSHAKE_SECONDS = 3, 2
 RATES = (5_000, 20_000)
 
 
-def _certificates(folder: Path) -> tuple[peers.Identity, Path]:
+def certificates(folder: Path) -> tuple[peers.Identity, Path]:
     """A certificate for loopback (ECDSA P-256), and what to trust it by."""
     authority, trusted = trustme.CA(), folder / "ca.pem"
     leaf = authority.issue_cert("127.0.0.1")
@@ -124,7 +124,7 @@ def _punctuality(
 
 def measure(folder: Path, trace: Path) -> dict[str, Any]:
     """All three, on certificates made for the occasion."""
-    identity, trusted = _certificates(folder)
+    identity, trusted = certificates(folder)
     return {
         "capacity": _capacity(folder, trace, identity, trusted),
         "handshakes": _handshakes(folder, trace, identity, trusted),

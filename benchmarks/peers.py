@@ -61,9 +61,9 @@ class Finished:
     cpu_s: float
 
 
-def pinned(core: int, command: list[str]) -> list[str]:
-    """The command on one core."""
-    return ["taskset", "-c", str(core), *command]
+def pinned(core: int | None, command: list[str]) -> list[str]:
+    """The command on one core; on any where that is None."""
+    return command if core is None else ["taskset", "-c", str(core), *command]
 
 
 def finish(
@@ -93,7 +93,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], core: int) -> Iterator[subprocess.Popen[str]]:
+def running(command: list[str], core: int | None) -> Iterator[subprocess.Popen[str]]:
     """A program for as long as the context lasts."""
     process = subprocess.Popen(
         pinned(core, command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -137,6 +137,24 @@ def sink(
     connections: int = CONNECTIONS_DEFAULT,
 ) -> Iterator[tuple[int, SinkMemory]]:
     """The sink in a process of its own, and the memory that its stamps are in."""
+    with sink_process(capacity, spin=spin, identity=identity, connections=connections, core=SERVER_CORE) as (
+        port,
+        memory,
+        _,
+    ):
+        yield port, memory
+
+
+@contextlib.contextmanager
+def sink_process(
+    capacity: int,
+    *,
+    spin: bool,
+    identity: Identity | None,
+    core: int | None,
+    connections: int = CONNECTIONS_DEFAULT,
+) -> Iterator[tuple[int, SinkMemory, subprocess.Popen[str]]]:
+    """As `sink`, on one core or any, and its process."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         stamps = Path(folder) / "stamps"
         port = free_port()
@@ -144,9 +162,9 @@ def sink(
         command += ["--stamps", str(stamps), "--capacity", str(capacity), "--connections", str(connections)]
         command += ["--spin"] if spin else []
         command += ["--cert", str(identity.cert), "--key", str(identity.key)] if identity else []
-        with running(command, SERVER_CORE):
+        with running(command, core) as process:
             _await_port(port)
-            yield port, SinkMemory.open(stamps)
+            yield port, SinkMemory.open(stamps), process
 
 
 def _await_port(port: int) -> None:

@@ -35,6 +35,18 @@ class Ended:
     fresh: bool = False
     warm_up: bool = False
     reason: str = ""
+    own: int = 0
+    unread: int = 0
+
+    @property
+    def late(self) -> int:
+        """How long its answer lay unread: not longer than since it was sent."""
+        return min(self.unread, self.done - self.sent) if self.sent >= 0 else 0
+
+    def net(self, max_wait: int) -> int:
+        """Its response without the generator's own part."""
+        whole = max_wait if self.outcome == "unsent" else self.done - self.due - self.late
+        return max(whole - self.own, 0)
 
     def felt(self, closed_loop: bool, max_wait: int) -> int:
         if self.outcome == "unsent":
@@ -69,6 +81,11 @@ class Book:
             "timeout": timeout,
             "error": len(self.ended) - ok - timeout - unsent,
             "in_flight": 0,
+            "unsent_own": sum(
+                one.reason in ("max_wait", "limit") and 4 * one.own > self.max_wait for one in self.ended
+            ),
+            "reads_late": sum(one.late > 0 for one in self.ended),
+            "reads_late_ns": sum(one.late for one in self.ended),
             "warm_up": len(self.ended) - len(self.measured),
         }
         counted |= {f"outcome_{name}": by_outcome[name] for name in OUTCOMES}
@@ -91,6 +108,8 @@ class Book:
             "wait.connect": [one.sent - one.taken - one.order for one in sent if open_loop and one.fresh],
             "wait.queue": [one.sent - one.taken - one.order for one in sent if open_loop and not one.fresh],
             "service.all": [one.done - one.sent for one in sent],
+            "response.net": [one.net(self.max_wait) for one in ended_open],
+            "service.net": [one.done - one.sent - one.late for one in sent],
             "first_byte.all": [one.first_byte - one.sent for one in rows if one.first_byte >= 0],
         }
 

@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import trio
@@ -19,7 +20,7 @@ import trio
 import replay
 from replay.engine.priority import CONTROL_NICE, may_rise
 from replay.engine.run import run_blocking
-from replay.engine.watch import Signals
+from replay.engine.watch import CircuitBreaker, Signals
 from replay.errors import EngineError, LimitError, TargetError
 from replay.report.console import Console
 from replay.report.terminal import print_report
@@ -95,6 +96,39 @@ async def test_the_circuit_breaker_ends_a_run_that_only_does_harm(sink: Sink, tm
     assert document.ending.how == "circuit_breaker"
     assert "100%" in document.ending.detail
     assert document.accounts.planned < 3_000
+
+
+@pytest.mark.parametrize(
+    ("counts", "opens"),
+    [
+        ({"ok": 100, "unsent": 90, "unsent_of_target": 90}, False),
+        ({"ok": 100, "unsent": 110, "unsent_of_target": 110}, True),
+        ({"ok": 1, "timeout": 1, "unsent": 30, "unsent_of_target": 30}, True),
+        ({"ok": 100, "unsent": 900}, False),
+        ({"ok": 10, "unsent": 9, "unsent_of_target": 9}, False),
+        ({"ok": 10, "error": 6, "unsent": 6, "unsent_of_target": 6}, True),
+    ],
+)
+def test_the_breaker_counts_what_the_target_kept_from_being_sent(counts: dict[str, int], opens: bool) -> None:
+    required = dict.fromkeys((field.name for field in msgspec.structs.fields(Second) if field.required), 0)
+    second = msgspec.convert(required | {"length_s": 1.0} | counts, Second)
+    breaker = CircuitBreaker(load(None, {"breaker": {"over": "1s"}}, {}).breaker)
+    assert bool(breaker.open(second)) is opens
+
+
+@pytest.mark.parametrize("engine", ["native", "portable"])
+async def test_what_the_target_keeps_from_being_sent_has_failed(
+    sink: Sink, tmp_path: Path, engine: str
+) -> None:
+    """It takes two requests and never answers: no request has ended when the breaker opens."""
+    planned, scenario = schedule(
+        tmp_path, sink.port, path="/sink/never", rows=1_000, engine=engine, connections=2, max_wait="300ms",
+        timeout="30s", breaker={"over": "1s"},
+    )  # fmt: skip
+    document = await replay.engine.run(planned, scenario, tmp_path / "run")
+    assert document.ending.how == "circuit_breaker"
+    assert "unsent because the target kept every connection busy" in document.ending.detail
+    assert document.accounts.planned < 1_000
 
 
 async def test_a_breaker_that_is_off_lets_it_go_on(sink: Sink, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def requests(draw: st.DrawFn) -> list[Ended]:
             "taken": taken,
         }
         given["warm_up"] = draw(st.integers(0, 9)) == 0
+        given["own"] = draw(st.sampled_from([0, 1, MAX_WAIT_NS // 4, MAX_WAIT_NS // 4 + 1, HIGHEST_NS]))
         if outcome == "unsent":
             reason = draw(st.sampled_from(["max_wait", "interrupted", "limit", "capture"]))
             found.append(Ended(outcome, reason=reason, **given))
@@ -57,6 +58,7 @@ def requests(draw: st.DrawFn) -> list[Ended]:
         done = max(taken, sent, first_byte) + draw(spans)
         fresh = draw(st.booleans())
         given["order"] = order
+        given["unread"] = draw(spans)
         found.append(Ended(outcome, sent=sent, first_byte=first_byte, done=done, fresh=fresh, **given))
     return found
 
@@ -67,6 +69,7 @@ def write(bank: Bank, one: Ended, closed_loop: bool) -> None:
     record.record_taken(bank, flags, one.taken - one.due, closed_loop)
     if one.outcome == "unsent":
         reason = getattr(C, f"unsent_{one.reason}")
+        record.record_net_unsent(bank, reason, flags, one.own, MAX_WAIT_NS, MAX_WAIT_NS)
         record.record_unsent(bank, reason, flags, one.route, one.seq, CLIENT, one.due, one.taken, MAX_WAIT_NS)
         return
     record.record_attempt(bank)
@@ -74,6 +77,7 @@ def write(bank: Bank, one: Ended, closed_loop: bool) -> None:
         record.record_sent(bank, flags, one.sent - one.taken, one.order, one.fresh, closed_loop)
     code = OUTCOMES.index(one.outcome)
     status = 200 + 100 * code if code < 4 else 0
+    record.record_net(bank, flags, one.due, one.sent, one.done, one.own, one.unread, closed_loop)
     record.record_done(
         bank, code, flags, one.route, one.seq, CLIENT, one.due, one.taken, one.sent, one.first_byte, one.done,
         status, 150, closed_loop,

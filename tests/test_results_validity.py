@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from replay.results.host import RunDelay
+from replay.results.host import HostLoad, RunDelay, throttled_share
 from replay.results.validity import Figures, Quantiles, ValidityLimits, judge
 
 US, MS = 1_000, 1_000_000
@@ -48,6 +48,39 @@ NOISE = quantiles(30, 60, 2_000)
             "one late request",
             run(quantiles(9_000, 9_000, 9_000, count=1), quantiles(9_100, 9_100, 9_100, count=1)),
         ),
+        (
+            "a target that never answers, and holds every connection",
+            run(
+                NOISE,
+                quantiles(10_000_000, 10_000_000, 10_000_000),
+                response_net=quantiles(9_999_900, 9_999_900, 9_999_900),
+            ),
+        ),
+        (
+            "a gap now and then, before a fast target",
+            run(NOISE, quantiles(90, 150, 6_000), response_net=quantiles(60, 100, 1_500), lost_share=0.02),
+        ),
+        (
+            "responses of a slow target, some of them read 50 ms late",
+            run(
+                NOISE,
+                quantiles(900_000, 990_000, 999_000),
+                response_net=quantiles(880_000, 970_000, 950_000),
+                service=quantiles(900_000, 990_000, 999_000),
+                service_net=quantiles(880_000, 970_000, 950_000),
+            ),
+        ),
+        (
+            "a burst after a stall, read 5 ms late",
+            run(
+                NOISE,
+                quantiles(46_000, 3_000_000, 3_700_000),
+                response_net=quantiles(41_000, 2_990_000, 3_690_000),
+                service=quantiles(5_100, 98_000, 3_700_000),
+                service_net=quantiles(270, 92_000, 3_690_000),
+            ),
+        ),
+        ("few requests that the generator did not send", run(NOISE, NOISE, unsent_own=10)),
         ("a target that refuses everything", run(NOISE, quantiles(60, 100, 2_000), generator_errors=0)),
     ],
 )
@@ -63,6 +96,61 @@ def test_valid(name, figures):
         ("LATE", "SUSPECT", run(quantiles(150, 300, 2_000), quantiles(1_000, 2_000, 9_000))),
         ("LATE", "SUSPECT", run(quantiles(30, 600, 2_000), quantiles(1_000, 2_000, 9_000))),
         ("LATE", "SUSPECT", run(quantiles(30, 60, 6_000), quantiles(1_000, 2_000, 9_000))),
+        (
+            "LATE",
+            "INVALID",
+            run(
+                quantiles(310_000, 500_000, 600_000),
+                quantiles(320_000, 510_000, 610_000),
+                response_net=quantiles(5_000, 6_000, 7_000),
+            ),
+        ),
+        (
+            "STARVED",
+            "INVALID",
+            run(
+                quantiles(310_000, 500_000, 600_000),
+                quantiles(4_200_000, 6_300_000, 7_000_000),
+                response_net=quantiles(5_000, 600_000, 620_000),
+            ),
+        ),
+        (
+            "STARVED",
+            "INVALID",
+            run(NOISE, quantiles(5_000, 40_000, 60_000), response_net=quantiles(4_900, 9_000, 50_000)),
+        ),
+        (
+            "STARVED",
+            "SUSPECT",
+            run(NOISE, quantiles(6_500, 8_000, 60_000), response_net=quantiles(5_000, 7_500, 59_000)),
+        ),
+        (
+            "STARVED",
+            "SUSPECT",
+            run(NOISE, quantiles(5_000, 6_000, 60_000), response_net=quantiles(5_000, 6_000, 9_000)),
+        ),
+        (
+            "READ_LATE",
+            "INVALID",
+            Figures(
+                planned=9,
+                sent=9,
+                service=quantiles(9_000, 9_100, 9_200),
+                service_net=quantiles(5_000, 5_100, 5_200),
+            ),
+        ),
+        (
+            "READ_LATE",
+            "SUSPECT",
+            run(
+                NOISE,
+                NOISE,
+                service=quantiles(5_000, 5_100, 9_200),
+                service_net=quantiles(5_000, 5_100, 7_600),
+            ),
+        ),
+        ("NOT_SENT", "SUSPECT", run(NOISE, NOISE, unsent_own=100)),
+        ("NOT_SENT", "INVALID", run(NOISE, NOISE, unsent_own=8_370)),
         ("GENERATOR_ERRORS", "SUSPECT", run(NOISE, NOISE, generator_errors=5)),
         ("GENERATOR_ERRORS", "INVALID", run(NOISE, NOISE, generator_errors=500)),
         ("FEED_UNDERRUN", "SUSPECT", run(NOISE, NOISE, underruns=20)),
@@ -103,11 +191,31 @@ def test_not_valid_says_why_and_what_to_do(code, verdict, figures):
         ({"busy_share": 0.2}, "taskset"),
         ({"underruns": 30}, "prepared"),
         ({"throttled_share": 0.05}, "quota"),
+        ({"lost_share": 0.9, "busy_share": 0.99, "gap_max_ns": 600 * MS}, "longest gap 600 ms"),
     ],
 )
 def test_the_advice_on_lateness_follows_its_cause(more, advice):
     found = judge(run(quantiles(1_500, 3_000, 5_000), quantiles(1_600, 3_100, 5_200), **more))
     assert advice in next(r for r in found.reasons if r.code == "LATE").advice
+
+
+def test_lateness_is_compared_with_what_the_target_took():
+    """As a share of a response that is mostly its own it would be nothing."""
+    late, felt = quantiles(310_000, 500_000, 600_000), quantiles(4_200_000, 6_300_000, 7_000_000)
+    assert judge(run(late, felt, response_net=quantiles(5, 600, 620))).verdict == "INVALID"
+    assert judge(run(late, felt, response_net=quantiles(3_890_000, 5_800_000, 6_400_000))).verdict == "VALID"
+
+
+def test_a_run_short_of_values_has_no_tail():
+    felt, net = quantiles(60, 90, 90_000, count=50), quantiles(60, 90, 95, count=50)
+    assert judge(run(quantiles(1, 2, 3, count=50), felt, response_net=net)).verdict == "VALID"
+
+
+@pytest.mark.parametrize(("throttled_ns", "share"), [(0, 0.0), (500, 0.5), (1_700, 1.0), (-5, 0.0)])
+def test_a_share_of_the_time_is_at_most_all_of_it(throttled_ns, share):
+    """The counter is a sum over cores."""
+    before, after = HostLoad(at_ns=0, throttled_ns=0), HostLoad(at_ns=1_000, throttled_ns=throttled_ns)
+    assert throttled_share(before, after) == share
 
 
 def test_the_worst_reason_decides_and_stands_first():

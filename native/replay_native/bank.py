@@ -128,6 +128,17 @@ class CounterIndex(NamedTuple):
     cpu_last_ns: int
     idle_ns: int
     loops: int
+    unsent_own: int
+    sends_postponed: int
+    sends_postponed_ns: int
+    dials_postponed: int
+    dials_postponed_ns: int
+    reads_late: int
+    reads_late_ns: int
+    gaps: int
+    gaps_ns: int
+    gap_max_ns: int
+    lost_ns: int
 
 
 COUNTERS = CounterIndex._fields
@@ -153,6 +164,8 @@ class TotalIndex(NamedTuple):
     end_to_end_all: int = 10
     answer_all: int = 11
     wait_order: int = 12
+    response_net: int = 13
+    service_net: int = 14
 
 
 T = TotalIndex()
@@ -170,6 +183,8 @@ TOTALS = (
     "end_to_end.all",
     "answer.all",
     "wait.order",
+    "response.net",
+    "service.net",
 )
 """Their tags, in the same order."""
 

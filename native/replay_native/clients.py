@@ -32,13 +32,13 @@ session that its next one resumes, 0 for none."""
 WAITING = np.dtype([
     ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("since_ns", "i8"), ("ready_ns", "i8"), ("flags", "i8"),
     ("tries", "i8"), ("retry_ns", "i8"), ("first_ready_ns", "i8"), ("sent_ns", "i8"), ("outcome", "i8"), ("status", "i8"),
-    ("received_bytes", "i8"), ("reason", "i8"),
+    ("received_bytes", "i8"), ("reason", "i8"), ("own_ns", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("length", "i8"), ("client", "u4"), ("route", "u4"), ("key", "i4"),
     ("next", "i4"), ("previous", "i4"), ("newer", "i4"), ("older", "i4"),
 ])  # fmt: skip
 """One row of the room. It waits since `since_ns`; `ready_ns` is when it could have been sent, had there been a connection
 (-1: not yet). Of a request that was tried before: how often, when it is tried again, when it was first ready and first
-sent, and what its last try came to (`reason`: why its answer was malformed).
+sent, and what its last try came to (`reason`: why its answer was malformed). `own_ns`: see `connections`.
 `key` is its client's row in the lane's table; `request` the address of its own copy of the request."""
 
 client_type, waiting_type = from_dtype(CLIENT), from_dtype(WAITING)

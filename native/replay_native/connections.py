@@ -33,7 +33,7 @@ CONNECTION = np.dtype([
     ("ready_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("client", "i8"), ("key", "i8"), ("route", "i8"),
     ("flags", "i8"), ("address", "i8"), ("sibling", "i8"), ("tries", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("spare", "u8"), ("spare_capacity", "i8"),
-    *ATTEMPT_FIELDS,
+    ("own_ns", "i8"), *ATTEMPT_FIELDS,
 ])  # fmt: skip
 """One slot. `tries` counts those of its request, `key` is its client's row, `sibling` the next idle connection of that
 client; `address` is its row of the address table, `request` the address of its own copy of the request; `bound` says that a
@@ -41,7 +41,8 @@ CONNECTING slot already carries a request (sent again after a reused connection 
 of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in its handshake, since `connected_ns`.
 `kept_bytes` of its answer were kept for captures and checks, or would have been, had there been room; `beginning_bytes`
 of it are in `beginnings`. `send_error` is the errno of a send that failed. `spare` is the address of memory for a request
-with its values: the two change places."""
+with its values: the two change places. `own_ns` is the lane's own part of the time until it was first sent: its lateness,
+and what the lane lost while it waited. Until then the lane's `lost_ns` is still to be added."""
 
 STATE = np.dtype([
     (name, "i8") for name in (
@@ -55,7 +56,7 @@ STATE = np.dtype([
         "free_first", "free_last", "timed_first", "timed_last", "closed_first", "has_pwait2",
         "room_free", "age_first", "age_last", "waiting", "waiting_bytes", "startable", "ready_first", "ready_last",
         "dial_first", "dial_last", "backing_off", "retry_tokens_ppm",
-        "tls_resume",
+        "tls_resume", "polled_ns", "unread_ns", "left_over", "behind",
     )
 ] + [(name, "u8") for name in ("tls_context", "tls_name", "tls_session")])  # fmt: skip
 """The lane's settings (first two rows) and what it keeps between loops. Of TLS (0: plain): the address of its SSL_CTX, of

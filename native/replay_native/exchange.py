@@ -24,11 +24,20 @@ from .clock import now_ns
 from .connections import BUSY, begin_attempt, drop_timed, hasten, push_idle, push_timed
 from .dial import count_open, dial, forget_connection, hang_up, outcome_of
 from .feed import IDEMPOTENT, LOOKED_AT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
+from .gaps import unread_ns
 from .io import close_connection, is_drained, is_quiet, receive_bytes, send_bytes
 from .jit import kernel
 from .libc import EAGAIN, EINTR
 from .memory import release, with_room
-from .record import record_done, record_looked, record_malformed, record_sent, record_unsent
+from .record import (
+    record_done,
+    record_looked,
+    record_malformed,
+    record_net,
+    record_net_unsent,
+    record_sent,
+    record_unsent,
+)
 from .retry import back_off, count_attempt, may_retry
 from .sessions import PATCH_BYTES, look, patched_bytes, put_patched
 from .waiting import release_head
@@ -51,6 +60,7 @@ def begin(lane, slot):
     c.client, c.route, c.flags = np.int64(e.client), np.int64(e.route), e.flags
     c.tries = 1
     c.sent_ns = -1
+    c.own_ns = e.taken_ns - e.due_ns - e.state
     release_head(lane)
     _attempt(lane, slot)
 
@@ -67,7 +77,7 @@ def begin_row(lane, slot, row):
     c.client, c.route, c.flags = np.int64(w.client), np.int64(w.route), w.flags
     c.ready_ns = w.first_ready_ns if w.tries else w.ready_ns
     c.tries = w.tries + 1
-    c.sent_ns = w.sent_ns
+    c.sent_ns, c.own_ns = w.sent_ns, w.own_ns
     leave_room(lane, row)
     _attempt(lane, slot)
 
@@ -97,10 +107,12 @@ def _put_values(lane, slot):
 def _give_back(lane, slot):
     """The request on the connection lacks a value: it is unsent, and the connection is free for the next."""
     st, c = lane.state[0], lane.connections[slot]
+    now = now_ns(lane.scratch)
+    own_ns = c.own_ns + lane.bank.counters[C.lost_ns]
+    record_net_unsent(lane.bank, C.unsent_capture, c.flags, own_ns, now - c.due_ns, st.max_wait_ns)
     record_unsent(
         lane.bank, C.unsent_capture, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns, st.max_wait_ns
     )
-    now = now_ns(lane.scratch)
     push_idle(lane, slot, now)
     if st.by_client:
         settle_line(lane, key_of(lane, c.client), now)
@@ -130,6 +142,7 @@ def transmit(lane, slot):
     now = now_ns(lane.scratch)
     if c.sent_ns < 0:
         c.sent_ns = now
+        c.own_ns += lane.bank.counters[C.lost_ns]
         record_sent(lane.bank, c.flags, now - c.taken_ns, c.ready_ns - c.taken_ns, c.fresh, st.closed_loop)
     lane.bank.counters[C.attempts] += 1
     push_timed(lane, slot, now + st.timeout_ns)
@@ -298,9 +311,12 @@ def _record(lane, slot, outcome, now):
         w.seq, w.due_ns, w.taken_ns, w.flags = c.seq, c.due_ns, c.taken_ns, c.flags
         w.client, w.route, w.key = np.uint32(c.client), np.uint32(c.route), np.int32(c.key)
         w.first_ready_ns, w.sent_ns, w.received_bytes = c.ready_ns, c.sent_ns, c.received_bytes
-        w.reason = c.reason
+        w.reason, w.own_ns = c.reason, c.own_ns
         back_off(lane, row, c.tries, outcome, status, now)
         return
+    own_ns = c.own_ns if c.sent_ns >= 0 else c.own_ns + lane.bank.counters[C.lost_ns]
+    unread = unread_ns(st.unread_ns, st.polled_ns, now)
+    record_net(lane.bank, c.flags, c.due_ns, c.sent_ns, now, own_ns, unread, st.closed_loop)
     if outcome == MALFORMED:
         record_malformed(lane.bank, c.flags, c.route, c.reason, lane.beginnings[slot], c.beginning_bytes)
     record_done(

@@ -22,7 +22,8 @@ ENTRY = np.dtype([
     ("due_ns", "i8"), ("seq", "i8"), ("offset", "i8"), ("length", "i8"),
     ("client", "u4"), ("route", "u4"), ("flags", "i8"), ("taken_ns", "i8"), ("state", "i8"),
 ])  # fmt: skip
-"""One due request: 64 bytes, a cache line. `taken_ns` and `state` are the lane's own notes."""
+"""One due request: 64 bytes, a cache line. `taken_ns` and `state` are the lane's own notes: of HTTP `state` is the lane's
+`lost_ns` when it was taken up."""
 
 Feed = namedtuple("Feed", "entries ring")
 """entries ENTRY[power of two], ring uint8[power of two]."""

@@ -49,6 +49,7 @@ from .connections import (
 )
 from .dial import hang_up
 from .exchange import begin, begin_row, cut_off, finish, receive, send_rest
+from .gaps import BEAT_NS, GAP_NS, note_poll
 from .io import (
     close_connection,
     event_mask,
@@ -291,7 +292,7 @@ def _sleep_ns(lane, now):
     st = lane.state[0]
     until = min(now + HEARTBEAT_NS, st.next_due_ns - st.spin_ns)
     if st.timed_first != NONE:
-        until = min(until, lane.connections[st.timed_first].deadline_ns)
+        until = min(until, now + BEAT_NS, lane.connections[st.timed_first].deadline_ns)
     if st.taken > st.head:
         waits = lane.feed.entries[st.head & (lane.feed.entries.size - 1)].taken_ns
         until = min(until, waits + st.max_wait_ns)
@@ -356,12 +357,42 @@ def _finished(lane):
     )
 
 
+@kernel(inlined=True)
+def _note_unread(lane, unread_ns, polled_ns, n):
+    """For how long at most the responses of these n events have lain there. Events of before a gap may fill several
+    batches, one for each connection at most, and come first.
+    """
+    st = lane.state[0]
+    left_ns = st.unread_ns + polled_ns - st.polled_ns if st.unread_ns and st.left_over > 0 else np.int64(0)
+    if unread_ns >= left_ns:
+        st.left_over = st.open
+    st.unread_ns = max(unread_ns, left_ns)
+    st.left_over = st.left_over - n if n == EVENTS_AT_ONCE else 0
+    st.polled_ns = polled_ns
+
+
+@kernel(inlined=True)
+def _dial_one(lane, taken):
+    """At most one more connection for those that wait, and none while the lane is behind its schedule: they wait for the
+    lane then, and connections would not help. What is put off so is the lane's own part of their wait.
+    """
+    st = lane.state[0]
+    if wants_dial(lane) and (taken <= ON_TIME or (st.connecting if st.per_client else st.open) == 0):
+        lane.bank.counters[C.dials_postponed] += st.behind
+        if st.per_client:
+            dial_for_client(lane)
+        else:
+            dial_for_queue(lane)
+    st.behind = wants_dial(lane)
+
+
 @kernel()
 def _loop(lane):
     """Until the feed ends or STOP: take up, wait, handle, expire."""
     st, bank = lane.state[0], lane.bank
     control, counters, scratch = bank.control, bank.counters, lane.scratch
     now = now_ns(scratch)
+    st.polled_ns = now
     while True:
         stop = load_acquire(control, Control.STOP)
         if stop != Stop.RUN and not st.draining:
@@ -375,7 +406,12 @@ def _loop(lane):
         taken = 0 if st.draining else _take_due(lane, TAKEN_AT_ONCE)
         if _finished(lane):
             return
-        n = _wait(lane, 0 if taken or wants_dial(lane) else _sleep_ns(lane, now_ns(scratch)))
+        asleep = now_ns(scratch)
+        sleep = np.int64(0) if taken or wants_dial(lane) else max(_sleep_ns(lane, asleep), np.int64(0))
+        n = _wait(lane, sleep)
+        polled = now_ns(scratch)
+        unread = note_poll(bank, st.polled_ns, asleep, asleep + sleep, polled, GAP_NS, st.behind)
+        _note_unread(lane, unread, polled, n)
         if n:
             _handle(lane, n)
         then = now
@@ -391,13 +427,7 @@ def _loop(lane):
             try_again(lane, now)
         if not st.draining:
             _serve(lane)
-        # One a loop, and none while the lane is behind: those who wait then wait for us, and connections would not help.
-        if wants_dial(lane):
-            if st.per_client:
-                if taken <= ON_TIME or st.connecting == 0:
-                    dial_for_client(lane)
-            elif taken <= ON_TIME or st.open == 0:
-                dial_for_queue(lane)
+        _dial_one(lane, taken)
 
 
 @kernel()

@@ -12,6 +12,7 @@ from numba import boolean, int64, uint8
 
 from .bank import BANK_TYPE, FIRST_OUTCOME, REFUSED, SAMPLES_KEPT, TIMEOUT, UNSENT, C, T
 from .feed import WARM_UP, entry_type
+from .gaps import OWN_PART
 from .hdr import HALF_2, HALF_3, clamp, index_of, value_at
 from .jit import kernel
 
@@ -211,6 +212,34 @@ def record_malformed(bank, flags, route, reason, beginning, count):
     row[0], row[1] = np.uint8(reason), np.uint8(count)
     for i in range(count):
         row[2 + i] = beginning[i]
+
+
+@kernel((BANK_TYPE, *[int64] * 6, boolean))
+def record_net(bank, flags, due_ns, sent_ns, done_ns, own_ns, unread_ns, closed_loop):
+    """The end of a request without the generator's own part of it: `own_ns` until it was sent, and `unread_ns` at most
+    that its answer lay unread.
+    """
+    late_ns = min(unread_ns, done_ns - sent_ns) if sent_ns >= 0 else np.int64(0)
+    if late_ns > 0:
+        bank.counters[C.reads_late] += 1
+        bank.counters[C.reads_late_ns] += late_ns
+    if flags & WARM_UP:
+        return
+    if not closed_loop:
+        _count(bank, T.response_net, max(done_ns - due_ns - own_ns - late_ns, np.int64(0)))
+    if sent_ns >= 0:
+        _count(bank, T.service_net, done_ns - sent_ns - late_ns)
+
+
+@kernel((BANK_TYPE, *[int64] * 5))
+def record_net_unsent(bank, reason, flags, own_ns, waited_ns, max_wait_ns):
+    """As `record_net` for a request that is not sent. `own_ns` is the generator's own part of the time since it was due,
+    `waited_ns`: above a quarter, the target is not to blame.
+    """
+    if reason in (C.unsent_max_wait, C.unsent_limit) and OWN_PART * own_ns > waited_ns:
+        bank.counters[C.unsent_own] += 1
+    if flags & WARM_UP == 0:
+        _count(bank, T.response_net, max(max_wait_ns - own_ns, np.int64(0)))
 
 
 @kernel(inlined=True)

@@ -13,7 +13,7 @@ from .clients import NONE, join_line, key_of, push_age, set_ready
 from .feed import IDEMPOTENT, PATCHES_MASK, PATCHES_SHIFT
 from .jit import kernel
 from .randoms import random_of, unit_of
-from .record import record_attempt, record_done, record_malformed
+from .record import record_attempt, record_done, record_malformed, record_net
 
 RETRY_ON = 1_024
 """Length of the table of what is tried again: by status of whole answers, by FAILURE + outcome of others."""
@@ -136,6 +136,8 @@ def try_again(lane, now):
 def end_row(lane, row, now):
     """A request that was tried before is tried no more: it ends as its last try did."""
     st, w = lane.state[0], lane.room[row]
+    own_ns = w.own_ns if w.sent_ns >= 0 else w.own_ns + lane.bank.counters[C.lost_ns]
+    record_net(lane.bank, w.flags, w.due_ns, w.sent_ns, now, own_ns, np.int64(0), st.closed_loop)
     if w.outcome == MALFORMED:
         record_malformed(lane.bank, w.flags, np.int64(w.route), w.reason, lane.beginnings[0], np.int64(0))
     record_done(

@@ -10,8 +10,9 @@ import numpy as np
 from .bank import C, Control
 from .clients import NONE, drop_age, hold, leave_line, leave_room, pop_ready, push_ready, settle_line
 from .clock import now_ns, thread_cpu_ns
+from .gaps import GAP_NS
 from .jit import kernel
-from .record import record_done, record_taken, record_unsent
+from .record import record_done, record_net, record_net_unsent, record_taken, record_unsent
 from .retry import back_off, count_attempt, end_row, may_retry
 from .shared import load_acquire, store_release
 
@@ -33,6 +34,14 @@ def count_waiting(lane):
     """Keep the number of those that wait."""
     st = lane.state[0]
     lane.bank.counters[C.waiting] = st.taken - st.head + st.waiting
+
+
+@kernel(inlined=True)
+def own_since_due(lane, e):
+    """The lane's own part of the time until now of a request in the ring: it was taken up late, and waited while the lane
+    lost time.
+    """
+    return e.taken_ns - e.due_ns + lane.bank.counters[C.lost_ns] - e.state
 
 
 @kernel(inlined=True)
@@ -66,6 +75,8 @@ def _fail_head(lane, outcome):
         lane.room[row].reason = 0
         back_off(lane, row, np.int64(1), outcome, np.int64(0), now)
     else:
+        own_ns = own_since_due(lane, e)
+        record_net(lane.bank, e.flags, e.due_ns, np.int64(-1), now, own_ns, np.int64(0), st.closed_loop)
         record_done(
             lane.bank, outcome, e.flags, np.int64(e.route), e.seq, np.int64(e.client), e.due_ns, e.taken_ns, np.int64(-1),
             np.int64(-1), now, np.int64(0), np.int64(0), st.closed_loop,
@@ -78,6 +89,8 @@ def give_up_head(lane, reason):
     """The request at the head will not be sent. `reason` is a counter: C.unsent_..."""
     st = lane.state[0]
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
+    waited_ns = now_ns(lane.scratch) - e.due_ns
+    record_net_unsent(lane.bank, reason, e.flags, own_since_due(lane, e), waited_ns, st.max_wait_ns)
     record_unsent(
         lane.bank,
         reason,
@@ -131,7 +144,11 @@ def take_up(lane):
     if bank.counters[C.planned] == 0:
         bank.counters[C.first_due_ns] = e.due_ns
         bank.counters[C.cpu_first_ns] = thread_cpu_ns(lane.scratch)
+    e.state = bank.counters[C.lost_ns]
     record_taken(bank, e.flags, e.taken_ns - e.due_ns, st.closed_loop)
+    if e.taken_ns - e.due_ns > GAP_NS and not st.closed_loop:
+        bank.counters[C.sends_postponed] += 1
+        bank.counters[C.sends_postponed_ns] += e.taken_ns - e.due_ns
     st.taken += 1
 
 
@@ -157,6 +174,7 @@ def hold_head(lane, row, key):
     hold(lane, row, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), e.length)
     w.seq, w.due_ns, w.taken_ns, w.since_ns, w.flags = e.seq, e.due_ns, e.taken_ns, e.taken_ns, e.flags
     w.client, w.route, w.key = e.client, e.route, np.int32(key)
+    w.own_ns = e.taken_ns - e.due_ns - e.state
 
 
 @kernel()
@@ -191,6 +209,8 @@ def give_up_row(lane, row, reason):
     if w.tries:
         end_row(lane, row, now)
     else:
+        own_ns = w.own_ns + lane.bank.counters[C.lost_ns]
+        record_net_unsent(lane.bank, reason, w.flags, own_ns, now - w.due_ns, lane.state[0].max_wait_ns)
         record_unsent(
             lane.bank, reason, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns,
             lane.state[0].max_wait_ns,

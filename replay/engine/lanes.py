@@ -22,7 +22,7 @@ from .addresses import AddressTable
 from .contract import LaneSpec
 from .tls import Tls, native_context
 
-KERNEL_MODULES = ("shared", "hdr", "hdr_decode", "http1", "record", "lane")
+KERNEL_MODULES = ("shared", "hdr", "hdr_decode", "http1", "record", "gaps", "lane")
 
 _LISTS = (
     "free_first", "timed_first", "timed_last", "closed_first", "age_first", "age_last", "ready_first", "ready_last",

@@ -34,12 +34,15 @@ from replay_native.bank import (
     Stop,
 )
 from replay_native.feed import WARM_UP
+from replay_native.gaps import GAP_NS
 from replay_native.record import (
     record_attempt,
     record_done,
     record_handshake,
     record_looked,
     record_malformed,
+    record_net,
+    record_net_unsent,
     record_sent,
     record_taken,
     record_unsent,
@@ -49,6 +52,7 @@ from .addresses import AddressTable
 from .answers import parts_of
 from .contract import LaneSpec
 from .http import HandshakeError, Http
+from .polls import BEAT_NS, Polls
 from .protocol import Connection, Outcome, Protocol, Request
 from .retries import Retries
 from .sessions import Answer, Sessions
@@ -146,10 +150,12 @@ class _Lane:
         self._started = not spec.closed_loop
         self._next_due_ns = FAR_NS
         self._woken = trio.Event()
+        self._polls = Polls(spec.bank)
 
     async def run(self) -> None:
         state = State.ENDED
         shared.write_word(self._bank.control, Control.STATE, State.RUNNING)
+        trio.lowlevel.add_instrument(self._polls)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -160,6 +166,7 @@ class _Lane:
             state = -errno.EIO
             raise
         finally:
+            trio.lowlevel.remove_instrument(self._polls)
             self._counters[C.cpu_last_ns] = time.thread_time_ns()
             shared.write_word(self._bank.control, Control.STATE, state)
 
@@ -189,7 +196,8 @@ class _Lane:
         now = time.monotonic_ns()
         self._counters[C.loops] += 1
         shared.write_word(self._bank.control, Control.HEARTBEAT_NS, now)
-        until = min(now + HEARTBEAT_NS, self._next_due_ns)
+        beat_ns = BEAT_NS if self._in_flight or self._waiting else HEARTBEAT_NS
+        until = min(now + beat_ns, self._next_due_ns)
         if (oldest := self._waiting.oldest) is not None:
             until = min(until, oldest.since_ns + self._spec.max_wait_ns)
         if (next_try_ns := self._retries.next_ns) is not None:
@@ -254,11 +262,15 @@ class _Lane:
             self._counters[C.first_due_ns] = due_ns
             self._counters[C.cpu_first_ns] = time.thread_time_ns()
         record_taken(self._bank, flags, taken_ns - due_ns, self._spec.closed_loop)
+        if taken_ns - due_ns > GAP_NS and not self._spec.closed_loop:
+            self._counters[C.sends_postponed] += 1
+            self._counters[C.sends_postponed_ns] += taken_ns - due_ns
         self._taken += 1
         begin = offset % self._ring.size
         request = Request(self._ring[begin : begin + length].tobytes(), seq, client, route, flags)
         request.answer_limit = self._spec.sessions.answer_bytes
-        return Job(request, due_ns, taken_ns, offset + length)
+        own_ns = taken_ns - due_ns - int(self._counters[C.lost_ns])
+        return Job(request, due_ns, taken_ns, offset + length, own_ns=own_ns)
 
     def _wait(self, job: Job) -> None:
         """It waits, for its client's turn or a connection; where the room is full its oldest is given up.
@@ -301,8 +313,16 @@ class _Lane:
         self._leave(job)
         self._record_unsent(job, reason)
 
+    def _own_ns(self, job: Job) -> int:
+        """The lane's own part of the time until a request was first sent, or until now."""
+        return job.own_ns if job.sent_ns >= 0 else job.own_ns + int(self._counters[C.lost_ns])
+
     def _record_unsent(self, job: Job, reason: int) -> None:
         request = job.request
+        waited_ns = time.monotonic_ns() - job.due_ns
+        record_net_unsent(
+            self._bank, reason, request.flags, self._own_ns(job), waited_ns, self._spec.max_wait_ns
+        )
         record_unsent(
             self._bank, reason, request.flags, request.route, request.seq, request.client, job.due_ns,
             job.taken_ns, self._spec.max_wait_ns,
@@ -560,6 +580,7 @@ class _Lane:
         """One send and its answer, within the time-out from now; `sent` stays the first."""
         now = time.monotonic_ns()
         if job.sent_ns < 0:
+            job.own_ns = self._own_ns(job)
             job.sent_ns = now
             record_sent(
                 self._bank, job.request.flags, now - job.taken_ns, job.ready_ns - job.taken_ns, worker.fresh,
@@ -607,7 +628,7 @@ class _Lane:
             self._retries.back_off(job, time.monotonic_ns())
             self._woken.set()
         else:
-            self._end(job, outcome)
+            self._end(job, outcome, self._polls.unread_ns(time.monotonic_ns()))
 
     def _count_traffic(self, request: Request) -> None:
         """Count the bytes and informational answers of one attempt."""
@@ -631,9 +652,13 @@ class _Lane:
             self._waiting.add_again(job, now)
         self._serve()
 
-    def _end(self, job: Job, outcome: Outcome) -> None:
-        """Write down how a request ended."""
-        request = job.request
+    def _end(self, job: Job, outcome: Outcome, unread_ns: int = 0) -> None:
+        """Write down how a request ended; its answer lay unread for so long."""
+        request, now = job.request, time.monotonic_ns()
+        record_net(
+            self._bank, request.flags, job.due_ns, job.sent_ns, now, self._own_ns(job), unread_ns,
+            self._spec.closed_loop,
+        )  # fmt: skip
         if outcome.code == MALFORMED:
             beginning = np.frombuffer(bytearray(outcome.beginning), np.uint8)
             record_malformed(
@@ -641,7 +666,7 @@ class _Lane:
             )
         record_done(
             self._bank, outcome.code, request.flags, request.route, request.seq, request.client, job.due_ns,
-            job.taken_ns, job.sent_ns, request.first_byte_ns, time.monotonic_ns(), outcome.status,
+            job.taken_ns, job.sent_ns, request.first_byte_ns, now, outcome.status,
             request.bytes_received, self._spec.closed_loop,
         )  # fmt: skip
         self._in_flight -= 1

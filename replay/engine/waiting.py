@@ -15,6 +15,7 @@ EVERYBODY = -1
 class Job:
     """One request that was taken up. `ready_ns` is when it first waited for a connection alone; `end` is where it ends in
     the stream of ring bytes. It waits since `since_ns`, was tried `tries` times, and `last` is what its last try came to.
+    `own_ns` is the lane's own part of the time until it was first sent; until then `lost_ns` is still to be added.
     """
 
     request: Request
@@ -26,6 +27,7 @@ class Job:
     since_ns: int = -1
     tries: int = 0
     last: Outcome | None = None
+    own_ns: int = 0
 
 
 class Waiting:

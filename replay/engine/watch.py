@@ -20,7 +20,9 @@ BREAKER_LEAST = 20
 
 
 class CircuitBreaker:
-    """Opens when more than a share of the requests that ended over the last seconds failed."""
+    """Opens when more than a share of the requests that ended over the last seconds failed. A request that the target
+    kept from being sent has failed; one that was unsent for another reason does not count.
+    """
 
     def __init__(self, breaker: Breaker) -> None:
         self._breaker = breaker
@@ -34,14 +36,16 @@ class CircuitBreaker:
         span_s = self._breaker.over_ns / SECOND_NS
         while len(self._seconds) > 1 and self._spanned_s() - self._seconds[0].length_s >= span_s:
             self._seconds.popleft()
-        failed = sum(s.error + s.timeout + s.outcomes.get("5xx", 0) for s in self._seconds)
-        ended = sum(s.error + s.timeout + s.ok for s in self._seconds)
+        unsent = sum(s.unsent_of_target for s in self._seconds)
+        failed = sum(s.error + s.timeout + s.outcomes.get("5xx", 0) for s in self._seconds) + unsent
+        ended = sum(s.error + s.timeout + s.ok for s in self._seconds) + unsent
         if self._spanned_s() + 0.5 < span_s or ended < BREAKER_LEAST:
             return ""
         if failed <= self._breaker.share * ended:
             return ""
+        kept = f", {unsent:,} of them unsent because the target kept every connection busy" if unsent else ""
         return (
-            f"{failed / ended:.0%} of the requests of the last {self._spanned_s():.0f} s failed"
+            f"{failed / ended:.0%} of the requests of the last {self._spanned_s():.0f} s failed{kept}"
             f" (the circuit breaker opens above {self._breaker.share:.0%})"
         )
 

@@ -35,7 +35,7 @@ class Batch:
     """Records of one partition. `sent_ns` is -1 until it is sent; `settled` once its accounts are closed.
 
     `producer_id`, `epoch` and `sequence` are those of an idempotent producer, -1 without. `error` is why it was last to
-    be sent again.
+    be sent again. `lost_ns` is what the lane had lost when its first record was taken up.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Batch:
         self.count, self.size = 0, HEADER_BYTES
         self.is_open = True
         self.sent_ns = -1
-        self.taken_first_ns = self.taken_last_ns = 0
+        self.taken_first_ns = self.taken_last_ns = self.lost_ns = 0
         self.settled = False
         self.producer_id = self.epoch = self.sequence = -1
         self.error: Exception | None = None

@@ -21,6 +21,7 @@ import numpy as np
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from replay.engine.contract import LaneSpec
+from replay.engine.polls import Polls, is_own
 from replay.errors import EngineError
 from replay_native import produce, shared
 from replay_native.bank import C, Control, State, Stop
@@ -176,6 +177,7 @@ class _Running:
         self._counters[C.cpu_first_ns] = time.thread_time_ns()
         self._selector.idle_ns = 0
         self._selector.tick = self._tick
+        self._selector.polls = Polls(self._bank)
         self._loop.add_reader(self._spec.wake_fd, self._woken)
         state = -errno.EIO
         try:
@@ -185,6 +187,7 @@ class _Running:
         finally:
             self._loop.remove_reader(self._spec.wake_fd)
             self._selector.tick_at_ns = NEVER_NS
+            self._selector.polls = None
             self._counters[C.open] = 0
             self._note_time()
             shared.write_word(control, Control.STATE, state)
@@ -297,6 +300,7 @@ class _Running:
         """An empty batch for a partition, which the sender takes as soon as it can."""
         self._made += 1
         batch = Batch(index, self._made, self._rooms.take(least_bytes), self._plan.compression)
+        batch.lost_ns = int(self._counters[C.lost_ns])
         self._open[index] = batch
         self._waiting.append(batch)
         self._sender.put(batch)
@@ -369,8 +373,17 @@ class _Running:
         self._no_longer_waits(batch)
         batch.settled = True
         batch.close()
+        if reason != C.unsent_interrupted:
+            self._count_own(batch)
         produce.unsent(self._bank, batch.rows, reason, self._spec.max_wait_ns)
         self._rooms.give_back(batch.room)
+
+    def _count_own(self, batch: Batch) -> None:
+        """Records that are unsent because the lane itself lost time, or took them up late, are not the brokers' fault."""
+        due_ns = int(batch.rows["due_ns"][0])
+        own_ns = batch.taken_first_ns - due_ns + int(self._counters[C.lost_ns]) - batch.lost_ns
+        if is_own(own_ns, time.monotonic_ns() - due_ns):
+            self._counters[C.unsent_own] += batch.count
 
     def _expire(self, now: int) -> None:
         """Give up what waited for max_wait, and what was not acknowledged within the time-out."""

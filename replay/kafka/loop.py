@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from replay.engine.polls import Polls
+from replay.units import SECOND_NS
 from replay_native import produce
 from replay_native.libc import PR_GET_TIMERSLACK, PR_SET_TIMERSLACK
 
@@ -29,7 +31,7 @@ class PreciseSelector(selectors.EpollSelector):
     """Sleeps in ppoll on its epoll descriptor, which is itself readable when anything in it is.
 
     At `tick_at_ns` it calls `tick()`, which sets the next: so many a second would be dear as the loop's own timers.
-    `called` is set by what the tick leaves for the loop to do.
+    `called` is set by what the tick leaves for the loop to do. `polls` hears of every sleep.
     """
 
     def __init__(self) -> None:
@@ -38,6 +40,7 @@ class PreciseSelector(selectors.EpollSelector):
         self.tick_at_ns = NEVER_NS
         self.tick: Callable[[], None] = lambda: None
         self.called = False
+        self.polls: Polls | None = None
         self._scratch = np.zeros(3, np.int64)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -53,9 +56,13 @@ class PreciseSelector(selectors.EpollSelector):
             if now >= until or self.called:
                 return super().select(0)
             wake = min(until, self.tick_at_ns)
+            if self.polls is not None:
+                self.polls.before_io_wait((wake - now) / SECOND_NS)
             ready = produce.wait_readable(
                 self.fileno(), -1 if wake == NEVER_NS else max(wake - now, 0), self._scratch
             )
+            if self.polls is not None:
+                self.polls.after_io_wait(0.0)
             before, now = now, time.monotonic_ns()
             self.idle_ns += now - before
             if ready:

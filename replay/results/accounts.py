@@ -18,6 +18,8 @@ AT = {name: index for index, name in enumerate(COUNTERS)}
 OK = ("2xx", "3xx", "4xx", "5xx")
 ERRORS = ("refused", "reset", "truncated", "malformed", "generator", "rejected", "tls")
 UNSENT_REASONS = ("max_wait", "interrupted", "limit", "capture")
+UNSENT_OF_TARGET = ("max_wait", "limit")
+"""Reasons for which the target is to blame, but for the requests of `unsent_own`."""
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,11 @@ class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
     status_class: dict[str, int] = {}
     resent: int = 0
     warm_up: int = 0
+
+
+def unsent_of_target(words: np.ndarray) -> int:
+    """Of a lane's counters, or of differences of them: the requests that the target kept from being sent."""
+    return int(sum(words[AT[f"unsent_{reason}"]] for reason in UNSENT_OF_TARGET) - words[AT["unsent_own"]])
 
 
 class Unbalanced(Exception):

@@ -21,6 +21,7 @@ from .accounts import AT, Accounts, AccountsDetail, Unbalanced, balance, lanes_c
 from .document import (
     AddressFigures,
     Connections,
+    Delays,
     Ending,
     Generator,
     KafkaFigures,
@@ -105,7 +106,7 @@ def describe(
     counters = [bank.counters for bank in banks]
     by_name = sum_counters(counters)
     accounts, detail, imbalance = _balanced(counters, facts.skipped, facts)
-    generator = _generator(banks, started, facts, by_name)
+    generator = _generator(banks, started, facts, by_name, measured)
     shares = _shares(banks, started, facts, measured)
     validity = _validity(shares, started, facts, accounts, detail, generator, imbalance)
     ended_wall_ns = started.start.wall_ns + facts.ended_ns - started.start.monotonic_ns
@@ -288,7 +289,9 @@ def _sessions(
     )
 
 
-def _generator(banks: Sequence[Bank], started: Started, facts: Facts, by_name: dict[str, int]) -> Generator:
+def _generator(
+    banks: Sequence[Bank], started: Started, facts: Facts, by_name: dict[str, int], measured: Measured
+) -> Generator:
     lanes_s = lanes_cpu_ns([bank.counters for bank in banks]) / SECOND_NS
     return Generator(
         engine=started.engine,
@@ -301,8 +304,29 @@ def _generator(banks: Sequence[Bank], started: Started, facts: Facts, by_name: d
         throttled_share=facts.throttled_share,
         steal_share=facts.steal_share,
         run_delay=facts.run_delay,
+        delays=_delays(banks, measured, by_name),
         peak_rss_bytes=facts.peak_rss_bytes,
     )
+
+
+def _delays(banks: Sequence[Bank], measured: Measured, by_name: dict[str, int]) -> Delays:
+    """What the lanes delayed; without what only an engine that keeps count of it can know."""
+    sums = {name: by_name[name] for name in Delays.__struct_fields__ if name in by_name}
+    sums["gap_max_ns"] = max(int(bank.counters[AT["gap_max_ns"]]) for bank in banks)
+    net = {name: measured.latency(f"{name}.net") for name in ("response", "service")}
+    return Delays(**sums, response_net=net["response"], service_net=net["service"])
+
+
+def _lost_share(banks: Sequence[Bank]) -> float:
+    """Share of the time, first due to last done, that the worst lane lost."""
+    shares = [0.0]
+    for bank in banks:
+        first_ns, last_ns, lost_ns = (
+            int(bank.counters[AT[name]]) for name in ("first_due_ns", "last_done_ns", "lost_ns")
+        )
+        if 0 < first_ns < last_ns:
+            shares.append(min(lost_ns / (last_ns - first_ns), 1.0))
+    return max(shares)
 
 
 def _busy_share(bank: Bank) -> float:
@@ -435,6 +459,11 @@ def _validity(
             steal_share=facts.steal_share,
             run_delay=facts.run_delay,
             service=_quantiles(measured, "service"),
+            response_net=None if started.closed_loop else _quantiles(measured, "response.net"),
+            service_net=_quantiles(measured, "service.net"),
+            unsent_own=sum(int(bank.counters[AT["unsent_own"]]) for bank in share.banks),
+            lost_share=_lost_share(share.banks),
+            gap_max_ns=max(int(bank.counters[AT["gap_max_ns"]]) for bank in share.banks),
             busy_share=generator.busy_share,
             lanes_lost=facts.lanes_lost,
             imbalance=imbalance,

@@ -228,6 +228,26 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     mismatches: int = 0
 
 
+class Delays(msgspec.Struct, frozen=True, kw_only=True):
+    """What the generator delayed itself (docs/lane-contract.md): sums over the lanes, `gap_max_ns` of the worst one. The
+    `_net` latencies are those without these delays (null: not known).
+    """
+
+    sends_postponed: int = 0
+    sends_postponed_ns: int = 0
+    dials_postponed: int = 0
+    dials_postponed_ns: int = 0
+    reads_late: int = 0
+    reads_late_ns: int = 0
+    gaps: int = 0
+    gaps_ns: int = 0
+    gap_max_ns: int = 0
+    lost_ns: int = 0
+    unsent_own: int = 0
+    response_net: Latency | None = None
+    service_net: Latency | None = None
+
+
 class Generator(msgspec.Struct, frozen=True, kw_only=True):
     """What sending took. CPU seconds count from the first due to the last done, by thread clocks; memory is of the whole
     process.
@@ -243,6 +263,7 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
     throttled_share: float | None = None
     steal_share: float | None = None
     run_delay: RunDelay | None = None
+    delays: Delays | None = None
     peak_rss_bytes: int | None = None
 
 

@@ -130,7 +130,8 @@ def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
     """
     if before.throttled_ns is None or after.throttled_ns is None or after.at_ns <= before.at_ns:
         return None
-    return (after.throttled_ns - before.throttled_ns) / (after.at_ns - before.at_ns)
+    # The counter is a sum over cores.
+    return _share(after.throttled_ns - before.throttled_ns, after.at_ns - before.at_ns)
 
 
 def steal_share(before: HostLoad, after: HostLoad) -> float | None:
@@ -139,7 +140,11 @@ def steal_share(before: HostLoad, after: HostLoad) -> float | None:
     """
     if before.steal_ns is None or after.steal_ns is None or after.at_ns - before.at_ns < STEAL_SPAN_MIN_NS:
         return None
-    return (after.steal_ns - before.steal_ns) / ((after.at_ns - before.at_ns) * after.cores)
+    return _share(after.steal_ns - before.steal_ns, (after.at_ns - before.at_ns) * after.cores)
+
+
+def _share(part_ns: int, whole_ns: int) -> float:
+    return min(max(part_ns / whole_ns, 0.0), 1.0)
 
 
 def _cpu_model() -> str:

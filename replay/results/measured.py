@@ -215,6 +215,11 @@ def _of_route(banks: Sequence[Bank], row: int, code: int, kind: int) -> Histogra
     return None if counts is None else Histogram(counts, NS_2)
 
 
+def _is_always_there(tag: str) -> bool:
+    kind, _, of = tag.partition(".")
+    return kind not in (*CONSUMED, "handshake") and of != "net"
+
+
 def tags(measured: Measured, closed_loop: bool) -> list[str]:
     """The tags that totals.hlog holds, those over all routes first."""
     return [
@@ -222,7 +227,7 @@ def tags(measured: Measured, closed_loop: bool) -> list[str]:
             tag
             for tag in TOTALS
             if not closed_loop or tag.partition(".")[0] in ("service", "first_byte", "handshake")
-            if tag.partition(".")[0] not in (*CONSUMED, "handshake") or _holds(measured.totals(tag))
+            if _is_always_there(tag) or _holds(measured.totals(tag))
         ),
         *_tags_by_route(measured.outcomes, closed_loop),
     ]

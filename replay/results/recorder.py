@@ -19,7 +19,7 @@ from replay_native.bank import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS
 
 from ..units import SECOND_NS
 from . import hlog, host, slo
-from .accounts import AT, UNSENT_REASONS
+from .accounts import AT, UNSENT_REASONS, unsent_of_target
 from .assemble import Facts, assemble
 from .document import Ending, KafkaFigures, NameFigures, Note, RunDocument, Started
 from .folder import AppendFile, RunFolder
@@ -236,6 +236,7 @@ class Recorder:
             length_s=round(length_s, 3),
             wall_ns=self._started.start.wall_ns + round(since_s * SECOND_NS),
             unsent=int(sum(came[AT[f"unsent_{reason}"]] for reason in UNSENT_REASONS)),
+            unsent_of_target=unsent_of_target(came),
             **{name: int(came[AT[name]]) for name in ("planned", "sent", "ok", "error", "timeout")},
             **{name: int(now[AT[name]]) for name in ("in_flight", "waiting", "open")},
             **{name: int(came[AT[name]]) for name in ("bytes_sent", "bytes_received")},

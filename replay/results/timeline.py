@@ -10,9 +10,9 @@ from replay_native import hdr
 class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Requests are
     counted in the second of the event itself: planned when due, ok when answered. Percentiles are of what
-    ended in it; null where nothing did. One of an hour or more is a lower bound:
-    histograms tell no more apart. `outcomes_measured` are the outcomes without the warm-up's, where those are others.
-    `lag` is the Kafka consumer's, in records, by partition.
+    ended in it; null where nothing did. One of an hour or more is a lower bound: histograms tell no more apart.
+    `outcomes_measured` are the outcomes without the warm-up's, where those are others. `unsent_of_target` counts those
+    of `unsent` that the target kept from being sent. `lag` is the Kafka consumer's, in records, by partition.
     """
 
     t_s: float
@@ -32,6 +32,7 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     handshakes_full: int = 0
     handshakes_resumed: int = 0
     handshakes_failed: int = 0
+    unsent_of_target: int = 0
     response_p50_ns: int | None = None
     response_p99_ns: int | None = None
     response_max_ns: int | None = None

@@ -1,16 +1,18 @@
 """Was it the generator that was slow? The verdict on a run's own figures, and what to do about it.
 
-Only the generator's own failings are judged: lateness, feed underruns, its own errors, CPU time it was kept
-from. A slow or stalled target and a cap on connections make wait and service grow, never these. Lateness is
-weighed against response quantiles: half a millisecond spoils a run against a cache and is nothing to one
-against a database. Below a floor it is the machine's own noise (what any sleeping thread sees), whatever the
-target answers in.
+Only the generator's own failings are judged: requests taken up, dialled or read late, requests unsent because of that,
+feed underruns, its own errors, CPU time it was kept from. A slow or stalled target and a cap on connections make wait and
+service grow, never these.
+
+A delay is compared with what the target took: the response without the generator's own part (`response_net`). The
+response itself will not do, because a starved generator inflates it. Half a millisecond spoils a run against a cache and
+is nothing to one against a database. Below a floor it is the machine's own noise (what any sleeping thread sees).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -23,7 +25,9 @@ _WORSE: dict[Verdict, int] = {"VALID": 0, "SUSPECT": 1, "INVALID": 2}
 
 
 class ValidityLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every threshold. Shares are of 1; a `_floor_ns` is lateness that is never a fault."""
+    """Every threshold. Shares are of 1, those of `lateness` and `own` delays of the latency without them; up to a
+    `_floor_ns` a delay is never a fault.
+    """
 
     lateness_p50_share_suspect: float = 0.10
     lateness_p50_share_invalid: float = 0.25
@@ -35,6 +39,20 @@ class ValidityLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     lateness_p90_floor_invalid_ns: int = 1_000_000
     lateness_p99_share_suspect: float = 0.50
     lateness_p99_floor_suspect_ns: int = 5_000_000
+    own_p50_share_suspect: float = 0.20
+    own_p50_share_invalid: float = 0.50
+    own_p50_floor_suspect_ns: int = 1_000_000
+    own_p50_floor_invalid_ns: int = 2_000_000
+    own_p90_share_suspect: float = 0.25
+    own_p90_share_invalid: float = 1.00
+    own_p90_floor_suspect_ns: int = 2_000_000
+    own_p90_floor_invalid_ns: int = 5_000_000
+    own_p99_share_suspect: float = 0.20
+    own_p99_floor_suspect_ns: int = 5_000_000
+    unread_p99_floor_suspect_ns: int = 1_500_000
+    unsent_own_share_suspect: float = 0.001
+    unsent_own_share_invalid: float = 0.05
+    lost_share_named: float = 0.01
     generator_share_suspect: float = 0.0001
     generator_share_invalid: float = 0.01
     underrun_share_suspect: float = 0.001
@@ -60,13 +78,20 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the verdict reads. Shares are None where they are unknown; a closed loop has no lateness."""
+    """All that the verdict reads. Shares are None where they are unknown; a closed loop has no lateness. The `_net`
+    latencies are without the generator's own part, None where the engine does not count it.
+    """
 
     planned: int
     sent: int
     response: Quantiles | None = None
     service: Quantiles | None = None
     lateness: Quantiles | None = None
+    response_net: Quantiles | None = None
+    service_net: Quantiles | None = None
+    unsent_own: int = 0
+    lost_share: float = 0.0
+    gap_max_ns: int = 0
     generator_errors: int = 0
     underruns: int = 0
     throttled_share: float | None = None
@@ -100,7 +125,9 @@ def judge(figures: Figures, limits: ValidityLimits = _DEFAULT) -> Validity:
     """The verdict on a run."""
     found = [
         *_whole(figures),
-        *_lateness(figures, limits),
+        *_delayed(figures, limits),
+        *_unread(figures, limits),
+        *_not_sent(figures, limits),
         *_own_errors(figures, limits),
         *_underruns(figures, limits),
         *_kept_from_running(figures, limits),
@@ -157,33 +184,134 @@ def _whole(figures: Figures) -> list[Reason]:
     return found
 
 
-def _lateness(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """The worst finding on lateness, if any: one sentence is enough."""
-    late, response = figures.lateness, figures.response
-    if late is None or response is None or late.count == 0:
-        return []
-    steps: tuple[tuple[Verdict, str, float, int], ...] = (
-        ("INVALID", "p50", limits.lateness_p50_share_invalid, limits.lateness_p50_floor_invalid_ns),
-        ("INVALID", "p90", limits.lateness_p90_share_invalid, limits.lateness_p90_floor_invalid_ns),
-        ("SUSPECT", "p50", limits.lateness_p50_share_suspect, limits.lateness_p50_floor_suspect_ns),
-        ("SUSPECT", "p90", limits.lateness_p90_share_suspect, limits.lateness_p90_floor_suspect_ns),
-        ("SUSPECT", "p99", limits.lateness_p99_share_suspect, limits.lateness_p99_floor_suspect_ns),
+class _Step(NamedTuple):
+    """A delay at this percentile that is above the floor, and above this share of the latency without it."""
+
+    verdict: Verdict
+    name: str
+    share: float
+    floor_ns: int
+
+
+def _first_above(steps: Sequence[_Step], own: Quantiles, net: Quantiles) -> _Step | None:
+    """The first step that a delay exceeds. The smaller of two numbers of values says whether a percentile means anything."""
+    for step in steps:
+        own_ns, net_ns = getattr(own, f"{step.name}_ns"), getattr(net, f"{step.name}_ns")
+        enough = min(own.count, net.count) >= _ENOUGH[step.name]
+        if enough and own_ns > step.floor_ns and own_ns > step.share * net_ns:
+            return step
+    return None
+
+
+def _less(felt: Quantiles, own: Quantiles) -> Quantiles:
+    """What is left of each percentile."""
+    return Quantiles(
+        count=min(felt.count, own.count),
+        p50_ns=max(felt.p50_ns - own.p50_ns, 0),
+        p90_ns=max(felt.p90_ns - own.p90_ns, 0),
+        p99_ns=max(felt.p99_ns - own.p99_ns, 0),
     )
-    for verdict, name, share, floor_ns in steps:
-        if late.count < _ENOUGH[name]:
-            continue
-        own, felt = getattr(late, f"{name}_ns"), getattr(response, f"{name}_ns")
-        if own > floor_ns and own > share * felt:
-            return [
-                Reason(
-                    code="LATE",
-                    verdict=verdict,
-                    message=f"requests were taken up {format_latency(own)} late ({name}), "
-                    f"{own / max(felt, 1):.0%} of the response {name}",
-                    advice=_why_late(figures, limits),
-                )
-            ]
-    return []
+
+
+def _delayed(figures: Figures, limits: ValidityLimits) -> list[Reason]:
+    """The worst finding on requests that were taken up late, or delayed later on, if any: one sentence is enough."""
+    late, felt = figures.lateness, figures.response
+    if late is None or felt is None or late.count == 0:
+        return []
+    net = figures.response_net or _less(felt, late)
+    own = _less(felt, net)
+    found = [
+        (_first_above(_lateness_steps(limits), late, net), "LATE", late, "were taken up"),
+        (_first_above(_own_steps(limits), own, net), "STARVED", own, "were sent or their responses read"),
+    ]
+    worst = max(
+        ((step, code, delay, what) for step, code, delay, what in found if step is not None),
+        key=lambda one: (_WORSE[one[0].verdict], _weight(one[1]) * getattr(one[2], f"{one[0].name}_ns")),
+        default=None,
+    )
+    if worst is None:
+        return []
+    step, code, delay, what = worst
+    own_ns, net_ns = getattr(delay, f"{step.name}_ns"), getattr(net, f"{step.name}_ns")
+    return [
+        Reason(
+            code=code,
+            verdict=step.verdict,
+            message=f"requests {what} {format_latency(own_ns)} late ({step.name}), "
+            f"{_compared(own_ns, net_ns)} the {step.name} of the response without it",
+            advice=_why_late(figures, limits),
+        )
+    ]
+
+
+def _weight(code: str) -> int:
+    """All that is delayed holds the lateness, too: where that is half of it, it is the better word."""
+    return 2 if code == "LATE" else 1
+
+
+def _compared(own_ns: int, net_ns: int) -> str:
+    """A delay beside the latency without it: a share, or how many times as long."""
+    times = own_ns / max(net_ns, 1)
+    return f"{times:.0%} of" if times < _TIMES else f"{times:,.0f} times"
+
+
+_TIMES = 3
+
+
+def _lateness_steps(limits: ValidityLimits) -> Sequence[_Step]:
+    return (
+        _Step("INVALID", "p50", limits.lateness_p50_share_invalid, limits.lateness_p50_floor_invalid_ns),
+        _Step("INVALID", "p90", limits.lateness_p90_share_invalid, limits.lateness_p90_floor_invalid_ns),
+        _Step("SUSPECT", "p50", limits.lateness_p50_share_suspect, limits.lateness_p50_floor_suspect_ns),
+        _Step("SUSPECT", "p90", limits.lateness_p90_share_suspect, limits.lateness_p90_floor_suspect_ns),
+        _Step("SUSPECT", "p99", limits.lateness_p99_share_suspect, limits.lateness_p99_floor_suspect_ns),
+    )
+
+
+def _own_steps(limits: ValidityLimits) -> Sequence[_Step]:
+    return (
+        _Step("INVALID", "p50", limits.own_p50_share_invalid, limits.own_p50_floor_invalid_ns),
+        _Step("INVALID", "p90", limits.own_p90_share_invalid, limits.own_p90_floor_invalid_ns),
+        _Step("SUSPECT", "p50", limits.own_p50_share_suspect, limits.own_p50_floor_suspect_ns),
+        _Step("SUSPECT", "p90", limits.own_p90_share_suspect, limits.own_p90_floor_suspect_ns),
+        _Step("SUSPECT", "p99", limits.own_p99_share_suspect, limits.own_p99_floor_suspect_ns),
+    )
+
+
+def _unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
+    """Responses that were there before the generator read them: what looks like the target's time is partly its own."""
+    service, net = figures.service, figures.service_net
+    if service is None or net is None:
+        return []
+    own = _less(service, net)
+    net = figures.response_net or net
+    *steps, last = _own_steps(limits)
+    step = _first_above([*steps, last._replace(floor_ns=limits.unread_p99_floor_suspect_ns)], own, net)
+    if step is None:
+        return []
+    own_ns, net_ns = getattr(own, f"{step.name}_ns"), getattr(net, f"{step.name}_ns")
+    return [
+        Reason(
+            code="READ_LATE",
+            verdict=step.verdict,
+            message=f"responses were read up to {format_latency(own_ns)} late ({step.name}), "
+            f"{_compared(own_ns, net_ns)} the {step.name} of what was felt without it",
+            advice=_why_late(figures, limits),
+        )
+    ]
+
+
+def _not_sent(figures: Figures, limits: ValidityLimits) -> list[Reason]:
+    share = figures.unsent_own / max(figures.planned, 1)
+    return _share(
+        "NOT_SENT",
+        share,
+        limits.unsent_own_share_suspect,
+        limits.unsent_own_share_invalid,
+        f"{figures.unsent_own:,} requests ({share:.1%} of those due) were not sent because the generator fell behind, "
+        "not because of the target",
+        _why_late(figures, limits),
+    )
 
 
 _ENOUGH = {"p50": 2, "p90": 10, "p99": 100}
@@ -195,6 +323,12 @@ def _why_late(figures: Figures, limits: ValidityLimits) -> str:
         return "requests were not prepared in time: give the machine another core or lower the rate"
     if (figures.throttled_share or 0) > limits.throttled_share_suspect:
         return "the container's CPU quota stopped the generator: raise it"
+    if figures.lost_share > limits.lost_share_named:
+        return (
+            f"the generator lost {figures.lost_share:.0%} of the run (longest gap {format_latency(figures.gap_max_ns)}): "
+            "it was stopped, or kept from its core, or had too much to do. Give it a core of its own, raise the CPU limit, "
+            "or lower the rate"
+        )
     if figures.busy_share >= limits.busy_share_full:
         return "the lanes had no time left: add lanes (-t), lower the rate, or use a faster machine"
     return "something else ran on the generator's cores: stop it, or pin it elsewhere (taskset)"
@@ -257,7 +391,8 @@ def _kept_waiting(figures: Figures, limits: ValidityLimits) -> list[Reason]:
     """Others ran on the lanes' cores. Most of it falls between an answer's arrival and its reading, where
     lateness does not see it: a part of what looks like the target's time is the generator's.
     """
-    delay, felt = figures.run_delay, figures.response or figures.service
+    delay = figures.run_delay
+    felt = figures.response_net or figures.service_net or figures.response or figures.service
     if delay is None or felt is None or delay.mean_ns <= limits.run_delay_mean_floor_ns:
         return []
     of_felt = delay.mean_ns / max(felt.p50_ns, 1)

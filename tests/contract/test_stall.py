@@ -31,7 +31,17 @@ async def _stalled_run(
     assert driven.percentile_ns("response.all", 0.99) == pytest.approx(ramp_ns, rel=0.1)
     assert driven.count_over("service.all", 100 * MS_NS) <= 2 * CONNECTIONS
     assert driven.percentile_ns("lateness.all", 0.5) < 20 * MS_NS
+    _is_the_targets(driven)
     return driven
+
+
+def _is_the_targets(driven: Driven) -> None:
+    """Nothing of a stall is the lane's own: without its own part the response is what it was."""
+    for kind in ("response", "service"):
+        assert driven.count(f"{kind}.net") == driven.count(f"{kind}.all")
+    net_ns = driven.percentile_ns("response.net", 0.99)
+    assert net_ns == pytest.approx(driven.percentile_ns("response.all", 0.99), rel=0.1)
+    assert driven["unsent_own"] == 0
 
 
 @by_tls
