@@ -18,9 +18,10 @@ from numba import from_dtype, types
 from .addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
 from .bundle import bundle_type
 from .hdr import COUNTERS_2, COUNTERS_3
+from .statuses import StatusIndex
 
 MAGIC = 0x5245504C41593031
-VERSION = 7
+VERSION = 8
 
 
 class ControlWords(NamedTuple):
@@ -190,7 +191,8 @@ The status of a request that was never sent is its reason, C.unsent_...
 Bank = namedtuple(
     "Bank",
     "control counters totals slots arena route_counts slowest slowest_counts failed failed_counts"
-    " addresses address_states address_counts rule_counts checked mismatched mismatched_counts",
+    " addresses address_states address_counts rule_counts checked mismatched mismatched_counts"
+    " status_counts",
 )
 """The arrays of one lane's memory.
 
@@ -201,7 +203,7 @@ N_OUTCOMES], slowest and failed SAMPLE[routes + 1, SAMPLES_KEPT], their counts i
 address_states int64[ADDRESSES_MAX], address_counts int64[ADDRESSES_MAX, len(AddressCounts)]: see `addresses`.
 rule_counts int64[rules, 2] of captures and checks: found or held, and not; checked int64[routes + 1, 2]: answers checked,
 and mismatches among them; mismatched SAMPLE[routes + 1, SAMPLES_KEPT] and mismatched_counts int64[routes + 1]. Without rules
-the last four have one row.
+these four have one row. status_counts int64[routes + 1, len(StatusIndex)]: responses against the recording (`statuses`).
 """
 
 sample_type = from_dtype(SAMPLE)
@@ -211,7 +213,7 @@ BANK_TYPE = bundle_type(
         types.int64[::1], types.int64[::1], types.uint64[:, ::1], types.int32[:, ::1], types.uint32[:, :, ::1],
         types.int64[:, ::1], sample_type[:, ::1], types.int64[::1], sample_type[:, ::1], types.int64[::1],
         types.uint8[:, ::1], types.int64[::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1],
-        sample_type[:, ::1], types.int64[::1],
+        sample_type[:, ::1], types.int64[::1], types.int64[:, ::1],
     ],
 )  # fmt: skip
 
@@ -245,6 +247,7 @@ def _fields(routes: int, slots: int, rules: int) -> list[tuple[str, np.dtype, tu
         ("checked", np.dtype("i8"), (checked, 2)),
         ("mismatched", SAMPLE, (checked, SAMPLES_KEPT)),
         ("mismatched_counts", np.dtype("i8"), (checked,)),
+        ("status_counts", np.dtype("i8"), (rows, len(StatusIndex._fields))),
     ]
 
 

@@ -20,6 +20,7 @@ from ..results.document import (
     RouteFigures,
     RunDocument,
 )
+from ..results.failures import failed_words, failures_of
 from ..results.measured import FAILED, Value
 from ..results.run import Run
 from ..results.samples import Sample
@@ -27,14 +28,13 @@ from ..results.slo import words_of
 from ..results.timeline import Second
 from ..units import (
     SECOND_NS,
-    format_count,
     format_duration,
     format_latency,
     format_moment,
     format_share,
     to_datetime,
 )
-from .facts import facts_of, reasons, target_words
+from .facts import facts_of, reasons, sent_words, target_words
 from .page import Page
 
 DAY_S = 86_400
@@ -46,6 +46,8 @@ SPECTRUM = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 AXIS_COLUMNS, AXIS_LEAVES = 48, 36
 
 _VERDICT_STYLE = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
+_NOT_GREEN = "bold"
+"""Of a VALID that stands beside a failure: the measurement is right, and the target failed."""
 
 
 def print_report(run: Run, console: Console) -> None:
@@ -76,14 +78,17 @@ def _headline(page: Page, run: Run) -> None:
         "not_allowed": "stopped: the target is no longer one that is allowed",
     }
     ended = how.get(document.ending.how, document.ending.how)
+    failures = failures_of(document)
     page.parts(
         [
-            (verdict, _VERDICT_STYLE[verdict]),
-            ("  " + _sent_share(document), "bold"),
+            (verdict, _NOT_GREEN if failures and verdict == "VALID" else _VERDICT_STYLE[verdict]),
+            ("  " + sent_words(document), "bold"),
             (f" in {format_duration(round(document.duration_s * SECOND_NS))}", ""),
             (f"  {ended}" if ended else "", "bold yellow"),
         ]
     )
+    if failures:
+        page.say(failed_words(failures), "bold red", indent=2)
     for reason in document.validity.reasons:
         page.say(f"{reason.code}: {reason.message}", _VERDICT_STYLE[reason.verdict], indent=2)
         page.say(reason.advice, indent=4)
@@ -94,15 +99,6 @@ def _headline(page: Page, run: Run) -> None:
         )
     for note in document.notes:
         page.say(f"{note.code}: {note.message}", "cyan", indent=2)
-
-
-def _sent_share(document: RunDocument) -> str:
-    accounts = document.accounts
-    rows = document.rows_in_window or accounts.planned + accounts.skipped
-    if document.closed_loop or not rows or accounts.sent > rows:
-        return f"{format_count(accounts.sent)} requests sent"
-    share = format_share(accounts.sent / rows)
-    return f"{share} of the recording sent ({format_count(accounts.sent)} of {format_count(rows)})"
 
 
 def _accounts(page: Page, document: RunDocument) -> None:
@@ -117,6 +113,7 @@ def _accounts(page: Page, document: RunDocument) -> None:
     page.say(sums)
     more = [f"skipped {accounts.skipped:,}{reasons(detail.skipped)}"] if accounts.skipped else []
     more += [f"status {_shares(detail.status_class)}"] if accounts.ok else []
+    more += [_differs(document)] if document.status_differs and document.status_differs.share else []
     more += [f"warm-up {detail.warm_up:,} (in no latency)"] if detail.warm_up else []
     more += [f"sent twice {detail.resent:,}"] if detail.resent else []
     if more:
@@ -131,6 +128,12 @@ def _accounts(page: Page, document: RunDocument) -> None:
     for name, value in (("target", target_words(document)), *spans):
         if value:
             page.say(f"{name:<9} {value}")
+
+
+def _differs(document: RunDocument) -> str:
+    differs = document.status_differs
+    assert differs is not None
+    return f"worse than recorded {format_share(differs.share)}"
 
 
 def _sessions(page: Page, document: RunDocument) -> None:
@@ -301,7 +304,7 @@ def _routes(page: Page, title: str, routes: list[RouteFigures], document: RunDoc
 
 
 def _replayed_row(page: Page, route: RouteFigures) -> list[str | Text]:
-    faulty = any(route.outcomes.get(name) for name in FAILED)
+    faulty = route.worse or any(route.outcomes.get(name) for name in FAILED)
     return [
         page.text(route.route, "bold"),
         _short_share(route.share),

@@ -16,6 +16,7 @@ import numpy as np
 
 from replay_native import hdr
 from replay_native.bank import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
+from replay_native.statuses import S
 
 from ..units import SECOND_NS
 from . import hlog, host, slo
@@ -173,6 +174,7 @@ class Recorder:
         self._routes = self._routes_of(asked)
         self._before = np.zeros(len(COUNTERS), np.int64)
         self._outcomes_before: np.ndarray = np.zeros(N_OUTCOMES, np.int64)
+        self._differs_before = 0
         self._last_s = 0.0
         self._load, self._threads = host.load(), host.threads()
         self._latency = AppendFile(folder.latency)
@@ -243,6 +245,7 @@ class Recorder:
             **percentiles,
             outcomes=outcomes,
             outcomes_measured=None if (measured := self._outcomes_measured()) == outcomes else measured,
+            status_differs=self._status_differs(),
             lag=lag,
         )
 
@@ -252,6 +255,12 @@ class Recorder:
         came = now - self._outcomes_before
         self._outcomes_before = now
         return {name: int(n) for name, n in zip(OUTCOMES, came, strict=True) if n}
+
+    def _status_differs(self) -> int:
+        """Responses since the last tick that are worse than recorded, or a 4xx where that is not known."""
+        now = sum(int(bank.status_counts[:, [S.worse, S.unknown_4xx]].sum()) for bank in self._banks)
+        came, self._differs_before = now - self._differs_before, now
+        return came
 
     def finish(
         self,
