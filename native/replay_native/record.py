@@ -190,7 +190,7 @@ def record_done(
     if flags & WARM_UP:
         return
     bank.route_counts[route, outcome] += 1
-    if outcome < REFUSED:
+    if outcome < REFUSED and status > 0:
         count_status(bank.status_counts, route, flags >> STATUS_SHIFT, status)
     if closed_loop:
         due_ns = sent_ns if sent_ns >= 0 else taken_ns
@@ -245,6 +245,8 @@ def record_done_together(bank, outcome, rows, sent_ns, done_ns, status, closed_l
         if entry.flags & WARM_UP:
             continue
         measured += 1
+        if outcome < REFUSED and status > 0:
+            count_status(bank.status_counts, route, entry.flags >> STATUS_SHIFT, status)
         due_ns = sent_ns if closed_loop else entry.due_ns
         index = index_of(clamp(done_ns - due_ns), HALF_3)
         if index != felt and alike and not closed_loop:

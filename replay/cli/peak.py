@@ -32,6 +32,7 @@ from ..report.peak import (
     write_surge_page,
 )
 from ..results.run import load_run
+from ..results.statuses import ACCEPT
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from .import_ import ProgressBar, facts
@@ -122,6 +123,11 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
     found = climb(search, bench, lambda trial: console.print(trial_line(trial), style="dim"))
     if found.verdict == "FAILS_AT_LOWEST":
         missed = ", ".join(goal for goal, passed in found.trials[-1].passed.items() if not passed)
+        if refused := found.trials[-1].status_failure:
+            raise TargetError(
+                f"{refused} at the lowest load already, {search.lowest:g} times the recording",
+                hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
+            )
         raise TargetError(
             f"the target misses {missed} at the lowest load already, {search.lowest:g} times the recording",
             hint="lower --lowest, or give objectives that it can meet: --slo",

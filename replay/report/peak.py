@@ -49,7 +49,8 @@ def trial_cells(trial: Trial) -> list[str]:
     """A trial in words: stage, load, rate, p50, p99, failed, objectives."""
     said = "generator limited" if trial.generator_limited else "met" if trial.ok else "missed"
     if not trial.ok and not trial.generator_limited:
-        said += " " + ", ".join(goal for goal, passed in trial.passed.items() if not passed)
+        missed = ", ".join(goal for goal, passed in trial.passed.items() if not passed)
+        said += f": {trial.status_failure}" if trial.status_failure else f" {missed}"
     return [
         trial.stage,
         f"{trial.load:.3g}",

@@ -28,6 +28,7 @@ from replay_native.bank import OUTCOMES
 from ..errors import UsageError
 from ..naming import first_naming
 from ..units import (
+    duration_text,
     format_duration,
     format_latency,
     format_share,
@@ -56,8 +57,8 @@ _GRAMMAR = r"""
     WHAT: /[^\s<>()"]+/
     NUMBER: /[^\s<>()"]+/
     METRIC: /[^\s<>()"]+/
-    LIMIT: /[\d.]+\s+(?!over\b)[a-zA-Zµμ%]+|[^\s<>()"]+/
-    WINDOW: /[\d.]+\s+[a-zA-Zµμ]+|[^\s<>()"]+/
+    LIMIT: /[^\s<>()"]+/
+    WINDOW: /[^\s<>()"]+/
     %ignore /\s+/
 """
 _EXPECTED = {
@@ -149,10 +150,10 @@ def parse(text: str) -> Slo:
 
 _READINGS = {
     "SHARE": lambda number: [f"{number}%", *([f"{float(number) * 100:g}%"] if float(number) <= 1 else [])],
-    "LIMIT": lambda number: [f"{number}ms", f"{number}s"],
-    "WINDOW": lambda number: [f"{number}s", f"{number}m"],
+    "LIMIT": lambda number: [f"{number} ms", f"{number} s"],
+    "WINDOW": lambda number: [f"{number} s", f"{number} m"],
 }
-"""What a number without a unit could mean, as it should have been written."""
+"""What a number without a unit could mean."""
 
 
 def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
@@ -164,7 +165,7 @@ def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
     raise UsageError(
         f"SLO {text!r}, column {at + 1}: {number!r} has no unit"
         + (f": it could be {' or '.join(readings)}" if len(readings) > 1 else ""),
-        hint="write " + " or ".join(shown.format(reading) for reading in readings),
+        hint="write " + " or ".join(shown.format(reading.replace(" ", "")) for reading in readings),
     )
 
 
@@ -174,17 +175,18 @@ def replaces_status_rule(slo: Slo) -> bool:
 
 
 def canonical(slo: Slo) -> str:
-    """An objective with its units, as the plan shows it: `p99 of response < 250 ms in every window of 10 s`."""
+    """An objective in full, in one form of each unit, as the plan shows it: `p99 response < 250ms over 10s`. `parse` reads
+    it back.
+    """
     of = f' of "{slo.route}"' if slo.route else ""
-    relation = "≤" if slo.or_equal else "<"
     if slo.percentile is None:
         what = next(name for name, outcomes in _SHARES.items() if outcomes == slo.outcomes)
-        what = f"{STATUSES} {DIFFER}" if what == STATUSES else what
-        bound = f"{what}{of} {relation} {format_share(slo.limit)}"
+        what, limit = f"{STATUSES} {DIFFER}" if what == STATUSES else what, f"{100 * slo.limit:.12g}%"
     else:
-        what = "max" if slo.percentile == 100 else f"p{slo.percentile:g}"
-        bound = f"{what} {slo.metric}{of} {relation} {format_latency(slo.limit)}"
-    return bound if slo.window_ns is None else f"{bound} in every window of {format_duration(slo.window_ns)}"
+        what = f"max {slo.metric}" if slo.percentile == 100 else f"p{slo.percentile:.12g} {slo.metric}"
+        limit = duration_text(round(slo.limit))
+    window = "" if slo.window_ns is None else f" over {duration_text(slo.window_ns)}"
+    return f"{what}{of} {'<=' if slo.or_equal else '<'} {limit}{window}"
 
 
 def _percentile(text: str, at: int, found: dict[str, str]) -> float | None:
