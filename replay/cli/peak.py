@@ -25,6 +25,7 @@ from ..report.peak import (
     climb_facts,
     in_order,
     rate_at,
+    recording_facts,
     surge_facts,
     trial_cells,
     trial_line,
@@ -85,13 +86,13 @@ def _print_facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:
     console.print(table)
 
 
-def _save(folder: Path, what: Climb | Recovery) -> None:
+def _save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> None:
     """peak.json beside the runs."""
 
     def finite(value: Any) -> Any:
         return None if isinstance(value, float) and math.isinf(value) else value
 
-    data = {key: finite(value) for key, value in asdict(what).items()}
+    data = {key: finite(value) for key, value in asdict(what).items()} | {"recording": recording}
     path = folder / "peak.json"
     write_whole(path, msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
 
@@ -190,20 +191,27 @@ def _measured(
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, folder / ".imported.trace", progress=progress)
     bench = Bench(trace, scenario, folder, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1])
+    before = recording_facts(trace.manifest, scenario)
+    lines, rejected = trace.manifest.unread()
+    recording = {"lines": lines, "rejected": rejected}
     if surge is not None:
         times = _read(units.parse_factor, surge, "--surge")
         recovery = bench.surge(times, lengths_ns[2])
-        _save(folder, recovery)
-        write_surge_page(recovery, load_run(folder / "surge"), times, lengths_ns[2], folder / "peak.html")
+        _save(folder, recovery, recording)
+        write_surge_page(
+            recovery, load_run(folder / "surge"), times, lengths_ns[2], folder / "peak.html", before
+        )
         with shown_of(folder):
-            _print_facts(console, surge_facts(recovery, times, lengths_ns[2]))
+            _print_facts(console, [*before, *surge_facts(recovery, times, lengths_ns[2])])
         if recovery.verdict in _NO_ANSWERS:
             return _NO_ANSWERS[recovery.verdict]
         return Exit.FAILED if recovery.verdict == "DID_NOT_RECOVER" else Exit.PASSED
     found = _climb(bench, errors, *bounds)
-    _save(folder, found)
-    write_peak_page(found, _sentence(found), folder / "peak.html")
+    _save(folder, found, recording)
+    write_peak_page(found, _sentence(found), folder / "peak.html", before)
     with shown_of(folder):
+        if before:
+            _print_facts(console, before)
         _print_climb(console, found)
     if found.recovery == "DID_NOT_RECOVER":
         return Exit.FAILED

@@ -14,10 +14,8 @@ from .design import design_of
 from .metrics import Family, Metric, biggest_routes, family, parse_metric
 from .sides import Side, SideRun, load_sides
 from .statistics import Inference
-from .words import overall
-
-RUNS_MIN = 4
-"""Runs a side below which nothing can be excluded at alpha 0.05."""
+from .statuses import judge_statuses
+from .words import NOTHING_SHOWN, RUNS_MIN, overall
 
 EXPONENT_MAX = 700.0
 
@@ -76,12 +74,15 @@ def compare_sides(
     if refused:
         sentence = f"the generator was the bottleneck, so these runs say nothing of the builds: {refused[0]}"
         return _nothing("INVALID", sentence, refused, base, new, options)
+    if by_status := judge_statuses(base, new):
+        return _nothing(*by_status, [], base, new, options)
     routes = options.routes
     chosen = biggest_routes(base, new, routes) if isinstance(routes, int) else list(routes)
     made = family(base, new, [parse_metric(name) for name in options.metrics], chosen)
     reasons = incomparable(base, new)
     if not made.metrics:
-        sentence = f"no metric can be compared: {made.left_out[0] if made.left_out else 'none was asked for'}"
+        why = made.left_out[0] if made.left_out else "none was asked for"
+        sentence = f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs a side that have one would show it"
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):
         reasons.insert(0, lone)

@@ -64,7 +64,7 @@ class Bench:
         self._scenario = msgspec.structs.replace(scenario, slo=scenario.slo or GOALS)
         self._lengths_ns = {"hold": hold_ns}
         self._trial_ns, self._number, self._lowest_per_s = trial_ns, 0, 0.0
-        self._baseline_differs: float | None = None
+        self._baseline: tuple[float, float] | None = None
         self._accepts_statuses = any(slo.replaces_status_rule(slo.parse(str(text))) for text in scenario.slo)
 
     @property
@@ -114,21 +114,20 @@ class Bench:
             shutil.rmtree(area, ignore_errors=True)
         if document.ending.how == "interrupted":
             raise KeyboardInterrupt
-        return _judged(document, load, stage, self._status_failure(document))
+        return _judged(document, load, stage, self._status_failure(document, load))
 
-    def _status_failure(self, document: RunDocument) -> str:
-        """Why a trial has failed by its statuses; empty where it has not. The first trial is the baseline, and is judged as
-        any run is. What the target refuses there it refuses at any load: later trials may have SUSPECT_SHARE more.
+    def _status_failure(self, document: RunDocument, load: float) -> str:
+        """Why a trial has failed by its statuses; empty where it has not. Trials at the first load are the baseline, judged
+        as any run is. What the target refuses there it refuses at any load: the others may have SUSPECT_SHARE more.
         """
         differs = document.status_differs
         share = differs.share if differs is not None else 0.0
-        first = self._baseline_differs is None
-        if self._baseline_differs is None:
-            self._baseline_differs = share
-        if first:
+        if self._baseline is None:
+            self._baseline = load, share
+        if load == self._baseline[0]:
             is_failed = differs is not None and differs.failed
         else:
-            is_failed = share > self._baseline_differs + SUSPECT_SHARE and not self._accepts_statuses
+            is_failed = share > self._baseline[1] + SUSPECT_SHARE and not self._accepts_statuses
         return f"{units.format_share(share)} of the responses worse than recorded" if is_failed else ""
 
     def surge(self, factor: float, trigger_ns: int) -> Recovery:
@@ -184,7 +183,7 @@ def moments(run: Run) -> list[Moment]:
 
 
 def _judged(document: RunDocument, load: float, stage: str, status_failure: str) -> Trial:
-    """What a run says of its load. One that the circuit breaker ended, or that failed by its statuses, has met no objective."""
+    """What a run says of its load. One that the circuit breaker ended, or whose statuses failed, has met no objective."""
     whole = document.ending.how == "whole"
     response, accounts = document.latency.response, document.accounts
     failed = (

@@ -9,8 +9,8 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Requests are
     counted in the second of the event itself: planned when due, ok when answered. Percentiles are of what
     ended in it; null where nothing did. `outcomes_measured` are the outcomes without the warm-up's, where those
-    are others. `status_worse` counts responses that have a worse status than recorded,
-    `unknown_4xx` those that have a 4xx where the recording does not say (without the warm-up's). `lag` is the Kafka consumer's, in records, by partition.
+    are others. Without the warm-up's, `status_worse` counts responses that have a worse status than recorded, `unknown_4xx`
+    those that have a 4xx where the recording does not say. `lag` is the Kafka consumer's, in records, by partition.
     """
 
     t_s: float
