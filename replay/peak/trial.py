@@ -25,6 +25,7 @@ from ..workload.surge import surge
 from .recovery import WATCH_TIMES, Moment, Recovery, judge
 from .search import Trial
 
+GOOD = ("2xx", "3xx")
 GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
 """Of a scenario that has no objectives."""
 
@@ -192,6 +193,7 @@ def _judged(document: RunDocument, load: float, stage: str, status_failure: str)
         + accounts.unsent
         + document.accounts_detail.status_class.get("5xx", 0)
     )
+    good = sum(document.accounts_detail.status_class.get(name, 0) for name in GOOD)
     invalid = document.validity.verdict == "INVALID"
     return Trial(
         load=load,
@@ -199,7 +201,7 @@ def _judged(document: RunDocument, load: float, stage: str, status_failure: str)
         stage=stage,
         length_s=document.duration_s,
         rate_per_s=document.plan.get("mean_per_s") or accounts.planned / max(document.duration_s, 1e-9),
-        done_per_s=(accounts.planned - failed) / max(document.duration_s, 1e-9),
+        done_per_s=good / max(document.duration_s, 1e-9),
         p50_ns=response.p50_ns if isinstance(response, msgspec.Struct) else None,
         p99_ns=response.p99_ns if isinstance(response, msgspec.Struct) else None,
         failed_share=failed / max(accounts.planned, 1),

@@ -85,6 +85,13 @@ def rejected_words(rejected: int, lines: int) -> str:
     return f"{rejected:,} of {counted(lines, 'line')} of the recording {were} rejected"
 
 
+def ok_words(document: RunDocument) -> str:
+    """`ok 300 (of these 4xx 12, 5xx 3)`: a whole response of any status is ok in the accounts, good or not."""
+    classes = document.accounts_detail.status_class
+    bad = [f"{name} {classes[name]:,}" for name in ("4xx", "5xx") if classes.get(name)]
+    return f"ok {document.accounts.ok:,}" + (f" (of these {', '.join(bad)})" if bad else "")
+
+
 def reasons(counts: dict[str, int]) -> str:
     """` (max wait 3, capture 180)`; nothing where all are 0."""
     named = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count]

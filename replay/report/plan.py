@@ -224,6 +224,11 @@ def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
         if breaker.on
         else "never (the circuit breaker is off)"
     )
+    retry = scenario.retry
+    if retry.attempts > 1:
+        backoff = f"{units.format_duration(retry.backoff_ns)} later, then twice as long each time"
+        backoff += f" up to {units.format_duration(retry.backoff_max_ns)}"
+        rows.append(("retries", f"up to {retry.attempts} tries of a request, the second {backoff}"))
     return [*rows, ("stops", stop)]
 
 

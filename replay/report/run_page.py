@@ -12,7 +12,7 @@ from ..results.measured import FAILED
 from ..results.run import Run
 from ..results.slo import words_of
 from ..units import format_duration, format_latency, format_rate, format_share
-from .facts import Fact, facts_of, reasons, sent_words, target_words
+from .facts import Fact, facts_of, ok_words, reasons, sent_words, target_words
 from .html import (
     BAD,
     GOOD,
@@ -132,7 +132,7 @@ def _accounts(document: RunDocument) -> str:
     a = document.accounts
     unsent, errors = reasons(document.accounts_detail.unsent), reasons(document.accounts_detail.error)
     sums = f"planned {a.planned:,} = sent {a.sent:,} + unsent {a.unsent:,}{unsent}; "
-    sums += f"sent = ok {a.ok:,} + error {a.error:,}{errors} + timeout {a.timeout:,}"
+    sums += f"sent = {ok_words(document)} + error {a.error:,}{errors} + timeout {a.timeout:,}"
     sums += f" + in flight {a.in_flight:,}" if a.in_flight else ""
     skipped = f"; {a.skipped:,} skipped" if a.skipped else ""
     return f'<h2>Accounts</h2><p class="soft">{sums}{skipped}</p>{_retries(document)}'

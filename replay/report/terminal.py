@@ -34,7 +34,7 @@ from ..units import (
     format_share,
     to_datetime,
 )
-from .facts import facts_of, reasons, sent_words, target_words
+from .facts import facts_of, ok_words, reasons, sent_words, target_words
 from .page import Page
 
 DAY_S = 86_400
@@ -108,7 +108,7 @@ def _accounts(page: Page, document: RunDocument) -> None:
     sums = (
         f"planned {accounts.planned:,} = sent {accounts.sent:,} + unsent {accounts.unsent:,}{unsent}; sent = "
     )
-    sums += f"ok {accounts.ok:,} + error {accounts.error:,}{errors} + timeout {accounts.timeout:,}"
+    sums += f"{ok_words(document)} + error {accounts.error:,}{errors} + timeout {accounts.timeout:,}"
     sums += f" + in flight {accounts.in_flight:,}" if accounts.in_flight else ""
     page.say(sums)
     more = [f"skipped {accounts.skipped:,}{reasons(detail.skipped)}"] if accounts.skipped else []
@@ -374,14 +374,14 @@ def _seconds(page: Page, run: Run) -> None:
         ("resp. p99", "right"),
         ("serv. p99", "right"),
         ("late p99", "right"),
-        ("failed", "wide"),
+        ("failed, 4xx", "wide"),
     ]
     page.table(headers, [_second_row(page, document, row) for row in slowest])
 
 
 def _second_row(page: Page, document: RunDocument, row: Second) -> list[str | Text]:
     recorded, wall = _both_clocks(document, round(row.t_s * SECOND_NS))
-    failed = {name: count for name, count in row.outcomes.items() if name in FAILED}
+    failed = {name: count for name, count in row.outcomes.items() if name == "4xx" or name in FAILED}
     times = (row.service_p99_ns, row.lateness_p99_ns)
     response = format_latency(row.response_p99_ns) if row.response_p99_ns is not None else ""
     censored = row.unsent > 0 and (row.response_p99_ns or 0) >= document.max_wait_ns

@@ -256,7 +256,8 @@ def words_of(outcome: SloOutcome) -> str:
     said = f"is {'≥' if outcome.at_least else ''}{figure}"
     held = outcome.windows
     if held is None:
-        return said
+        accepts_all = outcome.passed and outcome.unit == "share" and outcome.value >= outcome.limit == 1
+        return f"{said}, and any share is accepted" if accepts_all and STATUSES in outcome.slo else said
     fail = f"{held.failed:,} of {held.count:,} fail" if held.failed else f"all {held.count:,} meet it"
     return f"{said} in the worst window, at {format_duration(round(held.worst_at_s * 1e9))} ({fail})"
 
