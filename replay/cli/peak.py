@@ -13,7 +13,7 @@ import msgspec
 from rich.table import Table
 
 from .. import units
-from ..errors import Exit, TargetError, UsageError
+from ..errors import Exit, RefusedError, TargetError, UsageError
 from ..files import write_whole
 from ..formats import open_trace
 from ..peak.climb import Climb, climb
@@ -125,7 +125,7 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
     if found.verdict == "FAILS_AT_LOWEST":
         missed = ", ".join(goal for goal, passed in found.trials[-1].passed.items() if not passed)
         if refused := found.trials[-1].status_failure:
-            raise TargetError(
+            raise RefusedError(
                 f"{refused} at the lowest load already, {search.lowest:g} times the recording",
                 hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
             )
@@ -166,7 +166,8 @@ def command(
 ) -> None:  # fmt: skip
     """Find the highest scale of a trace that meets the objectives; hold it; come down again.
 
-    Exit codes: 0 found, 3 none (or none that could be held), 4 the generator was the limit, 99 did not recover.
+    Exit codes: 0 found, 3 none (or none that could be held), 4 the generator was the limit, 99 did not recover, or
+    most responses have a worse status than recorded at the lowest load already.
     """
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)

@@ -14,7 +14,7 @@ import trio
 
 from ..engine.resolve import resolve
 from ..engine.run import run_blocking
-from ..errors import OutputError, ReplayError, TargetError, reason_of
+from ..errors import OutputError, RefusedError, ReplayError, TargetError, reason_of
 from ..results.document import Latency, RunDocument
 from ..results.failures import failures_of
 from ..scenario.settings import Scenario
@@ -148,7 +148,7 @@ class Session:
             )
         differs = document.status_differs
         if differs is not None and differs.failed and build is self.plan.base:
-            raise TargetError(
+            raise RefusedError(
                 f"run {name}: {'; '.join(failures_of(document))}",
                 hint=f"check the build, its data and credentials, or accept it in the scenario: {OBJECTIVE}",
             )

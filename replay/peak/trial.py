@@ -11,7 +11,7 @@ import msgspec
 
 from .. import units
 from ..engine.run import run_blocking
-from ..errors import TargetError, UsageError
+from ..errors import RefusedError, UsageError
 from ..results import slo
 from ..results.document import RunDocument
 from ..results.run import Run, load_run
@@ -84,10 +84,10 @@ class Bench:
         return trial
 
     def _refuse_baseline(self, run: Run, until_ns: int) -> None:
-        """TargetError where the target refuses most of the baseline: it would seem to survive any surge."""
+        """RefusedError where the target refuses most of the baseline: it would seem to survive any surge."""
         share = _baseline_share(run, until_ns / units.SECOND_NS)
         if share > FAILED_SHARE and not self._accepts_statuses:
-            raise TargetError(
+            raise RefusedError(
                 f"{units.format_share(share)} of the responses are worse than recorded before the surge already",
                 hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from replay_native.statuses import S
 
-from ..scripted_server import ScriptedServer, Turns, answer
+from ..scripted_server import Pieces, ScriptedServer, Turns, answer
 from .driver import Ask, RunLane, drive
 
 
@@ -37,7 +37,7 @@ async def test_worse_responses_are_counted_by_route(run_lane: RunLane, tmp_path:
 async def test_a_request_is_judged_by_its_last_try_and_none_without_a_response_is(
     run_lane: RunLane, tmp_path: Path
 ) -> None:
-    paths = {
+    paths: dict[str, Pieces | Turns] = {
         "/twice": Turns([answer(b"", status=404)], [answer(b"", status=200)]),
         "/cut": [b"HTTP/1.1 404 No\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"],
     }
