@@ -146,7 +146,7 @@ def test_rejected_lines_are_in_the_plan_the_first_line_and_run_json(
         assert "60% of the recording sent (60 of 100 lines; 40 rejected)" in first
     else:
         assert "about " in first and "100%" not in first
-    assert f"LINES_REJECTED: {words} could not be read" in " ".join(said.split())
+    assert f"LINES_REJECTED: {words} were rejected (not this format {rejected})" in " ".join(said.split())
     page = command("report", "out", "--html", "page.html", cwd=tmp_path)
     assert page.returncode == 0 and str(rejected) in (tmp_path / "page.html").read_text().partition("<h2>")[0]
 

@@ -133,7 +133,7 @@ def load_run_folder(path: Path) -> SideRun:
         notes = []
     if document.trace is not None and document.trace.rejected:
         rejected, lines = sum(document.trace.rejected.values()), document.trace.lines
-        notes.append(f"{path}: {rejected:,} of {lines:,} lines of the recording were rejected")
+        notes.append(f"{rejected:,} of {lines:,} lines of the recording were rejected")
     requests = {route.route: route.count for route in document.routes}
     return SideRun(
         str(path),

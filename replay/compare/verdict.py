@@ -97,7 +97,7 @@ def compare_sides(
     )
     doubts = [*made.gaps, *(doubt for run in everyone for doubt in run.doubts)]
     verdict, sentence = overall(findings, reasons, doubts, base, new, options)
-    notes = [note for run in everyone for note in run.notes]
+    notes = dict.fromkeys(note for run in everyone for note in run.notes)
     return Comparison(
         verdict, sentence, (*reasons, *doubts), tuple(notes), tuple(made.left_out), findings, base, new, options,
         design.words, inference.labellings, inference.exact, inference.critical_t,

@@ -208,6 +208,13 @@ def _latency(percentile: str) -> Callable[[Trial], float | None]:
     return ms
 
 
+def _failed(found: Climb) -> str:
+    """Why a peak that was found is no good news; empty where it is."""
+    if found.recovery == "DID_NOT_RECOVER":
+        return "FAILED: the target did not come back from the overload"
+    return "The peak could not be held" if found.held is False and found.held_load is None else ""
+
+
 def recording_facts(manifest: Manifest, scenario: Scenario) -> list[tuple[str, str]]:
     """What to know of the recording and of the settings before the figures: rejected lines, times without a unit."""
     lines, rejected = manifest.unread()
@@ -230,7 +237,7 @@ def write_peak_page(found: Climb, sentence: str, path: Path, before: Sequence[tu
         else None
     )
     sections: list[Section] = [
-        headline(found.verdict, sentence, notes),
+        headline(found.verdict, sentence, notes, failed=_failed(found)),
         Figure(
             "99 of 100 answered within, by load", legend,
             _load_plot(found, "p99, ms", _latency("p99_ns"), y_axis_type="log"),

@@ -148,12 +148,25 @@ def _unread(plan: Plan) -> list[tuple[str, str]]:
 def _objectives(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
     """What the run is judged by, in canonical units; with the rule on statuses that holds where no objective replaces it."""
     objectives = [slo.parse(str(text)) for text in scenario.slo]
-    words = [slo.canonical(objective) for objective in objectives]
+    words = [slo.canonical(objective) + _cannot_fail(objective, scenario) for objective in objectives]
     if not parse_target(plan.target).is_kafka and not any(map(slo.replaces_status_rule, objectives)):
         words.append(
             f"statuses differ ≤ {units.format_share(FAILED_SHARE)} (always, unless an objective says otherwise)"
         )
     return [("objectives" if number == 0 else "", text) for number, text in enumerate(words)]
+
+
+def _cannot_fail(objective: slo.Slo, scenario: Scenario) -> str:
+    """That an objective would hold whatever the target does; empty where it could fail."""
+    if objective.percentile is None:
+        accepts_all = objective.limit >= 1 and (objective.or_equal or slo.replaces_status_rule(objective))
+        return " (any share is accepted: it cannot fail)" if accepts_all else ""
+    longest_ns = {"service": scenario.timeout_ns, "first_byte": scenario.timeout_ns}.get(objective.metric, 0)
+    if objective.metric == "response":
+        longest_ns = scenario.timeout_ns + scenario.max_wait_ns
+    if not 0 < longest_ns < objective.limit or scenario.retry.attempts > 1:
+        return ""
+    return f" (hardly can fail: nothing is waited for longer than {units.format_duration(longest_ns)})"
 
 
 def _listed(counts: Mapping[str, int], shown: int) -> str:

@@ -72,7 +72,7 @@ def _rejected_note(started: Started) -> list[Note]:
         return []
     rejected = sum(trace.rejected.values())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in trace.rejected.items())
-    words = f"{rejected:,} of {counted(trace.lines, 'line')} of the recording could not be read ({reasons})"
+    words = f"{rejected:,} of {counted(trace.lines, 'line')} of the recording were rejected ({reasons})"
     if trace.rows + rejected != trace.lines or started.rows_in_window != trace.rows:
         words += "; which of them belong to the part that was replayed is not known"
     return [Note("LINES_REJECTED", words)]
