@@ -51,6 +51,12 @@ class TargetError(ReplayError):
     """The target cannot be reached or resolved before the run starts."""
 
 
+class RefusedError(ReplayError):
+    """The target refuses most of what it is sent; what was measured until then is saved."""
+
+    exit_code = Exit.FAILED
+
+
 class OutputError(ReplayError):
     """A result that cannot be written."""
 

@@ -97,6 +97,11 @@ def parse_duration_ns(text: str | float) -> int:
     return _whole_ns(total, text)
 
 
+def is_bare(text: str) -> bool:
+    """Whether `text` is a number without a unit."""
+    return bool(_PLAIN.fullmatch(text.strip()))
+
+
 def _whole_ns(value_ns: float, text: object) -> int:
     if not value_ns <= DURATION_NS_MAX:
         raise _wrong(text, "a time", DURATION_FORMS, " of less than 100 years")

@@ -14,7 +14,7 @@ from replay.results.recorder import Recorder
 from replay_native import bank as banks
 from replay_native import record
 from replay_native.bank import OUTCOMES, REFUSED, Bank, C
-from replay_native.feed import WARM_UP
+from replay_native.feed import STATUS_SHIFT, WARM_UP
 from replay_native.jit import warm
 
 MS = 1_000_000
@@ -57,9 +57,11 @@ class Lane:
         wait_ms: float = 0.01,
         service_ms: float = 2.0,
         warm_up: bool = False,
+        status: int = 0,
+        recorded: int = 0,
     ) -> int:
-        """One request from due to done; returns its response in ns."""
-        flags = WARM_UP if warm_up else 0
+        """One request from due to done; returns its response in ns. `recorded` is its recorded status."""
+        flags = (WARM_UP if warm_up else 0) | recorded << STATUS_SHIFT
         due = START.monotonic_ns + round(due_ms * MS)
         taken = due + round(late_ms * MS)
         sent = taken + round(wait_ms * MS)
@@ -71,7 +73,7 @@ class Lane:
         record.record_taken(self.bank, flags, taken - due, self.closed_loop)
         record.record_attempt(self.bank)
         record.record_sent(self.bank, flags, sent - taken, 0, False, self.closed_loop)
-        status = 204 + 100 * code if code < REFUSED else 0
+        status = status or (204 + 100 * code if code < REFUSED else 0)
         record.record_done(
             self.bank, code, flags, route, self.seq, 7,
             due, taken, sent, first_byte, done, status, 150, self.closed_loop,

@@ -122,3 +122,13 @@ def clients_at_once(rows: list[tuple[int, int]], idle_ns: int) -> tuple[int, int
         last[client] = due
         at_once = max(at_once, len(last))
     return at_once, len(made), max(made.count(second) for second in made)
+
+
+def is_worse_status(recorded: int, status: int) -> bool:
+    """Whether a response is worse than the recorded one (`replay_native.statuses`)."""
+    redirects = set(range(300, 400)) - {304}
+    if recorded // 100 not in (2, 3):
+        return False
+    if status // 100 == 4:
+        return status not in (408, 429)
+    return status in redirects and recorded not in redirects

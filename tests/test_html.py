@@ -262,3 +262,26 @@ def test_the_commands_write_them(pages, tmp_path):
     )
     assert (reported.returncode, compared.returncode) == (0, 0)
     assert {path.name for path in tmp_path.iterdir()} == {"r.html", "c.html"}
+
+
+@pytest.mark.parametrize(("slo", "tone"), [("p99<1s", "good"), ("p99<1ns", "soft")])
+def test_a_page_has_no_green_verdict_beside_a_missed_objective(tmp_path, slo, tone):
+    made = trial(tmp_path / "run", slo=[slo, "errors<1%"])
+    made.lanes[0].many(100)
+    made.recorder.finish(at_s(1))
+    write_run_page(load_run(tmp_path / "run"), tmp_path / "page.html")
+    body = (tmp_path / "page.html").read_text().partition("</head>\n<body>")[2]
+    assert f'<h1><span class="{tone}">VALID</span>' in body
+    assert ("FAILED: 1 of 2 objectives missed" in body) == (tone == "soft")
+    cards = body.partition('<div class="cards">')[2].partition("<h2>")[0]
+    assert ('class="good"' in cards) == (tone == "good")
+
+
+def test_recorded_statuses_stand_beside_the_replayed_ones(tmp_path):
+    made = trial(tmp_path / "run")
+    made.lanes[0].many(99, status=404, outcome="4xx", recorded=200)
+    made.recorder.finish(at_s(1))
+    write_run_page(load_run(tmp_path / "run"), tmp_path / "page.html")
+    body = (tmp_path / "page.html").read_text().partition("</head>\n<body>")[2]
+    assert '<span class="bad">4xx 33</span></td><td>2xx 99, 5xx 1</td>' in body
+    assert "worse than recorded" in body and "4xx" in body.partition("<h2>")[0]

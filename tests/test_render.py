@@ -21,7 +21,7 @@ from replay.schedule.templates import Part, parse_template
 from replay_native import render as kernels
 from replay_native import shared
 from replay_native.bank import Control
-from replay_native.feed import ENTRY, HEAD, IDEMPOTENT, WARM_UP, Feed
+from replay_native.feed import ENTRY, HEAD, IDEMPOTENT, STATUS_SHIFT, WARM_UP, Feed
 
 from . import naive
 from .trace_data import Row, write_trace
@@ -81,7 +81,7 @@ ROWS = st.builds(
         ),
     ),
     client=st.integers(0, 12_345),
-    status=st.just(200),
+    status=st.sampled_from([-1, 200, 304, 404]),
     took_ns=st.just(-1),
     host=st.none(),
 )
@@ -116,6 +116,7 @@ def test_requests_and_their_places_are_the_twins(
                 run_id="0123abcd" if numbered else "", seq=seq, body=body, content_type="a/b",
             )  # fmt: skip
             flags = HEAD * (row.method == "HEAD") | IDEMPOTENT * (row.method not in ("POST", "PATCH"))
+            flags |= max(row.status, 0) << STATUS_SHIFT
             due = row.at_ns - ordered[0].at_ns
             route = int(batch.route[seq])
             assert twin.push_nowait(due + 7, seq, request, client=row.client, route=route, flags=flags)
@@ -167,8 +168,9 @@ def test_a_request_never_wraps_and_full_rings_make_it_wait(tmp_path: Path) -> No
     while at < len(rows):
         reached = render(schedule, schedule.render, batch, feed, begin=at)
         for number in range(at, reached):
+            flags = IDEMPOTENT | 200 << STATUS_SHIFT
             assert twin.push_nowait(
-                number, number, requests[number], route=int(batch.route[number]), flags=IDEMPOTENT
+                number, number, requests[number], route=int(batch.route[number]), flags=flags
             )
         if reached < len(rows):
             assert not twin.push_nowait(0, reached, requests[reached])

@@ -94,7 +94,42 @@ def test_nothing_is_wider_than_the_console_and_nothing_trails(folder):
 
 def test_it_is_plain_where_the_console_is_no_terminal_and_colourful_where_it_is(folder):
     assert "\x1b" not in printed(folder)
-    assert "\x1b[1;32mVALID" in printed(folder, force_terminal=True, color_system="standard")
+    assert "\x1b[1" in printed(folder, force_terminal=True, color_system="standard")
+
+
+@pytest.mark.parametrize(
+    ("slo", "status", "is_green"),
+    [
+        ("p99<1s", 200, True),
+        ("p99<1ms", 200, False),
+        ("p99<1s", 404, False),
+        ("statuses differ<1%", 404, False),
+    ],
+)
+def test_no_valid_is_green_beside_a_failure(tmp_path, slo, status, is_green):
+    made = trial(tmp_path / "run", slo=[slo])
+    for at in range(100):
+        made.lanes[0].request(0, f"{status // 100}xx", due_ms=float(at), status=status, recorded=200)
+    made.recorder.finish(at_s(1))
+    text = printed(made.folder.path, force_terminal=True, color_system="standard")
+    first = text.splitlines()[0]
+    assert ("\x1b[1;32mVALID" in first) == is_green
+    assert ("FAILED: " in text) != is_green
+    assert load_run(made.folder.path).document.validity.verdict == (
+        "SUSPECT" if "<1s" in slo and status == 404 else "VALID"
+    )
+
+
+def test_4xx_stand_apart_from_good_responses(tmp_path):
+    made = trial(tmp_path / "run")
+    for at in range(100):
+        made.lanes[0].request(
+            0, "4xx" if at < 30 else "2xx", due_ms=float(at), status=404 if at < 30 else 200
+        )
+    made.recorder.finish(at_s(1))
+    text = printed(made.folder.path)
+    assert "sent = ok 100 (of these 4xx 30) + error 0" in text
+    assert section(text, "Routes")[2].split()[0] == "recorded" and "2xx 99.0%" in section(text, "Routes")[2]
 
 
 def test_a_console_that_knows_ascii_alone_gets_ascii(folder):

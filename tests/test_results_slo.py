@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,10 +23,10 @@ from .bank_data import MAX_WAIT_NS, MS, ROUTES, S, trial
         ('p(99) response of "POST /v1/users" < 250ms', ("response", 99.0, (), "POST /v1/users", 250 * MS)),
         ("p50 service < 20ms", ("service", 50.0, (), "", 20 * MS)),
         ("  p99.9   lateness <= 1.5s ", ("lateness", 99.9, (), "", 1.5 * S)),
-        ("max<3", ("response", 100.0, (), "", 3 * S)),
+        ("max<3s", ("response", 100.0, (), "", 3 * S)),
         ("errors < 0.1%", ("response", None, FAILED, "", 0.001)),
         ('5xx of "GET /a,b c%" < 1%', ("response", None, ("5xx",), "GET /a,b c%", 0.01)),
-        ("timeout<0.02", ("response", None, ("timeout",), "", 0.02)),
+        ("timeout<2%", ("response", None, ("timeout",), "", 0.02)),
         ('errors of "registration" < 1% over 10s', ("response", None, FAILED, "registration", 0.01)),
         ("p99<250ms over 1m30s", ("response", 99.0, (), "", 250 * MS)),
     ],
@@ -61,6 +63,21 @@ def test_what_is_understood(text, expected):
         ("p99 < 1s over", 14, "the length of a window"),
         ("p99 < 1s over 10 s", 18, "where the end should"),
         ("p99 < 1s over 10parsec", 15, "parsec"),
+        ("p99 < 250", 7, "it could be 250 ms or 250 s"),
+        ("p(95)<500", 7, "it could be 500 ms or 500 s"),
+        ("p99<1e3", 5, "it could be 1e3 ms or 1e3 s"),
+        ('max service of "GET /" <= .5', 27, "it could be .5 ms or .5 s"),
+        ("errors<1", 8, "it could be 1% or 100%"),
+        ("errors < 0.01", 10, "it could be 0.01% or 1%"),
+        ("errors<=0", 9, "'0' has no unit"),
+        ("5xx<5", 5, "'5' has no unit"),
+        ("mismatches<0.1", 12, "it could be 0.1% or 10%"),
+        ("statuses differ<1", 17, "it could be 1% or 100%"),
+        ("statuses differ<5ms", 17, "share"),
+        ("statuses<5%", 1, "where 'statuses differ' should"),
+        ("statuses service<5%", 1, "where 'statuses differ' should"),
+        ("statuses differ<5% over 10s", 25, "over the whole run"),
+        ("p99 < 1s over 10", 15, "it could be 10 s or 10 m"),
         ("p99 < 1s over 500ms", 15, "1 s is the least"),
         ("p99 < 1s ovr 10s", 10, "'over' and a window"),
     ],
@@ -71,6 +88,54 @@ def test_what_is_refused_says_where(text, column, says):
     assert f"column {column}:" in str(raised.value)
     assert says in str(raised.value)
     assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("p99<250", "write p99<250ms or p99<250s"),
+        ('errors of "a" < 1 over 10s', 'write errors of "a" < 1% over 10s or errors of "a" < 100% over 10s'),
+        ("5xx<5", "write 5xx<5%"),
+        ("errors<=0", "write errors<=0%"),
+    ],
+)
+def test_a_number_without_a_unit_is_refused_with_all_that_it_could_mean(text, hint):
+    with pytest.raises(UsageError) as raised:
+        slo.parse(text)
+    assert raised.value.hint == hint
+    for line in hint.removeprefix("write ").split(" or "):
+        slo.parse(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("p(99)<0.25s", "p99 response < 250ms"),
+        ("max service<=1m", "max service <= 1m"),
+        ('5xx of "GET /a" < .5%', '5xx of "GET /a" < 0.5%'),
+        ("errors<1% over 60s", "errors < 1% over 1m"),
+        ("statuses differ<5%", "statuses differ < 5%"),
+        ("mismatches<0.1%", "mismatches < 0.1%"),
+    ],
+)
+def test_the_plan_shows_objectives_with_one_form_of_each_unit(text, shown):
+    assert slo.canonical(slo.parse(text)) == shown
+
+
+@given(
+    what=st.sampled_from(["p99", "p(99.95) service", "max", "p50 lateness"]),
+    relation=st.sampled_from(["<", "<="]),
+    limit=st.integers(0, 10**13),
+    window=st.sampled_from(["", " over 90s"]),
+)
+def test_what_the_plan_shows_means_the_same(what, relation, limit, window):
+    for text in (
+        f"{what}{relation}{limit}ns{window}",
+        f"errors{relation}{limit % 101}.5%{window}".replace("100.5", "100"),
+    ):
+        read = slo.parse(text)
+        again = slo.parse(slo.canonical(read))
+        assert replace(again, text="") == replace(read, text="")
 
 
 @given(st.text(max_size=40))

@@ -18,6 +18,7 @@ from numba import from_dtype, types
 from .addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
 from .bundle import bundle_type
 from .hdr import COUNTERS_2, COUNTERS_3
+from .statuses import StatusIndex
 
 MAGIC = 0x5245504C41593031
 VERSION = 8
@@ -209,7 +210,8 @@ The status of a request that was never sent is its reason, C.unsent_...
 Bank = namedtuple(
     "Bank",
     "control counters totals slots arena route_counts slowest slowest_counts failed failed_counts"
-    " addresses address_states address_counts rule_counts checked mismatched mismatched_counts malformed",
+    " addresses address_states address_counts rule_counts checked mismatched mismatched_counts malformed"
+    " status_counts",
 )
 """The arrays of one lane's memory.
 
@@ -222,6 +224,7 @@ rule_counts int64[rules, 2] of captures and checks: found or held, and not; chec
 and mismatches among them; mismatched SAMPLE[routes + 1, SAMPLES_KEPT] and mismatched_counts int64[routes + 1]. Without rules
 these four have one row. malformed uint8[routes + 1, SAMPLES_KEPT, 2 + BEGINNING_BYTES], of each row of `failed` whose answer
 was malformed: the parser's reason (`http1.REASONS`), how many bytes follow, and the first bytes of the answer.
+status_counts int64[routes + 1, len(StatusIndex)]: responses against the recording (`statuses`).
 """
 
 sample_type = from_dtype(SAMPLE)
@@ -231,7 +234,7 @@ BANK_TYPE = bundle_type(
         types.int64[::1], types.int64[::1], types.uint64[:, ::1], types.int32[:, ::1], types.uint32[:, :, ::1],
         types.int64[:, ::1], sample_type[:, ::1], types.int64[::1], sample_type[:, ::1], types.int64[::1],
         types.uint8[:, ::1], types.int64[::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1],
-        sample_type[:, ::1], types.int64[::1], types.uint8[:, :, ::1],
+        sample_type[:, ::1], types.int64[::1], types.uint8[:, :, ::1], types.int64[:, ::1],
     ],
 )  # fmt: skip
 
@@ -266,6 +269,7 @@ def _fields(routes: int, slots: int, rules: int) -> list[tuple[str, np.dtype, tu
         ("mismatched", SAMPLE, (checked, SAMPLES_KEPT)),
         ("mismatched_counts", np.dtype("i8"), (checked,)),
         ("malformed", np.dtype("u1"), (rows, SAMPLES_KEPT, 2 + BEGINNING_BYTES)),
+        ("status_counts", np.dtype("i8"), (rows, len(StatusIndex._fields))),
     ]
 
 

@@ -16,7 +16,7 @@ PATCHES_SHIFT, PATCHES_MASK = 16, 0xFFFF
 """Among the flags: how many patches stand behind the request's bytes."""
 
 STATUS_SHIFT = 32
-"""And the recorded status, 0 where it is not known."""
+"""And the recorded status of every entry, 0 where it is not known."""
 
 ENTRY = np.dtype([
     ("due_ns", "i8"), ("seq", "i8"), ("offset", "i8"), ("length", "i8"),

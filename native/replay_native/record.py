@@ -11,10 +11,11 @@ import numpy as np
 from numba import boolean, int64, uint8
 
 from .bank import BANK_TYPE, FIRST_OUTCOME, REFUSED, SAMPLES_KEPT, TIMEOUT, UNSENT, C, T
-from .feed import WARM_UP, entry_type
+from .feed import STATUS_SHIFT, WARM_UP, entry_type
 from .gaps import OWN_PART
 from .hdr import HALF_2, HALF_3, clamp, index_of, value_at
 from .jit import kernel
+from .statuses import count_status
 
 RESPONSE, SERVICE = 0, 1
 
@@ -182,12 +183,17 @@ def _count_response(bank, route, outcome, response_ns, times):
 def record_done(
     bank, outcome, flags, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size, closed_loop
 ):  # fmt: skip
-    """It ended. Stamps that never came are -1; `size` is the bytes received; `status` is 0 where there was none."""
+    """It ended. Stamps that never came are -1; `size` is the bytes received; `status` is 0 where there was none.
+
+    `flags` are the entry's, with the recorded status among them.
+    """
     _count_end(bank, outcome, np.int64(1))
     bank.counters[C.last_done_ns] = done_ns
     if flags & WARM_UP:
         return
     bank.route_counts[route, outcome] += 1
+    if outcome < REFUSED and status > 0:
+        count_status(bank.status_counts, route, flags >> STATUS_SHIFT, status)
     if closed_loop:
         due_ns = sent_ns if sent_ns >= 0 else taken_ns
     else:
@@ -281,6 +287,8 @@ def record_done_together(bank, outcome, rows, sent_ns, done_ns, status, closed_l
         if entry.flags & WARM_UP:
             continue
         measured += 1
+        if outcome < REFUSED and status > 0:
+            count_status(bank.status_counts, route, entry.flags >> STATUS_SHIFT, status)
         due_ns = sent_ns if closed_loop else entry.due_ns
         index = index_of(clamp(done_ns - due_ns), HALF_3)
         if index != felt and alike and not closed_loop:

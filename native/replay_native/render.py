@@ -16,7 +16,7 @@ from numba import types
 from . import libc
 from .bank import Control
 from .bundle import bundle_type
-from .feed import FEED_TYPE, HEAD, IDEMPOTENT, LOOKED_AT, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
+from .feed import FEED_TYPE, HEAD, IDEMPOTENT, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
 from .jit import kernel
 from .plan import BATCH_BITS, BATCH_MASK, BODY_ID, DATA, HEADERS_ID, HOST, OFFSETS
 from .randoms import random_of
@@ -599,9 +599,9 @@ def render_rows(
         entry.client, entry.route = client[row], route[row]
         warm_up = WARM_UP if due_ns[row] < warm_up_ns else 0
         flags = table.route_flags[route[row]]
-        entry.flags = (table.flags[kind] & (HEAD | IDEMPOTENT)) | warm_up | flags | patched << PATCHES_SHIFT
-        if flags & LOOKED_AT:
-            entry.flags |= np.int64(max(status[row], 0)) << STATUS_SHIFT
+        recorded_status = np.int64(max(status[row], 0))
+        entry.flags = (table.flags[kind] & (HEAD | IDEMPOTENT)) | warm_up | flags
+        entry.flags |= patched << PATCHES_SHIFT | recorded_status << STATUS_SHIFT
         entry.taken_ns, entry.state = 0, 0
         state[0] += 1
         state[1] = offset + in_feed

@@ -73,6 +73,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from ..files import write_whole
     from ..formats import open_trace
     from ..report.console import Console
+    from ..scenario.bare_times import bare_time_notes
     from ..units import parse_duration_ns
     from .import_ import ProgressBar
     from .progress import KERNELS as OF_A_RUN
@@ -93,6 +94,8 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
         options=options_of(given),
     )  # fmt: skip
     errors = Console(stderr=True, highlight=False)
+    for note in bare_time_notes(knobs):
+        errors.print(f"note: {note}")
     warm_kernels(errors, (*OF_A_RUN, *KERNELS))
     with tempfile.TemporaryDirectory(prefix="replay-ab-") as area:
         with ProgressBar(errors) as progress:

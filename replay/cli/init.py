@@ -129,6 +129,7 @@ def scenario_text(trace: Trace, trace_name: str, target: str) -> str:
         f"# A scenario for {' '.join(trace_name.split())}: {units.format_count(trace.rows)} requests ({methods}).",
         "# replay run THIS-FILE replays it. Flags override keys: a key is its flag's name with _ for -.",
         "# Values carry their unit: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB. A bare time is seconds.",
+        "# Objectives need their units.",
         "",
     ]
     tables: list[str] = []

@@ -13,7 +13,7 @@ import msgspec
 from rich.table import Table
 
 from .. import units
-from ..errors import Exit, TargetError, UsageError
+from ..errors import Exit, RefusedError, TargetError, UsageError
 from ..files import write_whole
 from ..formats import open_trace
 from ..peak.climb import Climb, climb
@@ -25,6 +25,7 @@ from ..report.peak import (
     climb_facts,
     in_order,
     rate_at,
+    recording_facts,
     surge_facts,
     trial_cells,
     trial_line,
@@ -32,6 +33,7 @@ from ..report.peak import (
     write_surge_page,
 )
 from ..results.run import load_run
+from ..results.statuses import ACCEPT
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from .import_ import ProgressBar, facts
@@ -84,13 +86,13 @@ def _print_facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:
     console.print(table)
 
 
-def _save(folder: Path, what: Climb | Recovery) -> None:
+def _save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> None:
     """peak.json beside the runs."""
 
     def finite(value: Any) -> Any:
         return None if isinstance(value, float) and math.isinf(value) else value
 
-    data = {key: finite(value) for key, value in asdict(what).items()}
+    data = {key: finite(value) for key, value in asdict(what).items()} | {"recording": recording}
     path = folder / "peak.json"
     write_whole(path, msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
 
@@ -122,6 +124,11 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
     found = climb(search, bench, lambda trial: console.print(trial_line(trial), style="dim"))
     if found.verdict == "FAILS_AT_LOWEST":
         missed = ", ".join(goal for goal, passed in found.trials[-1].passed.items() if not passed)
+        if refused := found.trials[-1].status_failure:
+            raise RefusedError(
+                f"{refused} at the lowest load already, {search.lowest:g} times the recording",
+                hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
+            )
         raise TargetError(
             f"the target misses {missed} at the lowest load already, {search.lowest:g} times the recording",
             hint="lower --lowest, or give objectives that it can meet: --slo",
@@ -159,7 +166,8 @@ def command(
 ) -> None:  # fmt: skip
     """Find the highest scale of a trace that meets the objectives; hold it; come down again.
 
-    Exit codes: 0 found, 3 none (or none that could be held), 4 the generator was the limit, 99 did not recover.
+    Exit codes: 0 found, 3 none (or none that could be held), 4 the generator was the limit, 99 did not recover, or
+    most responses have a worse status than recorded at the lowest load already.
     """
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)
@@ -184,20 +192,27 @@ def _measured(
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, folder / ".imported.trace", progress=progress)
     bench = Bench(trace, scenario, folder, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1])
+    before = recording_facts(trace.manifest, scenario)
+    lines, rejected = trace.manifest.unread()
+    recording = {"lines": lines, "rejected": rejected}
     if surge is not None:
         times = _read(units.parse_factor, surge, "--surge")
         recovery = bench.surge(times, lengths_ns[2])
-        _save(folder, recovery)
-        write_surge_page(recovery, load_run(folder / "surge"), times, lengths_ns[2], folder / "peak.html")
+        _save(folder, recovery, recording)
+        write_surge_page(
+            recovery, load_run(folder / "surge"), times, lengths_ns[2], folder / "peak.html", before
+        )
         with shown_of(folder):
-            _print_facts(console, surge_facts(recovery, times, lengths_ns[2]))
+            _print_facts(console, [*before, *surge_facts(recovery, times, lengths_ns[2])])
         if recovery.verdict in _NO_ANSWERS:
             return _NO_ANSWERS[recovery.verdict]
         return Exit.FAILED if recovery.verdict == "DID_NOT_RECOVER" else Exit.PASSED
     found = _climb(bench, errors, *bounds)
-    _save(folder, found)
-    write_peak_page(found, _sentence(found), folder / "peak.html")
+    _save(folder, found, recording)
+    write_peak_page(found, _sentence(found), folder / "peak.html", before)
     with shown_of(folder):
+        if before:
+            _print_facts(console, before)
         _print_climb(console, found)
     if found.recovery == "DID_NOT_RECOVER":
         return Exit.FAILED

@@ -113,11 +113,16 @@ def _annotation(level: str, title: str, message: str) -> str:
 
 
 def junit(found: Comparison) -> bytes:
-    """JUnit XML: one suite, a case for each metric. A regression is a failure, what could not be told is skipped.
+    """JUnit XML: one suite, a case for each metric, those that one side lacks too. A regression is a failure; what could not
+    be told is skipped with its reason, or a failure with `--fail-on inconclusive`.
 
-    Where there are no metrics the verdict itself is the case.
+    Where no case says what the verdict says, the verdict itself is a case: the suite is never green where the exit code, or
+    the verdict, is not.
     """
-    cases = [_case(finding, found) for finding in found.findings] or [_whole_case(found)]
+    cases = [_case(finding, found) for finding in found.findings]
+    cases += [_lacking_case(text, found) for text in found.left_out if text in found.reasons]
+    if not cases or not _says_the_verdict(cases, found):
+        cases.append(_whole_case(found))
     failures = sum(case.find("failure") is not None for case in cases)
     errors = sum(case.find("error") is not None for case in cases)
     skipped = sum(case.find("skipped") is not None for case in cases)
@@ -147,18 +152,45 @@ def _case(finding: Finding, found: Comparison) -> Xml.Element:
     if finding.verdict == "REGRESSION":
         Xml.SubElement(case, "failure", {"message": said, "type": finding.verdict}).text = found.sentence
     elif finding.verdict == "INCONCLUSIVE":
-        if found.options.fail_on == "inconclusive":
-            Xml.SubElement(case, "failure", {"message": said, "type": finding.verdict})
-        else:
-            Xml.SubElement(case, "skipped", {"message": f"inconclusive: {said}"})
+        runs = runs_text(finding)
+        said += f"; {runs} runs a side would show it" if runs else ""
+        why = f"{found.reasons[0]}; {said}" if found.reasons else said
+        _undecided(case, why, found)
     return case
+
+
+def _lacking_case(text: str, found: Comparison) -> Xml.Element:
+    """A metric that could not be tested, from `GET /a p99: base measured nothing (only in new)`."""
+    what, _, why = text.rpartition(": ")
+    where, _, metric = what.rpartition(" ")
+    case = Xml.Element("testcase", {"classname": _clean(where), "name": _clean(metric), "time": "0"})
+    _undecided(case, why, found)
+    return case
+
+
+def _undecided(case: Xml.Element, why: str, found: Comparison) -> None:
+    """Mark a case as one of which nothing was shown."""
+    if found.options.fail_on == "inconclusive":
+        Xml.SubElement(case, "failure", {"message": _clean(why), "type": "INCONCLUSIVE"})
+    else:
+        Xml.SubElement(case, "skipped", {"message": _clean(f"inconclusive: {why}")})
+
+
+def _says_the_verdict(cases: list[Xml.Element], found: Comparison) -> bool:
+    """Whether the cases alone say that a verdict is not green."""
+    failed = any(case.find(kind) is not None for case in cases for kind in ("failure", "error"))
+    if found.exit_code:
+        return failed
+    return found.verdict != "INCONCLUSIVE" or any(case.find("skipped") is not None for case in cases)
 
 
 def _whole_case(found: Comparison) -> Xml.Element:
     case = Xml.Element("testcase", {"classname": "all", "name": "verdict", "time": "0"})
-    kind = "error" if found.exit_code else "skipped"
-    attributes = {"message": _clean(found.sentence)} | ({"type": found.verdict} if kind == "error" else {})
-    Xml.SubElement(case, kind, attributes)
+    if found.verdict == "INCONCLUSIVE":
+        _undecided(case, found.sentence, found)
+    elif found.exit_code:
+        kind = "failure" if found.verdict == "REGRESSION" else "error"
+        Xml.SubElement(case, kind, {"message": _clean(found.sentence), "type": found.verdict})
     return case
 
 

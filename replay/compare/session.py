@@ -14,8 +14,9 @@ import trio
 
 from ..engine.resolve import resolve
 from ..engine.run import run_blocking
-from ..errors import OutputError, ReplayError, TargetError, reason_of
+from ..errors import OutputError, RefusedError, ReplayError, TargetError, reason_of
 from ..results.document import Latency, RunDocument
+from ..results.failures import failures_of
 from ..scenario.settings import Scenario
 from ..schedule.plan import Schedule, make_schedule
 from ..schedule.safety import check_plan
@@ -31,6 +32,7 @@ BLOCK = 4
 RETRIES_MAX = 2
 """Blocks that may be made anew, all in all, because the generator was the bottleneck in one of their runs."""
 
+OBJECTIVE = 'slo = ["statuses differ<100%"]'
 SETTLED = ("REGRESSION", "IMPROVEMENT", "NO_REGRESSION")
 Say = Callable[[str], None]
 
@@ -143,6 +145,12 @@ class Session:
             raise TargetError(
                 f"run {name} was stopped: {document.ending.detail}",
                 hint=f"look at it: replay report {self.plan.out / name}",
+            )
+        differs = document.status_differs
+        if differs is not None and differs.failed and build is self.plan.base:
+            raise RefusedError(
+                f"run {name}: {'; '.join(failures_of(document))}",
+                hint=f"check the build, its data and credentials, or accept it in the scenario: {OBJECTIVE}",
             )
         self.say(f"block {len(self.blocks) + 1}, run {name}: {_figures(document)}")
         time.sleep(self.plan.cool_down_s)

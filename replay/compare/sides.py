@@ -148,13 +148,18 @@ def load_run_folder(path: Path) -> SideRun:
     if document.ending.how not in ("whole", "circuit_breaker"):
         doubts.append(f"{path} did not come to its end ({document.ending.how})")
     notes = [f"{path} is SUSPECT: {', '.join(reason.code for reason in document.validity.reasons)}"]
+    if document.validity.verdict != "SUSPECT":
+        notes = []
+    if document.trace is not None and document.trace.rejected:
+        rejected, lines = sum(document.trace.rejected.values()), document.trace.lines
+        notes.append(f"{rejected:,} of {lines:,} lines of the recording were rejected")
     requests = {route.route: route.count for route in document.routes}
     return SideRun(
         str(path),
         replace(run.measured, totals=functools.cache(run.measured.totals)),
         document,
         doubts=tuple(doubts),
-        notes=tuple(notes if document.validity.verdict == "SUSPECT" else ()),
+        notes=tuple(notes),
         requests=requests,
     )
 

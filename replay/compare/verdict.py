@@ -17,10 +17,8 @@ from .metrics import Family, Metric, biggest_routes, family, parse_metric
 from .order import Order, order_of
 from .sides import Side, SideRun, load_sides
 from .statistics import Inference
-from .words import overall
-
-RUNS_MIN = 4
-"""Runs a side below which nothing can be excluded at alpha 0.05."""
+from .statuses import judge_statuses
+from .words import NOTHING_SHOWN, RUNS_MIN, overall
 
 FEW, UNEQUAL = 8, 1.5
 """A side of fewer runs than this, beside one of so many times as many, does not show its own spread."""
@@ -82,12 +80,15 @@ def compare_sides(
     if refused:
         sentence = f"the generator was the bottleneck, so these runs say nothing of the builds: {refused[0]}"
         return _nothing("INVALID", sentence, refused, base, new, options)
+    if by_status := judge_statuses(base, new):
+        return _nothing(*by_status, [], base, new, options)
     routes = options.routes
     chosen = biggest_routes(base, new, routes) if isinstance(routes, int) else list(routes)
     made = family(base, new, [parse_metric(name) for name in options.metrics], chosen)
     reasons = incomparable(base, new)
     if not made.metrics:
-        sentence = f"no metric can be compared: {made.left_out[0] if made.left_out else 'none was asked for'}"
+        why = made.left_out[0] if made.left_out else "none was asked for"
+        sentence = f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs a side that have one would show it"
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):
         reasons.insert(0, lone)
@@ -107,7 +108,9 @@ def compare_sides(
     )
     doubts = [*made.gaps, *(doubt for run in everyone for doubt in run.doubts)]
     verdict, sentence = overall(findings, reasons, doubts, base, new, options)
-    notes = [*order.notes, *_unequal(base, new, counts), *(note for run in everyone for note in run.notes)]
+    notes = dict.fromkeys(
+        [*order.notes, *_unequal(base, new, counts), *(note for run in everyone for note in run.notes)]
+    )
     return Comparison(
         verdict, sentence, (*reasons, *doubts), tuple(notes), tuple(made.left_out), findings, base, new, options,
         design.words, inference.labellings, inference.exact, inference.critical_t,

@@ -10,6 +10,10 @@ from .metrics import Metric
 from .sides import Side
 from .statistics import RUNS_NEEDED_MAX
 
+NOTHING_SHOWN = "nothing was shown either way"
+RUNS_MIN = 4
+"""Runs a side below which nothing can be excluded at alpha 0.05."""
+
 
 def change_text(value: float, metric: Metric) -> str:
     """`+12%`, or `+0.30 pt`, in points, for shares."""
@@ -39,7 +43,8 @@ def overall(
     if reasons:
         worst = max(findings, key=lambda finding: finding.change / options.margin(finding.metric))
         about = f"at a glance {_named(worst)} is {change_text(worst.change, worst.metric)}, which may be chance alone"
-        return "INCONCLUSIVE", f"nothing can be concluded: {reasons[0]}; {about}"
+        more = _runs_wanted(findings, "comparable ")
+        return "INCONCLUSIVE", f"{NOTHING_SHOWN}: nothing can be concluded: {reasons[0]}; {more}; {about}"
     if slower := by_verdict["REGRESSION"]:
         worst = max(slower, key=lambda finding: finding.change / options.margin(finding.metric))
         more = f", and {len(slower) - 1} more of {len(findings)} metrics" if len(slower) > 1 else ""
@@ -47,7 +52,8 @@ def overall(
         say = f"{new.label} is worse than {base.label}: {_named(worst)} {change_text(worst.change, worst.metric)}"
         return "REGRESSION", f"{say} (at least {least}){more}"
     if by_verdict["INCONCLUSIVE"] or doubts:
-        return "INCONCLUSIVE", _undecided(by_verdict["INCONCLUSIVE"], doubts, base, new, options)
+        undecided = _undecided(by_verdict["INCONCLUSIVE"], findings, doubts, base, new, options)
+        return "INCONCLUSIVE", f"{NOTHING_SHOWN}: {undecided}"
     latencies = [f for f in findings if f.metric.is_latency] or list(findings)
     bound = max(latencies, key=lambda finding: finding.high)
     fits = f"the most that fits these runs is {change_text(bound.high, bound.metric)} ({_named(bound)})"
@@ -61,17 +67,29 @@ def overall(
     return "NO_REGRESSION", f"{say}: {fits}"
 
 
+def _runs_wanted(findings: Sequence[Finding], kind: str = "") -> str:
+    """How many runs a side would show it: at least RUNS_MIN, as many as the metric needs that is hardest to settle."""
+    needed = [finding.runs_needed for finding in findings]
+    if None in needed:
+        return f"even {RUNS_NEEDED_MAX} {kind}runs a side would not show it: find what makes runs differ"
+    return f"about {max([RUNS_MIN, *(n for n in needed if n is not None)])} {kind}runs a side would show it"
+
+
 def _undecided(
-    found: Sequence[Finding], doubts: Sequence[str], base: Side, new: Side, options: Options
+    found: Sequence[Finding],
+    findings: Sequence[Finding],
+    doubts: Sequence[str],
+    base: Side,
+    new: Side,
+    options: Options,
 ) -> str:
     if not found:
-        return f"nothing stands out, but not all could be looked at: {doubts[0]}"
+        more = _runs_wanted(findings, "whole ")
+        return f"nothing stands out, but not all could be looked at: {doubts[0]}; {more}"
     widest = max(found, key=lambda finding: finding.high / options.margin(finding.metric))
     say = f"these runs cannot tell whether {new.label} is slower than {base.label} by {100 * options.tolerance:g}%"
     if math.isinf(widest.high):
-        return f"{say}: too few runs ({len(base.runs)} and {len(new.runs)}; 4 a side is the least)"
+        few = f"too few runs ({len(base.runs)} and {len(new.runs)}; {RUNS_MIN} a side is the least)"
+        return f"{say}: {few}; {_runs_wanted(found)}"
     say += f": {_named(widest)} may be {change_text(widest.high, widest.metric)}"
-    needed = [finding.runs_needed for finding in found]
-    if None in needed:
-        return f"{say}; even {RUNS_NEEDED_MAX} runs a side would not do: find what makes runs differ"
-    return f"{say}; about {max(n for n in needed if n is not None)} runs a side would settle it"
+    return f"{say}; {_runs_wanted(found)}"

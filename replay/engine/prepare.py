@@ -164,6 +164,7 @@ def _lane_spec(
 def started(state: RunState) -> Started:
     """What is known of the run when its first request is due."""
     plan, trace = state.schedule.plan, state.schedule.trace
+    lines, rejected = trace.manifest.unread()
     return Started(
         start=ClockPair(state.start_ns, time.time_ns() + state.start_ns - time.monotonic_ns()),
         routes=state.routes,
@@ -180,6 +181,8 @@ def started(state: RunState) -> Started:
             first_at_ns=trace.start_ns,
             last_at_ns=trace.end_ns,
             utc_offset_s=plan.utc_offset_s,
+            lines=lines,
+            rejected=rejected,
         ),
         recorded_clock=RecordedClock(
             start_ns=state.schedule.recorded_origin_ns, speed=plan.speed, utc_offset_s=plan.utc_offset_s

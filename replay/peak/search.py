@@ -30,7 +30,8 @@ TRIALS_MAX = 200
 class Trial:
     """One trial at a load. `passed` says of each goal whether it was met; `generator_limited`, where it is not
     empty, why the trial says nothing of the target. Latencies in ns, None where nothing was answered; `rate_per_s` was
-    asked for, `done_per_s` answered well.
+    asked for, `done_per_s` answered well. `differs_share` is that of responses with a worse status than recorded;
+    `status_failure`, where it is not empty, why no goal was met on their account.
     """
 
     load: float
@@ -43,6 +44,8 @@ class Trial:
     p99_ns: int | None = None
     failed_share: float = 0.0
     generator_limited: str = ""
+    differs_share: float = 0.0
+    status_failure: str = ""
 
     @property
     def ok(self) -> bool:

@@ -11,9 +11,11 @@ import msgspec
 
 from .. import units
 from ..engine.run import run_blocking
-from ..errors import UsageError
+from ..errors import RefusedError, UsageError
+from ..results import slo
 from ..results.document import RunDocument
 from ..results.run import Run, load_run
+from ..results.statuses import ACCEPT, FAILED_SHARE, SUSPECT_SHARE
 from ..scenario.knobs import Duration, Rate, Scale, SloText
 from ..scenario.settings import Scenario, Window
 from ..schedule.due import make_clock, time_zone
@@ -23,6 +25,7 @@ from ..workload.surge import surge
 from .recovery import WATCH_TIMES, Moment, Recovery, judge
 from .search import Trial
 
+GOOD = ("2xx", "3xx")
 GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
 """Of a scenario that has no objectives."""
 
@@ -62,6 +65,8 @@ class Bench:
         self._scenario = msgspec.structs.replace(scenario, slo=scenario.slo or GOALS)
         self._lengths_ns = {"hold": hold_ns}
         self._trial_ns, self._number, self._lowest_per_s = trial_ns, 0, 0.0
+        self._baseline: tuple[float, float] | None = None
+        self._accepts_statuses = any(slo.replaces_status_rule(slo.parse(str(text))) for text in scenario.slo)
 
     @property
     def goals(self) -> list[str]:
@@ -77,6 +82,15 @@ class Bench:
             trial = self._trial(load, stage)
         self._lowest_per_s = self._lowest_per_s or trial.rate_per_s
         return trial
+
+    def _refuse_baseline(self, run: Run, until_ns: int) -> None:
+        """RefusedError where the target refuses most of the baseline: it would seem to survive any surge."""
+        share = _baseline_share(run, until_ns / units.SECOND_NS)
+        if share > FAILED_SHARE and not self._accepts_statuses:
+            raise RefusedError(
+                f"{units.format_share(share)} of the responses are worse than recorded before the surge already",
+                hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
+            )
 
     def _length_ns(self, stage: str) -> int:
         """How long a trial of a stage is."""
@@ -101,7 +115,21 @@ class Bench:
             shutil.rmtree(area, ignore_errors=True)
         if document.ending.how == "interrupted":
             raise KeyboardInterrupt
-        return _judged(document, load, stage)
+        return _judged(document, load, stage, self._status_failure(document, load))
+
+    def _status_failure(self, document: RunDocument, load: float) -> str:
+        """Why a trial has failed by its statuses; empty where it has not. Trials at the first load are the baseline, judged
+        as any run is. What the target refuses there it refuses at any load: the others may have SUSPECT_SHARE more.
+        """
+        differs = document.status_differs
+        share = differs.share if differs is not None else 0.0
+        if self._baseline is None:
+            self._baseline = load, share
+        if load == self._baseline[0]:
+            is_failed = differs is not None and differs.failed
+        else:
+            is_failed = share > self._baseline[1] + SUSPECT_SHARE and not self._accepts_statuses
+        return f"{units.format_share(share)} of the responses worse than recorded" if is_failed else ""
 
     def surge(self, factor: float, trigger_ns: int) -> Recovery:
         """One run: the baseline, the trigger times `factor`, and the exact baseline again for three times as long.
@@ -125,17 +153,24 @@ class Bench:
             document = run_blocking(make_schedule(made, scenario, area=area), scenario, folder)
         finally:
             shutil.rmtree(area, ignore_errors=True)
-        found = judge(
-            moments(load_run(folder)), trigger_ns / units.SECOND_NS, 2 * trigger_ns / units.SECOND_NS
-        )
+        run = load_run(folder)
+        self._refuse_baseline(run, trigger_ns)
+        found = judge(moments(run), trigger_ns / units.SECOND_NS, 2 * trigger_ns / units.SECOND_NS)
         return replace(found, verdict="UNKNOWN") if document.validity.verdict == "INVALID" else found
 
 
+def _baseline_share(run: Run, until_s: float) -> float:
+    """The share of the baseline's requests whose response is worse than recorded (or a 4xx where that is not known)."""
+    rows = [row for row in run.timeline() if row.t_s + row.length_s <= until_s]
+    differs = sum(row.status_worse + row.unknown_4xx for row in rows)
+    return differs / max(1, sum(row.ok + row.error + row.timeout for row in rows))
+
+
 def moments(run: Run) -> list[Moment]:
-    """What happened in each second of a run; an answer that says 5xx has failed."""
+    """What happened in each second of a run; a response has failed that is a 5xx, or worse than recorded."""
     found = []
     for row in run.timeline():
-        failed = row.outcomes.get("5xx", 0)
+        failed = row.outcomes.get("5xx", 0) + row.status_worse + row.unknown_4xx
         found.append(
             Moment(
                 row.t_s,
@@ -148,8 +183,8 @@ def moments(run: Run) -> list[Moment]:
     return found
 
 
-def _judged(document: RunDocument, load: float, stage: str) -> Trial:
-    """What a run says of its load. One that the circuit breaker ended has met no objective."""
+def _judged(document: RunDocument, load: float, stage: str, status_failure: str) -> Trial:
+    """What a run says of its load. One that the circuit breaker ended, or whose statuses failed, has met no objective."""
     whole = document.ending.how == "whole"
     response, accounts = document.latency.response, document.accounts
     failed = (
@@ -158,17 +193,20 @@ def _judged(document: RunDocument, load: float, stage: str) -> Trial:
         + accounts.unsent
         + document.accounts_detail.status_class.get("5xx", 0)
     )
+    good = sum(document.accounts_detail.status_class.get(name, 0) for name in GOOD)
     invalid = document.validity.verdict == "INVALID"
     return Trial(
         load=load,
-        passed={outcome.slo: outcome.passed and whole for outcome in document.slo},
+        passed={outcome.slo: outcome.passed and whole and not status_failure for outcome in document.slo},
         stage=stage,
         length_s=document.duration_s,
         rate_per_s=document.plan.get("mean_per_s") or accounts.planned / max(document.duration_s, 1e-9),
-        done_per_s=(accounts.planned - failed) / max(document.duration_s, 1e-9),
+        done_per_s=good / max(document.duration_s, 1e-9),
         p50_ns=response.p50_ns if isinstance(response, msgspec.Struct) else None,
         p99_ns=response.p99_ns if isinstance(response, msgspec.Struct) else None,
         failed_share=failed / max(accounts.planned, 1),
+        differs_share=document.status_differs.share if document.status_differs else 0.0,
+        status_failure=status_failure,
         generator_limited="; ".join(reason.message for reason in document.validity.reasons)
         if invalid
         else "",

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..results.document import KafkaFigures, NameFigures, RunDocument, TlsFigures
-from ..units import SECOND_NS, counted, format_duration, format_latency, format_rate
+from ..units import (
+    SECOND_NS,
+    counted,
+    format_count,
+    format_duration,
+    format_latency,
+    format_rate,
+    format_share,
+)
 
 CHANGES_SHOWN = 5
 
@@ -43,6 +51,45 @@ def target_words(document: RunDocument) -> str:
     ]
     parts += [counted(document.connections.open_max, "connection"), f"{generator.cpu_s:.2f} s of CPU"]
     return " · ".join(part for part in parts if part)
+
+
+def sent_words(document: RunDocument) -> str:
+    """How much of the recording was sent, rejected lines counted in: `53.5% of the recording sent (1,000 of 1,868 lines; 868
+    rejected)`. Where only a part of it was replayed nobody knows which rejected lines belong to that part: they are taken as
+    spread evenly.
+    """
+    accounts, trace = document.accounts, document.trace
+    rows = document.rows_in_window or accounts.planned + accounts.skipped
+    rejected = sum(trace.rejected.values()) if trace else 0
+    lines = trace.lines if trace else 0
+    sent = format_count(accounts.sent)
+    unread = rejected_words(rejected, lines)
+    if document.closed_loop or not rows or accounts.sent > rows:
+        return f"{sent} requests sent" + (f" ({unread})" if rejected else "")
+    share = accounts.sent / rows
+    if not rejected:
+        return f"{format_share(share)} of the recording sent ({sent} of {format_count(rows)})"
+    if rows + rejected == lines:
+        share = accounts.sent / lines
+        of = f"{sent} of {counted(lines, 'line')}; {rejected:,} rejected"
+        return f"{format_share(share)} of the recording sent ({of})"
+    share *= 1 - rejected / lines
+    return f"about {format_share(share)} of the recording sent ({sent} of {format_count(rows)}; {unread})"
+
+
+def rejected_words(rejected: int, lines: int) -> str:
+    """`868 of 1,868 lines of the recording were rejected`; nothing where none was."""
+    if not rejected:
+        return ""
+    were = "was" if rejected == 1 else "were"
+    return f"{rejected:,} of {counted(lines, 'line')} of the recording {were} rejected"
+
+
+def ok_words(document: RunDocument) -> str:
+    """`ok 300 (of these 4xx 12, 5xx 3)`: a whole response of any status is ok in the accounts, good or not."""
+    classes = document.accounts_detail.status_class
+    bad = [f"{name} {classes[name]:,}" for name in ("4xx", "5xx") if classes.get(name)]
+    return f"ok {document.accounts.ok:,}" + (f" (of these {', '.join(bad)})" if bad else "")
 
 
 def reasons(counts: dict[str, int]) -> str:

@@ -35,7 +35,7 @@ h1{font-size:24px;line-height:1.35;font-weight:600;margin:14px 0 8px;overflow-wr
 h1 span{font-size:14px;letter-spacing:.04em;padding:3px 10px;margin-right:10px;border-radius:99px;vertical-align:3px;
 white-space:nowrap}
 h1 .good{background:var(--good)}h1 .bad{background:var(--bad)}h1 .open{background:var(--open)}
-h1 .good,h1 .bad,h1 .open{color:var(--paper)}
+h1 .soft{background:var(--soft)}h1 .good,h1 .bad,h1 .open,h1 .soft{color:var(--paper)}
 h2{font-size:17px;font-weight:600;margin:38px 0 2px}
 p{margin:4px 0;overflow-wrap:anywhere}h2+p{margin-bottom:8px}
 .soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}.open{color:var(--open)}
@@ -87,10 +87,12 @@ def barred(text: str, share: float) -> Html:
     return Html(f'<span style="{style};display:block;border-radius:3px;padding:0 4px">{escape(text)}</span>')
 
 
-def headline(verdict: str, sentence: str, more: Sequence[str] = ()) -> str:
-    """The verdict in words, and below it what else is to be known at once."""
+def headline(verdict: str, sentence: str, more: Sequence[str] = (), *, failed: str = "") -> str:
+    """The verdict in words, and below it what else is to be known at once. No verdict is green beside what `failed`."""
     tone = TONES.get(verdict, OPEN)
-    lines = "".join(f'<p class="soft">{escape(text)}</p>' for text in more if text and text not in sentence)
+    lines = f'<p class="bad"><b>{escape(failed)}</b></p>' if failed else ""
+    tone = SOFT if failed and tone == GOOD else tone
+    lines += "".join(f'<p class="soft">{escape(text)}</p>' for text in more if text and text not in sentence)
     return f'<h1><span class="{tone}">{escape(verdict)}</span>{escape(sentence)}</h1>{lines}'
 
 

@@ -34,6 +34,7 @@ class LiveView:
         self._length_ns = max((plan.length_ns or 0 for plan in plans), default=0)
         self._totals: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+        self._worse = 0
         self._last: deque[Second] = deque(maxlen=LAST_SECONDS)
         self._sent: deque[float] = deque(maxlen=SPARK_SECONDS)
         self._elapsed_s = 0.0
@@ -60,6 +61,7 @@ class LiveView:
         self._sent.append(second.sent / max(second.length_s, 0.001))
         for name in ("planned", "sent", "ok", "error", "timeout", "unsent"):
             self._totals[name] += getattr(second, name)
+        self._worse += second.status_worse
         for outcome, count in second.outcomes.items():
             if outcome not in ("2xx", "3xx"):
                 self._failures[outcome] += count
@@ -97,7 +99,9 @@ class LiveView:
         return [*found, ("lag", f"{sum(last.lag.values()):,}")] if last.lag else found
 
     def _failures_text(self) -> str:
-        return ", ".join(f"{count:,} {name}" for name, count in self._failures.most_common(4)) or "none"
+        parts = [f"{count:,} {name}" for name, count in self._failures.most_common(4)]
+        parts += [f"{self._worse:,} worse than recorded"] if self._worse else []
+        return ", ".join(parts) or "none"
 
     def _line(self) -> str:
         last = self._last[-1]
@@ -144,7 +148,7 @@ class LiveView:
             Text("in flight", dim), Text(f"{last.in_flight:,}  (waiting {last.waiting:,}, sockets {last.open:,})"),
             Text("lateness p99", dim), Text(f"{self._worst('lateness_p99_ns')}  (our own)"),
         )  # fmt: skip
-        failures = Text(self._failures_text(), "red" if self._failures else "green")
+        failures = Text(self._failures_text(), "red" if self._failures or self._worse else "green")
         body.add_row(
             Text("failed", dim), failures, Text("service p99", dim), Text(self._worst("service_p99_ns"))
         )

@@ -22,7 +22,12 @@ from ..peak.recovery import WATCH_TIMES, Recovery
 from ..peak.search import Trial
 from ..results.measured import FAILED
 from ..results.run import Run
+from ..results.statuses import STATUS_DIFFERS, SUSPECT_SHARE
+from ..scenario.bare_times import bare_time_notes
+from ..scenario.settings import Scenario
+from ..trace import Manifest
 from ..units import format_duration, format_latency, format_rate, format_share
+from .facts import reasons, rejected_words
 from .figures import (
     BLUE,
     GREEN,
@@ -49,7 +54,8 @@ def trial_cells(trial: Trial) -> list[str]:
     """A trial in words: stage, load, rate, p50, p99, failed, objectives."""
     said = "generator limited" if trial.generator_limited else "met" if trial.ok else "missed"
     if not trial.ok and not trial.generator_limited:
-        said += " " + ", ".join(goal for goal, passed in trial.passed.items() if not passed)
+        missed = ", ".join(goal for goal, passed in trial.passed.items() if not passed)
+        said += f": {trial.status_failure}" if trial.status_failure else f" {missed}"
     return [
         trial.stage,
         f"{trial.load:.3g}",
@@ -98,6 +104,12 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
     if slow:
         slowest = max(slow, key=lambda cool_down: cool_down.took_s or 0.0)
         facts.append(("cool-down", f"up to {slowest.took_s:.1f} s, after {slowest.load:.3g} times"))
+    baseline = next((trial for trial in found.trials if trial.differs_share > SUSPECT_SHARE), None)
+    if baseline is not None and baseline is found.trials[0]:
+        share = format_share(baseline.differs_share)
+        facts.append(
+            (STATUS_DIFFERS, f"{share} of the responses are worse than recorded at the lowest load already")
+        )
     if found.contradictions:
         loads = ", ".join(f"{load:.3g}" for load in found.contradictions)
         facts.append(("contradictions", f"met again at {loads}, above a load that missed them"))
@@ -196,10 +208,27 @@ def _latency(percentile: str) -> Callable[[Trial], float | None]:
     return ms
 
 
-def write_peak_page(found: Climb, sentence: str, path: Path) -> None:
-    """Write the page to `path`. OutputError where it cannot be."""
+def _failed(found: Climb) -> str:
+    """Why a peak that was found is no good news; empty where it is."""
+    if found.recovery == "DID_NOT_RECOVER":
+        return "FAILED: the target did not come back from the overload"
+    return "The peak could not be held" if found.held is False and found.held_load is None else ""
+
+
+def recording_facts(manifest: Manifest, scenario: Scenario) -> list[tuple[str, str]]:
+    """What to know of the recording and of the settings before the figures: rejected lines, times without a unit."""
+    lines, rejected = manifest.unread()
+    unread = rejected_words(sum(rejected.values()), lines)
+    return [
+        *([("recording", unread + reasons(rejected))] if unread else []),
+        *(("note", note) for note in bare_time_notes(scenario)),
+    ]
+
+
+def write_peak_page(found: Climb, sentence: str, path: Path, before: Sequence[tuple[str, str]] = ()) -> None:
+    """Write the page to `path`; the facts `before` stand above what was found. OutputError where it cannot be."""
     trials = in_order(found.trials)
-    notes = [f"{name}: {words}" for name, words in climb_facts(found)]
+    notes = [f"{name}: {words}" for name, words in [*before, *climb_facts(found)]]
     names = ("", "times", "rate", "p50", "p99", "failed", "objectives")
     legend = "A filled dot met every objective, an empty one missed some. Dashed: the peak; shaded: missed."
     failed = (
@@ -208,7 +237,7 @@ def write_peak_page(found: Climb, sentence: str, path: Path) -> None:
         else None
     )
     sections: list[Section] = [
-        headline(found.verdict, sentence, notes),
+        headline(found.verdict, sentence, notes, failed=_failed(found)),
         Figure(
             "99 of 100 answered within, by load", legend,
             _load_plot(found, "p99, ms", _latency("p99_ns"), y_axis_type="log"),
@@ -224,8 +253,15 @@ def write_peak_page(found: Climb, sentence: str, path: Path) -> None:
     write_page(path, "replay: peak", "The highest load that is survived", sections)
 
 
-def write_surge_page(found: Recovery, run: Run, times: float, trigger_ns: int, path: Path) -> None:
-    """Write the page of a surge to `path`. OutputError where it cannot be."""
+def write_surge_page(
+    found: Recovery,
+    run: Run,
+    times: float,
+    trigger_ns: int,
+    path: Path,
+    before: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Write the page of a surge to `path`, the facts `before` above. OutputError where it cannot be."""
     facts = surge_facts(found, times, trigger_ns)
     rows = run.timeline()
     series = [("p99", in_ms("response_p99_ns"), ORANGE), ("p50", in_ms("response_p50_ns"), BLUE)]
@@ -241,7 +277,7 @@ def write_surge_page(found: Recovery, run: Run, times: float, trigger_ns: int, p
         if plot is not None:
             _mark_surge(plot, from_s, 2 * from_s, found.after_s)
     sentence = facts[0][1]
-    notes = [f"{name}: {words}" for name, words in facts[1:-1]]
+    notes = [f"{name}: {words}" for name, words in [*before, *facts[1:-1]]]
     legend = "Shaded: the surge."
     if found.verdict == "RECOVERED":
         sentence += f"; all was as before {found.after_s:.0f} s after its end"

@@ -10,14 +10,19 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import units
+from ..results import slo
+from ..results.statuses import FAILED_SHARE
+from ..scenario.bare_times import bare_time_notes
 from ..scenario.knobs import AUTO
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from ..schedule.plan import Plan
+from .facts import rejected_words
 from .page import Page
 
 ROUTES_SHOWN = 12
 HOSTS_SHOWN = 3
+REASONS_SHOWN = 5
 
 
 def print_plan(
@@ -40,8 +45,11 @@ def print_plan(
         *_target(plan, scenario, addresses),
         *_recording(plan),
         *_requests(plan),
+        *_unread(plan),
         *_pace(plan),
         *_bounds(plan, scenario),
+        *_objectives(plan, scenario),
+        *([("note", "; ".join(notes))] if (notes := bare_time_notes(scenario)) else []),
         *([("engine", f"portable: {portable_because}")] if portable_because else []),
         *([("not used", "; ".join(unused))] if unused else []),
     ):
@@ -109,7 +117,8 @@ def _requests(plan: Plan) -> list[tuple[str, str]]:
     if plan.rows is None:
         total = "as many as are answered; one pass over the recording is " + methods
     else:
-        share = units.format_share(min(plan.rows / plan.trace_rows, 1.0))
+        readable = 1 - sum(plan.rejected.values()) / max(plan.lines, 1)
+        share = units.format_share(min(plan.rows / plan.trace_rows, 1.0) * readable)
         total = f"{units.format_count(plan.rows)}, {share} of the recording: {methods}"
         if plan.passes > 1:
             total = f"{units.format_count(plan.rows)}, {units.format_number(plan.passes)} passes: {methods}"
@@ -119,6 +128,45 @@ def _requests(plan: Plan) -> list[tuple[str, str]]:
         if any(reason.startswith("method ") for reason in plan.skipped):
             rows.append(("", "methods are sent when --methods names them, or says all"))
     return rows
+
+
+def _unread(plan: Plan) -> list[tuple[str, str]]:
+    """What of the recording could not be read."""
+    rows = []
+    if plan.rejected:
+        count = sum(plan.rejected.values())
+        words = f"{rejected_words(count, plan.lines)}: {_listed(plan.rejected, REASONS_SHOWN)}"
+        rows.append(("rejected", words))
+        rows.append(("", "replay import names the first of them, line by line"))
+    if plan.files_left_out:
+        shown = plan.files_left_out[:HOSTS_SHOWN]
+        more = len(plan.files_left_out) - len(shown)
+        rows.append(("left out", "; ".join(shown) + (f" and {more} more" if more else "")))
+    return rows
+
+
+def _objectives(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
+    """What the run is judged by, in canonical units; with the rule on statuses that holds where no objective replaces it."""
+    objectives = [slo.parse(str(text)) for text in scenario.slo]
+    words = [slo.canonical(objective) + _cannot_fail(objective, scenario) for objective in objectives]
+    if not parse_target(plan.target).is_kafka and not any(map(slo.replaces_status_rule, objectives)):
+        words.append(
+            f"statuses differ ≤ {units.format_share(FAILED_SHARE)} (always, unless an objective says otherwise)"
+        )
+    return [("objectives" if number == 0 else "", text) for number, text in enumerate(words)]
+
+
+def _cannot_fail(objective: slo.Slo, scenario: Scenario) -> str:
+    """That an objective would hold whatever the target does; empty where it could fail."""
+    if objective.percentile is None:
+        accepts_all = objective.limit >= 1 and (objective.or_equal or slo.replaces_status_rule(objective))
+        return " (any share is accepted: it cannot fail)" if accepts_all else ""
+    longest_ns = {"service": scenario.timeout_ns, "first_byte": scenario.timeout_ns}.get(objective.metric, 0)
+    if objective.metric == "response":
+        longest_ns = scenario.timeout_ns + scenario.max_wait_ns
+    if not 0 < longest_ns < objective.limit or scenario.retry.attempts > 1:
+        return ""
+    return f" (hardly can fail: nothing is waited for longer than {units.format_duration(longest_ns)})"
 
 
 def _listed(counts: Mapping[str, int], shown: int) -> str:
@@ -189,6 +237,11 @@ def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
         if breaker.on
         else "never (the circuit breaker is off)"
     )
+    retry = scenario.retry
+    if retry.attempts > 1:
+        backoff = f"{units.format_duration(retry.backoff_ns)} later, then twice as long each time"
+        backoff += f" up to {units.format_duration(retry.backoff_max_ns)}"
+        rows.append(("retries", f"up to {retry.attempts} tries of a request, the second {backoff}"))
     return [*rows, ("stops", stop)]
 
 

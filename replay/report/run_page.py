@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..results.document import Latencies, Latency, RouteFigures, RunDocument
+from ..results.failures import failed_words, failures_of
 from ..results.measured import FAILED
 from ..results.run import Run
 from ..results.slo import words_of
-from ..units import format_count, format_duration, format_latency, format_rate, format_share
-from .facts import Fact, facts_of, reasons, target_words
+from ..units import format_duration, format_latency, format_rate, format_share
+from .facts import Fact, facts_of, ok_words, reasons, sent_words, target_words
 from .html import (
     BAD,
     GOOD,
@@ -51,17 +52,15 @@ def write_run_page(run: Run, path: Path) -> None:
 def _headline(run: Run) -> str:
     document = run.document
     took = format_duration(round(document.duration_s * 1e9))
-    sentence = f"{format_count(document.accounts.sent)} requests sent in {took}"
+    sentence = f"{sent_words(document)} in {took}"
     if isinstance(document.latency.response, Latency):
         sentence += f"; 99 of 100 answered within {format_latency(document.latency.response.p99_ns)}"
-    missed = [outcome.slo for outcome in document.slo if not outcome.passed]
-    if missed:
-        sentence += f"; {len(missed)} of {len(document.slo)} objectives failed"
     ended = document.ending
     more = [f"ended early: {ended.detail or ended.how}"] if ended.how != "whole" else []
     more += [f"{each.code}: {each.message}. {each.advice}" for each in document.validity.reasons]
     more += [f"{note.code}: {note.message}" for note in document.notes]
-    return headline(document.validity.verdict, sentence, more)
+    failed = failed_words(failures_of(document))
+    return headline(document.validity.verdict, sentence, more, failed=failed)
 
 
 def _cards(document: RunDocument) -> str:
@@ -69,6 +68,9 @@ def _cards(document: RunDocument) -> str:
     felt = latency.response if isinstance(latency.response, Latency) else latency.service
     total = sum(route.count for route in document.routes)
     failed = sum(route.outcomes.get(name, 0) for route in document.routes for name in FAILED)
+    refused = sum(route.outcomes.get("4xx", 0) for route in document.routes)
+    worse = document.status_differs.share if document.status_differs else 0.0
+    fine = "" if failures_of(document) or worse else GOOD
     p50, _, p99, p99_9, _ = _figures_of(felt)
     late = _figures_of(latency.lateness)[2]
     name = "response" if felt is latency.response else "service"
@@ -82,7 +84,9 @@ def _cards(document: RunDocument) -> str:
             (f"{name} p50", p50, ""),
             (f"{name} p99", p99, ""),
             (f"{name} p99.9", p99_9, ""),
-            ("failed", format_share(failed / total) if total else "", BAD if failed else GOOD),
+            ("failed", format_share(failed / total) if total else "", BAD if failed else fine),
+            ("4xx", format_share(refused / total) if refused else "", ""),
+            ("worse than recorded", format_share(worse) if worse else "", BAD),
             ("lateness p99", late, ""),
         ]
     )
@@ -128,7 +132,7 @@ def _accounts(document: RunDocument) -> str:
     a = document.accounts
     unsent, errors = reasons(document.accounts_detail.unsent), reasons(document.accounts_detail.error)
     sums = f"planned {a.planned:,} = sent {a.sent:,} + unsent {a.unsent:,}{unsent}; "
-    sums += f"sent = ok {a.ok:,} + error {a.error:,}{errors} + timeout {a.timeout:,}"
+    sums += f"sent = {ok_words(document)} + error {a.error:,}{errors} + timeout {a.timeout:,}"
     sums += f" + in flight {a.in_flight:,}" if a.in_flight else ""
     skipped = f"; {a.skipped:,} skipped" if a.skipped else ""
     return f'<h2>Accounts</h2><p class="soft">{sums}{skipped}</p>{_retries(document)}'
@@ -219,11 +223,11 @@ def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> st
     more = f" (the {ROUTES_SHOWN} biggest of {len(routes)})" if len(routes) > ROUTES_SHOWN else ""
     reading = "" if timed else "The recording does not say how long its requests took."
     return html_table(
-        [*head, ""],
+        [*head, *(["replayed", "recorded"] if total else [""])],
         rows,
         f"{title}, replayed and recorded{more}",
         reading=reading,
-        groups=[*groups, ("outcomes", 1)],
+        groups=[*groups, ("outcomes", 1 + bool(total))],
     )
 
 
@@ -268,8 +272,10 @@ def _route(route: RouteFigures, total: int, timed: bool) -> list[str]:
             then = getattr(recorded, name, None)
             cells += [_ns(then), _ratio(replayed, then)]
     outcomes = ", ".join(f"{name} {count:,}" for name, count in route.outcomes.items() if count)
-    failed = any(route.outcomes.get(name) for name in FAILED)
-    return [*cells, toned(outcomes, BAD) if failed else outcomes]
+    failed = route.worse or any(route.outcomes.get(name) for name in FAILED)
+    cells.append(toned(outcomes, BAD) if failed else outcomes)
+    then = recorded.statuses.items() if recorded else ()
+    return [*cells, ", ".join(f"{name} {count:,}" for name, count in then if count)] if total else cells
 
 
 def _ns(value: int | None) -> str:

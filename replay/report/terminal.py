@@ -21,6 +21,7 @@ from ..results.document import (
     RouteFigures,
     RunDocument,
 )
+from ..results.failures import failed_words, failures_of
 from ..results.measured import FAILED, Value
 from ..results.run import Run
 from ..results.samples import Sample
@@ -28,14 +29,13 @@ from ..results.slo import words_of
 from ..results.timeline import Second
 from ..units import (
     SECOND_NS,
-    format_count,
     format_duration,
     format_latency,
     format_moment,
     format_share,
     to_datetime,
 )
-from .facts import facts_of, reasons, target_words
+from .facts import facts_of, ok_words, reasons, sent_words, target_words
 from .page import Page
 
 DAY_S = 86_400
@@ -48,6 +48,8 @@ SPECTRUM = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 AXIS_COLUMNS, AXIS_LEAVES = 48, 36
 
 _VERDICT_STYLE = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
+_NOT_GREEN = "bold"
+"""Of a VALID that stands beside a failure: the measurement is right, and the target failed."""
 
 
 def print_report(run: Run, console: Console) -> None:
@@ -78,14 +80,17 @@ def _headline(page: Page, run: Run) -> None:
         "not_allowed": "stopped: the target is no longer one that is allowed",
     }
     ended = how.get(document.ending.how, document.ending.how)
+    failures = failures_of(document)
     page.parts(
         [
-            (verdict, _VERDICT_STYLE[verdict]),
-            ("  " + _sent_share(document), "bold"),
+            (verdict, _NOT_GREEN if failures and verdict == "VALID" else _VERDICT_STYLE[verdict]),
+            ("  " + sent_words(document), "bold"),
             (f" in {format_duration(round(document.duration_s * SECOND_NS))}", ""),
             (f"  {ended}" if ended else "", "bold yellow"),
         ]
     )
+    if failures:
+        page.say(failed_words(failures), "bold red", indent=2)
     for reason in document.validity.reasons:
         page.say(f"{reason.code}: {reason.message}", _VERDICT_STYLE[reason.verdict], indent=2)
         page.say(reason.advice, indent=4)
@@ -98,15 +103,6 @@ def _headline(page: Page, run: Run) -> None:
         page.say(f"{note.code}: {note.message}", "cyan", indent=2)
 
 
-def _sent_share(document: RunDocument) -> str:
-    accounts = document.accounts
-    rows = document.rows_in_window or accounts.planned + accounts.skipped
-    if document.closed_loop or not rows or accounts.sent > rows:
-        return f"{format_count(accounts.sent)} requests sent"
-    share = format_share(accounts.sent / rows)
-    return f"{share} of the recording sent ({format_count(accounts.sent)} of {format_count(rows)})"
-
-
 def _accounts(page: Page, document: RunDocument) -> None:
     accounts, detail = document.accounts, document.accounts_detail
     page.say()
@@ -114,11 +110,12 @@ def _accounts(page: Page, document: RunDocument) -> None:
     sums = (
         f"planned {accounts.planned:,} = sent {accounts.sent:,} + unsent {accounts.unsent:,}{unsent}; sent = "
     )
-    sums += f"ok {accounts.ok:,} + error {accounts.error:,}{errors} + timeout {accounts.timeout:,}"
+    sums += f"{ok_words(document)} + error {accounts.error:,}{errors} + timeout {accounts.timeout:,}"
     sums += f" + in flight {accounts.in_flight:,}" if accounts.in_flight else ""
     page.say(sums)
     more = [f"skipped {accounts.skipped:,}{reasons(detail.skipped)}"] if accounts.skipped else []
     more += [f"status {_shares(detail.status_class)}"] if accounts.ok else []
+    more += [_differs(document)] if document.status_differs and document.status_differs.share else []
     more += [f"warm-up {detail.warm_up:,} (in no latency)"] if detail.warm_up else []
     more += [f"sent twice {detail.resent:,}"] if detail.resent else []
     if more:
@@ -133,6 +130,12 @@ def _accounts(page: Page, document: RunDocument) -> None:
     for name, value in (("target", target_words(document)), *spans):
         if value:
             page.say(f"{name:<9} {value}")
+
+
+def _differs(document: RunDocument) -> str:
+    differs = document.status_differs
+    assert differs is not None
+    return f"worse than recorded {format_share(differs.share)}"
 
 
 def _sessions(page: Page, document: RunDocument) -> None:
@@ -303,7 +306,7 @@ def _routes(page: Page, title: str, routes: list[RouteFigures], document: RunDoc
 
 
 def _replayed_row(page: Page, route: RouteFigures) -> list[str | Text]:
-    faulty = any(route.outcomes.get(name) for name in FAILED)
+    faulty = route.worse or any(route.outcomes.get(name) for name in FAILED)
     return [
         page.text(route.route, "bold"),
         _short_share(route.share),
@@ -373,7 +376,7 @@ def _seconds(page: Page, run: Run) -> None:
         ("resp. p99", "right"),
         ("serv. p99", "right"),
         ("late p99", "right"),
-        ("failed", "wide"),
+        ("failed, 4xx", "wide"),
     ]
     page.table(headers, [_second_row(page, document, row) for row in slowest])
 
@@ -385,7 +388,7 @@ def _bounded(figure: tuple[int, bool] | None) -> str:
 
 def _second_row(page: Page, document: RunDocument, row: Second) -> list[str | Text]:
     recorded, wall = _both_clocks(document, round(row.t_s * SECOND_NS))
-    failed = {name: count for name, count in row.outcomes.items() if name in FAILED}
+    failed = {name: count for name, count in row.outcomes.items() if name == "4xx" or name in FAILED}
     response, *times = (
         _bounded(row.figure_ns(name)) for name in ("response_p99_ns", "service_p99_ns", "lateness_p99_ns")
     )

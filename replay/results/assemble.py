@@ -17,7 +17,7 @@ from .._version import __version__
 from ..errors import InputError
 from ..units import SECOND_NS
 from . import hlog, slo
-from .accounts import AT, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
+from .accounts import AT, OK, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
 from .document import (
     AddressFigures,
     Connections,
@@ -47,6 +47,7 @@ from .host import RunDelay
 from .measured import CONSUMED, OTHER, Measured, from_banks, tags
 from .notes import notes_of
 from .samples import Lookup, collect, iso
+from .statuses import StatusFigures, figures_of, reason_of, said_first
 from .timeline import Second
 from .validity import Figures, Quantiles, Validity, ValidityLimits, judge, worst_of
 from .windows import Window, windows_of
@@ -109,6 +110,7 @@ def describe(
     generator = _generator(banks, started, facts, by_name, measured)
     shares = _shares(banks, started, facts, measured)
     validity = _validity(shares, started, facts, accounts, detail, generator, imbalance)
+    differs, validity = _status_differs(started, measured, validity)
     ended_wall_ns = started.start.wall_ns + facts.ended_ns - started.start.monotonic_ns
     return RunDocument(
         replay_version=__version__,
@@ -127,6 +129,7 @@ def describe(
         accounts=accounts,
         accounts_detail=detail,
         validity=validity,
+        status_differs=differs,
         notes=notes_of(
             started,
             measured,
@@ -169,6 +172,26 @@ def _balanced(
             AccountsDetail(skipped=skipped),
             str(error),
         )
+
+
+def _status_differs(
+    started: Started, measured: Measured, validity: Validity
+) -> tuple[StatusFigures | None, Validity]:
+    """Responses against the recording, and the verdict with that finding. An objective of all requests replaces the rule:
+    the user has said what is allowed.
+    """
+    replaced = any(slo.replaces_status_rule(slo.parse(text)) for text in started.slo)
+    figures = figures_of(measured.statuses, replaced=replaced)
+    if figures is None or replaced:
+        return figures, validity
+    recorded: Counter[str] = Counter()
+    now: Counter[str] = Counter()
+    for route in started.routes:
+        recorded.update(route.recorded.statuses if route.recorded else {})
+    for outcomes in measured.outcomes.values():
+        now.update({name: count for name, count in outcomes.items() if name in OK})
+    reason = reason_of(measured.statuses, recorded, now)
+    return figures, validity if reason is None else said_first(validity, reason)
 
 
 def _objectives(folder: RunFolder, started: Started, measured: Measured) -> list[SloOutcome]:
@@ -262,6 +285,7 @@ def _figures(
         action=action,
         checked=sum(checked for checked, _ in counted),
         mismatches=sum(mismatches for _, mismatches in counted),
+        worse=measured.status_count(name).differing,
     )
 
 

@@ -17,6 +17,7 @@ from msgspec import UNSET, UnsetType
 from ..errors import InputError
 from .accounts import Accounts, AccountsDetail
 from .host import Host, RunDelay
+from .statuses import StatusFigures
 from .validity import Validity, ValidityLimits
 
 FORMAT_VERSION = 1
@@ -45,7 +46,9 @@ class RecordedClock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which recording was replayed. Runs of the same digest can be compared."""
+    """Which recording was replayed. Runs of the same digest can be compared. `rejected` counts, by reason, the lines of the
+    log that could not be read, of `lines` in all (blank lines and headers aside); they are in neither rows nor window.
+    """
 
     path: str
     digest: str
@@ -53,6 +56,8 @@ class TraceIdentity(msgspec.Struct, frozen=True, kw_only=True):
     first_at_ns: int
     last_at_ns: int
     utc_offset_s: int = 0
+    lines: int = 0
+    rejected: dict[str, int] = {}
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +218,8 @@ class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One route: requests by outcome, its share of all, latencies over all its outcomes (null: none), and the
-    recording's; and the business action that it belongs to. Of an action as a whole `route` is its name.
+    recording's; and the business action that it belongs to. Of an action as a whole `route` is its name. `worse` responses
+    have a worse status than recorded.
     """
 
     route: str
@@ -226,6 +232,7 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     action: str = ""
     checked: int = 0
     mismatches: int = 0
+    worse: int = 0
 
 
 class Delays(msgspec.Struct, frozen=True, kw_only=True):
@@ -449,6 +456,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     accounts_detail: AccountsDetail
     validity: Validity
+    status_differs: StatusFigures | None = None
     notes: list[Note] = []
     latency: Latencies
     routes: list[RouteFigures]

@@ -20,6 +20,7 @@ from .document import Latency, RouteStart, RunDocument, actions_of
 from .folder import RunFolder
 from .histogram import NS_2, NS_3, Histogram
 from .percentiles import REPORTED
+from .statuses import StatusCount, count_statuses, total_of
 
 OTHER = "other"
 """The route that takes what no longer fits the lanes' arena: the last row of a bank."""
@@ -58,7 +59,7 @@ class Value(NamedTuple):
 class Measured:
     """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up);
     `actions` are business names of groups of routes: an action stands wherever a route may. `checked` counts by route the
-    answers that were checked, and the mismatches among them.
+    answers that were checked, and the mismatches among them; `statuses` by route the responses against the recording.
     """
 
     totals: Callable[[str], Histogram | None]
@@ -66,6 +67,7 @@ class Measured:
     max_wait_ns: int
     actions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checked: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    statuses: Mapping[str, StatusCount] = field(default_factory=dict)
 
     def histogram(self, kind: str, route: str = "") -> Histogram | None:
         """`kind` (`response`, `wait.queue`, ...) over all routes at 3 digits, or of one route at 2 over all
@@ -144,6 +146,11 @@ class Measured:
         total = sum(checked for checked, _ in rows)
         return sum(mismatches for _, mismatches in rows) / total if total else None
 
+    def status_count(self, route: str = "") -> StatusCount:
+        """Responses against the recording (of one route)."""
+        members = self.members(route) if route else list(self.statuses)
+        return total_of([StatusCount(), *(self.statuses[name] for name in members if name in self.statuses)])
+
 
 def merged_into_other(bank: Bank) -> np.ndarray:
     """Which (route, outcome) of a lane found the arena full and are counted in OTHER's slots: bool[rows,
@@ -190,7 +197,8 @@ def from_banks(banks: Sequence[Bank], routes: Sequence[RouteStart], max_wait_ns:
         return _of_route(banks, rows[route], OUTCOMES.index(outcome), PER_ROUTE.index(kind))
 
     actions = actions_of((route.name, route.action) for route in routes)
-    return Measured(totals, outcomes, max_wait_ns, actions, _checked(banks, names))
+    statuses = count_statuses(banks, names)
+    return Measured(totals, outcomes, max_wait_ns, actions, _checked(banks, names), statuses)
 
 
 def _checked(banks: Sequence[Bank], names: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -29,6 +29,7 @@ def notes_of(
                 "RECOVERED", "the run was killed; these results were rebuilt from what its lanes had counted"
             )
         )
+    notes += _rejected_note(started)
     for target in started.targets:
         if target.portable_because:
             notes.append(Note("PORTABLE_ENGINE", target.portable_because))
@@ -62,6 +63,19 @@ def notes_of(
             )
         )
     return [*notes, *known, *_name_notes(names), *_tail_note(started, measured)]
+
+
+def _rejected_note(started: Started) -> list[Note]:
+    """What of the recording could not be read, by reason."""
+    trace = started.trace
+    if trace is None or not trace.rejected:
+        return []
+    rejected = sum(trace.rejected.values())
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in trace.rejected.items())
+    words = f"{rejected:,} of {counted(trace.lines, 'line')} of the recording were rejected ({reasons})"
+    if trace.rows + rejected != trace.lines or started.rows_in_window != trace.rows:
+        words += "; which of them belong to the part that was replayed is not known"
+    return [Note("LINES_REJECTED", words)]
 
 
 def _name_notes(names: Sequence[NameFigures]) -> list[Note]:

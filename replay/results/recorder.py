@@ -16,6 +16,7 @@ import numpy as np
 
 from replay_native import hdr
 from replay_native.bank import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
+from replay_native.statuses import S
 
 from ..units import SECOND_NS
 from . import hlog, host, slo
@@ -173,6 +174,7 @@ class Recorder:
         self._routes = self._routes_of(asked)
         self._before = np.zeros(len(COUNTERS), np.int64)
         self._outcomes_before: np.ndarray = np.zeros(N_OUTCOMES, np.int64)
+        self._statuses_before = [0, 0]
         self._last_s = 0.0
         self._load, self._threads = host.load(), host.threads()
         self._latency = AppendFile(folder.latency)
@@ -244,6 +246,7 @@ class Recorder:
             **percentiles,
             outcomes=outcomes,
             outcomes_measured=None if (measured := self._outcomes_measured()) == outcomes else measured,
+            **dict(zip(("status_worse", "unknown_4xx"), self._statuses(), strict=True)),
             lag=lag,
         )
 
@@ -253,6 +256,16 @@ class Recorder:
         came = now - self._outcomes_before
         self._outcomes_before = now
         return {name: int(n) for name, n in zip(OUTCOMES, came, strict=True) if n}
+
+    def _statuses(self) -> list[int]:
+        """Responses since the last tick that are worse than recorded, and 4xx where that is not known."""
+        now = [
+            sum(int(bank.status_counts[:, column].sum()) for bank in self._banks)
+            for column in (S.worse, S.unknown_4xx)
+        ]
+        came = [count - before for count, before in zip(now, self._statuses_before, strict=True)]
+        self._statuses_before = now
+        return came
 
     def finish(
         self,

@@ -5,11 +5,14 @@
     errors of "registration" < 0.1%
 
 A percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; response where none is named), or the share of `errors`, of an
-outcome (`5xx`, `timeout`, `unsent`, ...), or of `mismatches` among the answers that were checked; of all requests, or in
-quotes of a route (`*` stands for anything) or of a business action; below a time or a share; over the whole run, or in
-every window of so long (`replay.results.windows`).
+outcome (`5xx`, `timeout`, `unsent`, ...), of requests whose `statuses differ` (worse than recorded: `.statuses`), or of
+`mismatches` among the responses that were checked; of all requests, or in quotes of a route (`*` stands for anything) or
+of a business action; below a time or a share; over the whole run, or in every window of so long (`replay.results.windows`).
 
-`errors` are requests that a user would have seen fail: 5xx, no whole answer, no answer in time, never sent.
+Times and shares have a unit: `p99<250` could be 250 ms or 250 s, and one of these can never fail.
+
+`errors` are requests that a user would have seen fail: 5xx, no whole response, no response in time, never sent. A 4xx is
+not among them.
 """
 
 from __future__ import annotations
@@ -24,7 +27,16 @@ from replay_native.bank import OUTCOMES
 
 from ..errors import UsageError
 from ..naming import first_naming
-from ..units import format_duration, format_latency, format_share, nearest, parse_duration_ns, parse_share
+from ..units import (
+    duration_text,
+    format_duration,
+    format_latency,
+    format_share,
+    is_bare,
+    nearest,
+    parse_duration_ns,
+    parse_share,
+)
 from .document import RouteStart, SloOutcome, WindowsHeld
 from .measured import FAILED, OTHER, Measured
 from .windows import LEAST_WINDOW_NS, Window
@@ -34,7 +46,9 @@ if TYPE_CHECKING:
     from lark.exceptions import UnexpectedInput
 
 METRICS = ("response", "service", "lateness", "wait", "first_byte", "end_to_end", "answer")
-FORMS = 'p99<250ms, errors < 0.1% over 10s, or p(99) service of "POST /v1/users" < 250ms'
+FORMS = (
+    'p99<250ms, errors < 0.1% over 10s, statuses differ < 5%, or p(99) service of "POST /v1/users" < 250ms'
+)
 
 _GRAMMAR = r"""
     start: WHAT ("(" NUMBER ")")? METRIC? ("of" ROUTE)? OPERATOR LIMIT ("over" WINDOW)?
@@ -55,8 +69,11 @@ _EXPECTED = {
 }  # fmt: skip
 """What an error calls the symbol that should have come; the first of those that could have."""
 
-_SHARES = {"errors": FAILED, "mismatches": ("mismatches",)} | {name: (name,) for name in OUTCOMES}
-MISMATCHES = "mismatches"
+MISMATCHES, STATUSES, DIFFER = "mismatches", "statuses", "differ"
+_SHARES = {name: (name,) for name in (*OUTCOMES, MISMATCHES, STATUSES)} | {"errors": FAILED}
+_WHOLE_RUN = {MISMATCHES: "mismatches are", STATUSES: "statuses are"}
+"""Shares that are counted over the whole run alone."""
+
 _PERCENTILE = re.compile(r"p?(\d+(?:\.\d+)?)")
 
 
@@ -100,12 +117,15 @@ def parse(text: str) -> Slo:
     at = {token.type: token.start_pos or 0 for token in tokens}
 
     def checked(read: Callable[[str], float], symbol: str) -> float:
+        _refuse_bare(text, found[symbol], at[symbol], symbol if read is parse_duration_ns else "SHARE")
         try:
             return read(found[symbol])
         except UsageError as error:
             message = f"SLO {text!r}, column {at[symbol] + 1}: {error}"
             raise UsageError(message, hint=error.hint) from None
 
+    if found["WHAT"] == STATUSES and "NUMBER" not in found and found.pop("METRIC", "") != DIFFER:
+        raise _wrong(text, at["WHAT"], f"stands where '{STATUSES} {DIFFER}' should")
     metric, route, window_ns = found.get("METRIC", "response"), found.get("ROUTE", "").strip('"'), None
     if metric not in METRICS:
         why = f"is no metric{_guess(metric, METRICS)}; there are {', '.join(METRICS)}"
@@ -116,8 +136,8 @@ def parse(text: str) -> Slo:
     if route and metric not in ("response", "service"):
         why = f"asks for {metric} of a route, which is measured over all routes only"
         raise _wrong(text, at["WHAT"], why)
-    if "WINDOW" in found and found["WHAT"] == MISMATCHES:
-        raise _wrong(text, at["WINDOW"], "cannot be: mismatches are counted over the whole run")
+    if "WINDOW" in found and found["WHAT"] in _WHOLE_RUN:
+        raise _wrong(text, at["WINDOW"], f"cannot be: {_WHOLE_RUN[found['WHAT']]} counted over the whole run")
     if "WINDOW" in found:
         window_ns = int(checked(parse_duration_ns, "WINDOW"))
         if window_ns < LEAST_WINDOW_NS:
@@ -126,6 +146,47 @@ def parse(text: str) -> Slo:
     outcomes = _SHARES[found["WHAT"]] if percentile is None else ()
     or_equal = found["OPERATOR"] == "<="
     return Slo(text.strip(), float(limit), or_equal, metric, percentile, outcomes, route, window_ns)
+
+
+_READINGS = {
+    "SHARE": lambda number: [f"{number}%", *([f"{float(number) * 100:g}%"] if float(number) <= 1 else [])],
+    "LIMIT": lambda number: [f"{number} ms", f"{number} s"],
+    "WINDOW": lambda number: [f"{number} s", f"{number} m"],
+}
+"""What a number without a unit could mean."""
+
+
+def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
+    """UsageError where a limit or a window has no unit: it says all that it could mean."""
+    if not is_bare(number):
+        return
+    readings = list(dict.fromkeys(_READINGS[kind](number)))
+    shown = text[:at] + "{}" + text[at + len(number) :]
+    raise UsageError(
+        f"SLO {text!r}, column {at + 1}: {number!r} has no unit"
+        + (f": it could be {' or '.join(readings)}" if len(readings) > 1 else ""),
+        hint="write " + " or ".join(shown.format(reading.replace(" ", "")) for reading in readings),
+    )
+
+
+def replaces_status_rule(slo: Slo) -> bool:
+    """Whether an objective says how many responses of all may be worse than recorded."""
+    return slo.outcomes == (STATUSES,) and not slo.route
+
+
+def canonical(slo: Slo) -> str:
+    """An objective in full, in one form of each unit, as the plan shows it: `p99 response < 250ms over 10s`. `parse` reads
+    it back.
+    """
+    of = f' of "{slo.route}"' if slo.route else ""
+    if slo.percentile is None:
+        what = next(name for name, outcomes in _SHARES.items() if outcomes == slo.outcomes)
+        what, limit = f"{STATUSES} {DIFFER}" if what == STATUSES else what, f"{100 * slo.limit:.12g}%"
+    else:
+        what = f"max {slo.metric}" if slo.percentile == 100 else f"p{slo.percentile:.12g} {slo.metric}"
+        limit = duration_text(round(slo.limit))
+    window = "" if slo.window_ns is None else f" over {duration_text(slo.window_ns)}"
+    return f"{what}{of} {'<=' if slo.or_equal else '<'} {limit}{window}"
 
 
 def _percentile(text: str, at: int, found: dict[str, str]) -> float | None:
@@ -195,7 +256,8 @@ def words_of(outcome: SloOutcome) -> str:
     said = f"is {'≥' if outcome.at_least else ''}{figure}"
     held = outcome.windows
     if held is None:
-        return said
+        accepts_all = outcome.passed and outcome.unit == "share" and outcome.value >= outcome.limit == 1
+        return f"{said}, and any share is accepted" if accepts_all and STATUSES in outcome.slo else said
     fail = f"{held.failed:,} of {held.count:,} fail" if held.failed else f"all {held.count:,} meet it"
     return f"{said} in the worst window, at {format_duration(round(held.worst_at_s * 1e9))} ({fail})"
 
@@ -234,6 +296,9 @@ def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
 
 def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | None:
     """What the objective speaks of, and whether it is a lower bound; None where nothing was measured."""
+    if slo.outcomes == (STATUSES,):
+        count = measured.status_count(route)
+        return (count.share, False) if count.is_known else None
     if slo.percentile is None:
         mismatches = slo.outcomes == _SHARES[MISMATCHES]
         share = measured.mismatched_share(route) if mismatches else measured.share_of(slo.outcomes, route)
@@ -243,4 +308,7 @@ def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | No
 
 
 def _holds(slo: Slo, value: float, at_least: bool) -> bool:
+    """`statuses differ<100%` accepts any share, all of them included: it turns the rule off."""
+    if slo.outcomes == (STATUSES,) and slo.limit >= 1:
+        return True
     return not at_least and (value <= slo.limit if slo.or_equal else value < slo.limit)

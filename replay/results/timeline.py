@@ -11,8 +11,10 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Requests are
     counted in the second of the event itself: planned when due, ok when answered. Percentiles are of what
     ended in it; null where nothing did. One of an hour or more is a lower bound: histograms tell no more apart.
-    `outcomes_measured` are the outcomes without the warm-up's, where those are others. `unsent_of_target` counts those
-    of `unsent` that the target kept from being sent. `lag` is the Kafka consumer's, in records, by partition.
+    `outcomes_measured` are the outcomes without the warm-up's, where those are others. Without the warm-up's,
+    `status_worse` counts responses that have a worse status than recorded, `unknown_4xx` those that have a 4xx where the
+    recording does not say. `unsent_of_target` counts those of `unsent` that the target kept from being sent. `lag` is the
+    Kafka consumer's, in records, by partition.
     """
 
     t_s: float
@@ -47,6 +49,8 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     answer_p99_ns: int | None = None
     outcomes: dict[str, int] = {}
     outcomes_measured: dict[str, int] | None = None
+    status_worse: int = 0
+    unknown_4xx: int = 0
     lag: dict[str, int] = {}
 
     def figure_ns(self, name: str) -> tuple[int, bool] | None:

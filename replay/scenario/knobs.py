@@ -15,7 +15,9 @@ AUTO = 0
 
 
 class Duration(int):
-    """Nanoseconds, written as `30s`."""
+    """Nanoseconds, written as `30s`. `bare` is the number as it was written where it had no unit."""
+
+    bare: str = ""
 
 
 class Rate(float):

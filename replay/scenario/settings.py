@@ -445,7 +445,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
             examples=["127.0.0.1:5353"],
         ),
     ] = ""
-    timeout_ns: Annotated[Duration, Meta(description="For the whole answer")] = msgspec.field(
+    timeout_ns: Annotated[Duration, Meta(description="For the whole response")] = msgspec.field(
         name="timeout", default=Duration(30 * SECOND_NS)
     )
     max_wait_ns: Annotated[
@@ -464,7 +464,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     slo: Annotated[
         tuple[SloText, ...],
         Meta(
-            description="Objectives: p99<250ms, errors<1% over 10s (in every window); exit 99 if one fails",
+            description="Objectives, with units: p99<250ms, errors<1% over 10s (in every window); exit 99 if one fails",
             examples=[["p99<250ms", "errors<1% over 10s"]],
         ),
     ] = ()

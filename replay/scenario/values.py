@@ -33,6 +33,13 @@ from .session_rules import size_range
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
+def _duration(value: Any) -> Duration:
+    duration = Duration(units.parse_duration_ns(value))
+    if units.is_bare(str(value)):
+        duration.bare = str(value).strip()
+    return duration
+
+
 def _count(value: Any) -> Count:
     if value == "auto":
         return Count(AUTO)
@@ -150,7 +157,7 @@ _HEADERS_FORMS = "user-agent,accept or all"
 _HOSTS_FORMS = "www.example=staging.example or *.example=*.staging.example"
 _SCALE_FORMS = '4 or ["POST /v1/users=5", "*=2"]'
 _READERS: dict[Any, tuple[Any, str]] = {
-    Duration: (lambda v: Duration(units.parse_duration_ns(v)), units.DURATION_FORMS),
+    Duration: (_duration, units.DURATION_FORMS),
     Rate: (lambda v: Rate(units.parse_rate_per_s(v)), units.RATE_FORMS),
     Factor: (lambda v: Factor(units.parse_factor(v)), units.FACTOR_FORMS),
     Share: (lambda v: Share(units.parse_share(v)), units.SHARE_FORMS),

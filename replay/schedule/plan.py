@@ -76,7 +76,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `rows` is None where the duration alone bounds a closed loop (counts are then those of one pass); peaks,
     mean and `length_ns` are None where the target sets the pace. `recorded_*_ns` are since the epoch: the
-    part of the recording that is replayed. `by_route` is in the order of the trace's routes.
+    part of the recording that is replayed. `by_route` is in the order of the trace's routes. `rejected` counts the `lines`
+    of the recording that could not be read, by reason; `files_left_out` says why files of a folder were not read.
     """
 
     trace: str
@@ -106,6 +107,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     time_zone: str
     utc_offset_s: int
     speed: float
+    lines: int = 0
+    rejected: dict[str, int] = {}
+    files_left_out: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +251,7 @@ def _make_plan(
             f" the run takes {units.format_duration(length_ns)}"
         )
     peak_1s, peak_60s, peak_at_ns = _peaks(clock, tally, length_ns)
+    lines, rejected = trace.manifest.unread()
     offset = units.to_datetime(clock.origin_ns, zone).utcoffset() or dt.timedelta()
     return Plan(
         trace=name,
@@ -278,6 +283,9 @@ def _make_plan(
         time_zone=str(zone),
         utc_offset_s=int(offset.total_seconds()),
         speed=clock.speed,
+        lines=lines,
+        rejected=rejected,
+        files_left_out=[file.why for file in trace.manifest.left_out],
     )
 
 

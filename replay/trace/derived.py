@@ -110,6 +110,8 @@ def inherited_manifest(base: Manifest, change: list[dict[str, Any]]) -> Manifest
     """The manifest of what is made of a trace: its sources, stamps and lists stay, counts begin anew."""
     kept = msgspec.json.decode(msgspec.json.encode(base), type=Manifest)
     kept.history = [*kept.history, *change]
+    if not kept.imported_lines:
+        kept.imported_lines, kept.imported_rejected = kept.lines, kept.rejected
     kept.rows = kept.lines = kept.start_ns = kept.end_ns = kept.clients = 0
     kept.rejected, kept.rejected_examples, kept.segments = {}, [], []
     return kept

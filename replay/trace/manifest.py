@@ -68,8 +68,16 @@ class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
     action: str = ""
 
 
+NO_REQUEST = frozenset({"blank", "header"})
+"""Reasons of rejected lines that hold no request: nothing is missing without them."""
+
+
 class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The whole manifest. `rows` + the sum of `rejected` = `lines`."""
+    """The whole manifest. `rows` + the sum of `rejected` = `lines`.
+
+    A trace that was made of another one has the `lines` and `rejected` of the import in `imported_lines` and
+    `imported_rejected`.
+    """
 
     format_version: int = FORMAT_VERSION
     written_by: str = ""
@@ -77,6 +85,8 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     lines: int = 0
     rejected: dict[str, int] = {}
     rejected_examples: list[RejectedExample] = []
+    imported_lines: int = 0
+    imported_rejected: dict[str, int] = {}
     start_ns: int = 0
     end_ns: int = 0
     importer: str = ""
@@ -98,6 +108,16 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     routes_folded: dict[str, int] = {}
     segments: list[Segment] = []
     history: list[dict[str, Any]] = []
+
+    def unread(self) -> tuple[int, dict[str, int]]:
+        """Lines of the recording as it was imported, and those of them that could not be read, by reason; blank lines and
+        headers aside.
+        """
+        lines, rejected = self.lines, self.rejected
+        if self.imported_lines:
+            lines, rejected = self.imported_lines, self.imported_rejected
+        unread = {reason: count for reason, count in rejected.items() if reason not in NO_REQUEST}
+        return lines - sum(rejected.values()) + sum(unread.values()), unread
 
     def actions(self) -> dict[str, list[Route]]:
         """The routes of each business action; what belongs to none is left out."""

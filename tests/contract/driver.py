@@ -63,7 +63,7 @@ class Ask:
     def flags(self) -> int:
         head = HEAD if self.method == "HEAD" else 0
         idempotent = IDEMPOTENT if self.method in METHODS_IDEMPOTENT else 0
-        looked_at = LOOKED_AT | self.recorded_status << STATUS_SHIFT if self.looked_at else 0
+        looked_at = (LOOKED_AT if self.looked_at else 0) | self.recorded_status << STATUS_SHIFT
         return (
             head
             | idempotent

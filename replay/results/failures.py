@@ -1,0 +1,29 @@
+"""What a run's target failed at: the circuit breaker, statuses against the recording, objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..units import format_share
+from .document import RunDocument
+from .statuses import FAILED_SHARE
+
+
+def failures_of(document: RunDocument) -> list[str]:
+    """Each failure in a few words; none where the target passed. A verdict of the generator is none of them."""
+    found = ["the circuit breaker opened"] if document.ending.how == "circuit_breaker" else []
+    differs = document.status_differs
+    if differs is not None and differs.failed:
+        found.append(
+            f"{format_share(differs.share)} of the responses have a worse status than recorded"
+            f" ({format_share(FAILED_SHARE)} are allowed)"
+        )
+    missed = sum(not outcome.passed for outcome in document.slo)
+    if missed:
+        found.append(f"{missed} of {len(document.slo)} objectives missed")
+    return found
+
+
+def failed_words(failures: Sequence[str]) -> str:
+    """`FAILED: 1 of 2 objectives missed`; empty where nothing failed."""
+    return f"FAILED: {'; '.join(failures)}" if failures else ""
