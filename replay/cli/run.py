@@ -170,13 +170,13 @@ def work_area(out: Path) -> Iterator[Path]:
     """A folder beside the run's own for what it needs meanwhile; gone afterwards."""
     area = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        area.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(
-            f"{out} cannot be made: {reason_of(error)}",
-            hint="give another place with -o",
-        ) from None
-    try:
+        try:
+            area.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(
+                f"{out} cannot be made: {reason_of(error)}",
+                hint="give another place with -o",
+            ) from None
         yield area
     finally:
         shutil.rmtree(area, ignore_errors=True)
