@@ -79,7 +79,9 @@ def rushes(curve: curves.RateCurve) -> list[float]:
     return [round(float(edges[start]), 1) for start in starts]
 
 
-@pytest.mark.parametrize(("hours", "count"), [(0.2, 1), (1, 1), (1.5, 1), (2, 1), (13, 1), (24, 1), (48, 2), (60, 2), (168, 7)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("hours", "count"), [(0.2, 1), (1, 1), (1.5, 1), (2, 1), (13, 1), (24, 1), (48, 2), (60, 2), (168, 7)]
+)
 def test_a_rush_hour_comes_once_a_day(hours: float, count: int) -> None:
     curve = curves.shape("6pm", 50.0, round(hours * 3_600 * NS))
     assert len(rushes(curve)) == count
@@ -109,7 +111,9 @@ def test_what_happens_once_is_not_repeated_in_a_longer_trace() -> None:
             assert curve.length_ns == length_ns and curve.mean_per_s == pytest.approx(3.0), name
 
 
-def test_a_curve_that_ends_before_the_duration_is_refused(tmp_path: Path, command: Callable[..., Any]) -> None:
+def test_a_curve_that_ends_before_the_duration_is_refused(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
     (tmp_path / "c.csv").write_text("time,rate\n0,10\n30,20\n")
     code, _, said = command("generate", "-o", "x.trace", "--curve", "c.csv", "-d", "2m")
     assert code == 2 and "longer than the curve, which ends after" in said

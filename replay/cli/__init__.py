@@ -10,6 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+    from .commands import VERBS as VERBS
+    from .commands import invoke as invoke
+    from .commands import replay as replay
+
 
 def main() -> NoReturn:
     """Run the command of `sys.argv`, as the console script and `python -m replay.cli` do."""

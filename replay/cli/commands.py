@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from .._version import __version__
-from ..errors import Exit, ReplayError, reason_of
+from ..errors import Exit, ReplayError, Sending, exit_code_now, reason_of
 from . import interrupts, streams
 from .streams import say
 
@@ -189,6 +189,7 @@ def _ended(error: BaseException) -> int:
 
 def invoke(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
+    Sending.began = False
     try:
         code = replay.main(arguments, prog_name="replay", standalone_mode=False)
         sys.stdout.flush()
@@ -198,4 +199,4 @@ def invoke(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         if os.environ.get(DEBUG_VARIABLE) == "1":
             raise
-        return int(_ended(_leaf(error)))
+        return int(exit_code_now(_ended(_leaf(error))))

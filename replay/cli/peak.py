@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import msgspec
 from rich.table import Table
 
 from .. import units
-from ..errors import Exit, TargetError, UsageError
+from ..errors import Exit, OutputError, TargetError, UsageError, reason_of
 from ..files import write_whole
 from ..formats import open_trace
 from ..peak.climb import Climb, climb
@@ -35,8 +36,9 @@ from ..results.run import load_run
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from .import_ import ProgressBar, facts
+from .places import keeping, result_folder
 from .progress import KERNELS, warm_kernels
-from .run import new_run_folder, read_scenario, report_console_for
+from .run import RUNS, read_scenario, report_console_for
 from .streams import shown_of
 
 Number = TypeVar("Number", int, float)
@@ -163,16 +165,25 @@ def command(
     """
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)
-    folder = new_run_folder(out, recordings)
     lengths_ns = _duration(trial, "--trial"), _duration(hold, "--hold"), _duration(trigger, "--trigger")
     console, errors = report_console_for(plain, False), Console(stderr=True, highlight=False)
     warm_kernels(errors, [*KERNELS, "scale"])
-    folder.mkdir(parents=True)
-    try:
+    with result_folder(out, RUNS, recordings[0]) as folder, _made(folder), keeping(folder):
         raise SystemExit(_measured(scenario, recordings, folder, lengths_ns, console, errors, surge,
                                    (lowest, highest, width, int(votes))))  # fmt: skip
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make the folder; it goes where nothing came into it."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {reason_of(error)}", hint="give another -o") from None
+    try:
+        yield
     finally:
-        if not any(folder.iterdir()):
+        with contextlib.suppress(OSError):
             folder.rmdir()
 
 

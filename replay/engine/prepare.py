@@ -70,6 +70,10 @@ class RunState:
         """Of all lanes, those of the first target first."""
         return [spec for part in self.parts for spec in part.specs]
 
+    def sent(self) -> int:
+        """Requests that were sent so far."""
+        return sum(int(spec.bank.counters[bank.C.sent]) for spec in self.specs)
+
     def lag(self) -> dict[str, int]:
         """The consumers' lag by partition now."""
         return {name: count for part in self.parts for name, count in part.fittings.lag().items()}
