@@ -38,7 +38,7 @@ from ..scenario.target import parse_target
 from .import_ import ProgressBar, facts
 from .places import keeping, result_folder
 from .progress import KERNELS, warm_kernels
-from .run import RUNS, read_scenario, report_console_for
+from .run import RUNS, read_scenario, report_console_for, work_area
 from .streams import shown_of
 
 Number = TypeVar("Number", int, float)
@@ -168,8 +168,10 @@ def command(
     lengths_ns = _duration(trial, "--trial"), _duration(hold, "--hold"), _duration(trigger, "--trigger")
     console, errors = report_console_for(plain, False), Console(stderr=True, highlight=False)
     warm_kernels(errors, [*KERNELS, "scale"])
-    with result_folder(out, RUNS, recordings[0]) as folder, _made(folder), keeping(folder):
-        raise SystemExit(_measured(scenario, recordings, folder, lengths_ns, console, errors, surge,
+    with (
+        result_folder(out, RUNS, recordings[0]) as folder, _made(folder), work_area(folder) as area, keeping(folder)
+    ):  # fmt: skip
+        raise SystemExit(_measured(scenario, recordings, folder, area, lengths_ns, console, errors, surge,
                                    (lowest, highest, width, int(votes))))  # fmt: skip
 
 
@@ -188,12 +190,12 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 def _measured(
-    scenario: Scenario, recordings: list[str], folder: Path, lengths_ns: tuple[int, int, int], console: Console,
+    scenario: Scenario, recordings: list[str], folder: Path, area: Path, lengths_ns: tuple[int, int, int], console: Console,
     errors: Console, surge: str | None, bounds: tuple[str, str, str, int],
 ) -> int:  # fmt: skip
     """Do it, print it, save it; the exit code."""
     with ProgressBar(errors) as progress:
-        trace = open_trace(recordings, folder / ".imported.trace", progress=progress)
+        trace = open_trace(recordings, area / "imported.trace", progress=progress)
     bench = Bench(trace, scenario, folder, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1])
     if surge is not None:
         times = _read(units.parse_factor, surge, "--surge")
