@@ -154,7 +154,9 @@ def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_takes_no_more_leaves_the_trace_that_was_to_be_replaced_and_nothing_else(tmp_path: Path) -> None:
+def test_a_disk_that_takes_no_more_leaves_the_trace_that_was_to_be_replaced_and_nothing_else(
+    tmp_path: Path,
+) -> None:
     """What is still buffered of requests cannot be written when the files are closed."""
     path = tmp_path / "a.trace"
     write(path, [1])

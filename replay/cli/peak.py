@@ -14,7 +14,7 @@ import msgspec
 from rich.table import Table
 
 from .. import units
-from ..errors import Exit, OutputError, TargetError, UsageError, reason_of
+from ..errors import Exit, OutputError, UsageError, reason_of
 from ..files import write_whole
 from ..formats import open_trace
 from ..peak.climb import Climb, climb
@@ -50,6 +50,8 @@ ENDINGS = {
     " recording.",
     "DID_NOT_RECOVER": "The target did not come back from {above} times the recording; it met every objective up to"
     " {peak} times before.",
+    "FAILS_AT_LOWEST": "The target misses {missed} at the lowest load already, {lowest} times the recording, {rate}: lower"
+    " --lowest, or give objectives that it can meet (--slo).",
     "OUT_OF_TRIALS": "The answers contradict each other: no peak was found.",
 }
 _NO_ANSWERS = {"UNKNOWN": Exit.INVALID, "UNSTEADY": Exit.INCONCLUSIVE}
@@ -67,8 +69,14 @@ def _table(trials: Sequence[Trial]) -> Table:
 
 
 def _sentence(found: Climb) -> str:
+    last = found.trials[-1]
+    load = last.load if found.verdict == "FAILS_AT_LOWEST" else found.peak
     return ENDINGS[found.verdict].format(
-        peak=f"{found.peak:.3g}", above=f"{found.above:.3g}", rate=rate_at(found, found.peak)
+        peak=f"{found.peak:.3g}",
+        above=f"{found.above:.3g}",
+        rate=rate_at(found, load),
+        lowest=f"{last.load:.3g}",
+        missed=", ".join(goal for goal, passed in last.passed.items() if not passed),
     )
 
 
@@ -121,13 +129,10 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
         votes,
         each=bench.each,
     )
+    window = bench.prepare()
+    console.print(window.words, style="dim")
     found = climb(search, bench, lambda trial: console.print(trial_line(trial), style="dim"))
-    if found.verdict == "FAILS_AT_LOWEST":
-        missed = ", ".join(goal for goal, passed in found.trials[-1].passed.items() if not passed)
-        raise TargetError(
-            f"the target misses {missed} at the lowest load already, {search.lowest:g} times the recording",
-            hint="lower --lowest, or give objectives that it can meet: --slo",
-        )
+    found.window = window
     return found
 
 
@@ -136,7 +141,15 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
 @click.option("--target", metavar="URL", help="Where to send: http[s]://HOST[:PORT][/BASE/PATH].")
 @click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms' [default: errors<0.1% and errors<1%].")
 @click.option("--methods", metavar="LIST", help="Methods to send, or all [default: GET,HEAD].")
-@click.option("--from", "window__from", metavar="WHEN", help="First moment of each trial.")
+@click.option(
+    "--from",
+    "window__from",
+    metavar="WHEN",
+    help="Where trials and hold are taken from [default: the busiest part].",
+)
+@click.option(
+    "--until", "window__until", metavar="WHEN", help="Moment before which they end; +10m counts from --from."
+)
 @click.option("--allow", multiple=True, metavar="HOST", help="Allow a target beyond loopback.")
 @click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
 @click.option(
@@ -161,7 +174,11 @@ def command(
 ) -> None:  # fmt: skip
     """Find the highest scale of a trace that meets the objectives; hold it; come down again.
 
-    Exit codes: 0 found, 3 none (or none that could be held), 4 the generator was the limit, 99 did not recover.
+    Trials run the busiest --trial of the recording, the hold the busiest --hold around it at the same mean rate. --from
+    begins that window elsewhere; --from with --until names the part of the recording to look for it in.
+
+    Exit codes: 0 found, 1 a trial could not be made after others were, 3 none (or none that could be held), 4 the generator
+    was the limit, 99 did not recover.
     """
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)
@@ -196,7 +213,7 @@ def _measured(
     """Do it, print it, save it; the exit code."""
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
-    bench = Bench(trace, scenario, folder, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1])
+    bench = Bench(trace, scenario, folder, area, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1])
     if surge is not None:
         times = _read(units.parse_factor, surge, "--surge")
         recovery = bench.surge(times, lengths_ns[2])
