@@ -32,13 +32,9 @@ def main() -> NoReturn:
 
 
 def __getattr__(name: str) -> Any:
-    """`invoke`, `VERBS` and the rest of `replay.cli.commands`, imported at first use."""
-    if name.startswith("__"):
+    """What programs use of `replay.cli.commands`, imported at first use."""
+    if name not in ("VERBS", "invoke", "replay"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    commands = import_module(".commands", __name__)
-    try:
-        return getattr(commands, name)
-    except AttributeError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(import_module(".commands", __name__), name)
