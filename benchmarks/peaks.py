@@ -126,7 +126,9 @@ def real(folder: Path, seed: int) -> Found:
         def bench(name: str, limit_s: float) -> Bench:
             slo = f"p{round(100 * (1 - SHARE))}<{1e6 * limit_s:.1f}us"
             scenario = load(None, {"target": target, "slo": [slo], "seed": seed})
-            return Bench(trace, scenario, folder / name, trial_ns=length_ns, hold_ns=length_ns)
+            area = folder / f"{name}.area"
+            area.mkdir()
+            return Bench(trace, scenario, folder / name, area, trial_ns=length_ns, hold_ns=length_ns)
 
         quiet = bench("quiet", 1.0)(QUIET_SHARE * known / rate, "up")
         late_s = (quiet.p50_ns or 0) / SECOND_NS - SERVICE_S

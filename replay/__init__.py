@@ -6,12 +6,13 @@ Trio program use `await replay.engine.run(...)` with a schedule of `replay.sched
 
 from __future__ import annotations
 
-from os import PathLike
-from typing import TYPE_CHECKING, Any
-
 from ._version import __version__
 
+TYPE_CHECKING = False  # the command sets its signal handlers before it can afford to import typing
 if TYPE_CHECKING:
+    from os import PathLike
+    from typing import Any
+
     from .results.run import Run
     from .trace import Trace
 

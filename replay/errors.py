@@ -62,6 +62,17 @@ class OutputError(ReplayError):
 
 
 class EngineError(ReplayError):
-    """The engine failed in mid-run; what was measured is saved."""
+    """A run failed after it had begun. The hint says what was kept, and how to get at it."""
 
     exit_code = Exit.CRASHED
+
+
+class Sending:
+    """Whether this command has sent anything. Exit code 2 promises that it has not."""
+
+    began = False
+
+
+def exit_code_now(code: int) -> int:
+    """The exit code of an error: not 2 once something was sent, whatever the error would be before that."""
+    return Exit.CRASHED if code == Exit.USAGE and Sending.began else code

@@ -154,6 +154,26 @@ def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_takes_no_more_leaves_the_trace_that_was_to_be_replaced_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    """What is still buffered of requests cannot be written when the files are closed."""
+    path = tmp_path / "a.trace"
+    write(path, [1])
+    with (
+        Path("/dev/full").open("wb") as full,
+        pytest.raises(OutputError, match="no space left"),
+        TraceWriter(path, overwrite=True) as writer,
+    ):
+        put_by = writer._requests._put_by
+        for file in (put_by._data, put_by._ends, put_by._words):
+            file.write(b"targets")
+            os.dup2(full.fileno(), file.fileno())
+        raise OutputError("no space left")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.trace"]
+    assert Trace.open(path).rows == 1
+
+
 def test_an_existing_path_is_refused_and_replaced_only_if_it_is_a_trace(tmp_path: Path) -> None:
     path = tmp_path / "a.trace"
     write(path, [1])

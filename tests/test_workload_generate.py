@@ -71,6 +71,60 @@ def test_rates_go_where_ramps_steps_and_shapes_say(tmp_path: Path) -> None:
         assert squeezed.length_ns == 60 * NS and squeezed.mean_per_s == pytest.approx(50.0)
 
 
+def rushes(curve: curves.RateCurve) -> list[float]:
+    """Hours at which a curve is at its highest: maxima of at least 90% of the highest rate."""
+    edges, rates = curve.edges_ns[:-1] / (3_600 * NS), curve.rates[:, 0]
+    high = np.flatnonzero(rates >= 0.9 * rates.max())
+    starts = high[np.insert(np.diff(high) > 1, 0, True)]
+    return [round(float(edges[start]), 1) for start in starts]
+
+
+@pytest.mark.parametrize(
+    ("hours", "count"), [(0.2, 1), (1, 1), (1.5, 1), (2, 1), (13, 1), (24, 1), (48, 2), (60, 2), (168, 7)]
+)
+def test_a_rush_hour_comes_once_a_day(hours: float, count: int) -> None:
+    curve = curves.shape("6pm", 50.0, round(hours * 3_600 * NS))
+    assert len(rushes(curve)) == count
+    assert curve.length_ns == round(hours * 3_600 * NS) and curve.mean_per_s == pytest.approx(50.0)
+    if hours >= 24:
+        assert all(abs(at % 24 - 18) < 0.2 for at in rushes(curve))
+
+
+def test_what_happens_once_is_not_repeated_in_a_longer_trace() -> None:
+    hour, day = 3_600 * NS, 86_400 * NS
+
+    def at(curve: curves.RateCurve, hours: float) -> float:
+        return float(curve.rates[np.searchsorted(curve.edges_ns, round(hours * hour), side="right") - 1, 0])
+
+    lockdown = curves.shape("lockdown", 1.0, 3 * day)
+    assert at(lockdown, 24 + 8) == pytest.approx(at(lockdown, 8) * 2.3 / 1.1), "they are at home all day"
+    assert at(lockdown, 24 + 12) == pytest.approx(at(lockdown, 12))
+    monday = curves.shape("monday", 1.0, 14 * day)
+    evenings = [at(monday, 24 * number + 18) for number in range(14)]
+    assert [n for n, level in enumerate(evenings) if level > 0.95 * max(evenings)] == [0, 7]
+    january = curves.shape("january", 1.0, 62 * day)
+    noons = [at(january, 24 * number + 12) for number in range(62)]
+    assert noons == sorted(noons, reverse=True)
+    for name in curves.SHAPES:
+        for length_ns in (day // 3, day - NS, day, day + NS, 40 * day + 7 * hour):
+            curve = curves.shape(name, 3.0, length_ns)
+            assert curve.length_ns == length_ns and curve.mean_per_s == pytest.approx(3.0), name
+
+
+def test_a_curve_that_ends_before_the_duration_is_refused(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    (tmp_path / "c.csv").write_text("time,rate\n0,10\n30,20\n")
+    code, _, said = command("generate", "-o", "x.trace", "--curve", "c.csv", "-d", "2m")
+    assert code == 2 and "longer than the curve, which ends after" in said
+    (tmp_path / "r.toml").write_text('duration = "50s"\n[curve]\ntimes = ["0s", "20s"]\nrates = [5, 5]\n')
+    code, _, said = command("generate", "r.toml", "-o", "x.trace")
+    assert code == 2 and "longer than the curve" in said
+    assert command("generate", "-o", "y.trace", "--curve", "c.csv", "-d", "20s")[0] == 0
+    trace = Trace.open(tmp_path / "y.trace")
+    assert trace.end_ns - trace.start_ns < 20 * NS
+
+
 def test_a_part_of_a_curve_is_that_part() -> None:
     whole = curves.points([0, 10 * NS, 20 * NS], [0.0, 100.0, 0.0], "here")
     part = whole.part(5 * NS, 15 * NS)

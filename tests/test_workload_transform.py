@@ -23,7 +23,7 @@ from replay.workload.fidelity import distance, measure
 from replay.workload.transform import Transform, transform
 
 from .trace_data import Row, write_trace
-from .workload_data import NS, START_NS, azure, columns, fitness, route_rows
+from .workload_data import NS, SHARED, START_NS, azure, columns, fitness, route_rows
 
 TABLE = {
     "speed": {"0.1s": 5.29, "1s": 3.84, "10s": 1.35, "60s": 0.22},
@@ -77,6 +77,41 @@ def test_burstiness_of_a_recording_is_that_of_the_table(
     for window in ("1s", "10s", "60s"):
         assert stats["beta"][window] == pytest.approx(stats["beta_expected"][window], rel=0.07)
         assert stats["idc"][window] == pytest.approx(stats["idc_expected"][window], rel=0.07)
+
+
+@pytest.mark.parametrize("flags", [["--scale", "4"], ["--scale", "4", "--grow", "repeat"]])
+def test_growth_is_called_true_only_in_windows_where_it_is(
+    flags: list[str], tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    """A Poisson trace is Poisson no more when it has grown by its gaps; stamps that repeat are what their formula says."""
+    assert command("generate", "-o", "p.trace", "-d", "30m", "--poisson", "20/s")[0] == 0
+    assert command("transform", "p.trace", "-o", "out.trace", *flags)[0] == 0
+    words = ("inspect", "out.trace", "--stats", "--against", "p.trace")
+    stats = json.loads(command(*words, "--json")[1])
+    judged = {window: off for window, off in stats["idc_off"].items() if off is not None}
+    assert len(judged) >= 4 and stats["true_within"] == 0.1
+    for window, off in judged.items():
+        should_be = stats["idc_expected"][window]
+        assert off == pytest.approx((stats["idc"][window] - should_be) / abs(should_be))
+        assert stats["true"][window] == (abs(off) <= 0.1)
+    printed = " ".join(command(*words)[1].split())
+    repeated = "repeat" in flags
+    assert stats["true"]["1s"] is repeated and "off beta should be" in printed
+    assert ("1 s (+" in printed) is not repeated
+    assert "IDC within 10% of what it should be" in printed
+
+
+def test_a_recording_that_grew_by_three_is_not_called_true_where_it_is_off(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    log = SHARED / "nasa-http-1995-08-01.log"
+    if not log.exists():
+        pytest.skip(f"{log.name} is not there")
+    assert command("import", log, "-o", "nasa.trace")[0] == 0
+    assert command("transform", "nasa.trace", "-o", "nasa3.trace", "--scale", "3")[0] == 0
+    _, printed, _ = command("inspect", "nasa3.trace", "--stats", "--against", "nasa.trace")
+    line = " ".join(printed.split())
+    assert "in windows of 60 s; not of 1 s (+40%), 10 s (+14%)" in line
 
 
 def test_scaling_and_then_sampling_gives_the_recording_back(tmp_path: Path) -> None:

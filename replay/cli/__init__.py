@@ -1,215 +1,40 @@
-"""The command: one verb a module, imported when it is used. Every error ends here, as one line and an exit
-code.
-"""
+"""The command's entry point. It decides what signals do before it imports anything that takes time."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import importlib
-import os
-import platform
 import sys
-import tempfile
-import time
-import traceback
-from pathlib import Path
-from typing import NoReturn
 
-import click
+from . import interrupts
 
-from .._version import __version__
-from ..errors import Exit, ReplayError, reason_of
-from . import interrupts, streams
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
-VERBS = {
-    "import": ("import_", "Make a trace of access logs."),
-    "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
-    "inspect": ("inspect", "Show what is in a trace or a log."),
-    "transform": ("transform", "Make another trace of one: a window, a share, more of it, faster."),
-    "generate": ("generate", "Make a trace of traffic that nobody recorded."),
-    "init": ("init", "Write a commented scenario for a trace and a target."),
-    "record": ("record", "Record Kafka topics to a trace."),
-    "run": ("run", "Replay a trace or a log onto a target."),
-    "report": ("report", "Show the report of a run."),
-    "peak": ("peak", "The highest load that a target survives, up and down again."),
-    "compare": ("compare", "Is the new build slower? A verdict on runs of two builds."),
-    "ab": ("ab", "Run two builds in turns, and say whether the new one is slower."),
-    "demo": ("demo", "Replay a small evening onto a built-in service."),
-    "doctor": ("doctor", "Say what this machine can do, and what it lacks."),
-}
-"""Verb to its module and its line in the help, so that the help imports none of them."""
-
-DEBUG_VARIABLE = "REPLAY_DEBUG"
-"""Set to 1, errors keep their traceback."""
-
-_SIGPIPE_EXIT = 141
-
-_OS_ERRORS = {
-    errno.ENOSPC: ("no space left on the disk", "make room, or write elsewhere with -o"),
-    errno.EDQUOT: ("the disk quota is used up", "make room, or write elsewhere with -o"),
-    errno.EFBIG: ("a file would grow over the limit on file sizes", "raise it: ulimit -f unlimited"),
-    errno.EMFILE: ("too few file descriptors", "raise the limit: ulimit -n 65536"),
-    errno.ENFILE: ("the system has no file descriptors left", "close something, or raise fs.file-max"),
-    errno.EIO: ("input/output error", "look at the disk, or at the terminal that it is written to"),
-    errno.ENOMEM: ("not enough memory", "lower -c or -t"),
-}
-
-_FILE_ERRORS = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST),
-    *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
-}
-"""What the system says of a file's name, in words that need no others."""
-
-
-class _Verbs(click.Group):
-    """The verbs, each imported when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        command: click.Command = importlib.import_module(f".{VERBS[cmd_name][0]}", __package__).command
-        return command
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the verb. A reader that went away is not left to click, which would say that we crashed (1)."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise SystemExit(_os_error(error)) from None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            from ..units import nearest
-
-            guess = nearest(args[0], VERBS)
-            meant = f" (did you mean {guess}?)" if guess else ""
-            raise click.UsageError(f"there is no command {args[0]!r}{meant}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="replay")
-def replay() -> None:
-    """Replay recorded traffic at the moments it was recorded, and say what users would have felt.
-
-    \b
-    replay run access.log --target http://127.0.0.1:8080
-    """
-
-
-def say(message: str, hint: str = "") -> None:
-    """One line on stderr: what was wrong, and what to do."""
-    line = " ".join(f"replay: {message}".split())
-    with contextlib.suppress(OSError, ValueError):
-        print(f"{line} ({hint})" if hint else line, file=sys.stderr, flush=True)
-
-
-def _crash(error: BaseException) -> int:
-    """Say that something unforeseen happened, and where it is written down."""
-    lines = [
-        f"replay {__version__}, Python {platform.python_version()}, {platform.platform()}\n",
-        f"command: {sys.argv[1] if len(sys.argv) > 1 else ''}\n\n",
-        *traceback.format_exception(error),
-    ]
-    where = ""
-    with contextlib.suppress(OSError):
-        descriptor, name = tempfile.mkstemp(
-            prefix=time.strftime("replay-crash-%Y%m%d-%H%M%S-"), suffix=".log"
-        )
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(lines)
-        where = f"; the details are in {name}"
-    summary = str(error).partition("\n")[0]
-    say(f"crashed: {type(error).__name__}{': ' if summary else ''}{summary}{where}")
-    return Exit.CRASHED
-
-
-def _leaf(error: BaseException) -> BaseException:
-    """What a group of exceptions is about: an error of ours if there is one, else its first."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    leaves = [_leaf(part) for part in error.exceptions]
-    return next((leaf for leaf in leaves if isinstance(leaf, ReplayError)), leaves[0])
-
-
-def _nowhere() -> bool:
-    """Whether the working directory was deleted. `.` exists even then."""
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return True
-    return False
-
-
-def _os_error(error: OSError) -> int:
-    """An error of the system that nobody translated on its way."""
-    if isinstance(error, BrokenPipeError):
-        streams.forget_stdout()
-        return _SIGPIPE_EXIT
-    known = _OS_ERRORS.get(error.errno or 0)
-    place = f"{error.filename}: " if error.filename else ""
-    if known is not None:
-        say(f"{place}{known[0]}", known[1])
-        return Exit.USAGE
-    if error.filename and error.errno in _FILE_ERRORS:
-        say(f"{place}{reason_of(error)}")
-        return Exit.USAGE
-    if isinstance(error, FileNotFoundError) and _nowhere():
-        say("the working directory does not exist any more", "cd to one that does")
-        return Exit.USAGE
-    return _crash(error)
-
-
-def _ended(error: BaseException) -> int:
-    """The exit code of whatever ended the command, said in one line."""
-    if isinstance(error, ReplayError):
-        say(str(error), error.hint)
-        return error.exit_code
-    if isinstance(error, click.ClickException):
-        context = getattr(error, "ctx", None)
-        say(error.format_message(), f"{context.command_path} --help" if context is not None else "")
-        return Exit.USAGE
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        interrupts.hush()
-        say("interrupted")
-        return Exit.INTERRUPTED
-    if isinstance(error, OSError):
-        return _os_error(error)
-    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
-        say(f"a name that is not UTF-8 cannot be written: {error.object}", "rename it")
-        return Exit.USAGE
-    if isinstance(error, MemoryError):
-        say("not enough memory", "lower -c or -t")
-        return Exit.USAGE
-    return _crash(error)
-
-
-def invoke(arguments: list[str] | None = None) -> int:
-    """Run the command; its exit code."""
-    try:
-        code = replay.main(arguments, prog_name="replay", standalone_mode=False)
-        sys.stdout.flush()
-        return int(code or 0)
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else Exit.CRASHED
-    except BaseException as error:
-        if os.environ.get(DEBUG_VARIABLE) == "1":
-            raise
-        return int(_ended(_leaf(error)))
+    from .commands import VERBS as VERBS
+    from .commands import invoke as invoke
+    from .commands import replay as replay
 
 
 def main() -> NoReturn:
-    """The console script."""
-    streams.prepare()
+    """Run the command of `sys.argv`, as the console script and `python -m replay.cli` do."""
     interrupts.prepare()
-    sys.exit(invoke())
+    try:
+        from . import streams
+
+        streams.prepare()
+        from .commands import invoke
+
+        code = invoke()
+    except KeyboardInterrupt:
+        code = interrupts.said()
+    interrupts.settle()
+    sys.exit(code)
+
+
+def __getattr__(name: str) -> Any:
+    """What programs use of `replay.cli.commands`, imported at first use."""
+    if name not in ("VERBS", "invoke", "replay"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(".commands", __name__), name)

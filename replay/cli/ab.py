@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import sys
 import tempfile
-import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from ..scenario.bare_times import bare_time_notes
     from ..units import parse_duration_ns
     from .import_ import ProgressBar
+    from .places import keeping, result_folder
     from .progress import KERNELS as OF_A_RUN
     from .progress import warm_kernels
     from .streams import shown_of
@@ -88,7 +90,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
         return parse_duration_ns(given[flag]) / 1e9
 
     plan = Plan(
-        base=base, new=new, out=_folder(out, scenario), ready=given["ready"], ready_s=seconds("ready_timeout"),
+        base=base, new=new, out=SESSIONS, ready=given["ready"], ready_s=seconds("ready_timeout"),
         setup=given["setup"], prepare=given["prepare"], cleanup=given["cleanup"], cool_down_s=seconds("cool_down"),
         time_limit_s=seconds("time_limit"), seed=secrets.randbits(32) if given["seed"] is None else given["seed"],
         options=options_of(given),
@@ -97,14 +99,16 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     for note in bare_time_notes(knobs):
         errors.print(f"note: {note}")
     warm_kernels(errors, (*OF_A_RUN, *KERNELS))
-    with tempfile.TemporaryDirectory(prefix="replay-ab-") as area:
-        with ProgressBar(errors) as progress:
-            trace = open_trace([recording], Path(area) / "imported.trace", progress=progress)
-        found = Session(plan, trace, knobs, lambda line: print(line, file=sys.stderr, flush=True)).run()
-    write_whole(plan.out / "compare.json", _json(found))
-    with shown_of(plan.out):
-        write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
-    raise SystemExit(int(found.exit_code))
+    with result_folder(out, SESSIONS, scenario) as folder, keeping(folder):
+        with tempfile.TemporaryDirectory(prefix="replay-ab-") as area:
+            with ProgressBar(errors) as progress:
+                trace = open_trace([recording], Path(area) / "imported.trace", progress=progress)
+            report = partial(print, file=sys.stderr, flush=True)
+            found = Session(replace(plan, out=folder), trace, knobs, report).run()
+        write_whole(folder / "compare.json", _json(found))
+        with shown_of(folder):
+            write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
+        raise SystemExit(int(found.exit_code))
 
 
 def _json(found: Any) -> bytes:
@@ -134,13 +138,3 @@ def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
             f"{name} names no trace", hint='write trace = "FILE" in it, or give the trace itself'
         )
     return scenario, name if path is None else str(path.parent / scenario.trace)
-
-
-def _folder(out: Path | None, scenario: str) -> Path:
-    if out is None:
-        return SESSIONS / f"{Path(scenario).name.split('.')[0] or 'session'}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if out.exists():
-        raise UsageError(
-            f"{out} exists already", hint="give another -o; an earlier result is never overwritten"
-        )
-    return out

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from .run import new_run_folder, replay_recordings, report_console_for
+from .places import result_folder
+from .run import RUNS, replay_recordings, report_console_for
 
 SPEED = 120.0
 SEED = 1
@@ -76,8 +77,8 @@ def command(out: Path | None, kafka: bool, plain: bool) -> None:
     console.print(
         "An evening of a fitness app, 17:30 to 18:30, in 30 seconds: everyone trains at 6 PM.", style="bold"
     )
-    folder = new_run_folder(out, ["evening.log"])
     with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(result_folder(out, RUNS, "evening"))
         area = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="replay-demo-")))
         if kafka:
             console.print(f"Its requests become events on {MOCK}.")

@@ -1,50 +1,82 @@
-"""What ends a command from outside: Ctrl-C, SIGTERM and SIGHUP, wherever in it they come."""
+"""What ends a command from outside: Ctrl-C, SIGTERM and SIGHUP, wherever in it they come.
+
+Imports little: `prepare` is called before anything else is imported.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import threading
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 AGAIN_S = 0.05
 """Until an interrupt that was swallowed is sent again."""
 
+INTERRUPTED = 130
+"""`replay.errors.Exit.INTERRUPTED`, which is not imported yet."""
+
 
 def prepare() -> None:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does: what is half written is taken away. The second one is final."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _interrupt)
+    """From here on SIGINT, SIGTERM and SIGHUP end the command: KeyboardInterrupt. A second SIGTERM or SIGHUP kills it.
+
+    A shell without job control starts what it runs with `&` with SIGINT ignored; whoever sends one to the command means
+    it. Only SIGHUP stays ignored where it was: that is nohup.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
     _send_again_where_swallowed()
 
 
 def hush() -> None:
-    """After an interrupt: objects that never became whole are destroyed, and what they say of it helps nobody."""
+    """After an interrupt: nobody is helped by what objects say that are destroyed before they are whole."""
     sys.unraisablehook = lambda _: None
 
 
+def said() -> int:
+    """The exit code of an interrupt that came before the command could handle it, or while it handled another one."""
+    import contextlib
+
+    hush()
+    with contextlib.suppress(OSError, ValueError):
+        print("replay: interrupted", file=sys.stderr, flush=True)
+    return INTERRUPTED
+
+
+def settle() -> None:
+    """The command has ended: a signal can only kill the process while it leaves.
+
+    Python remembers that a KeyboardInterrupt left an `exec`, which is how namedtuple and Numba make functions, and then
+    `python -m` ends by SIGINT in place of our exit code. The next evaluated text makes it forget that.
+    """
+    eval("None")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C: by SIGINT, since Trio delivers that one where it is safe."""
     signal.signal(number, signal.SIG_DFL)
-    if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL, None):
-        raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
 
 
 def _send_again_where_swallowed() -> None:
-    """An interrupt that comes while an object is destroyed is no more than a warning to Python, and the command goes on."""
+    """Python turns an interrupt that comes while an object is destroyed into a warning, and the command would go on."""
     hook = sys.unraisablehook
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:
         if not issubclass(what.exc_type, KeyboardInterrupt):
             hook(what)
             return
-        number = signal.SIGINT
-        if signal.getsignal(number) is signal.SIG_IGN:  # a job in the background
-            number = signal.SIGTERM
-            signal.signal(number, _interrupt)
-        timer = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+        import threading
+
+        timer = threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT))
         timer.daemon = True
         timer.start()
 

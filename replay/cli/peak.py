@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import msgspec
 from rich.table import Table
 
 from .. import units
-from ..errors import Exit, RefusedError, TargetError, UsageError
+from ..errors import Exit, OutputError, RefusedError, TargetError, UsageError, reason_of
 from ..files import write_whole
 from ..formats import open_trace
 from ..peak.climb import Climb, climb
@@ -37,8 +38,9 @@ from ..results.statuses import ACCEPT
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from .import_ import ProgressBar, facts
+from .places import keeping, result_folder
 from .progress import KERNELS, warm_kernels
-from .run import new_run_folder, read_scenario, report_console_for
+from .run import RUNS, read_scenario, report_console_for, work_area
 from .streams import shown_of
 
 Number = TypeVar("Number", int, float)
@@ -50,6 +52,8 @@ ENDINGS = {
     " recording.",
     "DID_NOT_RECOVER": "The target did not come back from {above} times the recording; it met every objective up to"
     " {peak} times before.",
+    "FAILS_AT_LOWEST": "The target misses {missed} at the lowest load already, {lowest} times the recording, {rate}: lower"
+    " --lowest, or give objectives that it can meet (--slo).",
     "OUT_OF_TRIALS": "The answers contradict each other: no peak was found.",
 }
 _NO_ANSWERS = {"UNKNOWN": Exit.INVALID, "UNSTEADY": Exit.INCONCLUSIVE}
@@ -67,8 +71,14 @@ def _table(trials: Sequence[Trial]) -> Table:
 
 
 def _sentence(found: Climb) -> str:
+    last = found.trials[-1]
+    load = last.load if found.verdict == "FAILS_AT_LOWEST" else found.peak
     return ENDINGS[found.verdict].format(
-        peak=f"{found.peak:.3g}", above=f"{found.above:.3g}", rate=rate_at(found, found.peak)
+        peak=f"{found.peak:.3g}",
+        above=f"{found.above:.3g}",
+        rate=rate_at(found, load),
+        lowest=f"{last.load:.3g}",
+        missed=", ".join(goal for goal, passed in last.passed.items() if not passed),
     )
 
 
@@ -121,6 +131,8 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
         votes,
         each=bench.each,
     )
+    window = bench.prepare()
+    console.print(window.words, style="dim")
     found = climb(search, bench, lambda trial: console.print(trial_line(trial), style="dim"))
     if found.verdict == "FAILS_AT_LOWEST":
         missed = ", ".join(goal for goal, passed in found.trials[-1].passed.items() if not passed)
@@ -133,6 +145,7 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
             f"the target misses {missed} at the lowest load already, {search.lowest:g} times the recording",
             hint="lower --lowest, or give objectives that it can meet: --slo",
         )
+    found.window = window
     return found
 
 
@@ -141,7 +154,15 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
 @click.option("--target", metavar="URL", help="Where to send: http[s]://HOST[:PORT][/BASE/PATH].")
 @click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms' [default: errors<0.1% and errors<1%].")
 @click.option("--methods", metavar="LIST", help="Methods to send, or all [default: GET,HEAD].")
-@click.option("--from", "window__from", metavar="WHEN", help="First moment of each trial.")
+@click.option(
+    "--from",
+    "window__from",
+    metavar="WHEN",
+    help="Where trials and hold are taken from [default: the busiest part].",
+)
+@click.option(
+    "--until", "window__until", metavar="WHEN", help="Moment before which they end; +10m counts from --from."
+)
 @click.option("--allow", multiple=True, metavar="HOST", help="Allow a target beyond loopback.")
 @click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
 @click.option(
@@ -166,32 +187,46 @@ def command(
 ) -> None:  # fmt: skip
     """Find the highest scale of a trace that meets the objectives; hold it; come down again.
 
-    Exit codes: 0 found, 3 none (or none that could be held), 4 the generator was the limit, 99 did not recover, or
-    most responses have a worse status than recorded at the lowest load already.
+    Trials run the busiest --trial of the recording, the hold the busiest --hold around it at the same mean rate. --from
+    begins that window elsewhere; --from with --until names the part of the recording to look for it in.
+
+    Exit codes: 0 found, 1 a trial could not be made after others were, 3 none (or none that could be held), 4 the generator
+    was the limit, 99 did not recover, or most responses have a worse status than recorded at the lowest load already.
     """
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)
-    folder = new_run_folder(out, recordings)
     lengths_ns = _duration(trial, "--trial"), _duration(hold, "--hold"), _duration(trigger, "--trigger")
     console, errors = report_console_for(plain, False), Console(stderr=True, highlight=False)
     warm_kernels(errors, [*KERNELS, "scale"])
-    folder.mkdir(parents=True)
-    try:
-        raise SystemExit(_measured(scenario, recordings, folder, lengths_ns, console, errors, surge,
+    with (
+        result_folder(out, RUNS, recordings[0]) as folder, _made(folder), work_area(folder) as area, keeping(folder)
+    ):  # fmt: skip
+        raise SystemExit(_measured(scenario, recordings, folder, area, lengths_ns, console, errors, surge,
                                    (lowest, highest, width, int(votes))))  # fmt: skip
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make the folder; it goes where nothing came into it."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {reason_of(error)}", hint="give another -o") from None
+    try:
+        yield
     finally:
-        if not any(folder.iterdir()):
+        with contextlib.suppress(OSError):
             folder.rmdir()
 
 
 def _measured(
-    scenario: Scenario, recordings: list[str], folder: Path, lengths_ns: tuple[int, int, int], console: Console,
+    scenario: Scenario, recordings: list[str], folder: Path, area: Path, lengths_ns: tuple[int, int, int], console: Console,
     errors: Console, surge: str | None, bounds: tuple[str, str, str, int],
 ) -> int:  # fmt: skip
     """Do it, print it, save it; the exit code."""
     with ProgressBar(errors) as progress:
-        trace = open_trace(recordings, folder / ".imported.trace", progress=progress)
-    bench = Bench(trace, scenario, folder, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1])
+        trace = open_trace(recordings, area / "imported.trace", progress=progress)
+    bench = Bench(trace, scenario, folder, area, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1])
     before = recording_facts(trace.manifest, scenario)
     lines, rejected = trace.manifest.unread()
     recording = {"lines": lines, "rejected": rejected}

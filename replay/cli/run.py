@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ..scenario.file import load
 from ..scenario.headers import parse_header
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
+from .places import result_folder
 from .streams import shown_of
 
 RUNS = Path("runs")
@@ -149,34 +149,18 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
     return scenario, recordings
 
 
-def new_run_folder(out: Path | None, recordings: list[str]) -> Path:
-    """Where the run goes. OutputError where something stands there already."""
-    if out is None:
-        name = Path(recordings[0]).name.split(".")[0] or "run"
-        out = RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        number = 1
-        while out.exists():
-            number += 1
-            out = out.with_name(f"{out.name.partition('.')[0]}.{number}")
-    if os.path.lexists(out):
-        raise OutputError(
-            f"{out} exists already", hint="give another -o; an earlier result is never overwritten"
-        )
-    return out
-
-
 @contextlib.contextmanager
 def work_area(out: Path) -> Iterator[Path]:
     """A folder beside the run's own for what it needs meanwhile; gone afterwards."""
     area = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        area.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(
-            f"{out} cannot be made: {reason_of(error)}",
-            hint="give another place with -o",
-        ) from None
-    try:
+        try:
+            area.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(
+                f"{out} cannot be made: {reason_of(error)}",
+                hint="give another place with -o",
+            ) from None
         yield area
     finally:
         shutil.rmtree(area, ignore_errors=True)
@@ -228,13 +212,12 @@ def command(
 ) -> None:
     """Replay a trace, or logs, onto a target: each request at its recorded moment.
 
-    Exit codes: 0 passed, 2 wrong usage, over a limit, or a target that moved to where it is not allowed, 4
-    invalid (the generator was the bottleneck), 99 an SLO failed, the circuit breaker opened, or more than half of the
-    responses have a worse status than recorded, 130 interrupted.
+    Exit codes: 0 passed, 1 the run failed after it had begun, or its target moved to where it is not allowed, 2 wrong
+    usage or over a limit (nothing was sent), 4 invalid (the generator was the bottleneck), 99 an SLO failed, the circuit
+    breaker opened, or more than half of the responses have a worse status than recorded, 130 interrupted.
     """
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)
-    folder = new_run_folder(out, recordings)
     console = report_console_for(plain, quiet)
     if dry_run:
         import tempfile
@@ -242,7 +225,7 @@ def command(
         with tempfile.TemporaryDirectory(prefix="replay-") as area:
             _prepare(scenario, recordings, Path(area), console)
         return
-    with work_area(folder) as area:
+    with result_folder(out, RUNS, recordings[0]) as folder, work_area(folder) as area:
         raise SystemExit(replay_recordings(scenario, recordings, folder, area, console, plain))
 
 
@@ -325,7 +308,7 @@ def exit_code(document: Any) -> int:
     if document.ending.how == "interrupted":
         return Exit.INTERRUPTED
     if document.ending.how == "not_allowed":
-        return Exit.USAGE
+        return Exit.CRASHED if document.accounts.sent else Exit.USAGE
     if document.validity.verdict == "INVALID":
         return Exit.INVALID
     return Exit.FAILED if failures_of(document) else Exit.PASSED

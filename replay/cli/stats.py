@@ -15,6 +15,9 @@ from .import_ import facts
 
 Expected = dict[str, tuple[float, float]]
 
+TRUE_WITHIN = 0.10
+"""A trace is true to another one in a window where its IDC is off by at most this share of what it should be."""
+
 
 class Stats:
     """The figures of a trace, and of another one that it is held against."""
@@ -39,7 +42,22 @@ class Stats:
                     window: self.expected[window][place] if window in self.expected else None
                     for window in WINDOWS_NS
                 }
+            data["idc_off"] = {window: self._off(window) for window in WINDOWS_NS}
+            data["true_within"] = TRUE_WITHIN
+            data["true"] = {window: self._is_true(window) for window in WINDOWS_NS}
         return data
+
+    def _off(self, window: str) -> float | None:
+        """How far the IDC in a window is from what it should be, as a share of that; None where either is unknown."""
+        found = self.figures.dispersion[window]
+        if found is None or window not in self.expected:
+            return None
+        should_be = self.expected[window][0]
+        return (found.idc - should_be) / max(abs(should_be), 1e-9)
+
+    def _is_true(self, window: str) -> bool | None:
+        off = self._off(window)
+        return None if off is None else abs(off) <= TRUE_WITHIN
 
     def print(self, console: Console) -> None:
         """Tables for people."""
@@ -53,19 +71,42 @@ class Stats:
 
     def _windows(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="cyan")
-        table.add_column("window", justify="right")
-        names = ["IDC", "beta", "95% of beta"]
-        names += ["should be", "before"] if self.other is not None else []
+        names = ["window", "IDC", "beta", "95% of beta"]
+        if self.other is not None:
+            names = ["window", "IDC", "should be", "off", "beta", "should be", "before", "95% of beta"]
         for name in names:
             table.add_column(name, justify="right")
         for window, found in self.figures.dispersion.items():
-            cells = [window.replace("s", " s"), *_cells(found)]
+            idc, beta, interval = _cells(found)
+            cells = [idc, beta, interval]
             if self.other is not None:
+                idc_expected, beta_expected = self._expected_cells(window)
                 before = self.other.dispersion[window]
-                cells.append(_fixed(self.expected[window][1]) if window in self.expected else "-")
-                cells.append("-" if before is None else _fixed(before.beta))
-            table.add_row(*cells)
+                was = "-" if before is None else _fixed(before.beta)
+                cells = [idc, idc_expected, _signed(self._off(window)), beta, beta_expected, was, interval]
+            table.add_row(window.replace("s", " s"), *cells)
         return table
+
+    def _expected_cells(self, window: str) -> tuple[str, str]:
+        """IDC and beta as they should be."""
+        if window not in self.expected:
+            return "-", "-"
+        idc, beta = self.expected[window]
+        return units.format_number(idc), _fixed(beta)
+
+    def _truth(self) -> str:
+        """In which windows the trace is as bursty as it should be, and in which it is not."""
+        judged = {window.replace("s", " s"): self._off(window) for window in WINDOWS_NS}
+        known = {window: off for window, off in judged.items() if off is not None}
+        bound = f"(IDC within {units.format_share(TRUE_WITHIN)} of what it should be)"
+        if not known:
+            return "no window can be judged: the trace is too short, or its stamps are too coarse"
+        true = [window for window, off in known.items() if abs(off) <= TRUE_WITHIN]
+        wrong = [f"{window} ({_signed(off)})" for window, off in known.items() if abs(off) > TRUE_WITHIN]
+        parts = [f"in windows of {', '.join(true)}"] if true else ["in no window"]
+        if wrong:
+            parts.append(f"not of {', '.join(wrong)}")
+        return f"{'; '.join(parts)} {bound}"
 
     def _facts(self) -> list[tuple[str, str]]:
         figures = self.figures
@@ -76,6 +117,8 @@ class Stats:
             rows.append(("should be", "unknown: the trace was not made of the other one"))
         elif self.other is not None and not self.expected:
             rows.append(("should be", "no formula says: a window, or a factor of some routes, is in between"))
+        elif self.other is not None:
+            rows.append(("true", self._truth()))
         if figures.gap_cv is not None and figures.gap_lag_1 is not None:
             rows.append(
                 ("gaps", f"CV {figures.gap_cv:.2f}, correlation of neighbours {_fixed(figures.gap_lag_1)}")
@@ -109,6 +152,11 @@ def _cells(found: Dispersion | None) -> list[str]:
         return ["-", "-", "-"]
     low, high = found.beta_interval
     return [units.format_number(found.idc), _fixed(found.beta), f"{_fixed(low)} to {_fixed(high)}"]
+
+
+def _signed(share: float | None) -> str:
+    """How far off, in per cent."""
+    return "-" if share is None else f"{100 * share + 0.0:+.0f}%"
 
 
 def _fixed(value: float) -> str:

@@ -79,6 +79,13 @@ def _shown(character: str) -> str:
     return f"\\x{code - _RAW_BYTE:02x}" if _RAW_BYTE <= code < _RAW_BYTE + 256 else "?"
 
 
+def say(message: str, hint: str = "") -> None:
+    """One line on stderr: what was wrong, and what to do."""
+    line = " ".join(f"replay: {message}".split())
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{line} ({hint})" if hint else line, file=sys.stderr, flush=True)
+
+
 def forget_stdout() -> None:
     """Nothing that is still to be written to standard output can fail any more."""
     with contextlib.suppress(OSError, ValueError):
@@ -96,6 +103,4 @@ def shown_of(result: Path) -> Iterator[None]:
     except OSError as error:
         forget_stdout()
         if not isinstance(error, BrokenPipeError):
-            from . import say
-
             say(f"the report cannot be printed: {reason_of(error)}", f"what was measured is in {result}")

@@ -74,6 +74,10 @@ class RunState:
         """Of all lanes, those of the first target first."""
         return [spec for part in self.parts for spec in part.specs]
 
+    def sent(self) -> int:
+        """Requests that were sent so far."""
+        return sum(int(spec.bank.counters[bank.C.sent]) for spec in self.specs)
+
     def lag(self) -> dict[str, int]:
         """The consumers' lag by partition now."""
         return {name: count for part in self.parts for name, count in part.fittings.lag().items()}
@@ -91,32 +95,44 @@ class RunState:
             part.feeder.stop_ns = now
 
 
+@trio.lowlevel.enable_ki_protection
 def prepare(
     stack: ExitStack, scenario: Scenario, out: Path, fitted: list[tuple[Schedule, Fittings]], routes: list[RouteStart],
     run_id: str,
 ) -> RunState:  # fmt: skip
-    """The run folder, and the memory of every lane."""
+    """The run folder, and the memory of every lane. An interrupt waits until the folder is the caller's to remove."""
     folder = RunFolder.create(out)
+    try:
+        parts = _parts(stack, scenario, folder, fitted, len(routes))
+    except BaseException:
+        folder.discard()
+        raise
+    return RunState(fitted[0][0], scenario, folder, run_id, parts, routes, None)
+
+
+def _parts(
+    stack: ExitStack, scenario: Scenario, folder: RunFolder, fitted: list[tuple[Schedule, Fittings]], routes: int
+) -> list[Part]:  # fmt: skip
+    """The targets of the run, each with its lanes."""
     schedules, rules = [schedule for schedule, _ in fitted], len(fitted[0][1].sessions.rules)
     parts: list[Part] = []
     lanes_made, first_route = 0, 0
     for (schedule, fittings), first_seq in zip(fitted, first_seqs(schedules), strict=True):
         specs = []
         for number in range(len(fittings.connections)):
-            memory = _lane_memory(folder, lanes_made + number, len(routes), scenario, rules)
+            memory = _lane_memory(folder, lanes_made + number, routes, scenario, rules)
             specs.append(_lane_spec(stack, memory, schedule, fittings, number))
         lanes_made += len(specs)
         feeder = Feeder(schedule, fittings.renderer, specs, scenario.closed_loop, first_seq, first_route)
         parts.append(Part(schedule, fittings, specs, feeder, first_seq))
         first_route += len(fittings.routes)
-    return RunState(schedules[0], scenario, folder, run_id, parts, routes, None)
+    return parts
 
 
 def _lane_memory(folder: RunFolder, number: int, routes: int, scenario: Scenario, rules: int) -> bank.Bank:
     try:
         return bank.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
     except OSError as error:
-        folder.discard()
         raise OutputError(
             f"{folder.lane(number)} cannot be made: {reason_of(error)}", hint="make room"
         ) from None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from replay.errors import EngineError, Exit, OutputError
+from replay.errors import EngineError, Exit, ReplayError, Sending
 from replay.results.document import (
     Ending,
     RouteStart,
@@ -30,6 +30,7 @@ from replay_native.bank import Stop
 from .addresses import AddressTable
 from .answering import answer_asks
 from .contract import Address, Engine, LaneSpec
+from .failure import failure_of
 from .fit import fit_http
 from .fittings import Fit, Fittings
 from .name_watch import NameWatch
@@ -70,7 +71,7 @@ async def run(
 
     With `signals` the process is the run's own: SIGINT and SIGTERM end it in order; with `last` no run follows in it.
     Cancellation abandons it, and saves what was measured.
-    TargetError, LimitError, OutputError before anything is sent; EngineError where a lane failed.
+    TargetError, LimitError, OutputError before anything is sent; EngineError where it failed after that.
     """
     run_id = secrets.token_hex(4)
     with ExitStack() as stack:
@@ -83,7 +84,10 @@ async def run(
             routes += named_apart(fittings.routes, routes, one.target.authority)
         state = prepare(stack, scenario, Path(out), fitted, routes, run_id)
         state.observer = observer
-        return await _supervise(state, signals, last)
+        try:
+            return await _supervise(state, signals, last)
+        finally:
+            Sending.began = Sending.began or state.sent() > 0
 
 
 async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
@@ -120,14 +124,22 @@ async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
         failure = _first_error(error)
         if isinstance(failure, trio.Cancelled | KeyboardInterrupt):
             state.ending = Ending(how="interrupted", detail="cancelled", at_s=state.ended_at_s())
-            _finish(state, recorder, 0.0)
-        else:
-            state.ending = Ending(how="failed", detail=str(failure), at_s=state.ended_at_s())
             _save_what_can_be(state, recorder)
-        raise failure from None
-    if state.ending.how in ("whole", "circuit_breaker"):
-        state.notes = [note for part in state.parts for note in await failed_handshakes(part)]
-    return _finish(state, recorder, cpu_s)
+            raise failure from None
+        raise _failed(state, recorder, failure) from None
+    try:
+        if state.ending.how in ("whole", "circuit_breaker"):
+            state.notes = [note for part in state.parts for note in await failed_handshakes(part)]
+        return _finish(state, recorder, cpu_s)
+    except (ReplayError, OSError) as error:
+        raise _failed(state, recorder, error) from None
+
+
+def _failed(state: RunState, recorder: Recorder, error: BaseException) -> BaseException:
+    """Save what can be saved of a run that failed; what to raise."""
+    state.ending = Ending(how="failed", detail=str(error), at_s=state.ended_at_s())
+    saved = _save_what_can_be(state, recorder)
+    return failure_of(error, state.folder, state.sent(), saved=saved)
 
 
 def _first_error(error: BaseException) -> BaseException:
@@ -232,9 +244,9 @@ async def _obey(state: RunState, received: Signals, recorder: Recorder) -> None:
     state.stop(Stop.ABANDON)
     await trio.sleep(SILENT_S)
     if not all(ended(spec) for spec in state.specs):
-        state.ending = Ending(how="failed", detail=STUCK, at_s=state.ended_at_s())
-        _save_what_can_be(state, recorder)
-        print(f"replay: {STUCK}; what was measured is in {state.folder.path}", file=sys.stderr, flush=True)
+        failure = _failed(state, recorder, EngineError(STUCK))
+        hint = getattr(failure, "hint", "")
+        print(f"replay: {failure} ({hint})", file=sys.stderr, flush=True)
         os._exit(Exit.CRASHED)
 
 
@@ -268,12 +280,14 @@ def _finish(state: RunState, recorder: Recorder, cpu_s: float) -> RunDocument:
     )
 
 
-def _save_what_can_be(state: RunState, recorder: Recorder) -> None:
-    """After a failure: the run as far as it got. Where even that fails the lanes' memory stays for a recovery."""
+def _save_what_can_be(state: RunState, recorder: Recorder) -> bool:
+    """The run as far as it got, and whether it was saved. Else the lanes' memory stays for a recovery."""
     try:
         _finish(state, recorder, 0.0)
-    except OutputError:
+    except (ReplayError, OSError):
         recorder.close()
+        return False
+    return True
 
 
 def run_blocking(

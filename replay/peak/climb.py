@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from .recovery import WATCH_TIMES, like_baseline
 from .recovery import Verdict as RecoveryVerdict
@@ -42,6 +42,8 @@ class Climb:
 
     `held` is whether the peak met them for the length of a hold as well, `held_load` the highest load that did (None:
     not known).
+    `window` is the part of the recording that trials and holds are made of, where they are of a recording (a
+    `replay.peak.window.Stretch`).
     `hysteresis` is by how much the first load that met them on the way down is below the peak (0: it is the peak).
     """
 
@@ -56,6 +58,7 @@ class Climb:
     contradictions: list[float] = field(default_factory=list)
     cool_downs: list[CoolDown] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
+    window: Any = None
 
 
 def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambda _: None) -> Climb:

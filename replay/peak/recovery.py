@@ -39,7 +39,8 @@ class Recovery:
     """The verdict, and the seconds from the end of the surge until all was as before it (None: it never was).
 
     `bad_s` is how many seconds since the surge began were unlike the baseline, `suffered` the requests that ended in
-    them, and `failed` those that failed since it began.
+    them, and `failed` those that failed since it began. `from_ns` is where the run begins in the recording, and
+    `window` says so.
     """
 
     verdict: Verdict
@@ -48,6 +49,8 @@ class Recovery:
     bad_s: float
     failed: int
     suffered: int = 0
+    from_ns: int = 0
+    window: str = ""
 
 
 def like_baseline(

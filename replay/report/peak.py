@@ -86,7 +86,7 @@ def in_order(trials: Sequence[Trial]) -> list[Trial]:
 
 def climb_facts(found: Climb) -> list[tuple[str, str]]:
     """What a climb has found, but for its first sentence."""
-    facts = []
+    facts = [] if found.window is None else [("window", found.window.words)]
     if not math.isinf(found.above):
         facts.append(("missed at", f"{found.above:.3g} times, {rate_at(found, found.above)}"))
     if found.held is not None:
@@ -132,6 +132,8 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
         ("surge", f"{times:g} times the baseline for {format_duration(trigger_ns)}"),
         ("baseline", f"p50 {format_latency(found.baseline_p50_ns)}"),
     ]
+    if found.window:
+        facts.append(("window", found.window))
     if found.verdict == "UNSTEADY":
         slower = "before the surge already it got slower all the time (replay peak finds what it carries)"
         return [*facts, ("verdict", f"UNSTEADY: {slower}")]

@@ -5,6 +5,7 @@ harmed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class RunFolder:
             raise OutputError(
                 f"{path} cannot be written: {reason_of(error)}",
                 hint="make room, then `replay report` the folder",
-            ) from None
+            ) from error
 
     def settle(self) -> None:
         """Remove what only a run in progress needs. Called when all else is on the disk."""
@@ -153,19 +154,30 @@ class AppendFile:
             raise OutputError(f"{path} cannot be made: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
-        """Write `data`, all of it or none. OutputError where there is no room."""
+        """Write `data`, all of it or none. OutputError where there is no room, or where the file was taken away."""
+        self._refuse_where_taken_away()
         try:
             written = os.write(self._fd, data)
-            why = "no space left on device"
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            written, why = 0, reason_of(error)
-        if written != len(data):
             os.ftruncate(self._fd, self._size)
             raise OutputError(
-                f"{self.path} cannot be written: {why}",
+                f"{self.path} cannot be written: {reason_of(error)}",
                 hint="make room, then `replay report` the folder: what was measured until then is in it",
-            )
+            ) from error
         self._size += written
+
+    def _refuse_where_taken_away(self) -> None:
+        """A file that was removed can still be written to, and what is written is lost."""
+        try:
+            there = os.path.samestat(self.path.stat(), os.fstat(self._fd))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                return
+            there = False
+        if not there:
+            raise OutputError(f"{self.path} was removed or replaced while it was written")
 
     def close(self) -> None:
         """Bring it to the disk and close it. Closing twice is no harm."""
@@ -174,7 +186,7 @@ class AppendFile:
         try:
             os.fsync(self._fd)
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written: {reason_of(error)}") from None
+            raise OutputError(f"{self.path} cannot be written: {reason_of(error)}") from error
         finally:
             os.close(self._fd)
             self._fd = -1

@@ -6,6 +6,7 @@ recorder, and whatever happens to this process the lanes' files hold the totals 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -18,6 +19,7 @@ from replay_native import hdr
 from replay_native.bank import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
 from replay_native.statuses import S
 
+from ..errors import OutputError
 from ..units import SECOND_NS
 from . import hlog, host, slo
 from .accounts import AT, UNSENT_REASONS, unsent_of_target
@@ -283,11 +285,16 @@ class Recorder:
         """Write the rest of the folder and remove the lanes' memory, once everything is safely on the disk.
 
         `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is by target. OutputError where there is no
-        room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole.
+        room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole. A run whose ending is
+        "failed" is saved even where its logs cannot be written any more.
         """
-        self.tick(now_ns, last=True)
-        self._latency.close()
-        self._timeline.close()
+        try:
+            self.tick(now_ns, last=True)
+            self._close_logs()
+        except OutputError:
+            if ending is None or ending.how != "failed":
+                raise
+            # The logs end where they could be written; the totals do not depend on them.
         after = host.load()
         facts = Facts(
             ending=ending or Ending(at_s=self._last_s),
@@ -314,12 +321,18 @@ class Recorder:
         return host.run_delay(self._threads, now, len(self._banks))
 
     def close(self) -> None:
-        """Close the files of a run that `finish` was not called for. What was written stays, and can be
+        """Close the files of a run that `finish` was not called for, or failed. What was written stays, and can be
         recovered.
         """
-        self._latency.close()
-        self._timeline.close()
+        with contextlib.suppress(OutputError):
+            self._close_logs()
         self._release()
+
+    def _close_logs(self) -> None:
+        try:
+            self._latency.close()
+        finally:
+            self._timeline.close()
 
     def _release(self) -> None:
         """Let the lock on started.json go: from here on the folder may be recovered."""

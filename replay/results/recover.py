@@ -41,7 +41,9 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
         cut_to_whole_lines(path)
     ended_ns = max([started.start.monotonic_ns, *(int(bank.counters[AT["last_done_ns"]]) for bank in banks)])
     ended_s = (ended_ns - started.start.monotonic_ns) / SECOND_NS
-    ending = Ending(how="killed", detail="the process was killed", at_s=round(ended_s, 3))
+    ending = Ending(
+        how="killed", detail="the process was killed, or could not save its end", at_s=round(ended_s, 3)
+    )
     facts = Facts(ending=ending, ended_ns=ended_ns, skipped=started.skipped)
     return assemble(folder, banks, started, facts, lookup)
 

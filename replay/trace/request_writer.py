@@ -4,6 +4,7 @@ lasts.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
@@ -127,8 +128,10 @@ class _PutBy:
             begin += int(ends[-1])
 
     def close(self) -> None:
+        """Close them, also where a full disk takes no more of what is still to be written: it is not needed."""
         for file in (self._data, self._ends, self._words):
-            file.close()
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 def _mapped(file: IO[bytes], begin: int, length: int) -> Bytes:

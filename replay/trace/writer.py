@@ -125,8 +125,10 @@ class TraceWriter:
                 with _written_to(self.path):
                     self._finish()
         finally:
-            self._discard_dictionaries()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            try:
+                self._discard_dictionaries()
+            finally:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def _refuse_existing(self) -> None:
         if not os.path.lexists(self.path):
@@ -244,5 +246,9 @@ class TraceWriter:
             return
         old = self._folder.with_name(f"{self._folder.name}-old")
         self.path.rename(old)
-        self._folder.rename(self.path)
+        try:
+            self._folder.rename(self.path)
+        except BaseException:
+            old.rename(self.path)
+            raise
         shutil.rmtree(old, ignore_errors=True)

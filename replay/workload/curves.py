@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -205,7 +205,32 @@ _DAY = (
 _WEEKDAYS = (1.18, 1.10, 1.05, 1.00, 0.86, 0.84, 0.97)
 """Monday to Sunday of a fitness service."""
 
-_RUSH_MINUTES = tuple(0.35 + 1.5 * float(np.exp(-((((minute - 30) / 7) ** 2) / 2))) for minute in range(61))
+DAY_NS = 24 * HOUR_NS
+
+_RUSH_LEVEL, _RUSH_HEIGHT, _RUSH_MINUTES = 0.35, 1.5, 60
+_SIX_PM_NS = 18 * HOUR_NS
+
+
+def _rush() -> tuple[list[int], list[float]]:
+    """The hour from 17:30 to 18:30, by minute: times of its own, and levels."""
+    middle, minutes = _RUSH_MINUTES / 2, range(_RUSH_MINUTES + 1)
+    levels = [
+        _RUSH_LEVEL + _RUSH_HEIGHT * float(np.exp(-((((minute - middle) / 7) ** 2) / 2)))
+        for minute in minutes
+    ]
+    return [minute * 60 * SECOND_NS for minute in minutes], levels
+
+
+def _rush_days(length_ns: int) -> RateCurve:
+    """One rush a day, at 18:00; a part of a day lies around it."""
+    times, levels = _rush()
+    first_ns = _SIX_PM_NS - times[-1] // 2
+    times = [0, *(first_ns + time for time in times), DAY_NS]
+    day = points(times, [_RUSH_LEVEL, *levels, _RUSH_LEVEL], "shape")
+    if length_ns >= DAY_NS:
+        return day.repeated(length_ns)
+    from_ns = min(_SIX_PM_NS - length_ns // 2, DAY_NS - length_ns)
+    return day.part(from_ns, from_ns + length_ns)
 
 
 def _hours(levels: Sequence[float]) -> RateCurve:
@@ -218,32 +243,71 @@ def _days(factors: Sequence[float], day: Sequence[float] = _DAY) -> RateCurve:
     return _hours([factor * level for factor in factors for level in day])
 
 
-def _monday() -> Sequence[float]:
+def _monday() -> list[float]:
     """A day whose evening is the week's highest."""
     return [level * (1.45 if 17 <= hour <= 20 else 1.0) for hour, level in enumerate(_DAY)]
 
 
-def _lockdown() -> Sequence[float]:
-    """The announcement at 10:00, and then everyone at home: twice a Monday, four times in the evening."""
+def _monday_weeks(length_ns: int) -> RateCurve:
+    """Weeks that begin with that day: the other days are ordinary ones."""
+    others = [factor / _WEEKDAYS[0] * level for factor in _WEEKDAYS[1:] for level in _DAY]
+    return _hours([*_monday(), *others]).repeated(length_ns)
+
+
+def _lockdown(day: int = 0) -> list[float]:
+    """The announcement at 10:00 of the first day, and then everyone at home: twice a Monday, four times in the evening."""
     return [
-        level * (1.1 if hour < 10 else 4.0 if 17 <= hour <= 21 else 2.3)
+        level * (1.1 if hour < 10 and day == 0 else 4.0 if 17 <= hour <= 21 else 2.3)
         for hour, level in enumerate(_monday())
     ]
 
 
+def _lockdown_days(length_ns: int) -> RateCurve:
+    """The announcement comes once: everyone is still at home on the days after it."""
+    days = length_ns // DAY_NS + 1
+    return _hours([level for day in range(days) for level in _lockdown(day)]).part(0, length_ns)
+
+
+def _january_days(days: int) -> RateCurve:
+    """Good intentions, fewer every day."""
+    return _days([1.0 + 1.4 * 0.9**day for day in range(days)])
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A named shape: the curve by itself, and how it goes on where it has to be longer than that."""
+
+    curve: Callable[[], RateCurve]
+    longer: Callable[[int], RateCurve] | None = None
+
+    def of_length(self, length_ns: int | None) -> RateCurve:
+        """Squeezed where it has to be shorter than it is by itself."""
+        curve = self.curve()
+        if length_ns is None:
+            return curve
+        if length_ns <= curve.length_ns:
+            return curve.squeezed(length_ns)
+        return curve.repeated(length_ns) if self.longer is None else self.longer(length_ns)
+
+
 SHAPES = {
-    "day": lambda: _hours(_DAY),
-    "week": lambda: _days(_WEEKDAYS),
-    "6pm": lambda: points([minute * 60 * SECOND_NS for minute in range(61)], _RUSH_MINUTES, "6pm"),
-    "monday": lambda: _hours(_monday()),
-    "january": lambda: _days([1.0 + 1.4 * 0.9**day for day in range(31)]),
-    "lockdown": lambda: _hours(_lockdown()),
+    "day": Shape(lambda: _hours(_DAY)),
+    "week": Shape(lambda: _days(_WEEKDAYS)),
+    "6pm": Shape(lambda: points(*_rush(), "shape"), _rush_days),
+    "monday": Shape(lambda: _hours(_monday()), _monday_weeks),
+    "january": Shape(
+        lambda: _january_days(31), lambda length_ns: _january_days(length_ns // DAY_NS + 1).part(0, length_ns)
+    ),
+    "lockdown": Shape(lambda: _hours(_lockdown()), _lockdown_days),
 }
-"""Named shapes. Each has a length of its own: an hour from 17:30 (6pm), a day, a week, or a month."""
+"""Named shapes. Each has a length of its own: an hour from 17:30 (6pm), a day, a week, or a month. What happens once a
+day, once a week or once at all happens as often in a longer trace: only a day and a week are repeated as they are.
+"""
 
 
 def shape(name: str, mean_per_s: float, length_ns: int | None) -> RateCurve:
-    """A named shape of a mean rate: repeated where `length_ns` is longer than it is, squeezed where it is shorter.
+    """A named shape of a mean rate, at midnight where it is a day or longer: it goes on where `length_ns` is longer than it
+    is, and is squeezed where it is shorter.
 
     UsageError where there is none of this name.
     """
@@ -253,9 +317,5 @@ def shape(name: str, mean_per_s: float, length_ns: int | None) -> RateCurve:
             f"there is no shape {name!r}" + (f" (did you mean {guess}?)" if guess else ""),
             hint=f"shapes: {', '.join(SHAPES)}",
         )
-    curve = SHAPES[name]()
-    if length_ns is not None and length_ns > curve.length_ns:
-        curve = curve.repeated(length_ns)
-    elif length_ns is not None:
-        curve = curve.squeezed(length_ns)
+    curve = SHAPES[name].of_length(length_ns)
     return curve.times(mean_per_s / curve.mean_per_s)

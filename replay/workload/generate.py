@@ -112,12 +112,17 @@ def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
         if given.until is not None:
             until_ns = units.parse_moment(given.until).resolve_ns(from_ns, until_ns, units.parse_zone("UTC"))
         if length_ns is not None:
-            until_ns = min(until_ns, from_ns + length_ns)
+            _refuse_longer(length_ns, min(until_ns, recorded.start_ns + recorded.curve.length_ns) - from_ns)
+            until_ns = from_ns + length_ns
         curve = recorded.curve.part(from_ns - recorded.start_ns, until_ns - recorded.start_ns)
         begin_ns = max(from_ns, recorded.start_ns)
         return curve, begin_ns if recorded.start_ns >= RELATIVE_NS else None
     if given.times or given.rates:
-        return points([int(time) for time in given.times], given.rates, "curve"), None
+        curve = points([int(time) for time in given.times], given.rates, "curve")
+        if length_ns is None:
+            return curve, None
+        _refuse_longer(length_ns, curve.length_ns)
+        return curve.part(0, length_ns), None
     if length_ns is None:
         raise UsageError("no duration", hint="give -d 60s")
     if given.steps:
@@ -128,6 +133,16 @@ def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
     if units.MAX_RATE in given.ramp:
         raise UsageError("curve.ramp: max is no rate of arrivals", hint="write 500/s")
     return ramp(float(given.ramp[0]), float(given.ramp[1]), length_ns), None
+
+
+def _refuse_longer(length_ns: int, curve_ns: int) -> None:
+    """UsageError where a curve that has a length of its own ends before the duration."""
+    if length_ns > curve_ns > 0:
+        raise UsageError(
+            f"duration: {units.format_duration(length_ns)} is longer than the curve, which ends after"
+            f" {units.format_duration(curve_ns)}",
+            hint="leave the duration out, or give a longer curve",
+        )
 
 
 def _arrivals(recipe: Recipe) -> Arrivals:

@@ -1,0 +1,69 @@
+"""Where results go: a folder that no other command takes, and what is said of what is in it when a command fails."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import EngineError, Exit, OutputError, ReplayError, Sending, reason_of
+
+_NAME_KEPT = 100
+"""Characters of a recording's name in that of its result."""
+
+
+@contextlib.contextmanager
+def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
+    """A path for a new result: `out`, or one in `parent` by the name of the recording and the time.
+
+    Nothing stands at that path, and a path that is chosen here is this command's alone until the context ends, however
+    many start within one second. OutputError where `out` exists, or `parent` cannot be written to.
+    """
+    if out is not None:
+        if os.path.lexists(out):
+            raise OutputError(
+                f"{out} exists already", hint="give another -o; an earlier result is never overwritten"
+            )
+        yield out
+        return
+    stem = f"{Path(name).name.split('.')[0][:_NAME_KEPT] or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in itertools.count(1):
+        path = parent / (stem if number == 1 else f"{stem}.{number}")
+        claim = parent / f".{path.name}.claim"
+        if not _made(claim):
+            continue
+        try:
+            if not os.path.lexists(path):
+                yield path
+                return
+        finally:
+            with contextlib.suppress(OSError):
+                claim.rmdir()
+
+
+def _made(claim: Path) -> bool:
+    """Make the mark of a command on a name; False where another one has it."""
+    try:
+        claim.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise OutputError(
+            f"{claim.parent} cannot be written to: {reason_of(error)}", hint="give another place with -o"
+        ) from None
+    return True
+
+
+@contextlib.contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Several runs in `folder`: an error after the first of them says that they are kept, and is not exit code 2."""
+    try:
+        yield
+    except ReplayError as error:
+        if not Sending.began or error.exit_code != Exit.USAGE:
+            raise
+        hint = f"{error.hint}; " if error.hint else ""
+        raise EngineError(str(error), hint=f"{hint}the runs so far are in {folder}") from None

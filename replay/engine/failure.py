@@ -1,0 +1,55 @@
+"""A run that fails after it has begun: the true cause, what was kept of it, and how to get at that."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+
+from replay.errors import EngineError, ReplayError, reason_of
+from replay.results.folder import RunFolder
+
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f unlimited)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n 65536)",
+    errno.ENFILE: "close something that has files open",
+    errno.EACCES: "make the folder writable",
+    errno.EROFS: "make the file system writable",
+}
+
+
+def failure_of(error: BaseException, folder: RunFolder, sent: int, *, saved: bool) -> BaseException:
+    """What a run raises that failed by `error` when `sent` requests had been sent.
+
+    `saved`: its run.json was written. An error that is neither ours nor the system's stays what it is: a crash.
+    """
+    if not isinstance(error, ReplayError | OSError):
+        return error
+    cause = str(error)
+    if isinstance(error, OSError):
+        cause = f"{error.filename}: {reason_of(error)}" if error.filename else reason_of(error)
+    requests = "1 request" if sent == 1 else f"{sent:,} requests"
+    return EngineError(
+        f"the run failed after {requests}: {cause}", hint=_what_was_kept(error, folder, saved=saved)
+    )
+
+
+def _what_was_kept(error: BaseException, folder: RunFolder, *, saved: bool) -> str:
+    report = f"replay report {shlex.quote(str(folder.path))}"
+    if saved:
+        return f"what was measured until then is kept: {report}"
+    if not folder.path.is_dir():
+        return "nothing of it was kept: the folder was removed while it ran"
+    if not folder.started.exists() or not folder.lane(0).exists():
+        return f"nothing of it can be recovered: files of {folder.path} were removed while it ran"
+    remedy = REMEDIES.get(_errno_of(error), "")
+    return f"{f'{remedy}, then ' if remedy else ''}recover what was measured: {report}"
+
+
+def _errno_of(error: BaseException) -> int:
+    """Why the system refused, where it did."""
+    known: BaseException | None = error
+    while known is not None and not isinstance(known, OSError):
+        known = known.__cause__
+    return (known.errno if known is not None else 0) or 0
