@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import OutputError, UsageError, reason_of
+from ..errors import UsageError
+from ..files import append as append_to
 from ..files import write_whole
 
 if TYPE_CHECKING:
@@ -153,11 +154,5 @@ def _write(path: Path, data: bytes, *, append: bool) -> None:
     if path == STDOUT:
         click.echo(data, nl=False)
         return
-    if not append:
-        write_whole(path, data)
-        return
-    try:
-        with path.open("ab") as file:
-            file.write(data)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
+    write = append_to if append else write_whole
+    write(path, data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, reason_of
+from ..files import open_regular, read_lines
 from .histogram import Histogram, Layout, decode, encode
 
 NS_PER_MS = 1e6
@@ -27,6 +28,8 @@ _RELATIVE_BEFORE_S = 365 * 86_400
 """A first stamp that is more than a year before StartTime counts from it (HistogramLogReader's rule)."""
 
 PROBLEMS_KEPT = 20
+
+_RECOVER = "the run's figures are in run.json: replay report RUN --json"
 
 
 def tag_of(histogram: str, route: str = "", outcome: str = "") -> str:
@@ -157,8 +160,8 @@ def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterato
     else is said. InputError where the file cannot be read.
     """
     try:
-        with log.path.open("rb") as file:
-            for number, row in enumerate(file, 1):
+        with open_regular(log.path, or_pipe=True) as file:
+            for number, row in enumerate(read_lines(file, log.path), 1):
                 text = row.strip()
                 if text.startswith(b"#"):
                     _read_comment(log, text)
@@ -175,15 +178,22 @@ def index(path: Path) -> dict[str, bytes]:
     be read.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            return dict(_tagged(path, read_lines(file, path)))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {reason_of(error)}") from None
-    texts = {}
-    for _, text in _lines(data):
+
+
+def _tagged(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    for number, row in enumerate(lines, 1):
+        text = row.strip(b"\r\n \t")
         if text.startswith(b"Tag="):
-            tag, *_, histogram = text[4:].split(b",")
-            texts[tag.decode("utf-8", "replace")] = histogram
-    return texts
+            fields = text[4:].split(b",")
+            if len(fields) != 5:
+                raise InputError(
+                    f"{path}, line {number}, is damaged: it has {len(fields)} fields of 5", hint=_RECOVER
+                )
+            yield fields[0].decode("utf-8", "replace"), fields[-1]
 
 
 def decode_at(path: Path, tag: str, text: bytes) -> Histogram:
@@ -192,11 +202,6 @@ def decode_at(path: Path, tag: str, text: bytes) -> Histogram:
         return decode(text)
     except ValueError as error:
         raise InputError(f"{path}: the histogram of {tag} is damaged: {error}") from None
-
-
-def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
-    for number, text in enumerate(data.split(b"\n"), 1):
-        yield number, text.strip(b"\r \t")
 
 
 def _read_comment(log: Log, text: bytes) -> None:

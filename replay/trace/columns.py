@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import InputError, reason_of
+from ..files import open_regular
 
 BATCH_ROWS = 1 << 20
 """Rows of one events file, and of one batch of the requests dictionary."""
@@ -97,7 +98,7 @@ def read_events(path: Path) -> list[dict[str, npt.NDArray[Any]]]:
     cleared first, which takes longer than reading it.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}", hint="import the log again") from None
