@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import InputError, reason_of
 from ..files import open_regular, read_lines
-from .histogram import Histogram, Layout, decode, encode
+from .histogram import Histogram, decode, encode
 
 NS_PER_MS = 1e6
 _SAFE = "".join(chr(c) for c in range(33, 127) if chr(c) not in ",%")
@@ -29,6 +29,13 @@ _RELATIVE_BEFORE_S = 365 * 86_400
 
 PROBLEMS_KEPT = 20
 
+COUNTERS_KEPT_MAX = 1 << 27
+"""Counters of the sums of all tags of a log, at most: 1 GiB."""
+
+COUNTERS_READ_MAX = 1 << 33
+"""Counters of all histograms of a log, at most: they are read one by one, and a small file can hold too many to end."""
+
+_FEWER = "log fewer intervals or tags, or a smaller range of values"
 _RECOVER = "the run's figures are in run.json: replay report RUN --json"
 
 
@@ -88,22 +95,20 @@ def read_unit(text: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """One line of a log: counts uint64[n] for values lowest..highest at this many digits. `start_s` is since
-    the epoch where the log says its base, else as written. A line without a tag has an empty one.
+    """One line of a log, and its histogram as text and as `counters` in memory. `start_s` is since the epoch where the log
+    says its base, else as written. A line without a tag has an empty one.
     """
 
     tag: str
     start_s: float
     length_s: float
-    counts: np.ndarray
-    digits: int
-    lowest: int
-    highest: int
+    text: bytes
+    counters: int
 
     @property
     def histogram(self) -> Histogram:
-        """The counts with their layout."""
-        return Histogram(self.counts, Layout(self.digits, self.lowest, self.highest))
+        """The counts with their layout, decoded anew: those of a whole log would take gigabytes."""
+        return decode(self.text)
 
 
 @dataclass(slots=True)
@@ -127,6 +132,11 @@ class Log:
         """The sum over time of each tag. InputError where one tag's histograms have different ranges or
         digits.
         """
+        needed = dict[str, int]()
+        for interval in self.intervals:
+            needed[interval.tag] = max(needed.get(interval.tag, 0), interval.counters)
+        if sum(needed.values()) > COUNTERS_KEPT_MAX:
+            raise InputError(f"{self.path}: its {len(needed):,} tags need more than 1 GiB", hint=_FEWER)
         merged: dict[str, Histogram] = {}
         for interval in self.intervals:
             tag, histogram = interval.tag, interval.histogram
@@ -146,7 +156,14 @@ def read_hlog(path: str | os.PathLike[str]) -> Log:
     be read or holds no histogram at all.
     """
     log = Log(Path(path))
-    log.intervals.extend(scan(log))
+    counters = 0
+    for interval in scan(log):
+        log.intervals.append(interval)
+        counters += interval.counters
+        if counters > COUNTERS_READ_MAX:
+            raise InputError(
+                f"{path}: its first {len(log.intervals):,} histograms unpack to more than 64 GiB", hint=_FEWER
+            )
     if not log.intervals:
         why = f" ({log.problems[0]})" if log.problems else ""
         raise InputError(
@@ -231,7 +248,7 @@ def _read_line(log: Log, number: int, text: bytes, is_wanted: Callable[[str], bo
         return None
     try:
         start_s, length_s = float(fields[0]), float(fields[1])
-        histogram = decode(fields[3])
+        counters = decode(fields[3]).counts.size
     except ValueError as error:
         log._leave_out(number, str(error))
         return None
@@ -241,13 +258,4 @@ def _read_line(log: Log, number: int, text: bytes, is_wanted: Callable[[str], bo
     if log.base_s is None:
         relative = log.start_s is not None and start_s < log.start_s - _RELATIVE_BEFORE_S
         log.base_s = log.start_s if relative else 0.0
-    layout = histogram.layout
-    return Interval(
-        tag,
-        start_s + (log.base_s or 0.0),
-        length_s,
-        histogram.counts,
-        layout.digits,
-        layout.lowest,
-        layout.highest,
-    )
+    return Interval(tag, start_s + (log.base_s or 0.0), length_s, fields[3], counters)

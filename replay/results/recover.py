@@ -41,6 +41,19 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
         )
     for path in (folder.latency, folder.timeline):
         cut_to_whole_lines(path)
+    try:
+        return _assembled(folder, banks, started, lookup)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        # What a lane left is numbers without a checksum: any of them may lead anywhere.
+        raise InputError(
+            f"{folder.path} cannot be recovered: what its lanes left is damaged ({error})",
+            hint="latency.hlog and timeline.jsonl in it hold what was measured until it was killed",
+        ) from error
+
+
+def _assembled(
+    folder: RunFolder, banks: list[Bank], started: Started, lookup: Lookup | None
+) -> RunDocument:
     ended_ns = max([started.start.monotonic_ns, *(int(bank.counters[AT["last_done_ns"]]) for bank in banks)])
     ended_s = (ended_ns - started.start.monotonic_ns) / SECOND_NS
     ending = Ending(how="killed", detail="the process was killed", at_s=round(ended_s, 3))
