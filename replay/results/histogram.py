@@ -17,9 +17,17 @@ from replay_native import hdr, hdr_decode
 from .percentiles import values_at
 
 _INNER = struct.Struct(">iiiiqqd")
+_INNER_V0 = struct.Struct(">iiqqq")
 _OUTER = struct.Struct(">ii")
 _COOKIE_INNER = 0x1C849303 | 0x10
 _COOKIE_OUTER = 0x1C849304 | 0x10
+_WORD_BITS = 0xF0
+"""The bits of a cookie that hold the size of a counter in V0 and V1 (2, 4 or 8 bytes)."""
+
+_INNER_BY_OUTER = {0x1C849309: 0x1C849308, 0x1C849302: 0x1C849301, 0x1C849304: 0x1C849303}
+"""Cookies without those bits, for V0, V1 and V2: that of the compressed form, and of what is inside."""
+
+_V0, _V2 = 0x1C849308, 0x1C849303
 _COOKIES_OF_DOUBLES = (0x0C72124E, 0x0C72124F)
 _UNSHIFTED_BY_JS = (1, math.ulp(0.0))
 """hdr-histogram-js writes an integer 1 for the offset and for the ratio, and shifts and scales nothing."""
@@ -164,38 +172,101 @@ def encode(histogram: Histogram) -> bytes:
 
 
 def decode(text: bytes) -> Histogram:
-    """The histogram of a V2 compressed text, of whatever range and digits. ValueError says what is wrong with
-    it.
+    """The histogram of a compressed text in V0, V1 or V2 encoding, of any range and digits. ValueError says what is
+    wrong with it.
     """
     try:
         raw = base64.b64decode(text, validate=True)
         cookie, size = _OUTER.unpack_from(raw)
     except (binascii.Error, struct.error):
         raise ValueError("the text is not whole base64") from None
-    _check_cookie(cookie, _COOKIE_OUTER)
-    if not 0 <= size <= len(raw) - _OUTER.size:
+    expected = _INNER_BY_OUTER.get(cookie & ~_WORD_BITS)
+    if expected is None:
+        raise _refused(cookie)
+    missing = size - (len(raw) - _OUTER.size)
+    if size < 0 or (missing > 0 and missing != _OUTER.size):
         raise ValueError("the compressed part is cut short")
+    return _decode_inner(raw[_OUTER.size : _OUTER.size + size], expected, is_cut=missing > 0)
+
+
+def _decode_inner(packed: bytes, expected: int, *, is_cut: bool) -> Histogram:
+    """`is_cut`: old C writers forgot the last 8 bytes of the compressed part (see `_words`)."""
+    stream = zlib.decompressobj()
+    header = _INNER_V0 if expected == _V0 else _INNER
     try:
-        inner = zlib.decompress(raw[_OUTER.size : _OUTER.size + size])
-        cookie, length, offset, digits, lowest, highest, ratio = _INNER.unpack_from(inner)
+        head = stream.decompress(packed, header.size)
+        fields = header.unpack(head)
     except (zlib.error, struct.error) as error:
         raise ValueError(f"the compressed part is damaged ({error})") from None
-    _check_cookie(cookie, _COOKIE_INNER)
+    if fields[0] & ~_WORD_BITS != expected:
+        raise _refused(fields[0])
+    if expected == _V0:
+        (cookie, digits, lowest, highest, _), length, offset, ratio = fields, None, 0, 1.0
+    else:
+        cookie, length, offset, digits, lowest, highest, ratio = fields
     layout = _checked_layout(digits, lowest, highest, offset, ratio)
-    if not 0 <= length <= len(inner) - _INNER.size:
+    try:
+        body = stream.decompress(stream.unconsumed_tail, _LONGEST_COUNTER * layout.length + 1)
+    except zlib.error as error:
+        raise ValueError(f"the compressed part is damaged ({error})") from None
+    is_words = expected != _V2
+    if not stream.eof and not (is_cut and is_words):
+        raise ValueError(
+            "the compressed part is damaged (it does not end, or holds more than its range has room for)"
+        )
+    if length is not None and not is_cut:
+        body = _payload(body, length, header.size)
+    return Histogram(_words(body, cookie, layout, is_cut) if is_words else _zigzag(body, layout), layout)
+
+
+_LONGEST_COUNTER = 9
+"""Bytes of one counter, at most."""
+
+
+def _payload(body: bytes, length: int, header: int) -> bytes:
+    """The part of `body` that the header claims. Old C writers counted the header in."""
+    if length == len(body) + header:
+        return body
+    if not 0 <= length <= len(body):
         raise ValueError("the payload is cut short")
+    return body[:length]
+
+
+def _zigzag(body: bytes, layout: Layout) -> np.ndarray:
+    """V2: ZigZag LEB128 counters and runs of zeros."""
     counts = np.zeros(layout.length, np.uint64)
-    if hdr_decode.decode_payload(np.frombuffer(inner, np.uint8, length, _INNER.size), counts) < 0:
+    if hdr_decode.decode_payload(np.frombuffer(body, np.uint8), counts) < 0:
         raise ValueError("the payload does not fit the range it claims")
-    return Histogram(counts, layout)
+    return counts
 
 
-def _check_cookie(cookie: int, expected: int) -> None:
-    if cookie == expected:
-        return
+_ZEROS_BEFORE_CUT = 512
+"""Zero bytes that must stand before a cut. The 8 bytes that are missing hold a checksum and the end of the stream."""
+
+
+def _words(body: bytes, cookie: int, layout: Layout, is_cut: bool) -> np.ndarray:
+    """V0 and V1: big-endian counters of one size, as many as there are.
+
+    Where 8 bytes are missing at the end, only zeros can have been lost: the highest counters of a wide range. ValueError
+    where the last counters that are left are not zero, since others may have followed.
+    """
+    word = (cookie & _WORD_BITS) >> 4 & 0xE
+    if word not in (2, 4, 8):
+        raise ValueError(f"its header is damaged (counters of {word} bytes)")
+    if is_cut and any(body[-_ZEROS_BEFORE_CUT:]):
+        raise ValueError("the compressed part is cut short")
+    found = np.frombuffer(body[: len(body) // word * word], f">i{word}")
+    counts = np.zeros(layout.length, np.uint64)
+    if (found < 0).any() or found[layout.length :].any():
+        raise ValueError("the payload does not fit the range it claims")
+    counts[: found.size] = found[: layout.length]
+    return counts
+
+
+def _refused(cookie: int) -> ValueError:
     if cookie in _COOKIES_OF_DOUBLES:
-        raise ValueError("it is a histogram of doubles; log integers (ns, us or ms) instead")
-    raise ValueError(f"it is not an HDR histogram in V2 encoding (cookie {cookie & 0xFFFFFFFF:#x})")
+        return ValueError("it is a histogram of doubles; log integers (ns, us or ms) instead")
+    return ValueError(f"it is not an HDR histogram (cookie {cookie & 0xFFFFFFFF:#x})")
 
 
 def _checked_layout(digits: int, lowest: int, highest: int, offset: int, ratio: float) -> Layout:

@@ -150,7 +150,8 @@ class Log:
 
 
 def read_hlog(path: str | os.PathLike[str]) -> Log:
-    """Read a log of any HdrHistogram writer (versions 1.2 and 1.3, tagged or not, lines in any order).
+    """Read a log of any HdrHistogram writer (log versions 1.0 to 1.3, histograms in V0, V1 or V2,
+    tagged or not, lines in any order).
 
     A line that is cut short or damaged is left out and named in `problems`. InputError where the file cannot
     be read or holds no histogram at all.
