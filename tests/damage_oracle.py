@@ -101,7 +101,9 @@ def damaged(data: bytes, random_: random.Random) -> bytes:
         elif how == 1:
             changed[at : at + random_.choice([1, 8, 100])] = b""
         elif how == 2:
-            changed[at:at] = random_.choice([b"\0", b"\xff", b"9", b'"', b"[" * 3_000, b"-", b",", b"\n", b"e9"])
+            changed[at:at] = random_.choice(
+                [b"\0", b"\xff", b"9", b'"', b"[" * 3_000, b"-", b",", b"\n", b"e9"]
+            )
         elif how == 3 and changed[at:]:
             changed[at] ^= 1 << random_.randrange(8)
         elif how == 4 and changed[at:]:

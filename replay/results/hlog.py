@@ -110,6 +110,11 @@ class Interval:
         """The counts with their layout, decoded anew: those of a whole log would take gigabytes."""
         return decode(self.text)
 
+    @property
+    def digits(self) -> int:
+        """Significant digits of its values."""
+        return self.histogram.layout.digits
+
 
 @dataclass(slots=True)
 class Log:

@@ -51,9 +51,7 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
         ) from error
 
 
-def _assembled(
-    folder: RunFolder, banks: list[Bank], started: Started, lookup: Lookup | None
-) -> RunDocument:
+def _assembled(folder: RunFolder, banks: list[Bank], started: Started, lookup: Lookup | None) -> RunDocument:
     ended_ns = max([started.start.monotonic_ns, *(int(bank.counters[AT["last_done_ns"]]) for bank in banks)])
     ended_s = (ended_ns - started.start.monotonic_ns) / SECOND_NS
     ending = Ending(how="killed", detail="the process was killed", at_s=round(ended_s, 3))

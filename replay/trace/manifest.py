@@ -18,6 +18,15 @@ MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 256 << 20
 """The largest manifest that is read: ten times what one with every list full takes."""
 
+ROUTES_MAX = 1_000
+"""Distinct routes of a trace."""
+
+METHODS_MAX = 256
+"""Distinct methods of a trace."""
+
+HOSTS_MAX = 1 << 16
+"""Distinct hosts kept; a request to a later one keeps its target without its host."""
+
 Stamp = Literal["start", "end", "unknown"]
 """What the recorded stamp meant. "unknown": start or end cannot be told from the log; taken as it is."""
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..errors import InputError, reason_of
 from .columns import Columns, corrupt, read_events
-from .manifest import MANIFEST, Manifest, Segment, read_manifest
+from .manifest import HOSTS_MAX, MANIFEST, METHODS_MAX, ROUTES_MAX, Manifest, Segment, read_manifest
 from .requests import REQUESTS, Requests
 
 PARTIAL_MARK = ".partial-"
@@ -141,6 +141,13 @@ class Trace:
 
     def _check(self) -> None:
         manifest, path = self.manifest, self.path
+        for what, found, most in (
+            ("routes", len(manifest.routes), ROUTES_MAX + METHODS_MAX),
+            ("methods", len(manifest.methods), METHODS_MAX),
+            ("hosts", len(manifest.hosts), HOSTS_MAX),
+        ):
+            if found > most:
+                raise corrupt(path, f"its manifest names {found:,} {what}, and a trace has {most:,} at most")
         if sum(segment.rows for segment in manifest.segments) != manifest.rows:
             raise corrupt(path, "its segments do not add up to its rows")
         for segment in manifest.segments:
