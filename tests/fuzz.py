@@ -1,4 +1,4 @@
-"""`make fuzz`: the property tests at length, 100,000 cases each. Ends with 1 after all, where one had a complaint.
+"""`make fuzz`: the property tests at length, 100,000 cases each (5,000 of damage). Ends with 1 after all, where one had a complaint.
 
 `python -m tests.fuzz NAME...` runs those whose names have one of these words in them.
 """
@@ -12,9 +12,13 @@ from collections.abc import Callable
 
 from replay_native import jit
 
-from . import format_oracle, http1_oracle, log_oracle, recordbatch_oracle
+from . import damage_oracle, format_oracle, http1_oracle, log_oracle, recordbatch_oracle
 
 CASES = 100_000
+
+DAMAGE = "damage to a"
+DAMAGE_CASES = 5_000
+"""Each runs two whole commands."""
 
 FUZZERS: dict[str, Callable[[int], str]] = {
     "http1 against h11": http1_oracle.one_case,
@@ -27,6 +31,10 @@ FUZZERS: dict[str, Callable[[int], str]] = {
     "csv records cut by blocks": format_oracle.cut_case,
     "record batches against aiokafka": recordbatch_oracle.one_case,
     ".gor records at once and one by one": format_oracle.gor_case,
+    **{
+        f"{DAMAGE} {kind}": functools.partial(damage_oracle.one_case, kind=kind)
+        for kind in damage_oracle.VERBS
+    },
     "JSON cutter against the standard library": format_oracle.json_case,
     "JSON lines together and alone": format_oracle.alike_case,
     "JSON lines with headers in any order": format_oracle.orders_case,
@@ -37,7 +45,8 @@ FUZZERS: dict[str, Callable[[int], str]] = {
 def _fuzz(name: str) -> bool:
     """Run a fuzzer until its first complaint; whether there was none."""
     started = time.monotonic()
-    for seed in range(CASES):
+    cases = DAMAGE_CASES if name.startswith(DAMAGE) else CASES
+    for seed in range(cases):
         try:
             complaint = FUZZERS[name](seed)
         except Exception as error:
@@ -45,7 +54,7 @@ def _fuzz(name: str) -> bool:
         if complaint:
             print(f"{name}: seed {seed}: {complaint}", flush=True)
             return False
-    print(f"{name}: {CASES:,} cases agree ({time.monotonic() - started:,.0f} s)", flush=True)
+    print(f"{name}: {cases:,} cases agree ({time.monotonic() - started:,.0f} s)", flush=True)
     return True
 
 
