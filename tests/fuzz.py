@@ -1,4 +1,4 @@
-"""`make fuzz`: the property tests at length, 100,000 cases each (5,000 of damage). Ends with 1 after all, where one had a complaint.
+"""`make fuzz`: the property tests at length, 100,000 cases each, 5,000 of damage. Ends with 1 after a complaint.
 
 `python -m tests.fuzz NAME...` runs those whose names have one of these words in them.
 """

@@ -108,8 +108,9 @@ async def _output_of(words: list[str]) -> tuple[int, bytes, bytes]:
         async for piece in stream:
             into += piece
             if len(into) > OUTPUT_BYTES_MAX:
+                # Not to its end: what the program started may hold the other stream open.
                 process.kill()
-                return
+                nursery.cancel_scope.cancel()
 
     try:
         assert process.stdout is not None and process.stderr is not None
