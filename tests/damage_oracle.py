@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import json
 import os
 import random
 import resource
@@ -15,6 +16,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from replay.cli import invoke
 from replay.staging.sink import Sink
@@ -117,6 +119,41 @@ def damaged(data: bytes, random_: random.Random) -> bytes:
     return bytes(changed)
 
 
+HOSTILE: list[Any] = [
+    -1, 0, 1, 2**31, 2**63 - 1, -(2**63), 2**64, 1e308, -1e308, 1e-308, 0.5, "", "\x1b[31m", "a" * 100_000, "../../x",
+    "\ud800", "Mars/Olympus", None, True, [], {}, [[[[]]]], "2026-01-01", "kafka://[::1", [1], {"a": 1},
+]  # fmt: skip
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every value in JSON, by what holds it and its key."""
+    for key in [*value] if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from _places(value[key])
+
+
+def falsified(data: bytes, random_: random.Random) -> bytes:
+    """Lines of JSON of which one has a value, or a few, that is not plausible; other bytes as they are."""
+    rows = data.splitlines() if data.count(b"\n}") == 0 else [data]
+    number = random_.randrange(max(len(rows), 1))
+    try:
+        value = json.loads(rows[number])
+        places = list(_places(value))
+    except (ValueError, IndexError, TypeError):
+        return data
+    for holder, key in random_.sample(places, min(random_.choice([1, 1, 1, 4]), len(places))):
+        with contextlib.suppress(KeyError, IndexError):
+            if random_.random() < 0.1:
+                del holder[key]
+            elif isinstance(holder[key], int | float) and random_.random() < 0.5:
+                holder[key] = random_.choice([-holder[key], holder[key] * 10**9, holder[key] + 1, 2**62])
+            else:
+                holder[key] = random_.choice(HOSTILE)
+    rows[number] = json.dumps(value).encode("utf-8", "surrogatepass")
+    return b"\n".join(rows) + b"\n"
+
+
 def run(command: list[str], limit_s: int = TIME_LIMIT_S) -> tuple[int, str]:
     """A command in this process: its exit code, and what it said."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
@@ -170,7 +207,8 @@ def one_case(seed: int, kind: str, *, verbs: int = 2) -> str:
         shutil.copytree(seeds() / kind, area / "it")
         file = random_.choice(files_of(kind))
         path = area / "it" / file
-        path.write_bytes(data := damaged(path.read_bytes(), random_))
+        change = falsified if ".json" in file and random_.random() < 0.6 else damaged
+        path.write_bytes(data := change(path.read_bytes(), random_))
         for number, verb in enumerate(random_.sample(VERBS[kind], min(verbs, len(VERBS[kind])))):
             (out := area / str(number)).mkdir()
             names = {"it": str(area / "it"), "other": str(seeds() / "run"), "out": str(out)}

@@ -161,9 +161,13 @@ def test_addresses_beyond_those_that_lanes_keep_are_counted(trace, tmp_path, mon
 # --- Damage is a sentence and exit 2 ---
 
 
+KNOWN = {"run": (2_555,), "killed": (129, 143, 1_238)}
+"""Seeds that once led to a traceback."""
+
+
 @pytest.mark.parametrize("kind", ["trace", "run", "killed"])
 def test_damage_ends_every_verb_with_a_sentence(kind):
-    for seed in range(25):
+    for seed in (*range(20), *KNOWN.get(kind, ())):
         assert one_case(seed, kind) == ""
 
 

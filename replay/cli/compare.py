@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import UsageError, damage_named
 from ..files import append as append_to
 from ..files import write_whole
 
@@ -74,8 +74,9 @@ def command(base: str, new: str, **given: Any) -> None:
 
     files, options = output_files(given), options_of(given)
     warm_kernels(Console(stderr=True, highlight=False), KERNELS)
-    found = compare(base, new, options)
-    write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
+    with damage_named(f"one of the runs in {base} and {new}"):
+        found = compare(base, new, options)
+        write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
     raise SystemExit(int(found.exit_code))
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from replay_native.bank import Bank, open_bank
 
-from ..errors import InputError, reason_of
+from ..errors import InputError, damage_named, reason_of
 from ..files import open_own, open_regular, read_whole, refuse_foreign
 from ..units import SECOND_NS
 from .accounts import AT
@@ -41,14 +41,10 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
         )
     for path in (folder.latency, folder.timeline):
         cut_to_whole_lines(path)
-    try:
+    # What a lane left is numbers without a checksum: any of them may lead anywhere.
+    hint = "latency.hlog and timeline.jsonl in it hold what was measured until it was killed"
+    with damage_named(f"{folder.path} cannot be recovered: what its lanes left", hint):
         return _assembled(folder, banks, started, lookup)
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        # What a lane left is numbers without a checksum: any of them may lead anywhere.
-        raise InputError(
-            f"{folder.path} cannot be recovered: what its lanes left is damaged ({error})",
-            hint="latency.hlog and timeline.jsonl in it hold what was measured until it was killed",
-        ) from error
 
 
 def _assembled(folder: RunFolder, banks: list[Bank], started: Started, lookup: Lookup | None) -> RunDocument:
