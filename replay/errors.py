@@ -5,6 +5,8 @@ The failure of a request is data (an outcome), never one of these.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -33,6 +35,23 @@ class ReplayError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+@contextlib.contextmanager
+def damage_named(what: str, hint: str = "") -> Iterator[None]:
+    """For what is made of a document of somebody else: where its figures contradict each other, InputError that names it.
+
+    Every figure of such a document has its type, and any value of it. REPLAY_DEBUG=1 shows where it led.
+    """
+    try:
+        yield
+    except UnicodeError:
+        raise
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{what} is damaged or made up: its figures contradict each other ({type(error).__name__}: {error})",
+            hint=hint or "REPLAY_DEBUG=1 shows where",
+        ) from error
 
 
 class UsageError(ReplayError):

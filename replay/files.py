@@ -1,35 +1,191 @@
-"""A file that is written whole or not at all."""
+"""How files are opened, written and deleted where others may have put something in the way.
+
+Reading: `open_regular` and `read_whole` take regular files alone, and no more than a limit. Writing: what is written
+under a name of its own, which nobody can guess, takes its place by a rename (`replacing`): a link there is replaced
+and not followed. Changing in place (`open_own`) and deleting (`delete_named`) take only what is this user's, and follow
+no link. `native/replay_native/cache_folder.py` does the same for compiled kernels.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from .errors import OutputError, reason_of
+from .errors import InputError, OutputError, reason_of
+
+TEXT_BYTES_MAX = 100 << 20
+"""The largest file that is read whole as something a person wrote."""
+
+LINE_BYTES_MAX = 64 << 20
+"""The longest line that is read whole."""
 
 _NAME_KEPT = 100
 """Characters of a file's name in the name of what becomes it: the whole may be as long as names can be."""
 
 _DEVICES = Path("/dev")
+_LINKS_MAX = 40
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def open_regular(path: str | os.PathLike[str], *, or_pipe: bool = False) -> BinaryIO:
+    """A regular file, open for reading. InputError where it is something else, which might never end; OSError where the
+    system refuses.
+
+    `or_pipe`: a pipe that the shell made, such as that of `<(zcat totals.hlog.gz)`, will do as well.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if or_pipe and kind == stat.S_IFIFO and os.fspath(path).startswith(("/dev/", "/proc/")):
+        os.set_blocking(descriptor, True)
+    elif kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise InputError(
+            f"{os.fspath(path)} is {_KINDS.get(kind, 'a device')}, not a file", hint="give a regular file"
+        )
+    return os.fdopen(descriptor, "rb")
+
+
+def read_whole(path: str | os.PathLike[str], bytes_max: int = TEXT_BYTES_MAX) -> bytes:
+    """The bytes of a regular file. InputError where it is something else or larger than `bytes_max`; OSError where the
+    system refuses.
+    """
+    with open_regular(path) as file:
+        data = file.read(bytes_max + 1)
+    if len(data) > bytes_max:
+        raise InputError(f"{os.fspath(path)} is larger than {_size_text(bytes_max)}, the most that is read")
+    return data
+
+
+def read_lines(file: BinaryIO, name: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The lines of a file. InputError at one that is longer than LINE_BYTES_MAX."""
+    while line := file.readline(LINE_BYTES_MAX + 1):
+        if len(line) > LINE_BYTES_MAX:
+            raise InputError(
+                f"{os.fspath(name)} holds a line longer than {_size_text(LINE_BYTES_MAX)}, the most that is read"
+            )
+        yield line
+
+
+def _size_text(size: int) -> str:
+    return f"{size >> 30:,} GiB" if size >= 1 << 30 else f"{size >> 20:,} MiB"
+
+
+def open_own(path: Path) -> BinaryIO:
+    """A file to be changed in place. InputError where that would change another: it is a link, has a second name, or is
+    another user's. OSError where the system refuses.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(f"{path} is a link: it is not followed", hint="put the file itself there") from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+        os.close(descriptor)
+        what = "another user's file" if found.st_uid != os.geteuid() else "a hard link"
+        what = what if stat.S_ISREG(found.st_mode) else "no regular file"
+        raise InputError(f"{path} is {what}: it is not changed", hint="copy the folder (cp -r), and use that")
+    return os.fdopen(descriptor, "rb+")
+
+
+def refuse_foreign(folder: Path) -> None:
+    """InputError where a folder that is to be changed belongs to another user."""
+    if folder.stat().st_uid != os.geteuid():
+        raise InputError(
+            f"{folder} belongs to another user: it is not changed", hint="copy it (cp -r), and use the copy"
+        )
+
+
+@contextlib.contextmanager
+def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file that takes the place of what stands at `place` when the block ends, and is gone where it is left by an
+    error. `durable`: it is on the disk then. OSError where the system refuses.
+    """
+    folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(partial, flags, 0o666, dir_fd=folder), "wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, place.name, src_dir_fd=folder, dst_dir_fd=folder)
+        if durable:
+            os.fsync(folder)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(partial, dir_fd=folder)
+        os.close(folder)
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Put `data` in place of what stood at `path`, which stays as it was where that fails: then OutputError.
 
-    A device or a pipe (`/dev/null`, `/dev/stdout`) is written to; a link goes on to point at its file.
+    `path` is a name that the user gave. A device or a pipe (`/dev/null`, `/dev/stdout`) is written to; a link goes on to
+    point at its file, unless it is another user's.
     """
-    partial: Path | None = None
     try:
         if path.parent == _DEVICES or (path.exists() and not path.is_file()):
             with path.open("wb") as file:
                 file.write(data)
             return
-        place = path.resolve()
-        partial = place.with_name(f".{place.name[:_NAME_KEPT]}.{os.getpid()}")
-        partial.write_bytes(data)
-        partial.replace(place)
+        with replacing(followed(path)) as file:
+            file.write(data)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
+
+
+def append(path: Path, data: bytes) -> None:
+    """Put `data` behind what stands at `path`, a name that the user gave. OutputError where that cannot be."""
+    try:
+        with followed(path).open("ab") as file:
+            file.write(data)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
+
+
+def followed(path: Path) -> Path:
+    """Where a name of the user's leads along links of this user and of root. OutputError at a link of somebody else."""
+    for _ in range(_LINKS_MAX):
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            return path
+        if not stat.S_ISLNK(found.st_mode):
+            return path
+        if found.st_uid not in (os.geteuid(), 0):
+            raise OutputError(
+                f"{path} is a link of another user: it is not followed", hint="give another name"
+            )
+        path = path.parent / path.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def delete_named(folder: Path, is_ours: Callable[[str], bool]) -> bool:
+    """Delete the files of a folder that have names of ours, and the folder once nothing else is in it; whether it is
+    gone. A link is never followed: neither one at the folder's name nor one in it.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return not os.path.lexists(folder)
+    try:
+        if os.fstat(handle).st_uid == os.geteuid():
+            for name in os.listdir(handle):  # noqa: PTH208 (of a handle)
+                if is_ours(name):
+                    with contextlib.suppress(OSError):
+                        os.unlink(name, dir_fd=handle)
     finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
+        os.close(handle)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+        return True
+    return False

@@ -1,4 +1,4 @@
-"""`make fuzz`: the property tests at length, 100,000 cases each. Ends with 1 after all, where one had a complaint.
+"""`make fuzz`: the property tests at length, 100,000 cases each, 5,000 of damage. Ends with 1 after a complaint.
 
 `python -m tests.fuzz NAME...` runs those whose names have one of these words in them. Each run tries other cases;
 `--from SEED` tries those of a run that named this seed first.
@@ -14,9 +14,13 @@ from collections.abc import Callable
 
 from replay_native import jit
 
-from . import format_oracle, http1_oracle, log_oracle, recordbatch_oracle
+from . import damage_oracle, format_oracle, http1_oracle, log_oracle, recordbatch_oracle
 
 CASES = 100_000
+
+DAMAGE = "damage to a"
+DAMAGE_CASES = 5_000
+"""Each runs two whole commands."""
 
 FUZZERS: dict[str, Callable[[int], str]] = {
     "http1 against h11": http1_oracle.one_case,
@@ -29,6 +33,10 @@ FUZZERS: dict[str, Callable[[int], str]] = {
     "csv records cut by blocks": format_oracle.cut_case,
     "record batches against aiokafka": recordbatch_oracle.one_case,
     ".gor records at once and one by one": format_oracle.gor_case,
+    **{
+        f"{DAMAGE} {kind}": functools.partial(damage_oracle.one_case, kind=kind)
+        for kind in damage_oracle.VERBS
+    },
     "JSON cutter against the standard library": format_oracle.json_case,
     "JSON lines together and alone": format_oracle.alike_case,
     "JSON lines with headers in any order": format_oracle.orders_case,
@@ -39,7 +47,8 @@ FUZZERS: dict[str, Callable[[int], str]] = {
 def _fuzz(name: str, first: int) -> bool:
     """Run a fuzzer from a seed on, until its first complaint; whether there was none."""
     started = time.monotonic()
-    for seed in range(first, first + CASES):
+    cases = DAMAGE_CASES if name.startswith(DAMAGE) else CASES
+    for seed in range(first, first + cases):
         try:
             complaint = FUZZERS[name](seed)
         except Exception as error:
@@ -47,7 +56,7 @@ def _fuzz(name: str, first: int) -> bool:
         if complaint:
             print(f"{name}: seed {seed} (again by --from {seed}): {complaint}", flush=True)
             return False
-    print(f"{name}: {CASES:,} cases agree ({time.monotonic() - started:,.0f} s)", flush=True)
+    print(f"{name}: {cases:,} cases agree ({time.monotonic() - started:,.0f} s)", flush=True)
     return True
 
 

@@ -204,7 +204,7 @@ def kills(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, np.ndarr
 def test_a_killed_run_keeps_what_it_counted(number, kills):
     out, stamps = kills[number]
     intervals = [line for line in read_hlog(out / "latency.hlog").intervals if line.tag == "response.all"]
-    assert sum(int(line.counts.sum()) for line in intervals) >= sure_count(out, stamps)
+    assert sum(int(line.histogram.counts.sum()) for line in intervals) >= sure_count(out, stamps)
 
     done = run("report", out)
     assert done.returncode == 0, done.stderr

@@ -430,11 +430,11 @@ def test_a_run_killed_before_its_lanes_began_says_so(tmp_path):
 def test_no_room_for_the_end_keeps_the_lanes_memory(tmp_path):
     made = trial(tmp_path / "run")
     made.lanes[0].many(10)
-    (tmp_path / "run" / ".totals.hlog.new").mkdir()
+    (tmp_path / "run" / "totals.hlog").mkdir()
     with pytest.raises(OutputError, match=r"totals\.hlog cannot be written"):
         made.recorder.finish(at_s(1))
     made.recorder.close()
-    (tmp_path / "run" / ".totals.hlog.new").rmdir()
+    (tmp_path / "run" / "totals.hlog").rmdir()
     run = load_run(tmp_path / "run")
     assert run.recovered and run.document.accounts.ok == 10
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from replay.errors import InputError, UsageError
 from replay.naming import first_naming
 from replay.trace import RouteRules, Trace, TraceWriter, read_route_rules
-from replay.trace.routes import ROUTES_MAX
+from replay.trace.manifest import ROUTES_MAX
 from replay_native.routes import matches_one
 
 pytestmark = pytest.mark.boundscheck

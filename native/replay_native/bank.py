@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from collections import namedtuple
 from pathlib import Path
 from typing import NamedTuple
@@ -308,14 +309,19 @@ def create(path: str | os.PathLike[str], routes: int, arena_bytes: int = ARENA_B
 
 
 def open_bank(path: str | os.PathLike[str]) -> Bank:
-    """Open a lane's memory, alive or left by a killed run. ValueError where it is not one, or is cut short."""
-    with Path(path).open("rb+") as file:
-        if os.fstat(file.fileno()).st_size < _HEADER_WORDS * 8:
+    """Open a lane's memory, alive or left by a killed run. ValueError where it is not one, or is cut short; OSError where
+    it is a link or cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags), "rb+") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size < _HEADER_WORDS * 8:
             raise ValueError(f"{path} is not a lane's memory: it is cut short")
         memory = mmap.mmap(file.fileno(), 0)
     magic, version, *sizes = np.frombuffer(memory, np.int64, 5).tolist()
     if magic != MAGIC or version != VERSION:
         raise ValueError(f"{path} is not a lane's memory of this version")
-    if len(memory) < _size(*sizes):
+    # Every row takes more than a byte: sizes beyond the file's are damage, and too large to be multiplied.
+    if not all(0 <= size <= len(memory) for size in sizes) or len(memory) < _size(*sizes):
         raise ValueError(f"{path} is not a whole lane's memory: it is cut short")
     return _map(memory, *sizes)

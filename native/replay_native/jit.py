@@ -6,17 +6,14 @@ with exactly this signature). `warm` compiles the entries once; the cache makes 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,6 +22,9 @@ from typing import Any, TypeVar
 import numba
 from numba import njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+# Absolute, so that the digest of kernels leaves it out: where they are kept changes nothing in them.
+from replay_native.cache_folder import cache_root, prune
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -70,43 +70,8 @@ def _digest(name: str) -> str:
     return f"{name}-{digest.hexdigest()}"
 
 
-def _private_folder(path: Path) -> bool:
-    """Make `path` a folder that only this user can write to; False where that can't be had."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stat = path.stat()
-        if stat.st_uid != os.getuid():
-            return False
-        path.chmod(0o700)
-    except OSError:
-        return False
-    return os.access(path, os.W_OK)
-
-
-def _cache_root() -> Path:
-    """The user's own cache of compiled kernels, or a fresh private one where there is no such place."""
-    base = os.environ.get("REPLAY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    root = Path(base).expanduser() / "replay" / "kernels"
-    if not _private_folder(root):
-        root = Path(tempfile.gettempdir()) / f"replay-kernels-{os.getuid()}"
-        if not _private_folder(root):
-            root = Path(tempfile.mkdtemp(prefix="replay-kernels-"))
-    return root
-
-
-def _prune() -> None:
-    """Remove the caches of versions long gone."""
-    by_module: dict[str, list[Path]] = {}
-    with contextlib.suppress(OSError):
-        for folder in sorted(CACHE_ROOT.iterdir(), key=lambda p: p.stat().st_mtime):
-            by_module.setdefault(folder.name.rpartition("-")[0], []).append(folder)
-    for folders in by_module.values():
-        for old in folders[:-CACHES_KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-CACHE_ROOT = _cache_root()
-"""One folder a kernel module and version of it."""
+CACHE_ROOT = cache_root()
+"""Has a folder for each version of each kernel module."""
 
 
 class _ByDigest(_CacheLocator):  # type: ignore[misc]
@@ -193,7 +158,7 @@ def warm(modules: Iterable[str], progress: Callable[[int, int, str], None] | Non
         dispatcher.compile(signature)
         dispatcher.disable_compile()
     if todo:
-        _prune()
+        prune(CACHE_ROOT, CACHES_KEPT)
     return time.perf_counter() - started
 
 

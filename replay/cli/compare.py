@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import OutputError, UsageError, reason_of
+from ..errors import UsageError, damage_named
+from ..files import append as append_to
 from ..files import write_whole
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ def command(base: str, new: str, **given: Any) -> None:
 
     files, options = output_files(given), options_of(given)
     warm_kernels(Console(stderr=True, highlight=False), KERNELS)
-    found = compare(base, new, options)
-    write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
+    with damage_named(f"one of the runs in {base} and {new}"):
+        found = compare(base, new, options)
+        write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
     raise SystemExit(int(found.exit_code))
 
 
@@ -160,11 +162,5 @@ def _write(path: Path, data: bytes, *, append: bool) -> None:
     if path == STDOUT:
         click.echo(data, nl=False)
         return
-    if not append:
-        write_whole(path, data)
-        return
-    try:
-        with path.open("ab") as file:
-            file.write(data)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
+    write = append_to if append else write_whole
+    write(path, data)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from ..results.run import Run
 
 
 @click.command(name="report")
@@ -27,6 +31,7 @@ def command(run: Path, as_json: bool, hgrm: Path | None, html: Path | None) -> N
 
     A run that was killed is made whole first, from what its lanes had counted.
     """
+    from ..errors import damage_named
     from ..results.run import load_run
 
     loaded = load_run(run)
@@ -34,6 +39,12 @@ def command(run: Path, as_json: bool, hgrm: Path | None, html: Path | None) -> N
         click.echo(
             f"{run} had been killed; its results were rebuilt from what its lanes had counted", err=True
         )
+    with damage_named(str(run)):
+        _show(loaded, as_json, hgrm, html)
+
+
+def _show(loaded: Run, as_json: bool, hgrm: Path | None, html: Path | None) -> None:
+    """Write what was asked for, or print the report."""
     if hgrm is not None:
         from ..results.hgrm import export
         from ..results.hlog import read_hlog

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -107,13 +108,15 @@ def _answers(url: str) -> bool:
             return int(answer.status) < 500
     except urllib.error.HTTPError as error:
         return error.code < 500
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 
 def _words(log: Path) -> str:
     with contextlib.suppress(OSError):
-        text = " ".join(log.read_text("utf-8", "replace")[-LOG_SHOWN:].split())
+        with log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 4 * LOG_SHOWN, 0))
+            text = " ".join(file.read().decode("utf-8", "replace")[-LOG_SHOWN:].split())
         return f": {text}" if text else " (it said nothing)"
     return ""
 

@@ -18,6 +18,9 @@ from replay.units import SECOND_NS
 TIMEOUT_S = 30.0
 """A command that takes longer has failed."""
 
+OUTPUT_BYTES_MAX = 1 << 16
+"""A command that prints more has failed: a header is far shorter."""
+
 
 class Authoriser:
     """Keeps the header fresh. `put` is called with each new header line; what fails in mid-run is a note."""
@@ -64,9 +67,7 @@ async def header_line(auth: Auth) -> bytes:
     program = words[0]
     try:
         with trio.fail_after(TIMEOUT_S):
-            ended = await trio.run_process(
-                words, capture_stdout=True, capture_stderr=True, stdin=subprocess.DEVNULL, check=False
-            )
+            code, printed, complained = await _output_of(words)
     except OSError as error:
         raise InputError(
             f"auth.command: {(error.strerror or 'it cannot be run').lower()}",
@@ -74,13 +75,18 @@ async def header_line(auth: Auth) -> bytes:
         ) from None
     except trio.TooSlowError:
         raise InputError(f"auth.command did not end within {TIMEOUT_S:g} s", hint=f"try {program}") from None
-    if ended.returncode:
-        said = ended.stderr.decode(errors="replace").strip().partition("\n")[0][:200]
+    if len(printed) > OUTPUT_BYTES_MAX:
         raise InputError(
-            f"auth.command ended with {ended.returncode}",
+            f"auth.command printed more than {OUTPUT_BYTES_MAX:,} bytes",
+            hint=f"its first line is the token; try {program}",
+        )
+    if code:
+        said = complained.decode(errors="replace").strip().partition("\n")[0][:200]
+        raise InputError(
+            f"auth.command ended with {code}",
             hint=f"{program} said: {said}" if said else f"try {program}",
         )
-    output = ended.stdout.decode("latin-1").strip().partition("\n")[0].strip()
+    output = printed.decode("latin-1").strip().partition("\n")[0].strip()
     if not output:
         raise InputError(
             "auth.command printed nothing", hint=f"the first line that {program} prints is the token"
@@ -89,6 +95,34 @@ async def header_line(auth: Auth) -> bytes:
     if not all(" " <= character <= "~" for character in value):
         raise UsageError("auth.command printed what a header cannot hold", hint=f"try {program}")
     return f"{auth.header}: {value}\r\n".encode("latin-1")
+
+
+async def _output_of(words: list[str]) -> tuple[int, bytes, bytes]:
+    """Run a program: its exit code, and what it wrote to standard output and error. Past OUTPUT_BYTES_MAX it is killed."""
+    process = await trio.lowlevel.open_process(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    written = bytearray(), bytearray()
+
+    async def read(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
+        async for piece in stream:
+            into += piece
+            if len(into) > OUTPUT_BYTES_MAX:
+                # Not to its end: what the program started may hold the other stream open.
+                process.kill()
+                nursery.cancel_scope.cancel()
+
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        async with process.stdout, process.stderr, trio.open_nursery() as nursery:
+            nursery.start_soon(read, process.stdout, written[0])
+            nursery.start_soon(read, process.stderr, written[1])
+        return await process.wait(), bytes(written[0]), bytes(written[1])
+    finally:
+        if process.returncode is None:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
 
 
 def _split(command: str) -> list[str]:

@@ -13,6 +13,7 @@ from replay.scenario.settings import Scenario
 from replay.schedule.plan import Schedule
 from replay.schedule.safety import check_addresses, check_plan
 from replay_native import jit, libssl
+from replay_native.addresses import ADDRESSES_MAX
 from replay_native.bank import OUTCOMES
 from replay_native.libc import lanes_supported
 from replay_native.retry import FAILURE, PPM, RETRY_ON
@@ -100,9 +101,11 @@ async def follow_name(schedule: Schedule, scenario: Scenario) -> NameWatch:
         check_addresses(target.host, [host], scenario)
         check_plan(schedule.plan, target, [host], origins, scenario)
 
+    used = reached.addresses[:ADDRESSES_MAX]
     return NameWatch(
-        lookups, scenario.resolve, target.port, answer, reached.addresses, reached.left_out, allow
-    )
+        lookups, scenario.resolve, target.port, answer, used, reached.left_out, allow,
+        no_room=len(reached.addresses) - len(used),
+    )  # fmt: skip
 
 
 def route_starts(schedule: Schedule) -> list[RouteStart]:

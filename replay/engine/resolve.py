@@ -20,6 +20,9 @@ from replay.schedule.safety import check_addresses
 from .contract import Address
 
 REACHABLE_S = 5.0
+TRIED_MAX = 12
+"""Addresses of one family that are tried until one takes a connection: a minute where all are silent."""
+
 OTHER_MEANS_S = 2.0
 
 
@@ -117,17 +120,19 @@ async def check_reachable(
     for ipv6 in (False, True):
         family = [address for address in addresses if address.ipv6 == ipv6]
         problems = [await _problem(address, timeout_s) for address in family[:1]]
-        while problems and problems[-1] and len(problems) < len(family):
+        while problems and problems[-1] and len(problems) < min(len(family), TRIED_MAX):
             problems.append(await _problem(family[len(problems)], timeout_s))
         if family and not problems[-1]:
             used += family
         else:
             left_out += [
-                f"{address.host} ({problem})" for address, problem in zip(family, problems, strict=True)
+                f"{address.host} ({problem})" for address, problem in zip(family, problems, strict=False)
             ]
+            if len(family) > len(problems):
+                left_out.append(f"{len(family) - len(problems):,} more addresses (not tried)")
     if used:
         return Reachable(tuple(address for address in addresses if address in used), tuple(left_out))
-    place = ", ".join(f"{address.host}:{address.port}" for address in addresses)
+    place = ", ".join(f"{address.host}:{address.port}" for address in addresses[:TRIED_MAX])
     if name and name != addresses[0].host:
         place = f"{name} ({place})"
     problem = left_out[0].partition("(")[2].rstrip(")") if left_out else "no answer"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime as dt
 import os
 import re
@@ -19,6 +18,7 @@ from pyarrow import csv
 
 from .. import units
 from ..errors import OutputError, UsageError, reason_of
+from ..files import replacing
 from ..trace import Batch, Request, Trace
 from .gor import SEPARATOR
 
@@ -226,16 +226,11 @@ def export(
     if out.suffix not in ENDINGS:
         known = ", ".join(f"{ending} ({what})" for ending, (what, _) in ENDINGS.items())
         raise UsageError(f"{out.name} has no ending that says what to write", hint=f"one of {known}")
-    if out.exists() and (not overwrite or not out.is_file()):
+    if os.path.lexists(out) and (not overwrite or not out.is_file()):
         raise OutputError(f"{out} exists", hint="give another -o, or --force to replace it")
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        with partial.open("wb") as file:
+        with replacing(out) as file:
             ENDINGS[out.suffix][1](trace, file, progress or (lambda done, total: None))
-        partial.replace(out)
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"cannot write {out}: {reason_of(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
     return out

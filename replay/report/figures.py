@@ -201,13 +201,14 @@ def _heat_columns(run: Run) -> tuple[list[tuple[float, np.ndarray, np.ndarray]],
     kind = "service.all" if run.document.closed_loop else "response.all"
     log, columns, start_s, end_s = hlog.Log(run.folder.latency), [], math.inf, 0.0
     for interval in hlog.scan(log, lambda tag: tag == kind):
-        at = np.flatnonzero(interval.counts)
+        histogram = interval.histogram
+        at = np.flatnonzero(histogram.counts)
         if not at.size:
             continue
-        ms = np.maximum(interval.histogram.values()[at], 1) / MS
+        ms = np.maximum(histogram.values()[at], 1) / MS
         bins = np.floor(np.log10(ms) * ROWS_PER_DECADE).astype(np.int64)
         used, place = np.unique(bins, return_inverse=True)
-        columns.append((interval.start_s, used, np.bincount(place, interval.counts[at].astype(float))))
+        columns.append((interval.start_s, used, np.bincount(place, histogram.counts[at].astype(float))))
         start_s, end_s = min(start_s, interval.start_s), max(end_s, interval.start_s + interval.length_s)
     return [(at_s - start_s, bins, counts) for at_s, bins, counts in columns], max(end_s - start_s, 1e-9)
 

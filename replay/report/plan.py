@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from replay_native.addresses import ADDRESSES_MAX
+
 from .. import units
 from ..results import slo
 from ..results.statuses import FAILED_SHARE
@@ -61,8 +63,21 @@ def print_plan(
     page.say()
 
 
+ADDRESSES_SHOWN = 8
+
+
+def _places(addresses: Sequence[str]) -> str:
+    """The first of the addresses, how many there are, and how many of them are used where that is not all."""
+    if len(addresses) <= ADDRESSES_SHOWN:
+        return ", ".join(addresses)
+    shown = f"{', '.join(addresses[:ADDRESSES_SHOWN])} and {len(addresses) - ADDRESSES_SHOWN:,} more"
+    if len(addresses) > ADDRESSES_MAX:
+        shown += f"; only the first {ADDRESSES_MAX:,} of {len(addresses):,} are used"
+    return shown
+
+
 def _target(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tuple[str, str]]:
-    where = f", {', '.join(addresses)}" if addresses and addresses[0] not in plan.target else ""
+    where = f", {_places(addresses)}" if addresses and addresses[0] not in plan.target else ""
     rows = [("target", f"{plan.target}{where}")]
     if parse_target(plan.target).is_secure:
         rows.append(("TLS", _tls(scenario)))

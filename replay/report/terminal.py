@@ -184,6 +184,8 @@ def _addresses(page: Page, document: RunDocument) -> None:
                 for row in document.addresses[:ADDRESSES_SHOWN]
             ],
         )
+        if len(document.addresses) > ADDRESSES_SHOWN:
+            page.say(f"{len(document.addresses) - ADDRESSES_SHOWN:,} more addresses are in run.json", "dim")
 
 
 def _state_of(row: AddressFigures) -> str:

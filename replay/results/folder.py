@@ -4,9 +4,9 @@ harmed.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,14 @@ from pathlib import Path
 import msgspec
 
 from ..errors import InputError, OutputError, reason_of
+from ..files import delete_named, open_regular, read_lines, replacing
 
 LANES = "lanes"
+
+DOCUMENT_BYTES_MAX = 256 << 20
+"""The largest run.json that is read: a hundred times what a run of a thousand routes writes."""
+
+_LANE_FILE = re.compile(r"\d+\.lane")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +112,10 @@ class RunFolder:
         """Write one file of the folder whole or not at all, down to the disk. OutputError where that cannot
         be.
         """
-        temporary = path.with_name(f".{path.name}.new")
         try:
-            with temporary.open("wb") as file:
+            with replacing(path, durable=True) as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            self._sync()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise OutputError(
                 f"{path} cannot be written: {reason_of(error)}",
                 hint="make room, then `replay report` the folder",
@@ -124,20 +123,13 @@ class RunFolder:
 
     def settle(self) -> None:
         """Remove what only a run in progress needs. Called when all else is on the disk."""
-        shutil.rmtree(self.lanes, ignore_errors=True)
+        delete_named(self.lanes, lambda name: _LANE_FILE.fullmatch(name) is not None)
         self.started.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove the folder of a run that never began to send. A whole run is left alone."""
         if not self.is_whole:
             shutil.rmtree(self.path, ignore_errors=True)
-
-    def _sync(self) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class AppendFile:
@@ -196,12 +188,11 @@ def read_rows(path: Path, kind: type) -> list:
     """The rows of a `.jsonl` of the folder; a last one that was cut short is left out, and none are where there is no
     file. InputError where it is damaged.
     """
+    decoder: msgspec.json.Decoder = msgspec.json.Decoder(kind)
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            return [decoder.decode(row) for row in read_lines(file, path) if row.endswith(b"\n")]
     except OSError:
         return []
-    whole = data[: data.rfind(b"\n") + 1]
-    try:
-        return [msgspec.json.decode(row, type=kind) for row in whole.splitlines()]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}") from None

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import OutputError, reason_of
+from ..files import replacing
 from .histogram import Histogram
 
 TICKS_PER_HALF_DISTANCE = 5
@@ -74,7 +75,8 @@ def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> 
         Path(folder).mkdir(parents=True, exist_ok=True)
         for tag, histogram in histograms.items():
             path = Path(folder) / f"{_file_name(tag)}.hgrm"
-            path.write_text(distribution(histogram), encoding="ascii")
+            with replacing(path) as file:
+                file.write(distribution(histogram).encode("ascii"))
             written.append(path)
     except OSError as error:
         raise OutputError(f"{error.filename or folder} cannot be written: {reason_of(error)}") from None

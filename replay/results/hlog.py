@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, reason_of
-from .histogram import Histogram, Layout, decode, encode
+from ..files import open_regular, read_lines
+from .histogram import Histogram, decode, encode
 
 NS_PER_MS = 1e6
 _SAFE = "".join(chr(c) for c in range(33, 127) if chr(c) not in ",%")
@@ -27,6 +28,15 @@ _RELATIVE_BEFORE_S = 365 * 86_400
 """A first stamp that is more than a year before StartTime counts from it (HistogramLogReader's rule)."""
 
 PROBLEMS_KEPT = 20
+
+COUNTERS_KEPT_MAX = 1 << 27
+"""Counters of the sums of all tags of a log, at most: 1 GiB."""
+
+COUNTERS_READ_MAX = 1 << 33
+"""Counters of all histograms of a log, at most: they are read one by one, and a small file can hold too many to end."""
+
+_FEWER = "log fewer intervals or tags, or a smaller range of values"
+_RECOVER = "the run's figures are in run.json: replay report RUN --json"
 
 
 def tag_of(histogram: str, route: str = "", outcome: str = "") -> str:
@@ -85,22 +95,25 @@ def read_unit(text: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """One line of a log: counts uint64[n] for values lowest..highest at this many digits. `start_s` is since
-    the epoch where the log says its base, else as written. A line without a tag has an empty one.
+    """One line of a log, and its histogram as text and as `counters` in memory. `start_s` is since the epoch where the log
+    says its base, else as written. A line without a tag has an empty one.
     """
 
     tag: str
     start_s: float
     length_s: float
-    counts: np.ndarray
-    digits: int
-    lowest: int
-    highest: int
+    text: bytes
+    counters: int
 
     @property
     def histogram(self) -> Histogram:
-        """The counts with their layout."""
-        return Histogram(self.counts, Layout(self.digits, self.lowest, self.highest))
+        """The counts with their layout, decoded anew: those of a whole log would take gigabytes."""
+        return decode(self.text)
+
+    @property
+    def digits(self) -> int:
+        """Significant digits of its values."""
+        return self.histogram.layout.digits
 
 
 @dataclass(slots=True)
@@ -124,6 +137,11 @@ class Log:
         """The sum over time of each tag. InputError where one tag's histograms have different ranges or
         digits.
         """
+        needed = dict[str, int]()
+        for interval in self.intervals:
+            needed[interval.tag] = max(needed.get(interval.tag, 0), interval.counters)
+        if sum(needed.values()) > COUNTERS_KEPT_MAX:
+            raise InputError(f"{self.path}: its {len(needed):,} tags need more than 1 GiB", hint=_FEWER)
         merged: dict[str, Histogram] = {}
         for interval in self.intervals:
             tag, histogram = interval.tag, interval.histogram
@@ -144,7 +162,14 @@ def read_hlog(path: str | os.PathLike[str]) -> Log:
     be read or holds no histogram at all.
     """
     log = Log(Path(path))
-    log.intervals.extend(scan(log))
+    counters = 0
+    for interval in scan(log):
+        log.intervals.append(interval)
+        counters += interval.counters
+        if counters > COUNTERS_READ_MAX:
+            raise InputError(
+                f"{path}: its first {len(log.intervals):,} histograms unpack to more than 64 GiB", hint=_FEWER
+            )
     if not log.intervals:
         why = f" ({log.problems[0]})" if log.problems else ""
         raise InputError(
@@ -158,8 +183,8 @@ def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterato
     else is said. InputError where the file cannot be read.
     """
     try:
-        with log.path.open("rb") as file:
-            for number, row in enumerate(file, 1):
+        with open_regular(log.path, or_pipe=True) as file:
+            for number, row in enumerate(read_lines(file, log.path), 1):
                 text = row.strip()
                 if text.startswith(b"#"):
                     _read_comment(log, text)
@@ -176,15 +201,22 @@ def index(path: Path) -> dict[str, bytes]:
     be read.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            return dict(_tagged(path, read_lines(file, path)))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {reason_of(error)}") from None
-    texts = {}
-    for _, text in _lines(data):
+
+
+def _tagged(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    for number, row in enumerate(lines, 1):
+        text = row.strip(b"\r\n \t")
         if text.startswith(b"Tag="):
-            tag, *_, histogram = text[4:].split(b",")
-            texts[tag.decode("utf-8", "replace")] = histogram
-    return texts
+            fields = text[4:].split(b",")
+            if len(fields) != 5:
+                raise InputError(
+                    f"{path}, line {number}, is damaged: it has {len(fields)} fields of 5", hint=_RECOVER
+                )
+            yield fields[0].decode("utf-8", "replace"), fields[-1]
 
 
 def decode_at(path: Path, tag: str, text: bytes) -> Histogram:
@@ -193,11 +225,6 @@ def decode_at(path: Path, tag: str, text: bytes) -> Histogram:
         return decode(text)
     except ValueError as error:
         raise InputError(f"{path}: the histogram of {tag} is damaged: {error}") from None
-
-
-def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
-    for number, text in enumerate(data.split(b"\n"), 1):
-        yield number, text.strip(b"\r \t")
 
 
 def _read_comment(log: Log, text: bytes) -> None:
@@ -227,7 +254,7 @@ def _read_line(log: Log, number: int, text: bytes, is_wanted: Callable[[str], bo
         return None
     try:
         start_s, length_s = float(fields[0]), float(fields[1])
-        histogram = decode(fields[3])
+        counters = decode(fields[3]).counts.size
     except ValueError as error:
         log._leave_out(number, str(error))
         return None
@@ -237,13 +264,4 @@ def _read_line(log: Log, number: int, text: bytes, is_wanted: Callable[[str], bo
     if log.base_s is None:
         relative = log.start_s is not None and start_s < log.start_s - _RELATIVE_BEFORE_S
         log.base_s = log.start_s if relative else 0.0
-    layout = histogram.layout
-    return Interval(
-        tag,
-        start_s + (log.base_s or 0.0),
-        length_s,
-        histogram.counts,
-        layout.digits,
-        layout.lowest,
-        layout.highest,
-    )
+    return Interval(tag, start_s + (log.base_s or 0.0), length_s, fields[3], counters)

@@ -10,12 +10,13 @@ import msgspec
 
 from replay_native.bank import Bank, open_bank
 
-from ..errors import InputError, reason_of
+from ..errors import InputError, damage_named, reason_of
+from ..files import open_own, open_regular, read_whole, refuse_foreign
 from ..units import SECOND_NS
 from .accounts import AT
 from .assemble import Facts, assemble
 from .document import Ending, RunDocument, Started, refuse_newer
-from .folder import RunFolder
+from .folder import DOCUMENT_BYTES_MAX, RunFolder
 from .samples import Lookup
 
 
@@ -25,6 +26,7 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
     A last line that was cut short is removed from the logs. InputError where too little is left, or the run
     still goes on.
     """
+    refuse_foreign(folder.path)
     started = _read_started(folder)
     _refuse_if_alive(folder)
     banks = [_open(path) for path in folder.lane_files()]
@@ -39,6 +41,13 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
         )
     for path in (folder.latency, folder.timeline):
         cut_to_whole_lines(path)
+    # What a lane left is numbers without a checksum: any of them may lead anywhere.
+    hint = "latency.hlog and timeline.jsonl in it hold what was measured until it was killed"
+    with damage_named(f"{folder.path} cannot be recovered: what its lanes left", hint):
+        return _assembled(folder, banks, started, lookup)
+
+
+def _assembled(folder: RunFolder, banks: list[Bank], started: Started, lookup: Lookup | None) -> RunDocument:
     ended_ns = max([started.start.monotonic_ns, *(int(bank.counters[AT["last_done_ns"]]) for bank in banks)])
     ended_s = (ended_ns - started.start.monotonic_ns) / SECOND_NS
     ending = Ending(
@@ -49,12 +58,13 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
 
 
 def cut_to_whole_lines(path: Path) -> int:
-    """Remove what follows the last line break of a file; returns how many bytes. A file that is missing stays
-    so.
+    """Remove what follows the last line break of a file; returns how many bytes. A file that is missing stays so.
+
+    InputError where it is a link, or not this user's.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return 0
-    with path.open("rb+") as file:
+    with open_own(path) as file:
         size = end = file.seek(0, os.SEEK_END)
         while end > 0:
             start = max(end - 65_536, 0)
@@ -70,12 +80,12 @@ def cut_to_whole_lines(path: Path) -> int:
 
 def _read_started(folder: RunFolder) -> Started:
     try:
-        data = folder.started.read_bytes()
+        data = read_whole(folder.started, DOCUMENT_BYTES_MAX)
         refuse_newer(folder.started, data)
         return msgspec.json.decode(data, type=Started)
     except OSError as error:
         raise InputError(f"{folder.started} cannot be read: {reason_of(error)}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{folder.started} is damaged ({error}): the run cannot be recovered") from None
 
 
@@ -88,12 +98,10 @@ def _open(path: Path) -> Bank:
 
 def _refuse_if_alive(folder: RunFolder) -> None:
     """A recorder holds a lock on started.json as long as its process lives."""
-    descriptor = os.open(folder.started, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(
-            f"{folder.path} is still being written: the run goes on", hint="wait for its end"
-        ) from None
-    finally:
-        os.close(descriptor)
+    with open_regular(folder.started) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder.path} is still being written: the run goes on", hint="wait for its end"
+            ) from None

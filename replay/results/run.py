@@ -9,8 +9,9 @@ from functools import cached_property
 import msgspec
 
 from ..errors import InputError, reason_of
+from ..files import read_whole
 from .document import RunDocument, refuse_newer
-from .folder import RunFolder, read_rows
+from .folder import DOCUMENT_BYTES_MAX, RunFolder, read_rows
 from .measured import Measured, from_folder
 from .recover import recover
 from .samples import Lookup, Sample
@@ -48,10 +49,10 @@ def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
     if recovered:
         recover(folder, lookup)
     try:
-        data = folder.run.read_bytes()
+        data = read_whole(folder.run, DOCUMENT_BYTES_MAX)
         refuse_newer(folder.run, data)
         return Run(folder, msgspec.json.decode(data, type=RunDocument), recovered)
     except OSError as error:
         raise InputError(f"{folder.run} cannot be read: {reason_of(error)}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{folder.run} is not the document of a run: {error}") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..files import write_whole
 from .document import RunDocument
 from .samples import Sample
 from .timeline import Second
@@ -28,4 +29,4 @@ def with_schemas(page: str) -> str:
 
 if __name__ == "__main__":
     path = Path(sys.argv[1])
-    path.write_text(with_schemas(path.read_text(encoding="utf-8")), encoding="utf-8")
+    write_whole(path, with_schemas(path.read_text(encoding="utf-8")).encode())

@@ -95,11 +95,12 @@ def _intervals(
     for row in rows:
         interval = _Interval(Counter(row.measured if routes is None else {}), [])
         while found is not None and found.start_s - (log.base_s or 0.0) < row.t_s + row.length_s / 2:
-            running.layout = found.histogram.layout
-            used = np.flatnonzero(found.counts)
-            interval.parts.append((used, found.counts[used]))
+            histogram = found.histogram
+            running.layout = histogram.layout
+            used = np.flatnonzero(histogram.counts)
+            interval.parts.append((used, histogram.counts[used]))
             if routes is not None:
-                interval.outcomes[hlog.parts_of(found.tag)[1]] += found.histogram.count
+                interval.outcomes[hlog.parts_of(found.tag)[1]] += histogram.count
             found = next(stream, None)
         yield interval
 

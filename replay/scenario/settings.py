@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -18,6 +17,7 @@ from msgspec import Meta
 from .. import units
 from .._version import __version__
 from ..errors import InputError, reason_of
+from ..files import read_whole
 from ..results.validity import ValidityLimits
 from ..units import SECOND_NS
 from .headers import expand
@@ -145,11 +145,17 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     )
 
 
+BODY_FILE_BYTES_MAX = 64 << 20
+"""The largest file that a [[body]] rule may name."""
+
+
 class BodyRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """A body for the requests of a route that the recording holds without one."""
 
     route: Annotated[str, Meta(description="Route as `replay inspect` names it; * stands for anything")]
-    file: Annotated[str | None, Meta(description="File with the body, beside this scenario")] = None
+    file: Annotated[
+        str | None, Meta(description="File with the body, beside this scenario, of 64 MiB at most")
+    ] = None
     template: Annotated[str | None, Meta(description="The body itself")] = None
     content_type: Annotated[str, Meta(description="Content-Type of the request")] = "application/json"
     fill: Annotated[
@@ -161,7 +167,7 @@ class BodyRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         if self.template is not None:
             return self.template.encode()
         try:
-            return Path(self.file or "").read_bytes()
+            return read_whole(self.file or "", BODY_FILE_BYTES_MAX)
         except OSError as error:
             raise InputError(
                 f"the body of {self.route}: {self.file}: {reason_of(error)}",

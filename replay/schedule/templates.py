@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +17,16 @@ from replay_native.sessions import ENCODED_BYTES, FORM, JSON_TEXT, RAW, TARGET
 
 from .. import units
 from ..errors import InputError, reason_of
+from ..files import read_whole
 from ..scenario.session_rules import Variable
 
 FIXED_BYTES = {
     kernels.UUID: kernels.UUID_BYTES, kernels.EMAIL: kernels.EMAIL_BYTES, kernels.CLIENT_UUID: kernels.UUID_BYTES,
     kernels.CLIENT_EMAIL: kernels.EMAIL_BYTES,
 }  # fmt: skip
+
+CSV_BYTES_MAX = 1 << 30
+"""The largest file of columns that is read."""
 
 CSV_ROWS_MAX = 10_000_000
 
@@ -140,16 +145,16 @@ def read_column(variable: Variable) -> list[bytes]:
     name = variable.column or variable.name
     path = Path(variable.file or "")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, strict=True)
-            if name not in (names := rows.fieldnames or ()):
-                guess = units.nearest(name, names)
-                raise InputError(
-                    f"{path}, line 1: there is no column {name!r}"
-                    + (f" (did you mean {guess!r}?)" if guess else ""),
-                    hint=f"columns: {', '.join(names)}" if names else "its first line names the columns",
-                )
-            return _cells(rows, name, path)
+        text = read_whole(path, CSV_BYTES_MAX).decode("utf-8-sig")
+        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if name not in (names := rows.fieldnames or ()):
+            guess = units.nearest(name, names)
+            raise InputError(
+                f"{path}, line 1: there is no column {name!r}"
+                + (f" (did you mean {guess!r}?)" if guess else ""),
+                hint=f"columns: {', '.join(names)}" if names else "its first line names the columns",
+            )
+        return _cells(rows, name, path)
     except OSError as error:
         raise InputError(
             f"the variable {variable.name}: {path}: {reason_of(error)}",

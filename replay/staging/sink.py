@@ -78,7 +78,8 @@ class SinkMemory:
         if path is None:
             return cls._map(mmap.mmap(-1, size))
         try:
-            with path.open("w+b") as file:
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(path, flags, 0o600), "r+b") as file:
                 file.truncate(size)
                 return cls._map(mmap.mmap(file.fileno(), size))
         except OSError as error:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import InputError, reason_of
+from ..files import open_regular
 
 BATCH_ROWS = 1 << 20
 """Rows of one events file, and of one batch of the requests dictionary."""
@@ -69,9 +70,10 @@ def corrupt(path: Path, what: str) -> InputError:
 
 
 def open_batches(
-    path: Path, source: Any, *schemas: pa.Schema, checked: Callable[[], None] = lambda: None
+    path: Path, source: pa.Buffer, *schemas: pa.Schema, checked: Callable[[], None] = lambda: None
 ) -> list[pa.RecordBatch]:
-    """The record batches of an Arrow IPC file, checked: one of these schemas, no null column, whole buffers.
+    """The record batches of an Arrow IPC file, checked: one of these schemas, no null column, whole buffers inside
+    `source`, which kernels then read by their addresses.
 
     `checked` is called after each, so that a mapped file need not be in memory whole.
     """
@@ -84,10 +86,22 @@ def open_batches(
             batch.validate(full=True)
             if any(column.null_count or column.offset for column in batch.columns):
                 raise corrupt(path, "a value is missing")
+            if not all(_lies_in(source, buffer) for column in batch.columns for buffer in column.buffers()):
+                raise corrupt(
+                    path, "its columns are compressed, or not in the order of bytes of this machine"
+                )
             checked()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise corrupt(path, str(error).partition("\n")[0]) from None
     return batches
+
+
+def _lies_in(source: pa.Buffer, buffer: pa.Buffer | None) -> bool:
+    """Whether a buffer is part of the file, and no copy that Arrow unpacked."""
+    if buffer is None or not buffer.size:
+        return True
+    begin = buffer.address - source.address
+    return bool(begin >= 0 and begin + buffer.size <= source.size)
 
 
 def read_events(path: Path) -> list[dict[str, npt.NDArray[Any]]]:
@@ -97,7 +111,7 @@ def read_events(path: Path) -> list[dict[str, npt.NDArray[Any]]]:
     cleared first, which takes longer than reading it.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}", hint="import the log again") from None

@@ -8,11 +8,24 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import InputError, reason_of
+from ..files import read_whole
 
 FORMAT_VERSION = 1
 """Version of the trace folder that this code writes, and the newest that it reads."""
 
 MANIFEST = "manifest.json"
+
+MANIFEST_BYTES_MAX = 256 << 20
+"""The largest manifest that is read: ten times what one with every list full takes."""
+
+ROUTES_MAX = 1_000
+"""Distinct routes of a trace."""
+
+METHODS_MAX = 256
+"""Distinct methods of a trace."""
+
+HOSTS_MAX = 1 << 16
+"""Distinct hosts kept; a request to a later one keeps its target without its host."""
 
 Stamp = Literal["start", "end", "unknown"]
 """What the recorded stamp meant. "unknown": start or end cannot be told from the log; taken as it is."""
@@ -136,7 +149,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a trace folder. InputError where it is newer than this code, or not whole."""
     path = folder / MANIFEST
     try:
-        data = path.read_bytes()
+        data = read_whole(path, MANIFEST_BYTES_MAX)
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}") from None
     try:
@@ -148,7 +161,7 @@ def read_manifest(folder: Path) -> Manifest:
                 hint="upgrade replay, or import the log again with this one",
             )
         return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a trace's manifest: {error}", hint="import the log again") from None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +16,19 @@ import numpy.typing as npt
 
 from ..errors import InputError, reason_of
 from .columns import Columns, corrupt, read_events
-from .manifest import MANIFEST, Manifest, Segment, read_manifest
-from .requests import Requests
+from .manifest import HOSTS_MAX, MANIFEST, METHODS_MAX, ROUTES_MAX, Manifest, Segment, read_manifest
+from .requests import REQUESTS, Requests
 
 PARTIAL_MARK = ".partial-"
 """Inside the name of a trace folder that is being written: NAME.partial-PID."""
+
+PARTIAL_FILE = ".replay-partial"
+"""Marks a folder in which a trace is being written."""
+
+_PARTIAL_NAME = re.compile(r"(.*)\.partial-\d+(?:-old)?", re.DOTALL)
+_TRACE_FILE = re.compile(
+    rf"{re.escape(PARTIAL_FILE)}|{re.escape(MANIFEST)}|(?:requests|headers|bodies)\.arrow|[\w.-]*events-\d+\.arrow"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +55,48 @@ def is_trace(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
+def is_partial_of(name: str, whole: str = "") -> bool:
+    """Whether a folder may be one that an import (of the trace named `whole`) writes, by its name."""
+    found = _PARTIAL_NAME.fullmatch(name)
+    return found is not None and found[1] == (whole or found[1])
+
+
+def is_trace_file(name: str) -> bool:
+    """Whether a file of a trace folder, whole or half, has this name."""
+    return _TRACE_FILE.fullmatch(name) is not None
+
+
+def strangers(path: Path) -> list[str] | None:
+    """What is in a trace folder, whole or half, beside the trace; None where it is no trace folder."""
+    if path.is_symlink() or not path.is_dir():
+        return None
+    names = sorted(entry.name for entry in path.iterdir())
+    if is_trace(path):
+        of_trace = REQUESTS in names or _has_version(path)
+    else:
+        of_trace = half_trace(path) == path
+    return [name for name in names if not is_trace_file(name)] if of_trace else None
+
+
+def _has_version(path: Path) -> bool:
+    """Whether a manifest is one of a trace: other programs have files of this name."""
+    try:
+        read_manifest(path)
+    except InputError:
+        return False
+    return True
+
+
 def half_trace(path: Path) -> Path | None:
     """The folder that a killed import of `path` left: itself, or one beside it. None where there is none."""
     if path.is_dir():
-        unfinished = PARTIAL_MARK in path.name or next(path.glob("*events-*.arrow"), None) is not None
+        unfinished = is_partial_of(path.name) or next(path.glob("*events-*.arrow"), None) is not None
         return path if unfinished and not is_trace(path) else None
-    return next(path.parent.glob(f"{path.name}{PARTIAL_MARK}*"), None) if path.parent.is_dir() else None
+    with contextlib.suppress(OSError):
+        for entry in path.parent.iterdir():
+            if is_partial_of(entry.name, path.name) and entry.is_dir():
+                return entry
+    return None
 
 
 def _refuse(path: Path) -> InputError:
@@ -95,6 +141,13 @@ class Trace:
 
     def _check(self) -> None:
         manifest, path = self.manifest, self.path
+        for what, found, most in (
+            ("routes", len(manifest.routes), ROUTES_MAX + METHODS_MAX),
+            ("methods", len(manifest.methods), METHODS_MAX),
+            ("hosts", len(manifest.hosts), HOSTS_MAX),
+        ):
+            if found > most:
+                raise corrupt(path, f"its manifest names {found:,} {what}, and a trace has {most:,} at most")
         if sum(segment.rows for segment in manifest.segments) != manifest.rows:
             raise corrupt(path, "its segments do not add up to its rows")
         for segment in manifest.segments:

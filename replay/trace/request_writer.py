@@ -22,6 +22,7 @@ from replay_native import dictionary as kernels
 from ..errors import InputError
 from .columns import BATCH_ROWS, REQUEST_SCHEMA
 from .dictionary import Bytes, Ids, Int64s, StringTable, flatten
+from .manifest import HOSTS_MAX, METHODS_MAX
 from .requests import BODIES, BODIES_SCHEMA, HEADERS, HEADERS_SCHEMA, REQUESTS, Headers
 
 DEDUPE_ENTRIES_MAX = 1 << 19
@@ -30,9 +31,7 @@ DEDUPE_ENTRIES_MAX = 1 << 19
 DEDUPE_BYTES_MAX = 48 << 20
 """Bytes of their targets."""
 
-METHODS_MAX, METHOD_LENGTH_MAX = 256, 32
-HOSTS_MAX = 1 << 16
-"""Distinct hosts kept; a request to a later one keeps its target without its host."""
+METHOD_LENGTH_MAX = 32
 
 BLOBS_REMEMBERED = 1 << 16
 """Header sets and bodies whose repetition is noticed."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import InputError, reason_of
+from ..files import open_regular
 from .columns import BATCH_ROWS, REQUEST_SCHEMA, corrupt, open_batches
 
 REQUESTS, HEADERS, BODIES = "requests.arrow", "headers.arrow", "bodies.arrow"
@@ -74,7 +75,7 @@ class MappedFile:
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         try:
-            with path.open("r+b" if writable else "rb") as file:
+            with path.open("r+b") if writable else open_regular(path) as file:
                 access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
                 self._map = mmap.mmap(file.fileno(), 0, access=access)
         except (OSError, ValueError) as error:

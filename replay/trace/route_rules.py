@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError, reason_of
+from ..files import read_whole
 from ..naming import is_action_name, names_route
 from ..units import nearest
 from .manifest import Route
@@ -86,7 +87,7 @@ class RouteRules:
 def read_route_rules(path: Path) -> RouteRules:
     """The rules in a TOML file. InputError where it cannot be read, UsageError where it says something else."""
     try:
-        data = tomllib.loads(path.read_text("utf-8-sig"))
+        data = tomllib.loads(read_whole(path).decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}") from None
     except RecursionError:

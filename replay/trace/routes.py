@@ -22,12 +22,9 @@ from replay_native import routes as kernels
 from replay_native.jit import warm
 
 from .dictionary import Int64s, StringTable, flatten
-from .manifest import Route
+from .manifest import ROUTES_MAX, Route
 from .requests import MappedFile, RequestBatch, request_batches
 from .route_rules import RouteRules
-
-ROUTES_MAX = 1_000
-"""Distinct routes of a trace."""
 
 SLUG_CHILDREN = 100
 """A path position with more rare children than this is a {slug}."""

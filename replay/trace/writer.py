@@ -1,10 +1,15 @@
-"""Writing a trace: under a temporary name, renamed when whole, in constant memory."""
+"""Writing a trace: under a temporary name, renamed when whole, in constant memory.
+
+While it is written, the folder holds a file that marks it as half a trace, locked for as long as its writer lives. Only
+what has this mark, or is a trace and nothing else, is ever deleted.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,9 +23,10 @@ from replay_native import dictionary as kernels
 
 from .._version import __version__
 from ..errors import OutputError, reason_of
+from ..files import delete_named
 from .columns import EVENT_COLUMNS
 from .manifest import Manifest, write_manifest
-from .reader import PARTIAL_MARK, Trace, half_trace, is_trace
+from .reader import PARTIAL_FILE, PARTIAL_MARK, Trace, is_partial_of, is_trace_file, strangers
 from .request_writer import DEDUPE_ENTRIES_MAX, RequestWriter
 from .requests import REQUESTS, Headers
 from .route_rules import RouteRules
@@ -54,8 +60,29 @@ def _give_back_memory() -> None:
         trim(0)
 
 
-def _alive(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+def _mark(folder: Path) -> int:
+    """Mark a new folder as half a trace; the descriptor holds a lock for as long as it is open."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(folder / PARTIAL_FILE, flags, 0o600)
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _is_left_over(folder: Path) -> bool:
+    """Whether a folder has our mark, and nobody writes to it any more."""
+    try:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(folder / PARTIAL_FILE, flags)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 class TraceWriter:
@@ -79,11 +106,13 @@ class TraceWriter:
             self._refuse_existing()
             self._remove_leftovers()
             self._folder.mkdir()
+            self._marked = -1
             try:
+                self._marked = _mark(self._folder)
                 self._open_dictionaries()
                 self._events = EventSorter(self._folder)
             except BaseException:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                self._discard_folder()
                 raise
         self._clients = 0
         return self
@@ -128,22 +157,35 @@ class TraceWriter:
             try:
                 self._discard_dictionaries()
             finally:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                self._discard_folder()
+
+    def _discard_folder(self) -> None:
+        """Remove the folder, where it was not renamed into place, and give up the mark."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._marked >= 0:
+            os.close(self._marked)
+            self._marked = -1
 
     def _refuse_existing(self) -> None:
         if not os.path.lexists(self.path):
             return
         if not self.overwrite:
             raise OutputError(f"{self.path} exists", hint="give another -o, or --force to replace it")
-        if not (is_trace(self.path) or half_trace(self.path)) or self.path.is_symlink():
+        other = strangers(self.path)
+        if other is None:
             raise OutputError(f"{self.path} exists and is not a trace: it will not be replaced")
+        if other:
+            raise OutputError(
+                f"{self.path} exists and holds {other[0]}, which is not of a trace: it will not be replaced",
+                hint="move it elsewhere, or give another -o",
+            )
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed imports to the same name left behind."""
-        for leftover in self.path.parent.glob(f"{self.path.name}{PARTIAL_MARK}*"):
-            pid = leftover.name.rpartition("-")[2]
-            if not _alive(pid) or pid == str(os.getpid()):
-                shutil.rmtree(leftover, ignore_errors=True)
+        """Remove what killed imports to the same name left behind: folders with our mark that nobody writes to."""
+        with contextlib.suppress(OSError):
+            for entry in [*self.path.parent.iterdir()]:
+                if is_partial_of(entry.name, self.path.name) and _is_left_over(entry):
+                    delete_named(entry, is_trace_file)
 
     def method_id(self, name: str) -> int:
         """Index of a method name, for `add_requests`. InputError past 256 different ones."""
@@ -241,6 +283,7 @@ class TraceWriter:
 
     def _rename(self) -> None:
         self._refuse_existing()
+        (self._folder / PARTIAL_FILE).unlink()
         if not os.path.lexists(self.path):
             self._folder.rename(self.path)
             return
@@ -251,4 +294,4 @@ class TraceWriter:
         except BaseException:
             old.rename(self.path)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        delete_named(old, is_trace_file)

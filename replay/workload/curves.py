@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import units
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, reason_of
+from ..files import read_whole
 from ..units import SECOND_NS
 
 HOUR_NS = 3_600 * SECOND_NS
@@ -143,7 +145,7 @@ def _moment_ns(text: str) -> int:
 def _rows(path: Path) -> tuple[bool, list[int], list[float]]:
     """A file's rows: whether they are counts, times, and values."""
     counts, times, values = False, list[int](), list[float]()
-    with path.open(newline="", encoding="utf-8") as file:
+    with io.StringIO(read_whole(path).decode(), newline="") as file:
         for row in (reader := csv.reader(file)):
             if not row or row[0].startswith("#"):
                 continue
@@ -178,9 +180,12 @@ def read_curve(path: Path) -> RecordedCurve:
     """
     try:
         counts, times, values = _rows(path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (getattr(error, "strerror", None) or "it is not text").lower()
-        raise InputError(f"{path}: {reason}") from None
+    except OSError as error:
+        raise InputError(f"{path}: {reason_of(error)}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: it is not text") from None
+    except csv.Error as error:
+        raise InputError(f"{path} is not a CSV file: {error}") from None
     if len(times) < 2:
         raise InputError(f"{path} holds no curve: it needs two rows at least")
     at_ns = np.array(times, np.int64)
