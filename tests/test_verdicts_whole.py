@@ -67,7 +67,8 @@ def test_a_target_that_refuses_everything_is_not_green(
     assert document["validity"]["verdict"] != "VALID" and document["slo"][0]["passed"]
     assert document["status_differs"]["share"] == 1.0
     first = said.partition("\n\n")[2].partition("\n\n")[2].splitlines()
-    assert "FAILED: 100% of the responses have a worse status than recorded" in first[1]
+    what = "a worse status than recorded" if then else "a 4xx, and the recording has no statuses"
+    assert f"FAILED: 100% of the requests got {what}" in first[1]
 
 
 def test_an_objective_on_statuses_replaces_the_rule(target: str, tmp_path: Path) -> None:
@@ -184,6 +185,7 @@ def test_peak_says_what_it_could_not_read_and_refuses_a_target_that_refuses(
         "peak", "a.log", "--target", target, "-o", "o2", *short, "--slo", "statuses differ<100%", cwd=tmp_path
     )
     assert "40 of 100 lines of the recording were rejected" in done.stdout, done.stderr
+    assert "300 ms each" in done.stdout
     assert json.loads((tmp_path / "o2" / "peak.json").read_text())["recording"]["lines"] == 100
 
 

@@ -242,12 +242,13 @@ def _measured(
         if recovery.verdict in _NO_ANSWERS:
             return _NO_ANSWERS[recovery.verdict]
         return Exit.FAILED if recovery.verdict == "DID_NOT_RECOVER" else Exit.PASSED
+    trial, hold = (units.format_duration(length_ns) for length_ns in lengths_ns[:2])
+    before.append(("trials", f"{trial} each; the peak is held for {hold}"))
     found = _climb(bench, errors, *bounds)
     _save(folder, found, recording)
     write_peak_page(found, _sentence(found), folder / "peak.html", before)
     with shown_of(folder):
-        if before:
-            _print_facts(console, before)
+        _print_facts(console, before)
         _print_climb(console, found)
     if found.recovery == "DID_NOT_RECOVER":
         return Exit.FAILED
