@@ -21,13 +21,21 @@ from replay.scenario.settings import Kafka
 from replay.scenario.target import Target
 
 from .failures import told
+from .gate import Check, Gate, GatedLoop
 from .listener import mismatch
 
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_MS = 5_000
 LEADER_WAIT_S = 10.0
 POLL_S = 0.1
-RETENTION, POLICY = "retention.ms", "cleanup.policy"
+DESCRIBE_TIMEOUT_S = 5.0
+STILL_S = 3.0
+"""Ends that did not move for this long stay where they are. Followers fetch at least every 0.5 s by default
+(replica.fetch.wait.max.ms).
+"""
+SETTLE_S_MAX = 30.0
+RETENTION, POLICY, LARGEST = "retention.ms", "cleanup.policy", "max.message.bytes"
+COMMITTED, UNCOMMITTED = "read_committed", "read_uncommitted"
 
 Result = TypeVar("Result")
 
@@ -102,28 +110,50 @@ class Cluster:
         )
 
 
-def in_own_loop(brokers: str, work: Callable[[], Awaitable[Result]], timeout_s: float) -> Result:
-    """Run asyncio work to its end in this thread. A ReplayError says why the cluster cannot be used."""
+def in_own_loop(
+    brokers: str, gate: Gate, work: Callable[[], Awaitable[Result]], timeout_s: float, *, strict: bool = True
+) -> Result:
+    """Run asyncio work to its end in this thread. A ReplayError says why the cluster cannot be used.
+
+    `strict`: the work ends with a LimitError as soon as the gate refuses a host.
+    """
 
     async def bounded() -> Result:
+        task = asyncio.current_task()
+        if strict and task is not None:
+            gate.on_refusal = task.cancel
         async with asyncio.timeout(timeout_s):
             return await work()
 
     last_reason()
     try:
-        return asyncio.run(bounded())
-    except Exception as error:
+        with asyncio.Runner(loop_factory=lambda: GatedLoop(gate)) as runner:
+            return runner.run(bounded())
+    except (Exception, asyncio.CancelledError) as error:
+        if strict and gate.refused:
+            raise next(iter(gate.refused.values())) from None
         raise told(last_reason() or error, brokers) from None
 
 
-def look(target: Target, settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
-    """Connect, and look at the topics; blocks. TargetError where the cluster, a topic or a leader is not there."""
+def look(
+    target: Target,
+    settings: dict[str, Any],
+    topics: Sequence[str],
+    check: Check,
+) -> Cluster:
+    """Connect, and look at the topics; blocks. TargetError where the cluster, a topic or a leader is not there,
+    LimitError where it leads to a host that `check` refuses.
+    """
+    gate = Gate(check)
     try:
         return in_own_loop(
-            target.authority, lambda: _look(settings, topics), CONNECT_TIMEOUT_S + LEADER_WAIT_S + 2
+            target.authority,
+            gate,
+            lambda: _look(settings, topics),
+            CONNECT_TIMEOUT_S + LEADER_WAIT_S + 2,
         )
     except TargetError as error:
-        raise mismatch(target, settings["security_protocol"]) or error from None
+        raise mismatch(target, settings["security_protocol"], gate) or error from None
 
 
 async def _look(settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
@@ -163,43 +193,85 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
     )
 
 
-def retentions_ms(target: Target, settings: dict[str, Any], topics: Sequence[str]) -> dict[str, int]:
-    """By topic after how long its records are removed; blocks. Not those that keep all, or that are not told of."""
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """What brokers say of a topic's settings: after how long its records are removed, and its largest batch.
 
-    async def ask() -> dict[str, int]:
+    None where nothing is removed by age, or where the brokers do not say.
+    """
+
+    retention_ms: int | None = None
+    largest_bytes: int | None = None
+
+
+def settings_of(
+    target: Target, settings: dict[str, Any], topics: Sequence[str], check: Check
+) -> dict[str, TopicSettings]:
+    """The settings of topics; blocks. Topics that the brokers do not describe to this user are left out."""
+
+    async def ask() -> dict[str, TopicSettings]:
         admin = AIOKafkaAdminClient(**settings)
         try:
             await admin.start()
-            wanted = dict.fromkeys((RETENTION, POLICY))
+            wanted = dict.fromkeys((RETENTION, POLICY, LARGEST))
             asked = [ConfigResource(ConfigResourceType.TOPIC, topic, wanted) for topic in topics]
-            found = {}
-            for answer in await admin.describe_configs(asked):
-                for _, _, _, topic, configs in answer.resources:
-                    given = {name: value for name, value, *_ in configs}
-                    if "delete" in given.get(POLICY, "") and int(given.get(RETENTION, -1)) >= 0:
-                        found[topic] = int(given[RETENTION])
-            return found
+            return {
+                topic: _topic_settings({name: value for name, value, *_ in configs})
+                for answer in await admin.describe_configs(asked)
+                for code, _, _, topic, configs in answer.resources
+                if not code
+            }
         finally:
             await admin.close()
 
     try:
-        return in_own_loop(target.authority, ask, CONNECT_TIMEOUT_S)
+        return in_own_loop(target.authority, Gate(check), ask, DESCRIBE_TIMEOUT_S)
     except ReplayError:
         return {}
 
 
-def ends_of(
-    target: Target, settings: dict[str, Any], parts: Sequence[TopicPartition]
+def _topic_settings(given: dict[str, str]) -> TopicSettings:
+    """A topic's settings, from the texts of the protocol. What is not a number is not known."""
+
+    def number(name: str) -> int:
+        text = given.get(name) or ""
+        return int(text) if text.isdigit() else -1
+
+    kept_ms = number(RETENTION) if "delete" in (given.get(POLICY) or "") else -1
+    largest = number(LARGEST)
+    return TopicSettings(kept_ms if kept_ms >= 0 else None, largest if largest > 0 else None)
+
+
+def settled_ends(
+    target: Target, settings: dict[str, Any], least: dict[TopicPartition, int], check: Check
 ) -> dict[TopicPartition, int]:
-    """Where partitions end now; blocks. A ReplayError where they cannot be asked."""
+    """Where partitions end, once each has reached its `least` end or they have stood still; blocks.
+
+    A partition's end is its high watermark, which followers move: with acks=1 it may lag behind what was acknowledged.
+    A ReplayError where the brokers cannot be asked.
+    """
 
     async def ask() -> dict[TopicPartition, int]:
         consumer = AIOKafkaConsumer(**settings, enable_auto_commit=False)
         try:
             await consumer.start()
-            found: dict[TopicPartition, int] = await consumer.end_offsets(list(parts))
-            return found
+            return await _settled(consumer, least)
         finally:
             await consumer.stop()
 
-    return in_own_loop(target.authority, ask, CONNECT_TIMEOUT_S)
+    return in_own_loop(target.authority, Gate(check), ask, CONNECT_TIMEOUT_S + SETTLE_S_MAX)
+
+
+async def _settled(consumer: AIOKafkaConsumer, least: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+    loop = asyncio.get_running_loop()
+    begin = moved_at = loop.time()
+    ends: dict[TopicPartition, int] = await consumer.end_offsets(list(least))
+    while any(ends[part] < end for part, end in least.items()):
+        now = loop.time()
+        if now - moved_at >= STILL_S or now - begin >= SETTLE_S_MAX:
+            break
+        await asyncio.sleep(POLL_S)
+        found = await consumer.end_offsets(list(least))
+        if found != ends:
+            ends, moved_at = found, loop.time()
+    return ends

@@ -13,6 +13,8 @@ from aiokafka import errors
 from replay.errors import ReplayError, TargetError, UsageError
 from replay_native.bank import GENERATOR, REFUSED, REJECTED, RESET, TIMEOUT
 
+from .gate import HostRefusedError
+
 
 class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
     """A record that its topic does not take, as one without a key where it is compacted. aiokafka does not know the code."""
@@ -63,6 +65,8 @@ def told(error: BaseException, brokers: str) -> ReplayError:
     """Why a cluster cannot be used, in words."""
     if isinstance(error, ReplayError):
         return error
+    if isinstance(error, HostRefusedError):
+        return error.limit
     if isinstance(error, errors.AuthenticationFailedError | errors.SaslAuthenticationFailed):
         return TargetError(
             f"the broker {brokers} refused the credentials: {_sentence(error)}",

@@ -28,6 +28,7 @@ from replay_native.feed import ENTRY
 
 from .batch import Batch, Rooms
 from .failures import name_of, outcome_of, status_of
+from .gate import Check, Gate
 from .loop import NEVER_NS, PreciseSelector, run_precisely
 from .sender import Sender
 
@@ -55,12 +56,12 @@ Acknowledged = Callable[[int, int, Batch], None]
 class LanePlan:
     """What a Kafka lane needs beside its spec: how the producer is made, and where each route goes.
 
-    `partitions[i]` is where route `first_route` + i goes. Records go to `hosts` alone.
+    `partitions[i]` is where route `first_route` + i goes. The lane connects only to what `check` lets through.
     """
 
     producer: dict[str, Any]
     partitions: tuple[TopicPartition, ...]
-    hosts: frozenset[str]
+    check: Check
     first_route: int = 0
     batch_bytes: int = 1_000_000
     tick_ns: int = 1_000_000
@@ -71,13 +72,12 @@ class LanePlan:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What the lane knows beside its bank: errors by name, the offsets it was told, and hosts that got no records."""
+    """What the lane knows beside its bank: errors by name, and the offsets of its records."""
 
     errors: Counter[str] = field(default_factory=Counter)
     acknowledged: Counter[TopicPartition] = field(default_factory=Counter)
     late: int = 0
     last_offset: dict[TopicPartition, int] = field(default_factory=dict)
-    refused: set[str] = field(default_factory=set)
 
 
 class KafkaLane:
@@ -86,6 +86,7 @@ class KafkaLane:
     def __init__(self, plan: LanePlan) -> None:
         self.plan = plan
         self.outcomes = Outcomes()
+        self.gate = Gate(plan.check)
         self.ready: Future[None] = Future()
         self.ended: Future[None] = Future()
         self._spec: Future[LaneSpec | None] = Future()
@@ -105,7 +106,7 @@ class KafkaLane:
 
     def _main(self) -> None:
         try:
-            run_precisely(self._live)
+            run_precisely(self._live, self.gate)
         except BaseException as error:
             if not self.ready.done():
                 self.ready.set_exception(error)
@@ -122,7 +123,7 @@ class KafkaLane:
                 await producer.start()
                 for topic in dict.fromkeys(part.topic for part in plan.partitions):
                     await producer.partitions_for(topic)
-                sender = Sender(producer, plan.producer, plan.partitions, plan.hosts, self.outcomes.refused)
+                sender = Sender(producer, plan.producer, plan.partitions)
                 await sender.connect()
             self.ready.set_result(None)
             spec = await asyncio.wrap_future(self._spec)

@@ -78,12 +78,8 @@ class Sender:
 
     def __init__(
         self, producer: AIOKafkaProducer, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
-        hosts: frozenset[str], refused: set[str],
     ) -> None:  # fmt: skip
-        """`settings` are those that the producer was made with. Brokers on other hosts than `hosts` get nothing: what a
-        cluster advertises in mid-run was not checked before it; those hosts are put into `refused`.
-        """
-        self._hosts, self._refused = hosts, refused
+        """`settings` are those that the producer was made with."""
         self._client, self._ids, self._settings = producer.client, producer._txn_manager, settings
         self._acks = -1 if settings["acks"] == "all" else int(settings["acks"])
         self._timeout_ms = int(settings["request_timeout_ms"])
@@ -273,11 +269,6 @@ class Sender:
         broker = self._client.cluster.broker_metadata(node.number)
         if broker is None:
             raise NodeNotReadyError(f"broker {node.number} is not known any more")
-        if broker.host not in self._hosts:
-            self._refused.add(broker.host)
-            raise NodeNotReadyError(
-                f"broker {node.number} is at {broker.host}, where it was not when the run began"
-            )
         client, settings = self._client, self._settings
         secured = {name: settings[name] for name in ("ssl_context", "sasl_mechanism", "sasl_plain_username",
                                                     "sasl_plain_password") if name in settings}  # fmt: skip

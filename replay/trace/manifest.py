@@ -14,6 +14,9 @@ FORMAT_VERSION = 1
 
 MANIFEST = "manifest.json"
 
+OUT_OF_TIME_ORDER = "out_of_time_order"
+"""Key of `options` in a recording of Kafka: by `topic/partition`, records stamped before one at a lower offset."""
+
 Stamp = Literal["start", "end", "unknown"]
 """What the recorded stamp meant. "unknown": start or end cannot be told from the log; taken as it is."""
 
