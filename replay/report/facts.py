@@ -63,7 +63,7 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
     if kafka.hosts_refused:
         hosts = ", ".join(kafka.hosts_refused)
         yield Fact(
-            "", f"no records went to {hosts}: the cluster advertised that after the run had begun", "red"
+            "", f"nothing was sent to {hosts}: the cluster led there in mid-run, and it is not allowed", "red"
         )
     for kind, consumed in kafka.consumed.items():
         missing = f", {consumed.missing:,} did not until the end" if consumed.missing else ""

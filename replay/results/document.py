@@ -380,7 +380,7 @@ class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     null where the offsets could not be read. `missing` is how many acknowledged records their partitions' ends do not
     cover: those were lost. `consumed` by histogram (`end_to_end`, `answer`); `lag_max` is the
     consumer's greatest lag by partition, in records; `consumer` is why it ended early. `hosts_refused` are those that
-    the cluster moved to in mid-run, which had not been checked: no record went there.
+    the cluster led to in mid-run and that are not allowed: nothing was sent there.
     """
 
     brokers: str
