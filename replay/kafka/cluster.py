@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.cluster import ClusterMetadata
 
 from replay.errors import InputError, ReplayError, TargetError, UsageError, reason_of
 from replay.scenario.headers import expand
@@ -132,6 +133,8 @@ def in_own_loop(
     except (Exception, asyncio.CancelledError) as error:
         if strict and gate.refused:
             raise next(iter(gate.refused.values())) from None
+        if isinstance(error, ReplayError):
+            raise
         raise told(last_reason() or error, brokers) from None
 
 
@@ -188,9 +191,17 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
         waited_s += POLL_S
     if not found:
         raise TargetError(f"there is no topic {topic!r}", hint="make it, or check its name")
-    raise TargetError(
-        f"partition {min(found - led)} of the topic {topic!r} has no leader", hint="try again in a moment"
-    )
+    raise _leaderless(client.cluster, topic, min(found - led))
+
+
+def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetError:
+    """A partition that has no leader, and which of its brokers are missing."""
+    known = {node.nodeId for node in cluster.brokers()}
+    replicas = cluster._partitions[topic][number].replicas
+    absent = [str(node) for node in replicas if node not in known]
+    missing = f": of its replicas, broker {' and '.join(absent)} is not in the cluster" if absent else ""
+    hint = f"start broker {' and '.join(absent)}, or wait" if absent else "try again in a moment"
+    return TargetError(f"partition {number} of the topic {topic!r} has no leader{missing}", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -23,10 +22,11 @@ from replay.scenario.settings import Scenario
 from replay.scenario.target import Target
 from replay.schedule.plan import Schedule
 from replay.schedule.safety import allowed, check_plan
-from replay.units import MS_NS, SECOND_NS, format_duration
+from replay.units import SECOND_NS
 from replay_native import jit, shared
 from replay_native.bank import C, Control, Stop
 
+from . import notes
 from .cluster import TopicSettings, client_settings, look, settings_of, settled_ends
 from .end_to_end import Watch
 from .events import MARK, EventRenderer, recorded_topics
@@ -104,6 +104,8 @@ class _Fitted:
     lane: KafkaLane
     interval_s: float
     watch: Watch | None = None
+    known: list[Note] = field(default_factory=list)
+    described: dict[str, TopicSettings] = field(default_factory=dict)
     spec: LaneSpec | None = None
     moved: dict[TopicPartition, int] | None = None
 
@@ -154,12 +156,22 @@ class _Fitted:
             errors=dict(outcomes.errors.most_common()),
             late=outcomes.late,
             offsets_agree=self._agree(),
-            missing=self._missing(),
+            missing=sum(self._missing().values()),
             consumed=consumed,
             lag_max=lag_max,
             consumer=str(self.watch.problem or "") if self.watch is not None else "",
             hosts_refused=self._refused(),
         )
+
+    def notes(self) -> list[Note]:
+        """What was known before the run, and what went wrong in it."""
+        outcomes = self.lane.outcomes
+        return [
+            *self.known,
+            *notes.too_large(outcomes.too_large, self.described),
+            *notes.missing(self._missing()),
+            *notes.lost(outcomes.lost),
+        ]
 
     def _refused(self) -> list[str]:
         """Hosts that the cluster led to in mid-run and that are not allowed."""
@@ -174,10 +186,11 @@ class _Fitted:
         doubtful = int(counters[C.error] + counters[C.timeout] + counters[C.in_flight])
         return not self._missing() and acknowledged <= sum(self.moved.values()) <= acknowledged + doubtful
 
-    def _missing(self) -> int:
-        """Acknowledged records that the ends of their partitions do not cover."""
+    def _missing(self) -> dict[TopicPartition, int]:
+        """By partition, acknowledged records that its end does not cover."""
         acknowledged = self.lane.outcomes.acknowledged
-        return sum(max(acknowledged[part] - moved, 0) for part, moved in (self.moved or {}).items())
+        found = {part: acknowledged[part] - moved for part, moved in (self.moved or {}).items()}
+        return {part: count for part, count in found.items() if count > 0}
 
     def close(self) -> None:
         """Let the lane go."""
@@ -205,9 +218,9 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
     renderer = EventRenderer(schedule, goes_to, [cluster.partitions[topic] for topic in topics], keep, mark)
     parts = cluster.parts(topics)
     described = await trio.to_thread.run_sync(settings_of, target, settings, topics, check)
-    notes: list[Note] = []
+    known: list[Note] = []
     if scenario.kafka.timestamps == "recorded":
-        notes = _too_old(schedule.plan.recorded_from_ns, described)
+        known = notes.too_old(schedule.plan.recorded_from_ns, described)
     watch = None
     if scenario.kafka.consume or answers:
         start = partial(
@@ -228,6 +241,7 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
             producer_settings(scenario, settings),
             parts,
             check,
+            tuple(_batch_bytes(scenario, described.get(part.topic)) for part in parts),
             first_route,
             watch.acknowledged if watch else None,
         )
@@ -235,7 +249,18 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
         if watch is not None:
             watch.close()
         raise
-    fitted = _Fitted(target, scenario, settings, cluster.ends, parts, lane, sys.getswitchinterval(), watch)
+    fitted = _Fitted(
+        target,
+        scenario,
+        settings,
+        cluster.ends,
+        parts,
+        lane,
+        sys.getswitchinterval(),
+        watch,
+        known,
+        described,
+    )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
     gc.freeze()
@@ -250,24 +275,16 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
         tick_ns=int(scenario.kafka.tick_ns),
         close=fitted.close,
         figures=fitted.figures,
-        notes=lambda: notes,
+        notes=fitted.notes,
         consumed=watch.kinds if watch else (),
         lag=watch.lag if watch else dict,
     )
 
 
-def _too_old(oldest_ns: int, described: dict[str, TopicSettings]) -> list[Note]:
-    """Notes on topics that do not keep records for as long as it is since the oldest was recorded."""
-    age_ns = time.time_ns() - oldest_ns
-    return [
-        Note(
-            "OLDER_THAN_RETENTION",
-            f"the recorded stamps are up to {format_duration(age_ns)} old, and the topic {topic!r} keeps records for"
-            f" {format_duration(kept * MS_NS)} (retention.ms): the broker removes what is older",
-        )
-        for topic, found in described.items()
-        if (kept := found.retention_ms) is not None and age_ns > kept * MS_NS
-    ]
+def _batch_bytes(scenario: Scenario, topic: TopicSettings | None) -> int:
+    """The largest batch of a topic: what the scenario says, or less where the topic takes no more."""
+    wanted = int(scenario.kafka.max_batch_size)
+    return min(wanted, topic.largest_bytes) if topic is not None and topic.largest_bytes else wanted
 
 
 def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
@@ -307,7 +324,7 @@ async def _check_hosts(hosts: Sequence[str], target: Target, scenario: Scenario,
 
 async def _connected(
     target: Target, scenario: Scenario, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
-    check: Check, first_route: int, acknowledged: Acknowledged | None,
+    check: Check, batch_bytes: tuple[int, ...], first_route: int, acknowledged: Acknowledged | None,
 ) -> KafkaLane:  # fmt: skip
     kafka = scenario.kafka
     lane = KafkaLane(
@@ -316,7 +333,7 @@ async def _connected(
             partitions=parts,
             check=check,
             first_route=first_route,
-            batch_bytes=int(kafka.max_batch_size),
+            batch_bytes=batch_bytes,
             tick_ns=int(kafka.tick_ns),
             compression=None if kafka.compression_type == "none" else kafka.compression_type,
             acknowledged=acknowledged,

@@ -20,6 +20,9 @@ from replay.errors import LimitError
 Check = Callable[[str, Sequence[str]], None]
 """Called with a host and addresses of it; raises LimitError where they may not be connected to."""
 
+PLACE = "kafka_place"
+"""The attribute of an OSError that says which `HOST:PORT` could not be connected to."""
+
 _host: ContextVar[str] = ContextVar("_host", default="")
 """The host that the current task connects to, as the cluster or the user wrote it."""
 
@@ -83,6 +86,9 @@ class GatedLoop(asyncio.SelectorEventLoop):
         token = _host.set(host or "")
         try:
             return await super().create_connection(protocol_factory, host, port, **options)
+        except OSError as error:
+            setattr(error, PLACE, f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}")
+            raise
         finally:
             _host.reset(token)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -26,11 +27,12 @@ from replay_native import produce, shared
 from replay_native.bank import C, Control, State, Stop
 from replay_native.feed import ENTRY
 
-from .batch import Batch, Rooms
-from .failures import name_of, outcome_of, status_of
+from .batch import RECORDS_MAX, Batch, Rooms
+from .failures import TOO_LARGE, name_of, outcome_of, status_of
 from .gate import Check, Gate
 from .loop import NEVER_NS, PreciseSelector, run_precisely
 from .sender import Sender
+from .splitting import Limits
 
 HEARTBEAT_NS = 100_000_000
 EXPIRE_NS = 10_000_000
@@ -56,14 +58,15 @@ Acknowledged = Callable[[int, int, Batch], None]
 class LanePlan:
     """What a Kafka lane needs beside its spec: how the producer is made, and where each route goes.
 
-    `partitions[i]` is where route `first_route` + i goes. The lane connects only to what `check` lets through.
+    `partitions[i]` is where route `first_route` + i goes, in batches of at most `batch_bytes[i]`. The lane connects only to
+    what `check` lets through.
     """
 
     producer: dict[str, Any]
     partitions: tuple[TopicPartition, ...]
+    batch_bytes: tuple[int, ...]
     check: Check
     first_route: int = 0
-    batch_bytes: int = 1_000_000
     tick_ns: int = 1_000_000
     compression: str | None = None
     connect_timeout_s: float = 10.0
@@ -71,13 +74,26 @@ class LanePlan:
 
 
 @dataclass(slots=True)
+class TooLarge:
+    """Records of a topic that it does not take even alone, and the smallest and largest of them, in bytes as a batch."""
+
+    count: int = 0
+    smallest: int = sys.maxsize
+    largest: int = 0
+
+
+@dataclass(slots=True)
 class Outcomes:
-    """What the lane knows beside its bank: errors by name, and the offsets of its records."""
+    """What the lane knows beside its bank: errors by name, the offsets of its records, by topic those that
+    are too large, and by address why a broker was lost.
+    """
 
     errors: Counter[str] = field(default_factory=Counter)
     acknowledged: Counter[TopicPartition] = field(default_factory=Counter)
     late: int = 0
     last_offset: dict[TopicPartition, int] = field(default_factory=dict)
+    too_large: dict[str, TooLarge] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
 
 
 class KafkaLane:
@@ -123,7 +139,7 @@ class KafkaLane:
                 await producer.start()
                 for topic in dict.fromkeys(part.topic for part in plan.partitions):
                     await producer.partitions_for(topic)
-                sender = Sender(producer, plan.producer, plan.partitions)
+                sender = Sender(producer, plan.producer, plan.partitions, self.outcomes.lost)
                 await sender.connect()
             self.ready.set_result(None)
             spec = await asyncio.wrap_future(self._spec)
@@ -161,7 +177,7 @@ class _Running:
         self._waiting: deque[Batch] = deque()
         self._in_flight: dict[Batch, None] = {}
         self._waiting_rows = self._waiting_bytes = self._made = 0
-        self._rooms = Rooms(owner.plan.batch_bytes)
+        self._rooms, self._limits = Rooms(), Limits(owner.plan.batch_bytes)
         self._draining = False
         self._starved = False
         self._expire_ns = 0
@@ -170,7 +186,7 @@ class _Running:
     async def run(self) -> None:
         """Until the feed ends and all is settled, or STOP."""
         control = self._control
-        self._sender.report(self._sending, self._ended)
+        self._sender.report(self._sending, self._ended, self._halved)
         self._loop.set_exception_handler(lambda _, context: self._fail(context.get("exception")))
         shared.write_word(control, Control.STATE, State.RUNNING)
         self._counters[C.connects] = self._counters[C.open] = self._counters[C.open_max] = 1
@@ -288,7 +304,7 @@ class _Running:
             if batch is None or not batch.is_open:
                 batch = self._new_batch(index, int(rows[at]["length"]))
             before = batch.size
-            at = batch.add(rows, self._feed.ring, at, self._plan.batch_bytes, now)
+            at = batch.add(rows, self._feed.ring, at, self._limits[index], now)
             self._waiting_bytes += batch.size - before
             if at < len(rows):
                 batch.close()
@@ -297,7 +313,8 @@ class _Running:
     def _new_batch(self, index: int, least_bytes: int) -> Batch:
         """An empty batch for a partition, which the sender takes as soon as it can."""
         self._made += 1
-        batch = Batch(index, self._made, self._rooms.take(least_bytes), self._plan.compression)
+        room = self._rooms.take(self._limits[index], least_bytes)
+        batch = Batch(index, self._made * RECORDS_MAX, room, self._plan.compression)
         self._open[index] = batch
         self._waiting.append(batch)
         self._sender.put(batch)
@@ -332,13 +349,15 @@ class _Running:
 
     def _ended(self, batch: Batch, error: Exception | None, offset: int) -> None:
         """The broker acknowledged it, or it failed for good."""
+        if error is None:
+            self._limits.took(batch)
         if error is None and offset >= 0:
             self._note_offsets(batch, offset)
         if not batch.settled:
             self._settle(batch, error)
         elif error is None:
             self._outcomes.late += batch.count
-        self._rooms.give_back(batch.room)
+        self._rooms.give_back(self._limits[batch.index], batch.room)
         if self._draining or self._spec.closed_loop or not (self._in_flight or self._due_later()):
             self._loop.call_soon(self._tick)
 
@@ -346,16 +365,32 @@ class _Running:
         """Whether a tick will come anyway, as there is more in the feed."""
         return bool(self._lane[produce.NEXT_DUE_NS] >= 0)
 
+    def _halved(self, batch: Batch, parts: tuple[Batch, Batch]) -> None:
+        """Two halves take the place of a batch that was too large, also in the order in which time-outs are looked for."""
+        self._limits.refused(batch)
+        if not batch.settled:
+            order = [part for one in self._in_flight for part in (parts if one is batch else (one,))]
+            self._in_flight = dict.fromkeys(order)
+        self._rooms.give_back(self._limits[batch.index], batch.room)
+
     def _settle(self, batch: Batch, error: Exception | None) -> None:
         batch.settled = True
         del self._in_flight[batch]
         outcome = status = 0
         if error is not None:
             self._outcomes.errors[name_of(error)] += batch.count
+            if isinstance(error, TOO_LARGE):
+                self._note_too_large(batch)
             outcome, status = outcome_of(error), status_of(error)
         now = time.monotonic_ns()
         produce.done(self._bank, batch.rows, outcome, batch.sent_ns, now, status, self._spec.closed_loop)
         self._note_time()
+
+    def _note_too_large(self, batch: Batch) -> None:
+        """A record that its topic does not take even alone."""
+        found = self._outcomes.too_large.setdefault(self._plan.partitions[batch.index].topic, TooLarge())
+        found.count += batch.count
+        found.smallest, found.largest = min(found.smallest, batch.size), max(found.largest, batch.size)
 
     def _note_offsets(self, batch: Batch, offset: int) -> None:
         part = self._plan.partitions[batch.index]
@@ -371,7 +406,7 @@ class _Running:
         batch.settled = True
         batch.close()
         produce.unsent(self._bank, batch.rows, reason, self._spec.max_wait_ns)
-        self._rooms.give_back(batch.room)
+        self._rooms.give_back(self._limits[batch.index], batch.room)
 
     def _expire(self, now: int) -> None:
         """Give up what waited for max_wait, and what was not acknowledged within the time-out."""
