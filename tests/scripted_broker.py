@@ -74,14 +74,10 @@ class ScriptedBroker:
     def __init__(self, cluster: Cluster, listener: socket.socket | None = None) -> None:
         self.cluster = cluster
         self.listener = listener or socket.create_server(("127.0.0.1", 0))
+        host, port = self.listener.getsockname()[:2]
+        self.place: tuple[str, int] = (host, port)
         self.connections: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
-
-    @property
-    def place(self) -> tuple[str, int]:
-        """Where it listens."""
-        host, port = self.listener.getsockname()[:2]
-        return host, port
 
     @property
     def address(self) -> str:
