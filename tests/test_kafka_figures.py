@@ -44,7 +44,7 @@ def codes(document: RunDocument) -> list[str]:
 
 def keys(cluster: Cluster, partition: int = 0) -> list[int]:
     """The keys of what the cluster holds, in the order of their offsets."""
-    return [int(record.key) for _, _, data in cluster.log[partition] for record in naive.records(bytes(data))]
+    return [int(record.key or b"") for _, _, data in cluster.log[partition] for record in naive.records(bytes(data))]
 
 
 # The ends of partitions.

@@ -216,7 +216,9 @@ class _Tape:
 
 @dataclass(slots=True)
 class _Work:
-    """The consuming side of a recording. `next_offsets` is how far each partition was recorded."""
+    """The consuming side of a recording. `next_offsets` is how far each partition was recorded; `stopped` are those in which
+    a record came that is not wanted any more.
+    """
 
     settings: dict[str, Any]
     highs: dict[TopicPartition, int]
@@ -226,6 +228,7 @@ class _Work:
     gate: Gate
     recording: Recording
     next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    stopped: set[TopicPartition] = field(default_factory=set)
 
     @property
     def parts(self) -> list[TopicPartition]:
@@ -247,7 +250,9 @@ class _Work:
         try:
             consumer.assign(self.parts)
             await self._seek(consumer)
-            await self._read(consumer, tape, await self._ends(consumer), stop)
+            ends = await self._ends(consumer)
+            await self._read(consumer, tape, ends, stop)
+            self._count_open(consumer, ends)
         finally:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
@@ -268,19 +273,21 @@ class _Work:
     async def _ends(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
         """Where each partition's recording ends, as far as that is known yet.
 
-        A read_committed consumer gets no further than the first open transaction: what is behind it is counted.
+        With `until_ms` it is the first record of that moment or later. The broker is not asked for it: what it finds may be
+        the marker of a transaction, whose stamp says nothing about the records behind it.
         """
-        readable = await consumer.end_offsets(self.parts)
-        ends = dict(self.highs)
         if self.until_ms is not None:
-            found = await consumer.offsets_for_times(dict.fromkeys(self.parts, self.until_ms))
-            ends = {part: place.offset for part, place in found.items() if place}
-        if self.recording.isolation == COMMITTED:
-            for part, end in ends.items():
-                first = max(readable[part], self.next_offsets[part])
-                self.recording.open_offsets += max(end - first, 0)
-                ends[part] = min(end, readable[part])
-        return ends
+            return {}
+        readable = await consumer.end_offsets(self.parts)
+        return {part: min(readable[part], high) for part, high in self.highs.items()}
+
+    def _count_open(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> None:
+        """Count what a read_committed consumer did not get to, as transactions were open."""
+        if self.recording.isolation != COMMITTED:
+            return
+        for part in set(ends) - self.stopped:
+            high = self.highs[part] if self.until_ms is None else consumer.highwater(part) or self.highs[part]
+            self.recording.open_offsets += max(high - max(ends[part], self.next_offsets[part]), 0)
 
     async def _read(
         self, consumer: AIOKafkaConsumer, tape: _Tape, ends: dict[TopicPartition, int], stop: asyncio.Event
@@ -303,6 +310,7 @@ class _Work:
                     tape.add(part, wanted)
                     self.next_offsets[part] = wanted[-1].offset + 1
                 if len(wanted) < len(records):
+                    self.stopped.add(part)
                     left_out.settle(part, records[len(wanted)].offset)
                     open_.discard(part)
                     consumer.pause(part)
