@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from replay.errors import TargetError
 from replay.kafka import cluster as clusters
+from replay.kafka import record as recording
 from replay.kafka.batch import Batch
 from replay.kafka.splitting import Limits, halves
 from replay.results.document import RunDocument
@@ -44,7 +46,11 @@ def codes(document: RunDocument) -> list[str]:
 
 def keys(cluster: Cluster, partition: int = 0) -> list[int]:
     """The keys of what the cluster holds, in the order of their offsets."""
-    return [int(record.key or b"") for _, _, data in cluster.log[partition] for record in naive.records(bytes(data))]
+    return [
+        int(record.key or b"")
+        for _, _, data in cluster.log[partition]
+        for record in naive.records(bytes(data))
+    ]
 
 
 # The ends of partitions.
@@ -245,3 +251,34 @@ def test_a_limit_falls_to_what_was_taken_and_no_further() -> None:
         limits.refused(small)
     assert limits[0] == small.size
     assert small.size > kernels.HEADER_BYTES
+
+
+# A recording whose cluster moves away.
+
+
+def test_a_recording_keeps_what_it_has_where_the_cluster_leads_elsewhere(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(recording, "REFUSED_SILENT_S", 0.5)
+    cluster, broker = single()
+    run(broker.address, tmp_path, numbered(40), gap_ns=5_000_000)
+    broker.close()
+
+    class Leaving(ScriptedBroker):
+        """Gives one batch, and is then elsewhere."""
+
+        def _read(self, partition: int, first: int) -> tuple:
+            code, end, stable, aborted, _ = super()._read(partition, first)
+            if first:
+                cluster.advertised = {1: ("192.0.2.7", 9_092)}
+                for connection in self.connections:
+                    connection.shutdown(socket.SHUT_RDWR)
+            at, count, data = cluster.log[partition][0]
+            return code, end, stable, aborted, data if first < at + count else b""
+
+    leaving = Leaving(cluster)
+    cluster.advertised = {1: leaving.place}
+    source = recording.parse_source(f"kafka://{leaving.address}/t")
+    done = recording.record(source, tmp_path / "out.trace")
+    assert 0 < done.records < 40 and not done.complete
+    assert done.refused == ("192.0.2.7",)
+    assert any("not read from 192.0.2.7" in remark for remark in done.remarks())
+    assert done.trace is not None and done.trace.rows == done.records

@@ -135,7 +135,12 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
 @click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms' [default: errors<0.1% and errors<1%].")
 @click.option("--methods", metavar="LIST", help="Methods to send, or all [default: GET,HEAD].")
 @click.option("--from", "window__from", metavar="WHEN", help="First moment of each trial.")
-@click.option("--allow", multiple=True, metavar="HOST", help="Allow a target beyond loopback.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="HOST",
+    help="Allow a target beyond loopback: a name, *.name, address or network.",
+)
 @click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Folder for the runs [default: runs/NAME-TIME]."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -15,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaError
 
 from replay.errors import InputError, ReplayError, TargetError, UsageError, reason_of
 from replay.scenario.headers import expand
@@ -30,6 +32,7 @@ REQUEST_TIMEOUT_MS = 5_000
 LEADER_WAIT_S = 10.0
 POLL_S = 0.1
 DESCRIBE_TIMEOUT_S = 5.0
+STOP_S = 5.0
 STILL_S = 3.0
 """Ends that did not move for this long stay where they are. Followers fetch at least every 0.5 s by default
 (replica.fetch.wait.max.ms).
@@ -159,6 +162,13 @@ def look(
         raise mismatch(target, settings["security_protocol"], gate) or error from None
 
 
+async def close_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, however it is. aiokafka raises where its fetching had failed: what was read is good all the same."""
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        async with asyncio.timeout(STOP_S):
+            await consumer.stop()
+
+
 async def _look(settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
     consumer = AIOKafkaConsumer(**settings, enable_auto_commit=False)
     try:
@@ -170,7 +180,7 @@ async def _look(settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
         counts = {topic: sum(part.topic == topic for part in parts) for topic in topics}
         return Cluster(tuple(sorted({node.host for node in cluster.brokers()})), counts, ends)
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
@@ -265,24 +275,33 @@ def settled_ends(
     async def ask() -> dict[TopicPartition, int]:
         consumer = AIOKafkaConsumer(**settings, enable_auto_commit=False)
         try:
-            await consumer.start()
-            return await _settled(consumer, least)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await consumer.start()
+                ends: dict[TopicPartition, int] = await consumer.end_offsets(list(least))
+            return await _settled(consumer, ends, least)
         finally:
-            await consumer.stop()
+            await close_consumer(consumer)
 
-    return in_own_loop(target.authority, Gate(check), ask, CONNECT_TIMEOUT_S + SETTLE_S_MAX)
+    return in_own_loop(
+        target.authority, Gate(check), ask, CONNECT_TIMEOUT_S + SETTLE_S_MAX + CONNECT_TIMEOUT_S
+    )
 
 
-async def _settled(consumer: AIOKafkaConsumer, least: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+async def _settled(
+    consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], least: dict[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """The ends once they have settled, or as they were when they could be asked for last."""
     loop = asyncio.get_running_loop()
     begin = moved_at = loop.time()
-    ends: dict[TopicPartition, int] = await consumer.end_offsets(list(least))
     while any(ends[part] < end for part, end in least.items()):
         now = loop.time()
         if now - moved_at >= STILL_S or now - begin >= SETTLE_S_MAX:
             break
         await asyncio.sleep(POLL_S)
-        found = await consumer.end_offsets(list(least))
+        try:
+            found = await consumer.end_offsets(list(least))
+        except KafkaError:
+            continue
         if found != ends:
             ends, moved_at = found, loop.time()
     return ends

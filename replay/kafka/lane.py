@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Thread
 from typing import Any
 
@@ -31,6 +30,7 @@ from .batch import RECORDS_MAX, Batch, Rooms
 from .failures import TOO_LARGE, name_of, outcome_of, status_of
 from .gate import Check, Gate
 from .loop import NEVER_NS, PreciseSelector, run_precisely
+from .outcomes import Outcomes
 from .sender import Sender
 from .splitting import Limits
 
@@ -71,29 +71,6 @@ class LanePlan:
     compression: str | None = None
     connect_timeout_s: float = 10.0
     acknowledged: Acknowledged | None = None
-
-
-@dataclass(slots=True)
-class TooLarge:
-    """Records of a topic that it does not take even alone, and the smallest and largest of them, in bytes as a batch."""
-
-    count: int = 0
-    smallest: int = sys.maxsize
-    largest: int = 0
-
-
-@dataclass(slots=True)
-class Outcomes:
-    """What the lane knows beside its bank: errors by name, the offsets of its records, by topic those that
-    are too large, and by address why a broker was lost.
-    """
-
-    errors: Counter[str] = field(default_factory=Counter)
-    acknowledged: Counter[TopicPartition] = field(default_factory=Counter)
-    late: int = 0
-    last_offset: dict[TopicPartition, int] = field(default_factory=dict)
-    too_large: dict[str, TooLarge] = field(default_factory=dict)
-    lost: dict[str, str] = field(default_factory=dict)
 
 
 class KafkaLane:
@@ -380,17 +357,11 @@ class _Running:
         if error is not None:
             self._outcomes.errors[name_of(error)] += batch.count
             if isinstance(error, TOO_LARGE):
-                self._note_too_large(batch)
+                self._outcomes.note_too_large(self._plan.partitions[batch.index].topic, batch)
             outcome, status = outcome_of(error), status_of(error)
         now = time.monotonic_ns()
         produce.done(self._bank, batch.rows, outcome, batch.sent_ns, now, status, self._spec.closed_loop)
         self._note_time()
-
-    def _note_too_large(self, batch: Batch) -> None:
-        """A record that its topic does not take even alone."""
-        found = self._outcomes.too_large.setdefault(self._plan.partitions[batch.index].topic, TooLarge())
-        found.count += batch.count
-        found.smallest, found.largest = min(found.smallest, batch.size), max(found.largest, batch.size)
 
     def _note_offsets(self, batch: Batch, offset: int) -> None:
         part = self._plan.partitions[batch.index]

@@ -11,7 +11,7 @@ from replay.results.document import Note
 from replay.units import MS_NS, counted, format_duration
 
 from .cluster import TopicSettings
-from .lane import TooLarge
+from .outcomes import TooLarge
 
 
 def too_old(oldest_ns: int, described: Mapping[str, TopicSettings]) -> list[Note]:

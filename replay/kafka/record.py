@@ -25,7 +25,15 @@ from replay.trace import Trace, TraceWriter
 from replay.trace.dictionary import ClientTable, flatten
 from replay.trace.manifest import OUT_OF_TIME_ORDER
 
-from .cluster import COMMITTED, CONNECT_TIMEOUT_S, UNCOMMITTED, client_settings, in_own_loop, look
+from .cluster import (
+    COMMITTED,
+    CONNECT_TIMEOUT_S,
+    UNCOMMITTED,
+    client_settings,
+    close_consumer,
+    in_own_loop,
+    look,
+)
 from .events import PRODUCE, TOPICS
 from .gate import Check, Gate
 from .left_out import counting
@@ -139,7 +147,7 @@ def _check_for(source: Source, permitted: Allowed) -> Check:
     named = {host for host, _ in source.target.brokers}
 
     def check(host: str, addresses: Sequence[str]) -> None:
-        if host not in named:
+        if host.lower().rstrip(".") not in named:
             permitted.check(host, addresses, advertised=True)
 
     return check
@@ -256,7 +264,7 @@ class _Work:
         finally:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
-            await consumer.stop()
+            await close_consumer(consumer)
         self.recording.interrupted = stop.is_set()
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:

@@ -56,7 +56,7 @@ class Allowed:
         if self.host(host):
             return
         for address in addresses:
-            if not is_loopback(address) and not self.address(_parse(address)):
+            if not is_loopback(address) and not self.address(parse_address(address)):
                 place = host if _plain(host) == address else f"{host} ({address})"
                 what = "the broker that the cluster advertises at" if advertised else "the target"
                 meant = "belongs to the cluster" if advertised else "is meant to be loaded"
@@ -123,7 +123,7 @@ def allowed(scenario: Scenario, environ: Mapping[str, str] | None = None) -> All
     return allowed_hosts([*scenario.allow, *environ.get(ALLOW_VARIABLE, "").split(",")])
 
 
-def _parse(address: str) -> _Address:
+def parse_address(address: str) -> _Address:
     """An address without its zone; IPv4 inside IPv6 as IPv4."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     return getattr(parsed, "ipv4_mapped", None) or parsed
@@ -131,7 +131,7 @@ def _parse(address: str) -> _Address:
 
 def is_loopback(address: str) -> bool:
     """Whether an address is this machine's own."""
-    return _parse(address).is_loopback
+    return parse_address(address).is_loopback
 
 
 def check_addresses(host: str, addresses: Sequence[str], scenario: Scenario) -> None:
