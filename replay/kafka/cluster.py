@@ -166,7 +166,10 @@ async def close_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer, however it is. aiokafka raises where its fetching had failed: what was read is good all the same."""
     with contextlib.suppress(Exception, asyncio.CancelledError):
         async with asyncio.timeout(STOP_S):
-            await consumer.stop()
+            try:
+                await consumer.stop()
+            finally:
+                await consumer._client.close()
 
 
 async def _look(settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
