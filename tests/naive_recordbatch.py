@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy, _DefaultRecordBatchPy
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,13 @@ def batch(records: Sequence[Record], pid: int = -1, epoch: int = -1, sequence: i
             builder.append(offset, record.at_ms, record.key, record.value, list(record.headers)) is not None
         )
     return bytes(builder.build())
+
+
+def records(data: bytes) -> list[Record]:
+    """The records of a batch, as aiokafka's pure Python reader reads it."""
+    found = _DefaultRecordBatchPy(data)
+    assert found.validate_crc()
+    return [Record(r.key, r.value, r.timestamp, tuple(r.headers)) for r in found]
 
 
 def murmur2(data: bytes) -> int:

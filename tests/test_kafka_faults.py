@@ -5,20 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from replay.errors import TargetError
-from replay.kafka import cluster, fit
-from replay.kafka.sender import Sender
+from replay.kafka import cluster
 from replay.results.document import RunDocument
-from replay.results.run import load_run
 
 from .kafka_broker import MockCluster
-from .test_kafka_mock import kafka_trace, printed, read_back, replay
+from .test_kafka_mock import kafka_trace, read_back, replay
 
 NOT_LEADER, NOT_ENOUGH_REPLICAS, POLICY_VIOLATION = 6, 19, 44
 
@@ -105,27 +101,6 @@ def test_a_leader_that_never_comes_back_leaves_its_records_unsent(faulty, tmp_pa
     thread.join()
     assert document.accounts.unsent + document.accounts.error + document.accounts.timeout > 200
     assert keys(faulty, "lost", 1, 500) == list(range(1, 1_000, 2))
-
-
-def test_a_host_that_is_advertised_in_mid_run_gets_no_records(faulty, tmp_path, monkeypatch):
-    faulty.make("moved", 2)
-
-    def looked(*arguments: Any) -> cluster.Cluster:
-        return replace(look(*arguments), hosts=())
-
-    async def unconnected(_: Sender) -> None:
-        """The brokers were elsewhere when the run began."""
-
-    look = cluster.look
-    monkeypatch.setattr(fit, "look", looked)
-    monkeypatch.setattr(Sender, "connect", unconnected)
-    target = f"localhost:{faulty.address.rpartition(':')[2]}"
-    document = replayed(faulty, "moved", tmp_path, 100, address=target, max_wait="300ms")
-    assert document.accounts.unsent == 100
-    counted = {reason for reason, count in document.accounts_detail.unsent.items() if count}
-    assert {sample.reason for sample in load_run(tmp_path / "run").samples()} == counted == {"max_wait"}
-    assert document.kafka is not None and document.kafka.hosts_refused == ["127.0.0.1"]
-    assert "no records went to 127.0.0.1" in " ".join(printed(tmp_path / "run").split())
 
 
 def test_an_error_that_passes_is_no_error(faulty, tmp_path):

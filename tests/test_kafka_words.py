@@ -18,6 +18,7 @@ from replay.errors import InputError, ReplayError, TargetError, UsageError
 from replay.kafka.cluster import client_settings, look
 from replay.scenario.settings import Kafka
 from replay.scenario.target import parse_target
+from replay.schedule.safety import allowed_hosts
 
 from .certificates import Authority
 from .kafka_broker import MockCluster, free_port
@@ -47,7 +48,7 @@ def serving(handle: Callable[[BaseRequestHandler], None]) -> Iterator[int]:
 def refusal(port: int, **kafka: object) -> ReplayError:
     target = parse_target(f"kafka://127.0.0.1:{port}/t")
     with pytest.raises(TargetError) as caught:
-        look(target, client_settings(target, Kafka(**kafka)), ["t"])  # type: ignore[arg-type]
+        look(target, client_settings(target, Kafka(**kafka)), ["t"], allowed_hosts(()).check)  # type: ignore[arg-type]
     return caught.value
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from replay import units
 from replay.errors import LimitError, UsageError
@@ -12,7 +15,14 @@ from replay.scenario.file import load
 from replay.scenario.settings import Scenario
 from replay.scenario.target import parse_target
 from replay.schedule.plan import Plan, make_schedule
-from replay.schedule.safety import allowed, check_addresses, check_plan, is_loopback
+from replay.schedule.safety import (
+    allowed,
+    allowed_hosts,
+    check_addresses,
+    check_plan,
+    is_loopback,
+    parse_address,
+)
 
 from .trace_data import Row, write_trace
 
@@ -61,6 +71,23 @@ def test_one_address_beyond_this_machine_is_enough_to_refuse() -> None:
         ("192.0.2.0/24", "api.example", "192.0.2.7", True),
         ("192.0.2.0/24", "api.example", "198.51.100.1", False),
         ("2001:db8::/32", "[2001:db8::1]", "2001:db8::1", True),
+        ("10.0.0.0/8", "api.example", "10.9.8.7", True),
+        ("10.0.0.0/8", "api.example", "11.0.0.1", False),
+        ("10.0.0.0/8", "::ffff:10.9.8.7", "::ffff:10.9.8.7", True),
+        ("10.9.8.7/8", "api.example", "10.0.0.1", True),
+        ("::ffff:10.0.0.1", "api.example", "10.0.0.1", True),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.1", "::ffff:10.0.0.1", True),
+        ("::ffff:a00:1", "api.example", "10.0.0.1", True),
+        ("[::ffff:10.0.0.1]", "api.example", "::ffff:a00:1", True),
+        ("::ffff:10.0.0.0/104", "api.example", "10.200.0.1", True),
+        ("::ffff:10.0.0.0/104", "api.example", "11.0.0.1", False),
+        ("::/0", "api.example", "10.0.0.1", False),
+        ("0.0.0.0/0", "api.example", "::ffff:10.0.0.1", True),
+        ("fd00::/8", "api.example", "fd77::9", True),
+        ("fd00::/8", "api.example", "fe80::9", False),
+        ("fe80::1%eth0", "fe80::1%eth0", "fe80::1%eth0", True),
+        ("fe80::%eth0/64", "api.example", "fe80::2", True),
+        ("2001:DB8:0::1", "api.example", "2001:db8::1", True),
     ],
 )
 def test_hosts_are_allowed_by_name_suffix_address_or_network(
@@ -73,13 +100,58 @@ def test_hosts_are_allowed_by_name_suffix_address_or_network(
             check_addresses(host, [address], allow(pattern))
 
 
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("api.example", "192.0.2.7"), ("API_1.example.", "192.0.2.7"), ("192.0.2.7", "192.0.2.7"), ("10.1", "10.0.0.1"),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.7"), ("2001:db8::1", "2001:db8::1"), ("fe80::1%eth0", "fe80::1%eth0"),
+        ("b\u00fccher.example", "192.0.2.7"), ("name with space", "192.0.2.7"), ("-odd", "2001:db8::1"),
+    ],
+)  # fmt: skip
+def test_what_a_refusal_proposes_is_enough(host: str, address: str) -> None:
+    with pytest.raises(LimitError) as caught:
+        check_addresses(host, [address], allow())
+    proposed = caught.value.hint.partition("--allow ")[2]
+    check_addresses(host, [address], allow(proposed))
+
+
+@given(st.ip_addresses(v=4), st.integers(0, 32))
+def test_an_address_inside_ipv6_is_the_ipv4_address(address: ipaddress.IPv4Address, bits: int) -> None:
+    """Whether a network is written as IPv4 or inside IPv6, and the address too, is all the same."""
+    network = ipaddress.ip_network((address, bits), strict=False)
+    other = ipaddress.ip_address(int(address) ^ (1 << 31))
+    written = (str(network), f"::ffff:{network.network_address}/{96 + bits}")
+    for pattern in written:
+        permitted = allowed_hosts([pattern])
+        for found in (address, other):
+            expected = found in network
+            assert permitted.address(parse_address(str(found))) is expected
+            assert permitted.address(parse_address(f"::ffff:{found}")) is expected
+
+
 def test_the_environment_allows_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPLAY_ALLOW", "a.example, *.b.example")
     check_addresses("a.example", FAR, allow())
     check_addresses("x.b.example", FAR, allow())
 
 
-@pytest.mark.parametrize("pattern", ["*", "*.example", "http://a.example", "a b", "*.*.example"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*",
+        "*.example",
+        "http://a.example",
+        "a b",
+        "*.*.example",
+        "10.0.0",
+        "10.0.0.256",
+        "10.0.0.0/33",
+        "a.7",
+        "*.7.8",
+        "10.0.0.1:80",
+        "::1/129",
+    ],
+)
 def test_what_cannot_be_allowed(pattern: str) -> None:
     with pytest.raises(UsageError, match="is not a host that can be allowed"):
         allowed(allow(pattern))

@@ -58,7 +58,12 @@ SESSIONS = Path("ab")
 @click.option("--methods", metavar="LIST", help="Methods to send, or all [default: the scenario's].")
 @click.option("--speed", metavar="FACTOR", help="As for replay run.")
 @click.option("-d", "--duration", metavar="TIME", help="End each run after this long.")
-@click.option("--allow", multiple=True, metavar="HOST", help="Allow a target beyond loopback.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="HOST",
+    help="Allow a target beyond loopback: a name, *.name, address or network.",
+)
 @click.option("--seed", type=int, help="Of the order of the blocks [default: random].")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="The session's folder [default: ab/NAME-TIME]."

@@ -163,7 +163,12 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
 @click.option(
     "--until", "window__until", metavar="WHEN", help="Moment before which they end; +10m counts from --from."
 )
-@click.option("--allow", multiple=True, metavar="HOST", help="Allow a target beyond loopback.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="HOST",
+    help="Allow a target beyond loopback: a name, *.name, address or network.",
+)
 @click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Folder for the runs [default: runs/NAME-TIME]."

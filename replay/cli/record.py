@@ -66,10 +66,20 @@ def _shown(at_ns: int) -> str:
 )
 @click.option("--resume", metavar="TRACE", help="Go on where an earlier recording ended.")
 @click.option("--scenario", metavar="FILE", help="A scenario whose [kafka] says how to connect.")
+@click.option(
+    "--isolation",
+    type=click.Choice(["read_committed", "read_uncommitted"]),
+    default="read_committed",
+    help="Whether records of open and aborted transactions are recorded too [default: read_committed].",
+)
+@click.option(
+    "--allow", multiple=True, metavar="HOST", help="Allow a host beyond loopback that the cluster advertises."
+)
 @click.option("--force", is_flag=True, help="Replace an existing trace.")
 def command(
-    source: str, out: Path, from_: str, until: str, resume: str | None, scenario: str | None, force: bool
-) -> None:
+    source: str, out: Path, from_: str, until: str, resume: str | None, scenario: str | None, isolation: str,
+    allow: tuple[str, ...], force: bool,
+) -> None:  # fmt: skip
     """Record topics as they are on the brokers: stamps, keys, values, headers, partitions. Ctrl-C ends it in order.
 
     Values are recorded as they are: a trace of Kafka holds what the topic held.
@@ -77,18 +87,22 @@ def command(
     from ..kafka.record import parse_source, record, resume_offsets
     from ..report.console import Console
     from ..scenario.file import load
+    from ..schedule.safety import allowed
     from ..trace import Trace
 
     place = parse_source(source)
     from_ms, until_ms = _bounds_ms(from_, until)
     offsets = resume_offsets(Trace.open(Path(resume)), place.topics) if resume else None
-    kafka = load(Path(scenario)).kafka if scenario else None
+    settings = load(Path(scenario) if scenario else None, flags={"allow": list(allow)})
     with Console(stderr=True).status("recording") as status:
         done = record(
-            place, out, from_ms=from_ms, until_ms=until_ms, resume=offsets, kafka=kafka, overwrite=force,
+            place, out, from_ms=from_ms, until_ms=until_ms, resume=offsets, kafka=settings.kafka,
+            overwrite=force, isolation=isolation, permitted=allowed(settings),
             progress=lambda records: status.update(f"recording: {records:,} records"),
         )  # fmt: skip
     click.echo(f"{out}: {done.records:,} records of {', '.join(place.topics)}")
+    for line in done.remarks():
+        click.echo(line, err=True)
     if not done.complete:
         click.echo(f"it does not reach its end; go on with --resume {out}", err=True)
     if done.interrupted:

@@ -175,7 +175,12 @@ def work_area(out: Path) -> Iterator[Path]:
 @click.option(
     "-H", "--header", multiple=True, metavar="'NAME: VALUE'", help="Send it; $NAME is of the environment."
 )
-@click.option("--allow", multiple=True, metavar="HOST", help="Allow a target beyond loopback.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="HOST",
+    help="Allow a target beyond loopback: a name, *.name, address or network.",
+)
 @click.option("--allow-production", is_flag=True, help="Allow the recording's own origin as a target.")
 @click.option(
     "--slo",

@@ -28,11 +28,15 @@ CODECS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
 RECORDS_MAX = 16_384
 """Records of a batch, whatever their bytes."""
 
+RECORD_BYTES_MIN = 7
+"""The shortest record: a byte each for its length, attributes, deltas, null key, null value and number of headers."""
+
 ROOMS_KEPT = 64
 
 
 class Batch:
-    """Records of one partition. `sent_ns` is -1 until it is sent; `settled` once its accounts are closed.
+    """Records of one partition. Of two batches the one with the lower number goes first. `sent_ns` is -1 until it is
+    sent; `settled` once its accounts are closed.
 
     `producer_id`, `epoch` and `sequence` are those of an idempotent producer, -1 without. `error` is why it was last to
     be sent again. `lost_ns` is what the lane had lost when its first record was taken up.
@@ -52,7 +56,7 @@ class Batch:
         self.settled = False
         self.producer_id = self.epoch = self.sequence = -1
         self.error: Exception | None = None
-        self._compression = compression
+        self.compression = compression
         self._compressed: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
@@ -84,10 +88,10 @@ class Batch:
     def sealed(self) -> memoryview:
         """The batch as it goes on the wire, of the producer that it has now."""
         self.is_open = False
-        if self._compression is None:
+        if self.compression is None:
             buffer, state, attributes = self.buffer, self.state, 0
         else:
-            attributes, compress = CODECS[self._compression]
+            attributes, compress = CODECS[self.compression]
             if self._compressed is None:
                 self._compressed = self._compress(compress)
             buffer, state = self._compressed
@@ -106,18 +110,21 @@ class Batch:
 class Rooms:
     """Memory of batches, used again: the last one given back is the first to go, as it is in the CPU's cache."""
 
-    def __init__(self, batch_bytes: int) -> None:
-        self._bytes = batch_bytes + HEADER_BYTES + OVERHEAD_MAX
-        self._kept: list[tuple[np.ndarray, np.ndarray]] = []
+    def __init__(self) -> None:
+        self._kept: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
 
-    def take(self, least_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Room for a batch whose first record has a tail of so many bytes."""
-        size = least_bytes + HEADER_BYTES + OVERHEAD_MAX
-        if size <= self._bytes and self._kept:
-            return self._kept.pop()
-        return np.empty(max(size, self._bytes), np.uint8), np.empty(RECORDS_MAX, ENTRY)
+    def take(self, batch_bytes: int, least_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Memory for a batch of at most `batch_bytes`, or for one record with a tail of `least_bytes`."""
+        size = max(batch_bytes, least_bytes) + HEADER_BYTES + OVERHEAD_MAX
+        kept = self._kept.get(size)
+        if kept:
+            return kept.pop()
+        return np.empty(size, np.uint8), np.empty(min(RECORDS_MAX, size // RECORD_BYTES_MIN), ENTRY)
 
-    def give_back(self, room: tuple[np.ndarray, np.ndarray]) -> None:
-        """Nobody looks at it any more."""
-        if len(self._kept) < ROOMS_KEPT and room[0].size == self._bytes:
-            self._kept.append(room)
+    def give_back(self, batch_bytes: int, room: tuple[np.ndarray, np.ndarray]) -> None:
+        """Keep the memory of a batch of at most `batch_bytes` for the next one; any other is let go."""
+        size = batch_bytes + HEADER_BYTES + OVERHEAD_MAX
+        if room[0].size == size and room[1].size == min(RECORDS_MAX, size // RECORD_BYTES_MIN):
+            kept = self._kept.setdefault(size, [])
+            if len(kept) < ROOMS_KEPT:
+                kept.append(room)

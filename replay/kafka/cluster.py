@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -14,6 +15,8 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaError
 
 from replay.errors import InputError, ReplayError, TargetError, UsageError, reason_of
 from replay.scenario.headers import expand
@@ -21,13 +24,22 @@ from replay.scenario.settings import Kafka
 from replay.scenario.target import Target
 
 from .failures import told
+from .gate import Check, Gate, GatedLoop
 from .listener import mismatch
 
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_MS = 5_000
 LEADER_WAIT_S = 10.0
 POLL_S = 0.1
-RETENTION, POLICY = "retention.ms", "cleanup.policy"
+DESCRIBE_TIMEOUT_S = 5.0
+STOP_S = 5.0
+STILL_S = 3.0
+"""Ends that did not move for this long stay where they are. Followers fetch at least every 0.5 s by default
+(replica.fetch.wait.max.ms).
+"""
+SETTLE_S_MAX = 30.0
+RETENTION, POLICY, LARGEST = "retention.ms", "cleanup.policy", "max.message.bytes"
+COMMITTED, UNCOMMITTED = "read_committed", "read_uncommitted"
 
 Result = TypeVar("Result")
 
@@ -102,28 +114,62 @@ class Cluster:
         )
 
 
-def in_own_loop(brokers: str, work: Callable[[], Awaitable[Result]], timeout_s: float) -> Result:
-    """Run asyncio work to its end in this thread. A ReplayError says why the cluster cannot be used."""
+def in_own_loop(
+    brokers: str, gate: Gate, work: Callable[[], Awaitable[Result]], timeout_s: float, *, strict: bool = True
+) -> Result:
+    """Run asyncio work to its end in this thread. A ReplayError says why the cluster cannot be used.
+
+    `strict`: the work ends with a LimitError as soon as the gate refuses a host.
+    """
 
     async def bounded() -> Result:
+        task = asyncio.current_task()
+        if strict and task is not None:
+            gate.on_refusal = task.cancel
         async with asyncio.timeout(timeout_s):
             return await work()
 
     last_reason()
     try:
-        return asyncio.run(bounded())
-    except Exception as error:
+        with asyncio.Runner(loop_factory=lambda: GatedLoop(gate)) as runner:
+            return runner.run(bounded())
+    except (Exception, asyncio.CancelledError) as error:
+        if strict and gate.refused:
+            raise next(iter(gate.refused.values())) from None
+        if isinstance(error, ReplayError):
+            raise
         raise told(last_reason() or error, brokers) from None
 
 
-def look(target: Target, settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
-    """Connect, and look at the topics; blocks. TargetError where the cluster, a topic or a leader is not there."""
+def look(
+    target: Target,
+    settings: dict[str, Any],
+    topics: Sequence[str],
+    check: Check,
+) -> Cluster:
+    """Connect, and look at the topics; blocks. TargetError where the cluster, a topic or a leader is not there,
+    LimitError where it leads to a host that `check` refuses.
+    """
+    gate = Gate(check)
     try:
         return in_own_loop(
-            target.authority, lambda: _look(settings, topics), CONNECT_TIMEOUT_S + LEADER_WAIT_S + 2
+            target.authority,
+            gate,
+            lambda: _look(settings, topics),
+            CONNECT_TIMEOUT_S + LEADER_WAIT_S + 2,
         )
     except TargetError as error:
-        raise mismatch(target, settings["security_protocol"]) or error from None
+        raise mismatch(target, settings["security_protocol"], gate) or error from None
+
+
+async def close_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, however it is. aiokafka raises where its fetching had failed: what was read is good all the same."""
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        async with asyncio.timeout(STOP_S):
+            try:
+                await consumer.stop()
+            finally:
+                await consumer._client.close()
 
 
 async def _look(settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
@@ -137,7 +183,7 @@ async def _look(settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
         counts = {topic: sum(part.topic == topic for part in parts) for topic in topics}
         return Cluster(tuple(sorted({node.host for node in cluster.brokers()})), counts, ends)
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
@@ -158,48 +204,107 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
         waited_s += POLL_S
     if not found:
         raise TargetError(f"there is no topic {topic!r}", hint="make it, or check its name")
-    raise TargetError(
-        f"partition {min(found - led)} of the topic {topic!r} has no leader", hint="try again in a moment"
-    )
+    raise _leaderless(client.cluster, topic, min(found - led))
 
 
-def retentions_ms(target: Target, settings: dict[str, Any], topics: Sequence[str]) -> dict[str, int]:
-    """By topic after how long its records are removed; blocks. Not those that keep all, or that are not told of."""
+def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetError:
+    """A partition that has no leader, and which of its brokers are missing."""
+    known = {node.nodeId for node in cluster.brokers()}
+    replicas = cluster._partitions[topic][number].replicas
+    absent = [str(node) for node in replicas if node not in known]
+    missing = f": of its replicas, broker {' and '.join(absent)} is not in the cluster" if absent else ""
+    hint = f"start broker {' and '.join(absent)}, or wait" if absent else "try again in a moment"
+    return TargetError(f"partition {number} of the topic {topic!r} has no leader{missing}", hint=hint)
 
-    async def ask() -> dict[str, int]:
+
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """What brokers say of a topic's settings: after how long its records are removed, and its largest batch.
+
+    None where nothing is removed by age, or where the brokers do not say.
+    """
+
+    retention_ms: int | None = None
+    largest_bytes: int | None = None
+
+
+def settings_of(
+    target: Target, settings: dict[str, Any], topics: Sequence[str], check: Check
+) -> dict[str, TopicSettings]:
+    """The settings of topics; blocks. Topics that the brokers do not describe to this user are left out."""
+
+    async def ask() -> dict[str, TopicSettings]:
         admin = AIOKafkaAdminClient(**settings)
         try:
             await admin.start()
-            wanted = dict.fromkeys((RETENTION, POLICY))
+            wanted = dict.fromkeys((RETENTION, POLICY, LARGEST))
             asked = [ConfigResource(ConfigResourceType.TOPIC, topic, wanted) for topic in topics]
-            found = {}
-            for answer in await admin.describe_configs(asked):
-                for _, _, _, topic, configs in answer.resources:
-                    given = {name: value for name, value, *_ in configs}
-                    if "delete" in given.get(POLICY, "") and int(given.get(RETENTION, -1)) >= 0:
-                        found[topic] = int(given[RETENTION])
-            return found
+            return {
+                topic: _topic_settings({name: value for name, value, *_ in configs})
+                for answer in await admin.describe_configs(asked)
+                for code, _, _, topic, configs in answer.resources
+                if not code
+            }
         finally:
             await admin.close()
 
     try:
-        return in_own_loop(target.authority, ask, CONNECT_TIMEOUT_S)
+        return in_own_loop(target.authority, Gate(check), ask, DESCRIBE_TIMEOUT_S)
     except ReplayError:
         return {}
 
 
-def ends_of(
-    target: Target, settings: dict[str, Any], parts: Sequence[TopicPartition]
+def _topic_settings(given: dict[str, str]) -> TopicSettings:
+    """A topic's settings, from the texts of the protocol. What is not a number is not known."""
+
+    def number(name: str) -> int:
+        text = given.get(name) or ""
+        return int(text) if text.isdigit() else -1
+
+    kept_ms = number(RETENTION) if "delete" in (given.get(POLICY) or "") else -1
+    largest = number(LARGEST)
+    return TopicSettings(kept_ms if kept_ms >= 0 else None, largest if largest > 0 else None)
+
+
+def settled_ends(
+    target: Target, settings: dict[str, Any], least: dict[TopicPartition, int], check: Check
 ) -> dict[TopicPartition, int]:
-    """Where partitions end now; blocks. A ReplayError where they cannot be asked."""
+    """Where partitions end, once each has reached its `least` end or they have stood still; blocks.
+
+    A partition's end is its high watermark, which followers move: with acks=1 it may lag behind what was acknowledged.
+    A ReplayError where the brokers cannot be asked.
+    """
 
     async def ask() -> dict[TopicPartition, int]:
         consumer = AIOKafkaConsumer(**settings, enable_auto_commit=False)
         try:
-            await consumer.start()
-            found: dict[TopicPartition, int] = await consumer.end_offsets(list(parts))
-            return found
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await consumer.start()
+                ends: dict[TopicPartition, int] = await consumer.end_offsets(list(least))
+            return await _settled(consumer, ends, least)
         finally:
-            await consumer.stop()
+            await close_consumer(consumer)
 
-    return in_own_loop(target.authority, ask, CONNECT_TIMEOUT_S)
+    return in_own_loop(
+        target.authority, Gate(check), ask, CONNECT_TIMEOUT_S + SETTLE_S_MAX + CONNECT_TIMEOUT_S
+    )
+
+
+async def _settled(
+    consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], least: dict[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """The ends once they have settled, or as they were when they could be asked for last."""
+    loop = asyncio.get_running_loop()
+    begin = moved_at = loop.time()
+    while any(ends[part] < end for part, end in least.items()):
+        now = loop.time()
+        if now - moved_at >= STILL_S or now - begin >= SETTLE_S_MAX:
+            break
+        await asyncio.sleep(POLL_S)
+        try:
+            found = await consumer.end_offsets(list(least))
+        except KafkaError:
+            continue
+        if found != ends:
+            ends, moved_at = found, loop.time()
+    return ends

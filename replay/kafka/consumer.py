@@ -22,17 +22,21 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from replay.scenario.settings import Kafka
 from replay.scenario.target import Target
+from replay.schedule.safety import Allowed
 
 from .cluster import CONNECT_TIMEOUT_S, client_settings, last_reason
 from .failures import told
+from .gate import Gate, GatedLoop
 
 FRAME = struct.Struct("<iiqqqqi")
 """Of which partition, how many records, offsets from and to, the partition's end, when (ns), bytes that follow: for each
 record the length of what it is known by (int32, -1: nothing), then all of it.
 """
 
-READY, FAILED = -1, -2
-"""In place of a partition: all is in place; or it could not be, for the reason that follows."""
+READY, FAILED, REFUSED = -1, -2, -3
+"""In place of a partition: the consumer is ready; it failed, for the reason that follows; it did not connect to the host
+that follows, which is not allowed.
+"""
 
 POLL_MS = 200
 RECORDS_AT_ONCE = 500
@@ -49,6 +53,7 @@ class Order:
     parts: tuple[TopicPartition, ...]
     answers: int
     answers_by: str
+    allowed: Allowed
 
 
 def _known_by(records: Sequence[ConsumerRecord], by: str) -> bytes:
@@ -66,7 +71,7 @@ def _write(index: int, count: int, first: int, end: int, high: int, seen_ns: int
     sys.stdout.buffer.flush()
 
 
-async def _consume(order: Order) -> None:
+async def _consume(order: Order, gate: Gate) -> None:
     settings: dict[str, Any] = client_settings(order.target, order.kafka)
     consumer = AIOKafkaConsumer(
         **settings, group_id=order.group, enable_auto_commit=True, auto_commit_interval_ms=COMMIT_MS,
@@ -75,6 +80,9 @@ async def _consume(order: Order) -> None:
     places = {part: index for index, part in enumerate(order.parts)}
     over = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), over.set)
+    task, named = asyncio.current_task(), 0
+    if task is not None:
+        gate.on_refusal = task.cancel
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await consumer.start()
@@ -83,8 +91,12 @@ async def _consume(order: Order) -> None:
             for part, end in ends.items():
                 consumer.seek(part, end)
                 _write(places[part], 0, end, end, end, 0)
+        gate.on_refusal = lambda: None
         _write(READY, 0, 0, 0, 0, 0)
         while not over.is_set():
+            for host in list(gate.refused)[named:]:
+                named += 1
+                _write(REFUSED, 0, 0, 0, 0, 0, host.encode())
             batches = await consumer.getmany(timeout_ms=POLL_MS)
             seen_ns = time.monotonic_ns()
             for part, records in batches.items():
@@ -109,12 +121,15 @@ def _read(count: int) -> bytes:
 def main() -> None:
     """Take the order, and carry it out until told to end."""
     order: Order = pickle.loads(_read(int.from_bytes(_read(8), "little")))
+    gate = Gate(order.allowed.check)
     try:
-        asyncio.run(_consume(order))
+        with asyncio.Runner(loop_factory=lambda: GatedLoop(gate)) as runner:
+            runner.run(_consume(order, gate))
     except BrokenPipeError:
         os._exit(1)
-    except Exception as error:
-        why = told(last_reason() or error, order.target.authority)
+    except (Exception, asyncio.CancelledError) as error:
+        refused = next(iter(gate.refused.values()), None)
+        why = refused or told(last_reason() or error, order.target.authority)
         _write(FAILED, 0, 0, 0, 0, 0, pickle.dumps(why))
 
 

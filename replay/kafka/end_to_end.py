@@ -20,17 +20,18 @@ from threading import Event, Thread
 import numpy as np
 from aiokafka import TopicPartition
 
-from replay.errors import TargetError
+from replay.errors import ReplayError, TargetError
 from replay.results.document import Consumed
 from replay.scenario.settings import Kafka
 from replay.scenario.target import Target
+from replay.schedule.safety import Allowed
 from replay_native import hdr, produce
 from replay_native.bank import Bank, T
 from replay_native.feed import WARM_UP
 from replay_native.recordbatch import HEADER_BYTES
 
 from .batch import Batch
-from .consumer import FAILED, FRAME, READY, Order
+from .consumer import FAILED, FRAME, READY, REFUSED, Order
 from .joins import Answers, Offsets
 
 START_S = 20.0
@@ -89,9 +90,9 @@ class Watch:
 
     def __init__(
         self, target: Target, kafka: Kafka, group: str, own: Sequence[TopicPartition],
-        answers: Sequence[TopicPartition], timeout_ns: int,
+        answers: Sequence[TopicPartition], timeout_ns: int, allowed: Allowed,
     ) -> None:  # fmt: skip
-        """Start it and wait until it is at the ends of its partitions; blocks. TargetError where that cannot be."""
+        """Start it and wait until it is at the ends of its partitions; blocks. A ReplayError where that cannot be."""
         self._own = own if kafka.consume else ()
         self._parts = [*self._own, *answers]
         name = "" if kafka.answers_by == "key" else kafka.answers_by
@@ -108,8 +109,9 @@ class Watch:
         self._owed = 0
         self._bank: Bank | None = None
         self._ready, self._ending = Event(), Event()
-        self.problem: TargetError | None = None
-        order = Order(target, kafka, group, tuple(self._parts), len(self._own), kafka.answers_by)
+        self.problem: ReplayError | None = None
+        self.refused: set[str] = set()
+        order = Order(target, kafka, group, tuple(self._parts), len(self._own), kafka.answers_by, allowed)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "replay.kafka.consumer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             start_new_session=True,
@@ -231,6 +233,8 @@ class Watch:
             self._ready.set()
         elif seen.index == FAILED:
             self.problem = pickle.loads(seen.known_by)
+        elif seen.index == REFUSED:
+            self.refused.add(seen.known_by.decode())
         else:
             index = seen.index
             self._highs[index] = max(self._highs[index], seen.high)

@@ -23,7 +23,6 @@ PRODUCE = "PRODUCE"
 
 TOPICS = "topics"
 """Of a manifest's options: the topics of a recording, each with the number of its partitions."""
-
 MARK = "X-Replay"
 """The header by which a record can be found again: RUN-SEQ, as HTTP requests have it."""
 

@@ -13,6 +13,8 @@ from aiokafka import errors
 from replay.errors import ReplayError, TargetError, UsageError
 from replay_native.bank import GENERATOR, REFUSED, REJECTED, RESET, TIMEOUT
 
+from .gate import PLACE, HostRefusedError
+
 
 class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
     """A record that its topic does not take, as one without a key where it is compacted. aiokafka does not know the code."""
@@ -21,9 +23,12 @@ class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
     message = "INVALID_RECORD"
 
 
+TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+"""Errors of a batch that is larger than its topic, or a segment of it, takes."""
+
 NEVER_APPENDED = (
     InvalidRecordError,
-    errors.MessageSizeTooLargeError, errors.RecordListTooLargeError, errors.InvalidTimestampError,
+    *TOO_LARGE, errors.InvalidTimestampError,
     errors.TopicAuthorizationFailedError, errors.InvalidTopicError, errors.PolicyViolationError,
 )  # fmt: skip
 """Errors of a batch that took up no sequence numbers at the broker."""
@@ -60,9 +65,12 @@ def status_of(error: BaseException) -> int:
 
 
 def told(error: BaseException, brokers: str) -> ReplayError:
-    """Why a cluster cannot be used, in words."""
+    """Why a cluster cannot be used, in words. `brokers` is named where the error does not say which one it was."""
     if isinstance(error, ReplayError):
         return error
+    brokers = getattr(error, PLACE, brokers)
+    if isinstance(error, HostRefusedError):
+        return error.limit
     if isinstance(error, errors.AuthenticationFailedError | errors.SaslAuthenticationFailed):
         return TargetError(
             f"the broker {brokers} refused the credentials: {_sentence(error)}",
@@ -82,7 +90,7 @@ def told(error: BaseException, brokers: str) -> ReplayError:
         return TargetError(f"the broker {brokers} refused the TLS handshake: {what}", hint=LISTENER)
     if isinstance(error, errors.KafkaConnectionError | asyncio.TimeoutError | OSError):
         return TargetError(
-            f"the broker {brokers} does not take connections: {_connection(error)}",
+            f"the broker {brokers} does not take connections: {connection_problem(error)}",
             hint="start it, or check host, port and kafka.security_protocol",
         )
     if isinstance(error, errors.TopicAuthorizationFailedError | errors.ClusterAuthorizationFailedError):
@@ -114,7 +122,7 @@ def _certificate(error: ssl.SSLCertVerificationError) -> str:
     return known or f"cannot be verified: {error.verify_message.rstrip('.')}"
 
 
-def _connection(error: BaseException) -> str:
+def connection_problem(error: BaseException) -> str:
     """Why there is no connection."""
     if isinstance(error, socket.gaierror):
         return "its name has no address"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,15 +21,17 @@ from replay.results.document import KafkaFigures, KafkaPartition, Note, RouteSta
 from replay.scenario.settings import Scenario
 from replay.scenario.target import Target
 from replay.schedule.plan import Schedule
-from replay.schedule.safety import check_plan
-from replay.units import MS_NS, SECOND_NS, format_duration
+from replay.schedule.safety import allowed, check_plan
+from replay.units import SECOND_NS
 from replay_native import jit, shared
 from replay_native.bank import C, Control, Stop
 
-from .cluster import Cluster, client_settings, ends_of, look, retentions_ms
+from . import notes
+from .cluster import TopicSettings, client_settings, look, settings_of, settled_ends
 from .end_to_end import Watch
 from .events import MARK, EventRenderer, recorded_topics
 from .failures import told
+from .gate import Check
 from .lane import Acknowledged, KafkaLane, LanePlan
 
 KERNELS = ("shared", "hdr", "hdr_decode", "record", "recordbatch", "events", "produce")
@@ -102,6 +104,8 @@ class _Fitted:
     lane: KafkaLane
     interval_s: float
     watch: Watch | None = None
+    known: list[Note] = field(default_factory=list)
+    described: dict[str, TopicSettings] = field(default_factory=dict)
     spec: LaneSpec | None = None
     moved: dict[TopicPartition, int] | None = None
 
@@ -116,11 +120,17 @@ class _Fitted:
                 await trio.to_thread.run_sync(
                     self.watch.finish, self.scenario.timeout_ns / SECOND_NS, self._hurries
                 )
-            try:
-                ends = await trio.to_thread.run_sync(ends_of, self.target, self.settings, self.parts)
-                self.moved = {part: ends[part] - self.before[part] for part in self.parts if part in ends}
-            except ReplayError:
-                self.moved = None
+            await trio.to_thread.run_sync(self._ask_ends)
+
+    def _ask_ends(self) -> None:
+        """How far each partition's end moved; blocks."""
+        acknowledged = self.lane.outcomes.acknowledged
+        least = {part: self.before[part] + acknowledged[part] for part in self.parts}
+        try:
+            ends = settled_ends(self.target, self.settings, least, self.lane.plan.check)
+        except ReplayError:
+            return
+        self.moved = {part: ends[part] - self.before[part] for part in self.parts if part in ends}
 
     def _hurries(self) -> bool:
         """Whether the run was told to end."""
@@ -146,11 +156,26 @@ class _Fitted:
             errors=dict(outcomes.errors.most_common()),
             late=outcomes.late,
             offsets_agree=self._agree(),
+            missing=sum(self._missing().values()),
             consumed=consumed,
             lag_max=lag_max,
             consumer=str(self.watch.problem or "") if self.watch is not None else "",
-            hosts_refused=sorted(outcomes.refused),
+            hosts_refused=self._refused(),
         )
+
+    def notes(self) -> list[Note]:
+        """What was known before the run, and what went wrong in it."""
+        outcomes = self.lane.outcomes
+        return [
+            *self.known,
+            *notes.too_large(outcomes.too_large, self.described),
+            *notes.missing(self._missing()),
+            *notes.lost(outcomes.lost),
+        ]
+
+    def _refused(self) -> list[str]:
+        """Hosts that the cluster led to in mid-run and that are not allowed."""
+        return sorted({*self.lane.gate.refused, *(self.watch.refused if self.watch is not None else ())})
 
     def _agree(self) -> bool | None:
         """Whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions."""
@@ -159,8 +184,13 @@ class _Fitted:
         counters = self.spec.bank.counters
         acknowledged = sum(self.lane.outcomes.acknowledged.values())
         doubtful = int(counters[C.error] + counters[C.timeout] + counters[C.in_flight])
-        each = all(self.moved.get(part, 0) >= self.lane.outcomes.acknowledged[part] for part in self.parts)
-        return each and acknowledged <= sum(self.moved.values()) <= acknowledged + doubtful
+        return not self._missing() and acknowledged <= sum(self.moved.values()) <= acknowledged + doubtful
+
+    def _missing(self) -> dict[TopicPartition, int]:
+        """By partition, acknowledged records that its end does not cover."""
+        acknowledged = self.lane.outcomes.acknowledged
+        found = {part: acknowledged[part] - moved for part, moved in (self.moved or {}).items()}
+        return {part: count for part, count in found.items() if count > 0}
 
     def close(self) -> None:
         """Let the lane go."""
@@ -175,22 +205,22 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
     """What a run onto Kafka needs. TargetError, LimitError or UsageError where it cannot or may not be."""
     target = schedule.target
     settings = client_settings(target, scenario.kafka)
-    addresses = await _resolved(target, scenario)
-    check_plan(schedule.plan, target, addresses, schedule.trace.requests.hosts, scenario)
+    check = _check_for(schedule, scenario)
+    await _check_hosts([host for host, _ in target.brokers], target, scenario, check)
     jit.warm(KERNELS)
     topics, goes_to = topics_of(schedule)
     answers = _answers_topic(scenario, topics)
-    cluster = await trio.to_thread.run_sync(look, target, settings, [*topics, *answers])
-    await _check_advertised(cluster, target, scenario)
+    cluster = await trio.to_thread.run_sync(look, target, settings, [*topics, *answers], check)
+    await _check_hosts(cluster.hosts, target, scenario, check)
     recorded = recorded_topics(schedule.trace)
     keep = keeps_partitions(scenario, recorded, topics, goes_to, cluster.partitions)
     mark = f"{run_id}-".encode() if scenario.kafka.answers_by == MARK else b""
     renderer = EventRenderer(schedule, goes_to, [cluster.partitions[topic] for topic in topics], keep, mark)
     parts = cluster.parts(topics)
-    notes: list[Note] = []
+    described = await trio.to_thread.run_sync(settings_of, target, settings, topics, check)
+    known: list[Note] = []
     if scenario.kafka.timestamps == "recorded":
-        kept_ms = await trio.to_thread.run_sync(retentions_ms, target, settings, topics)
-        notes = _too_old(schedule.plan.recorded_from_ns, kept_ms)
+        known = notes.too_old(schedule.plan.recorded_from_ns, described)
     watch = None
     if scenario.kafka.consume or answers:
         start = partial(
@@ -201,6 +231,7 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
             parts,
             cluster.parts(answers),
             scenario.timeout_ns,
+            allowed(scenario),
         )
         watch = await trio.to_thread.run_sync(start)
     try:
@@ -209,7 +240,8 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
             scenario,
             producer_settings(scenario, settings),
             parts,
-            frozenset([*cluster.hosts, *(host for host, _ in target.brokers)]),
+            check,
+            tuple(_batch_bytes(scenario, described.get(part.topic)) for part in parts),
             first_route,
             watch.acknowledged if watch else None,
         )
@@ -217,7 +249,18 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
         if watch is not None:
             watch.close()
         raise
-    fitted = _Fitted(target, scenario, settings, cluster.ends, parts, lane, sys.getswitchinterval(), watch)
+    fitted = _Fitted(
+        target,
+        scenario,
+        settings,
+        cluster.ends,
+        parts,
+        lane,
+        sys.getswitchinterval(),
+        watch,
+        known,
+        described,
+    )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
     gc.freeze()
@@ -232,24 +275,16 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
         tick_ns=int(scenario.kafka.tick_ns),
         close=fitted.close,
         figures=fitted.figures,
-        notes=lambda: notes,
+        notes=fitted.notes,
         consumed=watch.kinds if watch else (),
         lag=watch.lag if watch else dict,
     )
 
 
-def _too_old(oldest_ns: int, kept_ms: dict[str, int]) -> list[Note]:
-    """Notes on topics that do not keep records for as long as it is since the oldest was recorded."""
-    age_ns = time.time_ns() - oldest_ns
-    return [
-        Note(
-            "OLDER_THAN_RETENTION",
-            f"the recorded stamps are up to {format_duration(age_ns)} old, and the topic {topic!r} keeps records for"
-            f" {format_duration(kept * MS_NS)} (retention.ms): the broker removes what is older",
-        )
-        for topic, kept in kept_ms.items()
-        if age_ns > kept * MS_NS
-    ]
+def _batch_bytes(scenario: Scenario, topic: TopicSettings | None) -> int:
+    """The largest batch of a topic: what the scenario says, or less where the topic takes no more."""
+    wanted = int(scenario.kafka.max_batch_size)
+    return min(wanted, topic.largest_bytes) if topic is not None and topic.largest_bytes else wanted
 
 
 def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
@@ -268,32 +303,37 @@ def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
     return [kafka.answers] if kafka.answers else []
 
 
-async def _resolved(target: Target, scenario: Scenario) -> list[str]:
-    """The addresses of all brokers that the URL names, each checked."""
-    found: list[str] = []
-    for host, port in target.brokers:
-        found += [place.host for place in await resolve(target._replace(host=host, port=port), scenario)]
-    return list(dict.fromkeys(found))
+def _check_for(schedule: Schedule, scenario: Scenario) -> Check:
+    """What every address of this run's cluster has to pass, whether the URL names it or the cluster advertises it."""
+    permitted, origins = allowed(scenario), schedule.trace.requests.hosts
+    named = {host for host, _ in schedule.target.brokers}
+
+    def check(host: str, addresses: Sequence[str]) -> None:
+        permitted.check(host, addresses, advertised=host not in named)
+        check_plan(schedule.plan, schedule.target._replace(host=host), addresses, origins, scenario)
+
+    return check
 
 
-async def _check_advertised(cluster: Cluster, target: Target, scenario: Scenario) -> None:
-    """A broker on this machine may send its clients elsewhere: those hosts are checked as well."""
-    for host in cluster.hosts:
-        await resolve(target._replace(host=host), scenario)
+async def _check_hosts(hosts: Sequence[str], target: Target, scenario: Scenario, check: Check) -> None:
+    """Look brokers up, and check all their addresses. TargetError where one has none, LimitError where one may not be."""
+    for host in hosts:
+        found = await resolve(target._replace(host=host), scenario)
+        check(host, [address.host for address in found])
 
 
 async def _connected(
     target: Target, scenario: Scenario, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
-    hosts: frozenset[str], first_route: int, acknowledged: Acknowledged | None,
+    check: Check, batch_bytes: tuple[int, ...], first_route: int, acknowledged: Acknowledged | None,
 ) -> KafkaLane:  # fmt: skip
     kafka = scenario.kafka
     lane = KafkaLane(
         LanePlan(
             producer=settings,
             partitions=parts,
-            hosts=hosts,
+            check=check,
             first_route=first_route,
-            batch_bytes=int(kafka.max_batch_size),
+            batch_bytes=batch_bytes,
             tick_ns=int(kafka.tick_ns),
             compression=None if kafka.compression_type == "none" else kafka.compression_type,
             acknowledged=acknowledged,
@@ -302,5 +342,6 @@ async def _connected(
     try:
         await trio.to_thread.run_sync(lane.ready.result)
     except Exception as error:
-        raise told(error, target.authority) from None
+        refused = next(iter(lane.gate.refused.values()), None)
+        raise refused or told(error, target.authority) from None
     return lane

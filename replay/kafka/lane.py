@@ -10,10 +10,10 @@ import asyncio
 import errno
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Thread
 from typing import Any
 
@@ -27,10 +27,13 @@ from replay_native import produce, shared
 from replay_native.bank import C, Control, State, Stop
 from replay_native.feed import ENTRY
 
-from .batch import Batch, Rooms
-from .failures import name_of, outcome_of, status_of
+from .batch import RECORDS_MAX, Batch, Rooms
+from .failures import TOO_LARGE, name_of, outcome_of, status_of
+from .gate import Check, Gate
 from .loop import NEVER_NS, PreciseSelector, run_precisely
+from .outcomes import Outcomes
 from .sender import Sender
+from .splitting import Limits
 
 HEARTBEAT_NS = 100_000_000
 EXPIRE_NS = 10_000_000
@@ -56,29 +59,19 @@ Acknowledged = Callable[[int, int, Batch], None]
 class LanePlan:
     """What a Kafka lane needs beside its spec: how the producer is made, and where each route goes.
 
-    `partitions[i]` is where route `first_route` + i goes. Records go to `hosts` alone.
+    `partitions[i]` is where route `first_route` + i goes, in batches of at most `batch_bytes[i]`. The lane connects only to
+    what `check` lets through.
     """
 
     producer: dict[str, Any]
     partitions: tuple[TopicPartition, ...]
-    hosts: frozenset[str]
+    batch_bytes: tuple[int, ...]
+    check: Check
     first_route: int = 0
-    batch_bytes: int = 1_000_000
     tick_ns: int = 1_000_000
     compression: str | None = None
     connect_timeout_s: float = 10.0
     acknowledged: Acknowledged | None = None
-
-
-@dataclass(slots=True)
-class Outcomes:
-    """What the lane knows beside its bank: errors by name, the offsets it was told, and hosts that got no records."""
-
-    errors: Counter[str] = field(default_factory=Counter)
-    acknowledged: Counter[TopicPartition] = field(default_factory=Counter)
-    late: int = 0
-    last_offset: dict[TopicPartition, int] = field(default_factory=dict)
-    refused: set[str] = field(default_factory=set)
 
 
 class KafkaLane:
@@ -87,6 +80,7 @@ class KafkaLane:
     def __init__(self, plan: LanePlan) -> None:
         self.plan = plan
         self.outcomes = Outcomes()
+        self.gate = Gate(plan.check)
         self.ready: Future[None] = Future()
         self.ended: Future[None] = Future()
         self._spec: Future[LaneSpec | None] = Future()
@@ -106,7 +100,7 @@ class KafkaLane:
 
     def _main(self) -> None:
         try:
-            run_precisely(self._live)
+            run_precisely(self._live, self.gate)
         except BaseException as error:
             if not self.ready.done():
                 self.ready.set_exception(error)
@@ -123,7 +117,7 @@ class KafkaLane:
                 await producer.start()
                 for topic in dict.fromkeys(part.topic for part in plan.partitions):
                     await producer.partitions_for(topic)
-                sender = Sender(producer, plan.producer, plan.partitions, plan.hosts, self.outcomes.refused)
+                sender = Sender(producer, plan.producer, plan.partitions, self.outcomes.lost)
                 await sender.connect()
             self.ready.set_result(None)
             spec = await asyncio.wrap_future(self._spec)
@@ -161,7 +155,7 @@ class _Running:
         self._waiting: deque[Batch] = deque()
         self._in_flight: dict[Batch, None] = {}
         self._waiting_rows = self._waiting_bytes = self._made = 0
-        self._rooms = Rooms(owner.plan.batch_bytes)
+        self._rooms, self._limits = Rooms(), Limits(owner.plan.batch_bytes)
         self._draining = False
         self._starved = False
         self._expire_ns = 0
@@ -170,7 +164,7 @@ class _Running:
     async def run(self) -> None:
         """Until the feed ends and all is settled, or STOP."""
         control = self._control
-        self._sender.report(self._sending, self._ended)
+        self._sender.report(self._sending, self._ended, self._halved)
         self._loop.set_exception_handler(lambda _, context: self._fail(context.get("exception")))
         shared.write_word(control, Control.STATE, State.RUNNING)
         self._counters[C.connects] = self._counters[C.open] = self._counters[C.open_max] = 1
@@ -290,7 +284,7 @@ class _Running:
             if batch is None or not batch.is_open:
                 batch = self._new_batch(index, int(rows[at]["length"]))
             before = batch.size
-            at = batch.add(rows, self._feed.ring, at, self._plan.batch_bytes, now)
+            at = batch.add(rows, self._feed.ring, at, self._limits[index], now)
             self._waiting_bytes += batch.size - before
             if at < len(rows):
                 batch.close()
@@ -299,7 +293,8 @@ class _Running:
     def _new_batch(self, index: int, least_bytes: int) -> Batch:
         """An empty batch for a partition, which the sender takes as soon as it can."""
         self._made += 1
-        batch = Batch(index, self._made, self._rooms.take(least_bytes), self._plan.compression)
+        room = self._rooms.take(self._limits[index], least_bytes)
+        batch = Batch(index, self._made * RECORDS_MAX, room, self._plan.compression)
         batch.lost_ns = int(self._counters[C.lost_ns])
         self._open[index] = batch
         self._waiting.append(batch)
@@ -335,13 +330,15 @@ class _Running:
 
     def _ended(self, batch: Batch, error: Exception | None, offset: int) -> None:
         """The broker acknowledged it, or it failed for good."""
+        if error is None:
+            self._limits.took(batch)
         if error is None and offset >= 0:
             self._note_offsets(batch, offset)
         if not batch.settled:
             self._settle(batch, error)
         elif error is None:
             self._outcomes.late += batch.count
-        self._rooms.give_back(batch.room)
+        self._rooms.give_back(self._limits[batch.index], batch.room)
         if self._draining or self._spec.closed_loop or not (self._in_flight or self._due_later()):
             self._loop.call_soon(self._tick)
 
@@ -349,12 +346,22 @@ class _Running:
         """Whether a tick will come anyway, as there is more in the feed."""
         return bool(self._lane[produce.NEXT_DUE_NS] >= 0)
 
+    def _halved(self, batch: Batch, parts: tuple[Batch, Batch]) -> None:
+        """Two halves take the place of a batch that was too large, also in the order in which time-outs are looked for."""
+        self._limits.refused(batch)
+        if not batch.settled:
+            order = [part for one in self._in_flight for part in (parts if one is batch else (one,))]
+            self._in_flight = dict.fromkeys(order)
+        self._rooms.give_back(self._limits[batch.index], batch.room)
+
     def _settle(self, batch: Batch, error: Exception | None) -> None:
         batch.settled = True
         del self._in_flight[batch]
         outcome = status = 0
         if error is not None:
             self._outcomes.errors[name_of(error)] += batch.count
+            if isinstance(error, TOO_LARGE):
+                self._outcomes.note_too_large(self._plan.partitions[batch.index].topic, batch)
             outcome, status = outcome_of(error), status_of(error)
         now = time.monotonic_ns()
         produce.done(self._bank, batch.rows, outcome, batch.sent_ns, now, status, self._spec.closed_loop)
@@ -376,7 +383,7 @@ class _Running:
         if reason != C.unsent_interrupted:
             self._count_own(batch)
         produce.unsent(self._bank, batch.rows, reason, self._spec.max_wait_ns)
-        self._rooms.give_back(batch.room)
+        self._rooms.give_back(self._limits[batch.index], batch.room)
 
     def _count_own(self, batch: Batch) -> None:
         """Records that are unsent because the lane itself lost time, or took them up late, are not the brokers' fault."""

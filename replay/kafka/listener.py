@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import struct
 
 from replay.errors import TargetError
 from replay.scenario.target import Target
+
+from .gate import Gate
 
 TIMEOUT_S = 2.0
 
@@ -18,17 +19,17 @@ _API_VERSIONS = 18
 _CORRELATION = 0x52504C59
 
 
-def mismatch(target: Target, protocol: str) -> TargetError | None:
+def mismatch(target: Target, protocol: str, gate: Gate) -> TargetError | None:
     """What is wrong with kafka.security_protocol, if the first broker that can be connected to shows it; blocks."""
     secured = "SSL" in protocol
     for host, port in target.brokers:
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            if secured and not _speaks_tls(host, port) and _speaks_kafka(host, port):
+            if secured and not _speaks_tls(gate, host, port) and _speaks_kafka(gate, host, port):
                 return _error(
                     f"{name} speaks Kafka without TLS", protocol, protocol.replace("SSL", "PLAINTEXT")
                 )
-            if not secured and _speaks_tls(host, port):
+            if not secured and _speaks_tls(gate, host, port):
                 return _error(f"{name} speaks TLS", protocol, protocol.replace("PLAINTEXT", "SSL"))
         except OSError:
             continue
@@ -43,11 +44,11 @@ def _error(what: str, protocol: str, meant: str) -> TargetError:
     )
 
 
-def _speaks_tls(host: str, port: int) -> bool:
+def _speaks_tls(gate: Gate, host: str, port: int) -> bool:
     """Whether a handshake succeeds, whatever the certificate, or is refused by an alert of TLS. OSError: no connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection((host, port), TIMEOUT_S) as plain:
+    with gate.dial(host, port, TIMEOUT_S) as plain:
         try:
             with context.wrap_socket(plain):
                 return True
@@ -57,10 +58,10 @@ def _speaks_tls(host: str, port: int) -> bool:
             return False
 
 
-def _speaks_kafka(host: str, port: int) -> bool:
+def _speaks_kafka(gate: Gate, host: str, port: int) -> bool:
     """Whether a plain ApiVersions request is answered. OSError: no connection."""
     body = struct.pack(">hhih", _API_VERSIONS, 0, _CORRELATION, -1)
-    with socket.create_connection((host, port), TIMEOUT_S) as plain, contextlib.suppress(OSError):
+    with gate.dial(host, port, TIMEOUT_S) as plain, contextlib.suppress(OSError):
         plain.sendall(struct.pack(">i", len(body)) + body)
         head = b""
         while len(head) < 8 and (piece := plain.recv(8 - len(head))):

@@ -19,6 +19,8 @@ from replay.units import SECOND_NS
 from replay_native import produce
 from replay_native.libc import PR_GET_TIMERSLACK, PR_SET_TIMERSLACK
 
+from .gate import Gate, GatedLoop
+
 Result = TypeVar("Result")
 
 _libc = ctypes.CDLL(None)
@@ -69,12 +71,12 @@ class PreciseSelector(selectors.EpollSelector):
                 return super().select(0)
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class _Loop(GatedLoop):
     """Tells its selector of what is to be called soon."""
 
-    def __init__(self, selector: PreciseSelector) -> None:
+    def __init__(self, gate: Gate, selector: PreciseSelector) -> None:
         self._precise = selector
-        super().__init__(selector)
+        super().__init__(gate, selector)
 
     def call_soon(self, *args: Any, **more: Any) -> asyncio.Handle:  # type: ignore[override]
         """See asyncio."""
@@ -87,7 +89,7 @@ class _Loop(asyncio.SelectorEventLoop):
         return super().call_at(*args, **more)
 
 
-def run_precisely(main: Callable[[PreciseSelector], Awaitable[Result]]) -> Result:
+def run_precisely(main: Callable[[PreciseSelector], Awaitable[Result]], gate: Gate) -> Result:
     """Run `main(selector)` in this thread on such a loop, with the thread's timers at their finest meanwhile."""
     slack_ns = _libc.prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
     _libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
@@ -97,7 +99,7 @@ def run_precisely(main: Callable[[PreciseSelector], Awaitable[Result]]) -> Resul
         return await main(selector)
 
     try:
-        with asyncio.Runner(loop_factory=lambda: _Loop(selector)) as runner:
+        with asyncio.Runner(loop_factory=lambda: _Loop(gate, selector)) as runner:
             result: Result = runner.run(entry())
             return result
     finally:

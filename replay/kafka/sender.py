@@ -24,14 +24,21 @@ from aiokafka.errors import (
     OutOfOrderSequenceNumber,
 )
 
+from replay.units import counted
+
 from .batch import Batch
-from .failures import NEVER_APPENDED, error_of
+from .failures import NEVER_APPENDED, TOO_LARGE, connection_problem, error_of
+from .gate import HostRefusedError
+from .splitting import halves
 from .wire import Answer, ProduceConnection
 
 IN_FLIGHT = 5
 """Requests in flight a broker, as in Java's clients: a broker knows the last five batches of an idempotent producer."""
 
 BACKOFF_S = 0.1
+IDLE_S = 60.0
+"""A connection on which nothing was sent for so long may be closed by a broker as idle (connections.max.idle.ms)."""
+
 SEQUENCE_MASK = 0x7FFFFFFF
 
 
@@ -41,6 +48,7 @@ class _Partition:
 
     part: TopicPartition
     leader: int | None = None
+    last_leader: int = -1
     waiting: deque[Batch] = field(default_factory=deque)
     again: list[Batch] = field(default_factory=list)
     again_at: float = 0.0
@@ -64,12 +72,14 @@ class _Request:
 
 @dataclass(slots=True)
 class _Node:
-    """A broker."""
+    """A broker. `place` is where it is, or was before the cluster's metadata left it out."""
 
     number: int
+    place: str = ""
     connection: ProduceConnection | None = None
     connecting: asyncio.Task[None] | None = None
     connect_at: float = 0.0
+    sent_at: float = 0.0
     in_flight: deque[_Request] = field(default_factory=deque)
 
 
@@ -78,12 +88,10 @@ class Sender:
 
     def __init__(
         self, producer: AIOKafkaProducer, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
-        hosts: frozenset[str], refused: set[str],
+        lost: dict[str, str],
     ) -> None:  # fmt: skip
-        """`settings` are those that the producer was made with. Brokers on other hosts than `hosts` get nothing: what a
-        cluster advertises in mid-run was not checked before it; those hosts are put into `refused`.
-        """
-        self._hosts, self._refused = hosts, refused
+        """`settings` are those that the producer was made with. `lost` becomes, by address, why a broker was lost."""
+        self._lost_brokers = lost
         self._client, self._ids, self._settings = producer.client, producer._txn_manager, settings
         self._acks = -1 if settings["acks"] == "all" else int(settings["acks"])
         self._timeout_ms = int(settings["request_timeout_ms"])
@@ -100,11 +108,13 @@ class Sender:
         self,
         sending: Callable[[list[Batch], int], None],
         ended: Callable[[Batch, Exception | None, int], None],
+        split: Callable[[Batch, tuple[Batch, Batch]], None],
     ) -> None:
         """Call `sending(batches, bytes)` just before a send, with those that were never sent before, and
-        `ended(batch, error, offset)` when the broker acknowledged one (offset -1: where is not known) or it failed for good.
+        `ended(batch, error, offset)` when the broker acknowledged one (offset -1: where is not known) or it failed for good,
+        and `split(batch, halves)` when two halves go in its place.
         """
-        self._sending, self._ended = sending, ended
+        self._sending, self._ended, self._split = sending, ended, split
 
     async def connect(self) -> None:
         """Connect to every leader. The first KafkaError or OSError where that cannot be."""
@@ -195,6 +205,7 @@ class Sender:
             self._loop.time(),
         )
         node.in_flight.append(request)
+        node.sent_at = request.sent_at
         node.connection.send(data)
 
     def _number(self, batch: Batch, partition: _Partition) -> None:
@@ -235,7 +246,9 @@ class Sender:
         if getattr(error, "invalid_metadata", False):
             partition.leader = None
             self._refresh()
-        if self._may_help(batch, sequence, error):
+        if isinstance(error, TOO_LARGE) and batch.count > 1:
+            self._halve(batch, partition)
+        elif self._may_help(batch, sequence, error):
             if batch.settled and self._ids is None:
                 return
             bisect.insort(partition.again, batch, key=lambda one: one.number)
@@ -245,6 +258,14 @@ class Sender:
             if isinstance(error, NEVER_APPENDED):
                 self._close_gap(batch, partition)
             self._ended(batch, error, -1)
+
+    def _halve(self, batch: Batch, partition: _Partition) -> None:
+        """Each record of the batch may fit: two halves go in its place, with its sequence numbers."""
+        parts = halves(batch)
+        self._split(batch, parts)
+        for half in parts:
+            bisect.insort(partition.again, half, key=lambda one: one.number)
+        self._busy[batch.index] = None
 
     def _may_help(self, batch: Batch, sequence: int, error: Exception) -> bool:
         """Whether to send it again. Out of order is also what comes behind a batch that failed."""
@@ -273,11 +294,7 @@ class Sender:
         broker = self._client.cluster.broker_metadata(node.number)
         if broker is None:
             raise NodeNotReadyError(f"broker {node.number} is not known any more")
-        if broker.host not in self._hosts:
-            self._refused.add(broker.host)
-            raise NodeNotReadyError(
-                f"broker {node.number} is at {broker.host}, where it was not when the run began"
-            )
+        node.place = f"{broker.host}:{broker.port} (id {node.number})"
         client, settings = self._client, self._settings
         secured = {name: settings[name] for name in ("ssl_context", "sasl_mechanism", "sasl_plain_username",
                                                     "sasl_plain_password") if name in settings}  # fmt: skip
@@ -297,7 +314,9 @@ class Sender:
     async def _connect_again(self, node: _Node) -> None:
         try:
             node.connection = await self._connected(node)
-        except (OSError, KafkaError, TimeoutError):
+        except (OSError, KafkaError, TimeoutError) as error:
+            if not isinstance(error, HostRefusedError):
+                self._note_lost(node, f"cannot be connected to: {connection_problem(error)}")
             node.connect_at = self._loop.time() + BACKOFF_S
             self._forget_leader(node)
         finally:
@@ -309,12 +328,19 @@ class Sender:
         node.connection = None
         node.connect_at = self._loop.time() + BACKOFF_S
         requests = list(node.in_flight)
+        if not self._closed and (requests or self._loop.time() - node.sent_at < IDLE_S):
+            unanswered = f" with {counted(len(requests), 'request')} unanswered" if requests else ""
+            self._note_lost(node, f"the connection ended{unanswered}")
         node.in_flight.clear()
         for request in requests:
             for batch, sequence in request.batches.values():
                 self._failed(batch, sequence, error)
         if not self._closed:
             self._forget_leader(node)
+
+    def _note_lost(self, node: _Node, why: str) -> None:
+        """Say that a broker was lost, and why at first."""
+        self._lost_brokers.setdefault(node.place or f"id {node.number}", why)
 
     def _forget_leader(self, node: _Node) -> None:
         for partition in self._partitions:
@@ -326,7 +352,15 @@ class Sender:
         for partition in self._partitions:
             if partition.leader is None:
                 leader = self._client.cluster.leader_for_partition(partition.part)
-                partition.leader = leader if leader is not None and leader >= 0 else None
+                if leader is not None and leader >= 0:
+                    partition.leader = partition.last_leader = leader
+
+    def _note_leaderless(self, partition: _Partition) -> None:
+        """The metadata has no leader of a partition: the broker that led it is missing, and no other took its place."""
+        node = self._nodes.get(partition.last_leader)
+        if node is not None and node.connection is None:
+            name = f"{partition.part.topic}/{partition.part.partition}"
+            self._note_lost(node, f"it led {name}, and no broker does now")
 
     def _refresh(self) -> None:
         """Ask who leads, unless that is being asked."""
@@ -342,6 +376,8 @@ class Sender:
             pass
         finally:
             self._refreshing = None
-        if any(partition.leader is None for partition in self._partitions):
-            self._refresh()
+        for partition in self._partitions:
+            if partition.leader is None:
+                self._refresh()
+                self._note_leaderless(partition)
         self.flush()

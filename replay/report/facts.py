@@ -102,17 +102,15 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
     """What a broker acknowledged, what it refused by its own words, and whether its offsets say the same."""
     acknowledged = sum(part.acknowledged for part in kafka.partitions)
     moved = [part.moved for part in kafka.partitions if part.moved is not None]
-    words = {
-        True: "the offsets agree", False: "the offsets do not agree: somebody else wrote as well", None: "offsets unknown",
-    }[kafka.offsets_agree]  # fmt: skip
     ends = f", ends moved by {sum(moved):,}" if moved else ""
-    yield Fact("kafka", f"acknowledged {acknowledged:,}{ends}: {words}")
+    style = "red" if kafka.missing else "" if kafka.offsets_agree else "yellow"
+    yield Fact("kafka", f"acknowledged {acknowledged:,}{ends}: {_offsets(kafka)}", style)
     for name, count in kafka.errors.items():
         yield Fact("", f"{name}: {counted(count, 'record')}", "yellow")
     if kafka.hosts_refused:
         hosts = ", ".join(kafka.hosts_refused)
         yield Fact(
-            "", f"no records went to {hosts}: the cluster advertised that after the run had begun", "red"
+            "", f"nothing was sent to {hosts}: the cluster led there in mid-run, and it is not allowed", "red"
         )
     for kind, consumed in kafka.consumed.items():
         missing = f", {consumed.missing:,} did not until the end" if consumed.missing else ""
@@ -124,6 +122,18 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
         yield Fact("", f"consumer lag at most {counted(behind[1], 'record')}, of {behind[0]}")
     if kafka.consumer:
         yield Fact("", f"the consumer ended early: {kafka.consumer}", "red")
+
+
+def _offsets(kafka: KafkaFigures) -> str:
+    """What the ends of the partitions prove."""
+    if kafka.offsets_agree is None:
+        return "offsets unknown"
+    if kafka.offsets_agree:
+        return "the offsets agree"
+    if kafka.missing:
+        are = "record is" if kafka.missing == 1 else "records are"
+        return f"the offsets do not agree: {kafka.missing:,} acknowledged {are} missing from their partitions"
+    return "the offsets do not agree: somebody else wrote as well"
 
 
 def _name(name: NameFigures) -> Iterator[Fact]:

@@ -118,9 +118,21 @@ def _recording(plan: Plan) -> list[tuple[str, str]]:
     )
     length = units.format_duration(plan.recorded_until_ns - plan.recorded_from_ns)
     rows = [("recording", plan.trace), ("recorded", f"{first} to {last} ({length})")]
+    if plan.out_of_time_order is not None:
+        rows.append(("order", _order(plan.out_of_time_order)))
     if plan.recorded_hosts:
         rows.append(("of", _listed(plan.recorded_hosts, HOSTS_SHOWN)))
     return rows
+
+
+def _order(disordered: Mapping[str, int]) -> str:
+    """In what order the records of a partition are replayed."""
+    count = sum(disordered.values())
+    if not count:
+        return "by offset in each partition, which is by time too"
+    where = _listed(disordered, HOSTS_SHOWN)
+    stamped = "record is stamped" if count == 1 else "records are stamped"
+    return f"by time, not by offset: {count:,} {stamped} before one at a lower offset ({where})"
 
 
 def _zone(plan: Plan) -> dt.tzinfo:

@@ -405,9 +405,10 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
 class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What only Kafka has. `errors` counts records by the broker's word for why they failed; `late` ones were
     acknowledged after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight;
-    null where the offsets could not be read. `consumed` by histogram (`end_to_end`, `answer`); `lag_max` is the
+    null where the offsets could not be read. `missing` is how many acknowledged records their partitions' ends do not
+    cover: those were lost. `consumed` by histogram (`end_to_end`, `answer`); `lag_max` is the
     consumer's greatest lag by partition, in records; `consumer` is why it ended early. `hosts_refused` are those that
-    the cluster moved to in mid-run, which had not been checked: no record went there.
+    the cluster led to in mid-run and that are not allowed: nothing was sent there.
     """
 
     brokers: str
@@ -416,6 +417,7 @@ class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     errors: dict[str, int] = {}
     late: int = 0
     offsets_agree: bool | None = None
+    missing: int = 0
     consumed: dict[str, Consumed] = {}
     lag_max: dict[str, int] = {}
     consumer: str = ""

@@ -477,7 +477,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     allow: Annotated[
         tuple[str, ...],
         Meta(
-            description="Hosts beyond loopback that may be a target: names, *.suffix, addresses",
+            description="Hosts beyond loopback that may be a target: names, *.suffix, addresses, networks",
             examples=[["*.staging.example"]],
         ),
     ] = ()

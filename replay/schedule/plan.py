@@ -29,6 +29,7 @@ from ..scenario.knobs import Factor
 from ..scenario.settings import Scenario
 from ..scenario.target import Target, parse_target
 from ..trace import Trace
+from ..trace.manifest import OUT_OF_TIME_ORDER
 from ..units import SECOND_NS
 from ..workload.transform import Transform, transform
 from .due import (
@@ -78,6 +79,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     mean and `length_ns` are None where the target sets the pace. `recorded_*_ns` are since the epoch: the
     part of the recording that is replayed. `by_route` is in the order of the trace's routes. `rejected` counts the `lines`
     of the recording that could not be read, by reason; `files_left_out` says why files of a folder were not read.
+    `out_of_time_order` has, by partition of a whole Kafka recording, records stamped before one at a lower offset (None:
+    not counted).
     """
 
     trace: str
@@ -93,6 +96,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     by_route: list[RoutePlan]
     recorded_hosts: dict[str, int]
     recorded_headers: bool
+    out_of_time_order: dict[str, int] | None = None
     peak_1s_per_s: float | None
     peak_60s_per_s: float | None
     peak_at_ns: int | None
@@ -267,6 +271,7 @@ def _make_plan(
         by_route=_routes(trace, tally),
         recorded_hosts=_by_name(trace.requests.hosts, tally.hosts),
         recorded_headers=trace.requests.has_headers,
+        out_of_time_order=trace.manifest.options.get(OUT_OF_TIME_ORDER),
         peak_1s_per_s=peak_1s,
         peak_60s_per_s=peak_60s,
         peak_at_ns=peak_at_ns,

@@ -8,7 +8,7 @@ import ipaddress
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import units
@@ -20,6 +20,9 @@ from .plan import Plan
 ALLOW_VARIABLE = "REPLAY_ALLOW"
 """Environment variable with more allowed hosts, separated by commas."""
 
+MAPPED_BITS = 96
+"""The length of the prefix ::ffff:0:0, under which IPv6 holds IPv4 addresses."""
+
 _NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -27,7 +30,10 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Hosts that may be targets: names in lower case, suffixes with their dot, networks."""
+    """Hosts that may be targets: names in lower case, suffixes with their dot, networks.
+
+    An allowed name is allowed with every address that it has.
+    """
 
     names: frozenset[str]
     suffixes: tuple[str, ...]
@@ -42,25 +48,64 @@ class Allowed:
         """Whether an address is allowed whatever its name."""
         return any(address in network for network in self.networks)
 
+    def check(self, host: str, addresses: Sequence[str], *, advertised: bool = False) -> None:
+        """LimitError where one of a host's addresses is neither loopback nor allowed.
+
+        `advertised`: the user did not name this host, the cluster did.
+        """
+        if self.host(host):
+            return
+        for address in addresses:
+            if not is_loopback(address) and not self.address(parse_address(address)):
+                place = host if _plain(host) == address else f"{host} ({address})"
+                what = "the broker that the cluster advertises at" if advertised else "the target"
+                meant = "belongs to the cluster" if advertised else "is meant to be loaded"
+                raise LimitError(
+                    f"{what} {place} is beyond this machine, and its host is not allowed",
+                    hint=f"if it {meant}: --allow {host if _is_pattern(host) else address}",
+                )
+
 
 def _plain(host: str) -> str:
     return host.lower().rstrip(".").strip("[]")
 
 
-def allowed(scenario: Scenario, environ: Mapping[str, str] | None = None) -> Allowed:
-    """What the scenario, the flags and REPLAY_ALLOW allow. UsageError for what is neither a name nor an
-    address.
-    """
-    environ = os.environ if environ is None else environ
-    texts = [*scenario.allow, *environ.get(ALLOW_VARIABLE, "").split(",")]
+def _network(text: str) -> _Network:
+    """An address or a network, without its zone. IPv4 inside IPv6 becomes IPv4. ValueError where it is neither."""
+    network = ipaddress.ip_network(re.sub(r"%[^/]*", "", text), strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.ip_network((mapped, network.prefixlen - MAPPED_BITS))
+    return network
+
+
+def _is_name(text: str) -> bool:
+    """Whether a name or `*.name` can be allowed. A last label of digits would be a mistyped address."""
+    if text.startswith("*") and text.count(".") < 2:
+        return False
+    return bool(_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
+
+
+def _is_pattern(host: str) -> bool:
+    """Whether `--allow` takes this host as it is written."""
+    try:
+        _network(_plain(host))
+    except ValueError:
+        return _is_name(_plain(host))
+    return True
+
+
+def allowed_hosts(texts: Iterable[str]) -> Allowed:
+    """What these names, `*.name` suffixes, addresses and networks allow. UsageError for what is none of them."""
     names, suffixes, networks = set(), [], []
     for text in (_plain(text.strip()) for text in texts if text.strip()):
         try:
-            networks.append(ipaddress.ip_network(text, strict=False))
+            networks.append(_network(text))
             continue
         except ValueError:
             pass
-        if not _NAME.fullmatch(text) or (text.startswith("*") and text.count(".") < 2):
+        if not _is_name(text):
             raise UsageError(
                 f"{text!r} is not a host that can be allowed",
                 hint="write a name, *.staging.example, an address, or a network such as 10.1.0.0/16",
@@ -72,7 +117,13 @@ def allowed(scenario: Scenario, environ: Mapping[str, str] | None = None) -> All
     return Allowed(frozenset(names), tuple(suffixes), tuple(networks))
 
 
-def _parse(address: str) -> _Address:
+def allowed(scenario: Scenario, environ: Mapping[str, str] | None = None) -> Allowed:
+    """What the scenario, the flags and REPLAY_ALLOW allow. UsageError for what cannot be allowed."""
+    environ = os.environ if environ is None else environ
+    return allowed_hosts([*scenario.allow, *environ.get(ALLOW_VARIABLE, "").split(",")])
+
+
+def parse_address(address: str) -> _Address:
     """An address without its zone; IPv4 inside IPv6 as IPv4."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     return getattr(parsed, "ipv4_mapped", None) or parsed
@@ -80,21 +131,12 @@ def _parse(address: str) -> _Address:
 
 def is_loopback(address: str) -> bool:
     """Whether an address is this machine's own."""
-    return _parse(address).is_loopback
+    return parse_address(address).is_loopback
 
 
 def check_addresses(host: str, addresses: Sequence[str], scenario: Scenario) -> None:
     """LimitError where one of a target's resolved addresses is neither loopback nor allowed."""
-    permitted = allowed(scenario)
-    if permitted.host(host):
-        return
-    for address in addresses:
-        if not is_loopback(address) and not permitted.address(_parse(address)):
-            place = host if _plain(host) == address else f"{host} ({address})"
-            raise LimitError(
-                f"the target {place} is beyond this machine, and its host is not allowed",
-                hint=f"if it is meant to be loaded: --allow {host}",
-            )
+    allowed(scenario).check(host, addresses)
 
 
 def check_plan(

@@ -27,6 +27,9 @@ METHODS_MAX = 256
 HOSTS_MAX = 1 << 16
 """Distinct hosts kept; a request to a later one keeps its target without its host."""
 
+OUT_OF_TIME_ORDER = "out_of_time_order"
+"""Key of `options` in a recording of Kafka: by `topic/partition`, records stamped before one at a lower offset."""
+
 Stamp = Literal["start", "end", "unknown"]
 """What the recorded stamp meant. "unknown": start or end cannot be told from the log; taken as it is."""
 

@@ -1,0 +1,65 @@
+"""Notes on a run onto Kafka: what its topics will not keep or take, what was lost, and by whom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from aiokafka import TopicPartition
+
+from replay.results.document import Note
+from replay.units import MS_NS, counted, format_duration
+
+from .cluster import TopicSettings
+from .outcomes import TooLarge
+
+
+def too_old(oldest_ns: int, described: Mapping[str, TopicSettings]) -> list[Note]:
+    """Notes on topics that do not keep records for as long as it is since the oldest was recorded."""
+    age_ns = time.time_ns() - oldest_ns
+    return [
+        Note(
+            "OLDER_THAN_RETENTION",
+            f"the recorded stamps are up to {format_duration(age_ns)} old, and the topic {topic!r} keeps records for"
+            f" {format_duration(kept * MS_NS)} (retention.ms): the broker removes what is older",
+        )
+        for topic, found in described.items()
+        if (kept := found.retention_ms) is not None and age_ns > kept * MS_NS
+    ]
+
+
+def too_large(found: Mapping[str, TooLarge], described: Mapping[str, TopicSettings]) -> list[Note]:
+    """Notes on topics that rejected records even alone in a batch."""
+    return [_too_large(topic, records, described.get(topic)) for topic, records in found.items()]
+
+
+def _too_large(topic: str, records: TooLarge, settings: TopicSettings | None) -> Note:
+    limit = settings.largest_bytes if settings is not None else None
+    takes = f"takes at most {limit:,} bytes" if limit else "takes no batch that large"
+    sizes = f"{records.smallest:,}"
+    if records.largest > records.smallest:
+        sizes += f" to {records.largest:,}"
+    return Note(
+        "RECORDS_TOO_LARGE",
+        f"{counted(records.count, 'record')} too large for the topic {topic!r}, which {takes} (max.message.bytes):"
+        f" {sizes} bytes each as a batch of their own, before compression",
+    )
+
+
+def missing(by_partition: Mapping[TopicPartition, int]) -> list[Note]:
+    """A note on acknowledged records that the ends of their partitions do not cover."""
+    if not by_partition:
+        return []
+    where = ", ".join(f"{part.topic}/{part.partition} ({count:,})" for part, count in by_partition.items())
+    return [
+        Note(
+            "RECORDS_MISSING",
+            f"{counted(sum(by_partition.values()), 'acknowledged record')} missing, of {where}: the partition's end does"
+            " not cover them. With acks = 1 this happens where a leader is lost before another broker has its records",
+        )
+    ]
+
+
+def lost(brokers: Mapping[str, str]) -> list[Note]:
+    """Notes on brokers that were lost in mid-run."""
+    return [Note("BROKER_LOST", f"the broker {place}: {why}") for place, why in brokers.items()]

@@ -1,0 +1,74 @@
+"""How a recording of Kafka went, and what a reader of the trace has to know about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from replay.trace import Trace
+from replay.units import counted
+
+from .cluster import COMMITTED, UNCOMMITTED
+from .left_out import LeftOut
+
+
+@dataclass(slots=True)
+class Recording:
+    """How it went. `complete`: every partition was read to where it was asked to.
+
+    `open_offsets` are offsets from the first open transaction on, which only read_uncommitted reads. `disordered` has, by
+    `topic/partition`, records that are stamped before one at a lower offset. `refused` are hosts that the cluster led to
+    and that are not allowed.
+    """
+
+    trace: Trace | None = None
+    records: int = 0
+    complete: bool = True
+    interrupted: bool = False
+    isolation: str = COMMITTED
+    left_out: LeftOut = field(default_factory=LeftOut)
+    open_offsets: int = 0
+    disordered: dict[str, int] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+
+    def remarks(self) -> list[str]:
+        """What is not in the trace, and what is not in order."""
+        found = [self._left_out(), self._open(), self._disordered(), self._refused()]
+        return [text for text in found if text]
+
+    def _left_out(self) -> str:
+        aborted, markers = self.left_out.aborted_records, self.left_out.control_batches
+        if not aborted and not markers:
+            return ""
+        control = counted(markers, "control batch", "control batches")
+        if self.isolation != COMMITTED:
+            return f"left out: {control}; records of open and aborted transactions are recorded"
+        return (
+            f"left out: {counted(aborted, 'record')} of aborted transactions"
+            f" (--isolation {UNCOMMITTED} records them), {control}"
+        )
+
+    def _open(self) -> str:
+        if not self.open_offsets:
+            return ""
+        return (
+            f"not read: {counted(self.open_offsets, 'offset')} from the first open transaction on;"
+            " --resume reads them once it has ended"
+        )
+
+    def _disordered(self) -> str:
+        count = sum(self.disordered.values())
+        if not count:
+            return ""
+        where = ", ".join(f"{name} ({count:,})" for name, count in self.disordered.items())
+        stamped = "is stamped" if count == 1 else "are stamped"
+        return (
+            f"out of time order: {counted(count, 'record')} {stamped} before a record at a lower offset,"
+            f" in {where}; a replay keeps time order, not offset order"
+        )
+
+    def _refused(self) -> str:
+        if not self.refused:
+            return ""
+        return (
+            f"not read from {', '.join(self.refused)}: the cluster leads there, and --allow does not name it"
+        )

@@ -1,0 +1,92 @@
+"""Batches that a broker finds too large, and the limits that follow.
+
+A topic's `max.message.bytes` bounds the batch and not the record. Where the brokers describe their topics it is known
+beforehand; where they do not, it is learned: a batch of several records that is too large is cut in two, and later ones
+are bounded by half of its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from replay_native.feed import ENTRY
+from replay_native.recordbatch import HEADER_BYTES, OVERHEAD_MAX
+
+from .batch import Batch
+
+LEAST_BYTES = 1_024
+"""No limit is learned below this."""
+
+
+class Limits:
+    """The largest batch, by partition, in bytes."""
+
+    def __init__(self, limits: Sequence[int]) -> None:
+        self._limits = list(limits)
+        self._taken = [0] * len(limits)
+
+    def __getitem__(self, index: int) -> int:
+        return self._limits[index]
+
+    def took(self, batch: Batch) -> None:
+        """The broker took a batch: one of its size is not too large."""
+        self._taken[batch.index] = max(self._taken[batch.index], batch.size)
+
+    def refused(self, batch: Batch) -> None:
+        """A batch of several records was too large: from now on they are bounded by half of it."""
+        least = max(self._taken[batch.index], LEAST_BYTES)
+        self._limits[batch.index] = min(self._limits[batch.index], max(batch.size // 2, least))
+
+
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """The records of a batch in two, in their order. Numbers and sequences are those that its records had in it."""
+    middle = batch.count // 2
+    rows = batch.rows.copy()
+    ring = _ring(batch, rows)
+    parts = []
+    for begin, end in ((0, middle), (middle, batch.count)):
+        size = HEADER_BYTES + int(rows["length"][begin:end].sum()) + (end - begin) * OVERHEAD_MAX
+        room = np.empty(size, np.uint8), np.empty(end - begin, ENTRY)
+        half = Batch(batch.index, batch.number + begin, room, batch.compression)
+        half.add(rows, ring, begin, size, batch.taken_first_ns)
+        half.close()
+        half.sent_ns, half.settled = batch.sent_ns, batch.settled
+        half.taken_last_ns = batch.taken_last_ns
+        if batch.sequence >= 0:
+            half.producer_id, half.epoch, half.sequence = (
+                batch.producer_id,
+                batch.epoch,
+                batch.sequence + begin,
+            )
+        parts.append(half)
+    return parts[0], parts[1]
+
+
+def _ring(batch: Batch, rows: np.ndarray) -> np.ndarray:
+    """The batch's bytes as a ring from which its records can be taken once more; `rows` become where they are in it.
+
+    A record is its length, attributes, two deltas, and then the tail that a row stands for: both end at the same place.
+    """
+    ring = np.zeros(1 << (batch.size - 1).bit_length(), np.uint8)
+    ring[: batch.size] = batch.buffer[: batch.size]
+    data = batch.buffer.data
+    at = HEADER_BYTES
+    for row in range(batch.count):
+        length, at = _varint(data, at)
+        at += length
+        rows["offset"][row] = at - int(rows["length"][row])
+    return ring
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """A length as a record has it (zigzag), and where it ends."""
+    word = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        word |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return word >> 1, at
