@@ -278,7 +278,12 @@ def _sessions(
     ]
     return SessionFigures(
         rules=[
-            RuleFigures(rule=name, good=counts[2 * number], missed=counts[2 * number + 1])
+            RuleFigures(
+                rule=name,
+                good=counts[2 * number],
+                missed=counts[2 * number + 1],
+                refused=sum(int(bank.rule_refused[number]) for bank in banks),
+            )
             for number, name in enumerate(started.rules)
         ],
         checked=sum(checked for checked, _ in measured.checked.values()),

@@ -90,6 +90,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     time_zone_changed: bool = False
     jitter: Jitter = msgspec.field(default_factory=Jitter)
     secrets_dropped: dict[str, int] = {}
+    secrets_by_name: dict[str, int] = {}
     clients: int = 0
     requests: int = 0
     methods: list[str] = []
