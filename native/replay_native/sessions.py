@@ -186,14 +186,16 @@ def _is_json_number(value, length):
 @kernel()
 def _is_json_literal(value, length):
     """Whether the bytes at an address are one value of JSON that stands without quotes."""
-    words = _is_word(value, length, _NULL) or _is_word(value, length, _TRUE) or _is_word(value, length, _FALSE)
+    words = (
+        _is_word(value, length, _NULL) or _is_word(value, length, _TRUE) or _is_word(value, length, _FALSE)
+    )
     return words or _is_json_number(value, length)
 
 
 @kernel(inlined=True)
 def _is_dots(value, length):
     """Whether the bytes at an address are `.` or `..`: as a segment of a path they would name another one."""
-    if length != 1 and length != 2:
+    if length not in (1, 2):
         return False
     return peek_u8(value) == _DOT and peek_u8(value + np.uint64(length - 1)) == _DOT
 

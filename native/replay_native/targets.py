@@ -156,20 +156,24 @@ def find_secret(data, begin, end, keys, key_ends, name):
     return np.int64(0)
 
 
+@kernel(inlined=True)
+def _begins_token(data, at, begin):
+    """Whether `eyJ`, the beginning of a JSON Web Token, ends at `at`."""
+    return data[at] == 74 and at > begin + 1 and data[at - 1] == 121 and data[at - 2] == 101
+
+
 @kernel()
 def is_suspect(data, begin, end):
-    """Whether a target may hold a value inside a value, an e-mail address or a JSON Web Token: it is then checked in Python."""
+    """Whether a target may hold a value inside a value, an e-mail address or a JSON Web Token. Python then checks it."""
     for at in range(begin, end):
         byte = np.int64(data[at])
-        if byte == 64 or byte == _QUOTE:
+        if byte in (64, _QUOTE) or _begins_token(data, at, begin):
             return True
         if byte == 37 and at + 2 < end:
             high, low = hex_value(data[at + 1]), hex_value(data[at + 2])
             if high >= 0 and low >= 0 and _NESTS[high * 16 + low]:
                 return True
         elif byte == 58 and at > begin and 97 <= lowered(data[at - 1]) <= 122:
-            return True
-        elif byte == 74 and at > begin + 1 and data[at - 1] == 121 and data[at - 2] == 101:
             return True
     return False
 

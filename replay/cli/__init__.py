@@ -20,6 +20,7 @@ import click
 
 from .._version import __version__
 from ..errors import Exit, ReplayError, reason_of
+from ..shown import shown
 from . import interrupts, streams
 
 VERBS = {
@@ -111,7 +112,7 @@ def say(message: str, hint: str = "") -> None:
     """One line on stderr: what was wrong, and what to do."""
     line = " ".join(f"replay: {message}".split())
     with contextlib.suppress(OSError, ValueError):
-        print(f"{line} ({hint})" if hint else line, file=sys.stderr, flush=True)
+        print(shown(f"{line} ({hint})" if hint else line), file=sys.stderr, flush=True)
 
 
 def _crash(error: BaseException) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from ..errors import UsageError
 from .compare import KERNELS, comparison_options, options_of, output_files, write_outputs
+from .streams import tell
 
 SESSIONS = Path("ab")
 """Where sessions go without `-o`."""
@@ -97,7 +97,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     with tempfile.TemporaryDirectory(prefix="replay-ab-") as area:
         with ProgressBar(errors) as progress:
             trace = open_trace([recording], Path(area) / "imported.trace", progress=progress)
-        found = Session(plan, trace, knobs, lambda line: print(line, file=sys.stderr, flush=True)).run()
+        found = Session(plan, trace, knobs, lambda line: tell(line, err=True)).run()
     write_whole(plan.out / "compare.json", _json(found))
     with shown_of(plan.out):
         write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])

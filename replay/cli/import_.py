@@ -7,14 +7,13 @@ from pathlib import Path
 import click
 import rich.console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from .. import units
 from ..formats import Options, import_files, importers
 from ..formats.importing import Progress as ImportProgress
 from ..formats.tabular import parse_columns
-from ..report.console import Console
+from ..report.console import Console, Table
 from ..trace import Manifest, RouteRules, Trace, read_route_rules
 
 ROUTES_SHOWN = 6

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-from rich.table import Table
 
 from .. import units
 from ..errors import Exit, TargetError, UsageError
@@ -20,7 +19,7 @@ from ..peak.climb import Climb, climb
 from ..peak.recovery import Recovery
 from ..peak.search import Search, Trial
 from ..peak.trial import Bench
-from ..report.console import Console
+from ..report.console import Console, Table
 from ..report.peak import (
     climb_facts,
     in_order,
@@ -34,6 +33,7 @@ from ..report.peak import (
 from ..results.run import load_run
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
+from ..shown import json_shown
 from .import_ import ProgressBar, facts
 from .progress import KERNELS, warm_kernels
 from .run import new_run_folder, read_scenario, report_console_for
@@ -92,7 +92,7 @@ def _save(folder: Path, what: Climb | Recovery) -> None:
 
     data = {key: finite(value) for key, value in asdict(what).items()}
     path = folder / "peak.json"
-    write_whole(path, msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
+    write_whole(path, json_shown(msgspec.json.format(msgspec.json.encode(data), indent=2)) + b"\n")
 
 
 def _read(parse: Callable[[str], Number], text: str, flag: str) -> Number:

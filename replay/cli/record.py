@@ -10,6 +10,7 @@ import click
 
 from .. import units
 from ..errors import Exit, UsageError
+from .streams import tell
 
 
 def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
@@ -88,8 +89,8 @@ def command(
             place, out, from_ms=from_ms, until_ms=until_ms, resume=offsets, kafka=kafka, overwrite=force,
             progress=lambda records: status.update(f"recording: {records:,} records"),
         )  # fmt: skip
-    click.echo(f"{out}: {done.records:,} records of {', '.join(place.topics)}")
+    tell(f"{out}: {done.records:,} records of {', '.join(place.topics)}")
     if not done.complete:
-        click.echo(f"it does not reach its end; go on with --resume {out}", err=True)
+        tell(f"it does not reach its end; go on with --resume {out}", err=True)
     if done.interrupted:
         raise SystemExit(Exit.INTERRUPTED)

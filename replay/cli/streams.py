@@ -10,7 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
 from ..errors import reason_of
+from ..shown import shown
 
 _LIKENESS = str.maketrans("≥→×µμ·…●○✓✗–▁▂▃▄▅▆▇█░▒▓²", ">>xuu-~*o+x-.:-=+*%#.:+2")
 """One character each, so that columns stay where they are."""
@@ -77,6 +80,11 @@ def _shown(character: str) -> str:
     if code < 128:
         return character
     return f"\\x{code - _RAW_BYTE:02x}" if _RAW_BYTE <= code < _RAW_BYTE + 256 else "?"
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """Print a line that may hold text of others."""
+    click.echo(shown(text), err=err)
 
 
 def forget_stdout() -> None:

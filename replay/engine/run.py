@@ -23,6 +23,7 @@ from replay.results.document import (
 from replay.results.recorder import Recorder
 from replay.scenario.settings import Scenario
 from replay.schedule.plan import Schedule
+from replay.shown import shown
 from replay.units import SECOND_NS
 from replay_native import bank
 from replay_native.bank import Stop
@@ -234,7 +235,11 @@ async def _obey(state: RunState, received: Signals, recorder: Recorder) -> None:
     if not all(ended(spec) for spec in state.specs):
         state.ending = Ending(how="failed", detail=STUCK, at_s=state.elapsed_s())
         _save_what_can_be(state, recorder)
-        print(f"replay: {STUCK}; what was measured is in {state.folder.path}", file=sys.stderr, flush=True)
+        print(
+            shown(f"replay: {STUCK}; what was measured is in {state.folder.path}"),
+            file=sys.stderr,
+            flush=True,
+        )
         os._exit(Exit.CRASHED)
 
 

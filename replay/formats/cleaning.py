@@ -31,18 +31,59 @@ REMEMBERED = 1 << 16
 _PARAMETER = re.compile(r"([?&;])([^=&;?#]*)=([^&;?#]+)")
 _PATH_PARAMETER = re.compile(r"(;)([^=&;?#/]*)=([^&;?#/]+)")
 _NOT_MAIL = frozenset(
-    "avif bmp cjs css csv eot gif gz htm html ico jpeg jpg js json map md min mjs mp3 mp4 otf pdf php png svg tgz ts ttf txt"
-    " wasm webm webp woff xml xz zip".split()
-)
+    {
+        "avif", "bmp", "cjs", "css", "csv", "eot", "gif", "gz", "htm", "html", "ico", "jpeg", "jpg", "js", "json", "map",
+        "md", "min", "mjs", "mp3", "mp4", "otf", "pdf", "php", "png", "svg", "tgz", "ts", "ttf", "txt", "wasm", "webm",
+        "webp", "woff", "xml", "xz", "zip",
+    }
+)  # fmt: skip
 """Endings of files: `logo@2x.png` is no address."""
 
-_ADDRESSES = re.compile(r"[\s,\"\[\]]*(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(?::\d+)?[\s,\"\]]*")
-_ADDRESS_LIST = re.compile(rf"(?:{_ADDRESSES.pattern}){{1,32}}")
+_ADDRESS = r"(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(?::\d+)?"
+_ADDRESS_LIST = re.compile(rf"[\s\"\[]*{_ADDRESS}[\"\]]*(?:[\s,]+[\"\[]*{_ADDRESS}[\"\]]*){{0,32}}\s*")
 _FORM = re.compile(rb"[!-;=?-z|~]+")
 _PARTS_OF_NAMES = (
-    *(b"token", b"secret", b"pass", b"pw", b"psw", b"wort", b"key", b"sig", b"hmac", b"sess", b"credential", b"auth"),
-    *(b"assert", b"saml", b"bearer", b"jwt", b"csrf", b"xsrf", b"nonce", b"verif", b"code", b"answer", b"card"),
-    *(b"ccnum", b"cv", b"ssn", b"number", b"sid", b"otp", b"pin", b"ticket", b"hint", b"cookie", b"csc", b"iban"),
+    *(
+        b"token",
+        b"secret",
+        b"pass",
+        b"pw",
+        b"psw",
+        b"wort",
+        b"key",
+        b"sig",
+        b"hmac",
+        b"sess",
+        b"credential",
+        b"auth",
+    ),
+    *(
+        b"assert",
+        b"saml",
+        b"bearer",
+        b"jwt",
+        b"csrf",
+        b"xsrf",
+        b"nonce",
+        b"verif",
+        b"code",
+        b"answer",
+        b"card",
+    ),
+    *(
+        b"ccnum",
+        b"cv",
+        b"ssn",
+        b"number",
+        b"sid",
+        b"otp",
+        b"pin",
+        b"ticket",
+        b"hint",
+        b"cookie",
+        b"csc",
+        b"iban",
+    ),
     *(b"//", b"%", b"\\", b"eyj", b"basic", b"digest"),
 )
 """A body without any of these, in lower case and without the marks of names, holds no secret that has a name."""
@@ -82,7 +123,9 @@ class Pseudonyms:
         made = []
         for place, unit in enumerate(units):
             number = stream[2 * place] << 8 | stream[2 * place + 1]
-            alphabet = next((a for a in (_LOWER, _UPPER, _DIGIT) if len(unit) == 1 and unit.encode() in a), b"")
+            alphabet = next(
+                (a for a in (_LOWER, _UPPER, _DIGIT) if len(unit) == 1 and unit.encode() in a), b""
+            )
             made.append(chr(alphabet[number % len(alphabet)]) if alphabet else unit)
         return "".join(made)
 

@@ -174,9 +174,7 @@ class LineReader(ABC):
         the kernel took out.
         """
         note_redacted(self._found, redacted, self._key_names)
-        return self._cleaner.targets(
-            self._targets, self._target_ends[: count + 1], rows[scan.NEEDS, :count]
-        )
+        return self._cleaner.targets(self._targets, self._target_ends[: count + 1], rows[scan.NEEDS, :count])
 
     def _name_methods(self) -> None:
         """Name the methods that the last scan was the first to see."""

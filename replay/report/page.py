@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from ..shown import shown
 from . import console as ours
 
 WIDTH = 100
@@ -47,7 +48,8 @@ class Page:
         self._ascii = not console.encoding.lower().startswith("utf")
 
     def text(self, words: str, style: str = "") -> Text:
-        """`words`, in characters that the console knows."""
+        """`words` in one line, in characters that the console knows."""
+        words = shown(words)
         return Text(words.translate(_ASCII) if self._ascii else words, style=style)
 
     def say(self, words: str = "", style: str = "", indent: int = 0) -> None:

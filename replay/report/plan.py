@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from .. import units
 from ..scenario.knobs import AUTO
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from ..schedule.plan import Plan
+from .console import Table
 from .page import Page
 
 ROUTES_SHOWN = 12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from .html import (
     Section,
     barred,
     cards,
+    escape,
     headline,
     html_table,
     toned,

@@ -274,7 +274,7 @@ def _link_problem(path: str, links: Collection[str]) -> Problem | None:
         if not last or not (first or re.match(r"[\w~-]", before[match.start() - 1])):
             why = f"column {match.start() + 1}: {{{match[1]}}} is a whole path, which begins with / itself"
             return Problem("path", why, f'write "{{{match[1]}}}", or "/prefix{{{match[1]}}}"')
-    if path.startswith("{") and (match := _PLACEHOLDER.match(path)) and match[1] not in links:
+    if path.startswith("{") and (named := _PLACEHOLDER.match(path)) and named[1] not in links:
         return Problem("path", f"{path!r} is not a path", 'begin with /, or give the [[capture]] as = "path"')
     return None
 

@@ -392,12 +392,10 @@ def _heads(
             continue
         parts = [Part(kernels.LITERAL, b" HTTP/1.1\r\n")]
         parts += [part for line in lines if line.name.lower() not in own for part in line.parts]
-        for rule in own.values():
+        for name, rule in own.items():
             value = expand(f"the header {rule.header}", rule.value or "", environ).encode("latin-1")
             parts.append(Part(kernels.LITERAL, f"{rule.header}: ".encode("ascii")))
-            parts += parse_template(
-                value, values, "cookie" if rule.header.lower() == "cookie" else "raw"
-            )
+            parts += parse_template(value, values, "cookie" if name == "cookie" else "raw")
             parts.append(Part(kernels.LITERAL, b"\r\n"))
         if scenario.cookies:
             parts.append(Part(kernels.CAPTURED, number=JAR_SLOT))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import InputError, reason_of
+from ..shown import json_shown
 
 FORMAT_VERSION = 1
 """Version of the trace folder that this code writes, and the newest that it reads."""
@@ -136,4 +137,4 @@ def read_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json into `folder`."""
     data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST).write_bytes(data + b"\n")
+    (folder / MANIFEST).write_bytes(json_shown(data) + b"\n")
