@@ -152,7 +152,7 @@ def is_secret_header(name: str) -> bool:
     if lowered in _HARMLESS_HEADERS:
         return False
     words = set(re.split(r"[-_.]", lowered))
-    return bool(words & (SECRET_WORDS | WHO_WORDS)) or is_secret(lowered)
+    return bool(words & (SECRET_WORDS | WHO_WORDS)) or is_secret(lowered.removeprefix("x-"))
 
 
 # Marks, in every way in which they may be written.
@@ -175,21 +175,21 @@ _QUOTE = r"(?:\\{0,16}[\"']|%(?:25){0,4}2[27]|\\{1,16}(?:u00|x)2[27]|&(?:quot|\#
 _BLANK = r"(?:[ \t]|\+|%(?:25){0,4}20){0,8}"
 """All repeats are bounded, so that no text takes more than a multiple of its length."""
 _OPERATOR = re.compile(rf"(?P<quote>{_QUOTE})?{_BLANK}(?P<mark>{_marks('=:')}(?:>)?)")
-_NAME_BEFORE = re.compile(
-    r"(?:[\w.\[\]$-]|%(?:25)*(?:2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaBbDdFf]|6[1-9A-Fa-f]|7[0-9Aa]))+\Z"
-)
+_NAME_AT_END = re.compile(r"[\w.\[\]$-]+\Z")
+_ESCAPED = re.compile(r"\\{1,16}(?:u00|x)([0-9A-Fa-f]{2})")
 _NAME_CHARS_MAX = 120
+DECODED_TIMES = 4
 _QUOTE_AT = re.compile(rf"{_BLANK}({_QUOTE})")
 _OPENING_AT = re.compile(rf"{_BLANK}{_marks('[{')}")
 _BLANK_AT = re.compile(_BLANK)
-_AFTER_COLON = re.compile(rf"{_BLANK}(?:(?:Bearer|Basic|Digest)[ ]+)?", re.IGNORECASE)
+_AFTER_COLON = re.compile(rf"{_BLANK}(?:(?:Bearer|Basic|Digest)(?:[ +]|%(?:25){{0,4}}20)+)?", re.IGNORECASE)
 _BRACKET = re.compile(rf"(?P<open>{_marks('[{')})|{_marks(']}')}")
 _LITERAL = re.compile(r"(?:null|true|false)(?![\w-])")
 _LINE_END = re.compile(r"[\r\n\"]|\\[rn]|%(?:25)*0[AaDd]")
 _IN_JSON = re.compile(r"[\w.+-]*")
 _VALUE_NAMES = frozenset({"value", "val", "values", "v"})
 _SIBLING = re.compile(
-    rf"(?<![A-Za-z])(?:name|key|header|field|param|parameter|k){_QUOTE}?{_BLANK}{_marks('=:')}{_BLANK}{_QUOTE}?([\w.$%\[\]-]+)",
+    rf"(?<![A-Za-z])(?:name|key|header|field|param|parameter|k){_QUOTE}?{_BLANK}{_marks('=:')}{_BLANK}{_QUOTE}?((?:(?!{_QUOTE})[\w.$%\[\]-])+)",
     re.IGNORECASE,
 )
 _OBJECT_MARK = re.compile(rf"{_marks('{}')}|[<>\r\n]")
@@ -235,20 +235,33 @@ def _bracket_end(text: str, begin: int) -> int:
     return len(text)
 
 
+def _is_secret_beside_colon(name: str) -> bool:
+    """Whether a key of JSON, or a header, names a secret. `user` and `address` may be keys of anything."""
+    lowered = name.lower()
+    return is_secret(name) or lowered == "set-cookie" or (lowered.startswith("x-") and is_secret_header(lowered))
+
+
 def _sibling_is_secret(text: str, begin: int, end: int) -> bool:
     """Whether the object around a `value` names a secret (`{"name": "token", "value": ...}`), or is cut before it could."""
     first = max((found.end() for found in _OBJECT_MARK.finditer(text, max(0, begin - 400), begin)), default=0)
     closing = _OBJECT_MARK.search(text, end)
     last = closing.start() if closing else len(text)
-    names = [found[1] for found in _SIBLING.finditer(text, first, last)]
-    return any(is_secret(name) or is_secret_header(name) for name in names) if names else closing is None
+    names = [_decoded(found[1]) for found in _SIBLING.finditer(text, first, last)]
+    return any(map(_is_secret_beside_colon, names)) if names else closing is None
+
+
+def _decoded(text: str) -> str:
+    for _ in range(DECODED_TIMES):
+        if "%" not in text:
+            break
+        text = unquote(text, "latin-1")
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text) if "\\" in text else text
 
 
 def _name_before(text: str, end: int) -> str:
-    found = _NAME_BEFORE.search(text, max(0, end - _NAME_CHARS_MAX), end)
-    if found is None:
-        return ""
-    return re.split(r"[^\w.\[\]$-]", unquote(unquote(found[0])))[-1].strip(".")
+    """The name that ends at `end`, decoded."""
+    found = _NAME_AT_END.search(_decoded(text[max(0, end - _NAME_CHARS_MAX) : end]))
+    return found[0].strip(".") if found else ""
 
 
 def _secret_value(text: str, found: re.Match[str], stops: str, in_url: bool) -> Span | None:
@@ -259,7 +272,7 @@ def _secret_value(text: str, found: re.Match[str], stops: str, in_url: bool) -> 
     if not name:
         return None
     string = _QUOTE_AT.match(text, begin)
-    if not is_secret(name) and not (is_colon and is_secret_header(name)):
+    if not (_is_secret_beside_colon(name) if is_colon else is_secret(name)):
         if name.lower() not in _VALUE_NAMES:
             return None
         end = _quoted_end(text, string.end(), string[1]) if string else begin
@@ -274,11 +287,12 @@ def _secret_value(text: str, found: re.Match[str], stops: str, in_url: bool) -> 
         bare = _IN_JSON.match(text, begin)
         end = bare.end() if bare else begin
         return None if _LITERAL.match(text, begin) else Span(begin, end, name, f"{quote}{REDACTED}{quote}")
-    if is_colon and in_url:
-        return None
     if is_colon:
         begin = _AFTER_COLON.match(text, begin).end()  # type: ignore[union-attr]
+    if is_colon and not in_url:
         ending = _LINE_END.search(text, begin)
+    elif mark == ":" and stops:
+        return None
     else:
         level = 0 if mark[0] != "%" else 1 + (len(mark) - 3) // 2
         ending = _value_end(level, stops).search(text, begin)
@@ -322,12 +336,16 @@ _PART_OF_FORM = re.compile(
 )
 
 
+_MAY_HOLD = re.compile(r"[:=%\\ +]|//")
+
+
 def redacted(text: str, note: Note, stops: str = "", *, in_url: bool = False) -> str:
     """A text without the secrets in it: values by their names, credentials behind their scheme, user info of URLs.
 
-    `stops` are characters that end a bare value as well; `in_url` a bare colon says nothing (`/v1/key:rotate`).
+    `stops` are characters that end a bare value in a path, in which a bare colon says nothing (`/v1/key:rotate`); `in_url` is
+    for paths and queries, in which a line is not over at a line break.
     """
-    if ":" not in text and "=" not in text and "%" not in text and "\\" not in text and "//" not in text:
+    if _MAY_HOLD.search(text) is None:
         return text
 
     def part(match: re.Match[str]) -> str:
@@ -361,11 +379,17 @@ _IPV6 = re.compile(
 """All eight groups, or `::` for some: a time of day has colons, too."""
 _LOG_HEAD = re.compile(r"^[^\s\[{\"]\S*(?: .{0,200}?)?(?= \[)")
 """Who asked, in a line that has a stamp in brackets behind it."""
-JWT = re.compile(r"\beyJ[\w-]{3,4096}(?:(?:\.|%(?:25)*2[Ee])[\w-]*){1,4}")
+JWT = re.compile(
+    r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2})|(?<=25[0-9A-Fa-f]{2}))eyJ[\w-]{3,4096}(?:(?:\.|%(?:25)*2[Ee])[\w-]*){1,4}"
+)
 EMAIL = re.compile(
     r"(?:[\w.!#$*+~-]|%(?:25){0,4}(?:2[BbDdEe]|5[Ff])){1,64}(?P<at>@|%(?:25){0,4}40)"
     r"(?P<domain>(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![\w-])"
 )
+_PASSWORD = re.compile(
+    rf"((?:\\{{0,4}}/|{_CODED}2[Ff]){{2}})(?:(?!{_CODED})[^/\s\"'@:?#\\])+{_marks(':')}(?!\d{{1,5}}(?![\w.-]))[^/\s\"'@]*"
+)
+"""A user and password whose `@` was cut off: what is behind the colon is no port."""
 _OPAQUE = re.compile(r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{24,}={0,2}")
 _LISTED = re.compile(rf"({_QUOTE})([\w.-]{{1,100}})\1(\s*,\s*)\1((?:(?!\1).)+)\1(?!\s*:)")
 
@@ -379,6 +403,7 @@ def scrub(text: str) -> str:
 
     text = _LOG_HEAD.sub("- - -", text.replace("\0", ""))
     text = _LISTED.sub(listed, redacted(text, lambda name: None))
+    text = _PASSWORD.sub(rf"\1{REDACTED}", text)
     text = _OPAQUE.sub(REDACTED, JWT.sub(REDACTED, text))
     return _IPV6.sub("(address)", _IPV4.sub("(address)", EMAIL.sub("(address)", text)))
 
