@@ -36,11 +36,11 @@ JAR_SLOT = 0
 VALUE_BYTES = 48
 """Least room of a value."""
 
-RAW, JSON_TEXT, TARGET, FORM, SEGMENT, JSON_VALUE, COOKIE = range(7)
+RAW, JSON_TEXT, TARGET, FORM, SEGMENT, JSON_VALUE, IN_COOKIE = range(7)
 """How a value is written. RAW: as it is. JSON_TEXT: inside a JSON string. TARGET: a link, with only the bytes encoded that
 no request line may hold. FORM: everything but RFC 3986's unreserved characters is percent-encoded. SEGMENT: as FORM, for a
 path, where `.` and `..` are encoded too. JSON_VALUE: a number, true, false or null as it is, any other value as a JSON
-string. COOKIE: as it is, but for the `;` that would begin another cookie.
+string. IN_COOKIE: as it is, but for the `;` that would begin another cookie.
 """
 
 CAPTURE, CHECK = range(2)
@@ -94,7 +94,7 @@ def _encoded_bytes() -> np.ndarray:
     """By encoding, how many bytes each byte becomes: uint8[7, 256]."""
     sizes = np.ones((7, 256), np.uint8)
     sizes[JSON_TEXT, [_QUOTE, _BACKSLASH]] = sizes[JSON_VALUE, [_QUOTE, _BACKSLASH]] = 2
-    sizes[COOKIE, _SEMICOLON] = 3
+    sizes[IN_COOKIE, _SEMICOLON] = 3
     sizes[TARGET, [byte for byte in range(256) if not 33 <= byte <= 126 or byte == 35]] = 3
     unreserved = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
     sizes[FORM, [byte for byte in range(256) if byte not in unreserved]] = 3

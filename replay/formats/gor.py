@@ -21,7 +21,7 @@ from ..trace.dictionary import Int64s, StringTable
 from ..trace.requests import Headers
 from .cleaning import Cleaner, packed_names
 from .lines import note_redacted
-from .records import Record, RecordReader
+from .records import Record, RecordReader, end_to_end
 from .registry import Found, Importer, Options, Probe, Rows, importer
 from .sources import BLOCK_BYTES, SourceFile
 
@@ -210,8 +210,7 @@ class GorReader(RecordReader):
         """The headers, without what a replay writes itself. Sets are remembered: most requests repeat one."""
         known = self._header_sets.get(head)
         if known is None:
-            pairs = (pair for pair in _HEADER.findall(head) if pair[0].lower() not in WRITTEN_ANEW)
-            known = self.kept(pairs)
+            known = self.kept(end_to_end(_HEADER.findall(head)))
             if len(self._header_sets) < PENDING_MAX:
                 self._header_sets[head] = known
         return known
@@ -354,8 +353,5 @@ class PlainRecords:
             column[row] = found.setdefault(body, len(found))
         return column, list(found)
 
-
-WRITTEN_ANEW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})
-"""Headers that say how a message was sent, not what was asked."""
 
 GOR = importer(Importer(name="gor", title="a GoReplay file (.gor)", sniff=sniff, reader=GorReader, rank=5))

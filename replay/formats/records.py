@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -39,6 +39,21 @@ class Record:
     size: int = -1
     headers: Headers = ()
     body: bytes = b""
+
+
+WRITTEN_ANEW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})
+"""Headers that say how a message was sent, not what was asked."""
+
+
+def end_to_end(pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers without those of the recorded connection, which its `Connection` may name (RFC 9110, 7.6.1)."""
+    named = {
+        option.strip().lower()
+        for name, value in pairs
+        if name.lower() == b"connection"
+        for option in value.split(b",")
+    }
+    return [pair for pair in pairs if pair[0].lower() not in WRITTEN_ANEW and pair[0].lower() not in named]
 
 
 class RecordReader:

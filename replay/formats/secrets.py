@@ -238,7 +238,9 @@ def _bracket_end(text: str, begin: int) -> int:
 def _is_secret_beside_colon(name: str) -> bool:
     """Whether a key of JSON, or a header, names a secret. `user` and `address` may be keys of anything."""
     lowered = name.lower()
-    return is_secret(name) or lowered == "set-cookie" or (lowered.startswith("x-") and is_secret_header(lowered))
+    return (
+        is_secret(name) or lowered == "set-cookie" or (lowered.startswith("x-") and is_secret_header(lowered))
+    )
 
 
 def _sibling_is_secret(text: str, begin: int, end: int) -> bool:
@@ -342,8 +344,8 @@ _MAY_HOLD = re.compile(r"[:=%\\ +]|//")
 def redacted(text: str, note: Note, stops: str = "", *, in_url: bool = False) -> str:
     """A text without the secrets in it: values by their names, credentials behind their scheme, user info of URLs.
 
-    `stops` are characters that end a bare value in a path, in which a bare colon says nothing (`/v1/key:rotate`); `in_url` is
-    for paths and queries, in which a line is not over at a line break.
+    `in_url` is for paths and queries, in which a bare value ends at the next delimiter. `stops` are the delimiters of a path,
+    in which a bare colon says nothing (`/v1/key:rotate`).
     """
     if _MAY_HOLD.search(text) is None:
         return text

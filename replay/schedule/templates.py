@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from replay_native import render as kernels
 from replay_native.sessions import (
-    COOKIE,
     ENCODED_BYTES,
     FORM,
+    IN_COOKIE,
     JSON_TEXT,
     JSON_VALUE,
     RAW,
@@ -57,7 +57,7 @@ Encode = Literal["raw", "json", "target", "form", "segment", "json_value", "cook
 
 ENCODINGS: dict[Encode, int] = {
     "raw": RAW, "json": JSON_TEXT, "target": TARGET, "form": FORM, "segment": SEGMENT, "json_value": JSON_VALUE,
-    "cookie": COOKIE,
+    "cookie": IN_COOKIE,
 }  # fmt: skip
 
 _JSON_LITERAL = re.compile(rb"null|true|false|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
