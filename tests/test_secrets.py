@@ -172,7 +172,7 @@ def w3c(targets: list[str]) -> bytes:
 def alb(targets: list[str]) -> bytes:
     lines = [
         f"http 2026-11-29T16:28:41.000000Z app/lb/1 10.0.0.1:1 10.0.0.2:80 0.0 0.1 0.0 200 200 1 1"
-        f' "GET http://shop.example:80{t} HTTP/1.1" "curl" - - arn:x "Root=1" "-" "-" 0 2026-11-29T16:28:40.000000Z "f" "-" "-"'
+        f' "GET http://h:80{t} HTTP/1.1" "curl" - - arn:x "R" "-" "-" 0 2026-11-29T16:28:40.000000Z "f" "-" "-"'
         for t in targets
     ]
     return "\n".join([*lines, ""]).encode()
@@ -254,11 +254,13 @@ def test_no_table_in_parquet_has_a_secret(tmp_path: Path) -> None:
 
 HEADERS = [
     ("Authorization", f"Bearer {VALUE}"), ("Cookie", f"sid={VALUE}"), ("X-Session", VALUE), ("X-Auth", VALUE),
-    ("X-User-Jwt", VALUE), ("X-Api-Key", VALUE), ("X-Forwarded-For", "203.0.113.77, 10.0.0.1"), ("X-Real-IP", "203.0.113.77"),
+    ("X-User-Jwt", VALUE), ("X-Api-Key", VALUE), ("X-Forwarded-For", "203.0.113.77, 10.0.0.1"),
+    ("X-Real-IP", "203.0.113.77"),
     ("Forwarded", "for=203.0.113.77"), ("X-Client", "203.0.113.77"), ("Referer", f"https://u:{VALUE}@h/p?token={VALUE}"),
     ("Referer", f"https://h/p?next={quote(f'/x?token={VALUE}', safe='')}"), ("Origin", f"https://frank:{VALUE}@shop.example"),
     ("X-Data", f'{{"token": "{VALUE}"}}'), ("X-Data", f"Basic {VALUE}"), ("Referer", f"https://h/r/{JWT}"),
-    ("Proxy-Authorization", VALUE), ("X-Amz-Security-Token", VALUE), ("X-CSRF-Token", VALUE), ("True-Client-IP", "203.0.113.77"),
+    ("Proxy-Authorization", VALUE), ("X-Amz-Security-Token", VALUE), ("X-CSRF-Token", VALUE),
+    ("True-Client-IP", "203.0.113.77"),
 ]  # fmt: skip
 BODIES = [
     ("application/x-www-form-urlencoded", f"user=a&password={VALUE}&x=1"),
@@ -379,7 +381,8 @@ def test_an_unknown_file_is_named_by_a_line_without_secrets(tmp_path: Path) -> N
 def test_harmless_values_stay_and_what_goes_is_counted_by_name(tmp_path: Path) -> None:
     harmless = [
         "/p?sort=asc&page=2&q=a%20b&lang=DE", "/a/b:c/d", "/logo@2x.png", "/react@18.2.0/umd.js", "/v1/keys/key:rotate",
-        "/t?at=12:30:00", "/x?monkey=1&keyboard=2&author=3&passage=4&country_codes=5", "/wiki/File:Foo.jpg", "/x%20y?a=%C3%A9",
+        "/t?at=12:30:00", "/x?monkey=1&keyboard=2&author=3&passage=4&country_codes=5", "/wiki/File:Foo.jpg",
+        "/x%20y?a=%C3%A9",
     ]  # fmt: skip
     (tmp_path / "x.log").write_bytes(common([*harmless, "/p?code=DE", "/p?code=AT&pin=1"]))
     result = run("import", str(tmp_path / "x.log"), "-o", str(tmp_path / "x.trace"), "--no-jitter")

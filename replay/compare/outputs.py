@@ -105,7 +105,7 @@ def _escaped(text: str) -> str:
 
 def _code(text: str) -> str:
     """A text as code, which ends at no backtick of its own."""
-    return "`" + shown(text).replace("`", "'").replace("|", "\\|") + "`"
+    return "`" + shown(text).replace("`", "'").replace("|", "\\|").replace("<", "&lt;") + "`"
 
 
 def github_annotations(found: Comparison) -> list[str]:

@@ -344,8 +344,8 @@ _MAY_HOLD = re.compile(r"[:=%\\ +]|//")
 def redacted(text: str, note: Note, stops: str = "", *, in_url: bool = False) -> str:
     """A text without the secrets in it: values by their names, credentials behind their scheme, user info of URLs.
 
-    `in_url` is for paths and queries, in which a bare value ends at the next delimiter. `stops` are the delimiters of a path,
-    in which a bare colon says nothing (`/v1/key:rotate`).
+    `in_url` is for paths and queries, in which a bare value ends at the next delimiter. `stops` are those of a path, in
+    which a bare colon says nothing (`/v1/key:rotate`).
     """
     if _MAY_HOLD.search(text) is None:
         return text
