@@ -29,7 +29,10 @@ from replay.trace.manifest import read_manifest, write_manifest
 from .test_compare import compare, logs
 from .trace_data import Row, write_trace
 
-HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\u202egpj\u200b\u2066[red]x[/blink][link=http://e]:boom:\r\nVALID 100%\u2028\x7f"
+HOSTILE = (
+    "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\u202egpj\u200b\u2066[red]x[/blink][link=http://e]:boom:\r\n"
+    + "VALID 100%\u2028\x7f"
+)
 """It sets the clipboard, clears the screen, turns the line around, hides, is markup, and begins a line like ours."""
 
 OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -194,9 +197,5 @@ def test_a_comparison_is_shown_and_not_obeyed(tmp_path: Path) -> None:
     assert not [text for text in texts if obeyed(text)]
     assert Xml.fromstring(outputs.junit(found)) is not None
     assert all("\n" not in line for line in outputs.github_annotations(found))
-    markdown = outputs.markdown(found)
-    assert (
-        "<b>" not in markdown
-        and "](http" not in markdown.replace("\\](http", "")
-        and "@all" not in markdown.replace("`", "@")
-    )
+    outside = "".join(outputs.markdown(found).split("`")[::2])
+    assert "<b>" not in outside and "@" not in outside and "](http" not in outside.replace("\\](http", "")

@@ -46,12 +46,14 @@ class Table(rich.table.Table):
 
     def add_row(self, *cells: rich.console.RenderableType | None, **settings: Any) -> None:
         """Add a row of cells."""
-        super().add_row(*map(_cell, cells), **settings)
+        super().add_row(*map(shown_cell, cells), **settings)
 
 
-def _cell(cell: rich.console.RenderableType | None) -> rich.console.RenderableType | None:
-    if isinstance(cell, str):
-        return Text(shown(cell))
-    if isinstance(cell, Text) and shown(cell.plain) != cell.plain:
-        return Text(shown(cell.plain), style=cell.style)
-    return cell
+def shown_text(text: Text) -> Text:
+    """A styled text in one line, with nothing in it that a terminal would obey."""
+    return text if shown(text.plain) == text.plain else Text(shown(text.plain), style=text.style)
+
+
+def shown_cell(cell: rich.console.RenderableType | None) -> rich.console.RenderableType | None:
+    """A cell of a table: the same for a text of any kind."""
+    return shown_text(Text(cell) if isinstance(cell, str) else cell) if isinstance(cell, str | Text) else cell
