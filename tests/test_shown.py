@@ -18,6 +18,7 @@ from rich.text import Text
 
 from replay.cli import replay
 from replay.compare import outputs
+from replay.compare.verdict import compare
 from replay.report.console import Console, Table
 from replay.report.html import Html, escape, html_table, write_page
 from replay.report.page import Page
@@ -26,7 +27,7 @@ from replay.shown import csv_cell, json_shown, shown
 from replay.trace import Trace
 from replay.trace.manifest import read_manifest, write_manifest
 
-from .test_compare import compare, logs
+from .test_compare import logs
 from .trace_data import Row, write_trace
 
 HOSTILE = (
