@@ -123,6 +123,7 @@ def redacted(target: bytes) -> bytes:
     def one(match: re.Match[bytes]) -> bytes:
         name = re.sub(rb"%([0-9A-Fa-f]{2})", lambda code: bytes([int(code[1], 16)]), match[2])
         plain = re.sub(rb"[-_.\[\]]", b"", name).lower()[:64].decode("latin-1")
+        plain = plain.rstrip("0123456789")
         secret = plain in SECRET_NAMES or plain.endswith(SECRET_SUFFIXES)
         return match[1] + match[2] + b"=REDACTED" if secret else match[0]
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 import replay.engine
 from replay.errors import UsageError
 from replay.scenario.file import load
+from replay.scenario.headers import MANAGED_HEADERS
 from replay.scenario.knobs import HostNames
 from replay.schedule.plan import Schedule, make_schedule
-from replay.schedule.recorded_headers import renamed, rewritten
+from replay.schedule.recorded_headers import is_chosen, renamed, rewritten
 from replay.trace import TraceWriter
 
 from .test_render import empty_feed, pushed, render
@@ -360,3 +361,17 @@ async def test_a_server_gets_them(
     assert [list(names) for names in document.scenario["rewrite_host"]] == [
         ["www.example", "staging.example"]
     ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Proxy-Connection", "HTTP2-Settings", "Transfer_Encoding", "transfer-encoding", "Content_Length", "Content.Length",
+        "Keep_Alive", "Connection", "TE", "Trailer", "Upgrade", "Expect", "X_Replay", "Host", "-Transfer-Encoding-",
+        "Sec-WebSocket-Key", "Proxy_Connection",
+    ],
+)  # fmt: skip
+def test_no_header_of_the_recorded_connection_is_sent_in_any_spelling(name: str) -> None:
+    for chosen in (["all"], [name.lower()], ["all", name.lower()]):
+        assert not is_chosen(name.lower(), chosen, MANAGED_HEADERS)
+    assert is_chosen("x-transfer-encoding-note", ["all"], MANAGED_HEADERS)

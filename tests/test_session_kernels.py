@@ -24,7 +24,7 @@ from replay.scenario.file import load
 from replay.scenario.patterns import compile_pattern
 from replay.schedule.sessions import SessionSpec, make_session_spec
 from replay_native import answers, cookies, jit, json_pointer, regex, sessions, sha256
-from replay_native.sessions import FORM, JSON_TEXT, RAW, TARGET
+from replay_native.sessions import FORM, IN_COOKIE, JSON_TEXT, JSON_VALUE, RAW, SEGMENT, TARGET
 
 pytestmark = pytest.mark.boundscheck
 
@@ -404,6 +404,8 @@ equals = "e1"
 
 BODIES = st.sampled_from([
     b'{"token": "abc"}', b'{"token": "a\\u00e9\\"", "ok": true, "list": []}', b'{"token": "much too long for it"}', b"",
+    b'{"token": ".."}', b'{"token": "-1.5e3"}', b'{"token": "null"}', b'{"token": "01"}', b'{"token": "."}',
+    b'{"token": "a;b"}',
     b'<input csrf="s1"> token', b'{"token": "line\\nbreak", "ok": "true"}', b'{"list": null, "ok": false}', b'csrf=""',
 ])  # fmt: skip
 ANSWERS = st.tuples(
@@ -414,8 +416,9 @@ ANSWERS = st.tuples(
     ]), max_size=4),
     st.booleans(), st.booleans(),
 )  # fmt: skip
+ENCODINGS = [RAW, JSON_TEXT, TARGET, FORM, SEGMENT, JSON_VALUE, IN_COOKIE]
 PATCHES = st.lists(
-    st.tuples(st.integers(0, 12), st.integers(0, 4), st.sampled_from([RAW, JSON_TEXT, TARGET, FORM])),
+    st.tuples(st.integers(0, 12), st.integers(0, 4), st.sampled_from(ENCODINGS)),
     max_size=4,
 )
 

@@ -211,7 +211,7 @@ The status of a request that was never sent is its reason, C.unsent_...
 Bank = namedtuple(
     "Bank",
     "control counters totals slots arena route_counts slowest slowest_counts failed failed_counts"
-    " addresses address_states address_counts rule_counts checked mismatched mismatched_counts malformed"
+    " addresses address_states address_counts rule_counts checked mismatched mismatched_counts rule_refused malformed"
     " status_counts",
 )
 """The arrays of one lane's memory.
@@ -222,9 +222,10 @@ N_OUTCOMES], slowest and failed SAMPLE[routes + 1, SAMPLES_KEPT], their counts i
 `other`: what no longer fits the arena is recorded there. addresses uint8[ADDRESSES_MAX, ADDRESS_BYTES],
 address_states int64[ADDRESSES_MAX], address_counts int64[ADDRESSES_MAX, len(AddressCounts)]: see `addresses`.
 rule_counts int64[rules, 2] of captures and checks: found or held, and not; checked int64[routes + 1, 2]: answers checked,
-and mismatches among them; mismatched SAMPLE[routes + 1, SAMPLES_KEPT] and mismatched_counts int64[routes + 1]. Without rules
-these four have one row. malformed uint8[routes + 1, SAMPLES_KEPT, 2 + BEGINNING_BYTES], of each row of `failed` whose answer
-was malformed: the parser's reason (`http1.REASONS`), how many bytes follow, and the first bytes of the answer.
+and mismatches among them; mismatched SAMPLE[routes + 1, SAMPLES_KEPT] and mismatched_counts int64[routes + 1]; rule_refused
+int64[rules]: links that a capture refused, which rule_counts has among what was not found. Without rules these five have
+one row. malformed uint8[routes + 1, SAMPLES_KEPT, 2 + BEGINNING_BYTES], of each row of `failed` whose answer was malformed:
+the parser's reason (`http1.REASONS`), how many bytes follow, and the first bytes of the answer.
 status_counts int64[routes + 1, len(StatusIndex)]: responses against the recording (`statuses`).
 """
 
@@ -235,7 +236,7 @@ BANK_TYPE = bundle_type(
         types.int64[::1], types.int64[::1], types.uint64[:, ::1], types.int32[:, ::1], types.uint32[:, :, ::1],
         types.int64[:, ::1], sample_type[:, ::1], types.int64[::1], sample_type[:, ::1], types.int64[::1],
         types.uint8[:, ::1], types.int64[::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1],
-        sample_type[:, ::1], types.int64[::1], types.uint8[:, :, ::1], types.int64[:, ::1],
+        sample_type[:, ::1], types.int64[::1], types.int64[::1], types.uint8[:, :, ::1], types.int64[:, ::1],
     ],
 )  # fmt: skip
 
@@ -269,6 +270,7 @@ def _fields(routes: int, slots: int, rules: int) -> list[tuple[str, np.dtype, tu
         ("checked", np.dtype("i8"), (checked, 2)),
         ("mismatched", SAMPLE, (checked, SAMPLES_KEPT)),
         ("mismatched_counts", np.dtype("i8"), (checked,)),
+        ("rule_refused", np.dtype("i8"), (max(rules, 1),)),
         ("malformed", np.dtype("u1"), (rows, SAMPLES_KEPT, 2 + BEGINNING_BYTES)),
         ("status_counts", np.dtype("i8"), (rows, len(StatusIndex._fields))),
     ]

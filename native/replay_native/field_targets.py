@@ -22,12 +22,14 @@ from .scan import (
     ABSOLUTE,
     BEGIN,
     END,
+    LOOK,
     NEEDS,
     PARAMETERS,
     REWRITE,
+    SUSPECT,
     lowered,
 )
-from .targets import encode, hex_value, put_unescaped, redact, unescape
+from .targets import encode, hex_value, is_suspect, put_unescaped, redact, unescape
 
 _QUOTE, _HASH, _BACKSLASH = 34, 35, 92
 _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
@@ -156,18 +158,21 @@ def write_field_targets(
         begin, end, needs = rows[BEGIN, row], rows[END, row], rows[NEEDS, row]
         query = rows[QUERY_BEGIN, row]
         host_end = host_ends[named]
+        first = at
         if begin < 0:
             at = copy_bytes(constant, 0, constant.shape[0], out, at)
-        elif needs & (REWRITE | ABSOLUTE) == 0 and (needs == 0 or suffixes < 0) and query < 0:
+        elif needs & (REWRITE | ABSOLUTE) == 0 and (needs & PARAMETERS == 0 or suffixes < 0) and query < 0:
             at = copy_bytes(data, begin, end, out, at)
-        elif needs == PARAMETERS and query < 0:
-            at = redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts)
+        elif needs & (REWRITE | ABSOLUTE) == 0 and query < 0:
+            at = redact(data, begin, end, out, at, keys, key_ends, name, counts)
         else:
             length = _unescape_as(escapes, data, begin, end, scratch)
             length = _append_query(escapes, data, query, rows[QUERY_END, row], scratch, length)
             at, host_end = put_unescaped(
                 scratch, length, needs, out, at, hosts, host_end, keys, key_ends, suffixes, name, counts
             )
+        if suffixes >= 0 and (needs & LOOK or query >= 0) and is_suspect(out, first, at):
+            rows[NEEDS, row] = needs | SUSPECT
         out_ends[row + 1] = at
         begin, end = rows[HOST_BEGIN, row], rows[HOST_END, row]
         rows[HOST_NUMBER, row] = -1

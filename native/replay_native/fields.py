@@ -65,6 +65,7 @@ from .scan import (
     LINE_BYTES_MAX,
     LINE_END,
     LINES,
+    LOOK,
     METHOD,
     NEEDS,
     NO_METHOD,
@@ -252,7 +253,7 @@ def _read_request(data, spec, spans, methods, state, rows, row):
         at = find_byte(data, begin, end, np.uint8(_SPACE))
         code = target(data, min(at + 1, end), end, rows, row)
         if code == ACCEPTED and spec.options[ESCAPES] == HASHED:
-            rows[NEEDS, row] |= REWRITE * (find_byte(data, at, end, np.uint8(_HASH)) < end)
+            rows[NEEDS, row] |= (REWRITE | LOOK) * (find_byte(data, at, end, np.uint8(_HASH)) < end)
         method = method_number(data, begin, at, methods, state, code == ACCEPTED)
     else:
         code = ACCEPTED

@@ -18,8 +18,10 @@ ACCEPTED, BLANK, OTHER_FORMAT, BAD_TIME, NO_METHOD = 0, 1, 2, 3, 4
 NO_PATH, BAD_STATUS, BAD_SIZE, TOO_LONG, HEALTH_CHECK = 5, 6, 7, 8, 9
 """What became of a line."""
 
-REWRITE, PARAMETERS, ABSOLUTE = 1, 2, 4
-"""What a target needs: unescaping or encoding; a look for secrets; its scheme and host taken off."""
+REWRITE, PARAMETERS, ABSOLUTE, LOOK, SUSPECT = 1, 2, 4, 8, 16
+"""What a target needs: unescaping or encoding; a check of its parameters' names; its scheme and host taken off; a check for
+values inside values, e-mail addresses and tokens, because it has a byte that these have; that check found one.
+"""
 
 POSITION, LINES, ROWS, REJECTS, ZONE_MIN, ZONES, USERS, METHODS = 0, 1, 2, 3, 4, 5, 6, 7
 FIRST_ZONE_MIN, CACHED_S, CACHED = 8, 9, 10
@@ -49,10 +51,11 @@ YEAR_MIN, YEAR_MAX = 1970, 2261
 """Years whose every instant fits int64 nanoseconds since the Unix epoch."""
 
 _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _SEMICOLON, _QUESTION = 32, 34, 92, 45, 47, 58, 59, 63
+_PERCENT, _AT, _LETTER_J = 37, 64, 74
 _SPECIAL = np.zeros(256, dtype=np.uint8)
 _SPECIAL[:33] = 1
 _SPECIAL[127:] = 1
-_SPECIAL[[_QUOTE, _BACKSLASH, _QUESTION, _SEMICOLON]] = 1
+_SPECIAL[[_QUOTE, _BACKSLASH, _QUESTION, _SEMICOLON, _PERCENT, _AT, _COLON, _LETTER_J]] = 1
 
 _MONTHS = np.frombuffer(b"JanFebMarAprMayJunJulAugSepOctNovDec", dtype=np.uint8)
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
@@ -80,6 +83,8 @@ def _special_bytes(data, at, end):
         found = bytes_outside(address, np.uint8(33), np.uint8(126))
         found |= bytes_equal(address, np.uint8(_QUOTE)) | bytes_equal(address, np.uint8(_BACKSLASH))
         found |= bytes_equal(address, np.uint8(_QUESTION)) | bytes_equal(address, np.uint8(_SEMICOLON))
+        found |= bytes_equal(address, np.uint8(_PERCENT)) | bytes_equal(address, np.uint8(_AT))
+        found |= bytes_equal(address, np.uint8(_COLON)) | bytes_equal(address, np.uint8(_LETTER_J))
         return found & ((np.int64(1) << min(end - at, np.int64(WIDTH))) - 1)
     found = np.int64(0)
     for index in range(min(end - at, np.int64(WIDTH))):
@@ -341,8 +346,14 @@ def target(data, begin, end, rows, row):
                 spaces += 1
             elif byte in (_QUESTION, _SEMICOLON):
                 needs |= PARAMETERS
+            elif byte in (_PERCENT, _AT, _COLON):
+                needs |= LOOK
+            elif byte == _LETTER_J:
+                # A JSON Web Token begins with `eyJ`.
+                if place > begin + 1 and data[place - 1] == 121 and data[place - 2] == 101:
+                    needs |= LOOK
             else:
-                needs |= REWRITE
+                needs |= REWRITE | LOOK
         at += WIDTH
     if not whole and last_space >= begin and is_protocol(data, last_space + 1, end):
         end = last_space

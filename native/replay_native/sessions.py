@@ -36,8 +36,12 @@ JAR_SLOT = 0
 VALUE_BYTES = 48
 """Least room of a value."""
 
-RAW, JSON_TEXT, TARGET, FORM = range(4)
-"""How a value is written: as it is; inside a JSON string; what a request line may hold; all but RFC 3986's unreserved."""
+RAW, JSON_TEXT, TARGET, FORM, SEGMENT, JSON_VALUE, IN_COOKIE = range(7)
+"""How a value is written. RAW: as it is. JSON_TEXT: inside a JSON string. TARGET: a link, with only the bytes encoded that
+no request line may hold. FORM: everything but RFC 3986's unreserved characters is percent-encoded. SEGMENT: as FORM, for a
+path, where `.` and `..` are encoded too. JSON_VALUE: a number, true, false or null as it is, any other value as a JSON
+string. IN_COOKIE: as it is, but for the `;` that would begin another cookie.
+"""
 
 CAPTURE, CHECK = range(2)
 STATUS, RECORDED_STATUS, SIZE, HEADER, COOKIE, POINTER, REGEX, CONTAINS, DIGEST = range(9)
@@ -45,21 +49,23 @@ STATUS, RECORDED_STATUS, SIZE, HEADER, COOKIE, POINTER, REGEX, CONTAINS, DIGEST 
 
 RULE = np.dtype([
     (name, "i8") for name in (
-        "kind", "source", "slot", "name", "name_end", "text", "text_end", "low", "high", "program",
+        "kind", "source", "slot", "name", "name_end", "text", "text_end", "low", "high", "program", "is_link",
     )
 ])  # fmt: skip
 """A rule. name and text are parts of `texts`: a header's lower-case name, a cookie's, a pointer's tokens; what a value must
-equal (text -1: anything), the bytes to be contained, the digest, or of STATUS a byte for each of 600 statuses."""
+equal (text -1: anything), the bytes to be contained, the digest, or of STATUS a byte for each of 600 statuses. A capture
+whose `is_link` is 1 takes only a path of this target (`link_length`)."""
 
 Sessions = namedtuple(
     "Sessions",
-    "values rooms lengths bounds route_rules rules texts program sets work words found jar kept lanes",
+    "values rooms lengths bounds route_rules rules texts program sets work words found jar kept lanes refused",
 )
 """By client and slot, [clients, slots]: values uint64, the address of a value; rooms int32, the bytes that there are at it;
 lengths int32, its length + 1 (0: none). bounds int64[slots]: its length at most. route_rules int32[routes + 1, rules + 1]:
 the rules of a route, up to -1; rules RULE[n]; texts uint8[]; program and sets: those of `regex`; work and words: the memory
 of `regex` and `sha256`; found uint8[]: a value on its way; jar uint8[]: a cookie jar that is changed; kept
-uint8[connections, bytes]: of an answer that comes in parts; lanes int64[1]: client c has row c // lanes.
+uint8[connections, bytes]: of an answer that comes in parts; lanes int64[1]: client c has row c // lanes; refused
+int64[rules]: links that a capture found and refused.
 """
 
 rule_type = from_dtype(RULE)
@@ -68,23 +74,31 @@ SESSIONS_TYPE = bundle_type(
     [
         types.uint64[:, ::1], types.int32[:, ::1], types.int32[:, ::1], types.int64[::1], types.int32[:, ::1],
         rule_type[::1], types.uint8[::1], types.int32[:, ::1], types.uint8[:, ::1], types.int32[:, ::1], types.uint32[::1],
-        types.uint8[::1], types.uint8[::1], types.uint8[:, ::1], types.int64[::1],
+        types.uint8[::1], types.uint8[::1], types.uint8[:, ::1], types.int64[::1], types.int64[::1],
     ],
 )  # fmt: skip
 
-_PERCENT, _QUOTE, _BACKSLASH = 37, 34, 92
+_PERCENT, _QUOTE, _BACKSLASH, _SLASH, _DOT, _HASH, _SEMICOLON = 37, 34, 92, 47, 46, 35, 59
 _HEX = np.frombuffer(b"0123456789ABCDEF", np.uint8)
 _COOKIE = np.frombuffer(b"Cookie: ", np.uint8)
 _SET_COOKIE = np.frombuffer(b"set-cookie", np.uint8)
 
 
+_NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
+_ENDS_SEGMENT = np.zeros(256, np.uint8)
+_ENDS_SEGMENT[list(b"/\\?&=#")] = 1
+"""What a `..` in a link may stand between."""
+
+
 def _encoded_bytes() -> np.ndarray:
-    """By encoding, how many bytes each byte becomes: uint8[4, 256]."""
-    sizes = np.ones((4, 256), np.uint8)
-    sizes[JSON_TEXT, [_QUOTE, _BACKSLASH]] = 2
+    """By encoding, how many bytes each byte becomes: uint8[7, 256]."""
+    sizes = np.ones((7, 256), np.uint8)
+    sizes[JSON_TEXT, [_QUOTE, _BACKSLASH]] = sizes[JSON_VALUE, [_QUOTE, _BACKSLASH]] = 2
+    sizes[IN_COOKIE, _SEMICOLON] = 3
     sizes[TARGET, [byte for byte in range(256) if not 33 <= byte <= 126 or byte == 35]] = 3
     unreserved = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
     sizes[FORM, [byte for byte in range(256) if byte not in unreserved]] = 3
+    sizes[SEGMENT] = sizes[FORM]
     return sizes
 
 
@@ -132,6 +146,61 @@ def _digits_of(number):
 
 
 @kernel()
+def _skip_digits(value, at, length):
+    """Behind the decimal digits from `at` on."""
+    while at < length and 48 <= peek_u8(value + np.uint64(at)) <= 57:
+        at += 1
+    return at
+
+
+@kernel()
+def _is_word(value, length, word):
+    """Whether the bytes at an address are a word."""
+    same = length == word.size
+    if same:
+        for at in range(length):
+            same = same and peek_u8(value + np.uint64(at)) == word[at]
+    return same
+
+
+@kernel()
+def _is_json_number(value, length):
+    """Whether the bytes at an address are a number of JSON (RFC 8259, 6)."""
+    at = np.int64(length > 0 and peek_u8(value) == 45)
+    first, at = at, _skip_digits(value, at, length)
+    if at == first or (at > first + 1 and peek_u8(value + np.uint64(first)) == 48):
+        return False
+    if at < length and peek_u8(value + np.uint64(at)) == _DOT:
+        first, at = at + 1, _skip_digits(value, at + 1, length)
+        if at == first:
+            return False
+    if at < length and peek_u8(value + np.uint64(at)) | 32 == 101:
+        at += 1
+        at += np.int64(at < length and peek_u8(value + np.uint64(at)) in (43, 45))
+        first, at = at, _skip_digits(value, at, length)
+        if at == first:
+            return False
+    return at == length
+
+
+@kernel()
+def _is_json_literal(value, length):
+    """Whether the bytes at an address are one value of JSON that stands without quotes."""
+    words = (
+        _is_word(value, length, _NULL) or _is_word(value, length, _TRUE) or _is_word(value, length, _FALSE)
+    )
+    return words or _is_json_number(value, length)
+
+
+@kernel(inlined=True)
+def _is_dots(value, length):
+    """Whether the bytes at an address are `.` or `..`: as a segment of a path they would name another one."""
+    if length not in (1, 2):
+        return False
+    return peek_u8(value) == _DOT and peek_u8(value + np.uint64(length - 1)) == _DOT
+
+
+@kernel()
 def _value_size(sessions, row, what):
     """Bytes that a slot's value becomes, or -1 where it has none; of an empty cookie jar 0."""
     slot, encoding = what & 0xFFFF, what >> 16
@@ -141,6 +210,12 @@ def _value_size(sessions, row, what):
     if length < 0 or encoding == RAW:
         return length
     size, value = np.int64(0), sessions.values[row, slot]
+    if encoding == SEGMENT and _is_dots(value, length):
+        return 3 * length
+    if encoding == JSON_VALUE:
+        if _is_json_literal(value, length):
+            return length
+        size = np.int64(2)
     for at in range(length):
         size += ENCODED_BYTES[encoding, peek_u8(value + np.uint64(at))]
     return size
@@ -183,12 +258,16 @@ def _put_value(at, sessions, row, what):
         poke_u8(at, np.uint8(13))
         poke_u8(at + np.uint64(1), np.uint8(10))
         return at + np.uint64(2)
-    if encoding == RAW:
+    if encoding == RAW or (encoding == JSON_VALUE and _is_json_literal(value, length)):
         _memcpy(at, value, np.uint64(length))
         return at + np.uint64(length)
+    dots = encoding == SEGMENT and _is_dots(value, length)
+    if encoding == JSON_VALUE:
+        poke_u8(at, np.uint8(_QUOTE))
+        at += np.uint64(1)
     for i in range(length):
         byte = peek_u8(value + np.uint64(i))
-        size = ENCODED_BYTES[encoding, byte]
+        size = np.uint8(3) if dots else ENCODED_BYTES[encoding, byte]
         if size == 3:
             poke_u8(at, np.uint8(_PERCENT))
             poke_u8(at + np.uint64(1), _HEX[byte >> 4])
@@ -199,6 +278,9 @@ def _put_value(at, sessions, row, what):
         else:
             poke_u8(at, byte)
         at += np.uint64(size)
+    if encoding == JSON_VALUE:
+        poke_u8(at, np.uint8(_QUOTE))
+        at += np.uint64(1)
     return at
 
 
@@ -289,13 +371,70 @@ def _find(sessions, rule, data, head, head_end, body_end):
     return np.int64(-1), kind != ABSENT
 
 
+@kernel(inlined=True)
+def _hex_digit(data, at, length):
+    """The value of the hexadecimal digit at `at`, or -1."""
+    if at >= length:
+        return np.int64(-1)
+    byte = np.int64(data[at])
+    if 48 <= byte <= 57:
+        return byte - 48
+    return (byte | 32) - 87 if 97 <= byte | 32 <= 102 else np.int64(-1)
+
+
 @kernel()
-def _capture(sessions, rule, row, length):
+def _decoded_at(data, at, length):
+    """(The byte that stands at `at`, however often it is percent-encoded, where the next one begins)."""
+    if data[at] != _PERCENT:
+        return np.int64(data[at]), at + 1
+    place = at + 1
+    while place + 1 < length and data[place] == 50 and data[place + 1] == 53:
+        place += 2
+    high, low = _hex_digit(data, place, length), _hex_digit(data, place + 1, length)
+    if high < 0 or low < 0:
+        return np.int64(_PERCENT), at + 1
+    return high * 16 + low, place + 2
+
+
+@kernel()
+def link_length(data, length):
+    """How much of data[:length] is a link that stays on this target: all before a `#`; -1 where it is none.
+
+    A link begins with exactly one slash, and has no `//`, no backslash and no segment `..`, encoded neither.
+    """
+    if length == 0 or data[0] != _SLASH:
+        return np.int64(-1)
+    at, dots, others, after_slash, in_parameter = np.int64(0), 0, False, False, False
+    while at < length and data[at] != _HASH:
+        byte, at = _decoded_at(data, at, length)
+        if byte == _BACKSLASH or (byte == _SLASH and after_slash):
+            return np.int64(-1)
+        after_slash = byte == _SLASH
+        if _ENDS_SEGMENT[byte]:
+            if dots == 2 and not others:
+                return np.int64(-1)
+            dots, others, in_parameter = 0, False, False
+        elif byte == _SEMICOLON or in_parameter:
+            in_parameter = True
+        elif byte == _DOT:
+            dots += 1
+        else:
+            others = True
+    return np.int64(-1) if dots == 2 and not others else at
+
+
+@kernel()
+def _capture(sessions, rule, number, row, length):
     """Keep the `length` bytes in `found` as the client's; False where they are no value that a request may hold."""
     if length < 0 or length > sessions.bounds[rule.slot]:
         return False
     for i in range(length):
         if sessions.found[i] < 32 or sessions.found[i] == 127:
+            return False
+    if rule.is_link:
+        length = link_length(sessions.found, length)
+        if length < 0:
+            sessions.refused[number] += 1
             return False
     _keep(sessions, row, rule.slot, sessions.found, length)
     return True
@@ -374,7 +513,7 @@ def look(sessions, client, route, data, begin, end, whole, status, recorded, siz
             body_end, has_body = find_body(data, head, head_end, end), False
         if rule.kind == CAPTURE:
             length, _ = _find(sessions, rule, data, head, head_end, body_end)
-            missed = row >= sessions.values.shape[0] or not _capture(sessions, rule, row, length)
+            missed = row >= sessions.values.shape[0] or not _capture(sessions, rule, number, row, length)
             counts[number, np.int64(missed)] += 1
         elif is_measured:
             missed = not _holds(sessions, rule, data, head, head_end, body_end, status, recorded, size)
@@ -407,3 +546,9 @@ def patched(sessions, client, entry, length, patches, out):
         return total
     end = put_patched(out.ctypes.data, sessions, client, entry.ctypes.data, length, patches)
     return np.int64(end - out.ctypes.data)
+
+
+@kernel(types.int64(types.uint8[::1], types.int64))
+def measured_link(data, length):
+    """`link_length` from Python."""
+    return link_length(data, length)

@@ -10,11 +10,27 @@ import numpy as np
 
 from .dictionary import copy_bytes
 from .jit import kernel
-from .scan import ABSOLUTE, BEGIN, END, NEEDS, PARAMETERS, REWRITE, lowered, scheme_end, word_at, zero_bytes
+from .scan import (
+    ABSOLUTE,
+    BEGIN,
+    END,
+    LOOK,
+    NEEDS,
+    PARAMETERS,
+    REWRITE,
+    SUSPECT,
+    lowered,
+    scheme_end,
+    word_at,
+    zero_bytes,
+)
 
 _QUOTE, _BACKSLASH, _DASH, _SLASH, _SEMICOLON, _QUESTION = 34, 92, 45, 47, 59, 63
 PARAMETER_BYTES_MAX = 64
 """The first bytes of a parameter's name, by which it is known as a secret."""
+
+FIRST_KEYS = 257
+"""How many numbers stand before the keys in `key_ends` (see `find_secret`)."""
 
 _EQUALS, _ENDS = 1, 2
 _PATH_ENDS, _QUERY_ENDS = np.zeros((2, 256), dtype=np.uint8)
@@ -27,6 +43,9 @@ _HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _ONES = np.int64(0x0101010101010101)
 _QUESTIONS, _SEMICOLONS = _ONES * _QUESTION, _ONES * _SEMICOLON
 _REDACTED = np.frombuffer(b"REDACTED", dtype=np.uint8)
+_NESTS = np.zeros(256, dtype=np.uint8)
+_NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1
+"""Bytes that, percent-encoded, may make a value of others: `"`, `%`, `&`, `'`, `:`, `;`, `=`, `?`, `@`, backslash, `{`."""
 
 
 @kernel(inlined=True)
@@ -98,10 +117,12 @@ def unescape(data, begin, end, out):
 
 
 @kernel()
-def is_secret(data, begin, end, keys, key_ends, suffixes, name):
-    """Whether a parameter's name is in `keys`, or ends with one of its first `suffixes`.
+def find_secret(data, begin, end, keys, key_ends, name):
+    """The number from 1 of the key that a parameter's name is, or ends with; 0 where it is no secret's.
 
-    Compared in lower case, percent-decoded, without the marks `- _ . [ ]`.
+    Compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits at its end. The keys are sorted
+    by their last byte: key_ends[byte] is the first that ends with it. Then key_ends[FIRST_KEYS + key] is twice where a key
+    begins in `keys`, plus 1 where it may have something before it.
     """
     length = 0
     at = begin
@@ -116,20 +137,44 @@ def is_secret(data, begin, end, keys, key_ends, suffixes, name):
         if byte not in (_DASH, 95, 46, 91, 93):
             name[length] = lowered(byte)
             length += 1
+    while length > 0 and 48 <= name[length - 1] <= 57:
+        length -= 1
     if length == 0:
-        return False
-    for key in range(key_ends.shape[0] - 1):
-        if keys[key_ends[key + 1] - 1] != name[length - 1]:
-            continue
-        size = key_ends[key + 1] - key_ends[key]
-        if size == length or (key < suffixes and size < length):
+        return np.int64(0)
+    last = np.int64(name[length - 1])
+    for key in range(key_ends[last], key_ends[last + 1]):
+        first = key_ends[FIRST_KEYS + key] >> 1
+        size = (key_ends[FIRST_KEYS + key + 1] >> 1) - first
+        if size == length or (key_ends[FIRST_KEYS + key] & 1 and size < length):
             same = True
-            for index in range(size):
-                if keys[key_ends[key] + index] != name[length - size + index]:
+            for index in range(size - 1):
+                if keys[first + index] != name[length - size + index]:
                     same = False
                     break
             if same:
+                return np.int64(key + 1)
+    return np.int64(0)
+
+
+@kernel(inlined=True)
+def _begins_token(data, at, begin):
+    """Whether `eyJ`, the beginning of a JSON Web Token, ends at `at`."""
+    return data[at] == 74 and at > begin + 1 and data[at - 1] == 121 and data[at - 2] == 101
+
+
+@kernel()
+def is_suspect(data, begin, end):
+    """Whether a target may hold a value inside a value, an e-mail address or a JSON Web Token. Python then checks it."""
+    for at in range(begin, end):
+        byte = np.int64(data[at])
+        if byte in (64, _QUOTE) or _begins_token(data, at, begin):
+            return True
+        if byte == 37 and at + 2 < end:
+            high, low = hex_value(data[at + 1]), hex_value(data[at + 2])
+            if high >= 0 and low >= 0 and _NESTS[high * 16 + low]:
                 return True
+        elif byte == 58 and at > begin and 97 <= lowered(data[at - 1]) <= 122:
+            return True
     return False
 
 
@@ -148,7 +193,7 @@ def _parameters_begin(data, at, end):
 
 
 @kernel()
-def redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
+def redact(data, begin, end, out, at, keys, key_ends, name, counts):
     """Write a target with the values of secret parameters (`?a=b`, `;a=b`) replaced; the offset after it."""
     first = _parameters_begin(data, begin, end)
     in_query = first > begin and data[first - 1] == 63
@@ -162,10 +207,14 @@ def redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts):
             last += 1
             while last < end and ending[data[last]] != _ENDS:
                 last += 1
-            if last > equals + 1 and is_secret(data, first, equals, keys, key_ends, suffixes, name):
+            secret = np.int64(0)
+            if last > equals + 1:
+                secret = find_secret(data, first, equals, keys, key_ends, name)
+            if secret > 0:
                 at = copy_bytes(data, begin, equals + 1, out, at)
                 at = copy_bytes(_REDACTED, 0, _REDACTED.shape[0], out, at)
                 counts[0] += 1
+                counts[secret] += 1
                 begin = last
         while last < end and data[last] != 63 and data[last] != 59 and not (in_query and data[last] == 38):
             last += 1
@@ -200,7 +249,7 @@ def put_unescaped(target, length, needs, out, at, hosts, host_at, keys, key_ends
             at += 1
     if suffixes < 0:
         return copy_bytes(target, begin, length, out, at), host_at
-    return redact(target, begin, length, out, at, keys, key_ends, suffixes, name, counts), host_at
+    return redact(target, begin, length, out, at, keys, key_ends, name, counts), host_at
 
 
 @kernel(
@@ -226,9 +275,9 @@ def write_targets(
     """Write the targets of `count` scanned rows, as they are to be sent, to (out, out_ends); how many named a
     host.
 
-    Hosts go to (hosts, host_ends), the rows they belong to in `host_rows`; counts[0] counts the values
-    redacted (`suffixes` < 0: secrets are kept). Room: `scratch` four times the longest line, `out` four times
-    the block, `name` PARAMETER_BYTES_MAX.
+    Hosts go to (hosts, host_ends), the rows they belong to in `host_rows`; counts[0] counts the values redacted, counts[k]
+    those of the name that key k - 1 is (`suffixes` < 0: secrets are kept). rows[NEEDS] gets SUSPECT where a target is to be
+    checked once more. Room: `scratch` four times the longest line, `out` four times the block, `name` PARAMETER_BYTES_MAX.
     """
     at = np.int64(0)
     named = np.int64(0)
@@ -236,10 +285,11 @@ def write_targets(
     host_ends[0] = 0
     for row in range(count):
         begin, end, needs = rows[BEGIN, row], rows[END, row], rows[NEEDS, row]
-        if needs & (REWRITE | ABSOLUTE) == 0 and (needs == 0 or suffixes < 0):
+        first = at
+        if needs & (REWRITE | ABSOLUTE) == 0 and (needs & PARAMETERS == 0 or suffixes < 0):
             at = copy_bytes(data, begin, end, out, at)
-        elif needs == PARAMETERS:
-            at = redact(data, begin, end, out, at, keys, key_ends, suffixes, name, counts)
+        elif needs & (REWRITE | ABSOLUTE) == 0:
+            at = redact(data, begin, end, out, at, keys, key_ends, name, counts)
         else:
             length = unescape(data, begin, end, scratch)
             at, host_end = put_unescaped(
@@ -260,5 +310,7 @@ def write_targets(
                 host_ends[named + 1] = host_end
                 host_rows[named] = row
                 named += 1
+        if needs & LOOK and suffixes >= 0 and is_suspect(out, first, at):
+            rows[NEEDS, row] = needs | SUSPECT
         out_ends[row + 1] = at
     return named

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ import click
 
 from ..errors import UsageError
 from .compare import KERNELS, comparison_options, options_of, output_files, write_outputs
+from .streams import tell
 
 SESSIONS = Path("ab")
 """Where sessions go without `-o`."""
@@ -108,7 +108,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
         with tempfile.TemporaryDirectory(prefix="replay-ab-") as area:
             with ProgressBar(errors) as progress:
                 trace = open_trace([recording], Path(area) / "imported.trace", progress=progress)
-            report = partial(print, file=sys.stderr, flush=True)
+            report = partial(tell, err=True)
             found = Session(replace(plan, out=folder), trace, knobs, report).run()
         write_whole(folder / "compare.json", _json(found))
         with shown_of(folder):

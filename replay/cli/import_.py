@@ -7,19 +7,19 @@ from pathlib import Path
 import click
 import rich.console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from .. import units
 from ..formats import Options, import_files, importers
 from ..formats.importing import Progress as ImportProgress
 from ..formats.tabular import parse_columns
-from ..report.console import Console
+from ..report.console import Console, Table
 from ..trace import Manifest, RouteRules, Trace, read_route_rules
 
 ROUTES_SHOWN = 6
 FOLDED_SHOWN = 3
 LEFT_OUT_SHOWN = 3
+NAMES_SHOWN = 8
 
 _LOG_ENDINGS = frozenset({".gz", ".log", ".txt", ".zst", ".bz2", *(f".{number}" for number in range(1, 100))})
 
@@ -101,6 +101,15 @@ def folded_lines(manifest: Manifest) -> list[Text]:
     return lines
 
 
+def names_text(manifest: Manifest) -> str:
+    """The names beside what was taken out, the most frequent first: ` (token 5, code 3)`."""
+    names = [f"{name} {count:,}" for name, count in manifest.secrets_by_name.items()]
+    if not names:
+        return ""
+    more = f" and {len(names) - NAMES_SHOWN:,} more names" if len(names) > NAMES_SHOWN else ""
+    return f" ({', '.join(names[:NAMES_SHOWN])}{more})"
+
+
 def _summary(trace: Trace) -> Table:
     manifest, table = trace.manifest, facts()
     share = units.format_share(manifest.rows / max(manifest.lines, 1))
@@ -126,7 +135,7 @@ def _summary(trace: Trace) -> Table:
             f"{count:,} {what.replace('_', ' ').removesuffix('s' if count == 1 else '')}"
             for what, count in manifest.secrets_dropped.items()
         )
-        table.add_row("secrets", f"{dropped} taken out")
+        table.add_row("secrets", f"{dropped} taken out{names_text(manifest)}")
     table.add_row("trace", Text(str(trace.path), style="bold"))
     return table
 

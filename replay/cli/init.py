@@ -20,6 +20,7 @@ from ..scenario.file import keys_of, struct_of
 from ..scenario.knobs import knob_text
 from ..scenario.settings import BODY_METHODS, Scenario
 from ..scenario.target import parse_target
+from ..shown import json_shown, shown
 from ..trace import Trace
 
 WIDTH = 100
@@ -32,7 +33,7 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return json_shown(json.dumps(value, ensure_ascii=False).encode()).decode()
 
 
 def _meta(hint: Any) -> tuple[str, Any]:
@@ -126,7 +127,7 @@ def scenario_text(trace: Trace, trace_name: str, target: str) -> str:
     defaults = msgspec.to_builtins(Scenario(), enc_hook=knob_text)
     methods = ", ".join(trace.manifest.methods)
     lines = [
-        f"# A scenario for {' '.join(trace_name.split())}: {units.format_count(trace.rows)} requests ({methods}).",
+        f"# A scenario for {shown(' '.join(trace_name.split()))}: {units.format_count(trace.rows)} requests ({methods}).",
         "# replay run THIS-FILE replays it. Flags override keys: a key is its flag's name with _ for -.",
         "# Values carry their unit: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB. A bare time is seconds.",
         "# Objectives need their units.",
@@ -173,6 +174,7 @@ def command(recordings: tuple[str, ...], target: str, out: Path | None) -> None:
     from ..formats import open_trace
     from ..report.console import Console
     from .import_ import ProgressBar
+    from .streams import tell
 
     parse_target(target)
     if len(recordings) > 1:
@@ -185,4 +187,4 @@ def command(recordings: tuple[str, ...], target: str, out: Path | None) -> None:
         beside = os.path.relpath(recordings[0], path.parent)
         text = scenario_text(trace, beside, target)
     write_new(path, text)
-    click.echo(f"{path} written; replay run {shlex.quote(str(path))} --dry-run shows its plan")
+    tell(f"{path} written; replay run {shlex.quote(str(path))} --dry-run shows its plan")

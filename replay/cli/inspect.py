@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 import msgspec
-from rich.table import Table
 from rich.text import Text
 
 from .. import units
 from ..errors import UsageError
 from ..formats import Options, open_trace
-from ..report.console import Console
+from ..report.console import Console, Table
+from ..shown import json_shown
 from ..trace import Route, RouteRules, Trace, read_route_rules
 from ..trace.summary import Summary, Took, summarize
 from .history import step_words
@@ -249,7 +249,7 @@ def command(
 
             stats = Stats(trace, None if against is None else Trace.open(against))
         if json_wanted:
-            click.echo(as_json(trace, summary, {} if stats is None else stats.as_json()))
+            click.echo(json_shown(as_json(trace, summary, {} if stats is None else stats.as_json())))
             return
         console = Console(highlight=False)
         _screen(console, trace, summary)

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-from rich.table import Table
 
 from .. import units
 from ..errors import Exit, OutputError, RefusedError, TargetError, UsageError, reason_of
@@ -21,7 +20,7 @@ from ..peak.climb import Climb, climb
 from ..peak.recovery import Recovery
 from ..peak.search import Search, Trial
 from ..peak.trial import Bench
-from ..report.console import Console
+from ..report.console import Console, Table
 from ..report.peak import (
     climb_facts,
     in_order,
@@ -37,6 +36,7 @@ from ..results.run import load_run
 from ..results.statuses import ACCEPT
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
+from ..shown import json_shown
 from .import_ import ProgressBar, facts
 from .places import keeping, result_folder
 from .progress import KERNELS, warm_kernels
@@ -104,7 +104,7 @@ def _save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> No
 
     data = {key: finite(value) for key, value in asdict(what).items()} | {"recording": recording}
     path = folder / "peak.json"
-    write_whole(path, msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
+    write_whole(path, json_shown(msgspec.json.format(msgspec.json.encode(data), indent=2)) + b"\n")
 
 
 def _read(parse: Callable[[str], Number], text: str, flag: str) -> Number:

@@ -10,6 +10,7 @@ import click
 
 from .. import units
 from ..errors import Exit, UsageError
+from .streams import tell
 
 
 def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
@@ -100,10 +101,10 @@ def command(
             overwrite=force, isolation=isolation, permitted=allowed(settings),
             progress=lambda records: status.update(f"recording: {records:,} records"),
         )  # fmt: skip
-    click.echo(f"{out}: {done.records:,} records of {', '.join(place.topics)}")
+    tell(f"{out}: {done.records:,} records of {', '.join(place.topics)}")
     for line in done.remarks():
-        click.echo(line, err=True)
+        tell(line, err=True)
     if not done.complete:
-        click.echo(f"it does not reach its end; go on with --resume {out}", err=True)
+        tell(f"it does not reach its end; go on with --resume {out}", err=True)
     if done.interrupted:
         raise SystemExit(Exit.INTERRUPTED)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..shown import json_shown
+from .streams import tell
+
 if TYPE_CHECKING:
     from ..results.run import Run
 
@@ -36,9 +39,7 @@ def command(run: Path, as_json: bool, hgrm: Path | None, html: Path | None) -> N
 
     loaded = load_run(run)
     if loaded.recovered:
-        click.echo(
-            f"{run} had been killed; its results were rebuilt from what its lanes had counted", err=True
-        )
+        tell(f"{run} had been killed; its results were rebuilt from what its lanes had counted", err=True)
     with damage_named(str(run)):
         _show(loaded, as_json, hgrm, html)
 
@@ -50,14 +51,14 @@ def _show(loaded: Run, as_json: bool, hgrm: Path | None, html: Path | None) -> N
         from ..results.hlog import read_hlog
 
         written = export(read_hlog(loaded.folder.totals).by_tag(), hgrm)
-        click.echo(f"{len(written)} distributions written to {hgrm}", err=True)
+        tell(f"{len(written)} distributions written to {hgrm}", err=True)
     if html is not None:
         from ..report.run_page import write_run_page
 
         write_run_page(loaded, html)
-        click.echo(f"{html} written", err=True)
+        tell(f"{html} written", err=True)
     if as_json:
-        click.echo(loaded.folder.run.read_bytes(), nl=False)
+        click.echo(json_shown(loaded.folder.run.read_bytes()), nl=False)
     elif hgrm is None and html is None:
         from ..report.page import report_console
         from ..report.terminal import print_report

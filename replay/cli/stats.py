@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
-
 from .. import units
-from ..report.console import Console
+from ..report.console import Console, Table
 from ..trace import Trace
 from ..workload.fidelity import WINDOWS_NS, Dispersion, Fidelity, distance, expected, measure, steps_between
 from .import_ import facts

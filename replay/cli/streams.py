@@ -10,7 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
 from ..errors import reason_of
+from ..shown import shown
 
 _LIKENESS = str.maketrans("≥→×µμ·…●○✓✗–▁▂▃▄▅▆▇█░▒▓²", ">>xuu-~*o+x-.:-=+*%#.:+2")
 """One character each, so that columns stay where they are."""
@@ -83,7 +86,12 @@ def say(message: str, hint: str = "") -> None:
     """One line on stderr: what was wrong, and what to do."""
     line = " ".join(f"replay: {message}".split())
     with contextlib.suppress(OSError, ValueError):
-        print(f"{line} ({hint})" if hint else line, file=sys.stderr, flush=True)
+        print(shown(f"{line} ({hint})" if hint else line), file=sys.stderr, flush=True)
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """Print a line that may hold text of others."""
+    click.echo(shown(text), err=err)
 
 
 def forget_stdout() -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from .. import units
 from ..errors import UsageError
 from ..formats import open_trace
-from ..report.console import Console
+from ..report.console import Console, Table
 from ..scenario.file import load
 from ..schedule.due import make_clock, time_zone
 from ..trace import Trace

@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from .._version import __version__
+from ..shown import json_shown
 from .decision import Finding
 from .verdict import Comparison
 
@@ -89,7 +90,7 @@ def document_of(found: Comparison) -> ComparisonDocument:
 
 def to_json(found: Comparison) -> bytes:
     """The document as text."""
-    return msgspec.json.format(msgspec.json.encode(document_of(found)), indent=2) + b"\n"
+    return json_shown(msgspec.json.format(msgspec.json.encode(document_of(found)), indent=2)) + b"\n"
 
 
 def _metric(finding: Finding) -> MetricDocument:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from xml.etree import ElementTree as Xml
 
+from ..shown import shown
 from ..units import format_latency, format_share
 from .decision import Finding
 from .metrics import Metric
@@ -78,18 +79,33 @@ def markdown(found: Comparison) -> str:
 def _markdown_row(finding: Finding) -> str:
     metric = finding.metric
     p = "" if finding.p_adjusted is None else f"{finding.p_adjusted:.3g}"
-    cells = [f"`{metric.where.replace('`', '')}`", metric.name]
-    cells += [
+    cells = [_code(metric.where), _escaped(metric.name)]
+    texts = [
         figure_text(finding.base, metric),
         figure_text(finding.new, metric),
         change_text(finding.change, metric),
     ]
-    cells += [interval_text(finding), p, f"{_MARK[finding.verdict]} {finding.verdict}"]
-    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+    texts += [interval_text(finding), p, f"{_MARK[finding.verdict]} {finding.verdict}"]
+    return "| " + " | ".join([*cells, *map(_escaped, texts)]) + " |"
+
+
+_MARKDOWN = str.maketrans(
+    {
+        "&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "|": "\\|", "`": "\\`", "*": "\\*", "[": "\\[", "]": "\\]",
+        "~": "\\~", "\\": "\\\\",
+    }
+)  # fmt: skip
+"""What would be a tag, a mention, a cell, a link or an emphasis."""
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """A text as Markdown shows it, in one line."""
+    return shown(text.replace("\n", " ")).translate(_MARKDOWN)
+
+
+def _code(text: str) -> str:
+    """A text as code, which ends at no backtick of its own."""
+    return "`" + shown(text).replace("`", "'").replace("|", "\\|").replace("<", "&lt;") + "`"
 
 
 def github_annotations(found: Comparison) -> list[str]:
@@ -105,6 +121,7 @@ def github_annotations(found: Comparison) -> list[str]:
 
 def _annotation(level: str, title: str, message: str) -> str:
     def escaped(text: str, also: str = "") -> str:
+        text = shown(text.replace("\n", " "))
         for char in "%\r\n" + also:
             text = text.replace(char, f"%{ord(char):02X}")
         return text
@@ -146,11 +163,13 @@ def junit(found: Comparison) -> bytes:
 
 
 def _case(finding: Finding, found: Comparison) -> Xml.Element:
-    name = {"classname": _clean(finding.metric.where), "name": finding.metric.name, "time": "0"}
+    name = {"classname": _clean(finding.metric.where), "name": _clean(finding.metric.name), "time": "0"}
     case = Xml.Element("testcase", name)
     said = f"{change_text(finding.change, finding.metric)} ({interval_text(finding)})"
     if finding.verdict == "REGRESSION":
-        Xml.SubElement(case, "failure", {"message": said, "type": finding.verdict}).text = found.sentence
+        Xml.SubElement(case, "failure", {"message": said, "type": finding.verdict}).text = _clean(
+            found.sentence
+        )
     elif finding.verdict == "INCONCLUSIVE":
         runs = runs_text(finding)
         said += f"; {runs} runs a side would show it" if runs else ""
@@ -195,5 +214,5 @@ def _whole_case(found: Comparison) -> Xml.Element:
 
 
 def _clean(text: str) -> str:
-    """Without what XML cannot hold."""
-    return "".join(c for c in text if c in "\t\n\r" or "\x20" <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd")
+    """With what XML cannot hold, or nobody sees, written out."""
+    return shown(text)

@@ -88,7 +88,7 @@ def make_lane(spec: LaneSpec) -> Lane:
         events=np.zeros(kernels.EVENTS_AT_ONCE * EPOLL_EVENT_BYTES, np.uint8),
         buffer=np.zeros(kernels.BUFFER_BYTES, np.uint8),
         scratch=np.zeros(8, np.int64),
-        sessions=spec.sessions.table(spec.clients, spec.lanes, spec.connections),
+        sessions=spec.sessions.table(spec.clients, spec.lanes, spec.connections, spec.bank.rule_refused),
         beginnings=np.zeros((spec.connections, BEGINNING_BYTES), np.uint8),
     )
 

@@ -140,7 +140,7 @@ class _Lane:
         self._owned: dict[int, _Owned] = {}
         self._idle_by_age: dict[_Worker, None] = {}
         self._idle_timeout_s = spec.idle_timeout_ns / SECOND_NS if self._per_client else math.inf
-        self._sessions = Sessions(spec.sessions, spec.bank.rule_counts)
+        self._sessions = Sessions(spec.sessions, spec.bank.rule_counts, spec.bank.rule_refused)
         self._taken = 0
         self._head = 0
         self._open = 0

@@ -23,6 +23,7 @@ from replay.results.document import (
 from replay.results.recorder import Recorder
 from replay.scenario.settings import Scenario
 from replay.schedule.plan import Schedule
+from replay.shown import shown
 from replay.units import SECOND_NS
 from replay_native import bank
 from replay_native.bank import Stop
@@ -246,7 +247,7 @@ async def _obey(state: RunState, received: Signals, recorder: Recorder) -> None:
     if not all(ended(spec) for spec in state.specs):
         failure = _failed(state, recorder, EngineError(STUCK))
         hint = getattr(failure, "hint", "")
-        print(f"replay: {failure} ({hint})", file=sys.stderr, flush=True)
+        print(shown(f"replay: {failure} ({hint})"), file=sys.stderr, flush=True)
         os._exit(Exit.CRASHED)
 
 

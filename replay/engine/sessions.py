@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from replay.schedule.sessions import Rule, SessionSpec
 from replay.schedule.templates import ENCODINGS, Encode, encoded
@@ -16,6 +20,17 @@ from .cookies import Jar, cookie_parts
 from .json_pointer import find, value_of
 
 _ENCODING: dict[int, Encode] = {number: name for name, number in ENCODINGS.items()}
+_PERCENT_ENCODED = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
+
+
+def link_of(value: bytes) -> bytes | None:
+    """The link in a value, without its fragment; None where it could leave its place on this target (see the kernel)."""
+    link = value.partition(b"#")[0]
+    plain = _PERCENT_ENCODED.sub(lambda match: bytes.fromhex(match[1].decode()), link)
+    if not link.startswith(b"/") or b"\\" in plain or b"//" in plain:
+        return None
+    segments = re.split(rb"[/?&=#]", plain)
+    return None if any(segment.partition(b";")[0] == b".." for segment in segments) else link
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +53,13 @@ class Looked:
 
 
 class Sessions:
-    """The values of every client of a lane. `counts` int64[rules, 2] is the bank's."""
+    """The values of every client of a lane. `counts` int64[rules, 2] and `refused` int64[rules] are the bank's."""
 
-    def __init__(self, spec: SessionSpec, counts: object) -> None:
+    def __init__(
+        self, spec: SessionSpec, counts: object, refused: npt.NDArray[np.int64] | None = None
+    ) -> None:
         self._spec, self._counts = spec, counts
+        self._refused = np.zeros(max(1, len(spec.rules)), np.int64) if refused is None else refused
         self._values: dict[tuple[int, int], bytes] = {}
         self._jars: dict[int, Jar] = {}
 
@@ -78,7 +96,7 @@ class Sessions:
         for number in self._spec.route_rules[route]:
             rule = self._spec.rules[number]
             if rule.kind == kernels.CAPTURE:
-                self._count(number, self._capture(client, rule, answer))
+                self._count(number, self._capture(number, client, rule, answer))
             elif is_measured:
                 holds = self._holds(rule, answer, recorded)
                 self._count(number, holds)
@@ -94,12 +112,17 @@ class Sessions:
         jar = self._jars.setdefault(client, Jar(self._spec.slot_bytes[0]))
         return sum(not jar.put(value) for name, value in answer.headers if name == b"set-cookie")
 
-    def _capture(self, client: int, rule: Rule, answer: Answer) -> bool:
+    def _capture(self, number: int, client: int, rule: Rule, answer: Answer) -> bool:
         value, _ = self._find(rule, answer)
         if value is None or len(value) > self._spec.slot_bytes[rule.slot]:
             return False
         if any(byte < 32 or byte == 127 for byte in value):
             return False
+        if rule.is_link:
+            value = link_of(value)
+            if value is None:
+                self._refused[number] += 1
+                return False
         self._values[client, rule.slot] = value
         return True
 

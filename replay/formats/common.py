@@ -66,7 +66,7 @@ class CommonLog(LineReader):
     def _rows(self, block: Bytes) -> Rows:
         columns = self._columns
         count = int(self._state[scan.ROWS])
-        redacted = np.zeros(1, dtype=np.int64)
+        redacted = np.zeros(1 + len(self._key_names), dtype=np.int64)
         named = targets.write_targets(
             block,
             columns,
@@ -83,14 +83,14 @@ class CommonLog(LineReader):
             self._host_rows,
             redacted,
         )
-        self._found.drop("query_values", int(redacted[0]))
+        data, offsets = self._cleaned(columns, count, redacted)
         self._name_methods()
         hosts = np.full(count, -1, dtype=np.int64)
         hosts[self._host_rows[:named]] = self._host_indexes(named)
         return Rows(
             at_ns=columns[scan.AT_S, :count] * SECOND_NS,
-            data=self._targets,
-            offsets=self._target_ends[: count + 1],
+            data=data,
+            offsets=offsets,
             method=columns[scan.METHOD, :count],
             host=hosts,
             client_hash=columns[scan.CLIENT, :count],

@@ -19,6 +19,7 @@ from pyarrow import csv
 from .. import units
 from ..errors import OutputError, UsageError, reason_of
 from ..files import replacing
+from ..shown import csv_cell
 from ..trace import Batch, Request, Trace
 from .gor import SEPARATOR
 
@@ -66,17 +67,22 @@ class _Lookup:
             "host": pa.array([*requests.hosts, ""], pa.string()),
             "route": pa.array(requests.routes, pa.string()),
         }
+        self._safe_names = {
+            name: pa.array([csv_cell(cell) for cell in cells.to_pylist()], pa.string())
+            for name, cells in self._names.items()
+        }
 
-    def table(self, batch: Batch) -> pa.Table:
-        """A batch of events with everything said in words."""
+    def table(self, batch: Batch, *, safe: bool = False) -> pa.Table:
+        """A batch of events with everything said in words; `safe`: no name is a formula to a spreadsheet."""
         ids = pa.array(batch.request)
         named = {}
         for name, column in self._columns.items():
             indexes = column.take(ids).combine_chunks()
             if name == "host":
                 indexes = pc.if_else(pc.less(indexes, 0), len(self._names["host"]) - 1, indexes)
-            named[name] = self._names[name].take(indexes)
-        columns = [batch.at_ns, named["method"], self._text(ids), named["host"], named["route"], batch.client]
+            named[name] = (self._safe_names if safe else self._names)[name].take(indexes)
+        paths = self._safe_text(ids) if safe else self._text(ids)
+        columns = [batch.at_ns, named["method"], paths, named["host"], named["route"], batch.client]
         columns += [batch.status, batch.took_ns, batch.bytes]
         return pa.table(
             [pa.chunked_array([c if isinstance(c, pa.Array) else pa.array(c)]) for c in columns],
@@ -89,6 +95,14 @@ class _Lookup:
             return targets.cast(pa.large_string())
         except pa.ArrowInvalid:
             return pa.array([_printable(target.as_py()).decode() for target in targets], pa.large_string())
+
+    def _safe_text(self, ids: pa.Array) -> pa.Array:
+        """The targets as cells of a table: those that begin with a slash are no formulas."""
+        texts = self._text(ids)
+        odd = pc.invert(pc.starts_with(texts, "/"))
+        if not pc.any(odd).as_py():
+            return texts
+        return pa.array([csv_cell(text) for text in texts.to_pylist()], pa.large_string())
 
 
 def _printable(target: bytes) -> bytes:
@@ -108,7 +122,7 @@ def _to_csv(delimiter: str) -> Callable[[Trace, IO[bytes], Progress], None]:
         options = csv.WriteOptions(delimiter=delimiter)
         with csv.CSVWriter(file, TABLE_SCHEMA, write_options=options) as writer:
             for batch in _counted(trace, progress):
-                writer.write_table(lookup.table(batch))
+                writer.write_table(lookup.table(batch, safe=True))
 
     return write
 

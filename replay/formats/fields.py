@@ -93,18 +93,18 @@ class FieldReader(LineReader):
     def _rows(self, block: Bytes) -> Rows:
         columns, state = self._columns, self._state
         count = int(state[scan.ROWS])
-        redacted = np.zeros(1, dtype=np.int64)
+        redacted = np.zeros(1 + len(self._key_names), dtype=np.int64)
         named = field_targets.write_field_targets(
             block, columns, count, self.layout.escapes, self._constant, self._keys, self._key_ends, self._suffixes,
             self._name, self._scratch, self._targets, self._target_ends, self._named_hosts, self._host_ends,
             redacted,
         )  # fmt: skip
-        self._found.drop("query_values", int(redacted[0]))
+        data, offsets = self._cleaned(columns, count, redacted)
         self._name_methods()
         return Rows(
             at_ns=self._local(columns[field_spec.AT_NS, :count], state).copy(),
-            data=self._targets,
-            offsets=self._target_ends[: count + 1],
+            data=data,
+            offsets=offsets,
             method=columns[scan.METHOD, :count],
             host=np.append(self._host_indexes(named), -1)[columns[field_spec.HOST_NUMBER, :count]],
             client_hash=columns[scan.CLIENT, :count],

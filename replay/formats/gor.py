@@ -17,11 +17,12 @@ from replay_native import gor as kernels
 from replay_native import scan, targets
 from replay_native.jit import warm
 
-from ..trace.dictionary import Int64s, StringTable, flatten
+from ..trace.dictionary import Int64s, StringTable
 from ..trace.requests import Headers
-from .records import Record, RecordReader
+from .cleaning import Cleaner, packed_names
+from .lines import note_redacted
+from .records import Record, RecordReader, end_to_end
 from .registry import Found, Importer, Options, Probe, Rows, importer
-from .secrets import SECRET_NAMES, SECRET_SUFFIXES
 from .sources import BLOCK_BYTES, SourceFile
 
 SEPARATOR = "\n🐵🙈🙉\n".encode()
@@ -209,8 +210,7 @@ class GorReader(RecordReader):
         """The headers, without what a replay writes itself. Sets are remembered: most requests repeat one."""
         known = self._header_sets.get(head)
         if known is None:
-            pairs = (pair for pair in _HEADER.findall(head) if pair[0].lower() not in WRITTEN_ANEW)
-            known = self.kept(pairs)
+            known = self.kept(end_to_end(_HEADER.findall(head)))
             if len(self._header_sets) < PENDING_MAX:
                 self._header_sets[head] = known
         return known
@@ -225,8 +225,9 @@ class PlainRecords:
         self._state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
         self._method_words = np.zeros((scan.METHODS_MAX, 2), dtype=np.int64)
         self._methods: list[int] = []
-        self._keys, self._key_ends = flatten([name.encode() for name in (*SECRET_SUFFIXES, *SECRET_NAMES)])
-        self._suffixes = -1 if options.keep_secrets else len(SECRET_SUFFIXES)
+        self._cleaner = Cleaner(found, options)
+        self._keys, self._key_ends, self._key_names = packed_names()
+        self._suffixes = -1 if options.keep_secrets else 0
         self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
         self._parts = np.zeros((kernels.COLUMNS, PARTS_AT_ONCE), dtype=np.int64)
         self._rows = np.zeros_like(self._parts)
@@ -288,21 +289,25 @@ class PlainRecords:
 
     def _paired(self, count: int, paired: int) -> Rows:
         """Rows of the requests that have their responses."""
-        rows, chosen, counts = self._rows[:, :paired], self._chosen[:paired], np.zeros(1, dtype=np.int64)
+        rows, chosen = self._rows[:, :paired], self._chosen[:paired]
+        counts = np.zeros(1 + len(self._key_names), dtype=np.int64)
         unused = np.zeros(PARTS_AT_ONCE + 1, dtype=np.int64)
         targets.write_targets(
             self._buffer, self._rows, paired, self._keys, self._key_ends, self._suffixes, self._name, self._targets,
             self._targets, self._target_ends, self._host_data[:0], unused, unused, counts,
         )  # fmt: skip
-        self._found.drop("query_values", int(counts[0]))
+        note_redacted(self._found, counts, self._key_names)
+        data, offsets = self._cleaner.targets(
+            self._targets, self._target_ends[: paired + 1], rows[scan.NEEDS]
+        )
         headers, header_sets = self._headers(count, chosen)
         body, bodies = self._bodies(rows)
         for words in self._method_words[len(self._methods) : self._state[scan.METHODS]]:
             self._methods.append(self._reader.method_index(words.tobytes().rstrip(b"\0").decode("ascii")))
         return Rows(
             at_ns=rows[kernels.AT_NS],
-            data=self._targets,
-            offsets=self._target_ends[: paired + 1],
+            data=data,
+            offsets=offsets,
             method=np.array(self._methods, dtype=np.int64)[rows[scan.METHOD]],
             host=self._host(count)[chosen],
             client_hash=rows[scan.CLIENT],
@@ -320,7 +325,7 @@ class PlainRecords:
         ends = self._host_ends[: count + 1]
         ids, fresh = self._hosts.intern(self._host_data, ends)
         for part in fresh.tolist():
-            name = self._host_data[ends[part] : ends[part + 1]].tobytes().decode("latin-1")
+            name = self._host_data[ends[part] : ends[part + 1]].tobytes().decode("latin-1").rpartition("@")[2]
             self._host_indexes.append(self._reader.host_index(name) if name else -1)
         return np.array(self._host_indexes, dtype=np.int64)[ids]
 
@@ -344,12 +349,9 @@ class PlainRecords:
         column = np.full(rows.shape[1], -1, dtype=np.int64)
         found: dict[bytes, int] = {}
         for row in np.flatnonzero(ends > begins).tolist():
-            body = self._buffer[begins[row] : ends[row]].tobytes()
+            body = self._cleaner.body(self._buffer[begins[row] : ends[row]].tobytes())
             column[row] = found.setdefault(body, len(found))
         return column, list(found)
 
-
-WRITTEN_ANEW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})
-"""Headers that say how a message was sent, not what was asked."""
 
 GOR = importer(Importer(name="gor", title="a GoReplay file (.gor)", sniff=sniff, reader=GorReader, rank=5))

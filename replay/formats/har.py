@@ -11,8 +11,7 @@ import msgspec
 
 from ..errors import InputError
 from ..units import datetime_to_ns
-from .gor import WRITTEN_ANEW
-from .records import Record, RecordReader
+from .records import Record, RecordReader, end_to_end
 from .registry import Importer, Options, Probe, Rows, importer
 from .sources import SourceFile
 
@@ -140,7 +139,7 @@ class HarReader(RecordReader):
         pairs = [
             (pair.name.encode(), pair.value.encode())
             for pair in request.headers
-            if not pair.name.startswith(":") and pair.name.lower().encode() not in WRITTEN_ANEW
+            if not pair.name.startswith(":")
         ]
         posted = request.postData
         if posted and posted.mimeType and not any(name.lower() == b"content-type" for name, _ in pairs):
@@ -154,7 +153,7 @@ class HarReader(RecordReader):
             status=status,
             took_ns=_took_ns(entry),
             size=int(size) if 0 <= size < _SIZE_MAX else -1,
-            headers=self.kept(pairs),
+            headers=self.kept(end_to_end(pairs)),
             body=posted.text.encode() if posted else b"",
         )
 

@@ -259,6 +259,7 @@ def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_I
     manifest.rejected = dict(rejects.counts.most_common())
     manifest.rejected_examples = rejects.examples
     manifest.secrets_dropped = found.secrets_dropped
+    manifest.secrets_by_name = dict(sorted(found.secrets_by_name.items(), key=lambda item: -item[1]))
     manifest.time_zone, manifest.time_zone_changed = found.time_zone, found.time_zone_changed
 
 
@@ -284,7 +285,7 @@ def import_files(
     options = options or Options()
     opened, left_out = _opened(paths, options, None if format is None else _named(format, options))
     files, chosen = [file for file, _ in opened], _shared(opened)
-    found = Found()
+    found = Found(key=b"".join(file.head for file in files))
     with TraceWriter(out, overwrite=overwrite, rules=options.routes) as writer:
         reader = chosen.reader(found, options)
         resolution_ns, inputs = _inputs(files, reader)

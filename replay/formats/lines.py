@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from replay_native import field_spec, scan, targets
 
 from ..trace.dictionary import Bytes, Int64s, StringTable, flatten
+from .cleaning import Cleaner, packed_names
 from .registry import Found, Options, Probe, Rows
 from .rejects import BLANK, HEADER, HEALTH_CHECK, NO_METHOD, NO_PATH
-from .secrets import SECRET_NAMES, SECRET_SUFFIXES
 from .sources import BLOCK_BYTES, SourceFile
 
 REASONS = {
@@ -66,8 +66,9 @@ class LineReader(ABC):
     def __init__(self, found: Found, options: Options, *, columns: int, state_words: int) -> None:
         self._found = found
         self._key = secrets.randbits(62)
-        self._keys, self._key_ends = flatten([name.encode() for name in (*SECRET_SUFFIXES, *SECRET_NAMES)])
-        self._suffixes = -1 if options.keep_secrets else len(SECRET_SUFFIXES)
+        self._cleaner = Cleaner(found, options)
+        self._keys, self._key_ends, self._key_names = packed_names()
+        self._suffixes = -1 if options.keep_secrets else 0
         agents = () if options.keep_health_checks else HEALTH_CHECKERS
         self._agents, self._agent_ends = flatten([agent.encode() for agent in agents])
         self._state = np.zeros(state_words, dtype=np.int64)
@@ -168,6 +169,13 @@ class LineReader(ABC):
                 shown += 1
             rejects.counts[reason] += len(places) - shown
 
+    def _cleaned(self, rows: Int64s, count: int, redacted: Int64s) -> tuple[Bytes, Int64s]:
+        """The targets of the last scan, those that may hold more than their parameters say cleaned once more; counts what
+        the kernel took out.
+        """
+        note_redacted(self._found, redacted, self._key_names)
+        return self._cleaner.targets(self._targets, self._target_ends[: count + 1], rows[scan.NEEDS, :count])
+
     def _name_methods(self) -> None:
         """Name the methods that the last scan was the first to see."""
         for words in self._method_words[len(self.methods) : self._state[scan.METHODS]]:
@@ -178,7 +186,9 @@ class LineReader(ABC):
         ids, fresh = self._hosts.intern(self._named_hosts, self._host_ends[: named + 1])
         if len(fresh) and not self._hosts.closed:
             names = self._hosts.strings()
-            self.hosts = ["" if _CONTROL.search(name) else name.decode("latin-1") for name in names]
+            self.hosts = [
+                "" if _CONTROL.search(name) else name.rpartition(b"@")[2].decode("latin-1") for name in names
+            ]
         indexes = ids.astype(np.int64)
         return np.where(indexes < len(self.hosts), indexes, -1)
 
@@ -189,6 +199,13 @@ class LineReader(ABC):
         if state[scan.ZONES]:
             found.time_zone = found.time_zone or zone_text(int(state[scan.FIRST_ZONE_MIN]))
             found.time_zone_changed = bool(state[scan.ZONES] > 1)
+
+
+def note_redacted(found: Found, redacted: Int64s, names: Sequence[str]) -> None:
+    """Count the values that a kernel took out, by the names of its keys."""
+    found.drop("query_values", int(redacted[0]))
+    for key in np.flatnonzero(redacted[1:]).tolist():
+        found.note_secret(names[key], int(redacted[key + 1]))
 
 
 def zone_text(minutes: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,31 +13,16 @@ import numpy as np
 from ..trace.dictionary import flatten
 from ..trace.manifest import Stamp
 from ..trace.requests import Headers
+from .cleaning import Cleaner
 from .registry import Found, Options, Rows
 from .rejects import NO_METHOD, NO_PATH
-from .secrets import REDACTED, SECRET_NAMES, SECRET_SUFFIXES, is_secret
 
 ROWS_AT_ONCE = 1 << 13
-
-SECRET_HEADERS = frozenset(
-    {
-        b"authorization",
-        b"proxy-authorization",
-        b"cookie",
-        b"set-cookie",
-        b"x-api-key",
-        b"x-csrf-token",
-        b"x-xsrf-token",
-    }
-)
-"""Headers that are not kept, beside those whose names look like secrets."""
 
 METHOD = re.compile(r"[A-Za-z_][A-Za-z_-]{0,15}")
 _URL = re.compile(rb"(https?)://([^/?#]*)([^#]*)", re.IGNORECASE)
 _PLAIN = re.compile(rb"[!-~]*")
 _UNSAFE = re.compile(rb"[^!-~]")
-_PARAMETER = re.compile(rb"([?&;])([^=&;?#]*)=([^&;?#]+)")
-_MAYBE_SECRET = re.compile("|".join((*SECRET_SUFFIXES, *SECRET_NAMES, r"%|[-_.\[]")).encode(), re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -56,6 +41,21 @@ class Record:
     body: bytes = b""
 
 
+WRITTEN_ANEW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})
+"""Headers that say how a message was sent, not what was asked."""
+
+
+def end_to_end(pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers without those of the recorded connection, which its `Connection` may name (RFC 9110, 7.6.1)."""
+    named = {
+        option.strip().lower()
+        for name, value in pairs
+        if name.lower() == b"connection"
+        for option in value.split(b",")
+    }
+    return [pair for pair in pairs if pair[0].lower() not in WRITTEN_ANEW and pair[0].lower() not in named]
+
+
 class RecordReader:
     """Makes rows of records; a subclass makes the records."""
 
@@ -64,6 +64,7 @@ class RecordReader:
 
     def __init__(self, found: Found, options: Options) -> None:
         self._found, self._options = found, options
+        self._cleaner = Cleaner(found, options)
         self._key = secrets.randbits(62)
         self._methods: dict[str, int] = {}
         self._hosts: dict[str, int] = {}
@@ -99,36 +100,14 @@ class RecordReader:
             target = url[3] if url[3].startswith(b"/") else b"/" + url[3]
         if not _PLAIN.fullmatch(target):
             target = _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
-        if (
-            not self._options.keep_secrets
-            and (b"?" in target or b";" in target)
-            and _MAYBE_SECRET.search(target)
-        ):
-            target = self._redacted(target)
-        record.target = target
+        record.target = self._cleaner.target(target)
+        record.body = self._cleaner.body(record.body)
+        record.host = record.host.rpartition("@")[2]
         return ""
 
-    def _redacted(self, target: bytes) -> bytes:
-        def one(match: re.Match[bytes]) -> bytes:
-            if not is_secret(match[2].decode("latin-1")):
-                return match[0]
-            self._found.drop("query_values", 1)
-            return match[1] + match[2] + b"=" + REDACTED.encode()
-
-        return _PARAMETER.sub(one, target)
-
     def kept(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """Headers without those that are secrets."""
-        if self._options.keep_secrets:
-            return tuple(headers)
-        given = tuple(headers)
-        kept = tuple(
-            (name, value)
-            for name, value in given
-            if name.lower() not in SECRET_HEADERS and not is_secret(name.decode("latin-1"))
-        )
-        self._found.drop("headers", len(given) - len(kept))
-        return kept
+        """Headers without secrets."""
+        return self._cleaner.headers(headers)
 
     def rows(self, records: Iterator[Record]) -> Iterator[Rows]:
         """Good records as rows."""

@@ -14,9 +14,15 @@ from ..trace.manifest import Stamp
 from ..trace.requests import Headers
 from ..trace.route_rules import RouteRules
 from .rejects import Rejects
+from .secrets import secret_key
 from .sources import SourceFile
 
 Body = bytes
+
+SECRET_NAMES_MAX = 200
+"""Names of secrets that are counted each by itself."""
+
+OTHER_NAMES = "(other)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,12 @@ class Probe:
 
 @dataclass(slots=True)
 class Found:
-    """What a reader learns on the way, for the manifest."""
+    """What a reader learns on the way, for the manifest. `key` is that of pseudonyms."""
 
     rejects: Rejects = field(default_factory=Rejects)
+    key: bytes = b""
     secrets_dropped: dict[str, int] = field(default_factory=dict)
+    secrets_by_name: dict[str, int] = field(default_factory=dict)
     time_zone: str = ""
     time_zone_changed: bool = False
 
@@ -90,6 +98,13 @@ class Found:
         """Count what was taken out."""
         if count:
             self.secrets_dropped[what] = self.secrets_dropped.get(what, 0) + count
+
+    def note_secret(self, name: str, count: int = 1) -> None:
+        """Count what was taken out because of a name, under this name; past SECRET_NAMES_MAX names together."""
+        name = secret_key(name) or name.lower()
+        if name not in self.secrets_by_name and len(self.secrets_by_name) >= SECRET_NAMES_MAX:
+            name = OTHER_NAMES
+        self.secrets_by_name[name] = self.secrets_by_name.get(name, 0) + count
 
 
 class Reader(Protocol):

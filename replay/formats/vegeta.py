@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from .lines import sniffed_lines
-from .records import Record, RecordReader
+from .records import Record, RecordReader, end_to_end
 from .registry import Found, Importer, Options, Probe, Rows, importer
 from .rejects import BLANK
 from .sources import SourceFile
@@ -88,7 +88,7 @@ class VegetaReader(RecordReader):
             at_ns=self._count * STEP_NS,
             method=target.method,
             target=target.url.encode(),
-            headers=self.kept(pairs),
+            headers=self.kept(end_to_end(pairs)),
             body=body,
         )
 

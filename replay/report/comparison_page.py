@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 
 from ..compare.decision import Finding
@@ -14,7 +13,20 @@ from ..compare.words import change_text
 from ..results.measured import FAILED
 from ..units import format_latency, format_share
 from .comparison import WORDS
-from .html import OPEN, TONES, Figure, Html, Section, cards, folded, headline, html_table, toned, write_page
+from .html import (
+    OPEN,
+    TONES,
+    Figure,
+    Html,
+    Section,
+    cards,
+    escape,
+    folded,
+    headline,
+    html_table,
+    toned,
+    write_page,
+)
 
 
 def write_comparison_page(found: Comparison, path: Path) -> None:

@@ -1,16 +1,59 @@
-"""The console that everything is printed on."""
+"""The console that everything is printed on, and its tables: text of others goes through `shown` in both."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
+from typing import Any
 
 import rich.console
+import rich.table
+from rich.segment import Segment
+from rich.text import Text
+
+from ..shown import shown
 
 
 class Console(rich.console.Console):
-    """Rich's, but for its own end of a command whose reader went away: who prints decides."""
+    """Rich's, but no text is taken as markup or emoji (`[red]`, `:boom:`), and none reaches the terminal unescaped."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, emoji=False, **settings)
+
+    def render(
+        self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Rich's, with the text of every segment escaped; its own control codes stay."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else shown(segment.text, lines=True)
+            yield segment if text == segment.text else Segment(text, segment.style, segment.control)
 
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError; rich would end the process, with exit code 1."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+class Table(rich.table.Table):
+    """Rich's, with a line of text a cell: a line break that came with a name begins no other line."""
+
+    @classmethod
+    def grid(cls, *headers: Any, **settings: Any) -> Table:
+        """A table without lines and heads."""
+        table = super().grid(*headers, **settings)
+        assert isinstance(table, cls)
+        return table
+
+    def add_row(self, *cells: rich.console.RenderableType | None, **settings: Any) -> None:
+        """Add a row of cells."""
+        super().add_row(*map(shown_cell, cells), **settings)
+
+
+def shown_text(text: Text) -> Text:
+    """A styled text in one line, with nothing in it that a terminal would obey."""
+    return text if shown(text.plain) == text.plain else Text(shown(text.plain), style=text.style)
+
+
+def shown_cell(cell: rich.console.RenderableType | None) -> rich.console.RenderableType | None:
+    """A cell of a table: the same for a text of any kind."""
+    return shown_text(Text(cell) if isinstance(cell, str) else cell) if isinstance(cell, str | Text) else cell

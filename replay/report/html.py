@@ -5,14 +5,15 @@ Bokeh's script is taken from its package into the page. All text of traces and t
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
 from ..files import write_whole
+from ..shown import shown
 
 _CSP = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 GOOD, BAD, OPEN, SOFT = "good", "bad", "open", "soft"
@@ -54,6 +55,11 @@ details{margin:10px 0}summary{cursor:pointer;color:var(--soft)}
 @media(max-width:560px){body{padding:16px 14px 50px}h1{font-size:20px}h1 span{display:inline-block;margin-bottom:6px}
 .cards{grid-template-columns:repeat(2,1fr)}.cards b{font-size:18px}}
 """
+
+
+def escape(text: str) -> str:
+    """Text as HTML shows it: no markup, and nothing that turns or hides what stands beside it."""
+    return html.escape(shown(text))
 
 
 class Html(str):
@@ -146,6 +152,7 @@ def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) 
 
     plots = {str(at): s.plot for at, s in enumerate(sections) if isinstance(s, Figure) and s.plot}
     script, divs = components(plots) if plots else ("", {})
+    script = shown(script, lines=True)
     body = [f"<header>{escape(above)}</header>"]
     for at, section in enumerate(sections):
         if isinstance(section, str):

@@ -8,12 +8,12 @@ from types import TracebackType
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from ..results.timeline import Second
 from ..schedule.plan import Plan
 from ..units import format_duration, format_latency
+from .console import Table
 
 LAST_SECONDS = 5
 """Seconds that the latencies shown are of: the worst of their percentiles."""

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from ..shown import shown
 from . import console as ours
+from .console import shown_text
 
 WIDTH = 100
 """Columns of a report that goes to a file or a pipe."""
@@ -47,7 +49,8 @@ class Page:
         self._ascii = not console.encoding.lower().startswith("utf")
 
     def text(self, words: str, style: str = "") -> Text:
-        """`words`, in characters that the console knows."""
+        """`words` in one line, in characters that the console knows."""
+        words = shown(words)
         return Text(words.translate(_ASCII) if self._ascii else words, style=style)
 
     def say(self, words: str = "", style: str = "", indent: int = 0) -> None:
@@ -74,7 +77,9 @@ class Page:
         and all but SHORT_LEAVES; both are cut where they do not fit.
         """
         lines = [[self.text(header, "dim") for header, _ in headers]]
-        lines += [[self.text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+        lines += [
+            [self.text(cell) if isinstance(cell, str) else shown_text(cell) for cell in row] for row in rows
+        ]
         kinds = [kind for _, kind in headers]
         widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
         short = min(max(self.width - SHORT_LEAVES, WIDE_COLUMNS_MIN), SHORT_COLUMNS)

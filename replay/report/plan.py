@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from replay_native.addresses import ADDRESSES_MAX
 
@@ -19,6 +18,7 @@ from ..scenario.knobs import AUTO
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from ..schedule.plan import Plan
+from .console import Table
 from .facts import rejected_words
 from .page import Page
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..results.document import Latencies, Latency, RouteFigures, RunDocument
+from ..results.document import Latencies, Latency, RouteFigures, RuleFigures, RunDocument
 from ..results.failures import failed_words, failures_of
 from ..results.measured import FAILED
 from ..results.run import Run
@@ -20,6 +19,7 @@ from .html import (
     Section,
     barred,
     cards,
+    escape,
     headline,
     html_table,
     toned,
@@ -150,13 +150,18 @@ def _retries(document: RunDocument) -> str:
     )
 
 
+def _missed(rule: RuleFigures) -> str:
+    """How often a rule found nothing, and how many links it refused."""
+    return f"{rule.missed:,}" + (f" ({rule.refused:,} refused)" if rule.refused else "")
+
+
 def _checked(document: RunDocument) -> str:
     """What captures found and checks said, rule by rule, and the routes whose answers were checked."""
     sessions = document.sessions
     if sessions is None:
         return ""
     rules = [
-        [rule.rule, f"{rule.good:,}", toned(f"{rule.missed:,}", BAD) if rule.missed else "0"]
+        [rule.rule, f"{rule.good:,}", toned(_missed(rule), BAD) if rule.missed else "0"]
         for rule in sessions.rules
     ]
     checked = [route for route in document.routes if route.checked]

@@ -149,6 +149,8 @@ def _sessions(page: Page, document: RunDocument) -> None:
         page.say(words, "red" if sessions.mismatches else "")
     for rule in sessions.rules:
         missed = f", missed {rule.missed:,}" if rule.missed else ""
+        if rule.refused:
+            missed += f" ({rule.refused:,} refused: not a plain path of the target)"
         page.say(f"{rule.rule}: {rule.good:,}{missed}", "yellow" if missed else "", indent=10)
     if sessions.cookies_cut:
         page.say(f"{sessions.cookies_cut:,} cookies found no room (limits.cookies)", "yellow", indent=10)

@@ -15,6 +15,7 @@ from replay_native.bank import Bank
 
 from .._version import __version__
 from ..errors import InputError
+from ..shown import json_shown
 from ..units import SECOND_NS
 from . import hlog, slo
 from .accounts import AT, OK, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
@@ -86,7 +87,7 @@ def assemble(
     samples = collect(banks, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules)
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
     document = describe(folder, banks, started, facts, measured)
-    folder.write(folder.run, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
     folder.settle()
     return document
 
@@ -303,7 +304,12 @@ def _sessions(
     ]
     return SessionFigures(
         rules=[
-            RuleFigures(rule=name, good=counts[2 * number], missed=counts[2 * number + 1])
+            RuleFigures(
+                rule=name,
+                good=counts[2 * number],
+                missed=counts[2 * number + 1],
+                refused=sum(int(bank.rule_refused[number]) for bank in banks),
+            )
             for number, name in enumerate(started.rules)
         ],
         checked=sum(checked for checked, _ in measured.checked.values()),

@@ -197,11 +197,14 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """A capture or check: how often it found its value or held, and how often it did not."""
+    """A capture or check: how often it found its value or held, and how often it did not. Of those missed `refused` were
+    links that could leave their place on the target.
+    """
 
     rule: str
     good: int
     missed: int
+    refused: int = 0
 
 
 class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..names.settings import parse_server
 from .headers import check_header_name
 from .knobs import statuses_of
-from .session_rules import Problem, names_problem
+from .session_rules import Problem, captures_problem, names_problem
 from .settings import FAILURES, Scenario
 from .target import parse_target, sendable
 
@@ -101,7 +101,10 @@ def _check_sessions(scenario: Scenario, name_of: NameOf) -> None:
             header = getattr(rule, "header", None)
             if table == "set" and header is not None:
                 _check_header(header, f"{table}[{index}].header", name_of)
-    named = names_problem({rule.name for rule in scenario.capture}, scenario.variable, scenario.set)
+    links = {rule.name for rule in scenario.capture if rule.as_ == "path"}
+    named = captures_problem(scenario.capture) or names_problem(
+        {rule.name for rule in scenario.capture}, scenario.variable, scenario.set, links
+    )
     if named is not None:
         raise _rule_error(name_of, *named)
     _check_cookies(scenario, name_of)

@@ -131,6 +131,12 @@ class CaptureRule(_Finder, forbid_unknown_fields=True, kw_only=True, frozen=True
     route: Annotated[str, Meta(description="Route or action whose answers hold it; * stands for anything")]
     name: Annotated[str, Meta(description="Its name: {name} in later requests of the client")]
     longest: Annotated[Size, Meta(description="Longest value; a longer one is not taken")] = Size(2_048)
+    as_: Annotated[
+        Literal["text", "path"],
+        Meta(
+            description="text: one value, whatever it holds; path: a link, which keeps / ? & in a path of [[set]]"
+        ),
+    ] = msgspec.field(name="as", default="text")
 
     def problem(self) -> Problem | None:
         """What is wrong with the rule, if anything is."""
@@ -168,7 +174,7 @@ class SetRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
                 "a header has a name and a value",
                 "give header and value",
             )
-        if self.path is not None and not re.fullmatch(r"/[!-~]*", self.path):
+        if self.path is not None and not re.fullmatch(r"(?:/|\{[A-Za-z_]\w*\})[!-~]*", self.path):
             return Problem(
                 "path", f"{self.path!r} is not a path", "begin with /, and %-encode what is not ASCII"
             )
@@ -258,10 +264,40 @@ class Auth(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True
     )
 
 
+def _link_problem(path: str, links: Collection[str]) -> Problem | None:
+    """What is wrong with the links in a path: each must be the end of it, and must not make a `//`."""
+    before = path.partition("?")[0]
+    for match in _PLACEHOLDER.finditer(before):
+        if match[1] not in links:
+            continue
+        first, last = match.start() == 0, match.end() == len(path)
+        if not last or not (first or re.match(r"[\w~-]", before[match.start() - 1])):
+            why = f"column {match.start() + 1}: {{{match[1]}}} is a whole path, which begins with / itself"
+            return Problem("path", why, f'write "{{{match[1]}}}", or "/prefix{{{match[1]}}}"')
+    if path.startswith("{") and (named := _PLACEHOLDER.match(path)) and named[1] not in links:
+        return Problem("path", f"{path!r} is not a path", 'begin with /, or give the [[capture]] as = "path"')
+    return None
+
+
+def captures_problem(rules: Sequence[CaptureRule]) -> tuple[str, Problem] | None:
+    """What is wrong with captures beside each other: the number of the rule, and the problem."""
+    kinds: dict[str, str] = {}
+    for index, rule in enumerate(rules):
+        if kinds.setdefault(rule.name, rule.as_) != rule.as_:
+            why = f"{rule.name!r} is taken as a {kinds[rule.name]} by another rule"
+            return f"capture[{index}]", Problem("as", why, "give all captures of a name the same")
+    return None
+
+
 def names_problem(
-    captured: Collection[str], variable: Sequence[Variable], rules: Sequence[SetRule]
+    captured: Collection[str],
+    variable: Sequence[Variable],
+    rules: Sequence[SetRule],
+    links: Collection[str] = (),
 ) -> tuple[str, Problem] | None:
-    """What is wrong with the names of a scenario: the table and number of the rule, and the problem."""
+    """What is wrong with the names of a scenario: the table and number of the rule, and the problem. `links` are the
+    captured names that are whole paths.
+    """
     seen = set(captured)
     for index, named in enumerate(variable):
         if named.name in seen:
@@ -277,4 +313,6 @@ def names_problem(
                 )
                 hint = "name it in a [[capture]] or a [[variable]]"
                 return f"set[{index}]", Problem("path" if rule.path is not None else "value", why, hint)
+        if rule.path is not None and (problem := _link_problem(rule.path, links)) is not None:
+            return f"set[{index}]", problem
     return None

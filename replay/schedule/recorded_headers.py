@@ -28,6 +28,15 @@ NOT_OF_ALL = frozenset(
 alone, for they say who asked, of whom, and through what.
 """
 
+NEVER_SENT = frozenset(
+    {
+        "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "proxy-authenticate",
+        "proxy-authentication-info", "upgrade", "http2-settings", "te", "trailer", "trailers", "expect", "x-replay", "host",
+        "alt-used", "early-data",
+    }
+)  # fmt: skip
+"""Recorded headers that belong to the recorded connection: they are sent neither by name nor in disguise."""
+
 VALUE_BYTES_MAX = 64 << 10
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -70,9 +79,14 @@ def rewritten(value: bytes, names: HostNames) -> bytes:
     return _AUTHORITY.sub(one, value)
 
 
+def _undisguised(name: str) -> str:
+    """A header's name as a server may read it: some take `Transfer_Encoding` for the one with a dash."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
 def is_chosen(name: str, chosen: Sequence[str], managed: Iterable[str]) -> bool:
     """Whether a recorded header of this name (in lower case) is sent."""
-    if name in managed or name == "host":
+    if _undisguised(name) in NEVER_SENT or name in managed or name.startswith("sec-websocket-"):
         return False
     if name in chosen:
         return True

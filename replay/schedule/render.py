@@ -26,7 +26,16 @@ from ..scenario.target import Target
 from ..trace import Requests, Trace
 from .recorded_headers import NOTHING, RecordedLines, is_chosen, recorded_lines
 from .sessions import SessionSpec, slots_of
-from .templates import Part, Template, Values, encoding_of_body, merged, parse_path, parse_template
+from .templates import (
+    Part,
+    Template,
+    Values,
+    encoding_of_body,
+    is_link,
+    merged,
+    parse_path,
+    parse_template,
+)
 
 IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """RFC 9110, 9.2.2: sent once more when a reused connection ends before the answer."""
@@ -164,7 +173,7 @@ class RenderSpec:
                 ends.append(len(literals))
             fixed.append(template.fixed_bytes)
             patches.append(template.patches)
-            whole.append(any(b"?" in part.text for part in template.parts))
+            whole.append(any(b"?" in part.text or is_link(part) for part in template.parts))
             first_parts.append(len(kinds))
         type_heads = []
         for name in (b"", *(() if self.recorded is None else self.recorded.content_types)):
@@ -247,7 +256,8 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
     """
     lines, recorded = header_lines(trace, scenario, target)
     headers = b"".join(part.text for line in lines for part in line.parts)
-    values = Values(scenario.variable, slots_of(scenario).numbers)
+    links = {rule.name for rule in scenario.capture if rule.as_ == "path"}
+    values = Values(scenario.variable, slots_of(scenario).numbers, links)
     templates = tuple(
         Template(
             parse_template(rule.read(), values, encoding_of_body(rule.content_type), fill=rule.fill),
@@ -382,10 +392,10 @@ def _heads(
             continue
         parts = [Part(kernels.LITERAL, b" HTTP/1.1\r\n")]
         parts += [part for line in lines if line.name.lower() not in own for part in line.parts]
-        for rule in own.values():
+        for name, rule in own.items():
             value = expand(f"the header {rule.header}", rule.value or "", environ).encode("latin-1")
             parts.append(Part(kernels.LITERAL, f"{rule.header}: ".encode("ascii")))
-            parts += parse_template(value, values, "raw")
+            parts += parse_template(value, values, "cookie" if name == "cookie" else "raw")
             parts.append(Part(kernels.LITERAL, b"\r\n"))
         if scenario.cookies:
             parts.append(Part(kernels.CAPTURED, number=JAR_SLOT))

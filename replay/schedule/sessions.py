@@ -46,6 +46,7 @@ class Rule:
     low: int = 0
     high: int = 0
     pattern: Pattern | None = None
+    is_link: bool = False
 
     @property
     def packed_name(self) -> bytes:
@@ -87,14 +88,16 @@ class SessionSpec:
         """What each rule is called in results."""
         return [rule.label for rule in self.rules]
 
-    def table(self, clients: int, lanes: int, connections: int) -> kernels.Sessions:
-        """As a native lane takes it, for so many clients and connections."""
+    def table(
+        self, clients: int, lanes: int, connections: int, refused: npt.NDArray[np.int64] | None = None
+    ) -> kernels.Sessions:
+        """As a native lane takes it, for so many clients and connections; `refused` is its bank's `rule_refused`."""
         texts, rules = bytearray(), np.zeros(max(1, len(self.rules)), kernels.RULE)
         programs: list[npt.NDArray[np.int32]] = []
         sets: list[npt.NDArray[np.uint8]] = []
         for row, rule in zip(rules, self.rules, strict=False):
             row["kind"], row["source"], row["slot"] = rule.kind, rule.source, rule.slot
-            row["low"], row["high"], row["text"] = rule.low, rule.high, -1
+            row["low"], row["high"], row["text"], row["is_link"] = rule.low, rule.high, -1, rule.is_link
             row["name"], row["name_end"] = len(texts), len(texts) + len(rule.packed_name)
             texts += rule.packed_name
             if rule.text is not None:
@@ -127,6 +130,7 @@ class SessionSpec:
             jar=np.zeros(max(1, self.slot_bytes[0]), np.uint8),
             kept=np.zeros((connections if used else 1, max(1, self.answer_bytes)), np.uint8),
             lanes=np.array([lanes], np.int64),
+            refused=np.zeros(max(1, len(self.rules)), np.int64) if refused is None else refused,
         )
 
 
@@ -200,7 +204,7 @@ def _capture(rule: CaptureRule, slots: Slots) -> Rule:
     source, name, tokens, pattern, where = _place(rule)
     return Rule(
         kernels.CAPTURE, source, f"capture {rule.name} from {where}", slots.of(rule.name, int(rule.longest)), name, tokens,
-        pattern=pattern,
+        pattern=pattern, is_link=rule.as_ == "path",
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,7 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from replay_native import render as kernels
-from replay_native.sessions import ENCODED_BYTES, FORM, JSON_TEXT, RAW, TARGET
+from replay_native.sessions import (
+    ENCODED_BYTES,
+    FORM,
+    IN_COOKIE,
+    JSON_TEXT,
+    JSON_VALUE,
+    RAW,
+    SEGMENT,
+    TARGET,
+)
 
 from .. import units
 from ..errors import InputError, reason_of
@@ -48,10 +57,16 @@ class Part(NamedTuple):
     number: int = 0
 
 
-Encode = Literal["raw", "json", "target", "form"]
+Encode = Literal["raw", "json", "target", "form", "segment", "json_value", "cookie"]
 """How a value is written: the encodings of `replay_native.sessions`."""
 
-ENCODINGS: dict[Encode, int] = {"raw": RAW, "json": JSON_TEXT, "target": TARGET, "form": FORM}
+ENCODINGS: dict[Encode, int] = {
+    "raw": RAW, "json": JSON_TEXT, "target": TARGET, "form": FORM, "segment": SEGMENT, "json_value": JSON_VALUE,
+    "cookie": IN_COOKIE,
+}  # fmt: skip
+
+_JSON_LITERAL = re.compile(rb"null|true|false|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*("|\Z)', re.DOTALL)
 
 
 class Template(NamedTuple):
@@ -73,6 +88,10 @@ class Template(NamedTuple):
 
 def encoded(value: bytes, encode: Encode) -> bytes:
     """A value as it is written into a place of a request; the obvious twin of the lane's."""
+    if encode == "segment" and value in (b".", b".."):
+        return b"%2E" * len(value)
+    if encode == "json_value":
+        return value if _JSON_LITERAL.fullmatch(value) else b'"' + encoded(value, "json") + b'"'
     sizes = ENCODED_BYTES[ENCODINGS[encode]]
     pieces = {
         1: lambda byte: bytes((byte,)),
@@ -92,11 +111,17 @@ def encoding_of_body(content_type: str) -> Encode:
 
 class Values:
     """What names stand for: variables, with columns of their files read once and written as each place needs it, and the
-    slots of captured values.
+    slots of captured values, of which `links` are whole paths.
     """
 
-    def __init__(self, variables: Sequence[Variable], slots: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        variables: Sequence[Variable],
+        slots: Mapping[str, int] | None = None,
+        links: Collection[str] = (),
+    ) -> None:
         self._slots = {name.encode(): slot for name, slot in (slots or {}).items()}
+        self._links = {name.encode() for name in links}
         self._variables = {variable.name.encode(): variable for variable in variables}
         self._read: dict[bytes, list[bytes]] = {}
         self._columns: dict[tuple[bytes, Encode], int] = {}
@@ -107,6 +132,8 @@ class Values:
         if name in _BUILT_IN:
             return Part(_BUILT_IN[name])
         if name in self._slots:
+            if encode == "segment" and name in self._links:
+                encode = "target"
             return Part(kernels.CAPTURED, number=self._slots[name] | ENCODINGS[encode] << 16)
         variable = self._variables.get(name)
         if variable is None:
@@ -187,8 +214,10 @@ def parse_template(
     values = values or Values(())
     parts: list[Part] = []
     at = 0
+    strings = [match.span() for match in _JSON_STRING.finditer(body)] if encode == "json" else []
     for match in _PLACEHOLDER.finditer(body) if fill else ():
-        part = values.part(match[1], encode)
+        inside = any(begin < match.start() < end for begin, end in strings)
+        part = values.part(match[1], "json_value" if encode == "json" and not inside else encode)
         if part is None:
             continue
         if match.start() > at:
@@ -201,9 +230,14 @@ def parse_template(
 
 
 def parse_path(path: str, values: Values) -> tuple[Part, ...]:
-    """Cut a path: in its query values are written so that they stay one value."""
+    """Cut a path: a value stays one segment, or one value of the query, whatever it holds."""
     before, mark, query = path.encode("ascii").partition(b"?")
-    return merged([*parse_template(before, values, "target"), *parse_template(mark + query, values, "form")])
+    return merged([*parse_template(before, values, "segment"), *parse_template(mark + query, values, "form")])
+
+
+def is_link(part: Part) -> bool:
+    """Whether a part is a captured link, which may bring a query of its own."""
+    return part.kind == kernels.CAPTURED and part.number >> 16 == TARGET
 
 
 def merged(parts: Sequence[Part]) -> tuple[Part, ...]:

@@ -9,6 +9,7 @@ import msgspec
 
 from ..errors import InputError, reason_of
 from ..files import read_whole
+from ..shown import json_shown
 
 FORMAT_VERSION = 1
 """Version of the trace folder that this code writes, and the newest that it reads."""
@@ -116,6 +117,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     time_zone_changed: bool = False
     jitter: Jitter = msgspec.field(default_factory=Jitter)
     secrets_dropped: dict[str, int] = {}
+    secrets_by_name: dict[str, int] = {}
     clients: int = 0
     requests: int = 0
     methods: list[str] = []
@@ -171,4 +173,4 @@ def read_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json into `folder`."""
     data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST).write_bytes(data + b"\n")
+    (folder / MANIFEST).write_bytes(json_shown(data) + b"\n")

@@ -1,0 +1,57 @@
+"""Text of others made fit for a terminal, a page, a spreadsheet or a script: the one place where that is done.
+
+Hosts, routes, tags, names of files and of certificates come from whoever made the recording. An escape sequence in one
+could move the cursor or set the clipboard, a bidirectional override could turn a line around, a leading `=` could run as
+a formula.
+"""
+
+from __future__ import annotations
+
+import re
+
+_UNSAFE_CLASS = (
+    "\x00-\x1f\x7f-\x9f"  # C0 controls, DEL and C1 controls
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # soft hyphen, joiners and fillers that take no room
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero width, line separators, directions
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"  # fillers, variation selectors, the byte order mark, specials
+    "\ud800-\udfff"  # surrogates: bytes of names that are no UTF-8
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # shorthand and music formats, tags
+)
+_UNSAFE = re.compile(f"[{_UNSAFE_CLASS}]")
+_UNSAFE_LINES = re.compile(f"(?!\n)[{_UNSAFE_CLASS}]")
+_FORMULA = re.compile(r"[\s\0]*[=+\-@\t\r\n|%\uff1d\uff0b\uff0d\uff20]")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
+
+
+def _written(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def shown(text: str, *, lines: bool = False) -> str:
+    """A text with every character written out that is not seen, or that a terminal would obey; `lines` keeps line breaks."""
+    if text.isascii() and text.isprintable():
+        return text
+    return (_UNSAFE_LINES if lines else _UNSAFE).sub(_written, text)
+
+
+def json_shown(data: bytes) -> bytes:
+    r"""JSON with the same values, in which such characters are escaped (`\u202e`): they stand in strings alone."""
+
+    def escaped(match: re.Match[str]) -> str:
+        units = match[0].encode("utf-16-be", "surrogatepass")
+        return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
+
+    text = data.decode("utf-8", "surrogateescape")
+    if text.isascii() and "\x7f" not in text:
+        return data
+    return re.sub(f"(?![\n\r\t])[{_UNSAFE_CLASS}]", escaped, text).encode("utf-8", "surrogateescape")
+
+
+def csv_cell(text: str) -> str:
+    """A cell that a spreadsheet takes as text: behind an apostrophe where it would be a formula. A number stays one."""
+    if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
+        return "'" + text
+    return text
