@@ -166,6 +166,7 @@ class TotalIndex(NamedTuple):
     wait_order: int = 12
     response_net: int = 13
     service_net: int = 14
+    response_arrived: int = 15
 
 
 T = TotalIndex()
@@ -185,6 +186,7 @@ TOTALS = (
     "wait.order",
     "response.net",
     "service.net",
+    "response.arrived",
 )
 """Their tags, in the same order."""
 
