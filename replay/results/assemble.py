@@ -313,8 +313,12 @@ def _delays(banks: Sequence[Bank], measured: Measured, by_name: dict[str, int]) 
     """What the lanes delayed; without what only an engine that keeps count of it can know."""
     sums = {name: by_name[name] for name in Delays.__struct_fields__ if name in by_name}
     sums["gap_max_ns"] = max(int(bank.counters[AT["gap_max_ns"]]) for bank in banks)
-    tags = ("response.net", "service.net", "response.arrived")
-    return Delays(**sums, **{tag.replace(".", "_"): measured.latency(tag) for tag in tags})
+    return Delays(
+        response_net=measured.latency("response.net"),
+        service_net=measured.latency("service.net"),
+        response_arrived=measured.latency("response.arrived"),
+        **sums,  # type: ignore[arg-type]
+    )
 
 
 def _lost_share(banks: Sequence[Bank]) -> float:
