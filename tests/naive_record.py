@@ -109,6 +109,7 @@ class Book:
             "wait.queue": [one.sent - one.taken - one.order for one in sent if open_loop and not one.fresh],
             "service.all": [one.done - one.sent for one in sent],
             "response.net": [one.net(self.max_wait) for one in ended_open],
+            "response.arrived": [one.felt(self.closed_loop, self.max_wait) - one.late for one in ended_open],
             "service.net": [one.done - one.sent - one.late for one in sent],
             "first_byte.all": [one.first_byte - one.sent for one in rows if one.first_byte >= 0],
         }

@@ -168,6 +168,7 @@ class TotalIndex(NamedTuple):
     wait_order: int = 12
     response_net: int = 13
     service_net: int = 14
+    response_arrived: int = 15
 
 
 T = TotalIndex()
@@ -187,6 +188,7 @@ TOTALS = (
     "wait.order",
     "response.net",
     "service.net",
+    "response.arrived",
 )
 """Their tags, in the same order."""
 

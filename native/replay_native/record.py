@@ -232,6 +232,7 @@ def record_net(bank, flags, due_ns, sent_ns, done_ns, own_ns, unread_ns, closed_
     if flags & WARM_UP:
         return
     if not closed_loop:
+        _count(bank, T.response_arrived, done_ns - due_ns - late_ns)
         _count(bank, T.response_net, max(done_ns - due_ns - own_ns - late_ns, np.int64(0)))
     if sent_ns >= 0:
         _count(bank, T.service_net, done_ns - sent_ns - late_ns)
@@ -245,6 +246,7 @@ def record_net_unsent(bank, reason, flags, own_ns, waited_ns, max_wait_ns):
     if reason in (C.unsent_max_wait, C.unsent_limit) and OWN_PART * own_ns > waited_ns:
         bank.counters[C.unsent_own] += 1
     if flags & WARM_UP == 0:
+        _count(bank, T.response_arrived, max_wait_ns)
         _count(bank, T.response_net, max(max_wait_ns - own_ns, np.int64(0)))
 
 

@@ -343,8 +343,12 @@ def _delays(banks: Sequence[Bank], measured: Measured, by_name: dict[str, int]) 
     """What the lanes delayed; without what only an engine that keeps count of it can know."""
     sums = {name: by_name[name] for name in Delays.__struct_fields__ if name in by_name}
     sums["gap_max_ns"] = max(int(bank.counters[AT["gap_max_ns"]]) for bank in banks)
-    net = {name: measured.latency(f"{name}.net") for name in ("response", "service")}
-    return Delays(**sums, response_net=net["response"], service_net=net["service"])
+    return Delays(
+        response_net=measured.latency("response.net"),
+        service_net=measured.latency("service.net"),
+        response_arrived=measured.latency("response.arrived"),
+        **sums,  # type: ignore[arg-type]
+    )
 
 
 def _lost_share(banks: Sequence[Bank]) -> float:
@@ -491,6 +495,7 @@ def _validity(
             service=_quantiles(measured, "service"),
             response_net=None if started.closed_loop else _quantiles(measured, "response.net"),
             service_net=_quantiles(measured, "service.net"),
+            response_arrived=None if started.closed_loop else _quantiles(measured, "response.arrived"),
             unsent_own=sum(int(bank.counters[AT["unsent_own"]]) for bank in share.banks),
             lost_share=_lost_share(share.banks),
             gap_max_ns=max(int(bank.counters[AT["gap_max_ns"]]) for bank in share.banks),

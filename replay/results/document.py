@@ -240,7 +240,8 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 class Delays(msgspec.Struct, frozen=True, kw_only=True):
     """What the generator delayed itself (docs/lane-contract.md): sums over the lanes, `gap_max_ns` of the worst one. The
-    `_net` latencies are those without these delays (null: not known).
+    `_net` latencies are those without these delays, `response_arrived` is up to the arrival of the response (null: not
+    known).
     """
 
     sends_postponed: int = 0
@@ -256,6 +257,7 @@ class Delays(msgspec.Struct, frozen=True, kw_only=True):
     unsent_own: int = 0
     response_net: Latency | None = None
     service_net: Latency | None = None
+    response_arrived: Latency | None = None
 
 
 class Generator(msgspec.Struct, frozen=True, kw_only=True):

@@ -225,7 +225,7 @@ def _of_route(banks: Sequence[Bank], row: int, code: int, kind: int) -> Histogra
 
 def _is_always_there(tag: str) -> bool:
     kind, _, of = tag.partition(".")
-    return kind not in (*CONSUMED, "handshake") and of != "net"
+    return kind not in (*CONSUMED, "handshake") and of not in ("net", "arrived")
 
 
 def tags(measured: Measured, closed_loop: bool) -> list[str]:

@@ -79,7 +79,8 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """All that the verdict reads. Shares are None where they are unknown; a closed loop has no lateness. The `_net`
-    latencies are without the generator's own part, None where the engine does not count it.
+    latencies are without the generator's own part, `response_arrived` is without the time that a response lay unread; None
+    where the engine does not count it.
     """
 
     planned: int
@@ -89,6 +90,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     lateness: Quantiles | None = None
     response_net: Quantiles | None = None
     service_net: Quantiles | None = None
+    response_arrived: Quantiles | None = None
     unsent_own: int = 0
     lost_share: float = 0.0
     gap_max_ns: int = 0
@@ -279,12 +281,16 @@ def _own_steps(limits: ValidityLimits) -> Sequence[_Step]:
 
 
 def _unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """Responses that were there before the generator read them: what looks like the target's time is partly its own."""
-    service, net = figures.service, figures.service_net
-    if service is None or net is None:
+    """Responses that were there before the generator read them: what looks like the target's time is partly its own.
+
+    What counts is what that made of the response; in a closed loop, which has none, of the service time.
+    """
+    felt, net = figures.response, figures.response_arrived
+    if felt is None:
+        felt, net = figures.service, figures.service_net
+    if felt is None or net is None:
         return []
-    own = _less(service, net)
-    net = figures.response_net or net
+    own = _less(felt, net)
     *steps, last = _own_steps(limits)
     step = _first_above([*steps, last._replace(floor_ns=limits.unread_p99_floor_suspect_ns)], own, net)
     if step is None:

@@ -37,8 +37,8 @@ async def _stalled_run(
 
 def _is_the_targets(driven: Driven) -> None:
     """Nothing of a stall is the lane's own: without its own part the response is what it was."""
-    for kind in ("response", "service"):
-        assert driven.count(f"{kind}.net") == driven.count(f"{kind}.all")
+    counts = [driven.count(f"response.{of}") for of in ("all", "net", "arrived")]
+    assert counts == [driven.count("service.all")] * 3 == [driven.count("service.net")] * 3
     net_ns = driven.percentile_ns("response.net", 0.99)
     assert net_ns == pytest.approx(driven.percentile_ns("response.all", 0.99), rel=0.1)
     assert driven["unsent_own"] == 0
