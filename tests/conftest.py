@@ -11,15 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from replay_native import jit
 
 from .certificates import Authority
 from .machine import Machine
 
-settings.register_profile("fixed", derandomize=True, database=None)
-settings.register_profile("random", derandomize=False, database=None, print_blob=True)
+_AT_ANY_SPEED = {"database": None, "deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("fixed", derandomize=True, **_AT_ANY_SPEED)
+settings.register_profile("random", derandomize=False, print_blob=True, **_AT_ANY_SPEED)
 settings.load_profile("fixed")
 """The same command tries the same cases: a change that breaks nothing fails nothing. `make fuzz` tries others, by random."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -18,6 +19,7 @@ from replay.report.terminal import print_report
 from replay.results.document import Ending, RouteStart
 from replay.results.run import load_run
 from replay.results.samples import RecordedRow
+from replay_native import http1, record
 from replay_native.bank import C
 
 from .bank_data import CLOCK, MS, ROUTES, S, at_s, trial
@@ -150,6 +152,28 @@ def test_a_request_that_was_never_sent_is_felt_as_at_least_that(folder):
     first = section(text, "Slowest requests")[1]
     assert "≥10.0 s" in first and "unsent" in first and "?page=[2]" in first
     assert "reset" in section(text, "First failed requests")[1]
+
+
+def test_requests_that_were_sent_again_are_reported(tmp_path):
+    made = trial(tmp_path / "run")
+    made.lanes[0].request(0)
+    made.lanes[0].bank.counters[C.resent] = 3
+    made.recorder.finish(at_s(1))
+    assert "resent    3 requests once more, on a new connection" in printed(made.folder.path)
+
+
+def test_malformed_answers_are_explained_below_the_first_failed(tmp_path):
+    made = trial(tmp_path / "run")
+    beginning = np.frombuffer(b"220 mail ESMTP\x1b".ljust(32), np.uint8).copy()
+    for _ in range(2):
+        record.record_malformed(made.lanes[0].bank, 0, 0, http1.NOT_HTTP, beginning, 15)
+        made.lanes[0].request(0, "malformed")
+    made.recorder.finish(at_s(1))
+    text = printed(made.folder.path)
+    assert (
+        '2 malformed answers: it does not begin with HTTP/1.; the first line begins "220 mail ESMTP\\x1b"'
+        in text
+    )
 
 
 def test_routes_stand_above_what_the_recording_says_of_them(folder):

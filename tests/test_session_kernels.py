@@ -17,6 +17,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from replay.engine import json_pointer as plain_json
+from replay.engine.answers import parts_of
 from replay.engine.cookies import Jar
 from replay.engine.sessions import Answer, Sessions
 from replay.errors import LimitError, UsageError
@@ -288,6 +289,32 @@ def test_an_answer_is_taken_apart_as_h11_does(
         expected = next((value for key, value in event.headers if key == name.encode()), None)
         found = looked_up(data, name.encode())
         assert found == (head.encode(), body, expected)
+
+
+FOLDS = st.lists(
+    st.tuples(
+        st.sampled_from(["A", "B"]),
+        st.lists(st.text("ab: ", max_size=4), min_size=1, max_size=4),
+        st.sampled_from([" ", "\t", "  "]),
+        st.sampled_from(["\n", "\r\n"]),
+    ),
+    max_size=4,
+)
+
+
+@given(FOLDS, st.binary(max_size=10), st.integers(0, 1))
+def test_folded_headers_are_those_of_the_twin(
+    headers: list[tuple[str, list[str], str, str]], body: bytes, informational: int
+) -> None:
+    lines = [f"{name}:{(end + blank).join(parts)}{end}" for name, parts, blank, end in headers]
+    head = "HTTP/1.1 200 OK\r\n" + "".join(lines) + "\r\n"
+    data = b"HTTP/1.1 103 Hints\r\nA: no\r\n x\r\n\r\n" * informational + head.encode() + body
+    found, whole = parts_of(data)
+    for name in (b"a", b"b", b"none"):
+        expected = next((value for key, value in found if key == name), None)
+        _, kernel_body, value = looked_up(data, name)
+        assert value == expected
+        assert kernel_body == whole == body
 
 
 # Cookies.

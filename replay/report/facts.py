@@ -37,6 +37,9 @@ def facts_of(document: RunDocument) -> list[Fact]:
         for fact in _kafka(kafka)
     ]
     facts += [fact for name in document.names for fact in _name(name)]
+    if resent := document.accounts_detail.resent:
+        why = "the target closed the one they had been sent on"
+        facts.append(Fact("resent", f"{counted(resent, 'request')} once more, on a new connection: {why}"))
     return facts + [_tls(tls) for tls in [each.tls for each in several] or [document.tls] if tls]
 
 

@@ -122,7 +122,7 @@ async def test_a_sample_holds_no_header_of_a_malformed_answer(run_lane: RunLane,
             asks = [Ask(f"/{number}", at_ms=number) for number in range(len(answers))]
             driven = await drive(run_lane, tmp_path, asks, server.port)
         assert driven.outcomes == {"malformed": len(answers)}
-        assert driven.bank.malformed[0, :, 0].tolist()[: len(answers)] == [1, 1, 1, 7, 9]
+        assert sorted(driven.bank.malformed[0, : len(answers), 0].tolist()) == [1, 1, 1, 7, 9]
         assert b"s3cr3t" not in driven.bank.malformed.tobytes()
 
 
