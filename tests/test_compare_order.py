@@ -226,7 +226,8 @@ def test_few_runs_beside_many_are_warned_of(tmp_path):
     found = compare(*sides)
     assert found.labellings == 1820
     assert any(
-        "new has 4 and the other side 12: so few do not show how far they scatter" in n for n in found.notes
+        "new has 4 runs and the other side 12: so few do not show how far they scatter" in n
+        for n in found.notes
     )
     base = sides[0].rpartition(",")[0].rpartition(",")[0]
     for _ in range(4):

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from replay.compare.sides import load_sides
+from replay.errors import UsageError
 from replay.results.histogram import Histogram, Layout, decode, empty, encode
 from replay.results.hlog import read_hlog
 from replay_native import hdr, jit
@@ -40,6 +42,11 @@ def test_logs_of_old_java_writers(version):
             # Version 1 of the library gives the lowest value of a counter, later ones and we the highest.
             assert theirs <= ours <= theirs * (1 + 10.0 ** (1 - interval.digits))
             assert version == "v0" or ours == theirs
+
+
+def test_old_logs_do_not_say_their_unit():
+    with pytest.raises(UsageError, match="does not say the unit"):
+        load_sides(str(LOGS / "v0.hlog"), str(LOGS / "v1.hlog"))
 
 
 def made(highest: int = 3_600_000_000) -> Histogram:

@@ -102,7 +102,13 @@ def _sessions(base: Side, new: Side, *, as_given: bool) -> list[list[list[SideRu
     options = [timed] if len(timed) == 2 else []
     if as_given:
         options.append([sessions_as_given(base), sessions_as_given(new)])
-    return next((sides for sides in options if min(map(len, sides)) >= SESSIONS_MIN), None)
+    found = next((sides for sides in options if min(map(len, sides)) >= SESSIONS_MIN), None)
+    return None if found is None else [sorted(side, key=_start) for side in found]
+
+
+def _start(session: list[SideRun]) -> int:
+    """When a session started, as far as its runs say."""
+    return min((run.started_ns for run in session if run.started_ns is not None), default=0)
 
 
 def _too_few(base: Side, new: Side) -> str:

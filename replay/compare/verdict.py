@@ -109,7 +109,7 @@ def compare_sides(
     doubts = [*made.gaps, *(doubt for run in everyone for doubt in run.doubts)]
     verdict, sentence = overall(findings, reasons, doubts, base, new, options)
     notes = dict.fromkeys(
-        [*order.notes, *_unequal(base, new, counts), *(note for run in everyone for note in run.notes)]
+        [*order.notes, *_unequal(base, new, counts, design), *(note for run in everyone for note in run.notes)]
     )
     return Comparison(
         verdict, sentence, (*reasons, *doubts), tuple(notes), tuple(made.left_out), findings, base, new, options,
@@ -127,15 +127,16 @@ def _units(
     return np.array([values[at].mean(axis=0) for at in rows]), [int(at[0] >= bases) for at in rows]
 
 
-def _unequal(base: Side, new: Side, counts: tuple[int, int]) -> list[str]:
+def _unequal(base: Side, new: Side, counts: tuple[int, int], design: Design) -> list[str]:
     """The warning that few runs beside many cannot show their own spread."""
     few, many = min(counts), max(counts)
     if few < 2 or few >= FEW or many <= UNEQUAL * few:
         return []
-    small = base if counts[0] == few else new
+    small, units = base if counts[0] == few else new, "sessions" if design.is_sessions else "runs"
     return [
-        f"{small.label} has {few} and the other side {many}: so few do not show how far they scatter, and skewed runs with "
-        f"unequal spread raise more false alarms than promised; give both sides as many, or {FEW} at least"
+        f"{small.label} has {few} {units} and the other side {many}: so few do not show how far they scatter, and where "
+        f"{units} are skewed and scatter differently there are more false alarms than promised; give both sides as many, "
+        f"or {FEW} at least"
     ]
 
 
