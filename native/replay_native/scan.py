@@ -57,6 +57,11 @@ _SPECIAL[:33] = 1
 _SPECIAL[127:] = 1
 _SPECIAL[[_QUOTE, _BACKSLASH, _QUESTION, _SEMICOLON, _PERCENT, _AT, _COLON, _LETTER_J]] = 1
 
+_NESTS = np.zeros((256, 256), dtype=np.uint8)
+for _code in (b"22", b"25", b"26", b"27", b"3A", b"3B", b"3D", b"3F", b"40", b"5C", b"7B"):
+    _NESTS[_code[0], [_code[1], _code[1] | 32]] = 1
+"""Codes that, behind a `%`, may make a value of others: `"`, `%`, `&`, `'`, `:`, `;`, `=`, `?`, `@`, backslash, `{`."""
+
 _MONTHS = np.frombuffer(b"JanFebMarAprMayJunJulAugSepOctNovDec", dtype=np.uint8)
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 
@@ -346,7 +351,13 @@ def target(data, begin, end, rows, row):
                 spaces += 1
             elif byte in (_QUESTION, _SEMICOLON):
                 needs |= PARAMETERS
-            elif byte in (_PERCENT, _AT, _COLON):
+            elif byte == _PERCENT:
+                if place + 2 < end and _NESTS[data[place + 1], data[place + 2]]:
+                    needs |= LOOK
+            elif byte == _COLON:
+                if place > begin and 97 <= lowered(data[place - 1]) <= 122:
+                    needs |= LOOK
+            elif byte == _AT:
                 needs |= LOOK
             elif byte == _LETTER_J:
                 # A JSON Web Token begins with `eyJ`.
