@@ -18,9 +18,9 @@ from replay_native import jit
 from .certificates import Authority
 from .machine import Machine
 
-_AT_ANY_SPEED = {"database": None, "deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("fixed", derandomize=True, **_AT_ANY_SPEED)
-settings.register_profile("random", derandomize=False, print_blob=True, **_AT_ANY_SPEED)
+_AT_ANY_SPEED = settings(database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixed", _AT_ANY_SPEED, derandomize=True)
+settings.register_profile("random", _AT_ANY_SPEED, derandomize=False, print_blob=True)
 settings.load_profile("fixed")
 """The same command tries the same cases: a change that breaks nothing fails nothing. `make fuzz` tries others, by random."""
 

@@ -32,7 +32,7 @@ def made(
     folder: Path, starts: dict[str, list[int]], levels: dict[str, list[float]], **more
 ) -> tuple[str, str]:
     """`base=...` and `new=...`: runs that start at these minutes, each as many times as slow."""
-    sides = []
+    sides: list[str] = []
     for label in ("base", "new"):
         paths = [
             make_run(
@@ -81,12 +81,12 @@ def test_new_before_base_is_the_same(drift):
 
 @pytest.mark.parametrize("design", ["auto", "labels"])
 def test_sequential_restores_what_was(drift, design):
-    found = compare(*drift, Options(sequential=True, design=design))
+    found = compare(drift[0], drift[1], Options(sequential=True, design=design))
     assert found.verdict == "REGRESSION" and not found.reasons and found.labellings == 252
 
 
 def test_a_design_that_was_asked_for_does_not_hide_the_order(drift):
-    assert compare(*drift, Options(design="labels")).verdict == "INCONCLUSIVE"
+    assert compare(drift[0], drift[1], Options(design="labels")).verdict == "INCONCLUSIVE"
 
 
 def test_the_command_says_so_and_takes_the_flag(drift, tmp_path):
@@ -165,10 +165,10 @@ def test_nights_against_nights_are_judged(tmp_path):
 def test_a_drift_over_the_nights_is_not_called_a_regression(tmp_path):
     starts = nights(1)
     sides = made(tmp_path, starts, drifting(starts, 0.03, NIGHT))
-    found = compare(*sides, Options(tolerance=0.05))
+    found = compare(sides[0], sides[1], Options(tolerance=0.05))
     assert found.verdict in ("INCONCLUSIVE", "NO_REGRESSION") and not found.reasons
     assert all(f.low <= 0 for f in found.findings)
-    assert compare(*sides, Options(tolerance=0.05, sequential=True)).verdict == "REGRESSION"
+    assert compare(sides[0], sides[1], Options(tolerance=0.05, sequential=True)).verdict == "REGRESSION"
 
 
 def test_the_runs_of_a_night_are_one_session(tmp_path):
@@ -186,8 +186,8 @@ def test_the_runs_of_a_night_are_one_session(tmp_path):
 def test_three_nights_a_side_are_too_few(tmp_path):
     starts = {"base": [0, NIGHT, 2 * NIGHT], "new": [3 * NIGHT, 4 * NIGHT, 5 * NIGHT]}
     sides = made(tmp_path, starts, drifting(starts, 0.0), requests=300)
-    assert compare(*sides).reasons[0].startswith(NOT_INTERLEAVED)
-    asked = compare(*sides, Options(design="sessions"))
+    assert compare(sides[0], sides[1]).reasons[0].startswith(NOT_INTERLEAVED)
+    asked = compare(sides[0], sides[1], Options(design="sessions"))
     assert asked.verdict == "INCONCLUSIVE"
     assert "3 and 3 sessions are too few (4 a side is the least)" in asked.reasons[0]
 
@@ -205,15 +205,15 @@ def test_each_path_is_a_session_where_asked(tmp_path):
                 (folder / str(n)).symlink_to(tmp_path / f"{label}{n}")
             folders.append(str(folder))
         sides.append(f"{label}=" + ",".join(folders))
-    assert compare(*sides).reasons[0].startswith(NOT_INTERLEAVED)
-    found = compare(*sides, Options(design="sessions"))
+    assert compare(sides[0], sides[1]).reasons[0].startswith(NOT_INTERLEAVED)
+    found = compare(sides[0], sides[1], Options(design="sessions"))
     assert not found.reasons and found.design.startswith("4 and 4 sessions")
 
 
 def test_sessions_that_took_turns_keep_their_labels(tmp_path):
     starts = {"base": [n * NIGHT for n in range(0, 10, 2)], "new": [n * NIGHT for n in range(1, 10, 2)]}
     sides = made(tmp_path, starts, drifting(starts, 0.01, NIGHT), requests=300)
-    found = compare(*sides, Options(design="sessions"))
+    found = compare(sides[0], sides[1], Options(design="sessions"))
     assert (found.design, found.labellings) == ("labels of 5 and 5 sessions", 252)
 
 
@@ -223,7 +223,7 @@ def test_sessions_that_took_turns_keep_their_labels(tmp_path):
 def test_few_runs_beside_many_are_warned_of(tmp_path):
     starts = {"base": list(range(0, 24, 2)), "new": [5, 11, 17, 21]}
     sides = made(tmp_path, starts, drifting(starts, 0.0), requests=300)
-    found = compare(*sides)
+    found = compare(sides[0], sides[1])
     assert found.labellings == 1820
     assert any(
         "new has 4 runs and the other side 12: so few do not show how far they scatter" in n
@@ -251,13 +251,13 @@ def logs_of(folder: Path, label: str, requests: int, seed: int, header: str = ""
 
 def test_a_percentile_that_one_side_is_too_short_for_is_replaced(tmp_path):
     sides = logs_of(tmp_path, "base", 20_000, 0), logs_of(tmp_path, "new", 1_000, 50)
-    found = compare(*sides)
+    found = compare(sides[0], sides[1])
     assert [f.metric.name for f in found.findings] == ["p50", "p90"]
     assert (
         "all p99: runs have 20,000 in base and 1,000 in new requests, and a percentile of few is biased beside that of many;"
         " p90 is compared in its place" in found.left_out
     )
-    assert [f.metric.name for f in compare(*sides, Options(metrics=("p99",))).findings] == ["p90"]
+    assert [f.metric.name for f in compare(sides[0], sides[1], Options(metrics=("p99",))).findings] == ["p90"]
 
 
 def test_sides_of_about_one_length_keep_their_percentiles(tmp_path):
@@ -267,7 +267,7 @@ def test_sides_of_about_one_length_keep_their_percentiles(tmp_path):
 
 def test_a_percentile_that_nothing_can_replace_is_a_gap(tmp_path):
     sides = logs_of(tmp_path, "base", 100_000, 0), logs_of(tmp_path, "new", 25, 50)
-    found = compare(*sides, Options(metrics=("p50",), tolerance=5.0))
+    found = compare(sides[0], sides[1], Options(metrics=("p50",), tolerance=5.0))
     assert (
         found.verdict == "INCONCLUSIVE"
         and not found.findings
@@ -302,7 +302,7 @@ def test_logs_with_start_times_are_ordered(tmp_path):
         logs_of(tmp_path, "base", 2_000, 0, late),
         logs_of(tmp_path, "new", 2_000, 50, late.replace("17000", "17001")),
     )
-    assert compare(*sides, Options(design="labels")).reasons[0].startswith(NOT_INTERLEAVED)
+    assert compare(sides[0], sides[1], Options(design="labels")).reasons[0].startswith(NOT_INTERLEAVED)
     without = logs_of(tmp_path, "base", 2_000, 0), logs_of(tmp_path, "new", 2_000, 50)
     found = compare(*without)
     assert not found.reasons and "12 of 12 runs do not say when they started" in found.notes[0]
@@ -310,4 +310,4 @@ def test_logs_with_start_times_are_ordered(tmp_path):
 
 def test_pairs_and_blocks_still_need_whole_ones(drift):
     with pytest.raises(UsageError, match="make no whole blocks"):
-        compare(*drift, Options(design="blocks"))
+        compare(drift[0], drift[1], Options(design="blocks"))

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from replay.engine.polls import BEAT_NS, Polls, is_own
+from replay.kafka.gate import Gate
 from replay.kafka.loop import PreciseSelector, run_precisely
 from replay_native import bank as banks
 from replay_native.bank import Bank, C
@@ -48,7 +49,7 @@ def test_asyncio(bank: Bank) -> None:
         time.sleep(HELD_UP_S)
         await asyncio.sleep(0.005)
 
-    run_precisely(main)
+    run_precisely(main, Gate(lambda host, addresses: None))
     assert is_seen(bank)
 
 

@@ -102,8 +102,10 @@ def _sessions(base: Side, new: Side, *, as_given: bool) -> list[list[list[SideRu
     options = [timed] if len(timed) == 2 else []
     if as_given:
         options.append([sessions_as_given(base), sessions_as_given(new)])
-    found = next((sides for sides in options if min(map(len, sides)) >= SESSIONS_MIN), None)
-    return None if found is None else [sorted(side, key=_start) for side in found]
+    for sides in options:
+        if min(map(len, sides)) >= SESSIONS_MIN:
+            return [sorted(side, key=_start) for side in sides]
+    return None
 
 
 def _start(session: list[SideRun]) -> int:

@@ -109,7 +109,11 @@ def compare_sides(
     doubts = [*made.gaps, *(doubt for run in everyone for doubt in run.doubts)]
     verdict, sentence = overall(findings, reasons, doubts, base, new, options)
     notes = dict.fromkeys(
-        [*order.notes, *_unequal(base, new, counts, design), *(note for run in everyone for note in run.notes)]
+        [
+            *order.notes,
+            *_unequal(base, new, counts, design),
+            *(note for run in everyone for note in run.notes),
+        ]
     )
     return Comparison(
         verdict, sentence, (*reasons, *doubts), tuple(notes), tuple(made.left_out), findings, base, new, options,
