@@ -18,9 +18,11 @@ from replay_native import jit
 from .certificates import Authority
 from .machine import Machine
 
-_AT_ANY_SPEED = settings(database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("fixed", _AT_ANY_SPEED, derandomize=True)
-settings.register_profile("random", _AT_ANY_SPEED, derandomize=False, print_blob=True)
+for _name, _fixed in (("fixed", True), ("random", False)):
+    settings.register_profile(
+        _name, derandomize=_fixed, database=None, deadline=None, print_blob=not _fixed,
+        suppress_health_check=[HealthCheck.too_slow],
+    )  # fmt: skip
 settings.load_profile("fixed")
 """The same command tries the same cases: a change that breaks nothing fails nothing. `make fuzz` tries others, by random."""
 

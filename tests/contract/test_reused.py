@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from replay.engine.contract import LaneSpec
 from replay.scenario.file import load
 from replay.schedule.sessions import make_session_spec
 from replay.staging.sink import Sink
+from replay_native.bank import REFUSED, Stop
 from replay_native.clients import WAITING
 from replay_native.connections import CONNECTION, Lane
 from replay_native.feed import Feed, make_feed
@@ -23,7 +25,7 @@ from replay_native.sink_memory import PEER
 from ..http1_forms import FORMS
 from ..scripted_server import Reply, ReplyServer, ScriptedServer, answer
 from . import driver
-from .driver import FAULTS_IN_ORDER, Ask, RunLane, by_tls, drive
+from .driver import FAULTS_IN_ORDER, Ask, RunLane, by_tls, drive, stop_after
 from .test_forms import outcome_of
 from .test_retries import retry
 from .test_sessions import BODY, RULES, TOKEN
@@ -244,6 +246,23 @@ async def test_rows_that_hold_anything_serve_as_fresh_ones(
     assert driven["retried"] == 6
     for row in driven.samples("failed"):
         assert 0 <= row["bytes"] < 10_000 and row["status"] in (0, 503)
+
+
+@pytest.mark.parametrize("connect", ["pool", "per-client"])
+@pytest.mark.parametrize("engine", ["native"], indirect=True)
+async def test_a_request_that_never_connected_has_no_bytes_of_another(
+    run_lane: RunLane, tmp_path: Path, dirty: None, connect: Any
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        driven = await drive(
+            run_lane, tmp_path, [Ask(at_ms=2.0 * at, client=at % 2) for at in range(6)], taken.getsockname()[1],
+            connect=connect, ordered=connect != "pool", retry=retry("refused", backoff_ms=60_000),
+            during=stop_after(0.4, Stop.DRAIN), ends=False,
+        )  # fmt: skip
+    ended = [row for row in driven.samples("failed") if row["outcome"] == REFUSED]
+    assert ended
+    assert all((row["bytes"], row["status"], row["sent_ns"]) == (0, 0, -1) for row in ended)
 
 
 @pytest.mark.parametrize("engine", ["native"], indirect=True)
