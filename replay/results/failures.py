@@ -14,7 +14,9 @@ def failures_of(document: RunDocument) -> list[str]:
     found = ["the circuit breaker opened"] if document.ending.how == "circuit_breaker" else []
     differs = document.status_differs
     if differs is not None and differs.failed:
-        what = "a worse status than recorded" if differs.compared else "a 4xx, and the recording has no statuses"
+        what = (
+            "a worse status than recorded" if differs.compared else "a 4xx, and the recording has no statuses"
+        )
         allowed = format_share(FAILED_SHARE)
         found.append(f"{format_share(differs.share)} of the requests got {what} ({allowed} is allowed)")
     missed = sum(not outcome.passed for outcome in document.slo)
