@@ -134,13 +134,15 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
     window = bench.prepare()
     console.print(window.words, style="dim")
     found = climb(search, bench, lambda trial: console.print(trial_line(trial), style="dim"))
+    last = found.trials[-1]
+    if last.status_failure and last.stage == "up" and last.load == search.lowest:
+        # Whatever the generator did meanwhile: a refusal is a refusal.
+        raise RefusedError(
+            f"{last.status_failure} at the lowest load already, {search.lowest:g} times the recording",
+            hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
+        )
     if found.verdict == "FAILS_AT_LOWEST":
-        missed = ", ".join(goal for goal, passed in found.trials[-1].passed.items() if not passed)
-        if refused := found.trials[-1].status_failure:
-            raise RefusedError(
-                f"{refused} at the lowest load already, {search.lowest:g} times the recording",
-                hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
-            )
+        missed = ", ".join(goal for goal, passed in last.passed.items() if not passed)
         raise TargetError(
             f"the target misses {missed} at the lowest load already, {search.lowest:g} times the recording",
             hint="lower --lowest, or give objectives that it can meet: --slo",
