@@ -188,3 +188,33 @@ def test_python_forgets_an_interrupt_that_was_handled(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-m", "ended"], env=environment, timeout=60, check=False)
     assert done.returncode == 130
+
+
+@pytest.mark.whole
+def test_an_interrupt_ends_the_compilers_of_the_kernels(tmp_path: Path, trace: Path) -> None:
+    """With an empty cache of kernels."""
+    words = [sys.executable, "-m", "replay.cli", "run", "t.trace", "--target", "http://127.0.0.1:1"]
+    with subprocess.Popen(
+        words,
+        cwd=trace.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "REPLAY_CACHE": str(tmp_path)},
+    ) as process:
+        children: list[int] = []
+        deadline = time.monotonic() + 60
+        while not children and process.poll() is None and time.monotonic() < deadline:
+            children = _children(process.pid)
+            time.sleep(0.01)
+        assert children, "it compiles in processes of their own"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []

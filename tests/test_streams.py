@@ -206,8 +206,11 @@ def test_a_page_for_standard_output_by_its_name(tmp_path: Path) -> None:
 
 def test_a_disk_that_fills_up_in_mid_run_says_where_what_was_measured_is(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
-        file = AppendFile(tmp_path / "timeline.jsonl")
+        path = tmp_path / "timeline.jsonl"
+        file = AppendFile(path)
         os.dup2(full.fileno(), file._fd)
+        path.unlink()
+        path.symlink_to("/dev/full")
         with (
             mock.patch("os.ftruncate"),
             pytest.raises(OutputError, match="no space left on device") as caught,

@@ -175,19 +175,25 @@ def compile_apart(modules: Iterable[str], progress: Callable[[int, int, str], No
     waiting = sorted(sources, key=lambda name: sum(map(len, sources[name].values())))
     total, at_once = len(waiting), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     running: dict[str, subprocess.Popen[bytes]] = {}
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            name = waiting.pop()
-            if name not in asked and not any(name in sources[other] for other in running):
-                continue
-            code = f"from {__package__} import jit; jit.warm(['{name}'])"
-            running[name] = subprocess.Popen(
-                [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-        if progress is not None:
-            progress(total - len(waiting) - len(running), total, ", ".join(running))
-        time.sleep(0.05)
-        running = {name: process for name, process in running.items() if process.poll() is None}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                name = waiting.pop()
+                if name not in asked and not any(name in sources[other] for other in running):
+                    continue
+                code = f"from {__package__} import jit; jit.warm(['{name}'])"
+                running[name] = subprocess.Popen(
+                    [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+            if progress is not None:
+                progress(total - len(waiting) - len(running), total, ", ".join(running))
+            time.sleep(0.05)
+            running = {name: process for name, process in running.items() if process.poll() is None}
+    finally:
+        # An interrupt leaves no compiler behind.
+        for process in running.values():
+            process.kill()
+            process.wait()
 
 
 def is_compiled(modules: Iterable[str]) -> bool:
