@@ -242,7 +242,7 @@ def test_a_recording_goes_on_where_it_ended(broker, tmp_path, capfd):
 
 def test_a_recording_is_of_the_time_that_was_asked_for(broker, tmp_path):
     trace = kafka_trace(tmp_path / "t", [(0, b"%d" % n, b"v", ()) for n in range(100)], gap_ns=1_000_000)
-    target = make(broker, "window")
+    target = make(broker, "window", **{"retention.ms": "-1"})
     replay(trace, target, tmp_path / "run", kafka={"timestamps": "recorded"})
     window = ["--from", "2023-11-14T22:13:20.010Z", "--until", "2023-11-14T22:13:20.060Z"]
     assert invoke(["record", target, "-o", str(tmp_path / "part.trace"), *window]) == 0
