@@ -207,7 +207,7 @@ def test_records_in_time_order_keep_the_order_of_their_offsets(broker, tmp_path,
 def test_records_that_fit_are_taken_by_a_topic_with_small_batches(
     broker, tmp_path, idempotence, described, monkeypatch
 ) -> None:
-    topic = f"small-{idempotence}-{described}"
+    topic = f"small-{time.monotonic_ns()}"
     target = make(broker, topic, 1, **{"max.message.bytes": "2000"})
     if not described:
         monkeypatch.setattr(fit, "settings_of", lambda *_: {})
