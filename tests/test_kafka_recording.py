@@ -25,6 +25,9 @@ from .test_kafka_mock import kafka_trace, read_back, replay
 pytestmark = pytest.mark.kafka
 
 START_MS = 1_700_000_000_000
+KEPT = {"retention.ms": "-1"}
+"""For topics whose records are stamped long ago."""
+
 MARKERS = 3
 """Transactions that ended, of the topic that `transactions` writes."""
 
@@ -78,7 +81,7 @@ def keys(path: Path) -> list[str]:
 def transactions(broker: Broker) -> Iterator[str]:
     """A topic with plain, committed, aborted and, last, open records: p0-1, c0-2, a0-4, b0-1 (aborted), p2, o0-1 (open)."""
     topic = "transactions"
-    make(broker, topic, 1)
+    make(broker, topic, 1, **KEPT)
 
     async def work() -> None:
         await plain(broker, topic, {"p0": START_MS, "p1": START_MS + 1})
@@ -137,7 +140,7 @@ def test_bounds_by_time_leave_out_no_less(broker, transactions, tmp_path, capfd)
 
 def test_a_recording_that_is_resumed_counts_nothing_twice(broker, tmp_path) -> None:
     topic = "resumed"
-    make(broker, topic, 1)
+    make(broker, topic, 1, **KEPT)
 
     async def work(prefix: str, how: str) -> None:
         await (await transaction(broker, topic, [f"{prefix}0", f"{prefix}1"], how)).stop()
@@ -157,7 +160,7 @@ def test_a_recording_that_is_resumed_counts_nothing_twice(broker, tmp_path) -> N
 
 def test_a_topic_of_aborted_records_alone_says_so(broker, tmp_path, capfd) -> None:
     topic = "aborted"
-    make(broker, topic, 1)
+    make(broker, topic, 1, **KEPT)
 
     async def work() -> None:
         await (await transaction(broker, topic, ["a0"], "abort")).stop()
@@ -170,7 +173,7 @@ def test_a_topic_of_aborted_records_alone_says_so(broker, tmp_path, capfd) -> No
 
 def test_records_out_of_time_order_are_counted_and_the_plan_says_it(broker, tmp_path, capfd) -> None:
     topic = "disordered"
-    make(broker, topic, 2)
+    make(broker, topic, 2, **KEPT)
     asyncio.run(plain(broker, topic, {"a": START_MS, "b": START_MS + 50, "c": START_MS + 10, "d": START_MS + 50,
                                       "e": START_MS + 20}))  # fmt: skip
     asyncio.run(plain(broker, topic, {"f": START_MS, "g": START_MS + 1}, 1))
@@ -186,7 +189,7 @@ def test_records_out_of_time_order_are_counted_and_the_plan_says_it(broker, tmp_
 
 def test_records_in_time_order_keep_the_order_of_their_offsets(broker, tmp_path, capfd) -> None:
     topic = f"ordered-{time.monotonic_ns()}"
-    make(broker, topic, 1)
+    make(broker, topic, 1, **KEPT)
     asyncio.run(plain(broker, topic, {f"{number}": START_MS + number // 4 for number in range(40)}))
     out = tmp_path / "t.trace"
     assert record(broker, topic, out) == 0
@@ -204,7 +207,7 @@ def test_records_in_time_order_keep_the_order_of_their_offsets(broker, tmp_path,
 def test_records_that_fit_are_taken_by_a_topic_with_small_batches(
     broker, tmp_path, idempotence, described, monkeypatch
 ) -> None:
-    topic = f"small-{idempotence}-{described}"
+    topic = f"small-{time.monotonic_ns()}"
     target = make(broker, topic, 1, **{"max.message.bytes": "2000"})
     if not described:
         monkeypatch.setattr(fit, "settings_of", lambda *_: {})
