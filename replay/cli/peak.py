@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from .. import units
-from ..errors import Exit, OutputError, RefusedError, TargetError, UsageError, reason_of
+from ..errors import Exit, OutputError, RefusedError, UsageError, reason_of
 from ..files import write_whole
 from ..formats import open_trace
 from ..peak.climb import Climb, climb
@@ -140,12 +140,6 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
         raise RefusedError(
             f"{last.status_failure} at the lowest load already, {search.lowest:g} times the recording",
             hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
-        )
-    if found.verdict == "FAILS_AT_LOWEST":
-        missed = ", ".join(goal for goal, passed in last.passed.items() if not passed)
-        raise TargetError(
-            f"the target misses {missed} at the lowest load already, {search.lowest:g} times the recording",
-            hint="lower --lowest, or give objectives that it can meet: --slo",
         )
     found.window = window
     return found
