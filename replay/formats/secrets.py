@@ -179,6 +179,7 @@ _NAME_AT_END = re.compile(r"[\w.\[\]$-]+\Z")
 _ESCAPED = re.compile(r"\\{1,16}(?:u00|x)([0-9A-Fa-f]{2})")
 _NAME_CHARS_MAX = 120
 DECODED_TIMES = 4
+SIBLING_CHARS_MAX = 400
 _QUOTE_AT = re.compile(rf"{_BLANK}({_QUOTE})")
 _OPENING_AT = re.compile(rf"{_BLANK}{_marks('[{')}")
 _BLANK_AT = re.compile(_BLANK)
@@ -245,11 +246,13 @@ def _is_secret_beside_colon(name: str) -> bool:
 
 def _sibling_is_secret(text: str, begin: int, end: int) -> bool:
     """Whether the object around a `value` names a secret (`{"name": "token", "value": ...}`), or is cut before it could."""
-    first = max((found.end() for found in _OBJECT_MARK.finditer(text, max(0, begin - 400), begin)), default=0)
-    closing = _OBJECT_MARK.search(text, end)
-    last = closing.start() if closing else len(text)
+    first = max(0, begin - SIBLING_CHARS_MAX)
+    first = max((found.end() for found in _OBJECT_MARK.finditer(text, first, begin)), default=first)
+    last = min(len(text), end + SIBLING_CHARS_MAX)
+    closing = _OBJECT_MARK.search(text, end, last)
+    last = closing.start() if closing else last
     names = [_decoded(found[1]) for found in _SIBLING.finditer(text, first, last)]
-    return any(map(_is_secret_beside_colon, names)) if names else closing is None
+    return any(map(_is_secret_beside_colon, names)) if names else last == len(text)
 
 
 def _decoded(text: str) -> str:
