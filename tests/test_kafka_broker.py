@@ -242,7 +242,7 @@ def test_a_recording_goes_on_where_it_ended(broker, tmp_path, capfd):
 
 def test_a_recording_is_of_the_time_that_was_asked_for(broker, tmp_path):
     trace = kafka_trace(tmp_path / "t", [(0, b"%d" % n, b"v", ()) for n in range(100)], gap_ns=1_000_000)
-    target = make(broker, "window", **{"retention.ms": "-1"})
+    target = make(broker, "window", 2, **{"retention.ms": "-1"})
     replay(trace, target, tmp_path / "run", kafka={"timestamps": "recorded"})
     window = ["--from", "2023-11-14T22:13:20.010Z", "--until", "2023-11-14T22:13:20.060Z"]
     assert invoke(["record", target, "-o", str(tmp_path / "part.trace"), *window]) == 0
@@ -252,7 +252,7 @@ def test_a_recording_is_of_the_time_that_was_asked_for(broker, tmp_path):
 
 def test_a_time_that_is_over_is_recorded_whole_however_slow_the_broker(broker, tmp_path, monkeypatch):
     trace = kafka_trace(tmp_path / "t", [(n % 2, b"%d" % n, b"v", ()) for n in range(100)], gap_ns=1_000_000)
-    target = make(broker, "slow", **{"retention.ms": "-1"})
+    target = make(broker, "slow", 2, **{"retention.ms": "-1"})
     replay(trace, target, tmp_path / "run", kafka={"timestamps": "recorded"})
     monkeypatch.setattr("replay.kafka.record.POLL_MS", 0)
     assert invoke(["record", target, "-o", str(tmp_path / "all.trace"), "--until", "2023-11-15"]) == 0
