@@ -29,10 +29,10 @@ NIGHT = 24 * 60
 
 
 def made(
-    folder: Path, starts: dict[str, list[int]], levels: dict[str, list[float]], **more
+    folder: Path, starts: dict[str, list[int]], levels: dict[str, list[float]], **more: int
 ) -> tuple[str, str]:
     """`base=...` and `new=...`: runs that start at these minutes, each as many times as slow."""
-    sides = []
+    sides: list[str] = []
     for label in ("base", "new"):
         paths = [
             make_run(
@@ -81,12 +81,14 @@ def test_new_before_base_is_the_same(drift):
 
 @pytest.mark.parametrize("design", ["auto", "labels"])
 def test_sequential_restores_what_was(drift, design):
-    found = compare(*drift, Options(sequential=True, design=design))
+    base, new = drift
+    found = compare(base, new, Options(sequential=True, design=design))
     assert found.verdict == "REGRESSION" and not found.reasons and found.labellings == 252
 
 
 def test_a_design_that_was_asked_for_does_not_hide_the_order(drift):
-    assert compare(*drift, Options(design="labels")).verdict == "INCONCLUSIVE"
+    base, new = drift
+    assert compare(base, new, Options(design="labels")).verdict == "INCONCLUSIVE"
 
 
 def test_the_command_says_so_and_takes_the_flag(drift, tmp_path):
@@ -205,8 +207,9 @@ def test_each_path_is_a_session_where_asked(tmp_path):
                 (folder / str(n)).symlink_to(tmp_path / f"{label}{n}")
             folders.append(str(folder))
         sides.append(f"{label}=" + ",".join(folders))
-    assert compare(*sides).reasons[0].startswith(NOT_INTERLEAVED)
-    found = compare(*sides, Options(design="sessions"))
+    base, new = sides
+    assert compare(base, new).reasons[0].startswith(NOT_INTERLEAVED)
+    found = compare(base, new, Options(design="sessions"))
     assert not found.reasons and found.design.startswith("4 and 4 sessions")
 
 
@@ -309,5 +312,6 @@ def test_logs_with_start_times_are_ordered(tmp_path):
 
 
 def test_pairs_and_blocks_still_need_whole_ones(drift):
+    base, new = drift
     with pytest.raises(UsageError, match="make no whole blocks"):
-        compare(*drift, Options(design="blocks"))
+        compare(base, new, Options(design="blocks"))

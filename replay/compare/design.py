@@ -85,7 +85,7 @@ def _as_given(base: Side, new: Side, asked: str) -> Design:
 def _by_session(base: Side, new: Side, order: Order, *, as_given: bool) -> Design | None:
     """Sessions as the units: cut by the pauses between runs, or as the paths were given; None where a side has too few."""
     sides = _sessions(base, new, as_given=as_given)
-    if sides is None:
+    if not sides:
         return None
     words = f"{len(sides[0])} and {len(sides[1])} sessions"
     if not order.is_sequential:
@@ -97,13 +97,14 @@ def _by_session(base: Side, new: Side, order: Order, *, as_given: bool) -> Desig
     return Design(ordered, [len(ordered)], words, trend=True, is_sessions=True)
 
 
-def _sessions(base: Side, new: Side, *, as_given: bool) -> list[list[list[SideRun]]] | None:
+def _sessions(base: Side, new: Side, *, as_given: bool) -> list[list[list[SideRun]]]:
+    """The sessions of both sides in the order of their starts; empty where a side has too few."""
     timed = [found for side in (base, new) if (found := sessions_by_time(side)) is not None]
     options = [timed] if len(timed) == 2 else []
     if as_given:
         options.append([sessions_as_given(base), sessions_as_given(new)])
-    found = next((sides for sides in options if min(map(len, sides)) >= SESSIONS_MIN), None)
-    return None if found is None else [sorted(side, key=_start) for side in found]
+    enough = [sides for sides in options if min(map(len, sides)) >= SESSIONS_MIN]
+    return [sorted(side, key=_start) for side in enough[0]] if enough else []
 
 
 def _start(session: list[SideRun]) -> int:
