@@ -49,8 +49,8 @@ def test_old_logs_do_not_say_their_unit():
         load_sides(str(LOGS / "v0.hlog"), str(LOGS / "v1.hlog"))
 
 
-def made(highest: int = 3_600_000_000) -> Histogram:
-    histogram = empty(Layout(3, 1, highest))
+def made() -> Histogram:
+    histogram = empty(Layout(3, 1, 3_600_000_000))
     values = np.random.default_rng(1).integers(1, 1_000_000, 500)
     hdr.record_all(histogram.counts, histogram.layout.half, values)
     return histogram
@@ -120,8 +120,7 @@ def test_damage_is_named(text, said):
 
 
 def test_more_than_the_range_holds_is_refused_before_it_is_inflated():
-    histogram = made(highest=10_000)
-    layout = histogram.layout
+    layout = Layout(3, 1, 10_000)
     inner = HEADER.pack(0x1C849381, 1 << 27, 0, layout.digits, layout.lowest, layout.highest, 1.0)
     packed = zlib.compress(inner + bytes(1 << 24))
     with pytest.raises(ValueError, match="holds more than its range"):
