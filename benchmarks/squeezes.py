@@ -393,7 +393,8 @@ def report(folder: Path, count: int = COUNT, seed: int = SEED) -> bool:
         verdicts = Counter(result.verdict for result in results if not result.set_aside)
         print(
             f"{kind}: {'right' if found[kind] else 'WRONG'}; {dict(verdicts)}; {sum(r.off for r in results)} off;"
-            f" {sum(r.set_aside for r in results)} set aside; {sum(bool(r.fault) for r in results)} faults; {lost} left no run",
+            f" {sum(r.set_aside for r in results)} set aside; {sum(bool(r.fault) for r in results)} faults;"
+            f" {lost} left no run",
             flush=True,
         )
     return all(found.values())
