@@ -57,16 +57,17 @@ def test_a_name_that_was_given_is_refused_where_something_is(tmp_path: Path) -> 
         pass
 
 
-def test_an_error_after_some_runs_says_where_they_are(tmp_path: Path) -> None:
+def test_an_error_after_some_runs_says_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Runs of other tests in this process set it.
+    monkeypatch.setattr(Sending, "began", False)
     with pytest.raises(UsageError), keeping(tmp_path):
         raise UsageError("wrong")
-    Sending.began = True
-    try:
-        with pytest.raises(EngineError, match="wrong") as caught, keeping(tmp_path):
-            raise UsageError("wrong", hint="do right")
-        assert caught.value.hint == f"do right; the runs so far are in {tmp_path}"
-    finally:
-        Sending.began = False
+    monkeypatch.setattr(Sending, "began", True)
+    with pytest.raises(EngineError, match="wrong") as caught, keeping(tmp_path):
+        raise UsageError("wrong", hint="do right")
+    assert caught.value.hint == f"do right; the runs so far are in {tmp_path}"
 
 
 @pytest.mark.whole

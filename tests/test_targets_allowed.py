@@ -118,7 +118,7 @@ def test_a_name_that_moves_elsewhere_in_mid_run_is_not_followed(network, trap, t
         )  # fmt: skip
     document = load_run(tmp_path / "run").document
     assert trap.connections == 0
-    assert document.ending.how == "not_allowed" and done.returncode == 2
+    assert document.ending.how == "not_allowed" and done.returncode == 1
     assert FAR in str(document.names)
 
 
