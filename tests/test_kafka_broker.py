@@ -254,7 +254,7 @@ def test_a_time_that_is_over_is_recorded_whole_however_slow_the_broker(broker, t
     trace = kafka_trace(tmp_path / "t", [(n % 2, b"%d" % n, b"v", ()) for n in range(100)], gap_ns=1_000_000)
     target = make(broker, "slow", 2, **{"retention.ms": "-1"})
     replay(trace, target, tmp_path / "run", kafka={"timestamps": "recorded"})
-    monkeypatch.setattr("replay.kafka.record.POLL_MS", 0)
+    monkeypatch.setattr("replay.kafka.record.POLL_MS", 1)
     assert invoke(["record", target, "-o", str(tmp_path / "all.trace"), "--until", "2023-11-15"]) == 0
     whole = Trace.open(tmp_path / "all.trace")
     assert whole.rows == 100 and whole.manifest.options["complete"]
