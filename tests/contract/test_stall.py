@@ -36,11 +36,15 @@ async def _stalled_run(
 
 
 def _is_the_targets(driven: Driven) -> None:
-    """Nothing of a stall is the lane's own: without its own part the response is what it was."""
+    """Nothing of a stall is the lane's own: without its own part the response is what it was.
+
+    What this machine kept the lane from doing is the lane's own part, and no more than that is taken off.
+    """
     counts = [driven.count(f"response.{of}") for of in ("all", "net", "arrived")]
     assert counts == [driven.count("service.all")] * 3 == [driven.count("service.net")] * 3
-    net_ns = driven.percentile_ns("response.net", 0.99)
-    assert net_ns == pytest.approx(driven.percentile_ns("response.all", 0.99), rel=0.1)
+    net_ns, response_ns = (driven.percentile_ns(f"response.{of}", 0.99) for of in ("net", "all"))
+    own_ns = driven["lost_ns"] + driven.percentile_ns("lateness.all", 1.0)
+    assert 0.9 * response_ns - own_ns <= net_ns <= response_ns
     assert driven["unsent_own"] == 0
 
 
