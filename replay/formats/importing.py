@@ -26,7 +26,7 @@ from .sources import SourceFile, expand
 OWN_FORMATS = frozenset({"nginx", "apache"})
 """The formats that `--log-format` may describe."""
 
-MAPPED_FORMATS = frozenset({"csv", "tsv", "jsonl", "parquet", "nginx-json"})
+MAPPED_FORMATS = frozenset({"csv", "tsv", "jsonl", "parquet", "nginx-json", "logfmt", "ltsv"})
 """The formats whose columns or keys `--columns` may name."""
 
 LIKELY = 0.5
