@@ -35,6 +35,7 @@ from ..trace.manifest import Stamp
 from .layout import UNITS_NS, Layout
 from .lines import sniffed_lines
 from .registry import Found, Importer, Options, Probe, importer
+from .rejects import MEASUREMENT
 from .rewritten import RewritingReader
 from .tabular import objects, paths_of
 from .templates import first_named
@@ -222,7 +223,7 @@ MAKERS = (
             "data.tags.vu": _CLIENT,
         },
         only=re.compile(rb'^(?![^\n]*"metric" ?: ?"http_req_duration")[^\n]+|^[^\n]*"type" ?: ?"Metric"[^\n]*', re.MULTILINE),
-        others="another measurement",
+        others=MEASUREMENT,
     ),
 )  # fmt: skip
 

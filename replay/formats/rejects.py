@@ -19,10 +19,11 @@ NO_METHOD, NO_PATH = "no method", "no path"
 
 HEALTH_CHECK = "health check"
 HEADER = "header"
+DETAIL, MEASUREMENT = "another line of a request", "another measurement"
 
-WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK, HEADER})
-"""Reasons that say nothing against the format: blank lines, headers, health checks, and requests that were garbage
-to the server too.
+WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK, HEADER, DETAIL, MEASUREMENT})
+"""Reasons that say nothing against the format: blank lines, headers, health checks, requests that were garbage to the
+server too, and lines that are no request of their own.
 """
 
 

@@ -1,0 +1,55 @@
+"""Logs of requests whose stamps name no zone: they are taken as those of `--tz`, and as UTC without it.
+
+- The common log without a zone: whether its stamp is of the start or of the end, nobody can tell.
+- Werkzeug (Flask's development server) and http.server of Python: `dd/Mon/yyyy HH:MM:SS` behind the client.
+- Django's runserver: the same stamp at the head of the line, and no client.
+
+Python's servers log when the response begins (http.server, `log_request`), so the stamp is of the end. They colour lines, and
+logging may put `INFO:werkzeug:` before them: both come off.
+"""
+
+from __future__ import annotations
+
+import re
+
+from replay_native.field_spec import LOG
+
+from .layout import template
+from .rewritten_templates import COLOURS, register, share_of
+from .templates import NAMES
+
+_BEFORE = re.compile(rb"^(?:[A-Z]+:(?:werkzeug|django\.server):|[A-Z]+ (?=\[\d\d/))", re.MULTILINE)
+_STAMP = rb"\[\d\d/[A-Z][a-z]{2}/\d{4}[: ]\d\d:\d\d:\d\d(?:[.,]\d+)?\]"
+_ANSWER = rb' ".*" (?:\d{3}|-) (?:\d+|-)(?= |$)'
+
+
+def without_colours(data: bytes) -> bytes:
+    """Lines without colours and without what Python's logging puts before them."""
+    return _BEFORE.sub(b"", COLOURS.sub(b"", data) if b"\x1b" in data else data)
+
+
+COMMON_LOCAL = register(
+    "common-local",
+    "a common or combined access log without a zone (--tz)",
+    without_colours,
+    share_of(re.compile(rb"\S+ [^\[\]]*\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?:[.,]\d+)?\]" + _ANSWER)),
+    template('$client $ident $user [$at] "$request" $status $bytes "$referer" "$agent"', NAMES, escapes=LOG, stamp="unknown"),
+    template('$client $ident $user [$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="unknown"),
+    rank=0,
+)
+
+PYTHON = register(
+    "python-http",
+    "a log of Flask's, Werkzeug's or Python's development server (--tz)",
+    without_colours,
+    share_of(re.compile(rb"\S+ - - \[\d\d/[A-Z][a-z]{2}/\d{4} \d\d:\d\d:\d\d\]" + _ANSWER)),
+    template('$client - - [$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="end"),
+)
+
+DJANGO = register(
+    "django",
+    "a log of Django's runserver (--tz)",
+    without_colours,
+    share_of(re.compile(_STAMP + _ANSWER)),
+    template('[$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="end"),
+)
