@@ -1,7 +1,8 @@
 """Log lines to columns for every format but the common one: cut a line into fields, then read the fields.
 
 Four cutters: a template of literals and fields (`log_format` strings), a delimiter with quotes (CSV, W3C), pairs of keys
-and values (logfmt, LTSV), and JSON objects. Each says where the fields of a line lie, by role; one reader makes a row of them.
+and values (logfmt, LTSV), and JSON objects. Each says where the fields of a line lie, by role; one reader makes a row of
+them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def cut_pairs(data, begin, end, spec, spans):
         first = at
         while at < end and data[at] != sign and data[at] != delimiter:
             at += 1
-        if at == end or data[at] == delimiter or at == first:
+        if at in (end, first) or data[at] == delimiter:
             at += 1
             continue
         child = child_of(data, first, at, spec, np.int64(0))

@@ -277,7 +277,9 @@ def _epoch(data, begin, end, unit_ns, state, rows, row, number):
 
 @kernel(inlined=True)
 def read_time(data, spans, unit_ns, state, rows, row, number):
-    """Read the stamp of a line (ISO 8601, `yyyy/mm/dd HH:MM:SS`, `dd/Mon/yyyy:HH:MM:SS`, or a number since the epoch); False if bad."""
+    """Read the stamp of a line (ISO 8601, `yyyy/mm/dd HH:MM:SS`, `dd/Mon/yyyy:HH:MM:SS`, or a number since the epoch); False
+    if bad.
+    """
     begin, end = spans[AT, 0], spans[AT, 1]
     if begin < 0:
         return False

@@ -17,12 +17,14 @@ _OWN_REQUEST = (
     rb'"(?:method|verb|[\w.-]*[_.]method|requestMethod|httpMethod|RequestMethod|httpRequest|request|req|request_uri|ClientRequest\w+)"'
     rb"[ \t]*:"
 )
-_OF_A_REQUEST = (
-    rb'(?:[^"\\\n]|\\.)*(?:\\"[A-Z]{3,16} [^ \n]+ HTTP/\d|\\"(?:request_)?method\\"|\bmethod=|Started [A-Z]+ )'
-)
+_OF_A_REQUEST = rb'(?:[^"\\\n]|\\.)*(?:\\"[A-Z]{3,16} [^ \n]+ HTTP/\d|\\"(?:request_)?method\\"|\bmethod=|Started [A-Z]+ )'
 
 PATTERN = re.compile(
-    rb'^(?!\{"log":"(?:[^"\\\n]|\\.)*\\n")(?=\{)(?![^\n]*' + _OWN_REQUEST + rb")[^\n]*?" + _KEYS + rb'[ \t]*:[ \t]*"'
+    rb'^(?!\{"log":"(?:[^"\\\n]|\\.)*\\n")(?=\{)(?![^\n]*'
+    + _OWN_REQUEST
+    + rb")[^\n]*?"
+    + _KEYS
+    + rb'[ \t]*:[ \t]*"'
     rb"(?=" + _OF_A_REQUEST + rb")" + _TEXT + rb'"[^\n]*\n',
     re.MULTILINE,
 )

@@ -56,7 +56,8 @@ _LOOKS = {
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A format, for the field scanner. `pieces` is a template, `columns` a delimited line's roles, `keys` JSON
-    paths to roles, or with a delimiter keys of pairs; one of them is given. `subtracts`: a request began its duration before its stamp.
+    paths to roles, or with a delimiter keys of pairs; one of them is given. `subtracts`: a request began its
+    duration before its stamp.
     """
 
     stamp: Stamp = "start"

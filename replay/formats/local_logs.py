@@ -4,8 +4,8 @@
 - Werkzeug (Flask's development server) and http.server of Python: `dd/Mon/yyyy HH:MM:SS` behind the client.
 - Django's runserver: the same stamp at the head of the line, and no client.
 
-Python's servers log when the response begins (http.server, `log_request`), so the stamp is of the end. They colour lines, and
-logging may put `INFO:werkzeug:` before them: both come off.
+Python's servers log when the response begins (http.server, `log_request`), so the stamp is of the end. They colour lines,
+and logging may put `INFO:werkzeug:` before them: both come off.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ COMMON_LOCAL = register(
     "a common or combined access log without a zone (--tz)",
     without_colours,
     share_of(re.compile(rb"\S+ [^\[\]]*\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?:[.,]\d+)?\]" + _ANSWER)),
-    template('$client $ident $user [$at] "$request" $status $bytes "$referer" "$agent"', NAMES, escapes=LOG, stamp="unknown"),
+    template(
+        '$client $ident $user [$at] "$request" $status $bytes "$referer" "$agent"',
+        NAMES,
+        escapes=LOG,
+        stamp="unknown",
+    ),
     template('$client $ident $user [$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="unknown"),
     rank=0,
 )

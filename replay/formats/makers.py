@@ -76,7 +76,9 @@ class Maker:
         keys = {name: role for name, role in zip(names, roles, strict=True) if role >= 0} or known
         if self.whole & keys.keys():
             keys = {name: role for name, role in keys.items() if role != _QUERY}
-        means = next((self.stamps[name] for name, role in keys.items() if role == _AT and name in self.stamps), "start")
+        means = next(
+            (self.stamps[name] for name, role in keys.items() if role == _AT and name in self.stamps), "start"
+        )
         return Layout(
             stamp=means,
             subtracts=means == "end" and _TOOK in keys.values(),
@@ -222,7 +224,9 @@ MAKERS = (
             "data.tags.method": _METHOD, "data.tags.url": _TARGET, "data.tags.status": _STATUS, "data.value": _TOOK,
             "data.tags.vu": _CLIENT,
         },
-        only=re.compile(rb'^(?![^\n]*"metric" ?: ?"http_req_duration")[^\n]+|^[^\n]*"type" ?: ?"Metric"[^\n]*', re.MULTILINE),
+        only=re.compile(
+            rb'^(?![^\n]*"metric" ?: ?"http_req_duration")[^\n]+|^[^\n]*"type" ?: ?"Metric"[^\n]*', re.MULTILINE
+        ),
         others=MEASUREMENT,
     ),
 )  # fmt: skip

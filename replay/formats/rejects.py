@@ -20,8 +20,23 @@ NO_METHOD, NO_PATH = "no method", "no path"
 HEALTH_CHECK = "health check"
 HEADER = "header"
 DETAIL, MEASUREMENT = "another line of a request", "another measurement"
+AMBIGUOUS, NO_START = "completed, but which request", "completed without a start"
+BODY_ELSEWHERE = "body in another file"
 
-WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK, HEADER, DETAIL, MEASUREMENT})
+WELL_FORMED = frozenset(
+    {
+        BLANK,
+        NO_METHOD,
+        NO_PATH,
+        HEALTH_CHECK,
+        HEADER,
+        DETAIL,
+        MEASUREMENT,
+        AMBIGUOUS,
+        NO_START,
+        BODY_ELSEWHERE,
+    }
+)
 """Reasons that say nothing against the format: blank lines, headers, health checks, requests that were garbage to the
 server too, and lines that are no request of their own.
 """

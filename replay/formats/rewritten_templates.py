@@ -18,9 +18,7 @@ COLOURS = re.compile(rb"\x1b\[[\d;]*m")
 class RewritingTemplate(RewritingReader):
     """Reads rewritten lines of the one of several layouts that fits a file's head best."""
 
-    def __init__(
-        self, found: Found, options: Options, layouts: tuple[Layout, ...], rewrite: Rewrite
-    ) -> None:
+    def __init__(self, found: Found, options: Options, layouts: tuple[Layout, ...], rewrite: Rewrite) -> None:
         super().__init__(found, options, layouts[0])
         self._layouts, self._rewritten = layouts, rewrite
 
@@ -57,6 +55,7 @@ def register(
 
 def share_of(pattern: re.Pattern[bytes]) -> Callable[[bytes], float]:
     """The share of a head's lines that begin with a pattern."""
+
     def fits(head: bytes) -> float:
         lines = sniffed_lines(head)
         return sum(pattern.match(line) is not None for line in lines) / max(len(lines), 1)

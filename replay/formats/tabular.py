@@ -209,7 +209,7 @@ def _first_record(head: bytes, delimiter: str) -> bytes:
     return next(_records(head, delimiter), head.partition(b"\n")[0])
 
 
-def _header(head: bytes, delimiter: str) -> list[str]:
+def header_fields(head: bytes, delimiter: str) -> list[str]:
     """The fields of the first record."""
     return _fields(_first_record(head, delimiter), delimiter)
 
@@ -221,9 +221,9 @@ def _widths(head: bytes, delimiter: str) -> list[int]:
     return [len(_fields(record, delimiter)) for record in whole or sniffed_lines(head)[1:]]
 
 
-def _delimiter_of(head: bytes, delimiters: str) -> str:
+def delimiter_of(head: bytes, delimiters: str) -> str:
     """The one of `delimiters` that cuts the first record into most fields; the first of equal ones."""
-    return max(delimiters, key=lambda delimiter: len(_header(head, delimiter)))
+    return max(delimiters, key=lambda delimiter: len(header_fields(head, delimiter)))
 
 
 def _is_header(names: list[str]) -> bool:
@@ -246,8 +246,8 @@ class TableReader(FieldReader):
         return super().probe(lines) if lines else Probe(None, 1)
 
     def _take(self, head: bytes, where: str) -> None:
-        delimiter = _delimiter_of(head, self._delimiters)
-        names = _header(head, delimiter)
+        delimiter = delimiter_of(head, self._delimiters)
+        names = header_fields(head, delimiter)
         self._header_bytes = len(_first_record(head, delimiter)) + 1 if _is_header(names) else 0
         if not self._header_bytes:
             names = [str(number) for number in range(1, len(names) + 1)]
@@ -329,8 +329,8 @@ def _names_requests(options: Options, names: list[str]) -> bool:
 
 def _sniff_table(delimiters: str) -> Any:
     def sniff(head: bytes, options: Options) -> float:
-        delimiter = _delimiter_of(head, delimiters)
-        names = _header(head, delimiter)
+        delimiter = delimiter_of(head, delimiters)
+        names = header_fields(head, delimiter)
         if len(names) < 2 and not options.columns:
             return 0.0
         if not _is_header(names) or not _names_requests(options, names):

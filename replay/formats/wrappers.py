@@ -1,6 +1,7 @@
 """What containers and collectors write in front of a server's line: taken off before the line is read.
 
-CRI (`TIME stdout F line`; P marks a part of a line), docker's json-file, `kubectl logs --prefix`, syslog, and JSON of collectors.
+CRI (`TIME stdout F line`; P marks a part of a line), docker's json-file, `kubectl logs --prefix`, syslog,
+and JSON of collectors.
 """
 
 from __future__ import annotations
