@@ -1,7 +1,7 @@
-"""JMeter's results (JTL), as CSV and as XML: `timeStamp` (`ts`) is the start of a sample, `elapsed` (`t`) its duration, in ms.
+"""JMeter's results (JTL), as CSV and as XML: `timeStamp` (`ts`) is the start of a sample, `elapsed` (`t`) its duration (ms).
 
-JMeter's jmeter.properties sets sampleresult.timestamp.start=true. A sample's URL is in `URL`; its label is a name that people
-give it. The CSV does not say the method: every sample is taken for a GET. In XML a sample may hold others (redirects,
+JMeter's jmeter.properties sets sampleresult.timestamp.start=true. A sample's URL is in `URL`; its label is a name that
+people give it. The CSV does not say the method: every sample is taken for a GET. In XML a sample may hold others (redirects,
 embedded resources): the requests are the innermost ones. A thread is a client.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
-from xml.etree import ElementTree
+from dataclasses import dataclass, field, replace
+from xml.parsers import expat
 
 from .records import Record, RecordReader
 from .registry import Found, Importer, Options, Probe, Rows, importer
@@ -30,6 +30,17 @@ _COLUMNS = {
 _NEEDED = {"timeStamp", "elapsed", "label", "URL"}
 _XML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<testResults\b")
 _FIRST = re.compile(rb'<httpSample\b[^>]*? ts="(\d{1,15})"')
+_TEXTS = ("method", "java.net.URL")
+_TEXT_MAX = 1 << 16
+
+
+@dataclass(slots=True)
+class _Sample:
+    """An HTTP sample, and whether it holds no other."""
+
+    attributes: dict[str, str]
+    texts: dict[str, str] = field(default_factory=dict)
+    innermost: bool = True
 
 
 def _names(head: bytes) -> list[str]:
@@ -85,46 +96,78 @@ class JmeterXmlReader(RecordReader):
             record = _record(sample)
             why = "bad time" if record.at_ns < 0 else self.wrong(record)
             if why:
-                rejects.add(why, file.name, number, ElementTree.tostring(sample)[:400])
+                rejects.add(why, file.name, number, repr(sample.attributes).encode()[:400])
             else:
                 yield record
 
 
-def _record(sample: ElementTree.Element) -> Record:
-    get = sample.attrib.get
+def _record(sample: _Sample) -> Record:
+    get, texts = sample.attributes.get, sample.texts
     at_ms, took_ms, status = _number(get("ts")), _number(get("t")), _number(get("rc"))
     return Record(
         at_ns=at_ms * _MS_NS if 0 <= at_ms < 9e12 else -1,
-        method=(sample.findtext("method") or "GET").strip(),
-        target=(sample.findtext("java.net.URL") or "").strip().partition("#")[0].encode(),
-        client=(get("tn") or "").encode(),
+        method=texts.get("method", "").strip() or "GET",
+        target=texts.get("java.net.URL", "").strip().partition("#")[0].encode(),
+        client=get("tn", "").encode(),
         status=status if 100 <= status <= 999 else -1,
         took_ns=took_ms * _MS_NS if 0 <= took_ms < 1e9 else -1,
         size=_number(get("by")),
     )
 
 
-def _samples(file: SourceFile) -> Iterator[ElementTree.Element | None]:
+class _Parser:
+    """Finds the innermost HTTP samples of XML that comes in pieces."""
+
+    def __init__(self) -> None:
+        self.samples: list[_Sample] = []
+        self._open: list[_Sample] = []
+        self._text = ""
+        self._expat = expat.ParserCreate()
+        self._expat.buffer_text = True
+        self._expat.StartElementHandler = self._start
+        self._expat.EndElementHandler = self._end
+        self._expat.CharacterDataHandler = self._add_text
+
+    def feed(self, piece: bytes, *, last: bool = False) -> None:
+        """Parse a piece. ExpatError where the XML is damaged."""
+        self._expat.Parse(piece, last)
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._text = ""
+        if name == "httpSample":
+            for around in self._open:
+                around.innermost = False
+            self._open.append(_Sample(attributes))
+
+    def _add_text(self, text: str) -> None:
+        if self._open and len(self._text) < _TEXT_MAX:
+            self._text += text
+
+    def _end(self, name: str) -> None:
+        if not self._open:
+            return
+        if name in _TEXTS:
+            self._open[-1].texts.setdefault(name, self._text)
+        elif name == "httpSample":
+            sample = self._open.pop()
+            if sample.innermost:
+                self.samples.append(sample)
+
+
+def _samples(file: SourceFile) -> Iterator[_Sample | None]:
     """The innermost HTTP samples; None where the XML is damaged, after the samples before it."""
-    parser = ElementTree.XMLPullParser(["start", "end"])
-    open_samples: list[bool] = []
-    root: ElementTree.Element | None = None
-    try:
-        for piece in file.stream():
-            parser.feed(bytes(piece))
-            for event, element in parser.read_events():
-                root = element if root is None else root
-                if element.tag != "httpSample":
-                    if event == "end" and element.tag == "sample" and not open_samples:
-                        root.clear()
-                elif event == "start":
-                    open_samples = [True] * len(open_samples) + [False]
-                elif not open_samples.pop():
-                    yield element
-                if event == "end" and element.tag == "httpSample" and not open_samples:
-                    root.clear()
-        parser.close()
-    except ElementTree.ParseError:
+    parser, whole = _Parser(), True
+    pieces = file.stream()
+    piece: bytes | None = b""
+    while whole and piece is not None:
+        piece = next((bytes(each) for each in pieces), None)
+        try:
+            parser.feed(piece or b"", last=piece is None)
+        except expat.ExpatError:
+            whole = False
+        yield from parser.samples
+        parser.samples.clear()
+    if not whole:
         yield None
 
 

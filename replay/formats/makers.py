@@ -26,8 +26,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 
 from replay_native import field_spec
 
@@ -48,8 +47,9 @@ _STATUS, _SIZE, _AGENT = field_spec.STATUS_CODE, field_spec.SIZE, field_spec.AGE
 @dataclass(frozen=True, slots=True)
 class Maker:
     """A maker's JSON. An object is of it if it has all of `needs` (`a|b`: one of them). `stamps` says of each key of a
-    stamp what it means, the best one first; `keys` says the roles of others, the best one of a role first. `whole` are
-    keys of targets that have their query, so that no other key is one. `outer` begins the names of all keys.
+    stamp what it means, the best one first; `keys` says the roles of others, the best one of a role first. `whole` are keys
+    of targets that have their query, so that no other key is one. `rewrite` makes lines JSON (a pattern and what replaces
+    it); lines that `only` finds are no requests, but `others`. `utc`: stamps without a zone are UTC.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Maker:
     rewrite: tuple[re.Pattern[bytes], bytes] | None = None
     only: re.Pattern[bytes] | None = None
     others: str = ""
-    more: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    utc: bool = False
 
     def fits(self, names: Iterable[str]) -> bool:
         """Whether an object with these keys is of this maker."""
@@ -76,7 +76,7 @@ class Maker:
         keys = {name: role for name, role in zip(names, roles, strict=True) if role >= 0} or known
         if self.whole & keys.keys():
             keys = {name: role for name, role in keys.items() if role != _QUERY}
-        means = next(
+        means: Stamp = next(
             (self.stamps[name] for name, role in keys.items() if role == _AT and name in self.stamps), "start"
         )
         return Layout(
@@ -203,7 +203,7 @@ MAKERS = (
             "c-ip": _CLIENT, "cs(User-Agent)": _AGENT,
         },
         UNITS_NS["s"],
-        more={"time_zone": "UTC"},
+        utc=True,
     ),
     Maker(
         "caddy-console", "Caddy's access log (console)",
@@ -237,7 +237,8 @@ class MakerReader(RewritingReader):
 
     def __init__(self, found: Found, options: Options, maker: Maker) -> None:
         self._maker, self.blank_reason = maker, maker.others
-        super().__init__(found, replace(options, **maker.more), maker.layout([]))
+        options = replace(options, time_zone="UTC") if maker.utc else options
+        super().__init__(found, options, maker.layout([]))
 
     def rewrite(self, data: bytes) -> bytes:
         """The lines as JSON, those blank that are no requests."""
