@@ -104,9 +104,11 @@ RAILS = [
     ),
     Example(
         "rails",
-        'Started GET "/a" for 1.2.3.4 at 2023-11-14 22:13:20 +0000\nStarted GET "/b" for 1.2.3.5 at 2023-11-14 22:13:20 +0000\n'
+        'Started GET "/a" for 1.2.3.4 at 2023-11-14 22:13:20 +0000\nStarted GET "/b" for 1.2.3.5 at 2023-11-14'
+        ' 22:13:20 +0000\n'
         "Completed 200 OK in 5ms\nCompleted 500 Internal Server Error in 9ms\n"
-        'Started GET "/lost" for 1.2.3.4 at 2023-11-14 22:13:30 +0000\nStarted GET "/c" for 1.2.3.4 at 2023-11-14 22:13:40 +0000\n'
+        'Started GET "/lost" for 1.2.3.4 at 2023-11-14 22:13:30 +0000\nStarted GET "/c" for 1.2.3.4 at'
+        ' 2023-11-14 22:13:40 +0000\n'
         "Completed 201 Created in 7ms\nCompleted 200 OK in 7ms\n",
         [
             Event(AT * S, "GET", b"/a"), Event(AT * S, "GET", b"/b"), Event((AT + 10) * S, "GET", b"/lost"),
@@ -136,7 +138,8 @@ AWS_LOGS = [
     Example(
         "s3",
         "79a59df900b949e5 bucket [14/Nov/2023:22:13:20 +0000] 192.0.2.3 - 3E57427F3EXAMPLE REST.GET.OBJECT photos/a.png"
-        ' "GET /bucket/photos/a.png?x-id=1 HTTP/1.1" 200 - 3692 3692 21 20 "-" "S3Console/0.4" - Ke1bUcazaN1jWuUlPJaxF64cQVpUEhoZ'
+        ' "GET /bucket/photos/a.png?x-id=1 HTTP/1.1" 200 - 3692 3692 21 20 "-" "S3Console/0.4" -'
+        " Ke1bUcazaN1jWuUlPJaxF64cQVpUEhoZ"
         " SigV4 ECDHE-RSA-AES128-GCM-SHA256 AuthHeader bucket.s3.us-west-1.amazonaws.com TLSV1.2 - -\n"
         "79a59df900b949e5 bucket [14/Nov/2023:22:13:21 +0000] - AmazonS3 3E57427F3EXAMPLF S3.EXPIRE.OBJECT a"
         ' "-" - - - 3692 - - "-" "-" - x - - - - - - -\n',
@@ -146,7 +149,8 @@ AWS_LOGS = [
     ),
     Example(
         "cloudfront-json",
-        '{"date":"2023-11-14","time":"22:13:22","x-edge-location":"CDG50","sc-bytes":"703","c-ip":"1.2.3.4","cs-method":"GET",'
+        '{"date":"2023-11-14","time":"22:13:22","x-edge-location":"CDG50","sc-bytes":"703","c-ip":"1.2.3.4",'
+        '"cs-method":"GET",'
         '"cs(Host)":"d.cloudfront.net","cs-uri-stem":"/a%20b","sc-status":"200","cs(User-Agent)":"M","cs-uri-query":"x=1",'
         '"x-host-header":"h.example","time-taken":"0.113"}\n'
         '{"date":"2023-11-14","time":"22:13:23","x-edge-location":"CDG50","sc-bytes":"7","c-ip":"1.2.3.4","cs-method":"GET",'
@@ -205,7 +209,8 @@ CLOUDS = [
     ),
     Example(
         "azure-app-gateway",
-        '{"timeStamp":"2023-11-14T22:13:21+00:00","category":"ApplicationGatewayAccessLog","properties":{"clientIP":"1.2.3.4",'
+        '{"timeStamp":"2023-11-14T22:13:21+00:00","category":"ApplicationGatewayAccessLog",'
+        '"properties":{"clientIP":"1.2.3.4",'
         '"httpMethod":"GET","requestUri":"/a","requestQuery":"x=1","httpStatus":200,"sentBytes":65,"timeTaken":0.205,'
         '"host":"pool.internal","originalHost":"h.example"}}\n',
         [Event((AT + 1) * S - 205 * MS, "GET", b"/a?x=1", "h.example", 200, 205 * MS, 65)],
@@ -217,7 +222,8 @@ APPLICATIONS = [
     Example(
         "ecs",
         '{"@timestamp":"2023-11-14T22:13:20.123Z","http":{"request":{"method":"GET"},"response":{"status_code":200,"body":'
-        '{"bytes":12}}},"url":{"original":"/a?x=1","path":"/a","query":"x=1","domain":"h.example"},"source":{"ip":"1.2.3.4"},'
+        '{"bytes":12}}},"url":{"original":"/a?x=1","path":"/a","query":"x=1","domain":"h.example"},'
+        '"source":{"ip":"1.2.3.4"},'
         '"event":{"duration":12000000},"message":"GET /a"}\n',
         [Event(AT * S + 111 * MS, "GET", b"/a?x=1", "h.example", 200, 12 * MS, 12)],
         "end",
@@ -225,7 +231,8 @@ APPLICATIONS = [
     Example(
         "ecs",
         '{"@timestamp":"2023-11-14T22:13:25Z","event.start":"2023-11-14T22:13:20Z","event.duration":5000000000,'
-        '"http.request.method":"POST","url.path":"/b","url.query":"y=2","http.response.status_code":201,"client.ip":"1.2.3.4"}\n',
+        '"http.request.method":"POST","url.path":"/b","url.query":"y=2","http.response.status_code":201,'
+        '"client.ip":"1.2.3.4"}\n',
         [Event(AT * S, "POST", b"/b?y=2", "", 201, 5 * S)],
         "start",
     ),
@@ -254,11 +261,13 @@ APPLICATIONS = [
     ),
     Example(
         "caddy-console",
-        '2023/11/14 22:13:20.500\tinfo\thttp.log.access.log0\thandled request\t{"request": {"remote_addr": "127.0.0.1:63746",'
+        '2023/11/14 22:13:20.500\tinfo\thttp.log.access.log0\thandled request\t{"request": {"remote_addr":'
+        ' "127.0.0.1:63746",'
         ' "proto": "HTTP/1.1", "method": "GET", "host": "h", "uri": "/a"}, "common_log": "x", "duration": 0.25, "size": 7,'
         ' "status": 200}\n'
         "2023/11/14 22:13:20.600\t\x1b[34mINFO\x1b[0m\thttp.log.access\thandled request\t"
-        '{"request": {"remote_ip": "10.0.0.1", "method": "PUT", "host": "h", "uri": "/b"}, "duration": "100ms", "status": 204}\n',
+        '{"request": {"remote_ip": "10.0.0.1", "method": "PUT", "host": "h", "uri": "/b"}, "duration": "100ms",'
+        ' "status": 204}\n',
         [
             Event(AT * S + 250 * MS, "GET", b"/a", "h", 200, 250 * MS, 7),
             Event(AT * S + 500 * MS, "PUT", b"/b", "h", 204, 100 * MS),
@@ -289,7 +298,8 @@ PROXIES = [
     ),
     Example(
         "apisix",
-        '10.0.0.1 - - [14/Nov/2023:22:13:21 +0000] h.example:9080 "GET /a HTTP/1.1" 200 12 0.250 "-" "curl/8" 10.0.0.9:80 200'
+        '10.0.0.1 - - [14/Nov/2023:22:13:21 +0000] h.example:9080 "GET /a HTTP/1.1" 200 12 0.250 "-" "curl/8"'
+        " 10.0.0.9:80 200"
         ' 0.249 "http://h.example:9080/a"\n',
         [Event(AT * S + 750 * MS, "GET", b"/a", "h.example:9080", 200, 250 * MS, 12)],
         "end",
@@ -326,7 +336,8 @@ LOCAL = [
     ),
     Example(
         "django",
-        '[14/Nov/2023 22:13:20] "GET /a HTTP/1.1" 200 1234\n\x1b[33m[14/Nov/2023 22:13:21] "POST /b HTTP/1.1" 404 9\x1b[0m\n',
+        '[14/Nov/2023 22:13:20] "GET /a HTTP/1.1" 200 1234\n\x1b[33m[14/Nov/2023 22:13:21] "POST /b HTTP/1.1"'
+        " 404 9\x1b[0m\n",
         [Event(AT * S, "GET", b"/a", "", 200, -1, 1234), Event((AT + 1) * S, "POST", b"/b", "", 404, -1, 9)],
         "end",
     ),
@@ -366,7 +377,8 @@ GENERATORS = [
     Example(
         "jmeter-xml",
         '<?xml version="1.0" encoding="UTF-8"?>\n<testResults version="1.2">\n'
-        '<httpSample t="97" lt="96" ts="1700000000123" s="true" lb="Login" rc="200" rm="OK" tn="Thread Group 1-1" by="1270">\n'
+        '<httpSample t="97" lt="96" ts="1700000000123" s="true" lb="Login" rc="200" rm="OK" tn="Thread Group'
+        ' 1-1" by="1270">\n'
         '  <method class="java.lang.String">POST</method>\n'
         "  <java.net.URL>https://h.example/login?x=1&amp;y=2</java.net.URL>\n</httpSample>\n"
         '<httpSample t="50" ts="1700000001000" lb="R" rc="200" tn="Thread Group 1-2" by="10">\n'

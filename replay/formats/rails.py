@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..units import SECOND_NS, datetime_to_ns
-from .lines import sniffed_lines, zone_text
+from .lines import zone_text
 from .records import Record, RecordReader
 from .registry import Found, Importer, Options, Probe, Rows, importer
 from .rejects import AMBIGUOUS, BLANK, DETAIL, NO_START
@@ -43,7 +43,6 @@ _LINE = re.compile(
     rb"|(?P<unrouted>ActionController::RoutingError \()|(?P<upgraded>Successfully upgraded to WebSocket))",
     re.MULTILINE,
 )
-_STARTED = re.compile(rb'(?:^|[\] :])Started [A-Z]{3,16} "[^\n]*" for \S* at \d{4}-\d\d-\d\d \d\d:')
 
 
 @dataclass(slots=True)
@@ -89,8 +88,7 @@ def sniff(head: bytes, options: Options) -> float:
     """Whether the first lines have one that starts a request: most lines of such a log are of other kinds."""
     if options.columns or options.log_format:
         return 0.0
-    lines = sniffed_lines(head, 500)
-    return 0.9 if any(_STARTED.search(line) for line in lines) else 0.0
+    return 0.9 if any(found["at"] for found in _LINE.finditer(head)) else 0.0
 
 
 def _started_ns(found: re.Match[bytes]) -> tuple[int, int] | None:
