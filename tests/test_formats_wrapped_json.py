@@ -51,7 +51,11 @@ def test_lines_without_a_request_are_rejected_one_by_one(tmp_path: Path) -> None
     lines = [json.dumps({"message": line}) for line in LINES]
     (tmp_path / "a.log").write_text("\n".join([*lines[:10], error, *lines[10:], "{broken"]) + "\n")
     manifest = import_files([tmp_path / "a.log"], tmp_path / "a.trace").manifest
-    assert (manifest.rows, manifest.lines, manifest.rejected) == (20, 22, {"bad time": 1, "not this format": 1})
+    assert (manifest.rows, manifest.lines, manifest.rejected) == (
+        20,
+        22,
+        {"bad time": 1, "not this format": 1},
+    )
     assert [example.line for example in manifest.rejected_examples] == [11, 22]
 
 

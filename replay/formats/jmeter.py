@@ -61,7 +61,7 @@ class JmeterReader(TableReader):
     def _take(self, head: bytes, where: str) -> None:
         names = set(_names(head))
         columns = [(role, name) for name, role in _COLUMNS.items() if name in names]
-        self._options = replace(self._options, columns=(*columns, ("method", "GET")))
+        self._options = replace(self._options, columns=tuple(columns))
         super()._take(head, where)
 
 

@@ -236,7 +236,7 @@ class MakerReader(RewritingReader):
     """Reads a maker's JSON; of keys that say the same, the first that the file has is taken."""
 
     def __init__(self, found: Found, options: Options, maker: Maker) -> None:
-        self._maker, self.blank_reason = maker, maker.others
+        self._maker, self.blank_reason, self.zone_known = maker, maker.others, maker.utc
         options = replace(options, time_zone="UTC") if maker.utc else options
         super().__init__(found, options, maker.layout([]))
 
@@ -249,7 +249,8 @@ class MakerReader(RewritingReader):
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
-        self.use(self._maker.layout(paths_of(self.rewrite(head))))
+        layout = self._maker.layout(paths_of(self.rewrite(head)))
+        self.use(replace(layout, at_unit_ns=self.layout.at_unit_ns))
         return super().probe(head)
 
 

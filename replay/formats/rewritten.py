@@ -54,6 +54,7 @@ class RewritingReader(FieldReader):
 
     blanked = 0
     blank_reason = ""
+    zone_known = False
 
     def rewrite(self, data: bytes) -> bytes:
         """The lines as the layout reads them."""
