@@ -220,6 +220,24 @@ CLOUDS = [
 
 APPLICATIONS = [
     Example(
+        "fastify",
+        '{"level":30,"time":1700000000000,"pid":1,"hostname":"h","msg":"Server listening at http://127.0.0.1:80"}\n'
+        '{"level":30,"time":1700000000123,"pid":1,"hostname":"h","reqId":"req-1","req":{"method":"GET","url":"/a?x=1",'
+        '"host":"h:80","remoteAddress":"127.0.0.1","remotePort":35412},"msg":"incoming request"}\n'
+        '{"level":30,"time":1700000000200,"pid":1,"hostname":"h","reqId":"req-2","req":{"method":"PUT","url":"/b",'
+        '"host":"h:80","remoteAddress":"127.0.0.1","remotePort":35413},"msg":"incoming request"}\n'
+        '{"level":30,"time":1700000000325,"pid":1,"hostname":"h","reqId":"req-1","res":{"statusCode":200},'
+        '"responseTime":202.5,"msg":"request completed"}\n'
+        '{"level":30,"time":1700000000325,"pid":1,"hostname":"h","reqId":"req-0","res":{"statusCode":500},'
+        '"responseTime":2,"msg":"request completed"}\n',
+        [
+            Event(AT * S + 123 * MS, "GET", b"/a?x=1", "h:80", 200, 202_500_000),
+            Event(AT * S + 200 * MS, "PUT", b"/b", "h:80"),
+        ],
+        "start",
+        {"another line of a request": 2, "completed without a start": 1},
+    ),
+    Example(
         "ecs",
         '{"@timestamp":"2023-11-14T22:13:20.123Z","http":{"request":{"method":"GET"},"response":{"status_code":200,"body":'
         '{"bytes":12}}},"url":{"original":"/a?x=1","path":"/a","query":"x=1","domain":"h.example"},'
@@ -329,10 +347,13 @@ LOCAL = [
     ),
     Example(
         "python-http",
-        '127.0.0.1 - - [14/Nov/2023 22:13:20] "GET /a HTTP/1.1" 200 -\n'
+        " * Running on http://127.0.0.1:5000\n"
+        '127.0.0.1 - - [14/Nov/2023 22:13:20] "GET /a?q="x" y HTTP/1.1" 200 -\n'
+        "127.0.0.1 - - [14/Nov/2023 22:13:20] code 404, message File not found\n"
         'INFO:werkzeug:127.0.0.1 - - [14/Nov/2023 22:13:21] "\x1b[33mGET /b HTTP/1.1\x1b[0m" 404 -\n',
-        [Event(AT * S, "GET", b"/a", "", 200), Event((AT + 1) * S, "GET", b"/b", "", 404)],
+        [Event(AT * S, "GET", b'/a?q="x"%20y', "", 200), Event((AT + 1) * S, "GET", b"/b", "", 404)],
         "end",
+        {"message of the server": 2},
     ),
     Example(
         "django",

@@ -23,6 +23,29 @@ _STAMP = rb"\[\d\d/[A-Z][a-z]{2}/\d{4}[: ]\d\d:\d\d:\d\d(?:[.,]\d+)?\]"
 _ANSWER = rb' ".*" (?:\d{3}|-) (?:\d+|-)(?= |$)'
 
 
+_QUOTES = re.compile(
+    rb'^(\S+ - - \[[^\]\n]*\] ")([^\n]*"[^\n]*)(?=" (?:\d{3}|-) (?:\d+|-)\r?$)', re.MULTILINE
+)
+_FLASK_BANNER = re.compile(
+    rb"^(?: \* |WARNING: This is a dev|Press CTRL|Serving HTTP on )[^\n]+|^\S+ - - \[[^\]\n]*\] code \d{3}, message [^\n]*",
+    re.MULTILINE,
+)
+_DJANGO_BANNER = re.compile(
+    rb"^(?:(?:Not Found|Bad Request|Forbidden|Method Not Allowed|Internal Server Error|Broken pipe)\b[^\n]*: /|Watching for file"
+    rb"|Performing system|System check|Django version|Starting (?:dev|ASGI)|Quit the server|[A-Z][a-z]+ \d\d, \d{4} - )[^\n]*",
+    re.MULTILINE,
+)
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return found[1] + found[2].replace(b'"', rb"\"")
+
+
+def of_werkzeug(data: bytes) -> bytes:
+    """Lines without colours; quotes in a target, which Werkzeug decodes, are escaped."""
+    return _QUOTES.sub(_escaped, without_colours(data))
+
+
 def without_colours(data: bytes) -> bytes:
     """Lines without colours and without what Python's logging puts before them."""
     return _BEFORE.sub(b"", COLOURS.sub(b"", data) if b"\x1b" in data else data)
@@ -46,9 +69,10 @@ COMMON_LOCAL = register(
 PYTHON = register(
     "python-http",
     "a log of Flask's, Werkzeug's or Python's development server (--tz)",
-    without_colours,
+    of_werkzeug,
     share_of(re.compile(rb"\S+ - - \[\d\d/[A-Z][a-z]{2}/\d{4} \d\d:\d\d:\d\d\]" + _ANSWER)),
     template('$client - - [$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="end"),
+    banner=_FLASK_BANNER,
 )
 
 DJANGO = register(
@@ -57,4 +81,5 @@ DJANGO = register(
     without_colours,
     share_of(re.compile(_STAMP + _ANSWER)),
     template('[$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="end"),
+    banner=_DJANGO_BANNER,
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from .layout import Layout
 from .lines import sniffed_lines
 from .registry import Found, Importer, Options, Probe, importer
+from .rejects import BANNER
 from .rewritten import Rewrite, RewritingReader
 from .templates import share
 
@@ -15,16 +16,31 @@ COLOURS = re.compile(rb"\x1b\[[\d;]*m")
 """What terminals take for a colour."""
 
 
+def without_banner(data: bytes, banner: re.Pattern[bytes] | None) -> tuple[bytes, int]:
+    """Lines with what a server writes between requests made blank, and how many these are."""
+    return (data, 0) if banner is None else banner.subn(b"", data)
+
+
 class RewritingTemplate(RewritingReader):
     """Reads rewritten lines of the one of several layouts that fits a file's head best."""
 
-    def __init__(self, found: Found, options: Options, layouts: tuple[Layout, ...], rewrite: Rewrite) -> None:
+    def __init__(
+        self,
+        found: Found,
+        options: Options,
+        layouts: tuple[Layout, ...],
+        rewrite: Rewrite,
+        banner: re.Pattern[bytes] | None,
+    ) -> None:
         super().__init__(found, options, layouts[0])
-        self._layouts, self._rewritten = layouts, rewrite
+        self._layouts, self._rewritten, self._banner = layouts, rewrite, banner
+        self.blank_reason = BANNER
 
     def rewrite(self, data: bytes) -> bytes:
         """The lines as the layouts read them."""
-        return self._rewritten(data)
+        data, blanked = without_banner(self._rewritten(data), self._banner)
+        self.blanked += blanked
+        return data
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
@@ -40,15 +56,18 @@ def register(
     is_its: Callable[[bytes], float],
     *layouts: Layout,
     rank: int = 1,
+    banner: re.Pattern[bytes] | None = None,
 ) -> Importer:
-    """Enter a format of these layouts. `is_its` says which share of a rewritten head's lines has this form."""
+    """Enter a format of these layouts. `is_its` says which share of a rewritten head's lines has this form; `banner`
+    finds what the server writes between requests.
+    """
 
     def sniff(head: bytes, options: Options) -> float:
-        after = rewrite(head)
+        after, _ = without_banner(rewrite(head), banner)
         return min(is_its(after), max(share(after, layout) for layout in layouts))
 
     def reader(found: Found, options: Options) -> RewritingTemplate:
-        return RewritingTemplate(found, options, layouts, rewrite)
+        return RewritingTemplate(found, options, layouts, rewrite, banner)
 
     return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=rank))
 
