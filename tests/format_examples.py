@@ -383,6 +383,21 @@ GENERATORS = [
         {"another measurement": 3},
     ),
     Example(
+        "k6-csv",
+        "metric_name,timestamp,metric_value,check,error,error_code,expected_response,group,method,name,proto,scenario,"
+        "service,status,subproto,tls_version,url,extra_tags,metadata\n"
+        "http_reqs,1700000002,1.000000,,,,true,,GET,https://h/a,HTTP/1.1,default,,200,,tls1.3,https://h/a,,\n"
+        "http_req_duration,1700000002,250.500000,,,,true,,GET,https://h/a,HTTP/1.1,default,,200,,tls1.3,https://h/a,,\n"
+        "http_req_duration,1700000003,0.000000,,dial,1212,false,,POST,b,,default,,0,,,http://h/b,,\n"
+        "vus,1700000003,1.000000,,,,,,,,,,,,,,,,\n",
+        [
+            Event((AT + 1) * S + 749_500_000, "GET", b"/a", "h", 200, 250_500_000),
+            Event((AT + 3) * S, "POST", b"/b", "h", -1, 0),
+        ],
+        "end",
+        {"another measurement": 2, "header": 1},
+    ),
+    Example(
         "jmeter",
         "timeStamp,elapsed,label,responseCode,responseMessage,threadName,dataType,success,failureMessage,bytes,sentBytes,"
         "grpThreads,allThreads,URL,Latency,IdleTime,Connect\n"

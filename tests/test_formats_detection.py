@@ -27,7 +27,7 @@ ALL = [
 ]
 
 WIDER = {
-    ("ingress-nginx", "common"), ("traefik", "common"), ("cloudfront", "w3c"), ("jmeter", "csv"),
+    ("ingress-nginx", "common"), ("traefik", "common"), ("cloudfront", "w3c"), ("jmeter", "csv"), ("k6-csv", "csv"),
     ("ecs", "jsonl"), ("caddy", "jsonl"), ("envoy-json", "jsonl"),
 }  # fmt: skip
 """Formats that are also of a wider one, which gives way."""

@@ -27,12 +27,14 @@ _QUOTES = re.compile(
     rb'^(\S+ - - \[[^\]\n]*\] ")([^\n]*"[^\n]*)(?=" (?:\d{3}|-) (?:\d+|-)\r?$)', re.MULTILINE
 )
 _FLASK_BANNER = re.compile(
-    rb"^(?: \* |WARNING: This is a dev|Press CTRL|Serving HTTP on )[^\n]+|^\S+ - - \[[^\]\n]*\] code \d{3}, message [^\n]*",
+    rb"^(?: \* |WARNING: This is a dev|Press CTRL|Serving HTTP on )[^\n]+"
+    rb"|^\S+ - - \[[^\]\n]*\] code \d{3}, message [^\n]*",
     re.MULTILINE,
 )
 _DJANGO_BANNER = re.compile(
-    rb"^(?:(?:Not Found|Bad Request|Forbidden|Method Not Allowed|Internal Server Error|Broken pipe)\b[^\n]*: /|Watching for file"
-    rb"|Performing system|System check|Django version|Starting (?:dev|ASGI)|Quit the server|[A-Z][a-z]+ \d\d, \d{4} - )[^\n]*",
+    rb"^(?:(?:Not Found|Bad Request|Forbidden|Method Not Allowed|Internal Server Error|Broken pipe)\b[^\n]*: /"
+    rb"|Watching for file|Performing system|System check|Django version|Starting (?:dev|ASGI)|Quit the server"
+    rb"|[A-Z][a-z]+ \d\d, \d{4} - )[^\n]*",
     re.MULTILINE,
 )
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..trace.dictionary import Bytes
 from .fields import FieldReader
 from .registry import Probe, Rows
-from .rejects import BLANK
+from .rejects import BLANK, Rejects
 from .sources import BLOCK_BYTES, SourceFile
 
 Rewrite = Callable[[bytes], bytes]
@@ -68,9 +68,13 @@ class RewritingReader(FieldReader):
         """The rows of one file, block by block."""
         self.blanked = 0
         yield from super().read(RewrittenFile(file, self.rewrite))  # type: ignore[arg-type]
-        rejects = self._found.rejects
-        if self.blanked:
-            rejects.counts[self.blank_reason] += self.blanked
-            rejects.counts[BLANK] -= self.blanked
-            rejects.counts += Counter()
-            rejects.examples[:] = [example for example in rejects.examples if example.reason != BLANK]
+        name_blanks(self._found.rejects, self.blanked, self.blank_reason)
+
+
+def name_blanks(rejects: Rejects, blanked: int, reason: str) -> None:
+    """Count lines that a rewriting made blank by what they were."""
+    if blanked:
+        rejects.counts[reason] += blanked
+        rejects.counts[BLANK] -= blanked
+        rejects.counts += Counter()
+        rejects.examples[:] = [example for example in rejects.examples if example.reason != BLANK]
