@@ -13,6 +13,7 @@ duration of all of them are unknown, and the line is counted as `completed, but 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ FORGOTTEN_NS = 600 * SECOND_NS
 
 SLACK_NS = 3 * SECOND_NS
 """Stamps are cut to seconds, and the duration leaves out what comes before the controller."""
+
+WAITING_MAX = 100
+"""So many requests that share their tags, or have none, wait for their end; the oldest then goes without one."""
 
 OPEN_MAX = 100_000
 """So many requests with tags wait for their end; the oldest then goes without one."""
@@ -65,11 +69,15 @@ class _Group:
         return [each for each in self.waiting if each.record.at_ns >= earliest_ns]
 
     def take_forgotten(self, before_ns: int) -> list[Record]:
-        """Take out those that started before an instant."""
-        gone = [each.record for each in self.waiting if each.record.at_ns < before_ns]
-        if gone:
-            self.waiting = self.candidates(before_ns)
-        return gone
+        """Take out those that started before an instant, and the oldest ones where too many wait."""
+        count = max(len(self.waiting) - WAITING_MAX, 0)
+        while count < len(self.waiting) and self.waiting[count].record.at_ns < before_ns:
+            count += 1
+        if not count:
+            return []
+        gone, self.waiting = self.waiting[:count], self.waiting[count:]
+        self.completed = max(self.completed - sum(each.unsure for each in gone), 0)
+        return [each.record for each in gone]
 
     def complete_one_of(self, candidates: list[_Waiting]) -> list[Record]:
         """Note that one of several was completed; takes out all unsure ones when as many were completed as there are."""
@@ -91,20 +99,37 @@ def sniff(head: bytes, options: Options) -> float:
     return 0.9 if any(found["at"] for found in _LINE.finditer(head)) else 0.0
 
 
-def _started_ns(found: re.Match[bytes]) -> tuple[int, int] | None:
-    """When a request started, and the zone in minutes."""
-    text = found["at"].decode().replace("UTC", "+0000")
+@functools.lru_cache(maxsize=4096)
+def _second(text: bytes) -> tuple[int, int] | None:
+    """A stamp as ns and its zone in minutes (0 where it names none); None where it is none. Many lines share one."""
     try:
-        at = dt.datetime.strptime(text, "%Y-%m-%d %H:%M:%S %z")
-        logged = dt.datetime.fromisoformat(found["logged"].decode()) if found["logged"] else None
-        zone_min = round((at.utcoffset() or dt.timedelta()).total_seconds() / 60)
-        fine = at if logged is None else logged.replace(tzinfo=at.tzinfo)
-        if not 1970 < at.year <= 2261:
-            return None
-        close = dt.timedelta(0) <= fine - at < dt.timedelta(seconds=2)
-        return datetime_to_ns(fine if close else at), zone_min
+        at = dt.datetime.fromisoformat(
+            text.decode().replace(" UTC", " +0000").replace(" +", "+").replace(" -", "-")
+        )
     except ValueError:
         return None
+    at = at if at.tzinfo else at.replace(tzinfo=dt.UTC)
+    if not 1970 < at.year <= 2261:
+        return None
+    return datetime_to_ns(at), round((at.utcoffset() or dt.timedelta()).total_seconds() / 60)
+
+
+def _logged_ns(text: bytes, zone_min: int) -> int:
+    """The stamp of Ruby's Logger in a zone; -1 where it is none."""
+    second = _second(text[:19])
+    if second is None:
+        return -1
+    return second[0] - zone_min * 60 * SECOND_NS + int(text[20:29].ljust(9, b"0"))
+
+
+def _started_ns(found: re.Match[bytes]) -> tuple[int, int] | None:
+    """When a request started, and the zone in minutes."""
+    started = _second(found["at"])
+    if started is None or not found["logged"]:
+        return started
+    logged_ns = _logged_ns(found["logged"], started[1])
+    close = 0 <= logged_ns - started[0] < 2 * SECOND_NS
+    return (logged_ns, started[1]) if close else started
 
 
 class RailsReader(RecordReader):
@@ -197,11 +222,8 @@ class RailsReader(RecordReader):
         """When a line was written, as far as it tells: no earlier than the latest start."""
         if not found["logged"]:
             return self._latest_ns
-        try:
-            logged = dt.datetime.fromisoformat(found["logged"].decode()).replace(tzinfo=dt.UTC)
-            return max(datetime_to_ns(logged) - self._zone_min * 60 * SECOND_NS, 0)
-        except ValueError:
-            return self._latest_ns
+        logged_ns = _logged_ns(found["logged"], self._zone_min)
+        return logged_ns if logged_ns >= 0 else self._latest_ns
 
     @staticmethod
     def _key_of(found: re.Match[bytes]) -> tuple[bytes, bytes]:
