@@ -338,14 +338,6 @@ PROXIES = [
 
 LOCAL = [
     Example(
-        "common-local",
-        '10.0.0.1 - frank [14/Nov/2023:22:13:20] "GET /a\\x22 HTTP/1.1" 200 12 "-" "M"\n'
-        '10.0.0.1 - - [14/Nov/2023:22:13:20] "GET /b HTTP/1.1" 200 12 "-" "kube-probe/1"\n',
-        [Event(AT * S, "GET", b'/a"', "", 200, -1, 12)],
-        "unknown",
-        {"health check": 1},
-    ),
-    Example(
         "python-http",
         " * Running on http://127.0.0.1:5000\n"
         '127.0.0.1 - - [14/Nov/2023 22:13:20] "GET /a?q="x" y HTTP/1.1" 200 -\n'

@@ -1,6 +1,5 @@
-"""Logs of requests whose stamps name no zone: they are taken as those of `--tz`, and as UTC without it.
+"""Logs of Python's development servers. Their stamps name no zone: they are taken as those of `--tz`, as UTC without it.
 
-- The common log without a zone: whether its stamp is of the start or of the end, nobody can tell.
 - Werkzeug (Flask's development server) and http.server of Python: `dd/Mon/yyyy HH:MM:SS` behind the client.
 - Django's runserver: the same stamp at the head of the line, and no client.
 
@@ -52,21 +51,6 @@ def without_colours(data: bytes) -> bytes:
     """Lines without colours and without what Python's logging puts before them."""
     return _BEFORE.sub(b"", COLOURS.sub(b"", data) if b"\x1b" in data else data)
 
-
-COMMON_LOCAL = register(
-    "common-local",
-    "a common or combined access log without a zone (--tz)",
-    without_colours,
-    share_of(re.compile(rb"\S+ [^\[\]]*\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?:[.,]\d+)?\]" + _ANSWER)),
-    template(
-        '$client $ident $user [$at] "$request" $status $bytes "$referer" "$agent"',
-        NAMES,
-        escapes=LOG,
-        stamp="unknown",
-    ),
-    template('$client $ident $user [$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="unknown"),
-    rank=0,
-)
 
 PYTHON = register(
     "python-http",
