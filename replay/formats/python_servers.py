@@ -33,6 +33,7 @@ _FLASK_BANNER = re.compile(
 _DJANGO_BANNER = re.compile(
     rb"^(?:(?:Not Found|Bad Request|Forbidden|Method Not Allowed|Internal Server Error|Broken pipe)\b[^\n]*: /"
     rb"|Watching for file|Performing system|System check|Django version|Starting (?:dev|ASGI)|Quit the server"
+    rb"|WARNING: This is a dev|For more information on production servers"
     rb"|[A-Z][a-z]+ \d\d, \d{4} - )[^\n]*",
     re.MULTILINE,
 )
