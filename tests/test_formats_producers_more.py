@@ -53,7 +53,7 @@ def test_squid_s_start_is_its_stamp_less_the_duration(tmp_path: Path, service: i
     (tmp_path / "squid.conf").write_text(
         f"http_port 127.0.0.1:{port}\nhttp_access allow all\naccess_log stdio:{log} squid\n"
         f"cache_log {tmp_path}/cache.log\npid_filename {tmp_path}/squid.pid\ncache deny all\ncoredump_dir {tmp_path}\n"
-        "shutdown_lifetime 0 seconds\n"
+        "shutdown_lifetime 0 seconds\nstrip_query_terms off\n"
     )
     process = subprocess.Popen([squid, "-N", "-f", str(tmp_path / "squid.conf")])
     try:

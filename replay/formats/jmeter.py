@@ -129,7 +129,7 @@ class _Parser:
         self._expat.CharacterDataHandler = self._add_text
 
     def feed(self, piece: bytes, *, last: bool = False) -> None:
-        """Parse a piece. ExpatError where the XML is damaged."""
+        """Parse a piece. ExpatError where the XML is damaged, LookupError where its encoding is unknown."""
         self._expat.Parse(piece, last)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
@@ -163,7 +163,7 @@ def _samples(file: SourceFile) -> Iterator[_Sample | None]:
         piece = next((bytes(each) for each in pieces), None)
         try:
             parser.feed(piece or b"", last=piece is None)
-        except expat.ExpatError:
+        except (expat.ExpatError, LookupError, ValueError):
             whole = False
         yield from parser.samples
         parser.samples.clear()

@@ -1,7 +1,8 @@
 """Squid's native access.log: its stamp is when the transaction was completed, the duration behind it is in ms.
 
 `time elapsed client result/status bytes method URL user hierarchy/peer type` (wiki.squid-cache.org, SquidFaq/SquidLogs). The
-duration is padded with spaces. Tunnels (CONNECT) name a port and no path: they are rejected, and counted.
+duration is padded with spaces. Queries are cut off behind their `?` unless the configuration says `strip_query_terms off`.
+Tunnels (CONNECT) name a port and no path: they are rejected, and counted.
 """
 
 from __future__ import annotations
