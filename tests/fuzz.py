@@ -39,6 +39,7 @@ FUZZERS: dict[str, Callable[[int], str]] = {
     },
     "JSON cutter against the standard library": format_oracle.json_case,
     "JSON lines together and alone": format_oracle.alike_case,
+    "pairs against plain Python": format_oracle.pairs_case,
     "JSON lines with headers in any order": format_oracle.orders_case,
 }
 """What is fuzzed: a name, and a function from a seed to a complaint (or nothing)."""

@@ -23,6 +23,10 @@ def test_lines_of_json_are_read_together_as_each_is_alone() -> None:
     assert [complaint for seed in range(300) if (complaint := format_oracle.alike_case(seed))] == []
 
 
+def test_lines_of_pairs_are_cut_as_plain_python_cuts_them() -> None:
+    assert [complaint for seed in range(400) if (complaint := format_oracle.pairs_case(seed))] == []
+
+
 def test_headers_in_any_order_are_read_alike() -> None:
     assert [complaint for seed in range(200) if (complaint := format_oracle.orders_case(seed))] == []
 

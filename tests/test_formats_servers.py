@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 import pytest
 
@@ -16,23 +13,9 @@ from replay.formats.apache import layout_of as apache_layout
 from replay.formats.nginx import layout_of as nginx_layout
 from replay.trace import Manifest
 
+from . import format_examples
 from .events import Event, events
-
-S, MS, US = 1_000_000_000, 1_000_000, 1_000
-AT = 1_700_000_000
-"""2023-11-14T22:13:20Z"""
-
-
-class Example(NamedTuple):
-    """Lines of a format, and what they say."""
-
-    format: str
-    lines: str
-    events: list[Event]
-    stamp: str
-    rejected: Mapping[str, int] = MappingProxyType({})
-    log_format: str = ""
-
+from .format_examples import AT, MS, US, Example, S
 
 EXAMPLES = [
     Example(
@@ -188,6 +171,7 @@ EXAMPLES = [
         "unknown",
         {"health check": 1},
     ),
+    *format_examples.EXAMPLES,
 ]
 
 
@@ -200,7 +184,9 @@ def imported(
     return events(trace), trace.manifest
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.format)
+@pytest.mark.parametrize(
+    "example", EXAMPLES, ids=[f"{example.format}-{number}" for number, example in enumerate(EXAMPLES)]
+)
 def test_an_example_is_told_from_all_others_and_read(tmp_path: Path, example: Example) -> None:
     got, manifest = imported(tmp_path / "a.log", example)
     assert manifest.importer == example.format
@@ -217,7 +203,8 @@ def test_no_format_is_without_an_example() -> None:
 def test_health_checks_stay_where_they_are_wanted(tmp_path: Path) -> None:
     for example in EXAMPLES:
         if "health check" in example.rejected:
-            got, _ = imported(tmp_path / f"{example.format}.log", example, keep=True)
+            log = tmp_path / f"{EXAMPLES.index(example)}.log"
+            got, _ = imported(log, example, keep=True)
             assert len(got) == len(example.events) + 1
 
 

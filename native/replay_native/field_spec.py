@@ -20,7 +20,7 @@ HOST_NUMBER = HOST_BEGIN
 FIELD_COLUMNS = 13
 """The columns of `scan`, their time in nanoseconds, and some more. BEGIN is -1 where the target is constant."""
 
-TEMPLATE, DELIMITED, JSON = 0, 1, 2
+TEMPLATE, DELIMITED, JSON, PAIRS = 0, 1, 2, 3
 PLAIN, LOG, DOUBLED, JSON_ESCAPES, HASHED = 0, 1, 2, 3, 4
 """How a field is escaped: not at all; as logs do; quotes doubled; as JSON does; as HAProxy does (`#22`)."""
 
@@ -50,7 +50,7 @@ FieldSpec = namedtuple(
 TEMPLATE: field i has roles[i] and stands between literals i and i + 1, literals[literal_ends[i]:literal_ends[i +
 1]]. DELIMITED: column i has roles[i]. JSON: the keys of node n are child_first[n] to child_first[n + 1]; key k is
 keys[key_ends[k]:key_ends[k + 1]] and leads to node child_node[k] or is a value of child_role[k] (-1: neither);
-parents[n] is the node above n, -1 for the root.
+parents[n] is the node above n, -1 for the root. PAIRS: keys as JSON has them, all of node 0.
 """
 
 SPEC_TYPE = bundle_type(

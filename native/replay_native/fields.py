@@ -1,7 +1,8 @@
 """Log lines to columns for every format but the common one: cut a line into fields, then read the fields.
 
-Three cutters: a template of literals and fields (`log_format` strings), a delimiter with quotes (CSV, W3C), and
-JSON objects. Each says where the fields of a line lie, by role; one reader makes a row of them.
+Four cutters: a template of literals and fields (`log_format` strings), a delimiter with quotes (CSV, W3C), pairs of keys
+and values (logfmt, LTSV), and JSON objects. Each says where the fields of a line lie, by role; one reader makes a row of
+them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from .field_spec import (
     HOST_BEGIN,
     JSON_ESCAPES,
     METHOD_NAME,
+    PAIRS,
     PORTED,
     QUERY,
     QUERY_BEGIN,
@@ -45,6 +47,7 @@ from .field_spec import (
 )
 from .jit import kernel
 from .json_cut import cut_json
+from .pairs_cut import cut_pairs
 from .scan import (
     ACCEPTED,
     ALL_THERE,
@@ -325,6 +328,8 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, ga
         code = _cut_template(data, begin, end, spec, spans)
     elif cutter == DELIMITED:
         code = _cut_delimited(data, begin, end, spec, state, spans)
+    elif cutter == PAIRS:
+        code = cut_pairs(data, begin, end, spec, spans)
     else:
         code = cut_json(data, begin, end, spec, spans, gaps, gap_text)
     if code != ACCEPTED:

@@ -40,7 +40,7 @@ _NESTING[[_QUOTE, _OPENING, _OPENING_LIST, _CLOSING, _CLOSING_LIST]] = 1
 
 
 @kernel(inlined=True)
-def _string_end(data, at, end):
+def string_end(data, at, end):
     """Where the quote that closes a string is, or `end`; `at` is behind the one that opens it."""
     while True:
         at = find_byte(data, at, end, np.uint8(_QUOTE))
@@ -76,7 +76,7 @@ def _nested_end(data, at, end, depth):
             break
         byte = data[at]
         if byte == _QUOTE:
-            at = _string_end(data, at + 1, end)
+            at = string_end(data, at + 1, end)
         elif byte in (_OPENING, _OPENING_LIST):
             depth += 1
         else:
@@ -112,10 +112,10 @@ def _bare_end(data, at, end):
 def _value_end(data, at, end):
     """Where a value that begins at `at` ends, or -1 where it does not."""
     if data[at] == _QUOTE:
-        last = _string_end(data, at + 1, end)
+        last = string_end(data, at + 1, end)
         return last + 1 if last < end else _NOTHING
     if data[at] == _OPENING_LIST and at + 1 < end and data[at + 1] == _QUOTE:
-        last = _string_end(data, at + 2, end)
+        last = string_end(data, at + 2, end)
         if last + 1 < end and data[last + 1] == _CLOSING_LIST:
             return last + 2
     if data[at] in (_OPENING, _OPENING_LIST):
@@ -124,7 +124,7 @@ def _value_end(data, at, end):
 
 
 @kernel(inlined=True)
-def _child(data, first, last, spec, node):
+def child_of(data, first, last, spec, node):
     """The key of `node` that data[first:last] is, or -1."""
     for child in range(spec.child_first[node], spec.child_first[node + 1]):
         begin, length = spec.key_ends[child], spec.key_ends[child + 1] - spec.key_ends[child]
@@ -148,8 +148,8 @@ def _note(data, first, last, role, spans):
 @kernel(inlined=True)
 def _read_key(data, at, end, spec, node):
     """A key and its colon: where its value begins, and which child of `node` it is; (-1, -1) where there is none."""
-    last = _string_end(data, at + 1, end)
-    child = _child(data, at + 1, last, spec, node)
+    last = string_end(data, at + 1, end)
+    child = child_of(data, at + 1, last, spec, node)
     at = _skip_blanks(data, last + 1, end)
     if at >= end or data[at] != _COLON:
         return _NOTHING, _NOTHING

@@ -73,12 +73,12 @@ def _civil_days(year, month, day):
 
 @kernel(inlined=True)
 def _iso_days(data, at, state):
-    """Days since 1970 of `yyyy-mm-dd` at `at`, or -1; remembers the last one."""
+    """Days since 1970 of `yyyy-mm-dd` or `yyyy/mm/dd` at `at`, or -1; remembers the last one."""
     address = np.int64(data.ctypes.data) + at
     word0, word1 = peek_i64(np.uint64(address)), peek_i64(np.uint64(address + 2))
     if word0 == state[DATE_CACHED] and word1 == state[DATE_CACHED + 1]:
         return state[DATE_DAYS]
-    if data[at + 4] != _DASH or data[at + 7] != _DASH:
+    if data[at + 4] != data[at + 7] or data[at + 4] not in (_DASH, _SLASH):
         return np.int64(-1)
     days = _civil_days(digits(data, at, 4), digits(data, at + 5, 2), digits(data, at + 8, 2))
     if days >= 0:
@@ -277,7 +277,9 @@ def _epoch(data, begin, end, unit_ns, state, rows, row, number):
 
 @kernel(inlined=True)
 def read_time(data, spans, unit_ns, state, rows, row, number):
-    """Read the stamp of a line (ISO 8601, `dd/Mon/yyyy:HH:MM:SS`, or a number since the epoch); False if bad."""
+    """Read the stamp of a line (ISO 8601, `yyyy/mm/dd HH:MM:SS`, `dd/Mon/yyyy:HH:MM:SS`, or a number since the epoch); False
+    if bad.
+    """
     begin, end = spans[AT, 0], spans[AT, 1]
     if begin < 0:
         return False
@@ -290,13 +292,13 @@ def read_time(data, spans, unit_ns, state, rows, row, number):
         if days < 0 or clock_s < 0:
             return False
         return _rest_of_stamp(data, at + 8, spans[AT_MORE, 1], days, clock_s, state, rows, row)
-    if length >= 19 and data[begin + 4] == _DASH:
+    if length >= 19 and data[begin + 4] in (_DASH, _SLASH):
         days, clock_s = _iso_days(data, begin, state), _clock_s(data, begin + 11, end)
         if days < 0 or clock_s < 0 or data[begin + 10] not in (84, _SPACE, 116):
             return False
         return _rest_of_stamp(data, begin + 19, end, days, clock_s, state, rows, row)
     if length >= 20 and data[begin + 2] == _SLASH:
-        if data[begin + 6] != _SLASH or data[begin + 11] != _COLON:
+        if data[begin + 6] != _SLASH or data[begin + 11] not in (_COLON, _SPACE):
             return False
         day, year = digits(data, begin, 2), digits(data, begin + 7, 4)
         days, clock_s = _civil_days(year, month_at(data, begin + 3), day), _clock_s(data, begin + 12, end)

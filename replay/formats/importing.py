@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +20,18 @@ from .registry import Found, Importer, Options, Reader, Rows, importer_named, im
 from .rejects import FileJudge, Rejects
 from .secrets import showable
 from .sources import SourceFile, expand
+from .unreadable import refuse_unreadable
 
 OWN_FORMATS = frozenset({"nginx", "apache"})
 """The formats that `--log-format` may describe."""
 
-MAPPED_FORMATS = frozenset({"csv", "tsv", "jsonl", "parquet", "nginx-json"})
+MAPPED_FORMATS = frozenset({"csv", "tsv", "jsonl", "parquet", "nginx-json", "logfmt", "ltsv"})
 """The formats whose columns or keys `--columns` may name."""
 
 LIKELY = 0.5
 """A format is taken for a file's where at least this share of its first lines is of it."""
 
 SHOWN_CHARS = 80
-
-_JSON_ARRAY = re.compile(rb"\s*\[\s*\{\s*\"")
 
 SPREAD_FROM_NS = 1_000_000
 """Stamps as coarse as this, or coarser, are spread inside their resolution."""
@@ -74,15 +71,11 @@ def tell_format(file: SourceFile, options: Options | None = None) -> Importer:
     }
     if scores:
         return known[max(scores, key=lambda name: scores[name])]
+    refuse_unreadable(file.name, file.head)
     if _is_binary(file.head):
         raise InputError(f"{file.name} is a binary file, not a log")
     if not file.head.strip():
         raise InputError(f"{file.name} has nothing but blank lines")
-    if _JSON_ARRAY.match(file.head):
-        raise InputError(
-            f"{file.name} is an array of JSON, and not JSON Lines",
-            hint=f"jq -c '.[]' {shlex.quote(file.name)} | replay import -",
-        )
     if options.columns:
         return known[_kind_of_table(file.head)]
     begins = f"it begins with: {_first_line(file.head)}"

@@ -1,7 +1,7 @@
 """What a line looks like: which of its fields is what, for the field scanner.
 
 A layout is made of a template (`$client - $user [$at] "$request" $status`), of a delimiter and the roles of its
-columns, or of the paths of JSON keys.
+columns, of the paths of JSON keys, or of a delimiter and keys (`key=value` pairs).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 _TOKEN = re.compile(r"\$(\w+)")
 _STAMP = re.compile(
-    r"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?:[.,]\d+)?(?: [+-]\d{4})?"
-    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?))?|\d+(?:\.\d+)?"
+    r"\d\d/[A-Z][a-z]{2}/\d{4}[: ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: [+-]\d{4})?"
+    r"|\d{4}(?:-\d\d-|/\d\d/)\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?))?|\d+(?:\.\d+)?"
 )
 _LOOKS = {
     field_spec.AT: _STAMP,
@@ -56,7 +56,8 @@ _LOOKS = {
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A format, for the field scanner. `pieces` is a template, `columns` a delimited line's roles, `keys` JSON
-    paths to roles; one of them is given. `subtracts`: a request began its duration before its stamp.
+    paths to roles, or with a delimiter keys of pairs; one of them is given. `subtracts`: a request began its
+    duration before its stamp.
     """
 
     stamp: Stamp = "start"
@@ -79,6 +80,8 @@ class Layout:
         cutter = (
             field_spec.TEMPLATE
             if self.pieces
+            else field_spec.PAIRS
+            if self.delimiter and self.keys
             else field_spec.DELIMITED
             if self.delimiter
             else field_spec.JSON

@@ -19,10 +19,17 @@ NO_METHOD, NO_PATH = "no method", "no path"
 
 HEALTH_CHECK = "health check"
 HEADER = "header"
+DETAIL, MEASUREMENT = "another line of a request", "another measurement"
+AMBIGUOUS, NO_START = "completed, but which request", "completed without a start"
+BODY_ELSEWHERE = "body in another file"
+BANNER = "message of the server"
 
-WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK, HEADER})
-"""Reasons that say nothing against the format: blank lines, headers, health checks, and requests that were garbage
-to the server too.
+_NO_REQUEST = frozenset({HEADER, DETAIL, MEASUREMENT, AMBIGUOUS, NO_START, BODY_ELSEWHERE, BANNER})
+"""What lines are that are no request of their own."""
+
+WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK}) | _NO_REQUEST
+"""Reasons that say nothing against the format: blank lines, headers, health checks, requests that were garbage to the
+server too, and lines that are no request of their own.
 """
 
 

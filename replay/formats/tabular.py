@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -111,7 +111,9 @@ def _find(wanted: str, names: list[str]) -> int:
     return int(wanted) - 1 if wanted.isdigit() and 0 < int(wanted) <= len(names) else -1
 
 
-def _taken(options: Options, names: list[str], where: str) -> tuple[dict[str, int], dict[str, str]]:
+def _taken(
+    options: Options, names: list[str], where: str, usual_names: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, int], dict[str, str]]:
     """Roles to indexes of columns, and constants by role. InputError where a column is not there."""
     found: dict[str, int] = {}
     constants: dict[str, str] = {}
@@ -133,7 +135,7 @@ def _taken(options: Options, names: list[str], where: str) -> tuple[dict[str, in
     said |= {"at", "end"} if said & {"at", "end"} else set()
     said |= {"request", "method", "path", "query"} if "request" in said else set()
     said |= {"request"} if said & {"method", "path"} else set()
-    for role, usual in USUAL_NAMES.items():
+    for role, usual in usual_names.items():
         name = _split_role(role)[0]
         index = next((i for i in (_find(each, names) for each in usual if not each.isdigit()) if i >= 0), -1)
         if name not in said and index >= 0 and index not in found.values():
@@ -142,12 +144,17 @@ def _taken(options: Options, names: list[str], where: str) -> tuple[dict[str, in
     return found, constants
 
 
-def layout_of(options: Options, names: list[str], where: str) -> tuple[Layout, dict[str, int]]:
+def layout_of(
+    options: Options,
+    names: list[str],
+    where: str,
+    usual_names: Mapping[str, tuple[str, ...]] = USUAL_NAMES,
+) -> tuple[Layout, dict[str, int]]:
     """The layout of a table with these columns (without how they are cut), and which column has which role.
 
     InputError where no column is a stamp.
     """
-    found, constants = _taken(options, names, where)
+    found, constants = _taken(options, names, where, usual_names)
     stamps = [role for role in found if _split_role(role)[0] in _STAMP_ROLES]
     if not stamps:
         raise InputError(
@@ -170,7 +177,8 @@ def layout_of(options: Options, names: list[str], where: str) -> tuple[Layout, d
     return replace(layout, status=int(constants.get("status", -1))), found
 
 
-def _role_number(role: str) -> int:
+def role_number(role: str) -> int:
+    """The role of a field that `--columns` calls by this name."""
     name = _split_role(role)[0]
     return field_spec.TOOK if name == "took" else ROLES[name]
 
@@ -201,7 +209,7 @@ def _first_record(head: bytes, delimiter: str) -> bytes:
     return next(_records(head, delimiter), head.partition(b"\n")[0])
 
 
-def _header(head: bytes, delimiter: str) -> list[str]:
+def header_fields(head: bytes, delimiter: str) -> list[str]:
     """The fields of the first record."""
     return _fields(_first_record(head, delimiter), delimiter)
 
@@ -213,9 +221,9 @@ def _widths(head: bytes, delimiter: str) -> list[int]:
     return [len(_fields(record, delimiter)) for record in whole or sniffed_lines(head)[1:]]
 
 
-def _delimiter_of(head: bytes, delimiters: str) -> str:
+def delimiter_of(head: bytes, delimiters: str) -> str:
     """The one of `delimiters` that cuts the first record into most fields; the first of equal ones."""
-    return max(delimiters, key=lambda delimiter: len(_header(head, delimiter)))
+    return max(delimiters, key=lambda delimiter: len(header_fields(head, delimiter)))
 
 
 def _is_header(names: list[str]) -> bool:
@@ -238,15 +246,15 @@ class TableReader(FieldReader):
         return super().probe(lines) if lines else Probe(None, 1)
 
     def _take(self, head: bytes, where: str) -> None:
-        delimiter = _delimiter_of(head, self._delimiters)
-        names = _header(head, delimiter)
+        delimiter = delimiter_of(head, self._delimiters)
+        names = header_fields(head, delimiter)
         self._header_bytes = len(_first_record(head, delimiter)) + 1 if _is_header(names) else 0
         if not self._header_bytes:
             names = [str(number) for number in range(1, len(names) + 1)]
         layout, found = layout_of(self._options, names, where)
         roles = [-1] * (max(found.values()) + 1)
         for role, index in found.items():
-            roles[index] = _role_number(role)
+            roles[index] = role_number(role)
         unit_ns = layout.at_unit_ns or self.layout.at_unit_ns
         self.use(
             replace(
@@ -279,7 +287,7 @@ class JsonReader(FieldReader):
         """What the first lines say of the stamps."""
         names = paths_of(head)
         layout, found = layout_of(self._options, names, "the file")
-        keys = {names[index]: _role_number(role) for role, index in found.items()}
+        keys = {names[index]: role_number(role) for role, index in found.items()}
         unit_ns = layout.at_unit_ns or self.layout.at_unit_ns
         self.use(replace(layout, keys=keys, escapes=field_spec.JSON_ESCAPES, at_unit_ns=unit_ns))
         return super().probe(head)
@@ -321,8 +329,8 @@ def _names_requests(options: Options, names: list[str]) -> bool:
 
 def _sniff_table(delimiters: str) -> Any:
     def sniff(head: bytes, options: Options) -> float:
-        delimiter = _delimiter_of(head, delimiters)
-        names = _header(head, delimiter)
+        delimiter = delimiter_of(head, delimiters)
+        names = header_fields(head, delimiter)
         if len(names) < 2 and not options.columns:
             return 0.0
         if not _is_header(names) or not _names_requests(options, names):

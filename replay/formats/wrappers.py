@@ -1,6 +1,7 @@
 """What containers and collectors write in front of a server's line: taken off before the line is read.
 
-CRI (`TIME stdout F line`; P marks a part of a line), docker's json-file, `kubectl logs --prefix`, and syslog.
+CRI (`TIME stdout F line`; P marks a part of a line), docker's json-file, `kubectl logs --prefix`, syslog,
+and JSON of collectors.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..trace.dictionary import Bytes
+from . import json_wrapper
 
 _WRAPPED_SHARE = 0.5
 _SNIFFED_LINES = 50
 
 _ISO = rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
-_TAG = rb"[^\s:\[\]]{1,48}(?:\[\d+\])?: ?"
+_TAG = rb"[^\s:\[\]]{1,48}(?:\[\d+\])?:(?: |(?!\d))"
 _CRI = re.compile(rb"^" + _ISO + rb" std(?:out|err) (?:F |P ([^\n]*)\n)", re.MULTILINE)
 _DOCKER = re.compile(rb'^\{"log":"((?:[^"\\\n]|\\.)*)"[^\n]*\n', re.MULTILINE)
 _KUBECTL = re.compile(rb"^\[(?:pod|po|deployment|job|statefulset|daemonset)/[^\] \n]+\] ", re.MULTILINE)
@@ -40,6 +42,7 @@ def _docker(data: bytes) -> bytes:
 
 _WRAPPERS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], bytes]]] = {
     "cri": (_CRI, lambda data: _CRI.sub(rb"\1", data)),
+    "json": (json_wrapper.PATTERN, json_wrapper.unwrap),
     "docker": (_DOCKER, _docker),
     "kubectl": (_KUBECTL, lambda data: _KUBECTL.sub(b"", data)),
     "syslog": (_SYSLOG, lambda data: _SYSLOG.sub(b"", data)),

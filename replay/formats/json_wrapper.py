@@ -1,0 +1,46 @@
+r"""Access lines inside JSON: what collectors write around a server's line.
+
+Filebeat, Vector and Logstash have it in `message`, Fluent Bit and docker's json-file (with its keys in any order) in `log`,
+journald in `MESSAGE`, Google Cloud in `textPayload`, Splunk in `_raw`. The wrapper is taken off where the text is of a
+request (`"GET /a HTTP/1.1"`, or JSON or pairs that name a method) and the object around it names none itself.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+_KEYS = rb'"(?:log|message|MESSAGE|msg|textPayload|line|_raw|@message)"'
+_TEXT = rb'((?:[^"\\\n]|\\.)*)'
+_OWN_REQUEST = (
+    rb'"(?:method|verb|[\w.-]*[_.]method|requestMethod|httpMethod|RequestMethod|httpRequest|request|req|request_uri|ClientRequest\w+)"'
+    rb"[ \t]*:"
+)
+_OF_A_REQUEST = rb'(?:[^"\\\n]|\\.)*(?:\\"[A-Z]{3,16} [^ \n]+ HTTP/\d|\\"(?:request_)?method\\"|\bmethod=|Started [A-Z]+ )'
+
+PATTERN = re.compile(
+    rb'^(?!\{"log":"(?:[^"\\\n]|\\.)*\\n")(?=\{)(?![^\n]*'
+    + _OWN_REQUEST
+    + rb")[^\n]*?"
+    + _KEYS
+    + rb'[ \t]*:[ \t]*"'
+    rb"(?=" + _OF_A_REQUEST + rb")" + _TEXT + rb'"[^\n]*\n',
+    re.MULTILINE,
+)
+"""A line of docker's json-file with its usual keys is left to docker's own wrapper, which knows parts of lines."""
+
+_ANY = re.compile(rb"^\{[^\n]*?" + _KEYS + rb'[ \t]*:[ \t]*"' + _TEXT + rb'"[^\n]*\n', re.MULTILINE)
+
+
+def _text_of(found: re.Match[bytes]) -> bytes:
+    try:
+        text: str = msgspec.json.decode(b'"%s"' % found[1])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return found[0]
+    return text.encode("utf-8", "replace").rstrip(b"\r\n") + b"\n"
+
+
+def unwrap(data: bytes) -> bytes:
+    """Lines of JSON as the texts that they hold; a line without one stays as it is."""
+    return _ANY.sub(_text_of, data)
