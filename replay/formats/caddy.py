@@ -13,7 +13,7 @@ CADDY = register(
         "ts": field_spec.AT, "request.method": field_spec.METHOD_NAME, "request.uri": field_spec.TARGET,
         "request.host": field_spec.HOST, "request.client_ip": field_spec.CLIENT_NAME,
         "request.remote_ip": field_spec.CLIENT_NAME, "request.remote_addr": field_spec.CLIENT_NAME,
-        "request.headers.User-Agent": field_spec.AGENT, "status": field_spec.STATUS_CODE, "size": field_spec.SIZE,
+        "request.headers.X-Forwarded-For": field_spec.FORWARDED, "request.headers.User-Agent": field_spec.AGENT, "status": field_spec.STATUS_CODE, "size": field_spec.SIZE,
         "duration": field_spec.TOOK,
     },
     needs=("ts", "request.method", "request.uri", "duration"),

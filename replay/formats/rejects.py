@@ -19,10 +19,12 @@ NO_METHOD, NO_PATH = "no method", "no path"
 
 HEALTH_CHECK = "health check"
 HEADER = "header"
+CACHED, NEVER_SENT = "from the browser's cache", "never sent"
+"""What a browser has in its recording, but sent to no server."""
 
-WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK, HEADER})
-"""Reasons that say nothing against the format: blank lines, headers, health checks, and requests that were garbage
-to the server too.
+WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK, HEADER, CACHED, NEVER_SENT})
+"""Reasons that say nothing against the format: blank lines, headers, health checks, what was never sent, and requests that
+were garbage to the server too.
 """
 
 
