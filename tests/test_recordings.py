@@ -74,7 +74,9 @@ def test_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
         assert trace.rows == wanted["count"]
     if "rejected" in wanted:
         assert manifest.rejected == wanted["rejected"]
-    assert trace.rows + sum(manifest.rejected.values()) == manifest.lines == wanted.get("lines", manifest.lines)
+    assert (
+        trace.rows + sum(manifest.rejected.values()) == manifest.lines == wanted.get("lines", manifest.lines)
+    )
     if "wrapper" in wanted:
         assert manifest.sources[0].wrapper == wanted["wrapper"]
     for words in wanted.get("words", ()):

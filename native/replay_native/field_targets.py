@@ -123,7 +123,12 @@ def _unescape_as(escapes, data, begin, end, out):
         return _unescape_json(data, begin, end, out)
     at = np.int64(0)
     while begin < end:
-        if escapes in (DOUBLED, QUOTED) and data[begin] == _QUOTE and begin + 1 < end and data[begin + 1] == _QUOTE:
+        if (
+            escapes in (DOUBLED, QUOTED)
+            and data[begin] == _QUOTE
+            and begin + 1 < end
+            and data[begin + 1] == _QUOTE
+        ):
             begin += 1
         if escapes == HASHED and data[begin] == _HASH and begin + 2 < end:
             high, low = hex_value(data[begin + 1]), hex_value(data[begin + 2])

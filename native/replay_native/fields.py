@@ -91,7 +91,7 @@ from .scan import (
     zero_bytes,
 )
 from .targets import hex_value
-from .times import is_nothing, is_none, read_time, read_took
+from .times import is_none, is_nothing, read_time, read_took
 from .wide import find_byte
 
 _SPACE, _QUOTE, _HASH, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _PLUS = 32, 34, 35, 92, 45, 47, 58, 44, 43

@@ -1,6 +1,7 @@
 """GoReplay's records out of a block of bytes: cut, read where they are plain, and paired with their responses.
 
-What is out of the ordinary (an unknown head, chunks, escapes, a whole URL, bytes behind a body) is only cut, and left to the reader.
+What is out of the ordinary (an unknown head, chunks, escapes, a whole URL, bytes behind a body) is only cut, and left to the
+reader.
 """
 
 from __future__ import annotations

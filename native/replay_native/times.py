@@ -11,10 +11,10 @@ from .field_spec import (
     AT_UNIT_NS,
     DATE_CACHED,
     DATE_DAYS,
+    DECIMAL,
     FINEST_NS,
     LARGEST,
     STAMP_MIN_NS,
-    DECIMAL,
     TOOK,
     TOOK_3,
     TOOK_NS,
@@ -164,8 +164,8 @@ def _eight_digits(word):
 
 @kernel(inlined=True)
 def _number(data, at, end, point, out):
-    """A decimal number, with `.` or `point` as its decimal point: out[0] its digits before the point, out[1] billionths behind it, out[2] how many digits
-    those had; where it ends, or -1 (none, or more than 18 digits).
+    """A decimal number, with `.` or `point` as its decimal point: out[0] its digits before the point, out[1] billionths
+    behind it, out[2] how many digits those had; where it ends, or -1 (none, or more than 18 digits).
     """
     whole, fraction, length = np.int64(0), np.int64(0), np.int64(0)
     first = at
@@ -289,6 +289,8 @@ def _epoch(data, begin, end, unit_ns, point, least_ns, state, rows, row, number)
 @kernel()
 def _compact(data, begin, end, state, rows, row):
     """Read `yyyymmddHHMMSS`, or `yyyymmddTHHMMSS` with a fraction and a zone; False where it is neither."""
+    if digits(data, begin, 8) < 0:
+        return False
     at = begin + 8
     at += data[at] in (84, _SPACE)
     if end - at < 6 or (at == begin + 8 and end - at > 6):
@@ -331,11 +333,20 @@ def read_time(data, spans, options, state, rows, row, number):
         if days < 0 or clock_s < 0:
             return False
         return _rest_of_stamp(data, begin + 20, end, days, clock_s, state, rows, row)
-    if length >= 14 and data[begin] in (49, 50) and digits(data, begin, 8) >= 0:
-        if _compact(data, begin, end, state, rows, row):
-            return True
+    century = digits(data, begin, 2) if length >= 14 else np.int64(-1)
+    if century in (19, 20) and _compact(data, begin, end, state, rows, row):
+        return True
     return _epoch(
-        data, begin, end, options[AT_UNIT_NS], options[DECIMAL], options[STAMP_MIN_NS], state, rows, row, number
+        data,
+        begin,
+        end,
+        options[AT_UNIT_NS],
+        options[DECIMAL],
+        options[STAMP_MIN_NS],
+        state,
+        rows,
+        row,
+        number,
     )
 
 

@@ -1,7 +1,7 @@
 """AWS Application Load Balancer: the start is request_creation_time; the durations of its three parts are added.
 
-A part is -1 where the load balancer could not dispatch the request, or the target did not answer before the idle timeout: how
-long it took is then unknown. Bytes outside ASCII stand as `\\xHH`.
+A part is -1 where the load balancer could not dispatch the request, or the target did not answer before the idle timeout:
+how long it took is then unknown. Bytes outside ASCII stand as `\\xHH`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ from .sources import SourceFile
 from .templates import NAMES, TemplateReader, share
 
 _LINE = re.compile(
-    rb'(?P<who>[^\[\r\n"]+) \[(?P<at>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?P<zone>[.,\d]*(?: ?[+-]\d\d:?\d\d| ?Z)?))\] "'
+    rb'(?P<who>[^ \[\r\n"][^\[\r\n"]*) \[(?P<at>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d'
+    rb'(?P<zone>[.,\d]*(?: ?[+-]\d\d:?\d\d| ?Z)?))\] "'
 )
 _WHOLE_LINE = re.compile(_LINE.pattern + rb'.*" (?:\d{3}|-)(?: (?:\d+|-)(?: |\r?$)|\r?$)')
 _ZONE = re.compile(rb" [+-]\d{4}")
@@ -41,11 +42,14 @@ _PLAIN, _HOST_FIRST, _FORWARDED_FIRST, _ODD = "plain", "host", "forwarded", "odd
 _ODD_SHARE = 0.55
 """How much a line counts that has the stamp and the request of this format, but before them something else."""
 
+_VARIANT_SHARE = 0.01
+"""Of so many variants of lines a log is read by the scanner that knows them all."""
+
 _SERVER_PORTS = (":80", ":443")
 
 
 def _kind(who: list[str]) -> str:
-    """What the words before the stamp are: `client ident user`, or with a virtual host or forwarded addresses before them."""
+    """What the words before the stamp are: `client ident user`, perhaps behind a virtual host or forwarded addresses."""
     if len(who) >= 4 and is_address(who[1]):
         if is_address(who[0]) or who[0] == "-" or who[0].endswith(","):
             return _FORWARDED_FIRST
@@ -167,17 +171,32 @@ class CommonFields(TemplateReader):
 
 
 _LAYOUTS = tuple(
-    template(f'{before}$client $ident $user [$at] "$request" $status{behind}', NAMES, stamp="unknown", escapes=field_spec.LOG)
+    template(
+        f'{before}$client $ident $user [$at] "$request" $status{behind}',
+        NAMES,
+        stamp="unknown",
+        escapes=field_spec.LOG,
+    )
     for before in ("", "$host ", "$forwarded ")
-    for behind in (' $bytes "$referer" "$agent" "$forwarded"', ' $bytes "$referer" "$agent"', " $bytes $rest", " $bytes", "")
+    for behind in (
+        ' $bytes "$referer" "$agent" "$forwarded"',
+        ' $bytes "$referer" "$agent"',
+        " $bytes $rest",
+        " $bytes",
+        "",
+    )
 )
 
 
 def _layout(head: bytes) -> Layout:
     """The variant that fits the first lines best."""
     kinds = Counter(kind for kind, _, _ in _lines_of(head))
-    first = 5 * {_HOST_FIRST: 1, _FORWARDED_FIRST: 2}.get(max(kinds, key=kinds.__getitem__, default=_PLAIN), 0)
-    return max(_LAYOUTS[first + (not _has_forwarded(head)) : first + 5], key=lambda layout: share(head, layout))
+    first = 5 * {_HOST_FIRST: 1, _FORWARDED_FIRST: 2}.get(
+        max(kinds, key=kinds.__getitem__, default=_PLAIN), 0
+    )
+    return max(
+        _LAYOUTS[first + (not _has_forwarded(head)) : first + 5], key=lambda layout: share(head, layout)
+    )
 
 
 class CommonReader:
@@ -218,7 +237,8 @@ class CommonReader:
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps; which scanner is needed for them."""
         lines = _lines_of(head)
-        if 2 * sum(kind in (_PLAIN, _ODD) and usual for kind, _, usual in lines) < len(lines):
+        variants = sum(kind not in (_PLAIN, _ODD) or not usual for kind, _, usual in lines)
+        if variants > _VARIANT_SHARE * len(lines):
             self._fields = self._fields or CommonFields(self._found, self._options, _LAYOUTS)
         self._note_clients(lines)
         if self._fields is not None:

@@ -237,7 +237,9 @@ class GorReader(RecordReader):
         line = _REQUEST.match(part, begin)
         if line is None or at_ns > (1 << 63) - 1:
             return None
-        headers_end, body_begin = _parted(part, line.end() - 1 - (part[line.end() - 2 : line.end() - 1] == b"\r"))
+        headers_end, body_begin = _parted(
+            part, line.end() - 1 - (part[line.end() - 2 : line.end() - 1] == b"\r")
+        )
         head, body = part[line.end() - 1 : headers_end], part[body_begin:]
         if body:
             body = self._body(head, body)

@@ -9,14 +9,17 @@ from typing import Any
 from .addresses import is_address
 from .tabular import at_path, objects, paths_of
 
-_STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:|(?:1|2)\d{9}(?:\d{3}){0,3}(?:\.\d+)?$")
+_STAMP = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:|(?:1|2)\d{9}(?:\d{3}){0,3}(?:\.\d+)?$"
+)
 _METHOD = re.compile(r"GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|CONNECT|TRACE")
 _REQUEST = re.compile(rf"(?:{_METHOD.pattern}) \S+")
 _PATH = re.compile(r"/\S*|https?://\S+")
 _STATUS = re.compile(r"[1-5]\d\d(?:\.0+)?")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_TOOK_NAME = re.compile(r"(?:dur|latency|elapsed|took|time_?taken|response_?time|request_?time).*?(ns|us|micros|ms|millis|_s|sec)?\w*$")
-_UNITS = {"ns": "ns", "us": "us", "micros": "us", "ms": "ms", "millis": "ms", "_s": "s", "sec": "s"}
+_TOOK_NAME = re.compile(r"dur|latency|elapsed|took|time_?taken|response_?time|request_?time")
+_TOOK_UNIT = re.compile(r"(ns|nanos|us|micros|ms|millis|_s|secs?|seconds)$")
+_UNITS = {"ns": "ns", "nanos": "ns", "us": "us", "micros": "us", "ms": "ms", "millis": "ms"}
 _SHARE = 0.5
 
 
@@ -25,7 +28,10 @@ def _matches(pattern: re.Pattern[str]) -> Callable[[str, str], bool]:
 
 
 _LIKELY: dict[str, tuple[re.Pattern[str], Callable[[str, str], bool]]] = {
-    "at": (re.compile(r"time|date|ts|at|start|when|stamp"), lambda name, text: _STAMP.match(text) is not None),
+    "at": (
+        re.compile(r"time|date|ts|at|start|when|stamp"),
+        lambda name, text: _STAMP.match(text) is not None,
+    ),
     "request": (re.compile(r"request|line|msg|message"), _matches(_REQUEST)),
     "method": (re.compile(r"method|verb"), _matches(_METHOD)),
     "path": (re.compile(r"url|uri|path|target|endpoint|route"), _matches(_PATH)),
@@ -47,7 +53,9 @@ def proposed_columns(head: bytes) -> str:
         candidates = [
             path
             for path, said in texts.items()
-            if path not in found.values() and said and sum(fits(path, text) for text in said) > _SHARE * len(said)
+            if path not in found.values()
+            and said
+            and sum(fits(path, text) for text in said) > _SHARE * len(said)
         ]
         named = [path for path in candidates if name.search(path.rpartition(".")[2].lower())]
         if named or (candidates and role in ("at", "request", "path")):
@@ -65,7 +73,8 @@ def _texts(values: list[dict[str, Any]], path: str) -> list[str]:
 def _took(texts: dict[str, list[str]], found: dict[str, str]) -> dict[str, str]:
     """A duration, where a name says that it is one and in which unit."""
     for path, said in texts.items():
-        named = _TOOK_NAME.search(path.rpartition(".")[2].lower())
-        if named and named[1] and path not in found.values() and all(_NUMBER.fullmatch(text) for text in said):
-            return {f"took_{_UNITS[named[1]]}": path}
+        name = path.rpartition(".")[2].lower()
+        unit = _TOOK_UNIT.search(name) if _TOOK_NAME.search(name) else None
+        if unit and path not in found.values() and all(_NUMBER.fullmatch(text) for text in said):
+            return {f"took_{_UNITS.get(unit[1], 's')}": path}
     return {}

@@ -72,7 +72,7 @@ class _Response(msgspec.Struct):
 
 
 class _Entry(msgspec.Struct):
-    startedDateTime: str = ""
+    startedDateTime: str | None = ""
     time: float | None = None
     request: _Request = msgspec.field(default_factory=_Request)
     response: _Response | None = None
@@ -193,7 +193,7 @@ class HarReader(RecordReader):
             try:
                 entry = msgspec.json.decode(raw, type=_Entry, strict=False)
                 why = _not_sent(entry) or ("" if entry.startedDateTime else NO_START)
-                record = None if why else self._record(entry)
+                record = None if why else self._record(entry, entry.startedDateTime or "")
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 rejects.add("not this format", file.name, number, bytes(raw)[:400])
                 continue
@@ -206,11 +206,11 @@ class HarReader(RecordReader):
             else:
                 yield record
 
-    def _record(self, entry: _Entry) -> Record | None:
-        at_ns = _instant(entry.startedDateTime)
+    def _record(self, entry: _Entry, started: str) -> Record | None:
+        at_ns = _instant(started)
         if at_ns is None:
             return None
-        if not _ZONED.search(entry.startedDateTime):
+        if not _ZONED.search(started):
             self._found.count_moments("zoneless", 1)
         request, response = entry.request, entry.response
         pairs = [

@@ -19,11 +19,12 @@ from ..trace import LeftOut, Trace, TraceWriter, half_trace, is_trace
 from ..trace.dictionary import ClientTable
 from .guessed_columns import proposed_columns
 from .jitter import Columns, Jitter
+from .lines import SNIFFED_LINES
 from .registry import Found, Importer, Options, Reader, Rows, importer_named, importers
 from .rejects import FileJudge, Rejects
 from .secrets import showable
 from .sources import SourceFile, expand
-from .wrappers import unwrap, wrappers_of
+from .wrappers import VAGUE, unwrap, wrappers_of
 
 CLIENTS_FROM_ROWS, ONE_CLIENT_SHARE = 20, 0.8
 """A recording of at least so many requests, of which one client has at least this share, was likely made behind a proxy."""
@@ -77,7 +78,9 @@ def _kind_of_table(head: bytes) -> str:
 
 
 def _looked_at(head: bytes) -> Iterator[bytes]:
-    """The first lines of a head, and then all of it: what a program says at its start must not hide a good log."""
+    """The first lines of a head, all of it, and its second half: what a program says at its start must not hide a good
+    log.
+    """
     at = -1
     for _ in range(NEAR_LINES):
         at = head.find(b"\n", at + 1)
@@ -86,6 +89,8 @@ def _looked_at(head: bytes) -> Iterator[bytes]:
     if at >= 0:
         yield head[: at + 1]
     yield head
+    if head.count(b"\n") > SNIFFED_LINES:
+        yield head[head.find(b"\n", len(head) // 2) + 1 :]
 
 
 def _scores(head: bytes, options: Options, known: Mapping[str, Importer]) -> dict[str, tuple[float, int]]:
@@ -103,7 +108,7 @@ def _best(head: bytes, options: Options, known: Mapping[str, Importer]) -> tuple
     for part in _looked_at(head):
         scores = _scores(part, options, known)
         name = max(scores, key=lambda name: scores[name], default="")
-        best = (*scores[name], name) if name else best
+        best = max(best, (*scores[name], name)) if name else best
         if best[0] >= SURE:
             break
     return best
@@ -112,12 +117,16 @@ def _best(head: bytes, options: Options, known: Mapping[str, Importer]) -> tuple
 def _unwrap(file: SourceFile, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
     """Take off what the lines are wrapped in where what is left is more of a format than the lines are; as `_best`."""
     best, chosen = _best(file.head, options, known), ""
+    vague = bool(options.log_format) or len(known) == 1
     left = [("", file.whole_lines())]
     for _ in range(WRAPPERS_MAX):
         if best[0] >= SURE:
             break
         inner = [
-            (f"{chain}+{name}".strip("+"), unwrap(name, head)) for chain, head in left for name in wrappers_of(head)
+            (f"{chain}+{name}".strip("+"), unwrap(name, head))
+            for chain, head in left
+            for name in wrappers_of(head)
+            if not (vague and name in VAGUE)
         ]
         for chain, head in inner:
             found = _best(head, options, known)
@@ -129,7 +138,9 @@ def _unwrap(file: SourceFile, options: Options, known: Mapping[str, Importer]) -
     return best
 
 
-def tell_format(file: SourceFile, options: Options | None = None, *, named: Importer | None = None) -> Importer:
+def tell_format(
+    file: SourceFile, options: Options | None = None, *, named: Importer | None = None
+) -> Importer:
     """The importer that the head of a file looks most like (`named`: the one that the user says), with wrappers taken off.
 
     InputError where it looks like none.
@@ -363,8 +374,8 @@ def _about_time(found: Found, time_zone: str) -> list[str]:
         said.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
     if repeated:
         said.append(
-            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: in the second one from where the log's time"
-            " goes back"
+            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: in the second one from where the log's"
+            " time goes back"
         )
     if skipped:
         said.append(

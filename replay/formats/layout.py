@@ -33,8 +33,8 @@ ROLES = {
     "bytes": field_spec.SIZE,
     "agent": field_spec.AGENT,
 }
-"""What a column may be. `end` is a stamp of the end of a request, `time` the time of day where `at` is a date, `forwarded` an
-`X-Forwarded-For`: the client is its first address, where a line has one.
+"""What a column may be. `end` is a stamp of the end of a request, `time` the time of day where `at` is a date, `forwarded`
+an `X-Forwarded-For`: the client is its first address, where a line has one.
 """
 
 UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}

@@ -16,7 +16,7 @@ _BACK_NS = 1800 * SECOND_NS
 """A log whose local time goes back by more than this is in the second of two hours that have the same name."""
 
 _STRAGGLES_NS = 60 * SECOND_NS
-"""In the second hour, a stamp that ended the first one by less than this belongs to that: lines are written as requests end."""
+"""In the second hour, a stamp of the last moments of the first one belongs to that: lines are written as requests end."""
 
 
 def _offset_ns(zone: dt.tzinfo, quarter: int, fold: int) -> int:

@@ -1,4 +1,4 @@
-"""nginx with a log_format that writes JSON, with `escape=json` or without: keys named as nginx names its variables, or nearly.
+"""nginx with a log_format that writes JSON (`escape=json` or not): keys named as nginx names its variables, or nearly.
 
 Keys of one's own are mapped with --columns (see `tabular`); of `--format nginx-json` the stamp is of the end even so.
 """
@@ -60,7 +60,11 @@ def _is_nginx(value: dict[str, Any]) -> bool:
     if sum(_has(value, name) for name in _ONLY_NGINX) >= 3:
         return True
     timed = _REQUEST_TIME.fullmatch(str(value.get("request_time", "")))
-    return bool(timed) and any(name in value for name in _WHEN) and any(isinstance(value.get(name), str) for name in _WHAT)
+    return (
+        bool(timed)
+        and any(name in value for name in _WHEN)
+        and any(isinstance(value.get(name), str) for name in _WHAT)
+    )
 
 
 def sniff(head: bytes, options: Options) -> float:

@@ -110,7 +110,7 @@ class Found:
             self.unknown_values[what] = self.unknown_values.get(what, 0) + count
 
     def count_moments(self, what: str, count: int) -> None:
-        """Count stamps of a kind: `zoneless`, `repeated` (in an hour that was twice there), `skipped` (in one that was not)."""
+        """Count stamps: `zoneless`, `repeated` (in an hour that was there twice), `skipped` (in one that was not there)."""
         if count:
             self.moments[what] = self.moments.get(what, 0) + count
 

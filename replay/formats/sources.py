@@ -409,7 +409,9 @@ def _as_text(batch: pa.RecordBatch) -> pa.Table:
     table = pa.Table.from_batches([batch])
     while any(pa.types.is_struct(kind) for kind in table.schema.types):
         table = table.flatten()
-    found = [(name, _column_text(column)) for name, column in zip(table.column_names, table.columns, strict=True)]
+    found = [
+        (name, _column_text(column)) for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
     kept = [(name, column) for name, column in found if _has_csv(column.type)]
     return pa.table([column for _, column in kept], names=[name for name, _ in kept])
 

@@ -11,7 +11,7 @@ import csv
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -241,24 +241,32 @@ class MappedReader(FieldReader):
             return
         unit = _UNIT_NAMES[unit_ns]
         if near_1970:
-            self._found.assume(f"stamps are numbers too small for dates of today: taken as {unit} since the beginning")
+            self._found.assume(
+                f"stamps are numbers too small for dates of today: taken as {unit} since the beginning"
+            )
         else:
-            self._found.assume(f"stamps are numbers without a unit: taken as {unit} since 1970 (--columns at_ms=...)")
+            self._found.assume(
+                f"stamps are numbers without a unit: taken as {unit} since 1970 (--columns at_ms=...)"
+            )
 
     def _settled(
-        self, layout: Layout, found: dict[str, int], names: list[str], hosts: list[str]
+        self, layout: Layout, found: dict[str, int], names: list[str], column: Callable[[int], list[str]]
     ) -> dict[str, int]:
         """The roles of columns, with what was supposed of them noted."""
+
+        def values(role: str) -> list[str]:
+            return column(found[role])
+
         self._unit_given = bool(layout.at_unit_ns)
         if layout.method and "method" not in dict(self._options.columns):
             self._found.assume(f"the recording names no method: {layout.method} (--columns method=...)")
-        if "took" in found:
+        if "took" in found and any(map(_UNITLESS.fullmatch, values("took"))):
             name = names[found["took"]]
             self._found.assume(
                 f"{name!r} names no unit: only values with one are read (--columns took_ms={name} if it is ms)"
             )
         self._host_mixed = "host" in found and "host" not in dict(self._options.columns)
-        if self._host_mixed and are_addresses(hosts):
+        if self._host_mixed and are_addresses(values("host")):
             return self._without_host(found, names)
         return found
 
@@ -308,8 +316,7 @@ class TableReader(MappedReader):
         if not header:
             names = [str(number) for number in range(1, len(names) + 1)]
         layout, found = layout_of(self._options, names, where)
-        hosts = _column(head, delimiter, found["host"]) if "host" in found else []
-        found = self._settled(layout, found, names, hosts)
+        found = self._settled(layout, found, names, lambda place: _column(head, delimiter, place))
         roles = [-1] * (max(found.values()) + 1)
         for role, index in found.items():
             roles[index] = _role_number(role)
@@ -348,8 +355,7 @@ class JsonReader(MappedReader):
         """What the first lines say of the stamps."""
         names = paths_of(head)
         layout, found = layout_of(self._options, names, "the file")
-        hosts = [str(at_path(value, names[found["host"]]) or "") for value in objects(head)] if "host" in found else []
-        found = self._settled(layout, found, names, hosts)
+        found = self._settled(layout, found, names, lambda place: _values(head, names[place]))
         keys = {names[index]: _role_number(role) for role, index in found.items()}
         unit_ns, least_ns = layout.at_unit_ns or self.layout.at_unit_ns, self.layout.stamp_min_ns
         self.use(
@@ -378,11 +384,18 @@ def _walk(value: dict[str, Any], prefix: str, depth: int) -> Iterable[str]:
             yield prefix + name
 
 
+def _values(head: bytes, path: str) -> list[str]:
+    """What the first objects have at a path, as texts."""
+    found = (at_path(value, path) for value in objects(head))
+    return ["" if value is None else str(value) for value in found]
+
+
+_UNITLESS = re.compile(r"\d+(?:[.,]\d+)?")
 _LOG_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
-    r"""A line as an object, as leniently as its reader takes it (`\x22`, NaN, bytes that are no UTF-8); None if it is none."""
+    r"""A line as an object, as leniently as its reader takes it (`\x22`, NaN, bytes that are no UTF-8); None for another."""
     if not line.lstrip().startswith(b"{"):
         return None
     try:

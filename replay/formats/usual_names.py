@@ -61,6 +61,9 @@ MAKERS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
         frozenset({"attack", "seq", "code", "latency", "url"}),
         {"status": "code", "took_ns": "latency", "bytes": "bytes_in"},
     ),
-    (frozenset({"timestamp", "elapsed", "label", "responsecode"}), {"at_ms": "timestamp", "took_ms": "elapsed"}),
+    (
+        frozenset({"timestamp", "elapsed", "label", "responsecode"}),
+        {"at_ms": "timestamp", "took_ms": "elapsed"},
+    ),
 )
 """What a maker means by names, known by these together (in lower case): vegeta's results, and JMeter's."""

@@ -33,8 +33,12 @@ _PREFIXES = {
     "stamp": _ISO + rb"[ \t]+",
     "labels": _ISO + rb"[ \t]+\{[^}\n]*\}[ \t]+",
     "syslog": rb"(?:<\d{1,3}>1 \S+ \S+ \S+ \S+ \S+ (?:-|\[[^\]\n]*\]) (?:\xef\xbb\xbf)?"
-    rb"|(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)?|" + _ISO + rb") (?:\S+ )?" + _TAG + rb")",
-    "compose": rb"(?:\d+\|)?[\w.-]{1,100} *" + _COLOURS + rb"\| ?",
+    rb"|(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)?|"
+    + _ISO
+    + rb") (?:\S+ )?"
+    + _TAG
+    + rb")",
+    "compose": rb"(?:\d+\|)?[\w.-]{1,100} *" + _COLOURS + rb"\|" + _COLOURS + rb" ?",
     "stream": _ISO + rb"[ \t]+\S+[ \t]+",
     "stern": rb"[\w.-]{1,200} [\w.-]{1,100} ",
 }
@@ -149,6 +153,10 @@ _WHOLE: dict[str, tuple[re.Pattern[bytes], Callable[[], _Parts]]] = {
     "cri": (_CRI, _Cri),
     "docker": (_DOCKER, _Docker),
 }
+
+
+VAGUE = frozenset({"stern"})
+"""What many lines that are not wrapped begin with, too."""
 
 
 def wrappers_of(head: bytes) -> list[str]:
