@@ -258,14 +258,18 @@ def _read_answer(data, spec, spans, state, rows, row):
     begin, end = spans[STATUS_CODE, 0], spans[STATUS_CODE, 1]
     status = spec.options[CONSTANT_STATUS] if begin < 0 else np.int64(-1)
     if not is_none(data, begin, end) and data[begin] != _DASH:
-        status = _status(data, begin, end)
+        status = digits(data, begin, 3) if end - begin == 3 else np.int64(-1)
+        if status < 100:
+            status = _status(data, begin, end)
         state[UNKNOWN_STATUS] += status < 0
         if status == 0:
             status = np.int64(-1)
     begin, end = spans[SIZE, 0], spans[SIZE, 1]
     size = np.int64(-1)
     if not is_none(data, begin, end) and data[begin] != _DASH:
-        size = _size(data, begin, end)
+        size = digits(data, begin, end - begin) if end - begin <= 18 else np.int64(-1)
+        if size < 0:
+            size = _size(data, begin, end)
         state[UNKNOWN_SIZE] += size < 0
     rows[STATUS, row] = status
     rows[BYTES, row] = size

@@ -502,7 +502,7 @@ def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, 
     at = find_byte(data, begin, end, np.uint8(_SPACE))
     if at in (begin, end):
         return OTHER_FORMAT
-    rows[CLIENT, row] = hash_bytes(data, begin, at - (data[at - 1] == _COMMA), key)
+    rows[CLIENT, row] = hash_bytes(data, begin, at, key)
     users = state[USERS]
     place = _stamp_place(data, at + 1, end, state)
     if place < 0:

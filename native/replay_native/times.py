@@ -286,6 +286,12 @@ def _epoch(data, begin, end, unit_ns, point, least_ns, state, rows, row, number)
     return True
 
 
+@kernel(inlined=True)
+def _is_century(data, at):
+    """Whether `19` or `20` is at `at`."""
+    return (data[at] == 49 and data[at + 1] == 57) or (data[at] == 50 and data[at + 1] == 48)
+
+
 @kernel()
 def _compact(data, begin, end, state, rows, row):
     """Read `yyyymmddHHMMSS`, or `yyyymmddTHHMMSS` with a fraction and a zone; False where it is neither."""
@@ -333,8 +339,7 @@ def read_time(data, spans, options, state, rows, row, number):
         if days < 0 or clock_s < 0:
             return False
         return _rest_of_stamp(data, begin + 20, end, days, clock_s, state, rows, row)
-    century = digits(data, begin, 2) if length >= 14 else np.int64(-1)
-    if century in (19, 20) and _compact(data, begin, end, state, rows, row):
+    if length >= 14 and _is_century(data, begin) and _compact(data, begin, end, state, rows, row):
         return True
     return _epoch(
         data,
@@ -410,7 +415,7 @@ def _unit(data, at, end, unit_ns):
 
 
 @kernel()
-def _took(data, begin, end, unit_ns, point, number):
+def _took_in_full(data, begin, end, unit_ns, point, number):
     """A duration in ns (`1.5`, `12ms`, `1m30s`); -1 where none is known, -2 where it is no duration."""
     if is_none(data, begin, end):
         return np.int64(-1)
@@ -437,6 +442,15 @@ def _took(data, begin, end, unit_ns, point, number):
             return np.int64(-2)
         if at == end:
             return total
+
+
+@kernel(inlined=True)
+def _took(data, begin, end, unit_ns, point, number):
+    """As `_took_in_full`; most durations are a plain number."""
+    plain = end > begin and _number(data, begin, end, point, number) == end
+    if plain and unit_ns > 0 and np.float64(number[0]) * np.float64(unit_ns) <= _TOOK_NS_MAX:
+        return number[0] * unit_ns + number[1] * unit_ns // _NS
+    return _took_in_full(data, begin, end, unit_ns, point, number)
 
 
 @kernel(inlined=True)

@@ -25,7 +25,7 @@ from ..units import SECOND_NS
 from .addresses import are_addresses, is_address
 from .fields import FieldReader
 from .layout import Layout, template
-from .lines import LineReader, sniffed_lines
+from .lines import SNIFFED_LINES, LineReader, sniffed_lines
 from .registry import Found, Importer, Options, Probe, Rows, importer
 from .sources import SourceFile
 from .templates import NAMES, TemplateReader, share
@@ -41,6 +41,9 @@ _BEHIND = re.compile(rb'" (?:\d{3}|-) (?:\d+|-) "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.
 _PLAIN, _HOST_FIRST, _FORWARDED_FIRST, _ODD = "plain", "host", "forwarded", "odd"
 _ODD_SHARE = 0.55
 """How much a line counts that has the stamp and the request of this format, but before them something else."""
+
+_NEAR = 400
+"""How many lines tell what variant a log is of."""
 
 _VARIANT_SHARE = 0.01
 """Of so many variants of lines a log is read by the scanner that knows them all."""
@@ -59,9 +62,9 @@ def _kind(who: list[str]) -> str:
     return _ODD
 
 
-def _lines_of(head: bytes) -> list[tuple[str, list[str], bool]]:
+def _lines_of(head: bytes, limit: int = SNIFFED_LINES) -> list[tuple[str, list[str], bool]]:
     """Of each of the first lines that is of this format: its kind, the words before its stamp, and whether that is usual."""
-    found = (_WHOLE_LINE.match(line.lstrip(b"\0")) for line in sniffed_lines(head))
+    found = (_WHOLE_LINE.match(line.lstrip(b"\0")) for line in sniffed_lines(head, limit))
     split = ((each["who"].decode("latin-1").split(" "), each["zone"]) for each in found if each)
     return [(_kind(who), who, _ZONE.fullmatch(zone) is not None) for who, zone in split]
 
@@ -74,7 +77,9 @@ def sniff(head: bytes, options: Options) -> float:
 
 def _has_forwarded(head: bytes) -> bool:
     """Whether the first lines have `X-Forwarded-For` in quotes behind the user agent."""
-    fields = [found[1].decode("latin-1") for line in sniffed_lines(head) if (found := _BEHIND.search(line))]
+    fields = [
+        found[1].decode("latin-1") for line in sniffed_lines(head, _NEAR) if (found := _BEHIND.search(line))
+    ]
     said = [field for field in fields if field not in ("", "-")]
     return bool(said) and are_addresses(field.partition(",")[0].strip() for field in said)
 
@@ -97,8 +102,10 @@ class CommonLog(LineReader):
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
         state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
-        for line in head.split(b"\n"):
-            found = _LINE.match(line)
+        at = 0
+        while at < len(head):
+            found = _LINE.match(head, at)
+            at = head.find(b"\n", at) + 1 or len(head)
             if found and scan.parse_one(np.frombuffer(bytearray(found["at"]), dtype=np.uint8), state):
                 return Probe(int(state[scan.CACHED_S]) * SECOND_NS, SECOND_NS)
         return Probe(None, SECOND_NS)
@@ -236,7 +243,7 @@ class CommonReader:
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps; which scanner is needed for them."""
-        lines = _lines_of(head)
+        lines = _lines_of(head, _NEAR) or _lines_of(head)
         variants = sum(kind not in (_PLAIN, _ODD) or not usual for kind, _, usual in lines)
         if variants > _VARIANT_SHARE * len(lines):
             self._fields = self._fields or CommonFields(self._found, self._options, _LAYOUTS)

@@ -147,7 +147,8 @@ class FieldReader(LineReader):
         if not len(zoneless):
             return stamps.copy()
         found = stamps.copy()
-        found[zoneless], repeated, skipped = self._clock.instants(stamps[zoneless])
+        local = stamps if len(zoneless) == len(stamps) else stamps[zoneless]
+        found[zoneless], repeated, skipped = self._clock.instants(local)
         if not self.zone_known:
             self._found.count_moments("zoneless", len(zoneless))
             self._found.count_moments("repeated", repeated)

@@ -29,6 +29,9 @@ from .wrappers import VAGUE, unwrap, wrappers_of
 CLIENTS_FROM_ROWS, ONE_CLIENT_SHARE = 20, 0.8
 """A recording of at least so many requests, of which one client has at least this share, was likely made behind a proxy."""
 
+WITHOUT_CLIENTS = frozenset({"gor", "har", "vegeta"})
+"""Formats that never say who asked."""
+
 OWN_FORMATS = frozenset({"nginx", "apache"})
 """The formats that `--log-format` may describe."""
 
@@ -273,7 +276,7 @@ class _Import:
         self._writer, self._reader = writer, reader
         self._resolution_ns, self._seed = resolution_ns, seed
         self._clients = ClientTable()
-        self._frequent, self._frequent_rows, self._rows = -1, 0, 0
+        self._frequent, self._frequent_rows, self._unnamed_rows, self._rows = -1, 0, 0, 0
         self._methods: list[int] = []
         self._hosts: list[int] = []
         self._streams = 0
@@ -346,11 +349,22 @@ class _Import:
             self._frequent = int(np.partition(numbers, len(numbers) // 2)[len(numbers) // 2])
         self._rows += len(numbers)
         self._frequent_rows += int(np.count_nonzero(numbers == self._frequent))
+        self._unnamed_rows += len(hashes) - int(np.count_nonzero(hashes))
         return numbers
 
-    def one_client_share(self) -> float:
-        """The share of the requests that the client has which had most of the first ones."""
-        return self._frequent_rows / self._rows if self._rows else 0.0
+    def note_clients(self, found: Found, importer: str) -> None:
+        """Report where most requests are one client's, or no one's."""
+        if self._rows < CLIENTS_FROM_ROWS or importer in WITHOUT_CLIENTS:
+            return
+        if self._unnamed_rows >= ONE_CLIENT_SHARE * self._rows:
+            found.assume(
+                f"{units.format_share(self._unnamed_rows / self._rows)} of the requests name no client"
+            )
+        elif self._frequent_rows >= ONE_CLIENT_SHARE * self._rows:
+            share = units.format_share(self._frequent_rows / self._rows)
+            found.assume(
+                f"one client has {share} of the requests: is it a proxy, and does the log have X-Forwarded-For?"
+            )
 
     def end(self) -> None:
         """Write what the jitter holds."""
@@ -437,10 +451,7 @@ def import_files(
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
         manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
         manifest.left_out = left_out
-        if manifest.rows >= CLIENTS_FROM_ROWS and work.one_client_share() >= ONE_CLIENT_SHARE:
-            found.assume(
-                f"one client has {units.format_share(work.one_client_share())} of the requests: a proxy's address, or none?"
-            )
+        work.note_clients(found, chosen.name)
         _describe(writer, found, reader, inputs)
     assert writer.trace is not None
     return writer.trace

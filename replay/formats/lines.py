@@ -224,7 +224,7 @@ SNIFFED_LINES = 2_000
 
 def sniffed_lines(head: bytes, limit: int = SNIFFED_LINES) -> list[bytes]:
     """The first whole lines of a file that are not blank, without their ends."""
-    lines = head.split(b"\n")
+    lines = head.split(b"\n", 2 * limit)
     if len(lines) > 1:
         lines.pop()
     lines = [line.rstrip(b"\r") for line in lines]

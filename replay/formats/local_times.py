@@ -29,6 +29,7 @@ class Clock:
 
     def __init__(self, zone: dt.tzinfo) -> None:
         self._zone = zone
+        self._is_utc = zone == dt.UTC or getattr(zone, "key", "") == "UTC"
         self._latest_ns = 0
         self._second = False
         self._begins = True
@@ -46,6 +47,8 @@ class Clock:
 
         An hour that is skipped is counted from before the change.
         """
+        if self._is_utc:
+            return stamps, 0, 0
         quarters, places = np.unique(stamps // _QUARTER_NS, return_inverse=True)
         first, second = (
             np.array([_offset_ns(self._zone, quarter, fold) for quarter in quarters.tolist()], np.int64)

@@ -37,6 +37,9 @@ from .usual_names import MAKERS, START_NAMES, USUAL_NAMES
 _SNIFFED_RECORDS = 2_000
 """A table is known by so many."""
 
+_VALUES = 200
+"""What a column is like is seen from so many of its values."""
+
 _CONSTANTS = {
     "method": re.compile(r"[A-Za-z_][A-Za-z_-]{0,15}"),
     "path": re.compile(r"/[!-~]*"),
@@ -198,7 +201,7 @@ def _header(head: bytes, delimiter: str) -> list[str]:
 
 def _column(head: bytes, delimiter: str, place: int) -> list[str]:
     """The values of a column in the first records but the very first."""
-    rows = (_fields(record, delimiter) for record in islice(_records(head, delimiter), 1, _SNIFFED_RECORDS))
+    rows = (_fields(record, delimiter) for record in islice(_records(head, delimiter), 1, _VALUES))
     return [row[place] for row in rows if len(row) > place]
 
 

@@ -39,16 +39,23 @@ class TemplateReader(FieldReader):
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
         unit_ns = self.layout.at_unit_ns
-        best = max(self._layouts, key=lambda layout: share(head, layout))
+        best = self._best(head)
         if best is not self.layout and not unit_ns:
             self.use(best)
         return super().probe(head)
 
+    def _best(self, head: bytes) -> Layout:
+        """The layout that fits the first lines best."""
+        if len(self._layouts) == 1:
+            return self._layouts[0]
+        return max(self._layouts, key=lambda layout: share(head, layout))
+
     def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
         if len(self._layouts) > 1:
             kept = self.layout
-            best = max(self._layouts, key=lambda layout: share(file.head, layout))
-            self.use(replace(best, at_unit_ns=kept.at_unit_ns, stamp_min_ns=kept.stamp_min_ns))
+            self.use(
+                replace(self._best(file.head), at_unit_ns=kept.at_unit_ns, stamp_min_ns=kept.stamp_min_ns)
+            )
         return 0
 
 
