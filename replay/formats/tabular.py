@@ -239,6 +239,10 @@ class MappedReader(FieldReader):
     _unit_given = False
     _host_mixed = False
 
+    def __init__(self, found: Found, options: Options, layout: Layout) -> None:
+        self._address_hosts = set[str]()
+        super().__init__(found, options, layout)
+
     def _suppose_unit(self, unit_ns: int, *, near_1970: bool) -> None:
         if self._unit_given:
             return
@@ -291,7 +295,8 @@ class MappedReader(FieldReader):
     def _host_name(self, name: str) -> str:
         if not self._host_mixed or not is_address(name):
             return name
-        self._found.count_unknown("host (an address)", 1)
+        self._address_hosts.add(name)
+        self._found.unknown_values["host (an address)"] = len(self._address_hosts)
         return ""
 
 
