@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,21 +41,9 @@ class Read(NamedTuple):
 def read(folder: Path, data: str | bytes, *options: str, name: str = "a.log") -> Read:
     """A recording by the command; `options` behind it."""
     (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
-    command = " ".join(["replay import", name, "-o X.trace --no-jitter --force"])
-    trace, output = (
-        imported(command, folder, folder / "X.trace") if not options else _with(folder, name, options)
-    )
+    words = ["replay", "import", name, "-o", "X.trace", "--no-jitter", "--force", *options]
+    trace, output = imported(shlex.join(words), folder, folder / "X.trace")
     return Read(recorded(trace), trace.manifest, output)
-
-
-def _with(folder: Path, name: str, options: tuple[str, ...]) -> tuple[Any, str]:
-    from shlex import join
-
-    return imported(
-        join(["replay", "import", name, "-o", "X.trace", "--no-jitter", "--force", *options]),
-        folder,
-        folder / "X.trace",
-    )
 
 
 def lines(form: str = "{line}", line: str = LINE, count: int = 6) -> str:
@@ -338,7 +327,9 @@ def test_bodies_and_entries_of_hars(tmp_path: Path) -> None:
         _entry(time=-1, timings={"send": -1, "wait": -1, "receive": 5}),
     ]
     got = read(tmp_path, json.dumps({"log": {"entries": entries}}), name="a.har")
-    parts = '--XX\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--XX\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\nd\r\n--XX--\r\n'
+    disposition = "Content-Disposition: form-data; name="
+    file_part = f'--XX\r\n{disposition}"f"; filename="x"\r\n\r\nd\r\n--XX--\r\n'
+    parts = f'--XX\r\n{disposition}"a"\r\n\r\n1\r\n{file_part}'
     assert got.column("body") == [parts, "hello", "", ""]
     assert got.column("took_ns")[2:] == [-1, -1]
     assert got.manifest.rejected == {"no start time": 1, "from the browser's cache": 1, "never sent": 1}
