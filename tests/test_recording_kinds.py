@@ -137,6 +137,15 @@ def test_forwarded_addresses_are_chosen_line_by_line(tmp_path: Path) -> None:
     assert got.column("client") == [0, 1, 0, 0]
 
 
+def test_haproxy_captures_forwarded_addresses(tmp_path: Path) -> None:
+    line = "10.0.0.1:{} [29/Nov/2026:16:28:40.123] fe~ be/s1 10/0/1/20/31 200 1234 - - ---- 1/1/0/0/0 0/0 "
+    line += '{}"GET / HTTP/1.1"\n'
+    captured = ["{203.0.113.7, 10.1.1.1|curl} ", "{203.0.113.7} {nginx} ", "{203.0.113.7} ", "{|curl} "]
+    got = read(tmp_path, "".join(line.format(5000 + i, text) for i, text in enumerate(captured)))
+    assert got.column("client") == [0, 0, 0, 1]
+    assert read(tmp_path, line.format(1, "")).manifest.importer == "haproxy"
+
+
 def test_clients_that_are_none_are_reported(tmp_path: Path) -> None:
     one = read(tmp_path, lines(line=LINE.replace(".{0} ", ".7 "), count=30))
     assert "one client has 100% of the requests" in one.output
@@ -238,6 +247,7 @@ def test_words_for_nothing_are_nothing(tmp_path: Path) -> None:
         ("timestamp,method,url\n1795969720,GET,/a#x\n", "/a"),
         ("timestamp,method,url,query\n1795969720,GET,/a?x=1#y,x=1\n", "/a?x=1"),
         ("timestamp,method,url,query\n1795969720,GET,/a?,x=1\n", "/a?x=1"),
+        ("timestamp,method,path,url\n1795969720,GET,/a,https://h/a?x=1\n", "/a?x=1"),
         ("timestamp,request\n1795969720,GET /a?b#c HTTP/1.1\n", "/a?b"),
         ('{"timestamp":1795969720,"url":"/a\\u0023x"}\n', "/a"),
         (

@@ -462,7 +462,7 @@ def address_end(data, begin, end):
 @kernel()
 def first_address(data, begin, end):
     """The first address of a list such as `X-Forwarded-For` has: where it begins and ends, without brackets and port; an
-    empty span where there is none.
+    empty span where there is none. HAProxy puts captured headers into braces, with bars between them.
     """
     at = begin
     while at < end:
@@ -475,6 +475,8 @@ def first_address(data, begin, end):
         if at < until and data[at] == 91:
             at += 1
             until = find_byte(data, at, until, np.uint8(93))
+        else:
+            until = min(find_byte(data, at, until, np.uint8(124)), find_byte(data, at, until, np.uint8(125)))
         stop = address_end(data, at, until)
         if stop > at:
             return at, stop

@@ -135,6 +135,8 @@ class SourceFile:
         else:
             try:
                 head = zlib.decompressobj(wbits=31).decompress(raw, HEAD_BYTES)
+                if len(head) == HEAD_BYTES and b"\n" not in head:
+                    head = zlib.decompressobj(wbits=31).decompress(raw, HEAD_BYTES_MAX)
             except zlib.error as error:
                 raise InputError(f"{self.name} is not a readable gzip file: {error}") from None
         if not head:

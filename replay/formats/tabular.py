@@ -265,6 +265,7 @@ class MappedReader(FieldReader):
             return column(found[role])
 
         self._unit_given = bool(layout.at_unit_ns)
+        found = self._with_queries(found, names, column)
         if layout.method and "method" not in dict(self._options.columns):
             self._found.assume(f"the recording names no method: {layout.method} (--columns method=...)")
         if "took" in found and any(map(_UNITLESS.fullmatch, values("took"))):
@@ -275,6 +276,19 @@ class MappedReader(FieldReader):
         self._host_mixed = "host" in found and "host" not in dict(self._options.columns)
         if self._host_mixed and are_addresses(values("host")):
             return self._without_host(found, names)
+        return found
+
+    def _with_queries(
+        self, found: dict[str, int], names: list[str], column: Callable[[int], list[str]]
+    ) -> dict[str, int]:
+        """The roles of columns, where of two that have the path the one with the query is taken."""
+        if "path" not in found or "query" in found or "path" in dict(self._options.columns):
+            return found
+        usual = [_find(name, names) for name in USUAL_NAMES["path"]]
+        others = [place for place in usual if place >= 0 and place not in found.values()]
+        for place in (found["path"], *others):
+            if any("?" in value for value in column(place)):
+                return {**found, "path": place}
         return found
 
     def _without_host(self, found: dict[str, int], names: list[str]) -> dict[str, int]:

@@ -37,10 +37,15 @@ USUAL_NAMES = {
         "bytes", "bytes_sent", "body_bytes_sent", "response_bytes", "response_size", "http.response.body.bytes",
         "http.response.bytes",
     ),
-    "took_ns": ("took_ns", "duration_ns", "latency_ns", "event.duration"),
-    "took_us": ("took_us", "duration_us", "latency_us"),
-    "took_ms": ("took_ms", "duration_ms", "latency_ms", "elapsed_ms", "response_time_ms"),
-    "took_s": ("took_s", "duration_s", "latency_s"),
+    "took_ns": ("took_ns", "duration_ns", "latency_ns", "elapsed_ns", "response_time_ns", "event.duration"),
+    "took_us": ("took_us", "duration_us", "latency_us", "elapsed_us", "response_time_us"),
+    "took_ms": (
+        "took_ms", "duration_ms", "latency_ms", "elapsed_ms", "response_time_ms", "request_time_ms", "time_taken_ms",
+    ),
+    "took_s": (
+        "took_s", "duration_s", "latency_s", "elapsed_s", "response_time_s", "duration_seconds", "latency_seconds",
+        "elapsed_seconds",
+    ),
     "took": ("took", "duration", "latency", "elapsed", "response_time"),
     "agent": ("agent", "user_agent", "http_user_agent", "user_agent.original"),
 }  # fmt: skip
