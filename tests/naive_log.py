@@ -47,10 +47,12 @@ def read_line(line: bytes, *, keep_secrets: bool = False) -> Line | str:
     at_s = _seconds(rest[place + 1 : place + 27])
     if at_s is None:
         return "bad time"
-    status = re.compile(rb"(-|\d{3}) ").match(rest, request.end())
+    status = re.compile(rb"(-|\d{3})(?: |\Z)").match(rest, request.end())
     if status is None or (status[1] != b"-" and 0 < int(status[1]) < 100):
         return "bad status"
     size = re.compile(rb"(-|\d{1,18})(?: |\Z)").match(rest, status.end())
+    if rest[status.end(1) :] == b"":
+        size = re.compile(rb"(-)").match(b"-")
     if size is None:
         return "bad size"
     method, _, target = request[1].partition(b" ")

@@ -39,7 +39,6 @@ def _caddy(number: int, duration: str = "0.25") -> bytes:
         (_caddy, b'{"ts":' + b"1" * 10_000_000 + b"}\n", {"too long line": 1}),
         (_common, _common(5).replace(b"2026", b"1969"), {"bad time": 1}),
         (_common, _common(5).replace(b"2026", b"2300"), {"bad time": 1}),
-        (_caddy, _caddy(1, "-0.5"), {"bad duration": 1}),
         (_caddy, _caddy(1)[:60] + b"\n", {"not this format": 1}),
     ],
 )  # fmt: skip
@@ -49,6 +48,15 @@ def test_a_bad_line_is_counted_and_costs_no_good_one(tmp_path: Path, good, bad, 
     trace = import_files([path], tmp_path / "a.trace")
     assert (trace.rows, trace.manifest.rejected, trace.manifest.lines) == (20, rejected, 21)
     assert [each.line for each in trace.manifest.rejected_examples] in ([11], [])
+
+
+def test_a_value_that_no_replay_needs_costs_no_request(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    bad = _caddy(1, '"soon"').replace(b'"status":200', b'"status":"2xx"')
+    path.write_bytes(b"".join(map(_caddy, range(10, 20))) + bad + _caddy(1, "-0.5"))
+    trace = import_files([path], tmp_path / "a.trace")
+    assert (trace.rows, trace.manifest.rejected) == (12, {})
+    assert trace.manifest.unknown_values["duration"] == 2
 
 
 def test_bytes_that_are_no_utf_8_are_sent_as_they_were(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_gor_with_a_broken_separator_loses_no_more_than_the_record_behind_it(tmp
         + gor((f"1 aa03 {AT_NS + 1}", GET), (f"1 aa04 {AT_NS + 2}", GET))
     )
     trace = imported(tmp_path / "a.gor", data + b"rubbish" + SEPARATOR + b"1 aa05")
-    assert trace.rows == 3 and trace.manifest.rejected == {"broken record": 2}
+    assert trace.rows == 3 and trace.manifest.rejected == {"broken record": 3}
     assert trace.requests.body(0) == b"hello"
 
 
@@ -164,7 +164,7 @@ def test_har(tmp_path: Path) -> None:
         (at_ns // MS + 1000, b"/x/1?q=%C3%A9", 201, 4_500_000, 42),
         (at_ns // MS + 2000, b"/x/2?q=%C3%A9", -1, -1, -1),
     ]
-    assert trace.manifest.rejected == {"bad time": 1, "no path": 1, "not this format": 1}
+    assert trace.manifest.rejected == {"bad time": 1, "never sent": 1, "not this format": 1}
     assert trace.requests.headers(0) == ((b"Content-Type", b"application/json"),)
     assert trace.requests.body(trace.requests.get(0).body) == b'{"n": 1}'
 

@@ -11,34 +11,48 @@ from .scan import AT_S, STATE_WORDS
 
 AT, AT_MORE, REQUEST, METHOD_NAME, TARGET, QUERY, HOST, CLIENT_NAME = 0, 1, 2, 3, 4, 5, 6, 7
 STATUS_CODE, SIZE, TOOK, TOOK_2, TOOK_3, AGENT = 8, 9, 10, 11, 12, 13
-ROLES = 14
-"""What a field is. AT_MORE is the time of day where AT is the date alone; durations are added up."""
+FORWARDED, CLIENT_OTHER = 14, 15
+ROLES = 16
+"""What a field is. AT_MORE is the time of day where AT is the date alone; durations are added up. The client is the first
+address of FORWARDED (`X-Forwarded-For`) where a line has one, or CLIENT_NAME, or CLIENT_OTHER.
+"""
 
 AT_NS = AT_S
 TOOK_NS, HOST_BEGIN, HOST_END, QUERY_BEGIN, QUERY_END = 8, 9, 10, 11, 12
 HOST_NUMBER = HOST_BEGIN
-FIELD_COLUMNS = 13
-"""The columns of `scan`, their time in nanoseconds, and some more. BEGIN is -1 where the target is constant."""
+ZONED = 13
+FIELD_COLUMNS = 14
+"""The columns of `scan`, their time in nanoseconds, and some more. BEGIN is -1 where the target is constant. ZONED: the
+stamp names its zone, or needs none.
+"""
 
 TEMPLATE, DELIMITED, JSON, PAIRS = 0, 1, 2, 3
-PLAIN, LOG, DOUBLED, JSON_ESCAPES, HASHED = 0, 1, 2, 3, 4
-"""How a field is escaped: not at all; as logs do; quotes doubled; as JSON does; as HAProxy does (`#22`)."""
+PLAIN, LOG, DOUBLED, JSON_ESCAPES, HASHED, QUOTED = 0, 1, 2, 3, 4, 5
+"""How a field is escaped: not at all; as logs do; quotes doubled; as JSON does, or as nginx does in JSON (`\\x22`); as
+HAProxy does (`#22`); quotes doubled, and a field whose quote does not close is taken as it is (W3C).
+"""
 
-BAD_TOOK, DIRECTIVE, UNCLOSED = 10, 11, 12
+DIRECTIVE, UNCLOSED, BAD_ESCAPE = 11, 12, 13
 """More of what may become of a line; DIRECTIVE is a line that begins with the format's comment sign, UNCLOSED one with
-a quote that does not close.
+a quote that does not close, BAD_ESCAPE one whose target has an escape that its format does not know.
 """
 
 CUTTER, DELIMITER, ESCAPES, TOOK_UNIT_NS, AT_UNIT_NS, CONSTANT_METHOD, CONSTANT_TARGET = 0, 1, 2, 3, 4, 5, 6
-PORTED, COMMENT, CONSTANT_STATUS = 7, 8, 9
-OPTIONS = 10
+PORTED, COMMENT, CONSTANT_STATUS, DECIMAL, PADDED, STAMP_MIN_NS = 7, 8, 9, 10, 11, 12
+OPTIONS = 13
+"""DECIMAL is the mark that is a decimal point beside `.`; PADDED: spaces before a field of a template are no part of it;
+STAMP_MIN_NS: a bare number that is an earlier moment is no stamp. A TOOK_UNIT_NS of 0: durations must name their unit.
+"""
 
 FINEST_NS, LARGEST, ZONELESS = STATE_WORDS, STATE_WORDS + 1, STATE_WORDS + 2
 DATE_CACHED, DATE_DAYS = STATE_WORDS + 3, STATE_WORDS + 5
 UNCUT = STATE_WORDS + 6
-FIELD_STATE_WORDS = STATE_WORDS + 7
+UNKNOWN_STATUS, UNKNOWN_SIZE, UNKNOWN_TOOK = STATE_WORDS + 7, STATE_WORDS + 8, STATE_WORDS + 9
+ZONELESS_ROWS = STATE_WORDS + 10
+FIELD_STATE_WORDS = STATE_WORDS + 11
 """Beside the scanner's state: the finest resolution seen, the largest bare number, whether a stamp had no zone,
-the date parsed last, where the column begins from which on a delimited line was not cut.
+the date parsed last, where the column begins from which on a delimited line was not cut. UNKNOWN_* count the values of
+rows that are no status, size or duration, ZONELESS_ROWS the rows whose stamp names no zone.
 """
 
 FieldSpec = namedtuple(

@@ -14,8 +14,10 @@ from .field_spec import (
     HOST_NUMBER,
     JSON_ESCAPES,
     LOG,
+    PLAIN,
     QUERY_BEGIN,
     QUERY_END,
+    QUOTED,
 )
 from .jit import kernel
 from .scan import (
@@ -30,8 +32,9 @@ from .scan import (
     lowered,
 )
 from .targets import encode, hex_value, is_suspect, put_unescaped, redact, unescape
+from .wide import find_byte
 
-_QUOTE, _HASH, _BACKSLASH = 34, 35, 92
+_QUOTE, _HASH, _QUESTION, _BACKSLASH = 34, 35, 63, 92
 _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
 
 
@@ -68,7 +71,9 @@ def _hex_4(data, at, end):
 
 @kernel()
 def _unescape_json(data, begin, end, out):
-    """Write a JSON string's text (RFC 8259, 7) to `out`, percent-encoded where it must be; the bytes written."""
+    r"""Write a JSON string's text (RFC 8259, 7; nginx's `\xHH`) to `out`, percent-encoded where it must be; the bytes
+    written.
+    """
     at = np.int64(0)
     while begin < end:
         byte = np.int64(data[begin])
@@ -78,6 +83,12 @@ def _unescape_json(data, begin, end, out):
             continue
         escape = np.int64(data[begin])
         begin += 1
+        if escape == 120 and end - begin >= 2:
+            high, low = hex_value(data[begin]), hex_value(data[begin + 1])
+            if high >= 0 and low >= 0:
+                begin += 2
+                at = encode(high * 16 + low, out, at)
+                continue
         if escape == 117:
             code = _hex_4(data, begin, end)
             if code >= 0:
@@ -112,7 +123,12 @@ def _unescape_as(escapes, data, begin, end, out):
         return _unescape_json(data, begin, end, out)
     at = np.int64(0)
     while begin < end:
-        if escapes == DOUBLED and data[begin] == _QUOTE and begin + 1 < end and data[begin + 1] == _QUOTE:
+        if (
+            escapes in (DOUBLED, QUOTED)
+            and data[begin] == _QUOTE
+            and begin + 1 < end
+            and data[begin + 1] == _QUOTE
+        ):
             begin += 1
         if escapes == HASHED and data[begin] == _HASH and begin + 2 < end:
             high, low = hex_value(data[begin + 1]), hex_value(data[begin + 2])
@@ -127,10 +143,14 @@ def _unescape_as(escapes, data, begin, end, out):
 
 @kernel(inlined=True)
 def _append_query(escapes, data, begin, end, scratch, length):
-    """Append `?` and a query to a target in `scratch`; its length then."""
+    """Append `?` and a query to a target in `scratch` that has none; its length then."""
     if begin < 0 or begin == end:
         return length
-    if data[begin] != 63:
+    mark = find_byte(scratch, 0, length, np.uint8(_QUESTION))
+    if mark < length - 1:
+        return length
+    length = mark
+    if data[begin] != _QUESTION:
         scratch[length] = 63
         length += 1
     return length + _unescape_as(escapes, data, begin, end, scratch[length:])
@@ -149,6 +169,8 @@ def write_field_targets(
 ):  # fmt: skip
     """As `targets.write_targets`, for rows of `scan_fields`; `constant` is the target of rows that have none.
 
+    A fragment is cut off, for no request has one (RFC 9110, 7.1), except where the log has the request line as it came.
+
     A host that is named again and again is written once: rows[HOST_NUMBER, i] says which is row i's, or -1.
     """
     at, named = np.int64(0), np.int64(0)
@@ -159,6 +181,8 @@ def write_field_targets(
         query = rows[QUERY_BEGIN, row]
         host_end = host_ends[named]
         first = at
+        if escapes in (PLAIN, DOUBLED, JSON_ESCAPES, QUOTED) and begin >= 0:
+            end = find_byte(data, begin, end, np.uint8(_HASH))
         if begin < 0:
             at = copy_bytes(constant, 0, constant.shape[0], out, at)
         elif needs & (REWRITE | ABSOLUTE) == 0 and (needs & PARAMETERS == 0 or suffixes < 0) and query < 0:
@@ -167,6 +191,8 @@ def write_field_targets(
             at = redact(data, begin, end, out, at, keys, key_ends, name, counts)
         else:
             length = _unescape_as(escapes, data, begin, end, scratch)
+            if escapes == JSON_ESCAPES:
+                length = find_byte(scratch, 0, length, np.uint8(_HASH))
             length = _append_query(escapes, data, query, rows[QUERY_END, row], scratch, length)
             at, host_end = put_unescaped(
                 scratch, length, needs, out, at, hosts, host_end, keys, key_ends, suffixes, name, counts

@@ -15,8 +15,9 @@ from .dictionary import hash_bytes
 from .field_spec import (
     AGENT,
     AT,
-    AT_UNIT_NS,
+    BAD_ESCAPE,
     CLIENT_NAME,
+    CLIENT_OTHER,
     COMMENT,
     CONSTANT_METHOD,
     CONSTANT_STATUS,
@@ -27,15 +28,18 @@ from .field_spec import (
     DIRECTIVE,
     DOUBLED,
     ESCAPES,
+    FORWARDED,
     HASHED,
     HOST,
     HOST_BEGIN,
     JSON_ESCAPES,
     METHOD_NAME,
+    PADDED,
     PAIRS,
     PORTED,
     QUERY,
     QUERY_BEGIN,
+    QUOTED,
     REQUEST,
     SIZE,
     SPEC_TYPE,
@@ -44,6 +48,10 @@ from .field_spec import (
     TEMPLATE,
     UNCLOSED,
     UNCUT,
+    UNKNOWN_SIZE,
+    UNKNOWN_STATUS,
+    ZONED,
+    ZONELESS_ROWS,
 )
 from .jit import kernel
 from .json_cut import cut_json
@@ -51,8 +59,6 @@ from .pairs_cut import cut_pairs
 from .scan import (
     ACCEPTED,
     ALL_THERE,
-    BAD_SIZE,
-    BAD_STATUS,
     BAD_TIME,
     BEGIN,
     BLANK,
@@ -80,13 +86,15 @@ from .scan import (
     STATUS,
     TOO_LONG,
     digits,
+    first_address,
     is_health_check,
     method_number,
     target,
     word_at,
     zero_bytes,
 )
-from .times import is_none, read_time, read_took
+from .targets import hex_value
+from .times import is_none, is_nothing, read_time, read_took
 from .wide import find_byte
 
 _SPACE, _QUOTE, _HASH, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _PLUS = 32, 34, 35, 92, 45, 47, 58, 44, 43
@@ -143,8 +151,11 @@ def _cut_template(data, begin, end, spec, spans):
     if not _is_at(data, begin, end, literals, ends[0], ends[1]):
         return OTHER_FORMAT
     at = begin + ends[1] - ends[0]
+    padded = spec.options[PADDED] != 0
     for field in range(spec.roles.shape[0]):
         quoted = ends[field + 1] > ends[field] and literals[ends[field + 1] - 1] == _QUOTE
+        while padded and not quoted and at < end and data[at] == _SPACE:
+            at += 1
         last = _field_end(data, at, end, literals, ends[field + 1], ends[field + 2], quoted)
         if last < 0:
             return OTHER_FORMAT
@@ -154,7 +165,10 @@ def _cut_template(data, begin, end, spec, spans):
             if last < 0:
                 return OTHER_FORMAT
         if role >= 0:
-            spans[role, 0], spans[role, 1] = at, last
+            until = last
+            while padded and not quoted and until > at and data[until - 1] == _SPACE:
+                until -= 1
+            spans[role, 0], spans[role, 1] = at, until
         at = last + ends[field + 2] - ends[field + 1]
     return ACCEPTED
 
@@ -165,30 +179,37 @@ def _cut_delimited(data, begin, end, spec, state, spans):
     be quoted are no part of them. A code.
     """
     delimiter = spec.options[DELIMITER]
-    quotes = spec.options[ESCAPES] == DOUBLED
+    lenient = spec.options[ESCAPES] == QUOTED
+    trims = spec.options[ESCAPES] == DOUBLED
+    quotes = trims or lenient
     at = begin
     for column in range(spec.roles.shape[0]):
         if at > end:
             return OTHER_FORMAT
-        while quotes and at < end and data[at] == _SPACE:
+        while trims and at < end and data[at] == _SPACE:
             at += 1
         first = at
+        last = np.int64(-1)
         if quotes and at < end and data[at] == _QUOTE:
             first = at + 1
             last = find_byte(data, first, end, np.uint8(_QUOTE))
             while last + 1 < end and data[last + 1] == _QUOTE:
                 last = find_byte(data, last + 2, end, np.uint8(_QUOTE))
             at = last + 1
-            while at < end and data[at] == _SPACE:
+            while trims and at < end and data[at] == _SPACE:
                 at += 1
-            if last >= end:
+            if lenient and (last >= end or (at < end and data[at] != delimiter)):
+                first -= 1
+                last = np.int64(-1)
+            elif last >= end:
                 state[UNCUT] = first - 1
                 return UNCLOSED
-            if at < end and data[at] != delimiter:
+            elif at < end and data[at] != delimiter:
                 return OTHER_FORMAT
-        else:
+        if last < 0:
+            at = first
             at = last = find_byte(data, at, end, np.uint8(delimiter))
-            while quotes and last > first and data[last - 1] == _SPACE:
+            while trims and last > first and data[last - 1] == _SPACE:
                 last -= 1
         role = spec.roles[column]
         if role >= 0:
@@ -198,31 +219,63 @@ def _cut_delimited(data, begin, end, spec, state, spans):
     return ACCEPTED
 
 
+@kernel()
+def _whole(data, at, end):
+    """Whether nothing follows a whole number but `.0`, as programs write it that have no whole numbers."""
+    if at < end and data[at] in (46, _COMMA):
+        at += 1
+        while at < end and data[at] == 48:
+            at += 1
+    return at == end
+
+
+@kernel()
+def _status(data, begin, end):
+    """A status (`200`, `200.0`, `200 OK`); 0 where the server had none, -1 where it is no status."""
+    if end - begin < 3:
+        return np.int64(0) if end - begin == 1 and data[begin] == 48 else np.int64(-1)
+    status = digits(data, begin, 3)
+    if 0 < status < 100:
+        return np.int64(-1)
+    behind = begin + 3
+    if behind < end and data[behind] != _SPACE and not _whole(data, behind, end):
+        return np.int64(-1)
+    return status
+
+
+@kernel()
+def _size(data, begin, end):
+    """A number of bytes (`12`, `12.0`), or -1."""
+    begin += data[begin] == _PLUS
+    at = begin
+    while at < end and at - begin < 19 and 48 <= data[at] <= 57:
+        at += 1
+    if not 0 < at - begin <= 18 or not _whole(data, at, end):
+        return np.int64(-1)
+    return digits(data, begin, at - begin)
+
+
 @kernel(inlined=True)
-def _read_answer(data, spec, spans, rows, row):
-    """Status and size; a code."""
+def _read_answer(data, spec, spans, state, rows, row):
+    """Status and size. What is neither is unknown, and counted: no replay needs it."""
     begin, end = spans[STATUS_CODE, 0], spans[STATUS_CODE, 1]
     status = spec.options[CONSTANT_STATUS] if begin < 0 else np.int64(-1)
     if not is_none(data, begin, end) and data[begin] != _DASH:
-        if end - begin > 3:
-            return BAD_STATUS
-        status = digits(data, begin, end - begin)
-        if status < 0 or 0 < status < 100:
-            return BAD_STATUS
+        status = digits(data, begin, 3) if end - begin == 3 else np.int64(-1)
+        if status < 100:
+            status = _status(data, begin, end)
+        state[UNKNOWN_STATUS] += status < 0
         if status == 0:
             status = np.int64(-1)
     begin, end = spans[SIZE, 0], spans[SIZE, 1]
     size = np.int64(-1)
     if not is_none(data, begin, end) and data[begin] != _DASH:
-        begin += data[begin] == _PLUS
-        if not 0 < end - begin <= 18:
-            return BAD_SIZE
-        size = digits(data, begin, end - begin)
+        size = digits(data, begin, end - begin) if end - begin <= 18 else np.int64(-1)
         if size < 0:
-            return BAD_SIZE
+            size = _size(data, begin, end)
+        state[UNKNOWN_SIZE] += size < 0
     rows[STATUS, row] = status
     rows[BYTES, row] = size
-    return ACCEPTED
 
 
 @kernel(inlined=True)
@@ -246,6 +299,26 @@ def _client_end(data, begin, end, ported):
     if last_colon > begin and (ported or first_colon == last_colon or data[last_colon - 1] == 93):
         return last_colon
     return end
+
+
+@kernel()
+def _bad_escape(data, begin, end):
+    r"""Whether data[begin:end] has an escape that JSON does not know, nor nginx (`\xHH`)."""
+    at = find_byte(data, begin, end, np.uint8(_BACKSLASH))
+    while at < end:
+        if at + 1 >= end:
+            return True
+        escape = data[at + 1]
+        digits_behind = 4 if escape == 117 else (2 if escape == 120 else 0)
+        if digits_behind == 0 and escape not in (_QUOTE, _BACKSLASH, _SLASH, 98, 102, 110, 114, 116):
+            return True
+        if at + 2 + digits_behind > end:
+            return True
+        for index in range(at + 2, at + 2 + digits_behind):
+            if hex_value(data[index]) < 0:
+                return True
+        at = find_byte(data, at + 2 + digits_behind, end, np.uint8(_BACKSLASH))
+    return False
 
 
 @kernel(inlined=True)
@@ -276,38 +349,54 @@ def _read_request(data, spec, spans, methods, state, rows, row):
         else:
             method = spec.options[CONSTANT_METHOD]
     rows[METHOD, row] = method
+    if code == ACCEPTED and spec.options[ESCAPES] == JSON_ESCAPES:
+        if rows[NEEDS, row] & REWRITE != 0 and _bad_escape(data, rows[BEGIN, row], rows[END, row]):
+            return BAD_ESCAPE
+        if spans[QUERY, 0] >= 0 and _bad_escape(data, spans[QUERY, 0], spans[QUERY, 1]):
+            return BAD_ESCAPE
     return NO_METHOD if method == -1 else code
 
 
 @kernel(inlined=True)
 def _keep_span(data, begin, end, rows, begin_column, row):
     """Note where a field lies, -1 where it says nothing."""
-    nothing = is_none(data, begin, end)
+    nothing = is_nothing(data, begin, end)
     rows[begin_column, row] = np.int64(-1) if nothing else begin
     rows[begin_column + 1, row] = np.int64(-1) if nothing else end
 
 
 @kernel(inlined=True)
+def _read_client(data, spec, spans, key, rows, row):
+    """Who asked: the first address that a proxy passed on, or else the peer."""
+    rows[CLIENT, row] = 0
+    begin, end = spans[FORWARDED, 0], spans[FORWARDED, 1]
+    if not is_none(data, begin, end):
+        first, last = first_address(data, begin, end)
+        if last > first:
+            rows[CLIENT, row] = hash_bytes(data, first, last, key)
+            return
+    begin, end = spans[CLIENT_NAME, 0], spans[CLIENT_NAME, 1]
+    if is_nothing(data, begin, end):
+        begin, end = spans[CLIENT_OTHER, 0], spans[CLIENT_OTHER, 1]
+    if not is_nothing(data, begin, end):
+        rows[CLIENT, row] = hash_bytes(data, begin, _client_end(data, begin, end, spec.options[PORTED]), key)
+
+
+@kernel(inlined=True)
 def _read_fields(data, spec, key, methods, state, rows, row, spans, number):
     """Make a row of the fields of a line; a code."""
-    if not read_time(data, spans, spec.options[AT_UNIT_NS], state, rows, row, number):
+    if not read_time(data, spans, spec.options, state, rows, row, number):
         return BAD_TIME
     agent = spans[AGENT, 0]
     if agent >= 0 and is_health_check(data, agent, spans[AGENT, 1], spec.agents, spec.agent_ends):
         return HEALTH_CHECK
-    code = _read_answer(data, spec, spans, rows, row)
-    if code != ACCEPTED:
-        return code
-    code = read_took(data, spec, spans, rows, row, number)
-    if code != ACCEPTED:
-        return code
     code = _read_request(data, spec, spans, methods, state, rows, row)
     if code != ACCEPTED:
         return code
-    begin, end = spans[CLIENT_NAME, 0], spans[CLIENT_NAME, 1]
-    rows[CLIENT, row] = 0
-    if not is_none(data, begin, end):
-        rows[CLIENT, row] = hash_bytes(data, begin, _client_end(data, begin, end, spec.options[PORTED]), key)
+    _read_answer(data, spec, spans, state, rows, row)
+    read_took(data, spec, spans, state, rows, row, number)
+    _read_client(data, spec, spans, key, rows, row)
+    state[ZONELESS_ROWS] += rows[ZONED, row] == 0
     _keep_span(data, spans[HOST, 0], spans[HOST, 1], rows, HOST_BEGIN, row)
     _keep_span(data, spans[QUERY, 0], spans[QUERY, 1], rows, QUERY_BEGIN, row)
     return ACCEPTED

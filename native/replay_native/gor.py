@@ -1,6 +1,7 @@
 """GoReplay's records out of a block of bytes: cut, read where they are plain, and paired with their responses.
 
-What is out of the ordinary (an unknown head, chunks, escapes, a whole URL) is only cut, and left to the reader.
+What is out of the ordinary (an unknown head, chunks, escapes, a whole URL, bytes behind a body) is only cut, and left to the
+reader.
 """
 
 from __future__ import annotations
@@ -228,11 +229,13 @@ def _read_part(data, begin, end, key, methods, state, parts, part, heads, head_e
     )
     if body < 0:
         return ODD_NAMED
+    if (length >= 0 and end > body + length) or (is_request and length < 0 and end > body):
+        return ODD_NAMED
     if not is_request:
         parts[BYTES, part] = length if length >= 0 else (end - body if end > body else np.int64(-1))
         return RESPONSE
     parts[BODY_BEGIN, part] = body
-    parts[BODY_END, part] = min(end, body + length) if length >= 0 else end
+    parts[BODY_END, part] = end
     head_ends[part + 1], host_ends[part + 1] = head_end, host_end
     return REQUEST
 

@@ -25,12 +25,13 @@ values inside values, e-mail addresses and tokens, because it has a byte that th
 
 POSITION, LINES, ROWS, REJECTS, ZONE_MIN, ZONES, USERS, METHODS = 0, 1, 2, 3, 4, 5, 6, 7
 FIRST_ZONE_MIN, CACHED_S, CACHED = 8, 9, 10
-BREAKS, ALL_THERE, GOES_ON = 14, 15, 16
-STATE_WORDS = 17
+BREAKS, ALL_THERE, GOES_ON, FORWARDED_LAST = 14, 15, 16, 17
+STATE_WORDS = 18
 """Words of the scanner's state: where it stands, what it counted, the methods known, the last stamp parsed.
 
 LINES are records; BREAKS are the line breaks inside them. ALL_THERE: nothing follows the data. GOES_ON: what stands at
-POSITION may be a record that goes on behind the data.
+POSITION may be a record that goes on behind the data. FORWARDED_LAST: lines have `X-Forwarded-For` in quotes behind the user
+agent.
 """
 
 AT_S, METHOD, BEGIN, END, NEEDS, STATUS, BYTES, CLIENT = 0, 1, 2, 3, 4, 5, 6, 7
@@ -51,7 +52,7 @@ YEAR_MIN, YEAR_MAX = 1970, 2261
 """Years whose every instant fits int64 nanoseconds since the Unix epoch."""
 
 _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _SEMICOLON, _QUESTION = 32, 34, 92, 45, 47, 58, 59, 63
-_PERCENT, _AT, _LETTER_J = 37, 64, 74
+_PERCENT, _AT, _LETTER_J, _COMMA = 37, 64, 74, 44
 _SPECIAL = np.zeros(256, dtype=np.uint8)
 _SPECIAL[:33] = 1
 _SPECIAL[127:] = 1
@@ -294,7 +295,11 @@ def _status_and_size(data, at, end, rows, row):
         at += 3
     else:
         return BAD_STATUS
-    if at >= end or data[at] != _SPACE:
+    if at == end:
+        rows[STATUS, row] = status
+        rows[BYTES, row] = -1
+        return ACCEPTED
+    if data[at] != _SPACE:
         return BAD_STATUS
     at += 1
     first = at
@@ -434,6 +439,61 @@ def _agent_place(data, at, end):
     return end
 
 
+@kernel()
+def address_end(data, begin, end):
+    """Where the address at `begin` ends, before its port; `begin` where data[begin:end] is no address."""
+    colons, dots, last_colon = 0, 0, begin
+    for at in range(begin, end):
+        byte = data[at]
+        if byte == _COLON:
+            colons += 1
+            last_colon = at
+        elif byte == 46:
+            dots += 1
+        elif not (48 <= byte <= 57 or 97 <= lowered(byte) <= 102):
+            return begin
+    if colons == 0:
+        return end if dots == 3 else begin
+    if colons == 1:
+        return last_colon if dots == 3 else begin
+    return end
+
+
+@kernel()
+def first_address(data, begin, end):
+    """The first address of a list such as `X-Forwarded-For` has: where it begins and ends, without brackets and port; an
+    empty span where there is none. HAProxy puts captured headers into braces, with bars between them.
+    """
+    at = begin
+    while at < end:
+        last = find_byte(data, at, end, np.uint8(_COMMA))
+        while at < last and data[at] in (_SPACE, 43, _QUOTE):
+            at += 1
+        until = last
+        while until > at and data[until - 1] in (_SPACE, 43, _QUOTE):
+            until -= 1
+        if at < until and data[at] == 91:
+            at += 1
+            until = find_byte(data, at, until, np.uint8(93))
+        else:
+            until = min(find_byte(data, at, until, np.uint8(124)), find_byte(data, at, until, np.uint8(125)))
+        stop = address_end(data, at, until)
+        if stop > at:
+            return at, stop
+        at = last + 1
+    return end, end
+
+
+@kernel()
+def _forwarded(data, at, end):
+    """The first address of the quoted field behind the user agent, which begins at `at`."""
+    while at < end and data[at] != _QUOTE:
+        at += 1 + (data[at] == _BACKSLASH)
+    if at + 3 < end and data[at + 1] == _SPACE and data[at + 2] == _QUOTE:
+        return first_address(data, at + 3, find_byte(data, at + 3, end, np.uint8(_QUOTE)))
+    return end, end
+
+
 @kernel(inlined=True)
 def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, row):
     """Read one line into column `row` of `rows`; a code."""
@@ -461,6 +521,10 @@ def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, 
         agent = _agent_place(data, close + 2, end)
         if agent < end and is_health_check(data, agent, end, agents, agent_ends):
             code = HEALTH_CHECK
+    if state[FORWARDED_LAST] != 0 and code == ACCEPTED:
+        first, last = _forwarded(data, _agent_place(data, close + 2, end), end)
+        if last > first:
+            rows[CLIENT, row] = hash_bytes(data, first, last, key)
     if code != ACCEPTED:
         state[USERS] = users
     return code

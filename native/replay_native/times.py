@@ -8,20 +8,23 @@ from .field_spec import (
     AT,
     AT_MORE,
     AT_NS,
-    BAD_TOOK,
+    AT_UNIT_NS,
     DATE_CACHED,
     DATE_DAYS,
+    DECIMAL,
     FINEST_NS,
     LARGEST,
+    STAMP_MIN_NS,
     TOOK,
     TOOK_3,
     TOOK_NS,
     TOOK_UNIT_NS,
+    UNKNOWN_TOOK,
+    ZONED,
     ZONELESS,
 )
 from .jit import kernel
 from .scan import (
-    ACCEPTED,
     FIRST_ZONE_MIN,
     MONTH_DAYS,
     YEAR_MAX,
@@ -99,10 +102,14 @@ def _clock_s(data, at, end):
 
 @kernel(inlined=True)
 def _is_utc(data, at, end):
-    """Whether data[at:end] is `Z` or `UTC`."""
+    """Whether data[at:end] is `Z`, `UTC` or `GMT`."""
     if end - at == 1:
         return data[at] in (90, 122)
-    return end - at == 3 and data[at] == 85 and data[at + 1] == 84 and data[at + 2] == 67
+    if end - at != 3:
+        return False
+    if data[at] == 71:
+        return data[at + 1] == 77 and data[at + 2] == 84
+    return data[at] == 85 and data[at + 1] == 84 and data[at + 2] == 67
 
 
 @kernel()
@@ -120,6 +127,7 @@ def _rest_of_stamp(data, at, end, days, clock_s, state, rows, row):
     while at < end and data[at] == _SPACE:
         at += 1
     zone_min = np.int64(0)
+    rows[ZONED, row] = at < end
     if at == end:
         state[ZONELESS] = 1
     elif _is_utc(data, at, end):
@@ -155,9 +163,9 @@ def _eight_digits(word):
 
 
 @kernel(inlined=True)
-def _number(data, at, end, out):
-    """A decimal number: out[0] its digits before the point, out[1] billionths behind it, out[2] how many digits
-    those had; where it ends, or -1 (none, or more than 18 digits).
+def _number(data, at, end, point, out):
+    """A decimal number, with `.` or `point` as its decimal point: out[0] its digits before the point, out[1] billionths
+    behind it, out[2] how many digits those had; where it ends, or -1 (none, or more than 18 digits).
     """
     whole, fraction, length = np.int64(0), np.int64(0), np.int64(0)
     first = at
@@ -171,7 +179,7 @@ def _number(data, at, end, out):
             return np.int64(-1)
     if at == first:
         return np.int64(-1)
-    if at < end and data[at] == _DOT:
+    if at < end and (data[at] == _DOT or data[at] == point):
         at += 1
         if end - at >= 8 and _are_digits(word_at(data, at)):
             fraction, length = _eight_digits(word_at(data, at)), np.int64(8)
@@ -260,9 +268,9 @@ def unit_of(number):
 
 
 @kernel(inlined=True)
-def _epoch(data, begin, end, unit_ns, state, rows, row, number):
+def _epoch(data, begin, end, unit_ns, point, least_ns, state, rows, row, number):
     """A number since the epoch; False if it is none, or out of range."""
-    if _number(data, begin, end, number) != end and not _scientific(data, begin, end, number):
+    if _number(data, begin, end, point, number) != end and not _scientific(data, begin, end, number):
         return False
     state[LARGEST] = max(state[LARGEST], number[0])
     if unit_ns == 0:
@@ -270,15 +278,42 @@ def _epoch(data, begin, end, unit_ns, state, rows, row, number):
     if np.float64(number[0]) * np.float64(unit_ns) > _STAMP_NS_MAX:
         return False
     rows[AT_NS, row] = number[0] * unit_ns + number[1] * unit_ns // _NS
+    rows[ZONED, row] = 1
+    if rows[AT_NS, row] < least_ns:
+        return False
     if state[FINEST_NS] == 0 or unit_ns < state[FINEST_NS] * _POWERS[number[2]]:
         _note_resolution(state, max(np.int64(1), unit_ns // _POWERS[number[2]]))
     return True
 
 
 @kernel(inlined=True)
-def read_time(data, spans, unit_ns, state, rows, row, number):
+def _is_century(data, at):
+    """Whether `19` or `20` is at `at`."""
+    return (data[at] == 49 and data[at + 1] == 57) or (data[at] == 50 and data[at + 1] == 48)
+
+
+@kernel()
+def _compact(data, begin, end, state, rows, row):
+    """Read `yyyymmddHHMMSS`, or `yyyymmddTHHMMSS` with a fraction and a zone; False where it is neither."""
+    if digits(data, begin, 8) < 0:
+        return False
+    at = begin + 8
+    at += data[at] in (84, _SPACE)
+    if end - at < 6 or (at == begin + 8 and end - at > 6):
+        return False
+    days = _civil_days(digits(data, begin, 4), digits(data, begin + 4, 2), digits(data, begin + 6, 2))
+    hour, minute, second = digits(data, at, 2), digits(data, at + 2, 2), digits(data, at + 4, 2)
+    if days < 0 or not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 60:
+        return False
+    return _rest_of_stamp(data, at + 6, end, days, hour * 3600 + minute * 60 + second, state, rows, row)
+
+
+@kernel(inlined=True)
+def read_time(data, spans, options, state, rows, row, number):
     """Read the stamp of a line (ISO 8601, `yyyy/mm/dd HH:MM:SS`, `dd/Mon/yyyy:HH:MM:SS`, or a number since the epoch); False
     if bad.
+
+    Fourteen digits are a date and a time of day: as a number since the epoch they would be a moment past 2200.
     """
     begin, end = spans[AT, 0], spans[AT, 1]
     if begin < 0:
@@ -305,7 +340,20 @@ def read_time(data, spans, unit_ns, state, rows, row, number):
         if days < 0 or clock_s < 0:
             return False
         return _rest_of_stamp(data, begin + 20, end, days, clock_s, state, rows, row)
-    return _epoch(data, begin, end, unit_ns, state, rows, row, number)
+    if length >= 14 and _is_century(data, begin) and _compact(data, begin, end, state, rows, row):
+        return True
+    return _epoch(
+        data,
+        begin,
+        end,
+        options[AT_UNIT_NS],
+        options[DECIMAL],
+        options[STAMP_MIN_NS],
+        state,
+        rows,
+        row,
+        number,
+    )
 
 
 @kernel(inlined=True)
@@ -315,55 +363,110 @@ def is_none(data, begin, end):
 
 
 @kernel()
-def _suffix_ns(data, at, end, unit_ns):
-    """ns of the unit written behind a duration (`s`, `ms`, `us`, `µs`, `ns`), `unit_ns` for none, 0 for another."""
-    if at == end:
-        return unit_ns
-    if end - at == 1 and data[at] == 115:
-        return _NS
-    if data[end - 1] != 115:
-        return np.int64(0)
-    if end - at == 2:
-        if data[at] == 109:
-            return np.int64(1_000_000)
-        if data[at] == 117:
-            return np.int64(1_000)
-        return np.int64(1) if data[at] == 110 else np.int64(0)
-    return np.int64(1_000) if end - at == 3 and data[at] in (0xC2, 0xCE) else np.int64(0)
+def _is_null(data, begin, end):
+    """Whether data[begin:end] is `null`, `nil`, `None`, `NaN` or `N/A` in any case, or `\\N`."""
+    first = data[begin] | 32
+    if end - begin == 2:
+        return data[begin] == 92 and data[begin + 1] == 78
+    if first != 110:
+        return False
+    second, third = data[begin + 1] | 32, data[begin + 2] | 32
+    if end - begin == 3:
+        return (
+            (second == 97 and third == 110)
+            or (second == 105 and third == 108)
+            or (data[begin + 1] == _SLASH and third == 97)
+        )
+    fourth = data[begin + 3] | 32
+    return (second == 117 and third == 108 and fourth == 108) or (
+        second == 111 and third == 110 and fourth == 101
+    )
 
 
 @kernel(inlined=True)
-def _took(data, begin, end, unit_ns, number):
-    """A duration in ns; -1 where none is known, -2 where it is no duration."""
+def is_nothing(data, begin, end):
+    """Whether a field says that there is nothing, also in words: `null`, `None`, `NaN`, `N/A`."""
+    if is_none(data, begin, end):
+        return True
+    return 2 <= end - begin <= 4 and data[begin] in (78, 92, 110) and _is_null(data, begin, end)
+
+
+@kernel()
+def _unit(data, at, end, unit_ns):
+    """ns of the unit at `at` (`s`, `ms`, `us`, `µs`, `ns`, `m`, `h`) and where it ends; `unit_ns` where there is none, 0 for
+    another.
+    """
+    if at == end:
+        return unit_ns, at
+    first = data[at]
+    following = data[at + 1] if at + 1 < end else np.uint8(0)
+    if first == 115:
+        return _NS, at + 1
+    if first == 109:
+        return (np.int64(1_000_000), at + 2) if following == 115 else (60 * _NS, at + 1)
+    if first == 104:
+        return 3600 * _NS, at + 1
+    if first == 117 and following == 115:
+        return np.int64(1_000), at + 2
+    if first == 110 and following == 115:
+        return np.int64(1), at + 2
+    if first in (0xC2, 0xCE) and at + 2 < end and data[at + 2] == 115:
+        return np.int64(1_000), at + 3
+    return np.int64(0), at
+
+
+@kernel()
+def _took_in_full(data, begin, end, unit_ns, point, number):
+    """A duration in ns (`1.5`, `12ms`, `1m30s`); -1 where none is known, -2 where it is no duration."""
     if is_none(data, begin, end):
         return np.int64(-1)
     if data[begin] == _PLUS:
         begin += 1
-    negative = data[begin] == _DASH
-    at = _number(data, begin + negative, end, number)
-    if 0 <= at < end and (data[at] | 32) == 101:
-        at = _scaled(data, at, end, number)
-    if at < 0:
-        return np.int64(-2)
-    if negative:
-        return np.int64(-1) if number[0] == 1 and number[1] == 0 else np.int64(-2)
-    unit_ns = _suffix_ns(data, at, end, unit_ns)
-    if unit_ns == 0 or np.float64(number[0]) * np.float64(unit_ns) > _TOOK_NS_MAX:
-        return np.int64(-2)
-    return number[0] * unit_ns + number[1] * unit_ns // _NS
+    negative = begin < end and data[begin] == _DASH
+    at, total = begin + negative, np.int64(0)
+    while True:
+        first = at
+        at = _number(data, at, end, point, number)
+        if 0 <= at < end and (data[at] | 32) == 101:
+            at = _scaled(data, at, end, number)
+        if at < 0:
+            return np.int64(-2)
+        if negative:
+            return np.int64(-1) if at == end and number[0] == 1 and number[1] == 0 else np.int64(-2)
+        while at < end and data[at] == _SPACE:
+            at += 1
+        part_ns, at = _unit(data, at, end, unit_ns if first <= begin else np.int64(0))
+        if part_ns == 0 or np.float64(number[0]) * np.float64(part_ns) > _TOOK_NS_MAX:
+            return np.int64(-2)
+        total += number[0] * part_ns + number[1] * part_ns // _NS
+        if total > np.int64(_TOOK_NS_MAX):
+            return np.int64(-2)
+        if at == end:
+            return total
 
 
 @kernel(inlined=True)
-def read_took(data, spec, spans, rows, row, number):
-    """The sum of the durations that are known; a code."""
+def _took(data, begin, end, unit_ns, point, number):
+    """As `_took_in_full`; most durations are a plain number."""
+    plain = end > begin and _number(data, begin, end, point, number) == end
+    if plain and unit_ns > 0 and np.float64(number[0]) * np.float64(unit_ns) <= _TOOK_NS_MAX:
+        return number[0] * unit_ns + number[1] * unit_ns // _NS
+    return _took_in_full(data, begin, end, unit_ns, point, number)
+
+
+@kernel(inlined=True)
+def read_took(data, spec, spans, state, rows, row, number):
+    """The sum of the durations, unknown where one of them is; how many values were no durations is counted in `state`."""
     total = np.int64(-1)
     for role in range(TOOK, TOOK_3 + 1):
         if spans[role, 0] < 0:
             continue
-        part = _took(data, spans[role, 0], spans[role, 1], spec.options[TOOK_UNIT_NS], number)
-        if part == -2:
-            return BAD_TOOK
-        if part >= 0:
-            total = max(total, np.int64(0)) + part
+        part = _took(
+            data, spans[role, 0], spans[role, 1], spec.options[TOOK_UNIT_NS], spec.options[DECIMAL], number
+        )
+        if part < 0:
+            total = np.int64(-1)
+            state[UNKNOWN_TOOK] += part == -2
+            break
+        total = max(total, np.int64(0)) + part
     rows[TOOK_NS, row] = total
-    return ACCEPTED

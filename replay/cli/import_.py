@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 import rich.console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -14,7 +15,9 @@ from ..formats import Options, import_files, importers
 from ..formats.importing import Progress as ImportProgress
 from ..formats.tabular import parse_columns
 from ..report.console import Console, Table
+from ..shown import json_shown, shown
 from ..trace import Manifest, RouteRules, Trace, read_route_rules
+from ..trace.examples import examples
 
 ROUTES_SHOWN = 6
 FOLDED_SHOWN = 3
@@ -110,6 +113,57 @@ def names_text(manifest: Manifest) -> str:
     return f" ({', '.join(names[:NAMES_SHOWN])}{more})"
 
 
+EXAMPLE_CHARS = 100
+
+
+def example_lines(trace: Trace) -> list[Text]:
+    """Three requests as they were understood."""
+    zone = units.parse_zone(trace.manifest.time_zone or "UTC")
+    lines = []
+    for example in examples(trace, zone):
+        status = "status unknown" if example.status < 0 else str(example.status)
+        took = "duration unknown" if example.took_ns < 0 else f"took {units.format_duration(example.took_ns)}"
+        asked = shown(f"{example.method} {example.host}{example.target}")
+        asked = asked if len(asked) <= EXAMPLE_CHARS else asked[: EXAMPLE_CHARS - 1] + "…"
+        lines.append(Text(f"{example.at}  client {example.client}  {asked}  {status}, {took}"))
+    return lines
+
+
+def unknown_text(manifest: Manifest) -> str:
+    """How many values of which fields were not what these should have."""
+    return ", ".join(f"{count:,} {name}" for name, count in manifest.unknown_values.items())
+
+
+def assumed_lines(manifest: Manifest) -> list[Text]:
+    """What the import supposed, a sentence each."""
+    return [Text(shown(sentence), "yellow") for sentence in manifest.assumptions]
+
+
+def as_json(trace: Trace) -> bytes:
+    """What an import did and understood, for scripts."""
+    manifest = trace.manifest
+    data = {
+        "trace": str(trace.path),
+        "format": manifest.importer,
+        "wrappers": sorted({source.wrapper for source in manifest.sources if source.wrapper}),
+        "rows": manifest.rows,
+        "lines": manifest.lines,
+        "rejected": manifest.rejected,
+        "left_out": [file.name for file in manifest.left_out],
+        "assumptions": manifest.assumptions,
+        "unknown_values": manifest.unknown_values,
+        "start_ns": trace.start_ns,
+        "end_ns": trace.end_ns,
+        "stamp": manifest.stamp,
+        "time_zone": manifest.time_zone,
+        "clients": manifest.clients,
+        "methods": manifest.methods,
+        "secrets_dropped": manifest.secrets_dropped,
+        "examples": examples(trace, units.parse_zone(manifest.time_zone or "UTC")),
+    }
+    return msgspec.json.format(msgspec.json.encode(data), indent=2)
+
+
 def _summary(trace: Trace) -> Table:
     manifest, table = trace.manifest, facts()
     share = units.format_share(manifest.rows / max(manifest.lines, 1))
@@ -118,6 +172,12 @@ def _summary(trace: Trace) -> Table:
         table.add_row("rejected" if index == 0 else "", line)
     for index, line in enumerate(left_out_lines(manifest)):
         table.add_row("left out" if index == 0 else "", line)
+    for index, line in enumerate(example_lines(trace)):
+        table.add_row("examples" if index == 0 else "", line)
+    for index, line in enumerate(assumed_lines(manifest)):
+        table.add_row("assumed" if index == 0 else "", line)
+    if manifest.unknown_values:
+        table.add_row("unknown", f"{unknown_text(manifest)}: not read, and taken as unknown")
     table.add_row("span", span_text(trace))
     table.add_row("stamps", stamps_text(manifest))
     table.add_row("clients", f"{manifest.clients:,} (keyed hashes; addresses are not kept)")
@@ -210,6 +270,7 @@ routes_option = click.option(
 @click.option(
     "--keep-health-checks", is_flag=True, help="Keep the requests of load balancers' health checks."
 )
+@click.option("--json", "json_wanted", is_flag=True, help="What was done and understood as JSON.")
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(
     logs: tuple[str, ...],
@@ -223,6 +284,7 @@ def command(
     seed: int,
     keep_secrets: bool,
     keep_health_checks: bool,
+    json_wanted: bool,
     force: bool,
 ) -> None:
     """Make a trace of recordings: rotated files in any order, folders, gzip or zstd, or - for standard input.
@@ -250,6 +312,9 @@ def command(
             overwrite=force,
             progress=progress,
         )
+    if json_wanted:
+        click.echo(json_shown(as_json(trace)))
+        return
     console = Console(highlight=False)
     console.print(_summary(trace))
     for sentence in options.routes.idle(trace.manifest.routes):

@@ -17,6 +17,7 @@ from ..formats import Options, open_trace
 from ..report.console import Console, Table
 from ..shown import json_shown
 from ..trace import Route, RouteRules, Trace, read_route_rules
+from ..trace.examples import examples
 from ..trace.summary import Summary, Took, summarize
 from .history import step_words
 from .import_ import (
@@ -107,6 +108,9 @@ def as_json(trace: Trace, summary: Summary, stats: dict[str, Any]) -> bytes:
         "resolution_ns": manifest.resolution_ns,
         "stamp": manifest.stamp,
         "time_zone": manifest.time_zone,
+        "assumptions": manifest.assumptions,
+        "unknown_values": manifest.unknown_values,
+        "examples": examples(trace, units.parse_zone(manifest.time_zone or "UTC")),
         "history": manifest.history,
         **stats,
     }

@@ -1,6 +1,12 @@
-"""AWS Application Load Balancer: the start is request_creation_time; the durations of its three parts are added."""
+"""AWS Application Load Balancer: the start is request_creation_time; the durations of its three parts are added.
+
+A part is -1 where the load balancer could not dispatch the request, or the target did not answer before the idle timeout:
+how long it took is then unknown. Bytes outside ASCII stand as `\\xHH`.
+"""
 
 from __future__ import annotations
+
+from replay_native.field_spec import LOG
 
 from .layout import template
 from .templates import NAMES, register
@@ -12,6 +18,7 @@ ALB = register(
         "$type $written $elb $client $target $took $took2 $took3 $status $target_status $received $bytes"
         ' "$request" "$agent" $cipher $protocol $group "$trace" "$domain" "$certificate" $priority $at ',
         NAMES,
+        escapes=LOG,
     ),
     rank=2,
 )

@@ -14,7 +14,9 @@ from ..errors import UsageError
 from .layout import UNITS_NS, Layout, of_parts, without_escapes
 from .templates import register_own
 
-_DIRECTIVE = re.compile(r"%(?:!?\d+(?:,\d+)*)?[<>]?(?:\{([^}]*)\})?[<>]?(\^t[io]|[a-zA-Z%])")
+_DIRECTIVE = re.compile(r"%(?:!?\d+(?:,\d+)*)?[<>]?(?:\{([^}]*)\})?[<>]?(\^t[io]|\^FB|[a-zA-Z%])")
+_KNOWN = frozenset("aAbBCDefhHiIkLlmnoOpPqrRsStTuUvVX%") | {"^ti", "^to", "^FB"}
+_UNREAD = re.compile(r"%.{0,12}")
 _DECLARED = re.compile(r'^\s*LogFormat\s+"((?:[^"\\]|\\.)*)"(?:\s+\S+)?\s*$', re.DOTALL)
 
 _LETTERS = {
@@ -25,7 +27,7 @@ _LETTERS = {
 }  # fmt: skip
 _NAMED = {
     ("host", "i"): field_spec.HOST, ("user-agent", "i"): field_spec.AGENT,
-    ("x-forwarded-for", "i"): field_spec.CLIENT_NAME,
+    ("x-forwarded-for", "i"): field_spec.FORWARDED, ("x-real-ip", "i"): field_spec.FORWARDED,
 }  # fmt: skip
 
 
@@ -43,14 +45,47 @@ def unquoted(text: str) -> str:
     return without_escapes(declared[1] if declared else text).strip("\n")
 
 
+def _unit_ns(argument: str, letter: str) -> int:
+    """The unit of `%D` or `%T`, in ns."""
+    return UNITS_NS["us"] if letter == "D" else UNITS_NS.get(argument or "s", UNITS_NS["s"])
+
+
+def _finest(text: str) -> int:
+    """Where the duration with the finest unit stands, the first of equal ones; -1: there is none."""
+    found = [
+        (_unit_ns(match[1] or "", match[2]), match.start())
+        for match in _DIRECTIVE.finditer(text)
+        if _role(match[1] or "", match[2]) == field_spec.TOOK
+    ]
+    return min(found, default=(0, -1))[1]
+
+
+def _literal(text: str, begin: int, end: int) -> str:
+    """What stands between two directives. UsageError where it has a percent sign: that begins a directive."""
+    unread = _UNREAD.search(text, begin)
+    if unread is not None and unread.start() < end:
+        raise _unknown(unread[0])
+    return text[begin:end]
+
+
+def _unknown(directive: str) -> UsageError:
+    return UsageError(
+        f"the LogFormat has {directive!r}, which is no directive of Apache's",
+        hint="a percent sign is written %%; see mod_log_config for the directives",
+    )
+
+
 def layout_of(text: str) -> Layout:
     """The layout of a LogFormat. UsageError where it says neither when nor what was requested."""
     literals, roles, names = [""], list[int](), list[str]()
     stamp, unit_ns, at, text = "start", UNITS_NS["s"], 0, unquoted(text)
+    finest = _finest(text)
     for match in _DIRECTIVE.finditer(text):
-        literals[-1] += text[at : match.start()]
+        literals[-1] += _literal(text, at, match.start())
         at = match.end()
         argument, letter = match[1] or "", match[2]
+        if letter not in _KNOWN:
+            raise _unknown(match[0])
         if letter == "%":
             literals[-1] += "%"
             continue
@@ -58,15 +93,17 @@ def layout_of(text: str) -> Layout:
             literals[-1] = ""
             continue
         role = _role(argument, letter)
+        if role == field_spec.TOOK and match.start() != finest:
+            role = -1
         if letter == "t":
             stamp = "end" if argument.startswith("end:") else stamp
             literals[-1] += "" if argument else "["
         if role == field_spec.TOOK and role not in roles:
-            unit_ns = UNITS_NS["us"] if letter == "D" else UNITS_NS.get(argument or "s", UNITS_NS["s"])
+            unit_ns = _unit_ns(argument, letter)
         roles.append(role)
         names.append(match[0])
         literals.append("]" if letter == "t" and not argument else "")
-    literals[-1] += text[at:]
+    literals[-1] += _literal(text, at, len(text))
     return _checked(literals, roles, names, stamp, unit_ns)
 
 

@@ -14,11 +14,16 @@ ENVOY = register(
     "envoy",
     "Envoy's default access log",
     template(
-        '[$at] "$request" $status $flags $received $bytes $took $upstream "$client" "$agent" "$id" "$host" "',
+        '[$at] "$request" $status $flags $received $bytes $took $upstream "$forwarded" "$agent" "$id" "$host" "',
         NAMES, took_unit_ns=_MS,
     ),
     template(
-        '[$at] "$request" $status $flags $details $termination "$failure" $received $bytes $took $upstream "$client"'
+        '[$at] "$request" $status $flags $details $termination "$failure" $received $bytes $took $upstream "$forwarded"'
+        ' "$agent" "$id" "$host" "$address" $cluster $from $local $client ',
+        NAMES, took_unit_ns=_MS,
+    ),
+    template(
+        '[$at] "$request" $status $flags $details $termination "$failure" $received $bytes $took $upstream "$forwarded"'
         ' "$agent" "$id" "$host" "',
         NAMES, took_unit_ns=_MS,
     ),
@@ -31,7 +36,7 @@ ENVOY_JSON = register_json(
     {
         "start_time": field_spec.AT, "method": field_spec.METHOD_NAME, "path": field_spec.TARGET,
         "response_code": field_spec.STATUS_CODE, "bytes_sent": field_spec.SIZE, "duration": field_spec.TOOK,
-        "authority": field_spec.HOST, "user_agent": field_spec.AGENT, "x_forwarded_for": field_spec.CLIENT_NAME,
+        "authority": field_spec.HOST, "user_agent": field_spec.AGENT, "x_forwarded_for": field_spec.FORWARDED,
         "downstream_remote_address": field_spec.CLIENT_NAME,
     },
     needs=("start_time", "method", "path", "response_code"),

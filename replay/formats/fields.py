@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -16,15 +17,27 @@ from ..trace.dictionary import Bytes, Int64s
 from ..trace.manifest import Stamp
 from .layout import Layout
 from .lines import LineReader
+from .local_times import Clock
 from .registry import Found, Options, Probe, Rows
+from .sources import SourceFile
 
-_HOUR_NS = 3600 * units.SECOND_NS
-_HOUR = dt.timedelta(hours=1)
-_EPOCH = dt.datetime(1970, 1, 1)
+_LIKELY_FROM_NS, _POSSIBLE_FROM_NS = (
+    round(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) * units.SECOND_NS for year in (1990, 1980)
+)
+"""Where bare numbers are moments since the first of these, a number before the second is none."""
+
+_UNKNOWN = {
+    field_spec.UNKNOWN_STATUS: "status",
+    field_spec.UNKNOWN_SIZE: "bytes",
+    field_spec.UNKNOWN_TOOK: "duration",
+}
 
 
 class FieldReader(LineReader):
     """Reads lines of one layout. A subclass may find the layout in each file's head (`_begin`)."""
+
+    zone_known = False
+    """Whether the format says what zone its stamps are of."""
 
     def __init__(self, found: Found, options: Options, layout: Layout) -> None:
         warm(["dictionary", "times", "fields", "field_targets"])
@@ -32,7 +45,7 @@ class FieldReader(LineReader):
             found, options, columns=field_spec.FIELD_COLUMNS, state_words=field_spec.FIELD_STATE_WORDS
         )
         self._options = options
-        self._zone = units.parse_zone(options.time_zone or "UTC")
+        self._clock = Clock(units.parse_zone(options.time_zone or "UTC"))
         self._spans = np.empty((field_spec.ROLES, 2), dtype=np.int64)
         self._gaps = np.zeros((json_cut.GAPS_MAX, json_cut.GAP_WORDS), dtype=np.int64)
         self._gap_text = np.empty(json_cut.GAPS_MAX * json_cut.GAP_BYTES_MAX, dtype=np.uint8)
@@ -77,12 +90,27 @@ class FieldReader(LineReader):
         self._method_words[int(kept[scan.METHODS]) :] = 0
         count = int(state[scan.ROWS])
         stamps = self._columns[field_spec.AT_NS, :count]
-        first = int(self._local(stamps, state)[0]) if count else None
-        if state[field_spec.LARGEST] and not self.layout.at_unit_ns:
-            self.use(
-                dataclasses.replace(self.layout, at_unit_ns=int(times.unit_of(state[field_spec.LARGEST])))
-            )
+        zoned = self._columns[field_spec.ZONED, :1]
+        first = int(self._clock.first(int(stamps[0])) if not zoned[0] else stamps[0]) if count else None
+        if state[field_spec.LARGEST]:
+            self._settle_unit(int(state[field_spec.LARGEST]))
         return Probe(first, max(1, int(state[field_spec.FINEST_NS])))
+
+    def _settle_unit(self, largest: int) -> None:
+        """The unit of bare numbers since the epoch, and which are too small to be moments, by the largest of the first."""
+        unit_ns = self.layout.at_unit_ns or int(times.unit_of(largest))
+        least_ns = _POSSIBLE_FROM_NS if largest * unit_ns >= _LIKELY_FROM_NS else 0
+        self._suppose_unit(unit_ns, near_1970=not least_ns)
+        if (unit_ns, least_ns) != (self.layout.at_unit_ns, self.layout.stamp_min_ns):
+            self.use(dataclasses.replace(self.layout, at_unit_ns=unit_ns, stamp_min_ns=least_ns))
+
+    def _suppose_unit(self, unit_ns: int, *, near_1970: bool) -> None:
+        """Note the unit of bare numbers where the format does not say it."""
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        """The rows of one file, block by block."""
+        self._clock.begin_file()
+        yield from super().read(file)
 
     def _scan(self, block: Bytes, end: int) -> None:
         kernels.scan_fields(
@@ -102,7 +130,7 @@ class FieldReader(LineReader):
         data, offsets = self._cleaned(columns, count, redacted)
         self._name_methods()
         return Rows(
-            at_ns=self._local(columns[field_spec.AT_NS, :count], state).copy(),
+            at_ns=self._local(columns[field_spec.AT_NS, :count], columns[field_spec.ZONED, :count]),
             data=data,
             offsets=offsets,
             method=columns[scan.METHOD, :count],
@@ -113,17 +141,23 @@ class FieldReader(LineReader):
             bytes=columns[scan.BYTES, :count],
         )
 
-    def _local(self, stamps: Int64s, state: Int64s) -> Int64s:
+    def _local(self, stamps: Int64s, zoned: Int64s) -> Int64s:
         """Stamps that name no zone, as those of the zone that the user named."""
-        if (
-            not state[field_spec.ZONELESS]
-            or state[scan.ZONES]
-            or not self._options.time_zone
-            or not len(stamps)
-        ):
-            return stamps
-        self._found.time_zone = self._options.time_zone
-        hours, places = np.unique(stamps // _HOUR_NS, return_inverse=True)
-        offsets = [self._zone.utcoffset(_EPOCH + hour * _HOUR) for hour in hours.tolist()]
-        shifts = np.array([round((offset or dt.timedelta()).total_seconds()) for offset in offsets], np.int64)
-        return np.asarray(stamps - shifts[places] * units.SECOND_NS, dtype=np.int64)
+        zoneless = np.flatnonzero(zoned == 0)
+        if not len(zoneless):
+            return stamps.copy()
+        found = stamps.copy()
+        local = stamps if len(zoneless) == len(stamps) else stamps[zoneless]
+        found[zoneless], repeated, skipped = self._clock.instants(local)
+        if not self.zone_known:
+            self._found.count_moments("zoneless", len(zoneless))
+            self._found.count_moments("repeated", repeated)
+            self._found.count_moments("skipped", skipped)
+            self._found.time_zone = self._options.time_zone or self._found.time_zone
+        return found
+
+    def _note_file(self) -> None:
+        super()._note_file()
+        for word, name in _UNKNOWN.items():
+            self._found.count_unknown(name, int(self._state[word]))
+            self._state[word] = 0

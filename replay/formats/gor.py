@@ -47,6 +47,10 @@ _STATUS = re.compile(rb"HTTP/[\d.]+ (\d{3})")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*\r?\n")
 _LENGTH = re.compile(rb"\nContent-Length:[ \t]*(\d{1,15})[ \t]*\r?\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\nTransfer-Encoding:[ \t]*chunked", re.IGNORECASE)
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_GLUED = re.compile(rb"\s*(?:[123] [0-9A-Za-z]+ \d{10,19}\b|[A-Z]{3,16} \S+ HTTP/|HTTP/[\d.]+ \d{3})")
+"""How a message begins that no separator parts from the one before."""
+
 _HOST = re.compile(rb"\nHost:[ \t]*([^\s]+)", re.IGNORECASE)
 
 
@@ -58,15 +62,50 @@ def sniff(head: bytes, options: Options) -> float:
 
 def dechunked(raw: bytes) -> bytes:
     """A body without its chunk sizes (RFC 9112, 7.1); what is left of a broken one is cut off."""
-    body, at = b"", 0
+    return b"".join(raw[begin:end] for begin, end in _chunks(raw))
+
+
+def _chunks(raw: bytes) -> list[tuple[int, int]]:
+    """Where the data of each chunk is."""
+    found, at = list[tuple[int, int]](), 0
     while (end := raw.find(b"\r\n", at)) >= 0:
         size = re.match(rb"[0-9A-Fa-f]{1,8}", raw[at:end])
         if size is None or int(size[0], 16) == 0:
             break
         length = int(size[0], 16)
-        body += raw[end + 2 : end + 2 + length]
+        found.append((end + 2, end + 2 + length))
         at = end + 2 + length + 2
-    return body
+    return found
+
+
+_LAST_CHUNK = re.compile(rb"(?:\r\n)?0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
+
+
+def _chunked_end(raw: bytes) -> int:
+    """Where a chunked body ends: behind its last chunk and its trailers, or nowhere before the end."""
+    chunks = _chunks(raw)
+    last = _LAST_CHUNK.match(raw, chunks[-1][1] if chunks else 0)
+    return last.end() if last else len(raw)
+
+
+def _parted(part: bytes, begin: int) -> tuple[int, int]:
+    """Where the headers of a message end, behind their last line break, and where its body begins. Tools write LF alone."""
+    found = _HEAD_END.search(part, begin)
+    if found is None:
+        return len(part), len(part)
+    return part.index(b"\n", found.start()) + 1, found.end()
+
+
+def _message_end(part: bytes, begin: int) -> int:
+    """Where the message that begins at `begin` ends, by its length; what is behind it belongs to none."""
+    headers_end, body_begin = _parted(part, begin)
+    head = part[max(begin - 1, 0) : headers_end]
+    length = _LENGTH.search(head)
+    if length is not None:
+        return min(len(part), body_begin + int(length[1]))
+    if _CHUNKED.search(head):
+        return body_begin + _chunked_end(part[body_begin:])
+    return body_begin if _GLUED.match(part, body_begin) else len(part)
 
 
 class _Answer(NamedTuple):
@@ -82,9 +121,9 @@ class _Answer(NamedTuple):
 
 def _answer(number: int, head: re.Match[bytes], part: bytes) -> _Answer:
     status = _STATUS.match(part, head.end())
-    end = part.find(b"\r\n\r\n", head.end())
-    length = _LENGTH.search(part, head.end(), end + 2)
-    whole = len(part) - end - 4 if len(part) > end + 4 else -1
+    headers_end, body_begin = _parted(part, head.end())
+    length = _LENGTH.search(part, head.end(), headers_end)
+    whole = len(part) - body_begin if len(part) > body_begin else -1
     return _Answer(
         at_ns=int(head[3]),
         latency_ns=int(head[4] or 0),
@@ -155,7 +194,12 @@ class GorReader(RecordReader):
                 rejects.add(
                     BROKEN if len(part) <= RECORD_BYTES_MAX else TOO_LONG, file.name, number, part[:999]
                 )
-            elif head[1] == b"1":
+                continue
+            end = _message_end(part, head.end())
+            behind, part = part[end:], part[:end]
+            if behind.strip():
+                yield from self._behind(file, number, behind)
+            if head[1] == b"1":
                 rejects.lines += 1
                 record = self._request(int(head[3]), part, head.end())
                 why = BROKEN if record is None else self.wrong(record)
@@ -180,13 +224,23 @@ class GorReader(RecordReader):
                 rejects.lines += 1
                 rejects.add(REPLAYED, file.name, number, part[:200])
 
+    def _behind(self, file: SourceFile, number: int, behind: bytes) -> Iterator[Record]:
+        """What stands behind a message: a record that only its separator is missing before, or nothing that is known."""
+        begins = behind.lstrip(b"\r\n")
+        if _HEAD.match(begins):
+            yield from self._records(file, [(number, begins)])
+            return
+        self._found.rejects.lines += 1
+        self._found.rejects.add(BROKEN, file.name, number, behind[:999])
+
     def _request(self, at_ns: int, part: bytes, begin: int) -> Record | None:
         line = _REQUEST.match(part, begin)
         if line is None or at_ns > (1 << 63) - 1:
             return None
-        end = part.find(b"\r\n\r\n", line.end() - 2)
-        head = part[line.end() - 2 : end + 2] if end >= 0 else part[line.end() - 2 :]
-        body = part[end + 4 :] if end >= 0 else b""
+        headers_end, body_begin = _parted(
+            part, line.end() - 1 - (part[line.end() - 2 : line.end() - 1] == b"\r")
+        )
+        head, body = part[line.end() - 1 : headers_end], part[body_begin:]
         if body:
             body = self._body(head, body)
         host = _HOST.search(head)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,21 @@ from ..errors import InputError, UsageError
 from ..trace import Jitter as JitterRecord
 from ..trace import LeftOut, Trace, TraceWriter, half_trace, is_trace
 from ..trace.dictionary import ClientTable
+from .guessed_columns import proposed_columns
 from .jitter import Columns, Jitter
+from .lines import SNIFFED_LINES
 from .registry import Found, Importer, Options, Reader, Rows, importer_named, importers
 from .rejects import FileJudge, Rejects
 from .secrets import showable
 from .sources import SourceFile, expand
 from .unreadable import refuse_unreadable
+from .wrappers import VAGUE, unwrap, wrappers_of
+
+CLIENTS_FROM_ROWS, ONE_CLIENT_SHARE = 20, 0.8
+"""A recording of at least so many requests, of which one client has at least this share, was likely made behind a proxy."""
+
+WITHOUT_CLIENTS = frozenset({"gor", "har", "vegeta"})
+"""Formats that never say who asked."""
 
 OWN_FORMATS = frozenset({"nginx", "apache"})
 """The formats that `--log-format` may describe."""
@@ -31,7 +41,16 @@ MAPPED_FORMATS = frozenset({"csv", "tsv", "jsonl", "parquet", "nginx-json", "log
 LIKELY = 0.5
 """A format is taken for a file's where at least this share of its first lines is of it."""
 
-SHOWN_CHARS = 80
+SURE = 0.75
+"""A format that so many of the first lines are of is looked for no further."""
+
+NEAR_LINES = 50
+"""How many lines are looked at first."""
+
+WRAPPERS_MAX = 3
+"""How deep lines may be wrapped."""
+
+SHOWN_CHARS = 120
 
 SPREAD_FROM_NS = 1_000_000
 """Stamps as coarse as this, or coarser, are spread inside their resolution."""
@@ -42,7 +61,7 @@ Progress = Callable[[int, int, int], None]
 
 def _first_line(head: bytes) -> str:
     line = next((line for line in head.split(b"\n") if line.strip()), b"")
-    return showable(line.strip(), SHOWN_CHARS)
+    return showable(line.strip(), SHOWN_CHARS, as_it_begins=True)
 
 
 def _is_binary(head: bytes) -> bool:
@@ -59,36 +78,121 @@ def _kind_of_table(head: bytes) -> str:
     return "tsv" if b"\t" in first else "csv"
 
 
-def tell_format(file: SourceFile, options: Options | None = None) -> Importer:
-    """The importer that the head of a file looks most like. InputError where it looks like none."""
-    options = options or Options()
-    known = importers()
-    scores = {
-        name: (score, candidate.rank)
+def _looked_at(head: bytes) -> Iterator[bytes]:
+    """The first lines of a head, all of it, and its second half: what a program says at its start must not hide a good
+    log.
+    """
+    at = -1
+    for _ in range(NEAR_LINES):
+        at = head.find(b"\n", at + 1)
+        if at < 0:
+            break
+    if at >= 0:
+        yield head[: at + 1]
+    yield head
+    if head.count(b"\n") > SNIFFED_LINES:
+        yield head[head.find(b"\n", len(head) // 2) + 1 :]
+
+
+def _scores(head: bytes, options: Options, known: Mapping[str, Importer]) -> dict[str, tuple[float, int]]:
+    """How much a head looks like each format, with the ranks that decide between equals."""
+    return {
+        name: (candidate.sniff(head, options), candidate.rank)
         for name, candidate in known.items()
-        if (name in OWN_FORMATS or not options.log_format)
-        and (score := candidate.sniff(file.head, options)) >= LIKELY
+        if name in OWN_FORMATS or not options.log_format
     }
-    if scores:
-        return known[max(scores, key=lambda name: scores[name])]
+
+
+def _best(head: bytes, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
+    """The format that a head looks most like, and how much; a score below LIKELY is that of the nearest one."""
+    best = (0.0, 0, "")
+    for part in _looked_at(head):
+        scores = _scores(part, options, known)
+        name = max(scores, key=lambda name: scores[name], default="")
+        best = max(best, (*scores[name], name)) if name else best
+        if best[0] >= SURE:
+            break
+    return best
+
+
+def _unwrap(file: SourceFile, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
+    """Take off what the lines are wrapped in where what is left is more of a format than the lines are; as `_best`."""
+    best, chosen = _best(file.head, options, known), ""
+    vague = bool(options.log_format) or len(known) == 1
+    left = [("", file.whole_lines())]
+    for _ in range(WRAPPERS_MAX):
+        if best[0] >= SURE:
+            break
+        inner = [
+            (f"{chain}+{name}".strip("+"), unwrap(name, head))
+            for chain, head in left
+            for name in wrappers_of(head)
+            if not (vague and name in VAGUE)
+        ]
+        for chain, head in inner:
+            found = _best(head, options, known)
+            if found[0] > best[0]:
+                best, chosen = found, chain
+        left = inner
+    if chosen and (best[0] >= LIKELY or len(known) == 1):
+        file.take_off(chosen)
+    return best
+
+
+def tell_format(
+    file: SourceFile, options: Options | None = None, *, named: Importer | None = None
+) -> Importer:
+    """The importer that the head of a file looks most like (`named`: the one that the user says), with wrappers taken off.
+
+    InputError where it looks like none.
+    """
+    options = options or Options()
+    known = importers() if named is None else {named.name: named}
+    share, _, nearest = _unwrap(file, options, known)
+    if named is not None:
+        return named
+    if share >= LIKELY:
+        return known[nearest]
     refuse_unreadable(file.name, file.head)
+    if options.columns and _is_text(file.head):
+        return known[_kind_of_table(file.head)]
+    raise_unknown(file, options, known, share, nearest)
+
+
+def raise_unknown(
+    file: SourceFile, options: Options, known: Mapping[str, Importer], share: float, nearest: str
+) -> NoReturn:
+    """InputError that says what a file is, if not a log that is known."""
     if _is_binary(file.head):
         raise InputError(f"{file.name} is a binary file, not a log")
     if not file.head.strip():
         raise InputError(f"{file.name} has nothing but blank lines")
-    if options.columns:
-        return known[_kind_of_table(file.head)]
     begins = f"it begins with: {_first_line(file.head)}"
     if options.log_format:
         raise InputError(
             f"{file.name} is not of this --log-format; {begins}",
             hint="nginx's log_format, with $variables, or Apache's LogFormat, with %directives, as it stands there",
         )
+    near = ""
+    if share > 0 and nearest:
+        near = f"; nearest is {nearest}, which {units.format_share(share)} of the first lines are"
+    columns = proposed_columns(file.head)
+    if columns:
+        raise InputError(
+            f"{file.name} is JSON Lines, but its keys are not known{near}; {begins}",
+            hint=f"check and try --columns {shlex.quote(columns)}",
+        )
+    takes = f"--format {nearest}" if near else "--format"
     raise InputError(
-        f"{file.name} is not a log of a known format; {begins}",
+        f"{file.name} is not a log of a known format{near}; {begins}",
         hint="for a log_format of your own --log-format '...', for a table --columns at=COLUMN,path=COLUMN;"
-        f" --format takes it as one of {', '.join(sorted(known))}",
+        f" {takes} takes it all the same{'' if near else ' as one of ' + ', '.join(sorted(known))}",
     )
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a head is lines of text."""
+    return not _is_binary(head) and bool(head.strip())
 
 
 def detect(path: str | Path) -> Importer:
@@ -115,7 +219,7 @@ def _opened(
     for name in expand(paths):
         try:
             file = SourceFile(name)
-            opened.append((file, told or tell_format(file, options)))
+            opened.append((file, tell_format(file, options, named=told)))
         except InputError as error:
             if name in named:
                 raise
@@ -166,6 +270,7 @@ class _Import:
         self._writer, self._reader = writer, reader
         self._resolution_ns, self._seed = resolution_ns, seed
         self._clients = ClientTable()
+        self._frequent, self._frequent_rows, self._unnamed_rows, self._rows = -1, 0, 0, 0
         self._methods: list[int] = []
         self._hosts: list[int] = []
         self._streams = 0
@@ -223,13 +328,37 @@ class _Import:
                 self._numbered(rows.headers, rows.header_sets, writer.add_headers),
                 self._numbered(rows.body, rows.bodies, writer.add_body),
             ),
-            "client": self._clients.number(rows.client_hash),
+            "client": self._numbered_clients(rows.client_hash),
             "status": rows.status.astype(np.int16),
             "bytes": rows.bytes.astype(np.int64),
         }
         if rows.took_ns is not None:
             columns["took_ns"] = rows.took_ns.astype(np.int64)
         self._write([columns] if self._jitter is None else self._jitter.add(columns))
+
+    def _numbered_clients(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+        """Ids of clients. The one that has most of the first requests, if one has, is counted."""
+        numbers = self._clients.number(hashes)
+        if self._rows == 0 and len(numbers):
+            self._frequent = int(np.partition(numbers, len(numbers) // 2)[len(numbers) // 2])
+        self._rows += len(numbers)
+        self._frequent_rows += int(np.count_nonzero(numbers == self._frequent))
+        self._unnamed_rows += len(hashes) - int(np.count_nonzero(hashes))
+        return numbers
+
+    def note_clients(self, found: Found, importer: str) -> None:
+        """Report where most requests are one client's, or no one's."""
+        if self._rows < CLIENTS_FROM_ROWS or importer in WITHOUT_CLIENTS:
+            return
+        if self._unnamed_rows >= ONE_CLIENT_SHARE * self._rows:
+            found.assume(
+                f"{units.format_share(self._unnamed_rows / self._rows)} of the requests name no client"
+            )
+        elif self._frequent_rows >= ONE_CLIENT_SHARE * self._rows:
+            share = units.format_share(self._frequent_rows / self._rows)
+            found.assume(
+                f"one client has {share} of the requests: is it a proxy, and does the log have X-Forwarded-For?"
+            )
 
     def end(self) -> None:
         """Write what the jitter holds."""
@@ -244,6 +373,25 @@ class _Import:
             self._writer.add_events(**events)
 
 
+def _about_time(found: Found, time_zone: str) -> list[str]:
+    """What was supposed of stamps that name no zone."""
+    zoneless, repeated, skipped = (found.moments.get(name, 0) for name in ("zoneless", "repeated", "skipped"))
+    said = []
+    if zoneless:
+        taken = f"taken as {time_zone}" if time_zone else "taken as UTC (--tz ZONE)"
+        said.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
+    if repeated:
+        said.append(
+            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: in the second one from where the log's"
+            " time goes back"
+        )
+    if skipped:
+        said.append(
+            f"{units.counted(skipped, 'request')} in an hour that the clocks of {time_zone} skipped: is that the log's zone?"
+        )
+    return said
+
+
 def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_Input]) -> None:
     manifest, rejects = writer.manifest, found.rejects
     manifest.stamp, manifest.duration_subtracted = reader.stamp, reader.subtracts
@@ -254,6 +402,8 @@ def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_I
     manifest.secrets_dropped = found.secrets_dropped
     manifest.secrets_by_name = dict(sorted(found.secrets_by_name.items(), key=lambda item: -item[1]))
     manifest.time_zone, manifest.time_zone_changed = found.time_zone, found.time_zone_changed
+    manifest.unknown_values = found.unknown_values
+    manifest.assumptions = [*_about_time(found, manifest.options["time_zone"]), *found.assumptions]
 
 
 def import_files(
@@ -295,6 +445,7 @@ def import_files(
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
         manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
         manifest.left_out = left_out
+        work.note_clients(found, chosen.name)
         _describe(writer, found, reader, inputs)
     assert writer.trace is not None
     return writer.trace

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from replay_native import field_spec
 
+from .addresses import PORT_KEYS, are_addresses
 from .fields import FieldReader
 from .layout import Layout
 from .lines import sniffed_lines
 from .registry import Found, Importer, Options, Probe, importer
 from .tabular import objects, paths_of
 from .templates import first_named
+
+
+def settled_host(
+    found: Found, known: Mapping[str, int], names: list[str], values: list[dict[str, Any]]
+) -> Mapping[str, int]:
+    """The roles of keys, where `host` is an address that of the client if a port stands beside it, and else of nothing."""
+    if known.get("host") != field_spec.HOST or "host" not in names:
+        return known
+    if not are_addresses(str(value.get("host") or "") for value in values):
+        return known
+    if not PORT_KEYS.isdisjoint(names):
+        found.assume("`host` is an address with a port beside it: taken for the client")
+        return {**known, "host": field_spec.CLIENT_NAME}
+    found.assume("`host` is an address: neither kept as the host nor taken for the client")
+    return {name: role for name, role in known.items() if name != "host"}
 
 
 class KeyedReader(FieldReader):
@@ -25,9 +42,12 @@ class KeyedReader(FieldReader):
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
         names = paths_of(head)
-        roles = first_named(self._known, names)
+        known = settled_host(self._found, self._known, names, objects(head))
+        roles = first_named(known, names)
         keys = {name: role for name, role in zip(names, roles, strict=True) if role >= 0} or self._known
-        self.use(Layout(keys=keys, escapes=field_spec.JSON_ESCAPES, **self._more))
+        at_unit_ns, least_ns = self.layout.at_unit_ns, self.layout.stamp_min_ns
+        layout = Layout(keys=keys, escapes=field_spec.JSON_ESCAPES, **self._more)
+        self.use(replace(layout, at_unit_ns=layout.at_unit_ns or at_unit_ns, stamp_min_ns=least_ns))
         return super().probe(head)
 
 

@@ -28,11 +28,14 @@ ROLES = {
     "query": field_spec.QUERY,
     "host": field_spec.HOST,
     "client": field_spec.CLIENT_NAME,
+    "forwarded": field_spec.FORWARDED,
     "status": field_spec.STATUS_CODE,
     "bytes": field_spec.SIZE,
     "agent": field_spec.AGENT,
 }
-"""What a column may be. `end` is a stamp of the end of a request, `time` the time of day where `at` is a date."""
+"""What a column may be. `end` is a stamp of the end of a request, `time` the time of day where `at` is a date, `forwarded`
+an `X-Forwarded-For`: the client is its first address, where a line has one.
+"""
 
 UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 """`took_ms` is a duration in ms; `at_ms` and `end_ms` are numbers of ms since the epoch."""
@@ -56,8 +59,9 @@ _LOOKS = {
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A format, for the field scanner. `pieces` is a template, `columns` a delimited line's roles, `keys` JSON
-    paths to roles, or with a delimiter keys of pairs; one of them is given. `subtracts`: a request began its
-    duration before its stamp.
+    paths to roles, or with a delimiter keys of pairs; one of them is given. `subtracts`: a request began its duration
+    before its stamp. A `took_unit_ns` of 0: a duration without a unit is unknown. `decimal`, `padded` and `stamp_min_ns`
+    are options of `field_spec`.
     """
 
     stamp: Stamp = "start"
@@ -74,6 +78,9 @@ class Layout:
     status: int = -1
     ported: bool = False
     comment: str = ""
+    decimal: str = "."
+    padded: bool = True
+    stamp_min_ns: int = 0
 
     def spec(self) -> field_spec.FieldSpec:
         """As the kernel takes it. `agents` are to be filled in."""
@@ -96,6 +103,9 @@ class Layout:
         options[field_spec.CONSTANT_TARGET] = bool(self.path)
         options[field_spec.CONSTANT_STATUS] = self.status
         options[field_spec.PORTED] = self.ported
+        options[field_spec.DECIMAL] = ord(self.decimal)
+        options[field_spec.PADDED] = self.padded
+        options[field_spec.STAMP_MIN_NS] = self.stamp_min_ns
         options[field_spec.COMMENT] = ord(self.comment) if self.comment else -1
         roles = self.columns if self.delimiter else [role for _, role in self.pieces[1:]]
         literals, literal_ends = flatten(_literals(self.pieces))
@@ -113,13 +123,16 @@ class Layout:
         at, found = len(self.pieces[0][0]), {}
         opened = self.pieces[0][0]
         for literal, role in self.pieces[1:]:
+            padded = self.padded and not opened.endswith('"')
+            while padded and line[at : at + 1] == " ":
+                at += 1
             last = _field_end(line, at, literal, opened.endswith('"'))
             if last >= 0 and role == field_spec.AT and _stamp_goes_on(line[at:last], line[last:]):
                 last = _field_end(line, last + 1, literal, opened.endswith('"'))
             if last < 0:
                 return None
             if role >= 0:
-                found[role] = line[at:last]
+                found[role] = line[at:last].rstrip(" ") if padded else line[at:last]
             at, opened = last + len(literal), literal
         return found
 

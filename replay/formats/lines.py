@@ -27,9 +27,9 @@ REASONS = {
     scan.BAD_SIZE: "bad size",
     scan.TOO_LONG: "too long line",
     scan.HEALTH_CHECK: HEALTH_CHECK,
-    field_spec.BAD_TOOK: "bad duration",
     field_spec.DIRECTIVE: HEADER,
     field_spec.UNCLOSED: "quote that does not close",
+    field_spec.BAD_ESCAPE: "unknown escape",
 }
 
 HEALTH_CHECKERS = (
@@ -187,10 +187,15 @@ class LineReader(ABC):
         if len(fresh) and not self._hosts.closed:
             names = self._hosts.strings()
             self.hosts = [
-                "" if _CONTROL.search(name) else name.rpartition(b"@")[2].decode("latin-1") for name in names
+                "" if _CONTROL.search(name) else self._host_name(name.rpartition(b"@")[2].decode("latin-1"))
+                for name in names
             ]
         indexes = ids.astype(np.int64)
         return np.where(indexes < len(self.hosts), indexes, -1)
+
+    def _host_name(self, name: str) -> str:
+        """A host as it is kept; empty where it is none."""
+        return name
 
     def _note_file(self) -> None:
         state, found = self._state, self._found
@@ -214,9 +219,12 @@ def zone_text(minutes: int) -> str:
     return f"{'-' if minutes < 0 else '+'}{hour:02d}{minute:02d}"
 
 
-def sniffed_lines(head: bytes, limit: int = 50) -> list[bytes]:
+SNIFFED_LINES = 2_000
+
+
+def sniffed_lines(head: bytes, limit: int = SNIFFED_LINES) -> list[bytes]:
     """The first whole lines of a file that are not blank, without their ends."""
-    lines = head.split(b"\n")
+    lines = head.split(b"\n", 2 * limit)
     if len(lines) > 1:
         lines.pop()
     lines = [line.rstrip(b"\r") for line in lines]

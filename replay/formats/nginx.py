@@ -29,8 +29,14 @@ VARIABLES = {
     "host": field_spec.HOST,
     "http_host": field_spec.HOST,
     "server_name": field_spec.HOST,
+    "http_cf_connecting_ip": field_spec.FORWARDED,
+    "http_true_client_ip": field_spec.FORWARDED,
+    "http_x_forwarded_for": field_spec.FORWARDED,
+    "proxy_add_x_forwarded_for": field_spec.FORWARDED,
+    "http_x_real_ip": field_spec.FORWARDED,
+    "proxy_protocol_addr": field_spec.FORWARDED,
     "remote_addr": field_spec.CLIENT_NAME,
-    "http_x_forwarded_for": field_spec.CLIENT_NAME,
+    "realip_remote_addr": field_spec.CLIENT_NAME,
     "status": field_spec.STATUS_CODE,
     "body_bytes_sent": field_spec.SIZE,
     "bytes_sent": field_spec.SIZE,
@@ -73,7 +79,9 @@ def layout_of(text: str) -> Layout:
     escapes = {"json": field_spec.JSON_ESCAPES, "none": field_spec.PLAIN}.get(escape, field_spec.LOG)
     ended = of_parts(literals, roles, [f"${name}" for name in names], escapes=escapes)
     method = "" if {field_spec.REQUEST, field_spec.METHOD_NAME} & set(roles) else "GET"
-    return replace(ended, stamp="end", subtracts=field_spec.TOOK in roles, method=method)
+    return replace(
+        ended, stamp="end", subtracts=field_spec.TOOK in roles, method=method, padded=escape != "none"
+    )
 
 
 def _roles(names: list[str]) -> list[int]:

@@ -23,7 +23,8 @@ from .layout import UNITS_NS, Layout
 from .lines import sniffed_lines
 from .registry import Found, Importer, Options, Probe, importer
 from .rewritten import RewritingReader
-from .tabular import USUAL_NAMES, layout_of, role_number
+from .tabular import layout_of, role_number
+from .usual_names import USUAL_NAMES
 
 PREFIX = "prefix"
 

@@ -85,7 +85,9 @@ class Probe:
 
 @dataclass(slots=True)
 class Found:
-    """What a reader learns on the way, for the manifest. `key` is that of pseudonyms."""
+    """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
+    the recording says nothing, `unknown_values` counts values by field that could not be read.
+    """
 
     rejects: Rejects = field(default_factory=Rejects)
     key: bytes = b""
@@ -93,6 +95,24 @@ class Found:
     secrets_by_name: dict[str, int] = field(default_factory=dict)
     time_zone: str = ""
     time_zone_changed: bool = False
+    assumptions: list[str] = field(default_factory=list)
+    unknown_values: dict[str, int] = field(default_factory=dict)
+    moments: dict[str, int] = field(default_factory=dict)
+
+    def assume(self, what: str) -> None:
+        """Note what the recording does not say and the import supposes, once."""
+        if what not in self.assumptions:
+            self.assumptions.append(what)
+
+    def count_unknown(self, what: str, count: int) -> None:
+        """Count values that are not what their field should have, and so are unknown."""
+        if count:
+            self.unknown_values[what] = self.unknown_values.get(what, 0) + count
+
+    def count_moments(self, what: str, count: int) -> None:
+        """Count stamps: `zoneless`, `repeated` (in an hour that was there twice), `skipped` (in one that was not there)."""
+        if count:
+            self.moments[what] = self.moments.get(what, 0) + count
 
     def drop(self, what: str, count: int) -> None:
         """Count what was taken out."""

@@ -23,13 +23,17 @@ DETAIL, MEASUREMENT = "another line of a request", "another measurement"
 AMBIGUOUS, NO_START = "completed, but which request", "completed without a start"
 BODY_ELSEWHERE = "body in another file"
 BANNER = "message of the server"
+CACHED, NEVER_SENT = "from the browser's cache", "never sent"
+"""What a browser has in its recording, but sent to no server."""
 
-_NO_REQUEST = frozenset({HEADER, DETAIL, MEASUREMENT, AMBIGUOUS, NO_START, BODY_ELSEWHERE, BANNER})
+_NO_REQUEST = frozenset(
+    {HEADER, DETAIL, MEASUREMENT, AMBIGUOUS, NO_START, BODY_ELSEWHERE, BANNER, CACHED, NEVER_SENT}
+)
 """What lines are that are no request of their own."""
 
 WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK}) | _NO_REQUEST
 """Reasons that say nothing against the format: blank lines, headers, health checks, requests that were garbage to the
-server too, and lines that are no request of their own.
+server too, what was never sent, and lines that are no request of their own.
 """
 
 

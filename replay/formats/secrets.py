@@ -399,22 +399,26 @@ _OPAQUE = re.compile(r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{24,}={0,2}"
 _LISTED = re.compile(rf"({_QUOTE})([\w.-]{{1,100}})\1(\s*,\s*)\1((?:(?!\1).)+)\1(?!\s*:)")
 
 
-def scrub(text: str) -> str:
-    """A line fit to be shown: who asked, addresses, secrets and what looks like one taken out."""
+def scrub(text: str, *, as_it_begins: bool = False) -> str:
+    """A line fit to be shown: who asked, addresses, secrets and what looks like one taken out. `as_it_begins` leaves what
+    stands before a stamp in brackets, but for addresses: there one sees what a line is wrapped in.
+    """
 
     def listed(match: re.Match[str]) -> str:
         shown = f"{match[1]}{match[2]}{match[1]}{match[3]}{match[1]}{REDACTED}{match[1]}"
         return shown if is_secret(match[2]) or is_secret_header(match[2]) else match[0]
 
-    text = _LOG_HEAD.sub("- - -", text.replace("\0", ""))
+    text = text.replace("\0", "")
+    if not as_it_begins:
+        text = _LOG_HEAD.sub("- - -", text)
     text = _LISTED.sub(listed, redacted(text, lambda name: None))
     text = _PASSWORD.sub(rf"\1{REDACTED}", text)
     text = _OPAQUE.sub(REDACTED, JWT.sub(REDACTED, text))
     return _IPV6.sub("(address)", _IPV4.sub("(address)", EMAIL.sub("(address)", text)))
 
 
-def showable(line: bytes, chars: int) -> str:
-    """A line fit to be shown on a terminal: scrubbed, controls written out, cut to `chars` characters."""
-    text = scrub(line[: 4 * chars].decode("utf-8", "backslashreplace"))
+def showable(line: bytes, chars: int, *, as_it_begins: bool = False) -> str:
+    """A line fit to be shown on a terminal: scrubbed (see `scrub`), controls written out, cut to `chars` characters."""
+    text = scrub(line[: 4 * chars].decode("utf-8", "backslashreplace"), as_it_begins=as_it_begins)
     shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
     return shown if len(shown) <= chars else shown[: chars - 1] + "…"

@@ -29,13 +29,16 @@ from replay_native.jit import warm
 from ..errors import InputError, UsageError, reason_of
 from ..trace import Source, half_trace, is_trace
 from ..units import name_text
-from .wrappers import unwrap, unwrapped, wrapper_of
+from .wrappers import unwrap, unwrapped
 
 BLOCK_BYTES = 4 << 20
 """Bytes that are read at a time."""
 
-HEAD_BYTES = 64 << 10
+HEAD_BYTES = 1 << 20
 """Bytes by which a format is told."""
+
+HEAD_BYTES_MAX = 16 << 20
+"""A head whose first line does not end goes on up to here."""
 
 STDIN = "-"
 _MAGICS = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
@@ -81,8 +84,16 @@ class SourceFile:
             raise InputError(f"{self.name} is empty")
         head = (self._uncompressed_head(raw) if self.compression else raw).removeprefix(codecs.BOM_UTF8)
         self._refuse_packed(name, head)
-        self.wrapper = wrapper_of(head)
-        self.head = unwrap(self.wrapper, head[: head.rfind(b"\n") + 1] or head) if self.wrapper else head
+        self.wrapper, self.head = "", head
+
+    def take_off(self, wrapper: str) -> None:
+        """Read the lines without a wrapper that `wrappers` names."""
+        self.head = unwrap(wrapper, self.whole_lines())
+        self.wrapper = wrapper
+
+    def whole_lines(self) -> bytes:
+        """The head without a last line that it may have cut."""
+        return self.head[: self.head.rfind(b"\n") + 1] or self.head
 
     def _refuse_packed(self, name: str, head: bytes) -> None:
         """InputError where the lines are there, but only others can unpack them."""
@@ -124,6 +135,8 @@ class SourceFile:
         else:
             try:
                 head = zlib.decompressobj(wbits=31).decompress(raw, HEAD_BYTES)
+                if len(head) == HEAD_BYTES and b"\n" not in head:
+                    head = zlib.decompressobj(wbits=31).decompress(raw, HEAD_BYTES_MAX)
             except zlib.error as error:
                 raise InputError(f"{self.name} is not a readable gzip file: {error}") from None
         if not head:
@@ -209,11 +222,13 @@ class SourceFile:
 
 
 def _first_bytes(file: BinaryIO) -> bytes:
-    """HEAD_BYTES of a file, or all of it; a pipe gives them as they come."""
-    found = b""
-    while len(found) < HEAD_BYTES and (piece := file.read(HEAD_BYTES - len(found))):
+    """HEAD_BYTES of a file, or all of it, and more where the first line is longer; a pipe gives them as they come."""
+    found, wanted = bytearray(), HEAD_BYTES
+    while len(found) < wanted and (piece := file.read(wanted - len(found))):
         found += piece
-    return found
+        if len(found) == wanted < HEAD_BYTES_MAX and b"\n" not in found:
+            wanted = min(2 * wanted, HEAD_BYTES_MAX)
+    return bytes(found)
 
 
 def expand(paths: Sequence[str | Path]) -> list[str]:
@@ -383,14 +398,21 @@ def _has_csv(kind: pa.DataType) -> bool:
     return not pa.types.is_fixed_size_binary(kind)
 
 
+def _column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as CSV can have it: bytes as text, durations as numbers with the unit of their type."""
+    if pa.types.is_duration(column.type):
+        numbers = column.cast(pa.int64()).cast(pa.string())
+        return pc.binary_join_element_wise(numbers, column.type.unit, "")
+    return column.cast(options=_AS_TEXT) if column.type in _TEXTS else column
+
+
 def _as_text(batch: pa.RecordBatch) -> pa.Table:
     """The columns that CSV can have: those of structs by their paths (`request.path`), bytes as text."""
     table = pa.Table.from_batches([batch])
     while any(pa.types.is_struct(kind) for kind in table.schema.types):
         table = table.flatten()
     found = [
-        (name, column.cast(options=_AS_TEXT) if column.type in _TEXTS else column)
-        for name, column in zip(table.column_names, table.columns, strict=True)
+        (name, _column_text(column)) for name, column in zip(table.column_names, table.columns, strict=True)
     ]
     kept = [(name, column) for name, column in found if _has_csv(column.type)]
     return pa.table([column for _, column in kept], names=[name for name, _ in kept])

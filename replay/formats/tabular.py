@@ -8,8 +8,10 @@ neither method nor path are `GET /`.
 from __future__ import annotations
 
 import csv
+import functools
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -23,40 +25,20 @@ from replay_native.jit import warm
 from ..errors import InputError, UsageError
 from ..trace.dictionary import Bytes
 from ..units import nearest
+from .addresses import PORT_KEYS, are_addresses, is_address
 from .fields import FieldReader
 from .layout import ROLES, UNITS_NS, Layout
 from .lines import sniffed_lines
 from .registry import Found, Importer, Options, Probe, importer
 from .rejects import HEADER
 from .sources import SourceFile
+from .usual_names import MAKERS, START_NAMES, USUAL_NAMES
 
-USUAL_NAMES = {
-    "at_ns": ("at_ns", "timestamp_ns", "time_ns", "ts_ns"),
-    "at_us": ("at_us", "timestamp_us", "ts_us"),
-    "at_ms": ("at_ms", "timestamp_ms", "time_ms", "ts_ms"),
-    "at": (
-        "at", "timestamp", "time", "ts", "@timestamp", "datetime", "date_time", "start_time", "starttime", "started",
-        "arrival", "arrival_time", "arrived_at", "period", "invocation_time", "timestamputc", "request_time_utc",
-    ),
-    "end": ("end", "end_time", "end_timestamp", "finished_at"),
-    "method": ("method", "http_method", "request_method", "verb"),
-    "path": ("path", "target", "url", "uri", "request_uri", "request_url", "request_path", "http_path", "endpoint"),
-    "query": ("query", "query_string"),
-    "request": ("request",),
-    "host": ("host", "http_host", "authority", "domain"),
-    "client": ("client", "client_ip", "remote_addr", "ip", "client_id", "user_id"),
-    "status": ("status", "status_code", "http_status", "response_code"),
-    "bytes": ("bytes", "bytes_sent", "body_bytes_sent", "response_bytes", "response_size"),
-    "took_ns": ("took_ns", "duration_ns", "latency_ns"),
-    "took_us": ("took_us", "duration_us", "latency_us"),
-    "took_ms": ("took_ms", "duration_ms", "latency_ms", "elapsed_ms", "response_time_ms"),
-    "took_s": ("took_s", "duration_s", "latency_s"),
-    "agent": ("agent", "user_agent", "http_user_agent"),
-}  # fmt: skip
-"""Column names by role, in any case, that need not be said."""
+_SNIFFED_RECORDS = 2_000
+"""A table is known by so many."""
 
-_SNIFFED_RECORDS = 50
-"""A table is told by so many."""
+_VALUES = 200
+"""What a column is like is seen from so many of its values."""
 
 _CONSTANTS = {
     "method": re.compile(r"[A-Za-z_][A-Za-z_-]{0,15}"),
@@ -98,7 +80,7 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
 def _split_role(role: str) -> tuple[str, int]:
     """`took_ms` as (took, ns of a ms); a unit of 0 is to be found from the values."""
     name, _, unit = role.rpartition("_")
-    return (name, UNITS_NS[unit]) if name in ("at", "end", "took") else (role, 0)
+    return (name, UNITS_NS[unit]) if name in ("at", "end", "took") and unit in UNITS_NS else (role, 0)
 
 
 def _find(wanted: str, names: list[str]) -> int:
@@ -135,13 +117,27 @@ def _taken(
     said |= {"at", "end"} if said & {"at", "end"} else set()
     said |= {"request", "method", "path", "query"} if "request" in said else set()
     said |= {"request"} if said & {"method", "path"} else set()
-    for role, usual in usual_names.items():
+    said |= {"client", "forwarded"} if said & {"client", "forwarded"} else set()
+    for role, usual in _names_by_role(names, usual_names):
         name = _split_role(role)[0]
-        index = next((i for i in (_find(each, names) for each in usual if not each.isdigit()) if i >= 0), -1)
-        if name not in said and index >= 0 and index not in found.values():
-            found[role] = index
+        indexes = [i for i in (_find(each, names) for each in usual) if i >= 0 and i not in found.values()]
+        if name not in said and indexes:
+            found[role] = indexes[0]
             said |= {name, "at", "end"} if name in _STAMP_ROLES else {name}
+            if name == "client" and len(indexes) > 1:
+                found["client_other"] = indexes[1]
     return found, constants
+
+
+def _names_by_role(
+    names: list[str], usual_names: Mapping[str, tuple[str, ...]]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Roles and the names of columns that may have them, in the order in which they are looked for."""
+    if usual_names is not USUAL_NAMES:
+        return list(usual_names.items())
+    lowered = {name.casefold() for name in names}
+    maker = next((roles for known, roles in MAKERS if known <= lowered), {})
+    return [*((role, (name,)) for role, name in maker.items()), *START_NAMES.items(), *USUAL_NAMES.items()]
 
 
 def layout_of(
@@ -180,7 +176,8 @@ def layout_of(
 def role_number(role: str) -> int:
     """The role of a field that `--columns` calls by this name."""
     name = _split_role(role)[0]
-    return field_spec.TOOK if name == "took" else ROLES[name]
+    own = {"took": field_spec.TOOK, "client_other": field_spec.CLIENT_OTHER}
+    return own[name] if name in own else ROLES[name]
 
 
 def _records(head: bytes, delimiter: str) -> Iterator[bytes]:
@@ -214,6 +211,12 @@ def header_fields(head: bytes, delimiter: str) -> list[str]:
     return _fields(_first_record(head, delimiter), delimiter)
 
 
+def _column(head: bytes, delimiter: str, place: int) -> list[str]:
+    """The values of a column in the first records but the very first."""
+    rows = (_fields(record, delimiter) for record in islice(_records(head, delimiter), 1, _VALUES))
+    return [row[place] for row in rows if len(row) > place]
+
+
 def _widths(head: bytes, delimiter: str) -> list[int]:
     """How many fields each of the first records has, but for the very first."""
     records = (record for record in _records(head, delimiter) if record.strip(b"\r\0 "))
@@ -231,7 +234,99 @@ def _is_header(names: list[str]) -> bool:
     return bool(names) and not any(re.match(r"[\d.+-]+(?:$|[T :/])", name) for name in names)
 
 
-class TableReader(FieldReader):
+_UNIT_NAMES = {1: "nanoseconds", 1_000: "microseconds", 1_000_000: "milliseconds", 1_000_000_000: "seconds"}
+_SEPARATOR_LINE = re.compile(rb"sep=([,;|\t])\r?\n", re.IGNORECASE)
+"""How Excel is told the delimiter, before the first record."""
+
+
+def _separator(head: bytes, delimiters: str) -> tuple[str, int]:
+    """The delimiters that are possible, and how many bytes a line takes that names the one."""
+    found = _SEPARATOR_LINE.match(head)
+    return (found[1].decode(), found.end()) if found else (delimiters, 0)
+
+
+class MappedReader(FieldReader):
+    """Reads columns whose meaning is given by names, and reports what it had to suppose."""
+
+    _unit_given = False
+    _host_mixed = False
+
+    def __init__(self, found: Found, options: Options, layout: Layout) -> None:
+        self._address_hosts = set[str]()
+        super().__init__(found, options, layout)
+
+    def _suppose_unit(self, unit_ns: int, *, near_1970: bool) -> None:
+        if self._unit_given:
+            return
+        unit = _UNIT_NAMES[unit_ns]
+        if near_1970:
+            self._found.assume(
+                f"stamps are numbers too small for dates of today: taken as {unit} since the beginning"
+            )
+        else:
+            self._found.assume(
+                f"stamps are numbers without a unit: taken as {unit} since 1970 (--columns at_ms=...)"
+            )
+
+    def _settled(
+        self, layout: Layout, found: dict[str, int], names: list[str], column: Callable[[int], list[str]]
+    ) -> dict[str, int]:
+        """The roles of columns, with what was supposed of them noted."""
+
+        def values(role: str) -> list[str]:
+            return column(found[role])
+
+        self._unit_given = bool(layout.at_unit_ns)
+        found = self._with_queries(found, names, column)
+        if layout.method and "method" not in dict(self._options.columns):
+            self._found.assume(f"the recording names no method: {layout.method} (--columns method=...)")
+        if "took" in found and any(map(_UNITLESS.fullmatch, values("took"))):
+            name = names[found["took"]]
+            self._found.assume(
+                f"{name!r} names no unit: only values with one are read (--columns took_ms={name} if it is ms)"
+            )
+        self._host_mixed = "host" in found and "host" not in dict(self._options.columns)
+        if self._host_mixed and are_addresses(values("host")):
+            return self._without_host(found, names)
+        return found
+
+    def _with_queries(
+        self, found: dict[str, int], names: list[str], column: Callable[[int], list[str]]
+    ) -> dict[str, int]:
+        """The roles of columns, where of two that have the path the one with the query is taken."""
+        if "path" not in found or "query" in found or "path" in dict(self._options.columns):
+            return found
+        usual = [_find(name, names) for name in USUAL_NAMES["path"]]
+        others = [place for place in usual if place >= 0 and place not in found.values()]
+        for place in (found["path"], *others):
+            if any("?" in value for value in column(place)):
+                return {**found, "path": place}
+        return found
+
+    def _without_host(self, found: dict[str, int], names: list[str]) -> dict[str, int]:
+        """The roles of columns where that of the host has addresses."""
+        name = names[found["host"]]
+        found = dict(found)
+        place = found.pop("host")
+        if PORT_KEYS.isdisjoint(each.casefold() for each in names):
+            self._found.assume(f"{name!r} is an address: neither kept as the host nor taken for the client")
+        else:
+            self._found.assume(f"{name!r} is an address with a port beside it: taken for the client")
+            if "client" in found:
+                found["client_other"] = place
+            else:
+                found["client"] = place
+        return found
+
+    def _host_name(self, name: str) -> str:
+        if not self._host_mixed or not is_address(name):
+            return name
+        self._address_hosts.add(name)
+        self._found.unknown_values["host (an address)"] = len(self._address_hosts)
+        return ""
+
+
+class TableReader(MappedReader):
     """Reads delimited files; each file's first record may name its columns."""
 
     def __init__(self, found: Found, options: Options, delimiters: str) -> None:
@@ -246,12 +341,16 @@ class TableReader(FieldReader):
         return super().probe(lines) if lines else Probe(None, 1)
 
     def _take(self, head: bytes, where: str) -> None:
-        delimiter = delimiter_of(head, self._delimiters)
+        delimiters, begin = _separator(head, self._delimiters)
+        head = head[begin:]
+        delimiter = delimiter_of(head, delimiters)
         names = header_fields(head, delimiter)
-        self._header_bytes = len(_first_record(head, delimiter)) + 1 if _is_header(names) else 0
-        if not self._header_bytes:
+        header = len(_first_record(head, delimiter)) + 1 if _is_header(names) else 0
+        self._header_bytes = begin + header
+        if not header:
             names = [str(number) for number in range(1, len(names) + 1)]
         layout, found = layout_of(self._options, names, where)
+        found = self._settled(layout, found, names, lambda place: _column(head, delimiter, place))
         roles = [-1] * (max(found.values()) + 1)
         for role, index in found.items():
             roles[index] = role_number(role)
@@ -263,21 +362,24 @@ class TableReader(FieldReader):
                 escapes=field_spec.DOUBLED,
                 columns=tuple(roles),
                 at_unit_ns=unit_ns,
+                stamp_min_ns=self.layout.stamp_min_ns,
+                decimal="." if delimiter == "," else ",",
             )
         )
 
     def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
         head = block[: min(end, 1 << 16)].tobytes()
         self._take(head, file.name)
-        header = head[: self._header_bytes]
-        if header:
-            self._state[scan.LINES] += 1
-            self._state[scan.BREAKS] += header[:-1].count(b"\n")
-            self._found.rejects.add(HEADER, file.name, 1, header)
-        return len(header)
+        separator = _separator(head, "")[1]
+        for number, header in enumerate((head[:separator], head[separator : self._header_bytes]), 1):
+            if header:
+                self._state[scan.LINES] += 1
+                self._state[scan.BREAKS] += header[:-1].count(b"\n")
+                self._found.rejects.add(HEADER, file.name, number if separator else 1, header)
+        return self._header_bytes
 
 
-class JsonReader(FieldReader):
+class JsonReader(MappedReader):
     """Reads JSON Lines; which keys there are is told from the first objects."""
 
     def __init__(self, found: Found, options: Options) -> None:
@@ -287,32 +389,66 @@ class JsonReader(FieldReader):
         """What the first lines say of the stamps."""
         names = paths_of(head)
         layout, found = layout_of(self._options, names, "the file")
+        found = self._settled(layout, found, names, lambda place: _values(head, names[place]))
         keys = {names[index]: role_number(role) for role, index in found.items()}
-        unit_ns = layout.at_unit_ns or self.layout.at_unit_ns
-        self.use(replace(layout, keys=keys, escapes=field_spec.JSON_ESCAPES, at_unit_ns=unit_ns))
+        unit_ns, least_ns = layout.at_unit_ns or self.layout.at_unit_ns, self.layout.stamp_min_ns
+        self.use(
+            replace(
+                layout, keys=keys, escapes=field_spec.JSON_ESCAPES, at_unit_ns=unit_ns, stamp_min_ns=least_ns
+            )
+        )
         return super().probe(head)
 
 
+def at_path(value: Any, path: str) -> Any:
+    """What stands at a path of an object; None where nothing does."""
+    if isinstance(value, dict) and path in value:
+        return value[path]
+    name, _, rest = path.partition(".")
+    return at_path(value.get(name), rest) if rest and isinstance(value, dict) else None
+
+
 def _walk(value: dict[str, Any], prefix: str, depth: int) -> Iterable[str]:
+    """The paths of what an object holds; another object is no value by itself."""
     for name, inner in value.items():
-        yield prefix + name
-        if isinstance(inner, dict) and depth < 4:
-            yield from _walk(inner, f"{prefix}{name}.", depth + 1)
+        if isinstance(inner, dict) and inner:
+            if depth < 4:
+                yield from _walk(inner, f"{prefix}{name}.", depth + 1)
+        else:
+            yield prefix + name
 
 
+def _values(head: bytes, path: str) -> list[str]:
+    """What the first objects have at a path, as texts."""
+    found = (at_path(value, path) for value in objects(head))
+    return ["" if value is None else str(value) for value in found]
+
+
+_UNITLESS = re.compile(r"\d+(?:[.,]\d+)?")
+_LOG_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    r"""A line as an object, as leniently as its reader takes it (`\x22`, NaN, bytes that are no UTF-8); None for another."""
+    if not line.lstrip().startswith(b"{"):
+        return None
+    try:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            value = json.loads(_LOG_ESCAPE.sub(rb"\\u00\1", line).decode("utf-8", "replace"), strict=False)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+@functools.lru_cache(maxsize=4)
 def objects(head: bytes) -> list[dict[str, Any]]:
     """The first lines that are JSON objects."""
-    found = []
-    for line in sniffed_lines(head):
-        try:
-            value = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
+    return [value for line in sniffed_lines(head) if (value := _object(line)) is not None]
 
 
+@functools.lru_cache(maxsize=4)
 def paths_of(head: bytes) -> list[str]:
     """The keys of the first objects, `request.method` for one inside another."""
     return list(dict.fromkeys(path for value in objects(head) for path in _walk(value, "", 0)))
@@ -329,7 +465,9 @@ def _names_requests(options: Options, names: list[str]) -> bool:
 
 def _sniff_table(delimiters: str) -> Any:
     def sniff(head: bytes, options: Options) -> float:
-        delimiter = delimiter_of(head, delimiters)
+        possible, begin = _separator(head, delimiters)
+        head = head[begin:]
+        delimiter = delimiter_of(head, possible)
         names = header_fields(head, delimiter)
         if len(names) < 2 and not options.columns:
             return 0.0

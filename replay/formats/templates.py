@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from replay_native import field_spec
 
 from ..errors import UsageError
+from ..trace.dictionary import Bytes
 from .fields import FieldReader
 from .layout import ROLES, Layout
 from .lines import sniffed_lines
 from .registry import Found, Importer, Options, Probe, importer
+from .sources import SourceFile
 
 NAMES = {name: role for name, role in ROLES.items() if name != "end"} | {
     "took": field_spec.TOOK,
@@ -36,10 +39,24 @@ class TemplateReader(FieldReader):
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
         unit_ns = self.layout.at_unit_ns
-        best = max(self._layouts, key=lambda layout: share(head, layout))
+        best = self._best(head)
         if best is not self.layout and not unit_ns:
             self.use(best)
         return super().probe(head)
+
+    def _best(self, head: bytes) -> Layout:
+        """The layout that fits the first lines best."""
+        if len(self._layouts) == 1:
+            return self._layouts[0]
+        return max(self._layouts, key=lambda layout: share(head, layout))
+
+    def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
+        if len(self._layouts) > 1:
+            kept = self.layout
+            self.use(
+                replace(self._best(file.head), at_unit_ns=kept.at_unit_ns, stamp_min_ns=kept.stamp_min_ns)
+            )
+        return 0
 
 
 def register(name: str, title: str, *layouts: Layout, rank: int = 1) -> Importer:
@@ -81,9 +98,15 @@ def register_own(
 
 
 def first_named(wanted: Mapping[str, int], names: list[str]) -> list[int]:
-    """The role of each field: of those with the same role the one that `wanted` names first has it."""
+    """The role of each field: of those with the same role the one that `wanted` names first has it. A second client is
+    taken where a line does not have the first.
+    """
     order = {name: place for place, name in enumerate(wanted)}
     taken: dict[int, str] = {}
     for name in sorted({name for name in names if name in wanted}, key=order.__getitem__):
-        taken.setdefault(wanted[name], name)
-    return [wanted[name] if name in wanted and taken[wanted[name]] == name else -1 for name in names]
+        role = wanted[name]
+        if role == field_spec.CLIENT_NAME and role in taken:
+            role = field_spec.CLIENT_OTHER
+        taken.setdefault(role, name)
+    roles = {name: role for role, name in taken.items()}
+    return [roles.get(name, -1) for name in names]

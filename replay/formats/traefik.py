@@ -16,7 +16,7 @@ TRAEFIK_JSON = register_json(
         "RequestPath": field_spec.TARGET, "RequestHost": field_spec.HOST, "RequestAddr": field_spec.HOST,
         "ClientHost": field_spec.CLIENT_NAME, "ClientAddr": field_spec.CLIENT_NAME,
         "DownstreamStatus": field_spec.STATUS_CODE, "DownstreamContentSize": field_spec.SIZE, "Duration": field_spec.TOOK,
-        "request_User-Agent": field_spec.AGENT,
+        "request_X-Forwarded-For": field_spec.FORWARDED, "request_User-Agent": field_spec.AGENT,
     },
     needs=("StartUTC", "RequestMethod", "RequestPath"),
     took_unit_ns=UNITS_NS["ns"],

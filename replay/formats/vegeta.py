@@ -20,7 +20,9 @@ from .sources import SourceFile
 STEP_NS = 1_000_000
 
 
-class _Target(msgspec.Struct):
+class _Target(msgspec.Struct, forbid_unknown_fields=True):
+    """What vegeta reads. An object with other keys is something else, such as a result, whose body is that of an answer."""
+
     method: str
     url: str
     body: str = ""

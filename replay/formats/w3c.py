@@ -29,6 +29,9 @@ FIELDS = {
     "cs-host": field_spec.HOST,
     "cs(Host)": field_spec.HOST,
     "c-ip": field_spec.CLIENT_NAME,
+    "x-forwarded-for": field_spec.FORWARDED,
+    "X-Forwarded-For": field_spec.FORWARDED,
+    "cs(X-Forwarded-For)": field_spec.FORWARDED,
     "sc-status": field_spec.STATUS_CODE,
     "sc-bytes": field_spec.SIZE,
     "time-taken": field_spec.TOOK,
@@ -53,12 +56,14 @@ def layout_of(names: list[str], delimiter: str, took_unit_ns: int) -> Layout:
     method = "" if field_spec.METHOD_NAME in roles else "GET"
     return Layout(
         stamp="end", subtracts=subtracts, columns=tuple(roles[:kept]), delimiter=delimiter, comment="#",
-        took_unit_ns=took_unit_ns, method=method,
+        took_unit_ns=took_unit_ns, method=method, escapes=field_spec.QUOTED if delimiter == " " else field_spec.PLAIN,
     )  # fmt: skip
 
 
 class DirectedReader(FieldReader):
     """Reads lines whose fields a `#Fields:` line names; another may follow at any place."""
+
+    zone_known = True
 
     def __init__(
         self, found: Found, options: Options, delimiter: str, took_unit_ns: int, names: list[str]

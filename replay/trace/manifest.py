@@ -85,12 +85,15 @@ class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
     action: str = ""
 
 
-NO_REQUEST = frozenset({"blank", "header"})
-"""Reasons of rejected lines that hold no request: nothing is missing without them."""
+NO_REQUEST = frozenset({"blank", "header", "from the browser's cache", "never sent"})
+"""Reasons of rejected lines that hold no request that a server saw: nothing is missing without them."""
 
 
 class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The whole manifest. `rows` + the sum of `rejected` = `lines`.
+
+    `assumptions` are sentences: what the import supposed because the recording does not say it. `unknown_values` counts, by
+    field, values of rows that are not what the field should have.
 
     A trace that was made of another one has the `lines` and `rejected` of the import in `imported_lines` and
     `imported_rejected`.
@@ -118,6 +121,8 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     jitter: Jitter = msgspec.field(default_factory=Jitter)
     secrets_dropped: dict[str, int] = {}
     secrets_by_name: dict[str, int] = {}
+    assumptions: list[str] = []
+    unknown_values: dict[str, int] = {}
     clients: int = 0
     requests: int = 0
     methods: list[str] = []
