@@ -349,7 +349,7 @@ def _read_request(data, spec, spans, methods, state, rows, row):
         else:
             method = spec.options[CONSTANT_METHOD]
     rows[METHOD, row] = method
-    if code == ACCEPTED and spec.options[ESCAPES] == JSON_ESCAPES:
+    if code == ACCEPTED and spec.options[ESCAPES] == JSON_ESCAPES and spec.options[CUTTER] != PAIRS:
         if rows[NEEDS, row] & REWRITE != 0 and _bad_escape(data, rows[BEGIN, row], rows[END, row]):
             return BAD_ESCAPE
         if spans[QUERY, 0] >= 0 and _bad_escape(data, spans[QUERY, 0], spans[QUERY, 1]):

@@ -167,8 +167,8 @@ _Stage = _Prefix | _Parts | _Json
 
 _WHOLE: dict[str, tuple[re.Pattern[bytes], Callable[[], _Stage]]] = {
     "cri": (_CRI, _Cri),
-    "docker": (_DOCKER, _Docker),
     "json": (json_wrapper.PATTERN, _Json),
+    "docker": (_DOCKER, _Docker),
 }
 
 
