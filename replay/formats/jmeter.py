@@ -20,7 +20,7 @@ from .tabular import TableReader, delimiter_of, header_fields
 _MS_NS = 1_000_000
 _DELIMITERS = ",;\t"
 _COLUMNS = {
-    "timeStamp": "at",
+    "timeStamp": "at_ms",
     "elapsed": "took_ms",
     "responseCode": "status",
     "threadName": "client",

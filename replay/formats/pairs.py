@@ -31,10 +31,17 @@ PREFIX = "prefix"
 _ISO = rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
 _KEY = rb"[A-Za-z_@][\w.@-]*"
 _STAMPED = re.compile(
-    rb"^(?!" + _KEY + rb"=)[^\n=\"]*?(" + _ISO + rb")[^\n=\"]*?[ \t](?=" + _KEY + rb"=)", re.MULTILINE
+    rb"^(?!"
+    + _KEY
+    + rb"=)(?:<\d{1,3}>\d? ?)?[^\n=\"0-9]*("
+    + _ISO
+    + rb")(?:[^\s=\"]*[ \t]+)+?(?="
+    + _KEY
+    + rb"=)",
+    re.MULTILINE,
 )
 _PAIR = re.compile(rb"(?:^|(?<= ))(" + _KEY + rb')=("(?:[^"\\]|\\.)*"|[^ "]*)(?= |$)')
-_HEROKU_UNCONNECTED = re.compile(rb"(?<= connect=)(?= service=\d)")
+_HEROKU_UNCONNECTED = re.compile(rb" connect= service=(?=\d)")
 
 _LOGGED = ("time", "ts", "timestamp", "@timestamp", "t", "datetime", PREFIX)
 _STARTED = ("start_time", "started", "started_at", "start")
@@ -88,7 +95,7 @@ def _ltsv_pairs(line: bytes) -> dict[str, str]:
 
 def rewrite_logfmt(data: bytes) -> bytes:
     """The stamp before the pairs of a line as the pair `prefix`, and Heroku's time of no connection as 0."""
-    return _HEROKU_UNCONNECTED.sub(b"0ms", _STAMPED.sub(rb'prefix="\1" ', data))
+    return _HEROKU_UNCONNECTED.sub(b" connect=0ms service=", _STAMPED.sub(rb'prefix="\1" ', data))
 
 
 class PairsReader(RewritingReader):

@@ -43,7 +43,7 @@ _LINE = re.compile(
     rb"(?P<tags>(?:\[[^\]\n]*\] )*)"
     rb'(?:Started (?P<method>[A-Z_-]{1,16}) "(?P<path>[^\n]*)" for (?P<client>\S*) at (?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d'
     rb" (?:[+-]\d{4}|UTC))"
-    rb"|Completed (?P<status>\d{3})\b[^\n]*? in (?P<took>\d+(?:\.\d+)?)ms"
+    rb"|Completed (?P<status>\d{3})\b[^\n]*? in (?P<took>\d{1,9}(?:\.\d{1,9})?)ms"
     rb"|(?P<unrouted>ActionController::RoutingError \()|(?P<upgraded>Successfully upgraded to WebSocket))",
     re.MULTILINE,
 )
