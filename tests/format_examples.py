@@ -34,7 +34,7 @@ PAIRS = [
         ' host=h.herokuapp.com request_id=8602 fwd="204.204.204.205" dyno=web.1 connect= service=30000ms status=503'
         " bytes=0 protocol=https\n",
         [
-            Event(AT * S + 481 * MS, "GET", b"/a?x=1", "h.herokuapp.com", 200, 19 * MS, 13),
+            Event(AT * S + 482 * MS, "GET", b"/a?x=1", "h.herokuapp.com", 200, 18 * MS, 13),
             Event((AT + 1) * S, "POST", b"/b", "h.herokuapp.com", 503, 30 * S, 0),
         ],
         "end",

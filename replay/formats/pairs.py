@@ -3,7 +3,8 @@
 - logfmt is `key=value` with spaces between pairs and quotes around values that hold spaces. What stands before the first
   pair (a level, a logger's name, a stamp) is no pair; an ISO stamp in it can be asked for as `prefix`.
 - Heroku's router (devcenter.heroku.com/articles/http-routing#heroku-router-log-format) writes its line when a request
-  ends; `connect` and `service` are the time it took to reach the dyno, and to answer. Lines with at=error have a status too.
+  ends; `service` is the time from the request to the dyno until the end of its response. Lines with at=error have a
+  status, too.
 - lograge (github.com/roidrage/lograge) writes its line when a request ends; `duration` is a number of milliseconds.
 - Other loggers also write when a request ends (Go's log/slog, github.com/go-kit/log, logrus): a stamp that is not named as
   that of a start counts as the end. Durations are as Go writes them (`12.5ms`); a number without a unit is ms.
@@ -41,7 +42,6 @@ _STAMPED = re.compile(
     re.MULTILINE,
 )
 _PAIR = re.compile(rb"(?:^|(?<= ))(" + _KEY + rb')=("(?:[^"\\]|\\.)*"|[^ "]*)(?= |$)')
-_HEROKU_UNCONNECTED = re.compile(rb" connect= service=(?=\d)")
 
 _LOGGED = ("time", "ts", "timestamp", "@timestamp", "t", "datetime", PREFIX)
 _STARTED = ("start_time", "started", "started_at", "start")
@@ -94,8 +94,8 @@ def _ltsv_pairs(line: bytes) -> dict[str, str]:
 
 
 def rewrite_logfmt(data: bytes) -> bytes:
-    """The stamp before the pairs of a line as the pair `prefix`, and Heroku's time of no connection as 0."""
-    return _HEROKU_UNCONNECTED.sub(b" connect=0ms service=", _STAMPED.sub(rb'prefix="\1" ', data))
+    """The stamp before the pairs of a line as the pair `prefix`."""
+    return _STAMPED.sub(rb'prefix="\1" ', data)
 
 
 class PairsReader(RewritingReader):
@@ -121,7 +121,7 @@ def logfmt_layout(head: bytes, options: Options) -> Layout:
     layout, found = layout_of(options, names, "the file", _USUAL)
     keys = {names[index]: role_number(role) for role, index in found.items()}
     if {"connect", "service", "fwd"} <= set(names) and not options.columns:
-        keys |= {"connect": field_spec.TOOK, "service": field_spec.TOOK_2}
+        keys["service"] = field_spec.TOOK
         layout = replace(layout, subtracts=True, took_unit_ns=UNITS_NS["ms"])
     return replace(layout, delimiter=" ", keys=keys, escapes=field_spec.JSON_ESCAPES)
 
