@@ -195,6 +195,8 @@ def test_a_build_that_fails_is_one_line(tmp_path):
         check=False,
     )
     lines = [line for line in done.stderr.splitlines() if line.startswith("replay: ")]
-    assert done.returncode == 2 and len(lines) == 1 and "Traceback" not in done.stderr
+    assert len(lines) == 1 and "Traceback" not in done.stderr
     assert "the base build ended with 9 before it was ready" in lines[0]
+    # Which build has the first turn is drawn: where the other one had it, requests were sent.
+    assert done.returncode == (1 if "the runs so far are in" in lines[0] else 2)
     assert (tmp_path / "cleaned").exists()

@@ -48,7 +48,7 @@ def test_squid_s_start_is_its_stamp_less_the_duration(tmp_path: Path, service: i
         pytest.skip("squid is not installed")
     port, log = free_port(), tmp_path / "squid.log"
     tmp_path.chmod(0o777)
-    for folder in tmp_path.parents[:2]:
+    for folder in tmp_path.parents[:3]:
         folder.chmod(0o755)
     (tmp_path / "squid.conf").write_text(
         f"http_port 127.0.0.1:{port}\nhttp_access allow all\naccess_log stdio:{log} squid\n"
