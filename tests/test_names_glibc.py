@@ -24,7 +24,7 @@ GLIBC = (2, 36)
 ON_PURPOSE = {"myhostname", "localhost", "x.localhost", "invalid"}
 """Names of RFC 6761, for which `replay` asks nobody (docs/names.md)."""
 
-BY_CHANCE = ("garbage", "truncated both", "rotate")
+BY_CHANCE = ("garbage", "truncated", "rotate")
 """Words of cases in which timing decides how many queries go out, or to which server."""
 
 
