@@ -35,7 +35,7 @@ from replay.staging import service
 from replay.trace import Trace
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe, RequestRule
-from replay_native import jit
+from replay_native.ground import jit
 
 from . import page, peers
 
@@ -239,7 +239,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=A_A_RUNS)
     options = parser.parse_args()
-    jit.warm(["rank", "student", "unequal", "hdr", "hdr_decode"])
+    jit.warm(
+        ["statistics.rank", "statistics.student", "statistics.unequal", "ledger.hdr", "ledger.hdr_decode"]
+    )
     if options.what == "record":
         record(options.folder, options.rounds)
     else:

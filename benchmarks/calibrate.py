@@ -21,7 +21,8 @@ import numpy as np
 from replay.compare import looks, statistics
 from replay.compare.decision import TOLERANCE, decide
 from replay.compare.statistics import ALPHA, Inference
-from replay_native import imagine, jit
+from replay_native.ground import jit
+from replay_native.statistics import simulate as imagine
 
 from . import calibrate_shapes, page
 
@@ -292,7 +293,7 @@ def main() -> None:
 
 def _grid(trials: int) -> bool:
     """The grid of imagined runs, and sessions of `replay ab`; whether a cell is over its bound."""
-    jit.warm(["rank", "student", "unequal", "imagine"])
+    jit.warm(["statistics.rank", "statistics.student", "statistics.unequal", "statistics.simulate"])
     started = time.perf_counter()
     grid = _parallel(measure, CELLS, trials)
     sessions = _parallel(

@@ -16,7 +16,7 @@ import numpy as np
 
 from replay.compare import statistics
 from replay.compare.statistics import ALPHA
-from replay_native import jit
+from replay_native.ground import jit
 
 BEGIN = "<!-- made by make calibrate: other shapes -->\n"
 END = "<!-- end of other shapes -->\n"
@@ -86,7 +86,7 @@ def cells() -> list[Cell]:
 
 def measure(cell: Cell, trials: int) -> tuple[float, float]:
     """Shares of trials in which an interval excludes 0 where nothing differs, and in which an effect is found."""
-    jit.warm(["rank", "student", "unequal"])
+    jit.warm(["statistics.rank", "statistics.student", "statistics.unequal"])
     rng = np.random.default_rng(cell.seed)
     measures: dict[str, Callable[..., tuple[float, float]]] = {
         "numbers": _numbers, "times": _times, "nights": _nights, "lengths": _lengths,

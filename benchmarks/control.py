@@ -12,9 +12,9 @@ import time
 import numpy as np
 from numba import int64, uint8
 
-from replay_native import jit, libc
-from replay_native.clock import now_ns
-from replay_native.jit import kernel
+from replay_native.ground import jit, libc
+from replay_native.ground.clock import now_ns
+from replay_native.ground.jit import kernel
 
 _send, _recv = libc.send, libc.recv
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("rate", type=int)
     parser.add_argument("seconds", type=float)
     options = parser.parse_args()
-    jit.warm(["shared", "hdr"])
+    jit.warm(["ground.shared", "ledger.hdr"])
     count = int(options.rate * options.seconds)
     lines = [b"GET / HTTP/1.1\r\nHost: sink\r\nX-Replay: c-%08d\r\n\r\n" % i for i in range(count)]
     requests = np.frombuffer(b"".join(lines), np.uint8).reshape(count, -1).copy()

@@ -7,7 +7,8 @@ import time
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
-from replay_native import hdr, jit
+from replay_native.ground import jit
+from replay_native.ledger import hdr
 
 VALUES = 10_000_000
 ROUNDS = 5
@@ -15,7 +16,7 @@ ROUNDS = 5
 
 def measure() -> dict[str, float]:
     """ns a recorded value, the best of several rounds."""
-    jit.warm(["hdr"])
+    jit.warm(["ledger.hdr"])
     values = np.clip(np.random.default_rng(1).lognormal(13, 1, VALUES).astype(np.int64), 1, hdr.HIGHEST_NS)
     counts = np.zeros(hdr.COUNTERS_3, np.uint64)
     ours = min(_timed(lambda: hdr.record_all(counts, hdr.HALF_3, values)) for _ in range(ROUNDS)) / VALUES

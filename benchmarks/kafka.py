@@ -24,8 +24,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from replay.trace import TraceWriter
-from replay_native import recordbatch as kernels
-from replay_native.feed import ENTRY
+from replay_native.feed.ring import ENTRY
+from replay_native.kafka import recordbatch as kernels
 from tests.kafka_broker import Broker, jars
 
 from . import peers

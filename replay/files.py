@@ -3,7 +3,7 @@
 Reading: `open_regular` and `read_whole` take regular files alone, and no more than a limit. Writing: what is written
 under a name of its own, which nobody can guess, takes its place by a rename (`replacing`): a link there is replaced
 and not followed. Changing in place (`open_own`) and deleting (`delete_named`) take only what is this user's, and follow
-no link. `native/replay_native/cache_folder.py` does the same for compiled kernels.
+no link. `native/replay_native/ground/cache_folder.py` does the same for compiled kernels.
 """
 
 from __future__ import annotations

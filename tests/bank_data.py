@@ -11,11 +11,11 @@ import numpy as np
 from replay.results.document import ClockPair, Recorded, RecordedClock, RouteStart, Started
 from replay.results.folder import RunFolder
 from replay.results.recorder import Recorder
-from replay_native import bank as banks
-from replay_native import record
-from replay_native.bank import OUTCOMES, REFUSED, Bank, C
-from replay_native.feed import STATUS_SHIFT, WARM_UP
-from replay_native.jit import warm
+from replay_native.feed.ring import STATUS_SHIFT, WARM_UP
+from replay_native.ground.jit import warm
+from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger import record
+from replay_native.ledger.lane_metrics import OUTCOMES, REFUSED, Bank, C
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -24,7 +24,7 @@ CLOCK = RecordedClock(start_ns=1_600_000_000 * S, speed=60.0, utc_offset_s=7_200
 ROUTES = ["GET /users/{id}", "POST /v1/users", "GET /a,b c%"]
 MAX_WAIT_NS = 10 * S
 
-warm(["hdr", "hdr_decode", "record"])
+warm(["ledger.hdr", "ledger.hdr_decode", "ledger.record"])
 
 
 def started(routes: list[str] = ROUTES, named: list[RouteStart] | None = None, **more: Any) -> Started:

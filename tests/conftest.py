@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from replay_native import jit
+from replay_native.ground import jit, sources
 
 from .certificates import Authority
 from .machine import Machine
@@ -27,12 +26,11 @@ settings.load_profile("fixed")
 """The same command tries the same cases: a change that breaks nothing fails nothing. `make fuzz` tries others, by random."""
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
-KERNELS = sorted(
-    path.stem
-    for path in Path(jit.__file__).parent.glob("*.py")
-    if re.search(r"^@kernel\((?!\)|inlined)", path.read_text(), re.MULTILINE)
-)
+KERNELS = sources.with_entries()
 """Modules with an entry: a kernel of a declared signature."""
+
+FEW = ("ground.shared", "ledger.hdr", "ledger.hdr_decode", "http1.parser", "ledger.record")
+"""Those that most tests need."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,7 +62,7 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _kernels() -> None:
     """Where all kernels are at hand each takes the same types in any order of tests."""
-    jit.warm(KERNELS if jit.is_compiled(KERNELS) else ["shared", "hdr", "hdr_decode", "http1", "record"])
+    jit.warm(KERNELS if jit.is_compiled(KERNELS) else FEW)
 
 
 @pytest.fixture(scope="session")

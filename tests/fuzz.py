@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from replay_native import jit
+from replay_native.ground import jit
 
 from . import damage_oracle, format_oracle, http1_oracle, log_oracle, recordbatch_oracle
 
@@ -63,7 +63,7 @@ def _fuzz(name: str, first: int) -> bool:
 
 def main() -> int:
     """Run every fuzzer, or those asked for."""
-    jit.warm(["shared", "hdr", "http1", "recordbatch"])
+    jit.warm(["ground.shared", "ledger.hdr", "http1.parser", "kafka.recordbatch"])
     words, first = sys.argv[1:], secrets.randbelow(1 << 40)
     if words[:1] == ["--from"]:
         words, first = words[2:], int(words[1])

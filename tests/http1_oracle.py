@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import h11
 import numpy as np
 
-from replay_native import http1
+from replay_native.http1 import parser as http1
 
 from . import http1_differences as differences
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, int64, njit, uint8
 
-from replay_native import http1
+from replay_native.http1 import parser as http1
 
 from .http1_oracle import HEADER_LIMIT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from replay_native.bank import OUTCOMES, SAMPLES_KEPT
+from replay_native.ledger.lane_metrics import OUTCOMES, SAMPLES_KEPT
 
 HIGHEST_NS = 3_600_000_000_000
 WARM_UP = 4

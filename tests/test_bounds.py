@@ -27,7 +27,7 @@ from replay.schedule.plan import make_schedule
 from replay.staging.sink import Sink
 from replay.trace import Trace
 from replay.workload.rewrite import read_rewrite
-from replay_native.addresses import ADDRESSES_MAX
+from replay_native.feed.addresses import ADDRESSES_MAX
 
 from .bank_data import at_s, trial
 from .damage_oracle import GOR, one_case

@@ -7,12 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from replay_native import imagine, jit
+from replay_native.ground import jit
+from replay_native.statistics import simulate as imagine
 
 calibrate = pytest.importorskip("benchmarks.calibrate", reason="benchmarks are in the repository only")
 shapes = pytest.importorskip("benchmarks.calibrate_shapes")
 
-jit.warm(["rank", "student", "unequal", "imagine"])
+jit.warm(["statistics.rank", "statistics.student", "statistics.unequal", "statistics.simulate"])
 CELL = calibrate.Cell("lognormal", 0.8, 0.02)
 TRIALS = 400
 

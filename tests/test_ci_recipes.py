@@ -19,7 +19,7 @@ import yaml
 
 from replay.cli.doctor import kernels_key
 from replay.compare.builds import Build
-from replay_native.jit import CACHE_ROOT
+from replay_native.ground.jit import CACHE_ROOT
 
 from .compare_data import make_run
 from .test_ab import LINE

@@ -28,7 +28,8 @@ from replay.compare.words import overall
 from replay.errors import InputError, UsageError
 from replay.results import hlog
 from replay.results.histogram import Layout, empty
-from replay_native import hdr, jit
+from replay_native.ground import jit
+from replay_native.ledger import hdr
 
 from .bank_data import ROUTES
 from .compare_data import make_run, make_side, rewrite
@@ -41,7 +42,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """base-*, same-*, slow-* (one route 40% slower), fast-*, failing-*: five runs each."""
-    jit.warm(["rank"])
+    jit.warm(["statistics.rank"])
     folder = tmp_path_factory.mktemp("sides")
     for number, (label, more) in enumerate(SIDES.items()):
         make_side(folder, label, 5, 1_000 * number, **more)

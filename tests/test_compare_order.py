@@ -18,12 +18,12 @@ from replay.compare.sides import Side, load_sides
 from replay.compare.verdict import compare
 from replay.errors import UsageError
 from replay.results.histogram import Layout
-from replay_native import jit
+from replay_native.ground import jit
 
 from .compare_data import make_run
 from .test_compare import write_log
 
-jit.warm(["rank", "student", "unequal"])
+jit.warm(["statistics.rank", "statistics.student", "statistics.unequal"])
 NIGHT = 24 * 60
 """Minutes between nights: `make_run` counts starts in minutes."""
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from replay_native import csv_record
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.importing import csv_record
 
 from . import format_oracle
 from .naive_table import RECORD_BYTES_MAX, record_at
@@ -38,7 +38,7 @@ HEAD = b"at,path,note\n"
 @example(b'"' + b"x" * (RECORD_BYTES_MAX - 2) + b'\n"\n')
 @settings(deadline=None)
 def test_a_record_ends_where_its_twin_ends_it(data: bytes) -> None:
-    warm(["csv_record"])
+    warm(["importing.csv_record"])
     array, at = np.frombuffer(bytearray(data), dtype=np.uint8), 0
     while at < len(data):
         newline = data.index(b"\n", at)

@@ -25,8 +25,8 @@ from replay.formats import Options, detect, import_files, open_trace, sources
 from replay.formats.jitter import Jitter
 from replay.formats.secrets import scrub, showable
 from replay.trace import Trace
-from replay_native.jit import warm
-from replay_native.jitter import BUCKETS_MAX, spread
+from replay_native.ground.jit import warm
+from replay_native.importing.jitter import BUCKETS_MAX, spread
 
 NASA = Path(__file__).parents[2] / "shared" / "traces" / "nasa-http-1995-08-01.log"
 START_S = 1_767_636_000
@@ -366,7 +366,7 @@ def test_gzip_reader_drains_what_the_decompressor_holds(
 def test_draws_are_spread_as_sorting_them_would(
     stamps: list[int], resolution_ns: int, seed: int, buckets: int
 ) -> None:
-    warm(["jitter"])
+    warm(["importing.jitter"])
     grouped = np.array(stamps, dtype=np.int64) * resolution_ns
     draws = np.random.default_rng(seed).integers(0, resolution_ns, len(stamps))
     found = np.empty_like(grouped)

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from replay.errors import InputError, UsageError
 from replay.formats import Options, import_files
-from replay_native import checksum
-from replay_native.jit import warm
+from replay_native.ground import xxh64 as checksum
+from replay_native.ground.jit import warm
 
 from .events import events
 from .naive_checksum import xxh64
@@ -226,7 +226,7 @@ def test_a_log_format_that_does_not_fit_is_not_passed_over(tmp_path: Path) -> No
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=100), max_size=6))
 def test_the_checksum_is_xxh64_however_it_is_fed(parts: list[bytes]) -> None:
-    warm(["checksum"])
+    warm(["ground.xxh64"])
     state, tail = np.zeros(checksum.STATE_WORDS, np.uint64), np.zeros(32, np.uint8)
     checksum.begin(state)
     for part in parts:

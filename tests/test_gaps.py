@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replay_native import bank as banks
-from replay_native.bank import COUNTERS
-from replay_native.gaps import GAP_NS, INSTANT_NS, note_poll
+from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger.gaps import GAP_NS, INSTANT_NS, note_poll
+from replay_native.ledger.lane_metrics import COUNTERS
 
 from .naive_gaps import Turn, totals, unread
 

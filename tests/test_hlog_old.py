@@ -15,9 +15,10 @@ from replay.compare.sides import load_sides
 from replay.errors import UsageError
 from replay.results.histogram import Histogram, Layout, decode, empty, encode
 from replay.results.hlog import read_hlog
-from replay_native import hdr, jit
+from replay_native.ground import jit
+from replay_native.ledger import hdr
 
-jit.warm(["hdr", "hdr_decode"])
+jit.warm(["ledger.hdr", "ledger.hdr_decode"])
 
 LOGS = Path(__file__).with_name("hlogs")
 """Written by tests/java/old/WriteOldHlog.java with HdrHistogram 1.2.1 (V0) and 2.0.1 (V1)."""

@@ -23,7 +23,7 @@ from replay.report.run_page import write_run_page
 from replay.results.document import KafkaFigures, KafkaPartition, NameFigures
 from replay.results.run import load_run
 from replay.results.timeline import Second
-from replay_native.bank import C
+from replay_native.ledger.lane_metrics import C
 
 from .bank_data import at_s, trial
 from .compare_data import TRACE, make_side

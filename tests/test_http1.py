@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from replay_native import http1
-from replay_native.shared import clears
+from replay_native.ground.shared import clears
+from replay_native.http1 import parser as http1
 
 from . import http1_oracle as oracle
 from . import http1_pairs as pairs

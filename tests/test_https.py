@@ -25,7 +25,7 @@ from replay.results.document import TlsPeer
 from replay.results.run import load_run
 from replay.scenario.file import load
 from replay.staging.sink import Identity, Sink
-from replay_native import libssl
+from replay_native.lane import libssl
 
 from .certificates import Authority
 from .contract.test_tls import TLS_1_2, TLS_1_3, _accepting

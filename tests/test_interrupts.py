@@ -39,7 +39,7 @@ AT_AN_IMPORT = """
 
 MOMENTS = (
     "replay.cli.streams", "click", "replay.cli.commands", "replay.cli.run", "numpy", "rich", "trio", "numba",
-    "replay_native.lane", "replay.engine.run", "replay.schedule.plan", "replay.report.plan", "replay.kafka",
+    "replay_native.lane.loop", "replay.engine.run", "replay.schedule.plan", "replay.report.plan", "replay.kafka",
     "replay.report.live",
 )  # fmt: skip
 

@@ -8,15 +8,16 @@ import sys
 import numpy as np
 import pytest
 
-from replay_native import bank as banks
-from replay_native import jit, record
-from replay_native.jit import kernel
+from replay_native.ground import jit
+from replay_native.ground.jit import kernel
+from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger import record
 
 AFTER_ITS_CALLER = """
-from replay_native import jit
-jit.warm(["recordbatch"])
-jit.warm(["crc32c"])
-from replay_native import crc32c
+from replay_native.ground import jit
+jit.warm(["kafka.recordbatch"])
+jit.warm(["kafka.crc32c"])
+from replay_native.kafka import crc32c
 print(crc32c.joined(1, 2, 3))
 try:
     crc32c.joined("1", 2, 3)
@@ -52,7 +53,7 @@ def test_a_constant_makes_no_version_of_a_kernel(monkeypatch, tmp_path):
 
 
 def test_a_bundle_is_read_and_written_in_place_and_one_of_other_types_refused(tmp_path):
-    jit.warm(["record"])
+    jit.warm(["ledger.record"])
     bank = banks.create(tmp_path / "bank", 1, 0)
     record.record_attempt(bank)
     assert bank.counters[banks.C.sent] == bank.counters[banks.C.in_flight] == 1

@@ -18,8 +18,8 @@ from replay.kafka import record as recording
 from replay.kafka.batch import Batch
 from replay.kafka.splitting import Limits, halves
 from replay.results.document import RunDocument
-from replay_native import recordbatch as kernels
-from replay_native.feed import ENTRY
+from replay_native.feed.ring import ENTRY
+from replay_native.kafka import recordbatch as kernels
 
 from . import naive_recordbatch as naive
 from .scripted_broker import MESSAGE_TOO_LARGE, Cluster, ScriptedBroker, single

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.kafka.joins import Answers, Offsets
-from replay_native import produce
+from replay_native.kafka import produce
 
 from . import naive_recordbatch as naive
 

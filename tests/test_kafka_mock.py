@@ -30,7 +30,7 @@ from replay.scenario.file import load
 from replay.scenario.target import parse_target
 from replay.schedule.plan import make_schedule
 from replay.trace import Trace, TraceWriter
-from replay_native.events import STICKY_RECORDS
+from replay_native.kafka.events import STICKY_RECORDS
 
 from . import naive_recordbatch as naive
 

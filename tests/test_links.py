@@ -15,7 +15,7 @@ from replay import files
 from replay.cli import invoke
 from replay.errors import InputError, OutputError
 from replay.results.run import load_run
-from replay_native import cache_folder
+from replay_native.ground import cache_folder
 
 from .bank_data import Trial, at_s, trial
 
@@ -263,7 +263,7 @@ def test_a_folder_of_another_user_is_no_cache(tmp_path):
 
 ROOTS = """
 import subprocess, sys
-from replay_native.cache_folder import cache_root
+from replay_native.ground.cache_folder import cache_root
 print(cache_root())
 if len(sys.argv) == 1:
     subprocess.run([sys.executable, "-c", sys.argv[0] if 0 else open("code").read(), "child"], check=True)

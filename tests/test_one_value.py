@@ -18,7 +18,8 @@ from replay.results.document import RunDocument
 from replay.scenario.file import load
 from replay.schedule.plan import make_schedule
 from replay.schedule.templates import encoded, encoding_of_body, parse_template
-from replay_native import jit, sessions
+from replay_native.ground import jit
+from replay_native.http1 import sessions
 
 from .scripted_server import ScriptedServer
 from .trace_data import Row, write_trace
@@ -188,7 +189,7 @@ LINKS = st.lists(
 @example("/%2525", True)
 @example("/a%", False)
 def test_the_kernel_refuses_the_links_that_its_twin_refuses(text: str, rooted: bool) -> None:
-    jit.warm(("sessions",))
+    jit.warm(("http1.sessions",))
     value = (f"/{text}" if rooted else text).encode()
     data = np.frombuffer(bytearray(value or b"\0"), np.uint8)
     length = sessions.measured_link(data, len(value))

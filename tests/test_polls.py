@@ -12,8 +12,8 @@ import trio
 from replay.engine.polls import BEAT_NS, Polls, is_own
 from replay.kafka.gate import Gate
 from replay.kafka.loop import PreciseSelector, run_precisely
-from replay_native import bank as banks
-from replay_native.bank import Bank, C
+from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger.lane_metrics import Bank, C
 
 HELD_UP_S = 0.2
 

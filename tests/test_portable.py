@@ -15,15 +15,15 @@ from replay.engine.contract import LaneSpec
 from replay.engine.portable import run_lane
 from replay.engine.protocol import Connectionless, Outcome, Request
 from replay.staging.sink import Sink
-from replay_native import jit
-from replay_native.bank import RESET
+from replay_native.ground import jit
+from replay_native.ledger.lane_metrics import RESET
 
 from .contract.driver import Ask, drive
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _kernels() -> None:
-    jit.warm(["shared", "hdr", "record"])
+    jit.warm(["ground.shared", "ledger.hdr", "ledger.record"])
 
 
 async def test_a_protocol_can_be_one_function(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from replay.errors import UsageError
 from replay.staging.sink import Servers, Sink
-from replay_native import jit, queueing
+from replay_native.ground import jit
+from replay_native.staging import queueing
 
 from .naive_workload import served
 from .peak_data import waits
 
-jit.warm(["queueing"])
+jit.warm(["staging.queueing"])
 MS = 1_000_000
 
 pytestmark = pytest.mark.boundscheck

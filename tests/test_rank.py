@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.compare import linear, statistics
-from replay_native import jit, student
+from replay_native.ground import jit
+from replay_native.statistics import student
 
 from . import naive_rank as naive
 
-jit.warm(["rank", "student", "unequal"])
+jit.warm(["statistics.rank", "statistics.student", "statistics.unequal"])
 
 DESIGNS = [
     ([6], [1, 0, 0, 1, 0, 1]),

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replay_native import bank as banks
-from replay_native import record
-from replay_native.bank import COUNTERS, OUTCOMES, SAMPLES_KEPT, TOTALS, Bank, C, arena_slots
-from replay_native.feed import ENTRY
-from replay_native.hdr import COUNTERS_2, HALF_2, HALF_3
+from replay_native.feed.ring import ENTRY
+from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger import record
+from replay_native.ledger.hdr import COUNTERS_2, HALF_2, HALF_3
+from replay_native.ledger.lane_metrics import COUNTERS, OUTCOMES, SAMPLES_KEPT, TOTALS, Bank, C, arena_slots
 
 from .naive_record import HIGHEST_NS, WARM_UP, Book, Ended, hdr_index
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_native import crc32c as crc
-from replay_native import jit
-from replay_native import recordbatch as kernels
-from replay_native.feed import ENTRY
+from replay_native.feed.ring import ENTRY
+from replay_native.ground import jit
+from replay_native.kafka import crc32c as crc
+from replay_native.kafka import recordbatch as kernels
 
 from . import naive_recordbatch as naive
 from .naive_recordbatch import Record
@@ -23,7 +23,7 @@ NOW_MS = 1_760_000_000_000
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled() -> None:
-    jit.warm(["crc32c", "recordbatch"])
+    jit.warm(["kafka.crc32c", "kafka.recordbatch"])
 
 
 def laid_out(records: list[Record]) -> tuple[np.ndarray, np.ndarray]:

@@ -18,10 +18,10 @@ from replay.scenario.file import load
 from replay.schedule.plan import DueBatch, Schedule, make_schedule
 from replay.schedule.render import RenderSpec
 from replay.schedule.templates import Part, parse_template
-from replay_native import render as kernels
-from replay_native import shared
-from replay_native.bank import Control
-from replay_native.feed import ENTRY, HEAD, IDEMPOTENT, STATUS_SHIFT, WARM_UP, Feed
+from replay_native.feed.ring import ENTRY, HEAD, IDEMPOTENT, STATUS_SHIFT, WARM_UP, Feed
+from replay_native.ground import shared
+from replay_native.http1 import render as kernels
+from replay_native.ledger.lane_metrics import Control
 
 from . import naive
 from .trace_data import Row, write_trace

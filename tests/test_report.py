@@ -19,8 +19,9 @@ from replay.report.terminal import print_report
 from replay.results.document import Ending, RouteStart
 from replay.results.run import load_run
 from replay.results.samples import RecordedRow
-from replay_native import http1, record
-from replay_native.bank import C
+from replay_native.http1 import parser as http1
+from replay_native.ledger import record
+from replay_native.ledger.lane_metrics import C
 
 from .bank_data import CLOCK, MS, ROUTES, S, at_s, trial
 

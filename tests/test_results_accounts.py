@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.results.accounts import AT, ERRORS, OK, UNSENT_REASONS, Unbalanced, balance, lanes_cpu_ns
-from replay_native.bank import COUNTERS
+from replay_native.ledger.lane_metrics import COUNTERS
 
 fates = st.lists(
     st.one_of(

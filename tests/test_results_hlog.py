@@ -17,7 +17,7 @@ from replay.errors import InputError
 from replay.results import hgrm, hlog
 from replay.results.histogram import NS_2, NS_3, Histogram, Layout, decode, empty, encode
 from replay.results.percentiles import rank, values_at
-from replay_native import hdr, hdr_decode
+from replay_native.ledger import hdr, hdr_decode
 
 from . import bank_data, naive
 

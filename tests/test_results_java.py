@@ -9,7 +9,7 @@ import pytest
 
 from replay.results import hgrm, hlog
 from replay.results.histogram import NS_2, NS_3, empty
-from replay_native import hdr
+from replay_native.ledger import hdr
 
 from .bank_data import START, at_s, trial
 from .conftest import read_by_java

@@ -24,9 +24,10 @@ from replay.results.histogram import NS_3, empty
 from replay.results.recorder import ROUTE_INTERVAL_S
 from replay.results.run import load_run
 from replay.results.samples import RecordedRow
-from replay_native import bank as banks
-from replay_native import hdr, http1, record
-from replay_native.bank import C
+from replay_native.http1 import parser as http1
+from replay_native.ledger import hdr, record
+from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger.lane_metrics import C
 
 from .bank_data import CLOCK, MAX_WAIT_NS, MS, ROUTES, START, at_s, trial
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay_native import jit, retry
+from replay_native.ground import jit
+from replay_native.lane import retry
 
 MS_NS = 1_000_000
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.boundscheck
 
 @pytest.fixture(scope="module", autouse=True)
 def _kernels() -> None:
-    jit.warm(["retry"])
+    jit.warm(["lane.retry"])
 
 
 @given(seq=st.integers(0, 1 << 50), base_ns=st.integers(0, 1 << 40), most_ns=st.integers(0, 1 << 40))

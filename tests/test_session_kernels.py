@@ -24,15 +24,25 @@ from replay.errors import LimitError, UsageError
 from replay.scenario.file import load
 from replay.scenario.patterns import compile_pattern
 from replay.schedule.sessions import SessionSpec, make_session_spec
-from replay_native import answers, cookies, jit, json_pointer, regex, sessions, sha256
-from replay_native.sessions import FORM, IN_COOKIE, JSON_TEXT, JSON_VALUE, RAW, SEGMENT, TARGET
+from replay_native.ground import jit, regex, sha256
+from replay_native.http1 import answers, cookies, json_pointer, sessions
+from replay_native.http1.sessions import FORM, IN_COOKIE, JSON_TEXT, JSON_VALUE, RAW, SEGMENT, TARGET
 
 pytestmark = pytest.mark.boundscheck
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _kernels() -> None:
-    jit.warm(("json_pointer", "regex", "sha256", "answers", "cookies", "sessions"))
+    jit.warm(
+        (
+            "http1.json_pointer",
+            "ground.regex",
+            "ground.sha256",
+            "http1.answers",
+            "http1.cookies",
+            "http1.sessions",
+        )
+    )
 
 
 def _array(data: bytes) -> np.ndarray:

@@ -16,7 +16,7 @@ import pytest
 
 from replay.errors import InputError, UsageError
 from replay.staging.sink import Sink, SinkMemory
-from replay_native.sink_memory import SinkWords
+from replay_native.staging.sink_memory import SinkWords
 
 USUAL = b"HTTP/1.1 200 Sink\r\nContent-Length: 13\r\n\r\nxxxxxxxxxxxxx"
 FIN, RST, OPEN = "FIN", "RST", "open"

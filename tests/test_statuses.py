@@ -14,13 +14,13 @@ from replay.results.document import Recorded, RouteStart
 from replay.results.failures import failures_of
 from replay.results.run import load_run
 from replay.results.statuses import STATUS_DIFFERS, StatusCount
-from replay_native.jit import warm
-from replay_native.statuses import S, count_status
+from replay_native.ground.jit import warm
+from replay_native.ledger.statuses import S, count_status
 
 from .bank_data import at_s, trial
 from .naive import is_worse_status
 
-warm(["statuses"])
+warm(["ledger.statuses"])
 STATUSES = st.one_of(
     st.sampled_from([0, 200, 204, 301, 302, 304, 401, 404, 408, 429, 500, 503]), st.integers(200, 599)
 )

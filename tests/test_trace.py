@@ -21,8 +21,8 @@ from replay.trace import RejectedExample, Trace, TraceWriter, sorting
 from replay.trace import request_writer as request_writing
 from replay.trace.columns import empty_events
 from replay.trace.dictionary import flatten
-from replay_native.dictionary import hash_all
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.trace.dictionary import hash_all
 
 
 def write(path: Path, stamps: list[int], *, overwrite: bool = False) -> Trace:
@@ -324,7 +324,7 @@ def test_process_ids_of_others_are_respected(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 1, -1, 0x5851F42D4C957F2D])
 def test_strings_that_differ_little_have_hashes_of_their_own(form: str, seed: int) -> None:
     """Of 20,000 none may collide: by chance one does in 90 billion sets of them."""
-    warm(["dictionary"])
+    warm(["trace.dictionary"])
     names = [(form % ((number,) * form.count("%"))).encode() for number in range(20_000)]
     hashes = np.empty(len(names), dtype=np.int64)
     hash_all(*flatten(names), seed, hashes)

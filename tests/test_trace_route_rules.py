@@ -14,7 +14,7 @@ from replay.errors import InputError, UsageError
 from replay.naming import first_naming
 from replay.trace import RouteRules, Trace, TraceWriter, read_route_rules
 from replay.trace.manifest import ROUTES_MAX
-from replay_native.routes import matches_one
+from replay_native.trace.routes import matches_one
 
 pytestmark = pytest.mark.boundscheck
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay_native import jit, wide
+from replay_native.ground import jit
+from replay_native.ground import simd as wide
 
 pytestmark = pytest.mark.boundscheck
 
@@ -20,7 +21,7 @@ def array(text: bytes) -> np.ndarray:
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
-    jit.warm(["wide"])
+    jit.warm(["ground.simd"])
 
 
 @given(text=TEXTS, at=st.integers(0, 110), end=st.integers(0, 100))

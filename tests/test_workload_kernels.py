@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.workload.steps import once_more
-from replay_native import arrivals, dispersion, jit, mixes, scale
+from replay_native.ground import jit
+from replay_native.workload import arrivals, dispersion, mixes, scale
 
 from . import naive_workload as naive
 from .naive import random_of
 
-jit.warm(["arrivals", "mixes", "scale", "dispersion"])
+jit.warm(["workload.arrivals", "workload.mixes", "workload.scale", "workload.dispersion"])
 
 pytestmark = pytest.mark.boundscheck
 

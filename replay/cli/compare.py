@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 STDOUT = Path("-")
-KERNELS = ("hdr", "hdr_decode", "rank", "student", "unequal")
+KERNELS = ("ledger.hdr", "ledger.hdr_decode", "statistics.rank", "statistics.student", "statistics.unequal")
 
 
 _OPTIONS = (

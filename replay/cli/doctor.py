@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 
-from replay_native import jit, libc, libssl
+from replay_native.ground import jit, libc, sources
+from replay_native.lane import libssl
 
 from .. import units
 from .._version import __version__
@@ -236,13 +237,11 @@ def host_of(text: str) -> str:
 def kernels_key() -> str:
     """What compiled kernels depend on, as one word: `znver3-py3.12.4-7f3a...`. Where it is the same, they are loaded."""
     import llvmlite.binding as llvm
-    import numba
 
     cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    folder = Path(jit.__file__).parent
-    digest = hashlib.blake2b(f"{folder} {numba.__version__} {features}".encode(), digest_size=8)
-    for source in sorted(folder.glob("*.py")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    digest = hashlib.blake2b(features.encode(), digest_size=8)
+    for name in sources.with_entries():
+        digest.update(sources.digest(name).encode())
     return f"{cpu}-py{platform.python_version()}-{digest.hexdigest()}"
 
 

@@ -19,7 +19,14 @@ from .import_ import facts, span_text
 from .progress import warm_kernels
 from .transform import parse_seed
 
-KERNELS = ("arrivals", "mixes", "order", "dictionary", "routes", "dispersion")
+KERNELS = (
+    "workload.arrivals",
+    "workload.mixes",
+    "trace.order",
+    "trace.dictionary",
+    "trace.routes",
+    "workload.dispersion",
+)
 
 
 def _number(text: str, flag: str) -> float:

@@ -198,7 +198,7 @@ def command(
     parse_target(scenario.target)
     lengths_ns = _duration(trial, "--trial"), _duration(hold, "--hold"), _duration(trigger, "--trigger")
     console, errors = report_console_for(plain, False), Console(stderr=True, highlight=False)
-    warm_kernels(errors, [*KERNELS, "scale"])
+    warm_kernels(errors, [*KERNELS, "workload.scale"])
     with (
         result_folder(out, RUNS, recordings[0]) as folder, _made(folder), work_area(folder) as area, keeping(folder)
     ):  # fmt: skip

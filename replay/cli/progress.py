@@ -6,22 +6,22 @@ from collections.abc import Iterable
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from replay_native import jit
+from replay_native.ground import jit
 
 from ..report.console import Console
 
 KERNELS = (
-    "shared",
-    "order",
-    "dictionary",
-    "routes",
-    "scan",
-    "targets",
-    "hdr",
-    "plan",
-    "render",
-    "record",
-    "lane",
+    "ground.shared",
+    "trace.order",
+    "trace.dictionary",
+    "trace.routes",
+    "importing.common_log",
+    "importing.targets",
+    "ledger.hdr",
+    "plan.survey",
+    "http1.render",
+    "ledger.record",
+    "lane.loop",
 )
 """Kernel modules of a replay, from the log to the lanes."""
 

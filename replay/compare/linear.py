@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from replay_native import student
+from replay_native.statistics import student
 
 DRAWS = 5_000
 """Random families that tell how far the largest |t| of a family reaches; see `family_alpha`."""

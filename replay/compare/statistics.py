@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from replay_native import rank, student, unequal
+from replay_native.statistics import rank, student, unequal
 
 from . import linear
 

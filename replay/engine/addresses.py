@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from replay_native import shared
-from replay_native.addresses import ADDRESSES_MAX, IN_USE, REMOVED, UNUSED, pack_address, unpack_address
-from replay_native.bank import Bank, Control
+from replay_native.feed.addresses import ADDRESSES_MAX, IN_USE, REMOVED, UNUSED, pack_address, unpack_address
+from replay_native.ground import shared
+from replay_native.ledger.lane_metrics import Bank, Control
 
 from .contract import Address
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import trio
 
-from replay_native import shared
-from replay_native.asks import ASKED, GRANTED
+from replay_native.feed.resolve import ASKED, GRANTED
+from replay_native.ground import shared
 
 from .contract import LaneSpec
 

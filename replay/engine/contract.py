@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from replay.schedule.sessions import SessionSpec
 from replay.units import SECOND_NS
-from replay_native.asks import Asks, make_asks
-from replay_native.bank import Bank
-from replay_native.feed import Feed
+from replay_native.feed.resolve import Asks, make_asks
+from replay_native.feed.ring import Feed
+from replay_native.ledger.lane_metrics import Bank
 
 from .tls import Tls
 

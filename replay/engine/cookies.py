@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from replay_native.cookies import YEAR_OF_ENDS
+from replay_native.http1.cookies import YEAR_OF_ENDS
 
 _YEAR = re.compile(rb"(?<![0-9])[0-9]{4}(?![0-9])")
 _BLANKS = b" \t"

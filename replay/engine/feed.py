@@ -6,9 +6,9 @@ import os
 
 import numpy as np
 
-from replay_native import shared
-from replay_native.bank import Control
-from replay_native.feed import Feed
+from replay_native.feed.ring import Feed
+from replay_native.ground import shared
+from replay_native.ledger.lane_metrics import Control
 
 from .contract import LaneSpec
 

@@ -13,9 +13,9 @@ from replay.errors import LimitError
 from replay.schedule.plan import DueBatch, Schedule
 from replay.schedule.render import RenderSpec
 from replay.units import SECOND_NS
-from replay_native import record
-from replay_native import render as kernels
-from replay_native.bank import C
+from replay_native.http1 import render as kernels
+from replay_native.ledger import record
+from replay_native.ledger.lane_metrics import C
 
 from .contract import LaneSpec
 from .feed import TAIL, FeedWriter

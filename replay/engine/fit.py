@@ -12,11 +12,12 @@ from replay.scenario.knobs import statuses_of
 from replay.scenario.settings import Scenario
 from replay.schedule.plan import Schedule
 from replay.schedule.safety import check_addresses, check_plan
-from replay_native import jit, libssl
-from replay_native.addresses import ADDRESSES_MAX
-from replay_native.bank import OUTCOMES
-from replay_native.libc import lanes_supported
-from replay_native.retry import FAILURE, PPM, RETRY_ON
+from replay_native.feed.addresses import ADDRESSES_MAX
+from replay_native.ground import jit
+from replay_native.ground.libc import lanes_supported
+from replay_native.lane import libssl
+from replay_native.lane.retry import FAILURE, PPM, RETRY_ON
+from replay_native.ledger.lane_metrics import OUTCOMES
 
 from . import lanes as native
 from . import sizing

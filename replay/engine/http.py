@@ -16,9 +16,9 @@ from dataclasses import replace
 import numpy as np
 import trio
 
-from replay_native import http1
-from replay_native.addresses import A
-from replay_native.bank import BEGINNING_BYTES, MALFORMED, RESET, TLS, TRUNCATED, Bank
+from replay_native.feed.addresses import A
+from replay_native.http1 import parser as http1
+from replay_native.ledger.lane_metrics import BEGINNING_BYTES, MALFORMED, RESET, TLS, TRUNCATED, Bank
 
 from .addresses import AddressTable
 from .contract import Address

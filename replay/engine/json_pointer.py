@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from replay_native.json_pointer import ABSENT, COMPOUND, LITERAL, STRING
+from replay_native.http1.json_pointer import ABSENT, COMPOUND, LITERAL, STRING
 
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _STRING_END = re.compile(rb'(?:[^"\\]|\\.)*', re.DOTALL)

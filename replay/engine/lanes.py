@@ -9,20 +9,28 @@ import numpy as np
 import trio
 
 from replay.errors import EngineError
-from replay_native import lane as kernels
-from replay_native.addresses import ADDRESSES_MAX
-from replay_native.bank import BEGINNING_BYTES, Control, State
-from replay_native.clients import NONE, make_clients, make_room
-from replay_native.connections import CONNECTION, STATE, Lane
-from replay_native.libc import EPOLL_EVENT_BYTES
-from replay_native.libssl import sigpipe_held_back
-from replay_native.retry import RETRY_ON
+from replay_native.feed.addresses import ADDRESSES_MAX
+from replay_native.ground.libc import EPOLL_EVENT_BYTES
+from replay_native.lane import loop as kernels
+from replay_native.lane.clients import NONE, make_clients, make_room
+from replay_native.lane.connections import CONNECTION, STATE, Lane
+from replay_native.lane.libssl import sigpipe_held_back
+from replay_native.lane.retry import RETRY_ON
+from replay_native.ledger.lane_metrics import BEGINNING_BYTES, Control, State
 
 from .addresses import AddressTable
 from .contract import LaneSpec
 from .tls import Tls, native_context
 
-KERNEL_MODULES = ("shared", "hdr", "hdr_decode", "http1", "record", "gaps", "lane")
+KERNEL_MODULES = (
+    "ground.shared",
+    "ledger.hdr",
+    "ledger.hdr_decode",
+    "http1.parser",
+    "ledger.record",
+    "ledger.gaps",
+    "lane.loop",
+)
 
 _LISTS = (
     "free_first", "timed_first", "timed_last", "closed_first", "age_first", "age_last", "ready_first", "ready_last",

@@ -17,7 +17,7 @@ from replay.errors import LimitError
 from replay.names import Answer, NameFailure
 from replay.results.document import AddressChange, NameFigures
 from replay.units import SECOND_NS, format_duration
-from replay_native.bank import Bank
+from replay_native.ledger.lane_metrics import Bank
 
 from .addresses import AddressTable
 from .contract import Address

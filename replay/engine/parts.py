@@ -13,7 +13,7 @@ from replay.results.document import NameFigures, Note, RouteStart, TargetStart
 from replay.results.samples import RecordedRow
 from replay.schedule.plan import Schedule
 from replay.units import counted
-from replay_native.bank import C
+from replay_native.ledger.lane_metrics import C
 
 from .contract import LaneSpec
 from .feeder import Feeder

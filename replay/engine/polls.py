@@ -7,8 +7,8 @@ import time
 import trio
 
 from replay.units import SECOND_NS
-from replay_native.bank import Bank
-from replay_native.gaps import OWN_PART, note_poll
+from replay_native.ledger.gaps import OWN_PART, note_poll
+from replay_native.ledger.lane_metrics import Bank
 
 BEAT_NS = 5_000_000
 """The longest sleep while an answer may come."""

@@ -18,9 +18,11 @@ import numpy as np
 import trio
 
 from replay.units import SECOND_NS
-from replay_native import shared
-from replay_native.addresses import A
-from replay_native.bank import (
+from replay_native.feed.addresses import A
+from replay_native.feed.ring import WARM_UP
+from replay_native.ground import shared
+from replay_native.ledger.gaps import GAP_NS
+from replay_native.ledger.lane_metrics import (
     GENERATOR,
     MALFORMED,
     REFUSED,
@@ -33,9 +35,7 @@ from replay_native.bank import (
     State,
     Stop,
 )
-from replay_native.feed import WARM_UP
-from replay_native.gaps import GAP_NS
-from replay_native.record import (
+from replay_native.ledger.record import (
     record_attempt,
     record_done,
     record_handshake,

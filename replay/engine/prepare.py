@@ -31,9 +31,9 @@ from replay.results.timeline import Second
 from replay.scenario.settings import Scenario
 from replay.schedule.plan import Schedule
 from replay.units import SECOND_NS
-from replay_native import bank
-from replay_native.asks import make_asks
-from replay_native.feed import make_feed
+from replay_native.feed.resolve import make_asks
+from replay_native.feed.ring import make_feed
+from replay_native.ledger import lane_metrics as bank
 
 from .contract import LaneSpec
 from .feeder import Feeder

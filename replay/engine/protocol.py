@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
-from replay_native.bank import MALFORMED, REFUSED
-from replay_native.feed import HEAD, IDEMPOTENT, LOOKED_AT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT
+from replay_native.feed.ring import HEAD, IDEMPOTENT, LOOKED_AT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT
+from replay_native.ledger.lane_metrics import MALFORMED, REFUSED
 
 
 @dataclass(eq=False, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 
-from replay_native.bank import REFUSED
-from replay_native.retry import FAILURE, PPM, backoff_ns
+from replay_native.lane.retry import FAILURE, PPM, backoff_ns
+from replay_native.ledger.lane_metrics import REFUSED
 
 from .contract import Retry
 from .protocol import Outcome

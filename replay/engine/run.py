@@ -25,8 +25,8 @@ from replay.scenario.settings import Scenario
 from replay.schedule.plan import Schedule
 from replay.shown import shown
 from replay.units import SECOND_NS
-from replay_native import bank
-from replay_native.bank import Stop
+from replay_native.ledger import lane_metrics as bank
+from replay_native.ledger.lane_metrics import Stop
 
 from .addresses import AddressTable
 from .answering import answer_asks

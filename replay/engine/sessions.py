@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from replay.schedule.sessions import Rule, SessionSpec
 from replay.schedule.templates import ENCODINGS, Encode, encoded
-from replay_native import sessions as kernels
-from replay_native.json_pointer import ABSENT
+from replay_native.http1 import sessions as kernels
+from replay_native.http1.json_pointer import ABSENT
 
 from .cookies import Jar, cookie_parts
 from .json_pointer import find, value_of

@@ -15,7 +15,7 @@ from pathlib import Path
 from replay.errors import EngineError, InputError, reason_of
 from replay.scenario.settings import Scenario
 from replay.scenario.target import Target
-from replay_native import libssl
+from replay_native.lane import libssl
 
 ALPN = ("http/1.1",)
 

@@ -10,8 +10,8 @@ import trio
 from replay.results.timeline import Second
 from replay.scenario.settings import Breaker
 from replay.units import SECOND_NS
-from replay_native import shared
-from replay_native.bank import Control, State
+from replay_native.ground import shared
+from replay_native.ledger.lane_metrics import Control, State
 
 from .contract import LaneSpec
 

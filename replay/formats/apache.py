@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from replay_native import field_spec
+from replay_native.importing import field_spec
 
 from ..errors import UsageError
 from .layout import UNITS_NS, Layout, of_parts, without_escapes

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from replay_native.field_spec import LOG
+from replay_native.importing.field_spec import LOG
 
 from .layout import UNITS_NS, template
 from .templates import NAMES, register

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from replay_native import field_spec
+from replay_native.importing import field_spec
 
 from .json_logs import register
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from replay_native import scan, targets
+from replay_native.importing import common_log as scan
+from replay_native.importing import targets
 
 from ..trace.dictionary import Bytes, Int64s
 from ..trace.requests import Headers

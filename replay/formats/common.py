@@ -16,8 +16,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from replay_native import field_spec, scan, targets
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.importing import common_log as scan
+from replay_native.importing import field_spec, targets
 
 from ..trace.dictionary import Bytes
 from ..trace.manifest import Stamp
@@ -91,7 +92,7 @@ class CommonLog(LineReader):
     subtracts = False
 
     def __init__(self, found: Found, options: Options) -> None:
-        warm(["dictionary", "scan", "targets"])
+        warm(["trace.dictionary", "importing.common_log", "importing.targets"])
         super().__init__(found, options, columns=scan.ROW_COLUMNS, state_words=scan.STATE_WORDS)
         self._host_rows = np.empty(self._columns.shape[1], dtype=np.int64)
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from replay_native import field_spec, field_targets, json_cut, scan, times
-from replay_native import fields as kernels
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.importing import common_log as scan
+from replay_native.importing import field_log as kernels
+from replay_native.importing import field_spec, field_targets, json_cut, times
 
 from .. import units
 from ..trace.dictionary import Bytes, Int64s
@@ -40,7 +41,7 @@ class FieldReader(LineReader):
     """Whether the format says what zone its stamps are of."""
 
     def __init__(self, found: Found, options: Options, layout: Layout) -> None:
-        warm(["dictionary", "times", "fields", "field_targets"])
+        warm(["trace.dictionary", "importing.times", "importing.field_log", "importing.field_targets"])
         super().__init__(
             found, options, columns=field_spec.FIELD_COLUMNS, state_words=field_spec.FIELD_STATE_WORDS
         )

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay_native import gor as kernels
-from replay_native import scan, targets
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.importing import common_log as scan
+from replay_native.importing import gor as kernels
+from replay_native.importing import targets
 
 from ..trace.dictionary import Int64s, StringTable
 from ..trace.requests import Headers
@@ -145,7 +146,7 @@ class GorReader(RecordReader):
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
-        warm(["dictionary", "scan", "targets", "gor"])
+        warm(["trace.dictionary", "importing.common_log", "importing.targets", "importing.gor"])
         self._header_sets: dict[bytes, Headers] = {}
         self._pending: dict[bytes, Record] = {}
         self._early: dict[bytes, _Answer] = {}

@@ -6,7 +6,7 @@ What is no printable ASCII, a quote or a `#` stands as `#XX` (its manual, 8.6).
 
 from __future__ import annotations
 
-from replay_native.field_spec import HASHED
+from replay_native.importing.field_spec import HASHED
 
 from .layout import UNITS_NS, Layout, template
 from .templates import NAMES, register

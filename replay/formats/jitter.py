@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import jitter as kernels
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.importing import jitter as kernels
 
 WINDOW_ROWS = 1 << 17
 """Rows kept back, so that rows of one stamp that lie apart in the file are spread together."""
@@ -33,7 +33,7 @@ class Jitter:
         self._held: Columns = {}
         self._held_rows = 0
         self._ends = np.empty(kernels.BUCKETS_MAX, dtype=np.int64)
-        warm(["jitter"])
+        warm(["importing.jitter"])
         self.latest_ns = np.iinfo(np.int64).min
 
     def add(self, columns: Columns) -> Iterator[Columns]:

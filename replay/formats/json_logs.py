@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from replay_native import field_spec
+from replay_native.importing import field_spec
 
 from .addresses import PORT_KEYS, are_addresses
 from .fields import FieldReader

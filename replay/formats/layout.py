@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from replay_native import field_spec
+from replay_native.importing import field_spec
 
 from ..errors import UsageError
 from ..trace.dictionary import flatten

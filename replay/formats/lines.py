@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from replay_native import field_spec, scan, targets
+from replay_native.importing import common_log as scan
+from replay_native.importing import field_spec, targets
 
 from ..trace.dictionary import Bytes, Int64s, StringTable, flatten
 from .cleaning import Cleaner, packed_names

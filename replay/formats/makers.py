@@ -28,7 +28,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from replay_native import field_spec
+from replay_native.importing import field_spec
 
 from ..trace.manifest import Stamp
 from .layout import UNITS_NS, Layout

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from replay_native import field_spec
+from replay_native.importing import field_spec
 
 from ..errors import UsageError
 from .layout import Layout, of_parts, without_escapes

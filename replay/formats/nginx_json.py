@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from replay_native import field_spec
+from replay_native.importing import field_spec
 
 from .fields import FieldReader
 from .json_logs import KeyedReader, _has

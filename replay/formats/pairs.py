@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from replay_native import field_spec
+from replay_native.importing import field_spec
 
 from .layout import UNITS_NS, Layout
 from .lines import sniffed_lines

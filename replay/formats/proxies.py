@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from replay_native.field_spec import LOG
+from replay_native.importing.field_spec import LOG
 
 from .layout import template
 from .templates import NAMES, register

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from replay_native.field_spec import LOG
+from replay_native.importing.field_spec import LOG
 
 from .layout import template
 from .rewritten_templates import COLOURS, register, share_of

@@ -23,8 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from replay_native import checksum
-from replay_native.jit import warm
+from replay_native.ground import xxh64 as checksum
+from replay_native.ground.jit import warm
 
 from ..errors import InputError, UsageError, reason_of
 from ..trace import Source, half_trace, is_trace
@@ -68,7 +68,7 @@ class SourceFile:
         self._pipe: BinaryIO | None = None
         self.bytes_done = 0
         self.damaged = ""
-        warm(["checksum"])
+        warm(["ground.xxh64"])
         self._checksum = np.zeros(checksum.STATE_WORDS, dtype=np.uint64)
         self._tail = np.zeros(32, dtype=np.uint8)
         checksum.begin(self._checksum)

@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from replay_native import csv_record, field_spec, scan
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.importing import common_log as scan
+from replay_native.importing import csv_record, field_spec
 
 from ..errors import InputError, UsageError
 from ..trace.dictionary import Bytes
@@ -182,7 +183,7 @@ def role_number(role: str) -> int:
 
 def _records(head: bytes, delimiter: str) -> Iterator[bytes]:
     """The first records of a table, as its scanner finds them, without those that the head may have cut."""
-    warm(["csv_record"])
+    warm(["importing.csv_record"])
     data, at = np.frombuffer(bytearray(head), dtype=np.uint8), 0
     while (newline := head.find(b"\n", at)) >= 0:
         limit = at + scan.LINE_BYTES_MAX + 1

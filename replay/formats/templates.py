@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from replay_native import field_spec
+from replay_native.importing import field_spec
 
 from ..errors import UsageError
 from ..trace.dictionary import Bytes

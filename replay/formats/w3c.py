@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from replay_native import field_spec
+from replay_native.importing import field_spec
 
 from ..trace.dictionary import Bytes
 from .fields import FieldReader

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import aiokafka.codec as codecs
 import numpy as np
 
-from replay_native import produce
-from replay_native import recordbatch as kernels
-from replay_native.feed import ENTRY
-from replay_native.recordbatch import HEADER_BYTES, OVERHEAD_MAX
+from replay_native.feed.ring import ENTRY
+from replay_native.kafka import produce
+from replay_native.kafka import recordbatch as kernels
+from replay_native.kafka.recordbatch import HEADER_BYTES, OVERHEAD_MAX
 
 GZIP_LEVEL = 6
 

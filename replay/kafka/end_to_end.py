@@ -25,10 +25,11 @@ from replay.results.document import Consumed
 from replay.scenario.settings import Kafka
 from replay.scenario.target import Target
 from replay.schedule.safety import Allowed
-from replay_native import hdr, produce
-from replay_native.bank import Bank, T
-from replay_native.feed import WARM_UP
-from replay_native.recordbatch import HEADER_BYTES
+from replay_native.feed.ring import WARM_UP
+from replay_native.kafka import produce
+from replay_native.kafka.recordbatch import HEADER_BYTES
+from replay_native.ledger import hdr
+from replay_native.ledger.lane_metrics import Bank, T
 
 from .batch import Batch
 from .consumer import FAILED, FRAME, READY, REFUSED, Order

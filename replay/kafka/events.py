@@ -15,8 +15,8 @@ from replay.engine.fittings import Renderer
 from replay.errors import UsageError
 from replay.schedule.plan import DueBatch, Schedule
 from replay.trace import Trace
-from replay_native import events as kernels
-from replay_native import render
+from replay_native.http1 import render
+from replay_native.kafka import events as kernels
 
 PRODUCE = "PRODUCE"
 """The method of a recorded record."""

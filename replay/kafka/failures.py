@@ -11,7 +11,7 @@ import ssl
 from aiokafka import errors
 
 from replay.errors import ReplayError, TargetError, UsageError
-from replay_native.bank import GENERATOR, REFUSED, REJECTED, RESET, TIMEOUT
+from replay_native.ledger.lane_metrics import GENERATOR, REFUSED, REJECTED, RESET, TIMEOUT
 
 from .gate import PLACE, HostRefusedError
 

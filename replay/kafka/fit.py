@@ -23,8 +23,8 @@ from replay.scenario.target import Target
 from replay.schedule.plan import Schedule
 from replay.schedule.safety import allowed, check_plan
 from replay.units import SECOND_NS
-from replay_native import jit, shared
-from replay_native.bank import C, Control, Stop
+from replay_native.ground import jit, shared
+from replay_native.ledger.lane_metrics import C, Control, Stop
 
 from . import notes
 from .cluster import TopicSettings, client_settings, look, settings_of, settled_ends
@@ -34,7 +34,15 @@ from .failures import told
 from .gate import Check
 from .lane import Acknowledged, KafkaLane, LanePlan
 
-KERNELS = ("shared", "hdr", "hdr_decode", "record", "recordbatch", "events", "produce")
+KERNELS = (
+    "ground.shared",
+    "ledger.hdr",
+    "ledger.hdr_decode",
+    "ledger.record",
+    "kafka.recordbatch",
+    "kafka.events",
+    "kafka.produce",
+)
 SWITCH_INTERVAL_S = 0.0002
 """Between threads that want the interpreter: with Python's own 5 ms a busy control plane makes a tick late."""
 

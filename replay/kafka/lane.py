@@ -23,9 +23,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from replay.engine.contract import LaneSpec
 from replay.engine.polls import Polls, is_own
 from replay.errors import EngineError
-from replay_native import produce, shared
-from replay_native.bank import C, Control, State, Stop
-from replay_native.feed import ENTRY
+from replay_native.feed.ring import ENTRY
+from replay_native.ground import shared
+from replay_native.kafka import produce
+from replay_native.ledger.lane_metrics import C, Control, State, Stop
 
 from .batch import RECORDS_MAX, Batch, Rooms
 from .failures import TOO_LARGE, name_of, outcome_of, status_of

@@ -16,8 +16,8 @@ import numpy as np
 
 from replay.engine.polls import Polls
 from replay.units import SECOND_NS
-from replay_native import produce
-from replay_native.libc import PR_GET_TIMERSLACK, PR_SET_TIMERSLACK
+from replay_native.ground.libc import PR_GET_TIMERSLACK, PR_SET_TIMERSLACK
+from replay_native.kafka import produce
 
 from .gate import Gate, GatedLoop
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from replay_native.feed import ENTRY
-from replay_native.recordbatch import HEADER_BYTES, OVERHEAD_MAX
+from replay_native.feed.ring import ENTRY
+from replay_native.kafka.recordbatch import HEADER_BYTES, OVERHEAD_MAX
 
 from .batch import Batch
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
 
 from .. import units
 from ..scenario.settings import Scenario
@@ -115,7 +115,7 @@ def _kept(trace: Trace, scenario: Scenario, area: Path) -> Trace:
 
 def _counts(trace: Trace, clock: Clock, scenario: Scenario, bin_ns: int, bounds_ns: int) -> Int64s:
     """Requests that would be sent, by bins of the replay's time."""
-    warm(["plan"])
+    warm(["plan.survey"])
     length_ns = max(round(bounds_ns / clock.speed), 1)
     counts = np.zeros(-(-length_ns // bin_ns), np.int64)
     for batch in DueRows(trace, clock, scenario).batches():

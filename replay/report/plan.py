@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from replay_native.addresses import ADDRESSES_MAX
+from replay_native.feed.addresses import ADDRESSES_MAX
 
 from .. import units
 from ..results import slo

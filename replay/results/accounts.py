@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from replay_native.bank import COUNTERS, FIRST_OUTCOME, N_OUTCOMES, OUTCOMES
+from replay_native.ledger.lane_metrics import COUNTERS, FIRST_OUTCOME, N_OUTCOMES, OUTCOMES
 
 AT = {name: index for index, name in enumerate(COUNTERS)}
 """Where each counter stands in a lane's `counters`."""

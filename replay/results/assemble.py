@@ -10,8 +10,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from replay_native.addresses import REMOVED, UNUSED, AddressCounts, unpack_address
-from replay_native.bank import Bank
+from replay_native.feed.addresses import REMOVED, UNUSED, AddressCounts, unpack_address
+from replay_native.ledger.lane_metrics import Bank
 
 from .._version import __version__
 from ..errors import InputError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replay_native import hdr, hdr_decode
+from replay_native.ledger import hdr, hdr_decode
 
 from .percentiles import values_at
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay_native import hdr
-from replay_native.bank import N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
+from replay_native.ledger import hdr
+from replay_native.ledger.lane_metrics import N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
 
 from ..errors import InputError
 from ..naming import names_route

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from replay_native import hdr
+from replay_native.ledger import hdr
 
 REPORTED = (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 """Percentiles that run.json holds."""

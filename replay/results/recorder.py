@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from replay_native import hdr
-from replay_native.bank import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
-from replay_native.statuses import S
+from replay_native.ledger import hdr
+from replay_native.ledger.lane_metrics import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
+from replay_native.ledger.statuses import S
 
 from ..errors import OutputError
 from ..units import SECOND_NS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from replay_native.bank import Bank, open_bank
+from replay_native.ledger.lane_metrics import Bank, open_bank
 
 from ..errors import InputError, damage_named, reason_of
 from ..files import open_own, open_regular, read_whole, refuse_foreign

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
-from replay_native.bank import OUTCOMES
+from replay_native.ledger.lane_metrics import OUTCOMES
 
 from ..errors import UsageError
 from ..naming import first_naming

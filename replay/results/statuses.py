@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from replay_native.bank import Bank
+from replay_native.ledger.lane_metrics import Bank
 
 from ..units import format_share
 from .validity import Reason, Validity, Verdict

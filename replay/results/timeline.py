@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from replay_native import hdr
+from replay_native.ledger import hdr
 
 
 class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay_native.regex import BYTES, JUMP, MATCH, PROGRAM_MAX, SAVE, SPLIT, WORK_ROWS, searched
+from replay_native.ground.regex import BYTES, JUMP, MATCH, PROGRAM_MAX, SAVE, SPLIT, WORK_ROWS, searched
 
 from ..errors import UsageError
 

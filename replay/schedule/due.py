@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import plan as kernels
-from replay_native.hdr import COUNTERS_2
+from replay_native.ledger.hdr import COUNTERS_2
+from replay_native.plan import survey as kernels
 
 from .. import units
 from ..errors import UsageError

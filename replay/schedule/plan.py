@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import plan as kernels
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.plan import survey as kernels
 
 from .. import units
 from ..errors import InputError, UsageError
@@ -50,7 +50,7 @@ from .sessions import SessionSpec, make_session_spec
 __all__ = ["KERNELS", "DueBatch", "Plan", "RoutePlan", "Schedule", "make_schedule", "make_schedules"]
 
 
-KERNELS = ("plan", "render", "hdr")
+KERNELS = ("plan.survey", "http1.render", "ledger.hdr")
 """Kernel modules that a schedule needs."""
 
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import plan as columns
-from replay_native import render as kernels
-from replay_native.feed import HEAD, IDEMPOTENT, LOOKED_AT
-from replay_native.sessions import JAR_SLOT
+from replay_native.feed.ring import HEAD, IDEMPOTENT, LOOKED_AT
+from replay_native.http1 import render as kernels
+from replay_native.http1.sessions import JAR_SLOT
+from replay_native.plan import survey as columns
 
 from .. import units
 from ..errors import LimitError, UsageError

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import sessions as kernels
-from replay_native.regex import BYTES, PROGRAM_MAX, WORK_ROWS
-from replay_native.sha256 import WORK_WORDS
+from replay_native.ground.regex import BYTES, PROGRAM_MAX, WORK_ROWS
+from replay_native.ground.sha256 import WORK_WORDS
+from replay_native.http1 import sessions as kernels
 
 from .. import units
 from ..errors import LimitError, UsageError

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import render as kernels
-from replay_native.sessions import (
+from replay_native.http1 import render as kernels
+from replay_native.http1.sessions import (
     ENCODED_BYTES,
     FORM,
     IN_COOKIE,

@@ -47,13 +47,14 @@ from types import TracebackType
 import numpy as np
 
 from replay.errors import EngineError, InputError, ReplayError, UsageError, reason_of
-from replay_native import libssl, shared
-from replay_native import sink as kernels
-from replay_native import sink_memory as layout
-from replay_native.jit import warm
-from replay_native.libc import EPOLL_EVENT_BYTES, lanes_supported
-from replay_native.queueing import QUEUE
-from replay_native.sink_memory import STAMP, SinkWords
+from replay_native.ground import shared
+from replay_native.ground.jit import warm
+from replay_native.ground.libc import EPOLL_EVENT_BYTES, lanes_supported
+from replay_native.lane import libssl
+from replay_native.staging import sink as kernels
+from replay_native.staging import sink_memory as layout
+from replay_native.staging.queueing import QUEUE
+from replay_native.staging.sink_memory import STAMP, SinkWords
 
 from ..units import SECOND_NS
 
@@ -238,7 +239,7 @@ class Sink:
             raise EngineError("this sink was started before")
         if unsupported := lanes_supported():
             raise EngineError(f"the sink cannot run here: {unsupported}")
-        warm(["shared", "sink"])
+        warm(["ground.shared", "staging.sink"])
         if self._tls is not None:
             self._context = _server_context(self._tls)
         self._listener = self._listen()

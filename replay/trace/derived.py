@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from replay_native import scale as kernels
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.workload import scale as kernels
 
 from .columns import REQUEST_SCHEMA, open_batches
 from .manifest import Manifest, Route
@@ -42,7 +42,7 @@ class DerivedTraceWriter(TraceWriter):
         self.manifest = inherited_manifest(base.manifest, change)
 
     def _open_dictionaries(self) -> None:
-        warm(["scale"])
+        warm(["workload.scale"])
         for name in (REQUESTS, HEADERS, BODIES):
             if (self._base.path / name).exists():
                 shutil.copyfile(self._base.path / name, self._folder / name)

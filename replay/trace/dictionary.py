@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import dictionary as kernels
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.trace import dictionary as kernels
 
 Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -38,7 +38,7 @@ class StringTable:
     """
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:
-        warm(["dictionary"])
+        warm(["trace.dictionary"])
         self._slots = np.zeros(min(_SLOTS_MIN, _slots_for(entries_max)), dtype=np.int64)
         self._store: Bytes = _mapped((bytes_max,), np.uint8)
         self._entries: Int64s = _mapped((entries_max, kernels.ENTRY_WORDS), np.int64)
@@ -108,7 +108,7 @@ class ClientTable:
     """
 
     def __init__(self, clients_max: int = 1 << 22) -> None:
-        warm(["dictionary"])
+        warm(["trace.dictionary"])
         self._slots = np.zeros(1 << 16, dtype=np.int64)
         self._ids = np.zeros(1 << 16, dtype=np.uint32)
         self._state = np.array([0, clients_max], dtype=np.int64)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from replay_native import dictionary as kernels
+from replay_native.trace import dictionary as kernels
 
 from ..errors import InputError
 from .columns import BATCH_ROWS, REQUEST_SCHEMA

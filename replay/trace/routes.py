@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import dictionary
-from replay_native import routes as kernels
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.trace import dictionary
+from replay_native.trace import routes as kernels
 
 from .dictionary import Int64s, StringTable, flatten
 from .manifest import ROUTES_MAX, Route
@@ -83,7 +83,7 @@ class RouteFinder:
     """
 
     def __init__(self, methods: list[str], rules: RouteRules | None = None) -> None:
-        warm(["dictionary", "routes"])
+        warm(["trace.dictionary", "trace.routes"])
         self._rules = rules or RouteRules()
         self._methods = {name.encode(): index for index, name in enumerate(methods)}
         self._names, self._name_ends = flatten(list(self._methods))

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import order
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.trace import order
 
 from .columns import (
     BATCH_ROWS,
@@ -184,7 +184,7 @@ class EventSorter:
     """Takes events in any order, leaves `events-*.arrow` in time order (equal stamps by arrival)."""
 
     def __init__(self, folder: Path) -> None:
-        warm(["order"])
+        warm(["trace.order"])
         self._folder = folder
         self._window, self._spare = (empty_events(WINDOWS_HELD * WINDOW_ROWS) for _ in range(2))
         self._held = 0

@@ -19,7 +19,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import dictionary as kernels
+from replay_native.trace import dictionary as kernels
 
 from .._version import __version__
 from ..errors import OutputError, reason_of

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import dictionary, mixes
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.trace import dictionary
+from replay_native.workload import mixes
 
 from ..errors import UsageError
 from ..trace import Trace, TraceWriter
@@ -50,7 +51,7 @@ def alias_of(weights: Floats, where: str) -> Alias:
     """The alias table of weights. UsageError where all are 0."""
     if not weights.sum() > 0:
         raise UsageError(f"{where}: every weight is 0", hint="give one of them a weight above 0")
-    warm(["mixes"])
+    warm(["workload.mixes"])
     share, alias = np.empty(len(weights)), np.empty(len(weights), np.int64)
     mixes.build_alias(weights, share, alias, np.empty(len(weights), np.int64))
     return Alias(share, alias)
@@ -108,7 +109,7 @@ def of_rules(writer: TraceWriter, rules: Sequence[RequestRule], seed: int) -> tu
 
 def of_trace(writer: TraceWriter, trace: Trace) -> Catalogue:
     """The requests of a trace, as often as it has them."""
-    warm(["dictionary"])
+    warm(["trace.dictionary"])
     counts = np.zeros(min(trace.manifest.requests, MIX_MAX), np.int64)
     for batch in trace.batches():
         dictionary.tally(batch.request, counts)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import dictionary, dispersion
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.trace import dictionary
+from replay_native.workload import dispersion
 
 from ..errors import InputError
 from ..trace import Trace
@@ -133,7 +134,7 @@ def _moments(windows: Any, total: Any, squares: Any) -> tuple[Any, Any, Any]:
 
 def dispersions(trace: Trace, windows_ns: Mapping[str, int]) -> dict[str, Dispersion]:
     """IDC and beta in windows of these widths, ns, by name: those that the span and the stamps allow."""
-    warm(["dispersion"])
+    warm(["workload.dispersion"])
     windows = _Windows(trace, windows_ns)
     for batch in trace.batches():
         windows.add(batch.at_ns, trace.start_ns)
@@ -225,7 +226,7 @@ def measure(trace: Trace, windows_ns: Mapping[str, int] = WINDOWS_NS) -> Fidelit
     """Read a trace once, in constant memory, and give its figures. InputError where it is empty or damaged."""
     if not trace.rows:
         raise InputError(f"{trace.path} holds no requests: there is nothing to measure")
-    warm(["dispersion", "dictionary"])
+    warm(["workload.dispersion", "trace.dictionary"])
     windows, gaps, sessions = _Windows(trace, windows_ns), _Gaps(trace), _Sessions(trace)
     span_ns = trace.end_ns - trace.start_ns + 1
     fine, curve = np.zeros(_HURST_BINS, np.int64), np.zeros(_CURVE_BINS, np.int64)

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import arrivals, mixes
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.workload import arrivals, mixes
 
 from .. import units
 from ..errors import InputError, LimitError, UsageError
@@ -45,7 +45,7 @@ class Arrivals:
         self, curve: RateCurve, process: str, *, cv: float = 1.0, chain: npt.NDArray[np.float64] = NO_CHAIN,
         seed: int = 1, start_ns: int = 0, rows: int = BATCH_ROWS,
     ) -> None:  # fmt: skip
-        warm(["arrivals"])
+        warm(["workload.arrivals"])
         self.curve = curve
         self._process, self._shape, self._chain = PROCESSES[process], 1.0 / cv**2, chain
         self._seed, self._start_ns, self._rows = np.uint64(seed), start_ns, rows
@@ -182,7 +182,7 @@ def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Tra
     UsageError where the recipe contradicts itself; InputError where a file that it names is wrong, or nothing
     arrived; LimitError past 20e9 requests; OutputError where `out` exists or cannot be written.
     """
-    warm(["arrivals", "mixes"])
+    warm(["workload.arrivals", "workload.mixes"])
     made = _arrivals(recipe)
     with TraceWriter(out, overwrite=overwrite) as writer:
         writer.manifest.importer = "generate"

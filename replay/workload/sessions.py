@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import scale as kernels
+from replay_native.workload import scale as kernels
 
 from ..errors import LimitError, UsageError
 from ..scenario.knobs import Scale, knob_text

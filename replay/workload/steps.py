@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import scale as kernels
+from replay_native.workload import scale as kernels
 
 from ..scenario.knobs import Scale, knob_text
 from ..trace import Batch, Requests

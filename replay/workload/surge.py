@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
 
 from .. import units
 from ..errors import InputError
@@ -29,7 +29,7 @@ def surge(
             f"{trace.path} is too short for this surge: it ends {units.format_duration(end_ns - trace.end_ns)} early",
             hint="shorten --trigger; a surge needs the baseline, and three times its own length behind it",
         )
-    warm(["scale"])
+    warm(["workload.scale"])
     change = {
         "transform": "surge", "factor": factor, "start_ns": start_ns, "from_ns": from_ns, "until_ns": until_ns,
         "end_ns": end_ns, "seed": seed,

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from replay_native import scale as kernels
-from replay_native.jit import warm
+from replay_native.ground.jit import warm
+from replay_native.workload import scale as kernels
 
 from ..errors import InputError, UsageError
 from ..scenario.knobs import Scale
@@ -173,7 +173,7 @@ def _span_ns(pipeline: _Pipeline) -> int:
 
 def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> list[int]:
     """Events of each route of a trace between two moments."""
-    warm(["scale"])
+    warm(["workload.scale"])
     routes, table = np.arange(len(trace.requests.routes), dtype=np.int64), trace.requests.addresses()
     counts = np.zeros(len(routes) + 1, np.int64)
     for batch in trace.batches(from_ns, until_ns):
@@ -206,7 +206,7 @@ def transform(trace: Trace, out: str | Path, wanted: Transform, *, overwrite: bo
     """
     if not trace.rows:
         raise InputError(f"{trace.path} holds no requests: there is nothing to transform")
-    warm(["scale"])
+    warm(["workload.scale"])
     pipeline = _pipeline(trace, wanted)
     rewrite = read_rewrite(wanted.rewrite) if wanted.rewrite else None
     if rewrite is not None:

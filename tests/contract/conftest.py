@@ -12,7 +12,7 @@ import pytest
 
 from replay.engine import lanes
 from replay.staging.sink import Identity, Sink
-from replay_native import jit
+from replay_native.ground import jit
 
 from ..certificates import Authority
 from .driver import ENGINES, RunLane

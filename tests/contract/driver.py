@@ -21,12 +21,20 @@ from replay.engine.feed import FeedWriter
 from replay.results.accounts import Accounts, balance
 from replay.schedule.sessions import SessionSpec
 from replay.staging.sink import Sink
-from replay_native import bank as banks
-from replay_native import hdr
-from replay_native.asks import make_asks
-from replay_native.bank import COUNTERS, OUTCOMES, TOTALS, Bank, Control, State, Stop
-from replay_native.feed import HEAD, IDEMPOTENT, LOOKED_AT, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP, make_feed
-from replay_native.sessions import JAR_SLOT
+from replay_native.feed.resolve import make_asks
+from replay_native.feed.ring import (
+    HEAD,
+    IDEMPOTENT,
+    LOOKED_AT,
+    PATCHES_SHIFT,
+    STATUS_SHIFT,
+    WARM_UP,
+    make_feed,
+)
+from replay_native.http1.sessions import JAR_SLOT
+from replay_native.ledger import hdr
+from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger.lane_metrics import COUNTERS, OUTCOMES, TOTALS, Bank, Control, State, Stop
 
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000

@@ -15,8 +15,8 @@ from replay.engine.addresses import AddressTable
 from replay.engine.contract import Address
 from replay.engine.feed import FeedWriter
 from replay.staging.sink import Sink
-from replay_native import bank as banks
-from replay_native.addresses import ADDRESSES_MAX, A, pack_address, unpack_address
+from replay_native.feed.addresses import ADDRESSES_MAX, A, pack_address, unpack_address
+from replay_native.ledger import lane_metrics as banks
 
 from .driver import MS_NS, Ask, Driven, RunLane, drive
 

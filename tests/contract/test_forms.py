@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from replay.results.beginnings import shown
-from replay_native.bank import MALFORMED, OUTCOMES, TRUNCATED
+from replay_native.ledger.lane_metrics import MALFORMED, OUTCOMES, TRUNCATED
 
 from ..http1_forms import FORMS, Form
 from ..scripted_server import Reply, ReplyServer

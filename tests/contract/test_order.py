@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from replay.staging.sink import Sink
-from replay_native.bank import Stop
+from replay_native.ledger.lane_metrics import Stop
 
 from .driver import FAULTS_IN_ORDER, MS_NS, Ask, RunLane, drive, stop_after, turns
 

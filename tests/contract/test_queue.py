@@ -12,7 +12,7 @@ import trio
 
 from replay.engine.feed import FeedWriter
 from replay.staging.sink import Sink
-from replay_native.bank import C, Control, Stop
+from replay_native.ledger.lane_metrics import C, Control, Stop
 
 from .driver import MS_NS, SECOND_NS, Ask, Driven, RunLane, by_tls, drive, stop_after
 

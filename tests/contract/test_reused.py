@@ -16,11 +16,11 @@ from replay.engine.contract import LaneSpec
 from replay.scenario.file import load
 from replay.schedule.sessions import make_session_spec
 from replay.staging.sink import Sink
-from replay_native.bank import REFUSED, Stop
-from replay_native.clients import WAITING
-from replay_native.connections import CONNECTION, Lane
-from replay_native.feed import Feed, make_feed
-from replay_native.sink_memory import PEER
+from replay_native.feed.ring import Feed, make_feed
+from replay_native.lane.clients import WAITING
+from replay_native.lane.connections import CONNECTION, Lane
+from replay_native.ledger.lane_metrics import REFUSED, Stop
+from replay_native.staging.sink_memory import PEER
 
 from ..http1_forms import FORMS
 from ..scripted_server import Reply, ReplyServer, ScriptedServer, answer

@@ -11,8 +11,8 @@ import pytest
 from replay.engine.contract import Retry
 from replay.scenario.file import load
 from replay.schedule.sessions import SessionSpec, make_session_spec
-from replay_native.retry import RETRY_ON
-from replay_native.sessions import JAR_SLOT
+from replay_native.http1.sessions import JAR_SLOT
+from replay_native.lane.retry import RETRY_ON
 
 from ..scripted_server import ScriptedServer, Turns, answer
 from .driver import MS_NS, Ask, RunLane, drive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replay_native.statuses import S
+from replay_native.ledger.statuses import S
 
 from ..scripted_server import Pieces, ScriptedServer, Turns, answer
 from .driver import Ask, RunLane, drive

@@ -275,7 +275,7 @@ import dataclasses, signal, sys, trio
 from pathlib import Path
 from replay.engine import lanes
 from replay.engine.tls import Tls
-from replay_native import jit
+from replay_native.ground import jit
 from tests.contract.driver import Ask, drive
 
 async def main(port, ca, folder):

@@ -1,0 +1,1 @@
+"""Numba's ground: the decorator, atomics, libc, memory, clocks, random bits, SIMD, hashes. It knows no domain."""

@@ -1,0 +1,146 @@
+"""Where compiled kernels are kept: a folder that nobody else can write to.
+
+Numba loads what it finds there as code. So a folder is used only where it is a real one (not a link), is this user's,
+and cannot be written to by others. What exists is never changed to become so. Only files that have the
+names of compiled kernels are ever deleted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_VERSION = re.compile(r"([\w.]+)-[0-9a-f]{16}")
+"""Name of the folder of one version of a kernel module."""
+
+_FILE = re.compile(r".+\.(?:nbi|nbc)(?:\.\w+)*|.+\.tmp\.\w+")
+"""Name of a file that Numba writes there: an index, compiled code, or either before it is whole."""
+
+_CHOSEN = "REPLAY_KERNELS"
+"""Set for children where the folder is not the wanted one."""
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def _why_exchangeable(folder: Path) -> str:
+    """Why others could exchange what lies in a folder, in words; nothing where they cannot."""
+    found = folder.stat()
+    if found.st_uid not in (os.geteuid(), 0, Path("/").stat().st_uid):
+        return f"{folder} belongs to another user"
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        return f"others can write to {folder}"
+    return ""
+
+
+class UnsafeFolder(Exception):
+    """Others could put code into a folder: the sentence says how."""
+
+
+def check_folder(folder: Path) -> None:
+    """Make `folder` where it is missing. UnsafeFolder where it is not this user's alone, OSError where it cannot be used."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise UnsafeFolder(f"{folder} is a link")
+    if found.st_uid != os.geteuid():
+        raise UnsafeFolder(f"{folder} belongs to another user")
+    if found.st_mode & _OTHERS_WRITE:
+        raise UnsafeFolder(f"others can write to {folder}")
+    if why := _why_exchangeable(folder.parent):
+        raise UnsafeFolder(why)
+    if not stat.S_ISDIR(found.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def _wanted() -> Iterator[Path]:
+    """The folders to try, the best one first."""
+    if chosen := os.environ.get(_CHOSEN):
+        yield Path(chosen)
+    base = os.environ.get("REPLAY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    with contextlib.suppress(RuntimeError):
+        yield Path(base).expanduser().absolute() / "replay" / "kernels"
+    yield Path(tempfile.gettempdir()).absolute() / f"replay-kernels-{os.geteuid()}"
+
+
+def cache_root() -> Path:
+    """The user's own cache of compiled kernels, or one for this process and its children where there is no safe place.
+
+    Where a place is not safe, a line on standard error says why, and what is used instead. Children use the same.
+    """
+    unsafe: list[str] = []
+    for folder in _wanted():
+        try:
+            check_folder(folder)
+        except UnsafeFolder as error:
+            unsafe.append(str(error))
+        except OSError:
+            continue
+        else:
+            return _chosen(folder, unsafe, f"compiled kernels are kept in {folder}")
+    return _chosen(_of_this_process(), unsafe, "kernels are compiled for this command alone")
+
+
+def _chosen(folder: Path, unsafe: list[str], so: str) -> Path:
+    if unsafe:
+        os.environ[_CHOSEN] = str(folder)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            line = f"replay: {'; '.join(unsafe)}: {so} (set REPLAY_CACHE to a folder of your own)"
+            print(line, file=sys.stderr, flush=True)
+    return folder
+
+
+def _of_this_process() -> Path:
+    """A folder that is gone with this process. PermissionError where no place is safe."""
+    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
+        with contextlib.suppress(OSError):
+            if _why_exchangeable(Path(place)):
+                continue
+            folder = Path(tempfile.mkdtemp(prefix="replay-kernels-", dir=place))
+            atexit.register(_remove, folder, os.getpid())
+            os.environ[_CHOSEN] = str(folder)
+            return folder
+    what = "no folder for compiled kernels that others cannot write to; set REPLAY_CACHE to one"
+    raise PermissionError(errno.EACCES, what, tempfile.gettempdir())
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def prune(root: Path, kept: int) -> None:
+    """Delete the oldest versions of each module but `kept`: only folders and files that have a cache's names."""
+    versions: dict[str, list[tuple[float, str]]] = {}
+    with contextlib.suppress(OSError), os.scandir(root) as entries:
+        for entry in entries:
+            if (named := _VERSION.fullmatch(entry.name)) and entry.is_dir(follow_symlinks=False):
+                found = entry.stat(follow_symlinks=False)
+                if found.st_uid == os.geteuid():
+                    versions.setdefault(named[1], []).append((found.st_mtime, entry.name))
+    for found_versions in versions.values():
+        for _, name in sorted(found_versions)[:-kept]:
+            with contextlib.suppress(OSError):
+                _delete(root, name)
+
+
+def _delete(root: Path, name: str) -> None:
+    """Delete one version's folder by its handle. What has another name stays, and the folder with it."""
+    handle = os.open(root / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for inside in os.listdir(handle):  # noqa: PTH208 (of a handle)
+            if _FILE.fullmatch(inside):
+                os.unlink(inside, dir_fd=handle)
+    finally:
+        os.close(handle)
+    (root / name).rmdir()

@@ -1,0 +1,87 @@
+"""Where kernel modules are and what each depends on: the one place that the cache, its key and the tests ask.
+
+A kernel module is named by its path below the package: `lane.loop` is `replay_native/lane/loop.py`. A compiled kernel
+contains the kernels that it calls, and Numba does not notice that a callee's file changed. So a module's digest covers
+the sources of everything that it imports.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numba
+
+PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
+"""The package whose modules are kernel modules."""
+
+_ROOT = Path(__file__).parents[1]
+_IMPORT = re.compile(rb"^from (\.+)([\w.]*) import (\([^)]*\)|.+)$", re.MULTILINE)
+_ENTRY = re.compile(rb"^@kernel\((?!\)|inlined)", re.MULTILINE)
+
+
+def with_entries() -> tuple[str, ...]:
+    """The names of the modules that Python calls: those with a kernel of a declared signature."""
+    paths = (path for path in _ROOT.glob("*/*.py") if _ENTRY.search(path.read_bytes()))
+    return tuple(sorted(f"{path.parent.name}.{path.stem}" for path in paths))
+
+
+def has_entries(name: str) -> bool:
+    """Whether Python calls kernels of module `name`."""
+    return _ENTRY.search(sources(name)[name]) is not None
+
+
+@functools.cache
+def sources(name: str) -> dict[str, bytes]:
+    """The source of module `name` and of every kernel module that it imports, however deep."""
+    found: dict[str, bytes] = {}
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        path = _path(module)
+        if module not in found and path.is_file():
+            found[module] = path.read_bytes()
+            waiting += _imported(module, found[module])
+    return found
+
+
+@functools.cache
+def digest(name: str) -> str:
+    """The name of a module's compiled kernels: it changes with whatever they depend on."""
+    hashed = hashlib.blake2b(digest_size=8)
+    for module, source in sorted(sources(name).items()):
+        hashed.update(module.encode() + b"\0" + source)
+    boundscheck = os.environ.get("NUMBA_BOUNDSCHECK", "0")
+    hashed.update(f"{numba.__version__} {platform.python_version()} {boundscheck}".encode())
+    return f"{name}-{hashed.hexdigest()}"
+
+
+def digest_of(module: str, file: str) -> str:
+    """As `digest`, of a module by its `__name__`. The kernels of tests and benchmarks depend on their own file alone."""
+    if module.startswith(f"{PACKAGE}."):
+        return digest(module.removeprefix(f"{PACKAGE}."))
+    hashed = hashlib.blake2b(Path(file).read_bytes(), digest_size=8)
+    hashed.update(digest("ground.jit").encode())
+    return f"{module}-{hashed.hexdigest()}"
+
+
+def _path(name: str) -> Path:
+    return _ROOT.joinpath(*name.split(".")).with_suffix(".py")
+
+
+def _imported(name: str, source: bytes) -> Iterator[str]:
+    """The kernel modules that a module may mean by its relative imports: some of the names are no modules.
+
+    A regular expression, since parsing all sources would take a tenth of a second of every start.
+    """
+    package = name.split(".")[:-1]
+    for dots, module, imported in _IMPORT.findall(source):
+        above = package[: len(package) - len(dots) + 1]
+        base = [*above, *filter(None, module.decode().split("."))]
+        yield ".".join(base)
+        yield from (".".join([*base, word]) for word in re.findall(r"\w+", imported.decode()))

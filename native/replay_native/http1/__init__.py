@@ -1,0 +1,1 @@
+"""HTTP/1.1: responses parsed and inspected, requests rendered."""

@@ -1,0 +1,550 @@
+"""An incremental HTTP/1.x response parser: it takes any split of the input, and keeps a few words between two calls.
+
+Framing follows RFC 9112 section 6.3 and agrees with h11 except for the differences listed in `tests/http1_differences.py`.
+`parse` works on any record that has PARSER_FIELDS: a row of the lane's connection table is one. Both engines use it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import from_dtype, int64, uint8
+
+from ..ground.jit import kernel
+from ..ground.shared import clears, peek_i64
+
+PARSER_FIELDS = [
+    ("parse_state", "i8"), ("position", "i8"), ("status", "i8"), ("minor", "i8"), ("head_bytes", "i8"),
+    ("header", "i8"), ("header_flags", "i8"), ("word", "u8"), ("remaining", "i8"), ("length", "i8"),
+    ("length_digits", "i8"), ("number", "i8"), ("digits", "i8"), ("body_bytes", "i8"), ("informational", "i8"),
+    ("headers", "i8"), ("reason", "i8"), ("to_head", "i8"),
+]  # fmt: skip
+"""What the parser keeps between two calls. `to_head`: the request was a HEAD. `reason`: why the answer is BAD, an index of
+REASONS. `reset` clears them all as one range, so a new field needs no line there."""
+
+PARSER = np.dtype(PARSER_FIELDS)
+
+# parse_state, in the order of a message.
+VERSION, CODE, AFTER_CODE, REASON, LINE, NAME, VALUE, LINE_CR, HEAD_CR = range(9)
+CHUNK_SIZE, CHUNK_SPACE, CHUNK_EXTENSION, CHUNK_CR = range(9, 13)
+CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF = range(13, 16)
+BODY, UNTIL_CLOSE, DONE, BAD = range(16, 20)
+
+# header: the ones that frame a message.
+OTHER, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION = range(4)
+
+# header_flags
+SEEN_LENGTH, SEEN_CHUNKED, SAID_CLOSE, SAID_KEEP_ALIVE, SPACE_PENDING, IN_TRAILERS, VALUE_OPEN, LENGTH_COMMA = (
+    1, 2, 4, 8, 16, 32, 64, 128,
+)  # fmt: skip
+
+REASONS = (
+    "",
+    "it does not begin with HTTP/1.",
+    "its status is not three digits",
+    "its status is outside 200 to 599",
+    "it switches protocols (101), which no request asked for",
+    "a control character stands in its head",
+    "a carriage return stands without a line feed",
+    "a header's name is empty, or holds a character that names may not hold",
+    "a header's continuation line continues no header",
+    "its Content-Length is not a number below 2^63",
+    "it has two Content-Lengths that differ",
+    "its Transfer-Encoding is not chunked",
+    "a chunk's size is not a number below 2^63",
+    "a chunk's data does not end where its size says",
+    "its head, or a line between two chunks, is longer than the limit",
+)
+"""What `reason` stands for."""
+
+(
+    NO_REASON, NOT_HTTP, BAD_STATUS, STATUS_RANGE, SWITCHING, CONTROL_CHARACTER, BARE_CR, BAD_NAME, BAD_FOLD, BAD_LENGTH,
+    TWO_LENGTHS, BAD_CODING, BAD_CHUNK_SIZE, BAD_CHUNK_END, TOO_LONG,
+) = range(len(REASONS))  # fmt: skip
+
+_MOST_TENTHS, _MOST_SIXTEENTHS = (2**63 - 1) // 10, (2**63 - 1) // 16
+"""A number above one of these does not fit into 63 bits with one more digit (of the last decimal digit: up to 7)."""
+
+# What a byte may be part of.
+IS_TOKEN, IS_VALUE, IS_DIGIT, IS_HEX = 1, 2, 4, 8
+
+
+def _classes() -> np.ndarray:
+    """Class bits of each byte: tokens by RFC 9110 5.6.2; values are anything but NUL, CR, LF, VT and FF."""
+    table = np.zeros(256, np.uint8)
+    for byte in b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ":
+        table[byte] |= IS_TOKEN
+    for byte in range(256):
+        if byte not in b"\x00\r\n\x0b\x0c":
+            table[byte] |= IS_VALUE
+    for byte in b"0123456789":
+        table[byte] |= IS_DIGIT
+    for byte in b"0123456789abcdefABCDEF":
+        table[byte] |= IS_HEX
+    return table
+
+
+_CLASS = _classes()
+_PREFIX = np.frombuffer(b"HTTP/1.", np.uint8).copy()
+_FNV_BASIS, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
+
+
+def word_of(text: bytes) -> int:
+    """FNV-1a of a lower-case word: how header names and values are told apart."""
+    word = _FNV_BASIS
+    for byte in text:
+        word = ((word ^ byte) * _FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
+    return word
+
+
+_EMPTY = np.uint64(_FNV_BASIS)
+_PRIME = np.uint64(_FNV_PRIME)
+_W_CONTENT_LENGTH = np.uint64(word_of(b"content-length"))
+_W_TRANSFER_ENCODING = np.uint64(word_of(b"transfer-encoding"))
+_W_CONNECTION = np.uint64(word_of(b"connection"))
+_W_CHUNKED = np.uint64(word_of(b"chunked"))
+_W_CLOSE = np.uint64(word_of(b"close"))
+_W_KEEP_ALIVE = np.uint64(word_of(b"keep-alive"))
+
+_ALL_SPACE, _ALL_HIGH = np.uint64(0x2020202020202020), np.uint64(0x8080808080808080)
+
+_FRAMING_INITIALS = (67, 84, 99, 116)
+"""C, T, c, t: other header names frame nothing, and are not hashed."""
+
+CR, LF, SPACE, TAB, COLON, COMMA, SEMICOLON = 13, 10, 32, 9, 58, 44, 59
+_SEVEN = 55
+
+_clear = clears([name for name, _ in PARSER_FIELDS])
+
+
+@kernel(inlined=True)
+def _mix(word, byte):
+    """FNV-1a of one more byte, lower-cased."""
+    if 65 <= byte <= 90:
+        byte += 32
+    return (word ^ np.uint64(byte)) * _PRIME
+
+
+@kernel(inlined=True)
+def reset(p, to_head):
+    """Expect a new answer: nothing of an answer before it is left."""
+    _clear(p)
+    p.to_head = to_head
+
+
+@kernel(inlined=True)
+def _refuse(p, reason):
+    """Note why the answer is malformed; False."""
+    p.reason = reason
+    return False
+
+
+@kernel(inlined=True)
+def keeps_alive(p):
+    """Whether the connection may carry another request after this whole answer."""
+    return p.parse_state == DONE and not _is_last(p)
+
+
+@kernel(inlined=True)
+def _is_last(p):
+    """Whether the head, which is whole, says that the connection carries no other answer."""
+    if p.header_flags & SAID_CLOSE:
+        return True
+    return p.minor == 0 and p.header_flags & SAID_KEEP_ALIVE == 0
+
+
+@kernel(inlined=True)
+def is_idle_close(p):
+    """Whether the answer, as far as it has come, is a 408 that announces the end of the connection.
+
+    As the first answer on a connection that has served before it answers no request: the server waited for one and gave
+    up (RFC 9110, 15.5.9). After an informational answer it would be about a request that the server has read.
+    """
+    if p.status != 408 or p.informational:
+        return False
+    in_head = p.parse_state <= HEAD_CR and not p.header_flags & IN_TRAILERS
+    return not in_head and p.parse_state != BAD and _is_last(p)
+
+
+@kernel(inlined=True)
+def _version_byte(p, byte):
+    """One byte of `HTTP/1.d `."""
+    at = p.position
+    p.position += 1
+    if at < 7:
+        return byte == _PREFIX[at] or _refuse(p, NOT_HTTP)
+    if at == 7:
+        p.minor = np.int64(byte) - 48
+        return (_CLASS[byte] & IS_DIGIT) != 0 or _refuse(p, NOT_HTTP)
+    p.parse_state = CODE
+    p.position = 0
+    return byte == SPACE or _refuse(p, NOT_HTTP)
+
+
+@kernel(inlined=True)
+def _code_byte(p, byte):
+    """One digit of the status."""
+    p.status = p.status * 10 + np.int64(byte) - 48
+    p.position += 1
+    if p.position == 3:
+        p.parse_state = AFTER_CODE
+    return (_CLASS[byte] & IS_DIGIT) != 0 or _refuse(p, BAD_STATUS)
+
+
+@kernel(inlined=True)
+def _name_ends(p):
+    """A colon: which header is it?"""
+    p.header = OTHER
+    if p.word == _W_CONTENT_LENGTH:
+        p.header = CONTENT_LENGTH
+        p.number = 0
+        p.digits = 0
+        p.header_flags &= ~LENGTH_COMMA
+    elif p.word == _W_TRANSFER_ENCODING:
+        p.header = TRANSFER_ENCODING
+    elif p.word == _W_CONNECTION:
+        p.header = CONNECTION
+    p.headers += 1
+    p.word = _EMPTY
+    p.header_flags = (p.header_flags | VALUE_OPEN) & ~SPACE_PENDING
+    p.parse_state = VALUE
+
+
+@kernel(inlined=True)
+def _length_part_ends(p):
+    """One of the comma-separated numbers of a Content-Length: each must be the same digits."""
+    if p.digits == 0:
+        return _refuse(p, BAD_LENGTH)
+    if p.header_flags & SEEN_LENGTH and (p.number != p.length or p.digits != p.length_digits):
+        return _refuse(p, TWO_LENGTHS)
+    p.header_flags |= SEEN_LENGTH
+    p.length = p.number
+    p.length_digits = p.digits
+    p.number = 0
+    p.digits = 0
+    return True
+
+
+@kernel(inlined=True)
+def _connection_part_ends(p):
+    """One of the comma-separated words of a Connection header."""
+    if p.word == _W_CLOSE:
+        p.header_flags |= SAID_CLOSE
+    elif p.word == _W_KEEP_ALIVE:
+        p.header_flags |= SAID_KEEP_ALIVE
+    p.word = _EMPTY
+
+
+@kernel(inlined=True)
+def _framing_byte(p, byte):
+    """One byte of the value of a header that frames the message. False: malformed."""
+    if byte in (SPACE, TAB):
+        if p.word != _EMPTY or p.digits:
+            p.header_flags |= SPACE_PENDING
+        return True
+    if byte == COMMA and p.header != TRANSFER_ENCODING:
+        p.header_flags &= ~SPACE_PENDING
+        if p.header == CONNECTION:
+            _connection_part_ends(p)
+            return True
+        return _length_part_ends(p)
+    broken = (p.header_flags & SPACE_PENDING) != 0
+    p.header_flags &= ~SPACE_PENDING
+    if p.header == CONTENT_LENGTH:
+        fits = p.number < _MOST_TENTHS or (p.number == _MOST_TENTHS and byte <= _SEVEN)
+        if broken or not fits or not _CLASS[byte] & IS_DIGIT:
+            return _refuse(p, BAD_LENGTH)
+        p.digits += 1
+        p.number = p.number * 10 + np.int64(byte) - 48
+        return True
+    if broken:
+        p.word = _mix(p.word, np.uint8(SPACE))
+    p.word = _mix(p.word, byte)
+    return True
+
+
+@kernel(inlined=True)
+def _value_ends(p):
+    """The value of the open header is whole (the next line does not continue it). False: malformed."""
+    if not p.header_flags & VALUE_OPEN:
+        return True
+    p.header_flags &= ~VALUE_OPEN
+    if p.header == CONTENT_LENGTH:
+        return _length_part_ends(p)
+    if p.header == CONNECTION:
+        if not p.header_flags & IN_TRAILERS:
+            _connection_part_ends(p)
+    elif p.header == TRANSFER_ENCODING:
+        # The same line twice (by a server and by its proxy) is one coding, as curl, llhttp and browsers take it.
+        if p.word != _W_CHUNKED:
+            return _refuse(p, BAD_CODING)
+        p.header_flags |= SEEN_CHUNKED
+    return True
+
+
+@kernel(inlined=True)
+def _head_ends(p):
+    """The empty line: what follows? False: malformed."""
+    if not _value_ends(p):
+        return False
+    if p.header_flags & IN_TRAILERS:
+        p.parse_state = DONE
+        return True
+    if p.status == 101:
+        return _refuse(p, SWITCHING)
+    if p.status < 100:
+        return _refuse(p, STATUS_RANGE)
+    if p.status < 200:
+        seen, to_head, head_bytes = p.informational, p.to_head, p.head_bytes
+        reset(p, to_head)
+        p.informational = seen + 1
+        p.head_bytes = head_bytes
+        return True
+    if p.to_head or p.status in (204, 304):
+        p.parse_state = DONE
+    elif p.header_flags & SEEN_CHUNKED:
+        p.parse_state = CHUNK_SIZE
+        p.number = 0
+        p.digits = 0
+    elif p.header_flags & SEEN_LENGTH:
+        p.remaining = p.length
+        p.parse_state = BODY if p.length else DONE
+    else:
+        p.parse_state = UNTIL_CLOSE
+    return True
+
+
+@kernel(inlined=True)
+def _line_begins(p, byte):
+    """First byte of a header line, or of the empty line. False: malformed."""
+    if byte in (SPACE, TAB):
+        if not p.header_flags & VALUE_OPEN:
+            return _refuse(p, BAD_FOLD)
+        if p.header != OTHER and (p.word != _EMPTY or p.digits):
+            p.header_flags |= SPACE_PENDING
+        p.parse_state = VALUE
+        return True
+    if byte == CR:
+        p.parse_state = HEAD_CR
+        return True
+    if byte == LF:
+        return _head_ends(p)
+    if not _value_ends(p):
+        return False
+    if not _CLASS[byte] & IS_TOKEN:
+        return _refuse(p, BAD_NAME)
+    p.position = byte in _FRAMING_INITIALS
+    p.word = _mix(_EMPTY, byte) if p.position else np.uint64(0)
+    p.parse_state = NAME
+    return True
+
+
+@kernel(inlined=True)
+def _head_byte(p, byte):
+    """One byte of the status line, the headers or the trailers. False: malformed."""
+    state = p.parse_state
+    if state == NAME:
+        _name_ends(p)
+        return byte == COLON or _refuse(p, BAD_NAME)
+    if state in (VALUE, REASON):
+        if byte == LF:
+            p.parse_state = LINE
+            return True
+        if byte == CR:
+            p.parse_state = LINE_CR
+            return True
+        if state == VALUE and p.header != OTHER and not _framing_byte(p, byte):
+            return False
+        return (_CLASS[byte] & IS_VALUE) != 0 or _refuse(p, CONTROL_CHARACTER)
+    if state == LINE:
+        return _line_begins(p, byte)
+    if state == LINE_CR:
+        p.parse_state = LINE
+        return byte == LF or _refuse(p, BARE_CR)
+    if state == HEAD_CR:
+        return _head_ends(p) if byte == LF else _refuse(p, BARE_CR)
+    if state == VERSION:
+        return _version_byte(p, byte)
+    if state == CODE:
+        return _code_byte(p, byte)
+    p.parse_state = REASON if byte == SPACE else LINE_CR if byte == CR else LINE
+    return byte in (SPACE, CR, LF) or _refuse(p, BAD_STATUS)
+
+
+@kernel(inlined=True)
+def _chunk_begins(p):
+    """The end of a chunk's size line."""
+    if p.number == 0:
+        p.parse_state = LINE
+        p.header_flags = (p.header_flags | IN_TRAILERS) & ~(SEEN_LENGTH | SEEN_CHUNKED | VALUE_OPEN)
+    else:
+        p.parse_state = CHUNK_DATA
+        p.remaining = p.number
+    p.number = 0
+    p.digits = 0
+
+
+@kernel(inlined=True)
+def _chunk_byte(p, byte):
+    """One byte between the data of two chunks. False: malformed."""
+    state = p.parse_state
+    if state == CHUNK_DATA_CR:
+        p.parse_state = CHUNK_DATA_LF
+        return byte == CR or _refuse(p, BAD_CHUNK_END)
+    if state == CHUNK_DATA_LF:
+        p.parse_state = CHUNK_SIZE
+        return byte == LF or _refuse(p, BAD_CHUNK_END)
+    if state == CHUNK_CR:
+        if byte == LF:
+            _chunk_begins(p)
+            return True
+        p.parse_state = CHUNK_EXTENSION if p.position else CHUNK_SPACE
+        return _chunk_extension_byte(p, byte) if p.position else _refuse(p, BARE_CR)
+    if state == CHUNK_EXTENSION:
+        return _chunk_extension_byte(p, byte)
+    if state == CHUNK_SIZE and _CLASS[byte] & IS_HEX:
+        if p.number > _MOST_SIXTEENTHS:
+            return _refuse(p, BAD_CHUNK_SIZE)
+        p.digits += 1
+        p.number = p.number * 16 + (np.int64(byte) - 48 if byte < 58 else (np.int64(byte) & 31) + 9)
+        return True
+    if p.digits == 0:
+        return _refuse(p, BAD_CHUNK_SIZE)
+    p.position = 0
+    if byte == CR:
+        p.parse_state = CHUNK_CR
+        return True
+    if byte == SEMICOLON:
+        p.parse_state = CHUNK_EXTENSION
+        p.position = 1
+        return True
+    p.parse_state = CHUNK_SPACE
+    return byte in (SPACE, TAB) or _refuse(p, BAD_CHUNK_SIZE)
+
+
+@kernel(inlined=True)
+def _chunk_extension_byte(p, byte):
+    """Extensions are passed over; only CR LF ends them."""
+    if byte == CR:
+        p.parse_state = CHUNK_CR
+    return byte != LF or _refuse(p, BAD_CHUNK_SIZE)
+
+
+@kernel(inlined=True)
+def _token_ends(data, at, end):
+    """Where a run of token bytes ends."""
+    while at < end and _CLASS[data[at]] & IS_TOKEN:
+        at += 1
+    return at
+
+
+@kernel(inlined=True)
+def _value_run_ends(data, at, end):
+    """Where a run of value bytes ends, eight at a time while none is a control byte."""
+    base = data.ctypes.data
+    while at + 8 <= end:
+        word = np.uint64(peek_i64(base + np.uint64(at)))
+        if (word - _ALL_SPACE) & ~word & _ALL_HIGH:
+            break
+        at += 8
+    while at < end and _CLASS[data[at]] & IS_VALUE:
+        at += 1
+    return at
+
+
+@kernel(inlined=True)
+def _quick(p, data, at, end):
+    """The usual head in long steps: names, values that frame nothing, line ends. Stops where `_head_byte` must decide."""
+    if p.parse_state == NAME:
+        if p.position:
+            while at < end and _CLASS[data[at]] & IS_TOKEN:
+                p.word = _mix(p.word, data[at])
+                at += 1
+        else:
+            at = _token_ends(data, at, end)
+        if at < end and data[at] == COLON:
+            _name_ends(p)
+            at += 1
+    if p.parse_state == REASON or (p.parse_state == VALUE and p.header == OTHER):
+        at = _value_run_ends(data, at, end)
+        if at + 1 < end and data[at] == CR and data[at + 1] == LF:
+            p.parse_state = LINE
+            at += 2
+    return at
+
+
+@kernel()
+def parse(p, data, at, end, header_limit):
+    """Take in `data[at:end]`; returns where it stopped: `end`, or after the last byte of a whole answer (DONE), or BAD."""
+    while at < end and p.parse_state < DONE:
+        state = p.parse_state
+        if state < CHUNK_DATA or state in (CHUNK_DATA_CR, CHUNK_DATA_LF):
+            start = at
+            at = _quick(p, data, at, end)
+            if at < end:
+                state = p.parse_state
+                fine = _head_byte(p, data[at]) if state < CHUNK_SIZE else _chunk_byte(p, data[at])
+                at += 1
+                if not fine:
+                    p.parse_state = BAD
+            p.head_bytes += at - start
+            if p.head_bytes > header_limit and p.parse_state != BAD:
+                p.reason = TOO_LONG
+                p.parse_state = BAD
+        elif state == UNTIL_CLOSE:
+            p.body_bytes += end - at
+            at = end
+        else:
+            step = min(end - at, p.remaining)
+            at += step
+            p.remaining -= step
+            p.body_bytes += step
+            if p.remaining == 0:
+                p.parse_state = DONE if state == BODY else CHUNK_DATA_CR
+                p.head_bytes = 0
+    return at
+
+
+@kernel(inlined=True)
+def end_of_input(p):
+    """The peer closed: the answer is whole only if it was to end so."""
+    if p.parse_state == UNTIL_CLOSE:
+        p.parse_state = DONE
+        p.header_flags |= SAID_CLOSE
+    return p.parse_state == DONE
+
+
+@kernel((from_dtype(PARSER)[::1], uint8[::1], int64), brief=True)
+def parse_on(parsers, data, header_limit):
+    """Go on with the answer of `parsers[0]`, for the portable engine: how many bytes of `data` belong to it."""
+    return parse(parsers[0], data, np.int64(0), data.size, header_limit)
+
+
+@kernel((from_dtype(PARSER)[::1],), brief=True)
+def parsed_to_end(parsers):
+    """`end_of_input` for the portable engine."""
+    return end_of_input(parsers[0])
+
+
+@kernel((from_dtype(PARSER)[::1],), brief=True)
+def shows_idle_close(parsers):
+    """`is_idle_close` for the portable engine."""
+    return is_idle_close(parsers[0])
+
+
+@kernel((from_dtype(PARSER)[::1],), brief=True)
+def allows_another(parsers):
+    """`keeps_alive` for the portable engine."""
+    return keeps_alive(parsers[0])
+
+
+@kernel((from_dtype(PARSER)[::1], uint8[::1], int64[::1], int64, int64))
+def parse_pieces(parsers, data, cuts, to_head, header_limit):
+    """Parse one answer into `parsers[0]`, as if `data` came in pieces that end at `cuts`; returns bytes taken in."""
+    p = parsers[0]
+    reset(p, to_head)
+    at = np.int64(0)
+    for i in range(cuts.size):
+        at = parse(p, data, at, cuts[i], header_limit)
+        if p.parse_state >= DONE:
+            break
+    return at

@@ -1,0 +1,554 @@
+"""What a lane keeps of its clients' answers, and where it goes: captures, cookie jars, checks, and patches.
+
+A client has a value of bounded length a slot, in memory of its own that is made when it comes first. Slot 0 is the
+client's cookie jar. A request that takes values carries its patches behind its bytes in the feed (`docs/lane-contract.md`).
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+from numba import from_dtype, types
+
+from ..ground import libc
+from ..ground.bundle import bundle_type
+from ..ground.jit import kernel
+from ..ground.memory import release, with_room
+from ..ground.regex import search
+from ..ground.sha256 import is_digest
+from ..ground.shared import peek_i32, peek_u8, poke_u8
+from .answers import cookie_parts, find_body, find_bytes, find_head, find_header, unfold
+from .cookies import NO_ROOM, put_cookie
+from .json_pointer import ABSENT, LITERAL, STRING, find_pointer, put_string
+
+_memcpy = libc.memcpy
+
+PATCH_BYTES = 8
+"""A patch: int32 where in the request it goes, int32 slot and encoding << 16."""
+
+LENGTH_SLOT = 0xFFFF
+"""In place of a slot: the decimal number of bytes of the body, which begins four bytes behind the patch."""
+
+JAR_SLOT = 0
+"""The client's cookies, as a whole header line, or nothing where there are none."""
+
+VALUE_BYTES = 48
+"""Least room of a value."""
+
+RAW, JSON_TEXT, TARGET, FORM, SEGMENT, JSON_VALUE, IN_COOKIE = range(7)
+"""How a value is written. RAW: as it is. JSON_TEXT: inside a JSON string. TARGET: a link, with only the bytes encoded that
+no request line may hold. FORM: everything but RFC 3986's unreserved characters is percent-encoded. SEGMENT: as FORM, for a
+path, where `.` and `..` are encoded too. JSON_VALUE: a number, true, false or null as it is, any other value as a JSON
+string. IN_COOKIE: as it is, but for the `;` that would begin another cookie.
+"""
+
+CAPTURE, CHECK = range(2)
+STATUS, RECORDED_STATUS, SIZE, HEADER, COOKIE, POINTER, REGEX, CONTAINS, DIGEST = range(9)
+"""What a rule looks at, from POINTER on the body. Of a check the value must be there, and be its text where it has one."""
+
+RULE = np.dtype([
+    (name, "i8") for name in (
+        "kind", "source", "slot", "name", "name_end", "text", "text_end", "low", "high", "program", "is_link",
+    )
+])  # fmt: skip
+"""A rule. name and text are parts of `texts`: a header's lower-case name, a cookie's, a pointer's tokens; what a value must
+equal (text -1: anything), the bytes to be contained, the digest, or of STATUS a byte for each of 600 statuses. A capture
+whose `is_link` is 1 takes only a path of this target (`link_length`)."""
+
+Sessions = namedtuple(
+    "Sessions",
+    "values rooms lengths bounds route_rules rules texts program sets work words found jar kept lanes refused",
+)
+"""By client and slot, [clients, slots]: values uint64, the address of a value; rooms int32, the bytes that there are at it;
+lengths int32, its length + 1 (0: none). bounds int64[slots]: its length at most. route_rules int32[routes + 1, rules + 1]:
+the rules of a route, up to -1; rules RULE[n]; texts uint8[]; program and sets: those of `regex`; work and words: the memory
+of `regex` and `sha256`; found uint8[]: a value on its way; jar uint8[]: a cookie jar that is changed; kept
+uint8[connections, bytes]: of an answer that comes in parts; lanes int64[1]: client c has row c // lanes; refused
+int64[rules]: links that a capture found and refused.
+"""
+
+rule_type = from_dtype(RULE)
+SESSIONS_TYPE = bundle_type(
+    Sessions,
+    [
+        types.uint64[:, ::1], types.int32[:, ::1], types.int32[:, ::1], types.int64[::1], types.int32[:, ::1],
+        rule_type[::1], types.uint8[::1], types.int32[:, ::1], types.uint8[:, ::1], types.int32[:, ::1], types.uint32[::1],
+        types.uint8[::1], types.uint8[::1], types.uint8[:, ::1], types.int64[::1], types.int64[::1],
+    ],
+)  # fmt: skip
+
+_PERCENT, _QUOTE, _BACKSLASH, _SLASH, _DOT, _HASH, _SEMICOLON = 37, 34, 92, 47, 46, 35, 59
+_HEX = np.frombuffer(b"0123456789ABCDEF", np.uint8)
+_COOKIE = np.frombuffer(b"Cookie: ", np.uint8)
+_SET_COOKIE = np.frombuffer(b"set-cookie", np.uint8)
+
+
+_NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
+_ENDS_SEGMENT = np.zeros(256, np.uint8)
+_ENDS_SEGMENT[list(b"/\\?&=#")] = 1
+"""What a `..` in a link may stand between."""
+
+
+def _encoded_bytes() -> np.ndarray:
+    """By encoding, how many bytes each byte becomes: uint8[7, 256]."""
+    sizes = np.ones((7, 256), np.uint8)
+    sizes[JSON_TEXT, [_QUOTE, _BACKSLASH]] = sizes[JSON_VALUE, [_QUOTE, _BACKSLASH]] = 2
+    sizes[IN_COOKIE, _SEMICOLON] = 3
+    sizes[TARGET, [byte for byte in range(256) if not 33 <= byte <= 126 or byte == 35]] = 3
+    unreserved = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+    sizes[FORM, [byte for byte in range(256) if byte not in unreserved]] = 3
+    sizes[SEGMENT] = sizes[FORM]
+    return sizes
+
+
+ENCODED_BYTES = _encoded_bytes()
+
+# Values.
+
+
+@kernel(inlined=True)
+def _keep(sessions, row, slot, source, length):
+    """Keep source[:length] as a client's value."""
+    address, room = with_room(
+        sessions.values[row, slot], np.int64(sessions.rooms[row, slot]), max(length, np.int64(VALUE_BYTES))
+    )
+    sessions.values[row, slot], sessions.rooms[row, slot] = address, np.int32(room)
+    _memcpy(address, source.ctypes.data, np.uint64(length))
+    sessions.lengths[row, slot] = np.int32(length + 1)
+
+
+@kernel()
+def forget_values(sessions):
+    """Give the memory of all values back."""
+    for row in range(sessions.values.shape[0]):
+        for slot in range(sessions.values.shape[1]):
+            release(sessions.values[row, slot])
+            sessions.values[row, slot] = np.uint64(0)
+            sessions.rooms[row, slot] = sessions.lengths[row, slot] = np.int32(0)
+
+
+# Patches.
+
+
+@kernel(inlined=True)
+def _row_of(sessions, client):
+    return client // sessions.lanes[0]
+
+
+@kernel(inlined=True)
+def _digits_of(number):
+    count = np.int64(1)
+    while number >= 10:
+        number //= 10
+        count += 1
+    return count
+
+
+@kernel()
+def _skip_digits(value, at, length):
+    """Behind the decimal digits from `at` on."""
+    while at < length and 48 <= peek_u8(value + np.uint64(at)) <= 57:
+        at += 1
+    return at
+
+
+@kernel()
+def _is_word(value, length, word):
+    """Whether the bytes at an address are a word."""
+    same = length == word.size
+    if same:
+        for at in range(length):
+            same = same and peek_u8(value + np.uint64(at)) == word[at]
+    return same
+
+
+@kernel()
+def _is_json_number(value, length):
+    """Whether the bytes at an address are a number of JSON (RFC 8259, 6)."""
+    at = np.int64(length > 0 and peek_u8(value) == 45)
+    first, at = at, _skip_digits(value, at, length)
+    if at == first or (at > first + 1 and peek_u8(value + np.uint64(first)) == 48):
+        return False
+    if at < length and peek_u8(value + np.uint64(at)) == _DOT:
+        first, at = at + 1, _skip_digits(value, at + 1, length)
+        if at == first:
+            return False
+    if at < length and peek_u8(value + np.uint64(at)) | 32 == 101:
+        at += 1
+        at += np.int64(at < length and peek_u8(value + np.uint64(at)) in (43, 45))
+        first, at = at, _skip_digits(value, at, length)
+        if at == first:
+            return False
+    return at == length
+
+
+@kernel()
+def _is_json_literal(value, length):
+    """Whether the bytes at an address are one value of JSON that stands without quotes."""
+    words = (
+        _is_word(value, length, _NULL) or _is_word(value, length, _TRUE) or _is_word(value, length, _FALSE)
+    )
+    return words or _is_json_number(value, length)
+
+
+@kernel(inlined=True)
+def _is_dots(value, length):
+    """Whether the bytes at an address are `.` or `..`: as a segment of a path they would name another one."""
+    if length not in (1, 2):
+        return False
+    return peek_u8(value) == _DOT and peek_u8(value + np.uint64(length - 1)) == _DOT
+
+
+@kernel()
+def _value_size(sessions, row, what):
+    """Bytes that a slot's value becomes, or -1 where it has none; of an empty cookie jar 0."""
+    slot, encoding = what & 0xFFFF, what >> 16
+    length = np.int64(sessions.lengths[row, slot]) - 1
+    if slot == JAR_SLOT:
+        return _COOKIE.size + length + 2 if length > 0 else np.int64(0)
+    if length < 0 or encoding == RAW:
+        return length
+    size, value = np.int64(0), sessions.values[row, slot]
+    if encoding == SEGMENT and _is_dots(value, length):
+        return 3 * length
+    if encoding == JSON_VALUE:
+        if _is_json_literal(value, length):
+            return length
+        size = np.int64(2)
+    for at in range(length):
+        size += ENCODED_BYTES[encoding, peek_u8(value + np.uint64(at))]
+    return size
+
+
+@kernel()
+def patched_bytes(sessions, client, request, length, patches):
+    """Bytes that the request of `length` bytes at an address becomes with its patches, or -1 where a value is absent."""
+    row = _row_of(sessions, client)
+    if row >= sessions.values.shape[0]:
+        return np.int64(-1)
+    total, body, in_body = length, np.int64(-1), np.int64(0)
+    for i in range(patches):
+        patch = request + np.uint64(length + PATCH_BYTES * i)
+        at, what = np.int64(peek_i32(patch)), np.int64(peek_i32(patch + np.uint64(4)))
+        if what == LENGTH_SLOT:
+            body, in_body = at + 4, length - at - 4
+            continue
+        size = _value_size(sessions, row, what)
+        if size < 0:
+            return np.int64(-1)
+        total += size
+        in_body += size if body >= 0 else 0
+    return total + _digits_of(in_body) if body >= 0 else total
+
+
+@kernel()
+def _put_value(at, sessions, row, what):
+    """Write what `_value_size` counts."""
+    slot, encoding = what & 0xFFFF, what >> 16
+    length = np.int64(sessions.lengths[row, slot]) - 1
+    value = sessions.values[row, slot]
+    if slot == JAR_SLOT:
+        if length <= 0:
+            return at
+        _memcpy(at, _COOKIE.ctypes.data, np.uint64(_COOKIE.size))
+        at += np.uint64(_COOKIE.size)
+        _memcpy(at, value, np.uint64(length))
+        at += np.uint64(length)
+        poke_u8(at, np.uint8(13))
+        poke_u8(at + np.uint64(1), np.uint8(10))
+        return at + np.uint64(2)
+    if encoding == RAW or (encoding == JSON_VALUE and _is_json_literal(value, length)):
+        _memcpy(at, value, np.uint64(length))
+        return at + np.uint64(length)
+    dots = encoding == SEGMENT and _is_dots(value, length)
+    if encoding == JSON_VALUE:
+        poke_u8(at, np.uint8(_QUOTE))
+        at += np.uint64(1)
+    for i in range(length):
+        byte = peek_u8(value + np.uint64(i))
+        size = np.uint8(3) if dots else ENCODED_BYTES[encoding, byte]
+        if size == 3:
+            poke_u8(at, np.uint8(_PERCENT))
+            poke_u8(at + np.uint64(1), _HEX[byte >> 4])
+            poke_u8(at + np.uint64(2), _HEX[byte & 15])
+        elif size == 2:
+            poke_u8(at, np.uint8(_BACKSLASH))
+            poke_u8(at + np.uint64(1), byte)
+        else:
+            poke_u8(at, byte)
+        at += np.uint64(size)
+    if encoding == JSON_VALUE:
+        poke_u8(at, np.uint8(_QUOTE))
+        at += np.uint64(1)
+    return at
+
+
+@kernel()
+def _put_number(at, number):
+    digits = _digits_of(number)
+    for place in range(digits):
+        poke_u8(at + np.uint64(digits - 1 - place), np.uint8(48 + number % 10))
+        number //= 10
+    return at + np.uint64(digits)
+
+
+@kernel()
+def put_patched(out, sessions, client, request, length, patches):
+    """Write the request with its patches to the address `out`; `patched_bytes` has found its values, and room."""
+    row, copied = _row_of(sessions, client), np.int64(0)
+    for i in range(patches):
+        patch = request + np.uint64(length + PATCH_BYTES * i)
+        at, what = np.int64(peek_i32(patch)), np.int64(peek_i32(patch + np.uint64(4)))
+        _memcpy(out, request + np.uint64(copied), np.uint64(at - copied))
+        out += np.uint64(at - copied)
+        copied = at
+        if what != LENGTH_SLOT:
+            out = _put_value(out, sessions, row, what)
+            continue
+        in_body = length - at - 4
+        for j in range(i + 1, patches):
+            in_body += _value_size(
+                sessions, row, np.int64(peek_i32(request + np.uint64(length + PATCH_BYTES * j + 4)))
+            )
+        out = _put_number(out, in_body)
+    _memcpy(out, request + np.uint64(copied), np.uint64(length - copied))
+    return out + np.uint64(length - copied)
+
+
+# Answers.
+
+
+@kernel(inlined=True)
+def _copy_found(sessions, data, begin, end):
+    """Bring a part of the answer to `found`: its length, or -1 where it is too long."""
+    if begin < 0 or end - begin > sessions.found.size:
+        return np.int64(-1)
+    for i in range(end - begin):
+        sessions.found[i] = data[begin + i]
+    return end - begin
+
+
+@kernel()
+def _find_cookie(sessions, rule, data, head, head_end):
+    """The value of the last cookie of a name that the answer sets, in `found`: its length, or -1."""
+    length, at = np.int64(-1), head
+    while True:
+        value, value_end, at = find_header(data, at, head_end, _SET_COOKIE, 0, _SET_COOKIE.size)
+        if value < 0:
+            return length
+        name, name_end, begin, end, _ = cookie_parts(data, value, value_end)
+        if name_end < 0 or name_end - name != rule.name_end - rule.name:
+            continue
+        same = True
+        for i in range(name_end - name):
+            same = same and data[name + i] == sessions.texts[rule.name + i]
+        if same:
+            length = _copy_found(sessions, data, begin, end)
+
+
+@kernel()
+def _find(sessions, rule, data, head, head_end, body_end):
+    """(The length of a rule's value in `found` or -1, whether there is something at all). body_end -1: no whole body."""
+    if rule.source == HEADER:
+        begin, end, _ = find_header(data, head, head_end, sessions.texts, rule.name, rule.name_end)
+        return _copy_found(sessions, data, begin, end), begin >= 0
+    if rule.source == COOKIE:
+        length = _find_cookie(sessions, rule, data, head, head_end)
+        return length, length >= 0
+    if body_end < 0:
+        return np.int64(-1), False
+    if rule.source == REGEX:
+        begin, end = search(
+            data, head_end, body_end, sessions.program, rule.program, sessions.sets, sessions.work
+        )
+        return _copy_found(sessions, data, begin, end), begin >= 0
+    kind, begin, end = find_pointer(data, head_end, body_end, sessions.texts, rule.name, rule.name_end)
+    if kind == STRING:
+        return put_string(data, begin, end, sessions.found, sessions.found.size), True
+    if kind == LITERAL:
+        return _copy_found(sessions, data, begin, end), True
+    return np.int64(-1), kind != ABSENT
+
+
+@kernel(inlined=True)
+def _hex_digit(data, at, length):
+    """The value of the hexadecimal digit at `at`, or -1."""
+    if at >= length:
+        return np.int64(-1)
+    byte = np.int64(data[at])
+    if 48 <= byte <= 57:
+        return byte - 48
+    return (byte | 32) - 87 if 97 <= byte | 32 <= 102 else np.int64(-1)
+
+
+@kernel()
+def _decoded_at(data, at, length):
+    """(The byte that stands at `at`, however often it is percent-encoded, where the next one begins)."""
+    if data[at] != _PERCENT:
+        return np.int64(data[at]), at + 1
+    place = at + 1
+    while place + 1 < length and data[place] == 50 and data[place + 1] == 53:
+        place += 2
+    high, low = _hex_digit(data, place, length), _hex_digit(data, place + 1, length)
+    if high < 0 or low < 0:
+        return np.int64(_PERCENT), at + 1
+    return high * 16 + low, place + 2
+
+
+@kernel()
+def link_length(data, length):
+    """How much of data[:length] is a link that stays on this target: all before a `#`; -1 where it is none.
+
+    A link begins with exactly one slash, and has no `//`, no backslash and no segment `..`, encoded neither.
+    """
+    if length == 0 or data[0] != _SLASH:
+        return np.int64(-1)
+    at, dots, others, after_slash, in_parameter = np.int64(0), 0, False, False, False
+    while at < length and data[at] != _HASH:
+        byte, at = _decoded_at(data, at, length)
+        if byte == _BACKSLASH or (byte == _SLASH and after_slash):
+            return np.int64(-1)
+        after_slash = byte == _SLASH
+        if _ENDS_SEGMENT[byte]:
+            if dots == 2 and not others:
+                return np.int64(-1)
+            dots, others, in_parameter = 0, False, False
+        elif byte == _SEMICOLON or in_parameter:
+            in_parameter = True
+        elif byte == _DOT:
+            dots += 1
+        else:
+            others = True
+    return np.int64(-1) if dots == 2 and not others else at
+
+
+@kernel()
+def _capture(sessions, rule, number, row, length):
+    """Keep the `length` bytes in `found` as the client's; False where they are no value that a request may hold."""
+    if length < 0 or length > sessions.bounds[rule.slot]:
+        return False
+    for i in range(length):
+        if sessions.found[i] < 32 or sessions.found[i] == 127:
+            return False
+    if rule.is_link:
+        length = link_length(sessions.found, length)
+        if length < 0:
+            sessions.refused[number] += 1
+            return False
+    _keep(sessions, row, rule.slot, sessions.found, length)
+    return True
+
+
+@kernel()
+def _equals(sessions, rule, length):
+    if length != rule.text_end - rule.text:
+        return False
+    same = True
+    for i in range(length):
+        same = same and sessions.found[i] == sessions.texts[rule.text + i]
+    return same
+
+
+@kernel()
+def _holds(sessions, rule, data, head, head_end, body_end, status, recorded, size):
+    """Whether an answer is as a check says."""
+    if rule.source == STATUS:
+        return sessions.texts[rule.text + status] != 0
+    if rule.source == RECORDED_STATUS:
+        return recorded in (0, status)
+    if rule.source == SIZE:
+        return rule.low <= size <= rule.high
+    if rule.source in (CONTAINS, DIGEST):
+        if body_end < 0:
+            return False
+        if rule.source == CONTAINS:
+            return find_bytes(data, head_end, body_end, sessions.texts, rule.text, rule.text_end) >= 0
+        return is_digest(data, head_end, body_end, sessions.words, sessions.texts, rule.text)
+    length, there = _find(sessions, rule, data, head, head_end, body_end)
+    return there if rule.text < 0 else length >= 0 and _equals(sessions, rule, length)
+
+
+@kernel()
+def take_cookies(sessions, client, data, head, head_end):
+    """Every Set-Cookie of an answer into its client's jar; how many found no room."""
+    row = _row_of(sessions, client)
+    cut, at = np.int64(0), head
+    if row >= sessions.values.shape[0]:
+        return cut
+    while True:
+        value, value_end, at = find_header(data, at, head_end, _SET_COOKIE, 0, _SET_COOKIE.size)
+        if value < 0:
+            return cut
+        length = max(np.int64(sessions.lengths[row, JAR_SLOT]) - 1, np.int64(0))
+        _memcpy(sessions.jar.ctypes.data, sessions.values[row, JAR_SLOT], np.uint64(length))
+        length = put_cookie(sessions.jar, length, sessions.bounds[JAR_SLOT], data, value, value_end)
+        if length == NO_ROOM:
+            cut += 1
+        else:
+            _keep(sessions, row, JAR_SLOT, sessions.jar, length)
+
+
+@kernel()
+def look(sessions, client, route, data, begin, end, whole, status, recorded, size, counts, is_measured):
+    """Hold data[begin:end], an answer, against the rules of its route: (checks made, first rule that failed or -1,
+    cookies that found no room).
+
+    `whole` is False where only its beginning was kept. counts int64[rules, 2] by rule: found or held, and not;
+    checks count only where `is_measured`.
+    """
+    head, head_end = find_head(data, begin, end)
+    unfold(data, head, head_end)
+    cut = np.int64(0)
+    if sessions.bounds[JAR_SLOT] > 0:
+        cut = take_cookies(sessions, client, data, head, head_end)
+    body_end, has_body = np.int64(-1), whole
+    row, checks, failed = _row_of(sessions, client), np.int64(0), np.int64(-1)
+    for place in range(sessions.route_rules.shape[1]):
+        number = np.int64(sessions.route_rules[route, place])
+        if number < 0:
+            break
+        rule = sessions.rules[number]
+        if has_body and rule.source >= POINTER:
+            body_end, has_body = find_body(data, head, head_end, end), False
+        if rule.kind == CAPTURE:
+            length, _ = _find(sessions, rule, data, head, head_end, body_end)
+            missed = row >= sessions.values.shape[0] or not _capture(sessions, rule, number, row, length)
+            counts[number, np.int64(missed)] += 1
+        elif is_measured:
+            missed = not _holds(sessions, rule, data, head, head_end, body_end, status, recorded, size)
+            counts[number, np.int64(missed)] += 1
+            checks += 1
+            if missed and failed < 0:
+                failed = number
+    return checks, failed, cut
+
+
+@kernel(
+    types.int64(
+        SESSIONS_TYPE, types.int64, types.int64, types.uint8[::1], types.boolean, types.int64, types.int64, types.int64,
+        types.int64[:, ::1], types.int64[::1],
+    )
+)  # fmt: skip
+def looked_at(sessions, client, route, data, whole, status, recorded, size, counts, result):
+    """For tests: `look` at all of `data`; `result` int64[3] is what it returns."""
+    result[0], result[1], result[2] = look(
+        sessions, client, route, data, 0, data.size, whole, status, recorded, size, counts, True
+    )
+    return result[0]
+
+
+@kernel(types.int64(SESSIONS_TYPE, types.int64, types.uint8[::1], types.int64, types.int64, types.uint8[::1]))
+def patched(sessions, client, entry, length, patches, out):
+    """For tests: a request of `length` bytes with its patches behind it, as it is sent; its length, or -1."""
+    total = patched_bytes(sessions, client, entry.ctypes.data, length, patches)
+    if total < 0 or total > out.size:
+        return total
+    end = put_patched(out.ctypes.data, sessions, client, entry.ctypes.data, length, patches)
+    return np.int64(end - out.ctypes.data)
+
+
+@kernel(types.int64(types.uint8[::1], types.int64))
+def measured_link(data, length):
+    """`link_length` from Python."""
+    return link_length(data, length)

@@ -1,0 +1,1 @@
+"""Recordings to columns: log lines, tables, JSON and GoReplay files."""

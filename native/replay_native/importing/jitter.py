@@ -1,0 +1,56 @@
+"""Stamps spread inside their resolution: each group of equal stamps gets its draws in order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ground.jit import kernel
+
+BUCKETS_MAX = 1 << 16
+"""Room for a group's buckets; a larger group has more draws in each."""
+
+
+@kernel(inlined=True)
+def _sort(values, begin, end):
+    """Sort values[begin:end], which are nearly in order, by insertion."""
+    for index in range(begin + 1, end):
+        value, at = values[index], index
+        while at > begin and values[at - 1] > value:
+            values[at] = values[at - 1]
+            at -= 1
+        values[at] = value
+
+
+@kernel(inlined=True)
+def _spread_group(stamp, draws, begin, end, resolution_ns, out, ends):
+    """out[begin:end] becomes the stamp and the draws of a group, in order: by buckets as many as draws, then exactly."""
+    buckets = min(end - begin, ends.shape[0])
+    share = np.float64(buckets) / np.float64(resolution_ns)
+    ends[:buckets] = 0
+    for index in range(begin, end):
+        ends[min(np.int64(np.float64(draws[index]) * share), buckets - 1)] += 1
+    at = begin
+    for bucket in range(buckets):
+        count = ends[bucket]
+        ends[bucket] = at
+        at += count
+    for index in range(begin, end):
+        bucket = min(np.int64(np.float64(draws[index]) * share), buckets - 1)
+        out[ends[bucket]] = stamp + draws[index]
+        ends[bucket] += 1
+    _sort(out, begin, end)
+
+
+@kernel("void(int64[::1], int64[::1], int64, int64[::1], int64[::1])")
+def spread(stamps, draws, resolution_ns, out, ends):
+    """out = sort(stamps + draws), for stamps in order that lie `resolution_ns` apart where they differ.
+
+    draws are from 0 on and below `resolution_ns`; ends int64[BUCKETS_MAX] is room to work in.
+    """
+    begin = np.int64(0)
+    while begin < stamps.shape[0]:
+        end = begin + 1
+        while end < stamps.shape[0] and stamps[end] == stamps[begin]:
+            end += 1
+        _spread_group(stamps[begin], draws, begin, end, resolution_ns, out, ends)
+        begin = end

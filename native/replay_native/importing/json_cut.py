@@ -1,0 +1,298 @@
+"""JSON lines to fields: where the values of the keys that are asked for lie in an object.
+
+Lines of one producer have the same keys, and many of the same values, in the same few orders. So what stands between
+two values that are looked at is remembered as a gap: its bytes, and what they lead to. A line that goes on with the
+bytes of a gap is not read there, only compared. Which gaps may come is said by the place: the value behind which they
+begin. A place only helps to find a gap: what a gap says is true wherever its bytes stand in the same node.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ground.jit import kernel
+from ..ground.shared import trailing_zeros
+from ..ground.simd import alike, find_byte
+from ..trace.dictionary import copy_bytes
+from .common_log import ACCEPTED, OTHER_FORMAT, word_at
+
+GAP_TAG, GAP_LENGTH, GAP_NODE, GAP_CHILD = 0, 1, 2, 3
+GAP_WORDS, GAP_BYTES_MAX = 4, 256
+"""A gap: its place and the node that it begins in; its bytes; the node of the value behind it, and which of its children
+that is (-1: none of them).
+"""
+
+GAP_SETS, GAP_WAYS = 64, 4
+GAPS_MAX = GAP_SETS * GAP_WAYS
+"""Of one place (and of others that fall into the same set) so many gaps are remembered."""
+
+_NOTHING = np.int64(-1)
+_SPACE, _QUOTE, _BACKSLASH, _DASH, _COLON, _COMMA = 32, 34, 92, 45, 58, 44
+_OPENING, _CLOSING, _OPENING_LIST, _CLOSING_LIST = 123, 125, 91, 93
+_ONES, _HIGHS = np.int64(0x0101010101010101), np.int64(-0x7F7F7F7F7F7F7F80)
+_MINUSES, _ABOVE_NINES = _ONES * _DASH, _ONES * (0x7F - 0x39)
+_VALUE_ENDS = 1
+_VALUE, _NESTING = np.zeros((2, 256), dtype=np.uint8)
+_VALUE[[_COMMA, _CLOSING, _CLOSING_LIST, _SPACE, 9, 10, 13]] = _VALUE_ENDS
+_VALUE[[_QUOTE, _OPENING, _OPENING_LIST, _COLON]] = 2
+_NESTING[[_QUOTE, _OPENING, _OPENING_LIST, _CLOSING, _CLOSING_LIST]] = 1
+"""What ends a bare value (other marks may not stand in it), and what matters in one that is nested."""
+
+
+@kernel(inlined=True)
+def string_end(data, at, end):
+    """Where the quote that closes a string is, or `end`; `at` is behind the one that opens it."""
+    while True:
+        at = find_byte(data, at, end, np.uint8(_QUOTE))
+        if at >= end or data[at - 1] != _BACKSLASH:
+            return at
+        slashes = np.int64(1)
+        while data[at - 1 - slashes] == _BACKSLASH:
+            slashes += 1
+        if slashes & 1 == 0:
+            return at
+        at += 1
+
+
+@kernel(inlined=True)
+def _is_blank(byte):
+    return byte in (_SPACE, 9, 10, 13)
+
+
+@kernel(inlined=True)
+def _skip_blanks(data, at, end):
+    while at < end and data[at] <= _SPACE and _is_blank(data[at]):
+        at += 1
+    return at
+
+
+@kernel()
+def _nested_end(data, at, end, depth):
+    """Where the object or array ends that `at` is in, `depth` deep (0: before its bracket); -1 where it does not."""
+    while at < end:
+        while at < end and _NESTING[data[at]] == 0:
+            at += 1
+        if at == end:
+            break
+        byte = data[at]
+        if byte == _QUOTE:
+            at = string_end(data, at + 1, end)
+        elif byte in (_OPENING, _OPENING_LIST):
+            depth += 1
+        else:
+            depth -= 1
+            if depth == 0:
+                return at + 1
+        at += 1
+    return _NOTHING
+
+
+@kernel(inlined=True)
+def _no_digits(word):
+    """The high bit of each byte that is no digit, point or minus; above the lowest of them there may be false ones."""
+    return ((word + _ABOVE_NINES) | word | ~((word | _HIGHS) - _MINUSES)) & _HIGHS
+
+
+@kernel(inlined=True)
+def _bare_end(data, at, end):
+    """Where a number or a word that begins at `at` ends, or -1 where it is neither."""
+    first = at
+    while at + 8 <= end:
+        others = _no_digits(word_at(data, at))
+        if others != 0:
+            at += trailing_zeros(others) >> 3
+            break
+        at += 8
+    while at < end and _VALUE[data[at]] == 0:
+        at += 1
+    return at if at > first and (at == end or _VALUE[data[at]] == _VALUE_ENDS) else _NOTHING
+
+
+@kernel()
+def _value_end(data, at, end):
+    """Where a value that begins at `at` ends, or -1 where it does not."""
+    if data[at] == _QUOTE:
+        last = string_end(data, at + 1, end)
+        return last + 1 if last < end else _NOTHING
+    if data[at] == _OPENING_LIST and at + 1 < end and data[at + 1] == _QUOTE:
+        last = string_end(data, at + 2, end)
+        if last + 1 < end and data[last + 1] == _CLOSING_LIST:
+            return last + 2
+    if data[at] in (_OPENING, _OPENING_LIST):
+        return _nested_end(data, at, end, np.int64(0))
+    return _bare_end(data, at, end)
+
+
+@kernel(inlined=True)
+def child_of(data, first, last, spec, node):
+    """The key of `node` that data[first:last] is, or -1."""
+    for child in range(spec.child_first[node], spec.child_first[node + 1]):
+        begin, length = spec.key_ends[child], spec.key_ends[child + 1] - spec.key_ends[child]
+        if length == last - first and alike(spec.keys, begin, data, first, length) == length:
+            return child
+    return _NOTHING
+
+
+@kernel(inlined=True)
+def _note(data, first, last, role, spans):
+    """Remember the value of a role: a string without its quotes, nothing for null."""
+    if data[first] == _QUOTE:
+        first += 1
+        last -= 1
+    elif data[first] == 110 or data[first] in (_OPENING, _OPENING_LIST):
+        return
+    if spans[role, 0] < 0:
+        spans[role, 0], spans[role, 1] = first, last
+
+
+@kernel(inlined=True)
+def _read_key(data, at, end, spec, node):
+    """A key and its colon: where its value begins, and which child of `node` it is; (-1, -1) where there is none."""
+    last = string_end(data, at + 1, end)
+    child = child_of(data, at + 1, last, spec, node)
+    at = _skip_blanks(data, last + 1, end)
+    if at >= end or data[at] != _COLON:
+        return _NOTHING, _NOTHING
+    at = _skip_blanks(data, at + 1, end)
+    return (at, child) if at < end else (_NOTHING, _NOTHING)
+
+
+@kernel(inlined=True)
+def _take_value(data, at, end, role, spans):
+    """Note the value at `at` for a role, an array as its first element; where it ends, or -1."""
+    if data[at] != _OPENING_LIST:
+        last = _value_end(data, at, end)
+        if last > 0:
+            _note(data, at, last, role, spans)
+        return last
+    first = _skip_blanks(data, at + 1, end)
+    last = _value_end(data, first, end) if first < end else _NOTHING
+    if last < 0:
+        return _nested_end(data, first, end, np.int64(1))
+    _note(data, first, last, role, spans)
+    if last < end and data[last] == _CLOSING_LIST:
+        return last + 1
+    return _nested_end(data, last, end, np.int64(1))
+
+
+@kernel(inlined=True)
+def _most_alike(data, at, end, tag, first, gaps, gap_text):
+    """Which gap of a set the bytes at `at` are most like (-1: there is none), and how many of its bytes they share."""
+    found, most = _NOTHING, np.int64(0)
+    for gap in range(first, first + GAP_WAYS):
+        if gaps[gap, GAP_TAG] == tag:
+            length = gaps[gap, GAP_LENGTH]
+            same = alike(gap_text, gap * GAP_BYTES_MAX, data, at, min(length, end - at))
+            if same == length:
+                return np.int64(gap), same
+            if same >= most:
+                found, most = np.int64(gap), same
+    return found, most
+
+
+@kernel(inlined=True)
+def _room_for(at, first, gaps):
+    """A gap of a set that may be another: an empty one, or any."""
+    for gap in range(first, first + GAP_WAYS):
+        if gaps[gap, GAP_TAG] == 0:
+            return np.int64(gap)
+    return first + (at & (GAP_WAYS - 1))
+
+
+@kernel(inlined=True)
+def _remember(data, begin, at, tag, node, child, gap, gaps, gap_text):
+    """Make data[begin:at] a gap, behind which comes `child` of `node`."""
+    gaps[gap, GAP_TAG] = 0
+    if at - begin <= GAP_BYTES_MAX:
+        copy_bytes(data, begin, at, gap_text, gap * GAP_BYTES_MAX)
+        gaps[gap, GAP_TAG], gaps[gap, GAP_LENGTH] = tag, at - begin
+        gaps[gap, GAP_NODE], gaps[gap, GAP_CHILD] = node, child
+
+
+@kernel()
+def _next_value(data, at, end, spec, node, changed):
+    """The next value to be looked at: where it begins, its node, and which child of that it is.
+
+    That is a value with a role, or one that spans `changed`, where the line is not as one before: it is only passed.
+    Behind the last one: the end of the line, node -1. Where the line is no object: -1.
+    """
+    begin = at
+    while True:
+        at = _skip_blanks(data, at, end)
+        if at >= end:
+            return _NOTHING, node, _NOTHING
+        if data[at] == _COMMA:
+            at += 1
+            continue
+        if data[at] == _CLOSING:
+            at += 1
+            node = spec.parents[node]
+            if node < 0:
+                whole = _skip_blanks(data, at, end) == end
+                return (end if whole else _NOTHING), node, _NOTHING
+            continue
+        if data[at] != _QUOTE:
+            return _NOTHING, node, _NOTHING
+        at, child = _read_key(data, at, end, spec, node)
+        if at < 0:
+            return at, node, _NOTHING
+        if child >= 0 and data[at] == _OPENING and spec.child_node[child] >= 0:
+            node = spec.child_node[child]
+            at += 1
+            continue
+        if child >= 0 and spec.child_role[child] >= 0:
+            return at, node, child
+        last = _value_end(data, at, end)
+        if last < 0:
+            return _NOTHING, node, _NOTHING
+        if at <= changed <= last or last - begin > GAP_BYTES_MAX:
+            return at, node, child
+        at = last
+
+
+@kernel(inlined=True)
+def _pass_gap(data, at, end, spec, place, node, gaps, gap_text):
+    """Pass what stands before the next value: where that begins (-1: nowhere), its node, its child, and the gap."""
+    tag = ((place << 16) | node) + 1
+    first = (place & (GAP_SETS - 1)) * GAP_WAYS
+    gap, same = _most_alike(data, at, end, tag, first, gaps, gap_text)
+    if gap >= 0 and same == gaps[gap, GAP_LENGTH]:
+        return _skip_blanks(data, at + same, end), gaps[gap, GAP_NODE], gaps[gap, GAP_CHILD], gap
+    changed = at + same if gap >= 0 else end
+    value, node, child = _next_value(data, at, end, spec, node, changed)
+    if value >= 0:
+        if gap < 0 or value > changed or child >= 0:
+            gap = _room_for(at, first, gaps)
+        _remember(data, at, value, tag, node, child, gap, gaps, gap_text)
+    return value, node, child, gap
+
+
+@kernel(inlined=True)
+def cut_json(data, begin, end, spec, spans, gaps, gap_text):
+    """Cut a JSON object by a FieldSpec; an array stands for its first element. A code.
+
+    spans[role] is where its value lies, where it has one. Room: gaps int64[GAPS_MAX, GAP_WORDS], zeros at first, with
+    gap_text uint8[GAPS_MAX * GAP_BYTES_MAX].
+    """
+    at = _skip_blanks(data, begin, end)
+    if at >= end or data[at] != _OPENING:
+        return OTHER_FORMAT
+    at += 1
+    node, place = np.int64(0), np.int64(0)
+    while True:
+        at, node, child, gap = _pass_gap(data, at, end, spec, place, node, gaps, gap_text)
+        if at < 0:
+            return OTHER_FORMAT
+        if node < 0:
+            return ACCEPTED if _skip_blanks(data, at, end) == end else OTHER_FORMAT
+        if at >= end:
+            return OTHER_FORMAT
+        place = 1 + child if child >= 0 else 1 + spec.child_role.shape[0] + gap
+        if child >= 0 and data[at] == _OPENING and spec.child_node[child] >= 0:
+            node = spec.child_node[child]
+            at += 1
+            continue
+        role = spec.child_role[child] if child >= 0 else _NOTHING
+        at = _take_value(data, at, end, role, spans) if role >= 0 else _value_end(data, at, end)
+        if at < 0:
+            return OTHER_FORMAT

@@ -1,0 +1,316 @@
+"""Request targets made fit to be sent.
+
+A log's escapes are undone, values of secret parameters replaced, bytes that no request line may hold percent-encoded,
+absolute ones split.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ground.jit import kernel
+from ..trace.dictionary import copy_bytes
+from .common_log import (
+    ABSOLUTE,
+    BEGIN,
+    END,
+    LOOK,
+    NEEDS,
+    PARAMETERS,
+    REWRITE,
+    SUSPECT,
+    lowered,
+    scheme_end,
+    word_at,
+    zero_bytes,
+)
+
+_QUOTE, _BACKSLASH, _DASH, _SLASH, _SEMICOLON, _QUESTION = 34, 92, 45, 47, 59, 63
+PARAMETER_BYTES_MAX = 64
+"""The first bytes of a parameter's name, by which it is known as a secret."""
+
+FIRST_KEYS = 257
+"""How many numbers stand before the keys in `key_ends` (see `find_secret`)."""
+
+_EQUALS, _ENDS = 1, 2
+_PATH_ENDS, _QUERY_ENDS = np.zeros((2, 256), dtype=np.uint8)
+_PATH_ENDS[[ord("?"), ord(";"), ord("#"), _SLASH]] = _ENDS
+_QUERY_ENDS[[ord("?"), ord(";"), ord("#"), ord("&")]] = _ENDS
+_PATH_ENDS[ord("=")] = _QUERY_ENDS[ord("=")] = _EQUALS
+"""Where a parameter's name or value ends: in a path, and behind its `?`."""
+
+_HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
+_ONES = np.int64(0x0101010101010101)
+_QUESTIONS, _SEMICOLONS = _ONES * _QUESTION, _ONES * _SEMICOLON
+_REDACTED = np.frombuffer(b"REDACTED", dtype=np.uint8)
+_NESTS = np.zeros(256, dtype=np.uint8)
+_NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1
+"""Bytes that, percent-encoded, may make a value of others: `"`, `%`, `&`, `'`, `:`, `;`, `=`, `?`, `@`, backslash, `{`."""
+
+
+@kernel(inlined=True)
+def hex_value(byte):
+    """What a hexadecimal digit stands for, or -1."""
+    if 48 <= byte <= 57:
+        return np.int64(byte) - 48
+    byte = lowered(byte)
+    return np.int64(byte) - 87 if 97 <= byte <= 102 else np.int64(-1)
+
+
+@kernel(inlined=True)
+def encode(byte, out, at):
+    """Write one byte of a target, percent-encoded unless it is printable ASCII; the offset after it."""
+    if 33 <= byte <= 126:
+        out[at] = byte
+        return at + 1
+    out[at] = 37
+    out[at + 1] = _HEX_DIGITS[byte >> 4]
+    out[at + 2] = _HEX_DIGITS[byte & 15]
+    return at + 3
+
+
+@kernel()
+def unescape(data, begin, end, out):
+    r"""Write data[begin:end] to `out` with a log's escapes (\" \\ \xHH \n ...) undone; the bytes written.
+
+    What does not belong on a request line (spaces, controls, beyond ASCII) is percent-encoded.
+    """
+    at = np.int64(0)
+    while begin < end:
+        byte = np.int64(data[begin])
+        if byte == _BACKSLASH and begin + 1 < end:
+            escape = data[begin + 1]
+            begin += 2
+            if escape == 120 and begin + 1 < end:
+                high, low = hex_value(data[begin]), hex_value(data[begin + 1])
+                if high >= 0 and low >= 0:
+                    at = encode(high * 16 + low, out, at)
+                    begin += 2
+                    continue
+            if escape in (_QUOTE, _BACKSLASH):
+                out[at] = escape
+                at += 1
+                continue
+            control = 0
+            if escape == 110:
+                control = 10
+            elif escape == 116:
+                control = 9
+            elif escape == 114:
+                control = 13
+            elif escape == 98:
+                control = 8
+            elif escape == 118:
+                control = 11
+            elif escape == 102:
+                control = 12
+            if control:
+                at = encode(control, out, at)
+                continue
+            out[at] = _BACKSLASH
+            at += 1
+            byte = np.int64(escape)
+            begin -= 1
+        begin += 1
+        at = encode(byte, out, at)
+    return at
+
+
+@kernel()
+def find_secret(data, begin, end, keys, key_ends, name):
+    """The number from 1 of the key that a parameter's name is, or ends with; 0 where it is no secret's.
+
+    Compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits at its end. The keys are sorted
+    by their last byte: key_ends[byte] is the first that ends with it. Then key_ends[FIRST_KEYS + key] is twice where a key
+    begins in `keys`, plus 1 where it may have something before it.
+    """
+    length = 0
+    at = begin
+    while at < end and length < name.shape[0]:
+        byte = data[at]
+        if byte == 37 and at + 2 < end:
+            high, low = hex_value(data[at + 1]), hex_value(data[at + 2])
+            if high >= 0 and low >= 0:
+                byte = np.uint8(high * 16 + low)
+                at += 2
+        at += 1
+        if byte not in (_DASH, 95, 46, 91, 93):
+            name[length] = lowered(byte)
+            length += 1
+    while length > 0 and 48 <= name[length - 1] <= 57:
+        length -= 1
+    if length == 0:
+        return np.int64(0)
+    last = np.int64(name[length - 1])
+    for key in range(key_ends[last], key_ends[last + 1]):
+        first = key_ends[FIRST_KEYS + key] >> 1
+        size = (key_ends[FIRST_KEYS + key + 1] >> 1) - first
+        if size == length or (key_ends[FIRST_KEYS + key] & 1 and size < length):
+            same = True
+            for index in range(size - 1):
+                if keys[first + index] != name[length - size + index]:
+                    same = False
+                    break
+            if same:
+                return np.int64(key + 1)
+    return np.int64(0)
+
+
+@kernel(inlined=True)
+def _begins_token(data, at, begin):
+    """Whether `eyJ`, the beginning of a JSON Web Token, ends at `at`."""
+    return data[at] == 74 and at > begin + 1 and data[at - 1] == 121 and data[at - 2] == 101
+
+
+@kernel()
+def is_suspect(data, begin, end):
+    """Whether a target may hold a value inside a value, an e-mail address or a JSON Web Token. Python then checks it."""
+    for at in range(begin, end):
+        byte = np.int64(data[at])
+        if byte in (64, _QUOTE) or _begins_token(data, at, begin):
+            return True
+        if byte == 37 and at + 2 < end:
+            high, low = hex_value(data[at + 1]), hex_value(data[at + 2])
+            if high >= 0 and low >= 0 and _NESTS[high * 16 + low]:
+                return True
+        elif byte == 58 and at > begin and 97 <= lowered(data[at - 1]) <= 122:
+            return True
+    return False
+
+
+@kernel(inlined=True)
+def _parameters_begin(data, at, end):
+    """Where the first parameter of a target begins, behind its `?` or `;`; `end` where there is none."""
+    while at + 8 <= end:
+        word = word_at(data, at)
+        found = zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS)
+        if found != 0:
+            break
+        at += 8
+    while at < end and data[at] != 63 and data[at] != 59:
+        at += 1
+    return min(at + 1, end)
+
+
+@kernel()
+def redact(data, begin, end, out, at, keys, key_ends, name, counts):
+    """Write a target with the values of secret parameters (`?a=b`, `;a=b`) replaced; the offset after it."""
+    first = _parameters_begin(data, begin, end)
+    in_query = first > begin and data[first - 1] == 63
+    while first < end:
+        ending = _QUERY_ENDS if in_query else _PATH_ENDS
+        equals = first
+        while equals < end and ending[data[equals]] == 0:
+            equals += 1
+        last = equals
+        if equals < end and data[equals] == 61:
+            last += 1
+            while last < end and ending[data[last]] != _ENDS:
+                last += 1
+            secret = np.int64(0)
+            if last > equals + 1:
+                secret = find_secret(data, first, equals, keys, key_ends, name)
+            if secret > 0:
+                at = copy_bytes(data, begin, equals + 1, out, at)
+                at = copy_bytes(_REDACTED, 0, _REDACTED.shape[0], out, at)
+                counts[0] += 1
+                counts[secret] += 1
+                begin = last
+        while last < end and data[last] != 63 and data[last] != 59 and not (in_query and data[last] == 38):
+            last += 1
+        in_query = in_query or (last < end and data[last] == 63)
+        first = last + 1
+    return copy_bytes(data, begin, end, out, at)
+
+
+@kernel()
+def split_absolute(data, length, hosts, host_at):
+    """Append an absolute target's host (without user info) to `hosts`: (where its path is, hosts' end)."""
+    begin = scheme_end(data, 0, length)
+    at = begin
+    while at < length and data[at] != _SLASH and data[at] != 63 and data[at] != 35:
+        if data[at] == 64:
+            begin = at + 1
+        at += 1
+    for index in range(begin, at):
+        hosts[host_at] = lowered(data[index])
+        host_at += 1
+    return at, host_at
+
+
+@kernel()
+def put_unescaped(target, length, needs, out, at, hosts, host_at, keys, key_ends, suffixes, name, counts):
+    """Write target[:length], whose escapes are undone, to `out`, and the host of an absolute one to `hosts`: both ends."""
+    begin = np.int64(0)
+    if needs & ABSOLUTE:
+        begin, host_at = split_absolute(target, length, hosts, host_at)
+        if begin == length or target[begin] != _SLASH:
+            out[at] = _SLASH
+            at += 1
+    if suffixes < 0:
+        return copy_bytes(target, begin, length, out, at), host_at
+    return redact(target, begin, length, out, at, keys, key_ends, name, counts), host_at
+
+
+@kernel(
+    "int64(uint8[::1], int64[:,::1], int64, uint8[::1], int64[::1], int64, uint8[::1], uint8[::1],"
+    " uint8[::1], int64[::1], uint8[::1], int64[::1], int64[::1], int64[::1])"
+)
+def write_targets(
+    data,
+    rows,
+    count,
+    keys,
+    key_ends,
+    suffixes,
+    name,
+    scratch,
+    out,
+    out_ends,
+    hosts,
+    host_ends,
+    host_rows,
+    counts,
+):
+    """Write the targets of `count` scanned rows, as they are to be sent, to (out, out_ends); how many named a
+    host.
+
+    Hosts go to (hosts, host_ends), the rows they belong to in `host_rows`; counts[0] counts the values redacted, counts[k]
+    those of the name that key k - 1 is (`suffixes` < 0: secrets are kept). rows[NEEDS] gets SUSPECT where a target is to be
+    checked once more. Room: `scratch` four times the longest line, `out` four times the block, `name` PARAMETER_BYTES_MAX.
+    """
+    at = np.int64(0)
+    named = np.int64(0)
+    out_ends[0] = 0
+    host_ends[0] = 0
+    for row in range(count):
+        begin, end, needs = rows[BEGIN, row], rows[END, row], rows[NEEDS, row]
+        first = at
+        if needs & (REWRITE | ABSOLUTE) == 0 and (needs & PARAMETERS == 0 or suffixes < 0):
+            at = copy_bytes(data, begin, end, out, at)
+        elif needs & (REWRITE | ABSOLUTE) == 0:
+            at = redact(data, begin, end, out, at, keys, key_ends, name, counts)
+        else:
+            length = unescape(data, begin, end, scratch)
+            at, host_end = put_unescaped(
+                scratch,
+                length,
+                needs,
+                out,
+                at,
+                hosts,
+                host_ends[named],
+                keys,
+                key_ends,
+                suffixes,
+                name,
+                counts,
+            )
+            if needs & ABSOLUTE:
+                host_ends[named + 1] = host_end
+                host_rows[named] = row
+                named += 1
+        if needs & LOOK and suffixes >= 0 and is_suspect(out, first, at):
+            rows[NEEDS, row] = needs | SUSPECT
+        out_ends[row + 1] = at
+    return named

@@ -1,0 +1,164 @@
+"""What a Kafka lane does with many records at once: take up what is due, by partition, and write down what became of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import boolean, int64, uint8
+
+from ..feed.ring import FEED_TYPE, entry_type
+from ..ground.jit import kernel
+from ..ground.libc import ppoll
+from ..ground.shared import load_acquire, peek_u8, poke_i64, poke_u32, store_release
+from ..ledger.lane_metrics import BANK_TYPE, C, Control
+from ..ledger.record import record_done_together, record_sent_together, record_taken, record_unsent
+from .recordbatch import COUNT, append
+
+TAKEN, NEXT_DUE_NS = 0, 1
+LANE_WORDS = 2
+"""State of a lane, int64: entries taken up so far, and when the next is due (-1: the feed is empty)."""
+
+_POLLIN = 1
+
+
+@kernel("int64(int64, int64, int64[::1])")
+def wait_readable(fd, timeout_ns, scratch):
+    """Sleep until a descriptor is readable, or for so long (below 0: without end); 1 where it is. `scratch` is int64[3]."""
+    base = np.int64(scratch.ctypes.data)
+    scratch[0] = 0
+    poke_u32(np.uint64(base), np.uint32(fd))
+    poke_u32(np.uint64(base + 4), np.uint32(_POLLIN))
+    poke_i64(np.uint64(base + 8), timeout_ns // 1_000_000_000)
+    poke_i64(np.uint64(base + 16), timeout_ns % 1_000_000_000)
+    time_out = base + 8 if timeout_ns >= 0 else np.int64(0)
+    return np.int64(ppoll(np.uint64(base), np.uint64(1), np.uint64(time_out), np.uint64(0)))
+
+
+@kernel(int64(BANK_TYPE, FEED_TYPE, int64[::1], int64, int64[::1], entry_type[::1], boolean), brief=True)
+def take_up(bank, feed, lane, now_ns, counts, rows, closed_loop):
+    """Take up what is due by `now_ns`, as many as `rows` holds, into `rows` in the order of their routes.
+
+    counts int64[routes + 1] becomes where each route's rows begin. Returns how many; 0 also where nothing is due.
+    """
+    entries, mask = feed.entries, feed.entries.shape[0] - 1
+    first, tail = lane[TAKEN], load_acquire(bank.control, Control.FEED_TAIL)
+    last = min(tail, first + rows.shape[0])
+    counts[:] = 0
+    taken = first
+    while taken < last and (closed_loop or entries[taken & mask].due_ns <= now_ns):
+        entry = entries[taken & mask]
+        if bank.counters[C.planned] == 0:
+            bank.counters[C.first_due_ns] = entry.due_ns
+        entry.taken_ns = now_ns
+        record_taken(bank, entry.flags, now_ns - entry.due_ns, closed_loop)
+        counts[entry.route + 1] += 1
+        taken += 1
+    for route in range(counts.shape[0] - 1):
+        counts[route + 1] += counts[route]
+    for number in range(first, taken):
+        route = entries[number & mask].route
+        rows[counts[route]] = entries[number & mask]
+        counts[route] += 1
+    for route in range(counts.shape[0] - 1, 0, -1):
+        counts[route] = counts[route - 1]
+    counts[0] = 0
+    lane[TAKEN] = taken
+    lane[NEXT_DUE_NS] = entries[taken & mask].due_ns if taken < tail else -1
+    return taken - first
+
+
+@kernel(
+    int64(uint8[::1], int64[::1], entry_type[::1], entry_type[::1], uint8[::1], int64, int64, int64),
+    brief=True,
+)
+def add(buffer, state, kept, rows, ring, first, last, limit):
+    """As `recordbatch.append`; the rows that were appended are copied to where `kept` has room for them."""
+    before = state[COUNT]
+    behind = append(buffer, state, rows, ring, first, last, limit)
+    for row in range(first, behind):
+        kept[before + row - first] = rows[row]
+    return behind
+
+
+@kernel("void(int64[::1], int64, int64)", brief=True)
+def release(control, head, ring_head):
+    """Give the rings back to the producer up to here."""
+    store_release(control, Control.RING_HEAD, ring_head)
+    store_release(control, Control.FEED_HEAD, head)
+
+
+@kernel((BANK_TYPE, entry_type[::1], int64, boolean), brief=True)
+def sent(bank, rows, sent_ns, closed_loop):
+    """These are about to be sent."""
+    record_sent_together(bank, rows, sent_ns, closed_loop)
+
+
+@kernel((BANK_TYPE, entry_type[::1], int64, int64, int64, int64, boolean), brief=True)
+def done(bank, rows, outcome, sent_ns, done_ns, status, closed_loop):
+    """These, of one route and sent together, ended alike."""
+    record_done_together(bank, outcome, rows, sent_ns, done_ns, status, closed_loop)
+
+
+@kernel((BANK_TYPE, entry_type[::1], int64, int64))
+def unsent(bank, rows, reason, max_wait_ns):
+    """These will not be sent; `reason` is C.unsent_..."""
+    for row in range(rows.shape[0]):
+        entry = rows[row]
+        record_unsent(
+            bank, reason, entry.flags, np.int64(entry.route), entry.seq, np.int64(entry.client), entry.due_ns,
+            entry.taken_ns, max_wait_ns,
+        )  # fmt: skip
+
+
+@kernel(inlined=True)
+def _take_varint(at):
+    """A signed number written as a varint, and the address behind it."""
+    word, shift, more = np.uint64(0), np.uint64(0), True
+    while more:
+        byte = np.uint64(peek_u8(np.uint64(at)))
+        word |= (byte & np.uint64(127)) << shift
+        shift += np.uint64(7)
+        more = byte >= np.uint64(128)
+        at += 1
+    return np.int64(word >> np.uint64(1)) ^ -np.int64(word & np.uint64(1)), at
+
+
+@kernel(inlined=True)
+def _is_name(at, length, name):
+    """Whether the bytes at an address are a name's."""
+    same = length if length == name.shape[0] else np.int64(-1)
+    place = np.int64(0)
+    while place < same and peek_u8(np.uint64(at + place)) == name[place]:
+        place += 1
+    return place == same
+
+
+@kernel("void(uint8[::1], uint8[::1], int64[:, ::1])")
+def correlations(records, name, spans):
+    """Where what a record is known by stands: its key, or where there is a `name` the value of its header of that name.
+
+    `records` are those of a batch, behind its header; spans int64[count, 2] become where each begins and ends in them
+    (-1, -1: it has none, or null).
+    """
+    base = np.int64(records.ctypes.data)
+    at = base
+    for row in range(spans.shape[0]):
+        spans[row, 0] = spans[row, 1] = -1
+        length, at = _take_varint(at)
+        behind = at + length
+        _, at = _take_varint(at + 1)
+        _, at = _take_varint(at)
+        length, at = _take_varint(at)
+        if name.shape[0] == 0:
+            if length >= 0:
+                spans[row, 0], spans[row, 1] = at - base, at - base + length
+        else:
+            length, at = _take_varint(at + max(length, np.int64(0)))
+            count, at = _take_varint(at + max(length, np.int64(0)))
+            for _ in range(count):
+                length, at = _take_varint(at)
+                found = _is_name(at, length, name)
+                length, at = _take_varint(at + length)
+                if found and length >= 0 and spans[row, 0] < 0:
+                    spans[row, 0], spans[row, 1] = at - base, at - base + length
+                at += max(length, np.int64(0))
+        at = behind

@@ -1,0 +1,1 @@
+"""The lane: connections, clients and retries around one event loop."""

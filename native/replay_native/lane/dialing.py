@@ -1,0 +1,101 @@
+"""The socket of a connection: it is opened, counted and closed."""
+
+from __future__ import annotations
+
+from errno import ECONNRESET, EPIPE, EPROTO, ETIMEDOUT
+
+import numpy as np
+
+from ..feed.addresses import A
+from ..feed.resolve import ask, can_ask
+from ..ground.clock import now_ns
+from ..ground.jit import kernel
+from ..ground.libc import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from ..ledger.lane_metrics import GENERATOR, REFUSED, RESET, TIMEOUT, TLS, C
+from .clients import push_ready
+from .connections import CONNECTING, give_closed_slot, push_timed
+from .io import close_connection, open_connection
+
+
+@kernel(inlined=True)
+def outcome_of(error):
+    """The outcome that an errno of connect, send or receive stands for."""
+    if error in (EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM):
+        return GENERATOR
+    if error in (ECONNRESET, EPIPE):
+        return RESET
+    if error == EPROTO:
+        return TLS
+    return TIMEOUT if error == ETIMEDOUT else REFUSED
+
+
+@kernel()
+def dial(lane, slot):
+    """Begin to connect this slot, which asks for an address first where names are looked up for each: 0, or errno."""
+    st, c = lane.state[0], lane.connections[slot]
+    st.next_address %= st.addresses_chosen
+    c.address = lane.chosen[st.next_address]
+    st.next_address += 1
+    if can_ask(lane.asks):
+        ask(lane.asks, token_of(lane, slot), st.ask_fd, lane.scratch)
+    else:
+        error = open_socket(lane, slot)
+        if error:
+            return error
+    c.fresh = 1
+    c.state = CONNECTING
+    st.connecting += 1
+    count_open(lane, 1)
+    push_timed(lane, slot, now_ns(lane.scratch) + st.timeout_ns)
+    return np.int64(0)
+
+
+@kernel(inlined=True)
+def token_of(lane, slot):
+    """A slot and its generation: what comes back for another generation is for a connection that is gone."""
+    return (lane.connections[slot].generation & 0x7FFFFFFF) << 32 | slot
+
+
+@kernel()
+def open_socket(lane, slot):
+    """Open this slot's socket to its address: 0, or errno."""
+    c, counts = lane.connections[slot], lane.bank.address_counts
+    fd = open_connection(
+        lane.state[0].epoll, lane.bank.addresses[c.address], token_of(lane, slot), lane.scratch
+    )
+    if fd < 0:
+        counts[c.address, A.connects_failed] += 1
+        return -fd
+    counts[c.address, A.connects] += 1
+    lane.bank.counters[C.connects] += 1
+    c.fd = fd
+    return np.int64(0)
+
+
+@kernel(inlined=True)
+def count_open(lane, change):
+    """Keep the number of sockets."""
+    st, counters = lane.state[0], lane.bank.counters
+    st.open += change
+    counters[C.open] = st.open
+    counters[C.open_max] = max(counters[C.open_max], st.open)
+
+
+@kernel()
+def hang_up(lane, slot, abort):
+    """Close a connection that is in no list."""
+    c = lane.connections[slot]
+    close_connection(c, abort, lane.scratch)
+    count_open(lane, -1)
+    forget_connection(lane, slot)
+
+
+@kernel(inlined=True)
+def forget_connection(lane, slot):
+    """The slot has no connection any more; its client may need another."""
+    c = lane.connections[slot]
+    if lane.state[0].per_client:
+        lane.clients[c.key].open -= 1
+        if lane.clients[c.key].startable:
+            push_ready(lane, c.key)
+    give_closed_slot(lane, slot)

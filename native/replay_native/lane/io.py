@@ -1,0 +1,130 @@
+"""The I/O table: how a lane opens, sends on, receives from and closes a connection. Bytes, or minus errno.
+
+A row with an `fd` and an `ssl` is all that it asks of a connection: where `ssl` is 0 it is plain, else TLS.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..feed.addresses import ADDRESS_BYTES, AF_INET6
+from ..ground import libc
+from ..ground.jit import kernel
+from ..ground.libc import (
+    EINPROGRESS,
+    EPOLL_CTL_ADD,
+    EPOLL_DATA_OFFSET,
+    EPOLLET,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    IPPROTO_TCP,
+    MSG_NOSIGNAL,
+    SO_ERROR,
+    SO_LINGER,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    errno,
+)
+from ..ground.shared import peek_i32, peek_u32, poke_i64, poke_u32
+from . import tls
+
+_socket, _connect, _close, _send, _recv = libc.socket, libc.connect, libc.close, libc.send, libc.recv
+_getsockopt, _setsockopt, _epoll_ctl = libc.getsockopt, libc.setsockopt, libc.epoll_ctl
+
+_INTERESTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+
+
+@kernel(inlined=True)
+def watch(epoll, fd, token, scratch):
+    """Register a socket once, edge-triggered, for input and output; 0 or minus errno."""
+    base = scratch.ctypes.data
+    poke_u32(base, np.uint32(_INTERESTS))
+    poke_i64(base + np.uint64(EPOLL_DATA_OFFSET), token)
+    return np.int64(0) if _epoll_ctl(epoll, EPOLL_CTL_ADD, fd, base) == 0 else -np.int64(errno())
+
+
+@kernel()
+def open_connection(epoll, address, token, scratch):
+    """Begin a non-blocking connect to a row of the address table: the socket, or minus errno."""
+    length, ipv6 = np.uint32(address[ADDRESS_BYTES - 1]), address[ADDRESS_BYTES - 2] == AF_INET6
+    fd = _socket(10 if ipv6 else 2, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if fd < 0:
+        return -np.int64(errno())
+    base = scratch.ctypes.data
+    poke_u32(base, np.uint32(1))
+    _setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, base, 4)
+    failed = np.int64(0)
+    if _connect(fd, address.ctypes.data, length) != 0 and errno() != EINPROGRESS:
+        failed = -np.int64(errno())
+    if failed == 0:
+        failed = watch(epoll, fd, token, scratch)
+    if failed < 0:
+        _close(fd)
+        return failed
+    return np.int64(fd)
+
+
+@kernel()
+def connect_error(fd, scratch):
+    """What became of a connect: 0, or errno."""
+    base = scratch.ctypes.data
+    poke_u32(base, np.uint32(0))
+    poke_u32(base + np.uint64(8), np.uint32(4))
+    if _getsockopt(fd, SOL_SOCKET, SO_ERROR, base, base + np.uint64(8)) != 0:
+        return np.int64(errno())
+    return np.int64(peek_i32(base))
+
+
+@kernel(inlined=True)
+def send_bytes(c, address, length):
+    """Send what the connection takes: bytes, or minus errno."""
+    if c.ssl:
+        return tls.send(c.ssl, address, length)
+    sent = _send(c.fd, address, length, MSG_NOSIGNAL)
+    return np.int64(sent) if sent >= 0 else -np.int64(errno())
+
+
+@kernel(inlined=True)
+def receive_bytes(c, buffer):
+    """Receive into `buffer`: bytes, 0 at the peer's end, or minus errno."""
+    if c.ssl:
+        return tls.receive(c.ssl, buffer)
+    got = _recv(c.fd, buffer.ctypes.data, np.uint64(buffer.size), 0)
+    return np.int64(got) if got >= 0 else -np.int64(errno())
+
+
+@kernel(inlined=True)
+def is_drained(c, got, room):
+    """Whether a read of `got` bytes into `room` has emptied the socket. Of TLS only -EAGAIN says so."""
+    return got < room and c.ssl == 0
+
+
+@kernel(inlined=True)
+def is_quiet(c, buffer):
+    """Whether nothing has come after a whole answer that was received, as far as is known without asking the socket."""
+    return c.ssl == 0 or tls.is_quiet(c.ssl, buffer)
+
+
+@kernel(inlined=True)
+def close_connection(c, abort, scratch):
+    """Close; with `abort` by RST, so that the port is free at once and a slow peer learns of it."""
+    if c.ssl:
+        tls.close(c.ssl, abort)
+        c.ssl = 0
+    if abort:
+        base = scratch.ctypes.data
+        poke_u32(base, np.uint32(1))
+        poke_u32(base + np.uint64(4), np.uint32(0))
+        _setsockopt(c.fd, SOL_SOCKET, SO_LINGER, base, 8)
+    if c.fd >= 0:
+        _close(c.fd)
+
+
+@kernel(inlined=True)
+def event_mask(events, i, stride):
+    """The epoll mask of event i."""
+    return np.int64(peek_u32(events.ctypes.data + np.uint64(i * stride)))

@@ -1,0 +1,153 @@
+"""TLS on a connection that the I/O table opened: handshake, send, receive, close, and sessions to resume.
+
+Each answers as its plain twin in `io` does: bytes, 0 at the peer's end, or minus errno; -EAGAIN says that OpenSSL waits
+for the socket, -EPROTO that TLS itself failed. `ssl` is the address of OpenSSL's object, 0 on a plain connection.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+
+import numpy as np
+
+from ..ground.jit import kernel
+from ..ground.libc import EAGAIN, EPIPE, errno
+from . import libssl
+from .libssl import (
+    CTRL_SET_TLSEXT_HOSTNAME,
+    ERROR_SYSCALL,
+    SENT_AND_RECEIVED_SHUTDOWN,
+    WANT_READ,
+    WANT_WRITE,
+    ZERO_RETURN,
+)
+
+_new, _free, _set_fd, _ctrl = libssl.ssl_new, libssl.ssl_free, libssl.ssl_set_fd, libssl.ssl_ctrl
+_set_connect_state, _set_accept_state = libssl.ssl_set_connect_state, libssl.ssl_set_accept_state
+_do_handshake, _read, _write = libssl.ssl_do_handshake, libssl.ssl_read, libssl.ssl_write
+_has_pending, _get_error = libssl.ssl_has_pending, libssl.ssl_get_error
+_shutdown, _set_shutdown = libssl.ssl_shutdown, libssl.ssl_set_shutdown
+_session_reused, _set_session, _get1_session = (
+    libssl.ssl_session_reused,
+    libssl.ssl_set_session,
+    libssl.ssl_get1_session,
+)
+_is_resumable, _session_free = libssl.ssl_session_is_resumable, libssl.ssl_session_free
+_clear_error = libssl.err_clear_error
+
+EPROTO = _errno.EPROTO
+BYTES_AT_ONCE = 1 << 30
+
+
+@kernel()
+def begin_client(context, fd, name, session):
+    """Secure a connection that is there: the address of its SSL object, 0 where there is no memory.
+
+    `name` is the address of the server's name (SNI), 0 for none; `session` is one to resume, 0 for none.
+    """
+    ssl = _new(context)
+    if ssl == 0:
+        _clear_error()
+        return ssl
+    _set_fd(ssl, np.int32(fd))
+    _set_connect_state(ssl)
+    if name:
+        _ctrl(ssl, CTRL_SET_TLSEXT_HOSTNAME, 0, name)
+    if session:
+        _set_session(ssl, session)
+    _clear_error()
+    return ssl
+
+
+@kernel()
+def begin_server(context, fd):
+    """The other side of `begin_client`."""
+    ssl = _new(context)
+    if ssl:
+        _set_fd(ssl, np.int32(fd))
+        _set_accept_state(ssl)
+    _clear_error()
+    return ssl
+
+
+@kernel()
+def _failed(ssl, returned):
+    """Why a call on `ssl` returned no bytes: 0 at the peer's end, or minus errno."""
+    number = np.int64(errno())
+    why = _get_error(ssl, returned)
+    if why in (WANT_READ, WANT_WRITE):
+        return -np.int64(EAGAIN)
+    # What is left in this thread's queue of errors would be taken for the next call's.
+    _clear_error()
+    if why == ZERO_RETURN:
+        return np.int64(0)
+    if why == ERROR_SYSCALL:
+        return np.int64(0) if returned == 0 else -number
+    return -np.int64(EPROTO)
+
+
+@kernel()
+def handshake(ssl):
+    """Go on with the handshake: 1 where it is done, else as `receive`."""
+    done = _do_handshake(ssl)
+    return np.int64(1) if done == 1 else _failed(ssl, done)
+
+
+@kernel(inlined=True)
+def is_resumed(ssl):
+    """Whether its handshake resumed a session: no certificate was sent or verified."""
+    return np.int64(_session_reused(ssl))
+
+
+@kernel()
+def send(ssl, address, length):
+    """Send what the socket takes: bytes, or minus errno. After -EAGAIN the same bytes must be sent again."""
+    sent = _write(ssl, address, np.int32(min(length, np.uint64(BYTES_AT_ONCE))))
+    if sent > 0:
+        return np.int64(sent)
+    failed = _failed(ssl, sent)
+    return failed if failed else -np.int64(EPIPE)
+
+
+@kernel()
+def receive(ssl, buffer):
+    """Receive into `buffer`, a record at most: bytes, 0 at the peer's end, or minus errno."""
+    got = _read(ssl, buffer.ctypes.data, np.int32(buffer.size))
+    return np.int64(got) if got > 0 else _failed(ssl, got)
+
+
+@kernel()
+def is_quiet(ssl, buffer):
+    """Whether nothing came with the bytes that were received last: no end of the connection, nothing unasked for."""
+    return _has_pending(ssl) == 0 or receive(ssl, buffer) == -EAGAIN
+
+
+@kernel()
+def close(ssl, abort):
+    """Say goodbye, unless `abort`; give the object back. Its session stays good: it did not fail."""
+    if not abort:
+        _shutdown(ssl)
+    _set_shutdown(ssl, SENT_AND_RECEIVED_SHUTDOWN)
+    _free(ssl)
+    _clear_error()
+
+
+@kernel()
+def newer_session(ssl, kept):
+    """The session to resume by from now on: that of `ssl`, or `kept` where it has none. The other one is freed."""
+    session = _get1_session(ssl)
+    if session == 0:
+        return kept
+    if _is_resumable(session) != 1:
+        _session_free(session)
+        return kept
+    if kept:
+        _session_free(kept)
+    return session
+
+
+@kernel()
+def free_session(session):
+    """Give a session back."""
+    if session:
+        _session_free(session)

@@ -1,0 +1,59 @@
+"""Time that a lane lost: it slept longer than it asked to, or was away from its sockets for too long.
+
+A process that is stopped (SIGSTOP, a frozen container) shows in no counter of the scheduler, so the lane compares its own
+clock with what it asked for. While it has requests in flight it wakes at least every `BEAT_NS`: a stop that falls into a
+sleep is then seen as one, and not taken for a target that answered late.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import int64
+
+from ..ground.jit import kernel
+from .lane_metrics import BANK_TYPE, C
+
+GAP_NS = 1_000_000
+"""A shorter gap is what any sleeping thread sees."""
+
+BEAT_NS = 1_000_000
+"""The longest sleep while an answer may come."""
+
+OWN_PART = 4
+"""A request is unsent because of the lane where more than this part of its wait, one in so many, was the lane's own."""
+
+INSTANT_NS = 50_000
+"""A poll that returns sooner did not sleep: what it found was there before."""
+
+
+@kernel((BANK_TYPE, int64, int64, int64, int64, int64, int64))
+def note_poll(bank, awake_ns, asleep_ns, until_ns, woke_ns, gap_ns, behind):
+    """Count the time lost in one turn of a lane: awake since `awake_ns`, it polled from `asleep_ns` and asked to be woken
+    at `until_ns`, but woke at `woke_ns`. Gaps up to `gap_ns` do not count. `behind`: dials were put off all the while.
+
+    Returns for how long at most an answer that is read now has lain there unread.
+    """
+    counters = bank.counters
+    worked, overslept = asleep_ns - awake_ns, woke_ns - max(until_ns, asleep_ns)
+    worked = worked if worked > gap_ns else np.int64(0)
+    overslept = overslept if overslept > gap_ns else np.int64(0)
+    gap = max(worked, overslept)
+    if gap > 0:
+        counters[C.gaps] += 1
+        counters[C.gaps_ns] += worked + overslept
+        counters[C.gap_max_ns] = max(counters[C.gap_max_ns], gap)
+    if behind:
+        counters[C.dials_postponed_ns] += woke_ns - awake_ns
+        counters[C.lost_ns] += woke_ns - awake_ns
+    else:
+        counters[C.lost_ns] += worked + overslept
+    if overslept > 0:
+        return woke_ns - asleep_ns
+    slept = until_ns > asleep_ns and woke_ns - asleep_ns >= INSTANT_NS
+    return np.int64(0) if slept else worked
+
+
+@kernel(inlined=True)
+def unread_ns(found_ns, polled_ns, now):
+    """As `note_poll` returned it at `polled_ns`, and since then if events before this one took long."""
+    return found_ns + (now - polled_ns if now - polled_ns > GAP_NS else np.int64(0))

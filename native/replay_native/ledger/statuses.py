@@ -1,0 +1,59 @@
+"""Responses against the recording: which are worse than the recorded ones, counted by route.
+
+A response is worse where the recording has a 2xx or 3xx and the target now sends a 4xx or a redirect. 408 and 429 do not
+count: they say that the target is overloaded, not that the request is wrong for it. 304 counts as 200. A redirect where
+the recording has a redirect is not worse, since logs do not say where it led. 5xx are errors, counted elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from numba import int64
+
+from ..ground.jit import kernel
+
+
+class StatusIndex(NamedTuple):
+    """Columns of a bank's `status_counts`: whole responses whose recorded status is known, those of them that are worse;
+    whole responses whose recorded status is not known, and those of them that are a 4xx (but 408 and 429).
+    """
+
+    compared: int = 0
+    worse: int = 1
+    unknown: int = 2
+    unknown_4xx: int = 3
+
+
+S = StatusIndex()
+NOT_MODIFIED, REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 304, 408, 429
+
+
+@kernel(inlined=True)
+def is_refusal(status):
+    """Whether a status is a 4xx that says that the request is wrong for this target."""
+    return 400 <= status < 500 and status not in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS)
+
+
+@kernel(inlined=True)
+def _is_redirect(status):
+    return 300 <= status < 400 and status != NOT_MODIFIED
+
+
+@kernel(inlined=True)
+def is_worse(recorded, status):
+    """Whether `status` is worse than the recorded one."""
+    if not 200 <= recorded < 400:
+        return False
+    return is_refusal(status) or (_is_redirect(status) and not _is_redirect(recorded))
+
+
+@kernel((int64[:, ::1], int64, int64, int64))
+def count_status(counts, route, recorded, status):
+    """Count a whole response; `recorded` is 0 where the recording does not say."""
+    if recorded > 0:
+        counts[route, S.compared] += 1
+        counts[route, S.worse] += is_worse(recorded, status)
+    else:
+        counts[route, S.unknown] += 1
+        counts[route, S.unknown_4xx] += is_refusal(status)

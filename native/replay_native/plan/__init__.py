@@ -1,0 +1,1 @@
+"""Trace rows to due requests."""

@@ -1,0 +1,1 @@
+"""The sink: an HTTP server for tests and demos, and its queue."""

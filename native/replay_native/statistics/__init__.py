@@ -1,0 +1,1 @@
+"""Permutation tests over runs, and simulated runs to calibrate them on."""

@@ -1,0 +1,212 @@
+"""Permutation of run labels where sides or blocks differ in number: max-T and its inversion with a studentised effect.
+
+`rank` divides an effect by the spread of all runs, which is right where each block holds as many new runs as old ones:
+there the spread of each side cancels out. Elsewhere a side with few and widely scattered runs passes for a difference. Here
+each effect is divided by its own standard error, which lets runs scatter differently (HC2: MacKinnon and White 1985; with
+one block it is Welch's; Janssen 1997 on permuting such a statistic).
+
+With g the labels centred by block, w = sum(g * g), z the values centred by block and e = sum(g * z) / w, the squared error
+is sum(q * (z - e * g)^2) / w^2, where q = g^2 / (1 - leverage) depends on a run's block and label only. So the sums over
+the runs that a labelling calls new are enough.
+
+A shift u of the effect makes z = residual - u * x, x being the observed g. The squared effect and the squared error of a
+labelling are quadratic in u, so the u that it keeps (its |t| reaches the observed one) end where a polynomial of degree
+four is zero. The outermost zero on each side is taken: an interval may be too wide by that, never too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..ground.jit import kernel
+from .rank import TIE, nth_value
+
+NOTHING = 1e-12
+"""A sum of squares below this share of its terms is zero: it is what rounding left over."""
+
+_STEPS_MAX = 200
+
+SCRATCH = 13
+"""Rows of scratch, each as long as there are labellings."""
+
+_SHARED, _SUMS, _LARGEST, _TOP, _LOW, _HIGH = 0, 3, 7, 8, 11, 12
+
+
+@kernel(
+    "float64(uint8[:, ::1], float64[:, ::1], float64[:, ::1], float64, float64, float64[::1], float64[::1], int64,"
+    " float64[:, ::1], float64[::1], float64[::1], float64[::1])"
+)
+def judge(
+    columns,
+    residuals,
+    design,
+    weight,
+    level,
+    effects,
+    errors,
+    outside,
+    scratch,
+    p_adjusted,
+    lower,
+    upper,
+):
+    """Westfall-Young p-values, simultaneous intervals (as `rank.intervals`), and the family's critical |t|.
+
+    `columns` uint8[runs, labellings]; `residuals` float64[metrics, runs] of the observed labels, `errors` the standard
+    errors (0 where a metric does not vary within the sides). `design` float64[4, runs] is x, q of a run that is called old,
+    how much higher q of a new one is, and what q * g of a run grows by when it is called new; `weight` w; `level`
+    sum(q * g^2).
+    `scratch` float64[SCRATCH, labellings].
+    """
+    metrics, count = effects.size, columns.shape[1]
+    _share(columns, design, scratch)
+    scratch[_LARGEST : _TOP + 3, :] = 0.0
+    scratch[_TOP + 1, :] = -1.0
+    for m in range(metrics):
+        spread = _sum_up(columns, design, residuals[m], scratch)
+        for at in range(count):
+            now = _t(scratch, at, weight, level, spread, -effects[m])
+            scratch[_LARGEST, at] = max(scratch[_LARGEST, at], now)
+            _take(scratch, at, m, _t(scratch, at, weight, level, spread, 0.0))
+    for m in range(metrics):
+        own = _observed_t(effects[m], errors[m]) * (1.0 - TIE)
+        reached = 0
+        for at in range(count):
+            if scratch[_LARGEST, at] >= own:
+                reached += 1
+        p_adjusted[m] = reached / count
+        _sum_up(columns, design, residuals[m], scratch)
+        for at in range(count):
+            _keep(scratch, at, m, weight, level, effects[m], errors[m])
+        lower[m] = nth_value(scratch[_LOW], outside)
+        upper[m] = nth_value(scratch[_HIGH], count - 1 - outside)
+    return nth_value(scratch[_TOP], count - 1 - outside)
+
+
+@kernel(inlined=True)
+def _observed_t(effect, error):
+    if effect == 0.0:
+        return 0.0
+    return abs(effect) / error if error > 0.0 else math.inf
+
+
+@kernel()
+def _add(columns, run, value, out):
+    """Add a run's value to the sums of the labellings that call it new."""
+    if value != 0.0:
+        column = columns[run]
+        for at in range(out.size):
+            out[at] += value * column[at]
+
+
+@kernel()
+def _share(columns, design, scratch):
+    """Sums that are the same for each metric: of x, of its q * g, and of q * x^2."""
+    x, old, more, cross = design[0], design[1], design[2], design[3]
+    constant = 0.0
+    for run in range(x.size):
+        constant += old[run] * x[run] * x[run]
+    scratch[_SHARED : _SHARED + 2, :] = 0.0
+    scratch[_SHARED + 2, :] = constant
+    for run in range(x.size):
+        _add(columns, run, x[run], scratch[_SHARED])
+        _add(columns, run, cross[run] * x[run], scratch[_SHARED + 1])
+        _add(columns, run, more[run] * x[run] * x[run], scratch[_SHARED + 2])
+
+
+@kernel()
+def _sum_up(columns, design, residual, scratch):
+    """Sums of one metric's residuals r: of r, of their q * g, of q * r^2 and q * r * x; the sum of r^2."""
+    x, old, more, cross = design[0], design[1], design[2], design[3]
+    own, mixed, spread = 0.0, 0.0, 0.0
+    for run in range(x.size):
+        spread += residual[run] * residual[run]
+        own += old[run] * residual[run] * residual[run]
+        mixed += old[run] * residual[run] * x[run]
+    scratch[_SUMS : _SUMS + 2, :] = 0.0
+    scratch[_SUMS + 2, :] = own
+    scratch[_SUMS + 3, :] = mixed
+    for run in range(x.size):
+        value = residual[run]
+        _add(columns, run, value, scratch[_SUMS])
+        _add(columns, run, cross[run] * value, scratch[_SUMS + 1])
+        _add(columns, run, more[run] * value * value, scratch[_SUMS + 2])
+        _add(columns, run, more[run] * value * x[run], scratch[_SUMS + 3])
+    return spread
+
+
+@kernel(inlined=True)
+def _squares(scratch, at, weight, level):
+    """Of a labelling: sum(g * z) = a - b * u, and w^2 times the squared error = v0 + v1 * u + v2 * u^2."""
+    a, b = scratch[_SUMS, at], scratch[_SHARED, at]
+    alpha, beta = a / weight, b / weight
+    own, shared = scratch[_SUMS + 1, at], scratch[_SHARED + 1, at]
+    v0 = scratch[_SUMS + 2, at] - 2.0 * alpha * own + alpha * alpha * level
+    v1 = 2.0 * (alpha * shared + beta * own - scratch[_SUMS + 3, at] - alpha * beta * level)
+    v2 = scratch[_SHARED + 2, at] - 2.0 * beta * shared + beta * beta * level
+    return a, b, v0, v1, v2
+
+
+@kernel(inlined=True)
+def _t(scratch, at, weight, level, spread, u):
+    """|t| of a labelling where the effect is shifted by u from its estimate. `spread`: the sum of squared residuals."""
+    a, b, v0, v1, v2 = _squares(scratch, at, weight, level)
+    effect, square = a - b * u, v0 + (v1 + v2 * u) * u
+    scale = spread + u * u * weight
+    if effect * effect <= NOTHING * NOTHING * scale * weight:
+        return 0.0
+    return abs(effect) / math.sqrt(square) if square > NOTHING * scale else math.inf
+
+
+@kernel(inlined=True)
+def _take(scratch, at, m, t):
+    """Keep of each labelling the largest |t|, whose it is, and the second largest."""
+    if t > scratch[_TOP, at]:
+        scratch[_TOP + 2, at] = scratch[_TOP, at]
+        scratch[_TOP, at], scratch[_TOP + 1, at] = t, m
+    elif t > scratch[_TOP + 2, at]:
+        scratch[_TOP + 2, at] = t
+
+
+@kernel(inlined=True)
+def _keep(scratch, at, m, weight, level, effect, error):
+    """The outermost effects that a labelling keeps: by metric m itself, or by the largest |t| of the others."""
+    a, b, v0, v1, v2 = _squares(scratch, at, weight, level)
+    if v2 <= NOTHING * weight:
+        scratch[_LOW, at], scratch[_HIGH, at] = -math.inf, math.inf
+        return
+    below, above = 0.0, 0.0
+    if error > 0.0:
+        reach = scratch[_TOP + 2, at] if scratch[_TOP + 1, at] == m else scratch[_TOP, at]
+        scaled = v2 * error * error
+        a3, a2 = v1 * error / scaled, (v0 - b * b * error * error) / scaled
+        a1, a0 = 2.0 * a * b * error / scaled, -a * a / scaled
+        above = error * _largest_zero(a3, a2, a1, a0, reach)
+        below = error * _largest_zero(-a3, a2, -a1, a0, reach)
+    scratch[_LOW, at], scratch[_HIGH, at] = effect - below, effect + above
+
+
+@kernel()
+def _largest_zero(a3, a2, a1, a0, least):
+    """The largest zero of s^4 + a3 s^3 + a2 s^2 + a1 s + a0, or `least` where it is smaller. a0 <= 0 <= least.
+
+    None is above `least` if no coefficient of the polynomial in s - `least` is negative. Otherwise Newton's method from
+    Fujiwara's bound, which lies right of every zero of the polynomial and its derivatives, so that the steps go down to the
+    largest zero and never past it.
+    """
+    s = least
+    value = (((s + a3) * s + a2) * s + a1) * s + a0
+    slope = ((4.0 * s + 3.0 * a3) * s + 2.0 * a2) * s + a1
+    if value >= 0.0 and slope >= 0.0 and (6.0 * s + 3.0 * a3) * s + a2 >= 0.0 and 4.0 * s + a3 >= 0.0:
+        return least
+    s = 2.0 * max(abs(a3), math.sqrt(abs(a2)), abs(a1) ** (1.0 / 3.0), math.sqrt(math.sqrt(abs(a0) * 0.5)))
+    for _ in range(_STEPS_MAX):
+        value = (((s + a3) * s + a2) * s + a1) * s + a0
+        slope = ((4.0 * s + 3.0 * a3) * s + 2.0 * a2) * s + a1
+        if not (value > 0.0 and slope > 0.0):
+            break
+        step = value / slope
+        s -= step
+        if step <= 1e-13 * s:
+            break
+    return max(s, least)

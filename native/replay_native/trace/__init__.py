@@ -1,0 +1,1 @@
+"""Kernels of the columnar trace: dictionaries, routes, order of events."""

@@ -1,0 +1,304 @@
+"""Byte strings to ids: an open-addressing table with full comparison, and the copying around it.
+
+A table is plain arrays, owned by Python (`replay.trace.dictionary.StringTable`): `slots` (a power of two, twice the
+entries at least; the upper half of the hash, which also says where to look, and id + 1; 0 is empty), `store` (the
+strings' bytes), `entries` (a row each: its place, which is where it begins in the store and how long it is; and two
+words compared together with the string), and `state` (the words named below).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ground.jit import kernel
+from ..ground.shared import peek_i64, peek_u8, peek_u32, poke_i64
+
+ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED, TOUCHED = 0, 1, 2, 3, 4, 5
+STATE_WORDS = 6
+
+PLACE, WORD_0, WORD_1 = 0, 1, 2
+ENTRY_WORDS = 3
+
+LENGTH_BITS = 24
+"""The lower bits of a place, which are the length; a longer string does not fit."""
+
+HASHED_AHEAD = 64
+"""Strings that are hashed, and their slots read, before the first of them is looked up (a power of two)."""
+
+_MULTIPLIER = np.int64(-7046029254386353131)
+_OTHER_MULTIPLIER = np.int64(-4658895280553007687)
+_FINAL = np.int64(-4417276706812531889)
+_UPPER = np.int64(-4294967296)
+_LOWER = np.int64(4294967295)
+_LENGTHS = np.int64((1 << LENGTH_BITS) - 1)
+
+
+@kernel(inlined=True)
+def mix(hashed, word):
+    """Fold one word into a hash."""
+    hashed = (hashed ^ word) * _MULTIPLIER
+    return hashed ^ (hashed >> np.int64(32))
+
+
+@kernel(inlined=True)
+def _mix_other(hashed, word):
+    """`mix` with another multiplier: where both halves take the same word, one does not undo the other."""
+    hashed = (hashed ^ word) * _OTHER_MULTIPLIER
+    return hashed ^ (hashed >> np.int64(29))
+
+
+@kernel(inlined=True)
+def _short_word(address, length):
+    """Up to seven bytes as one word; with the length it names them."""
+    if length >= 4:
+        low, high = np.int64(peek_u32(address)), np.int64(peek_u32(address + np.uint64(length - 4)))
+        return low | (high << np.int64(32))
+    if length == 0:
+        return np.int64(0)
+    first, last = np.int64(peek_u8(address)), np.int64(peek_u8(address + np.uint64(length - 1)))
+    middle = np.int64(peek_u8(address + np.uint64(length >> 1)))
+    return first | (middle << np.int64(8)) | (last << np.int64(16))
+
+
+@kernel(inlined=True)
+def hash_bytes(data, begin, end, seed):
+    """A 64-bit hash of `data[begin:end]`; `seed` makes collisions unpredictable.
+
+    Words are folded into two halves by turns, so that one need not wait for the other; the last word overlaps.
+    """
+    length = end - begin
+    address = np.uint64(np.int64(data.ctypes.data) + begin)
+    hashed, other = seed ^ (length * _FINAL), ~seed
+    if length < 8:
+        hashed = mix(hashed, _short_word(address, length))
+    else:
+        at = np.int64(0)
+        while at + 16 <= length:
+            hashed = mix(hashed, peek_i64(address + np.uint64(at)))
+            other = _mix_other(other, peek_i64(address + np.uint64(at + 8)))
+            at += 16
+        if at + 8 <= length:
+            hashed = mix(hashed, peek_i64(address + np.uint64(at)))
+        other = _mix_other(other, peek_i64(address + np.uint64(length - 8)))
+    hashed = mix(hashed, other) * _FINAL
+    return hashed ^ (hashed >> np.int64(29))
+
+
+@kernel(inlined=True)
+def same_bytes(left, left_at, right, right_at, length):
+    """Whether two stretches of bytes are equal."""
+    left_address = np.uint64(np.int64(left.ctypes.data) + left_at)
+    right_address = np.uint64(np.int64(right.ctypes.data) + right_at)
+    if length < 8:
+        return _short_word(left_address, length) == _short_word(right_address, length)
+    at = np.int64(0)
+    while at + 8 <= length:
+        if peek_i64(left_address + np.uint64(at)) != peek_i64(right_address + np.uint64(at)):
+            return False
+        at += 8
+    last = np.uint64(length - 8)
+    return peek_i64(left_address + last) == peek_i64(right_address + last)
+
+
+@kernel(inlined=True)
+def copy_bytes(source, begin, end, target, at):
+    """Copy `source[begin:end]` to `target` at `at`; the offset after it. The two do not overlap."""
+    length = end - begin
+    source_address = np.uint64(np.int64(source.ctypes.data) + begin)
+    target_address = np.uint64(np.int64(target.ctypes.data) + at)
+    if length >= 8:
+        done = np.int64(0)
+        while done + 8 <= length:
+            poke_i64(target_address + np.uint64(done), peek_i64(source_address + np.uint64(done)))
+            done += 8
+        last = np.uint64(length - 8)
+        poke_i64(target_address + last, peek_i64(source_address + last))
+    else:
+        for index in range(length):
+            target[at + index] = source[begin + index]
+    return at + max(length, np.int64(0))
+
+
+@kernel(inlined=True)
+def _slot_of(hashed, mask):
+    return (hashed >> np.int64(32)) & mask
+
+
+@kernel(inlined=True)
+def _is_entry(entry, data, begin, length, word0, word1, store, entries):
+    """Whether a string with its words is this entry."""
+    place = entries[entry, PLACE]
+    return (
+        place & _LENGTHS == length
+        and entries[entry, WORD_0] == word0
+        and entries[entry, WORD_1] == word1
+        and same_bytes(store, place >> LENGTH_BITS, data, begin, length)
+    )
+
+
+@kernel()
+def find_or_add(data, begin, end, word0, word1, slots, store, entries, state):
+    """The id of a string (with its two extra words), or -1 - id where it is new.
+
+    While the table is open a new string is inserted. At the first that does not fit the table closes for
+    good, and every unknown string gets a fresh id without being remembered: ids are then no longer unique by
+    content.
+    """
+    hashed = mix(mix(hash_bytes(data, begin, end, state[SEED]), word0), word1)
+    return find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, entries, state)
+
+
+@kernel()
+def find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, entries, state):
+    """`find_or_add` of a string whose hash is known."""
+    mask = np.int64(slots.shape[0] - 1)
+    slot = _slot_of(hashed, mask)
+    tag = hashed & _UPPER
+    length = end - begin
+    while slots[slot] != 0:
+        if slots[slot] & _UPPER == tag:
+            entry = (slots[slot] & _LOWER) - 1
+            if _is_entry(entry, data, begin, length, word0, word1, store, entries):
+                return entry
+        slot = (slot + 1) & mask
+    number = state[NEXT_ID]
+    state[NEXT_ID] = number + 1
+    count, used = state[ENTRIES], state[STORED_BYTES]
+    full = count == entries.shape[0] or length > min(store.shape[0] - used, _LENGTHS)
+    if state[CLOSED] != 0 or full:
+        state[CLOSED] = 1
+        return -1 - number
+    state[STORED_BYTES] = copy_bytes(data, begin, end, store, used)
+    entries[count, PLACE] = (used << LENGTH_BITS) | length
+    entries[count, WORD_0], entries[count, WORD_1] = word0, word1
+    slots[slot] = tag | (count + 1)
+    state[ENTRIES] = count + 1
+    return -1 - number
+
+
+@kernel("void(uint8[::1], int64[::1], int64, int64[::1])")
+def hash_all(data, offsets, seed, hashes):
+    """The hash of each string of (data, offsets)."""
+    for index in range(hashes.shape[0]):
+        hashes[index] = hash_bytes(data, offsets[index], offsets[index + 1], seed)
+
+
+@kernel("void(int64[::1], int64[::1])")
+def move_slots(old, slots):
+    """Move what the slots of one table hold into empty, larger ones."""
+    mask = np.int64(slots.shape[0] - 1)
+    for index in range(old.shape[0]):
+        if old[index] != 0:
+            slot = _slot_of(old[index], mask)
+            while slots[slot] != 0:
+                slot = (slot + 1) & mask
+            slots[slot] = old[index]
+
+
+@kernel()
+def _touch(data, offsets, words, first, last, slots, store, entries, state, hashes):
+    """Hash some strings, and read what their lookups will need, so that the cache misses of all of them overlap."""
+    mask = np.int64(slots.shape[0] - 1)
+    seen = np.int64(0)
+    for index in range(first, last):
+        hashed = hash_bytes(data, offsets[index], offsets[index + 1], state[SEED])
+        hashed = mix(mix(hashed, words[index, 0]), words[index, 1])
+        hashes[index - first] = hashed
+        seen ^= slots[_slot_of(hashed, mask)]
+    for index in range(last - first):
+        entry = slots[_slot_of(hashes[index], mask)] & _LOWER
+        if entry != 0:
+            seen ^= entries[entry - 1, PLACE]
+    for index in range(last - first):
+        entry = slots[_slot_of(hashes[index], mask)] & _LOWER
+        if entry != 0 and entries[entry - 1, PLACE] & _LENGTHS > 0:
+            seen ^= np.int64(store[entries[entry - 1, PLACE] >> LENGTH_BITS])
+    state[TOUCHED] = seen
+
+
+@kernel(
+    "int64(uint8[::1], int64[::1], int64[:,::1], int64, int64, int64[::1], uint8[::1], int64[:,::1], int64[::1],"
+    " int64[::1], uint32[::1], int64[::1])"
+)
+def intern(data, offsets, words, first, last, slots, store, entries, state, hashes, ids, fresh):
+    """Look up strings `first` to `last` of (data, offsets), adding unknown ones; how many were new.
+
+    ids[i - first] is the id of string i; fresh[:returned] are the indexes of the new strings, whose ids count
+    up. Room: hashes int64[HASHED_AHEAD].
+    """
+    found = np.int64(0)
+    for index in range(first, last):
+        ahead = (index - first) & (HASHED_AHEAD - 1)
+        if ahead == 0:
+            until = min(index + HASHED_AHEAD, last)
+            _touch(data, offsets, words, index, until, slots, store, entries, state, hashes)
+        begin, end = offsets[index], offsets[index + 1]
+        number = find_or_add_hashed(
+            hashes[ahead], data, begin, end, words[index, 0], words[index, 1], slots, store, entries, state
+        )
+        if number < 0:
+            number = -1 - number
+            fresh[found] = index
+            found += 1
+        ids[index - first] = number
+    return found
+
+
+@kernel("int64(uint8[::1], int64[::1], int64[::1], int64, uint8[::1], int64[::1], int64)")
+def gather(data, offsets, chosen, count, target, ends, row):
+    """Append strings `chosen[:count]` to (target, ends) behind its first `row` rows; the bytes used then."""
+    at = ends[row]
+    for index in range(count):
+        begin, end = offsets[chosen[index]], offsets[chosen[index] + 1]
+        at = copy_bytes(data, begin, end, target, at)
+        row += 1
+        ends[row] = at
+    return at
+
+
+@kernel("void(int64[::1], int64[::1], uint32[::1], int64[::1], uint32[::1])")
+def dense_ids(hashes, slots, slot_ids, state, ids):
+    """Number 64-bit hashes densely by first appearance; state[0] counts them.
+
+    `slots` (a power of two, 0 is empty) holds at least twice state[0] + len(hashes) entries. Past state[1]
+    distinct hashes an unknown one shares the id that its remainder names, which bounds memory.
+    """
+    mask = np.int64(slots.shape[0] - 1)
+    for index in range(hashes.shape[0]):
+        hashed = hashes[index]
+        if hashed == 0:
+            hashed = np.int64(1)
+        slot = (hashed ^ (hashed >> np.int64(31))) & mask
+        while slots[slot] != 0 and slots[slot] != hashed:
+            slot = (slot + 1) & mask
+        if slots[slot] == hashed:
+            ids[index] = slot_ids[slot]
+        elif state[0] < state[1]:
+            slots[slot] = hashed
+            slot_ids[slot] = state[0]
+            ids[index] = state[0]
+            state[0] += 1
+        else:
+            ids[index] = (hashed & np.int64(0x7FFFFFFF)) % state[1]
+
+
+@kernel("void(int64[::1], uint32[::1], int64[::1], uint32[::1])")
+def rehash(old_slots, old_ids, slots, slot_ids):
+    """Move the entries of one `dense_ids` table into a larger, empty one."""
+    mask = np.int64(slots.shape[0] - 1)
+    for old in range(old_slots.shape[0]):
+        hashed = old_slots[old]
+        if hashed != 0:
+            slot = (hashed ^ (hashed >> np.int64(31))) & mask
+            while slots[slot] != 0:
+                slot = (slot + 1) & mask
+            slots[slot] = hashed
+            slot_ids[slot] = old_ids[old]
+
+
+@kernel("void(uint32[::1], int64[::1])")
+def tally(ids, weights):
+    """Count each id that is inside `weights`."""
+    for index in range(ids.shape[0]):
+        if ids[index] < weights.shape[0]:
+            weights[ids[index]] += 1

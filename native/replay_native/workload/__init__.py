@@ -1,0 +1,1 @@
+"""Transformed and generated traffic, and the figures that prove it."""

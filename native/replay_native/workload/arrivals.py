@@ -1,0 +1,157 @@
+"""When generated requests arrive: a renewal process of mean 1 in the time of a rate curve, by inversion.
+
+A curve is `edges_ns` int64[n + 1], from 0 on, and `rates` float64[n, 2]: requests a second at the begin and the
+end of each segment, linear between them. A gap of the process is an area under the curve; where it ends is the
+next arrival (time-change inversion: Cinlar 1975, 4.7). A two-state Markov chain may modulate the curve (MMPP2).
+The state goes on where the portion before it ended, so that portions of any size give the same arrivals.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..ground.jit import kernel
+from ..ground.randoms import exponential_of, random_of, unit_of
+
+EVEN, POISSON, GAMMA = 0, 1, 2
+"""Processes: gaps of exactly 1, exponential ones, and Gamma variates of a shape."""
+
+COUNTER, SEGMENT, BEGIN_NS, END_NS, CHAIN_STATE, SWITCH_NS, SWITCHES, STARTED = 0, 1, 2, 3, 4, 5, 6, 7
+STATE_WORDS = 8
+AREA, PIECE_AREA, BEGIN_RATE, END_RATE = 0, 1, 2, 3
+STATE_REALS = 4
+"""State of a process: `words` int64 and `reals` float64, zeros at the start. A piece is the part of a segment in
+which the chain stays in its state.
+"""
+
+NEVER_NS = np.int64(1) << np.int64(62)
+_GAPS, _CHAIN = np.uint64(0x67617073), np.uint64(0x636861696E)
+_NS = 1e9
+
+
+@kernel(inlined=True)
+def _draw(seed, words):
+    bits = random_of(seed, words[COUNTER], _GAPS)
+    words[COUNTER] += 1
+    return bits
+
+
+@kernel()
+def _normal(seed, words):
+    """A standard normal variate (Box and Muller 1958)."""
+    radius = math.sqrt(-2.0 * math.log(unit_of(_draw(seed, words))))
+    return radius * math.cos(2.0 * math.pi * unit_of(_draw(seed, words)))
+
+
+@kernel()
+def _gamma(seed, words, shape):
+    """A Gamma variate of mean 1 (Marsaglia and Tsang 2000, their squeeze first); shapes below 1 by their boost."""
+    raised = shape if shape >= 1.0 else shape + 1.0
+    d = raised - 1.0 / 3.0
+    c = 1.0 / math.sqrt(9.0 * d)
+    while True:
+        x = _normal(seed, words)
+        v = 1.0 + c * x
+        if v > 0.0:
+            v = v * v * v
+            u = unit_of(_draw(seed, words))
+            if u < 1.0 - 0.0331 * x * x * x * x or math.log(u) < 0.5 * x * x + d - d * v + d * math.log(v):
+                break
+    if shape < 1.0:
+        return d * v * unit_of(_draw(seed, words)) ** (1.0 / shape) / shape
+    return d * v / shape
+
+
+@kernel(inlined=True)
+def _gap(process, shape, seed, words):
+    """The next gap; the first of even ones is 0: they begin with the curve."""
+    if process == POISSON:
+        return exponential_of(_draw(seed, words))
+    if process == GAMMA:
+        return _gamma(seed, words, shape)
+    words[COUNTER] += 1
+    return 0.0 if words[COUNTER] == 1 else 1.0
+
+
+@kernel()
+def _switch(modulation, seed, words):
+    """Move the chain on: modulation is (factor, factor, dwell ns, dwell ns) of its states; dwell 0: none."""
+    if modulation[2] <= 0.0:
+        words[SWITCH_NS] = NEVER_NS
+        return
+    bits = random_of(seed, words[SWITCHES], _CHAIN)
+    if words[SWITCHES] == 0:
+        share = modulation[2] / (modulation[2] + modulation[3])
+        words[CHAIN_STATE] = 0 if unit_of(bits) <= share else 1
+        words[SWITCHES] = 1
+        bits = random_of(seed, words[SWITCHES], _CHAIN)
+    else:
+        words[CHAIN_STATE] = 1 - words[CHAIN_STATE]
+    words[SWITCHES] += 1
+    dwell_ns = exponential_of(bits) * modulation[2 + words[CHAIN_STATE]]
+    words[SWITCH_NS] += max(np.int64(1), np.int64(min(dwell_ns, 4e18)))
+
+
+@kernel()
+def _next_piece(edges_ns, rates, modulation, seed, words, reals):
+    """Go on to the next piece of the curve; False at its end."""
+    if words[STARTED] == 0:
+        words[STARTED] = 1
+        words[END_NS] = edges_ns[0]
+        words[SWITCH_NS] = edges_ns[0]
+    while words[SEGMENT] < rates.shape[0] and words[END_NS] >= edges_ns[words[SEGMENT] + 1]:
+        words[SEGMENT] += 1
+    segment = words[SEGMENT]
+    if segment >= rates.shape[0]:
+        return False
+    if words[END_NS] >= words[SWITCH_NS]:
+        _switch(modulation, seed, words)
+    begin_ns = words[END_NS]
+    end_ns = min(edges_ns[segment + 1], words[SWITCH_NS])
+    length_ns = np.float64(edges_ns[segment + 1] - edges_ns[segment])
+    slope = (rates[segment, 1] - rates[segment, 0]) / length_ns
+    factor = modulation[words[CHAIN_STATE]]
+    reals[BEGIN_RATE] = factor * (rates[segment, 0] + slope * np.float64(begin_ns - edges_ns[segment]))
+    reals[END_RATE] = factor * (rates[segment, 0] + slope * np.float64(end_ns - edges_ns[segment]))
+    if rates[segment, 0] == rates[segment, 1]:
+        reals[END_RATE] = reals[BEGIN_RATE]
+    words[BEGIN_NS], words[END_NS] = begin_ns, end_ns
+    reals[AREA] = 0.0
+    reals[PIECE_AREA] = 0.5 * (reals[BEGIN_RATE] + reals[END_RATE]) * np.float64(end_ns - begin_ns) / _NS
+    return True
+
+
+@kernel(inlined=True)
+def _ns_at(area, begin_rate, end_rate, length_ns):
+    """How far into a piece its area reaches `area`, ns: the stable root of the quadratic."""
+    if begin_rate == end_rate:
+        return area * _NS / begin_rate
+    slope = (end_rate - begin_rate) / length_ns * _NS
+    root = math.sqrt(max(0.0, begin_rate * begin_rate + 2.0 * slope * area))
+    return 2.0 * area / (begin_rate + root) * _NS
+
+
+@kernel(
+    "int64(int64[::1], float64[:,::1], int64, float64, float64[::1], uint64, int64, int64[::1], float64[::1],"
+    " int64[::1])"
+)
+def arrive(edges_ns, rates, process, shape, modulation, seed, start_ns, words, reals, out_at_ns):
+    """The next arrivals, in order, ns from `start_ns` on; fewer than there is room for: the curve has ended."""
+    written = np.int64(0)
+    while written < out_at_ns.shape[0]:
+        gap = _gap(process, shape, seed, words)
+        while reals[AREA] + gap >= reals[PIECE_AREA]:
+            gap -= reals[PIECE_AREA] - reals[AREA]
+            reals[AREA] = reals[PIECE_AREA]
+            if not _next_piece(edges_ns, rates, modulation, seed, words, reals):
+                return written
+        reals[AREA] += gap
+        length_ns = words[END_NS] - words[BEGIN_NS]
+        into_ns = np.int64(
+            np.rint(_ns_at(reals[AREA], reals[BEGIN_RATE], reals[END_RATE], np.float64(length_ns)))
+        )
+        out_at_ns[written] = start_ns + words[BEGIN_NS] + min(into_ns, length_ns - 1)
+        written += 1
+    return written

@@ -1,0 +1,268 @@
+"""Fewer or more of the same traffic: thinning, growing by gap interpolation, cloning sessions.
+
+`table` holds raw addresses of the requests dictionary, a row a batch of 1,048,576 requests, as
+`Requests.addresses` gives them; `classes` int64[routes] says which rule a route falls under (-1: none). Draws are
+named by a row's number since the start of the trace, so that portions of any size give the same rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ground.jit import kernel
+from ..ground.randoms import random_of, unit_of
+from ..ground.shared import peek_u32
+
+BATCH_BITS, BATCH_MASK = 20, (1 << 20) - 1
+ROUTE = 3
+"""Column of `table`."""
+
+LEFT, EXTRA = 0, 1
+ROUTE_WORDS = 2
+"""Of a route: rows of it still to come, and how many of these still get one copy more."""
+
+KEPT = np.iinfo(np.int64).min
+"""In place of the time of a row before, where a class has none yet."""
+
+_REQUESTS, _CLIENTS = np.uint64(0x7265717565737473), np.uint64(0x636C69656E7473)
+_EXTRAS, _PLACES = np.uint64(0x657874726173), np.uint64(0x706C61636573)
+_TIES = np.uint64(0x74696573)
+_SESSIONS, _SHIFTS = np.uint64(0x73657373696F6E73), np.uint64(0x736869667473)
+
+
+@kernel(inlined=True)
+def _route_of(request, table):
+    number = np.int64(request)
+    address = table[number >> BATCH_BITS, ROUTE] + 4 * (number & BATCH_MASK)
+    return np.int64(peek_u32(np.uint64(address)))
+
+
+@kernel(inlined=True)
+def _class_of(request, table, classes):
+    return classes[_route_of(request, table)]
+
+
+@kernel("void(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
+def count_classes(request, table, classes, counts):
+    """Add the rows of each class to counts int64[n + 1]; the last one is of none."""
+    for index in range(request.shape[0]):
+        found = _class_of(request[index], table, classes)
+        counts[found if found >= 0 else counts.shape[0] - 1] += 1
+
+
+@kernel("int64(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
+def keep_classes(request, table, classes, kept):
+    """Indexes of the rows that fall under a rule; how many."""
+    count = np.int64(0)
+    for index in range(request.shape[0]):
+        kept[count] = index
+        count += _class_of(request[index], table, classes) >= 0
+    return count
+
+
+@kernel("int64(int64, uint64, float64, int64, int64[::1])")
+def thin_requests(rows, seed, share, first, kept):
+    """Indexes of the rows that stay with probability `share`, each by itself; how many."""
+    count = np.int64(0)
+    for index in range(rows):
+        kept[count] = index
+        count += unit_of(random_of(seed, first + index, _REQUESTS)) <= share
+    return count
+
+
+@kernel("int64(uint32[::1], uint64, float64, int64[::1])")
+def thin_clients(client, seed, share, kept):
+    """Indexes of the rows of the clients that stay with probability `share`, with all they do; how many."""
+    count = np.int64(0)
+    for index in range(client.shape[0]):
+        kept[count] = index
+        count += unit_of(random_of(seed, np.int64(client[index]), _CLIENTS)) <= share
+    return count
+
+
+@kernel(inlined=True)
+def _copies_of(words, whole, seed, number):
+    """How often a row is to be there. Exactly EXTRA of the LEFT rows get one more (Knuth's algorithm S)."""
+    more = np.int64(0)
+    if words[EXTRA] > 0:
+        draw = unit_of(random_of(seed, number, _EXTRAS)) * np.float64(words[LEFT])
+        more = np.int64(draw <= np.float64(words[EXTRA]))
+    words[EXTRA] -= more
+    words[LEFT] -= 1
+    return whole + more
+
+
+@kernel(inlined=True)
+def _place(out_at_ns, begin, count, from_ns, until_ns, seed, number):
+    """`count` uniform moments in a gap, in order, from out_at_ns[begin] on."""
+    gap_ns = np.float64(until_ns - from_ns)
+    for copy in range(count):
+        bits = random_of(seed, (number << np.int64(14)) + copy, _PLACES)
+        at_ns = until_ns - np.int64(unit_of(bits) * gap_ns)
+        place = begin + copy
+        while place > begin and out_at_ns[place - 1] > at_ns:
+            out_at_ns[place] = out_at_ns[place - 1]
+            place -= 1
+        out_at_ns[place] = at_ns
+
+
+@kernel(
+    "int64(int64[::1], uint32[::1], int64, int64[:,::1], int64[::1], int64[::1], int64[:,::1], int64[::1],"
+    " uint64, int64, boolean, int64[::1], int64[::1], int64[::1])"
+)
+def grow(
+    at_ns, request, begin, table, classes, whole, states, before_ns, seed, first, repeat, out_at_ns, out_source,
+    consumed,
+):  # fmt: skip
+    """Rows from `begin` on, each as often as its class asks for, as many as fit; how many were written.
+
+    All copies but the row itself are spread uniformly over the gap since the row before of the same class
+    (before_ns int64[classes]), or come with it (repeat). A row of no class is there once. whole int64[classes] is
+    the least number of times that a row is there; states int64[routes, ROUTE_WORDS]. out_source is the row that
+    was copied; consumed[0] the row to go on with.
+    """
+    written, index = np.int64(0), begin
+    while index < at_ns.shape[0]:
+        route = _route_of(request[index], table)
+        found, times = classes[route], np.int64(1)
+        if found >= 0:
+            if written + whole[found] + 1 > out_at_ns.shape[0]:
+                break
+            times = _copies_of(states[route], whole[found], seed, first + index)
+        elif written + 1 > out_at_ns.shape[0]:
+            break
+        if times > 1:
+            alone = repeat or before_ns[found] == KEPT
+            from_ns = at_ns[index] if alone else before_ns[found]
+            _place(out_at_ns, written, times - 1, from_ns, at_ns[index], seed, first + index)
+        if times > 0:
+            out_at_ns[written + times - 1] = at_ns[index]
+            out_source[written : written + times] = index
+        written += times
+        if found >= 0:
+            before_ns[found] = at_ns[index]
+        index += 1
+    consumed[0] = index
+    return written
+
+
+@kernel("void(uint64, float64[::1])")
+def draw_ties(seed, out):
+    """A number above 0, and at most 1, for each route: which of equal ones comes first."""
+    for route in range(out.shape[0]):
+        out[route] = unit_of(random_of(seed, route, _TIES))
+
+
+LAST_NS, SESSION = 0, 1
+CLIENT_WORDS = 2
+"""Of a client: when it was last seen, and its session then (-1: none yet)."""
+
+
+@kernel(
+    "int64(int64[::1], uint32[::1], uint32[::1], int64[:,::1], int64[::1], int64, int64[:,::1], int64,"
+    " int64[::1], int64[::1])"
+)
+def find_sessions(at_ns, request, client, table, classes, pause_ns, clients, sessions, starts_ns, masks):
+    """Number sessions by their first rows: a client's rows with no pause of `pause_ns` between them; how many.
+
+    clients int64[n, CLIENT_WORDS]; starts_ns and masks int64, of room for sessions + rows: when each begins, and
+    the classes (bits) of its rows.
+    """
+    for index in range(at_ns.shape[0]):
+        who = np.int64(client[index])
+        if clients[who, SESSION] < 0 or at_ns[index] - clients[who, LAST_NS] >= pause_ns:
+            clients[who, SESSION] = sessions
+            starts_ns[sessions] = at_ns[index]
+            masks[sessions] = 0
+            sessions += 1
+        clients[who, LAST_NS] = at_ns[index]
+        found = _class_of(request[index], table, classes)
+        if found >= 0:
+            masks[clients[who, SESSION]] |= np.int64(1) << found
+    return sessions
+
+
+@kernel("int64(int64[::1], int64[::1], float64[::1], uint64, int64[::1], int64[::1], int64[::1])")
+def plan_clones(starts_ns, masks, factors, seed, before_ns, clones, gaps_ns):
+    """How many clones each session gets, and the gap since the session before of its class, over which their
+    begins are spread; clones in all.
+
+    A session of several classes grows by the greatest of their factors float64[classes], and counts as of that
+    class. A fraction of a clone is drawn.
+    """
+    total = np.int64(0)
+    for session in range(starts_ns.shape[0]):
+        best, factor = np.int64(-1), 1.0
+        for found in range(factors.shape[0]):
+            if masks[session] >> found & 1 and factors[found] > factor:
+                best, factor = np.int64(found), factors[found]
+        clones[session] = 0
+        if best >= 0:
+            clones[session] = np.int64(factor - 1.0)
+            rest = factor - 1.0 - np.float64(clones[session])
+            if rest > 0.0 and unit_of(random_of(seed, session, _SESSIONS)) <= rest:
+                clones[session] += 1
+            known = before_ns[best] != KEPT
+            gaps_ns[session] = starts_ns[session] - before_ns[best] if known else 0
+            before_ns[best] = starts_ns[session]
+        total += clones[session]
+    return total
+
+
+@kernel(
+    "int64(int64[::1], uint32[::1], int64, int64, int64[:,::1], int64, int64[::1], int64[::1], int64[::1], uint64,"
+    " int64[::1], int64[::1], uint32[::1], int64[::1])"
+)
+def clone_rows(
+    at_ns, client, begin, pause_ns, clients, sessions, clones, first_clients, gaps_ns, seed, out_at_ns, out_source,
+    out_client, consumed,
+):  # fmt: skip
+    """Rows from `begin` on, and those of the clones of their sessions, as many as fit; how many were written.
+
+    Clone j of session s is client first_clients[s] + j and comes earlier by a part of gaps_ns[s]. consumed is
+    the row to go on with, and the sessions numbered so far.
+    """
+    written, index = np.int64(0), begin
+    while index < at_ns.shape[0]:
+        who = np.int64(client[index])
+        session = clients[who, SESSION]
+        fresh = session < 0 or at_ns[index] - clients[who, LAST_NS] >= pause_ns
+        session = sessions if fresh else session
+        if written + 1 + clones[session] > out_at_ns.shape[0]:
+            break
+        if fresh:
+            clients[who, SESSION] = session
+            sessions += 1
+        clients[who, LAST_NS] = at_ns[index]
+        for clone in range(clones[session]):
+            bits = random_of(seed, (session << np.int64(14)) + clone, _SHIFTS)
+            out_at_ns[written] = at_ns[index] - np.int64(unit_of(bits) * np.float64(gaps_ns[session]))
+            out_client[written] = np.uint32(first_clients[session] + clone)
+            out_source[written] = index
+            written += 1
+        out_at_ns[written] = at_ns[index]
+        out_client[written] = client[index]
+        out_source[written] = index
+        written += 1
+        index += 1
+    consumed[0], consumed[1] = index, sessions
+    return written
+
+
+@kernel("void(int64[::1], int64, float64, int64[::1])")
+def squeeze(at_ns, origin_ns, factor, out_at_ns):
+    """Stamps whose distance from the origin is divided by a factor, to the nearest ns."""
+    for index in range(at_ns.shape[0]):
+        out_at_ns[index] = origin_ns + np.int64(np.rint(np.float64(at_ns[index] - origin_ns) / factor))
+
+
+@kernel("int64(uint32[::1], int64[::1], int64)")
+def renumber(client, ids, known):
+    """Number clients anew by first appearance, in place; how many are known. ids int64[clients] is -1 at first."""
+    for index in range(client.shape[0]):
+        who = np.int64(client[index])
+        if ids[who] < 0:
+            ids[who] = known
+            known += 1
+        client[index] = np.uint32(ids[who])
+    return known
