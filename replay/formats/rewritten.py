@@ -6,6 +6,7 @@ does not know stays as it is: the scanner then rejects it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -56,9 +57,9 @@ class RewritingReader(FieldReader):
     blank_reason = ""
     zone_known = False
 
+    @abstractmethod
     def rewrite(self, data: bytes) -> bytes:
         """The lines as the layout reads them."""
-        raise NotImplementedError
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""

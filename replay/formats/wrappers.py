@@ -8,6 +8,7 @@ line is not.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -78,7 +79,7 @@ class _Prefix:
         return b""
 
 
-class _Parts:
+class _Parts(ABC):
     """Joins the parts of lines, each stream's by themselves: standard output and standard error are mixed in one file."""
 
     def __init__(self) -> None:
@@ -107,15 +108,17 @@ class _Parts:
         self._held.clear()
         return left
 
+    @abstractmethod
     def _has_parts(self, data: bytes) -> bool:
-        raise NotImplementedError
+        """Whether a line of these is a part of one."""
 
+    @abstractmethod
     def _plain(self, data: bytes) -> bytes:
-        raise NotImplementedError
+        """Whole lines, none of which is a part, without what they are wrapped in."""
 
+    @abstractmethod
     def _part(self, line: bytes) -> tuple[bytes | None, bytes, bool]:
         """A line's stream (None: it is not wrapped), its text, and whether that ends a line."""
-        raise NotImplementedError
 
 
 class _Cri(_Parts):
