@@ -10,6 +10,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import functools
+import hashlib
 import os
 import re
 import shutil
@@ -22,13 +24,26 @@ from pathlib import Path
 _VERSION = re.compile(r"([\w.]+)-[0-9a-f]{16}")
 """Name of the folder of one version of a kernel module."""
 
-_FILE = re.compile(r".+\.(?:nbi|nbc)(?:\.\w+)*|.+\.tmp\.\w+")
-"""Name of a file that Numba writes there: an index, compiled code, or either before it is whole."""
+_FILE = re.compile(r".+\.kernel(?:\.tmp\.\w+)?|.+\.(?:nbi|nbc)(?:\.\w+)*|.+\.tmp\.\w+")
+"""Name of a file that is written there: a compiled kernel, or one that is not complete (`nbi`, `nbc`: older versions)."""
 
 _CHOSEN = "REPLAY_KERNELS"
 """Set for children where the folder is not the wanted one."""
 
+_SAID = "REPLAY_SAID"
+"""Names, to children, the lines that were printed already."""
+
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def say_once(text: str) -> None:
+    """Print a line about compiled kernels on standard error, once for this command and its children."""
+    mark = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    said = os.environ.get(_SAID, "").split()
+    if mark not in said:
+        os.environ[_SAID] = " ".join([*said, mark])
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            print(f"replay: {text}", file=sys.stderr, flush=True)
 
 
 def _why_exchangeable(folder: Path) -> str:
@@ -76,28 +91,31 @@ def _wanted() -> Iterator[Path]:
 def cache_root() -> Path:
     """The user's own cache of compiled kernels, or one for this process and its children where there is no safe place.
 
-    Where a place is not safe, a line on standard error says why, and what is used instead. Children use the same.
+    Where a place is not safe or cannot be written to, a line on standard error says why, and what is used instead.
+    Children use the same.
     """
-    unsafe: list[str] = []
+    refused: list[str] = []
     for folder in _wanted():
         try:
             check_folder(folder)
         except UnsafeFolder as error:
-            unsafe.append(str(error))
-        except OSError:
-            continue
+            refused.append(str(error))
+        except OSError as error:
+            refused.append(f"{folder} cannot be used ({error.strerror})")
         else:
-            return _chosen(folder, unsafe, f"compiled kernels are kept in {folder}")
-    return _chosen(_of_this_process(), unsafe, "kernels are compiled for this command alone")
+            return _chosen(folder, refused, f"compiled kernels are kept in {folder}")
+    return _chosen(_of_this_process(), refused, "kernels are compiled for this command alone")
 
 
-def _chosen(folder: Path, unsafe: list[str], so: str) -> Path:
-    if unsafe:
+def _chosen(folder: Path, refused: list[str], so: str) -> Path:
+    if refused:
         os.environ[_CHOSEN] = str(folder)
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            line = f"replay: {'; '.join(unsafe)}: {so} (set REPLAY_CACHE to a folder of your own)"
-            print(line, file=sys.stderr, flush=True)
+        say_once(f"{'; '.join(refused)}: {so} (set REPLAY_CACHE to a folder of your own)")
     return folder
+
+
+root = functools.cache(cache_root)
+"""The folder with a subfolder for each version of each kernel module. It is looked for at first use."""
 
 
 def _of_this_process() -> Path:

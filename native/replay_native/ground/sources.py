@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import platform
 import re
+import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+import llvmlite
 import numba
 
 PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
@@ -51,13 +53,22 @@ def sources(name: str) -> dict[str, bytes]:
 
 
 @functools.cache
+def versions() -> dict[str, str]:
+    """What compiled kernels depend on besides their sources and the CPU, by name."""
+    return {
+        "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
+        "Python": str(sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag),
+    }
+
+
+@functools.cache
 def digest(name: str) -> str:
     """The name of a module's compiled kernels: it changes with whatever they depend on."""
     hashed = hashlib.blake2b(digest_size=8)
     for module, source in sorted(sources(name).items()):
         hashed.update(module.encode() + b"\0" + source)
-    boundscheck = os.environ.get("NUMBA_BOUNDSCHECK", "0")
-    hashed.update(f"{numba.__version__} {platform.python_version()} {boundscheck}".encode())
+    hashed.update(" ".join([*versions().values(), os.environ.get("NUMBA_BOUNDSCHECK", "0")]).encode())
     return f"{name}-{hashed.hexdigest()}"
 
 
