@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from replay_native.ground import jit, sources
+from tests.support.places import DATA
 
-from .certificates import Authority
-from .machine import Machine
+from .support.certificates import Authority
+from .support.machine import Machine
 
 for _name, _fixed in (("fixed", True), ("random", False)):
     settings.register_profile(
@@ -82,7 +83,7 @@ def java(tmp_path_factory: pytest.TempPathFactory) -> Java:
     if missing and not IN_CI:
         pytest.skip(f"{' and '.join(missing)} not found: needed to read logs as Java does")
     project = tmp_path_factory.mktemp("java") / "project"
-    shutil.copytree(Path(__file__).parent / "java", project, ignore=shutil.ignore_patterns("target"))
+    shutil.copytree(DATA / "java", project, ignore=shutil.ignore_patterns("target"))
     failures = []
     for offline in (["-o"], []):
         command = ["mvn", "-q", "-B", *offline, "package"]

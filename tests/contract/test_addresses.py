@@ -11,14 +11,25 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.engine.addresses import AddressTable
-from replay.engine.contract import Address
-from replay.engine.feed import FeedWriter
+from replay.lane.addresses import AddressTable
+from replay.lane.contract import Address
+from replay.lane.feed import FeedWriter
 from replay.staging.sink import Sink
-from replay_native.feed.addresses import ADDRESSES_MAX, A, pack_address, unpack_address
+from replay_native.feed.addresses import (
+    ADDRESSES_MAX,
+    A,
+    pack_address,
+    unpack_address,
+)
 from replay_native.ledger import lane_metrics as banks
 
-from .driver import MS_NS, Ask, Driven, RunLane, drive
+from .driver import (
+    MS_NS,
+    Ask,
+    Driven,
+    RunLane,
+    drive,
+)
 
 pytestmark = pytest.mark.boundscheck
 

@@ -16,11 +16,18 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replay.engine.feed import FeedWriter
+from replay.lane.feed import FeedWriter
 from replay.staging.sink import Identity, Sink
+from tests.support.scripted_server import ScriptedServer, answer
 
-from ..scripted_server import ScriptedServer, answer
-from .driver import MS_NS, Ask, Driven, RunLane, by_tls, drive
+from .driver import (
+    MS_NS,
+    Ask,
+    Driven,
+    RunLane,
+    by_tls,
+    drive,
+)
 
 pytestmark = pytest.mark.boundscheck
 

@@ -10,10 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replay.engine.contract import Address
+from replay.lane.contract import Address
 from replay.staging.sink import Identity, Sink
 
-from .driver import FAULTS_IN_ORDER, MS_NS, Ask, RunLane, by_tls, drive, turns
+from .driver import (
+    FAULTS_IN_ORDER,
+    MS_NS,
+    Ask,
+    RunLane,
+    by_tls,
+    drive,
+    turns,
+)
 
 pytestmark = pytest.mark.boundscheck
 

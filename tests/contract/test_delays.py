@@ -7,11 +7,17 @@ from pathlib import Path
 
 import trio
 
-from replay.engine import portable
-from replay.engine.feed import FeedWriter
+from replay.lane.feed import FeedWriter
+from replay.portable import engine as portable
 from replay.staging.sink import Sink
 
-from .driver import MS_NS, Ask, Driven, RunLane, drive
+from .driver import (
+    MS_NS,
+    Ask,
+    Driven,
+    RunLane,
+    drive,
+)
 
 
 async def test_requests_that_a_target_kept_from_being_sent_are_not_the_lanes_own(

@@ -9,10 +9,16 @@ import pytest
 
 from replay.results.beginnings import shown
 from replay_native.ledger.lane_metrics import MALFORMED, OUTCOMES, TRUNCATED
+from tests.oracles.http1_forms import FORMS, Form
+from tests.support.scripted_server import Reply, ReplyServer
 
-from ..http1_forms import FORMS, Form
-from ..scripted_server import Reply, ReplyServer
-from .driver import MS_NS, Ask, Driven, RunLane, drive
+from .driver import (
+    MS_NS,
+    Ask,
+    Driven,
+    RunLane,
+    drive,
+)
 
 pytestmark = pytest.mark.boundscheck
 

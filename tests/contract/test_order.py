@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from replay.staging.sink import Sink
 from replay_native.ledger.lane_metrics import Stop
 
-from .driver import FAULTS_IN_ORDER, MS_NS, Ask, RunLane, drive, stop_after, turns
+from .driver import (
+    FAULTS_IN_ORDER,
+    MS_NS,
+    Ask,
+    RunLane,
+    drive,
+    stop_after,
+    turns,
+)
 
 pytestmark = pytest.mark.boundscheck
 

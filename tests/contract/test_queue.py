@@ -10,11 +10,20 @@ import numpy as np
 import pytest
 import trio
 
-from replay.engine.feed import FeedWriter
+from replay.lane.feed import FeedWriter
 from replay.staging.sink import Sink
 from replay_native.ledger.lane_metrics import C, Control, Stop
 
-from .driver import MS_NS, SECOND_NS, Ask, Driven, RunLane, by_tls, drive, stop_after
+from .driver import (
+    MS_NS,
+    SECOND_NS,
+    Ask,
+    Driven,
+    RunLane,
+    by_tls,
+    drive,
+    stop_after,
+)
 
 pytestmark = pytest.mark.boundscheck
 

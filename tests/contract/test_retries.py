@@ -12,12 +12,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replay.engine.contract import Retry
+from replay.lane.contract import Retry
 from replay.staging.sink import Sink
 from replay_native.lane.retry import FAILURE, RETRY_ON
 from replay_native.ledger.lane_metrics import OUTCOMES, Stop
 
-from .driver import FAULTS_IN_ORDER, MS_NS, Ask, RunLane, drive, stop_after, turns
+from .driver import (
+    FAULTS_IN_ORDER,
+    MS_NS,
+    Ask,
+    RunLane,
+    drive,
+    stop_after,
+    turns,
+)
 
 pytestmark = pytest.mark.boundscheck
 

@@ -11,21 +11,33 @@ from typing import Any
 import numpy as np
 import pytest
 
-from replay.engine import lanes
-from replay.engine.contract import LaneSpec
-from replay.scenario.file import load
-from replay.schedule.sessions import make_session_spec
+from replay.lane import native as lanes
+from replay.lane.contract import LaneSpec
+from replay.plan.sessions import make_session_spec
+from replay.settings.file import load
 from replay.staging.sink import Sink
 from replay_native.feed.ring import Feed, make_feed
 from replay_native.lane.clients import WAITING
 from replay_native.lane.connections import CONNECTION, Lane
 from replay_native.ledger.lane_metrics import REFUSED, Stop
 from replay_native.staging.sink_memory import PEER
+from tests.oracles.http1_forms import FORMS
+from tests.support.scripted_server import (
+    Reply,
+    ReplyServer,
+    ScriptedServer,
+    answer,
+)
 
-from ..http1_forms import FORMS
-from ..scripted_server import Reply, ReplyServer, ScriptedServer, answer
 from . import driver
-from .driver import FAULTS_IN_ORDER, Ask, RunLane, by_tls, drive, stop_after
+from .driver import (
+    FAULTS_IN_ORDER,
+    Ask,
+    RunLane,
+    by_tls,
+    drive,
+    stop_after,
+)
 from .test_forms import outcome_of
 from .test_retries import retry
 from .test_sessions import BODY, RULES, TOKEN

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from replay.engine.feed import FeedWriter
+from replay.lane.feed import FeedWriter
 from replay.staging.sink import Sink
 
-from .driver import MS_NS, SECOND_NS, Ask, Driven, RunLane, by_tls, drive
+from .driver import (
+    MS_NS,
+    SECOND_NS,
+    Ask,
+    Driven,
+    RunLane,
+    by_tls,
+    drive,
+)
 
 pytestmark = pytest.mark.boundscheck
 

@@ -21,11 +21,17 @@ from pathlib import Path
 
 import pytest
 
-from replay.engine.tls import Tls
+from replay.lane.tls import Tls
 from replay.staging.sink import Identity, Sink
+from tests.support.certificates import Authority
+from tests.support.places import ROOT
 
-from ..certificates import Authority
-from .driver import Ask, Driven, RunLane, drive
+from .driver import (
+    Ask,
+    Driven,
+    RunLane,
+    drive,
+)
 
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
 CLOSING = [Ask("/sink/close", at_ms=60.0 * i) for i in range(5)]
@@ -274,7 +280,7 @@ LEFT_ALONE = """
 import dataclasses, signal, sys, trio
 from pathlib import Path
 from replay.engine import lanes
-from replay.engine.tls import Tls
+from replay.lane.tls import Tls
 from replay_native.ground import jit
 from tests.contract.driver import Ask, drive
 
@@ -297,7 +303,7 @@ def test_a_peer_that_left_does_not_end_the_process_that_says_goodbye_to_it(
     with _leaving_server(authority.issue()) as port:
         done = subprocess.run(
             [sys.executable, "-c", LEFT_ALONE, str(port), str(authority.path), str(tmp_path)],
-            cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120, check=False,
+            cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "{'2xx': 40}\n"), done.stderr
 
