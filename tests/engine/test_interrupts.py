@@ -38,7 +38,7 @@ AT_AN_IMPORT = """
 
 MOMENTS = (
     "replay.cli.streams", "click", "replay.cli.commands", "replay.cli.run", "numpy", "rich", "trio", "numba",
-    "replay_native.lane.loop", "replay.engine.nursery", "replay.plan.schedule", "replay.report.plan", "replay.kafka",
+    "replay_native.lane.loop", "replay.engine.nursery", "replay.plan.schedule", "replay.report.plan", "replay.protocols.kafka",
     "replay.report.live",
 )  # fmt: skip
 
