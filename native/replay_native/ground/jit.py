@@ -16,11 +16,9 @@ import numba
 from numba import njit
 from numba.core.registry import cpu_target
 
-# Absolute, so that the digest of kernels leaves them out: where kernels are kept changes nothing in them.
-from replay_native.ground import cache_folder, sources
-from replay_native.ground.kernel_cache import KernelCache
-
+from . import cache_folder, sources
 from .compiler import PieceCompiler
+from .kernel_cache import KernelCache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -19,8 +19,8 @@ from numba.core import compiler, sigutils
 from numba.core.caching import _Cache
 from numba.core.serialize import dumps
 
-from replay_native.ground import cache_folder, shipped, sources
-from replay_native.ground.compiler import OnlyForKernels, PieceLibrary
+from . import cache_folder, shipped, sources
+from .compiler import OnlyForKernels, PieceLibrary
 
 DIGEST_BYTES = 32
 SUFFIX = ".kernel"
@@ -83,7 +83,8 @@ class KernelCache(_Cache):  # type: ignore[misc]
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep what was compiled. Where that fails, say so once, and go on."""
         if result.library.has_dynamic_globals:
-            raise ValueError(f"{self._label} holds an address of this process, and cannot be cached")
+            # It holds an address of this process.
+            return
         arguments, _ = sigutils.normalize_signature(signature)
         folder = cache_folder.root() / self._digest
         path = folder / self._name(arguments, result.target_context.codegen().magic_tuple())

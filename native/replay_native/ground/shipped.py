@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 
-from replay_native.ground import sources
-from replay_native.ground.cache_folder import say_once
+from . import sources
+from .cache_folder import say_once
 
 FOLDER = Path(__file__).parents[1] / "compiled"
 SUFFIX = ".kernels"
