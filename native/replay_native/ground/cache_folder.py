@@ -65,17 +65,24 @@ def check_folder(folder: Path) -> None:
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
+    _check_safe(folder, {os.geteuid()})
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+        code = errno.EROFS if read_only else errno.EACCES
+        raise PermissionError(code, os.strerror(code), str(folder))
+
+
+def _check_safe(folder: Path, owners: set[int]) -> None:
+    """UnsafeFolder where somebody other than `owners` could write to a folder, or put another one in its place."""
     found = folder.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise UnsafeFolder(f"{folder} is a link")
-    if found.st_uid != os.geteuid():
+    if found.st_uid not in owners:
         raise UnsafeFolder(f"{folder} belongs to another user")
     if found.st_mode & _OTHERS_WRITE:
         raise UnsafeFolder(f"others can write to {folder}")
     if why := _why_exchangeable(folder.parent):
         raise UnsafeFolder(why)
-    if not stat.S_ISDIR(found.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _wanted() -> Iterator[Path]:
@@ -115,7 +122,30 @@ def _chosen(folder: Path, refused: list[str], so: str) -> Path:
 
 
 root = functools.cache(cache_root)
-"""The folder with a subfolder for each version of each kernel module. It is looked for at first use."""
+"""Where kernels are kept that are compiled now: a subfolder for each version of each module."""
+
+
+@functools.cache
+def _readable() -> tuple[Path, ...]:
+    """The safe folders that exist. They may be read-only, and root's: those of an image, filled when it was built."""
+    safe = []
+    for folder in _wanted():
+        try:
+            _check_safe(folder, {os.geteuid(), 0})
+        except UnsafeFolder:
+            # It says so, and what is used instead.
+            root()
+        except OSError:
+            continue
+        else:
+            safe.append(folder)
+    return tuple(safe)
+
+
+def places() -> tuple[Path, ...]:
+    """The folders to look for compiled kernels in."""
+    chosen = (root(),) if root.cache_info().currsize else ()
+    return tuple(dict.fromkeys((*chosen, *_readable())))
 
 
 def _of_this_process() -> Path:

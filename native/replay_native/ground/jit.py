@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ import numba
 from numba import njit
 from numba.core.registry import cpu_target
 
-from . import cache_folder, sources
+from . import cache_folder, hooks, sources
 from .compiler import PieceCompiler
 from .kernel_cache import KernelCache
 
@@ -37,8 +38,11 @@ _OPTIONS: dict[str, Any] = {
 _entries: dict[str, list[tuple[Any, str]]] = {}
 """By module: the entries that `warm` has yet to compile."""
 
-_before_compiling: list[Callable[[], None]] = []
-"""What `warm` calls, once, when it finds kernels that have to be compiled."""
+_kept: dict[str, list[tuple[Any, str]]] = {}
+"""By module: every entry, compiled or not."""
+
+_code_bytes: Counter[str] = Counter()
+"""By module: how much bytecode its kernels have."""
 
 
 def _typed_alike(dispatcher: Any) -> None:
@@ -88,27 +92,29 @@ def kernel(
 
     def decorate(function: Function) -> Function:
         options = dict(_OPTIONS, nogil=not brief, forceinline=inlined)
+        _code_bytes[function.__module__] += len(function.__code__.co_code) * (1 + (signature is not None))
         piece = _piece(function, options)
         if signature is None:
             return piece  # type: ignore[no-any-return]
         entry = _entry(function, options, piece)
-        _entries.setdefault(function.__module__, []).append((entry, signature))
+        for entries in (_entries, _kept):
+            entries.setdefault(function.__module__, []).append((entry, signature))
         return entry  # type: ignore[no-any-return]
 
     return decorate
 
 
-def before_compiling(prepare: Callable[[], None]) -> None:
-    """Have `prepare` called once, before `warm` compiles anything: a command shows its progress there."""
-    _before_compiling[:] = [prepare]
-
-
-def _imported(modules: Iterable[str]) -> list[str]:
+def imported(modules: Iterable[str]) -> list[str]:
     """The full names of `modules`, after they were imported."""
     names = [f"{sources.PACKAGE}.{name}" for name in modules]
     for name in names:
         importlib.import_module(name)
     return names
+
+
+def code_bytes(module: str) -> int:
+    """How much bytecode the kernels of an imported module have: a measure of the time that compiling takes."""
+    return _code_bytes[f"{sources.PACKAGE}.{module}"]
 
 
 def warm(modules: Iterable[str]) -> float:
@@ -117,9 +123,10 @@ def warm(modules: Iterable[str]) -> float:
     Returns seconds spent. Afterwards a call with other types is a TypeError, not a silent compilation.
     """
     started = time.perf_counter()
-    names = _imported(modules)
-    if _before_compiling and not all(map(_is_kept, names)):
-        _before_compiling.pop()()
+    modules = list(modules)
+    names = imported(modules)
+    if not is_compiled(modules):
+        hooks.compiling(modules)
     todo = [entry for name in names for entry in _entries.pop(name, [])]
     compiled = 0
     for dispatcher, signature in todo:
@@ -131,11 +138,24 @@ def warm(modules: Iterable[str]) -> float:
     return time.perf_counter() - started
 
 
-def _is_kept(name: str) -> bool:
-    codegen = cpu_target.target_context.codegen()
-    return all(entry._cache.is_kept(signature, codegen.magic_tuple()) for entry, signature in _entries.get(name, []))
+def is_kept(module: str) -> bool:
+    """Whether every entry of an imported module is in the cache, or came with the package."""
+    cpu = cpu_target.target_context.codegen().magic_tuple()
+    entries = _kept.get(f"{sources.PACKAGE}.{module}", [])
+    return all(entry._cache.is_kept(signature, cpu) for entry, signature in entries)
 
 
 def is_compiled(modules: Iterable[str]) -> bool:
-    """Whether the kernels of `modules` were compiled before, so that `warm` only loads them."""
-    return all(_is_kept(name) for name in _imported(modules))
+    """Whether the kernels of `modules` are compiled, so that `warm` only loads them."""
+    modules = list(modules)
+    return all(
+        name not in _entries or is_kept(module)
+        for module, name in zip(modules, imported(modules), strict=True)
+    )
+
+
+def are_shipped(modules: Iterable[str]) -> bool:
+    """Whether the kernels of `modules` came compiled with the package, for a CPU like this one."""
+    return all(
+        entry._cache.is_shipped(signature) for name in imported(modules) for entry, signature in _kept.get(name, [])
+    )

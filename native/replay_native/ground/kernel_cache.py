@@ -52,13 +52,19 @@ class KernelCache(_Cache):  # type: ignore[misc]
         key = "\n".join([*map(str, arguments), *map(str, cpu)]).encode()
         return f"{self._label}-{hashlib.blake2b(key, digest_size=8).hexdigest()}{SUFFIX}"
 
-    def is_kept(self, signature: Any, cpu: tuple[str, ...]) -> bool:
-        """Whether a version for these types is at hand, so that it need not be compiled."""
+    def is_shipped(self, signature: Any) -> bool:
+        """Whether a version for these types came with the package."""
         arguments, _ = sigutils.normalize_signature(signature)
         packed = shipped.found()
-        if packed is not None and packed.has(self._digest, self._name(arguments, packed.cpu)):
+        return packed is not None and packed.has(self._digest, self._name(arguments, packed.cpu))
+
+    def is_kept(self, signature: Any, cpu: tuple[str, ...]) -> bool:
+        """Whether a version for these types is at hand, so that it need not be compiled."""
+        if self.is_shipped(signature):
             return True
-        return (cache_folder.root() / self._digest / self._name(arguments, cpu)).is_file()
+        arguments, _ = sigutils.normalize_signature(signature)
+        name = self._name(arguments, cpu)
+        return any((place / self._digest / name).is_file() for place in cache_folder.places())
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled version for these types, None where there is none."""
@@ -71,14 +77,15 @@ class KernelCache(_Cache):  # type: ignore[misc]
         return _rebuilt(target_context, pickle.loads(content)) if content else None
 
     def _read(self, name: str) -> bytes | None:
-        path = cache_folder.root() / self._digest / name
-        try:
-            content = opened(path.read_bytes())
-        except OSError:
-            return None
-        if content is None:
-            cache_folder.say_once(f"compiled kernels in {path.parent} are damaged: they are compiled again")
-        return content
+        for place in cache_folder.places():
+            try:
+                content = opened((place / self._digest / name).read_bytes())
+            except OSError:
+                continue
+            if content is not None:
+                return content
+            cache_folder.say_once(f"compiled kernels in {place} are damaged: they are compiled again")
+        return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep what was compiled. Where that fails, say so once, and go on."""
