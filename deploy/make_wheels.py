@@ -38,7 +38,11 @@ def interpreters() -> list[str]:
     found = []
     for name in os.environ.get("PYTHONS", " ".join(PYTHONS)).split():
         path = shutil.which(name)
-        if path and subprocess.run([path, "-c", "import ensurepip"], capture_output=True, check=False).returncode == 0:
+        if (
+            path
+            and subprocess.run([path, "-c", "import ensurepip"], capture_output=True, check=False).returncode
+            == 0
+        ):
             found.append(path)
         else:
             print(f"{name}: not here, no wheel for it")
@@ -57,7 +61,9 @@ def pinned(metadata: str, pins: dict[str, str], python: str) -> str:
         metadata = re.sub(rf"^Requires-Dist: {name}\b.*\n", "", metadata, flags=re.MULTILINE)
     required = "".join(f"Requires-Dist: {name}=={version}\n" for name, version in pins.items())
     minor = f"{python[2]}.{python[3:]}"
-    return re.sub(r"^Requires-Python: .*\n", f"Requires-Python: =={minor}.*\n{required}", metadata, flags=re.MULTILINE)
+    return re.sub(
+        r"^Requires-Python: .*\n", f"Requires-Python: =={minor}.*\n{required}", metadata, flags=re.MULTILINE
+    )
 
 
 def with_kernels(plain: Path, archives: list[Path], python: str, pins: dict[str, str], folder: Path) -> Path:

@@ -25,7 +25,6 @@ from replay.errors import (
     exit_code_now,
     reason_of,
 )
-
 from replay_native.ground import hooks
 
 from . import interrupts, streams

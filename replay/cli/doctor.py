@@ -277,7 +277,10 @@ def kernels_key() -> str:
 @click.argument("name", required=False)
 @click.option("--resolver", metavar="ADDRESS[:PORT]", default="", help="Name server to ask for NAME.")
 @click.option(
-    "--warm", "warm_wanted", is_flag=True, help="Only compile all kernels that are not compiled yet: for images."
+    "--warm",
+    "warm_wanted",
+    is_flag=True,
+    help="Only compile all kernels that are not compiled yet: for images.",
 )
 @click.option(
     "--kernels-key",

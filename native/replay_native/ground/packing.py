@@ -23,7 +23,9 @@ def make_archive(cache: Path) -> bytes:
         jit.warm(names)
     kernels = {}
     for name in names:
-        for path in sorted((cache / sources.digest(name)).glob(f"*-{kernel_cache.ENTRY}-*{kernel_cache.SUFFIX}")):
+        for path in sorted(
+            (cache / sources.digest(name)).glob(f"*-{kernel_cache.ENTRY}-*{kernel_cache.SUFFIX}")
+        ):
             content = kernel_cache.opened(path.read_bytes())
             assert content is not None, path
             kernels[f"{path.parent.name}/{path.name}"] = content

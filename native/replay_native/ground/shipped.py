@@ -28,6 +28,7 @@ SUFFIX = ".kernels"
 MAGIC = b"replay-kernels-1\n"
 _LENGTH_BYTES = 8
 
+
 class Unfit(Exception):
     """An archive cannot be used: the sentence says why."""
 
