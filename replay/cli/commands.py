@@ -202,7 +202,9 @@ def _ended(error: BaseException) -> int:
 
 def _show_compiling(modules: list[str]) -> None:
     """A command that did not look before needs kernels that have to be compiled."""
-    from .progress import Console, compile_kernels
+    from replay.report.console import Console
+
+    from .progress import compile_kernels
 
     compile_kernels(Console(stderr=True, highlight=False), modules)
 

@@ -47,7 +47,7 @@ methods = "all"
 slo = ["errors < 1%", "p99 < 250ms", "p50 < 1us"]
 """
 
-INVALID_HERE = "INVALID means here: this machine was too busy to send on time, so these figures say nothing about the service."
+INVALID_HERE = "INVALID means here: this machine was too busy to send on time, so these figures do not describe the service."
 
 MOCK = "librdkafka's mock cluster in this process: no real broker, nothing reaches a disk"
 

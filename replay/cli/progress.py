@@ -6,12 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from replay.report.console import Console
 from replay_native.ground import cache_folder, hooks, jit, parallel, sources
 
-KERNELS = (
+OF_A_PLAN = (
     "ground.shared",
     "trace.order",
     "trace.dictionary",
@@ -21,9 +21,10 @@ KERNELS = (
     "ledger.hdr",
     "plan.survey",
     "http1.render",
-    "ledger.record",
-    "lane.loop",
 )
+"""Kernel modules of a plan, from the log to the requests."""
+
+KERNELS = (*OF_A_PLAN, "ledger.record", "lane.loop")
 """Kernel modules of a replay, from the log to the lanes."""
 
 _SELDOM = ("kafka.", "staging.")

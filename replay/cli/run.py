@@ -234,7 +234,7 @@ def command(
         import tempfile
 
         with tempfile.TemporaryDirectory(prefix="replay-") as area:
-            _prepare(scenario, recordings, Path(area), console)
+            _prepare(scenario, recordings, Path(area), console, sends=False)
         return
     with result_folder(out, RUNS, recordings[0]) as folder, work_area(folder) as area:
         raise SystemExit(replay_recordings(scenario, recordings, folder, area, console, plain))
@@ -249,7 +249,9 @@ def report_console_for(plain: bool, quiet: bool) -> Console:
     return console
 
 
-def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Console) -> list[Any]:
+def _prepare(
+    scenario: Scenario, recordings: list[str], area: Path, console: Console, *, sends: bool = True
+) -> list[Any]:
     """Open or import the recordings, plan, check the plan against its target, print it; a schedule for each target."""
     import trio
 
@@ -263,16 +265,17 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     from replay.trace.importing import open_trace
 
     from .import_ import ProgressBar
-    from .progress import warm_kernels
+    from .progress import KERNELS as OF_A_RUN
+    from .progress import OF_A_PLAN, warm_kernels
 
     targets = [parse_target(own.target) for own in scenario.by_target()]
     places = [[place.host for place in trio.run(resolve, target, scenario)] for target in targets]
     errors = Console(stderr=True, highlight=False, quiet=console.quiet)
-    if any(target.is_kafka for target in targets):
+    if sends and any(target.is_kafka for target in targets):
         from replay.protocols.kafka.adapter import KERNELS
 
         warm_kernels(errors, KERNELS)
-    warm_kernels(errors)
+    warm_kernels(errors, OF_A_RUN if sends else OF_A_PLAN)
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
     name = recordings[0] if len(recordings) == 1 else f"{recordings[0]} and {len(recordings) - 1} more"

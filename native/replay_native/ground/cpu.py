@@ -7,34 +7,11 @@ import platform
 
 import llvmlite.binding as llvm
 
-BASELINES = {
-    "x86-64-v3": [
-        "avx",
-        "avx2",
-        "bmi",
-        "bmi2",
-        "cmov",
-        "crc32",
-        "cx16",
-        "cx8",
-        "f16c",
-        "fma",
-        "fxsr",
-        "lzcnt",
-        "mmx",
-        "movbe",
-        "popcnt",
-        "sahf",
-        "sse",
-        "sse2",
-        "sse3",
-        "sse4.1",
-        "sse4.2",
-        "ssse3",
-        "xsave",
-    ],
-    "x86-64": ["cmov", "cx8", "fxsr", "mmx", "sse", "sse2"],
-}
+_V1 = ("cmov", "cx8", "fxsr", "mmx", "sse", "sse2")
+_V2 = ("crc32", "cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3")
+_V3 = ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
+
+BASELINES = {"x86-64-v3": (*_V1, *_V2, *_V3), "x86-64": _V1}
 """What a CPU must have for each baseline, in LLVM's words; the best one first."""
 
 _FEATURES = "NUMBA_CPU_FEATURES"

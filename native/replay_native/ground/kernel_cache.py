@@ -137,7 +137,8 @@ def _reduced(result: Any) -> tuple[Any, ...]:
         for value in values
         if not value.is_declaration
     ]
-    referenced = tuple(result._find_referenced_environments())
+    # Numba lists the environment of every piece, hundreds in all: only objects of Python in one make it needed.
+    referenced = tuple(found for found in result._find_referenced_environments() if found.consts)
     code = library._get_compiled_object()
     return (library.name, code, symbols, described, result.signature, result.environment, referenced)
 
