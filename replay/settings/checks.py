@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from replay import units
 from replay.errors import UsageError
-from replay.names.settings import parse_server
 
 from .headers import check_header_name
 from .kinds import statuses_of
@@ -40,6 +39,8 @@ def check(scenario: Scenario, name_of: NameOf) -> None:
             raise UsageError(f"{name_of(f'also[{index}].target')}: {error}", hint=error.hint) from None
     _check_headers_once(scenario, name_of)
     if scenario.resolver:
+        from replay.names.settings import parse_server  # it brings Numba
+
         try:
             parse_server(scenario.resolver)
         except UsageError as error:

@@ -39,7 +39,7 @@ from .kinds import (
     Size,
     SloText,
     ZoneText,
-    knob_text,
+    setting_text,
 )
 from .session_rules import (
     Auth,
@@ -182,7 +182,7 @@ class BodyRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
             ) from None
 
 
-class TlsKnobs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+class TlsSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """An https target: TLS 1.2 and 1.3, verified."""
 
     ca: Annotated[
@@ -502,7 +502,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         Duration | None, Meta(description="Refuse a longer plan; default 1h beyond loopback", examples=["2h"])
     ] = msgspec.field(name="max_duration", default=None)
     auth: Auth = Auth()
-    tls: TlsKnobs = TlsKnobs()
+    tls: TlsSettings = TlsSettings()
     kafka: Kafka = Kafka()
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
@@ -562,7 +562,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
 
     def saved(self) -> dict[str, Any]:
         """As a run folder keeps it, ready for JSON: every knob; of headers and bodies no content."""
-        saved: dict[str, Any] = msgspec.to_builtins(self, enc_hook=knob_text)
+        saved: dict[str, Any] = msgspec.to_builtins(self, enc_hook=setting_text)
         saved["headers"] = sorted(self.headers)
         for secret in ("sasl_plain_username", "sasl_plain_password"):
             saved["kafka"][secret] = "given" if saved["kafka"][secret] else ""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -14,13 +14,10 @@ from msgspec import Meta
 from replay import units
 from replay.errors import UsageError
 
-from .kinds import (
-    Duration,
-    Size,
-    SizeRange,
-    Statuses,
-)
-from .patterns import Pattern, compile_pattern
+from .kinds import Duration, Size, SizeRange, Statuses
+
+if TYPE_CHECKING:
+    from .patterns import Pattern
 
 BUILT_IN = ("uuid", "email", "client", "n")
 """Names that every template knows: of the request a UUID, an e-mail address, the client's number, its own number."""
@@ -30,8 +27,6 @@ VALUE_BYTES_MAX = 1 << 20
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}", re.ASCII)
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
-_RANGE = re.compile(r"\s*(<=|<|>=|>|)\s*(.*)")
-_HUGE = 1 << 62
 
 
 class Problem(NamedTuple):
@@ -56,16 +51,6 @@ def pointer_tokens(text: str) -> list[bytes]:
     if "\0" in text or re.search(r"~(?![01])", text):
         raise UsageError(f"{text!r} is no JSON Pointer", hint="~ is written ~0, and / in a name ~1")
     return [token.replace("~1", "/").replace("~0", "~").encode() for token in text.split("/")[1:]]
-
-
-def size_range(text: str) -> tuple[int, int]:
-    """The least and the most bytes of a SizeRange. UsageError where it is none."""
-    match = _RANGE.fullmatch(text)
-    size = units.parse_size_bytes(match[2] if match else text)
-    sign = match[1] if match else ""
-    return {
-        "": (size, size), "<": (0, size - 1), "<=": (0, size), ">": (size + 1, _HUGE), ">=": (size, _HUGE),
-    }[sign]  # fmt: skip
 
 
 def digest_of(text: str) -> bytes:
@@ -115,6 +100,8 @@ class _Finder(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
 
     def pattern(self) -> Pattern:
         """The compiled `regex`; without a group the whole match is taken. UsageError names what is not supported."""
+        from .patterns import compile_pattern  # compiled patterns need Numba, which help must not wait for
+
         found = compile_pattern(self.regex or "")
         return found if found.has_group else compile_pattern(f"({self.regex})")
 

@@ -17,8 +17,9 @@ from replay.plan.schedule import Schedule, make_schedule
 from replay.plan.templates import encoded
 from replay.protocols.http1 import auth as auths
 from replay.settings.file import load
+from replay.settings.kinds import size_range
 from replay.settings.scenario import Scenario
-from replay.settings.session_rules import Auth, size_range
+from replay.settings.session_rules import Auth
 from tests.plan.test_render import empty_feed, pushed, render
 from tests.reference import naive
 from tests.support.trace_data import Row, write_trace

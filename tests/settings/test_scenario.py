@@ -75,13 +75,13 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('tagret = "http://x"', "line 1: tagret: there is no such key (did you mean target?)"),
-        ("\n\n[window]\nfrm = '1'", "line 4: window.frm: there is no such key (did you mean from?)"),
-        ("until = '+1m'", "line 1: until: there is no such key (did you mean window.until?)"),
-        ("qps = 5", "line 1: qps: there is no such key (did you mean rate?)"),
+        ('tagret = "http://x"', "line 1: tagret: there is no such setting (did you mean target?)"),
+        ("\n\n[window]\nfrm = '1'", "line 4: window.frm: there is no such setting (did you mean from?)"),
+        ("until = '+1m'", "line 1: until: there is no such setting (did you mean window.until?)"),
+        ("qps = 5", "line 1: qps: there is no such setting (did you mean rate?)"),
         (
             "[[body]]\nroute='a'\nfile='b'\n[[body]]\nroutes='c'",
-            "line 5: body[1].routes: there is no such key",
+            "line 5: body[1].routes: there is no such setting",
         ),
         ("timeout = '30 parsecs'", "line 1: timeout: '30 parsecs' is not a time"),
         ("[breaker]\nover = '10 sec'", "line 2: breaker.over: '10 sec' is not a time"),
