@@ -16,9 +16,9 @@ import msgspec
 
 from replay import units
 from replay.errors import OutputError, reason_of
-from replay.settings.file import keys_of, struct_of
 from replay.settings.kinds import setting_text
 from replay.settings.scenario import BODY_METHODS, Scenario
+from replay.settings.table import keys_of, struct_of
 from replay.settings.target import parse_target
 from replay.shown import json_shown, shown
 from replay.trace import Trace

@@ -9,29 +9,20 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta
 from typing import Literal, Required, TypedDict
 
-WindowSettings = TypedDict(
-    "WindowSettings",
-    {
-        "from": str | datetime | time | None,
-        "until": str | datetime | time | None,
-        "tz": str | None,
-    },
-    total=False,
-)
 
+class AlsoSettings(TypedDict, total=False):
+    """Further targets on the same timeline, in the same run; what a table leaves out is the scenario's own."""
 
-class BodyRuleSettings(TypedDict, total=False):
-    """A body for the requests of a route that the recording holds without one."""
-
-    route: Required[str]
-    file: str | None
-    template: str | None
-    content_type: str
-    fill: bool
+    target: Required[str]
+    only: Sequence[str]
+    without: Sequence[str]
+    methods: str | Sequence[str] | None
+    key: str | None
+    value: str | None
 
 
 class VariableSettings(TypedDict, total=False):
-    """A value from a CSV file or a generator, the same for all requests of a client, or another for each."""
+    """Values from a CSV file or a generator, for each client or each request."""
 
     name: Required[str]
     file: str | None
@@ -56,8 +47,18 @@ CaptureRuleSettings = TypedDict(
 )
 
 
+class SetRuleSettings(TypedDict, total=False):
+    """Paths and headers made of values: {name} of a capture or variable, {uuid} {email} {client} {n} (docs/sessions.md)."""
+
+    route: Required[str]
+    without: Sequence[str]
+    path: str | None
+    header: str | None
+    value: str | None
+
+
 class CheckRuleSettings(TypedDict, total=False):
-    """What an answer must be; one that is not is a mismatch."""
+    """What responses must be; others count as mismatches."""
 
     header: str | None
     cookie: str | None
@@ -71,34 +72,66 @@ class CheckRuleSettings(TypedDict, total=False):
     equals: str | None
 
 
-class SetRuleSettings(TypedDict, total=False):
-    """A path or a header of requests, made of values: {name} of captures and variables, {uuid} {email} {client} {n}."""
-
-    route: Required[str]
-    without: Sequence[str]
-    path: str | None
-    header: str | None
-    value: str | None
-
-
-class AlsoSettings(TypedDict, total=False):
-    """A further target on the same timeline; what is not said here is the scenario's own."""
-
-    target: Required[str]
-    only: Sequence[str]
-    without: Sequence[str]
-    methods: str | Sequence[str] | None
-    key: str | None
-    value: str | None
-
-
 class AuthSettings(TypedDict, total=False):
-    """A header whose value a command prints; it is run again in time, and nothing of it is kept in a run."""
+    """A header whose value a command prints; the command runs again in time, and a run keeps nothing of it."""
 
     command: str
     header: str
     value: str
     refresh: str | float | timedelta
+
+
+class BodyRuleSettings(TypedDict, total=False):
+    """Bodies of routes that the recording has none for."""
+
+    route: Required[str]
+    file: str | None
+    template: str | None
+    content_type: str
+    fill: bool
+
+
+WindowSettings = TypedDict(
+    "WindowSettings",
+    {
+        "from": str | datetime | time | None,
+        "until": str | datetime | time | None,
+        "tz": str | None,
+    },
+    total=False,
+)
+
+
+class RetrySettings(TypedDict, total=False):
+    """Requests that are tried again, as clients do: how a retry storm is rehearsed (docs/retries.md)."""
+
+    attempts: int
+    on: Sequence[str]
+    methods: Literal["idempotent", "all"]
+    backoff: str | float | timedelta
+    backoff_max: str | float | timedelta
+    jitter: str | float
+    budget: str | float | None
+    budget_burst: int
+
+
+class BreakerSettings(TypedDict, total=False):
+    """The circuit breaker: ends a run that only does harm."""
+
+    on: bool
+    share: str | float
+    over: str | float | timedelta
+
+
+class LimitsSettings(TypedDict, total=False):
+    """Bounds on memory and sockets."""
+
+    response_headers: str | int
+    auto_connections: int | str
+    answer: str | int
+    cookies: str | int
+    sessions: str | int
+    histograms: str | int
 
 
 class TlsSettings(TypedDict, total=False):
@@ -133,38 +166,6 @@ class KafkaSettings(TypedDict, total=False):
     consume: bool
     answers: str
     answers_by: str
-
-
-class RetrySettings(TypedDict, total=False):
-    """Requests that are tried again, as clients do: how a storm of retries is rehearsed (docs/retries.md)."""
-
-    attempts: int
-    on: Sequence[str]
-    methods: Literal["idempotent", "all"]
-    backoff: str | float | timedelta
-    backoff_max: str | float | timedelta
-    jitter: str | float
-    budget: str | float | None
-    budget_burst: int
-
-
-class BreakerSettings(TypedDict, total=False):
-    """The circuit breaker: stops a run that only does harm."""
-
-    on: bool
-    share: str | float
-    over: str | float | timedelta
-
-
-class LimitsSettings(TypedDict, total=False):
-    """Bounds on memory and sockets."""
-
-    response_headers: str | int
-    auto_connections: int | str
-    answer: str | int
-    cookies: str | int
-    sessions: str | int
-    histograms: str | int
 
 
 class ValidityLimitsSettings(TypedDict, total=False):
@@ -218,8 +219,17 @@ class Settings(TypedDict, total=False):
     rewrite_host: str | Sequence[str]
     client_ip_header: str
     client_ip_range: Literal["10.0.0.0/8", "198.18.0.0/15", "2001:db8::/32"]
-    window: WindowSettings
-    speed: str | float
+    x_replay: bool
+    resolve: Literal["ttl", "once", "per-connection"]
+    resolver: str
+    also: Sequence[AlsoSettings]
+    variable: Sequence[VariableSettings]
+    capture: Sequence[CaptureRuleSettings]
+    set: Sequence[SetRuleSettings]
+    check: Sequence[CheckRuleSettings]
+    cookies: bool
+    auth: AuthSettings
+    methods: str | Sequence[str]
     only: Sequence[str]
     without: Sequence[str]
     sample: str | float | None
@@ -227,42 +237,33 @@ class Settings(TypedDict, total=False):
     scale: str | float | Sequence[str | float]
     grow: Literal["requests", "sessions", "repeat"]
     peak: str | float | None
-    compress_to: str | float | timedelta | None
     rewrite: Sequence[str]
     rate: str | float | None
-    duration: str | float | timedelta | None
-    warm_up: str | float | timedelta
-    methods: str | Sequence[str]
     empty_bodies: bool
     body: Sequence[BodyRuleSettings]
-    variable: Sequence[VariableSettings]
-    capture: Sequence[CaptureRuleSettings]
-    cookies: bool
-    check: Sequence[CheckRuleSettings]
-    set: Sequence[SetRuleSettings]
-    also: Sequence[AlsoSettings]
     seed: int
+    window: WindowSettings
+    speed: str | float
+    compress_to: str | float | timedelta | None
+    duration: str | float | timedelta | None
+    warm_up: str | float | timedelta
+    timeout: str | float | timedelta
+    max_wait: str | float | timedelta
     connections: int | str
     connect: Literal["pool", "per-client", "per-request"]
     client_connections: int
     idle_timeout: str | float | timedelta
-    threads: int | str
-    resolve: Literal["ttl", "once", "per-connection"]
-    resolver: str
-    timeout: str | float | timedelta
-    max_wait: str | float | timedelta
     order: Literal["due", "client"]
+    threads: int | str
     engine: Literal["auto", "native", "portable"]
-    x_replay: bool
-    slo: Sequence[str]
+    retry: RetrySettings
     allow: Sequence[str]
     allow_production: bool
     max_rate: str | float | None
     max_duration: str | float | timedelta | None
-    auth: AuthSettings
-    tls: TlsSettings
-    kafka: KafkaSettings
-    retry: RetrySettings
     breaker: BreakerSettings
     limits: LimitsSettings
+    tls: TlsSettings
+    kafka: KafkaSettings
+    slo: Sequence[str]
     validity: ValidityLimitsSettings

@@ -106,11 +106,11 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
         ("[[body]]\nroute = 'a'", "line 2: body[0].route: give either file or template"),
         ("host = 'a b'", "line 1: host:"),
         ("order = 'clients'", "line 1: order: 'clients' is unknown (did you mean client?)"),
-        ("[retry]\non = ['503', '600']", "retry.on[1]: '600' is no status and no outcome"),
+        ("[retry]\non = ['503', '600']", "retry.on[1]: '600' is neither a status nor an outcome"),
         ("[retry]\nattempts = 0", "line 2: retry.attempts: "),
         (
             "target = 'kafka://b/t'\n[retry]\nattempts = 2",
-            "line 3: retry.attempts: a Kafka producer tries again",
+            "line 3: retry.attempts: a Kafka producer retries by itself",
         ),
         ("connect = 'per-user'", "line 1: connect: 'per-user' is unknown"),
         ("client_connections = 0", "line 1: client_connections: "),
@@ -118,12 +118,12 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
         ("rate = 'max'\nconnect = 'per-client'", "line 2: connect: a closed loop has no recorded clients"),
         (
             "target = 'kafka://b/t'\nconnect = 'per-request'",
-            "line 2: connect: to Kafka a producer has one connection",
+            "line 2: connect: a Kafka producer has one connection",
         ),
         ("rate = 'max'\norder = 'client'", "line 2: order: a closed loop has no recorded clients"),
         (
             "target = 'kafka://b/t'\norder = 'client'",
-            "line 2: order: a Kafka target has no answers to wait for",
+            "line 2: order: a Kafka target sends no responses to wait for",
         ),
         ("[kafka]\nkey = '{clinet}'", "line 2: kafka.key: nothing is named 'clinet'"),
         ("[[also]]\ntarget = 'kafka://b/t'\nkey = '{path[x]}'", "also[0].key: nothing is named 'path[x]'"),

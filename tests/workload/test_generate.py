@@ -348,7 +348,10 @@ def test_a_recipe_says_which_key_is_wrong(tmp_path: Path, command: Callable[...,
         ('duration = "1h"\nprocess = "posson"\n', ["line 2: process", "did you mean poisson?"]),
         ('[curve]\ntimes = ["0s", "2s", "1s"]\nrates = [1, 2, 3]\n', ["time 3 is not after"]),
         ('[curve]\ntimes = ["0s", "2s"]\nrates = [1, -2]\n', ["rate 2 is -2"]),
-        ('[[request]]\npath = "/"\nweigh = 1\n', ["line 3: request[0].weigh", "keys: path, method, weight"]),
+        (
+            '[[request]]\npath = "/"\nweigh = 1\n',
+            ["line 3: request[0].weigh", "settings: path, method, weight"],
+        ),
         (
             '[[request]]\npath = "/"\nids = 0\n',
             ["line 3: request[0].ids: expected a whole number of at least 1"],

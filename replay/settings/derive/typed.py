@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from ..file import keys_of, struct_of
 from ..kinds import is_kind
 from ..scenario import Scenario
+from ..table import keys_of, struct_of
 
 OWN_PARAMETERS = ("target", "trace")
 """Settings that the library's functions take as parameters of their own."""
