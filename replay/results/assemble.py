@@ -14,7 +14,6 @@ from replay._version import __version__
 from replay.errors import InputError
 from replay.ledger.accounts import (
     AT,
-    OK,
     Accounts,
     AccountsDetail,
     Unbalanced,
@@ -22,6 +21,7 @@ from replay.ledger.accounts import (
     lanes_cpu_ns,
     sum_counters,
 )
+from replay.ledger.catalog import OK
 from replay.ledger.host import RunDelay
 from replay.ledger.statuses import (
     StatusFigures,
