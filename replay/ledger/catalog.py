@@ -17,7 +17,7 @@ from replay_native.ledger import catalog as native
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a request ended. `retryable`: `retry.on` may list it by name; 4xx and 5xx are listed as statuses."""
+    """How a request ended. `retryable`: `retry.on` may list it by name (responses are listed by status)."""
 
     name: str
     words: str
@@ -238,7 +238,10 @@ HISTOGRAMS = (
         "response.all", "what a user would have waited", "done - due", "every planned request",
         each_second=True, figures=("p50", "p99", "max"), title="response", slo=True, metric="replay_response_seconds",
     ),
-    Histogram("response.ok", "the same, of complete responses only", "done - due", "complete responses", each_second=True),
+    Histogram(
+        "response.ok", "the response, of complete responses only", "done - due", "complete responses",
+        each_second=True,
+    ),
     Histogram(
         "lateness.all", "how late the generator took the request up", "taken - due", "every planned request",
         each_second=True, figures=("p50", "p99"), title="generator lag", slo=True, alias="generator_lag",
@@ -249,18 +252,21 @@ HISTOGRAMS = (
         each_second=True, figures=("p99",), title="wait", slo=True,
     ),
     Histogram(
-        "wait.order", "of that, for the client's earlier request", "ready - taken", "requests that waited for it",
-        needs="client order", title="wait.order", logged_empty=True,
+        "wait.order", "of wait, for the client's earlier request", "ready - taken", "requests that waited for it",
+        needs="client order", title="wait.order", slo=True, logged_empty=True,
     ),
-    Histogram("wait.queue", "of that, for a connection in use", "sent - ready", "requests sent on a connection used before"),
-    Histogram("wait.connect", "of that, for a new connection", "sent - ready", "requests sent on a new connection"),
+    Histogram(
+        "wait.queue", "of wait, for a connection to become free", "sent - ready",
+        "requests sent on a connection used before",
+    ),
+    Histogram("wait.connect", "of wait, for a new connection", "sent - ready", "requests sent on a new connection"),
     Histogram(
         "service.all", "what the target took", "done - sent", "requests sent",
         closed_loop=True, each_second=True, figures=("p50", "p99"), title="service", slo=True,
         metric="replay_service_seconds",
     ),
     Histogram(
-        "first_byte.all", "of that, until the response began", "first_byte - sent", "requests answered",
+        "first_byte.all", "of service, until the response began", "first_byte - sent", "requests answered",
         closed_loop=True, slo=True,
     ),
     Histogram(
@@ -333,6 +339,11 @@ FIGURES = {
     for figure in histogram.figures
 }
 """Figures of a second: the tag of its histogram, and which of PERCENTILES it is."""
+
+
+def tag_over_all(name: str) -> str:
+    """The tag of a histogram over all routes, from its name: `response` -> `response.all`, `wait.order` as it is."""
+    return name if "." in name else f"{name}.all"
 
 
 def each_second(

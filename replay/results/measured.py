@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from replay.errors import InputError
-from replay.ledger.catalog import CONSUMED, FAILED, HISTOGRAMS
+from replay.ledger.catalog import CONSUMED, FAILED, HISTOGRAMS, tag_over_all
 from replay.ledger.histogram import NS_2, NS_3, Histogram
 from replay.ledger.percentiles import REPORTED
 from replay.ledger.statuses import StatusCount, count_statuses, total_of
@@ -55,8 +55,8 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up);
-    `actions` are business names of groups of routes: an action stands wherever a route may. `checked` counts by route the
+    """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up); `actions`
+    are business names of groups of routes: an action stands wherever a route may. `checked` counts by route the
     answers that were checked, and the mismatches among them; `statuses` by route the responses against the recording.
     """
 
@@ -72,7 +72,7 @@ class Measured:
         its outcomes.
         """
         if not route:
-            return self.totals(kind if "." in kind else f"{kind}.all")
+            return self.totals(tag_over_all(kind))
         merged: Histogram | None = None
         for member in self.members(route):
             for outcome, count in self.outcomes.get(member, {}).items():

@@ -34,7 +34,7 @@ from replay_native.ledger.lane_metrics import (
 from replay_native.ledger.statuses import S
 
 from . import hlog, slo
-from .assemble import Facts, assemble
+from .assemble import assemble
 from .document import (
     Ending,
     KafkaFigures,
@@ -43,6 +43,7 @@ from .document import (
     RunDocument,
     Started,
 )
+from .facts import Facts
 from .folder import AppendFile, RunFolder
 from .measured import OTHER, slot_of
 from .samples import Lookup
@@ -270,9 +271,9 @@ class Recorder:
     ) -> RunDocument:
         """Write the rest of the folder and remove the lanes' memory, once everything is safely on the disk.
 
-        `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is by target. OutputError where there is no
-        room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole. A run whose ending is
-        "failed" is saved even where its logs cannot be written any more.
+        `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is by target. OutputError where there is
+        no room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole. A run whose
+        ending is "failed" is saved even where its logs cannot be written any more.
         """
         try:
             self.tick(now_ns, last=True)

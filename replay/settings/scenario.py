@@ -18,6 +18,7 @@ from replay import units
 from replay._version import __version__
 from replay.errors import InputError, reason_of
 from replay.files import read_whole
+from replay.ledger.catalog import RETRYABLE
 from replay.ledger.validity import ValidityLimits
 from replay.units import SECOND_NS
 
@@ -94,8 +95,8 @@ class Breaker(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     )
 
 
-FAILURES = ("refused", "reset", "truncated", "malformed", "timeout", "generator", "tls")
-"""Outcomes that are no whole answer, as `retry.on` names them."""
+FAILURES = RETRYABLE
+"""Outcomes without a complete response, as `retry.on` lists them."""
 
 
 class Retry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
