@@ -51,8 +51,8 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """What the accounts consist of. `warm_up` counts planned requests that are in no histogram, `resent` those that were
-    sent twice.
+    """What the accounts consist of. `warm_up` counts planned requests that are in no histogram, `resent` those that
+    were sent twice.
     """
 
     unsent: dict[str, int] = {}
@@ -78,8 +78,8 @@ class Unbalanced(Exception):
 
 
 def sum_counters(counters: Sequence[np.ndarray]) -> dict[str, int]:
-    """Each counter over all lanes (one array per lane), by name: the sum, of maxima the largest. A sum of instants means
-    nothing.
+    """Each counter over all lanes (one array per lane), by name: the sum, of maxima the largest. A sum of instants
+    means nothing.
     """
     rows = np.array([np.array(words) for words in counters], np.int64).reshape(-1, len(COUNTERS))
     sums = dict(zip(COUNTERS, rows.sum(axis=0).tolist(), strict=True))

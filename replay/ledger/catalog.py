@@ -1,7 +1,7 @@
 """The catalog: one row for each outcome, unsent reason, counter and histogram that a run records.
 
-Whatever lists them is derived from these rows: the accounts, run.json, the timeline, the reports, objectives, `retry.on`,
-the names of metrics, and the tables in docs/ (`replay.ledger.catalog_tables`). Kernels use the indices in
+Whatever lists them is derived from these rows: the accounts, run.json, the timeline, the reports, objectives,
+`retry.on`, the names of metrics, and the tables in docs/ (`replay.ledger.catalog_tables`). Kernels use the indices in
 `replay_native.ledger.catalog`. The two must agree: a name without a row here is refused at import, and so is a row
 without a name there. docs/adding.md shows how to add one.
 """
@@ -63,8 +63,8 @@ class UnsentReason:
 
 
 Kind = Literal["count", "level", "maximum", "stamp"]
-"""How a counter behaves: it only grows; it goes up and down; it is the lane's largest value (runs take the largest of all
-lanes); it is an instant, which cannot be added up.
+"""How a counter behaves: it only grows; it goes up and down; it is the lane's largest value (runs take the largest of
+all lanes); it is an instant, which cannot be added up.
 """
 
 
