@@ -136,9 +136,11 @@ def _tls() -> Finding:
 
 
 def _kernels() -> Finding:
+    from replay.protocols.http1 import PROTOCOL
+
     from .progress import KERNELS
 
-    if jit.is_compiled(KERNELS):
+    if jit.is_compiled((*KERNELS, *PROTOCOL.kernels)):
         return Finding("kernels", GOOD, f"compiled, in {jit.CACHE_ROOT}")
     return Finding("kernels", FAIR, "not compiled for this version yet", "the first run compiles them, once")
 

@@ -16,10 +16,10 @@ import msgspec
 
 from replay import units
 from replay.errors import OutputError, reason_of
+from replay.protocols.registry import parse_target
 from replay.settings.file import keys_of, struct_of
 from replay.settings.kinds import knob_text
 from replay.settings.scenario import BODY_METHODS, Scenario
-from replay.settings.target import parse_target
 from replay.shown import json_shown, shown
 from replay.trace import Trace
 

@@ -18,11 +18,9 @@ KERNELS = (
     "importing.targets",
     "ledger.hdr",
     "plan.survey",
-    "http1.render",
     "ledger.record",
-    "lane.loop",
 )
-"""Kernel modules of a replay, from the log to the lanes."""
+"""Kernel modules of every replay, from the log to the accounts; `kernels_of` has those of its targets."""
 
 
 def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:

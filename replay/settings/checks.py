@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib import import_module
 
 from replay import units
 from replay.errors import UsageError
@@ -13,7 +14,7 @@ from .headers import check_header_name
 from .kinds import statuses_of
 from .scenario import FAILURES, Scenario
 from .session_rules import Problem, captures_problem, names_problem
-from .target import parse_target, sendable
+from .target import sendable
 
 OF_REQUESTS = ("host", "send_headers", "rewrite_host", "client_ip_header")
 """Knobs of an HTTP request's head."""
@@ -23,6 +24,11 @@ _OF_RECORDS = re.compile(r"client|method|path|path\[\d{1,4}\]|n|at_ms|uuid|email
 
 NameOf = Callable[[str], str]
 """How to call a key in an error: its flag, or file, line and key."""
+
+
+def _parse_target(url: str) -> None:
+    """UsageError where a URL is no target. Each protocol parses its own URLs; it is found at run time, by its scheme."""
+    import_module("replay.protocols.registry").parse_target(url)
 
 
 def check(scenario: Scenario, name_of: NameOf) -> None:
@@ -35,7 +41,7 @@ def check(scenario: Scenario, name_of: NameOf) -> None:
         )
     for index, also in enumerate(scenario.also):
         try:
-            parse_target(also.target)
+            _parse_target(also.target)
         except UsageError as error:
             raise UsageError(f"{name_of(f'also[{index}].target')}: {error}", hint=error.hint) from None
     _check_headers_once(scenario, name_of)
