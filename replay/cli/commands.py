@@ -25,7 +25,6 @@ from replay.errors import (
     exit_code_now,
     reason_of,
 )
-
 from replay_native.ground import hooks
 
 from . import interrupts, streams
@@ -198,7 +197,9 @@ def _ended(error: BaseException) -> int:
 
 def _show_compiling(modules: list[str]) -> None:
     """A command that did not look before needs kernels that have to be compiled."""
-    from .progress import Console, compile_kernels
+    from replay.report.console import Console
+
+    from .progress import compile_kernels
 
     compile_kernels(Console(stderr=True, highlight=False), modules)
 

@@ -16,10 +16,10 @@ import msgspec
 
 from replay import units
 from replay.errors import OutputError, reason_of
+from replay.protocols.registry import parse_target
 from replay.settings.kinds import setting_text
 from replay.settings.scenario import BODY_METHODS, Scenario
 from replay.settings.table import keys_of, struct_of
-from replay.settings.target import parse_target
 from replay.shown import json_shown, shown
 from replay.trace import Trace
 

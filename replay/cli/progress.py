@@ -20,11 +20,9 @@ KERNELS = (
     "importing.targets",
     "ledger.hdr",
     "plan.survey",
-    "http1.render",
     "ledger.record",
-    "lane.loop",
 )
-"""Kernel modules of a replay, from the log to the lanes."""
+"""Kernel modules of every replay, from the log to the accounts; `kernels_of` has those of its targets."""
 
 _SELDOM = ("kafka.", "staging.")
 """Packages of kernels that are compiled only where a command needs them."""
@@ -54,7 +52,11 @@ def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
     """Compile `modules` and the usual ones into the cache, unless they are there."""
     # Nothing below may call back: it does what the hook is for.
     hooks.before_compiling(lambda _: None)
-    todo = [name for name in {**dict.fromkeys(modules), **dict.fromkeys(usual_kernels())} if not jit.is_compiled([name])]
+    todo = [
+        name
+        for name in {**dict.fromkeys(modules), **dict.fromkeys(usual_kernels())}
+        if not jit.is_compiled([name])
+    ]
     if not todo:
         return
     with _shown(console) as progress:
@@ -87,7 +89,9 @@ def _shown(console: Console) -> Iterator[Callable[[float, list[str]], None]]:
         yield lambda share, _modules: bar.update(
             task, completed=share, left=left_text(share, time.monotonic() - started).removeprefix(", ")
         )
-    console.print(f"compiled kernels in {time.monotonic() - started:.0f} s {where}", style="dim", soft_wrap=True)
+    console.print(
+        f"compiled kernels in {time.monotonic() - started:.0f} s {where}", style="dim", soft_wrap=True
+    )
 
 
 def left_text(share: float, elapsed_s: float) -> str:

@@ -157,5 +157,7 @@ def is_compiled(modules: Iterable[str]) -> bool:
 def are_shipped(modules: Iterable[str]) -> bool:
     """Whether the kernels of `modules` came compiled with the package, for a CPU like this one."""
     return all(
-        entry._cache.is_shipped(signature) for name in imported(modules) for entry, signature in _kept.get(name, [])
+        entry._cache.is_shipped(signature)
+        for name in imported(modules)
+        for entry, signature in _kept.get(name, [])
     )

@@ -12,7 +12,6 @@ import hashlib
 import os
 import pickle
 import secrets
-from pathlib import Path
 from typing import Any
 
 from numba.core import compiler, sigutils

@@ -30,11 +30,32 @@ MAGIC = b"replay-kernels-1\n"
 _LENGTH_BYTES = 8
 
 BASELINES = {
-    "x86-64-v3": (
-        "avx avx2 bmi bmi2 cmov crc32 cx16 cx8 f16c fma fxsr lzcnt mmx movbe popcnt sahf"
-        " sse sse2 sse3 sse4.1 sse4.2 ssse3 xsave"
-    ).split(),
-    "x86-64": "cmov cx8 fxsr mmx sse sse2".split(),
+    "x86-64-v3": [
+        "avx",
+        "avx2",
+        "bmi",
+        "bmi2",
+        "cmov",
+        "crc32",
+        "cx16",
+        "cx8",
+        "f16c",
+        "fma",
+        "fxsr",
+        "lzcnt",
+        "mmx",
+        "movbe",
+        "popcnt",
+        "sahf",
+        "sse",
+        "sse2",
+        "sse3",
+        "sse4.1",
+        "sse4.2",
+        "ssse3",
+        "xsave",
+    ],
+    "x86-64": ["cmov", "cx8", "fxsr", "mmx", "sse", "sse2"],
 }
 """What a CPU must have for each archive, in LLVM's words; the best one first."""
 

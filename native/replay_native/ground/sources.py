@@ -22,7 +22,9 @@ import numba
 PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
 """The package whose modules are kernel modules."""
 
-_KEEPING = {f"ground.{name}" for name in ("sources", "cache_folder", "kernel_cache", "shipped", "parallel", "hooks")}
+_KEEPING = {
+    f"ground.{name}" for name in ("sources", "cache_folder", "kernel_cache", "shipped", "parallel", "hooks")
+}
 """Modules that say where compiled kernels are kept. They change nothing in them, and are left out of the digests."""
 
 _ROOT = Path(__file__).parents[1]
