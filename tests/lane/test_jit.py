@@ -9,13 +9,13 @@ import sys
 import numpy as np
 import pytest
 
-from replay_native.ground import cache_folder, jit
+from replay_native.ground import cache_folder, jit, sources
 from replay_native.ground.jit import kernel
 from replay_native.ledger import lane_metrics as banks
 from replay_native.ledger import record
 
 AFTER_ITS_CALLER = """
-from replay_native.ground import cache_folder, jit
+from replay_native.ground import cache_folder, jit, sources
 jit.warm(["kafka.recordbatch"])
 jit.warm(["kafka.crc32c"])
 from replay_native.kafka import crc32c
