@@ -22,7 +22,7 @@ import numba
 PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
 """The package whose modules are kernel modules."""
 
-_KEEPING = {
+KEEPING = {
     f"ground.{name}" for name in ("sources", "cache_folder", "kernel_cache", "shipped", "parallel", "hooks")
 }
 """Modules that say where compiled kernels are kept. They change nothing in them, and are left out of the digests."""
@@ -51,7 +51,7 @@ def sources(name: str) -> dict[str, bytes]:
     while waiting:
         module = waiting.pop()
         path = _path(module)
-        if module not in found and module not in _KEEPING and path.is_file():
+        if module not in found and module not in KEEPING and path.is_file():
             found[module] = path.read_bytes()
             waiting += _imported(module, found[module])
     return found
