@@ -16,11 +16,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import click
-from rich.console import Console
 
 from replay import units
 from replay._version import __version__
 from replay.errors import OutputError, TargetError, UsageError
+from replay.report.console import Console
 from replay.report.page import Page, report_console
 from replay_native.ground import cache_folder, jit, libc, shipped, sources
 from replay_native.lane import libssl
@@ -136,12 +136,15 @@ def _tls() -> Finding:
 
 
 def _kernels() -> Finding:
+    from replay.protocols.http1 import PROTOCOL
+
     from .progress import KERNELS
 
-    if not jit.is_compiled(KERNELS):
+    kernels = (*KERNELS, *PROTOCOL.kernels)
+    if not jit.is_compiled(kernels):
         advice = "the first command that needs them compiles them, once; replay doctor --warm does it now"
         return Finding("kernels", FAIR, "not compiled for this version yet", advice)
-    return Finding("kernels", GOOD, _kernels_text(KERNELS))
+    return Finding("kernels", GOOD, _kernels_text(kernels))
 
 
 def _kernels_text(modules: Iterable[str]) -> str:

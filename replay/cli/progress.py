@@ -20,12 +20,11 @@ OF_A_PLAN = (
     "importing.targets",
     "ledger.hdr",
     "plan.survey",
-    "http1.render",
 )
-"""Kernel modules of a plan, from the log to the requests."""
+"""Kernel modules of every plan, from the log to its rows; `kernels_of` has those of its targets."""
 
-KERNELS = (*OF_A_PLAN, "ledger.record", "lane.loop")
-"""Kernel modules of a replay, from the log to the lanes."""
+KERNELS = (*OF_A_PLAN, "ledger.record")
+"""Kernel modules of every replay, from the log to the accounts; `kernels_of` has those of its targets."""
 
 _SELDOM = ("kafka.", "staging.")
 """Packages of kernels that are compiled only where a command needs them."""
