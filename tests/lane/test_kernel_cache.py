@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +20,15 @@ from replay_native.ground import jit
 jit.warm(["ground.simd"])
 import numpy as np
 from replay_native.ground.simd import find_one
-print(find_one(np.frombuffer(b"abc", np.uint8), 0, 3, np.uint8(ord("c"))))
+print(find_one(np.array([97, 98, 99], np.uint8), 0, 3, np.uint8(99)))
 """
 
 
 def run(code: str, **settings: str | Path) -> subprocess.CompletedProcess[str]:
     """A process that loads or compiles a small module."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("REPLAY", "NUMBA", "XDG"))}
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("REPLAY", "NUMBA", "XDG"))
+    }
     env |= {"PYTHONPATH": os.pathsep.join(sys.path), **{name: str(value) for name, value in settings.items()}}
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False, env=env
@@ -185,7 +188,7 @@ def test_a_link_is_no_archive(archive):
 def test_the_baselines_of_a_cpu(monkeypatch, lacks, setting, met):
     features = {name: name not in lacks for name in cpu.BASELINES["x86-64-v3"]}
     monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
-    monkeypatch.setattr(cpu.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setenv("NUMBA_CPU_NAME", setting)
     assert cpu.baselines_met() == met
 
@@ -197,7 +200,9 @@ def test_kernels_ask_for_what_is_compiled_for(monkeypatch):
 
 def test_what_was_sealed_is_opened_and_nothing_else():
     assert kernel_cache.opened(kernel_cache.sealed(b"content")) == b"content"
-    assert kernel_cache.opened(b"") is None and kernel_cache.opened(kernel_cache.sealed(b"content")[:-1]) is None
+    assert (
+        kernel_cache.opened(b"") is None and kernel_cache.opened(kernel_cache.sealed(b"content")[:-1]) is None
+    )
 
 
 # --- What is shown of it ---
