@@ -105,14 +105,19 @@ class _Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="replay")
-def replay() -> None:
+@click.pass_context
+def replay(context: click.Context) -> None:
     """Replay recorded traffic at the moments it was recorded, and say what users would have felt.
 
     \b
     replay run access.log --target http://127.0.0.1:8080
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def _crash(error: BaseException) -> int:

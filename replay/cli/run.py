@@ -238,7 +238,7 @@ def command(
         import tempfile
 
         with tempfile.TemporaryDirectory(prefix="replay-") as area:
-            _prepare(scenario, recordings, Path(area), console)
+            _prepare(scenario, recordings, Path(area), console, sends=False)
         return
     with result_folder(out, RUNS, recordings[0]) as folder, work_area(folder) as area:
         raise SystemExit(replay_recordings(scenario, recordings, folder, area, console, plain))
@@ -253,18 +253,20 @@ def report_console_for(plain: bool, quiet: bool) -> Console:
     return console
 
 
-def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Console) -> Prepared:
+def _prepare(
+    scenario: Scenario, recordings: list[str], area: Path, console: Console, *, sends: bool = True
+) -> Prepared:
     """Open or import the recordings, plan what each target is sent, print the plans, check them."""
     from replay.engine.blocking import run_blocking
     from replay.engine.prepare import find_targets, kernels_of, prepare
     from replay.trace.importing import open_trace
 
     from .import_ import ProgressBar
-    from .progress import KERNELS, warm_kernels
+    from .progress import KERNELS, OF_A_PLAN, warm_kernels
 
     found = run_blocking(lambda: find_targets(scenario))
     errors = Console(stderr=True, highlight=False, quiet=console.quiet)
-    warm_kernels(errors, (*KERNELS, *kernels_of(scenario)))
+    warm_kernels(errors, (*KERNELS, *kernels_of(scenario)) if sends else OF_A_PLAN)
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
     name = recordings[0] if len(recordings) == 1 else f"{recordings[0]} and {len(recordings) - 1} more"
