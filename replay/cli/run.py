@@ -303,7 +303,7 @@ def replay_recordings(
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
     with LiveView(errors, *(schedule.plan for schedule in schedules)) as live:
         document = run_blocking(
-            schedules[0], scenario, folder, observer=live.update,
+            schedules[0], scenario, folder, sinks=[live],
             fit=fit_for(*(schedule.target for schedule in schedules)), also=schedules[1:],
             last=True,
         )  # fmt: skip

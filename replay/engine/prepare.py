@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,6 @@ from replay.results.document import (
     TraceIdentity,
 )
 from replay.results.folder import RunFolder
-from replay.results.timeline import Second
 from replay.settings.scenario import Scenario
 from replay.units import SECOND_NS
 from replay_native.feed.resolve import make_asks
@@ -40,9 +38,6 @@ from replay_native.feed.ring import make_feed
 from replay_native.ledger import lane_metrics as bank
 
 from .target_runs import Part, first_seqs
-
-Observer = Callable[[Second], None]
-"""Called once a second with what happened in it."""
 
 
 @dataclass
@@ -55,7 +50,6 @@ class RunState:
     run_id: str
     parts: list[Part]
     routes: list[RouteStart]
-    observer: Observer | None
     start_ns: int = 0
     ending: Ending = field(default_factory=Ending)
     notes: list[Note] = field(default_factory=list)
@@ -107,7 +101,7 @@ def prepare(
     except BaseException:
         folder.discard()
         raise
-    return RunState(fitted[0][0], scenario, folder, run_id, parts, routes, None)
+    return RunState(fitted[0][0], scenario, folder, run_id, parts, routes)
 
 
 def _parts(
