@@ -10,9 +10,11 @@ from ._version import __version__
 
 TYPE_CHECKING = False  # the command sets its signal handlers before it can afford to import typing
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
     from typing import Any
 
+    from .engine.sinks import Sink
     from .results.run import Run
     from .trace import Trace
 
@@ -49,8 +51,17 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
     return import_files([Path(log) for log in logs], Path(out))
 
 
-def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[str], **knobs: Any) -> Run:
+def run(
+    trace: Trace | str | PathLike[str],
+    *,
+    target: str,
+    out: str | PathLike[str],
+    sinks: Sequence[Sink | str] = (),
+    **knobs: Any,
+) -> Run:
     """Replay a trace onto `target` into the new run folder `out`, and return the run.
+
+    `sinks` get each second as it is measured: objects (`replay.engine.sinks.Sink`), or texts such as `csv=seconds.csv`.
 
     `knobs` are those of a scenario file by name (`speed=10`, `methods="all"`, `connections=64`, `rate="500/s"`). Blocks;
     SIGINT and SIGTERM end the run in order. Raises a ReplayError (`replay.errors`) before anything is sent where the plan
@@ -60,17 +71,19 @@ def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[
     from pathlib import Path
 
     from .engine.nursery import run_blocking
+    from .engine.sinks import make_sinks
     from .plan.schedule import make_schedules
     from .protocols.kafka import fit_for
     from .settings.file import load as load_scenario
     from .trace import Trace
 
+    made = make_sinks(sinks)
     recording = trace if isinstance(trace, Trace) else Trace.open(Path(trace))
     scenario = load_scenario(None, {"target": target, **knobs}, {name: name for name in ("target", *knobs)})
     with tempfile.TemporaryDirectory(prefix="replay-") as area:
         first, *also = make_schedules(recording, scenario, area=Path(area))
         fit = fit_for(first.target, *(schedule.target for schedule in also))
-        run_blocking(first, scenario, out, fit=fit, also=also)
+        run_blocking(first, scenario, out, made, fit=fit, also=also)
     return load(out)
 
 

@@ -20,6 +20,7 @@ import trio
 import replay
 from replay.engine.nursery import run_blocking
 from replay.engine.priority import CONTROL_NICE, may_rise
+from replay.engine.sinks import Sink as EachSecond
 from replay.engine.watch import CircuitBreaker, Signals
 from replay.errors import EngineError, LimitError, TargetError
 from replay.plan.schedule import Schedule, make_schedule
@@ -65,7 +66,7 @@ def schedule(
 async def test_a_run_inside_a_trio_program(sink: Sink, tmp_path: Path) -> None:
     seconds: list[Second] = []
 
-    class Kept(replay.engine.sinks.Sink):
+    class Kept(EachSecond):
         def second(self, second: Second, deltas: Deltas) -> None:
             seconds.append(second)
 
@@ -302,7 +303,7 @@ def test_a_run_that_is_not_the_last_of_its_process_leaves_its_priority_as_it_was
     before = os.getpriority(os.PRIO_PROCESS, own)
     seen: list[int] = []
 
-    class Observer(replay.engine.sinks.Sink):
+    class Observer(EachSecond):
         def second(self, second: Second, deltas: Deltas) -> None:
             if second.sent:  # in mid-run
                 seen.append(os.getpriority(os.PRIO_PROCESS, own))

@@ -21,15 +21,19 @@ class Sink(Protocol):
 
     def start(self, started: Started) -> None:
         """Before the first request is due: target, routes, scenario, start time."""
+        return None
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """What happened in one second: the row of timeline.jsonl, and everything that was counted."""
+        return None
 
     def end(self, document: RunDocument) -> None:
         """The run is over and saved; `document` is its run.json."""
+        return None
 
     def close(self) -> None:
         """Release what the sink holds. Called once after `start`, also where `start` failed."""
+        return None
 
 
 def name_of(sink: object) -> str:

@@ -33,6 +33,9 @@ QUEUED_MAX = 60
 LEAVE_S = 2.0
 """How long the end of a run waits for its sinks, each time that it does: to catch up, and to write the end."""
 
+SINK_NOTES = (SINK_FAILED, SINK_BEHIND) = ("SINK_FAILED", "SINK_BEHIND")
+"""Codes of the notes on sinks."""
+
 _POLL_S = 0.005
 _ERROR_KEPT = 200
 """Characters of an error's message in a note."""
@@ -111,14 +114,14 @@ class SinkThread:
         if self._errors:
             method, text = next(iter(self._errors.items()))
             words = f"the sink {self.name} failed in {method}(): {text}"
-            notes.append(Note("SINK_FAILED", shown(words + self._lost(self._raised))))
+            notes.append(Note(SINK_FAILED, shown(words + self._lost(self._raised))))
         late = self._seconds - self._written - self._raised
         if "start" in self._errors or not (late or self.is_given_up):
             return notes
         words = f"the sink {self.name} was too slow"
         if self.is_given_up:
             words = f"the sink {self.name} had not ended {LEAVE_S:g} s after the run, and was left behind"
-        notes.append(Note("SINK_BEHIND", shown(words + self._lost(late))))
+        notes.append(Note(SINK_BEHIND, shown(words + self._lost(late))))
         return notes
 
     def _lost(self, seconds: int) -> str:
