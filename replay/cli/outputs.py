@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +16,7 @@ from replay.files import append as append_to
 from replay.files import write_whole
 
 from .options import OptionalValue
-from .streams import say, tell
+from .streams import tell
 
 if TYPE_CHECKING:
     from replay.report.outputs.result import Result
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 STDOUT = "-"
+FORMATS = ("json", "junit", "markdown", "html")
 DEFAULT_PAGE = "\0"
 """`--html` without a FILE."""
 
@@ -50,16 +51,17 @@ class _FileOption(OptionalValue):
                 follows = state.rargs[0]
                 if follows == STDOUT or not (follows.startswith("-") or is_argument(follows)):
                     value = state.rargs.pop(0)
-                    say(f"write {name}={value}: the next release reads no value after a space")
             match_long(name, value, state)
 
         parser._match_long_opt = match
 
 
 def output_options(
-    page: str, is_argument: Callable[[str], bool] | None = None
+    page: str, is_argument: Callable[[str], bool] | None = None, spaced: Container[str] = FORMATS
 ) -> Callable[[Command], Command]:
-    """The options for results that other tools read. `page` says where `--html` without a FILE goes."""
+    """The options for results that other tools read. `page` says where `--html` without a FILE goes. Those of `spaced`
+    took their FILE after a space before; `is_argument` says what cannot be that FILE.
+    """
     files = (
         ("json", STDOUT, "Write the figures for scripts [without FILE: to stdout]."),
         ("junit", STDOUT, "Write JUnit XML, a case for each objective or metric."),
@@ -68,7 +70,8 @@ def output_options(
     )
     options: list[Callable[[Command], Command]] = [
         click.option(
-            f"--{name}", f"{name}_file", cls=_FileOption, bare=bare, metavar="FILE", help=text, is_argument=is_argument
+            f"--{name}", f"{name}_file", cls=_FileOption, bare=bare, metavar="FILE", help=text,
+            is_argument=is_argument if name in spaced else None
         )
         for name, bare, text in files
     ]  # fmt: skip
@@ -132,7 +135,7 @@ def outputs_of(given: dict[str, Any]) -> Outputs:
     """The outputs of a command line, taken out of its options. UsageError where two go to stdout, or where a file cannot
     be written: that is found before anything is sent.
     """
-    files = {name: given.pop(f"{name}_file") for name in ("json", "junit", "markdown", "html")}
+    files = {name: given.pop(f"{name}_file") for name in FORMATS}
     outputs = Outputs(**files, annotations=given.pop("annotations"))
     to_stdout = [f"--{name}" for name in ("json", "junit", "markdown") if files[name] == STDOUT]
     if len(to_stdout) > 1:

@@ -23,7 +23,7 @@ def _is_run(text: str) -> bool:
 
 @click.command(name="report", short_help="Show the report of a run.")
 @click.argument("run", type=click.Path(path_type=Path), required=False)
-@output_options("report.html in the run's folder", _is_run)
+@output_options("report.html in the run's folder", _is_run, spaced=("html",))
 @click.option(
     "--hgrm",
     type=click.Path(path_type=Path),
