@@ -53,7 +53,7 @@ def _json(runs: list[ListedRun]) -> bytes:
             rows.append({"path": str(run.path), "problem": run.problem})
             continue
         started = dt.datetime.fromtimestamp(run.started_ns / 1e9, dt.UTC).isoformat(timespec="milliseconds")
-        row = msgspec.to_builtins(run) | {"path": str(run.path), "started_at": started}
+        row = msgspec.to_builtins(run, enc_hook=str) | {"started_at": started}
         row.pop("problem")
         rows.append(row)
     return json_shown(msgspec.json.format(msgspec.json.encode(rows), indent=2)) + b"\n"

@@ -22,7 +22,7 @@ def escaped(text: str) -> str:
 
 def code(text: str) -> str:
     """A text as code, which ends at no backtick of its own."""
-    return "`" + shown(text).replace("`", "'").replace("|", "\\|").replace("<", "&lt;") + "`"
+    return "`" + shown(text).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
