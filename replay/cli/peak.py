@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from replay import units
+from replay.engine.prepare import kernels_of
 from replay.errors import (
     Exit,
     OutputError,
@@ -26,6 +27,7 @@ from replay.peaks.climb import Climb, climb
 from replay.peaks.recovery import Recovery
 from replay.peaks.search import Search, Trial
 from replay.peaks.trial import Bench
+from replay.protocols.registry import parse_target
 from replay.report.console import Console, Table
 from replay.report.outputs.of_peak import PeakResult, climb_cases, surge_cases
 from replay.report.peak import (
@@ -41,7 +43,6 @@ from replay.report.peak import (
 )
 from replay.results.run import load_run
 from replay.settings.scenario import Scenario
-from replay.settings.target import parse_target
 from replay.shown import json_shown
 from replay.trace.importing import open_trace
 
@@ -162,7 +163,11 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
 
 @click.command(name="peak", short_help="The highest load that a target survives, up and down again.")
 @click.argument("paths", nargs=-1, metavar="SCENARIO.toml|TRACE")
-@click.option("--target", metavar="URL", help="Where to send: http[s]://HOST[:PORT][/BASE/PATH].")
+@click.option(
+    "--target",
+    metavar="URL",
+    help="Where to send: http[s]://HOST[:PORT][/BASE/PATH], kafka://HOST:PORT/TOPIC.",
+)
 @click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms' [default: errors<0.1% and errors<1%].")
 @click.option("--methods", metavar="LIST", help="Methods to send, or all [default: GET,HEAD].")
 @click.option(
@@ -216,7 +221,7 @@ def command(
     lengths_ns = _duration(trial, "--trial"), _duration(hold, "--hold"), _duration(trigger, "--trigger")
     console = report_console_for(plain, False, stderr=outputs.takes_stdout)
     errors = Console(stderr=True, highlight=False)
-    warm_kernels(errors, [*KERNELS, "workload.scale"])
+    warm_kernels(errors, [*KERNELS, *kernels_of(scenario), "workload.scale"])
     with (
         result_folder(out, RUNS, recordings[0]) as folder, _made(folder), work_area(folder) as area, keeping(folder)
     ):  # fmt: skip

@@ -11,7 +11,7 @@ import msgspec
 
 from replay.errors import OutputError
 from replay.ledger import host
-from replay.results.assemble import Facts, assemble, write_document
+from replay.results.assemble import assemble, write_document
 from replay.results.document import (
     Ending,
     KafkaFigures,
@@ -20,6 +20,7 @@ from replay.results.document import (
     RunDocument,
     Started,
 )
+from replay.results.facts import Facts
 from replay.results.folder import RunFolder
 from replay.results.recorder import Recorder
 from replay.results.samples import Lookup

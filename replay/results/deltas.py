@@ -11,17 +11,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from replay.ledger import catalog
 from replay.ledger.histogram import Histogram, Layout
 from replay_native.ledger.lane_metrics import COUNTERS
 
 from . import hlog
 
-_LEVELS = ("in_flight", "open", "waiting", "slots_used")
-_EXTREMES = ("open_max", "waiting_max", "gap_max_ns")
-_STAMPS = ("first_due_ns", "last_done_ns", "cpu_first_ns", "cpu_last_ns")
-
-SUMMED = tuple(name for name in COUNTERS if name not in {*_LEVELS, *_EXTREMES, *_STAMPS})
-"""Counters of a lane that only grow, so that differences of them add up."""
+_OTHERS = {counter.name for counter in catalog.COUNTERS if counter.kind != "count"}
+SUMMED = tuple(name for name in COUNTERS if name not in _OTHERS)
+"""Counters of a lane that only grow, so that their growth per second adds up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ import pytest
 import trio
 
 import replay
-from replay.engine.nursery import run_blocking
 from replay.engine.priority import CONTROL_NICE, may_rise
 from replay.engine.sinks import Sink as EachSecond
 from replay.engine.watch import CircuitBreaker, Signals
@@ -35,6 +34,7 @@ from replay.settings.scenario import Scenario
 from replay.staging.sink import Sink
 from replay.trace import TraceWriter
 from tests.support.places import ROOT
+from tests.support.runs import run_blocking
 
 
 @pytest.fixture
@@ -246,8 +246,7 @@ async def test_a_lane_that_cannot_start_says_so(
 
 HANGING = """
     import sys, time, trio
-    import replay.engine
-    run = sys.modules["replay.engine.nursery"]
+    import replay.engine, replay.protocols.http1.adapter
 
     async def hang(spec):
         print("hanging", flush=True)
@@ -256,8 +255,8 @@ HANGING = """
     sys.modules["replay.protocols.http1.adapter"].choose_engine = lambda name, **_more: ("native", hang)
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
-    from tests.engine.test_run import schedule
-    run.run_blocking(*schedule(Path(sys.argv[2]), int(sys.argv[3])), sys.argv[2] + "/run")
+    from tests.engine.test_run import run_blocking, schedule
+    run_blocking(*schedule(Path(sys.argv[2]), int(sys.argv[3])), sys.argv[2] + "/run")
 """
 
 

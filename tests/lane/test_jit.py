@@ -8,13 +8,13 @@ import sys
 import numpy as np
 import pytest
 
-from replay_native.ground import jit
+from replay_native.ground import cache_folder, jit
 from replay_native.ground.jit import kernel
 from replay_native.ledger import lane_metrics as banks
 from replay_native.ledger import record
 
 AFTER_ITS_CALLER = """
-from replay_native.ground import jit
+from replay_native.ground import cache_folder, jit
 jit.warm(["kafka.recordbatch"])
 jit.warm(["kafka.crc32c"])
 from replay_native.kafka import crc32c
@@ -37,7 +37,8 @@ def test_a_kernel_that_its_caller_had_compiled_is_an_entry_too():
 
 def test_a_constant_makes_no_version_of_a_kernel(monkeypatch, tmp_path):
     # A cache of its own: with the caller loaded from one, nothing would be compiled that could be counted.
-    monkeypatch.setattr(jit, "CACHE_ROOT", tmp_path)
+    monkeypatch.setattr(cache_folder, "places", lambda: ())
+    monkeypatch.setattr(cache_folder, "root", lambda: tmp_path)
 
     @kernel()
     def plus(number, more):

@@ -18,9 +18,9 @@ import replay.engine
 from replay.errors import LimitError, TargetError
 from replay.lane.contract import Address
 from replay.lane.resolve import check_reachable, resolve
+from replay.protocols.registry import parse_target
 from replay.results.document import RunDocument
 from replay.settings.file import load
-from replay.settings.target import parse_target
 from replay.staging.dns_server import DnsServer
 from replay.staging.sink import Sink
 from tests.engine.test_run import schedule
