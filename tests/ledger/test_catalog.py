@@ -98,7 +98,7 @@ def test_retries_take_the_outcomes_that_the_catalog_lists(outcome):
     if outcome.retryable or outcome.account == "ok":
         check(scenario, str)
     else:
-        with pytest.raises(UsageError, match=f"'{outcome.name}' is no status and no outcome"):
+        with pytest.raises(UsageError, match=f"'{outcome.name}' is neither a status nor an outcome"):
             check(scenario, str)
 
 
