@@ -17,13 +17,18 @@ from .compare import (
     KERNELS,
     comparison_options,
     options_of,
-    output_files,
     write_outputs,
 )
+from .outputs import DEFAULT_PAGE, outputs_of
 from .streams import tell
 
 SESSIONS = Path("ab")
 """Where sessions go without `-o`."""
+
+
+def _is_recording(text: str) -> bool:
+    """Whether an argument is a scenario, or a trace to replay."""
+    return text.endswith(".toml") or Path(text).is_dir()
 
 
 @click.command(name="ab", short_help="Run two builds in turns, and say whether the new one is slower.")
@@ -75,7 +80,7 @@ SESSIONS = Path("ab")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="The session's folder [default: ab/NAME-TIME]."
 )
-@comparison_options
+@comparison_options("compare.html in the session's folder", _is_recording)
 def command(scenario: str, out: Path | None, **given: Any) -> None:
     """Replay a scenario onto two builds, in randomised ABBA and BAAB blocks, and compare them.
 
@@ -85,6 +90,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from replay.comparison.session import Plan, Session
     from replay.files import write_whole
     from replay.report.console import Console
+    from replay.report.outputs.of_comparison import ComparisonResult
     from replay.settings.bare_times import bare_time_notes
     from replay.trace.importing import open_trace
     from replay.units import parse_duration_ns
@@ -95,7 +101,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from .progress import warm_kernels
     from .streams import shown_of
 
-    files = output_files(given)
+    outputs = outputs_of(given)
     knobs, recording = _scenario(scenario, given)
     base, new = _builds(given)
 
@@ -119,9 +125,19 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
             report = partial(tell, err=True)
             found = Session(replace(plan, out=folder), trace, knobs, report).run()
         write_whole(folder / "compare.json", _json(found))
+        page = folder / "compare.html"
+        ComparisonResult(found).page(page)
         with shown_of(folder):
-            write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
+            write_outputs(
+                found, replace(outputs, html=_unless_made(outputs.html)), page, plain=given["plain"]
+            )
+            tell(f"the page of this comparison: {page}", err=outputs.takes_stdout)
         raise SystemExit(int(found.exit_code))
+
+
+def _unless_made(html: str | None) -> str | None:
+    """Where else a page goes: the session's own is made always."""
+    return None if html == DEFAULT_PAGE else html
 
 
 def _json(found: Any) -> bytes:

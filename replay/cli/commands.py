@@ -40,6 +40,7 @@ VERBS = {
     "record": ("record", "Record Kafka topics to a trace."),
     "run": ("run", "Replay a trace or a log onto a target."),
     "report": ("report", "Show the report of a run."),
+    "runs": ("runs", "List runs: when, target, verdict, p99, objectives."),
     "peak": ("peak", "The highest load that a target survives, up and down again."),
     "compare": ("compare", "Is the new build slower? A verdict on runs of two builds."),
     "ab": ("ab", "Run two builds in turns, and say whether the new one is slower."),

@@ -39,9 +39,14 @@ def assemble(
     samples = collect(banks, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules)
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
     document = describe(folder, banks, started, facts, measured)
-    folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
+    write_document(folder, document)
     folder.settle()
     return document
+
+
+def write_document(folder: RunFolder, document: RunDocument) -> None:
+    """Write run.json. OutputError where there is no room."""
+    folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
 
 
 def _totals(measured: Measured, started: Started, length_s: float) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from replay.ledger.statuses import FAILED_SHARE
+from replay.ledger.statuses import FAILED_SHARE, StatusFigures
 from replay.units import format_share
 
 from .document import RunDocument
@@ -15,15 +15,18 @@ def failures_of(document: RunDocument) -> list[str]:
     found = ["the circuit breaker opened"] if document.ending.how == "circuit_breaker" else []
     differs = document.status_differs
     if differs is not None and differs.failed:
-        what = (
-            "a worse status than recorded" if differs.compared else "a 4xx, and the recording has no statuses"
-        )
-        allowed = format_share(FAILED_SHARE)
-        found.append(f"{format_share(differs.share)} of the requests got {what} ({allowed} is allowed)")
+        found.append(statuses_words(differs))
     missed = sum(not outcome.passed for outcome in document.slo)
     if missed:
         found.append(f"{missed} of {len(document.slo)} objectives missed")
     return found
+
+
+def statuses_words(differs: StatusFigures) -> str:
+    """`62% of the requests got a worse status than recorded (50% is allowed)`."""
+    what = "a worse status than recorded" if differs.compared else "a 4xx, and the recording has no statuses"
+    allowed = format_share(FAILED_SHARE)
+    return f"{format_share(differs.share)} of the requests got {what} ({allowed} is allowed)"
 
 
 def failed_words(failures: Sequence[str]) -> str:

@@ -254,6 +254,14 @@ def evaluate(
     ]
 
 
+def figure_name(objective: Slo) -> str:
+    """What an objective is of: `p99`, `max service`, `errors`."""
+    if objective.percentile is None:
+        return objective.text.partition("<")[0].partition(' of "')[0].strip()
+    name = "max" if objective.percentile == 100 else f"p{objective.percentile:g}"
+    return name if objective.metric == "response" else f"{name} {objective.metric}"
+
+
 def words_of(outcome: SloOutcome) -> str:
     """What became of an objective: `is 312 ms in the worst window, 40 s after the start (3 of 51 fail)`."""
     if outcome.value is None:
