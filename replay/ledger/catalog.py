@@ -84,24 +84,27 @@ class Counter:
         return "ns" if self.name.endswith("_ns") else "bytes" if self.name.startswith("bytes_") else ""
 
 
-Needs = Literal["", "tls", "consumer", "client order", "native lane"]
+WITH_TLS, WITH_CONSUMER = "where TLS made any", "where a Kafka consumer ran"
+"""Values of `Histogram.only` that a run knows of itself when it starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """A histogram over all routes, in nanoseconds at 3 digits. `response` and `service` exist by route, too, at 2.
 
-    `formula` and `of` say what is recorded for which requests, `words` what that means. `needs`: it is recorded only in
+    `formula` and `of` say what is recorded for which requests, `words` what that means. `only`: it is recorded only in
     such runs, and run.json leaves it out of others; `closed_loop`: a closed loop has it, too. `each_second`: the logs
     have its growth per second, and the timeline its `figures`. `title` is its row in reports; those without one are not
-    shown. `slo`: objectives and comparisons may ask for it, by name or `alias`.
+    shown. `slo`: objectives and comparisons may ask for it, by name or `alias`. `net`: it excludes delays of the
+    generator, and is in `generator.delays` of run.json. `logged_empty`: totals.hlog has it even where it is empty.
+    `consumed` is what happened to its records.
     """
 
     tag: str
     words: str
     formula: str
     of: str
-    needs: Needs = ""
+    only: str = ""
     closed_loop: bool = False
     each_second: bool = False
     figures: tuple[str, ...] = ()
@@ -111,11 +114,15 @@ class Histogram:
     metric: str = ""
     logged_empty: bool = False
     consumed: str = ""
+    net: bool = False
 
-    @property
-    def index(self) -> int:
-        """Its row in a lane's memory."""
-        return native.TOTALS.index(self.tag)
+    def __post_init__(self) -> None:
+        if self.each_second and self.only not in ("", WITH_TLS, WITH_CONSUMER):
+            raise ImportError(
+                f"{self.tag}: a run cannot know at its start that it records it: drop each_second"
+            )
+        if self.figures and not self.each_second:
+            raise ImportError(f"{self.tag}: figures of a second need each_second")
 
     @property
     def name(self) -> str:
@@ -126,11 +133,6 @@ class Histogram:
     def field(self) -> str:
         """Its key in `latency` of run.json."""
         return self.name.replace(".", "_")
-
-    @property
-    def is_net(self) -> bool:
-        """Whether it is a latency without the generator's delays: `generator.delays` of run.json has it."""
-        return self.needs == "native lane"
 
 
 OUTCOMES = (
@@ -253,7 +255,7 @@ HISTOGRAMS = (
     ),
     Histogram(
         "wait.order", "of wait, for the client's earlier request", "ready - taken", "requests that waited for it",
-        needs="client order", title="wait.order", slo=True, logged_empty=True,
+        only="where clients are in order", title="wait.order", slo=True, logged_empty=True,
     ),
     Histogram(
         "wait.queue", "of wait, for a connection to become free", "sent - ready",
@@ -271,31 +273,31 @@ HISTOGRAMS = (
     ),
     Histogram(
         "handshake.full", "TLS handshake in full, a part of wait", "secured - connected", "handshakes that succeeded",
-        needs="tls", closed_loop=True, each_second=True, title="handshake",
+        only=WITH_TLS, closed_loop=True, each_second=True, title="handshake",
     ),
     Histogram(
         "handshake.resumed", "TLS handshake that resumed a session", "secured - connected", "handshakes that succeeded",
-        needs="tls", closed_loop=True, each_second=True, title="resumed",
+        only=WITH_TLS, closed_loop=True, each_second=True, title="resumed",
     ),
     Histogram(
         "end_to_end.all", "due to consumed", "consumed - due", "records consumed (Kafka)",
-        needs="consumer", each_second=True, figures=("p50", "p99"), title="end to end", slo=True, consumed="were consumed",
+        only=WITH_CONSUMER, each_second=True, figures=("p50", "p99"), title="end to end", slo=True, consumed="were consumed",
     ),
     Histogram(
         "answer.all", "due to a pipeline's answer consumed", "answer consumed - due", "records answered (Kafka)",
-        needs="consumer", each_second=True, figures=("p50", "p99"), title="answer", slo=True, consumed="were answered",
+        only=WITH_CONSUMER, each_second=True, figures=("p50", "p99"), title="answer", slo=True, consumed="were answered",
     ),
     Histogram(
         "response.net", "the response without the generator's delays", "response - own - unread", "every planned request",
-        needs="native lane",
+        only="not of Kafka", net=True,
     ),
     Histogram(
         "response.arrived", "the response until it arrived in the lane's socket", "response - unread",
-        "every planned request", needs="native lane",
+        "every planned request", only="not of Kafka", net=True,
     ),
     Histogram(
         "service.net", "what the target took, without the time that the response lay unread", "service - unread",
-        "requests sent", needs="native lane", closed_loop=True,
+        "requests sent", only="not of Kafka", net=True, closed_loop=True,
     ),
 )  # fmt: skip
 
@@ -318,7 +320,7 @@ GOOD = tuple(name for name in OK if name not in FAILED and name != "4xx")
 RETRYABLE = tuple(outcome.name for outcome in OUTCOMES if outcome.retryable)
 """Outcomes that `retry.on` may list."""
 
-CONSUMED = tuple(histogram.name for histogram in HISTOGRAMS if histogram.needs == "consumer")
+CONSUMED = tuple(histogram.name for histogram in HISTOGRAMS if histogram.only == WITH_CONSUMER)
 """Histograms that only a Kafka consumer fills."""
 
 SLO_METRICS = tuple(histogram.name for histogram in HISTOGRAMS if histogram.slo)
@@ -352,12 +354,12 @@ def each_second(
     """Tags of the histograms that a run logs every second. `consumed` are those of CONSUMED that the run fills, `asked`
     the names that objectives by window ask for.
     """
-    filled = {"": True, "tls": tls}
+    filled = {"": True, WITH_TLS: tls}
     return [
         row.tag
         for row in HISTOGRAMS
         if row.closed_loop or not closed_loop
-        if row.name in asked or (row.each_second and (row.name in consumed or filled.get(row.needs, False)))
+        if row.name in asked or (row.each_second and (row.name in consumed or filled.get(row.only, False)))
     ]
 
 

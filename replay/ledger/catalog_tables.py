@@ -12,18 +12,10 @@ from pathlib import Path
 
 from replay.files import write_whole
 
-from .catalog import ALIASES, COUNTERS, ERRORS, HISTOGRAMS, OK, OUTCOMES, RETRYABLE, UNSENT_REASONS, Needs
+from .catalog import ALIASES, COUNTERS, ERRORS, HISTOGRAMS, OK, OUTCOMES, RETRYABLE, UNSENT_REASONS
 from .metrics import METRICS
 
 _BLOCK = re.compile(r"(<!-- catalog: ([a-z ]+) -->\n).*?(<!-- catalog ends -->)", re.DOTALL)
-
-_WHERE: dict[Needs, str] = {
-    "": "",
-    "tls": "where TLS made any",
-    "consumer": "where a Kafka consumer ran",
-    "client order": "where clients are in order",
-    "native lane": "not of Kafka",
-}
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -42,7 +34,7 @@ def _histograms() -> str:
                 row.of,
                 row.words,
                 "yes" if row.closed_loop else "",
-                _WHERE[row.needs],
+                row.only,
             )
             for row in HISTOGRAMS
         ),
@@ -90,7 +82,7 @@ def _counters() -> str:
 
 
 def _tags() -> str:
-    rows = [f"`{row.tag}`" + (f" ({_WHERE[row.needs]})" if row.needs else "") for row in HISTOGRAMS]
+    rows = [f"`{row.tag}`" + (f" ({row.only})" if row.only else "") for row in HISTOGRAMS]
     return ", ".join(rows) + "\n"
 
 

@@ -40,7 +40,7 @@ def generator_figures(
 def _delays(measured: Measured, by_name: dict[str, int]) -> Delays:
     """Delays of the lanes. Latencies without them are null where the engine does not count them."""
     found: dict[str, Any] = {name: by_name[name] for name in Delays.__struct_fields__ if name in by_name}
-    found |= {row.field: measured.latency(row.name) for row in HISTOGRAMS if row.is_net}
+    found |= {row.field: measured.latency(row.name) for row in HISTOGRAMS if row.net}
     return Delays(**found)
 
 

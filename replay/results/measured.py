@@ -227,7 +227,7 @@ def tags(measured: Measured, closed_loop: bool) -> list[str]:
         histogram.tag
         for histogram in HISTOGRAMS
         if histogram.closed_loop or not closed_loop
-        if not histogram.needs or histogram.logged_empty or _has_values(measured.totals(histogram.tag))
+        if not histogram.only or histogram.logged_empty or _has_values(measured.totals(histogram.tag))
     ]
     return over_all + _tags_by_route(measured.outcomes, closed_loop)
 

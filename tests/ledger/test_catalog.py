@@ -50,6 +50,12 @@ def test_a_catalog_that_differs_from_the_kernels_cannot_be_imported(rows, names,
         catalog._check("outcome", rows, names)
 
 
+@pytest.mark.parametrize("more", [{"each_second": True, "only": "on Mondays"}, {"figures": ("p50",)}])
+def test_a_row_that_could_not_be_logged_every_second_is_refused(more):
+    with pytest.raises(ImportError, match="each_second"):
+        catalog.Histogram("wait.all", "words", "a - b", "requests", **more)
+
+
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: outcome.name)
 def test_the_kernel_counts_an_outcome_in_the_account_of_its_row(outcome, tmp_path):
     made = trial(tmp_path / "run")
@@ -103,9 +109,9 @@ def test_retries_take_the_outcomes_that_the_catalog_lists(outcome):
 
 
 def test_run_json_has_every_histogram_in_one_place():
-    listed = {row.field for row in HISTOGRAMS if not row.is_net}
+    listed = {row.field for row in HISTOGRAMS if not row.net}
     assert set(Latencies.__struct_fields__) == listed
-    delays = {row.field for row in HISTOGRAMS if row.is_net}
+    delays = {row.field for row in HISTOGRAMS if row.net}
     assert delays == {name for name in Delays.__struct_fields__ if name not in native.COUNTERS}
 
 
