@@ -154,7 +154,9 @@ def _cpu_model() -> str:
 
 
 def _throttled_ns() -> int | None:
-    """cgroup v2 counts `throttled_usec`, v1 `throttled_time` in ns. Inside a container they are those of its own group."""
+    """cgroup v2 counts `throttled_usec`, v1 `throttled_time` in ns. Inside a container they are those of its own
+    group.
+    """
     for path in (*_own_groups(), *_CGROUP_FILES):
         with contextlib.suppress(OSError, ValueError):
             for text in Path(path).read_text(encoding="ascii").splitlines():

@@ -25,6 +25,12 @@ from .route_figures import action_figures, route_figures, session_figures
 from .samples import Lookup, collect, iso
 from .shares import balanced, shares_of, target_figures, tls_figures
 
+_AS_STARTED = (
+    "run_id", "start", "closed_loop", "target", "trace", "recorded_clock", "rows_in_window", "max_wait_ns", "scenario",
+    "plan", "host",
+)  # fmt: skip
+"""What run.json repeats of started.json."""
+
 
 def assemble(
     folder: RunFolder, banks: Sequence[Bank], started: Started, facts: Facts, lookup: Lookup | None = None
@@ -67,18 +73,11 @@ def describe(
     ended_wall_ns = started.start.wall_ns + facts.ended_ns - started.start.monotonic_ns
     return RunDocument(
         replay_version=__version__,
-        run_id=started.run_id,
         started_at=iso(started.start.wall_ns),
         ended_at=iso(ended_wall_ns),
-        start=started.start,
         duration_s=round((facts.ended_ns - started.start.monotonic_ns) / SECOND_NS, 6),
         interrupted=facts.ending.how != "whole",
         ending=facts.ending,
-        closed_loop=started.closed_loop,
-        target=started.target,
-        trace=started.trace,
-        recorded_clock=started.recorded_clock,
-        rows_in_window=started.rows_in_window,
         accounts=accounts,
         accounts_detail=detail,
         validity=validity,
@@ -104,8 +103,5 @@ def describe(
         names=facts.names,
         tls=next((tls for share in shares if (tls := tls_figures(share)) is not None), None),
         sessions=session_figures(banks, started, by_name, measured),
-        max_wait_ns=started.max_wait_ns,
-        scenario=started.scenario,
-        plan=started.plan,
-        host=started.host,
+        **{name: getattr(started, name) for name in _AS_STARTED},
     )

@@ -1,4 +1,4 @@
-"""Keeps the JSON schemas in docs/run-format.md true: `python -m replay.results.schema docs/run-format.md`."""
+"""Keeps the JSON schemas in docs/run-format.md current: `python -m replay.results.schema docs/run-format.md`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .samples import Sample
 from .timeline import Second
 
 MARK = "<!-- What follows is made by `python -m replay.results.schema docs/run-format.md`. -->\n"
-"""The words of the page stand above this line, the schemas below."""
+"""The text of the page is above this line, the schemas are below."""
 
 _PARTS = (("run.json", RunDocument), ("A row of timeline.jsonl", Second), ("A row of samples.jsonl", Sample))
 
