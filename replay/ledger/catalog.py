@@ -62,9 +62,9 @@ class UnsentReason:
         return native.COUNTERS.index(self.counter) in native.UNSENT_OF_TARGET
 
 
-Kind = Literal["count", "level", "maximum", "stamp"]
-"""How a counter behaves: it only grows; it goes up and down; it is the lane's largest value (runs take the largest of
-all lanes); it is an instant, which cannot be added up.
+Kind = Literal["count", "level", "most", "longest", "stamp"]
+"""How a counter behaves: it only grows; it goes up and down; it is the most at once (a run has the sum over its lanes);
+it is the longest (a run has that of all lanes); it is an instant, which cannot be added up.
 """
 
 
@@ -200,9 +200,9 @@ COUNTERS = (
     ),
     Counter("closed_by_target", "connections that the target closed"),
     Counter("open", "open connections", "level"),
-    Counter("open_max", "the most connections that were open at once"),
+    Counter("open_max", "the most connections that were open at once", "most"),
     Counter("waiting", "requests that wait for a connection", "level"),
-    Counter("waiting_max", "the most requests that waited at once"),
+    Counter("waiting_max", "the most requests that waited at once", "most"),
     Counter("cap_bound", "requests that waited because the cap on connections was reached"),
     Counter("idle_closed", "connections closed after `idle_timeout`"),
     Counter("attempts", "sends begun, retries and `resent` included"),
@@ -211,7 +211,7 @@ COUNTERS = (
     Counter("retries_denied", "retries for which no budget or no row was left"),
     Counter("underruns", "requests that were prepared after they were due"),
     Counter("routes_merged", "requests recorded as `other` because the arena was full"),
-    Counter("slots_used", "slots of the arena in use"),
+    Counter("slots_used", "slots of the arena in use", "level"),
     Counter("informational", "informational responses (1xx), which are skipped"),
     Counter("answers_cut", "responses that were longer than captures and checks read"),
     Counter("cookies_cut", "cookies that found no room in their client's jar"),
@@ -225,7 +225,7 @@ COUNTERS = (
     Counter("reads_late_ns", "for how long at most, in all"),
     Counter("gaps", "gaps: the lane overslept, or was away from its sockets"),
     Counter("gaps_ns", "sum of the gaps"),
-    Counter("gap_max_ns", "the longest gap", "maximum"),
+    Counter("gap_max_ns", "the longest gap", "longest"),
     Counter("lost_ns", "time lost: gaps and late dials"),
     Counter("first_due_ns", "when the first request was due", "stamp"),
     Counter("last_done_ns", "when the last request ended", "stamp"),
@@ -245,46 +245,46 @@ HISTOGRAMS = (
         each_second=True,
     ),
     Histogram(
-        "lateness.all", "how late the generator took the request up", "taken - due", "every planned request",
+        "lateness.all", "how late the generator itself was", "taken - due", "every planned request",
         each_second=True, figures=("p50", "p99"), title="generator lag", slo=True, alias="generator_lag",
         metric="replay_lateness_seconds",
     ),
     Histogram(
-        "wait.all", "for the client's earlier request, then for a connection", "sent - taken", "requests sent",
+        "wait.all", "for a connection, or the client's last request", "sent - taken", "requests sent",
         each_second=True, figures=("p99",), title="wait", slo=True,
     ),
     Histogram(
-        "wait.order", "of wait, for the client's earlier request", "ready - taken", "requests that waited for it",
+        "wait.order", "part of wait: the client's last request", "ready - taken", "requests that waited for it",
         only="where clients are in order", title="wait.order", slo=True, logged_empty=True,
     ),
     Histogram(
-        "wait.queue", "of wait, for a connection to become free", "sent - ready",
+        "wait.queue", "part of wait: a connection becoming free", "sent - ready",
         "requests sent on a connection used before",
     ),
-    Histogram("wait.connect", "of wait, for a new connection", "sent - ready", "requests sent on a new connection"),
+    Histogram("wait.connect", "part of wait: a new connection", "sent - ready", "requests sent on a new connection"),
     Histogram(
         "service.all", "what the target took", "done - sent", "requests sent",
         closed_loop=True, each_second=True, figures=("p50", "p99"), title="service", slo=True,
         metric="replay_service_seconds",
     ),
     Histogram(
-        "first_byte.all", "of service, until the response began", "first_byte - sent", "requests answered",
+        "first_byte.all", "part of service: until the response began", "first_byte - sent", "requests answered",
         closed_loop=True, slo=True,
     ),
     Histogram(
-        "handshake.full", "TLS handshake in full, a part of wait", "secured - connected", "handshakes that succeeded",
+        "handshake.full", "a full TLS handshake, part of wait", "secured - connected", "handshakes that succeeded",
         only=WITH_TLS, closed_loop=True, each_second=True, title="handshake",
     ),
     Histogram(
-        "handshake.resumed", "TLS handshake that resumed a session", "secured - connected", "handshakes that succeeded",
+        "handshake.resumed", "a TLS handshake that resumed a session", "secured - connected", "handshakes that succeeded",
         only=WITH_TLS, closed_loop=True, each_second=True, title="resumed",
     ),
     Histogram(
-        "end_to_end.all", "due to consumed", "consumed - due", "records consumed (Kafka)",
+        "end_to_end.all", "from due to consumed", "consumed - due", "records consumed (Kafka)",
         only=WITH_CONSUMER, each_second=True, figures=("p50", "p99"), title="end to end", slo=True, consumed="were consumed",
     ),
     Histogram(
-        "answer.all", "due to a pipeline's answer consumed", "answer consumed - due", "records answered (Kafka)",
+        "answer.all", "from due to its answer consumed", "answer consumed - due", "records answered (Kafka)",
         only=WITH_CONSUMER, each_second=True, figures=("p50", "p99"), title="answer", slo=True, consumed="were answered",
     ),
     Histogram(
@@ -331,6 +331,12 @@ ALIASES = {histogram.alias: histogram.name for histogram in HISTOGRAMS if histog
 
 EACH_SECOND_COUNTERS = tuple(counter.name for counter in COUNTERS if counter.each_second)
 """Counters whose growth per second is in the timeline, besides the accounts."""
+
+GROWING = (
+    *(counter.name for counter in COUNTERS if counter.kind == "count"),
+    *(row.counter for row in (*UNSENT_REASONS, *OUTCOMES)),
+)
+"""Counters that only grow, so that their growth per second can be added up."""
 
 PERCENTILES = {"p50": 50.0, "p99": 99.0, "max": 100.0}
 """The percentiles that figures of a second may be."""

@@ -72,7 +72,8 @@ def _counters() -> str:
     kinds = {
         "count": "",
         "level": "goes up and down",
-        "maximum": "the largest of all lanes",
+        "most": "a maximum",
+        "longest": "a maximum",
         "stamp": "an instant",
     }
     return _table(

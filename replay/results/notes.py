@@ -58,8 +58,8 @@ def _counted_notes(by_name: dict[str, int]) -> list[Note]:
         words = f"{count:,} requests waited because the cap on connections (-c) was reached; "
         notes.append(Note("CONNECTION_LIMITED", words + "their wait is part of the response"))
     if count := by_name["unsent_capture"]:
-        words = f"{counted(count, 'request')} needed a captured value that their client did not have, and"
-        notes.append(Note("VALUES_MISSING", f"{words} were not sent: see which captures missed"))
+        words = f"{counted(count, 'request')} not sent, because the client lacked a captured value: "
+        notes.append(Note("VALUES_MISSING", words + "see which captures missed"))
     if count := by_name["routes_merged"]:
         words = f"{count:,} requests of rare routes are recorded together as {OTHER!r}"
         notes.append(Note("ROUTES_MERGED", words))

@@ -123,6 +123,25 @@ def test_a_second_has_the_figures_and_counters_that_the_catalog_lists():
     assert {re.sub(r"^.*_(\w+)_ns$", r"\1", name) for name in catalog.FIGURES} == kinds
 
 
+def test_a_run_has_the_sum_of_counts_and_the_longest_of_gaps(tmp_path):
+    made = trial(tmp_path / "run", lanes=2)
+    for lane, (gaps, gap_ns, open_max) in zip(made.lanes, ((2, 7, 3), (5, 4, 1)), strict=True):
+        counters = lane.bank.counters
+        counters[native.C.gaps], counters[native.C.gap_max_ns] = gaps, gap_ns
+        counters[native.C.open_max] = open_max
+    document = made.recorder.finish(at_s(1))
+    delays = document.generator.delays
+    assert (delays.gaps, delays.gap_max_ns, document.connections.open_max) == (7, 7, 4)
+
+
+def test_counters_that_grow_are_those_that_can_be_added_up():
+    others = {row.name: row.kind for row in COUNTERS if row.name not in catalog.GROWING}
+    assert {*others, *catalog.GROWING} == set(native.COUNTERS)
+    assert sorted(name for name, kind in others.items() if kind == "level") == [
+        "in_flight", "open", "slots_used", "waiting",
+    ]  # fmt: skip
+
+
 def test_metrics_have_units_and_every_ended_request_is_in_one_series():
     names = [metric.name for metric in metrics.METRICS]
     assert len(set(names)) == len(names)
