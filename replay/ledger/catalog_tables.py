@@ -122,7 +122,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def with_tables(page: str) -> str:
-    """The page with its tables made anew. KeyError for a marker that names no table."""
+    """The page with its tables regenerated. KeyError for a marker that names no table."""
     return _BLOCK.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], page)
 
 

@@ -178,7 +178,7 @@ def decode(text: bytes) -> Histogram:
         raw = base64.b64decode(text, validate=True)
         cookie, size = _OUTER.unpack_from(raw)
     except (binascii.Error, struct.error):
-        raise ValueError("the text is not whole base64") from None
+        raise ValueError("the text is not complete base64") from None
     expected = _INNER_BY_OUTER.get(cookie & ~_WORD_BITS)
     if expected is None:
         raise _refused(cookie)
@@ -210,9 +210,7 @@ def _decode_inner(packed: bytes, expected: int, *, is_cut: bool) -> Histogram:
         raise ValueError(f"the compressed part is damaged ({error})") from None
     is_words = expected != _V2
     if not stream.eof and not (is_cut and is_words):
-        raise ValueError(
-            "the compressed part is damaged (it does not end, or holds more counters than its range has)"
-        )
+        raise ValueError("the compressed part is damaged (it does not end, or holds more than its range has)")
     if length is not None and not is_cut:
         body = _payload(body, length, header.size)
     return Histogram(_words(body, cookie, layout, is_cut) if is_words else _zigzag(body, layout), layout)

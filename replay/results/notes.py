@@ -109,14 +109,14 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
 def _tail_note(started: Started, measured: Measured) -> list[Note]:
     """The generator's own tail is most of the response's. Beyond the limits of validity this is a finding instead."""
     late = measured.percentiles("lateness", (99.0,))
-    felt = measured.percentiles("response", (99.0,))
+    response = measured.percentiles("response", (99.0,))
     limits = started.limits
-    if late is None or felt is None or started.closed_loop:
+    if late is None or response is None or started.closed_loop:
         return []
     own_ns = late[0].ns
     if not TAIL_NOTE_FLOOR_NS < own_ns <= limits.lateness_p99_floor_suspect_ns:
         return []
-    if own_ns <= limits.lateness_p99_share_suspect * felt[0].ns:
+    if own_ns <= limits.lateness_p99_share_suspect * response[0].ns:
         return []
     words = f"at p99 the generator itself was {format_latency(own_ns)} late, which is more than half of the response: "
     return [Note("TAIL_IS_OURS", words + "the tail beyond p99 is that of this machine")]

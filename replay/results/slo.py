@@ -132,7 +132,7 @@ def parse(text: str) -> Slo:
             raise UsageError(message, hint=error.hint) from None
 
     if found["WHAT"] == STATUSES and "NUMBER" not in found and found.pop("METRIC", "") != DIFFER:
-        raise _wrong(text, at["WHAT"], f"stands where '{STATUSES} {DIFFER}' should")
+        raise _wrong(text, at["WHAT"], f"found where '{STATUSES} {DIFFER}' is expected")
     metric, route, window_ns = found.get("METRIC", "response"), found.get("ROUTE", "").strip('"'), None
     metric = ALIASES.get(metric, metric)
     if metric not in METRICS:
@@ -145,7 +145,9 @@ def parse(text: str) -> Slo:
         why = f"asks for {metric} of a route, but it is measured over all routes only"
         raise _wrong(text, at["WHAT"], why)
     if "WINDOW" in found and found["WHAT"] in _WHOLE_RUN:
-        raise _wrong(text, at["WINDOW"], f"cannot be: {_WHOLE_RUN[found['WHAT']]} counted over the whole run")
+        raise _wrong(
+            text, at["WINDOW"], f"is not possible: {_WHOLE_RUN[found['WHAT']]} counted over the whole run"
+        )
     if "WINDOW" in found:
         window_ns = int(checked(parse_duration_ns, "WINDOW"))
         if window_ns < LEAST_WINDOW_NS:
@@ -218,7 +220,7 @@ def _unexpected(text: str, error: UnexpectedInput) -> UsageError:
     symbol = next((name for name in _EXPECTED if name in could), "$END")
     token = getattr(error, "token", None)
     at = len(text.rstrip()) if token is not None and token.type == "$END" else error.pos_in_stream or 0
-    return _wrong(text, at, f"stands where {_EXPECTED[symbol]} should")
+    return _wrong(text, at, f"found where {_EXPECTED[symbol]} is expected")
 
 
 def _wrong(text: str, at: int, why: str) -> UsageError:
@@ -261,13 +263,13 @@ def words_of(outcome: SloOutcome) -> str:
     if outcome.value is None:
         return "nothing was measured"
     figure = format_share(outcome.value) if outcome.unit == "share" else format_latency(outcome.value)
-    said = f"is {'≥' if outcome.at_least else ''}{figure}"
+    words = f"is {'≥' if outcome.at_least else ''}{figure}"
     held = outcome.windows
     if held is None:
         accepts_all = outcome.passed and outcome.unit == "share" and outcome.value >= outcome.limit == 1
-        return f"{said}, and any share is accepted" if accepts_all and STATUSES in outcome.slo else said
+        return f"{words}, and any share is accepted" if accepts_all and STATUSES in outcome.slo else words
     fail = f"{held.failed:,} of {held.count:,} fail" if held.failed else f"all {held.count:,} meet it"
-    return f"{said} in the worst window, at {format_duration(round(held.worst_at_s * 1e9))} ({fail})"
+    return f"{words} in the worst window, at {format_duration(round(held.worst_at_s * 1e9))} ({fail})"
 
 
 def _over_all(slo: Slo, measured: Measured) -> SloOutcome:
