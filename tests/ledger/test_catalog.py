@@ -125,8 +125,8 @@ def test_a_second_has_the_figures_and_counters_that_the_catalog_lists():
 
 def test_a_run_has_the_sum_of_counts_and_the_longest_of_gaps(tmp_path):
     made = trial(tmp_path / "run", lanes=2)
-    for lane, (gaps, gap_ns, open_max) in zip(made.lanes, ((2, 7, 3), (5, 4, 1)), strict=True):
-        counters = lane.bank.counters
+    for number, (gaps, gap_ns, open_max) in enumerate(((2, 7, 3), (5, 4, 1))):
+        counters = lane_metrics.open_metrics(made.folder.lane(number)).counters
         counters[native.C.gaps], counters[native.C.gap_max_ns] = gaps, gap_ns
         counters[native.C.open_max] = open_max
     document = made.recorder.finish(at_s(1))
@@ -166,4 +166,4 @@ def test_the_version_of_a_lane_s_memory_follows_from_its_names(name, tmp_path, m
     assert changed != lane_metrics.VERSION
     monkeypatch.setattr(lane_metrics, "VERSION", changed)
     with pytest.raises(ValueError, match="not a lane's memory of this version"):
-        lane_metrics.open_bank(path)
+        lane_metrics.open_metrics(path)
