@@ -11,6 +11,7 @@ import click
 
 from replay.errors import UsageError
 
+from .options import out_option
 from .places import result_folder
 from .run import RUNS, replay_recordings, report_console_for
 
@@ -63,9 +64,7 @@ def mock_cluster() -> Iterator[str]:
 
 
 @click.command(name="demo", short_help="Replay a small evening onto a built-in service.")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="The run's folder [default: runs/evening-TIME]."
-)
+@out_option("Folder of the run [default: runs/evening-TIME].")
 @click.option("--kafka", is_flag=True, help="As events onto an embedded Kafka, in place of the service.")
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
 def command(out: Path | None, kafka: bool, plain: bool) -> None:

@@ -29,7 +29,7 @@ class Window(Table, kw_only=True, frozen=True):
     until: Annotated[
         MomentText | None,
         row(
-            "Moment to end before: 18:00, ISO 8601, or +10m after --from",
+            "Moment to end before: 18:00, ISO 8601, or +10m after the first moment",
             "--until",
             default="the recording's end",
             common=True,
@@ -38,7 +38,7 @@ class Window(Table, kw_only=True, frozen=True):
     ] = None
     tz: Annotated[
         ZoneText | None,
-        row("Time zone of --from and --until", "--tz", default="the recording's", example="Europe/Berlin"),
+        row("Time zone of the first and last moment", "--tz", default="the recording's", example="Europe/Berlin"),
     ] = None
 
 
@@ -73,7 +73,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
         ),
     ] = None
     warm_up_ns: Annotated[
-        Duration, row("Send the requests of the first moments without measuring them", "--warm-up")
+        Duration, row("Send the requests of the first moments without measuring them", "--warm-up", default="none")
     ] = Duration(0)
     timeout_ns: Annotated[
         Duration,

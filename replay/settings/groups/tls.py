@@ -43,7 +43,7 @@ class TlsSettings(Table, kw_only=True, frozen=True):
             "Private key of the client certificate",
             "--key",
             metavar="FILE",
-            default="in the file of --cert",
+            default="in the certificate's file",
             used_by="https",
             example="client.key",
         ),
