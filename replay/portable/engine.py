@@ -95,7 +95,12 @@ def _http(spec: LaneSpec) -> Http:
             spec.bank.counters[C.handshakes_failed] += 1
 
     return Http(
-        spec.bank, spec.header_limit_bytes, tls=spec.tls, on_handshake=note, first=spec.number, ask=spec.ask
+        spec.bank,
+        spec.response_headers_bytes,
+        tls=spec.tls,
+        on_handshake=note,
+        first=spec.number,
+        ask=spec.ask,
     )
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from replay import units
-from replay.cli.init import scenario_text
+from replay.cli.scenario_text import scenario_text
 from replay.errors import InputError, UsageError
 from replay.settings.file import load
 from replay.settings.headers import parse_header
 from replay.settings.kinds import AUTO
 from replay.settings.scenario import Scenario
+from replay.settings.table import SETTINGS
 from replay.settings.target import parse_target
 from tests.support.trace_data import Row, write_trace
 
@@ -238,7 +239,7 @@ def test_what_is_no_target(text: str, said: str) -> None:
 
 def test_the_scenario_that_init_writes_can_be_read_as_it_is_and_with_every_key_set(tmp_path: Path) -> None:
     trace = write_trace(tmp_path / "t.trace", [Row(0), Row(5, "POST", b"/v1/users")])
-    text = scenario_text(trace, "t.trace", "http://127.0.0.1:1")
+    text = scenario_text(trace, "t.trace", "http://127.0.0.1:1", everything=True)
     plain = read(tmp_path, text)
     assert plain == load(flags={"target": "http://127.0.0.1:1", "trace": "t.trace"})
     assert 'route = "POST /v1/users"' in text
@@ -247,3 +248,15 @@ def test_the_scenario_that_init_writes_can_be_read_as_it_is_and_with_every_key_s
     every = read(tmp_path, "\n".join(line for line in lines if not line.startswith(exclusive)))
     assert every.window.from_ == "18:00" and every.body[0].route == "POST /v1/users"
     assert every.slo and every.headers and every.validity == plain.validity
+    named = {line.removeprefix("# ").partition(" = ")[0] for line in text.splitlines() if " = " in line}
+    assert {setting.name for setting in SETTINGS.values() if setting.table is None} - {"headers"} <= named
+
+
+def test_the_scenario_that_init_writes_is_short(tmp_path: Path) -> None:
+    trace = write_trace(tmp_path / "t.trace", [Row(0), Row(5, "POST", b"/v1/users")])
+    text = scenario_text(trace, "t.trace", "http://127.0.0.1:1")
+    assert read(tmp_path, text) == load(flags={"target": "http://127.0.0.1:1", "trace": "t.trace"})
+    assert len(text.splitlines()) < 80
+    assert "# timeout = " in text and "# slo = " in text and "route = " in text and "[kafka]" not in text
+    lines = [re.sub(r"^# (\w+ = |\[\[)", r"\1", line) for line in text.splitlines()]
+    assert read(tmp_path, "\n".join(lines)).duration_ns == 600 * S

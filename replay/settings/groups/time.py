@@ -38,7 +38,12 @@ class Window(Table, kw_only=True, frozen=True):
     ] = None
     tz: Annotated[
         ZoneText | None,
-        row("Time zone of the first and last moment", "--tz", default="the recording's", example="Europe/Berlin"),
+        row(
+            "Time zone of the first and last moment",
+            "--tz",
+            default="the recording's",
+            example="Europe/Berlin",
+        ),
     ] = None
 
 
@@ -48,7 +53,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
     group: ClassVar[str] = "time"
 
     window: Annotated[Window, row("The part of the recording that is replayed")] = Window()
-    speed: Annotated[Factor, row("2, 2x or 200%: twice as fast as recorded", "--speed", common=True)] = (
+    speed: Annotated[Factor, row("Replay speed: 2, 2x or 200% is twice as fast as recorded", "--speed", common=True)] = (
         Factor(1.0)
     )
     compress_to_ns: Annotated[
@@ -73,7 +78,8 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
         ),
     ] = None
     warm_up_ns: Annotated[
-        Duration, row("Send the requests of the first moments without measuring them", "--warm-up", default="none")
+        Duration,
+        row("Send the requests of the first moments without measuring them", "--warm-up", default="none"),
     ] = Duration(0)
     timeout_ns: Annotated[
         Duration,
