@@ -25,10 +25,10 @@ def closed_loop_per_s(duration_ns: int) -> float:
             at_ns = np.arange(ROWS, dtype=np.int64)
             writer.add_events(at_ns, np.full(ROWS, request, np.uint32), np.zeros(ROWS, np.uint32))
         assert writer.trace is not None
-        knobs = {
+        values = {
             "target": f"http://127.0.0.1:{sink.port}", "rate": "max", "threads": 1, "connections": 64,
             "duration": duration_ns / 1e9,
         }  # fmt: skip
-        scenario = load(None, knobs, {})
+        scenario = load(None, values, {})
         document = run_blocking(make_schedule(writer.trace, scenario), scenario, Path(name) / "run")
     return document.accounts.ok / document.duration_s

@@ -47,14 +47,14 @@ def tls_for(scenario: Scenario, target: Target) -> Tls | None:
     """How connections to a target are secured, None where they are not."""
     if not target.is_secure:
         return None
-    knobs = scenario.tls
+    given = scenario.tls
     return Tls(
-        server_name=knobs.server_name or target.host,
-        verify=not knobs.insecure,
-        ca=knobs.ca,
-        cert=knobs.cert,
-        key=knobs.key,
-        resume=knobs.resume,
+        server_name=given.server_name or target.host,
+        verify=not given.insecure,
+        ca=given.ca,
+        cert=given.cert,
+        key=given.key,
+        resume=given.resume,
     )
 
 

@@ -99,14 +99,14 @@ def _target(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tu
 
 
 def _tls(scenario: Scenario) -> str:
-    knobs = scenario.tls
-    name = f" as {knobs.server_name}" if knobs.server_name else ""
-    parts = [f"verified{name}, by {knobs.ca or 'the certificates that this machine trusts'}"]
-    if knobs.insecure:
+    given = scenario.tls
+    name = f" as {given.server_name}" if given.server_name else ""
+    parts = [f"verified{name}, by {given.ca or 'the certificates that this machine trusts'}"]
+    if given.insecure:
         parts = [f"NOT VERIFIED (--insecure){name}"]
-    if knobs.cert:
-        parts.append(f"client certificate {knobs.cert}")
-    if not knobs.resume:
+    if given.cert:
+        parts.append(f"client certificate {given.cert}")
+    if not given.resume:
         parts.append("no session is resumed")
     return "; ".join(parts)
 

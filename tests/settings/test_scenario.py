@@ -37,7 +37,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert scenario.x_replay and not scenario.allow_production and not scenario.allow
 
 
-def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
+def test_every_kind_of_setting_is_read(tmp_path: Path) -> None:
     scenario = read(
         tmp_path,
         """

@@ -53,9 +53,9 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
     group: ClassVar[str] = "time"
 
     window: Annotated[Window, row("The part of the recording that is replayed")] = Window()
-    speed: Annotated[Factor, row("Replay speed: 2, 2x or 200% is twice as fast as recorded", "--speed", common=True)] = (
-        Factor(1.0)
-    )
+    speed: Annotated[
+        Factor, row("Replay speed: 2, 2x or 200% is twice as fast as recorded", "--speed", common=True)
+    ] = Factor(1.0)
     compress_to_ns: Annotated[
         Duration | None,
         row(
