@@ -17,9 +17,6 @@ from replay.errors import (
     UsageError,
     reason_of,
 )
-from replay.settings.file import load
-from replay.settings.scenario import Scenario
-from replay.settings.target import parse_target
 
 from .flags import flags_of_all, given_settings, settings_flags
 from .help import GroupedCommand
@@ -29,6 +26,7 @@ from .streams import shown_of
 
 if TYPE_CHECKING:
     from replay.report.console import Console
+    from replay.settings.scenario import Scenario
 
 RUNS = Path("runs")
 """Where runs go without `-o`."""
@@ -36,6 +34,8 @@ RUNS = Path("runs")
 
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
     """The scenario of a command line, and the recordings to replay."""
+    from replay.settings.file import load
+
     files = [path for path in paths if path.endswith(".toml")]
     recordings = [path for path in paths if not path.endswith(".toml")]
     files += [given["scenario"]] if given.get("scenario") else []
@@ -84,6 +84,8 @@ def command(
     usage or over a limit (nothing was sent), 4 invalid (the generator was the bottleneck), 99 an SLO failed, the circuit
     breaker opened, or more than half of the responses have a worse status than recorded, 130 interrupted.
     """
+    from replay.settings.target import parse_target
+
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)
     console = report_console_for(plain, quiet)
@@ -118,6 +120,7 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     from replay.protocols.http1.adapter import why_portable
     from replay.report.console import Console
     from replay.report.plan import print_plan
+    from replay.settings.target import parse_target
     from replay.settings.unused import unused_settings
     from replay.trace.importing import open_trace
 

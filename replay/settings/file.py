@@ -17,7 +17,7 @@ from replay.errors import InputError, UsageError, reason_of
 from .checks import check
 from .kinds import read_setting
 from .scenario import Scenario
-from .table import keys_of, struct_of
+from .table import SETTINGS, keys_of, struct_of
 
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _TABLE = re.compile(r"\s*(\[\[?)\s*([\w.\"'-]+)\s*\]")
@@ -62,11 +62,16 @@ def _unknown_key(
 
 
 def _meant(name: str, keys: Mapping[str, Any], root: type[msgspec.Struct]) -> str:
+    """The setting that an unknown name stands for: another tool's name, a key of another table, a flag, or a slip."""
     plain = name.replace("-", "_").lower()
     plain = _OTHER_NAMES.get(plain, plain)
     if plain in keys:
         return plain
     elsewhere = [key for key in _all_keys(root) if key.rpartition(".")[2] == plain]
+    if root is Scenario:
+        elsewhere += [
+            key for key, setting in SETTINGS.items() if f"--{plain.replace('_', '-')}" in setting.row.flags
+        ]
     return elsewhere[0] if elsewhere else units.nearest(plain, keys)
 
 

@@ -173,3 +173,17 @@ def completed(words: str) -> list[str]:
 )
 def test_completion_offers_verbs_flags_and_values(words: str, offered: list[str]) -> None:
     assert completed(words) == offered
+
+
+def test_completion_waits_for_nothing_heavy() -> None:
+    code = (
+        "import sys; from replay.cli import invoke; invoke();"
+        "print([name for name in ('numba', 'numpy', 'rich', 'trio', 'pyarrow') if name in sys.modules])"
+    )
+    environ = os.environ | {
+        "COMP_WORDS": "replay run --gr", "COMP_CWORD": "2", "_REPLAY_COMPLETE": "bash_complete",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == ["plain,--grow", "[]"]

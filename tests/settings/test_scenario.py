@@ -260,3 +260,24 @@ def test_the_scenario_that_init_writes_is_short(tmp_path: Path) -> None:
     assert "# timeout = " in text and "# slo = " in text and "route = " in text and "[kafka]" not in text
     lines = [re.sub(r"^# (\w+ = |\[\[)", r"\1", line) for line in text.splitlines()]
     assert read(tmp_path, "\n".join(lines)).duration_ns == 600 * S
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"timeot": "5s"}, "timeot: there is no such setting (did you mean timeout?)"),
+        ({"window": {"form": "+1m"}}, "window.form: there is no such setting (did you mean from?)"),
+        ({"qps": 5}, "qps: there is no such setting (did you mean rate?)"),
+        ({"compression": "gzip"}, "there is no such setting (did you mean kafka.compression_type?)"),
+        (
+            {"kafka": {"compression": "gzip"}},
+            "kafka.compression: there is no such setting (did you mean compression_type?)",
+        ),
+    ],
+)
+def test_an_unknown_setting_of_a_program_names_the_nearest_one(
+    settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(None, {"target": "http://127.0.0.1:1", **settings})
+    assert said in str(caught.value)

@@ -1,7 +1,5 @@
 """Which requests are replayed, how many, with what bodies."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from replay import units

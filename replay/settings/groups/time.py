@@ -1,7 +1,5 @@
 """When requests are sent, and how long they may take."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from replay.errors import UsageError

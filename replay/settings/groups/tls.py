@@ -1,7 +1,5 @@
 """How connections to https targets are secured."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from replay.errors import UsageError
