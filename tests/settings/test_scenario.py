@@ -271,7 +271,7 @@ def test_the_scenario_that_init_writes_is_short(tmp_path: Path) -> None:
         ({"compression": "gzip"}, "there is no such setting (did you mean kafka.compression_type?)"),
         (
             {"kafka": {"compression": "gzip"}},
-            "kafka.compression: there is no such setting (did you mean compression_type?)",
+            "kafka.compression: there is no such setting (did you mean kafka.compression_type?)",
         ),
     ],
 )
