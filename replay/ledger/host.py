@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import time
@@ -86,10 +85,12 @@ def run_delay(before: dict[int, ThreadLoad], after: dict[int, ThreadLoad], lanes
 
 def facts() -> Host:
     """The facts of this machine."""
+    from importlib import metadata  # help and completion need no versions
+
     versions = {}
     for package in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     return Host(
         name=platform.node(),
         cpu_model=_cpu_model(),

@@ -180,7 +180,8 @@ def test_the_jenkins_recipe(project):
 
 @pytest.fixture
 def action() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "action.yml").read_text())
+    found: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
+    return found
 
 
 def run_action(action: dict[str, Any], project: Path, tmp_path: Path, command: str, arguments: str) -> Any:
