@@ -244,7 +244,8 @@ def _convert(
     kind: type[Table], values: dict[str, Any], flags: Mapping[str, Any], source: _Source, hint: str
 ) -> Table:
     """Values as knobs. UsageError says which key is unknown or wrong."""
-    unknown = _unknown_key(kind, values, "", kind)
+    merged = _merge(values, flags)
+    unknown = _unknown_key(kind, merged, "", kind)
     if unknown is not None:
         key, meant, known = unknown
         guess = f" (did you mean {meant}?)" if meant else ""
@@ -253,7 +254,7 @@ def _convert(
             hint=hint or f"keys: {', '.join(known)}",
         )
     try:
-        return msgspec.convert(_merge(values, flags), kind, dec_hook=read_knob)
+        return msgspec.convert(merged, kind, dec_hook=read_knob)
     except msgspec.ValidationError as error:
         raise source.error(error) from None
 
