@@ -39,7 +39,11 @@ def test_a_protocol_of_a_package_runs_open_loop_with_the_same_accounts(tmp_path,
         done = command(env, "run", trace.path, "--target", target, "-o", tmp_path / "run", "--plain")
     assert done.returncode in (0, 4), done.stderr
     document = load_run(tmp_path / "run").document
-    assert (document.generator.engine, document.accounts.planned, document.accounts.ok) == ("portable", ROWS, ROWS)
+    assert (document.generator.engine, document.accounts.planned, document.accounts.ok) == (
+        "portable",
+        ROWS,
+        ROWS,
+    )
     assert sorted(server.lines) == sorted(b"GET /a\n" if n % 3 else b"GET /b\n" for n in range(ROWS))
     assert {route.route: route.outcomes["2xx"] for route in document.routes} == {"GET /a": 80, "GET /b": 40}
     assert isinstance(document.latency.response, Latency)
