@@ -17,9 +17,9 @@ import msgspec
 from replay import units
 from replay.errors import OutputError, reason_of
 from replay.protocols.registry import parse_target
-from replay.settings.file import keys_of, struct_of
-from replay.settings.kinds import knob_text
+from replay.settings.kinds import setting_text
 from replay.settings.scenario import BODY_METHODS, Scenario
+from replay.settings.table import keys_of, struct_of
 from replay.shown import json_shown, shown
 from replay.trace import Trace
 
@@ -124,7 +124,7 @@ def _rules(name: str) -> list[str]:
 
 def scenario_text(trace: Trace, trace_name: str, target: str) -> str:
     """The whole file: target and trace set, every other knob commented out at its default."""
-    defaults = msgspec.to_builtins(Scenario(), enc_hook=knob_text)
+    defaults = msgspec.to_builtins(Scenario(), enc_hook=setting_text)
     methods = ", ".join(trace.manifest.methods)
     lines = [
         f"# A scenario for {shown(' '.join(trace_name.split()))}: {units.format_count(trace.rows)} requests ({methods}).",

@@ -14,6 +14,7 @@ from replay import units
 from replay.engine.blocking import run_blocking
 from replay.engine.prepare import Prepared, find_targets, prepare
 from replay.errors import RefusedError, UsageError
+from replay.ledger.catalog import GOOD
 from replay.ledger.statuses import ACCEPT, FAILED_SHARE, SUSPECT_SHARE
 from replay.plan.due import Clock, make_clock, time_zone
 from replay.plan.schedule import make_schedules
@@ -41,7 +42,6 @@ from .recovery import (
 from .search import Trial
 from .window import Stretch, cut, find_stretch
 
-GOOD = ("2xx", "3xx")
 GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
 """Of a scenario that has no objectives."""
 

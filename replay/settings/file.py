@@ -15,8 +15,9 @@ from replay import units
 from replay.errors import InputError, UsageError, reason_of
 
 from .checks import check
+from .kinds import read_setting
 from .scenario import Scenario
-from .values import read_knob
+from .table import keys_of, struct_of
 
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _TABLE = re.compile(r"\s*(\[\[?)\s*([\w.\"'-]+)\s*\]")
@@ -34,19 +35,6 @@ _TOML_TYPES = {
     "str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "array": "a list",
     "object": "a table", "null": "nothing",
 }  # fmt: skip
-
-
-def struct_of(kind: Any) -> type[msgspec.Struct] | None:
-    """The knobs behind an annotated type: a table, or the rows of an array of tables."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    return next((found for part in typing.get_args(kind) if (found := struct_of(part)) is not None), None)
-
-
-def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """Name in the file to type, for a table of knobs."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
 
 
 def _all_keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
@@ -118,6 +106,8 @@ class _Source:
         for candidate in (key, top):
             if candidate in self._flags:
                 return self._flags[candidate]
+        if self._path is None:
+            return key
         line = _line_of(self._text, key)
         where = f"{self._path}" + (f", line {line}" if line else "")
         return f"{where}: {key}"
@@ -250,11 +240,11 @@ def _convert(
         key, meant, known = unknown
         guess = f" (did you mean {meant}?)" if meant else ""
         raise UsageError(
-            f"{source.name(key)}: there is no such key{guess}",
-            hint=hint or f"keys: {', '.join(known)}",
+            f"{source.name(key)}: there is no such setting{guess}",
+            hint=hint or f"settings: {', '.join(known)}",
         )
     try:
-        return msgspec.convert(merged, kind, dec_hook=read_knob)
+        return msgspec.convert(merged, kind, dec_hook=read_setting)
     except msgspec.ValidationError as error:
         raise source.error(error) from None
 

@@ -265,6 +265,7 @@ def test_the_report_says_what_was_acknowledged(mock, tmp_path):
     assert document.generator.engine == "kafka"
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 def test_due_to_consumed_is_measured_of_every_record(mock, tmp_path):
     trace = kafka_trace(
@@ -329,6 +330,7 @@ def pipeline(address: str, source: str, sink: str, delay_s: float, every: int = 
         thread.join()
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 @pytest.mark.parametrize("by", ["key", "X-Replay", "id"])
 def test_a_pipelines_answers_are_known_by_key_or_header(mock, tmp_path, by):
@@ -347,6 +349,7 @@ def test_a_pipelines_answers_are_known_by_key_or_header(mock, tmp_path, by):
     assert headers == {"id", *(["X-Replay"] if by == "X-Replay" else [])}
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 def test_answers_that_never_came_are_counted_as_long_as_they_were_waited_for(mock, tmp_path):
     records = [(0, b"%d" % n, b"v", ()) for n in range(100)]
@@ -423,6 +426,7 @@ def test_a_target_taken_apart():
     assert parse_target("kafka://one").base_path == ""
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 def test_the_demo_names_its_broker(demo):
     said, wrong = demo.communicate(timeout=120)

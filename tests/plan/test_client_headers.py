@@ -278,13 +278,13 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
     ("knobs", "words"),
     [
         ({"send_headers": "bad header,x:"}, "is not a header's name"),
-        ({"send_headers": "Content-Length"}, "set by replay itself"),
+        ({"send_headers": "Content-Length"}, "replay sets"),
         ({"send_headers": "content-type"}, "goes with its body"),
-        ({"rewrite_host": ["www.example"]}, "names no two hosts"),
-        ({"rewrite_host": ["a b=c"]}, "names no two hosts"),
-        ({"rewrite_host": ["a.example=*.b.example"]}, "only a name of"),
+        ({"rewrite_host": ["www.example"]}, "does not name two hosts"),
+        ({"rewrite_host": ["a b=c"]}, "does not name two hosts"),
+        ({"rewrite_host": ["a.example=*.b.example"]}, "only a name with"),
         ({"client_ip_header": "Host"}, "Host is not set as a header"),
-        ({"client_ip_header": "X-Replay"}, "set by replay itself"),
+        ({"client_ip_header": "X-Replay"}, "replay sets"),
         ({"client_ip_header": "A", "headers": {"a": "1"}}, "give it once"),
         ({"client_ip_header": "A", "client_ip_range": "8.0.0.0/8"}, "is unknown"),
         (

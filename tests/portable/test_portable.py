@@ -26,6 +26,7 @@ def _kernels() -> None:
     jit.warm(["ground.shared", "ledger.hdr", "ledger.record"])
 
 
+@pytest.mark.timing
 async def test_a_protocol_can_be_one_function(tmp_path: Path) -> None:
     seen: list[Request] = []
 
@@ -54,6 +55,7 @@ async def test_a_protocol_can_be_one_function(tmp_path: Path) -> None:
     assert driven.count("first_byte.all") == 2
 
 
+@pytest.mark.timing
 async def test_a_protocol_that_cannot_connect_fails_requests(tmp_path: Path) -> None:
     class Unreachable(Transport):
         async def connect(self, client: int) -> Connectionless:

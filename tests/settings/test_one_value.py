@@ -237,5 +237,5 @@ def test_where_a_link_cannot_stand_is_refused_before_the_run(tmp_path: Path, pat
 def test_two_captures_of_a_name_are_of_one_kind(tmp_path: Path) -> None:
     rule = "[[capture]]\nroute='*'\nname='next'\njson='/n'\n"
     (tmp_path / "s.toml").write_text(f"{rule}as='path'\n{rule}")
-    with pytest.raises(UsageError, match=r"capture\[1\].as: 'next' is taken as a path by another rule"):
+    with pytest.raises(UsageError, match=r"capture\[1\].as: 'next' is captured as a path by another rule"):
         load(tmp_path / "s.toml", {"target": "http://127.0.0.1:1"})

@@ -75,13 +75,13 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('tagret = "http://x"', "line 1: tagret: there is no such key (did you mean target?)"),
-        ("\n\n[window]\nfrm = '1'", "line 4: window.frm: there is no such key (did you mean from?)"),
-        ("until = '+1m'", "line 1: until: there is no such key (did you mean window.until?)"),
-        ("qps = 5", "line 1: qps: there is no such key (did you mean rate?)"),
+        ('tagret = "http://x"', "line 1: tagret: there is no such setting (did you mean target?)"),
+        ("\n\n[window]\nfrm = '1'", "line 4: window.frm: there is no such setting (did you mean from?)"),
+        ("until = '+1m'", "line 1: until: there is no such setting (did you mean window.until?)"),
+        ("qps = 5", "line 1: qps: there is no such setting (did you mean rate?)"),
         (
             "[[body]]\nroute='a'\nfile='b'\n[[body]]\nroutes='c'",
-            "line 5: body[1].routes: there is no such key",
+            "line 5: body[1].routes: there is no such setting",
         ),
         ("timeout = '30 parsecs'", "line 1: timeout: '30 parsecs' is not a time"),
         ("[breaker]\nover = '10 sec'", "line 2: breaker.over: '10 sec' is not a time"),
@@ -106,11 +106,11 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
         ("[[body]]\nroute = 'a'", "line 2: body[0].route: give either file or template"),
         ("host = 'a b'", "line 1: host:"),
         ("order = 'clients'", "line 1: order: 'clients' is unknown (did you mean client?)"),
-        ("[retry]\non = ['503', '600']", "retry.on[1]: '600' is no status and no outcome"),
+        ("[retry]\non = ['503', '600']", "retry.on[1]: '600' is neither a status nor an outcome"),
         ("[retry]\nattempts = 0", "line 2: retry.attempts: "),
         (
             "target = 'kafka://b/t'\n[retry]\nattempts = 2",
-            "line 3: retry.attempts: a Kafka producer tries again",
+            "line 3: retry.attempts: a Kafka producer retries by itself",
         ),
         ("connect = 'per-user'", "line 1: connect: 'per-user' is unknown"),
         ("client_connections = 0", "line 1: client_connections: "),
@@ -118,12 +118,12 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
         ("rate = 'max'\nconnect = 'per-client'", "line 2: connect: a closed loop has no recorded clients"),
         (
             "target = 'kafka://b/t'\nconnect = 'per-request'",
-            "line 2: connect: to Kafka a producer has one connection",
+            "line 2: connect: a Kafka producer has one connection",
         ),
         ("rate = 'max'\norder = 'client'", "line 2: order: a closed loop has no recorded clients"),
         (
             "target = 'kafka://b/t'\norder = 'client'",
-            "line 2: order: a Kafka target has no answers to wait for",
+            "line 2: order: a Kafka target sends no responses to wait for",
         ),
         ("[kafka]\nkey = '{clinet}'", "line 2: kafka.key: nothing is named 'clinet'"),
         ("[[also]]\ntarget = 'kafka://b/t'\nkey = '{path[x]}'", "also[0].key: nothing is named 'path[x]'"),

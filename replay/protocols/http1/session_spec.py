@@ -11,7 +11,7 @@ import numpy.typing as npt
 from replay import units
 from replay.errors import LimitError, UsageError
 from replay.naming import named_by
-from replay.settings.kinds import statuses_of
+from replay.settings.kinds import size_range, statuses_of
 from replay.settings.patterns import Pattern
 from replay.settings.scenario import Scenario
 from replay.settings.session_rules import (
@@ -20,7 +20,6 @@ from replay.settings.session_rules import (
     digest_of,
     placeholders,
     pointer_tokens,
-    size_range,
 )
 from replay.trace import Requests
 from replay_native.ground.regex import BYTES, PROGRAM_MAX, WORK_ROWS
