@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,26 +18,17 @@ from ..files import write_whole
 from ..formats import open_trace
 from ..peak.climb import Climb, climb
 from ..peak.recovery import Recovery
-from ..peak.search import Search, Trial
+from ..peak.search import Search
 from ..peak.trial import Bench
-from ..report.console import Console, Table
-from ..report.peak import (
-    climb_facts,
-    in_order,
-    rate_at,
-    recording_facts,
-    surge_facts,
-    trial_cells,
-    trial_line,
-    write_peak_page,
-    write_surge_page,
-)
+from ..report.console import Console
+from ..report.peak import print_climb, print_surge, rate_at, recording_facts, trial_line
+from ..report.peak_page import write_peak_page, write_surge_page
 from ..results.run import load_run
 from ..results.statuses import ACCEPT
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from ..shown import json_shown
-from .import_ import ProgressBar, facts
+from .import_ import ProgressBar
 from .places import keeping, result_folder
 from .progress import KERNELS, warm_kernels
 from .run import RUNS, read_scenario, report_console_for, work_area
@@ -60,16 +51,6 @@ _NO_ANSWERS = {"UNKNOWN": Exit.INVALID, "UNSTEADY": Exit.INCONCLUSIVE}
 _EXITS = {"FOUND": Exit.PASSED, "NO_LIMIT": Exit.PASSED, "GENERATOR_LIMITED": Exit.INVALID}
 
 
-def _table(trials: Sequence[Trial]) -> Table:
-    """Load against latency and failures: up from the lowest, held, and down again."""
-    table = Table(box=None, pad_edge=False, header_style="cyan")
-    for name in ("", "times", "rate", "p50", "p99", "failed", "objectives"):
-        table.add_column(name, justify="left" if name in ("", "objectives") else "right", overflow="fold")
-    for trial in in_order(trials):
-        table.add_row(*trial_cells(trial))
-    return table
-
-
 def _sentence(found: Climb) -> str:
     last = found.trials[-1]
     load = last.load if found.verdict == "FAILS_AT_LOWEST" else found.peak
@@ -80,20 +61,6 @@ def _sentence(found: Climb) -> str:
         lowest=f"{last.load:.3g}",
         missed=", ".join(goal for goal, passed in last.passed.items() if not passed),
     )
-
-
-def _print_climb(console: Console, found: Climb) -> None:
-    console.print(_table(found.trials))
-    console.print()
-    console.print(_sentence(found), style="bold")
-    _print_facts(console, climb_facts(found))
-
-
-def _print_facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:
-    table = facts()
-    for name, words in rows:
-        table.add_row(name, words)
-    console.print(table)
 
 
 def _save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> None:
@@ -239,7 +206,7 @@ def _measured(
             recovery, load_run(folder / "surge"), times, lengths_ns[2], folder / "peak.html", before
         )
         with shown_of(folder):
-            _print_facts(console, [*before, *surge_facts(recovery, times, lengths_ns[2])])
+            print_surge(recovery, times, lengths_ns[2], before, folder, console)
         if recovery.verdict in _NO_ANSWERS:
             return _NO_ANSWERS[recovery.verdict]
         return Exit.FAILED if recovery.verdict == "DID_NOT_RECOVER" else Exit.PASSED
@@ -249,8 +216,7 @@ def _measured(
     _save(folder, found, recording)
     write_peak_page(found, _sentence(found), folder / "peak.html", before)
     with shown_of(folder):
-        _print_facts(console, before)
-        _print_climb(console, found)
+        print_climb(found, _sentence(found), before, folder, console)
     if found.recovery == "DID_NOT_RECOVER":
         return Exit.FAILED
     if found.held is False and found.held_load is None:

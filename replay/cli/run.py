@@ -236,9 +236,11 @@ def command(
 
 def report_console_for(plain: bool, quiet: bool) -> Console:
     """Standard output as the report has it; without colours and cursor movements where not wanted."""
-    from ..report.page import WIDTH, report_console
+    from ..report.page import console_width, report_console
 
-    console = Console(width=WIDTH, no_color=True, force_terminal=False) if plain else report_console()
+    console = (
+        Console(width=console_width(), no_color=True, force_terminal=False) if plain else report_console()
+    )
     console.quiet = quiet
     return console
 

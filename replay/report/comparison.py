@@ -9,6 +9,7 @@ from ..compare.decision import Finding
 from ..compare.outputs import caught_text, figure_text, interval_text, runs_text
 from ..compare.verdict import Comparison
 from ..compare.words import change_text
+from ..units import counted
 from .page import Page
 
 _STYLE = {
@@ -23,7 +24,7 @@ WORDS = {
     "REGRESSION": "✗ worse",
     "IMPROVEMENT": "✓ better",
     "NO_REGRESSION": "✓ no worse",
-    "INCONCLUSIVE": "? open",
+    "INCONCLUSIVE": "? inconclusive",
 }
 """Of a metric's verdict."""
 
@@ -40,6 +41,9 @@ def print_comparison(found: Comparison, console: Console) -> None:
     _metrics(page, found)
     for text in (*found.notes, *(f"left out: {text}" for text in found.left_out)):
         page.say(text, "dim", indent=2)
+    if found.findings:
+        page.say()
+        page.say(f"{found.verdict}: {found.sentence}", _STYLE[found.verdict])
 
 
 def _metrics(page: Page, found: Comparison) -> None:
@@ -50,19 +54,16 @@ def _metrics(page: Page, found: Comparison) -> None:
         if found.findings[0].within_run
         else f"{100 * (1 - found.options.alpha):g}% interval"
     )
-    counts = [
-        f"{len(side.runs)} run{'s'[: len(side.runs) != 1]} of {side.label}"
-        for side in (found.base, found.new)
-    ]
+    counts = [f"{counted(len(side.runs), 'run')} of {side.label}" for side in (found.base, found.new)]
     page.title(", ".join(counts))
     headers = [
-        ("", "wide"),
+        ("", "name"),
         ("", ""),
         (found.base.label, "right"),
         (found.new.label, "right"),
         ("change", "right"),
     ]
-    page.table([*headers, (interval, ""), ("", "")], [_row(page, finding) for finding in found.findings])
+    page.table([*headers, (interval, ""), ("", "text")], [_row(page, finding) for finding in found.findings])
     how = f"tolerance {100 * found.options.tolerance:g}%; errors {100 * found.options.error_tolerance:g} points; "
     if found.labellings:
         how += f"{found.labellings:,} labellings" + ("" if found.exact else " (sampled)") + ", "
@@ -79,5 +80,7 @@ def _row(page: Page, finding: Finding) -> list[str | Text]:
         at_least + figure_text(finding.new, metric),
         change_text(finding.change, metric),
         interval_text(finding),
-        page.text(WORDS[finding.verdict] + (f" ({runs} runs)" if runs else ""), _STYLE[finding.verdict]),
+        page.text(
+            WORDS[finding.verdict] + (f" ({runs} runs needed)" if runs else ""), _STYLE[finding.verdict]
+        ),
     ]

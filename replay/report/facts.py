@@ -95,6 +95,18 @@ def ok_words(document: RunDocument) -> str:
     return f"ok {document.accounts.ok:,}" + (f" (of these {', '.join(bad)})" if bad else "")
 
 
+def retries_words(document: RunDocument) -> str:
+    """How many more requests than its users' the target got; empty where nothing was to be retried."""
+    retries = document.retries
+    if retries is None:
+        return ""
+    denied = f", {retries.denied:,} denied by the budget" if retries.denied else ""
+    return (
+        f"amplification {retries.amplification:.2f}: the target got {retries.at_target:,} requests for"
+        f" {document.accounts.sent:,} of users; {retries.retries:,} retries of {counted(retries.retried, 'request')}{denied}"
+    )
+
+
 def reasons(counts: dict[str, int]) -> str:
     """` (max wait 3, capture 180)`; nothing where all are 0."""
     named = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count]

@@ -18,7 +18,6 @@ from ..scenario.knobs import AUTO
 from ..scenario.settings import Scenario
 from ..scenario.target import parse_target
 from ..schedule.plan import Plan
-from .console import Table
 from .facts import rejected_words
 from .page import Page
 
@@ -40,26 +39,23 @@ def print_plan(
     native lanes can't run, `unused` which settings are for no target of the run.
     """
     page = Page(console)
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="cyan", justify="right", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, value in (
-        *_target(plan, scenario, addresses),
-        *_recording(plan),
-        *_requests(plan),
-        *_unread(plan),
-        *_pace(plan),
-        *_bounds(plan, scenario),
-        *_objectives(plan, scenario),
-        *([("note", "; ".join(notes))] if (notes := bare_time_notes(scenario)) else []),
-        *([("engine", f"portable: {portable_because}")] if portable_because else []),
-        *([("not used", "; ".join(unused))] if unused else []),
-    ):
-        facts.add_row(name, page.text(value))
     page.say("Plan", "bold")
-    console.print(facts, highlight=False)
+    page.facts(
+        (
+            *_target(plan, scenario, addresses),
+            *_recording(plan),
+            *_requests(plan),
+            *_unread(plan),
+            *_pace(plan),
+            *_bounds(plan, scenario),
+            *_objectives(plan, scenario),
+            *([("note", "; ".join(notes))] if (notes := bare_time_notes(scenario)) else []),
+            *([("engine", f"portable: {portable_because}")] if portable_because else []),
+            *([("not used", "; ".join(unused))] if unused else []),
+        )
+    )
     page.say()
-    page.table((("share", "right"), ("requests", "right"), ("route", "wide")), _routes(plan))
+    page.table((("share", "right"), ("requests", "right"), ("route", "name")), _routes(plan))
     page.say()
 
 
@@ -164,7 +160,7 @@ def _unread(plan: Plan) -> list[tuple[str, str]]:
         count = sum(plan.rejected.values())
         words = f"{rejected_words(count, plan.lines)}: {_listed(plan.rejected, REASONS_SHOWN)}"
         rows.append(("rejected", words))
-        rows.append(("", "replay import names the first of them, line by line"))
+        rows.append(("", "replay import lists the first of them, line by line"))
     if plan.files_left_out:
         shown = plan.files_left_out[:HOSTS_SHOWN]
         more = len(plan.files_left_out) - len(shown)
