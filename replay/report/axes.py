@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from ..results.document import RecordedClock
 from ..units import MS_NS, SECOND_NS, US_NS, to_datetime
 
+TICKS_MAX = 13
+"""More are never offered of a clock."""
+
 Label = Callable[[float, float], tuple[str, ...]]
 """The lines of a tick's label: of a value, and the distance to the next tick, which says how many digits are needed."""
 
@@ -172,16 +175,23 @@ def count_axis(high: float, title: str) -> Axis:
     return Axis(0.0, high * 1.04 if high > 0 else 1.0, title)
 
 
-STEPS_S = (
-    1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, .1, .2, .5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800,
-    21600, 43200, 86400, 172800, 604800, 14 * 86400, 28 * 86400, 91 * 86400, 364 * 86400, 3640 * 86400,
-)  # fmt: skip
+STEPS_NS = (
+    *(mantissa * 10**power for power in range(9) for mantissa in (1, 2, 5)),
+    *(
+        seconds * SECOND_NS
+        for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200)
+    ),
+    *(days * 86_400 * SECOND_NS for days in (1, 2, 7, 14, 28, 91, 364, 3_640)),
+)
 """Distances of ticks on a clock."""
+
+CLOCK_LEAST_NS = 1_000
+"""Of a shorter part of a recording only the run's own clock is labelled."""
 
 
 def time_axis(length_s: float, clock: RecordedClock | None) -> Axis:
     """Seconds since the start of a run, in the recorded clock where there is one, and in the run's own below."""
-    if clock is None or not 0 < clock.speed < math.inf:
+    if clock is None or not CLOCK_LEAST_NS <= length_s * clock.speed * SECOND_NS < math.inf:
         return Axis(0.0, max(length_s, 1e-3), "time since the start", kind="time")
     start = to_datetime(clock.start_ns, _zone(clock))
     offset = start.strftime("%z")
@@ -200,40 +210,42 @@ def _moments(axis: Axis) -> Iterator[list[Tick]]:
     """Ticks at round moments of the recorded clock, or of the run's."""
     clock = axis.clock
     speed = clock.speed if clock else 1.0
-    span_s = (axis.high - axis.low) * speed
-    origin_s = (clock.start_ns / SECOND_NS + clock.utc_offset_s) if clock else 0.0
-    fitting = [step for step in STEPS_S if span_s / step <= 13] or [STEPS_S[-1]]
-    for step in fitting:
-        first = math.ceil(origin_s / step - 1e-9) * step
-        if span_s / step < 1 and first > origin_s + span_s:
+    span_ns = round((axis.high - axis.low) * speed * SECOND_NS)
+    origin_ns = clock.start_ns + clock.utc_offset_s * SECOND_NS if clock else 0
+    for step in STEPS_NS:
+        if span_ns / step > TICKS_MAX:
             continue
-        values = [first + at * step for at in range(int((origin_s + span_s - first) / step + 1e-6) + 1)]
-        if len(values) >= 2:
-            yield [_moment(axis, value, origin_s, step) for value in values]
-    ends = (origin_s, origin_s + span_s)
-    yield [_moment(axis, value, origin_s, min(fitting[0], 1.0)) for value in ends]
+        values = range(-(-origin_ns // step) * step, origin_ns + span_ns + 1, step)
+        if len(values) < 2:
+            return
+        yield [_moment(clock, value, (value - origin_ns) / SECOND_NS / speed, step) for value in values]
 
 
-def _moment(axis: Axis, at_s: float, origin_s: float, step_s: float) -> Tick:
-    clock = axis.clock
-    since_s = (at_s - origin_s) / (clock.speed if clock else 1.0)
-    since = since_text(since_s, step_s / (clock.speed if clock else 1.0))
+def _moment(clock: RecordedClock | None, at_ns: int, since_s: float, step_ns: int) -> Tick:
+    since = since_text(since_s, step_ns / SECOND_NS / (clock.speed if clock else 1.0))
     if clock is None:
         return Tick(since_s, (since,))
-    moment = to_datetime(round(at_s * 1000) * MS_NS)
-    form = "%H:%M:%S" if step_s < 60 else "%H:%M" if step_s < 86_400 else "%b %d"
-    words = moment.strftime("%Y-%m" if step_s >= 28 * 86_400 else form)
-    if step_s < 1:
-        words += f".{moment.microsecond // 1000:03d}"
+    moment = to_datetime(at_ns)
+    day = 86_400 * SECOND_NS
+    form = "%H:%M:%S" if step_ns < 60 * SECOND_NS else "%H:%M" if step_ns < day else "%b %d"
+    words = moment.strftime("%Y-%m-%d" if step_ns >= 28 * day else form)
+    if step_ns < SECOND_NS:
+        words += f"{at_ns % SECOND_NS / SECOND_NS:.{decimals_of(step_ns / SECOND_NS)}f}"[1:]
     return Tick(since_s, (words, since))
 
 
 def since_text(since_s: float, step_s: float) -> str:
-    """`20 s`, `1:30 min`, `2:05 h`: time since the start, as precise as ticks so far apart need."""
+    """`20 s`, `3.3 s`, `1:30 min`, `2:05 h`: time since the start, to a twentieth of the distance between ticks."""
     if abs(since_s) < 100 and step_s < 60:
-        return f"{since_s:.{min(decimals_of(step_s), 3)}f} s"
+        least = decimals_of(step_s)
+        near = (
+            digits
+            for digits in range(least, least + 2)
+            if abs(round(since_s, digits) - since_s) < step_s / 20
+        )
+        return f"{since_s:.{next(near, least + 1)}f} s"
     minutes, seconds = divmod(round(since_s), 60)
     if minutes < 100:
         return f"{minutes}:{seconds:02d} min"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d} h" if hours < 100 else f"{hours / 24:.3g} d"
+    return f"{hours}:{minutes:02d} h" if hours < 100 else f"{hours / 24:.4g} d"

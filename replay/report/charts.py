@@ -17,7 +17,7 @@ from .axes import Axis
 from .svg import element, escape, number, path, paths
 
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3d7fcc", "#d9702c", "#2f9950", "#d14a46", "#8f5fd0", "#77808b"
-YELLOW = "#b08d16"
+YELLOW, DARK, LIGHT = "#b08d16", "#222", "#eee"
 CYCLE = (RED, PURPLE, ORANGE, YELLOW, "#c9529a", GREY, BLUE, GREEN, "#8a5a36")
 """They stand on light and dark alike."""
 
@@ -76,7 +76,7 @@ class Chart:
     keys: list[Key] = field(default_factory=list)
 
     def key(self, name: str, colour: str, shape: str = "line") -> None:
-        """An entry of the legend, once: line, band, dot, ring, bar or dash."""
+        """An entry of the legend, once: line, dash, halo, halo-dash, band, dot, ring or bar."""
         found = Key(name, colour, shape)
         if name and found not in self.keys:
             self.keys.append(found)
@@ -109,6 +109,14 @@ class Chart:
             )  # fmt: skip
 
         self.marks.append(draw)
+
+    def halo_line(
+        self, points: Sequence[tuple[float, float | None]], name: str, *, dash: str | None = None
+    ) -> None:
+        """A light line with a dark edge, seen on any colour."""
+        self.line(points, DARK, width=3.4)
+        self.line(points, LIGHT, width=1.4, dash=dash)
+        self.key(name, LIGHT, "halo-dash" if dash else "halo")
 
     def band(
         self, points: Sequence[tuple[float, float, float]], colour: str, name: str = "", opacity: float = 0.2

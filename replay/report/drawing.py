@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ..shown import shown
 from .axes import Axis, Tick
-from .charts import GREY, WIDE, Chart, Key, Place
+from .charts import DARK, GREY, WIDE, Chart, Key, Place
 from .fit import shortened
 from .svg import FONT_SIZE, LINE, element, escape, number, text, text_width
 
@@ -50,11 +50,13 @@ class Drawing:
         return placed, lines * (LINE + 2.0) + 8
 
     def _fitting(self, axis: Axis, length: float, fits: Fits) -> list[Tick]:
-        ticks: list[Tick] = []
+        """The first ticks that have room; of none that have, as many as do."""
+        kept: list[Tick] = []
         for ticks in axis.ticks():
             if fits([(axis.share(tick.value) * length, tick) for tick in ticks], length):
                 return ticks
-        return _spaced(axis, ticks, length, fits)
+            kept = max(kept, _spaced(axis, ticks, length, fits), key=len)
+        return kept
 
     def _fits_up(self, placed: Sequence[tuple[float, Tick]], length: float) -> bool:
         at = sorted(place for place, _ in placed)
@@ -69,7 +71,7 @@ class Drawing:
         chart, left, top = self._chart, self._left, self._top
         wide, high = self._right - left, self._height
         title = self._axis_title()
-        total = round(top + high + 6 + LINE * self._labels + LINE * len(title) + 4)
+        total = round(top + high + 9 + LINE * self._labels + LINE * len(title) + 4)
 
         def x(value: float) -> float:
             return chart.x.share(value) * wide
@@ -131,7 +133,7 @@ class Drawing:
         return lines
 
     def _bottom(self, x: Place, title: Sequence[str]) -> str:
-        left, y = self._left, self._top + self._height + LINE
+        left, y = self._left, self._top + self._height + LINE + 3
         wide = self._right - left
         drawn = []
         for tick in self._x_ticks:
@@ -215,7 +217,7 @@ def _sample(key: Key, x: float, y: float) -> str:
             fill=key.colour,
             fill_opacity=opacity,
         )
-    dash = "5 3" if key.shape == "dash" else None
-    return element(
-        "path", d=f"M{number(x)} {number(y)}h19", stroke=key.colour, stroke_width="2.2", stroke_dasharray=dash
-    )
+    where = f"M{number(x)} {number(y)}h19"
+    edge = element("path", d=where, stroke=DARK, stroke_width="4") if key.shape.startswith("halo") else ""
+    dash = "5 3" if key.shape.endswith("dash") else None
+    return edge + element("path", d=where, stroke=key.colour, stroke_width="2.2", stroke_dasharray=dash)

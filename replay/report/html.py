@@ -114,7 +114,9 @@ def html_table(
     said += f'<p class="soft">{escape(reading)}</p>' if reading else ""
     kind = ' class="text"' if left else ""
     labels = escape("|".join(label.replace("|", " ") for label in _labels(head, groups)))
-    table = f'<table{kind} data-l="{labels}"><thead>{heads}</thead><tbody>{body}</tbody></table>'
+    table = (
+        f'<table{kind} cellpadding="3" data-l="{labels}"><thead>{heads}</thead><tbody>{body}</tbody></table>'
+    )
     return f'{said}<div class="scroll">{table}</div>'
 
 
@@ -135,7 +137,7 @@ def _cell(cell: str, is_long: bool) -> str:
     return f"<td{' class=long' if is_long else ''}>{inner}"
 
 
-_LABELLED = re.compile(r'<table(?: class="\w+")? data-l="([^"]*)">')
+_LABELLED = re.compile(r'<table(?: class="\w+")? cellpadding="3" data-l="([^"]*)">')
 
 
 def _label_rules(body: str) -> str:

@@ -103,7 +103,7 @@ function enliven(figure, svg, data, tip) {
     plot.setAttribute('viewBox', `${a * wide} 0 ${(b - a) * wide} ${tall}`);
     upright.setAttribute('display', all ? 'inline' : 'none');
     const ends = [[0, 'start'], [0.5, 'middle'], [1, 'end']].map(([at, anchor]) => {
-      const label = make('text', { x: left + at * wide, y: top + tall + 15, 'text-anchor': anchor });
+      const label = make('text', { x: left + at * wide, y: top + tall + 18, 'text-anchor': anchor });
       label.textContent = scale.words(scale.value(a + at * (b - a)));
       return label;
     });

@@ -107,7 +107,8 @@ def settings_section(document: RunDocument) -> str:
 
 
 def _defaults() -> dict[str, Any]:
-    return Scenario(target="").saved()
+    made: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(Scenario(target="").saved()))
+    return made
 
 
 def _changed(
