@@ -12,26 +12,32 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from .. import units
-from ..errors import Exit, OutputError, RefusedError, UsageError, reason_of
-from ..files import write_whole
-from ..formats import open_trace
-from ..peak.climb import Climb, climb
-from ..peak.recovery import Recovery
-from ..peak.search import Search
-from ..peak.trial import Bench
-from ..report.console import Console
-from ..report.peak import print_climb, print_surge, rate_at, recording_facts, trial_line
-from ..report.peak_page import write_peak_page, write_surge_page
-from ..results.run import load_run
-from ..results.statuses import ACCEPT
-from ..scenario.settings import Scenario
-from ..scenario.target import parse_target
-from ..shown import json_shown
+from replay import units
+from replay.errors import Exit, OutputError, RefusedError, UsageError, reason_of
+from replay.files import write_whole
+from replay.ledger.statuses import ACCEPT
+from replay.peaks.climb import Climb, climb
+from replay.peaks.recovery import Recovery
+from replay.peaks.search import Search
+from replay.peaks.trial import Bench
+from replay.report.console import Console
+from replay.report.peak import print_climb, print_surge, rate_at, recording_facts, trial_line
+from replay.report.peak_page import write_peak_page, write_surge_page
+from replay.results.run import load_run
+from replay.settings.scenario import Scenario
+from replay.settings.target import parse_target
+from replay.shown import json_shown
+from replay.trace.importing import open_trace
+
 from .import_ import ProgressBar
 from .places import keeping, result_folder
 from .progress import KERNELS, warm_kernels
-from .run import RUNS, read_scenario, report_console_for, work_area
+from .run import (
+    RUNS,
+    read_scenario,
+    report_console_for,
+    work_area,
+)
 from .streams import shown_of
 
 Number = TypeVar("Number", int, float)

@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..results.document import RecordedClock
-from ..units import MS_NS, SECOND_NS, US_NS, to_datetime
+from replay.results.document import RecordedClock
+from replay.units import MS_NS, SECOND_NS, US_NS, to_datetime
 
 TICKS_MAX = 13
 """More are never offered of a clock."""

@@ -1,8 +1,8 @@
 """One renderer for every chart: marks on two axes, drawn as SVG when a page is made.
 
-A chart collects marks in the units of its axes, and draws itself as often as is needed: wide for a screen and for paper,
-narrow for a phone. The page's script reads `Chart.hover` and the frame's attributes; without a script nothing is missing but
-the values under the pointer, which tables hold as well.
+A chart collects marks in the units of its axes; `replay.report.drawing` draws it as often as is needed: wide for a screen
+and for paper, narrow for a phone. The page's script reads `Chart.data`: it shows the values under the pointer. Without a
+script nothing else is missing, and the tables hold the figures.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ..shown import shown
+from replay.shown import shown
+
 from .axes import Axis
 from .svg import element, escape, number, path, paths
 
@@ -212,12 +213,6 @@ class Chart:
     def words(self, at: float, value: float, words: str, colour: str = GREY, anchor: str = "start") -> None:
         """Text inside the frame, just above a place."""
         self.texts.append((words, at, value, colour, anchor))
-
-    def svg(self, width: int = WIDE, *, hidden: bool = False) -> str:
-        """The drawing, `width` pixels wide. `hidden`: only a style sheet shows it."""
-        from .drawing import Drawing
-
-        return Drawing(self, width).svg(hidden)
 
     def data(self) -> str:
         """What the script needs for the values under the pointer, as JSON that can stand in a page; empty: nothing."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
-from ..results.document import RunDocument
-from ..units import SECOND_NS, format_moment, to_datetime
+from replay.results.document import RunDocument
+from replay.units import SECOND_NS, format_moment, to_datetime
 
 DAY_S = 86_400
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..compare.decision import Finding
-from ..compare.sides import Side
-from ..results.histogram import Histogram
-from ..units import format_latency, format_number
+from replay.comparison.decision import Finding
+from replay.comparison.sides import Side
+from replay.ledger.histogram import Histogram
+from replay.units import format_latency, format_number
+
 from .axes import Axis, change_label, count_axis, latency_axis, latency_label, padded
 from .charts import BLUE, GREEN, GREY, ORANGE, RED, YELLOW, Chart
 from .figures import binned, spectrum

@@ -13,7 +13,7 @@ import rich.table
 from rich.segment import Segment
 from rich.text import Text
 
-from ..shown import shown
+from replay.shown import shown
 
 _PADDING = re.compile(r"[ ]+$", re.MULTILINE)
 

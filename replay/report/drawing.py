@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from ..shown import shown
+from replay.shown import shown
+
 from .axes import Axis, Tick
 from .charts import DARK, GREY, WIDE, Chart, Key, Place
 from .fit import shortened
@@ -15,7 +16,12 @@ Fits = Callable[[Sequence[tuple[float, Tick]], float], bool]
 """Whether labels at these pixels of an axis so long stay apart."""
 
 
-class Drawing:
+def draw(chart: Chart, width: int = WIDE, *, hidden: bool = False) -> str:
+    """The chart as SVG, `width` pixels wide. `hidden`: only a style sheet shows it."""
+    return _Drawing(chart, width).svg(hidden)
+
+
+class _Drawing:
     """A chart at one width: first how much the labels take, then the frame, then what is in it."""
 
     def __init__(self, chart: Chart, width: int) -> None:

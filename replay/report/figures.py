@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from ..compare.within_run import quantile_bounds
-from ..results import hlog, slo
-from ..results.document import RecordedClock, RouteFigures, RunDocument
-from ..results.histogram import Histogram
-from ..results.measured import FAILED
-from ..results.run import Run
-from ..results.timeline import Second
+from replay.comparison.within_run import quantile_bounds
+from replay.ledger.histogram import Histogram
+from replay.results import hlog, slo
+from replay.results.document import RecordedClock, RouteFigures, RunDocument
+from replay.results.measured import FAILED
+from replay.results.run import Run
+from replay.results.timeline import Second
+
 from .axes import Axis, count_axis, latency_axis, percentile_label, time_axis
 from .charts import BLUE, CYCLE, GREEN, GREY, ORANGE, RED, Chart, Series
 

@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._version import __version__
-from ..files import write_whole
+from replay._version import __version__
+from replay.files import write_whole
+
 from .charts import BLUE, NARROW, Chart
+from .drawing import draw
 from .fit import shortened
 from .svg import element, escape
 
@@ -176,7 +178,7 @@ def drawn(figure: Figure) -> str:
     data = chart.data()
     block = f'<script type="application/json">{data}</script>' if data else ""
     reading = f'<p class="soft">{escape(figure.reading)}</p>' if figure.reading else ""
-    return f"{head}{reading}<figure>{chart.svg()}{chart.svg(NARROW, hidden=True)}{block}</figure>"
+    return f"{head}{reading}<figure>{draw(chart)}{draw(chart, NARROW, hidden=True)}{block}</figure>"
 
 
 def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from ..shown import shown
+from replay.shown import shown
+
 from . import console as ours
 from .console import shown_text
 from .fit import breaks, shortened

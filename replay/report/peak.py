@@ -9,14 +9,15 @@ from statistics import median
 
 from rich.console import Console
 
-from ..peak.climb import Climb
-from ..peak.recovery import Recovery
-from ..peak.search import Trial
-from ..results.statuses import STATUS_DIFFERS, SUSPECT_SHARE
-from ..scenario.bare_times import bare_time_notes
-from ..scenario.settings import Scenario
-from ..trace import Manifest
-from ..units import format_duration, format_latency, format_rate, format_share
+from replay.ledger.statuses import STATUS_DIFFERS, SUSPECT_SHARE
+from replay.peaks.climb import Climb
+from replay.peaks.recovery import Recovery
+from replay.peaks.search import Trial
+from replay.settings.bare_times import bare_time_notes
+from replay.settings.scenario import Scenario
+from replay.trace import Manifest
+from replay.units import format_duration, format_latency, format_rate, format_share
+
 from .facts import reasons, rejected_words
 from .page import Page
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-from ..peak.climb import Climb
-from ..peak.recovery import WATCH_TIMES, Recovery
-from ..peak.search import Trial
-from ..results import slo
-from ..results.measured import FAILED
-from ..results.run import Run
-from ..units import format_rate
+from replay.peaks.climb import Climb
+from replay.peaks.recovery import WATCH_TIMES, Recovery
+from replay.peaks.search import Trial
+from replay.results import slo
+from replay.results.measured import FAILED
+from replay.results.run import Run
+from replay.units import format_rate
+
 from .axes import Axis, Label, count_axis, latency_axis, padded, plain_label, times_label
 from .charts import BLUE, GREEN, GREY, ORANGE, RED, Chart
 from .figures import errors, latency_of, over_time, rates

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
-from ..results.document import RunDocument
-from ..results.measured import FAILED
-from ..results.run import Run
-from ..results.samples import Sample
-from ..scenario.settings import Scenario
-from ..units import counted, format_bytes, format_latency, to_datetime
+from replay.results.document import RunDocument
+from replay.results.measured import FAILED
+from replay.results.run import Run
+from replay.results.samples import Sample
+from replay.settings.scenario import Scenario
+from replay.units import counted, format_bytes, format_latency, to_datetime
+
 from .html import BAD, facts_table, html_table, named, toned
 
 SAMPLES_SHOWN = 15

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from ..shown import shown
+from replay.shown import shown
 
 FONT_SIZE = 12
 LINE = 15

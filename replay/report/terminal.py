@@ -12,11 +12,12 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from ..results.document import RunDocument
-from ..results.failures import failed_words, failures_of
-from ..results.run import Run
-from ..results.slo import words_of
-from ..units import SECOND_NS, counted, format_duration, format_share
+from replay.results.document import RunDocument
+from replay.results.failures import failed_words, failures_of
+from replay.results.run import Run
+from replay.results.slo import words_of
+from replay.units import SECOND_NS, counted, format_duration, format_share
+
 from .clocks import recorded_span, wall_span
 from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words
 from .page import Page

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from ..results.document import AddressFigures, Latencies, Latency, RouteFigures, RunDocument
-from ..results.measured import FAILED, Value
-from ..results.run import Run
-from ..results.samples import Sample
-from ..results.timeline import Second
-from ..units import SECOND_NS, format_latency
+from replay.results.document import AddressFigures, Latencies, Latency, RouteFigures, RunDocument
+from replay.results.measured import FAILED, Value
+from replay.results.run import Run
+from replay.results.samples import Sample
+from replay.results.timeline import Second
+from replay.units import SECOND_NS, format_latency
+
 from .clocks import both_clocks
 from .fit import shortened
 from .page import Page

@@ -15,22 +15,37 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from replay.errors import OutputError
+from replay.ledger import host
+from replay.ledger.accounts import AT, UNSENT_REASONS, unsent_of_target
+from replay.ledger.histogram import NS_2, NS_3, Histogram
+from replay.ledger.percentiles import values_at
+from replay.units import SECOND_NS
 from replay_native.ledger import hdr
-from replay_native.ledger.lane_metrics import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
+from replay_native.ledger.lane_metrics import (
+    COUNTERS,
+    N_OUTCOMES,
+    OUTCOMES,
+    PER_ROUTE,
+    TOTALS,
+    Bank,
+)
 from replay_native.ledger.statuses import S
 
-from ..errors import OutputError
-from ..units import SECOND_NS
-from . import hlog, host, slo
-from .accounts import AT, UNSENT_REASONS, unsent_of_target
+from . import hlog, slo
 from .assemble import Facts, assemble
-from .document import Ending, KafkaFigures, NameFigures, Note, RunDocument, Started
+from .document import (
+    Ending,
+    KafkaFigures,
+    NameFigures,
+    Note,
+    RunDocument,
+    Started,
+)
 from .folder import AppendFile, RunFolder
-from .histogram import NS_2, NS_3, Histogram
 from .measured import OTHER, slot_of
-from .percentiles import values_at
 from .samples import Lookup
-from .timeline import Second
+from .timeline import LiveSecond, Second
 
 ROUTE_INTERVAL_S = 10.0
 ROUTE_INTERVAL_SHARE = 1 / 60
@@ -38,6 +53,9 @@ ROUTES_A_TICK = 100
 """Intervals by route last 10 s, longer where there are more than 1,000 routes, and a sixtieth of the run so
 far when that is more: 480 in a week, 600 in 55 days.
 """
+
+SLOWEST_KEPT = 5
+"""Routes that observers get."""
 
 _EVERY_SECOND = ("response.all", "response.ok", "lateness.all", "wait.all", "service.all")
 _EVERY_SECOND_CLOSED = ("service.all",)
@@ -150,6 +168,32 @@ class _Routes:
         return merged
 
 
+class _SlowRoutes:
+    """The p99 of each route in its last interval."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._p99_ns: dict[str, tuple[int, float]] = {}
+
+    def take(self, now_s: float, taken: Sequence[tuple[str, float, np.ndarray]]) -> None:
+        """Take in the intervals that have ended; forget routes that had no request for long."""
+        by_route: dict[str, np.ndarray] = {}
+        for tag, _, counts in taken:
+            kind, _, route = hlog.parts_of(tag)
+            if kind == self._kind:
+                by_route[route] = by_route[route] + counts if route in by_route else counts
+        for route, counts in by_route.items():
+            p99_ns = int(values_at(counts, NS_2.half, int(counts.sum()), (99.0,))[0])
+            self._p99_ns[route] = (p99_ns, now_s)
+        kept_s = 2 * max(ROUTE_INTERVAL_S, now_s * ROUTE_INTERVAL_SHARE, len(self._p99_ns) / ROUTES_A_TICK)
+        self._p99_ns = {route: seen for route, seen in self._p99_ns.items() if now_s - seen[1] <= kept_s}
+
+    def first(self) -> dict[str, int]:
+        """The slowest of them, the slowest first."""
+        found = sorted(self._p99_ns.items(), key=lambda each: -each[1][0])[:SLOWEST_KEPT]
+        return {route: p99_ns for route, (p99_ns, _) in found}
+
+
 class Recorder:
     """Reads the lanes' memory and writes the run folder. Only the control plane's thread calls it."""
 
@@ -174,6 +218,7 @@ class Recorder:
             for name in dict.fromkeys([*names, *secured, *_consumed(started), *more])
         }
         self._routes = self._routes_of(asked)
+        self._slow = _SlowRoutes("service" if started.closed_loop else "response")
         self._before = np.zeros(len(COUNTERS), np.int64)
         self._outcomes_before: np.ndarray = np.zeros(N_OUTCOMES, np.int64)
         self._statuses_before = [0, 0]
@@ -201,7 +246,7 @@ class Recorder:
             ),
         ]
 
-    def tick(self, now_ns: int, *, last: bool = False, lag: dict[str, int] | None = None) -> Second:
+    def tick(self, now_ns: int, *, last: bool = False, lag: dict[str, int] | None = None) -> LiveSecond:
         """Write what came since the last tick, and a consumer's lag. OutputError where there is no room; the files stay
         whole.
         """
@@ -216,12 +261,15 @@ class Recorder:
             figures[name] = values_at(counts, NS_3.half, count, (50.0, 99.0, 100.0)) if count else None
             lines.append(hlog.line(name, since_s, length_s, histogram))
         for routes in self._routes:
-            for tag, from_s, counts in routes.take(now_s, last):
+            taken = routes.take(now_s, last)
+            self._slow.take(now_s, taken)
+            for tag, from_s, counts in taken:
                 lines.append(hlog.line(tag, from_s, now_s - from_s, Histogram(counts, NS_2)))
         second = self._second(since_s, length_s, figures, lag or {})
         self._latency.append(b"".join(lines))
         self._timeline.append(msgspec.json.encode(second) + b"\n")
-        return second
+        fields = {name: getattr(second, name) for name in Second.__struct_fields__}
+        return LiveSecond(**fields, slowest=self._slow.first())
 
     def _second(
         self, since_s: float, length_s: float, figures: dict[str, list[int] | None], lag: dict[str, int]

@@ -62,3 +62,11 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def measured(self) -> dict[str, int]:
         """Outcomes without those of the warm-up."""
         return self.outcomes if self.outcomes_measured is None else self.outcomes_measured
+
+
+class LiveSecond(Second, frozen=True, kw_only=True, omit_defaults=True):
+    """A row as observers get it, with the slowest routes of the last while: the p99 of each in its last interval (10 s or
+    more), the slowest first. It is not in the file; empty until the first routes' intervals have ended.
+    """
+
+    slowest: dict[str, int] = {}

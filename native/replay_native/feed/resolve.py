@@ -11,10 +11,10 @@ from collections import namedtuple
 import numpy as np
 from numba import types
 
-from ..ground import libc
-from ..ground.bundle import bundle_type
-from ..ground.jit import kernel
-from ..ground.shared import load_acquire, poke_i64, store_release
+from replay_native.ground import libc
+from replay_native.ground.bundle import bundle_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import load_acquire, poke_i64, store_release
 
 _write = libc.write
 

@@ -7,7 +7,7 @@ from collections import namedtuple
 import numpy as np
 from numba import from_dtype, types
 
-from ..ground.bundle import bundle_type
+from replay_native.ground.bundle import bundle_type
 
 HEAD, IDEMPOTENT, WARM_UP, LOOKED_AT = 1, 2, 4, 8
 """Flags of an entry; LOOKED_AT: its answer is (`sessions`)."""

@@ -13,14 +13,37 @@ from collections import namedtuple
 import numpy as np
 from numba import types
 
-from ..feed.ring import FEED_TYPE, HEAD, IDEMPOTENT, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
-from ..ground import libc
-from ..ground.bundle import bundle_type
-from ..ground.jit import kernel
-from ..ground.randoms import random_of
-from ..ground.shared import load_acquire, peek_i32, peek_i64, peek_u8, poke_u8, poke_u32
-from ..ledger.lane_metrics import Control
-from ..plan.survey import BATCH_BITS, BATCH_MASK, BODY_ID, DATA, HEADERS_ID, HOST, OFFSETS
+from replay_native.feed.ring import (
+    FEED_TYPE,
+    HEAD,
+    IDEMPOTENT,
+    PATCHES_SHIFT,
+    STATUS_SHIFT,
+    WARM_UP,
+)
+from replay_native.ground import libc
+from replay_native.ground.bundle import bundle_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.randoms import random_of
+from replay_native.ground.shared import (
+    load_acquire,
+    peek_i32,
+    peek_i64,
+    peek_u8,
+    poke_u8,
+    poke_u32,
+)
+from replay_native.ledger.lane_metrics import Control
+from replay_native.plan.survey import (
+    BATCH_BITS,
+    BATCH_MASK,
+    BODY_ID,
+    DATA,
+    HEADERS_ID,
+    HOST,
+    OFFSETS,
+)
+
 from .sessions import LENGTH_SLOT, PATCH_BYTES
 
 _memcpy = libc.memcpy

@@ -6,7 +6,8 @@ from collections import namedtuple
 
 from numba import types
 
-from ..ground.bundle import bundle_type
+from replay_native.ground.bundle import bundle_type
+
 from .common_log import AT_S, STATE_WORDS
 
 AT, AT_MORE, REQUEST, METHOD_NAME, TARGET, QUERY, HOST, CLIENT_NAME = 0, 1, 2, 3, 4, 5, 6, 7

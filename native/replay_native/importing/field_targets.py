@@ -5,10 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from ..ground.jit import kernel
-from ..ground.simd import find_byte
-from ..trace.dictionary import copy_bytes, same_bytes
-from .common_log import ABSOLUTE, BEGIN, END, LOOK, NEEDS, PARAMETERS, REWRITE, SUSPECT, lowered
+from replay_native.ground.jit import kernel
+from replay_native.ground.simd import find_byte
+from replay_native.trace.dictionary import copy_bytes, same_bytes
+
+from .common_log import (
+    ABSOLUTE,
+    BEGIN,
+    END,
+    LOOK,
+    NEEDS,
+    PARAMETERS,
+    REWRITE,
+    SUSPECT,
+    lowered,
+)
 from .field_spec import (
     DOUBLED,
     HASHED,
@@ -22,7 +33,14 @@ from .field_spec import (
     QUERY_END,
     QUOTED,
 )
-from .targets import encode, hex_value, is_suspect, put_unescaped, redact, unescape
+from .targets import (
+    encode,
+    hex_value,
+    is_suspect,
+    put_unescaped,
+    redact,
+    unescape,
+)
 
 _QUOTE, _HASH, _QUESTION, _BACKSLASH = 34, 35, 63, 92
 _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80

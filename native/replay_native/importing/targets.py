@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..trace.dictionary import copy_bytes
+from replay_native.ground.jit import kernel
+from replay_native.trace.dictionary import copy_bytes
+
 from .common_log import (
     ABSOLUTE,
     BEGIN,

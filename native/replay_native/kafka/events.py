@@ -13,12 +13,18 @@ from collections import namedtuple
 import numpy as np
 from numba import types
 
-from ..feed.ring import FEED_TYPE, WARM_UP
-from ..ground import libc
-from ..ground.bundle import bundle_type
-from ..ground.jit import kernel
-from ..ground.shared import load_acquire, peek_i32, peek_i64, peek_u8, poke_u8
-from ..http1.render import (
+from replay_native.feed.ring import FEED_TYPE, WARM_UP
+from replay_native.ground import libc
+from replay_native.ground.bundle import bundle_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import (
+    load_acquire,
+    peek_i32,
+    peek_i64,
+    peek_u8,
+    poke_u8,
+)
+from replay_native.http1.render import (
     CLIENT,
     EMAIL,
     EMAIL_BYTES,
@@ -32,9 +38,23 @@ from ..http1.render import (
     put_number,
     put_uuid,
 )
-from ..ledger.lane_metrics import Control
-from ..plan.survey import BATCH_BITS, BATCH_MASK, BODY_ID, DATA, HEADERS_ID, OFFSETS
-from .recordbatch import partition_of, put_bytes, put_varint, tail_bytes, varint_bytes
+from replay_native.ledger.lane_metrics import Control
+from replay_native.plan.survey import (
+    BATCH_BITS,
+    BATCH_MASK,
+    BODY_ID,
+    DATA,
+    HEADERS_ID,
+    OFFSETS,
+)
+
+from .recordbatch import (
+    partition_of,
+    put_bytes,
+    put_varint,
+    tail_bytes,
+    varint_bytes,
+)
 
 _memcpy = libc.memcpy
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype
 
-from ..ground import libc
-from ..ground.jit import kernel
-from ..ground.memory import release, with_room
+from replay_native.ground import libc
+from replay_native.ground.jit import kernel
+from replay_native.ground.memory import release, with_room
 
 _memcpy = libc.memcpy
 

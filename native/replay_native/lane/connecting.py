@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from ..feed.addresses import A, heed_addresses, is_removed
-from ..feed.resolve import has_grant, take_grant
-from ..ground.clock import now_ns
-from ..ground.jit import kernel
-from ..ground.libc import EAGAIN, EINTR
-from ..ledger.lane_metrics import GENERATOR, TLS, C
-from ..ledger.record import record_handshake
+from replay_native.feed.addresses import A, heed_addresses, is_removed
+from replay_native.feed.resolve import has_grant, take_grant
+from replay_native.ground.clock import now_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import EAGAIN, EINTR
+from replay_native.ledger.lane_metrics import GENERATOR, TLS, C
+from replay_native.ledger.record import record_handshake
+
 from . import tls
-from .clients import NONE, pop_dial, push_dial, wants_connection
+from .clients import (
+    NONE,
+    pop_dial,
+    push_dial,
+    wants_connection,
+)
 from .connections import (
     CONNECTING,
     IDLE,
@@ -20,7 +26,14 @@ from .connections import (
     push_idle,
     take_closed_slot,
 )
-from .dialing import dial, forget_connection, hang_up, open_socket, outcome_of, token_of
+from .dialing import (
+    dial,
+    forget_connection,
+    hang_up,
+    open_socket,
+    outcome_of,
+    token_of,
+)
 from .exchange import finish, transmit
 from .io import connect_error
 from .waiting import fail_next

@@ -7,15 +7,21 @@ from collections import namedtuple
 import numpy as np
 from numba import from_dtype, types
 
-from ..feed.resolve import ASKS_TYPE
-from ..feed.ring import FEED_TYPE, HEAD
-from ..ground.bundle import bundle_type
-from ..ground.jit import kernel
-from ..ground.shared import clears
-from ..http1.parser import PARSER_FIELDS
-from ..http1.sessions import SESSIONS_TYPE
-from ..ledger.lane_metrics import BANK_TYPE
-from .clients import NONE, client_type, push_ready, waiting_type
+from replay_native.feed.resolve import ASKS_TYPE
+from replay_native.feed.ring import FEED_TYPE, HEAD
+from replay_native.ground.bundle import bundle_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import clears
+from replay_native.http1.parser import PARSER_FIELDS
+from replay_native.http1.sessions import SESSIONS_TYPE
+from replay_native.ledger.lane_metrics import BANK_TYPE
+
+from .clients import (
+    NONE,
+    client_type,
+    push_ready,
+    waiting_type,
+)
 
 CLOSED, CONNECTING, IDLE, BUSY = range(4)
 """state of a slot. CONNECTING and BUSY are in the timed list, IDLE in the free list, CLOSED in the stack of closed ones."""

@@ -6,18 +6,38 @@ from errno import EPROTO
 
 import numpy as np
 
-from ..feed.addresses import A, is_removed
-from ..feed.ring import IDEMPOTENT, LOOKED_AT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
-from ..ground import libc
-from ..ground.clock import now_ns
-from ..ground.jit import kernel
-from ..ground.libc import EAGAIN, EINTR
-from ..ground.memory import release, with_room
-from ..http1 import parser as http1
-from ..http1.sessions import PATCH_BYTES, look, patched_bytes, put_patched
-from ..ledger.gaps import unread_ns
-from ..ledger.lane_metrics import BEGINNING_BYTES, MALFORMED, REFUSED, RESET, TLS, TRUNCATED, C
-from ..ledger.record import (
+from replay_native.feed.addresses import A, is_removed
+from replay_native.feed.ring import (
+    IDEMPOTENT,
+    LOOKED_AT,
+    PATCHES_MASK,
+    PATCHES_SHIFT,
+    STATUS_SHIFT,
+    WARM_UP,
+)
+from replay_native.ground import libc
+from replay_native.ground.clock import now_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import EAGAIN, EINTR
+from replay_native.ground.memory import release, with_room
+from replay_native.http1 import parser as http1
+from replay_native.http1.sessions import (
+    PATCH_BYTES,
+    look,
+    patched_bytes,
+    put_patched,
+)
+from replay_native.ledger.gaps import unread_ns
+from replay_native.ledger.lane_metrics import (
+    BEGINNING_BYTES,
+    MALFORMED,
+    REFUSED,
+    RESET,
+    TLS,
+    TRUNCATED,
+    C,
+)
+from replay_native.ledger.record import (
     record_done,
     record_looked,
     record_malformed,
@@ -26,6 +46,7 @@ from ..ledger.record import (
     record_sent,
     record_unsent,
 )
+
 from . import tls
 from .clients import (
     KEPT_BYTES,
@@ -38,9 +59,28 @@ from .clients import (
     settle_line,
     swap_requests,
 )
-from .connections import BUSY, begin_attempt, drop_timed, hasten, push_idle, push_timed
-from .dialing import count_open, dial, forget_connection, hang_up, outcome_of
-from .io import close_connection, is_drained, is_quiet, receive_bytes, send_bytes
+from .connections import (
+    BUSY,
+    begin_attempt,
+    drop_timed,
+    hasten,
+    push_idle,
+    push_timed,
+)
+from .dialing import (
+    count_open,
+    dial,
+    forget_connection,
+    hang_up,
+    outcome_of,
+)
+from .io import (
+    close_connection,
+    is_drained,
+    is_quiet,
+    receive_bytes,
+    send_bytes,
+)
 from .retry import back_off, count_attempt, may_retry
 from .waiting import release_head
 

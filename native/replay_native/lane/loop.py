@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground import libc
-from ..ground.clock import now_ns, thread_cpu_ns
-from ..ground.jit import kernel
-from ..ground.libc import (
+from replay_native.ground import libc
+from replay_native.ground.clock import now_ns, thread_cpu_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import (
     EAGAIN,
     EINTR,
     ENOSYS,
@@ -26,11 +26,18 @@ from ..ground.libc import (
     PR_SET_TIMERSLACK,
     errno,
 )
-from ..ground.memory import release
-from ..ground.shared import load_acquire, peek_i64, store_release
-from ..http1.sessions import forget_values
-from ..ledger.gaps import BEAT_NS, GAP_NS, note_poll
-from ..ledger.lane_metrics import TIMEOUT, C, Control, State, Stop
+from replay_native.ground.memory import release
+from replay_native.ground.shared import load_acquire, peek_i64, store_release
+from replay_native.http1.sessions import forget_values
+from replay_native.ledger.gaps import BEAT_NS, GAP_NS, note_poll
+from replay_native.ledger.lane_metrics import (
+    TIMEOUT,
+    C,
+    Control,
+    State,
+    Stop,
+)
+
 from . import tls
 from .clients import (
     NONE,
@@ -54,10 +61,29 @@ from .connecting import (
     secure,
     take_grants,
 )
-from .connections import BUSY, CONNECTING, IDLE, LANE_TYPE, drop_free, drop_idle
+from .connections import (
+    BUSY,
+    CONNECTING,
+    IDLE,
+    LANE_TYPE,
+    drop_free,
+    drop_idle,
+)
 from .dialing import hang_up
-from .exchange import begin, begin_row, cut_off, finish, receive, send_rest
-from .io import close_connection, event_mask, receive_bytes, watch
+from .exchange import (
+    begin,
+    begin_row,
+    cut_off,
+    finish,
+    receive,
+    send_rest,
+)
+from .io import (
+    close_connection,
+    event_mask,
+    receive_bytes,
+    watch,
+)
 from .retry import end_row, pop_backoff, try_again
 from .waiting import (
     bound_queue,

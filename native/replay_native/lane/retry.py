@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..feed.ring import IDEMPOTENT, PATCHES_MASK, PATCHES_SHIFT
-from ..ground.jit import kernel
-from ..ground.randoms import random_of, unit_of
-from ..ledger.lane_metrics import MALFORMED, C
-from ..ledger.record import record_attempt, record_done, record_malformed, record_net
-from .clients import NONE, join_line, key_of, push_age, set_ready
+from replay_native.feed.ring import IDEMPOTENT, PATCHES_MASK, PATCHES_SHIFT
+from replay_native.ground.jit import kernel
+from replay_native.ground.randoms import random_of, unit_of
+from replay_native.ledger.lane_metrics import MALFORMED, C
+from replay_native.ledger.record import (
+    record_attempt,
+    record_done,
+    record_malformed,
+    record_net,
+)
+
+from .clients import (
+    NONE,
+    join_line,
+    key_of,
+    push_age,
+    set_ready,
+)
 
 RETRY_ON = 1_024
 """Length of the table of what is tried again: by status of whole answers, by FAILURE + outcome of others."""

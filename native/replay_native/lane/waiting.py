@@ -7,14 +7,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.clock import now_ns, thread_cpu_ns
-from ..ground.jit import kernel
-from ..ground.shared import load_acquire, store_release
-from ..ledger.gaps import GAP_NS
-from ..ledger.lane_metrics import C, Control
-from ..ledger.record import record_done, record_net, record_net_unsent, record_taken, record_unsent
-from .clients import NONE, drop_age, hold, leave_line, leave_room, pop_ready, push_ready, settle_line
-from .retry import back_off, count_attempt, end_row, may_retry
+from replay_native.ground.clock import now_ns, thread_cpu_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import load_acquire, store_release
+from replay_native.ledger.gaps import GAP_NS
+from replay_native.ledger.lane_metrics import C, Control
+from replay_native.ledger.record import (
+    record_done,
+    record_net,
+    record_net_unsent,
+    record_taken,
+    record_unsent,
+)
+
+from .clients import (
+    NONE,
+    drop_age,
+    hold,
+    leave_line,
+    leave_room,
+    pop_ready,
+    push_ready,
+    settle_line,
+)
+from .retry import (
+    back_off,
+    count_attempt,
+    end_row,
+    may_retry,
+)
 
 
 @kernel(inlined=True)

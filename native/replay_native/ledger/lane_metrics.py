@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
-from ..feed.addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
-from ..ground.bundle import bundle_type
+from replay_native.feed.addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
+from replay_native.ground.bundle import bundle_type
+
 from .hdr import COUNTERS_2, COUNTERS_3
 from .statuses import StatusIndex
 

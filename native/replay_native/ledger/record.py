@@ -10,11 +10,27 @@ from __future__ import annotations
 import numpy as np
 from numba import boolean, int64, uint8
 
-from ..feed.ring import STATUS_SHIFT, WARM_UP, entry_type
-from ..ground.jit import kernel
+from replay_native.feed.ring import STATUS_SHIFT, WARM_UP, entry_type
+from replay_native.ground.jit import kernel
+
 from .gaps import OWN_PART
-from .hdr import HALF_2, HALF_3, clamp, index_of, value_at
-from .lane_metrics import BANK_TYPE, FIRST_OUTCOME, REFUSED, SAMPLES_KEPT, TIMEOUT, UNSENT, C, T
+from .hdr import (
+    HALF_2,
+    HALF_3,
+    clamp,
+    index_of,
+    value_at,
+)
+from .lane_metrics import (
+    BANK_TYPE,
+    FIRST_OUTCOME,
+    REFUSED,
+    SAMPLES_KEPT,
+    TIMEOUT,
+    UNSENT,
+    C,
+    T,
+)
 from .statuses import count_status
 
 RESPONSE, SERVICE = 0, 1

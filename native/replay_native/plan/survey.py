@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.shared import peek_i32, peek_u8, peek_u32
-from ..ledger.hdr import HALF_2, record
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import peek_i32, peek_u8, peek_u32
+from replay_native.ledger.hdr import HALF_2, record
 
 OFFSETS, DATA, METHOD, ROUTE, HOST, HEADERS_ID, BODY_ID = 0, 1, 2, 3, 4, 5, 6
 TABLE_COLUMNS = 7

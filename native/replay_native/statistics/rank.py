@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
 
 TIE = 1e-9
 """Statistics closer than this, relatively, are equal: they come from sums in another order."""

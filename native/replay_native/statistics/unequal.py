@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
+
 from .rank import TIE, nth_value
 
 NOTHING = 1e-12

@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.shared import peek_i64, peek_u8, peek_u32, poke_i64
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import (
+    peek_i64,
+    peek_u8,
+    peek_u32,
+    poke_i64,
+)
 
 ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED, TOUCHED = 0, 1, 2, 3, 4, 5
 STATE_WORDS = 6

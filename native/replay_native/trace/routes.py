@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
+
 from .dictionary import copy_bytes, find_or_add, hash_bytes
 
 SEGMENTS_MAX = 16

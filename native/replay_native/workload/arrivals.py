@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.randoms import exponential_of, random_of, unit_of
+from replay_native.ground.jit import kernel
+from replay_native.ground.randoms import exponential_of, random_of, unit_of
 
 EVEN, POISSON, GAMMA = 0, 1, 2
 """Processes: gaps of exactly 1, exponential ones, and Gamma variates of a shape."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.randoms import exponential_of, random_of
+from replay_native.ground.jit import kernel
+from replay_native.ground.randoms import exponential_of, random_of
 
 _CHOICE, _CLIENT, _STEPS = np.uint64(0x63686F696365), np.uint64(0x636C69656E74), np.uint64(0x7374657073)
 _LOW = np.uint64(0xFFFFFFFF)

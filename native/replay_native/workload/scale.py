@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.randoms import random_of, unit_of
-from ..ground.shared import peek_u32
+from replay_native.ground.jit import kernel
+from replay_native.ground.randoms import random_of, unit_of
+from replay_native.ground.shared import peek_u32
 
 BATCH_BITS, BATCH_MASK = 20, (1 << 20) - 1
 ROUTE = 3
