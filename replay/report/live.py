@@ -47,7 +47,11 @@ class LiveView:
         self._elapsed_s = 0.0
         self._plain_due_s = PLAIN_EVERY_S
         can_move = console.is_terminal and not console.is_dumb_terminal
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if can_move else None
+        self._live = self._new_live() if can_move else None
+        self._size = console.size
+
+    def _new_live(self) -> Live:
+        return Live(console=self._console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> LiveView:
         if self._live:
@@ -73,10 +77,20 @@ class LiveView:
             if outcome not in ("2xx", "3xx"):
                 self._failures[outcome] += count
         if self._live:
-            self._live.update(self._panel())
+            self._draw(self._live)
         elif self._elapsed_s >= self._plain_due_s:
             self._plain_due_s += PLAIN_EVERY_S
             self._console.print(self._line(), highlight=False, soft_wrap=True)
+
+    def _draw(self, live: Live) -> None:
+        """Draw anew. A terminal that was resized has broken the old lines anew, so nobody knows where they are."""
+        if self._console.size != self._size:
+            self._size = self._console.size
+            live.stop()
+            self._console.clear()
+            self._live = live = self._new_live()
+            live.start()
+        live.update(self._panel(), refresh=True)
 
     def _share(self) -> float:
         if self._rows:

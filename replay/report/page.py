@@ -171,11 +171,11 @@ class Page:
             if spare < 0 and (kinds[at] == "name" or at == columns[0]):
                 widths[at] = max(widths[at] + spare, min(NAME_LEAST, widths[at]))
         below = [at for at in columns if at not in beside]
-        for number, line in enumerate(lines):
+        for line in lines:
             self._row(
                 [line[at] for at in beside], [widths[at] for at in beside], [kinds[at] for at in beside]
             )
-            for at in below if number else ():
+            for at in below:
                 if line[at].plain.strip():
                     self._paragraph(line[at], 2 * GAP)
 
