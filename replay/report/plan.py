@@ -125,7 +125,7 @@ def _order(disordered: Mapping[str, int]) -> str:
     """In what order the records of a partition are replayed."""
     count = sum(disordered.values())
     if not count:
-        return "by offset in each partition, which is by time too"
+        return "by offset in each partition, which is also the order of time"
     where = _listed(disordered, HOSTS_SHOWN)
     stamped = "record is stamped" if count == 1 else "records are stamped"
     return f"by time, not by offset: {count:,} {stamped} before one at a lower offset ({where})"
@@ -138,7 +138,7 @@ def _zone(plan: Plan) -> dt.tzinfo:
 def _requests(plan: Plan) -> list[tuple[str, str]]:
     methods = ", ".join(f"{units.format_count(rows)} {name}" for name, rows in plan.by_method.items())
     if plan.rows is None:
-        total = "as many as are answered; one pass over the recording is " + methods
+        total = "as many as the target answers; one pass over the recording is " + methods
     else:
         readable = 1 - sum(plan.rejected.values()) / max(plan.lines, 1)
         share = units.format_share(min(plan.rows / plan.trace_rows, 1.0) * readable)
@@ -189,7 +189,7 @@ def _cannot_fail(objective: slo.Slo, scenario: Scenario) -> str:
         longest_ns = scenario.timeout_ns + scenario.max_wait_ns
     if not 0 < longest_ns < objective.limit or scenario.retry.attempts > 1:
         return ""
-    return f" (hardly can fail: nothing is waited for longer than {units.format_duration(longest_ns)})"
+    return f" (can hardly fail: no request waits longer than {units.format_duration(longest_ns)})"
 
 
 def _listed(counts: Mapping[str, int], shown: int) -> str:
@@ -221,11 +221,11 @@ def _pace(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
-    basis = "as long as recorded" if plan.connections_recorded else "of 100 ms; the recording does not say"
+    basis = "as long as recorded" if plan.connections_recorded else "100 ms (the recording has no durations)"
     if plan.length_ns is None or plan.peak_1s_per_s is None:
         needed = "each has one request in flight"
     else:
-        needed = f"about {units.format_count(plan.connections_estimate)} at once, for answers {basis}"
+        needed = f"about {units.format_count(plan.connections_estimate)} at once, if responses take {basis}"
     cap = (
         f"auto, up to {units.format_count(scenario.limits.auto_connections)}"
         if scenario.connections == AUTO
@@ -234,9 +234,9 @@ def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
     if plan.clients is not None:
         counted = plan.clients
         needed = (
-            f"each client its own, {units.format_count(counted.at_once)} at once with"
+            f"one per client, {units.format_count(counted.at_once)} at once with"
             f" {units.format_duration(scenario.idle_timeout_ns)} of keep-alive; {units.format_count(counted.connects)}"
-            f" are made, up to {units.format_count(counted.connects_peak_1s)} in a second"
+            f" connects, up to {units.format_count(counted.connects_peak_1s)} per second"
         )
         if scenario.connections == AUTO:
             cap = "as many as are needed"
@@ -244,11 +244,11 @@ def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
         rate = (
             ""
             if plan.peak_1s_per_s is None
-            else f", up to {units.format_count(plan.peak_1s_per_s)} in a second"
+            else f", up to {units.format_count(plan.peak_1s_per_s)} per second"
         )
-        needed = f"each request its own{rate}; {needed}"
+        needed = f"one per request{rate}; {needed}"
     bounds = (
-        f"{units.format_duration(scenario.timeout_ns)} for an answer,"
+        f"{units.format_duration(scenario.timeout_ns)} for a complete response,"
         f" {units.format_duration(scenario.max_wait_ns)} for a free connection"
     )
     rows = [("connections", f"{cap}; {needed}"), ("waits", bounds)]
@@ -256,16 +256,16 @@ def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
         rows = _kafka_bounds(scenario)
     breaker = scenario.breaker
     stop = (
-        f"above {units.format_share(breaker.share)} failed over {units.format_duration(breaker.over_ns)}"
+        f"when more than {units.format_share(breaker.share)} fail within {units.format_duration(breaker.over_ns)}"
         if breaker.on
         else "never (the circuit breaker is off)"
     )
     retry = scenario.retry
     if retry.attempts > 1:
-        backoff = f"{units.format_duration(retry.backoff_ns)} later, then twice as long each time"
+        backoff = f"{units.format_duration(retry.backoff_ns)} later, then doubling"
         backoff += f" up to {units.format_duration(retry.backoff_max_ns)}"
-        rows.append(("retries", f"up to {retry.attempts} tries of a request, the second {backoff}"))
-    return [*rows, ("stops", stop)]
+        rows.append(("retries", f"up to {retry.attempts} tries; the second {backoff}"))
+    return [*rows, ("aborts", stop)]
 
 
 def _kafka_bounds(scenario: Scenario) -> list[tuple[str, str]]:

@@ -219,7 +219,7 @@ def test_what_only_some_targets_have_is_on_the_page_as_in_the_terminal(tmp_path)
     said = [fact.words for fact in facts_of(document)]
     assert said[:3] == [
         "acknowledged 7, ends moved by 8: the offsets agree", "MESSAGE_TOO_LARGE: 3 records",
-        "consumer lag at most 5 records, of t/0",
+        "consumer lag: at most 5 records (t/0)",
     ]  # fmt: skip
     assert "a.test · 1 lookup · 2 queries" in said[3]
     assert all(words in page for words in said)

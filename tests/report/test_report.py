@@ -166,7 +166,7 @@ def test_requests_that_were_sent_again_are_reported(tmp_path):
     made.lanes[0].request(0)
     made.lanes[0].bank.counters[C.resent] = 3
     made.recorder.finish(at_s(1))
-    assert "resent  3 requests once more, on a new connection" in printed(made.folder.path)
+    assert "resent  3 requests, on a new connection" in printed(made.folder.path)
 
 
 def test_malformed_answers_are_explained_below_the_first_failed(tmp_path):
