@@ -76,7 +76,26 @@ setTimeout(() => {
       if (across > 0.5 && up > 4) overlaps.push(one + ' | ' + two);
     }));
   }
+  let tip = '', zoomed = '', back = '';
+  const live = document.querySelector('figure.live');
+  if (live) {
+    const svg = [...live.querySelectorAll('svg[role]')].find((each) => each.getBoundingClientRect().width);
+    const box = svg.getBoundingClientRect(), plot = svg.querySelector('.plot');
+    const point = (kind, share) => svg.dispatchEvent(new PointerEvent(kind, {
+      clientX: box.left + share * box.width, clientY: box.top + box.height / 2, pointerType: 'mouse', bubbles: true }));
+    point('pointermove', 0.5);
+    tip = live.querySelector('.tip').innerText;
+    const whole = plot.getAttribute('viewBox');
+    point('pointerdown', 0.4);
+    point('pointermove', 0.6);
+    point('pointerup', 0.6);
+    zoomed = plot.getAttribute('viewBox') === whole ? '' : svg.querySelector('.ticks').textContent;
+    svg.dispatchEvent(new MouseEvent('dblclick'));
+    back = plot.getAttribute('viewBox') === whole ? svg.querySelector('.ticks').textContent : '';
+    point('pointerleave', 0.5);
+  }
   document.body.dataset.drawn = JSON.stringify({
+    tip, zoomed, back,
     charts: shown.length, live: document.querySelectorAll('figure.live').length, overlaps,
     images: document.images.length, wider: document.documentElement.scrollWidth - innerWidth,
     outside: [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).length,
@@ -146,6 +165,9 @@ def test_a_browser_draws_it_without_an_error_or_a_request(look, name, charts, wi
     assert drawn["charts"] == charts and drawn["images"] == 0
     assert drawn["live"] >= 1, "the script that its policy allows by its digest has run"
     assert not drawn["overlaps"]
+    assert re.match(r"p\d[\d.]*\n.* [\d.]+ (µs|ms)", drawn["tip"]), "values under the pointer"
+    assert len(re.findall(r"p\d", drawn["zoomed"])) == 3, "the ends and the middle of what is looked at"
+    assert "p90" in drawn["back"]
     assert drawn["wider"] <= 0 and drawn["outside"] == 0
     assert drawn["paper"] < 40 if dark else drawn["paper"] > 215
 
