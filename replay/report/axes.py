@@ -228,8 +228,10 @@ def _moment(clock: RecordedClock | None, at_ns: int, since_s: float, step_ns: in
     moment = to_datetime(at_ns)
     day = 86_400 * SECOND_NS
     form = "%H:%M:%S" if step_ns < 60 * SECOND_NS else "%H:%M" if step_ns < day else "%b %d"
+    if at_ns % day == 0:
+        form = "%b %d"
     words = moment.strftime("%Y-%m-%d" if step_ns >= 28 * day else form)
-    if step_ns < SECOND_NS:
+    if step_ns < SECOND_NS and at_ns % day:
         words += f"{at_ns % SECOND_NS / SECOND_NS:.{decimals_of(step_ns / SECOND_NS)}f}"[1:]
     return Tick(since_s, (words, since))
 

@@ -19,7 +19,7 @@ from .svg import element, escape, number, path, paths
 
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3d7fcc", "#d9702c", "#2f9950", "#d14a46", "#8f5fd0", "#77808b"
 YELLOW, DARK, LIGHT = "#b08d16", "#222", "#eee"
-CYCLE = (RED, PURPLE, ORANGE, YELLOW, "#c9529a", GREY, BLUE, GREEN, "#8a5a36")
+CYCLE = (RED, PURPLE, ORANGE, YELLOW, "#c9529a", GREY, BLUE, GREEN, "#8a5a36", "#2a9d94")
 """They stand on light and dark alike."""
 
 WIDE, NARROW = 1000, 360
@@ -158,6 +158,9 @@ class Chart:
         self.key(name, colour, "dot" if filled else "ring")
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
+            if filled and not any(words for _, _, words in dots):
+                steps = "".join(f"M{number(x(at))} {number(y(value))}h0" for at, value, _ in dots)
+                return element("path", d=steps, stroke=colour, stroke_width=size, stroke_linecap="round")
             look = {"r": size / 2 - 1, "fill": colour if filled else "none", "pointer_events": "all"}
             drawn = []
             for at, value, words in dots:
@@ -174,10 +177,13 @@ class Chart:
             count = min(columns, int(wide / CELL_WIDTH))
             width, drawn = wide / count, []
             for colour, cells in cells_of(count):
-                steps = []
+                steps, at_x, at_y = [], 0, 0
                 for column, low, top in cells:
-                    up, down = round(y(top)), round(y(low))
-                    steps.append(f"M{number((column + 0.5) * width)} {up}v{max(down - up, 1)}")
+                    to_x, up, down = round(10 * (column + 0.5) * width), round(y(top)), round(y(low))
+                    high_px = max(down - up, 1)
+                    across, along = number((to_x - at_x) / 10), str(up - at_y)
+                    steps.append(f"m{across}{along if along[0] == '-' else ' ' + along}v{high_px}")
+                    at_x, at_y = to_x, up + high_px
                 drawn.append(element("path", d="".join(steps), stroke=colour))
             return element("g", *drawn, stroke_width=f"{width + 0.5:.1f}", shape_rendering="crispEdges")
 

@@ -19,6 +19,9 @@ from .figures import binned, spectrum
 
 _FINDING_COLOURS = {"REGRESSION": RED, "INCONCLUSIVE": YELLOW}
 BINS_PER_DECADE = 20
+DOTS_NAMED = 200
+"""Where there are more runs to draw, their dots carry no names: the page would be too heavy."""
+
 REACH_MAX = 20.0
 """Ratios beyond are drawn at the edge: an interval may be unbounded."""
 
@@ -57,9 +60,10 @@ def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float
         at = min(max(1 + finding.change, low), high)
         plot.dots([(at, -number + 0.24, finding.metric.name)], colour, size=10)
     plot.key("change with its interval", GREY, "line")
+    many = sum(len(side) for row in runs for side in row) > DOTS_NAMED
     for side, colour, at, by_side in ((base, BLUE, -0.08, 0), (new, ORANGE, -0.28, 1)):
         dots = [
-            (min(max(ratio, low), high), -number + at, said)
+            (min(max(ratio, low), high), -number + at, "" if many else said)
             for number, row in enumerate(runs)
             for ratio, said in row[by_side]
         ]

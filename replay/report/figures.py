@@ -23,7 +23,7 @@ from .charts import BLUE, CYCLE, GREEN, GREY, ORANGE, RED, Chart, Series
 SPECTRUM_STEPS = 16
 """Points of a spectrum for each factor of ten."""
 
-COLUMNS_MAX, ROWS_PER_DECADE = 100, 12
+COLUMNS_MAX, ROWS_PER_DECADE = 90, 12
 SECONDS_MAX = 200
 ROUTES_BESIDE = 12
 GOAL_ROOM = 4.0

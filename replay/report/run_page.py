@@ -33,7 +33,7 @@ from .run_details import machine_section, samples_sections, settings_section
 from .svg import escape
 from .words import FIGURES, LATENCIES
 
-ROUTES_SHOWN = 60
+ROUTES_SHOWN, CHECKED_SHOWN = 50, 20
 RATIO_NOTED = 1.1
 """A service time that is as many times the recorded one is marked, and its mirror."""
 
@@ -181,15 +181,16 @@ def _checked(document: RunDocument) -> str:
             toned(f"{route.mismatches:,}", BAD) if route.mismatches else "0",
             format_share(route.mismatches / route.checked),
         ]
-        for route in checked[:ROUTES_SHOWN]
+        for route in checked[:CHECKED_SHOWN]
     ]
+    more = f" (the {CHECKED_SHOWN} with the most mismatches)" if len(checked) > CHECKED_SHOWN else ""
     lacking = {
         "cookies beyond the jars' size (limits.cookies)": sessions.cookies_cut,
         "responses longer than limits.answer, not evaluated": sessions.answers_cut,
     }
     rules += [[name, "", toned(f"{count:,}", BAD)] for name, count in lacking.items() if count]
     return html_table(("", "good", "missed"), rules, "Captures and checks") + html_table(
-        ("", "checked", "mismatches", "share"), routes, "Responses checked, by route"
+        ("", "checked", "mismatches", "share"), routes, f"Responses checked, by route{more}"
     )
 
 

@@ -25,9 +25,15 @@ from replay.report.axes import (
 from replay.report.charts import NARROW, WIDE, Chart, Series
 from replay.report.drawing import draw
 from replay.report.fit import breaks, shortened
-from replay.report.html import Figure, drawn, write_page
+from replay.report.html import Figure, drawn, html_table, write_page
+from replay.report.run_page import write_run_page
 from replay.report.svg import LINE, number, path, text_width
 from replay.results.document import RecordedClock
+from replay.results.measured import FAILED
+from replay.results.run import load_run
+from replay.results.samples import RecordedRow
+from tests.support.compare_data import TRACE
+from tests.support.metrics_data import at_s, trial
 
 from .test_shown import HOSTILE, obeyed
 
@@ -90,7 +96,7 @@ def test_axes_are_labelled_at_any_range_and_no_label_lies_on_another(across, up,
 )
 def test_a_time_axis_is_labelled_in_both_clocks(length_s, speed, offset_min, width):
     clock = None
-    if speed is not None and length_s * speed < 2e9:
+    if speed is not None and 1e-6 <= length_s * speed < 2e9:
         clock = RecordedClock(start_ns=CLOCK.start_ns, speed=speed, utc_offset_s=60 * offset_min)
     svg = draw(Chart(time_axis(length_s, clock), count_axis(10.0, "requests per second")), width)
     assert_apart(svg)
@@ -167,9 +173,11 @@ def test_a_name_of_others_is_text_alone(tmp_path):
     plot.rule_y(0.5, "#000", nasty)
     plot.hover.append(Series(nasty, [1e3, 1e9], [1.0, 2.0], "latency"))
     rows = Chart(latency_axis(1e3, 1e9), Axis(-0.6, 0.6, bare=True), height=40, rows=[nasty])
-    write_page(tmp_path / "a.html", "a", "b", [Figure("", "", plot), Figure("", "", rows)])
+    table = html_table((nasty, '"}</style><script>alert(2)</script>{'), [(nasty, nasty)], nasty)
+    write_page(tmp_path / "a.html", "a", "b", [Figure("", "", plot), Figure("", "", rows), table])
     page = (tmp_path / "a.html").read_text()
     assert not obeyed(page) and "<script>alert" not in page and page.count("<script") == 2
+    assert page.count("</style>") == 1 and "nth-child(2)::before{content:" in page
     for svg in re.findall(r"<svg xmlns.*?class=.ticks.>.*?</g></svg>", page, re.DOTALL):
         Xml.fromstring(svg)
 
@@ -196,3 +204,30 @@ def test_a_picture_needs_no_style_sheet():
     wide, narrow = re.findall(r"<svg xmlns[^>]*>", section)
     assert 'display="none"' in narrow and "display" not in wide
     assert "style=" not in section and 'stroke="#123456"' in section
+
+
+def test_a_thousand_dots_are_light():
+    plot = Chart(latency_axis(1e3, 1e9), Axis(0, 1))
+    plot.dots([(1e3 * 1.01**at, 0.5, "") for at in range(1_000)], "#000", "runs")
+    assert len(draw(plot)) < 20_000
+
+
+def test_the_heaviest_page_of_a_run_is_below_200_kB(tmp_path):
+    """Hundreds of routes of long names, an hour of seconds, every kind of failure."""
+    routes = [f"GET /{'ségment' * (number % 30)}/{number}/<{{id}}>" for number in range(300)]
+    rules = [f"check {'status ' * 40}{number}" for number in range(20)]
+    made = trial(tmp_path / "run", routes=routes, trace=TRACE, slo=["p99<100ms", "errors<1%"], rules=rules)
+    lane, rng = made.lanes[0], np.random.default_rng(1)
+    for second in range(400):
+        for at, service_ms in enumerate(rng.lognormal(1, 1.5, 40)):
+            outcome = FAILED[at] if at < len(FAILED) and FAILED[at] != "unsent" else "2xx"
+            lane.request(
+                (second * 40 + at) % 300, outcome, due_ms=second * 1000.0 + at, service_ms=float(service_ms)
+            )
+        made.recorder.tick(at_s(9.0 * (second + 1)))
+    lane.bank.checked[:300] = [40, 3]
+    made.recorder.finish(
+        at_s(3_601), lookup=lambda seqs: {seq: RecordedRow(0, "GET", "/x" * 900) for seq in seqs}
+    )
+    write_run_page(load_run(tmp_path / "run"), tmp_path / "a.html")
+    assert (tmp_path / "a.html").stat().st_size < 200_000
