@@ -46,7 +46,10 @@ from replay.settings.scenario import Scenario
 from replay.shown import json_shown
 from replay.trace.importing import open_trace
 
+from .flags import flags_of_all, settings_flags
+from .help import GroupedCommand
 from .import_ import ProgressBar, facts
+from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
 from .places import keeping, result_folder
 from .progress import KERNELS, warm_kernels
@@ -161,45 +164,54 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
     return found
 
 
-@click.command(name="peak", short_help="The highest load that a target survives, up and down again.")
+_SET_BY_PEAK = (
+    "scale",
+    "grow",
+    "sample",
+    "sample_by",
+    "peak",
+    "rate",
+    "speed",
+    "compress_to",
+    "duration",
+    "warm_up",
+    "x_replay",
+)
+SETTINGS = tuple(key for key in flags_of_all() if key not in _SET_BY_PEAK)
+"""The settings that flags may change; the others are what a search for the peak varies."""
+
+WORDS = {
+    "slo": "Objectives with units: 'p99<250ms' [default: errors<0.1% and errors<1%].",
+    "window.from": "Where trials and hold are taken from [default: the busiest part].",
+    "window.until": "Moment before which trials and hold end; +10m counts from the first moment.",
+}
+
+
+@click.command(
+    name="peak",
+    cls=GroupedCommand,
+    short_help="Find the highest load that a target sustains, and whether it recovers.",
+)
 @click.argument("paths", nargs=-1, metavar="SCENARIO.toml|TRACE")
-@click.option(
-    "--target",
-    metavar="URL",
-    help="Where to send: http[s]://HOST[:PORT][/BASE/PATH], kafka://HOST:PORT/TOPIC.",
-)
-@click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms' [default: errors<0.1% and errors<1%].")
-@click.option("--methods", metavar="LIST", help="Methods to send, or all [default: GET,HEAD].")
-@click.option(
-    "--from",
-    "window__from",
-    metavar="WHEN",
-    help="Where trials and hold are taken from [default: the busiest part].",
-)
-@click.option(
-    "--until", "window__until", metavar="WHEN", help="Moment before which they end; +10m counts from --from."
-)
-@click.option(
-    "--allow",
-    multiple=True,
-    metavar="HOST",
-    help="Allow a target beyond loopback: a name, *.name, address or network.",
-)
-@click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="Folder for the runs [default: runs/NAME-TIME]."
-)
-@click.option("--lowest", default="0.25", metavar="K", show_default=True, help="Scale to begin with.")
-@click.option("--highest", default="64", metavar="K", show_default=True, help="Scale to end at.")
-@click.option(
-    "--width", default="2%", metavar="SHARE", show_default=True, help="How close the answer is to be."
-)
+@settings_flags(SETTINGS, words=WORDS)
+@out_option("Folder for the runs [default: runs/NAME-TIME].")
+@click.option("--lowest", default="0.25", metavar="K", show_default=True, help="First scale to try.")
+@click.option("--highest", default="64", metavar="K", show_default=True, help="Last scale to try.")
+@click.option("--width", default="2%", metavar="SHARE", show_default=True, help="Precision of the answer.")
 @click.option("--trial", default="15s", metavar="TIME", show_default=True, help="Length of a trial.")
 @click.option("--hold", default="60s", metavar="TIME", show_default=True, help="How long the peak is held.")
 @click.option(
-    "--votes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True, help="Trials a load."
+    "--votes",
+    type=click.Choice(["1", "3", "5"]),
+    default="3",
+    show_default=True,
+    help="Trials for each load.",
 )
-@click.option("--surge", metavar="K", help="Baseline, K times it, the exact baseline again: does it recover?")
+@click.option(
+    "--surge",
+    metavar="K",
+    help="Instead: baseline, K times the baseline, baseline again: does the target recover?",
+)
 @click.option("--trigger", default="20s", metavar="TIME", show_default=True, help="Length of --surge.")
 @output_options("peak.html in the folder of the runs")
 @click.option("--plain", is_flag=True, help="No colours.")

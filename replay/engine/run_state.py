@@ -31,6 +31,7 @@ from replay.results.document import (
     TraceIdentity,
 )
 from replay.results.folder import RunFolder
+from replay.settings.lane import lane_settings
 from replay.settings.scenario import Scenario
 from replay.units import SECOND_NS
 from replay_native.feed.resolve import make_asks
@@ -160,20 +161,15 @@ def _lane_spec(
         wake_fd=wake_fd,
         addresses=adapter.addresses,
         connections=adapter.connections[number],
-        timeout_ns=int(scenario.timeout_ns),
-        max_wait_ns=int(scenario.max_wait_ns),
-        header_limit_bytes=int(scenario.limits.response_headers_bytes),
         closed_loop=scenario.closed_loop,
         tls=adapter.tls,
         number=number,
-        connect=scenario.connect,
-        client_connections=scenario.client_connections,
-        idle_timeout_ns=int(scenario.idle_timeout_ns),
         ordered=scenario.ordered,
         retry=adapter.retry,
         clients=-(-schedule.trace.manifest.clients // lanes),
         lanes=lanes,
         sessions=adapter.sessions,
+        **lane_settings(scenario),
         **asking,
     )
 

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from replay.ledger.catalog import GOOD, HISTOGRAMS
+from replay.ledger.catalog import GOOD, HISTOGRAMS, WITH_CONSUMER
 from replay.plan.schedule import Plan
 from replay.results.deltas import Deltas
 from replay.results.document import RunDocument, Started
@@ -115,7 +115,7 @@ class LiveView:
     def _consumed(self) -> list[tuple[str, str]]:
         """What a Kafka consumer says, where there is one."""
         last = self._last[-1]
-        rows = [row for row in HISTOGRAMS if row.needs == "consumer"]
+        rows = [row for row in HISTOGRAMS if row.only == WITH_CONSUMER]
         kinds = [(f"{row.title} p99", self._worst(f"{row.field}_p99_ns")) for row in rows]
         found = [(name, worst) for name, worst in kinds if worst != "-"]
         return [*found, ("lag", f"{sum(last.lag.values()):,}")] if last.lag else found

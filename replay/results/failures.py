@@ -1,4 +1,4 @@
-"""What a run's target failed at: the circuit breaker, statuses against the recording, objectives."""
+"""How the target of a run failed: by the circuit breaker, by statuses that differ from the recording, by objectives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .document import RunDocument
 
 
 def failures_of(document: RunDocument) -> list[str]:
-    """Each failure in a few words; none where the target passed. A verdict of the generator is none of them."""
+    """Each failure in a few words; none where the target passed. The verdict on the generator is separate."""
     found = ["the circuit breaker opened"] if document.ending.how == "circuit_breaker" else []
     differs = document.status_differs
     if differs is not None and differs.failed:

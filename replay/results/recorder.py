@@ -22,7 +22,7 @@ from replay_native.ledger.lane_metrics import (
     OUTCOMES,
     PER_ROUTE,
     TOTALS,
-    Bank,
+    LaneMetrics,
 )
 from replay_native.ledger.statuses import S
 
@@ -43,11 +43,11 @@ far when that is more: 480 in a week, 600 in 55 days.
 class _Totals:
     """Takes the differences of one histogram over all routes, summed over lanes."""
 
-    def __init__(self, banks: Sequence[Bank], index: int) -> None:
-        self._now = [bank.totals[index] for bank in banks]
+    def __init__(self, all_metrics: Sequence[LaneMetrics], index: int) -> None:
+        self._now = [metrics.totals[index] for metrics in all_metrics]
         self._before = [np.zeros_like(counts) for counts in self._now]
         self._delta = np.zeros_like(self._now[0])
-        self._scratch = np.zeros_like(self._delta) if len(banks) > 1 else self._delta
+        self._scratch = np.zeros_like(self._delta) if len(all_metrics) > 1 else self._delta
 
     def take(self) -> tuple[np.ndarray, int]:
         """Counts since the last call (valid until the next), and how many values they hold."""
@@ -65,18 +65,20 @@ class _Routes:
 
     def __init__(
         self,
-        banks: Sequence[Bank],
+        all_metrics: Sequence[LaneMetrics],
         names: Sequence[str],
         kind: str,
         rows: Sequence[int],
         *,
         every_time: bool = False,
     ) -> None:
-        self._banks, self._names, self._kind = banks, names, kind
+        self._all_metrics, self._names, self._kind = all_metrics, names, kind
         self._of_arena = PER_ROUTE.index(kind)
         self._rows = np.array(rows, np.int64)
-        self._before = [np.zeros((bank.arena.shape[0], bank.arena.shape[2]), np.uint32) for bank in banks]
-        self._counted = [np.zeros_like(bank.route_counts) for bank in banks]
+        self._before = [
+            np.zeros((metrics.arena.shape[0], metrics.arena.shape[2]), np.uint32) for metrics in all_metrics
+        ]
+        self._counted = [np.zeros_like(metrics.route_counts) for metrics in all_metrics]
         self._least_s = 0.0 if every_time else max(ROUTE_INTERVAL_S, len(names) / ROUTES_A_TICK)
         self._growth = 0.0 if every_time else ROUTE_INTERVAL_SHARE
         self._since_s = np.zeros(len(names))
@@ -102,8 +104,8 @@ class _Routes:
         they are of.
         """
         changed = np.zeros((turn.size, len(OUTCOMES)), bool)
-        for bank, counted in zip(self._banks, self._counted, strict=True):
-            now = bank.route_counts[turn]
+        for metrics, counted in zip(self._all_metrics, self._counted, strict=True):
+            now = metrics.route_counts[turn]
             changed |= now != counted[turn]
             counted[turn] = now
         changed[turn == len(self._names) - 1] = True
@@ -111,12 +113,12 @@ class _Routes:
 
     def _take_one(self, row: int, code: int) -> np.ndarray | None:
         merged: np.ndarray | None = None
-        for lane, bank in enumerate(self._banks):
-            slot = slot_of(bank, row, code)
+        for lane, metrics in enumerate(self._all_metrics):
+            slot = slot_of(metrics, row, code)
             if slot < 0:
                 continue
             delta = self._scratch
-            if hdr.take_delta_u32(bank.arena[slot, self._of_arena], self._before[lane][slot], delta):
+            if hdr.take_delta_u32(metrics.arena[slot, self._of_arena], self._before[lane][slot], delta):
                 merged = delta.copy() if merged is None else merged + delta
         return merged
 
@@ -124,11 +126,13 @@ class _Routes:
 class Recorder:
     """Reads the lanes' memory once a second. Only the control plane's thread calls it."""
 
-    def __init__(self, banks: Sequence[Bank], started: Started, *, every_total: bool = False) -> None:
+    def __init__(
+        self, all_metrics: Sequence[LaneMetrics], started: Started, *, every_total: bool = False
+    ) -> None:
         """With `every_total` each histogram over all routes is taken every second, not only those that the run folder
         keeps. UsageError for an objective that is none.
         """
-        self._banks, self._started = list(banks), started
+        self._all_metrics, self._started = list(all_metrics), started
         objectives = [slo.parse(text) for text in started.slo]
         rows = [slo.rows_of(objective, started.routes) for objective in objectives]
         asked = [pair for pair in zip(objectives, rows, strict=True) if pair[0].window_ns]
@@ -142,13 +146,13 @@ class Recorder:
         )
         """Tags over all routes that the run folder keeps by interval."""
         self._totals = {
-            name: _Totals(self._banks, index)
+            name: _Totals(self._all_metrics, index)
             for index, name in enumerate(TOTALS)
             if name in self.logged or every_total
         }
         self._routes = self._routes_of(asked)
         self._before = np.zeros(len(COUNTERS), np.int64)
-        self._by_route_before = np.zeros_like(counts_by_route(self._banks))
+        self._by_route_before = np.zeros_like(counts_by_route(self._all_metrics))
         self._outcomes_before: np.ndarray = np.zeros(N_OUTCOMES, np.int64)
         self._statuses_before = [0, 0]
         self.last_s = 0.0
@@ -163,9 +167,9 @@ class Recorder:
             every_time.setdefault(kind, set()).update(rows)
         others = sorted({*range(len(names))} - every_time[usual])
         return [
-            _Routes(self._banks, names, usual, others),
+            _Routes(self._all_metrics, names, usual, others),
             *(
-                _Routes(self._banks, names, kind, sorted(of), every_time=True)
+                _Routes(self._all_metrics, names, kind, sorted(of), every_time=True)
                 for kind, of in every_time.items()
                 if of
             ),
@@ -187,7 +191,7 @@ class Recorder:
         for routes in self._routes:
             for tag, from_s, counts in routes.take(now_s, last):
                 histograms.append(HistogramDelta.of(tag, from_s, now_s - from_s, counts, NS_2))
-        now = np.sum([bank.counters for bank in self._banks], axis=0)
+        now = np.sum([metrics.counters for metrics in self._all_metrics], axis=0)
         came = now - self._before
         self._before = now
         deltas = Deltas(
@@ -200,7 +204,7 @@ class Recorder:
 
     def _by_route(self) -> dict[str, dict[str, int]]:
         """Requests since the last tick by route and outcome, without the warm-up's."""
-        now = counts_by_route(self._banks)
+        now = counts_by_route(self._all_metrics)
         came = now - self._by_route_before
         self._by_route_before = now
         names = [*(route.name for route in self._started.routes), OTHER]
@@ -243,7 +247,9 @@ class Recorder:
 
     def _outcomes_measured(self) -> dict[str, int]:
         """Outcomes since the last tick, without the warm-up's: those that routes are counted by."""
-        now = np.array([bank.route_counts.sum(axis=0) for bank in self._banks], np.int64).sum(axis=0)
+        now = np.array([metrics.route_counts.sum(axis=0) for metrics in self._all_metrics], np.int64).sum(
+            axis=0
+        )
         came = now - self._outcomes_before
         self._outcomes_before = now
         return {name: int(n) for name, n in zip(OUTCOMES, came, strict=True) if n}
@@ -251,7 +257,7 @@ class Recorder:
     def _statuses(self) -> list[int]:
         """Responses since the last tick that are worse than recorded, and 4xx where that is not known."""
         now = [
-            sum(int(bank.status_counts[:, column].sum()) for bank in self._banks)
+            sum(int(metrics.status_counts[:, column].sum()) for metrics in self._all_metrics)
             for column in (S.worse, S.unknown_4xx)
         ]
         came = [count - before for count, before in zip(now, self._statuses_before, strict=True)]

@@ -51,7 +51,7 @@ def schedule(
     rows: int = 200,
     per_s: int = 100,
     clients: int = 1,
-    **knobs: object,
+    **settings: object,
 ) -> tuple[Schedule, Scenario]:
     with TraceWriter(folder / "made.trace") as writer:
         request = writer.add_request("GET", path.encode())
@@ -59,7 +59,7 @@ def schedule(
         client = (np.arange(rows) % clients).astype(np.uint32)
         writer.add_events(at_ns, np.full(rows, request, np.uint32), client)
     assert writer.trace is not None
-    scenario = load(None, {"target": f"http://127.0.0.1:{port}", **knobs}, {})
+    scenario = load(None, {"target": f"http://127.0.0.1:{port}", **settings}, {})
     return make_schedule(writer.trace, scenario), scenario
 
 

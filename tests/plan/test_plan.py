@@ -310,15 +310,15 @@ def shown(schedule: Schedule) -> str:
 
 
 def test_headers_and_hosts_that_the_recording_lacks_are_said(tmp_path: Path) -> None:
-    knobs: dict[str, Any] = {"send_headers": "user-agent", "rewrite_host": ["a.test=b.test"]}
-    said = shown(plan(write_trace(tmp_path / "t.trace", [Row(0)]), **knobs))
+    settings: dict[str, Any] = {"send_headers": "user-agent", "rewrite_host": ["a.test=b.test"]}
+    said = shown(plan(write_trace(tmp_path / "t.trace", [Row(0)]), **settings))
     assert "user-agent as recorded: none, for this recording holds no headers" in said
     assert "a.test as b.test: none, for this recording names no host" in said
     with TraceWriter(tmp_path / "h.trace") as writer:
         index = writer.add_request("GET", b"/", host="a.test", headers=((b"User-Agent", b"x"),))
         writer.add_events(np.array([START_NS]), np.array([index], np.uint32), np.zeros(1, np.uint32))
     assert writer.trace is not None
-    assert "none, for" not in shown(plan(writer.trace, **knobs))
+    assert "none, for" not in shown(plan(writer.trace, **settings))
 
 
 def test_records_have_no_connections_of_their_own(tmp_path: Path) -> None:
