@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # the command sets its signal handlers before it can affo
 if TYPE_CHECKING:
     from os import PathLike
     from types import ModuleType
-    from typing import Any
+    from typing import Unpack
 
     from . import engine as engine
     from . import errors as errors
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from . import trace as trace
     from .engine import Prepared
     from .results.run import Run
+    from .settings.typed import Settings
     from .trace import Trace
 
 __all__ = ["__version__", "import_log", "load", "open", "prepare", "run"]
@@ -60,7 +61,9 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
     return import_files([Path(log) for log in logs], Path(out))
 
 
-def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[str], **settings: Any) -> Run:
+def run(
+    trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[str], **settings: Unpack[Settings]
+) -> Run:
     """Replay a trace onto `target` into the new run folder `out`, and return the run.
 
     `settings` are those of a scenario file by name (`speed=10`, `methods="all"`, `connections=64`, `rate="500/s"`).
@@ -73,7 +76,7 @@ def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[
     return load(out)
 
 
-def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Any) -> Prepared:
+def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpack[Settings]) -> Prepared:
     """Plan a replay without sending anything: `.plans` says what would be sent, `.run(out)` sends it.
 
     `settings` are as for `run`. Raises a ReplayError as `run` does.
