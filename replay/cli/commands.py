@@ -23,6 +23,7 @@ from replay.errors import (
     exit_code_now,
     reason_of,
 )
+from replay_native.ground import hooks
 
 from . import interrupts, streams
 from .help import context_settings
@@ -207,9 +208,19 @@ def _ended(error: BaseException) -> int:
     return _crash(error)
 
 
+def _show_compiling(modules: list[str]) -> None:
+    """A command that did not look before needs kernels that have to be compiled."""
+    from replay.report.console import Console
+
+    from .progress import compile_kernels
+
+    compile_kernels(Console(stderr=True, highlight=False), modules)
+
+
 def invoke(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     Sending.began = False
+    hooks.before_compiling(_show_compiling)
     try:
         code = replay.main(arguments, prog_name="replay", standalone_mode=False)
         sys.stdout.flush()

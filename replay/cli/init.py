@@ -60,7 +60,7 @@ def command(
 
 
 def _check_target(target: str) -> None:
-    from replay.settings.target import parse_target
+    from replay.protocols.registry import parse_target
 
     parse_target(target)
 

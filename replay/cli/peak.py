@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from replay import units
+from replay.engine.prepare import kernels_of
 from replay.errors import (
     Exit,
     OutputError,
@@ -26,6 +27,7 @@ from replay.peaks.climb import Climb, climb
 from replay.peaks.recovery import Recovery
 from replay.peaks.search import Search, Trial
 from replay.peaks.trial import Bench
+from replay.protocols.registry import parse_target
 from replay.report.console import Console, Table
 from replay.report.peak import (
     climb_facts,
@@ -40,7 +42,6 @@ from replay.report.peak import (
 )
 from replay.results.run import load_run
 from replay.settings.scenario import Scenario
-from replay.settings.target import parse_target
 from replay.shown import json_shown
 from replay.trace.importing import open_trace
 
@@ -226,7 +227,7 @@ def command(
     parse_target(scenario.target)
     lengths_ns = _duration(trial, "--trial"), _duration(hold, "--hold"), _duration(trigger, "--trigger")
     console, errors = report_console_for(plain, False), Console(stderr=True, highlight=False)
-    warm_kernels(errors, [*KERNELS, "workload.scale"])
+    warm_kernels(errors, [*KERNELS, *kernels_of(scenario), "workload.scale"])
     with (
         result_folder(out, RUNS, recordings[0]) as folder, _made(folder), work_area(folder) as area, keeping(folder)
     ):  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from .places import result_folder
 from .streams import shown_of
 
 if TYPE_CHECKING:
+    from replay.engine.prepare import Prepared
+    from replay.protocols.protocol import TargetPlan
     from replay.report.console import Console
     from replay.settings.scenario import Scenario
 
@@ -84,10 +86,10 @@ def command(
     usage or over a limit (nothing was sent), 4 invalid (the generator was the bottleneck), 99 an SLO failed, the circuit
     breaker opened, or more than half of the responses have a worse status than recorded, 130 interrupted.
     """
-    from replay.settings.target import parse_target
+    from replay.settings.target import scheme_of
 
     scenario, recordings = read_scenario(paths, given)
-    parse_target(scenario.target)
+    scheme_of(scenario.target)
     console = report_console_for(plain, quiet)
     if dry_run:
         import tempfile
@@ -109,67 +111,58 @@ def report_console_for(plain: bool, quiet: bool) -> Console:
     return console
 
 
-def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Console) -> list[Any]:
-    """Open or import the recordings, plan, check the plan against its target, print it; a schedule for each target."""
-    import trio
-
-    from replay.lane.resolve import resolve
-    from replay.lane.sizing import check_sockets
-    from replay.plan.safety import check_plan
-    from replay.plan.schedule import make_schedules
-    from replay.protocols.http1.adapter import why_portable
+def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Console) -> Prepared:
+    """Open or import the recordings, plan what each target is sent, print the plans, check them."""
+    from replay.engine.blocking import run_blocking
+    from replay.engine.prepare import find_targets, kernels_of, prepare
     from replay.report.console import Console
-    from replay.report.plan import print_plan
-    from replay.settings.target import parse_target
-    from replay.settings.unused import unused_settings
     from replay.trace.importing import open_trace
 
     from .import_ import ProgressBar
-    from .progress import warm_kernels
+    from .progress import KERNELS, warm_kernels
 
-    targets = [parse_target(own.target) for own in scenario.by_target()]
-    places = [[place.host for place in trio.run(resolve, target, scenario)] for target in targets]
+    found = run_blocking(lambda: find_targets(scenario))
     errors = Console(stderr=True, highlight=False, quiet=console.quiet)
-    if any(target.is_kafka for target in targets):
-        from replay.protocols.kafka.adapter import KERNELS
-
-        warm_kernels(errors, KERNELS)
-    warm_kernels(errors)
+    warm_kernels(errors, (*KERNELS, *kernels_of(scenario)))
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
     name = recordings[0] if len(recordings) == 1 else f"{recordings[0]} and {len(recordings) - 1} more"
-    schedules = make_schedules(trace, scenario, name=name, area=area)
-    for schedule, addresses in zip(schedules, places, strict=True):
-        target = schedule.target
-        because = "" if target.is_kafka else why_portable(scenario.engine, secure=target.is_secure)
-        unused = unused_settings(scenario) if schedule is schedules[-1] else []
+    show = _plan_printer(scenario, len(found), console)
+    return prepare(trace, scenario, name=name, area=area, found=found, show=show)
+
+
+def _plan_printer(scenario: Scenario, targets: int, console: Console) -> Callable[[TargetPlan], None]:
+    """What prints the plan of each target; the last one with the settings that none of them uses."""
+    from replay.protocols.registry import unused_settings
+    from replay.report.plan import print_plan
+
+    shown = 0
+
+    def show(target: TargetPlan) -> None:
+        nonlocal shown
+        shown += 1
         print_plan(
-            schedule.plan, schedule.scenario, addresses, console, portable_because=because, unused=unused
+            target.schedule.plan, target.schedule.scenario, target.found.hosts, console,
+            portable_because=target.portable_because,
+            unused=unused_settings(scenario) if shown == targets else [],
         )  # fmt: skip
-        check_plan(schedule.plan, target, addresses, trace.requests.hosts, schedule.scenario)
-        check_sockets(schedule.plan, schedule.scenario, len(addresses))
-    return schedules
+
+    return show
 
 
 def replay_recordings(
     scenario: Scenario, recordings: list[str], folder: Path, area: Path, console: Console, plain: bool
 ) -> int:
     """Run it, print its report, and say how it went as an exit code."""
-    from replay.engine.nursery import run_blocking
-    from replay.protocols.kafka import fit_for
     from replay.report.console import Console
     from replay.report.live import LiveView
     from replay.report.terminal import print_report
     from replay.results.run import load_run
 
-    schedules = _prepare(scenario, recordings, area, console)
+    prepared = _prepare(scenario, recordings, area, console)
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
-    with LiveView(errors, *(schedule.plan for schedule in schedules)) as live:
-        document = run_blocking(
-            schedules[0], scenario, folder, observer=live.update,
-            fit=fit_for(*(schedule.target for schedule in schedules)), also=schedules[1:],
-            last=True,
-        )  # fmt: skip
+    with LiveView(errors, *prepared.plans) as live:
+        document = prepared.run(folder, observer=live.update, last=True)
     if not console.quiet:
         with shown_of(folder):
             print_report(load_run(folder), console)

@@ -19,33 +19,32 @@ from replay.errors import (
     Exit,
     ReplayError,
     Sending,
+    UsageError,
 )
 from replay.lane.addresses import AddressTable
 from replay.lane.contract import Address, Engine, LaneSpec
 from replay.lane.name_watch import NameWatch
 from replay.lane.resolve_replies import answer_asks
-from replay.plan.schedule import Schedule
-from replay.protocols.adapter import Fit, Fittings
-from replay.protocols.http1.adapter import fit_http
+from replay.protocols.adapter import ProtocolAdapter
+from replay.protocols.protocol import TargetPlan
 from replay.results.document import Ending, RouteStart, RunDocument
 from replay.results.recorder import Recorder
 from replay.settings.scenario import Scenario
 from replay.shown import shown
-from replay.units import SECOND_NS
+from replay.units import SECOND_NS, format_duration
 from replay_native.ledger import lane_metrics as bank
 from replay_native.ledger.lane_metrics import Stop
 
 from .failure import failure_of
-from .prepare import (
+from .priority import lowered
+from .run_state import (
     Observer,
     RunState,
-    prepare,
+    make_state,
     started,
 )
-from .priority import lowered
 from .target_runs import (
-    Part,
-    failed_handshakes,
+    TargetRun,
     lookup,
     named_apart,
 )
@@ -70,64 +69,81 @@ START_POLL_S = 0.005
 STUCK = "a lane did not leave when it was told to"
 
 
-async def run(
-    schedule: Schedule,
+async def run_targets(
+    plans: Sequence[TargetPlan],
     scenario: Scenario,
     out: str | os.PathLike[str],
     *,
     observer: Observer | None = None,
+    start_at_ns: int | None = None,
     signals: bool = False,
     last: bool = False,
-    fit: Fit | None = None,
-    also: Sequence[Schedule] = (),
 ) -> RunDocument:
-    """Replay a schedule and save the run in the new folder `out`; returns its run.json.
+    """Replay onto targets that were planned, and save the run in the new folder `out`; returns its run.json.
 
-    `fit` makes what a target needs where that is not HTTP. `also` are further schedules on the same timeline: what is due
-    at the same recorded moment is due at the same instant.
-
-    With `signals` the process is the run's own: SIGINT and SIGTERM end it in order; with `last` no run follows in it.
-    Cancellation abandons it, and saves what was measured.
-    TargetError, LimitError, OutputError before anything is sent; EngineError where it failed after that.
+    All are on one timeline: what is due at the same recorded moment is due at the same instant. See `Prepared.run` for
+    the options; with `signals` the process is the run's own, and SIGINT and SIGTERM end it in order.
     """
     run_id = secrets.token_hex(4)
+    _check_start(start_at_ns)
     with ExitStack() as stack:
-        fitted: list[tuple[Schedule, Fittings]] = []
+        opened: list[tuple[TargetPlan, ProtocolAdapter]] = []
         routes: list[RouteStart] = []
-        for one in (schedule, *also):
-            fittings = await (fit or fit_http)(one, one.scenario, run_id, len(routes))
-            stack.callback(fittings.close)
-            fitted.append((one, fittings))
-            routes += named_apart(fittings.routes, routes, one.target.authority)
-        state = prepare(stack, scenario, Path(out), fitted, routes, run_id)
-        state.observer = observer
+        for plan in plans:
+            adapter = await plan.open(run_id, len(routes))
+            stack.callback(adapter.close)
+            opened.append((plan, adapter))
+            routes += named_apart(adapter.routes, routes, plan.target.authority)
+        state = make_state(stack, scenario, Path(out), opened, routes, run_id)
+        state.observer, state.start_at_ns = observer, start_at_ns
         try:
             return await _supervise(state, signals, last)
         finally:
             Sending.began = Sending.began or state.sent() > 0
 
 
+def _check_start(start_at_ns: int | None) -> None:
+    """UsageError where the instant to start at is over, or so near that the first requests would be late."""
+    if start_at_ns is None:
+        return
+    left_ns = start_at_ns - time.time_ns()
+    if left_ns < START_DELAY_NS:
+        when = f"was {format_duration(-left_ns)} ago" if left_ns < 0 else f"is in {format_duration(left_ns)}"
+        raise UsageError(
+            f"the run cannot start at its instant, which {when}",
+            hint=f"give one at least {format_duration(START_DELAY_NS)} from now",
+        )
+
+
+def _start_ns(state: RunState) -> int:
+    """When the first request may be due, by CLOCK_MONOTONIC."""
+    now_ns = time.monotonic_ns()
+    if state.start_at_ns is None:
+        return now_ns + START_DELAY_NS
+    return now_ns + state.start_at_ns - time.time_ns()
+
+
 async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
     """Lanes in an inner nursery that nothing cancels; around them whoever may tell them to stop."""
     faulthandler.enable()
     received = Signals()
-    state.start_ns = time.monotonic_ns() + START_DELAY_NS
+    state.start_ns = _start_ns(state)
     recorder: Recorder | None = None
     try:
         async with trio.open_nursery() as nursery:
             if signals:
                 await nursery.start(received.watch)
-            state.start_ns = time.monotonic_ns() + START_DELAY_NS
+            state.start_ns = _start_ns(state)
             recorder = Recorder(state.folder, [spec.bank for spec in state.specs], started(state))
             cpu_before = time.process_time()
-            for part in state.parts:
-                nursery.start_soon(part.feeder.run, state.start_ns)
-                nursery.start_soon(part.fittings.background)
-                if part.fittings.name is not None:
-                    nursery.start_soon(_follow_name, state, part, part.fittings.name)
+            for target in state.targets:
+                nursery.start_soon(target.feeder.run, state.start_ns)
+                nursery.start_soon(target.adapter.background)
+                if target.adapter.name is not None:
+                    nursery.start_soon(_follow_name, state, target, target.adapter.name)
             nursery.start_soon(_tick, state, recorder)
             nursery.start_soon(_obey, state, received, recorder)
-            if signals and all(part.fittings.engine_name != "portable" for part in state.parts):
+            if signals and all(target.adapter.engine_name != "portable" for target in state.targets):
                 nursery.start_soon(_step_aside, state, last)
             if state.scenario.closed_loop and state.scenario.duration_ns is not None:
                 nursery.start_soon(_end_closed_loop, state)
@@ -146,7 +162,9 @@ async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
         raise _failed(state, recorder, failure) from None
     try:
         if state.ending.how in ("whole", "circuit_breaker"):
-            state.notes = [note for part in state.parts for note in await failed_handshakes(part)]
+            state.notes = [
+                note for target in state.targets for note in await target.adapter.afterwards(target.specs)
+            ]
         return _finish(state, recorder, cpu_s)
     except (ReplayError, OSError) as error:
         raise _failed(state, recorder, error) from None
@@ -189,9 +207,9 @@ async def _run_lanes(state: RunState) -> None:
         outer.start_soon(leave_on_cancel)
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as inner:
-                for part in state.parts:
-                    for spec in part.specs:
-                        inner.start_soon(one, part.fittings.engine, spec)
+                for target in state.targets:
+                    for spec in target.specs:
+                        inner.start_soon(one, target.adapter.engine, spec)
         state.done.set()
         outer.cancel_scope.cancel()
     if failures:
@@ -220,12 +238,12 @@ async def _tick(state: RunState, recorder: Recorder) -> None:
         number = int(state.elapsed_s()) + 1
 
 
-async def _follow_name(state: RunState, part: Part, name: NameWatch) -> None:
+async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> None:
     """A target's lanes use what its name says, and are answered where they ask; the run ends where that is not allowed."""
 
     def use(addresses: tuple[Address, ...]) -> list[Address]:
         full: list[Address] = []
-        for spec, writer in zip(part.specs, part.feeder.writers, strict=True):
+        for spec, writer in zip(target.specs, target.feeder.writers, strict=True):
             full = AddressTable(spec.bank).use(addresses)
             writer.wake()
         return full
@@ -237,7 +255,7 @@ async def _follow_name(state: RunState, part: Part, name: NameWatch) -> None:
     name.begin(use, stop, state.elapsed_s)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(name.run)
-        for spec, writer in zip(part.specs, part.feeder.writers, strict=True):
+        for spec, writer in zip(target.specs, target.feeder.writers, strict=True):
             if spec.ask_fd >= 0:
                 nursery.start_soon(answer_asks, spec, writer.wake)
 
@@ -289,11 +307,11 @@ def _finish(state: RunState, recorder: Recorder, cpu_s: float) -> RunDocument:
         time.monotonic_ns(),
         ending=state.ending,
         control_cpu_s=control_cpu_s,
-        lookup=partial(lookup, state.parts),
+        lookup=partial(lookup, state.targets),
         lanes_lost=sum(1 for spec in state.specs if not ended(spec)),
-        kafka=[part.fittings.figures() for part in state.parts],
-        notes=[*(note for part in state.parts for note in part.fittings.notes()), *state.notes],
-        names=[figures for part in state.parts if (figures := part.name_figures()) is not None],
+        kafka=[target.adapter.figures() for target in state.targets],
+        notes=[*(note for target in state.targets for note in target.adapter.notes()), *state.notes],
+        names=[figures for target in state.targets if (figures := target.name_figures()) is not None],
     )
 
 
@@ -305,18 +323,3 @@ def _save_what_can_be(state: RunState, recorder: Recorder) -> bool:
         recorder.close()
         return False
     return True
-
-
-def run_blocking(
-    schedule: Schedule,
-    scenario: Scenario,
-    out: str | os.PathLike[str],
-    observer: Observer | None = None,
-    fit: Fit | None = None,
-    also: Sequence[Schedule] = (),
-    last: bool = False,
-) -> RunDocument:
-    """`run` for a program that is not under Trio, with SIGINT and SIGTERM ending it in order."""
-    return trio.run(
-        lambda: run(schedule, scenario, out, observer=observer, signals=True, last=last, fit=fit, also=also)
-    )

@@ -80,6 +80,7 @@ def make_lane(spec: LaneSpec) -> Lane:
     connections = np.zeros(spec.connections, CONNECTION)
     connections["fd"] = NONE
     AddressTable(spec.bank).begin(spec.addresses)
+    assert spec.sessions is not None, "a native lane has the tables of sessions, if only empty ones"
     state["next_address"] = spec.number
     state["ask_fd"] = spec.ask_fd
     return Lane(

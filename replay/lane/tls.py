@@ -43,10 +43,8 @@ class Tls:
         return "" if is_address(self.server_name) else self.server_name
 
 
-def tls_for(scenario: Scenario, target: Target) -> Tls | None:
-    """How connections to a target are secured, None where they are not."""
-    if not target.is_secure:
-        return None
+def tls_for(scenario: Scenario, target: Target) -> Tls:
+    """How connections to a secure target are made."""
     given = scenario.tls
     return Tls(
         server_name=given.server_name or target.host,

@@ -246,8 +246,8 @@ _ZEROS_BEFORE_CUT = 512
 def _words(body: bytes, cookie: int, layout: Layout, is_cut: bool) -> np.ndarray:
     """V0 and V1: big-endian counters of one size, as many as there are.
 
-    Where 8 bytes are missing at the end, only zeros can have been lost: the highest counters of a wide range. ValueError
-    where the last counters that are left are not zero, since others may have followed.
+    Where 8 bytes are missing at the end, only zeros can have been lost: the highest counters of a wide range.
+    ValueError where the last counters that are left are not zero, since others may have followed.
     """
     word = (cookie & _WORD_BITS) >> 4 & 0xE
     if word not in (2, 4, 8):

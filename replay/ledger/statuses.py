@@ -59,8 +59,9 @@ class StatusCount(NamedTuple):
 
 
 class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Responses against the recording, without the warm-up (`StatusCount` has the meaning of the counts). `share` is that of
-    the requests whose response is worse than recorded; `failed`: it is above 50%, and no objective says what is allowed.
+    """Responses against the recording, without the warm-up (`StatusCount` has the meaning of the counts). `share` is
+    that of the requests whose response is worse than recorded; `failed`: it is above 50%, and no objective says what
+    is allowed.
     """
 
     requests: int

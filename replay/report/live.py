@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from replay.ledger.catalog import GOOD, HISTOGRAMS
 from replay.plan.schedule import Plan
 from replay.results.timeline import Second
 from replay.units import format_duration, format_latency
@@ -64,7 +65,7 @@ class LiveView:
             self._totals[name] += getattr(second, name)
         self._worse += second.status_worse
         for outcome, count in second.outcomes.items():
-            if outcome not in ("2xx", "3xx"):
+            if outcome not in GOOD:
                 self._failures[outcome] += count
         if self._live:
             self._live.update(self._panel())
@@ -95,8 +96,9 @@ class LiveView:
     def _consumed(self) -> list[tuple[str, str]]:
         """What a Kafka consumer says, where there is one."""
         last = self._last[-1]
-        kinds = (("end to end p99", "end_to_end_p99_ns"), ("answer p99", "answer_p99_ns"))
-        found = [(name, self._worst(field)) for name, field in kinds if self._worst(field) != "-"]
+        rows = [row for row in HISTOGRAMS if row.needs == "consumer"]
+        kinds = [(f"{row.title} p99", self._worst(f"{row.field}_p99_ns")) for row in rows]
+        found = [(name, worst) for name, worst in kinds if worst != "-"]
         return [*found, ("lag", f"{sum(last.lag.values()):,}")] if last.lag else found
 
     def _failures_text(self) -> str:

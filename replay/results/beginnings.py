@@ -1,7 +1,8 @@
 """How the first bytes of a malformed answer are shown: enough to see what answered, nothing that may be a secret.
 
-The lanes keep at most 32 bytes of the first line, and stop before the first `:` or `=`, so no header, cookie or value is
-among them. An answer that is not HTTP may still begin with anything: words that look like a secret are left out here.
+The lanes keep at most 32 bytes of the first line, and stop before the first `:` or `=`, so no header, cookie or value
+is among them. An answer that is not HTTP may still begin with anything: words that look like a secret are left out
+here.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ def read_unit(text: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """One line of a log, and its histogram as text and as `counters` in memory. `start_s` is since the epoch where the log
-    says its base, else as written. A line without a tag has an empty one.
+    """One line of a log, and its histogram as text and as `counters` in memory. `start_s` is since the epoch where
+    the log says its base, else as written. A line without a tag has an empty one.
     """
 
     tag: str

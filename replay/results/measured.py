@@ -1,5 +1,6 @@
-"""What was measured, as questions: a latency of a route at a percentile, a share of errors. Asked by the
-document, the SLOs, the report and comparing, of a run in memory or on disk alike.
+"""Figures of a run: a latency of a route at a percentile, a share of errors.
+
+The document, objectives, reports and comparisons ask for them, of a run in memory and of one on disk in the same way.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from replay.errors import InputError
+from replay.ledger.catalog import CONSUMED, FAILED, HISTOGRAMS, tag_over_all
 from replay.ledger.histogram import NS_2, NS_3, Histogram
 from replay.ledger.percentiles import REPORTED
 from replay.ledger.statuses import StatusCount, count_statuses, total_of
@@ -33,29 +35,14 @@ from .document import (
 )
 from .folder import RunFolder
 
+__all__ = ["CONSUMED", "FAILED"]
+# Part of what measured figures are asked for; the catalog declares them.
+
 OTHER = "other"
-"""The route that takes what no longer fits the lanes' arena: the last row of a bank."""
-
-FAILED = (
-    "5xx",
-    "refused",
-    "reset",
-    "truncated",
-    "malformed",
-    "timeout",
-    "generator",
-    "unsent",
-    "rejected",
-    "tls",
-)
-"""Outcomes that a user would have seen fail: the share of errors that SLOs and comparing speak of."""
+"""The route that takes what no longer fits the lanes' arena: the last row of a lane's memory."""
 
 
-CONSUMED = ("end_to_end", "answer")
-"""Histograms that only a Kafka consumer fills."""
-
-
-def _holds(histogram: Histogram | None) -> bool:
+def _has_values(histogram: Histogram | None) -> bool:
     return histogram is not None and histogram.count > 0
 
 
@@ -68,8 +55,8 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up);
-    `actions` are business names of groups of routes: an action stands wherever a route may. `checked` counts by route the
+    """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up); `actions`
+    are business names of groups of routes: an action stands wherever a route may. `checked` counts by route the
     answers that were checked, and the mismatches among them; `statuses` by route the responses against the recording.
     """
 
@@ -85,7 +72,7 @@ class Measured:
         its outcomes.
         """
         if not route:
-            return self.totals(kind if "." in kind else f"{kind}.all")
+            return self.totals(tag_over_all(kind))
         merged: Histogram | None = None
         for member in self.members(route):
             for outcome, count in self.outcomes.get(member, {}).items():
@@ -234,22 +221,15 @@ def _of_route(banks: Sequence[Bank], row: int, code: int, kind: int) -> Histogra
     return None if counts is None else Histogram(counts, NS_2)
 
 
-def _is_always_there(tag: str) -> bool:
-    kind, _, of = tag.partition(".")
-    return kind not in (*CONSUMED, "handshake") and of not in ("net", "arrived")
-
-
 def tags(measured: Measured, closed_loop: bool) -> list[str]:
     """The tags that totals.hlog holds, those over all routes first."""
-    return [
-        *(
-            tag
-            for tag in TOTALS
-            if not closed_loop or tag.partition(".")[0] in ("service", "first_byte", "handshake")
-            if _is_always_there(tag) or _holds(measured.totals(tag))
-        ),
-        *_tags_by_route(measured.outcomes, closed_loop),
+    over_all = [
+        histogram.tag
+        for histogram in HISTOGRAMS
+        if histogram.closed_loop or not closed_loop
+        if not histogram.needs or histogram.logged_empty or _has_values(measured.totals(histogram.tag))
     ]
+    return over_all + _tags_by_route(measured.outcomes, closed_loop)
 
 
 def _tags_by_route(outcomes: Mapping[str, Mapping[str, int]], closed_loop: bool) -> list[str]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from replay.errors import OutputError
 from replay.ledger import host
-from replay.ledger.accounts import AT, UNSENT_REASONS, unsent_of_target
+from replay.ledger.accounts import AT, unsent, unsent_of_target
+from replay.ledger.catalog import EACH_SECOND_COUNTERS, FIGURES, PERCENTILES, each_second
 from replay.ledger.histogram import NS_2, NS_3, Histogram
 from replay.ledger.percentiles import values_at
 from replay.units import SECOND_NS
@@ -33,7 +34,7 @@ from replay_native.ledger.lane_metrics import (
 from replay_native.ledger.statuses import S
 
 from . import hlog, slo
-from .assemble import Facts, assemble
+from .assemble import assemble
 from .document import (
     Ending,
     KafkaFigures,
@@ -42,6 +43,7 @@ from .document import (
     RunDocument,
     Started,
 )
+from .facts import Facts
 from .folder import AppendFile, RunFolder
 from .measured import OTHER, slot_of
 from .samples import Lookup
@@ -53,35 +55,6 @@ ROUTES_A_TICK = 100
 """Intervals by route last 10 s, longer where there are more than 1,000 routes, and a sixtieth of the run so
 far when that is more: 480 in a week, 600 in 55 days.
 """
-
-_EVERY_SECOND = ("response.all", "response.ok", "lateness.all", "wait.all", "service.all")
-_EVERY_SECOND_CLOSED = ("service.all",)
-_EVERY_SECOND_TLS = ("handshake.full", "handshake.resumed")
-
-
-_FIGURES = {
-    "response_p50_ns": ("response.all", 0),
-    "response_p99_ns": ("response.all", 1),
-    "response_max_ns": ("response.all", 2),
-    "lateness_p50_ns": ("lateness.all", 0),
-    "lateness_p99_ns": ("lateness.all", 1),
-    "wait_p99_ns": ("wait.all", 1),
-    "service_p50_ns": ("service.all", 0),
-    "service_p99_ns": ("service.all", 1),
-    "end_to_end_p50_ns": ("end_to_end.all", 0),
-    "end_to_end_p99_ns": ("end_to_end.all", 1),
-    "answer_p50_ns": ("answer.all", 0),
-    "answer_p99_ns": ("answer.all", 1),
-}
-"""Figures of a second: of which histogram, and which of its percentiles 50, 99, 100."""
-
-
-_HANDSHAKES = ("handshakes_full", "handshakes_resumed", "handshakes_failed")
-
-
-def _consumed(started: Started) -> tuple[str, ...]:
-    """The tags of what a Kafka consumer measures."""
-    return tuple(f"{kind}.all" for kind in started.consumed)
 
 
 class _Totals:
@@ -179,15 +152,14 @@ class Recorder:
         folder.write(folder.started, msgspec.json.encode(started))
         self._alive = os.open(folder.started, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._alive, fcntl.LOCK_EX)
-        names = _EVERY_SECOND_CLOSED if started.closed_loop else _EVERY_SECOND
-        more = [f"{objective.metric}.all" for objective, _ in asked if not objective.route]
-        if started.closed_loop:
-            more = [name for name in more if name == "first_byte.all"]
-        secured = _EVERY_SECOND_TLS if any(target.tls is not None for target in started.targets) else ()
-        self._totals = {
-            name: _Totals(self._banks, TOTALS.index(name))
-            for name in dict.fromkeys([*names, *secured, *_consumed(started), *more])
-        }
+        secured = any(target.tls is not None for target in started.targets)
+        names = each_second(
+            closed_loop=started.closed_loop,
+            tls=secured,
+            consumed=started.consumed,
+            asked=[objective.metric for objective, _ in asked if not objective.route],
+        )
+        self._totals = {name: _Totals(self._banks, TOTALS.index(name)) for name in names}
         self._routes = self._routes_of(asked)
         self._before = np.zeros(len(COUNTERS), np.int64)
         self._outcomes_before: np.ndarray = np.zeros(N_OUTCOMES, np.int64)
@@ -228,7 +200,7 @@ class Recorder:
         for name, totals in self._totals.items():
             counts, count = totals.take()
             histogram = Histogram(counts, NS_3)
-            figures[name] = values_at(counts, NS_3.half, count, (50.0, 99.0, 100.0)) if count else None
+            figures[name] = values_at(counts, NS_3.half, count, list(PERCENTILES.values())) if count else None
             lines.append(hlog.line(name, since_s, length_s, histogram))
         for routes in self._routes:
             for tag, from_s, counts in routes.take(now_s, last):
@@ -247,19 +219,19 @@ class Recorder:
         outcomes = {name: n for name in OUTCOMES if (n := int(came[AT[f"outcome_{name}"]]))}
         percentiles = {
             name: values[position]
-            for name, (of, position) in _FIGURES.items()
+            for name, (of, position) in FIGURES.items()
             if (values := figures.get(of)) is not None
         }
         return Second(
             t_s=round(since_s, 3),
             length_s=round(length_s, 3),
             wall_ns=self._started.start.wall_ns + round(since_s * SECOND_NS),
-            unsent=int(sum(came[AT[f"unsent_{reason}"]] for reason in UNSENT_REASONS)),
+            unsent=unsent(came),
             unsent_of_target=unsent_of_target(came),
             **{name: int(came[AT[name]]) for name in ("planned", "sent", "ok", "error", "timeout")},
             **{name: int(now[AT[name]]) for name in ("in_flight", "waiting", "open")},
             **{name: int(came[AT[name]]) for name in ("bytes_sent", "bytes_received")},
-            **{name: int(came[AT[name]]) for name in _HANDSHAKES},
+            **{name: int(came[AT[name]]) for name in EACH_SECOND_COUNTERS},
             **percentiles,
             outcomes=outcomes,
             outcomes_measured=None if (measured := self._outcomes_measured()) == outcomes else measured,
@@ -299,9 +271,9 @@ class Recorder:
     ) -> RunDocument:
         """Write the rest of the folder and remove the lanes' memory, once everything is safely on the disk.
 
-        `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is by target. OutputError where there is no
-        room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole. A run whose ending is
-        "failed" is saved even where its logs cannot be written any more.
+        `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is by target. OutputError where there is
+        no room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole. A run whose
+        ending is "failed" is saved even where its logs cannot be written any more.
         """
         try:
             self.tick(now_ns, last=True)

@@ -19,13 +19,14 @@ from replay.ledger.accounts import AT
 from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import Bank, open_bank
 
-from .assemble import Facts, assemble
+from .assemble import assemble
 from .document import (
     Ending,
     RunDocument,
     Started,
     refuse_newer,
 )
+from .facts import Facts
 from .folder import DOCUMENT_BYTES_MAX, RunFolder
 from .samples import Lookup
 

@@ -39,10 +39,11 @@ SampleKind = Literal["slowest", "failed", "mismatched"]
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request in full. Stamps are ns since the start of the run; one that never happened is left out.
-    The response of a request that was never sent is what it was felt as, `at_least`; `reason` is why, by the names of
-    the accounts. `rule` is the check that a mismatch failed first. Of a malformed answer `problem` says what is wrong, and
-    `begins` is how its first line begins, without what may be a secret."""
+    """One request in full. Stamps are ns since the start of the run; one that never happened is left out. The
+    response of a request that was never sent is what it was felt as, `at_least`; `reason` is why, by the names of the
+    accounts. `rule` is the check that a mismatch failed first. Of a malformed answer `problem` says what is wrong,
+    and `begins` is how its first line begins, without what may be a secret.
+    """
 
     kind: SampleKind
     route: str
@@ -110,8 +111,8 @@ def collect(
     lookup: Lookup | None = None,
     rules: Sequence[str] = (),
 ) -> list[Sample]:
-    """The samples of all lanes, by route: the slowest ones first, then the first failed and the first mismatches. `names`
-    has a name for every row, `rules` for every capture and check.
+    """The samples of all lanes, by route: the slowest ones first, then the first failed and the first mismatches.
+    `names` has a name for every row, `rules` for every capture and check.
     """
     found: list[tuple[SampleKind, str, _Raw]] = []
     for row, name in enumerate(names):

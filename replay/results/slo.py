@@ -4,15 +4,16 @@
     p(99) response of "POST /v1/users" < 250ms over 10s
     errors of "registration" < 0.1%
 
-A percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; response where none is named), or the share of `errors`, of an
-outcome (`5xx`, `timeout`, `unsent`, ...), of requests whose `statuses differ` (worse than recorded: `.statuses`), or of
-`mismatches` among the responses that were checked; of all requests, or in quotes of a route (`*` stands for anything) or
-of a business action; below a time or a share; over the whole run, or in every window of so long (`replay.results.windows`).
+A percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; response where none is named), or the share of `errors`,
+of an outcome (`5xx`, `timeout`, `unsent`, ...), of requests whose `statuses differ` (worse than recorded:
+`.statuses`), or of `mismatches` among the responses that were checked; of all requests, or in quotes of a route (`*`
+stands for anything) or of a business action; below a time or a share; over the whole run, or in every window of so
+long (`replay.results.windows`).
 
 Times and shares have a unit: `p99<250` could be 250 ms or 250 s, and one of these can never fail.
 
-`errors` are requests that a user would have seen fail: 5xx, no whole response, no response in time, never sent. A 4xx is
-not among them.
+`errors` are requests that a user would have seen fail: 5xx, no whole response, no response in time, never sent. A 4xx
+is not among them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
 from replay.errors import UsageError
+from replay.ledger.catalog import ALIASES, FAILED, OUTCOMES, PER_ROUTE, SLO_METRICS
 from replay.naming import first_naming
 from replay.units import (
     duration_text,
@@ -35,17 +37,18 @@ from replay.units import (
     parse_duration_ns,
     parse_share,
 )
-from replay_native.ledger.lane_metrics import OUTCOMES
 
 from .document import RouteStart, SloOutcome, WindowsHeld
-from .measured import FAILED, OTHER, Measured
+from .measured import OTHER, Measured
 from .windows import LEAST_WINDOW_NS, Window
 
 if TYPE_CHECKING:
     from lark import Lark, Token
     from lark.exceptions import UnexpectedInput
 
-METRICS = ("response", "service", "lateness", "wait", "first_byte", "end_to_end", "answer")
+METRICS = SLO_METRICS
+"""Latencies that an objective may be of."""
+
 FORMS = (
     'p99<250ms, errors < 0.1% over 10s, statuses differ < 5%, or p(99) service of "POST /v1/users" < 250ms'
 )
@@ -70,7 +73,9 @@ _EXPECTED = {
 """What an error calls the symbol that should have come; the first of those that could have."""
 
 MISMATCHES, STATUSES, DIFFER = "mismatches", "statuses", "differ"
-_SHARES = {name: (name,) for name in (*OUTCOMES, MISMATCHES, STATUSES)} | {"errors": FAILED}
+_SHARES = {name: (name,) for name in (*(outcome.name for outcome in OUTCOMES), MISMATCHES, STATUSES)} | {
+    "errors": FAILED
+}
 _WHOLE_RUN = {MISMATCHES: "mismatches are", STATUSES: "statuses are"}
 """Shares that are counted over the whole run alone."""
 
@@ -127,13 +132,14 @@ def parse(text: str) -> Slo:
     if found["WHAT"] == STATUSES and "NUMBER" not in found and found.pop("METRIC", "") != DIFFER:
         raise _wrong(text, at["WHAT"], f"stands where '{STATUSES} {DIFFER}' should")
     metric, route, window_ns = found.get("METRIC", "response"), found.get("ROUTE", "").strip('"'), None
+    metric = ALIASES.get(metric, metric)
     if metric not in METRICS:
         why = f"is no metric{_guess(metric, METRICS)}; there are {', '.join(METRICS)}"
         raise _wrong(text, at["METRIC"], why)
     percentile = _percentile(text, at["WHAT"], found)
     if percentile is None and "METRIC" in found:
         raise _wrong(text, at["METRIC"], f"is a latency: {found['WHAT']} has none")
-    if route and metric not in ("response", "service"):
+    if route and metric not in PER_ROUTE:
         why = f"asks for {metric} of a route, which is measured over all routes only"
         raise _wrong(text, at["WHAT"], why)
     if "WINDOW" in found and found["WHAT"] in _WHOLE_RUN:
@@ -175,8 +181,8 @@ def replaces_status_rule(slo: Slo) -> bool:
 
 
 def canonical(slo: Slo) -> str:
-    """An objective in full, in one form of each unit, as the plan shows it: `p99 response < 250ms over 10s`. `parse` reads
-    it back.
+    """An objective in full, in one form of each unit, as the plan shows it: `p99 response < 250ms over 10s`. `parse`
+    reads it back.
     """
     of = f' of "{slo.route}"' if slo.route else ""
     if slo.percentile is None:
@@ -225,8 +231,8 @@ def _guess(word: str, known: Iterable[str]) -> str:
 
 
 def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
-    """The rows of a bank that an objective is of: a route, `*` standing for anything, or an action. UsageError where the
-    recording has none of it.
+    """The rows of a bank that an objective is of: a route, `*` standing for anything, or an action. UsageError where
+    the recording has none of it.
     """
     if not slo.route:
         return []
@@ -239,8 +245,8 @@ def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
 def evaluate(
     objectives: Sequence[Slo], measured: Measured, windows: Callable[[Slo], Iterable[Window]] = lambda _: ()
 ) -> list[SloOutcome]:
-    """Each objective against a run, `windows` being those of one by window. One that nothing was measured for fails, and
-    so does a lower bound: it may be anything above.
+    """Each objective against a run, `windows` being those of one by window. One that nothing was measured for fails,
+    and so does a lower bound: it may be anything above.
     """
     return [
         _over_all(slo, measured) if slo.window_ns is None else _by_window(slo, windows(slo))

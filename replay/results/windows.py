@@ -1,8 +1,8 @@
 """What was measured in every window of a run: its intervals, joined, and moved along by one interval at a time.
 
-Percentiles are those of the window's own histogram, added up from `latency.hlog`, since percentiles cannot be averaged;
-shares are of what ended in it. A window is as many intervals as come nearest to its length, and the whole run where that is
-shorter.
+Percentiles are those of the window's own histogram, added up from `latency.hlog`, since percentiles cannot be
+averaged; shares are of what ended in it. A window is as many intervals as come nearest to its length, and the whole
+run where that is shorter.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from replay.ledger.catalog import tag_over_all
 from replay.ledger.histogram import NS_3, Histogram, Layout
 
 from . import hlog
@@ -86,7 +87,7 @@ def _intervals(
 
     def is_wanted(tag: str) -> bool:
         if routes is None:
-            return tag == f"{kind}.all"
+            return tag == tag_over_all(kind)
         found, _, route = hlog.parts_of(tag)
         return found == kind and route in routes
 

@@ -169,7 +169,7 @@ class KafkaSettings(TypedDict, total=False):
 
 
 class ValidityLimitsSettings(TypedDict, total=False):
-    """Every threshold. Shares are of 1, those of `lateness` and `own` delays of the latency without them; up to a"""
+    """Every threshold. Shares are of 1. Those of `lateness` and `own` delays are shares of the latency without the"""
 
     lateness_p50_share_suspect: float
     lateness_p50_share_invalid: float

@@ -19,7 +19,7 @@ import yaml
 
 from replay.cli.doctor import kernels_key
 from replay.comparison.builds import Build
-from replay_native.ground.jit import CACHE_ROOT
+from replay_native.ground.cache_folder import root
 from tests.support.compare_data import make_run
 from tests.support.places import ROOT
 
@@ -103,7 +103,7 @@ def test_the_gitlab_recipe_fails_on_a_regression(project):
     env = {
         name: str(value).replace("$CI_PROJECT_DIR", str(project)) for name, value in job["variables"].items()
     }
-    env |= {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "XDG_CACHE_HOME": str(CACHE_ROOT.parents[1])}
+    env |= {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "XDG_CACHE_HOME": str(root().parents[1])}
     install, *prepare = job["before_script"]
     assert install == INSTALL
     for command in prepare:
@@ -126,12 +126,12 @@ def test_the_nightly_recipe(project, tmp_path):
     ) as url:
         with (project / "ci" / "evening.toml").open("a") as scenario:
             scenario.write(f'target = "{url}"\n')
-        done = run(replay_it, project, **env, XDG_CACHE_HOME=str(CACHE_ROOT.parents[1]))
+        done = run(replay_it, project, **env, XDG_CACHE_HOME=str(root().parents[1]))
     assert done.returncode == 0, (done.stdout, done.stderr)
     (night,) = (tmp_path / "runs").iterdir()
     for number in range(13):
         shutil.copytree(night, tmp_path / "runs" / f"2020-01-{number:02}")
-    done = run(compare_them, project, **env, XDG_CACHE_HOME=str(CACHE_ROOT.parents[1]))
+    done = run(compare_them, project, **env, XDG_CACHE_HOME=str(root().parents[1]))
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "now is not slower than before" in (tmp_path / "summary.md").read_text()
 
@@ -148,7 +148,7 @@ def test_the_nightly_recipe_on_planted_nights(project, tmp_path, factor, drift, 
         )  # fmt: skip
     env = {"HOME": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
     _, compare_them = steps(NIGHTLY)
-    done = run(compare_them, project, **env, XDG_CACHE_HOME=str(CACHE_ROOT.parents[1]))
+    done = run(compare_them, project, **env, XDG_CACHE_HOME=str(root().parents[1]))
     assert done.returncode == code, (done.stdout, done.stderr)
     assert "7 and 7 sessions, a steady drift from session to session taken out" in done.stdout
     assert done.stdout.startswith("REGRESSION: now is worse than before") == (code == 99)
@@ -159,4 +159,4 @@ def test_the_cache_of_the_recipes_is_where_kernels_are_kept():
     cache = steps_with["actions/cache@v4"]
     assert cache["path"] == "~/.cache/replay" and "steps.kernels.outputs.key" in cache["key"]
     assert GITLAB["replay"]["cache"]["paths"] == [".cache/replay"]
-    assert CACHE_ROOT.parts[-2:] == ("replay", "kernels")
+    assert root().parts[-2:] == ("replay", "kernels")

@@ -18,7 +18,6 @@ import pytest
 import trio
 
 import replay
-from replay.engine.nursery import run_blocking
 from replay.engine.priority import CONTROL_NICE, may_rise
 from replay.engine.watch import CircuitBreaker, Signals
 from replay.errors import EngineError, LimitError, TargetError
@@ -33,6 +32,7 @@ from replay.settings.scenario import Scenario
 from replay.staging.sink import Sink
 from replay.trace import TraceWriter
 from tests.support.places import ROOT
+from tests.support.runs import run_blocking
 
 
 @pytest.fixture
@@ -117,6 +117,7 @@ def test_the_breaker_counts_what_the_target_kept_from_being_sent(counts: dict[st
     assert bool(breaker.open(second)) is opens
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("engine", ["native", "portable"])
 async def test_what_the_target_keeps_from_being_sent_has_failed(
     sink: Sink, tmp_path: Path, engine: str
@@ -162,6 +163,7 @@ async def test_two_lanes_share_the_load_and_the_result(sink: Sink, tmp_path: Pat
     assert np.array_equal(np.sort(sink.stamps()["seq"]), np.arange(301))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("engine", ["native", "portable"])
 async def test_clients_in_order_live_on_one_lane_each(sink: Sink, tmp_path: Path, engine: str) -> None:
     planned, scenario = schedule(
@@ -181,6 +183,7 @@ async def test_clients_in_order_live_on_one_lane_each(sink: Sink, tmp_path: Path
     assert order.max_ns > 500_000_000
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("engine", ["native", "portable"])
 async def test_clients_keep_connections_of_their_own(sink: Sink, tmp_path: Path, engine: str) -> None:
     planned, scenario = schedule(
@@ -196,6 +199,7 @@ async def test_clients_keep_connections_of_their_own(sink: Sink, tmp_path: Path,
     assert len(set.union(*used.values())) == 60
 
 
+@pytest.mark.timing
 async def test_a_storm_of_retries_is_in_the_run_and_its_report(sink: Sink, tmp_path: Path) -> None:
     planned, scenario = schedule(
         tmp_path, sink.port, path="/sink/fails=30", rows=1_000, per_s=1_000,
@@ -233,8 +237,7 @@ async def test_a_lane_that_cannot_start_says_so(
 
 HANGING = """
     import sys, time, trio
-    import replay.engine
-    run = sys.modules["replay.engine.nursery"]
+    import replay.engine, replay.protocols.http1.adapter
 
     async def hang(spec):
         print("hanging", flush=True)
@@ -243,8 +246,8 @@ HANGING = """
     sys.modules["replay.protocols.http1.adapter"].choose_engine = lambda name, **_more: ("native", hang)
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
-    from tests.engine.test_run import schedule
-    run.run_blocking(*schedule(Path(sys.argv[2]), int(sys.argv[3])), sys.argv[2] + "/run")
+    from tests.engine.test_run import run_blocking, schedule
+    run_blocking(*schedule(Path(sys.argv[2]), int(sys.argv[3])), sys.argv[2] + "/run")
 """
 
 
@@ -266,6 +269,7 @@ async def test_a_run_that_a_shell_put_into_the_background_ends_by_the_signals_th
             signal.signal(number, handler)
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 def test_a_lane_that_hangs_cannot_keep_the_process(sink: Sink, tmp_path: Path) -> None:
     process = subprocess.Popen(

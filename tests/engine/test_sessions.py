@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from replay.errors import InputError, UsageError
 from replay.plan.schedule import Schedule, make_schedule
-from replay.plan.templates import encoded
 from replay.protocols.http1 import auth as auths
+from replay.protocols.http1.templates import encoded
 from replay.settings.file import load
 from replay.settings.kinds import size_range
 from replay.settings.scenario import Scenario
 from replay.settings.session_rules import Auth
 from tests.plan.test_render import empty_feed, pushed, render
 from tests.reference import naive
+from tests.support.http_plan import checked, render_of
 from tests.support.trace_data import Row, write_trace
 
 pytestmark = pytest.mark.boundscheck
@@ -34,14 +35,14 @@ def read(tmp_path: Path, text: str, **flags: object) -> Scenario:
 
 
 def planned(tmp_path: Path, rows: list[Row], text: str, **flags: object) -> Schedule:
-    return make_schedule(write_trace(tmp_path / "t.trace", rows), read(tmp_path, text, **flags))
+    return checked(make_schedule(write_trace(tmp_path / "t.trace", rows), read(tmp_path, text, **flags)))
 
 
 def sent(schedule: Schedule, auth: bytes = b"") -> list[tuple[h11.Request, bytes]]:
     """The requests as a server reads them, with their bodies."""
     feed = empty_feed()
     (batch,) = schedule.batches()
-    render(schedule, schedule.render.numbered("run").authorised(auth), batch, feed)
+    render(schedule, render_of(schedule).numbered("run").authorised(auth), batch, feed)
     requests = []
     for _, data in pushed(feed):
         server = h11.Connection(h11.SERVER)

@@ -93,6 +93,7 @@ def test_records_wait_for_a_leader_that_went_and_came_back(faulty, tmp_path, ide
         assert keys(faulty, topic, partition, 1_200) == list(range(partition, 1_200, 2))
 
 
+@pytest.mark.timing
 def test_a_leader_that_never_comes_back_leaves_its_records_unsent(faulty, tmp_path):
     faulty.make("lost", 2)
     faulty.lead("lost", 0, 1)

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 import replay.engine
 from replay.errors import UsageError
-from replay.plan.recorded_headers import is_chosen, renamed, rewritten
 from replay.plan.schedule import Schedule, make_schedule
+from replay.protocols.http1.recorded_headers import is_chosen, renamed, rewritten
 from replay.settings.file import load
 from replay.settings.headers import MANAGED_HEADERS
 from replay.settings.kinds import HostNames
 from replay.trace import TraceWriter
+from tests.support.http_plan import checked, render_of
 
 from .test_render import empty_feed, pushed, render
 
@@ -47,8 +48,10 @@ def schedule_of(folder: Path, rows: list[Recorded], **settings: object) -> Sched
         clients = np.array([row.client for row in rows], np.uint32)
         writer.add_events(at_ns, np.array(ids, np.uint32), clients)
     assert writer.trace is not None
-    return make_schedule(
-        writer.trace, load(None, {"target": "http://127.0.0.1:81", "methods": "all", **settings})
+    return checked(
+        make_schedule(
+            writer.trace, load(None, {"target": "http://127.0.0.1:81", "methods": "all", **settings})
+        )
     )
 
 
@@ -56,7 +59,7 @@ def sent(schedule: Schedule, *, numbered: bool = False) -> list[Pairs]:
     """The headers of each request, in their order."""
     feed = empty_feed(ring=1 << 22)
     (batch,) = schedule.batches()
-    spec = schedule.render.numbered("0123abcd") if numbered else schedule.render
+    spec = render_of(schedule).numbered("0123abcd") if numbered else render_of(schedule)
     assert render(schedule, spec, batch, feed) == len(batch)
     return [head_of(request) for _, request in pushed(feed)]
 

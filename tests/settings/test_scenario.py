@@ -11,12 +11,12 @@ import pytest
 from replay import units
 from replay.cli.scenario_text import scenario_text
 from replay.errors import InputError, UsageError
+from replay.protocols.registry import parse_target
 from replay.settings.file import load
 from replay.settings.headers import parse_header
 from replay.settings.kinds import AUTO
 from replay.settings.scenario import Scenario
 from replay.settings.table import SETTINGS
-from replay.settings.target import parse_target
 from tests.support.trace_data import Row, write_trace
 
 S = units.SECOND_NS
@@ -213,7 +213,8 @@ def test_a_target_is_taken_apart() -> None:
     assert (target.host, target.port, target.base_path) == ("staging.example", 8080, "/base/path")
     assert target.authority == "staging.example:8080"
     assert parse_target("http://x").authority == "x"
-    assert parse_target("http://[::1]:81")[1:3] == ("::1", 81)
+    ipv6 = parse_target("http://[::1]:81")
+    assert (ipv6.host, ipv6.port) == ("::1", 81)
     assert parse_target("http://[::1]:81").authority == "[::1]:81"
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from replay import units
 from replay.errors import UsageError
+from replay.ledger.catalog import RETRYABLE
 from replay.units import SECOND_NS
 
 from ..kinds import AUTO, Count, Duration, Share, statuses_of
@@ -12,7 +13,7 @@ from ..row import Table, row
 from .target import is_kafka
 from .time import TimeSettings
 
-FAILURES = ("refused", "reset", "truncated", "malformed", "timeout", "generator", "tls")
+FAILURES = RETRYABLE
 """Outcomes without a complete response, as `retry.on` names them."""
 
 

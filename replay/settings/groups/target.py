@@ -1,5 +1,6 @@
 """Where requests go, and what the head of each one says."""
 
+from importlib import import_module
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -10,7 +11,7 @@ from ..headers import check_header_name
 from ..kinds import HeaderNames, HostNames, Methods
 from ..naming import NameOf
 from ..row import Table, row
-from ..target import parse_target, sendable
+from ..target import sendable
 
 OF_REQUESTS = ("host", "send_headers", "rewrite_host", "client_ip_header")
 """Settings of an HTTP request's head."""
@@ -147,7 +148,7 @@ def check(settings: TargetSettings, name_of: NameOf) -> None:
         )
     for index, also in enumerate(settings.also):
         try:
-            parse_target(also.target)
+            _parse_target(also.target)
         except UsageError as error:
             raise UsageError(f"{name_of(f'also[{index}].target')}: {error}", hint=error.hint) from None
     if settings.resolver:
@@ -181,6 +182,11 @@ def check_header(name: str, key: str, name_of: NameOf) -> None:
         check_header_name(name)
     except UsageError as error:
         raise UsageError(f"{name_of(key)}: {error}", hint=error.hint) from None
+
+
+def _parse_target(url: str) -> None:
+    """UsageError where a URL is no target. Each protocol parses its own URLs; it is found at run time, by its scheme."""
+    import_module("replay.protocols.registry").parse_target(url)
 
 
 def is_kafka(settings: TargetSettings) -> bool:

@@ -19,6 +19,13 @@ import trio
 from replay.lane.addresses import AddressTable
 from replay.lane.contract import Address
 from replay.lane.tls import Tls, python_context
+from replay.portable.protocol import (
+    Connection,
+    HandshakeError,
+    Outcome,
+    Request,
+    Transport,
+)
 from replay_native.feed.addresses import A
 from replay_native.http1 import parser as http1
 from replay_native.ledger.lane_metrics import (
@@ -29,8 +36,6 @@ from replay_native.ledger.lane_metrics import (
     TRUNCATED,
     Bank,
 )
-
-from .protocol import Outcome, Request
 
 RECEIVE_BYTES = 65_536
 SENT_AT_ONCE_BYTES = 16_384
@@ -44,11 +49,7 @@ _UNTIL_SECRETS = re.compile(rb"[^\r\n:=]*")
 OK_STATUS, END_OF_STATUSES = 200, 600
 
 
-class HandshakeError(OSError):
-    """A connection was there, but could not be secured."""
-
-
-class Http:
+class Http(Transport):
     """Connects to the addresses of a lane's table in turn; by TLS with `tls`.
 
     `on_handshake(resumed, took_ns)` is called after each handshake; a failed one has -1 for its time.
@@ -136,7 +137,7 @@ class Http:
             self._sessions[client] = session
 
 
-class HttpConnection:
+class HttpConnection(Connection):
     """One connection, one request at a time."""
 
     def __init__(

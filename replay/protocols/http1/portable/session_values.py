@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay.plan.sessions import Rule, SessionSpec
-from replay.plan.templates import ENCODINGS, Encode, encoded
+from replay.portable.protocol import Looked
+from replay.protocols.http1.session_spec import Rule, SessionSpec
+from replay.protocols.http1.templates import ENCODINGS, Encode, encoded
 from replay_native.http1 import sessions as kernels
 from replay_native.http1.json_pointer import ABSENT
 
@@ -41,15 +42,6 @@ class Answer:
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes | None
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What came of it: checks made, the first rule that failed or -1, cookies that found no room."""
-
-    checks: int = 0
-    failed: int = -1
-    cut: int = 0
 
 
 class Sessions:
