@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from replay.engine.prepare import Prepared
     from replay.engine.sinks import Sink
     from replay.protocols.protocol import TargetPlan
-
-if TYPE_CHECKING:
     from replay.report.console import Console
     from replay.settings.scenario import Scenario
 
