@@ -224,7 +224,7 @@ class DueRows:
         """Survey one pass over the trace, of at most `rows_max` requests that are sent."""
         clock = self.clock
         tally = Tally.of(self.trace)
-        for batch in self._trace_batches():
+        for batch in self._trace_batches(columns_alone=True):
             tally.selected = kernels.survey(
                 batch.at_ns, batch.request, batch.status, batch.took_ns, self.table, self._rules,
                 tally.selected, rows_max, clock.origin_ns, clock.speed, clock.period_ns, DEFAULT_TOOK_NS,
@@ -266,10 +266,10 @@ class DueRows:
         method = self.trace.requests.methods[request.method]
         return RecordedRow(int(due.at_ns[index]), method, request.target.decode("latin-1"))
 
-    def _trace_batches(self) -> Iterator[Batch]:
+    def _trace_batches(self, *, columns_alone: bool = False) -> Iterator[Batch]:
         """Batches whose requests are loaded until the next one is asked for."""
         batches = self.trace.batches(self.clock.from_ns, self.clock.until_ns)
-        return with_requests(batches, self.trace.requests)
+        return with_requests(batches, self.trace.requests, columns_alone=columns_alone)
 
     def _select(self, batch: Batch, begin: int, first: int) -> tuple[DueBatch, int]:
         """Up to DUE_ROWS due requests from row `begin` of a batch of the trace, and the row to go on with."""

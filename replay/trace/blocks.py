@@ -9,6 +9,7 @@ are read in the same way, unchecked.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import sys
@@ -31,8 +32,11 @@ from .manifest import FileSums
 BLOCK_BYTES = 1 << 18
 """Bytes under one checksum: they stay in the processor's cache between being read and being checked."""
 
-READ_BYTES = 1 << 20
-"""Bytes of one read."""
+READ_BYTES = 1 << 18
+"""Bytes of one read: small enough to be in the processor's cache still when they are checked."""
+
+_HUGE_FROM_BYTES = 8 << 20
+"""Memory from this size on is asked for in huge pages: fewer of them have to be cleared."""
 
 _HEX_OF_A_SUM = 16
 _TAIL_BYTES = 32
@@ -193,6 +197,9 @@ class PagedFile(CheckedFile):
         self._budget_blocks = max(budget_bytes // BLOCK_BYTES, 1)
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
         self._memory = mmap.mmap(-1, self.size, flags=flags)
+        if self.size >= _HUGE_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.raw: Bytes = np.frombuffer(self._memory, np.uint8)
         blocks = -(-self.size // BLOCK_BYTES)
         self._loaded = np.zeros(blocks, bool)

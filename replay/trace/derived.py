@@ -64,7 +64,7 @@ class DerivedTraceWriter(TraceWriter):
         if self._rewrite is not None:
             super()._weigh(request)
             return
-        for rows in self._base.requests.loaded(request):
+        for rows in self._base.requests.loaded(request, columns_alone=True):
             kernels.count_classes(request[rows], self._table, self._routes, self._counts)
 
     def _end_dictionaries(self) -> None:

@@ -69,10 +69,14 @@ class Batch:
         )  # fmt: skip
 
 
-def with_requests(batches: Iterable[Batch], requests: Requests) -> Iterator[Batch]:
-    """Events in the same order; the requests of each batch are loaded until the next one is asked for."""
+def with_requests(
+    batches: Iterable[Batch], requests: Requests, *, columns_alone: bool = False
+) -> Iterator[Batch]:
+    """Events in the same order; the requests of each batch are loaded until the next one is asked for. With `columns_alone`
+    without their targets, headers and bodies.
+    """
     for batch in batches:
-        for rows in requests.loaded(batch.request):
+        for rows in requests.loaded(batch.request, columns_alone=columns_alone):
             yield batch[rows]
 
 

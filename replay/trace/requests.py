@@ -161,26 +161,32 @@ class Requests:
                 count = blobs.load(self._column(column, ids[:count]))
         return count
 
-    def _load_requests(self, ids: npt.NDArray[np.uint32]) -> int:
+    def load_columns(self, ids: npt.NDArray[np.uint32]) -> int:
+        """As `load`, without the targets, headers and bodies."""
+        return self._load_requests(ids, columns=_FIXED)
+
+    def _load_requests(self, ids: npt.NDArray[np.uint32], columns: slice = slice(None)) -> int:
         if self._file.whole:
             return len(ids)
         count = min(len(ids), self._portion)
         while count:
             chunks = np.flatnonzero(np.bincount(ids[:count] >> _CHUNK_BITS))
-            places = self._chunks[chunks].reshape(-1, 2)
+            places = self._chunks[chunks, columns].reshape(-1, 2)
             if self._file.fit(places[:, 0], places[:, 1], at_any_rate=count == 1):
                 self._ready[:] = False
-                self._ready[chunks] = True
+                self._ready[chunks] = columns != _FIXED
                 break
             count = (count + 1) // 2
         self._portion = 2 * count
         return count
 
-    def loaded(self, ids: npt.NDArray[np.uint32]) -> Iterator[slice]:
-        """Slices of these ids, one after the other, while the requests of each are loaded."""
-        begin = 0
+    def loaded(self, ids: npt.NDArray[np.uint32], *, columns_alone: bool = False) -> Iterator[slice]:
+        """Slices of these ids, one after the other, while the requests of each are loaded; with `columns_alone` without
+        their targets, headers and bodies.
+        """
+        begin, load = 0, self.load_columns if columns_alone else self.load
         while begin < len(ids):
-            end = begin + self.load(ids[begin:])
+            end = begin + load(ids[begin:])
             yield slice(begin, end)
             begin = end
 
@@ -313,7 +319,9 @@ class Requests:
 
 
 _COLUMNS = len(REQUEST_SCHEMA) + 1
-"""Columns of the places of a chunk: those of a request, and the data of its targets."""
+"""Columns of the places of a chunk: offsets of targets, those of a fixed size, and the data of the targets."""
+
+_FIXED = slice(1, _COLUMNS - 1)
 
 
 def _chunk_places(raw: npt.NDArray[np.uint8], batch: RequestBatch) -> npt.NDArray[np.int64]:

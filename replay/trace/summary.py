@@ -121,7 +121,7 @@ class _Latencies:
         known = np.flatnonzero(batch.took_ns >= 0)
         if not len(known):
             return
-        for rows in self._requests.loaded(batch.request[known]):
+        for rows in self._requests.loaded(batch.request[known], columns_alone=True):
             self._add(batch, known[rows])
 
     def _add(self, batch: Batch, known: Int64s) -> None:

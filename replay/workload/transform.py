@@ -183,7 +183,7 @@ def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> li
     warm(["workload.scale"])
     routes, table = np.arange(len(trace.requests.routes), dtype=np.int64), trace.requests.addresses()
     counts = np.zeros(len(routes) + 1, np.int64)
-    for batch in with_requests(trace.batches(from_ns, until_ns), trace.requests):
+    for batch in with_requests(trace.batches(from_ns, until_ns), trace.requests, columns_alone=True):
         kernels.count_classes(batch.request, table, routes, counts)
     return [int(count) for count in counts[:-1]]
 
