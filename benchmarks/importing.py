@@ -20,7 +20,7 @@ ROUNDS = 3
 
 _IMPORT = """
     import json, sys, time
-    from replay.formats import import_files
+    from replay.trace.importing import import_files
     from replay.ledger.host import peak_rss_bytes
     small, recording, out = sys.argv[1:]
     import_files([small], out, overwrite=True)

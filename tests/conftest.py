@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from replay_native.ground import jit, sources
+from replay_native.ground import jit, parallel, sources
 from tests.support.places import DATA
 
 from .support.certificates import Authority
@@ -38,17 +38,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before workers that run side by side would each compile the same kernels, they are compiled once."""
     in_worker, workers = hasattr(config, "workerinput"), getattr(config.option, "numprocesses", None)
     if not in_worker and (IN_CI or workers) and not jit.is_compiled(KERNELS):
-        jit.compile_apart(KERNELS)
+        parallel.compile_apart(KERNELS)
 
 
 MACHINE = Machine()
-LOOKS_AGAIN = 2
-"""At a test that failed while the machine kept us waiting. One that fails on a quiet machine has failed."""
+RERUNS = 2
+"""Of a test that is marked `timing` and failed while the machine kept it waiting. Any other failure stands."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        item.add_marker(pytest.mark.flaky(reruns=LOOKS_AGAIN, condition=MACHINE.kept_us_waiting))
+        if item.get_closest_marker("timing"):
+            item.add_marker(pytest.mark.flaky(reruns=RERUNS, condition=MACHINE.kept_us_waiting))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -55,7 +55,7 @@ def make_lane(spec: LaneSpec) -> Lane:
         "idle_timeout_ns",
     ):
         state[name] = getattr(spec, name)
-    state["header_limit"] = spec.header_limit_bytes
+    state["header_limit"] = spec.response_headers_bytes
     state["closed_loop"] = spec.closed_loop
     state["per_client"] = spec.connect == "per-client"
     state["single_use"] = spec.connect == "per-request"
@@ -80,6 +80,7 @@ def make_lane(spec: LaneSpec) -> Lane:
     connections = np.zeros(spec.connections, CONNECTION)
     connections["fd"] = NONE
     AddressTable(spec.bank).begin(spec.addresses)
+    assert spec.sessions is not None, "a native lane has the tables of sessions, if only empty ones"
     state["next_address"] = spec.number
     state["ask_fd"] = spec.ask_fd
     return Lane(

@@ -119,6 +119,7 @@ def test_a_file_that_is_no_log(command: Command, tmp_path: Path, content: bytes,
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("runs")) == ["x.log"]
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 @pytest.mark.parametrize("ignored", [False, True])
@@ -288,6 +289,7 @@ def test_no_room_for_a_run(command: Command, tmp_path: Path, sink: Sink) -> None
     assert sink.arrivals <= 1
 
 
+@pytest.mark.timing
 def test_no_room_on_standard_output(command: Command, log: Path) -> None:
     words = [sys.executable, "-m", "replay.cli", "inspect", str(log)]
     with Path("/dev/full").open("w") as full:
@@ -295,6 +297,7 @@ def test_no_room_on_standard_output(command: Command, log: Path) -> None:
     assert "no space left" in said(done)
 
 
+@pytest.mark.timing
 def test_a_reader_that_goes_away_is_no_error(log: Path) -> None:
     words = [sys.executable, "-m", "replay.cli", "inspect", str(log)]
     reading, writing = os.pipe()
@@ -317,6 +320,7 @@ def test_too_few_file_descriptors(command: Command, tmp_path: Path, sink: Sink) 
 # What works
 
 
+@pytest.mark.timing
 def test_a_log_becomes_a_run_and_its_report(command: Command, log: Path, tmp_path: Path, sink: Sink) -> None:
     done = command(
         "run", log, "--target", url(sink), "-o", "r", "--speed", "40", "-H", "Authorization: Bearer $TOKEN",
@@ -333,6 +337,7 @@ def test_a_log_becomes_a_run_and_its_report(command: Command, log: Path, tmp_pat
     assert again.returncode == 0 and "40" in again.stdout
 
 
+@pytest.mark.timing
 def test_a_dry_run_prints_the_plan_and_sends_nothing(
     command: Command, log: Path, tmp_path: Path, sink: Sink
 ) -> None:
@@ -341,6 +346,7 @@ def test_a_dry_run_prints_the_plan_and_sends_nothing(
     assert sink.arrivals == 0 and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.timing
 def test_a_scenario_file_is_enough(command: Command, log: Path, tmp_path: Path, sink: Sink) -> None:
     assert command("init", log, "--target", url(sink), "-o", "s.toml").returncode == 0
     done = command(
@@ -352,6 +358,7 @@ def test_a_scenario_file_is_enough(command: Command, log: Path, tmp_path: Path, 
     assert [outcome["passed"] for outcome in document["slo"]] == [False, True]
 
 
+@pytest.mark.timing
 def test_an_objective_of_a_business_action_in_every_window(
     command: Command, log: Path, tmp_path: Path, sink: Sink
 ) -> None:
@@ -366,6 +373,7 @@ def test_an_objective_of_a_business_action_in_every_window(
     assert "'lookin' is no route of the recording, and no action (did you mean 'looking'?)" in said_
 
 
+@pytest.mark.timing
 def test_an_interrupt_leaves_a_whole_run(tmp_path: Path, sink: Sink) -> None:
     write_trace(tmp_path / "t.trace", [Row(n * 10_000_000) for n in range(3000)])
     words = [
@@ -399,6 +407,7 @@ def test_an_interrupt_leaves_a_whole_run(tmp_path: Path, sink: Sink) -> None:
 # The command itself
 
 
+@pytest.mark.timing
 def test_help_imports_no_engine() -> None:
     code = (
         "import sys, replay.cli\n"

@@ -174,6 +174,7 @@ def test_its_blocks_are_whole_and_its_runs_can_be_compared_again(session):
     assert len((folder / "prepared").read_text().split()) == len(order)
 
 
+@pytest.mark.timing
 def test_a_build_that_fails_is_one_line(tmp_path):
     (tmp_path / "a.log").write_text(LINE.format(1, 1) * 20)
     words = [

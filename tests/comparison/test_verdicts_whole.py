@@ -55,6 +55,7 @@ def allowed(code: int, document: dict[str, Any]) -> set[int]:
     return {code} if document["validity"]["verdict"] != "INVALID" else {4}
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("engine", ["native", "portable"])
 @pytest.mark.parametrize(("then", "now"), [(200, 401), (304, 404), (200, 302), (0, 403)])
 def test_a_target_that_refuses_everything_is_not_green(
@@ -107,6 +108,7 @@ def test_an_objective_without_a_unit_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.timing
 def test_the_plan_shows_objectives_and_times_without_a_unit(target: str, tmp_path: Path) -> None:
     log(tmp_path / "a.log", 200)
     asked = ("--slo", "p(99)<0.25s", "--slo", "errors<.1% over 60s", "--timeout", 500, "--max-wait", "120s")
@@ -118,6 +120,7 @@ def test_the_plan_shows_objectives_and_times_without_a_unit(target: str, tmp_pat
     assert "max-wait" not in said, "it has a unit"
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("how", ["log", "trace", "scaled", "window", "files"])
 def test_rejected_lines_are_in_the_plan_the_first_line_and_run_json(
     target: str, tmp_path: Path, how: str
@@ -160,6 +163,7 @@ def test_blank_lines_and_headers_are_no_lines_of_the_recording(target: str, tmp_
     assert document["trace"]["lines"] == 60 and not document["trace"]["rejected"]
 
 
+@pytest.mark.timing
 def test_peak_says_what_it_could_not_read_and_refuses_a_target_that_refuses(
     target: str, tmp_path: Path
 ) -> None:

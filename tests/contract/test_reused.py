@@ -13,7 +13,7 @@ import pytest
 
 from replay.lane import native as lanes
 from replay.lane.contract import LaneSpec
-from replay.plan.sessions import make_session_spec
+from replay.protocols.http1.session_spec import make_session_spec
 from replay.settings.file import load
 from replay.staging.sink import Sink
 from replay_native.feed.ring import Feed, make_feed
@@ -112,6 +112,7 @@ async def test_a_408_of_the_sink_is_an_answer_on_a_fresh_connection(
     assert (driven["resent"], sink.arrivals) == (0, 3)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("after", ["close", "reset"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("how", UNASKED)
@@ -233,6 +234,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.timing
 @by_tls
 @pytest.mark.parametrize("connect", ["pool", "per-client", "per-request"])
 @pytest.mark.parametrize("engine", ["native"], indirect=True)
@@ -313,6 +315,7 @@ async def test_a_connection_that_the_sink_was_to_close_when_idle_is_closed_only_
 SINK_KEPT = ("fd", "ssl", "generation", "next", "state")
 
 
+@pytest.mark.timing
 async def test_peers_of_the_sink_that_hold_anything_serve_as_fresh_ones(
     run_lane: RunLane, tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def handshakes(driven: Driven) -> tuple[int, int, int]:
 # Sessions.
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
 async def test_new_connections_resume_the_session_of_earlier_ones(
     engine: RunLane, authority: Authority, tmp_path: Path, version: int
@@ -198,6 +199,7 @@ async def test_a_handshake_that_is_broken_off_has_failed(
     assert driven["resent"] == 0
 
 
+@pytest.mark.timing
 async def test_a_handshake_that_never_ends_is_a_timeout(
     engine: RunLane, authority: Authority, tmp_path: Path
 ) -> None:
@@ -296,6 +298,7 @@ trio.run(main, *sys.argv[1:])
 """A lane in a process that a broken pipe ends, as one does where nobody changed that."""
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 def test_a_peer_that_left_does_not_end_the_process_that_says_goodbye_to_it(
     authority: Authority, tmp_path: Path

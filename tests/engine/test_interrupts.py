@@ -38,8 +38,8 @@ AT_AN_IMPORT = """
 
 MOMENTS = (
     "replay.cli.streams", "click", "replay.cli.commands", "replay.cli.run", "numpy", "rich", "trio", "numba",
-    "replay_native.lane.loop", "replay.engine.nursery", "replay.plan.schedule", "replay.report.plan", "replay.kafka",
-    "replay.report.live",
+    "replay_native.lane.loop", "replay.engine.nursery", "replay.plan.schedule", "replay.report.plan",
+    "replay.protocols.kafka", "replay.report.live",
 )  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def test_the_exit_code_is_that_of_an_interrupt() -> None:
     assert INTERRUPTED == Exit.INTERRUPTED
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 @pytest.mark.parametrize("module", MOMENTS)
 def test_a_signal_while_a_run_starts_sends_nothing(module: str, sink: Sink, trace: Path) -> None:
@@ -91,6 +92,7 @@ def test_a_signal_while_a_run_starts_sends_nothing(module: str, sink: Sink, trac
     assert [path.name for path in trace.parent.iterdir()] == ["t.trace"]
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 @pytest.mark.parametrize(
     ("module", "words"),
@@ -117,6 +119,7 @@ def test_a_signal_ends_every_verb(module: str, words: tuple[str, ...], ignored: 
     assert done.stderr.split("\n")[-2:] == ["replay: interrupted", ""] and "Traceback" not in done.stderr
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 @pytest.mark.parametrize(
     "words", [[sys.executable, "-m", "replay.cli"], [str(Path(sys.executable).with_name("replay"))]]
@@ -161,6 +164,7 @@ def _wait_for_handlers(pid: int) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 def test_nohup_is_left_alone(trace: Path) -> None:
     code = "import signal; from replay.cli import interrupts; interrupts.prepare(); signal.raise_signal(signal.SIGHUP)"
@@ -169,6 +173,7 @@ def test_nohup_is_left_alone(trace: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
 
 
+@pytest.mark.timing
 def test_python_forgets_an_interrupt_that_was_handled(tmp_path: Path) -> None:
     """One that left an `exec` would end `python -m` by SIGINT, in place of the exit code."""
     (tmp_path / "ended.py").write_text(
@@ -189,6 +194,7 @@ def test_python_forgets_an_interrupt_that_was_handled(tmp_path: Path) -> None:
     assert done.returncode == 130
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 def test_an_interrupt_ends_the_compilers_of_the_kernels(tmp_path: Path, trace: Path) -> None:
     """With an empty cache of kernels."""

@@ -80,6 +80,7 @@ def steady(tmp_path: Path) -> Path:
     return steady_log(tmp_path / "steady.log")
 
 
+@pytest.mark.timing
 def test_a_recorded_day_arrives_as_it_was_recorded(sink, tmp_path):
     if not NASA.exists():
         pytest.skip(f"the recording is not here: {NASA.name}")
@@ -108,6 +109,7 @@ def test_a_recorded_day_arrives_as_it_was_recorded(sink, tmp_path):
     assert np.median(late_ns) < 50_000_000
 
 
+@pytest.mark.timing
 def test_a_log_is_replayed_directly_and_reported(sink, steady, tmp_path):
     done = run(
         "run", steady, "--target", f"http://127.0.0.1:{sink.port}", "--speed", 60, "-o", tmp_path / "r"
@@ -121,6 +123,7 @@ def test_a_log_is_replayed_directly_and_reported(sink, steady, tmp_path):
     assert again.stdout.splitlines()[0].split()[0] in ("VALID", "SUSPECT", "INVALID")
 
 
+@pytest.mark.timing
 def test_a_closed_loop_counts_no_lateness(sink, steady, tmp_path):
     done = run(
         "run", steady, "--target", f"http://127.0.0.1:{sink.port}", "--rate", "max", "-d", "1s", "-c", 4, "-o",
@@ -133,6 +136,7 @@ def test_a_closed_loop_counts_no_lateness(sink, steady, tmp_path):
     assert "lateness" not in result["latency"] and "response" not in result["latency"]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("engine", "number"), [("native", signal.SIGINT), ("native", signal.SIGTERM), ("portable", signal.SIGINT)]
 )
@@ -200,6 +204,7 @@ def kills(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, np.ndarr
         return list(pool.map(one, range(KILLS)))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("number", range(KILLS))
 def test_a_killed_run_keeps_what_it_counted(number, kills):
     out, stamps = kills[number]
@@ -214,6 +219,7 @@ def test_a_killed_run_keeps_what_it_counted(number, kills):
     assert result["accounts"]["sent"] >= len(stamps) - 1
 
 
+@pytest.mark.timing
 def test_java_reads_the_logs_of_a_killed_run(java: Java, sink, steady, tmp_path):
     out = tmp_path / "r"
     stamps = killed(sink, steady, out, 2.5)
@@ -226,6 +232,7 @@ def test_java_reads_the_logs_of_a_killed_run(java: Java, sink, steady, tmp_path)
     assert totals["response.all"] == document(out)["latency"]["response"]["count"] >= sure
 
 
+@pytest.mark.timing
 def test_a_busy_generator_says_so_and_a_slow_target_is_not_to_blame(sink, steady, tmp_path):
     hog = [sys.executable, "-c", "while True: pass"]
     hogs = [subprocess.Popen(["taskset", "-c", "0", *hog]) for _ in range(3)]
@@ -242,6 +249,7 @@ def test_a_busy_generator_says_so_and_a_slow_target_is_not_to_blame(sink, steady
     assert document(tmp_path / "busy")["validity"]["verdict"] in ("SUSPECT", "INVALID"), done.stderr
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("name", "options"), [("slow", "/sink/delay_ms=80"), ("capped", "/sink/delay_ms=15")]
 )
@@ -268,6 +276,7 @@ def test_a_slow_target_or_a_cap_is_never_invalid(name, options, sink, steady, tm
         assert "CONNECTION_LIMITED" in {note["code"] for note in result["notes"]}
 
 
+@pytest.mark.timing
 def test_a_stalled_target_is_felt_and_not_called_late(sink, steady, tmp_path):
     sink.stall(1.0, at_ns=time.monotonic_ns() + 6_000_000_000)
     process = subprocess.Popen(

@@ -66,6 +66,7 @@ def no_descriptors(run: Path, process: subprocess.Popen[str]) -> None:
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (4, 4))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("take", "cause", "remedy"),
     [
@@ -85,12 +86,14 @@ def test_a_limit_that_is_lowered_in_mid_run(
     assert document["accounts"]["sent"] >= 120 and document["ending"]["how"] == "killed"
 
 
+@pytest.mark.timing
 def test_a_folder_that_is_removed_in_mid_run(sink: Sink, tmp_path: Path) -> None:
     code, line, _ = replayed(tmp_path, sink, lambda run, _: shutil.rmtree(run))
     assert code == 1 and "was removed or replaced while it was written" in line
     assert "nothing of it was kept" in line and "make room" not in line
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("name", ["timeline.jsonl", "latency.hlog"])
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_log_that_is_removed_in_mid_run_is_not_a_whole_run(
@@ -115,6 +118,7 @@ def test_a_log_that_is_removed_in_mid_run_is_not_a_whole_run(
     assert shown.returncode == 0 and "failed" in shown.stdout
 
 
+@pytest.mark.timing
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small file system")
 def test_a_disk_that_is_filled_in_mid_run(tmp_path: Path) -> None:
     """In a mount namespace of its own, where the run's disk is small."""
@@ -163,6 +167,7 @@ def test_an_error_after_something_was_sent_is_never_exit_code_2() -> None:
         Sending.began = False
 
 
+@pytest.mark.timing
 def test_a_peak_whose_folder_is_taken_away_is_exit_code_1(sink: Sink, tmp_path: Path) -> None:
     """Whether that ends the trial in progress or hinders the next one."""
     write_trace(tmp_path / "t.trace", [Row(n * 10_000_000) for n in range(3_000)])

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from replay.engine.nursery import run_blocking
 from replay.plan.schedule import make_schedule
 from replay.results.document import RunDocument
 from replay.settings.file import load
 from tests.support.places import ROOT
+from tests.support.runs import run_blocking
 from tests.support.trace_data import Row, write_trace
 
 pytestmark = pytest.mark.whole
@@ -75,6 +75,7 @@ def test_people_register_log_in_train_and_pay_and_nobody_is_refused(tmp_path: Pa
     assert all(objective.passed for objective in document.slo)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("engine", ["native", "portable"])
 def test_a_token_that_is_stale_is_refused_and_who_has_none_asks_nothing(tmp_path: Path, engine: str) -> None:
     # Client 0 never logs in; the tokens of the two others are stale before they use them.

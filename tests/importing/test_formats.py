@@ -192,7 +192,7 @@ def test_a_truncated_gzip_gives_what_was_good(tmp_path: Path) -> None:
 
 
 def test_standard_input_is_a_log(tmp_path: Path) -> None:
-    code = "import sys; from replay.formats import import_files; import_files(['-'], sys.argv[1])"
+    code = "import sys; from replay.trace.importing import import_files; import_files(['-'], sys.argv[1])"
     text = "".join(line(second) for second in range(3000)).encode()
     subprocess.run([sys.executable, "-c", code, tmp_path / "a.trace"], input=text, check=True, timeout=60)
     trace = Trace.open(tmp_path / "a.trace")
@@ -262,7 +262,7 @@ def test_no_space_left_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     code = """
         import resource, signal, sys
         from replay.errors import OutputError
-        from replay.formats import import_files
+        from replay.trace.importing import import_files
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:
@@ -280,7 +280,7 @@ def test_no_space_left_is_said_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_killed_import_leaves_no_readable_trace(tmp_path: Path) -> None:
     code = """
         import os, signal, sys
-        from replay.formats import import_files
+        from replay.trace.importing import import_files
         import_files([sys.argv[1]], sys.argv[2], progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     """
     path = log(tmp_path / "a.log", list(range(3000)))

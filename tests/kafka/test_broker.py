@@ -73,6 +73,7 @@ def test_records_come_back_byte_for_byte(broker, tmp_path, compression, idempote
         assert [(r.key, r.value, r.headers) for r in back if r.partition == partition] == sent
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
 def test_javas_console_consumer_reads_them(broker, tmp_path, compression):
     records = [(number % 2, b"key-%d" % number, b"value-%d" % number, ()) for number in range(100)]
@@ -86,6 +87,7 @@ def test_javas_console_consumer_reads_them(broker, tmp_path, compression):
     assert sorted(printed.split("\n")[:-1]) == sorted(f"key-{n}\tvalue-{n}" for n in range(100))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("idempotence", [False, True])
 def test_a_broker_killed_in_mid_run_and_back(broker, tmp_path, idempotence):
     topic, count = f"killed-{idempotence}", 40_000
@@ -179,6 +181,7 @@ def test_a_topic_that_is_not_there(broker, tmp_path):
         replay(http_trace(tmp_path / "t"), f"kafka://{broker.address}/nowhere", tmp_path / "run")
 
 
+@pytest.mark.timing
 def test_a_topic_deleted_while_it_is_written(broker, tmp_path):
     target = make(broker, "deleted", 1)
     trace = kafka_trace(tmp_path / "t", [(0, b"k", b"v", ())] * 400, gap_ns=10_000_000)
@@ -257,6 +260,7 @@ def test_a_recording_is_of_the_time_that_was_asked_for(broker, tmp_path):
     assert (part.rows, part.start_ns - START_NS) == (50, 10_000_000)
 
 
+@pytest.mark.timing
 def test_a_time_that_is_over_is_recorded_whole_however_slow_the_broker(broker, tmp_path, monkeypatch):
     trace = kafka_trace(tmp_path / "t", [(n % 2, b"%d" % n, b"v", ()) for n in range(100)], gap_ns=1_000_000)
     target = make(broker, "slow", 2, **{"retention.ms": "-1"})
@@ -267,6 +271,7 @@ def test_a_time_that_is_over_is_recorded_whole_however_slow_the_broker(broker, t
     assert whole.rows == 100 and whole.manifest.options["complete"]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_recording_in_order(broker, tmp_path, number):
     target, out = make(broker, f"signal-{number}"), tmp_path / "t.trace"
@@ -286,6 +291,7 @@ def test_a_signal_ends_a_recording_in_order(broker, tmp_path, number):
     assert Trace.open(out).rows == 20
 
 
+@pytest.mark.timing
 def test_recorded_stamps_that_the_topic_does_not_keep_are_noted(broker, tmp_path):
     trace = kafka_trace(tmp_path / "t", [(n % 2, b"k", b"v", ()) for n in range(10)])
     kept: dict[str, dict[str, Any]] = {

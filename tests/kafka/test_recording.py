@@ -14,8 +14,8 @@ from replay.cli import invoke
 from replay.plan.safety import allowed_hosts
 from replay.protocols.kafka import adapter as fit
 from replay.protocols.kafka.cluster import client_settings, look, settings_of
+from replay.protocols.kafka.target import parse as parse_target
 from replay.settings.scenario import Kafka
-from replay.settings.target import parse_target
 from replay.trace import Trace
 from tests.support.kafka_broker import Broker, jars
 
@@ -187,6 +187,7 @@ def test_records_out_of_time_order_are_counted_and_the_plan_says_it(broker, tmp_
     assert "by time, not by offset: 2 records are stamped before one at a lower offset" in printed
 
 
+@pytest.mark.timing
 def test_records_in_time_order_keep_the_order_of_their_offsets(broker, tmp_path, capfd) -> None:
     topic = f"ordered-{time.monotonic_ns()}"
     make(broker, topic, 1, **KEPT)
@@ -202,6 +203,7 @@ def test_records_in_time_order_keep_the_order_of_their_offsets(broker, tmp_path,
     assert "by offset in each partition" in capfd.readouterr().out
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("described", [True, False])
 @pytest.mark.parametrize("idempotence", [False, True])
 def test_records_that_fit_are_taken_by_a_topic_with_small_batches(

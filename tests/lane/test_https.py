@@ -204,6 +204,7 @@ async def test_what_answers_a_handshake_otherwise(authority: Authority, sent: by
         await look(port, authority.settings())
 
 
+@pytest.mark.timing
 async def test_what_came_of_a_certificate_in_mid_run_is_said(authority: Authority, tmp_path: Path) -> None:
     contexts = []
     for identity in (authority.issue(), authority.issue(expires=NOW - DAY)):
@@ -327,6 +328,7 @@ async def test_a_run_without_tls_speaks_of_none(tmp_path: Path) -> None:
     assert "handshake" not in (tmp_path / "run" / "totals.hlog").read_text()
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 def test_the_command_replays_onto_an_https_target(authority: Authority, tmp_path: Path) -> None:
     log = tmp_path / "few.log"

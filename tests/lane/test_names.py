@@ -18,9 +18,9 @@ import replay.engine
 from replay.errors import LimitError, TargetError
 from replay.lane.contract import Address
 from replay.lane.resolve import check_reachable, resolve
+from replay.protocols.registry import parse_target
 from replay.results.document import RunDocument
 from replay.settings.file import load
-from replay.settings.target import parse_target
 from replay.staging.dns_server import DnsServer
 from replay.staging.sink import Sink
 from tests.engine.test_run import schedule
@@ -45,11 +45,11 @@ def sinks() -> Iterator[tuple[Sink, Sink]]:
 
 
 async def run(
-    folder: Path, server: DnsServer, port: int, during: Callable[[], Awaitable[None]], **knobs: Any
+    folder: Path, server: DnsServer, port: int, during: Callable[[], Awaitable[None]], **settings: Any
 ) -> RunDocument:
     """Three seconds at 100/s; `during` begins with the run."""
     planned, scenario = schedule(
-        folder, port, rows=300, **{"target": f"http://{NAME}:{port}", "resolver": server.address, **knobs}
+        folder, port, rows=300, **{"target": f"http://{NAME}:{port}", "resolver": server.address, **settings}
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(during)
@@ -89,6 +89,7 @@ async def test_traffic_follows_a_name_that_moves(
     assert name.lookups_failed == 0
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 @pytest.mark.parametrize(("how", "words"), [("silence", "no answer from"), ("NXDOMAIN", "no such name")])
 async def test_a_run_goes_on_without_its_name_and_says_so(
@@ -110,6 +111,7 @@ async def test_a_run_goes_on_without_its_name_and_says_so(
     assert words in note.message and "went on with the addresses it had" in note.message
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 async def test_a_lookup_that_the_end_of_a_run_finds_unanswered_is_said(
     server: DnsServer, sinks: tuple[Sink, Sink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -131,6 +133,7 @@ async def test_a_lookup_that_the_end_of_a_run_finds_unanswered_is_said(
     assert name.failed_at_s is not None and name.failed_at_s < 2
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 async def test_an_address_that_is_not_allowed_is_not_connected_to(
     server: DnsServer, sinks: tuple[Sink, Sink], tmp_path: Path
@@ -211,6 +214,7 @@ async def test_each_connection_has_a_lookup_of_its_own(
     assert name.lookups_failed > 0 and "SERVFAIL" in name.failure
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 def test_the_command_reports_it_and_exits_by_1(
     server: DnsServer, sinks: tuple[Sink, Sink], tmp_path: Path
@@ -242,6 +246,7 @@ def test_the_command_reports_it_and_exits_by_1(
 # Before the start
 
 
+@pytest.mark.timing
 async def test_a_name_that_cannot_be_resolved_says_why(server: DnsServer) -> None:
     server.set("empty.example")
     server.fail("broken.example", "SERVFAIL")

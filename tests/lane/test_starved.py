@@ -52,6 +52,7 @@ def run(trace: Path, port: int, out: Path, *more: str, starved: bool) -> tuple[i
     return code, json.loads((out / "run.json").read_text())
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("connect", ["pool", "per-request", "per-client"])
 @pytest.mark.parametrize("engine", ["native", "portable"])
 def test_a_starved_generator_is_invalid(sink: Sink, tmp_path: Path, engine: str, connect: str) -> None:

@@ -54,6 +54,7 @@ def peak(trace: Path, service: str, folder: Path, *arguments: object) -> tuple[i
     return done.returncode, json.loads(found.read_text()) if found.exists() else {}, done.stderr
 
 
+@pytest.mark.timing
 def test_a_service_is_climbed_up_and_down_again(trace: Path, tmp_path: Path) -> None:
     with serving("replay.staging.queue", "--servers", "8", "--service", "20ms") as target:
         code, found, said = peak(
@@ -87,6 +88,7 @@ def test_a_service_is_climbed_up_and_down_again(trace: Path, tmp_path: Path) -> 
     assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("retries", "verdict", "exit_code", "begins"),
     [(0, "RECOVERED", 0, "+5s"), (8, "DID_NOT_RECOVER", 99, "+0s")],
@@ -108,6 +110,7 @@ def test_a_service_with_a_retry_storm_does_not_come_back_and_one_without_does(
     assert verdict in page and "Response over time" in page
 
 
+@pytest.mark.timing
 def test_a_target_that_misses_its_objectives_at_the_lowest_load_is_reported(
     trace: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +125,7 @@ def test_a_target_that_misses_its_objectives_at_the_lowest_load_is_reported(
     assert found["window"]["trial_per_s"] > 0 and found["window"]["words"] in " ".join(said.split())
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

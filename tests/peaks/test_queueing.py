@@ -77,6 +77,7 @@ def test_what_says_how_it_is_answered_needs_no_server() -> None:
     assert [status for status, _ in asked(Servers(1, 3_000 * MS), 3, "/sink/status=404")] == [404] * 3
 
 
+@pytest.mark.timing
 def test_pipelined_requests_wait_one_after_another() -> None:
     with (
         Sink(servers=Servers(1, 20 * MS)) as sink,
@@ -101,6 +102,7 @@ def test_a_request_whose_last_try_is_not_done_in_time_has_failed() -> None:
     assert answer[0] == 503 and answer[1] >= 60
 
 
+@pytest.mark.timing
 def test_a_client_that_leaves_takes_nothing_back() -> None:
     with Sink(servers=Servers(1, 40 * MS)) as sink:
         with socket.create_connection(("127.0.0.1", sink.port), 5) as gone:

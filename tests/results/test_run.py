@@ -111,7 +111,7 @@ def test_a_run_says_how_much_memory_it_had(tmp_path):
 
 def test_memory_is_a_program_s_own_and_not_that_of_who_started_it():
     large = bytearray(b"x") * (256 << 20)
-    code = "from replay.results import host; print(host.peak_rss_bytes())"
+    code = "from replay.ledger import host; print(host.peak_rss_bytes())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 10 << 20 < int(done.stdout) < len(large)
 

@@ -10,6 +10,7 @@ from replay.errors import UsageError
 from replay.staging import service
 
 
+@pytest.mark.timing
 def test_a_build_has_one_endpoint_slower_and_no_other():
     usual = {endpoint.prefix: endpoint for endpoint in service.ENDPOINTS}
     slower = {
@@ -24,6 +25,7 @@ def test_a_build_has_one_endpoint_slower_and_no_other():
     assert service.build_of([]) == service.ENDPOINTS
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("text", ["GET /nothing=2", "GET /v1/profile", "GET /v1/profile=fast"])
 def test_a_build_that_cannot_be_is_refused(text, capsys):
     with pytest.raises(UsageError):
@@ -33,6 +35,7 @@ def test_a_build_that_cannot_be_is_refused(text, capsys):
     assert ended.value.code == 2 and "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.timing
 def test_it_answers_as_a_process_and_ends_with_its_context():
     with service.running(1, ["GET /register=1.5"]) as port:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as client:

@@ -91,6 +91,7 @@ def test_it_answers_and_keeps_the_connection(sink: Sink) -> None:
     assert talk(sink, get("/") + get("/any/path?query") + get("/")) == (USUAL * 3, OPEN)
 
 
+@pytest.mark.timing
 def test_a_request_may_come_byte_by_byte(sink: Sink) -> None:
     request = get("/", "X-Replay: slow-77\r\n")
     assert talk(sink, *(bytes([byte]) for byte in request)) == (USUAL, OPEN)
@@ -110,6 +111,7 @@ def test_bodies_are_passed_over(sink: Sink, step: int) -> None:
     assert sink.arrivals == before + 3
 
 
+@pytest.mark.timing
 def test_arrivals_are_noted_in_order(sink: Sink) -> None:
     before = sink.arrivals
     started_ns = time.monotonic_ns()
@@ -205,6 +207,7 @@ def test_endless_headers_go_on_until_the_client_leaves(sink: Sink) -> None:
     assert b"\r\n\r\n" not in read
 
 
+@pytest.mark.timing
 def test_a_delay_holds_up_no_other_connection(sink: Sink) -> None:
     with socket.create_connection(("127.0.0.1", sink.port), 5) as slow:
         sent_s = time.monotonic()
@@ -215,6 +218,7 @@ def test_a_delay_holds_up_no_other_connection(sink: Sink) -> None:
         assert time.monotonic() - sent_s >= 0.4
 
 
+@pytest.mark.timing
 def test_a_stall_holds_up_all(sink: Sink) -> None:
     with socket.create_connection(("127.0.0.1", sink.port), 5) as client:
         sent_s = time.monotonic()
@@ -229,6 +233,7 @@ def test_a_stall_holds_up_all(sink: Sink) -> None:
     assert time.monotonic() - stalled_s >= 0.15
 
 
+@pytest.mark.timing
 def test_a_drip_comes_in_drops(sink: Sink) -> None:
     sent_s = time.monotonic()
     with socket.create_connection(("127.0.0.1", sink.port), 5) as client:
@@ -242,6 +247,7 @@ def test_a_drip_comes_in_drops(sink: Sink) -> None:
     assert time.monotonic() - sent_s >= 0.05
 
 
+@pytest.mark.timing
 def test_a_client_that_leaves_is_forgotten(sink: Sink) -> None:
     clients = [socket.create_connection(("127.0.0.1", sink.port), 5) for _ in range(20)]
     for number, client in enumerate(clients):
@@ -276,6 +282,7 @@ def test_connections_over_the_cap_are_closed() -> None:
             client.close()
 
 
+@pytest.mark.timing
 def test_it_ends_by_itself_and_when_told() -> None:
     with Sink(capacity=1, run_s=0.1) as sink:
         deadline_s = time.monotonic() + 5
@@ -303,6 +310,7 @@ def test_stamps_that_are_none_are_said_so(tmp_path: Path) -> None:
             SinkMemory.open(path)
 
 
+@pytest.mark.timing
 def test_a_process_shares_its_stamps(tmp_path: Path) -> None:
     path = tmp_path / "stamps"
     command = [

@@ -13,6 +13,7 @@ from numba import boolean, int64, uint8
 from replay_native.feed.ring import STATUS_SHIFT, WARM_UP, entry_type
 from replay_native.ground.jit import kernel
 
+from .catalog import ACCOUNT_COUNTERS, FIRST_FAILED, FIRST_OUTCOME, UNSENT_OF_TARGET, R
 from .gaps import OWN_PART
 from .hdr import (
     HALF_2,
@@ -23,17 +24,15 @@ from .hdr import (
 )
 from .lane_metrics import (
     BANK_TYPE,
-    FIRST_OUTCOME,
     REFUSED,
     SAMPLES_KEPT,
-    TIMEOUT,
     UNSENT,
     C,
     T,
 )
 from .statuses import count_status
 
-RESPONSE, SERVICE = 0, 1
+RESPONSE, SERVICE = R.response, R.service
 
 
 @kernel(inlined=True)
@@ -112,7 +111,7 @@ def _sample(
     bank, outcome, route, seq, client, due_ns, taken_ns, sent_ns, first_byte_ns, done_ns, status, size
 ):
     """Keep the first failed and the slowest of each route (the least of them at the front)."""
-    if outcome >= 3 and bank.failed_counts[route] < SAMPLES_KEPT:
+    if outcome >= FIRST_FAILED and bank.failed_counts[route] < SAMPLES_KEPT:
         _write_sample(
             bank.failed[route, bank.failed_counts[route]], outcome, route, seq, client, due_ns, taken_ns, sent_ns,
             first_byte_ns, done_ns, status, size,
@@ -177,12 +176,7 @@ def _count_end(bank, outcome, times):
     """The accounts of so many requests in flight that ended."""
     counters = bank.counters
     counters[FIRST_OUTCOME + outcome] += times
-    if outcome < REFUSED:
-        counters[C.ok] += times
-    elif outcome == TIMEOUT:
-        counters[C.timeout] += times
-    else:
-        counters[C.error] += times
+    counters[ACCOUNT_COUNTERS[outcome]] += times
     counters[C.in_flight] -= times
 
 
@@ -259,7 +253,7 @@ def record_net_unsent(bank, reason, flags, own_ns, waited_ns, max_wait_ns):
     """As `record_net` for a request that is not sent. `own_ns` is the generator's own part of the time since it was due,
     `waited_ns`: above a quarter, the target is not to blame.
     """
-    if reason in (C.unsent_max_wait, C.unsent_limit) and OWN_PART * own_ns > waited_ns:
+    if reason in UNSENT_OF_TARGET and OWN_PART * own_ns > waited_ns:
         bank.counters[C.unsent_own] += 1
     if flags & WARM_UP == 0:
         _count(bank, T.response_arrived, max_wait_ns)
