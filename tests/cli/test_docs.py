@@ -16,6 +16,8 @@ from tests.support.places import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_OURS = {
+    "--network": "podman run",
+    "--rm": "podman run",
     "--port": "a server of the user's own",
     "--prefix": "kubectl logs",
     "--retries": "python -m replay.staging.queue",
