@@ -17,12 +17,12 @@ from .compare import (
     KERNELS,
     comparison_options,
     options_of,
-    output_files,
     write_outputs,
 )
 from .flags import given_settings, settings_flags
 from .help import GroupedCommand
 from .options import out_option
+from .outputs import DEFAULT_PAGE, outputs_of
 from .streams import tell
 
 SESSIONS = Path("ab")
@@ -46,6 +46,11 @@ WORDS = {
     "warm_up": "First moments of each run that are not measured [default: the scenario's].",
     "duration": "End each run after this long [default: the scenario's].",
 }
+
+
+def _is_recording(text: str) -> bool:
+    """Whether an argument is a scenario, or a trace to replay."""
+    return text.endswith(".toml") or Path(text).is_dir()
 
 
 @click.command(name="ab", cls=GroupedCommand, short_help="Run two builds in turns and compare them.")
@@ -91,7 +96,7 @@ WORDS = {
 @click.option("--seed", type=int, help="Seed of the order of the blocks [default: random].")
 @settings_flags(SETTINGS, words=WORDS)
 @out_option("Folder of the session [default: ab/NAME-TIME].")
-@comparison_options
+@comparison_options("compare.html in the session's folder", _is_recording)
 def command(scenario: str, out: Path | None, **given: Any) -> None:
     """Replay a scenario onto two builds, in randomised ABBA and BAAB blocks, and compare them.
 
@@ -101,6 +106,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from replay.comparison.session import Plan, Session
     from replay.files import write_whole
     from replay.report.console import Console
+    from replay.report.outputs.of_comparison import ComparisonResult
     from replay.settings.bare_times import bare_time_notes
     from replay.trace.importing import open_trace
     from replay.units import parse_duration_ns
@@ -111,7 +117,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from .progress import warm_kernels
     from .streams import shown_of
 
-    files = output_files(given)
+    outputs = outputs_of(given)
     settings, recording = _scenario(scenario, given)
     base, new = _builds(given)
 
@@ -135,9 +141,19 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
             report = partial(tell, err=True)
             found = Session(replace(plan, out=folder), trace, settings, report).run()
         write_whole(folder / "compare.json", _json(found))
+        page = folder / "compare.html"
+        ComparisonResult(found).page(page)
         with shown_of(folder):
-            write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
+            write_outputs(
+                found, replace(outputs, html=_unless_made(outputs.html)), page, plain=given["plain"]
+            )
+            tell(f"the page of this comparison: {page}", err=outputs.takes_stdout)
         raise SystemExit(int(found.exit_code))
+
+
+def _unless_made(html: str | None) -> str | None:
+    """Where else a page goes: the session's own is made always."""
+    return None if html == DEFAULT_PAGE else html
 
 
 def _json(found: Any) -> bytes:

@@ -36,6 +36,7 @@ VERBS = {
     "transform": ("transform", "Make a trace from another: a window, a share, more of it, faster."),
     "inspect": ("inspect", "Show what is in a trace or a log."),
     "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
+    "runs": ("runs", "List runs: when, target, verdict, p99, objectives."),
     "demo": ("demo", "Replay a small evening onto a built-in service."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
     "run": ("run", "Replay a trace or a log onto a target."),
@@ -118,14 +119,17 @@ class _Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Verbs, context_settings=context_settings())
+@click.group(cls=_Verbs, invoke_without_command=True, context_settings=context_settings())
 @click.version_option(__version__, prog_name="replay")
-def replay() -> None:
+@click.pass_context
+def replay(context: click.Context) -> None:
     """Replay recorded traffic with its recorded timing, and report the latency that users would see.
 
     \b
     replay run access.log --target http://127.0.0.1:8080
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def _crash(error: BaseException) -> int:

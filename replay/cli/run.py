@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,13 @@ from replay.errors import (
 from .flags import flags_of_all, given_settings, settings_flags
 from .help import GroupedCommand
 from .options import out_option
+from .outputs import Outputs, output_options, outputs_of
 from .places import result_folder
-from .streams import shown_of
+from .streams import say, shown_of
 
 if TYPE_CHECKING:
     from replay.engine.prepare import Prepared
+    from replay.engine.sinks import Sink
     from replay.protocols.protocol import TargetPlan
     from replay.report.console import Console
     from replay.settings.scenario import Scenario
@@ -74,12 +76,20 @@ def work_area(out: Path) -> Iterator[Path]:
 @settings_flags(flags_of_all())
 @out_option("Folder of the run [default: runs/NAME-TIME].")
 @click.option("--scenario", metavar="FILE", help="Scenario; flags override it.")
+@click.option(
+    "--sink",
+    "sinks",
+    multiple=True,
+    metavar="NAME=...",
+    help="Also write each second to csv=FILE, jsonl=FILE, or a sink of an installed package; repeatable.",
+)
+@output_options("report.html in the run's folder")
 @click.option("--dry-run", is_flag=True, help="Print the plan, and send nothing.")
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code says how it went.")
 def command(
-    paths: tuple[str, ...], out: Path | None, dry_run: bool, plain: bool, quiet: bool, **given: Any
-) -> None:
+    paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], dry_run: bool, plain: bool, quiet: bool, **given: Any
+) -> None:  # fmt: skip
     """Replay a trace, or logs, onto a target: each request at its recorded moment.
 
     Exit codes: 0 passed, 1 the run failed after it had begun, or its target moved to where it is not allowed, 2 wrong
@@ -88,30 +98,48 @@ def command(
     """
     from replay.settings.target import scheme_of
 
+    outputs = outputs_of(given)
     scenario, recordings = read_scenario(paths, given)
     scheme_of(scenario.target)
-    console = report_console_for(plain, quiet)
+    writers = _made_sinks(sinks)
+    console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     if dry_run:
         import tempfile
 
         with tempfile.TemporaryDirectory(prefix="replay-") as area:
-            _prepare(scenario, recordings, Path(area), console)
+            _prepare(scenario, recordings, Path(area), console, sends=False)
         return
     with result_folder(out, RUNS, recordings[0]) as folder, work_area(folder) as area:
-        raise SystemExit(replay_recordings(scenario, recordings, folder, area, console, plain))
+        raise SystemExit(
+            replay_recordings(
+                scenario, recordings, folder, area, console, plain, outputs=outputs, sinks=writers
+            )
+        )
 
 
-def report_console_for(plain: bool, quiet: bool) -> Console:
-    """Standard output as the report has it; without colours and cursor movements where not wanted."""
+def _made_sinks(texts: tuple[str, ...]) -> list[Sink]:
+    if not texts:
+        return []
+    from replay.engine.sinks import make_sinks
+
+    return make_sinks(texts)
+
+
+def report_console_for(plain: bool, quiet: bool, stderr: bool = False) -> Console:
+    """Where the report goes: stdout, or stderr where a file goes to stdout. `plain`: no colours or cursor movements."""
     from replay.report.console import Console
     from replay.report.page import WIDTH, report_console
 
-    console = Console(width=WIDTH, no_color=True, force_terminal=False) if plain else report_console()
+    console = report_console(stderr=stderr)
+    if plain:
+        console = Console(width=WIDTH, no_color=True, force_terminal=False, stderr=stderr)
     console.quiet = quiet
     return console
 
 
-def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Console) -> Prepared:
+def _prepare(
+    scenario: Scenario, recordings: list[str], area: Path, console: Console, *, sends: bool = True
+) -> Prepared:
     """Open or import the recordings, plan what each target is sent, print the plans, check them."""
     from replay.engine.blocking import run_blocking
     from replay.engine.prepare import find_targets, kernels_of, prepare
@@ -119,11 +147,11 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     from replay.trace.importing import open_trace
 
     from .import_ import ProgressBar
-    from .progress import KERNELS, warm_kernels
+    from .progress import KERNELS, OF_A_PLAN, warm_kernels
 
     found = run_blocking(lambda: find_targets(scenario))
     errors = Console(stderr=True, highlight=False, quiet=console.quiet)
-    warm_kernels(errors, (*KERNELS, *kernels_of(scenario)))
+    warm_kernels(errors, (*KERNELS, *kernels_of(scenario)) if sends else OF_A_PLAN)
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
     name = recordings[0] if len(recordings) == 1 else f"{recordings[0]} and {len(recordings) - 1} more"
@@ -151,21 +179,30 @@ def _plan_printer(scenario: Scenario, targets: int, console: Console) -> Callabl
 
 
 def replay_recordings(
-    scenario: Scenario, recordings: list[str], folder: Path, area: Path, console: Console, plain: bool
-) -> int:
-    """Run it, print its report, and say how it went as an exit code."""
+    scenario: Scenario, recordings: list[str], folder: Path, area: Path, console: Console, plain: bool,
+    *, outputs: Outputs | None = None, sinks: Sequence[Sink] = (),
+) -> int:  # fmt: skip
+    """Run it, print its report, write the outputs, and say how it went as an exit code."""
+    from replay.engine.sinks.threads import SINK_NOTES
     from replay.report.console import Console
     from replay.report.live import LiveView
+    from replay.report.outputs.of_run import RunResult
     from replay.report.terminal import print_report
     from replay.results.run import load_run
 
     prepared = _prepare(scenario, recordings, area, console)
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
     with LiveView(errors, *prepared.plans) as live:
-        document = prepared.run(folder, observer=live.update, last=True)
-    if not console.quiet:
-        with shown_of(folder):
-            print_report(load_run(folder), console)
+        document = prepared.run(folder, sinks=[live, *sinks], last=True)
+    result = RunResult(load_run(folder))
+    with shown_of(folder):
+        if not console.quiet:
+            print_report(result.run, console)
+        for note in document.notes if console.quiet else ():
+            if note.code in SINK_NOTES:
+                say(f"{note.code}: {note.message}")
+        if outputs is not None:
+            outputs.write(result, folder / "report.html")
     return exit_code(document)
 
 

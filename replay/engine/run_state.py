@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,6 @@ from replay.results.document import (
     TraceIdentity,
 )
 from replay.results.folder import RunFolder
-from replay.results.timeline import Second
 from replay.settings.lane import lane_settings
 from replay.settings.scenario import Scenario
 from replay.units import SECOND_NS
@@ -41,9 +39,6 @@ from replay_native.feed.ring import make_feed
 from replay_native.ledger import lane_metrics as bank
 
 from .target_runs import TargetRun, first_seqs
-
-Observer = Callable[[Second], None]
-"""Called once a second with what happened in it."""
 
 
 @dataclass
@@ -55,7 +50,6 @@ class RunState:
     run_id: str
     targets: list[TargetRun]
     routes: list[RouteStart]
-    observer: Observer | None
     start_ns: int = 0
     start_at_ns: int | None = None
     ending: Ending = field(default_factory=Ending)
@@ -113,7 +107,7 @@ def make_state(
     except BaseException:
         folder.discard()
         raise
-    return RunState(scenario, folder, run_id, targets, routes, None)
+    return RunState(scenario, folder, run_id, targets, routes)
 
 
 def _target_runs(
