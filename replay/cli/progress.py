@@ -6,12 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from replay.report.console import Console
 from replay_native.ground import cache_folder, hooks, jit, parallel, sources
 
-KERNELS = (
+OF_A_PLAN = (
     "ground.shared",
     "trace.order",
     "trace.dictionary",
@@ -20,8 +20,10 @@ KERNELS = (
     "importing.targets",
     "ledger.hdr",
     "plan.survey",
-    "ledger.record",
 )
+"""Kernel modules of every plan, from the log to its rows; `kernels_of` has those of its targets."""
+
+KERNELS = (*OF_A_PLAN, "ledger.record")
 """Kernel modules of every replay, from the log to the accounts; `kernels_of` has those of its targets."""
 
 _SELDOM = ("kafka.", "staging.")

@@ -16,6 +16,7 @@ from typing import Any
 
 from numba.core import compiler, sigutils
 from numba.core.caching import _Cache
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from . import cache_folder, shipped, sources
@@ -23,6 +24,8 @@ from .compiler import OnlyForKernels, PieceLibrary
 
 DIGEST_BYTES = 32
 SUFFIX = ".kernel"
+ENTRY, PIECE = "entry", "piece"
+"""What a file's name says of a kernel: Python calls an entry, kernels call a piece."""
 
 
 def sealed(content: bytes) -> bytes:
@@ -43,9 +46,8 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     def __init__(self, function: Any, *, entry: bool) -> None:
         self._digest = sources.digest_of(function.__module__, function.__code__.co_filename)
-        kind = "entry" if entry else "piece"
+        kind = ENTRY if entry else PIECE
         self._label = f"{function.__qualname__}-{function.__code__.co_firstlineno}-{kind}"
-        self._entry = entry
 
     def _name(self, arguments: tuple[Any, ...], cpu: tuple[str, ...]) -> str:
         key = "\n".join([*map(str, arguments), *map(str, cpu)]).encode()
@@ -68,7 +70,8 @@ class KernelCache(_Cache):  # type: ignore[misc]
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled version for these types, None where there is none."""
         arguments, _ = sigutils.normalize_signature(signature)
-        target_context.refresh()
+        # Numba refreshes its whole context here, for a fifth of a second: compiled code needs only its runtime's symbols.
+        rtsys.initialize(target_context)
         packed = shipped.found()
         content = packed and packed.read(self._digest, self._name(arguments, packed.cpu))
         if not content:
@@ -134,7 +137,8 @@ def _reduced(result: Any) -> tuple[Any, ...]:
         for value in values
         if not value.is_declaration
     ]
-    referenced = tuple(result._find_referenced_environments())
+    # Numba lists the environment of every piece, hundreds in all: only objects of Python in one make it needed.
+    referenced = tuple(found for found in result._find_referenced_environments() if found.consts)
     code = library._get_compiled_object()
     return (library.name, code, symbols, described, result.signature, result.environment, referenced)
 

@@ -56,7 +56,7 @@ class _Worker:
     def __init__(self) -> None:
         self.module = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", f"{__package__}.parallel"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         assert self.process.stdout is not None

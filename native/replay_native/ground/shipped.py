@@ -13,7 +13,6 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import stat
 import zlib
 from pathlib import Path
@@ -21,49 +20,13 @@ from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 
-from . import sources
+from . import cpu, sources
 from .cache_folder import say_once
 
 FOLDER = Path(__file__).parents[1] / "compiled"
 SUFFIX = ".kernels"
 MAGIC = b"replay-kernels-1\n"
 _LENGTH_BYTES = 8
-
-BASELINES = {
-    "x86-64-v3": [
-        "avx",
-        "avx2",
-        "bmi",
-        "bmi2",
-        "cmov",
-        "crc32",
-        "cx16",
-        "cx8",
-        "f16c",
-        "fma",
-        "fxsr",
-        "lzcnt",
-        "mmx",
-        "movbe",
-        "popcnt",
-        "sahf",
-        "sse",
-        "sse2",
-        "sse3",
-        "sse4.1",
-        "sse4.2",
-        "ssse3",
-        "xsave",
-    ],
-    "x86-64": ["cmov", "cx8", "fxsr", "mmx", "sse", "sse2"],
-}
-"""What a CPU must have for each archive, in LLVM's words; the best one first."""
-
-
-def cpu_settings(baseline: str) -> dict[str, str]:
-    """The environment that makes Numba compile for a baseline."""
-    features = ",".join(f"+{name}" for name in BASELINES[baseline])
-    return {"NUMBA_CPU_NAME": baseline, "NUMBA_CPU_FEATURES": features}
 
 
 class Unfit(Exception):
@@ -104,14 +67,14 @@ def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=32).hexdigest()
 
 
-def pack(kernels: dict[str, bytes], cpu: tuple[str, ...]) -> bytes:
+def pack(kernels: dict[str, bytes], target: tuple[str, ...]) -> bytes:
     """An archive of kernels, by `folder/name`."""
     places, blobs, at = {}, [], 0
     for name, content in sorted(kernels.items()):
         blobs.append(zlib.compress(content, 9))
         places[name] = [at, len(blobs[-1]), digest_of(blobs[-1])]
         at += len(blobs[-1])
-    index = json.dumps({"versions": sources.versions(), "cpu": cpu, "kernels": places}).encode()
+    index = json.dumps({"versions": sources.versions(), "cpu": target, "kernels": places}).encode()
     head = digest_of(index).encode() + len(index).to_bytes(_LENGTH_BYTES, "little")
     return b"".join([MAGIC, head, index, *blobs])
 
@@ -149,23 +112,13 @@ def _check_owner(path: Path) -> None:
         raise Unfit(f"others can write to {path}")
 
 
-def baselines_met() -> list[str]:
-    """The baselines that this CPU meets, the best one first. Numba's own setting of a CPU is respected."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return []
-    if chosen := os.environ.get("NUMBA_CPU_NAME"):
-        return ["x86-64"] if chosen == "generic" else [name for name in BASELINES if name == chosen]
-    features = llvm.get_host_cpu_features()
-    return [name for name, needed in BASELINES.items() if all(features.get(word, True) for word in needed)]
-
-
 @functools.cache
 def found() -> Archive | None:
     """The archive for this machine; None where there is none that fits, after a line that says why."""
     if not FOLDER.is_dir() or os.environ.get("NUMBA_BOUNDSCHECK", "0") != "0":
         return None
     why = f"{FOLDER} has no compiled kernels for this CPU ({llvm.get_host_cpu_name()})"
-    for baseline in baselines_met():
+    for baseline in cpu.baselines_met():
         try:
             return open_archive(FOLDER / f"{baseline}{SUFFIX}")
         except FileNotFoundError:
