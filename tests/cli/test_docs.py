@@ -22,8 +22,6 @@ NOT_OURS = {
     "--prefix": "kubectl logs",
     "--retries": "python -m replay.staging.queue",
     "--sessions": "python -m replay.staging.service",
-    "--rm": "docker run",
-    "--network": "docker run",
 }
 ENTRY_POINTS = {"replay.protocols", "replay.sinks", "replay.importers", "replay.exporters"}
 """Groups of entry points, which are no modules."""
