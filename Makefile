@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench long calibrate wheel image traces clean
+.PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench long calibrate docs wheel image traces clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ long: $(READY) ## Judge the verdicts themselves: 300 random runs with a starved 
 calibrate: $(READY) ## Measure how often `replay compare` is wrong, on imagined runs (see docs/statistics.md)
 	$(BIN)/python -m benchmarks.calibrate
 
+docs: $(READY) ## Build the site of docs/ into build/docs; a broken link is an error
+	$(INSTALL) -r docs/site/requirements.lock
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs/site docs build/docs
+
 wheel: ## Build wheels with compiled kernels, for each Python from 3.11 to 3.13 that is here, and a plain one
 	$(PYTHON) deploy/make_wheels.py
 
@@ -80,4 +84,4 @@ traces: $(READY) ## Make the small traces of traces/*.toml
 	@for recipe in traces/*.toml; do $(BIN)/replay generate $$recipe -o $${recipe%.toml}.trace --force || exit; done
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs dist build

@@ -22,7 +22,7 @@ WORDS = ("cart", "feed", "users", "search", "orders", "photos", "videos", "teams
 VARIANTS = {
     "its default routes": (),
     "all 200 routes": ("--routes", str(ROUTES)),
-    "and a page": ("--html", "out.html"),
+    "and a page": ("--html=out.html",),
 }
 
 

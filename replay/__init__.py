@@ -11,9 +11,10 @@ from ._version import __version__
 
 TYPE_CHECKING = False  # the command sets its signal handlers before it can afford to import typing
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
     from types import ModuleType
-    from typing import Any
+    from typing import Unpack
 
     from . import engine as engine
     from . import errors as errors
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from . import settings as settings
     from . import trace as trace
     from .engine import Prepared
+    from .engine.sinks import Sink
     from .results.run import Run
+    from .settings.typed import Settings
     from .trace import Trace
 
 __all__ = ["__version__", "import_log", "load", "open", "prepare", "run"]
@@ -60,20 +63,32 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
     return import_files([Path(log) for log in logs], Path(out))
 
 
-def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[str], **settings: Any) -> Run:
+def run(
+    trace: Trace | str | PathLike[str],
+    *,
+    target: str,
+    out: str | PathLike[str],
+    sinks: Sequence[Sink | str] = (),
+    **settings: Unpack[Settings],
+) -> Run:
     """Replay a trace onto `target` into the new run folder `out`, and return the run.
+
+    `sinks` get each second as it is measured: objects (`replay.engine.sinks.Sink`), or texts such as `csv=seconds.csv`.
 
     `settings` are those of a scenario file by name (`speed=10`, `methods="all"`, `connections=64`, `rate="500/s"`).
     Blocks; in any thread, also beside an event loop. In the main thread SIGINT and SIGTERM end the run in order. Raises
     a ReplayError (`replay.errors`) before anything is sent where a setting is wrong, the plan is over a limit or the
     target cannot be reached.
     """
+    from .engine.sinks import make_sinks
+
+    made = make_sinks(sinks)
     with prepare(trace, target=target, **settings) as prepared:
-        prepared.run(out)
+        prepared.run(out, sinks=made)
     return load(out)
 
 
-def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Any) -> Prepared:
+def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpack[Settings]) -> Prepared:
     """Plan a replay without sending anything: `.plans` says what would be sent, `.run(out)` sends it.
 
     `settings` are as for `run`. Raises a ReplayError as `run` does.

@@ -14,6 +14,7 @@ from replay.errors import Exit, UsageError
 from replay.report.console import Console
 from replay.report.page import Page
 
+from .options import out_option
 from .places import result_folder
 from .run import RUNS, replay_recordings, report_console_for
 
@@ -68,9 +69,7 @@ def mock_cluster() -> Iterator[str]:
 
 
 @click.command(name="demo", short_help="Replay a small evening onto a built-in service.")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="The run's folder [default: runs/evening-TIME]."
-)
+@out_option("Folder of the run [default: runs/evening-TIME].")
 @click.option("--kafka", is_flag=True, help="As events onto an embedded Kafka, in place of the service.")
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
 def command(out: Path | None, kafka: bool, plain: bool) -> None:

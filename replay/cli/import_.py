@@ -20,9 +20,11 @@ from replay.trace import (
     read_route_rules,
 )
 from replay.trace.examples import examples
-from replay.trace.importing import Options, import_files, importers
+from replay.trace.importing import Options, import_files, importer_names
 from replay.trace.importing.pipeline import Progress as ImportProgress
 from replay.trace.importing.readers.tabular import parse_columns
+
+from .options import out_option
 
 ROUTES_SHOWN = 6
 FOLDED_SHOWN = 3
@@ -65,7 +67,7 @@ def facts() -> Table:
     """An empty table of names and what is to be said of them."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", justify="right", no_wrap=True)
-    table.add_column(overflow="ellipsis")
+    table.add_column(overflow="fold")
     return table
 
 
@@ -247,11 +249,12 @@ routes_option = click.option(
 
 @click.command(name="import", short_help="Make a trace of access logs.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
+@out_option("Trace to write [default: LOG.trace, here].")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="The trace to write [default: LOG.trace, here]."
-)
-@click.option(
-    "--format", "format_name", metavar="NAME", help=f"Take the logs as this format: {', '.join(importers())}."
+    "--format",
+    "format_name",
+    metavar="NAME",
+    help=f"Take the logs as this format: {', '.join(importer_names())}.",
 )
 @click.option(
     "--columns",

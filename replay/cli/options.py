@@ -44,8 +44,15 @@ class OptionalValue(click.Option):
         return f"{names}[={self.metavar or 'VALUE'}]", record[1]
 
 
+class _OutOption(click.Option):
+    """`-o/--out`, whose alias `--output` is not in the help."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        """`-o, --out PATH` in the help."""
+        return "-o, --out PATH", f"{self.help}{' [required]' if self.required else ''}"
+
+
 def out_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
     """`-o/--out`, for a file or folder. `--output` is an alias."""
-    return click.option(
-        "-o", "--out", "--output", type=click.Path(path_type=Path), required=required, help=text
-    )
+    names = ("-o", "--out", "--output", "out")
+    return click.option(*names, cls=_OutOption, type=click.Path(path_type=Path), required=required, help=text)

@@ -24,11 +24,11 @@ def closed_loop_per_s(duration_ns: int) -> float:
             at_ns = np.arange(ROWS, dtype=np.int64)
             writer.add_events(at_ns, np.full(ROWS, request, np.uint32), np.zeros(ROWS, np.uint32))
         assert writer.trace is not None
-        settings = {
+        values = {
             "target": f"http://127.0.0.1:{sink.port}", "rate": "max", "threads": 1, "connections": 64,
             "duration": duration_ns / 1e9,
         }  # fmt: skip
-        scenario = load(None, settings, {})
+        scenario = load(None, values, {})
         with prepare(writer.trace, scenario) as prepared:
             document = prepared.run(Path(name) / "run")
     return document.accounts.ok / document.duration_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import secrets
@@ -28,7 +29,6 @@ from replay.lane.resolve_replies import answer_asks
 from replay.protocols.adapter import ProtocolAdapter
 from replay.protocols.protocol import TargetPlan
 from replay.results.document import Ending, RouteStart, RunDocument
-from replay.results.recorder import Recorder
 from replay.settings.scenario import Scenario
 from replay.shown import shown
 from replay.units import SECOND_NS, format_duration
@@ -37,12 +37,10 @@ from replay_native.ledger.lane_metrics import Stop
 
 from .failure import failure_of
 from .priority import lowered
-from .run_state import (
-    Observer,
-    RunState,
-    make_state,
-    started,
-)
+from .recording import Recording
+from .run_state import RunState, make_state, started
+from .sinks import Sink, make_sinks
+from .sinks.threads import SinkThreads
 from .target_runs import (
     TargetRun,
     lookup,
@@ -74,7 +72,7 @@ async def run_targets(
     scenario: Scenario,
     out: str | os.PathLike[str],
     *,
-    observer: Observer | None = None,
+    sinks: Sequence[Sink | str] = (),
     start_at_ns: int | None = None,
     signals: bool = False,
     last: bool = False,
@@ -86,6 +84,7 @@ async def run_targets(
     """
     run_id = secrets.token_hex(4)
     _check_start(start_at_ns)
+    others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []
         routes: list[RouteStart] = []
@@ -95,11 +94,13 @@ async def run_targets(
             opened.append((plan, adapter))
             routes += named_apart(adapter.routes, routes, plan.target.authority)
         state = make_state(stack, scenario, Path(out), opened, routes, run_id)
-        state.observer, state.start_at_ns = observer, start_at_ns
+        state.start_at_ns = start_at_ns
         try:
-            return await _supervise(state, signals, last)
+            return await _supervise(state, others, signals, last)
         finally:
             Sending.began = Sending.began or state.sent() > 0
+            others.close()
+            await others.caught_up()
 
 
 def _check_start(start_at_ns: int | None) -> None:
@@ -123,26 +124,28 @@ def _start_ns(state: RunState) -> int:
     return now_ns + state.start_at_ns - time.time_ns()
 
 
-async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
+async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: bool) -> RunDocument:
     """Lanes in an inner nursery that nothing cancels; around them whoever may tell them to stop."""
-    faulthandler.enable()
+    _enable_faulthandler()
     received = Signals()
     state.start_ns = _start_ns(state)
-    recorder: Recorder | None = None
+    recording: Recording | None = None
+    breaker = CircuitBreaker(state.scenario.breaker, partial(_break_off, state))
     try:
         async with trio.open_nursery() as nursery:
             if signals:
                 await nursery.start(received.watch)
             state.start_ns = _start_ns(state)
-            recorder = Recorder(state.folder, [spec.bank for spec in state.specs], started(state))
+            banks = [spec.bank for spec in state.specs]
+            recording = Recording(state.folder, banks, started(state), [breaker], others)
             cpu_before = time.process_time()
             for target in state.targets:
                 nursery.start_soon(target.feeder.run, state.start_ns)
                 nursery.start_soon(target.adapter.background)
                 if target.adapter.name is not None:
                     nursery.start_soon(_follow_name, state, target, target.adapter.name)
-            nursery.start_soon(_tick, state, recorder)
-            nursery.start_soon(_obey, state, received, recorder)
+            nursery.start_soon(_tick, state, recording)
+            nursery.start_soon(_obey, state, received, recording)
             if signals and all(target.adapter.engine_name != "portable" for target in state.targets):
                 nursery.start_soon(_step_aside, state, last)
             if state.scenario.closed_loop and state.scenario.duration_ns is not None:
@@ -151,29 +154,39 @@ async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
             cpu_s = time.process_time() - cpu_before
             nursery.cancel_scope.cancel()
     except BaseException as error:
-        if recorder is None:
+        if recording is None:
             state.folder.discard()
             raise
         failure = _first_error(error)
         if isinstance(failure, trio.Cancelled | KeyboardInterrupt):
             state.ending = Ending(how="interrupted", detail="cancelled", at_s=state.ended_at_s())
-            _save_what_can_be(state, recorder)
+            _save_what_can_be(state, recording)
             raise failure from None
-        raise _failed(state, recorder, failure) from None
+        raise _failed(state, recording, failure) from None
     try:
         if state.ending.how in ("whole", "circuit_breaker"):
             state.notes = [
                 note for target in state.targets for note in await target.adapter.afterwards(target.specs)
             ]
-        return _finish(state, recorder, cpu_s)
+        recording.tick(time.monotonic_ns(), last=True)
+        await others.caught_up()
+        document = _finish(state, recording, cpu_s)
+        await others.caught_up()
+        return recording.with_last_notes(document)
     except (ReplayError, OSError) as error:
-        raise _failed(state, recorder, error) from None
+        raise _failed(state, recording, error) from None
 
 
-def _failed(state: RunState, recorder: Recorder, error: BaseException) -> BaseException:
+def _enable_faulthandler() -> None:
+    """A crash in a kernel prints where it was, if standard error is a file: in a notebook it is not."""
+    with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):
+        faulthandler.enable()
+
+
+def _failed(state: RunState, recording: Recording, error: BaseException) -> BaseException:
     """Save what can be saved of a run that failed; what to raise."""
     state.ending = Ending(how="failed", detail=str(error), at_s=state.ended_at_s())
-    saved = _save_what_can_be(state, recorder)
+    saved = _save_what_can_be(state, recording)
     return failure_of(error, state.folder, state.sent(), saved=saved)
 
 
@@ -224,18 +237,19 @@ async def _step_aside(state: RunState, last: bool) -> None:
         await trio.sleep_forever()
 
 
-async def _tick(state: RunState, recorder: Recorder) -> None:
-    """Once a second, on the second: write it down, show it, and look at the circuit breaker."""
-    breaker = CircuitBreaker(state.scenario.breaker)
+async def _tick(state: RunState, recording: Recording) -> None:
+    """Once a second, on the second: hand what was counted to the sinks."""
     number = 1
     while True:
         await trio.sleep(max(0.0, number - state.elapsed_s()))
-        second = recorder.tick(time.monotonic_ns(), lag=state.lag())
-        if state.observer is not None:
-            state.observer(second)
-        if state.ending.how == "whole" and (why := breaker.open(second)):
-            _end(state, "circuit_breaker", why)
+        recording.tick(time.monotonic_ns(), lag=state.lag())
         number = int(state.elapsed_s()) + 1
+
+
+def _break_off(state: RunState, why: str) -> None:
+    """The circuit breaker is open: end the run, unless it is ending already."""
+    if state.ending.how == "whole" and not state.done.is_set():
+        _end(state, "circuit_breaker", why)
 
 
 async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> None:
@@ -267,7 +281,7 @@ def _end(state: RunState, how: str, detail: str) -> None:
     state.stop(Stop.DRAIN)
 
 
-async def _obey(state: RunState, received: Signals, recorder: Recorder) -> None:
+async def _obey(state: RunState, received: Signals, recording: Recording) -> None:
     """An interrupt: an end in order within the grace, at once at the second one.
 
     A lane that does not leave even then cannot be cancelled: what was measured is saved, and the process ends.
@@ -279,7 +293,7 @@ async def _obey(state: RunState, received: Signals, recorder: Recorder) -> None:
     state.stop(Stop.ABANDON)
     await trio.sleep(SILENT_S)
     if not all(ended(spec) for spec in state.specs):
-        failure = _failed(state, recorder, EngineError(STUCK))
+        failure = _failed(state, recording, EngineError(STUCK))
         hint = getattr(failure, "hint", "")
         print(shown(f"replay: {failure} ({hint})"), file=sys.stderr, flush=True)
         os._exit(Exit.CRASHED)
@@ -293,7 +307,7 @@ async def _end_closed_loop(state: RunState) -> None:
     state.stop(Stop.DRAIN)
 
 
-def _finish(state: RunState, recorder: Recorder, cpu_s: float) -> RunDocument:
+def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
     """Write the rest of the run folder."""
     lanes_cpu_s = (
         sum(
@@ -303,7 +317,7 @@ def _finish(state: RunState, recorder: Recorder, cpu_s: float) -> RunDocument:
         / SECOND_NS
     )
     control_cpu_s = max(0.0, cpu_s - lanes_cpu_s)
-    return recorder.finish(
+    return recording.finish(
         time.monotonic_ns(),
         ending=state.ending,
         control_cpu_s=control_cpu_s,
@@ -315,11 +329,11 @@ def _finish(state: RunState, recorder: Recorder, cpu_s: float) -> RunDocument:
     )
 
 
-def _save_what_can_be(state: RunState, recorder: Recorder) -> bool:
+def _save_what_can_be(state: RunState, recording: Recording) -> bool:
     """The run as far as it got, and whether it was saved. Else the lanes' memory stays for a recovery."""
     try:
-        _finish(state, recorder, 0.0)
+        _finish(state, recording, 0.0)
     except (ReplayError, OSError):
-        recorder.close()
+        recording.close()
         return False
     return True

@@ -26,7 +26,7 @@ from replay_native.ground.jit import warm
 
 from .blocking import owns_signals, run_blocking
 from .nursery import run_targets
-from .run_state import Observer
+from .sinks import Sink
 
 
 async def find_targets(scenario: Scenario) -> list[Found]:
@@ -84,22 +84,22 @@ class Prepared:
         self,
         out: str | os.PathLike[str],
         *,
-        observer: Observer | None = None,
+        sinks: Sequence[Sink | str] = (),
         start_at_ns: int | None = None,
         last: bool = False,
     ) -> RunDocument:
         """Run it into the new folder `out`, and return its run.json; blocks, in any thread.
 
-        In the main thread SIGINT and SIGTERM end it in order. `observer` is called once a second. `start_at_ns` is the
-        instant, in ns since the epoch, at which the first request may be due; without it that is half a second from now.
-        `last` says that no run follows in this process. TargetError, LimitError or OutputError before anything is sent;
-        EngineError where it failed after that.
+        In the main thread SIGINT and SIGTERM end it in order. `sinks` get each second as it is measured
+        (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first request may be
+        due; without it that is half a second from now. `last` says that no run follows in this process. TargetError,
+        LimitError or OutputError before anything is sent; EngineError where it failed after that.
         """
         return run_blocking(
             partial(
                 self.run_async,
                 out,
-                observer=observer,
+                sinks=sinks,
                 start_at_ns=start_at_ns,
                 last=last,
                 signals=owns_signals(),
@@ -110,7 +110,7 @@ class Prepared:
         self,
         out: str | os.PathLike[str],
         *,
-        observer: Observer | None = None,
+        sinks: Sequence[Sink | str] = (),
         start_at_ns: int | None = None,
         last: bool = False,
         signals: bool = False,
@@ -122,7 +122,7 @@ class Prepared:
             targets,
             self.scenario,
             out,
-            observer=observer,
+            sinks=sinks,
             start_at_ns=start_at_ns,
             signals=signals,
             last=last,
@@ -195,7 +195,7 @@ async def run(
     scenario: Scenario,
     out: str | os.PathLike[str],
     *,
-    observer: Observer | None = None,
+    sinks: Sequence[Sink | str] = (),
     also: Sequence[Schedule] = (),
 ) -> RunDocument:
     """Replay schedules that were made already, under Trio, into the new run folder `out`; returns its run.json.
@@ -208,4 +208,4 @@ async def run(
     for one in schedules:
         (found,) = await find_targets(one.scenario)
         targets.append(planned(one, found))
-    return await run_targets(targets, scenario, out, observer=observer)
+    return await run_targets(targets, scenario, out, sinks=sinks)

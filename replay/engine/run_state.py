@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,7 @@ from replay.results.document import (
     TraceIdentity,
 )
 from replay.results.folder import RunFolder
-from replay.results.timeline import Second
+from replay.settings.lane import lane_settings
 from replay.settings.scenario import Scenario
 from replay.units import SECOND_NS
 from replay_native.feed.resolve import make_asks
@@ -40,9 +39,6 @@ from replay_native.feed.ring import make_feed
 from replay_native.ledger import lane_metrics as bank
 
 from .target_runs import TargetRun, first_seqs
-
-Observer = Callable[[Second], None]
-"""Called once a second with what happened in it."""
 
 
 @dataclass
@@ -54,7 +50,6 @@ class RunState:
     run_id: str
     targets: list[TargetRun]
     routes: list[RouteStart]
-    observer: Observer | None
     start_ns: int = 0
     start_at_ns: int | None = None
     ending: Ending = field(default_factory=Ending)
@@ -112,7 +107,7 @@ def make_state(
     except BaseException:
         folder.discard()
         raise
-    return RunState(scenario, folder, run_id, targets, routes, None)
+    return RunState(scenario, folder, run_id, targets, routes)
 
 
 def _target_runs(
@@ -166,20 +161,15 @@ def _lane_spec(
         wake_fd=wake_fd,
         addresses=adapter.addresses,
         connections=adapter.connections[number],
-        timeout_ns=int(scenario.timeout_ns),
-        max_wait_ns=int(scenario.max_wait_ns),
-        header_limit_bytes=int(scenario.limits.response_headers_bytes),
         closed_loop=scenario.closed_loop,
         tls=adapter.tls,
         number=number,
-        connect=scenario.connect,
-        client_connections=scenario.client_connections,
-        idle_timeout_ns=int(scenario.idle_timeout_ns),
         ordered=scenario.ordered,
         retry=adapter.retry,
         clients=-(-schedule.trace.manifest.clients // lanes),
         lanes=lanes,
         sessions=adapter.sessions,
+        **lane_settings(scenario),
         **asking,
     )
 

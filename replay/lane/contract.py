@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.units import SECOND_NS
+from replay.settings.lane import LaneSettings
 from replay_native.feed.resolve import Asks, make_asks
 from replay_native.feed.ring import Feed
 from replay_native.ledger.lane_metrics import Bank
@@ -57,9 +57,11 @@ class SessionTables(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class LaneSpec:
-    """Everything one lane needs. Times in ns; the feed's due times are CLOCK_MONOTONIC.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSpec(LaneSettings):
+    """Everything one lane needs: the scenario's settings for lanes, and what a run adds. Times are in ns.
+
+    Due times in the feed are those of CLOCK_MONOTONIC.
 
     wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
     are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
@@ -78,16 +80,10 @@ class LaneSpec:
     wake_fd: int
     addresses: tuple[Address, ...]
     connections: int
-    timeout_ns: int = 30 * SECOND_NS
-    max_wait_ns: int = 10 * SECOND_NS
     spin_ns: int = 60_000
-    header_limit_bytes: int = 65_536
     closed_loop: bool = False
     number: int = 0
     tls: Tls | None = None
-    connect: Literal["pool", "per-client", "per-request"] = "pool"
-    client_connections: int = 6
-    idle_timeout_ns: int = 60 * SECOND_NS
     ordered: bool = False
     retry: Retry | None = None
     clients: int = 0

@@ -55,7 +55,7 @@ def make_lane(spec: LaneSpec) -> Lane:
         "idle_timeout_ns",
     ):
         state[name] = getattr(spec, name)
-    state["header_limit"] = spec.header_limit_bytes
+    state["header_limit"] = spec.response_headers_bytes
     state["closed_loop"] = spec.closed_loop
     state["per_client"] = spec.connect == "per-client"
     state["single_use"] = spec.connect == "per-request"

@@ -45,14 +45,14 @@ class Tls:
 
 def tls_for(scenario: Scenario, target: Target) -> Tls:
     """How connections to a secure target are made."""
-    knobs = scenario.tls
+    given = scenario.tls
     return Tls(
-        server_name=knobs.server_name or target.host,
-        verify=not knobs.insecure,
-        ca=knobs.ca,
-        cert=knobs.cert,
-        key=knobs.key,
-        resume=knobs.resume,
+        server_name=given.server_name or target.host,
+        verify=not given.insecure,
+        ca=given.ca,
+        cert=given.cert,
+        key=given.key,
+        resume=given.resume,
     )
 
 

@@ -28,7 +28,7 @@ _OUTCOMES_OF = {
 }
 """Counters of the outcomes in each account."""
 
-_LARGEST = [counter.name for counter in catalog.COUNTERS if counter.kind == "maximum"]
+_LARGEST = [counter.name for counter in catalog.COUNTERS if counter.kind == "longest"]
 COUNTED = ("planned", "sent", "ok", "error", "timeout", "in_flight")
 """Accounts that a lane counts in one counter each."""
 

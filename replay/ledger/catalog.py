@@ -62,9 +62,9 @@ class UnsentReason:
         return native.COUNTERS.index(self.counter) in native.UNSENT_OF_TARGET
 
 
-Kind = Literal["count", "level", "maximum", "stamp"]
-"""How a counter behaves: it only grows; it goes up and down; it is the lane's largest value (runs take the largest of
-all lanes); it is an instant, which cannot be added up.
+Kind = Literal["count", "level", "most", "longest", "stamp"]
+"""How a counter behaves: it only grows; it goes up and down; it is the most at once (a run has the sum over its lanes);
+it is the longest (a run has that of all lanes); it is an instant, which cannot be added up.
 """
 
 
@@ -84,24 +84,27 @@ class Counter:
         return "ns" if self.name.endswith("_ns") else "bytes" if self.name.startswith("bytes_") else ""
 
 
-Needs = Literal["", "tls", "consumer", "client order", "native lane"]
+WITH_TLS, WITH_CONSUMER = "where TLS made any", "where a Kafka consumer ran"
+"""Values of `Histogram.only` that a run knows of itself when it starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """A histogram over all routes, in nanoseconds at 3 digits. `response` and `service` exist by route, too, at 2.
 
-    `formula` and `of` say what is recorded for which requests, `words` what that means. `needs`: it is recorded only in
+    `formula` and `of` say what is recorded for which requests, `words` what that means. `only`: it is recorded only in
     such runs, and run.json leaves it out of others; `closed_loop`: a closed loop has it, too. `each_second`: the logs
     have its growth per second, and the timeline its `figures`. `title` is its row in reports; those without one are not
-    shown. `slo`: objectives and comparisons may ask for it, by name or `alias`.
+    shown. `slo`: objectives and comparisons may ask for it, by name or `alias`. `net`: it excludes delays of the
+    generator, and is in `generator.delays` of run.json. `logged_empty`: totals.hlog has it even where it is empty.
+    `consumed` is what happened to its records.
     """
 
     tag: str
     words: str
     formula: str
     of: str
-    needs: Needs = ""
+    only: str = ""
     closed_loop: bool = False
     each_second: bool = False
     figures: tuple[str, ...] = ()
@@ -111,11 +114,15 @@ class Histogram:
     metric: str = ""
     logged_empty: bool = False
     consumed: str = ""
+    net: bool = False
 
-    @property
-    def index(self) -> int:
-        """Its row in a lane's memory."""
-        return native.TOTALS.index(self.tag)
+    def __post_init__(self) -> None:
+        if self.each_second and self.only not in ("", WITH_TLS, WITH_CONSUMER):
+            raise ImportError(
+                f"{self.tag}: a run cannot know at its start that it records it: drop each_second"
+            )
+        if self.figures and not self.each_second:
+            raise ImportError(f"{self.tag}: figures of a second need each_second")
 
     @property
     def name(self) -> str:
@@ -126,11 +133,6 @@ class Histogram:
     def field(self) -> str:
         """Its key in `latency` of run.json."""
         return self.name.replace(".", "_")
-
-    @property
-    def is_net(self) -> bool:
-        """Whether it is a latency without the generator's delays: `generator.delays` of run.json has it."""
-        return self.needs == "native lane"
 
 
 OUTCOMES = (
@@ -198,9 +200,9 @@ COUNTERS = (
     ),
     Counter("closed_by_target", "connections that the target closed"),
     Counter("open", "open connections", "level"),
-    Counter("open_max", "the most connections that were open at once"),
+    Counter("open_max", "the most connections that were open at once", "most"),
     Counter("waiting", "requests that wait for a connection", "level"),
-    Counter("waiting_max", "the most requests that waited at once"),
+    Counter("waiting_max", "the most requests that waited at once", "most"),
     Counter("cap_bound", "requests that waited because the cap on connections was reached"),
     Counter("idle_closed", "connections closed after `idle_timeout`"),
     Counter("attempts", "sends begun, retries and `resent` included"),
@@ -209,7 +211,7 @@ COUNTERS = (
     Counter("retries_denied", "retries for which no budget or no row was left"),
     Counter("underruns", "requests that were prepared after they were due"),
     Counter("routes_merged", "requests recorded as `other` because the arena was full"),
-    Counter("slots_used", "slots of the arena in use"),
+    Counter("slots_used", "slots of the arena in use", "level"),
     Counter("informational", "informational responses (1xx), which are skipped"),
     Counter("answers_cut", "responses that were longer than captures and checks read"),
     Counter("cookies_cut", "cookies that found no room in their client's jar"),
@@ -223,7 +225,7 @@ COUNTERS = (
     Counter("reads_late_ns", "for how long at most, in all"),
     Counter("gaps", "gaps: the lane overslept, or was away from its sockets"),
     Counter("gaps_ns", "sum of the gaps"),
-    Counter("gap_max_ns", "the longest gap", "maximum"),
+    Counter("gap_max_ns", "the longest gap", "longest"),
     Counter("lost_ns", "time lost: gaps and late dials"),
     Counter("first_due_ns", "when the first request was due", "stamp"),
     Counter("last_done_ns", "when the last request ended", "stamp"),
@@ -243,59 +245,59 @@ HISTOGRAMS = (
         each_second=True,
     ),
     Histogram(
-        "lateness.all", "how late the generator took the request up", "taken - due", "every planned request",
+        "lateness.all", "how late the generator itself was", "taken - due", "every planned request",
         each_second=True, figures=("p50", "p99"), title="generator lag", slo=True, alias="generator_lag",
         metric="replay_lateness_seconds",
     ),
     Histogram(
-        "wait.all", "for the client's earlier request, then for a connection", "sent - taken", "requests sent",
+        "wait.all", "for a connection, or the client's last request", "sent - taken", "requests sent",
         each_second=True, figures=("p99",), title="wait", slo=True,
     ),
     Histogram(
-        "wait.order", "of wait, for the client's earlier request", "ready - taken", "requests that waited for it",
-        needs="client order", title="wait.order", slo=True, logged_empty=True,
+        "wait.order", "part of wait: the client's last request", "ready - taken", "requests that waited for it",
+        only="where clients are in order", title="wait.order", slo=True, logged_empty=True,
     ),
     Histogram(
-        "wait.queue", "of wait, for a connection to become free", "sent - ready",
+        "wait.queue", "part of wait: a connection becoming free", "sent - ready",
         "requests sent on a connection used before",
     ),
-    Histogram("wait.connect", "of wait, for a new connection", "sent - ready", "requests sent on a new connection"),
+    Histogram("wait.connect", "part of wait: a new connection", "sent - ready", "requests sent on a new connection"),
     Histogram(
         "service.all", "what the target took", "done - sent", "requests sent",
         closed_loop=True, each_second=True, figures=("p50", "p99"), title="service", slo=True,
         metric="replay_service_seconds",
     ),
     Histogram(
-        "first_byte.all", "of service, until the response began", "first_byte - sent", "requests answered",
+        "first_byte.all", "part of service: until the response began", "first_byte - sent", "requests answered",
         closed_loop=True, slo=True,
     ),
     Histogram(
-        "handshake.full", "TLS handshake in full, a part of wait", "secured - connected", "handshakes that succeeded",
-        needs="tls", closed_loop=True, each_second=True, title="handshake",
+        "handshake.full", "a full TLS handshake, part of wait", "secured - connected", "handshakes that succeeded",
+        only=WITH_TLS, closed_loop=True, each_second=True, title="handshake",
     ),
     Histogram(
-        "handshake.resumed", "TLS handshake that resumed a session", "secured - connected", "handshakes that succeeded",
-        needs="tls", closed_loop=True, each_second=True, title="resumed",
+        "handshake.resumed", "a TLS handshake that resumed a session", "secured - connected", "handshakes that succeeded",
+        only=WITH_TLS, closed_loop=True, each_second=True, title="resumed",
     ),
     Histogram(
-        "end_to_end.all", "due to consumed", "consumed - due", "records consumed (Kafka)",
-        needs="consumer", each_second=True, figures=("p50", "p99"), title="end to end", slo=True, consumed="were consumed",
+        "end_to_end.all", "from due to consumed", "consumed - due", "records consumed (Kafka)",
+        only=WITH_CONSUMER, each_second=True, figures=("p50", "p99"), title="end to end", slo=True, consumed="were consumed",
     ),
     Histogram(
-        "answer.all", "due to a pipeline's answer consumed", "answer consumed - due", "records answered (Kafka)",
-        needs="consumer", each_second=True, figures=("p50", "p99"), title="answer", slo=True, consumed="were answered",
+        "answer.all", "from due to its answer consumed", "answer consumed - due", "records answered (Kafka)",
+        only=WITH_CONSUMER, each_second=True, figures=("p50", "p99"), title="answer", slo=True, consumed="were answered",
     ),
     Histogram(
         "response.net", "the response without the generator's delays", "response - own - unread", "every planned request",
-        needs="native lane",
+        only="not of Kafka", net=True,
     ),
     Histogram(
         "response.arrived", "the response until it arrived in the lane's socket", "response - unread",
-        "every planned request", needs="native lane",
+        "every planned request", only="not of Kafka", net=True,
     ),
     Histogram(
         "service.net", "what the target took, without the time that the response lay unread", "service - unread",
-        "requests sent", needs="native lane", closed_loop=True,
+        "requests sent", only="not of Kafka", net=True, closed_loop=True,
     ),
 )  # fmt: skip
 
@@ -318,7 +320,7 @@ GOOD = tuple(name for name in OK if name not in FAILED and name != "4xx")
 RETRYABLE = tuple(outcome.name for outcome in OUTCOMES if outcome.retryable)
 """Outcomes that `retry.on` may list."""
 
-CONSUMED = tuple(histogram.name for histogram in HISTOGRAMS if histogram.needs == "consumer")
+CONSUMED = tuple(histogram.name for histogram in HISTOGRAMS if histogram.only == WITH_CONSUMER)
 """Histograms that only a Kafka consumer fills."""
 
 SLO_METRICS = tuple(histogram.name for histogram in HISTOGRAMS if histogram.slo)
@@ -329,6 +331,12 @@ ALIASES = {histogram.alias: histogram.name for histogram in HISTOGRAMS if histog
 
 EACH_SECOND_COUNTERS = tuple(counter.name for counter in COUNTERS if counter.each_second)
 """Counters whose growth per second is in the timeline, besides the accounts."""
+
+GROWING = (
+    *(counter.name for counter in COUNTERS if counter.kind == "count"),
+    *(row.counter for row in (*UNSENT_REASONS, *OUTCOMES)),
+)
+"""Counters that only grow, so that their growth per second can be added up."""
 
 PERCENTILES = {"p50": 50.0, "p99": 99.0, "max": 100.0}
 """The percentiles that figures of a second may be."""
@@ -352,12 +360,12 @@ def each_second(
     """Tags of the histograms that a run logs every second. `consumed` are those of CONSUMED that the run fills, `asked`
     the names that objectives by window ask for.
     """
-    filled = {"": True, "tls": tls}
+    filled = {"": True, WITH_TLS: tls}
     return [
         row.tag
         for row in HISTOGRAMS
         if row.closed_loop or not closed_loop
-        if row.name in asked or (row.each_second and (row.name in consumed or filled.get(row.needs, False)))
+        if row.name in asked or (row.each_second and (row.name in consumed or filled.get(row.only, False)))
     ]
 
 

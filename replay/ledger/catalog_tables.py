@@ -12,18 +12,10 @@ from pathlib import Path
 
 from replay.files import write_whole
 
-from .catalog import ALIASES, COUNTERS, ERRORS, HISTOGRAMS, OK, OUTCOMES, RETRYABLE, UNSENT_REASONS, Needs
+from .catalog import ALIASES, COUNTERS, ERRORS, HISTOGRAMS, OK, OUTCOMES, RETRYABLE, UNSENT_REASONS
 from .metrics import METRICS
 
 _BLOCK = re.compile(r"(<!-- catalog: ([a-z ]+) -->\n).*?(<!-- catalog ends -->)", re.DOTALL)
-
-_WHERE: dict[Needs, str] = {
-    "": "",
-    "tls": "where TLS made any",
-    "consumer": "where a Kafka consumer ran",
-    "client order": "where clients are in order",
-    "native lane": "not of Kafka",
-}
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -42,7 +34,7 @@ def _histograms() -> str:
                 row.of,
                 row.words,
                 "yes" if row.closed_loop else "",
-                _WHERE[row.needs],
+                row.only,
             )
             for row in HISTOGRAMS
         ),
@@ -80,7 +72,8 @@ def _counters() -> str:
     kinds = {
         "count": "",
         "level": "goes up and down",
-        "maximum": "the largest of all lanes",
+        "most": "a maximum",
+        "longest": "a maximum",
         "stamp": "an instant",
     }
     return _table(
@@ -90,7 +83,7 @@ def _counters() -> str:
 
 
 def _tags() -> str:
-    rows = [f"`{row.tag}`" + (f" ({_WHERE[row.needs]})" if row.needs else "") for row in HISTOGRAMS]
+    rows = [f"`{row.tag}`" + (f" ({row.only})" if row.only else "") for row in HISTOGRAMS]
     return ", ".join(rows) + "\n"
 
 
@@ -129,7 +122,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def with_tables(page: str) -> str:
-    """The page with its tables made anew. KeyError for a marker that names no table."""
+    """The page with its tables regenerated. KeyError for a marker that names no table."""
     return _BLOCK.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], page)
 
 

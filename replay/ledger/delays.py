@@ -25,11 +25,11 @@ _TIMES = 3
 
 def delayed(figures: Figures, limits: ValidityLimits) -> list[Reason]:
     """The worst finding about requests that were taken up late or delayed later. One sentence is enough."""
-    late, whole = figures.lateness, figures.response
-    if late is None or whole is None or late.count == 0:
+    late, latency = figures.lateness, figures.response
+    if late is None or latency is None or late.count == 0:
         return []
-    net = figures.response_net or _difference(whole, late)
-    own = _difference(whole, net)
+    net = figures.response_net or _difference(latency, late)
+    own = _difference(latency, net)
     found = [
         (step, code, delay, what)
         for code, delay, steps, what in (
@@ -61,12 +61,12 @@ def unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 
     What counts is the effect on the response; in a closed loop, which has none, on the service time.
     """
-    whole, net = figures.response, figures.response_arrived
-    if whole is None:
-        whole, net = figures.service, figures.service_net
-    if whole is None or net is None:
+    latency, net = figures.response, figures.response_arrived
+    if latency is None:
+        latency, net = figures.service, figures.service_net
+    if latency is None or net is None:
         return []
-    own = _difference(whole, net)
+    own = _difference(latency, net)
     *steps, last = _own_steps(limits)
     step = _first_above([*steps, last._replace(floor_ns=limits.unread_p99_floor_suspect_ns)], own, net)
     if step is None:
@@ -138,13 +138,13 @@ def _own_steps(limits: ValidityLimits) -> Sequence[_Step]:
     )
 
 
-def _difference(whole: Quantiles, own: Quantiles) -> Quantiles:
+def _difference(latency: Quantiles, own: Quantiles) -> Quantiles:
     """The difference at each percentile."""
     return Quantiles(
-        count=min(whole.count, own.count),
-        p50_ns=max(whole.p50_ns - own.p50_ns, 0),
-        p90_ns=max(whole.p90_ns - own.p90_ns, 0),
-        p99_ns=max(whole.p99_ns - own.p99_ns, 0),
+        count=min(latency.count, own.count),
+        p50_ns=max(latency.p50_ns - own.p50_ns, 0),
+        p90_ns=max(latency.p90_ns - own.p90_ns, 0),
+        p99_ns=max(latency.p99_ns - own.p99_ns, 0),
     )
 
 

@@ -10,7 +10,7 @@ from replay._version import __version__
 from replay.ledger.accounts import sum_counters
 from replay.shown import json_shown
 from replay.units import SECOND_NS
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 from . import hlog
 from .document import RunDocument, Started
@@ -25,27 +25,44 @@ from .route_figures import action_figures, route_figures, session_figures
 from .samples import Lookup, collect, iso
 from .shares import balanced, shares_of, target_figures, tls_figures
 
+_AS_STARTED = (
+    "run_id", "start", "closed_loop", "target", "trace", "recorded_clock", "rows_in_window", "max_wait_ns", "scenario",
+    "plan", "host",
+)  # fmt: skip
+"""What run.json repeats of started.json."""
+
 
 def assemble(
-    folder: RunFolder, banks: Sequence[Bank], started: Started, facts: Facts, lookup: Lookup | None = None
+    folder: RunFolder,
+    all_metrics: Sequence[LaneMetrics],
+    started: Started,
+    facts: Facts,
+    lookup: Lookup | None = None,
 ) -> RunDocument:
     """Write totals.hlog, samples.jsonl and, last, run.json; then remove the lanes' memory. OutputError where there is
     no space.
     """
     names = [route.name for route in started.routes]
-    measured = from_banks(banks, started.routes, started.max_wait_ns)
+    measured = from_banks(all_metrics, started.routes, started.max_wait_ns)
     length_s = (facts.ended_ns - started.start.monotonic_ns) / SECOND_NS
     folder.write(folder.totals, _totals(measured, started, length_s))
-    samples = collect(banks, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules)
+    samples = collect(
+        all_metrics, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules
+    )
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
-    document = describe(folder, banks, started, facts, measured)
-    folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
+    document = describe(folder, all_metrics, started, facts, measured)
+    write_document(folder, document)
     folder.settle()
     return document
 
 
+def write_document(folder: RunFolder, document: RunDocument) -> None:
+    """Write run.json. OutputError where there is no room."""
+    folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
+
+
 def _totals(measured: Measured, started: Started, length_s: float) -> bytes:
-    lines = [hlog.header(started.start.wall_ns, "Totals of the run, one line a tag")]
+    lines = [hlog.header(started.start.wall_ns, "Totals of the run, one line per tag")]
     for tag in tags(measured, started.closed_loop):
         histogram = measured.totals(tag)
         if histogram is not None:
@@ -54,31 +71,24 @@ def _totals(measured: Measured, started: Started, length_s: float) -> bytes:
 
 
 def describe(
-    folder: RunFolder, banks: Sequence[Bank], started: Started, facts: Facts, measured: Measured
+    folder: RunFolder, all_metrics: Sequence[LaneMetrics], started: Started, facts: Facts, measured: Measured
 ) -> RunDocument:
     """The document of the run. Nothing is lost where the accounts do not balance: the verdict says so."""
-    counters = [bank.counters for bank in banks]
+    counters = [metrics.counters for metrics in all_metrics]
     by_name = sum_counters(counters)
     accounts, detail, imbalance = balanced(counters, facts.skipped, facts)
-    generator = generator_figures(banks, started, facts, by_name, measured)
-    shares = shares_of(banks, started, facts, measured)
+    generator = generator_figures(all_metrics, started, facts, by_name, measured)
+    shares = shares_of(all_metrics, started, facts, measured)
     validity = validity_of(shares, started, facts, accounts, detail, generator, imbalance)
     differs, validity = status_differs(started, measured, validity)
     ended_wall_ns = started.start.wall_ns + facts.ended_ns - started.start.monotonic_ns
     return RunDocument(
         replay_version=__version__,
-        run_id=started.run_id,
         started_at=iso(started.start.wall_ns),
         ended_at=iso(ended_wall_ns),
-        start=started.start,
         duration_s=round((facts.ended_ns - started.start.monotonic_ns) / SECOND_NS, 6),
         interrupted=facts.ending.how != "whole",
         ending=facts.ending,
-        closed_loop=started.closed_loop,
-        target=started.target,
-        trace=started.trace,
-        recorded_clock=started.recorded_clock,
-        rows_in_window=started.rows_in_window,
         accounts=accounts,
         accounts_detail=detail,
         validity=validity,
@@ -100,12 +110,9 @@ def describe(
         slo=objectives_of(folder, started, measured),
         kafka=next((kafka for kafka in facts.kafka if kafka is not None), None),
         targets=target_figures(shares, started, facts) if len(shares) > 1 else [],
-        addresses=address_figures(banks),
+        addresses=address_figures(all_metrics),
         names=facts.names,
         tls=next((tls for share in shares if (tls := tls_figures(share)) is not None), None),
-        sessions=session_figures(banks, started, by_name, measured),
-        max_wait_ns=started.max_wait_ns,
-        scenario=started.scenario,
-        plan=started.plan,
-        host=started.host,
+        sessions=session_figures(all_metrics, started, by_name, measured),
+        **{name: getattr(started, name) for name in _AS_STARTED},
     )

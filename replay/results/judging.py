@@ -37,7 +37,7 @@ def validity_of(
     """Judge each target by its own latencies; the worst finding counts."""
     judged = []
     for share in shares:
-        by_name = sum_counters([bank.counters for bank in share.banks])
+        by_name = sum_counters([metrics.counters for metrics in share.all_metrics])
         figures = Figures(
             planned=by_name["planned"],
             sent=accounts.sent,
@@ -47,7 +47,7 @@ def validity_of(
             steal_share=facts.steal_share,
             run_delay=facts.run_delay,
             unsent_own=by_name["unsent_own"],
-            lost_share=lost_share(share.banks),
+            lost_share=lost_share(share.all_metrics),
             gap_max_ns=by_name["gap_max_ns"],
             busy_share=generator.busy_share,
             lanes_lost=facts.lanes_lost,

@@ -39,12 +39,12 @@ _MEANING = """Latencies over all routes (docs/lane-contract.md says what each is
 
 def is_listed(histogram: Histogram) -> bool:
     """Whether `latency` of run.json has this histogram. Latencies without the generator's delays are in `delays`."""
-    return not histogram.is_net
+    return not histogram.net
 
 
 def is_required(histogram: Histogram) -> bool:
     """Whether every run has it."""
-    return histogram.closed_loop and not histogram.needs
+    return histogram.closed_loop and not histogram.only
 
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from replay.ledger.catalog import HISTOGRAMS
+from replay.ledger.catalog import HISTOGRAMS, WITH_CONSUMER
 
 from .document import KafkaFigures, Latencies, Latency
 from .latencies import is_listed
@@ -23,9 +23,9 @@ def latencies_of(measured: Measured, closed_loop: bool, kafka: Sequence[KafkaFig
         if not is_listed(row) or (closed_loop and not row.closed_loop):
             continue
         latency = measured.latency(row.name)
-        if latency is not None and row.needs == "consumer":
+        if latency is not None and row.only == WITH_CONSUMER:
             latency = _bounded(latency, _missing_from_ns(row.name, kafka))
-        if latency is not None or not row.needs:
+        if latency is not None or not row.only:
             found[row.field] = latency or NOTHING
     return Latencies(**found)
 

@@ -23,7 +23,7 @@ from replay_native.ledger.lane_metrics import (
     OUTCOMES,
     PER_ROUTE,
     TOTALS,
-    Bank,
+    LaneMetrics,
 )
 
 from . import hlog
@@ -47,7 +47,7 @@ def _has_values(histogram: Histogram | None) -> bool:
 
 
 class Value(NamedTuple):
-    """A figure in ns; a lower bound where `at_least`: it falls among requests never sent, or beyond the histogram."""
+    """A figure in ns. `at_least`: a lower bound, because it falls among requests never sent, or beyond the histogram."""
 
     ns: int
     at_least: bool
@@ -55,9 +55,9 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up); `actions`
-    are business names of groups of routes: an action stands wherever a route may. `checked` counts by route the
-    answers that were checked, and the mismatches among them; `statuses` by route the responses against the recording.
+    """`totals(tag)` is a histogram of totals.hlog or None. `outcomes` counts requests by route, without the warm-up.
+    `actions` are names of groups of routes; an action may be given in place of a route. `checked` counts by route the
+    responses checked and the mismatches among them, `statuses` the responses compared with the recording.
     """
 
     totals: Callable[[str], Histogram | None]
@@ -68,8 +68,8 @@ class Measured:
     statuses: Mapping[str, StatusCount] = field(default_factory=dict)
 
     def histogram(self, kind: str, route: str = "") -> Histogram | None:
-        """`kind` (`response`, `wait.queue`, ...) over all routes at 3 digits, or of one route at 2 over all
-        its outcomes.
+        """`kind` (`response`, `wait.queue`, ...) over all routes at 3 digits, or of one route over all its outcomes
+        at 2.
         """
         if not route:
             return self.totals(tag_over_all(kind))
@@ -82,7 +82,7 @@ class Measured:
         return merged
 
     def members(self, route: str) -> Sequence[str]:
-        """The route itself; else the routes of the business action of this name, or those that `*` makes of it."""
+        """The route itself; else the routes of the business action of this name, or those that match its `*`."""
         if route in self.outcomes:
             return (route,)
         return self.actions.get(route) or [name for name in self.outcomes if names_route(route, name)]
@@ -92,7 +92,7 @@ class Measured:
         return [self.outcomes.get(member, {}) for member in (self.members(route) if route else self.outcomes)]
 
     def unsent(self, route: str = "") -> int:
-        """How many requests were never sent; their response is known as a lower bound alone."""
+        """How many requests were never sent. Of their response only a lower bound is known."""
         return sum(outcomes.get("unsent", 0) for outcomes in self._rows(route))
 
     def percentiles(self, kind: str, percentiles: Sequence[float], route: str = "") -> list[Value] | None:
@@ -104,7 +104,7 @@ class Measured:
         return [self._value(ns, histogram, censored) for ns in histogram.percentiles(percentiles)]
 
     def _value(self, ns: int, histogram: Histogram, censored: bool) -> Value:
-        """A lower bound from `max_wait` on, where requests were unsent, and from the histogram's highest value on."""
+        """A lower bound from `max_wait` on, where requests were unsent, and at the highest value of the histogram."""
         if ns >= hdr.HIGHEST_NS and histogram.layout in (NS_3, NS_2):
             return Value(hdr.HIGHEST_NS, True)
         if not censored or ns < self.max_wait_ns:
@@ -137,7 +137,7 @@ class Measured:
         return sum(row.get(name, 0) for row in rows for name in outcomes) / total if total else None
 
     def mismatched_share(self, route: str = "") -> float | None:
-        """Share of the answers checked (of one route) that were not as they must be; None where none was checked."""
+        """Share of the checked responses (of one route) that failed a check; None where none was checked."""
         rows = [
             self.checked.get(member, (0, 0)) for member in (self.members(route) if route else self.checked)
         ]
@@ -145,38 +145,36 @@ class Measured:
         return sum(mismatches for _, mismatches in rows) / total if total else None
 
     def status_count(self, route: str = "") -> StatusCount:
-        """Responses against the recording (of one route)."""
+        """Responses compared with the recording (of one route)."""
         members = self.members(route) if route else list(self.statuses)
         return total_of([StatusCount(), *(self.statuses[name] for name in members if name in self.statuses)])
 
 
-def merged_into_other(bank: Bank) -> np.ndarray:
-    """Which (route, outcome) of a lane found the arena full and are counted in OTHER's slots: bool[rows,
-    outcomes].
-    """
-    merged: np.ndarray = np.array(bank.slots) == np.arange(N_OUTCOMES)
+def merged_into_other(metrics: LaneMetrics) -> np.ndarray:
+    """Which (route, outcome) of a lane found the arena full, and are counted in OTHER's slots: bool[rows, outcomes]."""
+    merged: np.ndarray = np.array(metrics.slots) == np.arange(N_OUTCOMES)
     merged[-1] = False
     return merged
 
 
-def counts_by_route(banks: Sequence[Bank]) -> np.ndarray:
-    """Requests by row and outcome, int64[rows, N_OUTCOMES]; what was merged stands in OTHER's row, the last
-    one.
-    """
-    counts = np.zeros(banks[0].route_counts.shape, np.int64)
-    for bank in banks:
-        own = np.array(bank.route_counts)
-        merged = np.where(merged_into_other(bank), own, 0)
+def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
+    """Requests by row and outcome, int64[rows, N_OUTCOMES]. Merged ones are in the last row, that of OTHER."""
+    counts = np.zeros(all_metrics[0].route_counts.shape, np.int64)
+    for metrics in all_metrics:
+        own = np.array(metrics.route_counts)
+        merged = np.where(merged_into_other(metrics), own, 0)
         counts += own - merged
         counts[-1] += merged.sum(axis=0)
     return counts
 
 
-def from_banks(banks: Sequence[Bank], routes: Sequence[RouteStart], max_wait_ns: int) -> Measured:
-    """What the lanes' memory holds, merged over lanes. `routes` are the rows; OTHER is the last."""
+def from_banks(
+    all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart], max_wait_ns: int
+) -> Measured:
+    """The content of the lanes' memory, merged. `routes` are its rows; OTHER is the last one."""
     names = [*(route.name for route in routes), OTHER]
     rows = {name: row for row, name in enumerate(names)}
-    counts = counts_by_route(banks)
+    counts = counts_by_route(all_metrics)
     outcomes = {
         name: {OUTCOMES[code]: int(counts[row, code]) for code in np.flatnonzero(counts[row])}
         for row, name in enumerate(names)
@@ -186,38 +184,40 @@ def from_banks(banks: Sequence[Bank], routes: Sequence[RouteStart], max_wait_ns:
     def totals(tag: str) -> Histogram | None:
         if tag in TOTALS:
             merged = np.zeros(hdr.COUNTERS_3, np.uint64)
-            for bank in banks:
-                hdr.merge(merged, bank.totals[TOTALS.index(tag)])
+            for metrics in all_metrics:
+                hdr.merge(merged, metrics.totals[TOTALS.index(tag)])
             return Histogram(merged)
         kind, outcome, route = hlog.parts_of(tag)
         if route not in rows or kind not in PER_ROUTE or outcome not in OUTCOMES:
             return None
-        return _of_route(banks, rows[route], OUTCOMES.index(outcome), PER_ROUTE.index(kind))
+        return _of_route(all_metrics, rows[route], OUTCOMES.index(outcome), PER_ROUTE.index(kind))
 
     actions = actions_of((route.name, route.action) for route in routes)
-    statuses = count_statuses(banks, names)
-    return Measured(totals, outcomes, max_wait_ns, actions, _checked(banks, names), statuses)
+    statuses = count_statuses(all_metrics, names)
+    return Measured(totals, outcomes, max_wait_ns, actions, _checked(all_metrics, names), statuses)
 
 
-def _checked(banks: Sequence[Bank], names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """By route the answers checked, and the mismatches."""
-    counts = sum((np.array(bank.checked) for bank in banks), np.zeros_like(banks[0].checked))
+def _checked(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """By route: responses checked, and mismatches."""
+    counts = sum(
+        (np.array(metrics.checked) for metrics in all_metrics), np.zeros_like(all_metrics[0].checked)
+    )
     return {name: (row[0], row[1]) for name, row in zip(names, counts.tolist(), strict=False) if row[0]}
 
 
-def slot_of(bank: Bank, row: int, code: int) -> int:
-    """The arena slot that holds a row and outcome alone, or -1: it has none, or it is counted in OTHER's."""
-    slot = int(bank.slots[row, code])
-    return slot if slot >= N_OUTCOMES or row == bank.slots.shape[0] - 1 else -1
+def slot_of(metrics: LaneMetrics, row: int, code: int) -> int:
+    """The arena slot of a row and outcome; -1 where it has none of its own, or is counted in OTHER's."""
+    slot = int(metrics.slots[row, code])
+    return slot if slot >= N_OUTCOMES or row == metrics.slots.shape[0] - 1 else -1
 
 
-def _of_route(banks: Sequence[Bank], row: int, code: int, kind: int) -> Histogram | None:
+def _of_route(all_metrics: Sequence[LaneMetrics], row: int, code: int, kind: int) -> Histogram | None:
     counts: np.ndarray | None = None
-    for bank in banks:
-        slot = slot_of(bank, row, code)
+    for metrics in all_metrics:
+        slot = slot_of(metrics, row, code)
         if slot >= 0:
             counts = np.zeros(hdr.COUNTERS_2, np.uint64) if counts is None else counts
-            counts += bank.arena[slot, kind]
+            counts += metrics.arena[slot, kind]
     return None if counts is None else Histogram(counts, NS_2)
 
 
@@ -227,7 +227,7 @@ def tags(measured: Measured, closed_loop: bool) -> list[str]:
         histogram.tag
         for histogram in HISTOGRAMS
         if histogram.closed_loop or not closed_loop
-        if not histogram.needs or histogram.logged_empty or _has_values(measured.totals(histogram.tag))
+        if not histogram.only or histogram.logged_empty or _has_values(measured.totals(histogram.tag))
     ]
     return over_all + _tags_by_route(measured.outcomes, closed_loop)
 
@@ -243,7 +243,7 @@ def _tags_by_route(outcomes: Mapping[str, Mapping[str, int]], closed_loop: bool)
 
 
 def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
-    """What totals.hlog holds; each histogram is decoded when it is asked for."""
+    """The content of totals.hlog; each histogram is decoded when it is asked for."""
     texts = hlog.index(folder.totals)
     outcomes = {route.route: route.outcomes for route in document.routes}
     actions = actions_of((route.route, route.action) for route in document.routes)
@@ -253,7 +253,7 @@ def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
         if tag in texts:
             return hlog.decode_at(folder.totals, tag, texts[tag])
         if tag in must_have:
-            raise InputError(f"{folder.totals} is cut short: it has no {tag}", hint="copy the folder anew")
+            raise InputError(f"{folder.totals} is cut short: it has no {tag}", hint="copy the folder again")
         return None
 
     checked = {route.route: (route.checked, route.mismatches) for route in document.routes if route.checked}

@@ -1,25 +1,18 @@
-"""Writes a run down while it goes: intervals once a second, and the whole of it at the end.
+"""Computes what happened in each second of a run, from the lanes' counters and histograms. Sinks write it.
 
-The lanes' counts only grow. Each tick takes what came since the last one, so nothing has to wait for the
+The lanes' counts only grow. Each tick takes what was counted since the last one, so the lanes never wait for the
 recorder, and whatever happens to this process the lanes' files hold the totals (`replay.results.recover`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import threading
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 
-from replay.errors import OutputError
-from replay.ledger import host
 from replay.ledger.accounts import AT, unsent, unsent_of_target
 from replay.ledger.catalog import EACH_SECOND_COUNTERS, FIGURES, PERCENTILES, each_second
-from replay.ledger.histogram import NS_2, NS_3, Histogram
+from replay.ledger.histogram import NS_2, NS_3
 from replay.ledger.percentiles import values_at
 from replay.units import SECOND_NS
 from replay_native.ledger import hdr
@@ -29,24 +22,14 @@ from replay_native.ledger.lane_metrics import (
     OUTCOMES,
     PER_ROUTE,
     TOTALS,
-    Bank,
+    LaneMetrics,
 )
 from replay_native.ledger.statuses import S
 
 from . import hlog, slo
-from .assemble import assemble
-from .document import (
-    Ending,
-    KafkaFigures,
-    NameFigures,
-    Note,
-    RunDocument,
-    Started,
-)
-from .facts import Facts
-from .folder import AppendFile, RunFolder
-from .measured import OTHER, slot_of
-from .samples import Lookup
+from .deltas import SUMMED, Deltas, HistogramDelta
+from .document import Started
+from .measured import OTHER, counts_by_route, slot_of
 from .timeline import Second
 
 ROUTE_INTERVAL_S = 10.0
@@ -60,11 +43,11 @@ far when that is more: 480 in a week, 600 in 55 days.
 class _Totals:
     """Takes the differences of one histogram over all routes, summed over lanes."""
 
-    def __init__(self, banks: Sequence[Bank], index: int) -> None:
-        self._now = [bank.totals[index] for bank in banks]
+    def __init__(self, all_metrics: Sequence[LaneMetrics], index: int) -> None:
+        self._now = [metrics.totals[index] for metrics in all_metrics]
         self._before = [np.zeros_like(counts) for counts in self._now]
         self._delta = np.zeros_like(self._now[0])
-        self._scratch = np.zeros_like(self._delta) if len(banks) > 1 else self._delta
+        self._scratch = np.zeros_like(self._delta) if len(all_metrics) > 1 else self._delta
 
     def take(self) -> tuple[np.ndarray, int]:
         """Counts since the last call (valid until the next), and how many values they hold."""
@@ -82,18 +65,20 @@ class _Routes:
 
     def __init__(
         self,
-        banks: Sequence[Bank],
+        all_metrics: Sequence[LaneMetrics],
         names: Sequence[str],
         kind: str,
         rows: Sequence[int],
         *,
         every_time: bool = False,
     ) -> None:
-        self._banks, self._names, self._kind = banks, names, kind
+        self._all_metrics, self._names, self._kind = all_metrics, names, kind
         self._of_arena = PER_ROUTE.index(kind)
         self._rows = np.array(rows, np.int64)
-        self._before = [np.zeros((bank.arena.shape[0], bank.arena.shape[2]), np.uint32) for bank in banks]
-        self._counted = [np.zeros_like(bank.route_counts) for bank in banks]
+        self._before = [
+            np.zeros((metrics.arena.shape[0], metrics.arena.shape[2]), np.uint32) for metrics in all_metrics
+        ]
+        self._counted = [np.zeros_like(metrics.route_counts) for metrics in all_metrics]
         self._least_s = 0.0 if every_time else max(ROUTE_INTERVAL_S, len(names) / ROUTES_A_TICK)
         self._growth = 0.0 if every_time else ROUTE_INTERVAL_SHARE
         self._since_s = np.zeros(len(names))
@@ -119,8 +104,8 @@ class _Routes:
         they are of.
         """
         changed = np.zeros((turn.size, len(OUTCOMES)), bool)
-        for bank, counted in zip(self._banks, self._counted, strict=True):
-            now = bank.route_counts[turn]
+        for metrics, counted in zip(self._all_metrics, self._counted, strict=True):
+            now = metrics.route_counts[turn]
             changed |= now != counted[turn]
             counted[turn] = now
         changed[turn == len(self._names) - 1] = True
@@ -128,47 +113,49 @@ class _Routes:
 
     def _take_one(self, row: int, code: int) -> np.ndarray | None:
         merged: np.ndarray | None = None
-        for lane, bank in enumerate(self._banks):
-            slot = slot_of(bank, row, code)
+        for lane, metrics in enumerate(self._all_metrics):
+            slot = slot_of(metrics, row, code)
             if slot < 0:
                 continue
             delta = self._scratch
-            if hdr.take_delta_u32(bank.arena[slot, self._of_arena], self._before[lane][slot], delta):
+            if hdr.take_delta_u32(metrics.arena[slot, self._of_arena], self._before[lane][slot], delta):
                 merged = delta.copy() if merged is None else merged + delta
         return merged
 
 
 class Recorder:
-    """Reads the lanes' memory and writes the run folder. Only the control plane's thread calls it."""
+    """Reads the lanes' memory once a second. Only the control plane's thread calls it."""
 
-    def __init__(self, folder: RunFolder, banks: Sequence[Bank], started: Started) -> None:
-        """Write `started.json` and the heads of the files. OutputError where there is no room, UsageError for
-        an SLO.
+    def __init__(
+        self, all_metrics: Sequence[LaneMetrics], started: Started, *, every_total: bool = False
+    ) -> None:
+        """With `every_total` each histogram over all routes is taken every second, not only those that the run folder
+        keeps. UsageError for an objective that is none.
         """
-        self._folder, self._banks, self._started = folder, list(banks), started
+        self._all_metrics, self._started = list(all_metrics), started
         objectives = [slo.parse(text) for text in started.slo]
         rows = [slo.rows_of(objective, started.routes) for objective in objectives]
         asked = [pair for pair in zip(objectives, rows, strict=True) if pair[0].window_ns]
-        folder.write(folder.started, msgspec.json.encode(started))
-        self._alive = os.open(folder.started, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(self._alive, fcntl.LOCK_EX)
-        secured = any(target.tls is not None for target in started.targets)
-        names = each_second(
-            closed_loop=started.closed_loop,
-            tls=secured,
-            consumed=started.consumed,
-            asked=[objective.metric for objective, _ in asked if not objective.route],
+        self.logged = frozenset(
+            each_second(
+                closed_loop=started.closed_loop,
+                tls=any(target.tls is not None for target in started.targets),
+                consumed=started.consumed,
+                asked=[objective.metric for objective, _ in asked if not objective.route],
+            )
         )
-        self._totals = {name: _Totals(self._banks, TOTALS.index(name)) for name in names}
+        """Tags over all routes that the run folder keeps by interval."""
+        self._totals = {
+            name: _Totals(self._all_metrics, index)
+            for index, name in enumerate(TOTALS)
+            if name in self.logged or every_total
+        }
         self._routes = self._routes_of(asked)
         self._before = np.zeros(len(COUNTERS), np.int64)
+        self._by_route_before = np.zeros_like(counts_by_route(self._all_metrics))
         self._outcomes_before: np.ndarray = np.zeros(N_OUTCOMES, np.int64)
         self._statuses_before = [0, 0]
-        self._last_s = 0.0
-        self._load, self._threads = host.load(), host.threads()
-        self._latency = AppendFile(folder.latency)
-        self._latency.append(hlog.header(started.start.wall_ns))
-        self._timeline = AppendFile(folder.timeline)
+        self.last_s = 0.0
 
     def _routes_of(self, asked: Sequence[tuple[slo.Slo, list[int]]]) -> list[_Routes]:
         """Every route by its turn, but those that objectives ask for by window every time."""
@@ -180,42 +167,61 @@ class Recorder:
             every_time.setdefault(kind, set()).update(rows)
         others = sorted({*range(len(names))} - every_time[usual])
         return [
-            _Routes(self._banks, names, usual, others),
+            _Routes(self._all_metrics, names, usual, others),
             *(
-                _Routes(self._banks, names, kind, sorted(of), every_time=True)
+                _Routes(self._all_metrics, names, kind, sorted(of), every_time=True)
                 for kind, of in every_time.items()
                 if of
             ),
         ]
 
-    def tick(self, now_ns: int, *, last: bool = False, lag: dict[str, int] | None = None) -> Second:
-        """Write what came since the last tick, and a consumer's lag. OutputError where there is no room; the files stay
-        whole.
-        """
-        now_s = max((now_ns - self._started.start.monotonic_ns) / SECOND_NS, self._last_s + 0.001)
-        since_s, length_s = self._last_s, now_s - self._last_s
-        self._last_s = now_s
+    def tick(
+        self, now_ns: int, *, last: bool = False, lag: dict[str, int] | None = None
+    ) -> tuple[Second, Deltas]:
+        """What was counted since the last tick, with a consumer's lag. The last tick of a run takes every route."""
+        now_s = max((now_ns - self._started.start.monotonic_ns) / SECOND_NS, self.last_s + 0.001)
+        since_s, length_s = self.last_s, now_s - self.last_s
+        self.last_s = now_s
         figures: dict[str, list[int] | None] = {}
-        lines = []
+        histograms = []
         for name, totals in self._totals.items():
             counts, count = totals.take()
-            histogram = Histogram(counts, NS_3)
             figures[name] = values_at(counts, NS_3.half, count, list(PERCENTILES.values())) if count else None
-            lines.append(hlog.line(name, since_s, length_s, histogram))
+            histograms.append(HistogramDelta.of(name, since_s, length_s, counts, NS_3))
         for routes in self._routes:
             for tag, from_s, counts in routes.take(now_s, last):
-                lines.append(hlog.line(tag, from_s, now_s - from_s, Histogram(counts, NS_2)))
-        second = self._second(since_s, length_s, figures, lag or {})
-        self._latency.append(b"".join(lines))
-        self._timeline.append(msgspec.json.encode(second) + b"\n")
-        return second
-
-    def _second(
-        self, since_s: float, length_s: float, figures: dict[str, list[int] | None], lag: dict[str, int]
-    ) -> Second:
-        now = np.sum([bank.counters for bank in self._banks], axis=0)
+                histograms.append(HistogramDelta.of(tag, from_s, now_s - from_s, counts, NS_2))
+        now = np.sum([metrics.counters for metrics in self._all_metrics], axis=0)
         came = now - self._before
         self._before = now
+        deltas = Deltas(
+            counters={name: int(came[AT[name]]) for name in SUMMED},
+            totals={name: int(now[AT[name]]) for name in SUMMED},
+            routes=self._by_route(),
+            histograms=tuple(histograms),
+        )
+        return self._second(since_s, length_s, figures, (now, came), lag or {}), deltas
+
+    def _by_route(self) -> dict[str, dict[str, int]]:
+        """Requests since the last tick by route and outcome, without the warm-up's."""
+        now = counts_by_route(self._all_metrics)
+        came = now - self._by_route_before
+        self._by_route_before = now
+        names = [*(route.name for route in self._started.routes), OTHER]
+        found: dict[str, dict[str, int]] = {}
+        for row, code in np.argwhere(came).tolist():
+            found.setdefault(names[row], {})[OUTCOMES[code]] = int(came[row, code])
+        return found
+
+    def _second(
+        self,
+        since_s: float,
+        length_s: float,
+        figures: dict[str, list[int] | None],
+        counted: tuple[np.ndarray, np.ndarray],
+        lag: dict[str, int],
+    ) -> Second:
+        now, came = counted
         outcomes = {name: n for name in OUTCOMES if (n := int(came[AT[f"outcome_{name}"]]))}
         percentiles = {
             name: values[position]
@@ -241,7 +247,9 @@ class Recorder:
 
     def _outcomes_measured(self) -> dict[str, int]:
         """Outcomes since the last tick, without the warm-up's: those that routes are counted by."""
-        now = np.array([bank.route_counts.sum(axis=0) for bank in self._banks], np.int64).sum(axis=0)
+        now = np.array([metrics.route_counts.sum(axis=0) for metrics in self._all_metrics], np.int64).sum(
+            axis=0
+        )
         came = now - self._outcomes_before
         self._outcomes_before = now
         return {name: int(n) for name, n in zip(OUTCOMES, came, strict=True) if n}
@@ -249,80 +257,9 @@ class Recorder:
     def _statuses(self) -> list[int]:
         """Responses since the last tick that are worse than recorded, and 4xx where that is not known."""
         now = [
-            sum(int(bank.status_counts[:, column].sum()) for bank in self._banks)
+            sum(int(metrics.status_counts[:, column].sum()) for metrics in self._all_metrics)
             for column in (S.worse, S.unknown_4xx)
         ]
         came = [count - before for count, before in zip(now, self._statuses_before, strict=True)]
         self._statuses_before = now
         return came
-
-    def finish(
-        self,
-        now_ns: int,
-        *,
-        ending: Ending | None = None,
-        control_cpu_s: float = 0.0,
-        lookup: Lookup | None = None,
-        skipped: dict[str, int] | None = None,
-        lanes_lost: int = 0,
-        kafka: Sequence[KafkaFigures | None] = (),
-        notes: Sequence[Note] = (),
-        names: Sequence[NameFigures] = (),
-    ) -> RunDocument:
-        """Write the rest of the folder and remove the lanes' memory, once everything is safely on the disk.
-
-        `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is by target. OutputError where there is
-        no room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole. A run whose
-        ending is "failed" is saved even where its logs cannot be written any more.
-        """
-        try:
-            self.tick(now_ns, last=True)
-            self._close_logs()
-        except OutputError:
-            if ending is None or ending.how != "failed":
-                raise
-            # The logs end where they could be written; the totals do not depend on them.
-        after = host.load()
-        facts = Facts(
-            ending=ending or Ending(at_s=self._last_s),
-            ended_ns=now_ns,
-            control_cpu_s=control_cpu_s,
-            skipped=self._started.skipped if skipped is None else skipped,
-            lanes_lost=lanes_lost,
-            throttled_share=host.throttled_share(self._load, after),
-            steal_share=host.steal_share(self._load, after),
-            run_delay=self._run_delay(),
-            peak_rss_bytes=host.peak_rss_bytes(),
-            kafka=list(kafka),
-            notes=list(notes),
-            names=list(names),
-        )
-        document = assemble(self._folder, self._banks, self._started, facts, lookup)
-        self._release()
-        return document
-
-    def _run_delay(self) -> host.RunDelay | None:
-        """Of the lanes: this thread where the engine is portable, others where it is native."""
-        portable, own = self._started.engine == "portable", threading.get_native_id()
-        now = {thread: load for thread, load in host.threads().items() if (thread == own) == portable}
-        return host.run_delay(self._threads, now, len(self._banks))
-
-    def close(self) -> None:
-        """Close the files of a run that `finish` was not called for, or failed. What was written stays, and can be
-        recovered.
-        """
-        with contextlib.suppress(OutputError):
-            self._close_logs()
-        self._release()
-
-    def _close_logs(self) -> None:
-        try:
-            self._latency.close()
-        finally:
-            self._timeline.close()
-
-    def _release(self) -> None:
-        """Let the lock on started.json go: from here on the folder may be recovered."""
-        if self._alive >= 0:
-            os.close(self._alive)
-            self._alive = -1

@@ -1,4 +1,4 @@
-"""Makes the folder of a killed run whole, from the lanes' memory and what was written at its start."""
+"""Completes the folder of a killed run, from the lanes' memory and what was written at its start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from replay.files import (
 )
 from replay.ledger.accounts import AT
 from replay.units import SECOND_NS
-from replay_native.ledger.lane_metrics import Bank, open_bank
+from replay_native.ledger.lane_metrics import LaneMetrics, open_metrics
 
 from .assemble import assemble
 from .document import (
@@ -32,46 +32,49 @@ from .samples import Lookup
 
 
 def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
-    """Write totals.hlog, samples.jsonl and run.json of a run that was killed, and mark it so.
+    """Write totals.hlog, samples.jsonl and run.json of a killed run, and mark it as killed.
 
-    A last line that was cut short is removed from the logs. InputError where too little is left, or the run
-    still goes on.
+    An incomplete last line is removed from the logs. InputError where too little is left, or the run still goes on.
     """
     refuse_foreign(folder.path)
     started = _read_started(folder)
     _refuse_if_alive(folder)
-    banks = [_open(path) for path in folder.lane_files()]
-    if not banks:
+    all_metrics = [_open(path) for path in folder.lane_files()]
+    if not all_metrics:
         raise InputError(
             f"{folder.path} was killed before its lanes began: there is nothing to report",
             hint="remove the folder",
         )
-    if any(bank.slots.shape[0] != len(started.routes) + 1 for bank in banks):
+    if any(metrics.slots.shape[0] != len(started.routes) + 1 for metrics in all_metrics):
         raise InputError(
-            f"{folder.path} cannot be recovered: its lanes and {folder.started.name} are of different runs"
+            f"{folder.path} cannot be recovered: its lanes and {folder.started.name} belong to different runs"
         )
     for path in (folder.latency, folder.timeline):
         cut_to_whole_lines(path)
-    # What a lane left is numbers without a checksum: any of them may lead anywhere.
+    # The memory of a lane has no checksum: any number in it may be wrong.
     hint = "latency.hlog and timeline.jsonl in it hold what was measured until it was killed"
     with damage_named(f"{folder.path} cannot be recovered: what its lanes left", hint):
-        return _assembled(folder, banks, started, lookup)
+        return _assembled(folder, all_metrics, started, lookup)
 
 
-def _assembled(folder: RunFolder, banks: list[Bank], started: Started, lookup: Lookup | None) -> RunDocument:
-    ended_ns = max([started.start.monotonic_ns, *(int(bank.counters[AT["last_done_ns"]]) for bank in banks)])
+def _assembled(
+    folder: RunFolder, all_metrics: list[LaneMetrics], started: Started, lookup: Lookup | None
+) -> RunDocument:
+    ended_ns = max(
+        [started.start.monotonic_ns, *(int(metrics.counters[AT["last_done_ns"]]) for metrics in all_metrics)]
+    )
     ended_s = (ended_ns - started.start.monotonic_ns) / SECOND_NS
     ending = Ending(
         how="killed", detail="the process was killed, or could not save its end", at_s=round(ended_s, 3)
     )
     facts = Facts(ending=ending, ended_ns=ended_ns, skipped=started.skipped)
-    return assemble(folder, banks, started, facts, lookup)
+    return assemble(folder, all_metrics, started, facts, lookup)
 
 
 def cut_to_whole_lines(path: Path) -> int:
-    """Remove what follows the last line break of a file; returns how many bytes. A file that is missing stays so.
+    """Remove what follows the last line break of a file; returns how many bytes. A missing file is not created.
 
-    InputError where it is a link, or not this user's.
+    InputError where it is a link, or belongs to another user.
     """
     if not os.path.lexists(path):
         return 0
@@ -100,15 +103,15 @@ def _read_started(folder: RunFolder) -> Started:
         raise InputError(f"{folder.started} is damaged ({error}): the run cannot be recovered") from None
 
 
-def _open(path: Path) -> Bank:
+def _open(path: Path) -> LaneMetrics:
     try:
-        return open_bank(path)
+        return open_metrics(path)
     except (OSError, ValueError) as error:
         raise InputError(f"the run cannot be recovered: {error}") from None
 
 
 def _refuse_if_alive(folder: RunFolder) -> None:
-    """A recorder holds a lock on started.json as long as its process lives."""
+    """InputError where the run goes on: its recorder holds a lock on started.json for as long as its process lives."""
     with open_regular(folder.started) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

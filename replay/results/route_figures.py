@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .document import Recorded, RouteFigures, RouteStart, RuleFigures, SessionFigures, Started
 from .measured import Measured
@@ -60,14 +60,14 @@ def _figures(
 
 
 def session_figures(
-    banks: Sequence[Bank], started: Started, by_name: dict[str, int], measured: Measured
+    all_metrics: Sequence[LaneMetrics], started: Started, by_name: dict[str, int], measured: Measured
 ) -> SessionFigures | None:
     """Figures of captures, cookies and checks; None where there were none."""
     scenario = started.scenario
     if not started.rules and not scenario.get("cookies"):
         return None
     counts = [
-        sum(int(bank.rule_counts[rule, which]) for bank in banks)
+        sum(int(metrics.rule_counts[rule, which]) for metrics in all_metrics)
         for rule in range(len(started.rules))
         for which in (0, 1)
     ]
@@ -77,7 +77,7 @@ def session_figures(
                 rule=name,
                 good=counts[2 * number],
                 missed=counts[2 * number + 1],
-                refused=sum(int(bank.rule_refused[number]) for bank in banks),
+                refused=sum(int(metrics.rule_refused[number]) for metrics in all_metrics),
             )
             for number, name in enumerate(started.rules)
         ],

@@ -1,4 +1,4 @@
-"""A run as the next command reads it: its document, and its histograms on demand."""
+"""A run as other commands read it: its document, and its histograms on demand."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import cached_property
 
 import msgspec
 
-from replay.errors import InputError, reason_of
+from replay.errors import InputError, UsageError, reason_of
 from replay.files import read_whole
 
-from .document import RunDocument, refuse_newer
+from .document import Latency, RunDocument, refuse_newer
 from .folder import DOCUMENT_BYTES_MAX, RunFolder, read_rows
 from .measured import Measured, from_folder
 from .recover import recover
@@ -21,7 +21,7 @@ from .timeline import Second
 
 @dataclass(frozen=True)
 class Run:
-    """A whole run. `recovered` says that it had been killed, and was made whole just now."""
+    """A complete run. `recovered`: it had been killed, and was completed just now."""
 
     folder: RunFolder
     document: RunDocument
@@ -32,8 +32,24 @@ class Run:
         """The histograms of totals.hlog, each decoded when it is asked for."""
         return from_folder(self.folder, self.document)
 
+    def latency(self, name: str = "response") -> Latency:
+        """The latencies of this name over all routes: response, service, wait, generator lag ("lateness") and so on.
+
+        UsageError where the run has none of this name; a closed loop has `service` and `first_byte` alone.
+        """
+        latencies = self.document.latency
+        found = getattr(latencies, name.replace(".", "_"), None)
+        if not isinstance(found, Latency):
+            there = [
+                field
+                for field in latencies.__struct_fields__
+                if isinstance(getattr(latencies, field), Latency)
+            ]
+            raise UsageError(f"the run measured no {name!r}", hint=f"it measured {', '.join(there)}")
+        return found
+
     def timeline(self) -> list[Second]:
-        """The rows of timeline.jsonl; a last one that was cut short is left out."""
+        """The rows of timeline.jsonl, without an incomplete last one."""
         return read_rows(self.folder.timeline, Second)
 
     def samples(self) -> list[Sample]:
@@ -42,9 +58,7 @@ class Run:
 
 
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
-    """Open the folder of a run; one that was killed is made whole first. InputError where it is not one, or a
-    newer one.
-    """
+    """Open the folder of a run; a killed run is completed first. InputError where it is none, or of a newer version."""
     folder = RunFolder.open(path)
     recovered = not folder.is_whole
     if recovered:

@@ -1,4 +1,4 @@
-"""The requests worth looking at: the slowest and first failed of each route, with all their stamps."""
+"""Sampled requests: the slowest and the first failed requests of each route, with all their stamps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from replay_native.ledger.lane_metrics import (
     OUTCOMES,
     SAMPLES_KEPT,
     UNSENT,
-    Bank,
+    LaneMetrics,
 )
 
 from .beginnings import shown
@@ -24,7 +24,7 @@ from .document import ClockPair, RecordedClock
 
 
 class RecordedRow(NamedTuple):
-    """A row of the trace: when it was recorded (ns since the epoch), and what was asked."""
+    """A row of the trace: when it was recorded (ns since the epoch), and its request."""
 
     at_ns: int
     method: str
@@ -32,17 +32,17 @@ class RecordedRow(NamedTuple):
 
 
 Lookup = Callable[[list[int]], Mapping[int, RecordedRow]]
-"""From sequence numbers to their recorded rows; those it does not know are left out."""
+"""From sequence numbers to their recorded rows, without unknown ones."""
 
 
 SampleKind = Literal["slowest", "failed", "mismatched"]
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request in full. Stamps are ns since the start of the run; one that never happened is left out. The
-    response of a request that was never sent is what it was felt as, `at_least`; `reason` is why, by the names of the
-    accounts. `rule` is the check that a mismatch failed first. Of a malformed answer `problem` says what is wrong,
-    and `begins` is how its first line begins, without what may be a secret.
+    """One request in full. Stamps are ns since the start of the run; a stamp that never came is left out. For a
+    request that was not sent, the response is a lower bound (`at_least`), and `reason` says why, by the names of the
+    accounts. `rule` is the first check that a mismatch failed. For a malformed response `problem` says what is wrong,
+    and `begins` is the start of its first line, without possible secrets.
     """
 
     kind: SampleKind
@@ -72,7 +72,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def iso(at_ns: int, utc_offset_s: int = 0) -> str:
-    """ns since the epoch as ISO 8601 with its zone, to the microsecond, exactly."""
+    """ns since the epoch as ISO 8601 with its time zone, exact to the microsecond."""
     zone = timezone(timedelta(seconds=utc_offset_s))
     moment = datetime.fromtimestamp(at_ns // 1_000_000_000, zone) + timedelta(
         microseconds=at_ns % 1_000_000_000 // 1000
@@ -81,11 +81,11 @@ def iso(at_ns: int, utc_offset_s: int = 0) -> str:
 
 
 Beginning = bytes
-"""The first bytes of an answer. (`bytes` is a field below.)"""
+"""The first bytes of a response. (`bytes` is a field below.)"""
 
 
 class _Raw(NamedTuple):
-    """The fields of `replay_native.bank.SAMPLE`, in its order."""
+    """The fields of `replay_native.ledger.lane_metrics.SAMPLE`, in its order."""
 
     seq: int
     due_ns: int
@@ -104,22 +104,22 @@ class _Raw(NamedTuple):
 
 
 def collect(
-    banks: Sequence[Bank],
+    all_metrics: Sequence[LaneMetrics],
     names: Sequence[str],
     start: ClockPair,
     clock: RecordedClock | None = None,
     lookup: Lookup | None = None,
     rules: Sequence[str] = (),
 ) -> list[Sample]:
-    """The samples of all lanes, by route: the slowest ones first, then the first failed and the first mismatches.
-    `names` has a name for every row, `rules` for every capture and check.
+    """The samples of all lanes by route: the slowest, then the first failed, then the first mismatches. `names` are
+    those of the rows, `rules` those of the captures and checks.
     """
     found: list[tuple[SampleKind, str, _Raw]] = []
     for row, name in enumerate(names):
-        found += [("slowest", name, raw) for raw in _slowest(banks, row)]
-        found += [("failed", name, raw) for raw in _failed(banks, row)]
+        found += [("slowest", name, raw) for raw in _slowest(all_metrics, row)]
+        found += [("failed", name, raw) for raw in _failed(all_metrics, row)]
         if rules:
-            found += [("mismatched", name, raw) for raw in _mismatched(banks, row)]
+            found += [("mismatched", name, raw) for raw in _mismatched(all_metrics, row)]
     rows = lookup([raw.seq for _, _, raw in found]) if lookup and found else {}
     offset_s = clock.utc_offset_s if clock else 0
     return [_sample(kind, name, raw, start, offset_s, rows.get(raw.seq), rules) for kind, name, raw in found]
@@ -129,16 +129,20 @@ def _kept(samples: np.ndarray, count: int) -> list[_Raw]:
     return [_Raw(*row) for row in samples[: min(count, SAMPLES_KEPT)].tolist()]
 
 
-def _slowest(banks: Sequence[Bank], row: int) -> list[_Raw]:
-    kept = [raw for bank in banks for raw in _kept(bank.slowest[row], int(bank.slowest_counts[row]))]
+def _slowest(all_metrics: Sequence[LaneMetrics], row: int) -> list[_Raw]:
+    kept = [
+        raw
+        for metrics in all_metrics
+        for raw in _kept(metrics.slowest[row], int(metrics.slowest_counts[row]))
+    ]
     return sorted(kept, key=lambda raw: raw.due_ns - raw.done_ns)[:SAMPLES_KEPT]
 
 
-def _failed(banks: Sequence[Bank], row: int) -> list[_Raw]:
+def _failed(all_metrics: Sequence[LaneMetrics], row: int) -> list[_Raw]:
     kept = []
-    for bank in banks:
-        samples = _kept(bank.failed[row], int(bank.failed_counts[row]))
-        for raw, (problem, count, *beginning) in zip(samples, bank.malformed[row].tolist(), strict=False):
+    for metrics in all_metrics:
+        samples = _kept(metrics.failed[row], int(metrics.failed_counts[row]))
+        for raw, (problem, count, *beginning) in zip(samples, metrics.malformed[row].tolist(), strict=False):
             is_malformed = raw.outcome == MALFORMED
             kept.append(
                 raw._replace(problem=problem, beginning=bytes(beginning[:count])) if is_malformed else raw
@@ -146,8 +150,12 @@ def _failed(banks: Sequence[Bank], row: int) -> list[_Raw]:
     return sorted(kept, key=lambda raw: raw.due_ns)[:SAMPLES_KEPT]
 
 
-def _mismatched(banks: Sequence[Bank], row: int) -> list[_Raw]:
-    kept = [raw for bank in banks for raw in _kept(bank.mismatched[row], int(bank.mismatched_counts[row]))]
+def _mismatched(all_metrics: Sequence[LaneMetrics], row: int) -> list[_Raw]:
+    kept = [
+        raw
+        for metrics in all_metrics
+        for raw in _kept(metrics.mismatched[row], int(metrics.mismatched_counts[row]))
+    ]
     return sorted(kept, key=lambda raw: raw.due_ns)[:SAMPLES_KEPT]
 
 

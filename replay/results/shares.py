@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from replay.ledger.accounts import COUNTED, Accounts, AccountsDetail, Unbalanced, balance, sum_counters
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .document import KafkaFigures, Started, TargetFigures, TargetStart, TlsFigures
 from .facts import Facts
@@ -20,18 +20,20 @@ class Share(NamedTuple):
     """The part of a run that one target has."""
 
     start: TargetStart
-    banks: Sequence[Bank]
+    all_metrics: Sequence[LaneMetrics]
     measured: Measured
     kafka: KafkaFigures | None
 
 
-def shares_of(banks: Sequence[Bank], started: Started, facts: Facts, measured: Measured) -> list[Share]:
+def shares_of(
+    all_metrics: Sequence[LaneMetrics], started: Started, facts: Facts, measured: Measured
+) -> list[Share]:
     """The lanes of each target, in the order of the targets."""
-    starts = started.targets or [TargetStart(target=started.target, lanes=len(banks))]
+    starts = started.targets or [TargetStart(target=started.target, lanes=len(all_metrics))]
     figures = [*facts.kafka, *[None] * len(starts)]
     shares, first = [], 0
     for start, kafka in zip(starts, figures, strict=False):
-        own = banks[first : first + start.lanes]
+        own = all_metrics[first : first + start.lanes]
         first += start.lanes
         of = measured if len(starts) == 1 else from_banks(own, started.routes, started.max_wait_ns)
         shares.append(Share(start, own, of, kafka))
@@ -47,7 +49,9 @@ def target_figures(shares: Sequence[Share], started: Started, facts: Facts) -> l
             target=share.start.target,
             engine=share.start.engine,
             lanes=share.start.lanes,
-            accounts=balanced([bank.counters for bank in share.banks], share.start.skipped, facts)[0],
+            accounts=balanced(
+                [metrics.counters for metrics in share.all_metrics], share.start.skipped, facts
+            )[0],
             latency=latencies_of(share.measured, started.closed_loop, [share.kafka]),
             kafka=share.kafka,
             tls=tls_figures(share),
@@ -72,6 +76,6 @@ def tls_figures(share: Share) -> TlsFigures | None:
     """Figures of TLS; None where the target has none."""
     if share.start.tls is None:
         return None
-    by_name = sum_counters([bank.counters for bank in share.banks])
+    by_name = sum_counters([metrics.counters for metrics in share.all_metrics])
     counts = {name: by_name[name] for name in TlsFigures.__struct_fields__ if name.startswith("handshakes_")}
     return TlsFigures(peer=share.start.tls, **counts)

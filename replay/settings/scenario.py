@@ -6,7 +6,6 @@ factors are plain floats.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -105,4 +104,6 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
 
 
 def _digest(text: str) -> str:
+    import hashlib  # help and completion need no digests
+
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -2,8 +2,6 @@
 responses, and an auth header from a command. docs/sessions.md shows them at work.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -96,7 +94,7 @@ class _Finder(Table, kw_only=True, frozen=True):
         ),
     ] = None
 
-    def pattern(self) -> Pattern:
+    def pattern(self) -> "Pattern":
         """The compiled `regex`; without a group the whole match is the value. UsageError names what is not supported."""
         from .patterns import compile_pattern  # compiled patterns need Numba, which help must not wait for
 

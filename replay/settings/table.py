@@ -126,6 +126,8 @@ def metavar_of(setting: Setting) -> str:
     if setting.choices:
         return "|".join(setting.choices)
     kind = setting.kind
+    if kind is bool:
+        return "true|false"
     if typing.get_origin(kind) is tuple:
         kind = typing.get_args(kind)[0]
     if is_kind(kind):

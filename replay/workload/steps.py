@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.settings.kinds import Scale, setting_text
-from replay.trace import Batch, Requests
+from replay.trace import Batch, Requests, with_requests
 from replay_native.workload import scale as kernels
 
 from .rules import classes_of, classes_to_scale
@@ -71,7 +71,7 @@ class Keep:
         if self.without:
             classes = np.where(classes < 0, 0, -1).astype(np.int64)
         table = requests.addresses()
-        for batch in events():
+        for batch in with_requests(events(), requests, columns_alone=True):
             kept = np.empty(len(batch), np.int64)
             count = kernels.keep_classes(batch.request, table, classes, kept)
             if count:
@@ -136,7 +136,7 @@ class Grow:
         classes = classes_to_scale(requests, self.scale)
         table, routes = requests.addresses(), np.arange(len(classes), dtype=np.int64)
         counts = np.zeros(len(routes) + 1, np.int64)
-        for batch in events():
+        for batch in with_requests(events(), requests, columns_alone=True):
             kernels.count_classes(batch.request, table, routes, counts)
         whole = np.floor(factors).astype(np.int64)
         states = np.zeros((len(routes), kernels.ROUTE_WORDS), np.int64)
@@ -149,8 +149,10 @@ class Grow:
             begin = 0
             while begin < len(batch):
                 at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
+                # Whoever takes what is yielded may load other requests: these are loaded for each call anew.
+                end = begin + requests.load_columns(batch.request[begin:])
                 count = kernels.grow(
-                    batch.at_ns, batch.request, begin, table, classes, whole, states, before_ns, seed, first,
+                    batch.at_ns[:end], batch.request[:end], begin, table, classes, whole, states, before_ns, seed, first,
                     self.repeat, at_ns, source, consumed,
                 )  # fmt: skip
                 begin = int(consumed[0])

@@ -181,8 +181,8 @@ def test_the_jenkins_recipe(project):
 
 @pytest.fixture
 def action() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
-    return loaded
+    found: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
+    return found
 
 
 def run_action(action: dict[str, Any], project: Path, tmp_path: Path, command: str, arguments: str) -> Any:

@@ -196,7 +196,7 @@ async def drive(
             connections=connections,
             timeout_ns=round(timeout_s * SECOND_NS),
             max_wait_ns=round(max_wait_s * SECOND_NS),
-            header_limit_bytes=header_limit_bytes,
+            response_headers_bytes=header_limit_bytes,
             closed_loop=closed_loop,
             number=number,
             connect=connect,

@@ -215,6 +215,6 @@ def test_a_log_of_totals_that_is_cut_in_a_tag_is_named(tmp_path, capsys):
     place = data.index(b"Tag=response.2xx") + 6
     for cut in range(place, place + 30):
         path.write_bytes(data[:cut])
-        for more in ([], ["--html", str(tmp_path / "a.html")], ["--hgrm", str(tmp_path / "hgrm")]):
+        for more in ([], [f"--html={tmp_path / 'a.html'}"], ["--hgrm", str(tmp_path / "hgrm")]):
             assert invoke(["report", str(tmp_path / "run"), *more]) in (0, 2)
         assert "crashed" not in capsys.readouterr().err

@@ -102,8 +102,8 @@ def http_trace(path: Path, rows: int = 60) -> Trace:
     return writer.trace
 
 
-def replay(trace: Trace, target: str, out: Path, **knobs: object) -> RunDocument:
-    scenario = load(None, {"target": target, "methods": "all", **knobs}, {})
+def replay(trace: Trace, target: str, out: Path, **settings: object) -> RunDocument:
+    scenario = load(None, {"target": target, "methods": "all", **settings}, {})
     with prepare(trace, scenario) as prepared:
         return prepared.run(out)
 
@@ -363,19 +363,19 @@ def test_answers_that_never_came_are_counted_as_long_as_they_were_waited_for(moc
     assert (found.count, found.missing) == (50, 50) and (found.at_least_ns or 0) > 1_900_000_000
     assert document.latency.answer.count == 100
     assert "p99_ns" in document.latency.answer.at_least and "p50_ns" not in document.latency.answer.at_least
-    assert "50 did not until the end" in printed(tmp_path / "run")
+    assert "50 were not by the end" in printed(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
-    ("knobs", "words"),
+    ("settings", "words"),
     [
         ({"kafka": {"consume": True}, "rate": "max"}, "closed loop"),
         ({"kafka": {"answers": "same"}}, "the topic that is written to"),
     ],
 )
-def test_an_end_that_cannot_be_measured_is_refused(mock, tmp_path, knobs, words):
+def test_an_end_that_cannot_be_measured_is_refused(mock, tmp_path, settings, words):
     with pytest.raises(UsageError, match=words):
-        replay(http_trace(tmp_path / "t"), f"kafka://{mock}/same", tmp_path / "run", **knobs)
+        replay(http_trace(tmp_path / "t"), f"kafka://{mock}/same", tmp_path / "run", **settings)
 
 
 def test_a_broker_that_is_down_is_said_before_anything_is_sent(tmp_path):
@@ -385,7 +385,7 @@ def test_a_broker_that_is_down_is_said_before_anything_is_sent(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "error", "words"),
+    ("settings", "error", "words"),
     [
         ({"kafka": {"acks": 0}}, UsageError, "acks = 0 is refused"),
         ({"methods": "GET,HEAD"}, UsageError, "is a write"),
@@ -394,9 +394,9 @@ def test_a_broker_that_is_down_is_said_before_anything_is_sent(tmp_path):
         ({"kafka": {"security_protocol": "SSL", "ssl_cafile": "no.pem"}}, InputError, "no.pem"),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(mock, tmp_path, knobs, error, words):
+def test_what_cannot_be_is_refused_in_words(mock, tmp_path, settings, error, words):
     with pytest.raises(error, match=words):
-        replay(http_trace(tmp_path / "t"), f"kafka://{mock}/x", tmp_path / "run", **knobs)
+        replay(http_trace(tmp_path / "t"), f"kafka://{mock}/x", tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
 
 

@@ -45,11 +45,11 @@ def sinks() -> Iterator[tuple[Sink, Sink]]:
 
 
 async def run(
-    folder: Path, server: DnsServer, port: int, during: Callable[[], Awaitable[None]], **knobs: Any
+    folder: Path, server: DnsServer, port: int, during: Callable[[], Awaitable[None]], **settings: Any
 ) -> RunDocument:
     """Three seconds at 100/s; `during` begins with the run."""
     planned, scenario = schedule(
-        folder, port, rows=300, **{"target": f"http://{NAME}:{port}", "resolver": server.address, **knobs}
+        folder, port, rows=300, **{"target": f"http://{NAME}:{port}", "resolver": server.address, **settings}
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(during)

@@ -50,6 +50,12 @@ def test_a_catalog_that_differs_from_the_kernels_cannot_be_imported(rows, names,
         catalog._check("outcome", rows, names)
 
 
+@pytest.mark.parametrize("more", [{"each_second": True, "only": "on Mondays"}, {"figures": ("p50",)}])
+def test_a_row_that_could_not_be_logged_every_second_is_refused(more):
+    with pytest.raises(ImportError, match="each_second"):
+        catalog.Histogram("wait.all", "words", "a - b", "requests", **more)
+
+
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: outcome.name)
 def test_the_kernel_counts_an_outcome_in_the_account_of_its_row(outcome, tmp_path):
     made = trial(tmp_path / "run")
@@ -103,9 +109,9 @@ def test_retries_take_the_outcomes_that_the_catalog_lists(outcome):
 
 
 def test_run_json_has_every_histogram_in_one_place():
-    listed = {row.field for row in HISTOGRAMS if not row.is_net}
+    listed = {row.field for row in HISTOGRAMS if not row.net}
     assert set(Latencies.__struct_fields__) == listed
-    delays = {row.field for row in HISTOGRAMS if row.is_net}
+    delays = {row.field for row in HISTOGRAMS if row.net}
     assert delays == {name for name in Delays.__struct_fields__ if name not in native.COUNTERS}
 
 
@@ -115,6 +121,25 @@ def test_a_second_has_the_figures_and_counters_that_the_catalog_lists():
     assert {counter.name for counter in COUNTERS if counter.each_second} <= fields
     kinds = {"p50", "p99", "max"}
     assert {re.sub(r"^.*_(\w+)_ns$", r"\1", name) for name in catalog.FIGURES} == kinds
+
+
+def test_a_run_has_the_sum_of_counts_and_the_longest_of_gaps(tmp_path):
+    made = trial(tmp_path / "run", lanes=2)
+    for number, (gaps, gap_ns, open_max) in enumerate(((2, 7, 3), (5, 4, 1))):
+        counters = lane_metrics.open_metrics(made.folder.lane(number)).counters
+        counters[native.C.gaps], counters[native.C.gap_max_ns] = gaps, gap_ns
+        counters[native.C.open_max] = open_max
+    document = made.recorder.finish(at_s(1))
+    delays = document.generator.delays
+    assert (delays.gaps, delays.gap_max_ns, document.connections.open_max) == (7, 7, 4)
+
+
+def test_counters_that_grow_are_those_that_can_be_added_up():
+    others = {row.name: row.kind for row in COUNTERS if row.name not in catalog.GROWING}
+    assert {*others, *catalog.GROWING} == set(native.COUNTERS)
+    assert sorted(name for name, kind in others.items() if kind == "level") == [
+        "in_flight", "open", "slots_used", "waiting",
+    ]  # fmt: skip
 
 
 def test_metrics_have_units_and_every_ended_request_is_in_one_series():
@@ -141,4 +166,4 @@ def test_the_version_of_a_lane_s_memory_follows_from_its_names(name, tmp_path, m
     assert changed != lane_metrics.VERSION
     monkeypatch.setattr(lane_metrics, "VERSION", changed)
     with pytest.raises(ValueError, match="not a lane's memory of this version"):
-        lane_metrics.open_bank(path)
+        lane_metrics.open_metrics(path)

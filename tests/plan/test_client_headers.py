@@ -41,7 +41,7 @@ class Recorded(NamedTuple):
     method: str = "GET"
 
 
-def schedule_of(folder: Path, rows: list[Recorded], **knobs: object) -> Schedule:
+def schedule_of(folder: Path, rows: list[Recorded], **settings: object) -> Schedule:
     with TraceWriter(folder / "t.trace") as writer:
         ids = [writer.add_request(row.method, b"/a", row.host, row.headers) for row in rows]
         at_ns = np.arange(len(rows), dtype=np.int64) * 1_000_000
@@ -49,7 +49,9 @@ def schedule_of(folder: Path, rows: list[Recorded], **knobs: object) -> Schedule
         writer.add_events(at_ns, np.array(ids, np.uint32), clients)
     assert writer.trace is not None
     return checked(
-        make_schedule(writer.trace, load(None, {"target": "http://127.0.0.1:81", "methods": "all", **knobs}))
+        make_schedule(
+            writer.trace, load(None, {"target": "http://127.0.0.1:81", "methods": "all", **settings})
+        )
     )
 
 
@@ -275,7 +277,7 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("knobs", "words"),
+    ("settings", "words"),
     [
         ({"send_headers": "bad header,x:"}, "is not a header's name"),
         ({"send_headers": "Content-Length"}, "replay sets"),
@@ -297,9 +299,9 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
         ),
     ],
 )
-def test_what_cannot_be_is_refused(knobs: dict[str, object], words: str) -> None:
+def test_what_cannot_be_is_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        load(None, {"target": "http://127.0.0.1:81", **knobs})
+        load(None, {"target": "http://127.0.0.1:81", **settings})
     assert words in f"{caught.value} {caught.value.hint}"
 
 

@@ -300,7 +300,7 @@ def test_a_plan_says_how_many_clients_are_connected_at_once(tmp_path: Path) -> N
     assert plan(trace).plan.clients is None
     text = io.StringIO()
     print_plan(schedule.plan, schedule.scenario, [], Console(file=text, width=120))
-    assert "each client its own, 101 at once" in text.getvalue()
+    assert "one per client, 101 at once" in text.getvalue()
 
 
 def shown(schedule: Schedule) -> str:
@@ -310,15 +310,15 @@ def shown(schedule: Schedule) -> str:
 
 
 def test_headers_and_hosts_that_the_recording_lacks_are_said(tmp_path: Path) -> None:
-    knobs: dict[str, Any] = {"send_headers": "user-agent", "rewrite_host": ["a.test=b.test"]}
-    said = shown(plan(write_trace(tmp_path / "t.trace", [Row(0)]), **knobs))
+    settings: dict[str, Any] = {"send_headers": "user-agent", "rewrite_host": ["a.test=b.test"]}
+    said = shown(plan(write_trace(tmp_path / "t.trace", [Row(0)]), **settings))
     assert "user-agent as recorded: none, for this recording holds no headers" in said
     assert "a.test as b.test: none, for this recording names no host" in said
     with TraceWriter(tmp_path / "h.trace") as writer:
         index = writer.add_request("GET", b"/", host="a.test", headers=((b"User-Agent", b"x"),))
         writer.add_events(np.array([START_NS]), np.array([index], np.uint32), np.zeros(1, np.uint32))
     assert writer.trace is not None
-    assert "none, for" not in shown(plan(writer.trace, **knobs))
+    assert "none, for" not in shown(plan(writer.trace, **settings))
 
 
 def test_records_have_no_connections_of_their_own(tmp_path: Path) -> None:

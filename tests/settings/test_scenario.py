@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from replay import units
-from replay.cli.init import scenario_text
+from replay.cli.scenario_text import scenario_text
 from replay.errors import InputError, UsageError
 from replay.protocols.registry import parse_target
 from replay.settings.file import load
 from replay.settings.headers import parse_header
 from replay.settings.kinds import AUTO
 from replay.settings.scenario import Scenario
+from replay.settings.table import SETTINGS
 from tests.support.trace_data import Row, write_trace
 
 S = units.SECOND_NS
@@ -36,7 +37,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert scenario.x_replay and not scenario.allow_production and not scenario.allow
 
 
-def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
+def test_every_kind_of_setting_is_read(tmp_path: Path) -> None:
     scenario = read(
         tmp_path,
         """
@@ -239,7 +240,7 @@ def test_what_is_no_target(text: str, said: str) -> None:
 
 def test_the_scenario_that_init_writes_can_be_read_as_it_is_and_with_every_key_set(tmp_path: Path) -> None:
     trace = write_trace(tmp_path / "t.trace", [Row(0), Row(5, "POST", b"/v1/users")])
-    text = scenario_text(trace, "t.trace", "http://127.0.0.1:1")
+    text = scenario_text(trace, "t.trace", "http://127.0.0.1:1", everything=True)
     plain = read(tmp_path, text)
     assert plain == load(flags={"target": "http://127.0.0.1:1", "trace": "t.trace"})
     assert 'route = "POST /v1/users"' in text
@@ -248,3 +249,36 @@ def test_the_scenario_that_init_writes_can_be_read_as_it_is_and_with_every_key_s
     every = read(tmp_path, "\n".join(line for line in lines if not line.startswith(exclusive)))
     assert every.window.from_ == "18:00" and every.body[0].route == "POST /v1/users"
     assert every.slo and every.headers and every.validity == plain.validity
+    named = {line.removeprefix("# ").partition(" = ")[0] for line in text.splitlines() if " = " in line}
+    assert {setting.name for setting in SETTINGS.values() if setting.table is None} - {"headers"} <= named
+
+
+def test_the_scenario_that_init_writes_is_short(tmp_path: Path) -> None:
+    trace = write_trace(tmp_path / "t.trace", [Row(0), Row(5, "POST", b"/v1/users")])
+    text = scenario_text(trace, "t.trace", "http://127.0.0.1:1")
+    assert read(tmp_path, text) == load(flags={"target": "http://127.0.0.1:1", "trace": "t.trace"})
+    assert len(text.splitlines()) < 80
+    assert "# timeout = " in text and "# slo = " in text and "route = " in text and "[kafka]" not in text
+    lines = [re.sub(r"^# (\w+ = |\[\[)", r"\1", line) for line in text.splitlines()]
+    assert read(tmp_path, "\n".join(lines)).duration_ns == 600 * S
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"timeot": "5s"}, "timeot: there is no such setting (did you mean timeout?)"),
+        ({"window": {"form": "+1m"}}, "window.form: there is no such setting (did you mean from?)"),
+        ({"qps": 5}, "qps: there is no such setting (did you mean rate?)"),
+        ({"compression": "gzip"}, "there is no such setting (did you mean kafka.compression_type?)"),
+        (
+            {"kafka": {"compression": "gzip"}},
+            "kafka.compression: there is no such setting (did you mean kafka.compression_type?)",
+        ),
+    ],
+)
+def test_an_unknown_setting_of_a_program_names_the_nearest_one(
+    settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(None, {"target": "http://127.0.0.1:1", **settings})
+    assert said in str(caught.value)

@@ -236,3 +236,7 @@ def open_bank(path: str | os.PathLike[str]) -> Bank:
     if not all(0 <= size <= len(memory) for size in sizes) or len(memory) < _size(*sizes):
         raise ValueError(f"{path} is not a whole lane's memory: it is cut short")
     return _map(memory, *sizes)
+
+
+LaneMetrics = Bank
+open_metrics = open_bank

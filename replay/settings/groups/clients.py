@@ -1,7 +1,5 @@
 """Connections, clients and lanes, and what is tried again."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from replay import units

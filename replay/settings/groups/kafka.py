@@ -1,7 +1,5 @@
 """Kafka targets: how the producer connects and sends, and what becomes of a request as a record."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, ClassVar, Literal
 

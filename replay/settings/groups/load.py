@@ -1,7 +1,5 @@
 """Which requests are replayed, how many, with what bodies."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from replay import units
@@ -79,7 +77,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
     ] = None
     sample_by: Annotated[
         Literal["request", "client"],
-        row("What --sample draws: requests, or clients with all they do", "--sample-by"),
+        row("What a sample is drawn from: requests, or clients with all they do", "--sample-by"),
     ] = "request"
     scale: Annotated[
         Scale,
@@ -91,7 +89,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
     ] = Scale()
     grow: Annotated[
         Literal["requests", "sessions", "repeat"],
-        row("What --scale multiplies: requests, whole sessions, or requests at the same instants", "--grow"),
+        row("What scale multiplies: requests, whole sessions, or requests at the same instants", "--grow"),
     ] = "requests"
     peak_per_s: Annotated[
         Rate | None,

@@ -1,7 +1,5 @@
 """What a run is judged by."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from replay.ledger.validity import ValidityLimits

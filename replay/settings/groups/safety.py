@@ -1,7 +1,5 @@
 """What protects the target, and this machine: permissions, limits and the circuit breaker."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from replay.units import SECOND_NS

@@ -1,7 +1,5 @@
 """Values that travel between requests of a client: variables, captures, cookies, checks and an auth header."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from replay.errors import UsageError

@@ -1,7 +1,5 @@
 """Where requests go, and what the head of each one says."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Annotated, ClassVar, Literal
 
@@ -68,7 +66,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     headers: Annotated[
         dict[str, str],
         row(
-            "Headers of every request; $NAME comes from the environment",
+            "Header to add to every request; $NAME comes from the environment",
             "-H",
             "--header",
             metavar="'NAME: VALUE'",
@@ -113,7 +111,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     x_replay: Annotated[
         bool,
         row(
-            "Send X-Replay: RUN-SEQ, to find each request in the target's logs",
+            "Send X-Replay: RUN-SEQ, which finds each request in the target's logs",
             "--no-x-replay",
             used_by="HTTP",
         ),

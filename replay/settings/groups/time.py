@@ -1,7 +1,5 @@
 """When requests are sent, and how long they may take."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from replay.errors import UsageError
@@ -29,7 +27,7 @@ class Window(Table, kw_only=True, frozen=True):
     until: Annotated[
         MomentText | None,
         row(
-            "Moment to end before: 18:00, ISO 8601, or +10m after --from",
+            "Moment to end before: 18:00, ISO 8601, or +10m after the first moment",
             "--until",
             default="the recording's end",
             common=True,
@@ -38,7 +36,12 @@ class Window(Table, kw_only=True, frozen=True):
     ] = None
     tz: Annotated[
         ZoneText | None,
-        row("Time zone of --from and --until", "--tz", default="the recording's", example="Europe/Berlin"),
+        row(
+            "Time zone of the first and last moment",
+            "--tz",
+            default="the recording's",
+            example="Europe/Berlin",
+        ),
     ] = None
 
 
@@ -48,9 +51,9 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
     group: ClassVar[str] = "time"
 
     window: Annotated[Window, row("The part of the recording that is replayed")] = Window()
-    speed: Annotated[Factor, row("2, 2x or 200%: twice as fast as recorded", "--speed", common=True)] = (
-        Factor(1.0)
-    )
+    speed: Annotated[
+        Factor, row("Replay speed: 2, 2x or 200% is twice as fast as recorded", "--speed", common=True)
+    ] = Factor(1.0)
     compress_to_ns: Annotated[
         Duration | None,
         row(
@@ -73,7 +76,8 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
         ),
     ] = None
     warm_up_ns: Annotated[
-        Duration, row("Send the requests of the first moments without measuring them", "--warm-up")
+        Duration,
+        row("Send the requests of the first moments without measuring them", "--warm-up", default="none"),
     ] = Duration(0)
     timeout_ns: Annotated[
         Duration,

@@ -1,7 +1,5 @@
 """How connections to https targets are secured."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from replay.errors import UsageError
@@ -43,7 +41,7 @@ class TlsSettings(Table, kw_only=True, frozen=True):
             "Private key of the client certificate",
             "--key",
             metavar="FILE",
-            default="in the file of --cert",
+            default="in the certificate's file",
             used_by="https",
             example="client.key",
         ),

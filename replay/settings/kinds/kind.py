@@ -30,6 +30,9 @@ class Kind:
     takes_lists: ClassVar[bool] = False
     """Whether a scenario may write a list."""
 
+    repeats_flag: ClassVar[bool] = False
+    """Whether each use of the flag adds to the list."""
+
     @classmethod
     def parse(cls, value: Any) -> Self:
         """The value of a text or number. UsageError states what is wrong."""

@@ -65,6 +65,7 @@ class Scale(tuple[tuple[str, float], ...], Kind):
         "items": {"type": ["string", "number"]},
     }
     takes_lists = True
+    repeats_flag = True
 
     @classmethod
     def parse(cls, value: Any) -> Self:
@@ -171,6 +172,7 @@ class HostNames(tuple[tuple[str, str], ...], Kind):
     program_type = "str | Sequence[str]"
     schema: ClassVar[dict[str, Any]] = _TEXTS
     takes_lists = True
+    repeats_flag = True
 
     @classmethod
     def parse(cls, value: Any) -> Self:

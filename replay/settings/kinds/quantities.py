@@ -122,8 +122,8 @@ class Share(float, Kind):
         return cls(units.parse_share(value))
 
     def written(self) -> str:
-        """`25%`."""
-        return units.format_share(self)
+        """`25%`, exactly: what reports print is rounded."""
+        return f"{self * 100:.12g}%"
 
 
 class Size(int, Kind):

@@ -25,7 +25,7 @@ class HttpTransport(Http):
 
     def __init__(self, spec: LaneSpec) -> None:
         super().__init__(
-            spec.bank, spec.header_limit_bytes, tls=spec.tls, on_handshake=self._count_handshake,
+            spec.bank, spec.response_headers_bytes, tls=spec.tls, on_handshake=self._count_handshake,
             first=spec.number, ask=spec.ask,
         )  # fmt: skip
         self._bank = spec.bank
