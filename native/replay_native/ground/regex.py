@@ -6,6 +6,8 @@ One group is kept. Of all matches it is the one that Python's `re.search` finds:
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import int32, int64, uint8
 
@@ -25,14 +27,23 @@ end), marks, and the stack of what is still to be followed."""
 _MARKS, _STACK = 6, 7
 
 
-@kernel()
-def _follow(program, first, pc, at, start, stop, work, threads, count, mark):
-    """Append the threads that `pc` leads to without taking a byte, the preferred ones first; how many there are.
+class Thread(NamedTuple):
+    """A way through the program: its instruction, and where the group began and ended (-1: not yet)."""
 
-    Beside what is still to be followed stands whether the group began (1) or ended (2) here on the way to it.
+    pc: int
+    start: int
+    stop: int
+
+
+@kernel()
+def _follow(program, first, thread, at, work, threads, count):
+    """Append the threads that a thread leads to without taking a byte, the preferred ones first; how many there are.
+
+    `at` marks the instructions that were followed at this place of the text. The stack holds, beside each instruction that is
+    still to be followed, whether the group began (1) or ended (2) here on the way to it.
     """
-    row, depth = 3 * threads, np.int64(1)
-    work[_STACK, 0], work[_STACK + 1, 0] = pc, 0
+    row, depth, mark, start, stop = 3 * threads, np.int64(1), at, thread.start, thread.stop
+    work[_STACK, 0], work[_STACK + 1, 0] = thread.pc, 0
     while depth:
         depth -= 1
         here, saved = np.int64(work[_STACK, depth]), np.int64(work[_STACK + 1, depth])
@@ -65,7 +76,8 @@ def search(data, begin, end, program, first, sets, work):
     program int32[n, 3]; sets uint8[n, 256], of which row program[first, 1] (the operation there is a JUMP over it)
     holds the bytes that a match can begin with.
     """
-    found_start, found_stop = np.int64(-1), np.int64(-1)
+    one, none = np.int64(1), np.int64(-1)
+    found_start, found_stop = none, none
     current, count, matched = np.int64(0), np.int64(0), False
     work[_MARKS, :] = -1
     beginnings = np.int64(program[first, 2])
@@ -78,7 +90,7 @@ def search(data, begin, end, program, first, sets, work):
                 at += 1
         if not matched:
             # Marks of this place are those of the step that led here: what is on the list already goes first.
-            count = _follow(program, first, 1, at, -1, -1, work, current, count, at)
+            count = _follow(program, first, Thread(one, none, none), at, work, current, count)
         following, kept = 1 - current, np.int64(0)
         row = 3 * current
         for i in range(count):
@@ -88,7 +100,7 @@ def search(data, begin, end, program, first, sets, work):
                 found_start, found_stop, matched = start, stop, True
                 break
             if at < end and sets[program[first + pc, 1], data[at]]:
-                kept = _follow(program, first, pc + 1, at + 1, start, stop, work, following, kept, at + 1)
+                kept = _follow(program, first, Thread(pc + 1, start, stop), at + 1, work, following, kept)
         current, count = following, kept
         at += 1
     if found_start < 0 or found_stop < found_start:

@@ -1,20 +1,20 @@
-"""What a lane keeps of its clients' answers, and where it goes: captures, cookie jars, checks, and patches.
+"""What a lane takes from responses and puts into requests: captures, cookie jars, checks, and patches.
 
-A client has a value of bounded length a slot, in memory of its own that is made when it comes first. Slot 0 is the
-client's cookie jar. A request that takes values carries its patches behind its bytes in the feed (`docs/lane-contract.md`).
+A client has one value of bounded length per slot, in memory of its own that is allocated with its first value. Slot 0 is the
+cookie jar. A request that takes values carries its patches after its bytes in the feed (`docs/lane-contract.md`).
 """
 
 from __future__ import annotations
 
-from collections import namedtuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numba import from_dtype, types
 
 from ..ground import libc
-from ..ground.bundle import bundle_type
+from ..ground.bundle import Array, bundle, numba_type, value
 from ..ground.jit import kernel
-from ..ground.memory import release, with_room
+from ..ground.memory import release, with_capacity
 from ..ground.regex import search
 from ..ground.sha256 import is_digest
 from ..ground.shared import peek_i32, peek_u8, poke_u8
@@ -56,27 +56,42 @@ RULE = np.dtype([
 equal (text -1: anything), the bytes to be contained, the digest, or of STATUS a byte for each of 600 statuses. A capture
 whose `is_link` is 1 takes only a path of this target (`link_length`)."""
 
-Sessions = namedtuple(
-    "Sessions",
-    "values rooms lengths bounds route_rules rules texts program sets work words found jar kept lanes refused",
-)
-"""By client and slot, [clients, slots]: values uint64, the address of a value; rooms int32, the bytes that there are at it;
-lengths int32, its length + 1 (0: none). bounds int64[slots]: its length at most. route_rules int32[routes + 1, rules + 1]:
-the rules of a route, up to -1; rules RULE[n]; texts uint8[]; program and sets: those of `regex`; work and words: the memory
-of `regex` and `sha256`; found uint8[]: a value on its way; jar uint8[]: a cookie jar that is changed; kept
-uint8[connections, bytes]: of an answer that comes in parts; lanes int64[1]: client c has row c // lanes; refused
-int64[rules]: links that a capture found and refused.
-"""
-
 rule_type = from_dtype(RULE)
-SESSIONS_TYPE = bundle_type(
-    Sessions,
-    [
-        types.uint64[:, ::1], types.int32[:, ::1], types.int32[:, ::1], types.int64[::1], types.int32[:, ::1],
-        rule_type[::1], types.uint8[::1], types.int32[:, ::1], types.uint8[:, ::1], types.int32[:, ::1], types.uint32[::1],
-        types.uint8[::1], types.uint8[::1], types.uint8[:, ::1], types.int64[::1], types.int64[::1],
-    ],
-)  # fmt: skip
+
+
+@bundle
+class Sessions(NamedTuple):
+    """The rules of a run, and the values of a lane's clients. Tables by client have a row per client and a column per slot."""
+
+    values: Annotated[Array, "uint64[:, ::1]", "by client: the address of a value"]
+    capacities: Annotated[Array, "int32[:, ::1]", "by client: the bytes allocated at it"]
+    lengths: Annotated[Array, "int32[:, ::1]", "by client: its length + 1, 0 for none"]
+    bounds: Annotated[Array, "int64[::1]", "per slot: the length of a value at most"]
+    route_rules: Annotated[Array, "int32[:, ::1]", "per route: its rules, up to -1"]
+    rules: Annotated[Array, rule_type[::1], "captures and checks"]
+    texts: Annotated[Array, "uint8[::1]", "the texts of the rules"]
+    program: Annotated[Array, "int32[:, ::1]", "the programs of the rules; see `ground/regex`"]
+    sets: Annotated[Array, "uint8[:, ::1]", "the byte sets of these programs"]
+    work: Annotated[Array, "int32[:, ::1]", "scratch of `ground/regex`"]
+    words: Annotated[Array, "uint32[::1]", "scratch of `ground/sha256`"]
+    found: Annotated[Array, "uint8[::1]", "a value that was found"]
+    jar: Annotated[Array, "uint8[::1]", "a cookie jar that is being changed"]
+    kept: Annotated[Array, "uint8[:, ::1]", "per connection: a response that comes in parts"]
+    lanes: Annotated[int, "int64", "client c has row c // lanes"]
+    refused: Annotated[Array, "int64[::1]", "per rule: links that a capture found and refused"]
+
+
+@value
+class Answer(NamedTuple):
+    """What is known of a response beside its bytes."""
+
+    status: Annotated[int, "int64", "its status"]
+    recorded: Annotated[int, "int64", "the recorded status, 0 where it is not known"]
+    size: Annotated[int, "int64", "bytes of its body"]
+    whole: Annotated[int, "int64", "0 where only its beginning was kept"]
+
+
+SESSIONS_TYPE, ANSWER_TYPE = numba_type(Sessions), numba_type(Answer)
 
 _PERCENT, _QUOTE, _BACKSLASH, _SLASH, _DOT, _HASH, _SEMICOLON = 37, 34, 92, 47, 46, 35, 59
 _HEX = np.frombuffer(b"0123456789ABCDEF", np.uint8)
@@ -110,10 +125,10 @@ ENCODED_BYTES = _encoded_bytes()
 @kernel(inlined=True)
 def _keep(sessions, row, slot, source, length):
     """Keep source[:length] as a client's value."""
-    address, room = with_room(
-        sessions.values[row, slot], np.int64(sessions.rooms[row, slot]), max(length, np.int64(VALUE_BYTES))
+    address, capacity = with_capacity(
+        sessions.values[row, slot], np.int64(sessions.capacities[row, slot]), max(length, np.int64(VALUE_BYTES))
     )
-    sessions.values[row, slot], sessions.rooms[row, slot] = address, np.int32(room)
+    sessions.values[row, slot], sessions.capacities[row, slot] = address, np.int32(capacity)
     _memcpy(address, source.ctypes.data, np.uint64(length))
     sessions.lengths[row, slot] = np.int32(length + 1)
 
@@ -125,7 +140,7 @@ def forget_values(sessions):
         for slot in range(sessions.values.shape[1]):
             release(sessions.values[row, slot])
             sessions.values[row, slot] = np.uint64(0)
-            sessions.rooms[row, slot] = sessions.lengths[row, slot] = np.int32(0)
+            sessions.capacities[row, slot] = sessions.lengths[row, slot] = np.int32(0)
 
 
 # Patches.
@@ -133,7 +148,7 @@ def forget_values(sessions):
 
 @kernel(inlined=True)
 def _row_of(sessions, client):
-    return client // sessions.lanes[0]
+    return client // sessions.lanes
 
 
 @kernel(inlined=True)
@@ -451,14 +466,14 @@ def _equals(sessions, rule, length):
 
 
 @kernel()
-def _holds(sessions, rule, data, head, head_end, body_end, status, recorded, size):
-    """Whether an answer is as a check says."""
+def _holds(sessions, rule, data, head, head_end, body_end, answer):
+    """Whether a check holds for a response."""
     if rule.source == STATUS:
-        return sessions.texts[rule.text + status] != 0
+        return sessions.texts[rule.text + answer.status] != 0
     if rule.source == RECORDED_STATUS:
-        return recorded in (0, status)
+        return answer.recorded in (0, answer.status)
     if rule.source == SIZE:
-        return rule.low <= size <= rule.high
+        return rule.low <= answer.size <= rule.high
     if rule.source in (CONTAINS, DIGEST):
         if body_end < 0:
             return False
@@ -490,19 +505,18 @@ def take_cookies(sessions, client, data, head, head_end):
 
 
 @kernel()
-def look(sessions, client, route, data, begin, end, whole, status, recorded, size, counts, is_measured):
-    """Hold data[begin:end], an answer, against the rules of its route: (checks made, first rule that failed or -1,
-    cookies that found no room).
+def evaluate(sessions, client, route, data, end, answer, counts, is_measured):
+    """Apply the rules of a route to data[:end], a response. Returns the checks made, the first rule that failed or -1, and the
+    cookies that found no room.
 
-    `whole` is False where only its beginning was kept. counts int64[rules, 2] by rule: found or held, and not;
-    checks count only where `is_measured`.
+    counts int64[rules, 2] by rule: found or held, and not. Checks are made and counted only where `is_measured`.
     """
-    head, head_end = find_head(data, begin, end)
+    head, head_end = find_head(data, 0, end)
     unfold(data, head, head_end)
     cut = np.int64(0)
     if sessions.bounds[JAR_SLOT] > 0:
         cut = take_cookies(sessions, client, data, head, head_end)
-    body_end, has_body = np.int64(-1), whole
+    body_end, has_body = np.int64(-1), answer.whole != 0
     row, checks, failed = _row_of(sessions, client), np.int64(0), np.int64(-1)
     for place in range(sessions.route_rules.shape[1]):
         number = np.int64(sessions.route_rules[route, place])
@@ -516,7 +530,7 @@ def look(sessions, client, route, data, begin, end, whole, status, recorded, siz
             missed = row >= sessions.values.shape[0] or not _capture(sessions, rule, number, row, length)
             counts[number, np.int64(missed)] += 1
         elif is_measured:
-            missed = not _holds(sessions, rule, data, head, head_end, body_end, status, recorded, size)
+            missed = not _holds(sessions, rule, data, head, head_end, body_end, answer)
             counts[number, np.int64(missed)] += 1
             checks += 1
             if missed and failed < 0:
@@ -525,17 +539,13 @@ def look(sessions, client, route, data, begin, end, whole, status, recorded, siz
 
 
 @kernel(
-    types.int64(
-        SESSIONS_TYPE, types.int64, types.int64, types.uint8[::1], types.boolean, types.int64, types.int64, types.int64,
-        types.int64[:, ::1], types.int64[::1],
+    types.UniTuple(types.int64, 3)(
+        SESSIONS_TYPE, types.int64, types.int64, types.uint8[::1], ANSWER_TYPE, types.int64[:, ::1]
     )
-)  # fmt: skip
-def looked_at(sessions, client, route, data, whole, status, recorded, size, counts, result):
-    """For tests: `look` at all of `data`; `result` int64[3] is what it returns."""
-    result[0], result[1], result[2] = look(
-        sessions, client, route, data, 0, data.size, whole, status, recorded, size, counts, True
-    )
-    return result[0]
+)
+def evaluate_all(sessions, client, route, data, answer, counts):
+    """For tests: `evaluate` of all of `data`."""
+    return evaluate(sessions, client, route, data, data.size, answer, counts, True)
 
 
 @kernel(types.int64(SESSIONS_TYPE, types.int64, types.uint8[::1], types.int64, types.int64, types.uint8[::1]))

@@ -6,8 +6,12 @@ lines out of a block of bytes; `targets` then makes their request targets fit to
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from ..ground.bundle import Array, bundle, numba_type
 from ..ground.jit import kernel
 from ..ground.libc import memchr
 from ..ground.shared import peek_i64, trailing_zeros
@@ -67,6 +71,22 @@ _MONTHS = np.frombuffer(b"JanFebMarAprMayJunJulAugSepOctNovDec", dtype=np.uint8)
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 
 _ONES, _HIGHS = np.int64(0x0101010101010101), np.int64(-0x7F7F7F7F7F7F7F80)
+
+
+@bundle
+class Scan(NamedTuple):
+    """What a scanner of lines knows, and the tables that it fills."""
+
+    key: Annotated[int, "int64", "key of the hashes of clients"]
+    agents: Annotated[Array, "uint8[::1]", "beginnings of the user agents of health checks"]
+    agent_ends: Annotated[Array, "int64[::1]", "per agent and one more: where it begins"]
+    methods: Annotated[Array, "int64[:, ::1]", "the methods seen so far: their names, two words each"]
+    state: Annotated[Array, "int64[::1]", "the scanner's state (STATE_WORDS)"]
+    rows: Annotated[Array, "int64[:, ::1]", "one column per accepted line (ROW_COLUMNS)"]
+    rejects: Annotated[Array, "int64[:, ::1]", "one column per rejected line (REJECT_COLUMNS)"]
+
+
+SCAN_TYPE = numba_type(Scan)
 
 
 @kernel(inlined=True)
@@ -495,8 +515,9 @@ def _forwarded(data, at, end):
 
 
 @kernel(inlined=True)
-def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, row):
-    """Read one line into column `row` of `rows`; a code."""
+def _scan_line(data, begin, end, scan, row):
+    """Read one line into column `row`; a code."""
+    state, rows, key, agents, agent_ends = scan.state, scan.rows, scan.key, scan.agents, scan.agent_ends
     if begin == end:
         return BLANK
     if end - begin > LINE_BYTES_MAX:
@@ -516,7 +537,7 @@ def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, 
     close = _closing_quote(data, at, end)
     code = OTHER_FORMAT
     if close >= 0:
-        code = _scan_request(data, place + 1, at, close, end, methods, state, rows, row)
+        code = _scan_request(data, place + 1, at, close, end, scan, row)
     if code == ACCEPTED and agent_ends.shape[0] > 1:
         agent = _agent_place(data, close + 2, end)
         if agent < end and is_health_check(data, agent, end, agents, agent_ends):
@@ -531,8 +552,9 @@ def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, 
 
 
 @kernel(inlined=True)
-def _scan_request(data, stamp, begin, close, end, methods, state, rows, row):
-    """The stamp, the request between its quotes, status and size; a code."""
+def _scan_request(data, stamp, begin, close, end, scan, row):
+    """Read the stamp, the request between its quotes, status and size; a code."""
+    state, rows = scan.state, scan.rows
     if not _stamp(data, stamp, state):
         return BAD_TIME
     rows[AT_S, row] = state[CACHED_S]
@@ -541,21 +563,28 @@ def _scan_request(data, stamp, begin, close, end, methods, state, rows, row):
     if code != ACCEPTED:
         return code
     code = target(data, min(at + 1, close), close, rows, row)
-    method = method_number(data, begin, at, methods, state, code == ACCEPTED)
+    method = method_number(data, begin, at, scan.methods, state, code == ACCEPTED)
     rows[METHOD, row] = method
     return NO_METHOD if method == -1 else code
 
 
-@kernel(
-    "void(uint8[::1], int64, int64, uint8[::1], int64[::1], int64[:,::1], int64[::1], int64[:,::1], int64[:,::1])"
-)
-def scan_common(data, end, key, agents, agent_ends, methods, state, rows, rejects):
-    """Read whole lines of data[state[POSITION]:end] into `rows` and `rejects` until one of them may be full.
+@kernel(inlined=True)
+def reject_line(rejects, reject, line, code, begin, end):
+    """Note a line that is not accepted."""
+    rejects[LINE, reject] = line
+    rejects[CODE, reject] = code
+    rejects[LINE_BEGIN, reject] = begin
+    rejects[LINE_END, reject] = end
 
-    Each call starts them anew: state[ROWS] and state[REJECTS] say how many there are, state[LINES] counts on
-    and state[POSITION] is where the first unread line begins. `key` is the key of the client hashes.
-    Requests whose user agent begins with one of (agents, agent_ends) are health checks.
+
+@kernel(types.void(types.uint8[::1], types.int64, SCAN_TYPE))
+def scan_common(data, end, scan):
+    """Read whole lines of data[state[POSITION]:end] into `rows` and `rejects`, until one of them may be full.
+
+    Each call starts both anew: state[ROWS] and state[REJECTS] say how many there are. state[LINES] counts on, and
+    state[POSITION] is where the first unread line begins.
     """
+    state, rows, rejects = scan.state, scan.rows, scan.rejects
     base = np.int64(data.ctypes.data)
     row = reject = np.int64(0)
     while row < rows.shape[1] and reject < rejects.shape[1]:
@@ -570,14 +599,11 @@ def scan_common(data, end, key, agents, agent_ends, methods, state, rows, reject
         state[LINES] += 1
         if last > begin and data[last - 1] == 13:
             last -= 1
-        code = _scan_line(data, begin, last, key, agents, agent_ends, methods, state, rows, row)
+        code = _scan_line(data, begin, last, scan, row)
         if code == ACCEPTED:
             row += 1
         else:
-            rejects[LINE, reject] = state[LINES]
-            rejects[CODE, reject] = code
-            rejects[LINE_BEGIN, reject] = begin
-            rejects[LINE_END, reject] = last
+            reject_line(rejects, reject, state[LINES], code, begin, last)
             reject += 1
     state[ROWS] = row
     state[REJECTS] = reject

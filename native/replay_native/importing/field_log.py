@@ -22,14 +22,10 @@ from .common_log import (
     BREAKS,
     BYTES,
     CLIENT,
-    CODE,
     END,
     GOES_ON,
     HEALTH_CHECK,
-    LINE,
-    LINE_BEGIN,
     LINE_BYTES_MAX,
-    LINE_END,
     LINES,
     LOOK,
     METHOD,
@@ -40,12 +36,14 @@ from .common_log import (
     REJECTS,
     REWRITE,
     ROWS,
+    SCAN_TYPE,
     STATUS,
     TOO_LONG,
     digits,
     first_address,
     is_health_check,
     method_number,
+    reject_line,
     target,
     word_at,
     zero_bytes,
@@ -80,6 +78,7 @@ from .field_spec import (
     QUERY_BEGIN,
     QUOTED,
     REQUEST,
+    SCRATCH_TYPE,
     SIZE,
     SPEC_TYPE,
     STATUS_CODE,
@@ -383,19 +382,20 @@ def _read_client(data, spec, spans, key, rows, row):
 
 
 @kernel(inlined=True)
-def _read_fields(data, spec, key, methods, state, rows, row, spans, number):
+def _read_fields(data, spec, scan, row, scratch):
     """Make a row of the fields of a line; a code."""
+    state, rows, spans, number = scan.state, scan.rows, scratch.spans, scratch.number
     if not read_time(data, spans, spec.options, state, rows, row, number):
         return BAD_TIME
     agent = spans[AGENT, 0]
-    if agent >= 0 and is_health_check(data, agent, spans[AGENT, 1], spec.agents, spec.agent_ends):
+    if agent >= 0 and is_health_check(data, agent, spans[AGENT, 1], scan.agents, scan.agent_ends):
         return HEALTH_CHECK
-    code = _read_request(data, spec, spans, methods, state, rows, row)
+    code = _read_request(data, spec, spans, scan.methods, state, rows, row)
     if code != ACCEPTED:
         return code
     _read_answer(data, spec, spans, state, rows, row)
     read_took(data, spec, spans, state, rows, row, number)
-    _read_client(data, spec, spans, key, rows, row)
+    _read_client(data, spec, spans, scan.key, rows, row)
     state[ZONELESS_ROWS] += rows[ZONED, row] == 0
     _keep_span(data, spans[HOST, 0], spans[HOST, 1], rows, HOST_BEGIN, row)
     _keep_span(data, spans[QUERY, 0], spans[QUERY, 1], rows, QUERY_BEGIN, row)
@@ -403,8 +403,9 @@ def _read_fields(data, spec, key, methods, state, rows, row, spans, number):
 
 
 @kernel(inlined=True)
-def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, gaps, gap_text, number):
-    """Read one line into column `row` of `rows`; a code."""
+def _scan_line(data, begin, end, spec, scan, row, scratch):
+    """Read one line into column `row`; a code."""
+    spans = scratch.spans
     if begin == end:
         return BLANK
     if end - begin > LINE_BYTES_MAX:
@@ -416,14 +417,14 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, ga
     if cutter == TEMPLATE:
         code = _cut_template(data, begin, end, spec, spans)
     elif cutter == DELIMITED:
-        code = _cut_delimited(data, begin, end, spec, state, spans)
+        code = _cut_delimited(data, begin, end, spec, scan.state, spans)
     elif cutter == PAIRS:
         code = cut_pairs(data, begin, end, spec, spans)
     else:
-        code = cut_json(data, begin, end, spec, spans, gaps, gap_text)
+        code = cut_json(data, begin, end, spec, scratch)
     if code != ACCEPTED:
         return code
-    return _read_fields(data, spec, key, methods, state, rows, row, spans, number)
+    return _read_fields(data, spec, scan, row, scratch)
 
 
 @kernel(inlined=True)
@@ -453,19 +454,13 @@ def _breaks(data, begin, end):
     return count
 
 
-@kernel(
-    types.void(
-        types.uint8[::1], types.int64, SPEC_TYPE, types.int64, types.int64[:, ::1], types.int64[::1],
-        types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1], types.uint8[::1],
-        types.int64[::1],
-    )
-)  # fmt: skip
-def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, gaps, gap_text, number):
-    """As `scan.scan_common`, by a FieldSpec; also stops behind a directive, which is then the last reject. A record of a
-    table may go on over lines; where it is not of the format as a whole, its first line is judged alone.
+@kernel(types.void(types.uint8[::1], types.int64, SPEC_TYPE, SCAN_TYPE, SCRATCH_TYPE))
+def scan_fields(data, end, spec, scan, scratch):
+    """As `common_log.scan_common`, by a FieldSpec; also stops after a directive, which is then the last reject.
 
-    Room: spans int64[ROLES, 2], number int64[3]; gaps and gap_text as `cut_json` says, zeros whenever the spec is another.
+    A record of a table may go on over several lines. Where it is not of the format as a whole, its first line is judged alone.
     """
+    state, rows, rejects = scan.state, scan.rows, scan.rejects
     row = reject = np.int64(0)
     state[GOES_ON] = 0
     while row < rows.shape[1] and reject < rejects.shape[1]:
@@ -476,9 +471,7 @@ def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, gaps
         while True:
             state[UNCUT] = first_end
             bare = _without_return(data, begin, last)
-            code = _scan_line(
-                data, begin, bare, spec, key, methods, state, rows, row, spans, gaps, gap_text, number
-            )
+            code = _scan_line(data, begin, bare, spec, scan, row, scratch)
             if last > first_end:
                 break
             last = _record_end(data, begin, first_end, end, spec, state)
@@ -495,10 +488,7 @@ def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, gaps
         if code == ACCEPTED:
             row += 1
         else:
-            rejects[LINE, reject] = state[LINES] + state[BREAKS]
-            rejects[CODE, reject] = code
-            rejects[LINE_BEGIN, reject] = begin
-            rejects[LINE_END, reject] = bare
+            reject_line(rejects, reject, state[LINES] + state[BREAKS], code, begin, bare)
             reject += 1
             if code == DIRECTIVE:
                 break

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from typing import Annotated, NamedTuple
 
-from numba import types
-
-from ..ground.bundle import bundle_type
+from ..ground.bundle import Array, bundle, numba_type
 from .common_log import AT_S, STATE_WORDS
 
 AT, AT_MORE, REQUEST, METHOD_NAME, TARGET, QUERY, HOST, CLIENT_NAME = 0, 1, 2, 3, 4, 5, 6, 7
@@ -55,22 +53,34 @@ the date parsed last, where the column begins from which on a delimited line was
 rows that are no status, size or duration, ZONELESS_ROWS the rows whose stamp names no zone.
 """
 
-FieldSpec = namedtuple(
-    "FieldSpec",
-    "options literals literal_ends roles keys key_ends child_first child_node child_role parents agents agent_ends",
-)
-"""What a format looks like. options int64[OPTIONS].
+@bundle
+class FieldSpec(NamedTuple):
+    """What a format looks like.
 
-TEMPLATE: field i has roles[i] and stands between literals i and i + 1, literals[literal_ends[i]:literal_ends[i +
-1]]. DELIMITED: column i has roles[i]. JSON: the keys of node n are child_first[n] to child_first[n + 1]; key k is
-keys[key_ends[k]:key_ends[k + 1]] and leads to node child_node[k] or is a value of child_role[k] (-1: neither);
-parents[n] is the node above n, -1 for the root. PAIRS: keys as JSON has them, all of node 0.
-"""
+    TEMPLATE: field i has roles[i] and stands between literals i and i + 1. DELIMITED: column i has roles[i]. JSON: keys lead
+    from node to node, or to values. PAIRS: keys as JSON has them, all of node 0.
+    """
 
-SPEC_TYPE = bundle_type(
-    FieldSpec,
-    [
-        types.int64[::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.int64[::1],
-        types.int64[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.int64[::1],
-    ],
-)  # fmt: skip
+    options: Annotated[Array, "int64[::1]", "see OPTIONS"]
+    literals: Annotated[Array, "uint8[::1]", "what stands between the fields of a template"]
+    literal_ends: Annotated[Array, "int64[::1]", "per literal and one more: where it begins"]
+    roles: Annotated[Array, "int64[::1]", "per field or column: its role, -1 for none"]
+    keys: Annotated[Array, "uint8[::1]", "the keys of JSON and pairs"]
+    key_ends: Annotated[Array, "int64[::1]", "per key and one more: where it begins"]
+    child_first: Annotated[Array, "int64[::1]", "per node and one more: its first key"]
+    child_node: Annotated[Array, "int64[::1]", "per key: the node that it leads to, -1 for none"]
+    child_role: Annotated[Array, "int64[::1]", "per key: the role of its value, -1 for none"]
+    parents: Annotated[Array, "int64[::1]", "per node: the node above, -1 for the root"]
+
+
+@bundle
+class Scratch(NamedTuple):
+    """What a cutter works with. `gaps` and `gap_text` are remembered from line to line: zeros whenever the spec is another."""
+
+    spans: Annotated[Array, "int64[:, ::1]", "per role: where its field begins and ends, -1 for none"]
+    gaps: Annotated[Array, "int64[:, ::1]", "what stands between two values of JSON; see `json_cut`"]
+    gap_text: Annotated[Array, "uint8[::1]", "the bytes of each gap"]
+    number: Annotated[Array, "int64[::1]", "a decimal number that is being read: three words"]
+
+
+SPEC_TYPE, SCRATCH_TYPE = numba_type(FieldSpec), numba_type(Scratch)

@@ -1,13 +1,17 @@
-"""GoReplay's records out of a block of bytes: cut, read where they are plain, and paired with their responses.
+"""GoReplay's records in a block of bytes: cut, read where they are plain, and paired with their responses.
 
-What is out of the ordinary (an unknown head, chunks, escapes, a whole URL, bytes behind a body) is only cut, and left to the
-reader.
+A record that is out of the ordinary (an unknown head, chunks, escapes, a whole URL, bytes after a body) is only cut, and left
+to the reader.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from ..ground.bundle import Array, bundle, numba_type
 from ..ground.jit import kernel
 from ..ground.simd import find_byte
 from ..trace.dictionary import copy_bytes, hash_bytes
@@ -32,10 +36,11 @@ from .common_log import (
 AT_NS = AT_S
 TOOK_NS, BODY_BEGIN, BODY_END, PART_BEGIN, PART_END, KIND, NUMBER = 8, 9, 10, 11, 12, 13, 14
 COLUMNS = 15
-"""The columns of `scan`, their time in nanoseconds, and some more. CLIENT is the hash of the record's id."""
+"""The columns of `common_log` with the time in nanoseconds, and some more. CLIENT is the hash of the record's id."""
 
 ODD, REQUEST, RESPONSE, ODD_NAMED = 0, 1, 2, 3
-"""What a part is; an odd one is for the reader, also where its id is known: it stands between others of this id."""
+"""What a part is. Odd ones are for the reader. ODD_NAMED: its id is known, and it must keep its place among others of this
+id."""
 
 SEPARATOR_BYTES = 14
 _SEPARATOR = np.frombuffer("\n🐵🙈🙉\n".encode(), dtype=np.uint8)
@@ -44,6 +49,23 @@ _HOST, _LENGTH, _ENCODING = (
     np.frombuffer(name, dtype=np.uint8) for name in (b"host:", b"content-length:", b"transfer-encoding:")
 )
 _DIGITS_MAX = 19
+
+
+@bundle
+class Cutting(NamedTuple):
+    """What the cutter knows, and what it fills. `heads` and `hosts` have space for the whole block."""
+
+    key: Annotated[int, "int64", "key of the hashes of ids"]
+    methods: Annotated[Array, "int64[:, ::1]", "the methods seen so far: their names, two words each"]
+    state: Annotated[Array, "int64[::1]", "the scanner's state; see `common_log`"]
+    parts: Annotated[Array, "int64[:, ::1]", "one column per part (COLUMNS)"]
+    heads: Annotated[Array, "uint8[::1]", "the header lines of requests, without Content-Length"]
+    head_ends: Annotated[Array, "int64[::1]", "per part and one more: where its lines begin"]
+    hosts: Annotated[Array, "uint8[::1]", "the hosts of requests, in lower case"]
+    host_ends: Annotated[Array, "int64[::1]", "per part and one more: where its host begins"]
+
+
+CUTTING_TYPE = numba_type(Cutting)
 
 
 @kernel(inlined=True)
@@ -140,9 +162,9 @@ def _read_head(data, begin, end, parts, part, key):
 
 
 @kernel()
-def _read_headers(data, at, end, parts, part, heads, head_at, hosts, host_at):
-    """The header lines from `at` on: (where the body begins, its length or -1, heads' end, hosts' end); the first is
-    -1 where they are odd. Lines but Content-Length are copied to `heads`, the host in lower case to `hosts`.
+def _read_headers(data, at, end, heads, head_at, hosts, host_at):
+    """Read the header lines from `at` on: (where the body begins, its length or -1, the ends of heads and hosts). The first is
+    -1 where they are odd. All lines but Content-Length are copied to `heads`, the host in lower case to `hosts`.
     """
     length, named = np.int64(-1), False
     odd = np.int64(-1)
@@ -211,21 +233,22 @@ def _read_status(data, at, end, parts, part):
 
 
 @kernel()
-def _read_part(data, begin, end, key, methods, state, parts, part, heads, head_ends, hosts, host_ends):
+def _read_part(data, begin, end, part, cutting):
     """What the part in data[begin:end] is; its columns are filled in where it is not odd."""
+    parts, head_ends, host_ends = cutting.parts, cutting.head_ends, cutting.host_ends
     head_ends[part + 1], host_ends[part + 1] = head_ends[part], host_ends[part]
-    at = _read_head(data, begin, end, parts, part, key)
+    at = _read_head(data, begin, end, parts, part, cutting.key)
     if at < 0:
         return ODD
     is_request = data[begin] == 49
     if is_request:
-        at = _read_request_line(data, at, end, methods, state, parts, part)
+        at = _read_request_line(data, at, end, cutting.methods, cutting.state, parts, part)
     else:
         at = _read_status(data, at, end, parts, part)
     if at < 0:
         return ODD_NAMED
     body, length, head_end, host_end = _read_headers(
-        data, at, end, parts, part, heads, head_ends[part], hosts, host_ends[part]
+        data, at, end, cutting.heads, head_ends[part], cutting.hosts, host_ends[part]
     )
     if body < 0:
         return ODD_NAMED
@@ -240,16 +263,14 @@ def _read_part(data, begin, end, key, methods, state, parts, part, heads, head_e
     return REQUEST
 
 
-@kernel(
-    "void(uint8[::1], int64, int64, int64[:,::1], int64[::1], int64[:,::1], uint8[::1], int64[::1], uint8[::1], int64[::1])"
-)
-def cut(data, end, key, methods, state, parts, heads, head_ends, hosts, host_ends):
-    """Cut data[state[POSITION]:end] at its separators into columns of `parts` (int64[COLUMNS, n]), until it is full.
+@kernel(types.void(types.uint8[::1], types.int64, CUTTING_TYPE))
+def cut(data, end, cutting):
+    """Cut data[state[POSITION]:end] at its separators into columns of `parts`, until it is full.
 
-    Each call starts them anew: state[ROWS] says how many there are; state[LINES] counts on, state[POSITION] is where
-    what has no separator yet begins. The heads and hosts of requests (but Content-Length) are strings of (heads,
-    head_ends) and (hosts, host_ends), each with room for the block.
+    Each call starts it anew: state[ROWS] says how many there are. state[LINES] counts on, and state[POSITION] is where what has
+    no separator yet begins.
     """
+    state, parts, head_ends, host_ends = cutting.state, cutting.parts, cutting.head_ends, cutting.host_ends
     part = np.int64(0)
     head_ends[0] = host_ends[0] = 0
     while part < parts.shape[1]:
@@ -262,9 +283,7 @@ def cut(data, end, key, methods, state, parts, heads, head_ends, hosts, host_end
             continue
         state[LINES] += 1
         parts[PART_BEGIN, part], parts[PART_END, part], parts[NUMBER, part] = begin, last, state[LINES]
-        parts[KIND, part] = _read_part(
-            data, begin, last, key, methods, state, parts, part, heads, head_ends, hosts, host_ends
-        )
+        parts[KIND, part] = _read_part(data, begin, last, part, cutting)
         part += 1
     state[ROWS] = part
 

@@ -176,8 +176,9 @@ def _take_value(data, at, end, role, spans):
 
 
 @kernel(inlined=True)
-def _most_alike(data, at, end, tag, first, gaps, gap_text):
+def _most_alike(data, at, end, tag, first, scratch):
     """Which gap of a set the bytes at `at` are most like (-1: there is none), and how many of its bytes they share."""
+    gaps, gap_text = scratch.gaps, scratch.gap_text
     found, most = _NOTHING, np.int64(0)
     for gap in range(first, first + GAP_WAYS):
         if gaps[gap, GAP_TAG] == tag:
@@ -200,11 +201,12 @@ def _room_for(at, first, gaps):
 
 
 @kernel(inlined=True)
-def _remember(data, begin, at, tag, node, child, gap, gaps, gap_text):
-    """Make data[begin:at] a gap, behind which comes `child` of `node`."""
+def _remember(data, begin, at, tag, node, child, gap, scratch):
+    """Make data[begin:at] a gap, after which comes `child` of `node`."""
+    gaps = scratch.gaps
     gaps[gap, GAP_TAG] = 0
     if at - begin <= GAP_BYTES_MAX:
-        copy_bytes(data, begin, at, gap_text, gap * GAP_BYTES_MAX)
+        copy_bytes(data, begin, at, scratch.gap_text, gap * GAP_BYTES_MAX)
         gaps[gap, GAP_TAG], gaps[gap, GAP_LENGTH] = tag, at - begin
         gaps[gap, GAP_NODE], gaps[gap, GAP_CHILD] = node, child
 
@@ -251,11 +253,12 @@ def _next_value(data, at, end, spec, node, changed):
 
 
 @kernel(inlined=True)
-def _pass_gap(data, at, end, spec, place, node, gaps, gap_text):
+def _pass_gap(data, at, end, spec, place, node, scratch):
     """Pass what stands before the next value: where that begins (-1: nowhere), its node, its child, and the gap."""
+    gaps = scratch.gaps
     tag = ((place << 16) | node) + 1
     first = (place & (GAP_SETS - 1)) * GAP_WAYS
-    gap, same = _most_alike(data, at, end, tag, first, gaps, gap_text)
+    gap, same = _most_alike(data, at, end, tag, first, scratch)
     if gap >= 0 and same == gaps[gap, GAP_LENGTH]:
         return _skip_blanks(data, at + same, end), gaps[gap, GAP_NODE], gaps[gap, GAP_CHILD], gap
     changed = at + same if gap >= 0 else end
@@ -263,24 +266,24 @@ def _pass_gap(data, at, end, spec, place, node, gaps, gap_text):
     if value >= 0:
         if gap < 0 or value > changed or child >= 0:
             gap = _room_for(at, first, gaps)
-        _remember(data, at, value, tag, node, child, gap, gaps, gap_text)
+        _remember(data, at, value, tag, node, child, gap, scratch)
     return value, node, child, gap
 
 
 @kernel(inlined=True)
-def cut_json(data, begin, end, spec, spans, gaps, gap_text):
+def cut_json(data, begin, end, spec, scratch):
     """Cut a JSON object by a FieldSpec; an array stands for its first element. A code.
 
-    spans[role] is where its value lies, where it has one. Room: gaps int64[GAPS_MAX, GAP_WORDS], zeros at first, with
-    gap_text uint8[GAPS_MAX * GAP_BYTES_MAX].
+    `scratch.gaps` is int64[GAPS_MAX, GAP_WORDS], `scratch.gap_text` uint8[GAPS_MAX * GAP_BYTES_MAX].
     """
+    spans = scratch.spans
     at = _skip_blanks(data, begin, end)
     if at >= end or data[at] != _OPENING:
         return OTHER_FORMAT
     at += 1
     node, place = np.int64(0), np.int64(0)
     while True:
-        at, node, child, gap = _pass_gap(data, at, end, spec, place, node, gaps, gap_text)
+        at, node, child, gap = _pass_gap(data, at, end, spec, place, node, scratch)
         if at < 0:
             return OTHER_FORMAT
         if node < 0:

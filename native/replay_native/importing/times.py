@@ -268,8 +268,9 @@ def unit_of(number):
 
 
 @kernel(inlined=True)
-def _epoch(data, begin, end, unit_ns, point, least_ns, state, rows, row, number):
-    """A number since the epoch; False if it is none, or out of range."""
+def _epoch(data, begin, end, options, state, rows, row, number):
+    """Read a number since the epoch; False if it is none, or out of range."""
+    unit_ns, point, least_ns = options[AT_UNIT_NS], options[DECIMAL], options[STAMP_MIN_NS]
     if _number(data, begin, end, point, number) != end and not _scientific(data, begin, end, number):
         return False
     state[LARGEST] = max(state[LARGEST], number[0])
@@ -342,18 +343,7 @@ def read_time(data, spans, options, state, rows, row, number):
         return _rest_of_stamp(data, begin + 20, end, days, clock_s, state, rows, row)
     if length >= 14 and _is_century(data, begin) and _compact(data, begin, end, state, rows, row):
         return True
-    return _epoch(
-        data,
-        begin,
-        end,
-        options[AT_UNIT_NS],
-        options[DECIMAL],
-        options[STAMP_MIN_NS],
-        state,
-        rows,
-        row,
-        number,
-    )
+    return _epoch(data, begin, end, options, state, rows, row, number)
 
 
 @kernel(inlined=True)

@@ -9,8 +9,14 @@ from ..feed.ring import FEED_TYPE, entry_type
 from ..ground.jit import kernel
 from ..ground.libc import ppoll
 from ..ground.shared import load_acquire, peek_u8, poke_i64, poke_u32, store_release
-from ..ledger.lane_metrics import BANK_TYPE, C, Control
-from ..ledger.record import record_done_together, record_sent_together, record_taken, record_unsent
+from ..ledger.lane_metrics import METRICS_TYPE, C, Control
+from ..ledger.record import (
+    record_done_together,
+    record_sent_together,
+    record_taken,
+    record_unsent,
+    request_of,
+)
 from .recordbatch import COUNT, append
 
 TAKEN, NEXT_DUE_NS = 0, 1
@@ -33,23 +39,23 @@ def wait_readable(fd, timeout_ns, scratch):
     return np.int64(ppoll(np.uint64(base), np.uint64(1), np.uint64(time_out), np.uint64(0)))
 
 
-@kernel(int64(BANK_TYPE, FEED_TYPE, int64[::1], int64, int64[::1], entry_type[::1], boolean), brief=True)
-def take_up(bank, feed, lane, now_ns, counts, rows, closed_loop):
+@kernel(int64(METRICS_TYPE, FEED_TYPE, int64[::1], int64, int64[::1], entry_type[::1], boolean), brief=True)
+def take_up(metrics, feed, lane, now_ns, counts, rows, closed_loop):
     """Take up what is due by `now_ns`, as many as `rows` holds, into `rows` in the order of their routes.
 
     counts int64[routes + 1] becomes where each route's rows begin. Returns how many; 0 also where nothing is due.
     """
     entries, mask = feed.entries, feed.entries.shape[0] - 1
-    first, tail = lane[TAKEN], load_acquire(bank.control, Control.FEED_TAIL)
+    first, tail = lane[TAKEN], load_acquire(metrics.control, Control.FEED_TAIL)
     last = min(tail, first + rows.shape[0])
     counts[:] = 0
     taken = first
     while taken < last and (closed_loop or entries[taken & mask].due_ns <= now_ns):
         entry = entries[taken & mask]
-        if bank.counters[C.planned] == 0:
-            bank.counters[C.first_due_ns] = entry.due_ns
+        if metrics.counters[C.planned] == 0:
+            metrics.counters[C.first_due_ns] = entry.due_ns
         entry.taken_ns = now_ns
-        record_taken(bank, entry.flags, now_ns - entry.due_ns, closed_loop)
+        record_taken(metrics, entry.flags, now_ns - entry.due_ns, closed_loop)
         counts[entry.route + 1] += 1
         taken += 1
     for route in range(counts.shape[0] - 1):
@@ -86,27 +92,23 @@ def release(control, head, ring_head):
     store_release(control, Control.FEED_HEAD, head)
 
 
-@kernel((BANK_TYPE, entry_type[::1], int64, boolean), brief=True)
-def sent(bank, rows, sent_ns, closed_loop):
+@kernel((METRICS_TYPE, entry_type[::1], int64, boolean), brief=True)
+def sent(metrics, rows, sent_ns, closed_loop):
     """These are about to be sent."""
-    record_sent_together(bank, rows, sent_ns, closed_loop)
+    record_sent_together(metrics, rows, sent_ns, closed_loop)
 
 
-@kernel((BANK_TYPE, entry_type[::1], int64, int64, int64, int64, boolean), brief=True)
-def done(bank, rows, outcome, sent_ns, done_ns, status, closed_loop):
+@kernel((METRICS_TYPE, entry_type[::1], int64, int64, int64, int64, boolean), brief=True)
+def done(metrics, rows, outcome, sent_ns, done_ns, status, closed_loop):
     """These, of one route and sent together, ended alike."""
-    record_done_together(bank, outcome, rows, sent_ns, done_ns, status, closed_loop)
+    record_done_together(metrics, outcome, rows, sent_ns, done_ns, status, closed_loop)
 
 
-@kernel((BANK_TYPE, entry_type[::1], int64, int64))
-def unsent(bank, rows, reason, max_wait_ns):
-    """These will not be sent; `reason` is C.unsent_..."""
+@kernel((METRICS_TYPE, entry_type[::1], int64, int64))
+def unsent(metrics, rows, reason, max_wait_ns):
+    """Give rows up: they will not be sent. `reason` is C.unsent_..."""
     for row in range(rows.shape[0]):
-        entry = rows[row]
-        record_unsent(
-            bank, reason, entry.flags, np.int64(entry.route), entry.seq, np.int64(entry.client), entry.due_ns,
-            entry.taken_ns, max_wait_ns,
-        )  # fmt: skip
+        record_unsent(metrics, reason, request_of(rows[row]), max_wait_ns)
 
 
 @kernel(inlined=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numba import int64
 
 from ..ground.jit import kernel
-from .lane_metrics import BANK_TYPE, C
+from .lane_metrics import METRICS_TYPE, C
 
 GAP_NS = 1_000_000
 """A shorter gap is what any sleeping thread sees."""
@@ -26,14 +26,14 @@ INSTANT_NS = 50_000
 """A poll that returns sooner did not sleep: what it found was there before."""
 
 
-@kernel((BANK_TYPE, int64, int64, int64, int64, int64, int64))
-def note_poll(bank, awake_ns, asleep_ns, until_ns, woke_ns, gap_ns, behind):
+@kernel((METRICS_TYPE, int64, int64, int64, int64, int64, int64))
+def note_poll(metrics, awake_ns, asleep_ns, until_ns, woke_ns, gap_ns, behind):
     """Count the time lost in one turn of a lane: awake since `awake_ns`, it polled from `asleep_ns` and asked to be woken
     at `until_ns`, but woke at `woke_ns`. Gaps up to `gap_ns` do not count. `behind`: dials were put off all the while.
 
     Returns for how long at most an answer that is read now has lain there unread.
     """
-    counters = bank.counters
+    counters = metrics.counters
     worked, overslept = asleep_ns - awake_ns, woke_ns - max(until_ns, asleep_ns)
     worked = worked if worked > gap_ns else np.int64(0)
     overslept = overslept if overslept > gap_ns else np.int64(0)

@@ -15,7 +15,7 @@ from ..ground.jit import kernel
 
 
 class StatusIndex(NamedTuple):
-    """Columns of a bank's `status_counts`: whole responses whose recorded status is known, those of them that are worse;
+    """Columns of a lane's `status_counts`: whole responses whose recorded status is known, those of them that are worse;
     whole responses whose recorded status is not known, and those of them that are a 4xx (but 408 and 429).
     """
 

@@ -13,10 +13,42 @@ section 15.2.
 from __future__ import annotations
 
 import math
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from numba import types
 
+from ..ground.bundle import Array, bundle, numba_type
 from ..ground.jit import kernel
+
+
+@bundle
+class Effects(NamedTuple):
+    """The effects of the observed labels."""
+
+    effects: Annotated[Array, "float64[::1]", "per metric: the effect"]
+    errors: Annotated[Array, "float64[::1]", "per metric: its standard error"]
+    freedom: Annotated[int, "int64", "degrees of freedom"]
+
+
+@bundle
+class Inversion(NamedTuple):
+    """Scratch of `intervals`, one value per labelling."""
+
+    top: Annotated[Array, "float64[:, ::1]", "the largest |t|, whose it is, the second largest"]
+    low: Annotated[Array, "float64[::1]", "where the effects that it keeps begin"]
+    high: Annotated[Array, "float64[::1]", "where they end"]
+
+
+@bundle
+class Bounds(NamedTuple):
+    """Simultaneous intervals."""
+
+    lower: Annotated[Array, "float64[::1]", "per metric: the lower bound"]
+    upper: Annotated[Array, "float64[::1]", "per metric: the upper bound"]
+
+
+EFFECTS_TYPE, INVERSION_TYPE, BOUNDS_TYPE = numba_type(Effects), numba_type(Inversion), numba_type(Bounds)
 
 TIE = 1e-9
 """Statistics closer than this, relatively, are equal: they come from sums in another order."""
@@ -192,20 +224,17 @@ def _weight(sums):
     return weight
 
 
-@kernel(
-    "float64(float64[:, ::1], float64[::1], float64[::1], int64, int64,"
-    " float64[:, ::1], float64[::1], float64[::1], float64[::1], float64[::1])"
-)
-def intervals(sums, effects, errors, freedom, outside, top, low, high, lower, upper):
-    """Simultaneous intervals into `lower`, `upper` float64[metrics]; the critical |t| of the family.
+@kernel(types.float64(types.float64[:, ::1], EFFECTS_TYPE, types.int64, INVERSION_TYPE, BOUNDS_TYPE))
+def intervals(sums, fitted, outside, scratch, bounds):
+    """Write the simultaneous intervals to `bounds`; returns the critical |t| of the family. `sums` as for `max_t`.
 
-    An effect d of metric m is rejected where at most `outside` labellings have a statistic as extreme as the observed one,
-    m being shifted back by d and the others by their estimates. For each labelling the d that it keeps are an interval
-    around the estimate, in closed form; so the bound is an order statistic of their ends. Infinite where no d can be
-    rejected. `sums` as for `max_t`. Scratch: `top` float64[3, labellings] (largest |t|, whose, second largest), `low`,
-    `high` float64[labellings].
+    An effect d of metric m is rejected where at most `outside` labellings have a statistic as extreme as the observed one, with
+    m shifted back by d and the others by their estimates. The d that one labelling keeps are an interval around the estimate, in
+    closed form, so the bound is an order statistic of the ends. It is infinite where no d can be rejected.
     """
-    _family(sums, effects, errors, freedom, top)
+    effects, errors, lower, upper = fitted.effects, fitted.errors, bounds.lower, bounds.upper
+    top, low, high = scratch.top, scratch.low, scratch.high
+    _family(sums, effects, errors, fitted.freedom, top)
     weight, metrics, count = _weight(sums), effects.size, sums.shape[1]
     for m in range(metrics):
         for at in range(count):

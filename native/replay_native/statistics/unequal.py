@@ -17,9 +17,13 @@ four is zero. The outermost zero on each side is taken: an interval may be too w
 from __future__ import annotations
 
 import math
+from typing import Annotated, NamedTuple
 
+from numba import types
+
+from ..ground.bundle import Array, bundle, numba_type
 from ..ground.jit import kernel
-from .rank import TIE, nth_value
+from .rank import BOUNDS_TYPE, TIE, nth_value
 
 NOTHING = 1e-12
 """A sum of squares below this share of its terms is zero: it is what rounding left over."""
@@ -32,32 +36,32 @@ SCRATCH = 13
 _SHARED, _SUMS, _LARGEST, _TOP, _LOW, _HIGH = 0, 3, 7, 8, 11, 12
 
 
-@kernel(
-    "float64(uint8[:, ::1], float64[:, ::1], float64[:, ::1], float64, float64, float64[::1], float64[::1], int64,"
-    " float64[:, ::1], float64[::1], float64[::1], float64[::1])"
-)
-def judge(
-    columns,
-    residuals,
-    design,
-    weight,
-    level,
-    effects,
-    errors,
-    outside,
-    scratch,
-    p_adjusted,
-    lower,
-    upper,
-):
-    """Westfall-Young p-values, simultaneous intervals (as `rank.intervals`), and the family's critical |t|.
+@bundle
+class Design(NamedTuple):
+    """The labellings, and the observed labels with what is left of the values. For the letters see the head of this module."""
 
-    `columns` uint8[runs, labellings]; `residuals` float64[metrics, runs] of the observed labels, `errors` the standard
-    errors (0 where a metric does not vary within the sides). `design` float64[4, runs] is x, q of a run that is called old,
-    how much higher q of a new one is, and what q * g of a run grows by when it is called new; `weight` w; `level`
-    sum(q * g^2).
+    columns: Annotated[Array, "uint8[:, ::1]", "[runs, labellings]: 1 where a labelling calls a run new"]
+    residuals: Annotated[Array, "float64[:, ::1]", "[metrics, runs]: values less the observed effect"]
+    runs: Annotated[Array, "float64[:, ::1]", "[4, runs]: x; q if it is called old; how much q grows if new; the same of q * g"]
+    weight: Annotated[float, "float64", "w"]
+    level: Annotated[float, "float64", "sum(q * g^2)"]
+    effects: Annotated[Array, "float64[::1]", "per metric: the observed effect"]
+    errors: Annotated[Array, "float64[::1]", "per metric: its standard error; 0 where it does not vary within the sides"]
+
+
+DESIGN_TYPE = numba_type(Design)
+
+
+@kernel(types.float64(DESIGN_TYPE, types.int64, types.float64[:, ::1], types.float64[::1], BOUNDS_TYPE))
+def judge(observed, outside, scratch, p_adjusted, bounds):
+    """Write Westfall-Young p-values and simultaneous intervals (as `rank.intervals`); returns the family's critical |t|.
+
     `scratch` float64[SCRATCH, labellings].
     """
+    columns, residuals, design, weight, level = (
+        observed.columns, observed.residuals, observed.runs, observed.weight, observed.level,
+    )  # fmt: skip
+    effects, errors, lower, upper = observed.effects, observed.errors, bounds.lower, bounds.upper
     metrics, count = effects.size, columns.shape[1]
     _share(columns, design, scratch)
     scratch[_LARGEST : _TOP + 3, :] = 0.0

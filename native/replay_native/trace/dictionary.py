@@ -1,15 +1,17 @@
 """Byte strings to ids: an open-addressing table with full comparison, and the copying around it.
 
-A table is plain arrays, owned by Python (`replay.trace.dictionary.StringTable`): `slots` (a power of two, twice the
-entries at least; the upper half of the hash, which also says where to look, and id + 1; 0 is empty), `store` (the
-strings' bytes), `entries` (a row each: its place, which is where it begins in the store and how long it is; and two
-words compared together with the string), and `state` (the words named below).
+Python owns the arrays of a table (`replay.trace.dictionary.StringTable`). An entry is a row: its place (where the string begins
+in the store, and how long it is) and two words that are compared together with the string.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from ..ground.bundle import Array, bundle, numba_type
 from ..ground.jit import kernel
 from ..ground.shared import peek_i64, peek_u8, peek_u32, poke_i64
 
@@ -31,6 +33,27 @@ _FINAL = np.int64(-4417276706812531889)
 _UPPER = np.int64(-4294967296)
 _LOWER = np.int64(4294967295)
 _LENGTHS = np.int64((1 << LENGTH_BITS) - 1)
+
+
+@bundle
+class Strings(NamedTuple):
+    """Byte strings, one after another."""
+
+    data: Annotated[Array, "uint8[::1]", "their bytes"]
+    offsets: Annotated[Array, "int64[::1]", "per string and one more: where it begins"]
+
+
+@bundle
+class Table(NamedTuple):
+    """The arrays of a table of strings."""
+
+    slots: Annotated[Array, "int64[::1]", "upper half of the hash, and id + 1; 0 is empty. A power of two, twice the entries"]
+    store: Annotated[Array, "uint8[::1]", "the bytes of the strings"]
+    entries: Annotated[Array, "int64[:, ::1]", "per entry: PLACE, WORD_0, WORD_1"]
+    state: Annotated[Array, "int64[::1]", "ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED, TOUCHED"]
+
+
+STRINGS_TYPE, TABLE_TYPE = numba_type(Strings), numba_type(Table)
 
 
 @kernel(inlined=True)
@@ -125,32 +148,33 @@ def _slot_of(hashed, mask):
 
 
 @kernel(inlined=True)
-def _is_entry(entry, data, begin, length, word0, word1, store, entries):
+def _is_entry(table, entry, data, begin, length, word0, word1):
     """Whether a string with its words is this entry."""
+    entries = table.entries
     place = entries[entry, PLACE]
     return (
         place & _LENGTHS == length
         and entries[entry, WORD_0] == word0
         and entries[entry, WORD_1] == word1
-        and same_bytes(store, place >> LENGTH_BITS, data, begin, length)
+        and same_bytes(table.store, place >> LENGTH_BITS, data, begin, length)
     )
 
 
 @kernel()
-def find_or_add(data, begin, end, word0, word1, slots, store, entries, state):
+def find_or_add(data, begin, end, word0, word1, table):
     """The id of a string (with its two extra words), or -1 - id where it is new.
 
-    While the table is open a new string is inserted. At the first that does not fit the table closes for
-    good, and every unknown string gets a fresh id without being remembered: ids are then no longer unique by
-    content.
+    A new string is inserted while the table is open. The first one that does not fit closes the table for good. From then on
+    every unknown string gets a fresh id and is not remembered, so ids are no longer unique by content.
     """
-    hashed = mix(mix(hash_bytes(data, begin, end, state[SEED]), word0), word1)
-    return find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, entries, state)
+    hashed = mix(mix(hash_bytes(data, begin, end, table.state[SEED]), word0), word1)
+    return find_or_add_hashed(hashed, data, begin, end, word0, word1, table)
 
 
 @kernel()
-def find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, entries, state):
+def find_or_add_hashed(hashed, data, begin, end, word0, word1, table):
     """`find_or_add` of a string whose hash is known."""
+    slots, state = table.slots, table.state
     mask = np.int64(slots.shape[0] - 1)
     slot = _slot_of(hashed, mask)
     tag = hashed & _UPPER
@@ -158,12 +182,13 @@ def find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, ent
     while slots[slot] != 0:
         if slots[slot] & _UPPER == tag:
             entry = (slots[slot] & _LOWER) - 1
-            if _is_entry(entry, data, begin, length, word0, word1, store, entries):
+            if _is_entry(table, entry, data, begin, length, word0, word1):
                 return entry
         slot = (slot + 1) & mask
     number = state[NEXT_ID]
     state[NEXT_ID] = number + 1
     count, used = state[ENTRIES], state[STORED_BYTES]
+    store, entries = table.store, table.entries
     full = count == entries.shape[0] or length > min(store.shape[0] - used, _LENGTHS)
     if state[CLOSED] != 0 or full:
         state[CLOSED] = 1
@@ -196,8 +221,10 @@ def move_slots(old, slots):
 
 
 @kernel()
-def _touch(data, offsets, words, first, last, slots, store, entries, state, hashes):
+def _touch(strings, words, first, last, table, hashes):
     """Hash some strings, and read what their lookups will need, so that the cache misses of all of them overlap."""
+    data, offsets, slots, store, entries = strings.data, strings.offsets, table.slots, table.store, table.entries
+    state = table.state
     mask = np.int64(slots.shape[0] - 1)
     seen = np.int64(0)
     for index in range(first, last):
@@ -217,25 +244,25 @@ def _touch(data, offsets, words, first, last, slots, store, entries, state, hash
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int64[:,::1], int64, int64, int64[::1], uint8[::1], int64[:,::1], int64[::1],"
-    " int64[::1], uint32[::1], int64[::1])"
-)
-def intern(data, offsets, words, first, last, slots, store, entries, state, hashes, ids, fresh):
-    """Look up strings `first` to `last` of (data, offsets), adding unknown ones; how many were new.
+    types.int64(
+        STRINGS_TYPE, types.int64[:, ::1], types.int64, types.int64, TABLE_TYPE, types.int64[::1], types.uint32[::1],
+        types.int64[::1],
+    )
+)  # fmt: skip
+def intern(strings, words, first, last, table, hashes, ids, fresh):
+    """Look up strings `first` to `last`, and add unknown ones. Returns how many were new.
 
-    ids[i - first] is the id of string i; fresh[:returned] are the indexes of the new strings, whose ids count
-    up. Room: hashes int64[HASHED_AHEAD].
+    ids[i - first] is the id of string i; fresh[:returned] are the indexes of the new strings, whose ids count up. Scratch:
+    hashes int64[HASHED_AHEAD].
     """
     found = np.int64(0)
+    data, offsets = strings.data, strings.offsets
     for index in range(first, last):
         ahead = (index - first) & (HASHED_AHEAD - 1)
         if ahead == 0:
-            until = min(index + HASHED_AHEAD, last)
-            _touch(data, offsets, words, index, until, slots, store, entries, state, hashes)
+            _touch(strings, words, index, min(index + HASHED_AHEAD, last), table, hashes)
         begin, end = offsets[index], offsets[index + 1]
-        number = find_or_add_hashed(
-            hashes[ahead], data, begin, end, words[index, 0], words[index, 1], slots, store, entries, state
-        )
+        number = find_or_add_hashed(hashes[ahead], data, begin, end, words[index, 0], words[index, 1], table)
         if number < 0:
             number = -1 - number
             fresh[found] = index

@@ -1,16 +1,19 @@
-"""Route templates: a path's variable segments become {id}, {uuid}, {hash}, {date}, {email} or {slug}.
+"""Route templates: variable segments of a path become {id}, {uuid}, {hash}, {date}, {email} or {slug}.
 
-The template of a request is `METHOD SPACE PATH` without the query. `slugs` is a sorted set of hashes of
-template prefixes whose children are folded to {slug}, `kept` of prefixes with a child that keeps its name all
-the same. Templates of a user's own are tried first: a path that one of them matches has it as it was written.
+The template of a request is `METHOD SPACE PATH` without the query. A user's own templates are tried first; a path that one of
+them matches gets that template as it was written.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from ..ground.bundle import Array, bundle, numba_type
 from ..ground.jit import kernel
-from .dictionary import copy_bytes, find_or_add, hash_bytes
+from .dictionary import STRINGS_TYPE, TABLE_TYPE, copy_bytes, find_or_add, hash_bytes
 
 SEGMENTS_MAX = 16
 """Segments of a template; what is deeper becomes `/*`."""
@@ -52,9 +55,24 @@ def _counted() -> np.ndarray:
     return table
 
 
+@bundle
+class TemplateRules(NamedTuple):
+    """How requests become templates."""
+
+    depth: Annotated[int, "int64", "FULL, DEPTH, or 2 for the method alone"]
+    names: Annotated[Array, "uint8[::1]", "the names of the methods"]
+    name_ends: Annotated[Array, "int64[::1]", "per method and one more: where its name begins"]
+    slugs: Annotated[Array, "int64[::1]", "sorted hashes of the prefixes whose children are folded to {slug}"]
+    kept: Annotated[Array, "int64[::1]", "sorted hashes of children that keep their names all the same"]
+    own: Annotated[Array, "uint8[::1]", "the user's own templates"]
+    own_ends: Annotated[Array, "int64[::1]", "per own template and one more: where it begins"]
+    own_methods: Annotated[Array, "int64[::1]", "per own template: its method, below 0 for any"]
+
+
+RULES_TYPE = numba_type(TemplateRules)
 _COUNTED = _counted()
 HASH_SEED = np.int64(7_046_029_254_386_353)
-"""Of the hashes by which `slugs` and `kept` know template prefixes."""
+"""Seed of the hashes of template prefixes in `slugs` and `kept`."""
 
 
 @kernel(inlined=True)
@@ -269,43 +287,38 @@ def matches_one(path, pattern):
 
 
 @kernel()
-def _own(data, begin, end, kind, own, own_ends, own_methods):
-    """The first template of the user's own that a request of method `kind` is of, or -1."""
-    for index in range(own_methods.shape[0]):
-        fits = own_methods[index] < 0 or own_methods[index] == kind
-        if fits and matches(data, begin, end, own, own_ends[index], own_ends[index + 1]):
+def _own(data, begin, end, kind, rules):
+    """The first own template of the user that a request of method `kind` matches, or -1."""
+    for index in range(rules.own_methods.shape[0]):
+        fits = rules.own_methods[index] < 0 or rules.own_methods[index] == kind
+        if fits and matches(data, begin, end, rules.own, rules.own_ends[index], rules.own_ends[index + 1]):
             return index
     return -1
 
 
 @kernel(
-    "int64(int64[::1], uint8[::1], uint8[::1], int64, int64, uint8[::1], int64[::1], int64[::1], int64[::1],"
-    " uint8[::1], int64[::1], int64[::1],"
-    " int64, uint8[::1], int64[::1], uint8[::1], int64[:,::1], int64[::1], uint32[::1])"
+    types.int64(
+        STRINGS_TYPE, types.uint8[::1], types.int64, RULES_TYPE, types.int64, types.uint8[::1], TABLE_TYPE, types.uint32[::1]
+    )
 )
-def templates(
-    offsets, data, method, first, depth, names, name_ends, slugs, kept, own, own_ends, own_methods,
-    entries_max, out, slots, store, entries, state, ids,
-):  # fmt: skip
-    """Number the templates of requests `first` on, into ids; stops where the table holds `entries_max` of
-    them.
+def templates(targets, method, first, rules, entries_max, out, table, ids):
+    """Number the templates of the requests from `first` on, into `ids`, until the table holds `entries_max` of them.
 
-    Returns the index of the request where it stopped, or the number of requests. Method i's name is
-    names[name_ends[i]:name_ends[i + 1]]; own template i is own[own_ends[i]:own_ends[i + 1]], for the method of
-    this index or, where it is below 0, for any; `out` has room for TEMPLATE_BYTES_MAX.
+    Returns the index of the request where it stopped, or the number of requests. Scratch: `out` uint8[TEMPLATE_BYTES_MAX].
     """
+    data, offsets = targets.data, targets.offsets
     for index in range(first, method.shape[0]):
-        if state[0] >= entries_max:
+        if table.state[0] >= entries_max:
             return index
         kind = np.int64(method[index])
-        at = copy_bytes(names, name_ends[kind], name_ends[kind + 1], out, 0)
+        at = copy_bytes(rules.names, rules.name_ends[kind], rules.name_ends[kind + 1], out, 0)
         out[at] = 32
         begin, end = offsets[index], _path_end(data, offsets[index], offsets[index + 1])
-        chosen = _own(data, begin, end, kind, own, own_ends, own_methods)
+        chosen = _own(data, begin, end, kind, rules)
         if chosen >= 0:
-            at = copy_bytes(own, own_ends[chosen], own_ends[chosen + 1], out, at + 1)
+            at = copy_bytes(rules.own, rules.own_ends[chosen], rules.own_ends[chosen + 1], out, at + 1)
         else:
-            at = _write_template(data, begin, end, out, at + 1, depth, slugs, kept)
-        number = find_or_add(out, 0, at, 0, 0, slots, store, entries, state)
+            at = _write_template(data, begin, end, out, at + 1, rules.depth, rules.slugs, rules.kept)
+        number = find_or_add(out, 0, at, 0, 0, table)
         ids[index] = number if number >= 0 else -1 - number
     return method.shape[0]
