@@ -22,15 +22,21 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.compare import statistics
-from replay.compare.decision import TOLERANCE, Options, decide
-from replay.compare.metrics import DEFAULT, Metric, biggest_routes, family, parse_metric
-from replay.compare.sides import Side, load_run_folder
-from replay.compare.statistics import ALPHA
-from replay.engine.run import run_blocking
-from replay.scenario.knobs import Duration, Rate
-from replay.scenario.settings import Scenario
-from replay.schedule.plan import make_schedule
+from replay.comparison import statistics
+from replay.comparison.decision import TOLERANCE, Options, decide
+from replay.comparison.metrics import (
+    DEFAULT,
+    Metric,
+    biggest_routes,
+    family,
+    parse_metric,
+)
+from replay.comparison.sides import Side, load_run_folder
+from replay.comparison.statistics import ALPHA
+from replay.engine.nursery import run_blocking
+from replay.plan.schedule import make_schedule
+from replay.settings.kinds import Duration, Rate
+from replay.settings.scenario import Scenario
 from replay.staging import service
 from replay.trace import Trace
 from replay.workload.generate import generate

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay.compare import looks, statistics
-from replay.compare.decision import TOLERANCE, decide
-from replay.compare.statistics import ALPHA, Inference
+from replay.comparison import looks, statistics
+from replay.comparison.decision import TOLERANCE, decide
+from replay.comparison.statistics import ALPHA, Inference
 from replay_native.ground import jit
 from replay_native.statistics import simulate as imagine
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay.compare import statistics
-from replay.compare.statistics import ALPHA
+from replay.comparison import statistics
+from replay.comparison.statistics import ALPHA
 from replay_native.ground import jit
 
 BEGIN = "<!-- made by make calibrate: other shapes -->\n"
@@ -188,7 +188,7 @@ def _lengths(rng: np.random.Generator, trials: int, kind: str, base: int, new: i
 
 def substitute_of(base: int, new: int) -> float:
     """The percentile that the product compares where p99 was asked for."""
-    from replay.compare.metrics import BIAS_MAX, SUBSTITUTES, shift_of
+    from replay.comparison.metrics import BIAS_MAX, SUBSTITUTES, shift_of
 
     return next(p for p in SUBSTITUTES if p <= 99 and shift_of(p, [[base], [new]]) <= BIAS_MAX)
 

@@ -9,10 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from replay.engine.run import run_blocking
-from replay.scenario.knobs import Duration, Rate
-from replay.scenario.settings import Scenario
-from replay.schedule.plan import make_schedule
+from replay.engine.nursery import run_blocking
+from replay.plan.schedule import make_schedule
+from replay.settings.kinds import Duration, Rate
+from replay.settings.scenario import Scenario
 from replay.staging.sink import Sink
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe, RequestRule

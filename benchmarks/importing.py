@@ -20,8 +20,8 @@ ROUNDS = 3
 
 _IMPORT = """
     import json, sys, time
-    from replay.formats import import_files
-    from replay.results.host import peak_rss_bytes
+    from replay.trace.importing import import_files
+    from replay.ledger.host import peak_rss_bytes
     small, recording, out = sys.argv[1:]
     import_files([small], out, overwrite=True)
     started = time.process_time()

@@ -26,7 +26,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from replay.trace import TraceWriter
 from replay_native.feed.ring import ENTRY
 from replay_native.kafka import recordbatch as kernels
-from tests.kafka_broker import Broker, jars
+from tests.support.kafka_broker import Broker, jars
 
 from . import peers
 

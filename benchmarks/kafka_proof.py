@@ -26,7 +26,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from replay.cli import invoke
 from replay.trace import Trace, TraceWriter
-from tests.kafka_broker import Broker, jars
+from tests.support.kafka_broker import Broker, jars
 
 from . import kafka, peers
 

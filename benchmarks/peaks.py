@@ -20,14 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.peak.search import Search, Trial
-from replay.peak.trial import Bench
-from replay.scenario.file import load
-from replay.scenario.knobs import Duration, Rate
+from replay.peaks.search import Search, Trial
+from replay.peaks.trial import Bench
+from replay.settings.file import load
+from replay.settings.kinds import Duration, Rate
 from replay.units import SECOND_NS
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe
-from tests.peak_data import Queue, capacity
+from tests.support.peak_data import Queue, capacity
 
 from . import peers, results
 

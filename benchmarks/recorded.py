@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.formats.importing import import_files
+from replay.trace.importing.pipeline import import_files
 
 from . import peers
 

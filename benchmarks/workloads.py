@@ -25,8 +25,8 @@ TRANSFORMS = {
 _CHILD = """
 import json, sys, time
 from pathlib import Path
-from replay.results.host import peak_rss_bytes
-from replay.scenario.knobs import Duration, Rate, Scale
+from replay.ledger.host import peak_rss_bytes
+from replay.settings.kinds import Duration, Rate, Scale
 from replay.trace import Trace
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe, RequestRule, SessionRule

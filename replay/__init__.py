@@ -1,7 +1,7 @@
 """Replays recorded traffic at the moments it was recorded, and says what users would have felt.
 
 The library in four verbs: `open` a trace, `import_log` to make one, `run` it onto a target, `load` what a run left. Inside a
-Trio program use `await replay.engine.run(...)` with a schedule of `replay.schedule.plan.make_schedule`.
+Trio program use `await replay.engine.run(...)` with a schedule of `replay.plan.schedule.make_schedule`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
     """
     from pathlib import Path
 
-    from .formats import import_files
+    from .trace.importing import import_files
 
     return import_files([Path(log) for log in logs], Path(out))
 
@@ -59,10 +59,10 @@ def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[
     import tempfile
     from pathlib import Path
 
-    from .engine.run import run_blocking
-    from .kafka import fit_for
-    from .scenario.file import load as load_scenario
-    from .schedule.plan import make_schedules
+    from .engine.nursery import run_blocking
+    from .plan.schedule import make_schedules
+    from .protocols.kafka import fit_for
+    from .settings.file import load as load_scenario
     from .trace import Trace
 
     recording = trace if isinstance(trace, Trace) else Trace.open(Path(trace))

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from replay_native.ground import jit, sources
+from tests.support.places import DATA
 
-from .certificates import Authority
-from .machine import Machine
+from .support.certificates import Authority
+from .support.machine import Machine
 
 for _name, _fixed in (("fixed", True), ("random", False)):
     settings.register_profile(
@@ -41,13 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 MACHINE = Machine()
-LOOKS_AGAIN = 2
-"""At a test that failed while the machine kept us waiting. One that fails on a quiet machine has failed."""
+RERUNS = 2
+"""Of a test that is marked `timing` and failed while the machine kept it waiting. Any other failure stands."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        item.add_marker(pytest.mark.flaky(reruns=LOOKS_AGAIN, condition=MACHINE.kept_us_waiting))
+        if item.get_closest_marker("timing"):
+            item.add_marker(pytest.mark.flaky(reruns=RERUNS, condition=MACHINE.kept_us_waiting))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -82,7 +84,7 @@ def java(tmp_path_factory: pytest.TempPathFactory) -> Java:
     if missing and not IN_CI:
         pytest.skip(f"{' and '.join(missing)} not found: needed to read logs as Java does")
     project = tmp_path_factory.mktemp("java") / "project"
-    shutil.copytree(Path(__file__).parent / "java", project, ignore=shutil.ignore_patterns("target"))
+    shutil.copytree(DATA / "java", project, ignore=shutil.ignore_patterns("target"))
     failures = []
     for offline in (["-o"], []):
         command = ["mvn", "-q", "-B", *offline, "package"]

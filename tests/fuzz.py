@@ -14,7 +14,13 @@ from collections.abc import Callable
 
 from replay_native.ground import jit
 
-from . import damage_oracle, format_oracle, http1_oracle, log_oracle, recordbatch_oracle
+from .oracles import (
+    damage_oracle,
+    format_oracle,
+    http1_oracle,
+    log_oracle,
+    recordbatch_oracle,
+)
 
 CASES = 100_000
 

@@ -11,8 +11,15 @@ from typing import Any
 
 import click
 
-from ..errors import UsageError
-from .compare import KERNELS, comparison_options, options_of, output_files, write_outputs
+from replay.errors import UsageError
+
+from .compare import (
+    KERNELS,
+    comparison_options,
+    options_of,
+    output_files,
+    write_outputs,
+)
 from .streams import tell
 
 SESSIONS = Path("ab")
@@ -75,12 +82,13 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     Each run starts its build afresh and ends it. After 3, 4 and 6 blocks the session may end with a verdict (alpha 0.01,
     0.015, 0.025). Exit codes as of `replay compare`; 130 interrupted.
     """
-    from ..compare.session import Plan, Session
-    from ..files import write_whole
-    from ..formats import open_trace
-    from ..report.console import Console
-    from ..scenario.bare_times import bare_time_notes
-    from ..units import parse_duration_ns
+    from replay.comparison.session import Plan, Session
+    from replay.files import write_whole
+    from replay.report.console import Console
+    from replay.settings.bare_times import bare_time_notes
+    from replay.trace.importing import open_trace
+    from replay.units import parse_duration_ns
+
     from .import_ import ProgressBar
     from .places import keeping, result_folder
     from .progress import KERNELS as OF_A_RUN
@@ -117,20 +125,20 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
 
 
 def _json(found: Any) -> bytes:
-    from ..compare.document import to_json
+    from replay.comparison.document import to_json
 
     return to_json(found)
 
 
 def _builds(given: dict[str, Any]) -> tuple[Any, Any]:
-    from ..compare.builds import Build
+    from replay.comparison.builds import Build
 
     return Build("base", given["base"]), Build("new", given["new"])
 
 
 def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
     """The scenario, flags over it, and the recording to replay."""
-    from ..scenario.file import load
+    from replay.settings.file import load
 
     path = Path(name) if name.endswith(".toml") else None
     flags = {"warm_up": "--warm-up", "methods": "--methods", "speed": "--speed", "duration": "--duration"}

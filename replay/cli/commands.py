@@ -17,8 +17,15 @@ from pathlib import Path
 
 import click
 
-from .._version import __version__
-from ..errors import Exit, ReplayError, Sending, exit_code_now, reason_of
+from replay._version import __version__
+from replay.errors import (
+    Exit,
+    ReplayError,
+    Sending,
+    exit_code_now,
+    reason_of,
+)
+
 from . import interrupts, streams
 from .streams import say
 
@@ -89,7 +96,7 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            from ..units import nearest
+            from replay.units import nearest
 
             guess = nearest(args[0], VERBS)
             meant = f" (did you mean {guess}?)" if guess else ""

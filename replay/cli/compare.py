@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError, damage_named
-from ..files import append as append_to
-from ..files import write_whole
+from replay.errors import UsageError, damage_named
+from replay.files import append as append_to
+from replay.files import write_whole
 
 if TYPE_CHECKING:
-    from ..compare.decision import Options
-    from ..compare.verdict import Comparison
+    from replay.comparison.decision import Options
+    from replay.comparison.verdict import Comparison
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 STDOUT = Path("-")
@@ -74,8 +74,9 @@ def command(base: str, new: str, **given: Any) -> None:
     Exit codes: 0 no regression, or inconclusive; 99 a regression; 3 inconclusive with --fail-on inconclusive;
     4 a run was invalid; 2 wrong usage or input.
     """
-    from ..compare.verdict import compare
-    from ..report.console import Console
+    from replay.comparison.verdict import compare
+    from replay.report.console import Console
+
     from .progress import warm_kernels
 
     files, options = output_files(given), options_of(given)
@@ -98,8 +99,8 @@ def output_files(given: dict[str, Any]) -> dict[str, Path | None]:
 
 def options_of(given: dict[str, Any]) -> Options:
     """The options of a command line. UsageError where one is no percentage or metric."""
-    from ..compare.decision import Options
-    from ..compare.metrics import DEFAULT, parse_metric
+    from replay.comparison.decision import Options
+    from replay.comparison.metrics import DEFAULT, parse_metric
 
     for name in given["metric"]:
         parse_metric(name)
@@ -130,11 +131,11 @@ def write_outputs(
     found: Comparison, files: dict[str, Path | None], *, annotations: bool, plain: bool
 ) -> None:
     """The report on stdout (unless a file goes there), annotations, files. OutputError where one cannot be written."""
-    from ..compare import outputs
-    from ..compare.document import to_json
+    from replay.comparison import outputs
+    from replay.comparison.document import to_json
 
     if files["html"] is not None:
-        from ..report.comparison_page import write_comparison_page
+        from replay.report.comparison_page import write_comparison_page
 
         write_comparison_page(found, files["html"])
     made = {"json": to_json, "markdown": lambda c: outputs.markdown(c).encode(), "junit": outputs.junit}
@@ -151,7 +152,8 @@ def write_outputs(
 
 
 def _print(found: Comparison, plain: bool) -> None:
-    from ..report.comparison import print_comparison
+    from replay.report.comparison import print_comparison
+
     from .run import report_console_for
 
     print_comparison(found, report_console_for(plain, quiet=False))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from ..errors import UsageError
+from replay.errors import UsageError
+
 from .places import result_folder
 from .run import RUNS, replay_recordings, report_console_for
 
@@ -69,9 +70,9 @@ def mock_cluster() -> Iterator[str]:
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
 def command(out: Path | None, kafka: bool, plain: bool) -> None:
     """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute: no other software needed."""
-    from ..scenario.file import load
-    from ..staging import service
-    from ..staging.evening import log_lines
+    from replay.settings.file import load
+    from replay.staging import service
+    from replay.staging.evening import log_lines
 
     console = report_console_for(plain, quiet=False)
     console.print(

@@ -18,13 +18,12 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 
+from replay import units
+from replay._version import __version__
+from replay.errors import TargetError, UsageError
+from replay.report.page import Page, report_console
 from replay_native.ground import jit, libc, sources
 from replay_native.lane import libssl
-
-from .. import units
-from .._version import __version__
-from ..errors import TargetError, UsageError
-from ..report.page import Page, report_console
 
 GOOD, FAIR = "ok", "note"
 _STYLES = {GOOD: "green", FAIR: "yellow"}
@@ -154,7 +153,7 @@ def _disk() -> Finding:
 
 def _capacity() -> Finding:
     """A closed loop against the built-in sink: what a lane of this machine can do at most."""
-    from ..engine.calibrate import closed_loop_per_s
+    from replay.engine.calibrate import closed_loop_per_s
 
     unsupported = libc.lanes_supported()
     if unsupported:
@@ -205,9 +204,14 @@ def look_at_name(name: str, resolver: str, console: Console) -> None:
     """Print what a name costs; where it has no address, what was asked for it. TargetError says why."""
     import trio
 
-    from ..names import NameFailure, Query, lookup, read_settings
-    from ..names.cost import cost_of
-    from ..report.name_cost import print_name_cost, print_queries, print_settings
+    from replay.names import (
+        NameFailure,
+        Query,
+        lookup,
+        read_settings,
+    )
+    from replay.names.cost import cost_of
+    from replay.report.name_cost import print_name_cost, print_queries, print_settings
 
     settings = read_settings(resolver)
     queries: list[Query] = []

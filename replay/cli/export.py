@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from .. import units
-from ..formats.exporting import ENDINGS, export
-from ..report.console import Console
-from ..trace import Trace
+from replay import units
+from replay.report.console import Console
+from replay.trace import Trace
+from replay.trace.exporting.export import ENDINGS, export
 
 
 @click.command(name="export", short_help="Write a trace as Parquet, CSV, .gor, vegeta targets or log lines.")

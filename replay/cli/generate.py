@@ -9,12 +9,13 @@ import click
 import msgspec
 from rich.text import Text
 
-from .. import units
-from ..errors import UsageError
-from ..report.console import Console
-from ..scenario.file import load_as
-from ..workload.generate import generate
-from ..workload.recipe import Recipe, beside
+from replay import units
+from replay.errors import UsageError
+from replay.report.console import Console
+from replay.settings.file import load_as
+from replay.workload.generate import generate
+from replay.workload.recipe import Recipe, beside
+
 from .import_ import facts, span_text
 from .progress import warm_kernels
 from .transform import parse_seed

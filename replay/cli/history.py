@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from .. import units
+from replay import units
 
 
 def step_words(step: dict[str, Any], zone: dt.tzinfo = dt.UTC) -> tuple[str, str]:

@@ -10,14 +10,19 @@ import rich.console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from .. import units
-from ..formats import Options, import_files, importers
-from ..formats.importing import Progress as ImportProgress
-from ..formats.tabular import parse_columns
-from ..report.console import Console, Table
-from ..shown import json_shown, shown
-from ..trace import Manifest, RouteRules, Trace, read_route_rules
-from ..trace.examples import examples
+from replay import units
+from replay.report.console import Console, Table
+from replay.shown import json_shown, shown
+from replay.trace import (
+    Manifest,
+    RouteRules,
+    Trace,
+    read_route_rules,
+)
+from replay.trace.examples import examples
+from replay.trace.importing import Options, import_files, importers
+from replay.trace.importing.pipeline import Progress as ImportProgress
+from replay.trace.importing.readers.tabular import parse_columns
 
 ROUTES_SHOWN = 6
 FOLDED_SHOWN = 3
@@ -223,7 +228,7 @@ class ProgressBar:
         self._bar.stop()
 
     def update(self, done: int, total: int, lines: int) -> None:
-        """Show how far it is (see `replay.formats.importing.Progress`)."""
+        """Show how far it is (see `replay.trace.importing.pipeline.Progress`)."""
         self._bar.start()
         elapsed_s = self._bar.tasks[0].elapsed or 0.0
         rate = f"{lines / elapsed_s:,.0f}" if elapsed_s > 0.5 else "-"

@@ -14,14 +14,14 @@ from typing import Any
 import click
 import msgspec
 
-from .. import units
-from ..errors import OutputError, reason_of
-from ..scenario.file import keys_of, struct_of
-from ..scenario.knobs import knob_text
-from ..scenario.settings import BODY_METHODS, Scenario
-from ..scenario.target import parse_target
-from ..shown import json_shown, shown
-from ..trace import Trace
+from replay import units
+from replay.errors import OutputError, reason_of
+from replay.settings.file import keys_of, struct_of
+from replay.settings.kinds import knob_text
+from replay.settings.scenario import BODY_METHODS, Scenario
+from replay.settings.target import parse_target
+from replay.shown import json_shown, shown
+from replay.trace import Trace
 
 WIDTH = 100
 BODIES_SHOWN = 10
@@ -171,8 +171,9 @@ def write_new(path: Path, text: str) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The file [default: NAME.toml, here].")
 def command(recordings: tuple[str, ...], target: str, out: Path | None) -> None:
     """Write a scenario in TOML: target and trace set, every other knob at its default in comments."""
-    from ..formats import open_trace
-    from ..report.console import Console
+    from replay.report.console import Console
+    from replay.trace.importing import open_trace
+
     from .import_ import ProgressBar
     from .streams import tell
 

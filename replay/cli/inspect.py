@@ -11,14 +11,20 @@ import click
 import msgspec
 from rich.text import Text
 
-from .. import units
-from ..errors import UsageError
-from ..formats import Options, open_trace
-from ..report.console import Console, Table
-from ..shown import json_shown
-from ..trace import Route, RouteRules, Trace, read_route_rules
-from ..trace.examples import examples
-from ..trace.summary import Summary, Took, summarize
+from replay import units
+from replay.errors import UsageError
+from replay.report.console import Console, Table
+from replay.shown import json_shown
+from replay.trace import (
+    Route,
+    RouteRules,
+    Trace,
+    read_route_rules,
+)
+from replay.trace.examples import examples
+from replay.trace.importing import Options, open_trace
+from replay.trace.summary import Summary, Took, summarize
+
 from .history import step_words
 from .import_ import (
     ProgressBar,

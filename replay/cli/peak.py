@@ -12,16 +12,22 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from .. import units
-from ..errors import Exit, OutputError, RefusedError, UsageError, reason_of
-from ..files import write_whole
-from ..formats import open_trace
-from ..peak.climb import Climb, climb
-from ..peak.recovery import Recovery
-from ..peak.search import Search, Trial
-from ..peak.trial import Bench
-from ..report.console import Console, Table
-from ..report.peak import (
+from replay import units
+from replay.errors import (
+    Exit,
+    OutputError,
+    RefusedError,
+    UsageError,
+    reason_of,
+)
+from replay.files import write_whole
+from replay.ledger.statuses import ACCEPT
+from replay.peaks.climb import Climb, climb
+from replay.peaks.recovery import Recovery
+from replay.peaks.search import Search, Trial
+from replay.peaks.trial import Bench
+from replay.report.console import Console, Table
+from replay.report.peak import (
     climb_facts,
     in_order,
     rate_at,
@@ -32,15 +38,21 @@ from ..report.peak import (
     write_peak_page,
     write_surge_page,
 )
-from ..results.run import load_run
-from ..results.statuses import ACCEPT
-from ..scenario.settings import Scenario
-from ..scenario.target import parse_target
-from ..shown import json_shown
+from replay.results.run import load_run
+from replay.settings.scenario import Scenario
+from replay.settings.target import parse_target
+from replay.shown import json_shown
+from replay.trace.importing import open_trace
+
 from .import_ import ProgressBar, facts
 from .places import keeping, result_folder
 from .progress import KERNELS, warm_kernels
-from .run import RUNS, read_scenario, report_console_for, work_area
+from .run import (
+    RUNS,
+    read_scenario,
+    report_console_for,
+    work_area,
+)
 from .streams import shown_of
 
 Number = TypeVar("Number", int, float)

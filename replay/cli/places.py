@@ -9,7 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import EngineError, Exit, OutputError, ReplayError, Sending, reason_of
+from replay.errors import (
+    EngineError,
+    Exit,
+    OutputError,
+    ReplayError,
+    Sending,
+    reason_of,
+)
 
 _NAME_KEPT = 100
 """Characters of a recording's name in that of its result."""

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from replay.report.console import Console
 from replay_native.ground import jit
-
-from ..report.console import Console
 
 KERNELS = (
     "ground.shared",

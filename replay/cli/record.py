@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from .. import units
-from ..errors import Exit, UsageError
+from replay import units
+from replay.errors import Exit, UsageError
+
 from .streams import tell
 
 
@@ -85,11 +86,11 @@ def command(
 
     Values are recorded as they are: a trace of Kafka holds what the topic held.
     """
-    from ..kafka.record import parse_source, record, resume_offsets
-    from ..report.console import Console
-    from ..scenario.file import load
-    from ..schedule.safety import allowed
-    from ..trace import Trace
+    from replay.plan.safety import allowed
+    from replay.protocols.kafka.record import parse_source, record, resume_offsets
+    from replay.report.console import Console
+    from replay.settings.file import load
+    from replay.trace import Trace
 
     place = parse_source(source)
     from_ms, until_ms = _bounds_ms(from_, until)

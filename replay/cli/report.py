@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..shown import json_shown
+from replay.shown import json_shown
+
 from .streams import tell
 
 if TYPE_CHECKING:
-    from ..results.run import Run
+    from replay.results.run import Run
 
 
 @click.command(name="report")
@@ -34,8 +35,8 @@ def command(run: Path, as_json: bool, hgrm: Path | None, html: Path | None) -> N
 
     A run that was killed is made whole first, from what its lanes had counted.
     """
-    from ..errors import damage_named
-    from ..results.run import load_run
+    from replay.errors import damage_named
+    from replay.results.run import load_run
 
     loaded = load_run(run)
     if loaded.recovered:
@@ -47,20 +48,20 @@ def command(run: Path, as_json: bool, hgrm: Path | None, html: Path | None) -> N
 def _show(loaded: Run, as_json: bool, hgrm: Path | None, html: Path | None) -> None:
     """Write what was asked for, or print the report."""
     if hgrm is not None:
-        from ..results.hgrm import export
-        from ..results.hlog import read_hlog
+        from replay.results.hgrm import export
+        from replay.results.hlog import read_hlog
 
         written = export(read_hlog(loaded.folder.totals).by_tag(), hgrm)
         tell(f"{len(written)} distributions written to {hgrm}", err=True)
     if html is not None:
-        from ..report.run_page import write_run_page
+        from replay.report.run_page import write_run_page
 
         write_run_page(loaded, html)
         tell(f"{html} written", err=True)
     if as_json:
         click.echo(json_shown(loaded.folder.run.read_bytes()), nl=False)
     elif hgrm is None and html is None:
-        from ..report.page import report_console
-        from ..report.terminal import print_report
+        from replay.report.page import report_console
+        from replay.report.terminal import print_report
 
         print_report(loaded, report_console())

@@ -11,12 +11,18 @@ from typing import Any
 
 import click
 
-from ..errors import Exit, OutputError, UsageError, reason_of
-from ..report.console import Console
-from ..scenario.file import load
-from ..scenario.headers import parse_header
-from ..scenario.settings import Scenario
-from ..scenario.target import parse_target
+from replay.errors import (
+    Exit,
+    OutputError,
+    UsageError,
+    reason_of,
+)
+from replay.report.console import Console
+from replay.settings.file import load
+from replay.settings.headers import parse_header
+from replay.settings.scenario import Scenario
+from replay.settings.target import parse_target
+
 from .places import result_folder
 from .streams import shown_of
 
@@ -236,7 +242,7 @@ def command(
 
 def report_console_for(plain: bool, quiet: bool) -> Console:
     """Standard output as the report has it; without colours and cursor movements where not wanted."""
-    from ..report.page import WIDTH, report_console
+    from replay.report.page import WIDTH, report_console
 
     console = Console(width=WIDTH, no_color=True, force_terminal=False) if plain else report_console()
     console.quiet = quiet
@@ -247,14 +253,15 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     """Open or import the recordings, plan, check the plan against its target, print it; a schedule for each target."""
     import trio
 
-    from ..engine.fit import why_portable
-    from ..engine.resolve import resolve
-    from ..engine.sizing import check_sockets
-    from ..formats import open_trace
-    from ..report.plan import print_plan
-    from ..scenario.unused import unused_settings
-    from ..schedule.plan import make_schedules
-    from ..schedule.safety import check_plan
+    from replay.lane.resolve import resolve
+    from replay.lane.sizing import check_sockets
+    from replay.plan.safety import check_plan
+    from replay.plan.schedule import make_schedules
+    from replay.protocols.http1.adapter import why_portable
+    from replay.report.plan import print_plan
+    from replay.settings.unused import unused_settings
+    from replay.trace.importing import open_trace
+
     from .import_ import ProgressBar
     from .progress import warm_kernels
 
@@ -262,7 +269,7 @@ def _prepare(scenario: Scenario, recordings: list[str], area: Path, console: Con
     places = [[place.host for place in trio.run(resolve, target, scenario)] for target in targets]
     errors = Console(stderr=True, highlight=False, quiet=console.quiet)
     if any(target.is_kafka for target in targets):
-        from ..kafka.fit import KERNELS
+        from replay.protocols.kafka.adapter import KERNELS
 
         warm_kernels(errors, KERNELS)
     warm_kernels(errors)
@@ -286,11 +293,11 @@ def replay_recordings(
     scenario: Scenario, recordings: list[str], folder: Path, area: Path, console: Console, plain: bool
 ) -> int:
     """Run it, print its report, and say how it went as an exit code."""
-    from ..engine.run import run_blocking
-    from ..kafka import fit_for
-    from ..report.live import LiveView
-    from ..report.terminal import print_report
-    from ..results.run import load_run
+    from replay.engine.nursery import run_blocking
+    from replay.protocols.kafka import fit_for
+    from replay.report.live import LiveView
+    from replay.report.terminal import print_report
+    from replay.results.run import load_run
 
     schedules = _prepare(scenario, recordings, area, console)
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
@@ -308,7 +315,7 @@ def replay_recordings(
 
 def exit_code(document: Any) -> int:
     """What a run's document says to scripts."""
-    from ..results.failures import failures_of
+    from replay.results.failures import failures_of
 
     if document.ending.how == "interrupted":
         return Exit.INTERRUPTED

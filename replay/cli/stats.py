@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from .. import units
-from ..report.console import Console, Table
-from ..trace import Trace
-from ..workload.fidelity import WINDOWS_NS, Dispersion, Fidelity, distance, expected, measure, steps_between
+from replay import units
+from replay.report.console import Console, Table
+from replay.trace import Trace
+from replay.workload.fidelity import (
+    WINDOWS_NS,
+    Dispersion,
+    Fidelity,
+    distance,
+    expected,
+    measure,
+    steps_between,
+)
+
 from .import_ import facts
 
 Expected = dict[str, tuple[float, float]]

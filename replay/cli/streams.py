@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from ..errors import reason_of
-from ..shown import shown
+from replay.errors import reason_of
+from replay.shown import shown
 
 _LIKENESS = str.maketrans("≥→×µμ·…●○✓✗–▁▂▃▄▅▆▇█░▒▓²", ">>xuu-~*o+x-.:-=+*%#.:+2")
 """One character each, so that columns stay where they are."""

@@ -10,14 +10,21 @@ from typing import Any
 import click
 from rich.text import Text
 
-from .. import units
-from ..errors import UsageError
-from ..formats import open_trace
-from ..report.console import Console, Table
-from ..scenario.file import load
-from ..schedule.due import make_clock, time_zone
-from ..trace import Trace
-from ..workload.transform import Transform, rows_by_request, rows_by_route, rows_in_routes, transform
+from replay import units
+from replay.errors import UsageError
+from replay.plan.due import make_clock, time_zone
+from replay.report.console import Console, Table
+from replay.settings.file import load
+from replay.trace import Trace
+from replay.trace.importing import open_trace
+from replay.workload.transform import (
+    Transform,
+    rows_by_request,
+    rows_by_route,
+    rows_in_routes,
+    transform,
+)
+
 from .history import step_words
 from .import_ import ProgressBar, facts, span_text
 

@@ -1,5 +1,5 @@
 """Runs a schedule: lanes that send on time, and the Trio nursery that feeds, watches and stops them."""
 
-from .run import run
+from .nursery import run
 
 __all__ = ["run"]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.scenario.file import load
-from replay.schedule.plan import make_schedule
+from replay.plan.schedule import make_schedule
+from replay.settings.file import load
 from replay.staging.sink import Sink
 from replay.trace import TraceWriter
 
-from .run import run_blocking
+from .nursery import run_blocking
 
 ROWS = 10_000
 

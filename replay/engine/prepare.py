@@ -15,6 +15,12 @@ import msgspec
 import trio
 
 from replay.errors import OutputError, reason_of
+from replay.lane.contract import LaneSpec
+from replay.ledger.host import facts
+from replay.plan.schedule import Schedule
+from replay.protocols.adapter import Fittings
+from replay.protocols.feeder import Feeder
+from replay.protocols.http1.adapter import retry_of
 from replay.results.document import (
     ClockPair,
     Ending,
@@ -26,20 +32,14 @@ from replay.results.document import (
     TraceIdentity,
 )
 from replay.results.folder import RunFolder
-from replay.results.host import facts
 from replay.results.timeline import Second
-from replay.scenario.settings import Scenario
-from replay.schedule.plan import Schedule
+from replay.settings.scenario import Scenario
 from replay.units import SECOND_NS
 from replay_native.feed.resolve import make_asks
 from replay_native.feed.ring import make_feed
 from replay_native.ledger import lane_metrics as bank
 
-from .contract import LaneSpec
-from .feeder import Feeder
-from .fit import retry_of
-from .fittings import Fittings
-from .parts import Part, first_seqs
+from .target_runs import Part, first_seqs
 
 Observer = Callable[[Second], None]
 """Called once a second with what happened in it."""

@@ -7,13 +7,12 @@ from collections import deque
 
 import trio
 
+from replay.lane.contract import LaneSpec
 from replay.results.timeline import Second
-from replay.scenario.settings import Breaker
+from replay.settings.scenario import Breaker
 from replay.units import SECOND_NS
 from replay_native.ground import shared
 from replay_native.ledger.lane_metrics import Control, State
-
-from .contract import LaneSpec
 
 BREAKER_LEAST = 20
 """Requests that must have ended before the circuit breaker judges."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ..units import format_duration
+from replay.units import format_duration
+
 from .settings import Server, Settings
 
 Why = Literal[

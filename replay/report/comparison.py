@@ -5,10 +5,16 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from ..compare.decision import Finding
-from ..compare.outputs import caught_text, figure_text, interval_text, runs_text
-from ..compare.verdict import Comparison
-from ..compare.words import change_text
+from replay.comparison.decision import Finding
+from replay.comparison.outputs import (
+    caught_text,
+    figure_text,
+    interval_text,
+    runs_text,
+)
+from replay.comparison.verdict import Comparison
+from replay.comparison.words import change_text
+
 from .page import Page
 
 _STYLE = {

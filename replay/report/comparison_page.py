@@ -5,13 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..compare.decision import Finding
-from ..compare.outputs import caught_text, figure_text, interval_text, runs_text
-from ..compare.sides import Side, SideRun
-from ..compare.verdict import Comparison
-from ..compare.words import change_text
-from ..results.measured import FAILED
-from ..units import format_latency, format_share
+from replay.comparison.decision import Finding
+from replay.comparison.outputs import (
+    caught_text,
+    figure_text,
+    interval_text,
+    runs_text,
+)
+from replay.comparison.sides import Side, SideRun
+from replay.comparison.verdict import Comparison
+from replay.comparison.words import change_text
+from replay.results.measured import FAILED
+from replay.units import format_latency, format_share
+
 from .comparison import WORDS
 from .html import (
     OPEN,

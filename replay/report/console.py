@@ -12,7 +12,7 @@ import rich.table
 from rich.segment import Segment
 from rich.text import Text
 
-from ..shown import shown
+from replay.shown import shown
 
 
 class Console(rich.console.Console):

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..results.document import KafkaFigures, NameFigures, RunDocument, TlsFigures
-from ..units import (
+from replay.results.document import (
+    KafkaFigures,
+    NameFigures,
+    RunDocument,
+    TlsFigures,
+)
+from replay.units import (
     SECOND_NS,
     counted,
     format_count,

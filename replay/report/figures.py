@@ -21,15 +21,15 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from ..compare.decision import Finding
-from ..compare.sides import Side
-from ..compare.within_run import quantile_bounds
-from ..compare.words import change_text
-from ..results import hlog
-from ..results.histogram import Histogram
-from ..results.run import Run
-from ..results.timeline import Second
-from ..units import format_latency
+from replay.comparison.decision import Finding
+from replay.comparison.sides import Side
+from replay.comparison.within_run import quantile_bounds
+from replay.comparison.words import change_text
+from replay.ledger.histogram import Histogram
+from replay.results import hlog
+from replay.results.run import Run
+from replay.results.timeline import Second
+from replay.units import format_latency
 
 MS = 1e6
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#4c8dd6", "#e07b39", "#3fa55b", "#d9534f", "#9a6dd7", "#808892"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._version import __version__
-from ..files import write_whole
-from ..shown import shown
+from replay._version import __version__
+from replay.files import write_whole
+from replay.shown import shown
 
 _CSP = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 GOOD, BAD, OPEN, SOFT = "good", "bad", "open", "soft"

@@ -10,9 +10,10 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from ..results.timeline import Second
-from ..schedule.plan import Plan
-from ..units import format_duration, format_latency
+from replay.plan.schedule import Plan
+from replay.results.timeline import Second
+from replay.units import format_duration, format_latency
+
 from .console import Table
 
 LAST_SECONDS = 5

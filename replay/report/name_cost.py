@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from ..names import Query, Settings
-from ..names.cost import Cost
-from ..names.failures import show_server
-from ..units import counted, format_count, format_latency
+from replay.names import Query, Settings
+from replay.names.cost import Cost
+from replay.names.failures import show_server
+from replay.units import counted, format_count, format_latency
+
 from .page import Page
 
 

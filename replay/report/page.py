@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from ..shown import shown
+from replay.shown import shown
+
 from . import console as ours
 from .console import shown_text
 

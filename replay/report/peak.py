@@ -17,16 +17,22 @@ from bokeh.models import (
     Span,
 )
 
-from ..peak.climb import Climb
-from ..peak.recovery import WATCH_TIMES, Recovery
-from ..peak.search import Trial
-from ..results.measured import FAILED
-from ..results.run import Run
-from ..results.statuses import STATUS_DIFFERS, SUSPECT_SHARE
-from ..scenario.bare_times import bare_time_notes
-from ..scenario.settings import Scenario
-from ..trace import Manifest
-from ..units import format_duration, format_latency, format_rate, format_share
+from replay.ledger.statuses import STATUS_DIFFERS, SUSPECT_SHARE
+from replay.peaks.climb import Climb
+from replay.peaks.recovery import WATCH_TIMES, Recovery
+from replay.peaks.search import Trial
+from replay.results.measured import FAILED
+from replay.results.run import Run
+from replay.settings.bare_times import bare_time_notes
+from replay.settings.scenario import Scenario
+from replay.trace import Manifest
+from replay.units import (
+    format_duration,
+    format_latency,
+    format_rate,
+    format_share,
+)
+
 from .facts import reasons, rejected_words
 from .figures import (
     BLUE,
@@ -43,7 +49,13 @@ from .figures import (
     rates,
     with_legend,
 )
-from .html import Figure, Section, headline, html_table, write_page
+from .html import (
+    Figure,
+    Section,
+    headline,
+    html_table,
+    write_page,
+)
 
 _STAGES = {"up": BLUE, "hold": GREEN, "down": ORANGE}
 _WORDS = {"up": "the way up", "hold": "held", "down": "the way down"}

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
+from replay import units
+from replay.ledger.statuses import FAILED_SHARE
+from replay.plan.schedule import Plan
+from replay.results import slo
+from replay.settings.bare_times import bare_time_notes
+from replay.settings.kinds import AUTO
+from replay.settings.scenario import Scenario
+from replay.settings.target import parse_target
 from replay_native.feed.addresses import ADDRESSES_MAX
 
-from .. import units
-from ..results import slo
-from ..results.statuses import FAILED_SHARE
-from ..scenario.bare_times import bare_time_notes
-from ..scenario.knobs import AUTO
-from ..scenario.settings import Scenario
-from ..scenario.target import parse_target
-from ..schedule.plan import Plan
 from .console import Table
 from .facts import rejected_words
 from .page import Page

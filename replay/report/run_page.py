@@ -5,13 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..results.document import Latencies, Latency, RouteFigures, RuleFigures, RunDocument
-from ..results.failures import failed_words, failures_of
-from ..results.measured import FAILED
-from ..results.run import Run
-from ..results.slo import words_of
-from ..units import format_duration, format_latency, format_rate, format_share
-from .facts import Fact, facts_of, ok_words, reasons, sent_words, target_words
+from replay.results.document import (
+    Latencies,
+    Latency,
+    RouteFigures,
+    RuleFigures,
+    RunDocument,
+)
+from replay.results.failures import failed_words, failures_of
+from replay.results.measured import FAILED
+from replay.results.run import Run
+from replay.results.slo import words_of
+from replay.units import (
+    format_duration,
+    format_latency,
+    format_rate,
+    format_share,
+)
+
+from .facts import (
+    Fact,
+    facts_of,
+    ok_words,
+    reasons,
+    sent_words,
+    target_words,
+)
 from .html import (
     BAD,
     GOOD,

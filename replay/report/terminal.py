@@ -14,20 +14,20 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from ..results.document import (
+from replay.results.document import (
     AddressFigures,
     Latencies,
     Latency,
     RouteFigures,
     RunDocument,
 )
-from ..results.failures import failed_words, failures_of
-from ..results.measured import FAILED, Value
-from ..results.run import Run
-from ..results.samples import Sample
-from ..results.slo import words_of
-from ..results.timeline import Second
-from ..units import (
+from replay.results.failures import failed_words, failures_of
+from replay.results.measured import FAILED, Value
+from replay.results.run import Run
+from replay.results.samples import Sample
+from replay.results.slo import words_of
+from replay.results.timeline import Second
+from replay.units import (
     SECOND_NS,
     format_duration,
     format_latency,
@@ -35,7 +35,14 @@ from ..units import (
     format_share,
     to_datetime,
 )
-from .facts import facts_of, ok_words, reasons, sent_words, target_words
+
+from .facts import (
+    facts_of,
+    ok_words,
+    reasons,
+    sent_words,
+    target_words,
+)
 from .page import Page
 
 DAY_S = 86_400

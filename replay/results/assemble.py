@@ -10,15 +10,44 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from replay_native.feed.addresses import REMOVED, UNUSED, AddressCounts, unpack_address
+from replay._version import __version__
+from replay.errors import InputError
+from replay.ledger.accounts import (
+    AT,
+    OK,
+    Accounts,
+    AccountsDetail,
+    Unbalanced,
+    balance,
+    lanes_cpu_ns,
+    sum_counters,
+)
+from replay.ledger.host import RunDelay
+from replay.ledger.statuses import (
+    StatusFigures,
+    figures_of,
+    reason_of,
+    said_first,
+)
+from replay.ledger.validity import (
+    Figures,
+    Quantiles,
+    Validity,
+    ValidityLimits,
+    judge,
+    worst_of,
+)
+from replay.shown import json_shown
+from replay.units import SECOND_NS
+from replay_native.feed.addresses import (
+    REMOVED,
+    UNUSED,
+    AddressCounts,
+    unpack_address,
+)
 from replay_native.ledger.lane_metrics import Bank
 
-from .._version import __version__
-from ..errors import InputError
-from ..shown import json_shown
-from ..units import SECOND_NS
 from . import hlog, slo
-from .accounts import AT, OK, Accounts, AccountsDetail, Unbalanced, balance, lanes_cpu_ns, sum_counters
 from .document import (
     AddressFigures,
     Connections,
@@ -44,13 +73,16 @@ from .document import (
     TlsFigures,
 )
 from .folder import RunFolder, read_rows
-from .host import RunDelay
-from .measured import CONSUMED, OTHER, Measured, from_banks, tags
+from .measured import (
+    CONSUMED,
+    OTHER,
+    Measured,
+    from_banks,
+    tags,
+)
 from .notes import notes_of
 from .samples import Lookup, collect, iso
-from .statuses import StatusFigures, figures_of, reason_of, said_first
 from .timeline import Second
-from .validity import Figures, Quantiles, Validity, ValidityLimits, judge, worst_of
 from .windows import Window, windows_of
 
 NOTHING = msgspec.convert({name: 0 for name in Latency.__struct_fields__ if name != "at_least"}, Latency)

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..errors import InputError
-from .accounts import Accounts, AccountsDetail
-from .host import Host, RunDelay
-from .statuses import StatusFigures
-from .validity import Validity, ValidityLimits
+from replay.errors import InputError
+from replay.ledger.accounts import Accounts, AccountsDetail
+from replay.ledger.host import Host, RunDelay
+from replay.ledger.statuses import StatusFigures
+from replay.ledger.validity import Validity, ValidityLimits
 
 FORMAT_VERSION = 1
 
@@ -158,7 +158,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """One histogram in figures. Those named in `at_least` are lower bounds: they fall among requests never
     sent, or they are an hour, the highest value that a histogram tells apart.
 
-    Percentiles follow Java's rule (`replay.results.percentiles`).
+    Percentiles follow Java's rule (`replay.ledger.percentiles`).
     """
 
     count: int

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..units import format_share
+from replay.ledger.statuses import FAILED_SHARE
+from replay.units import format_share
+
 from .document import RunDocument
-from .statuses import FAILED_SHARE
 
 
 def failures_of(document: RunDocument) -> list[str]:

@@ -13,8 +13,13 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import InputError, OutputError, reason_of
-from ..files import delete_named, open_regular, read_lines, replacing
+from replay.errors import InputError, OutputError, reason_of
+from replay.files import (
+    delete_named,
+    open_regular,
+    read_lines,
+    replacing,
+)
 
 LANES = "lanes"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import OutputError, reason_of
-from ..files import replacing
-from .histogram import Histogram
+from replay.errors import OutputError, reason_of
+from replay.files import replacing
+from replay.ledger.histogram import Histogram
 
 TICKS_PER_HALF_DISTANCE = 5
 NS_PER_MS = 1e6

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, reason_of
-from ..files import open_regular, read_lines
-from .histogram import Histogram, decode, encode
+from replay.errors import InputError, reason_of
+from replay.files import open_regular, read_lines
+from replay.ledger.histogram import Histogram, decode, encode
 
 NS_PER_MS = 1e6
 _SAFE = "".join(chr(c) for c in range(33, 127) if chr(c) not in ",%")

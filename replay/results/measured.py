@@ -10,17 +10,28 @@ from typing import NamedTuple
 
 import numpy as np
 
+from replay.errors import InputError
+from replay.ledger.histogram import NS_2, NS_3, Histogram
+from replay.ledger.percentiles import REPORTED
+from replay.ledger.statuses import StatusCount, count_statuses, total_of
+from replay.naming import names_route
 from replay_native.ledger import hdr
-from replay_native.ledger.lane_metrics import N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
+from replay_native.ledger.lane_metrics import (
+    N_OUTCOMES,
+    OUTCOMES,
+    PER_ROUTE,
+    TOTALS,
+    Bank,
+)
 
-from ..errors import InputError
-from ..naming import names_route
 from . import hlog
-from .document import Latency, RouteStart, RunDocument, actions_of
+from .document import (
+    Latency,
+    RouteStart,
+    RunDocument,
+    actions_of,
+)
 from .folder import RunFolder
-from .histogram import NS_2, NS_3, Histogram
-from .percentiles import REPORTED
-from .statuses import StatusCount, count_statuses, total_of
 
 OTHER = "other"
 """The route that takes what no longer fits the lanes' arena: the last row of a bank."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..units import counted, format_latency
+from replay.units import counted, format_latency
+
 from .document import NameFigures, Note, Started
 from .measured import OTHER, Measured
 

@@ -15,20 +15,35 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from replay.errors import OutputError
+from replay.ledger import host
+from replay.ledger.accounts import AT, UNSENT_REASONS, unsent_of_target
+from replay.ledger.histogram import NS_2, NS_3, Histogram
+from replay.ledger.percentiles import values_at
+from replay.units import SECOND_NS
 from replay_native.ledger import hdr
-from replay_native.ledger.lane_metrics import COUNTERS, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, Bank
+from replay_native.ledger.lane_metrics import (
+    COUNTERS,
+    N_OUTCOMES,
+    OUTCOMES,
+    PER_ROUTE,
+    TOTALS,
+    Bank,
+)
 from replay_native.ledger.statuses import S
 
-from ..errors import OutputError
-from ..units import SECOND_NS
-from . import hlog, host, slo
-from .accounts import AT, UNSENT_REASONS, unsent_of_target
+from . import hlog, slo
 from .assemble import Facts, assemble
-from .document import Ending, KafkaFigures, NameFigures, Note, RunDocument, Started
+from .document import (
+    Ending,
+    KafkaFigures,
+    NameFigures,
+    Note,
+    RunDocument,
+    Started,
+)
 from .folder import AppendFile, RunFolder
-from .histogram import NS_2, NS_3, Histogram
 from .measured import OTHER, slot_of
-from .percentiles import values_at
 from .samples import Lookup
 from .timeline import Second
 

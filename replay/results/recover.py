@@ -8,14 +8,24 @@ from pathlib import Path
 
 import msgspec
 
+from replay.errors import InputError, damage_named, reason_of
+from replay.files import (
+    open_own,
+    open_regular,
+    read_whole,
+    refuse_foreign,
+)
+from replay.ledger.accounts import AT
+from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import Bank, open_bank
 
-from ..errors import InputError, damage_named, reason_of
-from ..files import open_own, open_regular, read_whole, refuse_foreign
-from ..units import SECOND_NS
-from .accounts import AT
 from .assemble import Facts, assemble
-from .document import Ending, RunDocument, Started, refuse_newer
+from .document import (
+    Ending,
+    RunDocument,
+    Started,
+    refuse_newer,
+)
 from .folder import DOCUMENT_BYTES_MAX, RunFolder
 from .samples import Lookup
 

@@ -8,8 +8,9 @@ from functools import cached_property
 
 import msgspec
 
-from ..errors import InputError, reason_of
-from ..files import read_whole
+from replay.errors import InputError, reason_of
+from replay.files import read_whole
+
 from .document import RunDocument, refuse_newer
 from .folder import DOCUMENT_BYTES_MAX, RunFolder, read_rows
 from .measured import Measured, from_folder

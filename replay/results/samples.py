@@ -10,7 +10,14 @@ import msgspec
 import numpy as np
 
 from replay_native.http1.parser import REASONS
-from replay_native.ledger.lane_metrics import COUNTERS, MALFORMED, OUTCOMES, SAMPLES_KEPT, UNSENT, Bank
+from replay_native.ledger.lane_metrics import (
+    COUNTERS,
+    MALFORMED,
+    OUTCOMES,
+    SAMPLES_KEPT,
+    UNSENT,
+    Bank,
+)
 
 from .beginnings import shown
 from .document import ClockPair, RecordedClock

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from ..files import write_whole
+from replay.files import write_whole
+
 from .document import RunDocument
 from .samples import Sample
 from .timeline import Second

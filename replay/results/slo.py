@@ -23,11 +23,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
-from replay_native.ledger.lane_metrics import OUTCOMES
-
-from ..errors import UsageError
-from ..naming import first_naming
-from ..units import (
+from replay.errors import UsageError
+from replay.naming import first_naming
+from replay.units import (
     duration_text,
     format_duration,
     format_latency,
@@ -37,6 +35,8 @@ from ..units import (
     parse_duration_ns,
     parse_share,
 )
+from replay_native.ledger.lane_metrics import OUTCOMES
+
 from .document import RouteStart, SloOutcome, WindowsHeld
 from .measured import FAILED, OTHER, Measured
 from .windows import LEAST_WINDOW_NS, Window

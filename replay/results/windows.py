@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from replay.ledger.histogram import NS_3, Histogram, Layout
+
 from . import hlog
 from .folder import RunFolder
-from .histogram import NS_3, Histogram, Layout
 from .measured import Measured
 from .timeline import Second
 

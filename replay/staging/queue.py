@@ -12,8 +12,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .. import units
-from ..errors import ReplayError
+from replay import units
+from replay.errors import ReplayError
+
 from .sink import Servers, Sink
 
 

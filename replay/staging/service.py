@@ -21,8 +21,9 @@ from typing import NamedTuple, Protocol
 import h11
 import trio
 
-from ..errors import EngineError, UsageError
-from ..units import parse_factor
+from replay.errors import EngineError, UsageError
+from replay.units import parse_factor
+
 from .members import Members
 
 RECEIVE_BYTES = 65_536

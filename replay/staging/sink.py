@@ -46,7 +46,14 @@ from types import TracebackType
 
 import numpy as np
 
-from replay.errors import EngineError, InputError, ReplayError, UsageError, reason_of
+from replay.errors import (
+    EngineError,
+    InputError,
+    ReplayError,
+    UsageError,
+    reason_of,
+)
+from replay.units import SECOND_NS
 from replay_native.ground import shared
 from replay_native.ground.jit import warm
 from replay_native.ground.libc import EPOLL_EVENT_BYTES, lanes_supported
@@ -55,8 +62,6 @@ from replay_native.staging import sink as kernels
 from replay_native.staging import sink_memory as layout
 from replay_native.staging.queueing import QUEUE
 from replay_native.staging.sink_memory import STAMP, SinkWords
-
-from ..units import SECOND_NS
 
 STAMPS_DEFAULT = 1 << 20
 CONNECTIONS_DEFAULT = 4_096

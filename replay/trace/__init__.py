@@ -1,8 +1,22 @@
 """The trace: what was requested and when, as columns on disk (docs/trace-format.md)."""
 
 from .derived import DerivedTraceWriter
-from .manifest import FORMAT_VERSION, Jitter, LeftOut, Manifest, RejectedExample, Route, Segment, Source
-from .reader import Batch, Trace, half_trace, is_trace
+from .manifest import (
+    FORMAT_VERSION,
+    Jitter,
+    LeftOut,
+    Manifest,
+    RejectedExample,
+    Route,
+    Segment,
+    Source,
+)
+from .reader import (
+    Batch,
+    Trace,
+    half_trace,
+    is_trace,
+)
 from .requests import Request, Requests
 from .route_rules import RouteRules, read_route_rules
 from .writer import TraceWriter

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import InputError, reason_of
-from ..files import open_regular
+from replay.errors import InputError, reason_of
+from replay.files import open_regular
 
 BATCH_ROWS = 1 << 20
 """Rows of one events file, and of one batch of the requests dictionary."""

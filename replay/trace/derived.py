@@ -19,7 +19,13 @@ from replay_native.workload import scale as kernels
 from .columns import REQUEST_SCHEMA, open_batches
 from .manifest import Manifest, Route
 from .reader import Trace
-from .requests import BODIES, HEADERS, REQUESTS, MappedFile, request_batches
+from .requests import (
+    BODIES,
+    HEADERS,
+    REQUESTS,
+    MappedFile,
+    request_batches,
+)
 from .route_rules import RouteRules
 from .routes import assign_routes
 from .writer import TraceWriter

@@ -7,7 +7,8 @@ import datetime as dt
 import msgspec
 import numpy as np
 
-from ..units import SECOND_NS, format_moment
+from replay.units import SECOND_NS, format_moment
+
 from .reader import Trace
 
 EXAMPLES = 3

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import InputError, reason_of
-from ..files import read_whole
-from ..shown import json_shown
+from replay.errors import InputError, reason_of
+from replay.files import read_whole
+from replay.shown import json_shown
 
 FORMAT_VERSION = 1
 """Version of the trace folder that this code writes, and the newest that it reads."""

@@ -14,9 +14,18 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, reason_of
+from replay.errors import InputError, reason_of
+
 from .columns import Columns, corrupt, read_events
-from .manifest import HOSTS_MAX, MANIFEST, METHODS_MAX, ROUTES_MAX, Manifest, Segment, read_manifest
+from .manifest import (
+    HOSTS_MAX,
+    MANIFEST,
+    METHODS_MAX,
+    ROUTES_MAX,
+    Manifest,
+    Segment,
+    read_manifest,
+)
 from .requests import REQUESTS, Requests
 
 PARTIAL_MARK = ".partial-"

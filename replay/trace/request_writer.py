@@ -17,13 +17,26 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from replay.errors import InputError
 from replay_native.trace import dictionary as kernels
 
-from ..errors import InputError
 from .columns import BATCH_ROWS, REQUEST_SCHEMA
-from .dictionary import Bytes, Ids, Int64s, StringTable, flatten
+from .dictionary import (
+    Bytes,
+    Ids,
+    Int64s,
+    StringTable,
+    flatten,
+)
 from .manifest import HOSTS_MAX, METHODS_MAX
-from .requests import BODIES, BODIES_SCHEMA, HEADERS, HEADERS_SCHEMA, REQUESTS, Headers
+from .requests import (
+    BODIES,
+    BODIES_SCHEMA,
+    HEADERS,
+    HEADERS_SCHEMA,
+    REQUESTS,
+    Headers,
+)
 
 DEDUPE_ENTRIES_MAX = 1 << 19
 """Distinct requests that are remembered; later new ones are written each time they come."""

@@ -15,9 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import InputError, reason_of
-from ..files import open_regular
-from .columns import BATCH_ROWS, REQUEST_SCHEMA, corrupt, open_batches
+from replay.errors import InputError, reason_of
+from replay.files import open_regular
+
+from .columns import (
+    BATCH_ROWS,
+    REQUEST_SCHEMA,
+    corrupt,
+    open_batches,
+)
 
 REQUESTS, HEADERS, BODIES = "requests.arrow", "headers.arrow", "bodies.arrow"
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, UsageError, reason_of
-from ..files import read_whole
-from ..naming import is_action_name, names_route
-from ..units import nearest
+from replay.errors import InputError, UsageError, reason_of
+from replay.files import read_whole
+from replay.naming import is_action_name, names_route
+from replay.units import nearest
+
 from .manifest import Route
 
 TEMPLATES_MAX = 500

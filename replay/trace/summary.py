@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .. import units
-from ..units import SECOND_NS
+from replay import units
+from replay.units import SECOND_NS
+
 from .reader import Batch, Trace
 
 PEAK_WINDOWS_S = (1, 10, 60)

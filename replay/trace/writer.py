@@ -19,14 +19,21 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from replay._version import __version__
+from replay.errors import OutputError, reason_of
+from replay.files import delete_named
 from replay_native.trace import dictionary as kernels
 
-from .._version import __version__
-from ..errors import OutputError, reason_of
-from ..files import delete_named
 from .columns import EVENT_COLUMNS
 from .manifest import Manifest, write_manifest
-from .reader import PARTIAL_FILE, PARTIAL_MARK, Trace, is_partial_of, is_trace_file, strangers
+from .reader import (
+    PARTIAL_FILE,
+    PARTIAL_MARK,
+    Trace,
+    is_partial_of,
+    is_trace_file,
+    strangers,
+)
 from .request_writer import DEDUPE_ENTRIES_MAX, RequestWriter
 from .requests import REQUESTS, Headers
 from .route_rules import RouteRules

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from replay.errors import UsageError
+from replay.trace import Trace, TraceWriter
 from replay_native.ground.jit import warm
 from replay_native.trace import dictionary
 from replay_native.workload import mixes
 
-from ..errors import UsageError
-from ..trace import Trace, TraceWriter
 from .recipe import RequestRule
 
 Int64s = npt.NDArray[np.int64]

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .. import units
-from ..errors import InputError, UsageError, reason_of
-from ..files import read_whole
-from ..units import SECOND_NS
+from replay import units
+from replay.errors import InputError, UsageError, reason_of
+from replay.files import read_whole
+from replay.units import SECOND_NS
 
 HOUR_NS = 3_600 * SECOND_NS
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.errors import InputError
+from replay.trace import Trace
+from replay.units import SECOND_NS
 from replay_native.ground.jit import warm
 from replay_native.trace import dictionary
 from replay_native.workload import dispersion
 
-from ..errors import InputError
-from ..trace import Trace
-from ..units import SECOND_NS
 from .sessions import PAUSE_NS
 
 WINDOWS_NS = {

@@ -10,15 +10,30 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from replay import units
+from replay.errors import InputError, LimitError, UsageError
+from replay.settings.kinds import knob_text
+from replay.trace import Trace, TraceWriter
 from replay_native.ground.jit import warm
 from replay_native.workload import arrivals, mixes
 
-from .. import units
-from ..errors import InputError, LimitError, UsageError
-from ..scenario.knobs import knob_text
-from ..trace import Trace, TraceWriter
-from .catalogue import Alias, Catalogue, alias_of, of_rules, of_trace
-from .curves import RELATIVE_NS, RateCurve, constant, points, ramp, read_curve, shape, steps
+from .catalogue import (
+    Alias,
+    Catalogue,
+    alias_of,
+    of_rules,
+    of_trace,
+)
+from .curves import (
+    RELATIVE_NS,
+    RateCurve,
+    constant,
+    points,
+    ramp,
+    read_curve,
+    shape,
+    steps,
+)
 from .mmpp2 import fit
 from .recipe import Curve, Recipe, RequestRule
 

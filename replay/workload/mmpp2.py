@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .. import units
-from ..errors import InputError
-from ..trace import Trace
-from ..units import SECOND_NS
+from replay import units
+from replay.errors import InputError
+from replay.trace import Trace
+from replay.units import SECOND_NS
+
 from .fidelity import WINDOWS_LEAST, dispersions
 
 FITTED_S = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60)

@@ -8,7 +8,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ..scenario.knobs import SEED_MAX, Duration, MomentText, Rate
+from replay.settings.kinds import (
+    SEED_MAX,
+    Duration,
+    MomentText,
+    Rate,
+)
 
 IDS_MAX = 1_000_000
 STEPS_MAX = 64

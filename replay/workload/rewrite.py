@@ -13,7 +13,7 @@ from typing import Any
 
 import re2
 
-from ..errors import UsageError
+from replay.errors import UsageError
 
 ARROW = " -> "
 FORM = r"write '^/v1/ -> /v2/', or '^/users/(\d+) -> /people/\1'"

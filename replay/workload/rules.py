@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UsageError
-from ..naming import first_naming
-from ..scenario.knobs import Scale
-from ..trace import Requests
+from replay.errors import UsageError
+from replay.naming import first_naming
+from replay.settings.kinds import Scale
+from replay.trace import Requests
 
 EVERY = ""
 """The route of a factor that is meant for all of them."""

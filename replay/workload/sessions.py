@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.errors import LimitError, UsageError
+from replay.settings.kinds import Scale, knob_text
+from replay.trace import Batch, Requests
 from replay_native.workload import scale as kernels
 
-from ..errors import LimitError, UsageError
-from ..scenario.knobs import Scale, knob_text
-from ..trace import Batch, Requests
 from .rules import classes_to_scale
-from .steps import OUTPUT_ROWS, Events, Int64s, taken
+from .steps import (
+    OUTPUT_ROWS,
+    Events,
+    Int64s,
+    taken,
+)
 
 PAUSE_NS = 1_800 * 1_000_000_000
 """A client that comes back after half an hour begins a new session."""

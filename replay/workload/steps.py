@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from replay.settings.kinds import Scale, knob_text
+from replay.trace import Batch, Requests
 from replay_native.workload import scale as kernels
 
-from ..scenario.knobs import Scale, knob_text
-from ..trace import Batch, Requests
 from .rules import classes_of, classes_to_scale
 
 OUTPUT_ROWS = 1 << 20

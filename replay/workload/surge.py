@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from replay import units
+from replay.errors import InputError
+from replay.settings.kinds import Scale
+from replay.trace import DerivedTraceWriter, Trace
 from replay_native.ground.jit import warm
 
-from .. import units
-from ..errors import InputError
-from ..scenario.knobs import Scale
-from ..trace import DerivedTraceWriter, Trace
 from .steps import Events, Grow
 from .transform import check_scale
 

@@ -13,17 +13,24 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from replay.errors import InputError, UsageError
+from replay.settings.kinds import Scale
+from replay.settings.scenario import Scenario
+from replay.trace import Batch, DerivedTraceWriter, Trace
+from replay.units import SECOND_NS
 from replay_native.ground.jit import warm
 from replay_native.workload import scale as kernels
 
-from ..errors import InputError, UsageError
-from ..scenario.knobs import Scale
-from ..scenario.settings import Scenario
-from ..trace import Batch, DerivedTraceWriter, Trace
-from ..units import SECOND_NS
 from .rewrite import read_rewrite
 from .sessions import CloneSessions
-from .steps import Events, Grow, Keep, Sample, Speed, Step
+from .steps import (
+    Events,
+    Grow,
+    Keep,
+    Sample,
+    Speed,
+    Step,
+)
 
 FACTOR_MAX = 10_000.0
 """The most by which anything grows: beyond it copies are all there is."""

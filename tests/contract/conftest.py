@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from replay.engine import lanes
+from replay.lane import native as lanes
 from replay.staging.sink import Identity, Sink
 from replay_native.ground import jit
+from tests.support.certificates import Authority
 
-from ..certificates import Authority
 from .driver import ENGINES, RunLane
 
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import trio
 
-from replay.engine import lanes, portable
-from replay.engine.answering import answer_asks
-from replay.engine.contract import Address, LaneSpec, Retry
-from replay.engine.feed import FeedWriter
-from replay.results.accounts import Accounts, balance
-from replay.schedule.sessions import SessionSpec
+from replay.lane import native as lanes
+from replay.lane.contract import Address, LaneSpec, Retry
+from replay.lane.feed import FeedWriter
+from replay.lane.resolve_replies import answer_asks
+from replay.ledger.accounts import Accounts, balance
+from replay.plan.sessions import SessionSpec
+from replay.portable import engine as portable
 from replay.staging.sink import Sink
 from replay_native.feed.resolve import make_asks
 from replay_native.feed.ring import (
@@ -34,7 +35,15 @@ from replay_native.feed.ring import (
 from replay_native.http1.sessions import JAR_SLOT
 from replay_native.ledger import hdr
 from replay_native.ledger import lane_metrics as banks
-from replay_native.ledger.lane_metrics import COUNTERS, OUTCOMES, TOTALS, Bank, Control, State, Stop
+from replay_native.ledger.lane_metrics import (
+    COUNTERS,
+    OUTCOMES,
+    TOTALS,
+    Bank,
+    Control,
+    State,
+    Stop,
+)
 
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000

@@ -11,14 +11,25 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.engine.addresses import AddressTable
-from replay.engine.contract import Address
-from replay.engine.feed import FeedWriter
+from replay.lane.addresses import AddressTable
+from replay.lane.contract import Address
+from replay.lane.feed import FeedWriter
 from replay.staging.sink import Sink
-from replay_native.feed.addresses import ADDRESSES_MAX, A, pack_address, unpack_address
+from replay_native.feed.addresses import (
+    ADDRESSES_MAX,
+    A,
+    pack_address,
+    unpack_address,
+)
 from replay_native.ledger import lane_metrics as banks
 
-from .driver import MS_NS, Ask, Driven, RunLane, drive
+from .driver import (
+    MS_NS,
+    Ask,
+    Driven,
+    RunLane,
+    drive,
+)
 
 pytestmark = pytest.mark.boundscheck
 
@@ -43,6 +54,7 @@ def by_address(driven: Driven, column: int) -> list[int]:
     return counts
 
 
+@pytest.mark.timing
 async def test_connections_are_spread_over_the_addresses(
     run_lane: RunLane, sinks: tuple[Sink, Sink], tmp_path: Path
 ) -> None:
@@ -82,6 +94,7 @@ async def test_traffic_follows_an_address_that_moves(
     assert by_address(driven, A.drained) == [by_address(driven, A.connects)[0], 0]
 
 
+@pytest.mark.timing
 async def test_a_busy_connection_to_a_removed_address_ends_after_its_answer(
     run_lane: RunLane, sinks: tuple[Sink, Sink], tmp_path: Path
 ) -> None:
@@ -152,6 +165,7 @@ async def test_each_connection_goes_where_its_lookup_says(
     assert driven.count_over("wait.connect", 19 * MS_NS) == 7
 
 
+@pytest.mark.timing
 async def test_a_lookup_that_never_ends_is_a_connect_that_times_out(
     run_lane: RunLane, sinks: tuple[Sink, Sink], tmp_path: Path
 ) -> None:

@@ -16,11 +16,18 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replay.engine.feed import FeedWriter
+from replay.lane.feed import FeedWriter
 from replay.staging.sink import Identity, Sink
+from tests.support.scripted_server import ScriptedServer, answer
 
-from ..scripted_server import ScriptedServer, answer
-from .driver import MS_NS, Ask, Driven, RunLane, by_tls, drive
+from .driver import (
+    MS_NS,
+    Ask,
+    Driven,
+    RunLane,
+    by_tls,
+    drive,
+)
 
 pytestmark = pytest.mark.boundscheck
 
@@ -38,6 +45,7 @@ def sink_process() -> Iterator[int]:
 # What is recorded.
 
 
+@pytest.mark.timing
 @by_tls
 async def test_answers_are_counted_and_stamped(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/delay_ms=3", at_ms=20.0 * i) for i in range(10)]
@@ -76,6 +84,7 @@ async def test_a_redirect_is_an_answer_and_not_followed(run_lane: RunLane, tmp_p
     assert driven.accounts.ok == 2
 
 
+@pytest.mark.timing
 async def test_the_slowest_and_the_first_failed_of_each_route_are_kept(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -90,6 +99,7 @@ async def test_the_slowest_and_the_first_failed_of_each_route_are_kept(
     assert driven.bank.route_counts.sum(axis=1).tolist() == [31, 25, 0]
 
 
+@pytest.mark.timing
 async def test_warm_up_is_in_the_accounts_only(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/delay_ms=1", at_ms=5.0 * i, warm_up=i < 4) for i in range(7)]
     driven = await drive(run_lane, tmp_path, asks, sink.port)
@@ -147,6 +157,7 @@ FAULTS = {
 """What the sink is asked for (see `replay.staging.sink`), and the outcome it must have."""
 
 
+@pytest.mark.timing
 @by_tls
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_lands_in_its_outcome(
@@ -202,6 +213,7 @@ async def test_a_refused_connection_fails_one_request(
     assert driven.count("service.all") == 3
 
 
+@pytest.mark.timing
 @by_tls
 async def test_a_connect_that_never_ends_is_a_timeout(run_lane: RunLane, tmp_path: Path) -> None:
     with socket.socket() as full:
@@ -261,6 +273,7 @@ async def test_an_idle_close_goes_unnoticed(run_lane: RunLane, sink: Sink, tmp_p
     assert driven["connects"] == 4
 
 
+@pytest.mark.timing
 async def test_being_out_of_descriptors_is_our_own_failure(
     run_lane: RunLane, sink_process: int, tmp_path: Path
 ) -> None:
@@ -294,6 +307,7 @@ MIX = {
 }  # fmt: skip
 
 
+@pytest.mark.timing
 @by_tls
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(

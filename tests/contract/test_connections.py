@@ -10,10 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replay.engine.contract import Address
+from replay.lane.contract import Address
 from replay.staging.sink import Identity, Sink
 
-from .driver import FAULTS_IN_ORDER, MS_NS, Ask, RunLane, by_tls, drive, turns
+from .driver import (
+    FAULTS_IN_ORDER,
+    MS_NS,
+    Ask,
+    RunLane,
+    by_tls,
+    drive,
+    turns,
+)
 
 pytestmark = pytest.mark.boundscheck
 
@@ -30,6 +38,7 @@ async def test_one_connection_is_used_again_and_again(run_lane: RunLane, sink: S
     assert set(sink.stamps()["connection"]) == {0}
 
 
+@pytest.mark.timing
 async def test_the_connection_freed_last_is_used_first(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     burst = [Ask(f"/sink/delay_ms={40 + 40 * (i == 2)}") for i in range(4)]
     driven = await drive(run_lane, tmp_path, burst + [Ask(at_ms=250 + 20 * i) for i in range(4)], sink.port)
@@ -39,6 +48,7 @@ async def test_the_connection_freed_last_is_used_first(run_lane: RunLane, sink: 
     assert set(stamps["connection"][stamps["seq"] >= 4]) == {slow}
 
 
+@pytest.mark.timing
 @by_tls
 async def test_a_cap_makes_requests_wait_in_order(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/delay_ms=10", at_ms=i) for i in range(10)]
@@ -52,6 +62,7 @@ async def test_a_cap_makes_requests_wait_in_order(run_lane: RunLane, sink: Sink,
     assert driven.percentile_ns("service.all", 0.5) < 60 * MS_NS
 
 
+@pytest.mark.timing
 async def test_auto_opens_no_more_than_wait(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     driven = await drive(run_lane, tmp_path, [Ask("/sink/delay_ms=50")] * 6, sink.port, connections=100)
     assert driven["open_max"] == 6
@@ -68,6 +79,7 @@ async def test_large_requests_and_answers_go_in_parts(run_lane: RunLane, sink: S
     assert driven["connects"] == 1
 
 
+@pytest.mark.timing
 @by_tls
 async def test_addresses_are_taken_in_turn(
     run_lane: RunLane, sink: Sink, identity: Identity | None, tmp_path: Path
@@ -113,6 +125,7 @@ async def test_each_client_has_a_connection_of_its_own(run_lane: RunLane, sink: 
     assert len(set.union(*used.values())) == driven["connects"] == driven["open_max"] == 6
 
 
+@pytest.mark.timing
 async def test_a_client_that_asks_for_much_at_once_has_several(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -126,6 +139,7 @@ async def test_a_client_that_asks_for_much_at_once_has_several(
     assert driven.count("wait.order") == 0
 
 
+@pytest.mark.timing
 async def test_a_client_whose_connection_was_idle_for_too_long_makes_another(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -151,6 +165,7 @@ async def test_at_the_cap_the_connection_idle_for_longest_makes_room(
     assert len(connections_of(sink, asks)[0]) == 1
 
 
+@pytest.mark.timing
 async def test_clients_wait_where_all_connections_are_busy(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -192,6 +207,7 @@ async def test_a_closed_loop_can_connect_for_each_request(
     assert len(set(sink.stamps()["connection"])) == 60
 
 
+@pytest.mark.timing
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     asked=st.lists(

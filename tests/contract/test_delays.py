@@ -5,15 +5,23 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 import trio
 
-from replay.engine import portable
-from replay.engine.feed import FeedWriter
+from replay.lane.feed import FeedWriter
+from replay.portable import engine as portable
 from replay.staging.sink import Sink
 
-from .driver import MS_NS, Ask, Driven, RunLane, drive
+from .driver import (
+    MS_NS,
+    Ask,
+    Driven,
+    RunLane,
+    drive,
+)
 
 
+@pytest.mark.timing
 async def test_requests_that_a_target_kept_from_being_sent_are_not_the_lanes_own(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -25,6 +33,7 @@ async def test_requests_that_a_target_kept_from_being_sent_are_not_the_lanes_own
     assert driven.percentile_ns("response.net", 0.5) > 200 * MS_NS
 
 
+@pytest.mark.timing
 async def test_a_thread_that_was_kept_from_its_loop_counts_the_gap(sink: Sink, tmp_path: Path) -> None:
     """The portable engine shares its thread with the test, which can hold it up."""
 

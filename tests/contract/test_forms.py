@@ -9,10 +9,16 @@ import pytest
 
 from replay.results.beginnings import shown
 from replay_native.ledger.lane_metrics import MALFORMED, OUTCOMES, TRUNCATED
+from tests.oracles.http1_forms import FORMS, Form
+from tests.support.scripted_server import Reply, ReplyServer
 
-from ..http1_forms import FORMS, Form
-from ..scripted_server import Reply, ReplyServer
-from .driver import MS_NS, Ask, Driven, RunLane, drive
+from .driver import (
+    MS_NS,
+    Ask,
+    Driven,
+    RunLane,
+    drive,
+)
 
 pytestmark = pytest.mark.boundscheck
 
@@ -86,6 +92,7 @@ async def test_a_form_in_pieces_has_the_same_outcome(run_lane: RunLane, tmp_path
     assert all(reason == form.reason for form, reason, _ in notes(driven, SHORT))
 
 
+@pytest.mark.timing
 async def test_text_that_is_not_http_is_malformed_at_once(run_lane: RunLane, tmp_path: Path) -> None:
     def reply(path: str, turn: int) -> Reply:
         return [b"no line end, and no close"], "keep"

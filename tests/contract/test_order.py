@@ -14,11 +14,20 @@ from hypothesis import strategies as st
 from replay.staging.sink import Sink
 from replay_native.ledger.lane_metrics import Stop
 
-from .driver import FAULTS_IN_ORDER, MS_NS, Ask, RunLane, drive, stop_after, turns
+from .driver import (
+    FAULTS_IN_ORDER,
+    MS_NS,
+    Ask,
+    RunLane,
+    drive,
+    stop_after,
+    turns,
+)
 
 pytestmark = pytest.mark.boundscheck
 
 
+@pytest.mark.timing
 async def test_a_client_waits_for_the_answer_to_its_request_before(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -35,6 +44,7 @@ async def test_a_client_waits_for_the_answer_to_its_request_before(
     assert driven.percentile_ns("lateness.all", 0.5) < 30 * MS_NS
 
 
+@pytest.mark.timing
 async def test_without_order_it_does_not(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/delay_ms=60", at_ms=5.0 * i, client=7) for i in range(5)]
     driven = await drive(run_lane, tmp_path, asks, sink.port)
@@ -42,6 +52,7 @@ async def test_without_order_it_does_not(run_lane: RunLane, sink: Sink, tmp_path
     assert driven.count("wait.order") == 0
 
 
+@pytest.mark.timing
 async def test_a_client_that_waits_holds_up_nobody_else(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -58,6 +69,7 @@ async def test_a_client_that_waits_holds_up_nobody_else(
     assert turns(sink, stuck + others)[0] == list(range(31))
 
 
+@pytest.mark.timing
 async def test_the_next_of_a_client_goes_whatever_became_of_the_one_before(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -88,6 +100,7 @@ async def test_a_client_that_cannot_connect_goes_on(run_lane: RunLane, tmp_path:
     assert driven.outcomes == {"refused": 30}
 
 
+@pytest.mark.timing
 async def test_what_waited_max_wait_for_its_client_is_unsent(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -98,6 +111,7 @@ async def test_what_waited_max_wait_for_its_client_is_unsent(
     assert turns(sink, asks) == {0: [0, 6], 1: [5]}
 
 
+@pytest.mark.timing
 async def test_the_room_of_waiting_clients_is_bounded_by_entries(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -108,6 +122,7 @@ async def test_the_room_of_waiting_clients_is_bounded_by_entries(
     assert driven["waiting_max"] in (2_048, 2_049)
 
 
+@pytest.mark.timing
 async def test_the_room_of_waiting_clients_is_bounded_by_bytes(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -118,6 +133,7 @@ async def test_the_room_of_waiting_clients_is_bounded_by_bytes(
     assert driven["unsent_max_wait"] >= 5
 
 
+@pytest.mark.timing
 async def test_clients_that_wait_are_unsent_at_the_stop(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -135,6 +151,7 @@ async def test_a_lane_has_every_so_manyth_client(run_lane: RunLane, sink: Sink, 
     assert driven.outcomes == {"2xx": 120}
 
 
+@pytest.mark.timing
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     asked=st.lists(

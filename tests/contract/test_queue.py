@@ -10,11 +10,20 @@ import numpy as np
 import pytest
 import trio
 
-from replay.engine.feed import FeedWriter
+from replay.lane.feed import FeedWriter
 from replay.staging.sink import Sink
 from replay_native.ledger.lane_metrics import C, Control, Stop
 
-from .driver import MS_NS, SECOND_NS, Ask, Driven, RunLane, by_tls, drive, stop_after
+from .driver import (
+    MS_NS,
+    SECOND_NS,
+    Ask,
+    Driven,
+    RunLane,
+    by_tls,
+    drive,
+    stop_after,
+)
 
 pytestmark = pytest.mark.boundscheck
 
@@ -22,6 +31,7 @@ pytestmark = pytest.mark.boundscheck
 # The queue, and what is never sent.
 
 
+@pytest.mark.timing
 async def test_what_waited_for_max_wait_is_unsent(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/delay_ms=400"), *[Ask(at_ms=10)] * 4, Ask(at_ms=500)]
     driven = await drive(run_lane, tmp_path, asks, sink.port, connections=1, max_wait_s=0.15)
@@ -34,6 +44,7 @@ async def test_what_waited_for_max_wait_is_unsent(run_lane: RunLane, sink: Sink,
     assert (driven.samples("failed")["status"] == C.unsent_max_wait).all()
 
 
+@pytest.mark.timing
 async def test_the_queue_is_bounded_by_entries(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     driven = await drive(
         run_lane,
@@ -50,6 +61,7 @@ async def test_the_queue_is_bounded_by_entries(run_lane: RunLane, sink: Sink, tm
     assert driven["waiting_max"] in (2_048, 2_049)
 
 
+@pytest.mark.timing
 async def test_the_queue_is_bounded_by_bytes(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     big = [Ask("/sink/never", method="POST", body=b"b" * 300_000)] * 12
     driven = await drive(run_lane, tmp_path, big, sink.port, connections=1, timeout_s=0.7, max_wait_s=0.3)
@@ -58,6 +70,7 @@ async def test_the_queue_is_bounded_by_bytes(run_lane: RunLane, sink: Sink, tmp_
     assert driven["unsent_max_wait"] >= 5
 
 
+@pytest.mark.timing
 @by_tls
 async def test_a_stalled_target_never_makes_lateness(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask(at_ms=2.0 * i) for i in range(200)]
@@ -81,6 +94,7 @@ async def test_more_than_the_rings_hold_goes_through_in_order(
     assert driven["bytes_sent"] > driven.spec.feed.ring.size
 
 
+@pytest.mark.timing
 async def test_an_entry_that_comes_too_late_is_an_underrun(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -108,6 +122,7 @@ async def test_a_feed_that_ends_empty_ends_the_lane(run_lane: RunLane, sink: Sin
 # Ending.
 
 
+@pytest.mark.timing
 @by_tls
 async def test_drain_finishes_what_is_in_flight(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/delay_ms=300")] * 2 + [Ask(at_ms=20)] * 5 + [Ask(at_ms=20_000)] * 10
@@ -120,6 +135,7 @@ async def test_drain_finishes_what_is_in_flight(run_lane: RunLane, sink: Sink, t
     assert driven.took_s < 5
 
 
+@pytest.mark.timing
 @by_tls
 async def test_abandon_leaves_at_once(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/never")] * 2 + [Ask(at_ms=20)] * 5 + [Ask(at_ms=20_000)] * 10
@@ -138,6 +154,7 @@ async def test_abandon_leaves_at_once(run_lane: RunLane, sink: Sink, tmp_path: P
     assert driven.took_s < 5
 
 
+@pytest.mark.timing
 async def test_drain_then_abandon(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     async def stop_twice(driven: Driven, writer: FeedWriter) -> None:
         await trio.sleep(0.1)
@@ -157,6 +174,7 @@ async def test_drain_then_abandon(run_lane: RunLane, sink: Sink, tmp_path: Path)
 # The closed loop.
 
 
+@pytest.mark.timing
 async def test_the_closed_loop_sends_as_fast_as_answers_come(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -187,6 +205,7 @@ async def test_the_closed_loop_ends_where_nobody_listens(run_lane: RunLane, tmp_
     assert driven.outcomes == {"refused": 20}
 
 
+@pytest.mark.timing
 async def test_the_closed_loop_stops_when_told(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     driven = await drive(
         run_lane, tmp_path, [Ask("/sink/delay_ms=20")] * 4_000, sink.port, connections=2, closed_loop=True,

@@ -12,12 +12,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replay.engine.contract import Retry
+from replay.lane.contract import Retry
 from replay.staging.sink import Sink
 from replay_native.lane.retry import FAILURE, RETRY_ON
 from replay_native.ledger.lane_metrics import OUTCOMES, Stop
 
-from .driver import FAULTS_IN_ORDER, MS_NS, Ask, RunLane, drive, stop_after, turns
+from .driver import (
+    FAULTS_IN_ORDER,
+    MS_NS,
+    Ask,
+    RunLane,
+    drive,
+    stop_after,
+    turns,
+)
 
 pytestmark = pytest.mark.boundscheck
 
@@ -49,6 +57,7 @@ async def test_a_request_is_tried_again_and_felt_from_its_first_due_time_to_its_
 FLAKY = ["reset", "hang_up", "truncate_at=9", "garbage", "never", "status=429"]
 
 
+@pytest.mark.timing
 async def test_what_is_not_named_is_not_tried_again(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask(f"/sink/{fault}", at_ms=2.0 * i) for i, fault in enumerate(FLAKY)]
     asks += [Ask("/sink/status=429", at_ms=14, method="POST")]
@@ -125,6 +134,7 @@ async def test_amplification_is_what_the_formula_says(
     assert (driven["retries_denied"] > 0) == (budget_ppm >= 0)
 
 
+@pytest.mark.timing
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     asked=st.lists(

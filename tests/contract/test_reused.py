@@ -11,21 +11,33 @@ from typing import Any
 import numpy as np
 import pytest
 
-from replay.engine import lanes
-from replay.engine.contract import LaneSpec
-from replay.scenario.file import load
-from replay.schedule.sessions import make_session_spec
+from replay.lane import native as lanes
+from replay.lane.contract import LaneSpec
+from replay.plan.sessions import make_session_spec
+from replay.settings.file import load
 from replay.staging.sink import Sink
 from replay_native.feed.ring import Feed, make_feed
 from replay_native.lane.clients import WAITING
 from replay_native.lane.connections import CONNECTION, Lane
 from replay_native.ledger.lane_metrics import REFUSED, Stop
 from replay_native.staging.sink_memory import PEER
+from tests.oracles.http1_forms import FORMS
+from tests.support.scripted_server import (
+    Reply,
+    ReplyServer,
+    ScriptedServer,
+    answer,
+)
 
-from ..http1_forms import FORMS
-from ..scripted_server import Reply, ReplyServer, ScriptedServer, answer
 from . import driver
-from .driver import FAULTS_IN_ORDER, Ask, RunLane, by_tls, drive, stop_after
+from .driver import (
+    FAULTS_IN_ORDER,
+    Ask,
+    RunLane,
+    by_tls,
+    drive,
+    stop_after,
+)
 from .test_forms import outcome_of
 from .test_retries import retry
 from .test_sessions import BODY, RULES, TOKEN
@@ -100,6 +112,7 @@ async def test_a_408_of_the_sink_is_an_answer_on_a_fresh_connection(
     assert (driven["resent"], sink.arrivals) == (0, 3)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("after", ["close", "reset"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("how", UNASKED)
@@ -221,6 +234,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.timing
 @by_tls
 @pytest.mark.parametrize("connect", ["pool", "per-client", "per-request"])
 @pytest.mark.parametrize("engine", ["native"], indirect=True)
@@ -301,6 +315,7 @@ async def test_a_connection_that_the_sink_was_to_close_when_idle_is_closed_only_
 SINK_KEPT = ("fd", "ssl", "generation", "next", "state")
 
 
+@pytest.mark.timing
 async def test_peers_of_the_sink_that_hold_anything_serve_as_fresh_ones(
     run_lane: RunLane, tmp_path: Path
 ) -> None:

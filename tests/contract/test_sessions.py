@@ -8,14 +8,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from replay.engine.contract import Retry
-from replay.scenario.file import load
-from replay.schedule.sessions import SessionSpec, make_session_spec
+from replay.lane.contract import Retry
+from replay.plan.sessions import SessionSpec, make_session_spec
+from replay.settings.file import load
 from replay_native.http1.sessions import JAR_SLOT
 from replay_native.lane.retry import RETRY_ON
+from tests.support.scripted_server import ScriptedServer, Turns, answer
 
-from ..scripted_server import ScriptedServer, Turns, answer
-from .driver import MS_NS, Ask, RunLane, drive
+from .driver import (
+    MS_NS,
+    Ask,
+    RunLane,
+    drive,
+)
 
 pytestmark = pytest.mark.boundscheck
 

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from replay.engine.feed import FeedWriter
+from replay.lane.feed import FeedWriter
 from replay.staging.sink import Sink
 
-from .driver import MS_NS, SECOND_NS, Ask, Driven, RunLane, by_tls, drive
+from .driver import (
+    MS_NS,
+    SECOND_NS,
+    Ask,
+    Driven,
+    RunLane,
+    by_tls,
+    drive,
+)
 
 pytestmark = pytest.mark.boundscheck
 
@@ -48,11 +56,13 @@ def _is_the_targets(driven: Driven) -> None:
     assert driven["unsent_own"] == 0
 
 
+@pytest.mark.timing
 @by_tls
 async def test_a_stall_is_felt_by_all_who_were_due(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     await _stalled_run(run_lane, sink, tmp_path, rate=500, seconds=2, stall_s=0.4)
 
 
+@pytest.mark.timing
 @by_tls
 @pytest.mark.founding
 async def test_the_founding_test(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
@@ -60,6 +70,7 @@ async def test_the_founding_test(run_lane: RunLane, sink: Sink, tmp_path: Path) 
     assert driven.percentile_ns("lateness.all", 0.99) < 5 * MS_NS
 
 
+@pytest.mark.timing
 @pytest.mark.founding
 async def test_with_connections_enough_service_shows_the_stall_too(
     run_lane: RunLane, sink: Sink, tmp_path: Path

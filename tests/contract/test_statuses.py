@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from replay_native.ledger.statuses import S
+from tests.support.scripted_server import (
+    Pieces,
+    ScriptedServer,
+    Turns,
+    answer,
+)
 
-from ..scripted_server import Pieces, ScriptedServer, Turns, answer
 from .driver import Ask, RunLane, drive
 
 

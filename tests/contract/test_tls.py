@@ -21,11 +21,17 @@ from pathlib import Path
 
 import pytest
 
-from replay.engine.tls import Tls
+from replay.lane.tls import Tls
 from replay.staging.sink import Identity, Sink
+from tests.support.certificates import Authority
+from tests.support.places import ROOT
 
-from ..certificates import Authority
-from .driver import Ask, Driven, RunLane, drive
+from .driver import (
+    Ask,
+    Driven,
+    RunLane,
+    drive,
+)
 
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
 CLOSING = [Ask("/sink/close", at_ms=60.0 * i) for i in range(5)]
@@ -53,6 +59,7 @@ def handshakes(driven: Driven) -> tuple[int, int, int]:
 # Sessions.
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
 async def test_new_connections_resume_the_session_of_earlier_ones(
     engine: RunLane, authority: Authority, tmp_path: Path, version: int
@@ -192,6 +199,7 @@ async def test_a_handshake_that_is_broken_off_has_failed(
     assert driven["resent"] == 0
 
 
+@pytest.mark.timing
 async def test_a_handshake_that_never_ends_is_a_timeout(
     engine: RunLane, authority: Authority, tmp_path: Path
 ) -> None:
@@ -274,7 +282,7 @@ LEFT_ALONE = """
 import dataclasses, signal, sys, trio
 from pathlib import Path
 from replay.engine import lanes
-from replay.engine.tls import Tls
+from replay.lane.tls import Tls
 from replay_native.ground import jit
 from tests.contract.driver import Ask, drive
 
@@ -290,6 +298,7 @@ trio.run(main, *sys.argv[1:])
 """A lane in a process that a broken pipe ends, as one does where nobody changed that."""
 
 
+@pytest.mark.timing
 @pytest.mark.whole
 def test_a_peer_that_left_does_not_end_the_process_that_says_goodbye_to_it(
     authority: Authority, tmp_path: Path
@@ -297,7 +306,7 @@ def test_a_peer_that_left_does_not_end_the_process_that_says_goodbye_to_it(
     with _leaving_server(authority.issue()) as port:
         done = subprocess.run(
             [sys.executable, "-c", LEFT_ALONE, str(port), str(authority.path), str(tmp_path)],
-            cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120, check=False,
+            cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "{'2xx': 40}\n"), done.stderr
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.shared import load_acquire
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import load_acquire
 
 ADDRESSES_MAX = 1_024
 """Rows: distinct addresses of one run."""

@@ -11,10 +11,10 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from ..ground import libc
-from ..ground.bundle import Array, bundle
-from ..ground.jit import kernel
-from ..ground.shared import load_acquire, poke_i64, store_release
+from replay_native.ground import libc
+from replay_native.ground.bundle import Array, bundle
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import load_acquire, poke_i64, store_release
 
 _write = libc.write
 

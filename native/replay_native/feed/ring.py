@@ -22,9 +22,10 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import from_dtype
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.shared import load_acquire
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import load_acquire
+
 from .control import Control
 
 HEAD, IDEMPOTENT, WARM_UP, EVALUATED = 1, 2, 4, 8

@@ -19,8 +19,8 @@ from numba import njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
 # Absolute, so that the digest of kernels leaves them out: where kernels are kept changes nothing in them.
-from replay_native.ground import sources
-from replay_native.ground.cache_folder import cache_root, prune
+from . import sources
+from .cache_folder import cache_root, prune
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

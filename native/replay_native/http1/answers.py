@@ -9,9 +9,16 @@ from __future__ import annotations
 import numpy as np
 from numba import int64, uint8
 
-from ..ground.jit import kernel
-from ..ground.libc import memchr
-from .parser import CR, LF, SEMICOLON, SPACE, TAB
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import memchr
+
+from .parser import (
+    CR,
+    LF,
+    SEMICOLON,
+    SPACE,
+    TAB,
+)
 
 _EQUALS = 61
 _CHUNKED = np.frombuffer(b"chunked", np.uint8)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import int64, uint8
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
+
 from .answers import cookie_parts, same_word, trimmed
 from .parser import SEMICOLON
 

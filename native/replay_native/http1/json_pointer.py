@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import int64, uint8
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
 
 ABSENT, STRING, LITERAL, COMPOUND = 0, 1, 2, 3
 """What was found: nothing (or null), the inside of a string, a number or true or false, an object or array."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, int64, uint8
 
-from ..ground.jit import kernel
-from ..ground.shared import clears, peek_i64
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import clears, peek_i64
 
 PARSER_FIELDS = [
     ("parse_state", "i8"), ("position", "i8"), ("status", "i8"), ("minor", "i8"), ("head_bytes", "i8"),

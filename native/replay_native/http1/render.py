@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from ..feed.ring import (
+from replay_native.feed.ring import (
     FEED_END_TYPE,
     HEAD,
     IDEMPOTENT,
@@ -33,12 +33,12 @@ from ..feed.ring import (
     push_entry,
     row_step,
 )
-from ..ground import libc
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.shared import peek_i64, peek_u8, poke_u8, poke_u32
-from ..plan.survey import DUE_ROWS_TYPE
-from ..templates.text import (
+from replay_native.ground import libc
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import peek_i64, peek_u8, poke_u8, poke_u32
+from replay_native.plan.survey import DUE_ROWS_TYPE
+from replay_native.templates.text import (
     CLIENT,
     EMAIL,
     LITERAL,
@@ -52,8 +52,9 @@ from ..templates.text import (
     put_number,
     put_uuid,
 )
-from ..trace.columns import BODY as BODY_COLUMN
-from ..trace.columns import HEADERS, HOST, body_at, entry_of, target_of
+from replay_native.trace.columns import BODY as BODY_COLUMN
+from replay_native.trace.columns import HEADERS, HOST, body_at, entry_of, target_of
+
 from .sessions import LENGTH_SLOT, PATCH_BYTES
 
 _memcpy = libc.memcpy

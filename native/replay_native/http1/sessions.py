@@ -11,13 +11,14 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
-from ..ground import libc
-from ..ground.bundle import Array, bundle, numba_type, value
-from ..ground.jit import kernel
-from ..ground.memory import release, with_capacity
-from ..ground.regex import search
-from ..ground.sha256 import is_digest
-from ..ground.shared import peek_i32, peek_u8, poke_u8
+from replay_native.ground import libc
+from replay_native.ground.bundle import Array, bundle, numba_type, value
+from replay_native.ground.jit import kernel
+from replay_native.ground.memory import release, with_capacity
+from replay_native.ground.regex import search
+from replay_native.ground.sha256 import is_digest
+from replay_native.ground.shared import peek_i32, peek_u8, poke_u8
+
 from .answers import cookie_parts, find_body, find_bytes, find_head, find_header, unfold
 from .cookies import NO_ROOM, put_cookie
 from .json_pointer import ABSENT, LITERAL, STRING, find_pointer, put_string

@@ -11,12 +11,12 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.libc import memchr
-from ..ground.shared import peek_i64, trailing_zeros
-from ..ground.simd import WIDTH, bytes_equal, bytes_outside, find_byte
-from ..trace.dictionary import hash_bytes
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import memchr
+from replay_native.ground.shared import peek_i64, trailing_zeros
+from replay_native.ground.simd import WIDTH, bytes_equal, bytes_outside, find_byte
+from replay_native.trace.dictionary import hash_bytes
 
 ACCEPTED, BLANK, OTHER_FORMAT, BAD_TIME, NO_METHOD = 0, 1, 2, 3, 4
 NO_PATH, BAD_STATUS, BAD_SIZE, TOO_LONG, HEALTH_CHECK = 5, 6, 7, 8, 9

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.libc import memchr
-from ..ground.simd import find_byte
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import memchr
+from replay_native.ground.simd import find_byte
 
 _NEWLINE, _RETURN, _SPACE, _QUOTE = 10, 13, 32, 34
 

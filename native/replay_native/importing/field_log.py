@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from ..ground.jit import kernel
-from ..ground.simd import find_byte
-from ..trace.dictionary import hash_bytes
+from replay_native.ground.jit import kernel
+from replay_native.ground.simd import find_byte
+from replay_native.trace.dictionary import hash_bytes
+
 from .common_log import (
     ACCEPTED,
     ALL_THERE,
@@ -94,7 +95,12 @@ from .field_spec import (
 from .json_cut import cut_json
 from .pairs_cut import cut_pairs
 from .targets import hex_value
-from .times import is_none, is_nothing, read_time, read_took
+from .times import (
+    is_none,
+    is_nothing,
+    read_time,
+    read_took,
+)
 
 _SPACE, _QUOTE, _HASH, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _PLUS = 32, 34, 35, 92, 45, 47, 58, 44, 43
 _NEWLINE, _RETURN = 10, 13

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple
 
-from ..ground.bundle import Array, bundle, numba_type
+from replay_native.ground.bundle import Array, bundle, numba_type
+
 from .common_log import AT_S, STATE_WORDS
 
 AT, AT_MORE, REQUEST, METHOD_NAME, TARGET, QUERY, HOST, CLIENT_NAME = 0, 1, 2, 3, 4, 5, 6, 7

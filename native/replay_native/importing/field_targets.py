@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from ..ground.jit import kernel
-from ..ground.simd import find_byte
-from ..trace.dictionary import copy_bytes, same_bytes
+from replay_native.ground.jit import kernel
+from replay_native.ground.simd import find_byte
+from replay_native.trace.dictionary import copy_bytes, same_bytes
+
 from .common_log import ABSOLUTE, BEGIN, END, LOOK, NEEDS, PARAMETERS, REWRITE, SUSPECT, lowered
 from .field_spec import (
     DOUBLED,

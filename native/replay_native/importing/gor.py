@@ -11,10 +11,11 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.simd import find_byte
-from ..trace.dictionary import copy_bytes, hash_bytes
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.simd import find_byte
+from replay_native.trace.dictionary import copy_bytes, hash_bytes
+
 from .common_log import (
     ABSOLUTE,
     ACCEPTED,

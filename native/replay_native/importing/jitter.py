@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
 
 BUCKETS_MAX = 1 << 16
 """Room for a group's buckets; a larger group has more draws in each."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.shared import trailing_zeros
-from ..ground.simd import alike, find_byte
-from ..trace.dictionary import copy_bytes
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import trailing_zeros
+from replay_native.ground.simd import alike, find_byte
+from replay_native.trace.dictionary import copy_bytes
+
 from .common_log import ACCEPTED, OTHER_FORMAT, word_at
 
 GAP_TAG, GAP_LENGTH, GAP_NODE, GAP_CHILD = 0, 1, 2, 3

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.simd import find_byte
+from replay_native.ground.jit import kernel
+from replay_native.ground.simd import find_byte
+
 from .common_log import ACCEPTED, OTHER_FORMAT
 from .field_spec import AT, DELIMITER
 from .json_cut import child_of, string_end

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.shared import peek_i64
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import peek_i64
+
 from .common_log import (
     FIRST_ZONE_MIN,
     MONTH_DAYS,

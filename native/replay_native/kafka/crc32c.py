@@ -15,8 +15,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..ground.jit import kernel
-from ..ground.shared import peek_i64, peek_u8
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import peek_i64, peek_u8
 
 POLYNOMIAL = 0x82F63B78
 """Bits reversed: the coefficient of x^0 is the highest bit."""

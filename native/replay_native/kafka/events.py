@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from ..feed.ring import (
+from replay_native.feed.ring import (
     FEED_END_TYPE,
     SHARE_TYPE,
     TOO_LARGE,
@@ -27,12 +27,12 @@ from ..feed.ring import (
     push_entry,
     row_step,
 )
-from ..ground import libc
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.shared import peek_i32, peek_u8, poke_u8
-from ..plan.survey import DUE_ROWS_TYPE
-from ..templates.text import (
+from replay_native.ground import libc
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import peek_i32, peek_u8, poke_u8
+from replay_native.plan.survey import DUE_ROWS_TYPE
+from replay_native.templates.text import (
     CLIENT,
     EMAIL,
     EMAIL_BYTES,
@@ -47,8 +47,9 @@ from ..templates.text import (
     put_number,
     put_uuid,
 )
-from ..trace.columns import BODY, HEADERS, batch_of, body_at, entry_of, target_of
-from ..trace.columns import has_entry as has_set
+from replay_native.trace.columns import BODY, HEADERS, batch_of, body_at, entry_of, target_of
+from replay_native.trace.columns import has_entry as has_set
+
 from .recordbatch import partition_of, put_bytes, put_varint, tail_bytes, varint_bytes
 
 _memcpy = libc.memcpy

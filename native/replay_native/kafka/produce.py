@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numba import boolean, int64, uint8
 
-from ..feed.ring import FEED_TYPE, entry_type
-from ..ground.jit import kernel
-from ..ground.libc import ppoll
-from ..ground.shared import load_acquire, peek_u8, poke_i64, poke_u32, store_release
-from ..ledger.lane_metrics import METRICS_TYPE, C, Control
-from ..ledger.record import (
+from replay_native.feed.ring import FEED_TYPE, entry_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import ppoll
+from replay_native.ground.shared import load_acquire, peek_u8, poke_i64, poke_u32, store_release
+from replay_native.ledger.lane_metrics import METRICS_TYPE, C, Control
+from replay_native.ledger.record import (
     record_done_together,
     record_sent_together,
     record_taken,
     record_unsent,
     request_of,
 )
+
 from .recordbatch import COUNT, append
 
 TAKEN, NEXT_DUE_NS = 0, 1

@@ -12,10 +12,11 @@ from __future__ import annotations
 import numpy as np
 from numba import int64, uint8, void
 
-from ..feed.ring import entry_type
-from ..ground import libc
-from ..ground.jit import kernel
-from ..ground.shared import peek_i32, peek_u8, poke_u8
+from replay_native.feed.ring import entry_type
+from replay_native.ground import libc
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import peek_i32, peek_u8, poke_u8
+
 from .crc32c import crc32c_at, joined
 
 _memcpy = libc.memcpy

@@ -29,10 +29,10 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype
 
-from ..ground import libc
-from ..ground.jit import kernel
-from ..ground.linked import NONE, drop, first_of, is_in_list, pop_front, push_back, push_front
-from ..ground.memory import release, with_capacity
+from replay_native.ground import libc
+from replay_native.ground.jit import kernel
+from replay_native.ground.linked import NONE, drop, first_of, is_in_list, pop_front, push_back, push_front
+from replay_native.ground.memory import release, with_capacity
 
 _memcpy = libc.memcpy
 

@@ -7,14 +7,15 @@ sent again). In the first case a failed connect fails the next waiting request (
 
 from __future__ import annotations
 
-from ..feed.addresses import A, is_removed, read_addresses
-from ..feed.resolve import has_reply, take_reply
-from ..ground.clock import now_ns
-from ..ground.jit import kernel
-from ..ground.libc import EAGAIN, EINTR
-from ..ground.linked import NONE
-from ..ledger.lane_metrics import GENERATOR, TLS, C
-from ..ledger.record import record_handshake
+from replay_native.feed.addresses import A, is_removed, read_addresses
+from replay_native.feed.resolve import has_reply, take_reply
+from replay_native.ground.clock import now_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import EAGAIN, EINTR
+from replay_native.ground.linked import NONE
+from replay_native.ledger.lane_metrics import GENERATOR, TLS, C
+from replay_native.ledger.record import record_handshake
+
 from . import tls
 from .clients import pop_dial, push_dial, wants_connection
 from .connections import drop_idle, drop_timed, give_closed_slot, last_free, push_idle, take_closed_slot

@@ -26,15 +26,16 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import from_dtype
 
-from ..feed.resolve import ResolveRings
-from ..feed.ring import HEAD, Feed
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.linked import NONE, Lists, drop, first_of, last_of, pop_front, push_back, push_front
-from ..ground.shared import clears
-from ..http1.parser import PARSER_FIELDS
-from ..http1.sessions import Sessions
-from ..ledger.lane_metrics import LaneMetrics
+from replay_native.feed.resolve import ResolveRings
+from replay_native.feed.ring import HEAD, Feed
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.linked import NONE, Lists, drop, first_of, last_of, pop_front, push_back, push_front
+from replay_native.ground.shared import clears
+from replay_native.http1.parser import PARSER_FIELDS
+from replay_native.http1.sessions import Sessions
+from replay_native.ledger.lane_metrics import LaneMetrics
+
 from .clients import client_type, push_ready, waiting_type
 from .states import CLOSED, IDLE
 

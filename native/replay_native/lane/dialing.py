@@ -6,12 +6,13 @@ from errno import ECONNRESET, EPIPE, EPROTO, ETIMEDOUT
 
 import numpy as np
 
-from ..feed.addresses import A
-from ..feed.resolve import can_request, request_address
-from ..ground.clock import now_ns
-from ..ground.jit import kernel
-from ..ground.libc import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
-from ..ledger.lane_metrics import GENERATOR, REFUSED, RESET, TIMEOUT, TLS, C
+from replay_native.feed.addresses import A
+from replay_native.feed.resolve import can_request, request_address
+from replay_native.ground.clock import now_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from replay_native.ledger.lane_metrics import GENERATOR, REFUSED, RESET, TIMEOUT, TLS, C
+
 from .clients import push_ready
 from .connections import give_closed_slot, push_timed
 from .io import close_connection, open_connection

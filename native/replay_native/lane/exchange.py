@@ -11,19 +11,19 @@ from errno import EPROTO
 
 import numpy as np
 
-from ..feed.addresses import A, is_removed
-from ..feed.ring import EVALUATED, IDEMPOTENT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
-from ..ground import libc
-from ..ground.clock import now_ns
-from ..ground.jit import kernel
-from ..ground.libc import EAGAIN, EINTR
-from ..ground.linked import NONE, pop_front
-from ..ground.memory import release, with_capacity
-from ..http1 import parser as http1
-from ..http1.sessions import PATCH_BYTES, Answer, evaluate, patched_bytes, put_patched
-from ..ledger.gaps import unread_ns
-from ..ledger.lane_metrics import BEGINNING_BYTES, MALFORMED, REFUSED, RESET, TLS, TRUNCATED, C
-from ..ledger.record import (
+from replay_native.feed.addresses import A, is_removed
+from replay_native.feed.ring import EVALUATED, IDEMPOTENT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
+from replay_native.ground import libc
+from replay_native.ground.clock import now_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import EAGAIN, EINTR
+from replay_native.ground.linked import NONE, pop_front
+from replay_native.ground.memory import release, with_capacity
+from replay_native.http1 import parser as http1
+from replay_native.http1.sessions import PATCH_BYTES, Answer, evaluate, patched_bytes, put_patched
+from replay_native.ledger.gaps import unread_ns
+from replay_native.ledger.lane_metrics import BEGINNING_BYTES, MALFORMED, REFUSED, RESET, TLS, TRUNCATED, C
+from replay_native.ledger.record import (
     Ending,
     Evaluation,
     record_done,
@@ -35,6 +35,7 @@ from ..ledger.record import (
     record_unsent,
     request_of,
 )
+
 from . import tls
 from .clients import (
     KEPT_BYTES,

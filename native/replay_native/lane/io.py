@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..feed.addresses import ADDRESS_BYTES, AF_INET6
-from ..ground import libc
-from ..ground.jit import kernel
-from ..ground.libc import (
+from replay_native.feed.addresses import ADDRESS_BYTES, AF_INET6
+from replay_native.ground import libc
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import (
     EINPROGRESS,
     EPOLL_CTL_ADD,
     EPOLL_DATA_OFFSET,
@@ -29,7 +29,13 @@ from ..ground.libc import (
     TCP_NODELAY,
     errno,
 )
-from ..ground.shared import peek_i32, peek_u32, poke_i64, poke_u32
+from replay_native.ground.shared import (
+    peek_i32,
+    peek_u32,
+    poke_i64,
+    poke_u32,
+)
+
 from . import tls
 
 _socket, _connect, _close, _send, _recv = libc.socket, libc.connect, libc.close, libc.send, libc.recv

@@ -18,7 +18,7 @@ from functools import partial
 from numba import types
 from numba.types import int32, intp, uintp
 
-from ..ground.libc import external
+from replay_native.ground.libc import external
 
 MISSING: list[str] = []
 """Names that this library does not have. Calls to them fail with ENOSYS."""

@@ -26,10 +26,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground import libc
-from ..ground.clock import now_ns, thread_cpu_ns
-from ..ground.jit import kernel
-from ..ground.libc import (
+from replay_native.ground import libc
+from replay_native.ground.clock import now_ns, thread_cpu_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import (
     EAGAIN,
     EINTR,
     ENOSYS,
@@ -44,12 +44,13 @@ from ..ground.libc import (
     PR_SET_TIMERSLACK,
     errno,
 )
-from ..ground.linked import NONE, first_of, length_of
-from ..ground.memory import release
-from ..ground.shared import load_acquire, peek_i64, store_release
-from ..http1.sessions import forget_values
-from ..ledger.gaps import BEAT_NS, GAP_NS, note_poll
-from ..ledger.lane_metrics import TIMEOUT, C, Control, State, Stop
+from replay_native.ground.linked import NONE, first_of, length_of
+from replay_native.ground.memory import release
+from replay_native.ground.shared import load_acquire, peek_i64, store_release
+from replay_native.http1.sessions import forget_values
+from replay_native.ledger.gaps import BEAT_NS, GAP_NS, note_poll
+from replay_native.ledger.lane_metrics import TIMEOUT, C, Control, State, Stop
+
 from . import tls
 from .clients import (
     first_waiting,

@@ -19,12 +19,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..feed.ring import IDEMPOTENT, PATCHES_MASK, PATCHES_SHIFT
-from ..ground.jit import kernel
-from ..ground.linked import NONE, first_of
-from ..ground.randoms import random_of, unit_of
-from ..ledger.lane_metrics import MALFORMED, C
-from ..ledger.record import Ending, record_attempt, record_done, record_malformed, record_net, request_of
+from replay_native.feed.ring import IDEMPOTENT, PATCHES_MASK, PATCHES_SHIFT
+from replay_native.ground.jit import kernel
+from replay_native.ground.linked import NONE, first_of
+from replay_native.ground.randoms import random_of, unit_of
+from replay_native.ledger.lane_metrics import MALFORMED, C
+from replay_native.ledger.record import (
+    Ending,
+    record_attempt,
+    record_done,
+    record_malformed,
+    record_net,
+    request_of,
+)
+
 from .clients import join_client_queue, join_wait_order, key_of, set_ready
 
 RETRY_ON = 1_024

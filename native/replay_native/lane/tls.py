@@ -24,8 +24,9 @@ import errno as _errno
 
 import numpy as np
 
-from ..ground.jit import kernel
-from ..ground.libc import EAGAIN, EPIPE, errno
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import EAGAIN, EPIPE, errno
+
 from . import libssl
 from .libssl import (
     CTRL_SET_TLSEXT_HOSTNAME,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.clock import now_ns, thread_cpu_ns
-from ..ground.jit import kernel
-from ..ground.linked import NONE, first_of, length_of
-from ..ground.shared import load_acquire, store_release
-from ..ledger.gaps import GAP_NS
-from ..ledger.lane_metrics import C, Control
-from ..ledger.record import (
+from replay_native.ground.clock import now_ns, thread_cpu_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.linked import NONE, first_of, length_of
+from replay_native.ground.shared import load_acquire, store_release
+from replay_native.ledger.gaps import GAP_NS
+from replay_native.ledger.lane_metrics import C, Control
+from replay_native.ledger.record import (
     Ending,
     record_done,
     record_net,
@@ -23,6 +23,7 @@ from ..ledger.record import (
     record_unsent,
     request_of,
 )
+
 from .clients import (
     copy_to_row,
     first_waiting,

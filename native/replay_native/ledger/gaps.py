@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import int64
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
+
 from .lane_metrics import METRICS_TYPE, C
 
 GAP_NS = 1_000_000

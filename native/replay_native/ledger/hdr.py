@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba.cpython.unsafe.numbers import leading_zeros
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
 
 HIGHEST_NS = 3_600_000_000_000
 """The largest value kept apart; a larger one is recorded as this."""

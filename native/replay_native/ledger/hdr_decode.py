@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types, uint64
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
 
 _BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 

@@ -15,9 +15,10 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import from_dtype
 
-from ..feed import control as _control
-from ..feed.addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
-from ..ground.bundle import Array, bundle, numba_type
+from replay_native.feed import control as _control
+from replay_native.feed.addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
+from replay_native.ground.bundle import Array, bundle, numba_type
+
 from .hdr import COUNTERS_2, COUNTERS_3
 from .statuses import StatusIndex
 

@@ -12,9 +12,10 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import boolean, int64, uint8
 
-from ..feed.ring import STATUS_SHIFT, WARM_UP, entry_type
-from ..ground.bundle import numba_type, value
-from ..ground.jit import kernel
+from replay_native.feed.ring import STATUS_SHIFT, WARM_UP, entry_type
+from replay_native.ground.bundle import numba_type, value
+from replay_native.ground.jit import kernel
+
 from .gaps import OWN_PART
 from .hdr import HALF_2, HALF_3, clamp, index_of, value_at
 from .lane_metrics import FIRST_OUTCOME, METRICS_TYPE, REFUSED, SAMPLES_KEPT, TIMEOUT, UNSENT, C, T

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from numba import int64
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
 
 
 class StatusIndex(NamedTuple):

@@ -11,11 +11,11 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.linked import LISTS_TYPE, NONE, drop, first_of, is_in_list, length_of, push_back
-from ..ledger.hdr import HALF_2, record
-from ..trace.columns import BODY, HOST, ROWS_TYPE, entry_of, method_of, route_of
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.linked import LISTS_TYPE, NONE, drop, first_of, is_in_list, length_of, push_back
+from replay_native.ledger.hdr import HALF_2, record
+from replay_native.trace.columns import BODY, HOST, ROWS_TYPE, entry_of, method_of, route_of
 
 SEND, NEEDS_BODY, NOT_ALLOWED, NOT_SENDABLE = 0, 1, 2, 3
 """Rules of a method. NEEDS_BODY is sent, and counted where its route has no body."""

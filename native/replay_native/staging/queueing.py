@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, types
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
 
 QUEUE = np.dtype([(name, "i8") for name in ("service_ns", "retries", "patience_ns", "turn", "taken_ns")])
 """How long a server takes; how often what took longer than `patience_ns` is asked for again (0: all wait for as long

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground import libc
-from ..ground.clock import now_ns
-from ..ground.jit import kernel
-from ..ground.libc import (
+from replay_native.ground import libc
+from replay_native.ground.clock import now_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import (
     EAGAIN,
     EINTR,
     ENOSYS,
@@ -30,9 +30,15 @@ from ..ground.libc import (
     TCP_NODELAY,
     errno,
 )
-from ..ground.shared import load_acquire, peek_i64, poke_u32, store_release
-from ..lane import tls
-from ..lane.io import event_mask, watch
+from replay_native.ground.shared import (
+    load_acquire,
+    peek_i64,
+    poke_u32,
+    store_release,
+)
+from replay_native.lane import tls
+from replay_native.lane.io import event_mask, watch
+
 from .sink_memory import (
     ANSWERING,
     CLOSED,
@@ -49,7 +55,12 @@ from .sink_memory import (
     SinkWords,
 )
 from .sink_request import receive
-from .sink_response import hang_up, on_turn, send_more, stall
+from .sink_response import (
+    hang_up,
+    on_turn,
+    send_more,
+    stall,
+)
 
 _accept4, _setsockopt, _close, _read = libc.accept4, libc.setsockopt, libc.close, libc.read
 _epoll_create1, _epoll_wait, _epoll_pwait2 = libc.epoll_create1, libc.epoll_wait, libc.epoll_pwait2

@@ -7,7 +7,8 @@ from collections import namedtuple
 import numpy as np
 from numba import from_dtype, types
 
-from ..ground.bundle import bundle_type
+from replay_native.ground.bundle import bundle_type
+
 from .queueing import QUEUE
 
 _SinkWords = namedtuple(

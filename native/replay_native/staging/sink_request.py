@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground import libc
-from ..ground.clock import now_ns
-from ..ground.jit import kernel
-from ..ground.libc import EAGAIN, EINTR
-from ..ground.shared import store_release
-from ..lane.io import is_drained, receive_bytes
+from replay_native.ground import libc
+from replay_native.ground.clock import now_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import EAGAIN, EINTR
+from replay_native.ground.shared import store_release
+from replay_native.lane.io import is_drained, receive_bytes
+
 from .sink_memory import (
     CLOSED,
     FAR_NS,

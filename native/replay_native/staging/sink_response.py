@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground import libc
-from ..ground.clock import now_ns
-from ..ground.jit import kernel
-from ..ground.libc import EAGAIN, EINTR
-from ..ground.randoms import random_of
-from ..ground.shared import load_acquire, store_release
-from ..lane.io import close_connection, send_bytes
+from replay_native.ground import libc
+from replay_native.ground.clock import now_ns
+from replay_native.ground.jit import kernel
+from replay_native.ground.libc import EAGAIN, EINTR
+from replay_native.ground.randoms import random_of
+from replay_native.ground.shared import load_acquire, store_release
+from replay_native.lane.io import close_connection, send_bytes
+
 from .queueing import take_on
 from .sink_memory import (
     ANSWER_BODY,

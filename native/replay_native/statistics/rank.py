@@ -18,8 +18,8 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
 
 
 @bundle

@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
+
 from .rank import nth_value
 
 INTERVALS, REQUESTS = 50, 20

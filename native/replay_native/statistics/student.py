@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
 
 _STEPS_MAX = 300
 _TINY = 1e-300

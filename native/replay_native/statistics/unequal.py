@@ -21,8 +21,9 @@ from typing import Annotated, NamedTuple
 
 from numba import types
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+
 from .rank import BOUNDS_TYPE, TIE, nth_value
 
 NOTHING = 1e-12

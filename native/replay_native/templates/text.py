@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground import libc
-from ..ground.jit import kernel
-from ..ground.randoms import random_of
-from ..ground.shared import poke_u8
+from replay_native.ground import libc
+from replay_native.ground.jit import kernel
+from replay_native.ground.randoms import random_of
+from replay_native.ground.shared import poke_u8
 
 _memcpy = libc.memcpy
 

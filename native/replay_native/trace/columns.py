@@ -11,9 +11,9 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.shared import peek_i32, peek_i64, peek_u8, peek_u32
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import peek_i32, peek_i64, peek_u8, peek_u32
 
 OFFSETS, DATA, METHOD, ROUTE, HOST, HEADERS, BODY = range(7)
 """Columns of `requests`: addresses of the targets' offsets (int64) and bytes, of the methods (uint8), routes (uint32), hosts,

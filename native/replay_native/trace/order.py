@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
 
 DIGIT_BITS = 11
 DIGITS = 1 << DIGIT_BITS

@@ -11,8 +11,9 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+
 from .dictionary import STRINGS_TYPE, TABLE_TYPE, copy_bytes, find_or_add, hash_bytes
 
 SEGMENTS_MAX = 16

@@ -13,9 +13,9 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.randoms import exponential_of, random_of, unit_of
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.randoms import exponential_of, random_of, unit_of
 
 EVEN, POISSON, GAMMA = 0, 1, 2
 """Processes: gaps of exactly 1, exponential ones, and Gamma variates of a shape."""

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from ..ground.jit import kernel
+from replay_native.ground.jit import kernel
 
 BLOCKS = 64
 """Equal parts of the span: resampled together, since neighbours depend on each other."""

@@ -7,9 +7,9 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.randoms import exponential_of, random_of
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.randoms import exponential_of, random_of
 
 _CHOICE, _CLIENT, _STEPS = np.uint64(0x63686F696365), np.uint64(0x636C69656E74), np.uint64(0x7374657073)
 _LOW = np.uint64(0xFFFFFFFF)

@@ -11,10 +11,10 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from ..ground.bundle import Array, bundle, numba_type
-from ..ground.jit import kernel
-from ..ground.randoms import random_of, unit_of
-from ..trace.columns import ROWS_TYPE, route_of
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.randoms import random_of, unit_of
+from replay_native.trace.columns import ROWS_TYPE, route_of
 
 LEFT, EXTRA = 0, 1
 ROUTE_WORDS = 2

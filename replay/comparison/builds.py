@@ -1,0 +1,180 @@
+"""The builds of an A/B session: each started for one run on a port of its own, and ended for sure, with all it started."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from replay.errors import TargetError, UsageError
+
+HOST = "127.0.0.1"
+READY_S = 60.0
+GRACE_S = 5.0
+POLL_S = 0.05
+LOG_SHOWN = 300
+"""Characters of a build's own words that an error repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A command with `{port}` in it, or the URL of what runs already."""
+
+    label: str
+    what: str
+
+    def __post_init__(self) -> None:
+        if not self.is_url and "{port}" not in self.what:
+            raise UsageError(
+                f"--{self.label}: {self.what!r} has no {{port}}",
+                hint="write {port} where the command takes the port to listen on, or give a URL",
+            )
+
+    @property
+    def is_url(self) -> bool:
+        """Whether nothing has to be started."""
+        return self.what.startswith(("http://", "https://"))
+
+    @contextlib.contextmanager
+    def running(self, log: Path, ready: str = "", ready_s: float = READY_S) -> Iterator[str]:
+        """Start it, and wait until it is ready; its URL. Everything it started is gone afterwards.
+
+        `ready` is a path or URL that must answer below 500 (`{port}` is replaced); without, the port must accept.
+        TargetError where the build ends or is not ready in time, with its last words.
+        """
+        if self.is_url:
+            yield self.what
+            return
+        port = free_port()
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                self.what.replace("{port}", str(port)), shell=True, stdin=subprocess.DEVNULL, stdout=file,
+                stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, "PORT": str(port)},
+            )  # fmt: skip
+            try:
+                self._wait(process, port, ready, ready_s, log)
+                yield f"http://{HOST}:{port}"
+            finally:
+                end_session(process)
+
+    def _wait(
+        self, process: subprocess.Popen[bytes], port: int, ready: str, ready_s: float, log: Path
+    ) -> None:
+        url = ready.replace("{port}", str(port))
+        if url.startswith("/"):
+            url = f"http://{HOST}:{port}{url}"
+        deadline = time.monotonic() + ready_s
+        while not (_answers(url) if url else _accepts(port)):
+            code = process.poll()
+            if code is not None:
+                raise TargetError(
+                    f"the {self.label} build ended with {code} before it was ready{_words(log)}"
+                )
+            if time.monotonic() > deadline:
+                what = url or f"port {port}"
+                raise TargetError(
+                    f"the {self.label} build was not ready after {ready_s:g} s: {what} does not answer{_words(log)}",
+                    hint="does it listen on {port}? Give --ready-timeout, or another --ready",
+                )
+            time.sleep(POLL_S)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        return int(taken.getsockname()[1])
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1.0):
+        return True
+    return False
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=2.0) as answer:
+            return int(answer.status) < 500
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+
+
+def _words(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        with log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 4 * LOG_SHOWN, 0))
+            text = " ".join(file.read().decode("utf-8", "replace")[-LOG_SHOWN:].split())
+        return f": {text}" if text else " (it said nothing)"
+    return ""
+
+
+def end_session(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM to every process of its session; after GRACE_S, SIGKILL, until none is left."""
+    _signal_all(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_S
+    while time.monotonic() < deadline:
+        process.poll()
+        if not _members(process.pid):
+            break
+        time.sleep(POLL_S)
+    deadline = time.monotonic() + GRACE_S
+    while _members(process.pid) and time.monotonic() < deadline:
+        _signal_all(process.pid, signal.SIGKILL)
+        process.poll()
+        time.sleep(POLL_S)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_S)
+
+
+def _signal_all(session: int, number: int) -> None:
+    for pid in _members(session):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _members(session: int) -> list[int]:
+    """The living processes of a session. Its id is the first one's, and is not given anew while any of them lives."""
+    found = []
+    for entry in Path("/proc").iterdir() if Path("/proc/self/stat").exists() else ():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = (entry / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+                if int(fields[3]) == session and fields[0] != "Z":
+                    found.append(int(entry.name))
+    return found
+
+
+def run_step(name: str, command: str, log: Path, time_limit_s: float) -> None:
+    """A command of the user's around the runs. UsageError where it fails or takes too long; it is ended for sure."""
+    if not command:
+        return
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            command,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(max(time_limit_s, 1.0))
+        except subprocess.TimeoutExpired:
+            raise UsageError(f"--{name}: not done after {time_limit_s:.0f} s{_words(log)}") from None
+        finally:
+            end_session(process)
+    if code:
+        raise UsageError(f"--{name}: {command!r} ended with {code}{_words(log)}")

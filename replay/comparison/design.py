@@ -1,0 +1,133 @@
+"""What is compared with what: all runs, runs within blocks that were interleaved, pairs, or sessions (nights) as wholes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+from replay.errors import UsageError
+
+from .order import Order, sessions_as_given, sessions_by_time
+from .sides import Side, SideRun
+
+Asked = Literal["auto", "labels", "blocks", "pairs", "sessions"]
+BLOCK = 4
+BLOCKS_MIN, PAIRS_MIN = 3, 10
+"""Fewer blocks cannot reach alpha; fewer pairs have little power (docs/statistics.md)."""
+
+SESSIONS_MIN = 4
+"""Sessions a side that a verdict takes."""
+
+_ABBA = ((0, 1, 1, 0), (1, 0, 0, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """The units of the comparison in the order of their blocks, each one run or the runs of a session; the blocks' sizes;
+    all in words. `trend`: units are in the order of time, and a steady change over them is taken out. `problem` says why
+    there are not the sessions that were asked for.
+    """
+
+    units: list[list[SideRun]]
+    sizes: list[int]
+    words: str
+    trend: bool = False
+    is_sessions: bool = False
+    problem: str = ""
+
+
+def design_of(
+    base: Side, new: Side, asked: Asked, order: Order, blocks: Sequence[Sequence[SideRun]] | None = None
+) -> Design:
+    """How two sides are compared. Sides that were run one after the other are compared by session where there are enough.
+
+    UsageError where the runs make no whole blocks or pairs, or too few of them.
+    """
+    everyone = [*base.runs, *new.runs]
+    plain = Design([[run] for run in everyone], [len(everyone)], "labels of all runs")
+    if blocks is not None:
+        return _in_blocks(
+            [run for block in blocks for run in block], [len(block) for block in blocks], "blocks"
+        )
+    if asked == "labels":
+        return plain
+    if asked in ("blocks", "pairs"):
+        return _as_given(base, new, asked)
+    if asked == "sessions":
+        return _by_session(base, new, order, as_given=True) or replace(plain, problem=_too_few(base, new))
+    if order.is_sequential:
+        return _by_session(base, new, order, as_given=False) or plain
+    found = _interleaved(base, new)
+    return plain if found is None else _in_blocks(found, [BLOCK] * (len(found) // BLOCK), "blocks")
+
+
+def _in_blocks(runs: list[SideRun], sizes: list[int], what: str) -> Design:
+    return Design([[run] for run in runs], sizes, f"labels within {len(sizes)} {what}")
+
+
+def _as_given(base: Side, new: Side, asked: str) -> Design:
+    """Blocks or pairs of runs in the order of the command line."""
+    size = 2 if asked == "blocks" else 1
+    parts = len(base.runs) // size
+    if len(base.runs) != len(new.runs) or len(base.runs) % size:
+        raise UsageError(f"--design {asked}: {len(base.runs)} and {len(new.runs)} runs make no whole {asked}")
+    if asked == "pairs" and parts < PAIRS_MIN:
+        raise UsageError(
+            f"--design pairs: {parts} pairs are too few", hint=f"from {PAIRS_MIN} on; or --design labels"
+        )
+    runs = [
+        run for at in range(parts) for side in (base, new) for run in side.runs[at * size : (at + 1) * size]
+    ]
+    return _in_blocks(runs, [2 * size] * parts, asked)
+
+
+def _by_session(base: Side, new: Side, order: Order, *, as_given: bool) -> Design | None:
+    """Sessions as the units: cut by the pauses between runs, or as the paths were given; None where a side has too few."""
+    sides = _sessions(base, new, as_given=as_given)
+    if sides is None:
+        return None
+    words = f"{len(sides[0])} and {len(sides[1])} sessions"
+    if not order.is_sequential:
+        return Design(
+            [*sides[0], *sides[1]], [len(sides[0]) + len(sides[1])], f"labels of {words}", is_sessions=True
+        )
+    ordered = [*sides[0], *sides[1]] if order.first == base.label else [*sides[1], *sides[0]]
+    words += ", a steady drift from session to session taken out"
+    return Design(ordered, [len(ordered)], words, trend=True, is_sessions=True)
+
+
+def _sessions(base: Side, new: Side, *, as_given: bool) -> list[list[list[SideRun]]] | None:
+    timed = [found for side in (base, new) if (found := sessions_by_time(side)) is not None]
+    options = [timed] if len(timed) == 2 else []
+    if as_given:
+        options.append([sessions_as_given(base), sessions_as_given(new)])
+    for sides in options:
+        if min(map(len, sides)) >= SESSIONS_MIN:
+            return [sorted(side, key=_start) for side in sides]
+    return None
+
+
+def _start(session: list[SideRun]) -> int:
+    """When a session started, as far as its runs say."""
+    return min((run.started_ns for run in session if run.started_ns is not None), default=0)
+
+
+def _too_few(base: Side, new: Side) -> str:
+    counts = [len(sessions_as_given(side)) for side in (base, new)]
+    return f"--design sessions: {counts[0]} and {counts[1]} sessions are too few ({SESSIONS_MIN} a side is the least)"
+
+
+def _interleaved(base: Side, new: Side) -> list[SideRun] | None:
+    """The runs in the order of their starts, where that is at least BLOCKS_MIN whole blocks of ABBA or BAAB."""
+    timed = [(run.started_ns, side is new, run) for side in (base, new) for run in side.runs]
+    if any(start is None for start, _, _ in timed) or len(timed) % BLOCK or len(timed) < BLOCK * BLOCKS_MIN:
+        return None
+    timed.sort(key=lambda item: item[0] or 0)
+    if any(a[0] == b[0] for a, b in pairwise(timed)):
+        return None
+    orders = [
+        tuple(int(is_new) for _, is_new, _ in timed[at : at + BLOCK]) for at in range(0, len(timed), BLOCK)
+    ]
+    return [run for _, _, run in timed] if all(order in _ABBA for order in orders) else None

@@ -1,0 +1,104 @@
+"""In which order the runs of two builds were made, and what that lets them say.
+
+A machine drifts: caches fill, neighbours come and go, disks get full. Where all runs of one build were made before all
+runs of the other, a drift looks like a difference between the builds, and no test can tell them apart. Runs in turns
+(`replay ab`) share the drift. Nights against nights are judged by night: see `replay.comparison.design`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .sides import Side, SideRun
+
+NOT_INTERLEAVED = "NOT_INTERLEAVED"
+SESSION_GAP_NS = 3 * 3600 * 10**9
+"""Runs with a longer pause between them belong to different sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """`first` and `second` are the labels of sides that were run one after the other, else empty. `notes` is what else to
+    know.
+    """
+
+    first: str = ""
+    second: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether all runs of one side started before all runs of the other."""
+        return bool(self.first)
+
+    @property
+    def reason(self) -> str:
+        """Why runs in this order say nothing of the builds."""
+        return (
+            f"{NOT_INTERLEAVED}: all runs of {self.first} started before all runs of {self.second}, so a machine that "
+            "drifts looks like a difference between the builds; run them in turns with `replay ab`, or accept the risk "
+            "with --sequential"
+        )
+
+
+def order_of(base: Side, new: Side) -> Order:
+    """The order of two sides' runs, by their start times. A side of a single run has none."""
+    if min(len(base.runs), len(new.runs)) < 2:
+        return Order()
+    times = [[run.started_ns for run in side.runs] for side in (base, new)]
+    unknown = sum(time is None for side in times for time in side)
+    if unknown:
+        total = len(base.runs) + len(new.runs)
+        return Order(notes=(_unchecked(f"{unknown} of {total} runs do not say when they started"),))
+    one, two = ([time for time in side if time is not None] for side in times)
+    if max(one) < min(two):
+        return Order(base.label, new.label)
+    if max(two) < min(one):
+        return Order(new.label, base.label)
+    if set(one) & set(two):
+        return Order(notes=(_unchecked("runs of both builds say that they started at the same time"),))
+    apart = _mean_rank(two, one) - _mean_rank(one, two)
+    if abs(apart) <= (len(one) + len(two)) / 4:
+        return Order()
+    late, early = (new, base) if apart > 0 else (base, new)
+    return Order(
+        notes=(
+            f"most runs of {late.label} were made after most runs of {early.label}, so a machine that drifts looks like a "
+            "part of the difference; `replay ab` takes turns",
+        )
+    )
+
+
+def _unchecked(why: str) -> str:
+    return f"{why}, so it was not checked whether the builds were run in turns"
+
+
+def _mean_rank(mine: list[int], others: list[int]) -> float:
+    """The mean rank of `mine` among all runs; those of one side that are equal share it."""
+    ordered = sorted([*mine, *others])
+    return sum(ordered.index(time) + (ordered.count(time) - 1) / 2 for time in mine) / len(mine)
+
+
+def sessions_by_time(side: Side) -> list[list[SideRun]] | None:
+    """The runs of a side in the order of their starts, cut where they pause; None where a start is unknown."""
+    if any(run.started_ns is None for run in side.runs):
+        return None
+    sessions: list[list[SideRun]] = []
+    end = 0
+    for run in sorted(side.runs, key=lambda run: run.started_ns or 0):
+        start = run.started_ns or 0
+        if not sessions or start - end > SESSION_GAP_NS:
+            sessions.append([])
+        sessions[-1].append(run)
+        end = max(end, run.ended_ns or start)
+    return sessions
+
+
+def sessions_as_given(side: Side) -> list[list[SideRun]]:
+    """A session for each path of the command line: a run, a log, or a folder of several. A single path says nothing, so
+    that each of its runs is one.
+    """
+    paths = sorted({run.given for run in side.runs})
+    if len(paths) == 1:
+        return [[run] for run in side.runs]
+    return [[run for run in side.runs if run.given == path] for path in paths]

@@ -1,0 +1,190 @@
+"""An A/B session: both builds in turns, in randomised ABBA and BAAB blocks, looked at as fixed beforehand."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+import trio
+
+from replay.engine.nursery import run_blocking
+from replay.errors import (
+    OutputError,
+    RefusedError,
+    ReplayError,
+    TargetError,
+    reason_of,
+)
+from replay.lane.resolve import resolve
+from replay.plan.safety import check_plan
+from replay.plan.schedule import Schedule, make_schedule
+from replay.results.document import Latency, RunDocument
+from replay.results.failures import failures_of
+from replay.settings.scenario import Scenario
+from replay.trace import Trace
+from replay.units import format_latency
+
+from .builds import READY_S, Build, run_step
+from .decision import Options
+from .looks import LOOKS, Look
+from .sides import Side, SideRun, load_run_folder
+from .verdict import Comparison, compare_sides
+
+BLOCK = 4
+RETRIES_MAX = 2
+"""Blocks that may be made anew, all in all, because the generator was the bottleneck in one of their runs."""
+
+OBJECTIVE = 'slo = ["statuses differ<100%"]'
+SETTLED = ("REGRESSION", "IMPROVEMENT", "NO_REGRESSION")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a session is asked to do. Times in seconds; `ready` as for `Build.running`."""
+
+    base: Build
+    new: Build
+    out: Path
+    ready: str = ""
+    ready_s: float = READY_S
+    setup: str = ""
+    prepare: str = ""
+    cleanup: str = ""
+    cool_down_s: float = 1.0
+    time_limit_s: float = 600.0
+    seed: int = 0
+    options: Options = field(default_factory=Options)
+
+
+class Interrupted(ReplayError):
+    """The user ended the session; the runs that were made are whole."""
+
+    exit_code = 130  # type: ignore[assignment]
+
+
+@dataclass
+class Session:
+    """A session in progress: the blocks made so far, each four runs with their sides."""
+
+    plan: Plan
+    trace: Trace
+    scenario: Scenario
+    say: Say
+    blocks: list[list[tuple[Build, SideRun]]] = field(default_factory=list)
+    number: int = 0
+    retries: int = 0
+    longest_block_s: float = 0.0
+    started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of the time limit that are left."""
+        return self.plan.time_limit_s - (time.monotonic() - self.started_s)
+
+    def run(self) -> Comparison:
+        """All of it; the comparison at the look that ended it. ReplayError where a build or step fails."""
+        try:
+            self.plan.out.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(f"{self.plan.out} cannot be made: {reason_of(error)}") from None
+        order = random.Random(self.plan.seed)
+        try:
+            run_step("setup", self.plan.setup, self._log("setup"), self.left_s)
+            return self._looks(order)
+        finally:
+            run_step("cleanup", self.plan.cleanup, self._log("cleanup"), max(self.left_s, 30.0))
+
+    def _looks(self, order: random.Random) -> Comparison:
+        found: Comparison | None = None
+        for look in LOOKS:
+            whole = self._blocks_up_to(look, order)
+            found = self.compare(look)
+            if whole and look is not LOOKS[-1]:
+                self.say(
+                    f"look after {len(self.blocks)} blocks, alpha {look.alpha:g}: {found.verdict}: {found.sentence}"
+                )
+            if not whole or found.verdict in SETTLED or found.verdict == "INVALID":
+                break
+        assert found is not None
+        return found
+
+    def _blocks_up_to(self, look: Look, order: random.Random) -> bool:
+        """Make blocks until there are as many as the look wants; False where time does not allow for another."""
+        while len(self.blocks) < look.blocks:
+            if self.blocks and self.left_s < self.longest_block_s:
+                self.say(f"no time for another block of {self.longest_block_s:.0f} s within the limit")
+                return False
+            began = time.monotonic()
+            base, new = self.plan.base, self.plan.new
+            turns = order.choice([(base, new, new, base), (new, base, base, new)])
+            made = [(build, self._one(build)) for build in turns]
+            self.longest_block_s = max(self.longest_block_s, time.monotonic() - began)
+            if any(run.document and run.document.validity.verdict == "INVALID" for _, run in made):
+                if self.retries < RETRIES_MAX:
+                    self.retries += 1
+                    self.say("the generator was the bottleneck in this block: it is made anew")
+                    continue
+                self.blocks.append(made)
+                return False
+            self.blocks.append(made)
+        return True
+
+    def _one(self, build: Build) -> SideRun:
+        """One run of one build, in its own folder."""
+        self.number += 1
+        name = f"{self.number:02}-{build.label}"
+        with (
+            build.running(self._log(name), self.plan.ready, self.plan.ready_s) as url,
+            tempfile.TemporaryDirectory(prefix="replay-") as area,
+        ):
+            run_step("prepare", self.plan.prepare.replace("{url}", url), self._log("prepare"), self.left_s)
+            scenario, schedule = self._schedule(url, Path(area))
+            document = run_blocking(schedule, scenario, self.plan.out / name)
+        if document.ending.how == "interrupted":
+            raise Interrupted("the session was interrupted", hint=f"its runs are in {self.plan.out}")
+        if document.interrupted:
+            raise TargetError(
+                f"run {name} was stopped: {document.ending.detail}",
+                hint=f"look at it: replay report {self.plan.out / name}",
+            )
+        differs = document.status_differs
+        if differs is not None and differs.failed and build is self.plan.base:
+            raise RefusedError(
+                f"run {name}: {'; '.join(failures_of(document))}",
+                hint=f"check the build, its data and credentials, or accept it in the scenario: {OBJECTIVE}",
+            )
+        self.say(f"block {len(self.blocks) + 1}, run {name}: {_figures(document)}")
+        time.sleep(self.plan.cool_down_s)
+        return load_run_folder(self.plan.out / name)
+
+    def _schedule(self, url: str, area: Path) -> tuple[Scenario, Schedule]:
+        scenario = msgspec.structs.replace(self.scenario, target=url)
+        schedule = make_schedule(self.trace, scenario, area=area)
+        addresses = [address.host for address in trio.run(resolve, schedule.target, scenario)]
+        check_plan(schedule.plan, schedule.target, addresses, self.trace.requests.hosts, scenario)
+        return scenario, schedule
+
+    def _log(self, name: str) -> Path:
+        return self.plan.out / f"{name}.log"
+
+    def compare(self, look: Look) -> Comparison:
+        """The comparison of the blocks so far, at the alpha of a look."""
+        sides = []
+        for build in (self.plan.base, self.plan.new):
+            runs = tuple(run for block in self.blocks for owner, run in block if owner is build)
+            sides.append(Side(build.label, runs))
+        blocks = [[run for _, run in block] for block in self.blocks]
+        return compare_sides(sides[0], sides[1], replace(self.plan.options, alpha=look.alpha), blocks)
+
+
+def _figures(document: RunDocument) -> str:
+    latency = document.latency.response
+    if not isinstance(latency, Latency):
+        latency = document.latency.service
+    return f"p50 {format_latency(latency.p50_ns)}, p99 {format_latency(latency.p99_ns)}, {document.validity.verdict}"

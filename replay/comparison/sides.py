@@ -1,0 +1,241 @@
+"""The two sides of a comparison: which runs each has, read from run folders by totals.hlog, or from anyone's .hlog."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from replay.errors import InputError, UsageError
+from replay.ledger.histogram import Histogram
+from replay.results import hlog
+from replay.results.document import RunDocument
+from replay.results.measured import Measured, Value
+from replay.results.run import load_run
+
+UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+LOGGED = "logged"
+"""The outcome of what a log of somebody else's holds: it does not say how requests ended."""
+
+_LABEL = re.compile(r"[^/\\=,.][^/\\=,]*")
+_NEVER = 1 << 62
+_JUMP_S = 1.0
+_EPOCH_MIN_S, _EPOCH_MAX_S = 1e8, 9e9
+"""Seconds since the epoch lie between (1973 to 2255); smaller stamps count from the start of a run or a machine."""
+
+
+@dataclass(frozen=True)
+class SideRun:
+    """One run. `document` is None for a log, `logged_ns` its start and end; `scale` brings its values to ns; `doubts` are
+    why it may not be whole; `given` is the number of the path on the command line that it came from.
+    """
+
+    name: str
+    measured: Measured
+    document: RunDocument | None = None
+    scale: int = 1
+    counts_errors: bool = True
+    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    requests: Mapping[str, int] = field(default_factory=dict)
+    logged_ns: tuple[int, int] | None = None
+    given: int = 0
+
+    @functools.cached_property
+    def started_ns(self) -> int | None:
+        """When it started, ns since the epoch, where it says so."""
+        if self.document is not None:
+            return self.document.start.wall_ns
+        return None if self.logged_ns is None else self.logged_ns[0]
+
+    @property
+    def ended_ns(self) -> int | None:
+        """When it ended, as far as is known."""
+        if self.document is not None:
+            return self.document.start.wall_ns + round(max(self.document.ending.at_s, 0.0) * 1e9)
+        return None if self.logged_ns is None else self.logged_ns[1]
+
+    def quantile(self, kind: str, percentile: float, route: str = "") -> Value | None:
+        """The value at `percentile` in ns; None where nothing was measured."""
+        found = self.measured.percentiles(kind, (percentile,), route)
+        return Value(found[0].ns * self.scale, found[0].at_least) if found else None
+
+    def count(self, kind: str, route: str = "") -> int:
+        """Requests that this latency was measured of."""
+        histogram = self.measured.histogram(kind, route)
+        return histogram.count if histogram is not None else 0
+
+
+@dataclass(frozen=True)
+class Side:
+    """The runs of one build."""
+
+    label: str
+    runs: tuple[SideRun, ...]
+
+
+def load_sides(base: str, new: str, unit: str = "") -> tuple[Side, Side]:
+    """Both sides from `[LABEL=]PATH[,PATH...]`; labels `base` and `new` say themselves which is which.
+
+    UsageError for a wrong form, InputError where a path holds no runs, a log is damaged beyond use, or its unit is unknown.
+    """
+    one, two = (_split(text, label) for text, label in ((base, "base"), (new, "new")))
+    if (one[0], two[0]) == ("new", "base"):
+        one, two = two, one
+    if one[0] == two[0]:
+        raise UsageError(f"both sides are called {one[0]!r}", hint="name them: base=PATH new=PATH")
+    sides = tuple(
+        Side(
+            label,
+            tuple(replace(run, given=at) for at, path in enumerate(paths) for run in _load(path, unit)),
+        )
+        for label, paths in (one, two)
+    )
+    seen: dict[Path, str] = {}
+    for side in sides:
+        for run in side.runs:
+            path = Path(run.name).resolve()
+            if path in seen:
+                raise UsageError(
+                    f"{run.name} is given twice ({seen[path]}, {side.label})", hint="each run counts once"
+                )
+            seen[path] = side.label
+    return sides[0], sides[1]
+
+
+def _split(text: str, default: str) -> tuple[str, list[Path]]:
+    label, paths = default, text
+    head, equals, tail = text.partition("=")
+    if equals and _LABEL.fullmatch(head) and not Path(text).exists():
+        label, paths = head.strip(), tail
+    names = [paths] if paths and Path(paths).exists() else [name for name in paths.split(",") if name]
+    if not names:
+        raise UsageError(
+            f"{text!r} names no runs", hint="give a run folder, a folder of runs, or .hlog files: base=A,B,C"
+        )
+    return label, [Path(name) for name in names]
+
+
+def _load(path: Path, unit: str) -> list[SideRun]:
+    if not path.exists():
+        raise InputError(f"{path} does not exist", hint="give a run folder, a folder of runs, or .hlog files")
+    if not path.is_dir():
+        return [_from_log(path, unit)]
+    if _is_run(path):
+        return [load_run_folder(path)]
+    found = [child for child in sorted(path.iterdir()) if _is_run(child) or child.suffix == ".hlog"]
+    if not found:
+        raise InputError(
+            f"{path} holds no runs: neither a run.json, nor folders of runs, nor .hlog files",
+            hint="give the folder that `replay run -o` wrote, or one with several of them",
+        )
+    return [load_run_folder(child) if child.is_dir() else _from_log(child, unit) for child in found]
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and ((path / "run.json").exists() or (path / "started.json").exists())
+
+
+def load_run_folder(path: Path) -> SideRun:
+    """The run in a folder that `replay run` wrote. InputError where it is none."""
+    run = load_run(path)
+    document = run.document
+    doubts = []
+    if document.ending.how not in ("whole", "circuit_breaker"):
+        doubts.append(f"{path} did not come to its end ({document.ending.how})")
+    notes = [f"{path} is SUSPECT: {', '.join(reason.code for reason in document.validity.reasons)}"]
+    if document.validity.verdict != "SUSPECT":
+        notes = []
+    if document.trace is not None and document.trace.rejected:
+        rejected, lines = sum(document.trace.rejected.values()), document.trace.lines
+        notes.append(f"{rejected:,} of {lines:,} lines of the recording were rejected")
+    requests = {route.route: route.count for route in document.routes}
+    return SideRun(
+        str(path),
+        replace(run.measured, totals=functools.cache(run.measured.totals)),
+        document,
+        doubts=tuple(doubts),
+        notes=tuple(notes),
+        requests=requests,
+    )
+
+
+def _from_log(path: Path, unit: str) -> SideRun:
+    log = hlog.read_hlog(path)
+    unit = log.unit or unit
+    if not unit:
+        raise UsageError(f"{path} does not say the unit of its values", hint="say it: --unit ns, us or ms")
+    if unit not in UNITS:
+        raise UsageError(f"--unit: {unit!r} is no unit", hint="ns, us, ms or s")
+    doubts = []
+    if log.problem_count:
+        doubts.append(f"{log.problem_count} line(s) were left out: {log.problems[0]}")
+    notes = _clock_notes(log)
+    histograms = log.by_tag()
+    if not any(histogram.count for histogram in histograms.values()):
+        raise InputError(
+            f"{path} holds only empty histograms", hint="nothing was measured; leave this run out"
+        )
+    ours = "response.all" in histograms or "service.all" in histograms
+    table, outcomes = _ours(histograms) if ours else _theirs(histograms)
+    measured = Measured(table.get, outcomes, _NEVER)
+    requests = {route: sum(by_outcome.values()) for route, by_outcome in outcomes.items() if route}
+    return SideRun(
+        str(path), measured, None, UNITS[unit], ours, tuple(doubts), tuple(notes), requests, _times(log)
+    )
+
+
+def _times(log: hlog.Log) -> tuple[int, int] | None:
+    """When a log begins and ends, ns since the epoch; None where its times count from something that it does not say."""
+    first = log.start_s if log.start_s is not None else log.intervals[0].start_s
+    if not _EPOCH_MIN_S <= first < _EPOCH_MAX_S:
+        return None
+    ends = [row.start_s + row.length_s for row in log.intervals if abs(row.length_s) < _EPOCH_MIN_S]
+    last = max([first, *(end for end in ends if end < _EPOCH_MAX_S)])
+    return round(first * 1e9), round(last * 1e9)
+
+
+def _clock_notes(log: hlog.Log) -> list[str]:
+    """A clock that jumped back harms no total; whoever looks at the log over time should know."""
+    last: dict[str, float] = {}
+    jumps = 0
+    for interval in log.intervals:
+        before = last.get(interval.tag, -math.inf)
+        jumps += interval.start_s < before - _JUMP_S or interval.length_s < 0
+        last[interval.tag] = interval.start_s
+    return [f"{log.path}: time goes back at {jumps} line(s); totals are not harmed"] if jumps else []
+
+
+_Log = tuple[dict[str, Histogram], dict[str, dict[str, int]]]
+
+
+def _ours(histograms: dict[str, Histogram]) -> _Log:
+    """A log that this project wrote: tags say outcome and route."""
+    outcomes: dict[str, dict[str, int]] = {}
+    for tag, histogram in histograms.items():
+        kind, outcome, route = hlog.parts_of(tag)
+        if route and histogram.count and (kind == "response" or "response.all" not in histograms):
+            by_outcome = outcomes.setdefault(route, {})
+            by_outcome[outcome] = max(by_outcome.get(outcome, 0), histogram.count)
+    return histograms, outcomes
+
+
+def _theirs(histograms: dict[str, Histogram]) -> _Log:
+    """A log of somebody else: a tag is a route, what has no tag is all of them; without such, all is their sum."""
+    table: dict[str, Histogram] = {}
+    outcomes: dict[str, dict[str, int]] = {}
+    for tag, histogram in histograms.items():
+        if tag:
+            table[hlog.tag_of("response", tag, LOGGED)] = histogram
+            outcomes[tag] = {LOGGED: histogram.count}
+    whole = histograms.get("")
+    if whole is None:
+        with contextlib.suppress(ValueError):
+            whole = functools.reduce(Histogram.merged, histograms.values())
+    if whole is not None:
+        table["response.all"] = whole
+    return table, outcomes

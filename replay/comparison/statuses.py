@@ -1,0 +1,59 @@
+"""Statuses against the recording, side by side: latencies of refusals must not pass for those of a build."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replay.ledger.statuses import SUSPECT_SHARE
+from replay.units import format_share
+
+from .decision import VerdictName
+from .sides import Side
+from .words import NOTHING_SHOWN
+
+
+def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
+    """A verdict on statuses alone, and its sentence; None where they do not stand in the way of comparing latencies.
+
+    A build whose responses are worse than recorded for more than SUSPECT_SHARE more of the requests is a REGRESSION. Runs
+    that failed by their statuses on both sides, or on base's alone, say nothing of the builds.
+    """
+    old, now = _share(base), _share(new)
+    if old is None or now is None:
+        return None
+    shares = f"{format_share(now)} of the responses of {new.label} have a worse status than recorded"
+    shares += f" ({format_share(old)} of {base.label})"
+    if now > old + SUSPECT_SHARE:
+        return (
+            "REGRESSION",
+            f"{new.label} is worse than {base.label}: {shares}; latencies of refusals are not compared",
+        )
+    if _has_failed(base) or _has_failed(new):
+        return "INVALID", f"most responses are refusals, so these runs say nothing of the builds: {shares}"
+    if old > now + SUSPECT_SHARE:
+        return (
+            "INCONCLUSIVE",
+            f"{NOTHING_SHOWN}: {shares}; latencies of refusals are not compared",
+        )
+    return None
+
+
+def _share(side: Side) -> float | None:
+    """The mean share over a side's runs; None where none of them knows it."""
+    shares = _shares(side)
+    return sum(shares) / len(shares) if shares else None
+
+
+def _shares(side: Side) -> Sequence[float]:
+    documents = [run.document for run in side.runs if run.document is not None]
+    return [document.status_differs.share for document in documents if document.status_differs is not None]
+
+
+def _has_failed(side: Side) -> bool:
+    """Whether most of a side's runs have failed by their statuses."""
+    found = [
+        run.document.status_differs.failed
+        for run in side.runs
+        if run.document is not None and run.document.status_differs is not None
+    ]
+    return 2 * sum(found) > len(found)

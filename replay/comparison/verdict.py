@@ -1,0 +1,216 @@
+"""Compare two sides of runs: the family, the design, the test, the decision on each metric and over all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from replay.errors import Exit
+
+from . import statistics, within_run
+from .comparable import incomparable, invalid, one_run
+from .decision import (
+    Finding,
+    Options,
+    VerdictName,
+    decide,
+)
+from .design import Design, design_of
+from .metrics import (
+    Family,
+    Metric,
+    biggest_routes,
+    family,
+    parse_metric,
+)
+from .order import Order, order_of
+from .sides import Side, SideRun, load_sides
+from .statistics import Inference
+from .statuses import judge_statuses
+from .words import NOTHING_SHOWN, RUNS_MIN, overall
+
+FEW, UNEQUAL = 8, 1.5
+"""A side of fewer runs than this, beside one of so many times as many, does not show its own spread."""
+
+EXPONENT_MAX = 700.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The whole answer. `reasons` say why nothing can be concluded, `notes` what else to know."""
+
+    verdict: VerdictName
+    sentence: str
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    left_out: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    base: Side
+    new: Side
+    options: Options
+    design: str = ""
+    labellings: int = 0
+    exact: bool = True
+    critical_t: float = math.inf
+
+    @property
+    def exit_code(self) -> Exit:
+        """What scripts are told."""
+        if self.verdict == "REGRESSION":
+            return Exit.FAILED
+        if self.verdict == "INVALID":
+            return Exit.INVALID
+        wants = self.verdict == "INCONCLUSIVE" and self.options.fail_on == "inconclusive"
+        return Exit.INCONCLUSIVE if wants else Exit.PASSED
+
+    @property
+    def caught(self) -> float:
+        """The slowdown that any latency of the family would have been caught at; infinite where none would."""
+        return max((f.caught for f in self.findings if f.metric.is_latency), default=math.inf)
+
+    @property
+    def runs_needed(self) -> int | None:
+        """Runs a side that settle every metric; None where too many."""
+        needed = [finding.runs_needed for finding in self.findings]
+        return None if None in needed or not needed else max(n for n in needed if n is not None)
+
+
+def compare(base: str, new: str, options: Options | None = None) -> Comparison:
+    """Compare two sides given as `[LABEL=]PATH[,PATH...]`. A ReplayError where they cannot be read."""
+    options = options or Options()
+    return compare_sides(*load_sides(base, new, options.unit), options)
+
+
+def compare_sides(
+    base: Side, new: Side, options: Options, blocks: Sequence[Sequence[SideRun]] | None = None
+) -> Comparison:
+    """Compare loaded sides; `blocks` are groups of runs within which the labels were randomised."""
+    refused = invalid(base, new)
+    if refused:
+        sentence = f"the generator was the bottleneck, so these runs say nothing of the builds: {refused[0]}"
+        return _nothing("INVALID", sentence, refused, base, new, options)
+    if by_status := judge_statuses(base, new):
+        return _nothing(*by_status, [], base, new, options)
+    routes = options.routes
+    chosen = biggest_routes(base, new, routes) if isinstance(routes, int) else list(routes)
+    made = family(base, new, [parse_metric(name) for name in options.metrics], chosen)
+    reasons = incomparable(base, new)
+    if not made.metrics:
+        why = made.left_out[0] if made.left_out else "none was asked for"
+        sentence = f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs a side that have one would show it"
+        return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
+    if lone := one_run(base, new):
+        reasons.insert(0, lone)
+    order = Order() if options.sequential or blocks is not None else order_of(base, new)
+    design = design_of(base, new, options.design, order, blocks)
+    if design.problem:
+        reasons.append(design.problem)
+    if order.is_sequential and not design.is_sessions:
+        reasons.append(order.reason)
+    everyone = [*base.runs, *new.runs]
+    values, labels = _units(made, design, everyone, len(base.runs))
+    inference = statistics.infer(values, labels, design.sizes, options.alpha, trend=design.trend)
+    counts = (labels.count(0), labels.count(1))
+    findings = tuple(
+        _finding(made, at, inference, base, new, options, counts, settled=not reasons)
+        for at in range(len(made.metrics))
+    )
+    doubts = [*made.gaps, *(doubt for run in everyone for doubt in run.doubts)]
+    verdict, sentence = overall(findings, reasons, doubts, base, new, options)
+    notes = dict.fromkeys(
+        [
+            *order.notes,
+            *_unequal(base, new, counts, design),
+            *(note for run in everyone for note in run.notes),
+        ]
+    )
+    return Comparison(
+        verdict, sentence, (*reasons, *doubts), tuple(notes), tuple(made.left_out), findings, base, new, options,
+        design.words, inference.labellings, inference.exact, inference.critical_t,
+    )  # fmt: skip
+
+
+def _units(
+    made: Family, design: Design, everyone: Sequence[SideRun], bases: int
+) -> tuple[np.ndarray, list[int]]:
+    """Values float64[units, metrics], a session's being the mean of its runs; and which units are of the new build."""
+    row_of = {id(run): at for at, run in enumerate(everyone)}
+    rows = [[row_of[id(run)] for run in unit] for unit in design.units]
+    values = made.values
+    return np.array([values[at].mean(axis=0) for at in rows]), [int(at[0] >= bases) for at in rows]
+
+
+def _unequal(base: Side, new: Side, counts: tuple[int, int], design: Design) -> list[str]:
+    """The warning that few runs beside many cannot show their own spread."""
+    few, many = min(counts), max(counts)
+    if few < 2 or few >= FEW or many <= UNEQUAL * few:
+        return []
+    small, units = base if counts[0] == few else new, "sessions" if design.is_sessions else "runs"
+    return [
+        f"{small.label} has {few} {units} and the other side {many}: so few do not show how far they scatter, and where "
+        f"{units} are skewed and scatter differently there are more false alarms than promised; give both sides as many, "
+        f"or {FEW} at least"
+    ]
+
+
+def _nothing(
+    verdict: VerdictName, sentence: str, reasons: Sequence[str], base: Side, new: Side, options: Options
+) -> Comparison:
+    return Comparison(verdict, sentence, tuple(reasons), (), (), (), base, new, options)
+
+
+def _finding(
+    made: Family,
+    at: int,
+    inference: Inference,
+    base: Side,
+    new: Side,
+    options: Options,
+    counts: tuple[int, int],
+    *,
+    settled: bool,
+) -> Finding:
+    metric, margin = made.metrics[at], options.margin(made.metrics[at])
+    effect, low, high = (float(row[at]) for row in (inference.effects, inference.lower, inference.upper))
+    base_at_least, new_at_least = made.base_at_least[at], made.new_at_least[at]
+    verdict: VerdictName = "INCONCLUSIVE"
+    if settled:
+        verdict = decide(effect, low, high, margin, base_at_least=base_at_least, new_at_least=new_at_least)
+    single = len(base.runs) == 1 and len(new.runs) == 1
+    if single:
+        low, high = within_run.bounds(base.runs[0], new.runs[0], metric)
+    column, error = made.columns[at], float(inference.errors[at])
+    spread = error / math.sqrt(1 / counts[0] + 1 / counts[1])
+    needed: int | None = RUNS_MIN
+    if math.isfinite(spread):
+        needed = statistics.runs_needed(spread, len(made.metrics), margin, options.alpha)
+    caught = statistics.caught(error, float(inference.critical[at]), margin) if settled else math.inf
+    return Finding(
+        metric=metric,
+        verdict=verdict,
+        base=_figure(column[: len(base.runs)], metric),
+        new=_figure(column[len(base.runs) :], metric),
+        change=_change(effect, metric),
+        low=_change(low, metric),
+        high=_change(high, metric),
+        within_run=single,
+        p_adjusted=None if single else float(inference.p_adjusted[at]),
+        runs_needed=needed,
+        caught=_change(caught, metric),
+        at_least=base_at_least or new_at_least,
+    )
+
+
+def _figure(column: Sequence[float], metric: Metric) -> float:
+    mean = sum(column) / len(column)
+    return math.exp(mean) if metric.is_latency else mean
+
+
+def _change(value: float, metric: Metric) -> float:
+    """From the metric's own scale: a ratio less 1 for latencies; a lower bound that excludes nothing is -infinity."""
+    if not metric.is_latency or math.isinf(value):
+        return value
+    return math.expm1(min(value, EXPONENT_MAX))

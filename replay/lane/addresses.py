@@ -1,0 +1,73 @@
+"""The control plane's side of the lanes' address tables: what lanes may connect to, from the start and in mid-run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from replay_native.feed.addresses import (
+    ADDRESSES_MAX,
+    IN_USE,
+    REMOVED,
+    UNUSED,
+    pack_address,
+    unpack_address,
+)
+from replay_native.ground import shared
+from replay_native.ledger.lane_metrics import Bank, Control
+
+from .contract import Address
+
+
+class AddressTable:
+    """The table of one lane. Only one thread may write to it; the lane reads it whenever its version changes."""
+
+    def __init__(self, bank: Bank) -> None:
+        self._bank = bank
+
+    @property
+    def version(self) -> int:
+        """Grows with every change; 0 before the first."""
+        return int(shared.read_word(self._bank.control, Control.ADDRESSES))
+
+    def use(self, addresses: Iterable[Address]) -> list[Address]:
+        """Have the lane connect to these, and end its connections to all others. Wake the lane afterwards.
+
+        Returns those that no row was left for: they are not used.
+        """
+        packed = {pack_address(address.host, address.port): address for address in addresses}
+        for row, known in enumerate(self._rows()):
+            wanted = packed.pop(known, None) is not None
+            shared.write_word(self._bank.address_states, row, IN_USE if wanted else REMOVED)
+        row = len(self._rows())
+        left_out = list(packed.values())[max(ADDRESSES_MAX - row, 0) :]
+        for raw in list(packed)[: ADDRESSES_MAX - row]:
+            self._bank.addresses[row] = memoryview(raw)
+            shared.write_word(self._bank.address_states, row, IN_USE)
+            row += 1
+        shared.write_word(self._bank.control, Control.ADDRESSES, self.version + 1)
+        return left_out
+
+    def begin(self, addresses: Sequence[Address]) -> None:
+        """What a lane starts with, unless something was published before."""
+        if self.version == 0:
+            self.use(addresses)
+
+    def row_of(self, address: Address) -> int:
+        """The row of an address that is in the table."""
+        return self._rows().index(pack_address(address.host, address.port))
+
+    def chosen(self) -> list[tuple[int, Address]]:
+        """Rows in use, with their addresses."""
+        return [
+            (row, Address(host, port, ":" in host))
+            for row, (host, port) in enumerate(map(unpack_address, self._rows()))
+            if shared.read_word(self._bank.address_states, row) == IN_USE
+        ]
+
+    def is_removed(self, row: int) -> bool:
+        """Whether connections to this row are to end."""
+        return bool(shared.read_word(self._bank.address_states, row) == REMOVED)
+
+    def _rows(self) -> list[bytes]:
+        used = int((self._bank.address_states != UNUSED).sum())
+        return [row.tobytes() for row in self._bank.addresses[:used]]

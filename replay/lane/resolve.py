@@ -1,0 +1,176 @@
+"""From the target's name to the addresses that lanes connect to, each checked against what is allowed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from typing import NamedTuple
+
+import trio
+
+from replay.errors import TargetError
+from replay.names import (
+    Answer,
+    NameFailure,
+    Query,
+    lookup,
+    read_settings,
+)
+from replay.names.failures import show_server
+from replay.plan.safety import check_addresses
+from replay.settings.scenario import Scenario
+from replay.settings.target import Target
+
+from .contract import Address
+
+REACHABLE_S = 5.0
+TRIED_MAX = 12
+"""Addresses of one family that are tried until one takes a connection: a minute where all are silent."""
+
+OTHER_MEANS_S = 2.0
+
+
+class Lookups:
+    """Looks one name up, again and again, and counts what that took: time only of lookups that came to an end."""
+
+    def __init__(self, name: str, resolver: str) -> None:
+        self.name, self._resolver = name, resolver
+        self.count = self.failed = self.queries = self.ended = 0
+        self.answers: Counter[str] = Counter()
+        self.total_ns = self.longest_ns = 0
+
+    async def one(self) -> Answer:
+        """A lookup by the machine's settings of this moment. NameFailure where the name has no address."""
+        begin = time.monotonic_ns()
+        self.count += 1
+        try:
+            answer = await lookup(self.name, read_settings(self._resolver), self._note)
+        except NameFailure:
+            self.failed += 1
+            self._ended(begin)
+            raise
+        self._ended(begin)
+        return answer
+
+    def servers(self) -> str:
+        """Who is asked."""
+        return " and ".join(show_server(server) for server in read_settings(self._resolver).servers)
+
+    def _ended(self, begin_ns: int) -> None:
+        took_ns = time.monotonic_ns() - begin_ns
+        self.ended += 1
+        self.total_ns += took_ns
+        self.longest_ns = max(self.longest_ns, took_ns)
+
+    def _note(self, query: Query) -> None:
+        self.queries += 1
+        self.answers[query.answer] += 1
+
+
+class Reachable(NamedTuple):
+    """Addresses that are used, and what was left out of them: `ADDRESS (why)`."""
+
+    addresses: tuple[Address, ...]
+    left_out: tuple[str, ...]
+
+
+async def resolve(target: Target, scenario: Scenario) -> tuple[Address, ...]:
+    """The target's addresses in the resolver's order, each once.
+
+    TargetError where the name has none; LimitError where one of them is not allowed.
+    """
+    return (await look_up(target, scenario, Lookups(target.host, scenario.resolver)))[0]
+
+
+async def look_up(target: Target, scenario: Scenario, lookups: Lookups) -> tuple[tuple[Address, ...], Answer]:
+    """The same, with the answer they are of."""
+    try:
+        answer = await lookups.one()
+    except NameFailure as error:
+        hint = "" if scenario.resolver else await _by_other_means(target.host)
+        raise TargetError(
+            f"the target {target.host} has no address: {error}", hint=hint or error.hint
+        ) from None
+    check_addresses(target.host, answer.addresses, scenario)
+    return places(answer, target.port), answer
+
+
+async def _by_other_means(host: str) -> str:
+    """What to do where the system's own resolver knows a name that neither hosts nor DNS has (mDNS, NIS); or nothing."""
+    with trio.move_on_after(OTHER_MEANS_S), contextlib.suppress(OSError):
+        found = await trio.socket.getaddrinfo(host, None)
+        return (
+            f"this machine knows it as {found[0][4][0]}, by other means than /etc/hosts and DNS:"
+            f" name that address in --target, and --host {host}"
+        )
+    return ""
+
+
+def places(answer: Answer, port: int) -> tuple[Address, ...]:
+    """An answer's addresses as lanes connect to them."""
+    return tuple(Address(host, port, ":" in host) for host in answer.addresses)
+
+
+async def check_reachable(
+    addresses: tuple[Address, ...], name: str = "", timeout_s: float = REACHABLE_S
+) -> Reachable:
+    """One connection of each family before the run starts. TargetError where no address takes it.
+
+    A family none of whose addresses takes one is left out where the other does: so does any client with Happy Eyeballs
+    (RFC 8305). One address of several that takes none is the target's own matter, and stays.
+    """
+    used: list[Address] = []
+    left_out: list[str] = []
+    for ipv6 in (False, True):
+        family = [address for address in addresses if address.ipv6 == ipv6]
+        problems = [await _problem(address, timeout_s) for address in family[:1]]
+        while problems and problems[-1] and len(problems) < min(len(family), TRIED_MAX):
+            problems.append(await _problem(family[len(problems)], timeout_s))
+        if family and not problems[-1]:
+            used += family
+        else:
+            left_out += [
+                f"{address.host} ({problem})" for address, problem in zip(family, problems, strict=False)
+            ]
+            if len(family) > len(problems):
+                left_out.append(f"{len(family) - len(problems):,} more addresses (not tried)")
+    if used:
+        return Reachable(tuple(address for address in addresses if address in used), tuple(left_out))
+    place = ", ".join(f"{address.host}:{address.port}" for address in addresses[:TRIED_MAX])
+    if name and name != addresses[0].host:
+        place = f"{name} ({place})"
+    problem = left_out[0].partition("(")[2].rstrip(")") if left_out else "no answer"
+    raise TargetError(
+        f"the target {place} does not take connections: {problem}",
+        hint="check host and port; something between may drop what comes"
+        if problem.startswith("no answer")
+        else "start it, or check host and port",
+    )
+
+
+async def _problem(address: Address, timeout_s: float) -> str:
+    """Why an address takes no connection; nothing where it does."""
+    try:
+        with trio.fail_after(timeout_s):
+            stream = await trio.open_tcp_stream(address.host, address.port)
+            await stream.aclose()
+    except trio.TooSlowError:
+        return f"no answer within {timeout_s:g} s"
+    except OSError as error:
+        return _why(error)
+    return ""
+
+
+def _why(error: OSError) -> str:
+    """The reason at the bottom of what Trio raises for one or several attempts."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        elif isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno).lower()
+        else:
+            cause = cause.__cause__
+    return str(error)

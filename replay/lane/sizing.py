@@ -1,0 +1,119 @@
+"""How many lanes, how many connections, and how large a feed: what a plan needs, within what the machine has."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+from pathlib import Path
+
+from replay.errors import LimitError
+from replay.plan.schedule import Plan, Schedule
+from replay.settings.kinds import AUTO
+from replay.settings.scenario import Scenario
+from replay.units import SECOND_NS
+
+from .feed import AHEAD_NS
+
+LANE_RATE_PER_S = 40_000.0
+"""Requests a second that one lane is trusted with before `auto` takes another."""
+
+CLOSED_LOOP_CONNECTIONS = 64
+"""Connections of a closed loop where the scenario does not say."""
+
+RESERVED_FILES = 64
+"""Descriptors left to the process itself: run folder, trace, epoll, eventfds."""
+
+ENTRIES_MIN = 16_384
+"""Entries below which a feed is not made smaller because there is little to send: its ring holds large requests, too."""
+
+PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+PORTS_DEFAULT = 16_384
+"""Local ports where the system does not say: IANA's dynamic ones (RFC 6335)."""
+
+
+def lanes_for(schedule: Schedule, scenario: Scenario) -> int:
+    """Threads as asked for, else by the planned peak, always a core left to the control plane and the target."""
+    if scenario.threads != AUTO:
+        return int(scenario.threads)
+    peak = schedule.plan.peak_1s_per_s or 0.0
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores - 1, math.ceil(peak / LANE_RATE_PER_S)))
+
+
+def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
+    """LimitError where the connections that a plan needs at once are more than this process may have open, or than this
+    machine has local ports to so many addresses.
+    """
+    asked = int(scenario.connections)
+    needed = asked if asked != AUTO else 1
+    who = f"{needed:,} connections (-c)"
+    lower = "lower -c"
+    if plan.clients is not None and (asked == AUTO or plan.clients.at_once < asked):
+        needed = plan.clients.at_once
+        who = f"{needed:,} clients with a connection of their own at once"
+        lower = "shorten idle_timeout, or give -c: those idle for longest then make room"
+    room, ports = _open_files() - RESERVED_FILES, _local_ports() * addresses
+    if needed > room:
+        raise LimitError(
+            f"{who} need {needed + RESERVED_FILES:,} open files; this process may open {room + RESERVED_FILES:,}",
+            hint=f"raise it with `ulimit -n`, or {lower}",
+        )
+    if needed > ports:
+        raise LimitError(
+            f"{who} need as many local ports; this machine has {ports:,} of them to {addresses:,} address"
+            f"{'es' if addresses > 1 else ''} of the target",
+            hint=f"widen net.ipv4.ip_local_port_range, or {lower}",
+        )
+
+
+def _open_files() -> int:
+    """How many files this process may open, once its limit is raised as far as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _local_ports() -> int:
+    """Local ports that connections to one address can have."""
+    try:
+        first, last = map(int, PORT_RANGE.read_text().split())
+    except (OSError, ValueError):
+        return PORTS_DEFAULT
+    return last - first + 1
+
+
+def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
+    """Connections of each lane. LimitError where the file limit does not allow as many as asked for."""
+    room = _open_files() - RESERVED_FILES
+    asked = int(scenario.connections)
+    if asked == AUTO:
+        asked = CLOSED_LOOP_CONNECTIONS if scenario.closed_loop else int(scenario.limits.auto_connections)
+        if plan.clients is not None:
+            # A lane may have more than its share of the clients, and some answers take their time.
+            asked = max(asked, lanes * plan.clients.at_once * max(2, scenario.client_connections))
+        asked = min(asked, room)
+    if asked > room or room < lanes:
+        raise LimitError(
+            f"{max(asked, lanes):,} connections need {max(asked, lanes) + RESERVED_FILES:,} open files;"
+            f" this process may open {room + RESERVED_FILES:,}",
+            hint="raise it with `ulimit -n`, or lower -c",
+        )
+    share, rest = divmod(max(asked, lanes), lanes)
+    return [share + (lane < rest) for lane in range(lanes)]
+
+
+def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes: int) -> tuple[int, int]:
+    """Entries and ring bytes of a lane: what is rendered ahead, and as much again for what may wait."""
+    if scenario.closed_loop:
+        return 65_536, 65_536 * request_bytes
+    # A client lives on one lane, and one client may be most of the load.
+    peak = (schedule.plan.peak_1s_per_s or 1.0) / (1 if scenario.by_client else lanes)
+    ahead_s = AHEAD_NS / SECOND_NS
+    waiting_s = min(scenario.max_wait_ns / SECOND_NS, 10.0)
+    entries = math.ceil(peak * (ahead_s + 2 * waiting_s))
+    if schedule.plan.rows is not None:
+        # Half of them may wait: more than all of the requests never do.
+        entries = min(entries, max(2 * schedule.plan.rows, ENTRIES_MIN))
+    return entries, entries * request_bytes

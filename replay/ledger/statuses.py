@@ -1,0 +1,142 @@
+"""Responses against the recording: how many are worse, and what that says of a run (STATUS_DIFFERS).
+
+`replay_native.statuses` defines which response is worse. Where the recording has no status for a request, a 4xx says
+little by itself: such requests count only where more than half of them got one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from replay.units import format_share
+from replay_native.ledger.lane_metrics import Bank
+
+from .validity import Reason, Validity, Verdict
+
+STATUS_DIFFERS = "STATUS_DIFFERS"
+SUSPECT_SHARE = 0.05
+"""Share of all requests above which a run is SUSPECT."""
+
+ROUTE_SHARE, ROUTE_LEAST = 0.5, 0.01
+"""A run is SUSPECT as well where more than half of a route is worse that has at least 1% of the requests."""
+
+FAILED_SHARE = 0.5
+"""Share of all requests above which a run has failed, as by the circuit breaker."""
+
+ROUTES_NAMED = 3
+ACCEPT = "--slo 'statuses differ<100%'"
+
+
+class StatusCount(NamedTuple):
+    """Measured requests, whatever became of them; of their whole responses those that could be compared with a recorded
+    status, and the worse ones among them; those whose recorded status is not known, and the 4xx among them.
+    """
+
+    requests: int = 0
+    compared: int = 0
+    worse: int = 0
+    unknown: int = 0
+    unknown_4xx: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there was any response to judge."""
+        return self.compared + self.unknown > 0
+
+    @property
+    def differing(self) -> int:
+        """Requests whose response is worse than recorded."""
+        return self.worse + (self.unknown_4xx if 2 * self.unknown_4xx > self.unknown else 0)
+
+    @property
+    def share(self) -> float:
+        """Their share of all requests."""
+        return self.differing / self.requests if self.requests else 0.0
+
+
+class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Responses against the recording, without the warm-up (`StatusCount` has the meaning of the counts). `share` is that of
+    the requests whose response is worse than recorded; `failed`: it is above 50%, and no objective says what is allowed.
+    """
+
+    requests: int
+    compared: int
+    worse: int
+    unknown: int
+    unknown_4xx: int
+    share: float
+    failed: bool = False
+
+
+def count_statuses(banks: Sequence[Bank], names: Sequence[str]) -> dict[str, StatusCount]:
+    """By route, summed over lanes; routes without a response are left out. `names` are the banks' rows."""
+    counts = sum((np.array(bank.status_counts) for bank in banks), np.zeros_like(banks[0].status_counts))
+    requests = sum((bank.route_counts.sum(axis=1) for bank in banks), np.zeros(len(counts), np.int64))
+    rows = zip(names, requests.tolist(), counts.tolist(), strict=True)
+    return {name: StatusCount(total, *row) for name, total, row in rows if total}
+
+
+def total_of(counts: Iterable[StatusCount]) -> StatusCount:
+    """Their sum."""
+    return StatusCount(*(sum(column) for column in zip(*counts, strict=True)))
+
+
+def figures_of(by_route: Mapping[str, StatusCount], *, replaced: bool) -> StatusFigures | None:
+    """The figures of a run; None where no response came. `replaced`: an objective stands in place of the rule."""
+    total = total_of(by_route.values())
+    if not total.is_known:
+        return None
+    failed = total.share > FAILED_SHARE and not replaced
+    return StatusFigures(**total._asdict(), share=round(total.share, 6), failed=failed)
+
+
+def reason_of(
+    by_route: Mapping[str, StatusCount], recorded: Mapping[str, int], now: Mapping[str, int]
+) -> Reason | None:
+    """The finding, where responses are worse than the rule allows. `recorded` and `now` count status classes."""
+    total = total_of(by_route.values())
+    routes = {
+        name: count
+        for name, count in by_route.items()
+        if count.share > ROUTE_SHARE and count.requests >= ROUTE_LEAST * total.requests
+    }
+    if total.share <= SUSPECT_SHARE and not routes:
+        return None
+    differing, of = total.differing, total.requests
+    message = f"{format_share(total.share)} of the requests ({differing:,} of {of:,}) got a worse status than recorded"
+    if not recorded:
+        message = (
+            f"{format_share(total.unknown_4xx / of)} of the requests ({total.unknown_4xx:,} of {of:,}) got a 4xx;"
+            " the recording has no statuses to compare with"
+        )
+    else:
+        message += f": recorded {_classes(recorded)}; now {_classes(now)}"
+    worst = sorted(routes.items(), key=lambda item: -item[1].differing)
+    if worst:
+        named = [f"{name} ({format_share(count.share)})" for name, count in worst[:ROUTES_NAMED]]
+        more = f" and {len(worst) - ROUTES_NAMED} more" if len(worst) > ROUTES_NAMED else ""
+        message += f"; more than half of {', '.join(named)}{more}"
+    return Reason(
+        code=STATUS_DIFFERS,
+        verdict="SUSPECT",
+        message=message,
+        advice="latencies of refusals say little: check the target, its data and credentials (docs/sessions.md),"
+        f" or accept it: {ACCEPT}",
+    )
+
+
+def said_first(validity: Validity, reason: Reason) -> Validity:
+    """A verdict with one more reason, which stands before all others."""
+    worse: Verdict = reason.verdict if validity.verdict == "VALID" else validity.verdict
+    return Validity(verdict=worse, reasons=[reason, *validity.reasons])
+
+
+def _classes(counts: Mapping[str, int]) -> str:
+    """`2xx 98%, 3xx 2%`, the most frequent first."""
+    total = sum(counts.values())
+    found = sorted(((name, count) for name, count in counts.items() if count), key=lambda item: -item[1])
+    return ", ".join(f"{name} {format_share(count / total)}" for name, count in found) or "none"

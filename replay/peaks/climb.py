@@ -1,0 +1,169 @@
+"""Up to the peak, there for a while, and down again through the same loads: what differs is hysteresis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .recovery import WATCH_TIMES, like_baseline
+from .recovery import Verdict as RecoveryVerdict
+from .search import Search, Trial, Verdict
+
+HOLDS_MAX, HOLD_STEP = 3, 0.05
+"""Where the peak could not be held, up to two more loads are tried: each the highest that was passed on the way up and
+is lower by at least this share.
+"""
+
+LOADS_DOWN_MAX = 6
+"""Loads of the way down: the overload, and the highest that were passed on the way up."""
+
+
+class Measure(Protocol):
+    """Makes one trial at a load, and says what came of it."""
+
+    def __call__(self, load: float, stage: str) -> Trial:
+        """`stage` is up, probe, hold or down."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoolDown:
+    """After a trial at `load` that missed a goal: how long until the target was at the lowest load what it had been
+    there before (None: it never was).
+    """
+
+    load: float
+    took_s: float | None
+
+
+@dataclass(slots=True)
+class Climb:
+    """What a climb has found. `peak` is the highest load that met every goal, `above` the lowest that did not.
+
+    `held` is whether the peak met them for the length of a hold as well, `held_load` the highest load that did (None:
+    not known).
+    `window` is the part of the recording that trials and holds are made of, where they are of a recording (a
+    `replay.peaks.window.Stretch`).
+    `hysteresis` is by how much the first load that met them on the way down is below the peak (0: it is the peak).
+    """
+
+    verdict: Verdict
+    peak: float = 0.0
+    above: float = 0.0
+    held: bool | None = None
+    held_load: float | None = None
+    hysteresis: float | None = None
+    recovery: RecoveryVerdict = "UNKNOWN"
+    recovered_after_s: float | None = None
+    contradictions: list[float] = field(default_factory=list)
+    cool_downs: list[CoolDown] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+    window: Any = None
+
+
+def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambda _: None) -> Climb:
+    """Search, hold, and come down again.
+
+    After each trial that missed a goal the target is probed at the lowest load until it is itself again: else what
+    one trial broke would fail the next. A target that never is, or a trial that the generator limited, ends it there.
+    """
+
+    def tried(load: float, stage: str) -> Trial:
+        trial = measure(load, stage)
+        trials.append(trial)
+        say(trial)
+        return trial
+
+    trials: list[Trial] = []
+    cool_downs: list[CoolDown] = []
+
+    def recovers(after: Trial) -> bool:
+        """Whether the target is itself again after a trial that missed a goal."""
+        base = next((each for each in search.trials if each.load == search.lowest and each.ok), None)
+        if base is None or after.ok or after.generator_limited:
+            return True
+        cool_downs.append(CoolDown(after.load, _cooled_down(base, after, tried)))
+        return cool_downs[-1].took_s is not None
+
+    while (load := search.next_load()) is not None:
+        trial = tried(load, "up")
+        search.add(trial)
+        if not recovers(trial):
+            break
+    bounds = search.peak()
+    found = Climb(
+        search.verdict() or "DID_NOT_RECOVER",
+        bounds.lower,
+        bounds.upper,
+        contradictions=search.contradictions(),
+        cool_downs=cool_downs,
+        trials=trials,
+    )
+    if found.verdict in ("FOUND", "NO_LIMIT") and _is_back(found):
+        _hold(found, search, tried, recovers)
+    if not _is_back(found):
+        found.verdict = found.recovery = "DID_NOT_RECOVER"
+        found.above = min(found.above, cool_downs[-1].load)
+    elif found.verdict == "FOUND":
+        _down(found, search, tried)
+    return found
+
+
+def _is_back(found: Climb) -> bool:
+    return not found.cool_downs or found.cool_downs[-1].took_s is not None
+
+
+def _hold(
+    found: Climb, search: Search, tried: Callable[[float, str], Trial], recovers: Callable[[Trial], bool]
+) -> None:
+    """The peak for longer than a trial; a lower load where it does not bear that."""
+    load = found.peak
+    for number in range(HOLDS_MAX):
+        trial = tried(load, "hold")
+        if trial.generator_limited:
+            return
+        if number == 0:
+            found.held = trial.ok
+        if trial.ok:
+            found.held_load = load
+            return
+        lower = [each.load for each in search.trials if each.ok and each.load <= load * (1 - HOLD_STEP)]
+        if not recovers(trial) or not lower:
+            return
+        load = max(lower)
+
+
+def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]) -> float | None:
+    """Seconds until a target is at the lowest load as in `base`; None after WATCH_TIMES the length of the trial."""
+    waited_s = 0.0
+    while True:
+        probe = tried(base.load, "probe")
+        if like_baseline(probe.p50_ns, probe.failed_share, base.p50_ns, base.failed_share):
+            return waited_s
+        waited_s += probe.length_s
+        if waited_s >= WATCH_TIMES * after.length_s:
+            return None
+
+
+def _down(found: Climb, search: Search, tried: Callable[[float, str], Trial]) -> None:
+    """An overload, and from it down through the loads of the way up; at the lowest until it is itself again."""
+    passed = sorted({trial.load for trial in search.trials if trial.load <= found.peak}, reverse=True)
+    loads = passed if len(passed) <= LOADS_DOWN_MAX else [*passed[: LOADS_DOWN_MAX - 1], passed[-1]]
+    overload = max(trial.load for trial in search.trials)
+    trigger = tried(overload, "down")
+    waited_s = 0.0
+    for number in range(1_000):
+        load = loads[min(number, len(loads) - 1)]
+        if number >= len(loads) and waited_s >= WATCH_TIMES * trigger.length_s:
+            found.recovery = "DID_NOT_RECOVER"
+            return
+        trial = tried(load, "down")
+        if trial.generator_limited:
+            return
+        if trial.ok:
+            found.hysteresis = 1 - load / found.peak
+            found.recovery, found.recovered_after_s = "RECOVERED", waited_s
+            break
+        waited_s += max(trial.length_s, 1e-3)
+    for lower in loads[loads.index(load) + 1 :]:
+        tried(lower, "down")

@@ -1,0 +1,156 @@
+"""The search for the highest load that meets its goals: which load to try next, and what the trials say.
+
+In the manner of multiple loss ratio search (RFC 9971): all goals are searched at once, each trial counts for every
+goal, a load is an upper bound of a goal where more than half of its trials exceed it. Knows nothing of time, of
+targets or of how a trial is made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from replay.errors import UsageError
+
+Verdict = Literal[
+    "FOUND", "NO_LIMIT", "FAILS_AT_LOWEST", "GENERATOR_LIMITED", "OUT_OF_TRIALS", "DID_NOT_RECOVER"
+]
+"""How a search ends; it is the climb that says DID_NOT_RECOVER: no further trial would say anything."""
+
+STEP_UP = 2.0
+"""By how much the load grows until a goal is missed."""
+
+TRIALS_MAX = 200
+"""A search that has not ended by then never will: its answers contradict each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One trial at a load. `passed` says of each goal whether it was met; `generator_limited`, where it is not
+    empty, why the trial says nothing of the target. Latencies in ns, None where nothing was answered; `rate_per_s` was
+    asked for, `done_per_s` answered well. `differs_share` is that of responses with a worse status than recorded;
+    `status_failure`, where it is not empty, why no goal was met on their account.
+    """
+
+    load: float
+    passed: Mapping[str, bool]
+    stage: str = "up"
+    length_s: float = 0.0
+    rate_per_s: float = 0.0
+    done_per_s: float = 0.0
+    p50_ns: int | None = None
+    p99_ns: int | None = None
+    failed_share: float = 0.0
+    generator_limited: str = ""
+    differs_share: float = 0.0
+    status_failure: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every goal was met."""
+        return all(self.passed.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of one goal: the highest load that met it below the lowest that missed it (0: none; infinite: none)."""
+
+    lower: float
+    upper: float
+
+
+@dataclass(slots=True)
+class Search:
+    """Asks for loads (`next_load`) and takes trials (`add`), until it knows each goal's bounds within `width`.
+
+    `width` is relative: upper / lower - 1 at the end. `votes`, an odd number, is of how many trials the majority
+    decides a load. With `each` the bounds of every goal are looked for; without, only as far as it takes to know where
+    the first of them is missed: the target is not driven further.
+    """
+
+    goals: Sequence[str]
+    lowest: float
+    highest: float
+    width: float
+    votes: int = 3
+    each: bool = True
+    trials: list[Trial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not (
+            0 < self.lowest <= self.highest < math.inf and self.width > 0 and self.votes % 2 and self.goals
+        ):
+            raise UsageError(
+                f"a search from {self.lowest:g} to {self.highest:g} within {self.width:g} makes no sense",
+                hint="give 0 < --lowest <= --highest, and a --width above 0%",
+            )
+
+    def add(self, trial: Trial) -> None:
+        """Take a trial at the load that was asked for."""
+        self.trials.append(trial)
+
+    def passes(self, load: float, goal: str) -> bool | None:
+        """What the majority of the trials at a load says of a goal; None where it takes more of them."""
+        said = [trial.passed[goal] for trial in self.trials if trial.load == load]
+        if 2 * sum(said) > self.votes:
+            return True
+        return False if 2 * (len(said) - sum(said)) > self.votes else None
+
+    def bounds(self, goal: str) -> Bounds:
+        """How far a goal's bounds have come."""
+        loads = sorted({trial.load for trial in self.trials})
+        upper = next((load for load in loads if self.passes(load, goal) is False), math.inf)
+        lower = max((load for load in loads if load < upper and self.passes(load, goal)), default=0.0)
+        return Bounds(lower, upper)
+
+    def next_load(self) -> float | None:
+        """The load to try next; None where the search has ended (see `verdict`)."""
+        if self.verdict() is not None:
+            return None
+        for goal in self.goals:
+            if (load := self._wanted(goal)) is not None:
+                return load
+        return None
+
+    def _wanted(self, goal: str) -> float | None:
+        """The load that would say most of a goal; None where its bounds are close enough."""
+        bounds = self.bounds(goal)
+        if not self.each and bounds.lower >= self.peak().upper:
+            return None
+        if bounds.lower == 0.0:
+            return None if bounds.upper == self.lowest else self.lowest
+        if bounds.lower == self.highest or bounds.upper <= bounds.lower * (1 + self.width):
+            return None
+        begun = [
+            trial.load
+            for trial in self.trials
+            if bounds.lower < trial.load < bounds.upper and self.passes(trial.load, goal) is None
+        ]
+        if begun:
+            return begun[-1]
+        if math.isinf(bounds.upper):
+            return min(bounds.lower * STEP_UP, self.highest)
+        return math.sqrt(bounds.lower * bounds.upper)
+
+    def verdict(self) -> Verdict | None:
+        """How the search has ended; None while it goes on."""
+        if self.trials and self.trials[-1].generator_limited:
+            return "GENERATOR_LIMITED"
+        if any(self.passes(self.lowest, goal) is False for goal in self.goals):
+            return "FAILS_AT_LOWEST"
+        if all(self._wanted(goal) is None for goal in self.goals):
+            return "NO_LIMIT" if math.isinf(self.peak().upper) else "FOUND"
+        return "OUT_OF_TRIALS" if len(self.trials) >= TRIALS_MAX else None
+
+    def peak(self) -> Bounds:
+        """The bounds of the goal that is missed first: of all goals together."""
+        found = [self.bounds(goal) for goal in self.goals]
+        return Bounds(min(each.lower for each in found), min(each.upper for each in found))
+
+    def contradictions(self) -> list[float]:
+        """Loads that met every goal although a lower one missed one: answers that are not monotone."""
+        upper = self.peak().upper
+        loads = sorted({trial.load for trial in self.trials if trial.load > upper})
+        return [load for load in loads if all(self.passes(load, goal) for goal in self.goals)]

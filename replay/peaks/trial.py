@@ -1,0 +1,312 @@
+"""Trials with a real target: the trace at a scale for a while, judged by the scenario's objectives."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from replay import units
+from replay.engine.nursery import run_blocking
+from replay.errors import RefusedError, UsageError
+from replay.ledger.statuses import ACCEPT, FAILED_SHARE, SUSPECT_SHARE
+from replay.plan.due import Clock, make_clock, time_zone
+from replay.plan.schedule import Schedule, make_schedule
+from replay.results import slo
+from replay.results.document import RunDocument
+from replay.results.run import Run, load_run
+from replay.settings.kinds import (
+    Duration,
+    Factor,
+    Rate,
+    Scale,
+    SloText,
+)
+from replay.settings.scenario import Scenario, Window
+from replay.trace import Trace
+from replay.workload.rules import classes_of
+from replay.workload.surge import surge
+
+from .recovery import (
+    WATCH_TIMES,
+    Moment,
+    Recovery,
+    judge,
+)
+from .search import Trial
+from .window import Stretch, cut, find_stretch
+
+GOOD = ("2xx", "3xx")
+GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
+"""Of a scenario that has no objectives."""
+
+PAUSE_S = 0.5
+"""Between trials on the way up, all of whose requests have ended."""
+
+SAME_RATE, SCALINGS_MAX = 0.005, 4
+"""A hold's mean rate is that of its trial within this share; it takes so many tries at most to find its scale."""
+
+PROBE_SHARE, PROBE_REQUESTS = 0.1, 30
+"""A probe is as long as it takes to send so many requests, but at least this share of a trial, at most a trial."""
+
+
+def at_load(scenario: Scenario, load: float, *, rest: bool = True) -> Scenario:
+    """A scenario whose peak, constant rate or factors are `load` times as high; what it leaves alone is scaled as well.
+
+    `rest`: there are routes that its factors leave alone.
+    """
+    if scenario.rate_per_s is not None:
+        return msgspec.structs.replace(scenario, rate_per_s=Rate(scenario.rate_per_s * load))
+    if scenario.peak_per_s is not None:
+        return msgspec.structs.replace(scenario, peak_per_s=Rate(scenario.peak_per_s * load))
+    return msgspec.structs.replace(scenario, scale=_scaled(scenario.scale, load, rest))
+
+
+def _scaled(scale: Scale, load: float, rest: bool) -> Scale:
+    if scale and not scale[0][0]:
+        return Scale([("", scale[0][1] * load)])
+    rules = [(route, factor * load) for route, factor in scale]
+    if not rules:
+        return Scale([("", load)])
+    return Scale([*rules, ("*", load)] if rest else rules)
+
+
+class Bench:
+    """Makes trials: run folders `NNN-STAGE-LOAD` in `folder`, another seed each.
+
+    Trials run the busiest part of `stretch`; holds run all of it, scaled so that its mean rate is that of the trial at the
+    same load. What is made of the trace meanwhile goes into the folder `area`.
+    """
+
+    def __init__(
+        self, trace: Trace, scenario: Scenario, folder: Path, area: Path, *, trial_ns: int, hold_ns: int
+    ) -> None:
+        if scenario.closed_loop:
+            raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
+        self._trace, self._folder, self._area = trace, folder, area
+        self.each = not scenario.slo
+        self._given = msgspec.structs.replace(scenario, slo=scenario.slo or GOALS)
+        self._hold_ns, self._trial_ns, self._number, self._lowest_per_s = hold_ns, trial_ns, 0, 0.0
+        self._baseline: tuple[float, float] | None = None
+        self._accepts_statuses = any(slo.replaces_status_rule(slo.parse(str(text))) for text in scenario.slo)
+        self.stretch: Stretch | None = None
+
+    def prepare(self) -> Stretch:
+        """Find the stretch and cut it out of the trace. UsageError where nothing of it would be sent."""
+        window_ns = max(self._hold_ns, self._trial_ns)
+        speed = self._clock().speed
+        found = find_stretch(
+            self._trace, self._given, self._area, trial_ns=self._trial_ns, window_ns=window_ns
+        )
+        if found is None:
+            make_schedule(
+                self._trace, msgspec.structs.replace(self._given, duration_ns=None), area=self._area
+            )
+            raise UsageError("the window holds nothing that would be sent", hint="give another --from")
+        made = {
+            "trial": (found.trial_from_ns, found.trial_until_ns, self._trial_ns),
+            "hold": (found.from_ns, found.until_ns, window_ns),
+        }
+        self._parts = {
+            name: cut(self._trace, self._area / f"{name}.trace", from_ns, until_ns, round(length_ns * speed))
+            for name, (from_ns, until_ns, length_ns) in made.items()
+        }
+        self._scenario = msgspec.structs.replace(
+            self._given, window=Window(tz=self._given.window.tz), speed=Factor(speed), compress_to_ns=None
+        )
+        patterns = [route for route, _ in self._given.scale]
+        self._rest = not patterns or bool((classes_of(self._trace.requests, patterns, "--scale") < 0).any())
+        self._rates: dict[float, float] = {}
+        self.stretch = found
+        return found
+
+    def _clock(self) -> Clock:
+        return make_clock(self._trace, self._given, time_zone(self._trace, self._given))
+
+    @property
+    def goals(self) -> list[str]:
+        """The objectives that every trial is judged by."""
+        return [str(text) for text in self._given.slo]
+
+    def __call__(self, load: float, stage: str) -> Trial:
+        """One trial; a second one where the generator was at fault, since that may have been a hiccup."""
+        if self.stretch is None:
+            self.prepare()
+        if stage != "down" and self._number:
+            time.sleep(PAUSE_S)
+        trial = self._trial(load, stage)
+        if trial.generator_limited and stage != "probe":
+            trial = self._trial(load, stage)
+        self._lowest_per_s = self._lowest_per_s or trial.rate_per_s
+        return trial
+
+    def _refuse_baseline(self, run: Run, until_ns: int) -> None:
+        """RefusedError where the target refuses most of the baseline: it would seem to survive any surge."""
+        share = _baseline_share(run, until_ns / units.SECOND_NS)
+        if share > FAILED_SHARE and not self._accepts_statuses:
+            raise RefusedError(
+                f"{units.format_share(share)} of the responses are worse than recorded before the surge already",
+                hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
+            )
+
+    def _length_ns(self, stage: str) -> int:
+        """How long a trial of a stage is."""
+        if stage != "probe":
+            return self._hold_ns if stage == "hold" else self._trial_ns
+        least_ns = PROBE_REQUESTS / max(self._lowest_per_s, 1e-3) * units.SECOND_NS
+        return min(self._trial_ns, round(max(PROBE_SHARE * self._trial_ns, least_ns)))
+
+    def _trial(self, load: float, stage: str) -> Trial:
+        self._number += 1
+        folder = self._folder / f"{self._number:03}-{stage}-{load:.4g}"
+        area = folder.with_name(f".{folder.name}")
+        area.mkdir(parents=True)
+        try:
+            schedule, scenario = self._schedule(load, stage, area)
+            document = run_blocking(schedule, scenario, folder)
+        finally:
+            shutil.rmtree(area, ignore_errors=True)
+        if document.ending.how == "interrupted":
+            raise KeyboardInterrupt
+        judged = _judged(document, load, stage, self._status_failure(document, load))
+        trial = replace(judged, rate_per_s=_rate(schedule, scenario))
+        if stage != "hold":
+            self._rates.setdefault(load, trial.rate_per_s)
+        return trial
+
+    def _schedule(self, load: float, stage: str, area: Path) -> tuple[Schedule, Scenario]:
+        """What a trial sends. A hold has the mean rate of the trial at its load, however busy the rest of the window is."""
+        part = self._parts["hold" if stage == "hold" else "trial"]
+        factor = load
+        for attempt in range(SCALINGS_MAX):
+            scenario = msgspec.structs.replace(
+                at_load(self._scenario, factor, rest=self._rest),
+                duration_ns=Duration(self._length_ns(stage)),
+                seed=self._scenario.seed + self._number,
+            )
+            place = area / str(attempt)
+            place.mkdir()
+            schedule = make_schedule(part, scenario, name=str(self._trace.path), area=place)
+            wanted, planned = self._rates.get(load), _rate(schedule, scenario)
+            if stage != "hold" or not wanted or not planned or abs(planned / wanted - 1) <= SAME_RATE:
+                break
+            factor *= wanted / planned
+        return schedule, scenario
+
+    def _status_failure(self, document: RunDocument, load: float) -> str:
+        """Why a trial has failed by its statuses; empty where it has not. Trials at the first load are the baseline, judged
+        as any run is. What the target refuses there it refuses at any load: the others may have SUSPECT_SHARE more.
+        """
+        differs = document.status_differs
+        share = differs.share if differs is not None else 0.0
+        if self._baseline is None:
+            self._baseline = load, share
+        if load == self._baseline[0]:
+            is_failed = differs is not None and differs.failed
+        else:
+            is_failed = share > self._baseline[1] + SUSPECT_SHARE and not self._accepts_statuses
+        return f"{units.format_share(share)} of the responses worse than recorded" if is_failed else ""
+
+    def surge(self, factor: float, trigger_ns: int) -> Recovery:
+        """One run: the baseline, the trigger times `factor`, and the exact baseline again for three times as long.
+
+        InputError where the trace is too short.
+        """
+        folder, area = self._folder / "surge", self._area / "surge"
+        scenario = msgspec.structs.replace(
+            self._given, breaker=msgspec.structs.replace(self._given.breaker, on=False)
+        )
+        speed = self._clock().speed
+        length_ns = round(trigger_ns * speed)
+        whole_ns = (2 + WATCH_TIMES) * trigger_ns
+        found = find_stretch(self._trace, self._given, self._area, trial_ns=whole_ns, window_ns=whole_ns)
+        latest_ns = self._trace.end_ns + 1 - (2 + WATCH_TIMES) * length_ns
+        start_ns = self._clock().origin_ns
+        if found is not None and latest_ns >= start_ns:
+            start_ns = min(found.trial_from_ns, latest_ns)
+        moment = units.format_moment(start_ns, time_zone(self._trace, self._given))
+        area.mkdir(parents=True)
+        made = surge(
+            self._trace, area / "surge.trace", factor, start_ns=start_ns, from_ns=start_ns + length_ns,
+            until_ns=start_ns + 2 * length_ns, end_ns=start_ns + (2 + WATCH_TIMES) * length_ns,
+            seed=scenario.seed,
+        )  # fmt: skip
+        scenario = msgspec.structs.replace(
+            scenario,
+            window=Window(tz=scenario.window.tz),
+            speed=Factor(speed),
+            compress_to_ns=None,
+            duration_ns=None,
+        )
+        schedule = make_schedule(made, scenario, name=str(self._trace.path), area=area)
+        document = run_blocking(schedule, scenario, folder)
+        if document.ending.how == "interrupted":
+            raise KeyboardInterrupt
+        run = load_run(folder)
+        self._refuse_baseline(run, trigger_ns)
+        result = judge(moments(run), trigger_ns / units.SECOND_NS, 2 * trigger_ns / units.SECOND_NS)
+        verdict = "UNKNOWN" if document.validity.verdict == "INVALID" else result.verdict
+        return replace(
+            result, verdict=verdict, from_ns=start_ns, window=f"it begins at {moment} of the recording"
+        )
+
+
+def _rate(schedule: Schedule, scenario: Scenario) -> float:
+    """The mean rate that is planned, over all of a trial's length."""
+    return (schedule.plan.rows or 0) * units.SECOND_NS / max(scenario.duration_ns or 0, 1)
+
+
+def _baseline_share(run: Run, until_s: float) -> float:
+    """The share of the baseline's requests whose response is worse than recorded (or a 4xx where that is not known)."""
+    rows = [row for row in run.timeline() if row.t_s + row.length_s <= until_s]
+    differs = sum(row.status_worse + row.unknown_4xx for row in rows)
+    return differs / max(1, sum(row.ok + row.error + row.timeout for row in rows))
+
+
+def moments(run: Run) -> list[Moment]:
+    """What happened in each second of a run; a response has failed that is a 5xx, or worse than recorded."""
+    found = []
+    for row in run.timeline():
+        failed = row.outcomes.get("5xx", 0) + row.status_worse + row.unknown_4xx
+        found.append(
+            Moment(
+                row.t_s,
+                row.ok - failed,
+                row.error + row.timeout + row.unsent + failed,
+                row.response_p50_ns,
+                row.in_flight,
+            )
+        )
+    return found
+
+
+def _judged(document: RunDocument, load: float, stage: str, status_failure: str) -> Trial:
+    """What a run says of its load. One that the circuit breaker ended, or whose statuses failed, has met no objective."""
+    whole = document.ending.how == "whole"
+    response, accounts = document.latency.response, document.accounts
+    failed = (
+        accounts.error
+        + accounts.timeout
+        + accounts.unsent
+        + document.accounts_detail.status_class.get("5xx", 0)
+    )
+    good = sum(document.accounts_detail.status_class.get(name, 0) for name in GOOD)
+    invalid = document.validity.verdict == "INVALID"
+    return Trial(
+        load=load,
+        passed={outcome.slo: outcome.passed and whole and not status_failure for outcome in document.slo},
+        stage=stage,
+        length_s=document.duration_s,
+        done_per_s=good / max(document.duration_s, 1e-9),
+        p50_ns=response.p50_ns if isinstance(response, msgspec.Struct) else None,
+        p99_ns=response.p99_ns if isinstance(response, msgspec.Struct) else None,
+        failed_share=failed / max(accounts.planned, 1),
+        differs_share=document.status_differs.share if document.status_differs else 0.0,
+        status_failure=status_failure,
+        generator_limited="; ".join(reason.message for reason in document.validity.reasons)
+        if invalid
+        else "",
+    )

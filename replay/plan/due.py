@@ -1,0 +1,297 @@
+"""When each row of a trace is due: the window, the pace, the methods that are sent; read lazily, in constant
+memory.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from replay import units
+from replay.errors import UsageError
+from replay.results.samples import RecordedRow
+from replay.settings.scenario import BODY_METHODS, Scenario
+from replay.trace import Batch, Trace
+from replay.units import SECOND_NS
+from replay_native.ledger.hdr import COUNTERS_2
+from replay_native.plan import survey as kernels
+
+from .render import request_table
+
+DUE_ROWS = 65_536
+"""Rows of one DueBatch."""
+
+DEFAULT_TOOK_NS = 100 * units.MS_NS
+"""How long an answer is taken to need where the recording does not say: for the estimate of connections
+alone.
+"""
+
+STATUS_CLASSES = ("unknown", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+NOT_SENDABLE = ("CONNECT", "PRI")
+"""Methods that are no requests for an origin server."""
+
+FOREVER = 1 << 62
+"""Of `Clock.rows_max`: no bound."""
+
+_METHODS = 256
+
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class DueBatch:
+    """Due requests in due order, as columns of one length. Request i has the sequence number `first_seq` + i.
+
+    `due_ns` counts from the start of the run; `request` and `route` index the trace's dictionary, `method`
+    its list; `status` is the recorded one, -1 where it is not known; `at_ns` is when it was recorded, since the epoch.
+    """
+
+    first_seq: int
+    due_ns: npt.NDArray[np.int64]
+    request: npt.NDArray[np.uint32]
+    client: npt.NDArray[np.uint32]
+    route: npt.NDArray[np.uint32]
+    method: npt.NDArray[np.uint8]
+    status: npt.NDArray[np.int16]
+    at_ns: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.due_ns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """How recorded time becomes due time. All `_ns` are recorded time since the epoch, but `period_ns`.
+
+    `origin_ns` is due at the start. Rows from `from_ns` and before `until_ns` are taken; `window_until_ns` is
+    where they would end without the duration. `period_ns` is 0 for the recorded pace, that of a constant
+    rate, or below 0 for a closed loop. `repeats`: the trace starts anew at its end, until `rows_max`.
+    """
+
+    origin_ns: int
+    from_ns: int
+    until_ns: int
+    window_until_ns: int
+    speed: float
+    period_ns: float
+    rows_max: int
+    repeats: bool
+
+
+def span_text(from_ns: int, until_ns: int, zone: dt.tzinfo) -> str:
+    """A stretch of recorded time, for people."""
+    return f"{units.format_moment(from_ns, zone)} to {units.format_moment(until_ns, zone)}"
+
+
+def time_zone(trace: Trace, scenario: Scenario) -> dt.tzinfo:
+    """The zone in which a window is meant: the scenario's, else the recording's, else UTC."""
+    if scenario.window.tz is not None:
+        return units.parse_zone(scenario.window.tz)
+    try:
+        return units.parse_zone(trace.manifest.time_zone or "UTC")
+    except UsageError:
+        return dt.UTC
+
+
+def make_clock(trace: Trace, scenario: Scenario, zone: dt.tzinfo) -> Clock:
+    """The scenario's window and pace for this trace. UsageError where the window misses the recording."""
+    window, start_ns, end_ns = scenario.window, trace.start_ns, trace.end_ns
+    from_ns, until_ns = start_ns, end_ns + 1
+    if window.from_ is not None:
+        from_ns = units.parse_moment(window.from_).resolve_ns(start_ns, end_ns, zone)
+    if window.until is not None:
+        until_ns = units.parse_moment(window.until).resolve_ns(max(from_ns, start_ns), end_ns, zone)
+    if from_ns > end_ns or until_ns <= max(from_ns, start_ns):
+        raise UsageError(
+            f"the window {span_text(from_ns, until_ns, zone)} holds nothing of the recording",
+            hint=f"the recording is from {span_text(start_ns, end_ns, zone)}",
+        )
+    origin_ns, window_until_ns = max(from_ns, start_ns), until_ns
+    speed = float(scenario.speed)
+    if scenario.compress_to_ns is not None:
+        speed = max(min(until_ns, end_ns + 1) - origin_ns, 1) / scenario.compress_to_ns
+    duration_ns, rate = scenario.duration_ns, scenario.rate_per_s
+    rows_max, period_ns = FOREVER, 0.0
+    if rate is not None:
+        period_ns = kernels.CLOSED_LOOP_PERIOD_NS if scenario.closed_loop else SECOND_NS / rate
+    if duration_ns is not None and rate is None:
+        until_ns = min(until_ns, origin_ns + math.ceil(duration_ns * speed))
+    elif duration_ns is not None and not scenario.closed_loop:
+        rows_max = max(1, math.ceil(duration_ns / period_ns))
+    return Clock(
+        origin_ns=origin_ns,
+        from_ns=from_ns,
+        until_ns=until_ns,
+        window_until_ns=window_until_ns,
+        speed=speed,
+        period_ns=period_ns,
+        rows_max=rows_max,
+        repeats=duration_ns is not None and rate is not None,
+    )
+
+
+def method_rules(methods: list[str], scenario: Scenario) -> npt.NDArray[np.uint8]:
+    """What becomes of a request, uint8[256] by method id."""
+    rules = np.full(_METHODS, kernels.NOT_SENDABLE, np.uint8)
+    for index, method in enumerate(methods):
+        if method in NOT_SENDABLE or not method.isascii() or not method.replace("-", "").isalnum():
+            continue
+        if not scenario.methods.allow(method):
+            rules[index] = kernels.NOT_ALLOWED
+        else:
+            rules[index] = kernels.NEEDS_BODY if method in BODY_METHODS else kernels.SEND
+    return rules
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What one pass counts; see the kernel `survey`."""
+
+    sent: Int64s
+    skipped: Int64s
+    routes: Int64s
+    tooks: npt.NDArray[np.uint32]
+    hosts: Int64s
+    bodiless: Int64s
+    windows: Int64s
+    rows: Int64s = field(default_factory=lambda: np.zeros((2, kernels.BINS), np.int64))
+    busy: Int64s = field(default_factory=lambda: np.zeros((2, kernels.BINS), np.int64))
+    selected: int = 0
+
+    @classmethod
+    def of(cls, trace: Trace) -> Tally:
+        """Nothing counted yet."""
+        routes, hosts = len(trace.requests.routes), len(trace.requests.hosts)
+        windows = np.zeros((2, kernels.WINDOW_WORDS), np.int64)
+        windows[:, kernels.EDGE_NS] = [SECOND_NS // kernels.BINS, 60 * SECOND_NS // kernels.BINS]
+        return cls(
+            sent=np.zeros(_METHODS, np.int64),
+            skipped=np.zeros(_METHODS, np.int64),
+            routes=np.zeros((routes, len(STATUS_CLASSES)), np.int64),
+            tooks=np.zeros((routes, COUNTERS_2), np.uint32),
+            hosts=np.zeros(hosts + 1, np.int64),
+            bodiless=np.zeros(routes, np.int64),
+            windows=windows,
+        )
+
+    @property
+    def seen(self) -> int:
+        """Rows looked at."""
+        return int(self.sent.sum() + self.skipped.sum())
+
+    def add(self, other: Tally, times: int) -> None:
+        """Count another pass `times` more; peaks stay."""
+        for name in ("sent", "routes", "hosts", "bodiless"):
+            getattr(self, name)[:] += getattr(other, name) * times
+        self.tooks += other.tooks * np.uint32(times)
+        self.selected += other.selected * times
+
+
+class DueRows:
+    """The rows of a trace that are sent, each with its due time."""
+
+    def __init__(self, trace: Trace, clock: Clock, scenario: Scenario) -> None:
+        self.trace, self.clock = trace, clock
+        self.table = request_table(trace)
+        self._rules = method_rules(trace.requests.methods, scenario)
+
+    def batches(self) -> Iterator[DueBatch]:
+        """The due requests in order; where a trace is repeated, until `rows_max` (a closed loop: without
+        end).
+        """
+        seq = 0
+        while seq < self.clock.rows_max:
+            before = seq
+            for batch in self._trace_batches():
+                begin = 0
+                while begin < len(batch) and seq < self.clock.rows_max:
+                    due, begin = self._select(batch, begin, seq)
+                    if len(due):
+                        yield due
+                    seq += len(due)
+                if seq >= self.clock.rows_max:
+                    return
+            if seq == before or not self.clock.repeats:
+                return
+
+    def count(self, rows_max: int) -> Tally:
+        """Survey one pass over the trace, of at most `rows_max` requests that are sent."""
+        clock = self.clock
+        tally = Tally.of(self.trace)
+        for batch in self._trace_batches():
+            tally.selected = kernels.survey(
+                batch.at_ns, batch.request, batch.status, batch.took_ns, self.table, self._rules,
+                tally.selected, rows_max, clock.origin_ns, clock.speed, clock.period_ns, DEFAULT_TOOK_NS,
+                tally.sent, tally.skipped, tally.routes, tally.tooks, tally.hosts, tally.bodiless,
+                tally.windows, tally.rows, tally.busy,
+            )  # fmt: skip
+            if tally.selected >= rows_max:
+                break
+        return tally
+
+    def recorded(self, wanted: list[int]) -> dict[int, RecordedRow]:
+        """The recorded rows of sequence numbers of the first pass. Reads the trace up to the last of them."""
+        numbers = np.array(sorted(set(wanted)), np.int64)
+        found: dict[int, RecordedRow] = {}
+        first = 0
+        for batch in self._trace_batches() if len(numbers) else ():
+            begin = 0
+            while begin < len(batch) and first <= numbers[-1]:
+                due, begin = self._select(batch, begin, first)
+                low, high = np.searchsorted(numbers, [first, first + len(due)])
+                for number in numbers[low:high].tolist():
+                    found[number] = self._recorded_row(due, number - first)
+                first += len(due)
+            if first > numbers[-1]:
+                break
+        return found
+
+    def rows_in_window(self) -> int:
+        """Rows of the window, whatever becomes of them: whole files by the manifest."""
+        from_ns, until_ns = self.clock.from_ns, self.clock.window_until_ns
+        segments = self.trace.manifest.segments
+        whole = [part.rows for part in segments if from_ns <= part.start_ns and part.end_ns < until_ns]
+        if len(whole) == len(segments):
+            return sum(whole)
+        return sum(len(batch) for batch in self.trace.batches(from_ns, until_ns))
+
+    def _recorded_row(self, due: DueBatch, index: int) -> RecordedRow:
+        request = self.trace.requests.get(int(due.request[index]))
+        method = self.trace.requests.methods[request.method]
+        return RecordedRow(int(due.at_ns[index]), method, request.target.decode("latin-1"))
+
+    def _trace_batches(self) -> Iterator[Batch]:
+        for batch in self.trace.batches(self.clock.from_ns, self.clock.until_ns):
+            yield batch
+            self.trace.requests.drop_pages()
+
+    def _select(self, batch: Batch, begin: int, first: int) -> tuple[DueBatch, int]:
+        """Up to DUE_ROWS due requests from row `begin` of a batch of the trace, and the row to go on with."""
+        capacity = min(DUE_ROWS, len(batch) - begin, self.clock.rows_max - first)
+        due_ns, at_ns = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
+        request, client, route = (np.empty(capacity, np.uint32) for _ in range(3))
+        method, status = np.empty(capacity, np.uint8), np.empty(capacity, np.int16)
+        consumed = np.zeros(1, np.int64)
+        clock = self.clock
+        count = kernels.select(
+            batch.at_ns, batch.request, batch.client, batch.status, begin, self.table, self._rules, first, capacity,
+            clock.origin_ns, clock.speed, clock.period_ns, due_ns, request, client, route, method, status, at_ns,
+            consumed,
+        )  # fmt: skip
+        due = DueBatch(
+            first,
+            due_ns[:count],
+            request[:count],
+            client[:count],
+            route[:count],
+            method[:count],
+            status[:count],
+            at_ns[:count],
+        )
+        return due, int(consumed[0])

@@ -1,0 +1,205 @@
+"""What may be a target, and how much: loopback alone until a host is allowed, and limits that refuse at plan
+time.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from replay import units
+from replay.errors import LimitError, UsageError
+from replay.settings.scenario import DEFAULT_MAX_DURATION_NS, DEFAULT_MAX_RATE_PER_S, Scenario
+from replay.settings.target import Target
+
+from .schedule import Plan
+
+ALLOW_VARIABLE = "REPLAY_ALLOW"
+"""Environment variable with more allowed hosts, separated by commas."""
+
+MAPPED_BITS = 96
+"""The length of the prefix ::ffff:0:0, under which IPv6 holds IPv4 addresses."""
+
+_NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Hosts that may be targets: names in lower case, suffixes with their dot, networks.
+
+    An allowed name is allowed with every address that it has.
+    """
+
+    names: frozenset[str]
+    suffixes: tuple[str, ...]
+    networks: tuple[_Network, ...]
+
+    def host(self, name: str) -> bool:
+        """Whether a host is allowed by its name."""
+        name = _plain(name)
+        return name in self.names or name.endswith(self.suffixes)
+
+    def address(self, address: _Address) -> bool:
+        """Whether an address is allowed whatever its name."""
+        return any(address in network for network in self.networks)
+
+    def check(self, host: str, addresses: Sequence[str], *, advertised: bool = False) -> None:
+        """LimitError where one of a host's addresses is neither loopback nor allowed.
+
+        `advertised`: the user did not name this host, the cluster did.
+        """
+        if self.host(host):
+            return
+        for address in addresses:
+            if not is_loopback(address) and not self.address(parse_address(address)):
+                place = host if _plain(host) == address else f"{host} ({address})"
+                what = "the broker that the cluster advertises at" if advertised else "the target"
+                meant = "belongs to the cluster" if advertised else "is meant to be loaded"
+                raise LimitError(
+                    f"{what} {place} is beyond this machine, and its host is not allowed",
+                    hint=f"if it {meant}: --allow {host if _is_pattern(host) else address}",
+                )
+
+
+def _plain(host: str) -> str:
+    return host.lower().rstrip(".").strip("[]")
+
+
+def _network(text: str) -> _Network:
+    """An address or a network, without its zone. IPv4 inside IPv6 becomes IPv4. ValueError where it is neither."""
+    network = ipaddress.ip_network(re.sub(r"%[^/]*", "", text), strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.ip_network((mapped, network.prefixlen - MAPPED_BITS))
+    return network
+
+
+def _is_name(text: str) -> bool:
+    """Whether a name or `*.name` can be allowed. A last label of digits would be a mistyped address."""
+    if text.startswith("*") and text.count(".") < 2:
+        return False
+    return bool(_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
+
+
+def _is_pattern(host: str) -> bool:
+    """Whether `--allow` takes this host as it is written."""
+    try:
+        _network(_plain(host))
+    except ValueError:
+        return _is_name(_plain(host))
+    return True
+
+
+def allowed_hosts(texts: Iterable[str]) -> Allowed:
+    """What these names, `*.name` suffixes, addresses and networks allow. UsageError for what is none of them."""
+    names, suffixes, networks = set(), [], []
+    for text in (_plain(text.strip()) for text in texts if text.strip()):
+        try:
+            networks.append(_network(text))
+            continue
+        except ValueError:
+            pass
+        if not _is_name(text):
+            raise UsageError(
+                f"{text!r} is not a host that can be allowed",
+                hint="write a name, *.staging.example, an address, or a network such as 10.1.0.0/16",
+            )
+        if text.startswith("*"):
+            suffixes.append(text[1:])
+        else:
+            names.add(text)
+    return Allowed(frozenset(names), tuple(suffixes), tuple(networks))
+
+
+def allowed(scenario: Scenario, environ: Mapping[str, str] | None = None) -> Allowed:
+    """What the scenario, the flags and REPLAY_ALLOW allow. UsageError for what cannot be allowed."""
+    environ = os.environ if environ is None else environ
+    return allowed_hosts([*scenario.allow, *environ.get(ALLOW_VARIABLE, "").split(",")])
+
+
+def parse_address(address: str) -> _Address:
+    """An address without its zone; IPv4 inside IPv6 as IPv4."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is this machine's own."""
+    return parse_address(address).is_loopback
+
+
+def check_addresses(host: str, addresses: Sequence[str], scenario: Scenario) -> None:
+    """LimitError where one of a target's resolved addresses is neither loopback nor allowed."""
+    allowed(scenario).check(host, addresses)
+
+
+def check_plan(
+    plan: Plan, target: Target, addresses: Sequence[str], origins: Sequence[str], scenario: Scenario
+) -> None:
+    """LimitError where a plan goes to the recording's own origin, is too fast or too long, with the flag to
+    type.
+
+    `origins` are the hosts that the recording names. Beyond loopback the default limits hold.
+    """
+    local = all(is_loopback(address) for address in addresses)
+    origin = next((name for name in origins if _same_host(name, target.host)), "")
+    if origin and not local and not scenario.allow_production:
+        raise LimitError(
+            f"the target {target.host} is where the recording was made: this may be production",
+            hint="--allow-production, if you are sure",
+        )
+    _check_rate(plan, scenario, math.inf if local else DEFAULT_MAX_RATE_PER_S)
+    _check_length(plan, scenario, None if local else DEFAULT_MAX_DURATION_NS)
+
+
+def _same_host(recorded: str, host: str) -> bool:
+    """Whether a recorded Host names this host, whatever its port."""
+    name = (
+        recorded.rpartition(":")[0]
+        if re.search(r":\d*$", recorded) and recorded.count(":") == 1
+        else recorded
+    )
+    return _plain(re.sub(r"\]:\d+$", "]", name)) == _plain(host)
+
+
+def _check_rate(plan: Plan, scenario: Scenario, default_per_s: float) -> None:
+    limit = default_per_s if scenario.max_rate_per_s is None else scenario.max_rate_per_s
+    peak = math.inf if plan.peak_1s_per_s is None else plan.peak_1s_per_s
+    if peak <= limit:
+        return
+    beyond = "" if scenario.max_rate_per_s is not None else " beyond this machine"
+    if plan.peak_1s_per_s is None:
+        raise LimitError(
+            f"a closed loop has no highest rate; the limit{beyond} is {units.format_rate(limit)}",
+            hint="--max-rate max",
+        )
+    raise LimitError(
+        f"the plan's busiest second has {units.format_count(peak)} requests;"
+        f" the limit{beyond} is {units.format_rate(limit)}",
+        hint=f"--max-rate {math.ceil(peak)}/s allows it",
+    )
+
+
+def _check_length(plan: Plan, scenario: Scenario, default_ns: int | None) -> None:
+    limit_ns = default_ns if scenario.max_duration_ns is None else scenario.max_duration_ns
+    if limit_ns is None:
+        return
+    beyond = "" if scenario.max_duration_ns is not None else " beyond this machine"
+    limit = f"the limit{beyond} is {units.format_duration(limit_ns)}"
+    if plan.length_ns is None:
+        raise LimitError(f"how long a closed loop takes is not known; {limit}", hint="say it: -d 30s")
+    if plan.length_ns > limit_ns:
+        needed = units.duration_text(
+            math.ceil(plan.length_ns / (60 * units.SECOND_NS)) * 60 * units.SECOND_NS
+        )
+        raise LimitError(
+            f"the plan takes {units.format_duration(plan.length_ns)}; {limit}",
+            hint=f"--max-duration {needed} allows it",
+        )

@@ -1,0 +1,250 @@
+"""Texts with values in them: bodies, paths and headers, cut into the parts that the render kernel puts together."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from replay import units
+from replay.errors import InputError, reason_of
+from replay.files import read_whole
+from replay.settings.session_rules import Variable
+from replay_native.http1 import render as kernels
+from replay_native.http1.sessions import (
+    ENCODED_BYTES,
+    FORM,
+    IN_COOKIE,
+    JSON_TEXT,
+    JSON_VALUE,
+    RAW,
+    SEGMENT,
+    TARGET,
+)
+
+FIXED_BYTES = {
+    kernels.UUID: kernels.UUID_BYTES, kernels.EMAIL: kernels.EMAIL_BYTES, kernels.CLIENT_UUID: kernels.UUID_BYTES,
+    kernels.CLIENT_EMAIL: kernels.EMAIL_BYTES,
+}  # fmt: skip
+
+CSV_BYTES_MAX = 1 << 30
+"""The largest file of columns that is read."""
+
+CSV_ROWS_MAX = 10_000_000
+
+_PLACEHOLDER = re.compile(rb"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_BUILT_IN = {
+    b"uuid": kernels.UUID, b"email": kernels.EMAIL, b"client": kernels.CLIENT, b"n": kernels.NUMBER,
+}  # fmt: skip
+_GENERATED = {
+    ("uuid", "request"): kernels.UUID, ("email", "request"): kernels.EMAIL,
+    ("uuid", "client"): kernels.CLIENT_UUID, ("email", "client"): kernels.CLIENT_EMAIL,
+}  # fmt: skip
+
+
+class Part(NamedTuple):
+    """A part of a template: its kind (see the kernel), the bytes of a literal, the number of a column."""
+
+    kind: int
+    text: bytes = b""
+    number: int = 0
+
+
+Encode = Literal["raw", "json", "target", "form", "segment", "json_value", "cookie"]
+"""How a value is written: the encodings of `replay_native.sessions`."""
+
+ENCODINGS: dict[Encode, int] = {
+    "raw": RAW, "json": JSON_TEXT, "target": TARGET, "form": FORM, "segment": SEGMENT, "json_value": JSON_VALUE,
+    "cookie": IN_COOKIE,
+}  # fmt: skip
+
+_JSON_LITERAL = re.compile(rb"null|true|false|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*("|\Z)', re.DOTALL)
+
+
+class Template(NamedTuple):
+    """A text, cut into parts; `content_type` is that of a body."""
+
+    parts: tuple[Part, ...]
+    content_type: str = ""
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Bytes of all parts whose length is known beforehand."""
+        return sum(FIXED_BYTES.get(part.kind, len(part.text)) for part in self.parts)
+
+    @property
+    def patches(self) -> int:
+        """How many values of it the lane puts in."""
+        return sum(part.kind == kernels.CAPTURED for part in self.parts)
+
+
+def encoded(value: bytes, encode: Encode) -> bytes:
+    """A value as it is written into a place of a request; the obvious twin of the lane's."""
+    if encode == "segment" and value in (b".", b".."):
+        return b"%2E" * len(value)
+    if encode == "json_value":
+        return value if _JSON_LITERAL.fullmatch(value) else b'"' + encoded(value, "json") + b'"'
+    sizes = ENCODED_BYTES[ENCODINGS[encode]]
+    pieces = {
+        1: lambda byte: bytes((byte,)),
+        2: lambda byte: b"\\" + bytes((byte,)),
+        3: lambda byte: b"%%%02X" % byte,
+    }
+    return b"".join(pieces[int(sizes[byte])](byte) for byte in value)
+
+
+def encoding_of_body(content_type: str) -> Encode:
+    """How values are written into a body of this type."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind.endswith("json"):
+        return "json"
+    return "form" if kind == "application/x-www-form-urlencoded" else "raw"
+
+
+class Values:
+    """What names stand for: variables, with columns of their files read once and written as each place needs it, and the
+    slots of captured values, of which `links` are whole paths.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[Variable],
+        slots: Mapping[str, int] | None = None,
+        links: Collection[str] = (),
+    ) -> None:
+        self._slots = {name.encode(): slot for name, slot in (slots or {}).items()}
+        self._links = {name.encode() for name in links}
+        self._variables = {variable.name.encode(): variable for variable in variables}
+        self._read: dict[bytes, list[bytes]] = {}
+        self._columns: dict[tuple[bytes, Encode], int] = {}
+        self._cells: list[list[bytes]] = []
+
+    def part(self, name: bytes, encode: Encode) -> Part | None:
+        """The part that a name stands for; None where it stands for itself."""
+        if name in _BUILT_IN:
+            return Part(_BUILT_IN[name])
+        if name in self._slots:
+            if encode == "segment" and name in self._links:
+                encode = "target"
+            return Part(kernels.CAPTURED, number=self._slots[name] | ENCODINGS[encode] << 16)
+        variable = self._variables.get(name)
+        if variable is None:
+            return None
+        if variable.generate is not None:
+            return Part(_GENERATED[variable.generate, variable.by])
+        by_client = variable.by == "client"
+        kind = kernels.COLUMN_BY_CLIENT if by_client else kernels.COLUMN_BY_REQUEST
+        return Part(kind, number=self._column(name, encode))
+
+    def _column(self, name: bytes, encode: Encode) -> int:
+        if (name, encode) not in self._columns:
+            if name not in self._read:
+                self._read[name] = read_column(self._variables[name])
+            self._columns[name, encode] = len(self._cells)
+            self._cells.append([encoded(cell, encode) for cell in self._read[name]])
+        return self._columns[name, encode]
+
+    @property
+    def longest_bytes(self) -> int:
+        """Of all cells."""
+        return max((len(cell) for cells in self._cells for cell in cells), default=0)
+
+    def arrays(self) -> Mapping[str, npt.NDArray[np.generic]]:
+        """The columns as the render kernel takes them."""
+        cells = [cell for column in self._cells for cell in column]
+        return {
+            "column_rows": np.cumsum([0, *map(len, self._cells)]).astype(np.int64),
+            "cell_ends": np.cumsum([0, *map(len, cells)]).astype(np.int64),
+            "cells": np.frombuffer(bytearray(b"".join(cells)), np.uint8),
+        }
+
+
+def read_column(variable: Variable) -> list[bytes]:
+    """The cells of a variable's column. InputError names the file, the line and what is wrong."""
+    name = variable.column or variable.name
+    path = Path(variable.file or "")
+    try:
+        text = read_whole(path, CSV_BYTES_MAX).decode("utf-8-sig")
+        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if name not in (names := rows.fieldnames or ()):
+            guess = units.nearest(name, names)
+            raise InputError(
+                f"{path}, line 1: there is no column {name!r}"
+                + (f" (did you mean {guess!r}?)" if guess else ""),
+                hint=f"columns: {', '.join(names)}" if names else "its first line names the columns",
+            )
+        return _cells(rows, name, path)
+    except OSError as error:
+        raise InputError(
+            f"the variable {variable.name}: {path}: {reason_of(error)}",
+            hint="give the file of this [[variable]]",
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV file: {error}") from None
+
+
+def _cells(rows: csv.DictReader[str], name: str, path: Path) -> list[bytes]:
+    cells = []
+    for row in rows:
+        cell = row[name]
+        if cell is None:
+            raise InputError(f"{path}, line {rows.line_num}: the column {name} is missing")
+        if any(ord(character) < 32 or ord(character) == 127 for character in cell):
+            raise InputError(f"{path}, line {rows.line_num}: the column {name} holds a control character")
+        cells.append(cell.encode())
+        if len(cells) > CSV_ROWS_MAX:
+            raise InputError(f"{path} has more than {CSV_ROWS_MAX:,} rows")
+    if not cells:
+        raise InputError(f"{path} holds no rows: there is nothing to send")
+    return cells
+
+
+def parse_template(
+    body: bytes, values: Values | None = None, encode: Encode = "raw", *, fill: bool = True
+) -> tuple[Part, ...]:
+    """Cut a text at the names that it holds in braces. Any other brace stands for itself."""
+    values = values or Values(())
+    parts: list[Part] = []
+    at = 0
+    strings = [match.span() for match in _JSON_STRING.finditer(body)] if encode == "json" else []
+    for match in _PLACEHOLDER.finditer(body) if fill else ():
+        inside = any(begin < match.start() < end for begin, end in strings)
+        part = values.part(match[1], "json_value" if encode == "json" and not inside else encode)
+        if part is None:
+            continue
+        if match.start() > at:
+            parts.append(Part(kernels.LITERAL, body[at : match.start()]))
+        parts.append(part)
+        at = match.end()
+    if at < len(body):
+        parts.append(Part(kernels.LITERAL, body[at:]))
+    return tuple(parts)
+
+
+def parse_path(path: str, values: Values) -> tuple[Part, ...]:
+    """Cut a path: a value stays one segment, or one value of the query, whatever it holds."""
+    before, mark, query = path.encode("ascii").partition(b"?")
+    return merged([*parse_template(before, values, "segment"), *parse_template(mark + query, values, "form")])
+
+
+def is_link(part: Part) -> bool:
+    """Whether a part is a captured link, which may bring a query of its own."""
+    return part.kind == kernels.CAPTURED and part.number >> 16 == TARGET
+
+
+def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts with literals that touch put together."""
+    result: list[Part] = []
+    for part in parts:
+        if result and part.kind == result[-1].kind == kernels.LITERAL:
+            result[-1] = Part(kernels.LITERAL, result[-1].text + part.text)
+        else:
+            result.append(part)
+    return tuple(result)

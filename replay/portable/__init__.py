@@ -1,0 +1,1 @@
+"""The portable engine: the reference model of the lane contract in plain Trio."""

@@ -1,0 +1,1 @@
+"""What runs know of the protocols they speak, a package each."""

@@ -1,0 +1,156 @@
+"""Keeps every lane's feed filled some seconds ahead of time, in constant memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import trio
+
+from replay.errors import LimitError
+from replay.lane.contract import LaneSpec
+from replay.lane.feed import AHEAD_NS, TAIL, FeedWriter
+from replay.plan.render import RenderSpec
+from replay.plan.schedule import DueBatch, Schedule
+from replay_native.http1 import render as kernels
+from replay_native.ledger import record
+from replay_native.ledger.lane_metrics import C
+
+from .adapter import Renderer
+
+PAUSE_S = 0.02
+"""Between two looks at feeds that are full, or filled up to the horizon: it moves on with every one."""
+
+
+class RequestRenderer:
+    """Due rows as HTTP requests; with `by_client` all of a client's go to one lane."""
+
+    def __init__(self, schedule: Schedule, render: RenderSpec, *, by_client: bool = False) -> None:
+        self._by_client = by_client
+        self._requests, self._warm_up_ns = schedule.requests_table, schedule.warm_up_ns
+        self._spec, self._table = render, render.table()
+
+    def authorise(self, line: bytes) -> None:
+        """Send this header line with every request that is rendered from now on."""
+        self._table = self._spec.authorised(line).table()
+
+    def render(
+        self,
+        batch: DueBatch,
+        row: int,
+        lane: int,
+        lanes: int,
+        start_ns: int,
+        horizon_ns: int,
+        writer: FeedWriter,
+    ) -> int:
+        """See `Renderer`."""
+        reached = kernels.render_rows(
+            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.status, batch.first_seq,
+            row, lane, lanes, self._by_client, start_ns, self._warm_up_ns, horizon_ns,
+            self._requests, self._table, writer.control, writer.feed, writer.state,
+        )  # fmt: skip
+        return checked(reached, batch, writer)
+
+    def route(self, batch: DueBatch, row: int) -> int:
+        """The route of the trace."""
+        return int(batch.route[row])
+
+
+def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
+    """What a rendering kernel returned. LimitError where it found a request larger than the ring."""
+    if reached < 0:
+        raise LimitError(
+            f"request {batch.first_seq - 1 - reached} is larger than a lane's feed"
+            f" ({writer.feed.ring.size:,} bytes)",
+            hint="take the request out of the trace, or its body out of the scenario",
+        )
+    return int(reached)
+
+
+class Feeder:
+    """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes; where lanes know clients,
+    every row of client i does.
+
+    Where a run has several targets its rows are numbered from `first_seq` on, and its routes from `first_route` on.
+    `fed` becomes true once the first AHEAD_NS of the run are in the rings.
+    """
+
+    def __init__(
+        self, schedule: Schedule, renderer: Renderer, lanes: Sequence[LaneSpec], closed_loop: bool,
+        first_seq: int = 0, first_route: int = 0,
+    ) -> None:  # fmt: skip
+        self._schedule = schedule
+        self._lanes = lanes
+        self._closed_loop = closed_loop
+        self._renderer = renderer
+        self._first_seq, self._first_route = first_seq, first_route
+        self.writers = [FeedWriter(spec) for spec in lanes]
+        self.fed = trio.Event()
+        self.stop_ns: int | None = None
+
+    async def run(self, start_ns: int) -> None:
+        """Feed until the schedule ends, or up to `stop_ns`; then end every feed."""
+        for batch in map(self._numbered, self._schedule.batches()):
+            await self._feed_batch(batch, start_ns)
+            if self.stop_ns is not None:
+                self._give_up_rest(batch, start_ns)
+                break
+        self.fed.set()
+        for writer in self.writers:
+            writer.end()
+
+    def _numbered(self, batch: DueBatch) -> DueBatch:
+        """The batch with the sequence numbers that it has in this run."""
+        return replace(batch, first_seq=batch.first_seq + self._first_seq) if self._first_seq else batch
+
+    def _render(self, batch: DueBatch, lane: int, start_ns: int, horizon_ns: int) -> int:
+        """Render what there is room for, under the routes' numbers of this run; the row to go on with."""
+        writer = self.writers[lane]
+        first = int(writer.state[TAIL])
+        reached = self._renderer.render(
+            batch, self._rows[lane], lane, len(self.writers), start_ns, horizon_ns, writer
+        )
+        if self._first_route:
+            entries = writer.feed.entries
+            entries["route"][np.arange(first, writer.state[TAIL]) % entries.size] += np.uint32(
+                self._first_route
+            )
+        return reached
+
+    async def _feed_batch(self, batch: DueBatch, start_ns: int) -> None:
+        self._rows = [0] * len(self.writers)
+        while self.stop_ns is None:
+            horizon_ns = (1 << 62) if self._closed_loop else time.monotonic_ns() + AHEAD_NS
+            for lane, writer in enumerate(self.writers):
+                before = self._rows[lane]
+                if before < len(batch):
+                    self._rows[lane] = self._render(batch, lane, start_ns, horizon_ns)
+                    writer.publish()
+            if min(self._rows) >= len(batch):
+                await trio.lowlevel.checkpoint()
+                return
+            self.fed.set()
+            await trio.sleep(PAUSE_S)
+
+    def _give_up_rest(self, batch: DueBatch, start_ns: int) -> None:
+        """What was due by the stop but never reached a feed is planned, and unsent."""
+        assert self.stop_ns is not None
+        if self._closed_loop:
+            return
+        for lane, spec in enumerate(self._lanes):
+            for row in range(self._rows[lane], len(batch)):
+                owner = int(batch.client[row]) if spec.by_client else batch.first_seq + row
+                if owner % len(self._lanes) != lane:
+                    continue
+                due_ns = int(batch.due_ns[row]) + start_ns
+                if due_ns > self.stop_ns:
+                    break
+                spec.bank.counters[C.planned] += 1
+                route = self._first_route + self._renderer.route(batch, row)
+                record.record_unsent(
+                    spec.bank, C.unsent_interrupted, 0, route, batch.first_seq + row,
+                    int(batch.client[row]), due_ns, -1, spec.max_wait_ns,
+                )  # fmt: skip

@@ -1,0 +1,135 @@
+"""The auth header that a command prints: run before the load, and again in time; its output is never kept."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+
+import trio
+
+from replay.errors import InputError, UsageError
+from replay.results.document import Note
+from replay.settings.headers import expand
+from replay.settings.session_rules import Auth
+from replay.units import SECOND_NS
+
+TIMEOUT_S = 30.0
+"""A command that takes longer has failed."""
+
+OUTPUT_BYTES_MAX = 1 << 16
+"""A command that prints more has failed: a header is far shorter."""
+
+
+class Authoriser:
+    """Keeps the header fresh. `put` is called with each new header line; what fails in mid-run is a note."""
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+        self._failures = 0
+        self._why = ""
+
+    async def first(self) -> bytes:
+        """The header line that the run begins with. InputError where the command fails; UsageError where its output
+        cannot be sent."""
+        return await header_line(self._auth)
+
+    async def keep_fresh(self, put: Callable[[bytes], None]) -> None:
+        """Run until cancelled. A command that fails leaves what was good, and is tried again in its time."""
+        if not self._auth.refresh_ns:
+            return
+        while True:
+            await trio.sleep(self._auth.refresh_ns / SECOND_NS)
+            try:
+                put(await header_line(self._auth))
+            except (InputError, UsageError) as error:
+                self._failures += 1
+                self._why = str(error)
+
+    def notes(self) -> list[Note]:
+        """What went wrong in mid-run."""
+        if not self._failures:
+            return []
+        times = f"{self._failures} times" if self._failures > 1 else "once"
+        return [
+            Note(
+                "AUTH_STALE",
+                f"the auth header could not be refreshed, {times}: {self._why}; the last good one was sent",
+            )
+        ]
+
+
+async def header_line(auth: Auth) -> bytes:
+    """Run the command: `Authorization: Bearer ...` and a line end. An error's sentence, which a run may keep, says
+    nothing of the command and of what it printed; its hint, which is only shown, does."""
+    words = [expand("auth.command", word, os.environ) for word in _split(auth.command)]
+    program = words[0]
+    try:
+        with trio.fail_after(TIMEOUT_S):
+            code, printed, complained = await _output_of(words)
+    except OSError as error:
+        raise InputError(
+            f"auth.command: {(error.strerror or 'it cannot be run').lower()}",
+            hint=f"give a program that prints the token; this is {program}",
+        ) from None
+    except trio.TooSlowError:
+        raise InputError(f"auth.command did not end within {TIMEOUT_S:g} s", hint=f"try {program}") from None
+    if len(printed) > OUTPUT_BYTES_MAX:
+        raise InputError(
+            f"auth.command printed more than {OUTPUT_BYTES_MAX:,} bytes",
+            hint=f"its first line is the token; try {program}",
+        )
+    if code:
+        said = complained.decode(errors="replace").strip().partition("\n")[0][:200]
+        raise InputError(
+            f"auth.command ended with {code}",
+            hint=f"{program} said: {said}" if said else f"try {program}",
+        )
+    output = printed.decode("latin-1").strip().partition("\n")[0].strip()
+    if not output:
+        raise InputError(
+            "auth.command printed nothing", hint=f"the first line that {program} prints is the token"
+        )
+    value = auth.value.replace("{output}", output)
+    if not all(" " <= character <= "~" for character in value):
+        raise UsageError("auth.command printed what a header cannot hold", hint=f"try {program}")
+    return f"{auth.header}: {value}\r\n".encode("latin-1")
+
+
+async def _output_of(words: list[str]) -> tuple[int, bytes, bytes]:
+    """Run a program: its exit code, and what it wrote to standard output and error. Past OUTPUT_BYTES_MAX it is killed."""
+    process = await trio.lowlevel.open_process(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    written = bytearray(), bytearray()
+
+    async def read(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
+        async for piece in stream:
+            into += piece
+            if len(into) > OUTPUT_BYTES_MAX:
+                # Not to its end: what the program started may hold the other stream open.
+                process.kill()
+                nursery.cancel_scope.cancel()
+
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        async with process.stdout, process.stderr, trio.open_nursery() as nursery:
+            nursery.start_soon(read, process.stdout, written[0])
+            nursery.start_soon(read, process.stderr, written[1])
+        return await process.wait(), bytes(written[0]), bytes(written[1])
+    finally:
+        if process.returncode is None:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+
+
+def _split(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"auth.command: {error}", hint="close the quotes") from None
+    if not words:
+        raise UsageError("auth.command: it is empty", hint="give a program that prints the token")
+    return words

@@ -1,0 +1,268 @@
+"""A first handshake before anything is sent: does the target speak TLS where it should, and is it who it should be?
+
+What is wrong is said in the words of whoever has to mend it, and nothing was loaded yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import trio
+
+from replay.errors import TargetError
+from replay.lane.contract import Address
+from replay.lane.tls import Tls, python_context
+from replay.results.document import TlsPeer
+
+TIMEOUT_S = 5.0
+AFTERWARDS_S = 0.25
+"""TLS 1.3 refuses a client after its handshake: so long is waited for that."""
+
+NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME: to read a certificate that has expired."""
+
+EXPIRED, NOT_YET_VALID = 10, 9
+SELF_SIGNED, SELF_SIGNED_IN_CHAIN = 18, 19
+ISSUER_UNKNOWN = (2, 20, 21)
+WRONG_NAME = (62, 64)
+"""Codes of OpenSSL's verification (x509_vfy.h)."""
+
+HANDSHAKE, CERTIFICATE_REQUEST = 22, 13
+"""A record's content type, and a message's type (RFC 8446, 5.1 and 4)."""
+
+INSECURE = "--insecure replays without verifying"
+
+
+async def shake_hands(addresses: Sequence[Address], tls: Tls | None, authority: str) -> TlsPeer | None:
+    """Who answers by TLS at the first address that takes a connection; None for a plain target.
+
+    `authority` is the target's host and port, as the user wrote it. TargetError where it is not who it should be.
+    """
+    for address in addresses:
+        try:
+            with trio.fail_after(TIMEOUT_S):
+                stream = await trio.open_tcp_stream(address.host, address.port)
+        except (OSError, trio.TooSlowError):
+            continue
+        async with stream:
+            if tls is not None:
+                return await _greet(stream, address, tls, authority)
+        if is_port_of_tls(address.port):
+            await _refuse_tls(address, authority)
+        return None
+    return None
+
+
+class _Talk:
+    """A TLS handshake of which the bytes that came are seen, too."""
+
+    def __init__(self, stream: trio.abc.Stream, context: ssl.SSLContext, server_name: str) -> None:
+        self._stream = stream
+        self.asks_certificate = False
+        if hasattr(context, "_msg_callback"):
+            context._msg_callback = self._see
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name or None)
+        self.seen = b""
+
+    def _see(self, _: object, direction: str, version: int, kind: int, message: int, data: bytes) -> None:
+        """Look at a message of the handshake: Python has no other way to know what a server asked for."""
+        self.asks_certificate |= (direction, kind, message) == ("read", HANDSHAKE, CERTIFICATE_REQUEST)
+
+    async def shake_hands(self) -> None:
+        """To the handshake's end, and to the first that the server says after it. ssl.SSLError, OSError."""
+        await self._until_done(self.tls.do_handshake)
+        if self.tls.version() == "TLSv1.3":
+            with trio.move_on_after(AFTERWARDS_S):
+                await self._receive()
+                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                    self.tls.read(1)
+
+    async def _until_done(self, step: Any) -> None:
+        while True:
+            try:
+                step()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._receive()
+            except ssl.SSLError:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await self._flush()
+                raise
+            else:
+                await self._flush()
+                return
+
+    async def _flush(self) -> None:
+        if self._outgoing.pending:
+            await self._stream.send_all(self._outgoing.read())
+
+    async def _receive(self) -> None:
+        data = await self._stream.receive_some(65_536)
+        self.seen = self.seen or bytes(data[:16])
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+
+async def _greet(stream: trio.abc.Stream, address: Address, tls: Tls, authority: str) -> TlsPeer:
+    """The handshake that every connection of the run will make."""
+    talk = _Talk(stream, python_context(tls), tls.server_name)
+    try:
+        with trio.fail_after(TIMEOUT_S):
+            await talk.shake_hands()
+    except trio.TooSlowError:
+        if await _answers_plainly(address, authority):
+            raise _speaks_plain_http(authority) from None
+        raise TargetError(
+            f"the target {authority} did not answer a TLS handshake within {TIMEOUT_S:g} s",
+            hint=f"check the port; if it speaks plain HTTP: --target http://{authority}",
+        ) from None
+    except ssl.SSLCertVerificationError as error:
+        await _explain_certificate(error, address, tls, authority)
+    except ssl.SSLError as error:
+        _explain_handshake(error, talk.seen, tls, authority)
+    except (OSError, trio.BrokenResourceError):
+        raise _broken_off(authority) from None
+    return _peer(talk.tls, tls, talk.asks_certificate)
+
+
+def _peer(talk: ssl.SSLObject, tls: Tls, asks_certificate: bool) -> TlsPeer:
+    certificate = talk.getpeercert() or {}
+    cipher = talk.cipher()
+    return TlsPeer(
+        server_name=tls.server_name,
+        version=(talk.version() or "").replace("TLSv", "TLS "),
+        cipher=cipher[0] if cipher else "",
+        verified=tls.verify,
+        ca=tls.ca,
+        client_certificate=tls.cert,
+        asks_certificate=asks_certificate,
+        certificate=", ".join(_names(certificate)),
+        expires=str(certificate.get("notAfter", "")),
+    )
+
+
+def _names(certificate: dict[str, Any]) -> list[str]:
+    """What a certificate is for."""
+    return [str(name) for _, name in certificate.get("subjectAltName", ())]
+
+
+async def _read_certificate(address: Address, tls: Tls) -> dict[str, Any]:
+    """The target's certificate, whatever its names and dates; empty where it cannot be had."""
+    context = python_context(tls)
+    context.check_hostname = False
+    context.verify_flags |= NO_CHECK_TIME
+    with contextlib.suppress(ssl.SSLError, OSError, trio.BrokenResourceError, trio.TooSlowError):
+        with trio.fail_after(TIMEOUT_S):
+            async with await trio.open_tcp_stream(address.host, address.port) as stream:
+                talk = _Talk(stream, context, tls.server_name)
+                await talk.shake_hands()
+                return dict(talk.tls.getpeercert() or {})
+    return {}
+
+
+async def _explain_certificate(
+    error: ssl.SSLCertVerificationError, address: Address, tls: Tls, authority: str
+) -> NoReturn:
+    """TargetError in words for what is wrong with a certificate."""
+    code, store = error.verify_code, tls.ca or "this machine"
+    certificate = (
+        await _read_certificate(address, tls) if code in (EXPIRED, NOT_YET_VALID, *WRONG_NAME) else {}
+    )
+    if code == EXPIRED:
+        when = f" on {certificate['notAfter']}" if "notAfter" in certificate else ""
+        what, hint = f"expired{when}", f"renew it; {INSECURE}"
+    elif code == NOT_YET_VALID:
+        when = f" until {certificate['notBefore']}" if "notBefore" in certificate else " yet"
+        what, hint = f"is not valid{when}", f"check this machine's clock, or renew it; {INSECURE}"
+    elif code == SELF_SIGNED:
+        what, hint = "is self-signed", f"--ca FILE with that certificate trusts it; {INSECURE}"
+    elif code == SELF_SIGNED_IN_CHAIN or code in ISSUER_UNKNOWN:
+        what = f"was issued by an authority that {store} does not trust"
+        hint = f"--ca FILE with the authority's certificate trusts it; {INSECURE}"
+    elif code in WRONG_NAME:
+        names = ", ".join(_names(certificate)) or "another name"
+        what = f"is for {names}, not for {tls.server_name}"
+        hint = f"target it by its name, or say which one to ask for: --server-name NAME; {INSECURE}"
+    else:
+        what, hint = f"cannot be verified: {error.verify_message}", INSECURE
+    raise TargetError(f"the target {authority}: its certificate {what}", hint=hint) from None
+
+
+_REASONS = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "no cipher in common, or it wants a client certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept the client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the issuer of the client certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept the client certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client certificate has expired",
+    "TLSV1_UNRECOGNIZED_NAME": "it does not know the name that was asked for",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "it speaks neither TLS 1.2 nor 1.3",
+    "UNSUPPORTED_PROTOCOL": "it speaks neither TLS 1.2 nor 1.3",
+}
+_ABOUT_CLIENT = ("TLSV13_ALERT", "SSLV3_ALERT", "TLSV1_ALERT_UNKNOWN_CA")
+_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "BAD_RECORD_TYPE")
+
+
+def _explain_handshake(error: ssl.SSLError, seen: bytes, tls: Tls, authority: str) -> NoReturn:
+    """TargetError in words for a handshake that failed."""
+    reason = error.reason or ""
+    if seen.startswith(b"HTTP/"):
+        raise _speaks_plain_http(authority) from None
+    if reason in _NO_TLS:
+        raise TargetError(
+            f"the target {authority} does not speak TLS on this port",
+            hint=f"check the port; if it speaks plain HTTP: --target http://{authority}",
+        ) from None
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+        raise _broken_off(authority) from None
+    what = _REASONS.get(reason, reason.replace("_", " ").lower() or str(error))
+    hint = "--cert FILE and --key FILE give one" if reason.startswith(_ABOUT_CLIENT) else ""
+    if reason == "TLSV1_UNRECOGNIZED_NAME":
+        hint = f"it was {tls.server_name}; --server-name NAME asks for another"
+    raise TargetError(f"the target {authority} refused the TLS handshake: {what}", hint=hint) from None
+
+
+async def _answers_plainly(address: Address, authority: str) -> bool:
+    """Whether a server that waits for more of the handshake answers a plain request: one that asks for nothing."""
+    with trio.move_on_after(TIMEOUT_S), contextlib.suppress(OSError, trio.BrokenResourceError):
+        async with await trio.open_tcp_stream(address.host, address.port) as stream:
+            await stream.send_all(f"OPTIONS * HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+            return bytes(await stream.receive_some(16)).startswith(b"HTTP/")
+    return False
+
+
+def _speaks_plain_http(authority: str) -> TargetError:
+    return TargetError(
+        f"the target {authority} speaks plain HTTP, not TLS", hint=f"--target http://{authority}"
+    )
+
+
+def _broken_off(authority: str) -> TargetError:
+    return TargetError(
+        f"the target {authority} ended the connection in the TLS handshake",
+        hint=f"check the port; if it speaks plain HTTP: --target http://{authority}",
+    )
+
+
+def is_port_of_tls(port: int) -> bool:
+    """Whether a port is one of TLS by its number: 443, 8443 and the like."""
+    return port % 1_000 == 443
+
+
+async def _refuse_tls(address: Address, authority: str) -> None:
+    """TargetError where a port that is one of TLS by its number speaks TLS indeed: plain requests would all be refused."""
+    context = python_context(Tls("", verify=False))
+    with contextlib.suppress(ssl.SSLError, OSError, trio.BrokenResourceError, trio.TooSlowError):
+        with trio.fail_after(TIMEOUT_S):
+            async with await trio.open_tcp_stream(address.host, address.port) as stream:
+                talk = _Talk(stream, context, "")
+                await talk.shake_hands()
+        raise TargetError(
+            f"the target {authority} speaks TLS, and not plain HTTP", hint=f"--target https://{authority}"
+        )

@@ -1,0 +1,366 @@
+"""Fits a run to a Kafka target: looks at its topics, connects its lane, and says at the end what the offsets prove."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import trio
+from aiokafka import TopicPartition
+
+from replay.errors import ReplayError, UsageError
+from replay.lane import sizing
+from replay.lane.contract import LaneSpec
+from replay.lane.resolve import resolve
+from replay.plan.safety import allowed, check_plan
+from replay.plan.schedule import Schedule
+from replay.protocols.adapter import Fittings
+from replay.results.document import (
+    KafkaFigures,
+    KafkaPartition,
+    Note,
+    RouteStart,
+)
+from replay.settings.scenario import Scenario
+from replay.settings.target import Target
+from replay.units import SECOND_NS
+from replay_native.ground import jit, shared
+from replay_native.ledger.lane_metrics import C, Control, Stop
+
+from . import notes
+from .cluster import (
+    TopicSettings,
+    client_settings,
+    look,
+    settings_of,
+    settled_ends,
+)
+from .end_to_end import Watch
+from .events import MARK, EventRenderer, recorded_topics
+from .failures import told
+from .gate import Check
+from .lane import Acknowledged, KafkaLane, LanePlan
+
+KERNELS = (
+    "ground.shared",
+    "ledger.hdr",
+    "ledger.hdr_decode",
+    "ledger.record",
+    "kafka.recordbatch",
+    "kafka.events",
+    "kafka.produce",
+)
+SWITCH_INTERVAL_S = 0.0002
+"""Between threads that want the interpreter: with Python's own 5 ms a busy control plane makes a tick late."""
+
+
+def topics_of(schedule: Schedule) -> tuple[list[str], dict[str, int]]:
+    """Topics that are written to, and by recorded topic the index of its own. UsageError where there is none.
+
+    The URL's topic takes all that `topic_map` does not send elsewhere; without one, records keep their topic.
+    """
+    target, kafka = schedule.target, schedule.scenario.kafka
+    recorded = recorded_topics(schedule.trace)
+    unknown = next((name for name in kafka.topic_map if name not in recorded), None)
+    if unknown is not None:
+        held = f"the recording's topics are {', '.join(recorded)}" if recorded else "it is not of Kafka"
+        raise UsageError(f"kafka.topic_map: the recording has no topic {unknown!r}", hint=held)
+    goes_to = {name: kafka.topic_map.get(name) or target.base_path or name for name in recorded}
+    topics = list(dict.fromkeys([*([target.base_path] if target.base_path else []), *goes_to.values()]))
+    if not recorded and not target.base_path:
+        raise UsageError("the target names no topic", hint=f"--target {target.url.rstrip('/')}/TOPIC")
+    if recorded and target.base_path and target.base_path not in goes_to.values():
+        topics.remove(target.base_path)
+    return topics, {name: topics.index(topic) for name, topic in goes_to.items()}
+
+
+def keeps_partitions(scenario: Scenario, recorded: dict[str, int], topics: list[str], goes_to: dict[str, int],
+                     partitions: dict[str, int]) -> bool:  # fmt: skip
+    """Whether recorded partitions stay. UsageError where they are asked for and are not all there."""
+    if scenario.kafka.partitions == "key" or not recorded:
+        return False
+    for name, count in recorded.items():
+        topic = topics[goes_to[name]]
+        if partitions[topic] < count:
+            if scenario.kafka.partitions == "recorded":
+                raise UsageError(
+                    f"the recording of {name!r} has {count} partitions, the topic {topic!r} {partitions[topic]}",
+                    hint='add partitions, or kafka.partitions = "key"',
+                )
+            return False
+    return True
+
+
+def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str, Any]:
+    """What aiokafka's producer is made with."""
+    kafka = scenario.kafka
+    if kafka.enable_idempotence and kafka.acks != "all":
+        acks: int | str = "all"
+    else:
+        acks = kafka.acks if kafka.acks == "all" else 1
+    return settings | {
+        "acks": acks,
+        "enable_idempotence": kafka.enable_idempotence,
+        "max_batch_size": int(kafka.max_batch_size),
+        "request_timeout_ms": max(int(scenario.timeout_ns // 1_000_000), 1_000),
+        "retry_backoff_ms": 100,
+    }
+
+
+@dataclass(slots=True)
+class _Fitted:
+    """One run onto Kafka: its lane, and the offsets before it."""
+
+    target: Target
+    scenario: Scenario
+    settings: dict[str, Any]
+    before: dict[TopicPartition, int]
+    parts: tuple[TopicPartition, ...]
+    lane: KafkaLane
+    interval_s: float
+    watch: Watch | None = None
+    known: list[Note] = field(default_factory=list)
+    described: dict[str, TopicSettings] = field(default_factory=dict)
+    spec: LaneSpec | None = None
+    moved: dict[TopicPartition, int] | None = None
+
+    async def engine(self, spec: LaneSpec) -> None:
+        """The lane's whole run; then where the partitions end."""
+        self.spec = spec
+        if self.watch is not None:
+            self.watch.record_into(spec.bank)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self.lane.run, spec)
+            if self.watch is not None:
+                await trio.to_thread.run_sync(
+                    self.watch.finish, self.scenario.timeout_ns / SECOND_NS, self._hurries
+                )
+            await trio.to_thread.run_sync(self._ask_ends)
+
+    def _ask_ends(self) -> None:
+        """How far each partition's end moved; blocks."""
+        acknowledged = self.lane.outcomes.acknowledged
+        least = {part: self.before[part] + acknowledged[part] for part in self.parts}
+        try:
+            ends = settled_ends(self.target, self.settings, least, self.lane.plan.check)
+        except ReplayError:
+            return
+        self.moved = {part: ends[part] - self.before[part] for part in self.parts if part in ends}
+
+    def _hurries(self) -> bool:
+        """Whether the run was told to end."""
+        assert self.spec is not None
+        return bool(shared.read_word(self.spec.bank.control, Control.STOP) != Stop.RUN)
+
+    def figures(self) -> KafkaFigures:
+        """What only Kafka has."""
+        outcomes, moved = self.lane.outcomes, self.moved
+        consumed, lag_max = self.watch.figures() if self.watch is not None else ({}, {})
+        return KafkaFigures(
+            brokers=self.target.authority,
+            settings={k: v for k, v in self.scenario.saved()["kafka"].items() if "sasl_plain" not in k},
+            partitions=[
+                KafkaPartition(
+                    topic=part.topic,
+                    partition=part.partition,
+                    acknowledged=outcomes.acknowledged[part],
+                    moved=None if moved is None else moved.get(part),
+                )
+                for part in self.parts
+            ],
+            errors=dict(outcomes.errors.most_common()),
+            late=outcomes.late,
+            offsets_agree=self._agree(),
+            missing=sum(self._missing().values()),
+            consumed=consumed,
+            lag_max=lag_max,
+            consumer=str(self.watch.problem or "") if self.watch is not None else "",
+            hosts_refused=self._refused(),
+        )
+
+    def notes(self) -> list[Note]:
+        """What was known before the run, and what went wrong in it."""
+        outcomes = self.lane.outcomes
+        return [
+            *self.known,
+            *notes.too_large(outcomes.too_large, self.described),
+            *notes.missing(self._missing()),
+            *notes.lost(outcomes.lost),
+        ]
+
+    def _refused(self) -> list[str]:
+        """Hosts that the cluster led to in mid-run and that are not allowed."""
+        return sorted({*self.lane.gate.refused, *(self.watch.refused if self.watch is not None else ())})
+
+    def _agree(self) -> bool | None:
+        """Whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions."""
+        if self.moved is None or self.spec is None:
+            return None
+        counters = self.spec.bank.counters
+        acknowledged = sum(self.lane.outcomes.acknowledged.values())
+        doubtful = int(counters[C.error] + counters[C.timeout] + counters[C.in_flight])
+        return not self._missing() and acknowledged <= sum(self.moved.values()) <= acknowledged + doubtful
+
+    def _missing(self) -> dict[TopicPartition, int]:
+        """By partition, acknowledged records that its end does not cover."""
+        acknowledged = self.lane.outcomes.acknowledged
+        found = {part: acknowledged[part] - moved for part, moved in (self.moved or {}).items()}
+        return {part: count for part, count in found.items() if count > 0}
+
+    def close(self) -> None:
+        """Let the lane go."""
+        sys.setswitchinterval(self.interval_s)
+        gc.unfreeze()
+        self.lane.close()
+        if self.watch is not None:
+            self.watch.close()
+
+
+async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: int = 0) -> Fittings:
+    """What a run onto Kafka needs. TargetError, LimitError or UsageError where it cannot or may not be."""
+    target = schedule.target
+    settings = client_settings(target, scenario.kafka)
+    check = _check_for(schedule, scenario)
+    await _check_hosts([host for host, _ in target.brokers], target, scenario, check)
+    jit.warm(KERNELS)
+    topics, goes_to = topics_of(schedule)
+    answers = _answers_topic(scenario, topics)
+    cluster = await trio.to_thread.run_sync(look, target, settings, [*topics, *answers], check)
+    await _check_hosts(cluster.hosts, target, scenario, check)
+    recorded = recorded_topics(schedule.trace)
+    keep = keeps_partitions(scenario, recorded, topics, goes_to, cluster.partitions)
+    mark = f"{run_id}-".encode() if scenario.kafka.answers_by == MARK else b""
+    renderer = EventRenderer(schedule, goes_to, [cluster.partitions[topic] for topic in topics], keep, mark)
+    parts = cluster.parts(topics)
+    described = await trio.to_thread.run_sync(settings_of, target, settings, topics, check)
+    known: list[Note] = []
+    if scenario.kafka.timestamps == "recorded":
+        known = notes.too_old(schedule.plan.recorded_from_ns, described)
+    watch = None
+    if scenario.kafka.consume or answers:
+        start = partial(
+            Watch,
+            target,
+            scenario.kafka,
+            f"replay-{run_id}",
+            parts,
+            cluster.parts(answers),
+            scenario.timeout_ns,
+            allowed(scenario),
+        )
+        watch = await trio.to_thread.run_sync(start)
+    try:
+        lane = await _connected(
+            target,
+            scenario,
+            producer_settings(scenario, settings),
+            parts,
+            check,
+            tuple(_batch_bytes(scenario, described.get(part.topic)) for part in parts),
+            first_route,
+            watch.acknowledged if watch else None,
+        )
+    except BaseException:
+        if watch is not None:
+            watch.close()
+        raise
+    fitted = _Fitted(
+        target,
+        scenario,
+        settings,
+        cluster.ends,
+        parts,
+        lane,
+        sys.getswitchinterval(),
+        watch,
+        known,
+        described,
+    )
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
+    gc.freeze()
+    entries, ring_bytes = sizing.feed_size(schedule, scenario, renderer.typical_bytes, 1)
+    return Fittings(
+        engine_name="kafka",
+        engine=fitted.engine,
+        routes=[RouteStart(f"PRODUCE {part.topic}/{part.partition}") for part in parts],
+        renderer=renderer,
+        connections=[1],
+        feed=(entries, max(ring_bytes, 2 * renderer.largest_bytes)),
+        tick_ns=int(scenario.kafka.tick_ns),
+        close=fitted.close,
+        figures=fitted.figures,
+        notes=fitted.notes,
+        consumed=watch.kinds if watch else (),
+        lag=watch.lag if watch else dict,
+    )
+
+
+def _batch_bytes(scenario: Scenario, topic: TopicSettings | None) -> int:
+    """The largest batch of a topic: what the scenario says, or less where the topic takes no more."""
+    wanted = int(scenario.kafka.max_batch_size)
+    return min(wanted, topic.largest_bytes) if topic is not None and topic.largest_bytes else wanted
+
+
+def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
+    """The topic where answers are waited for, if any. UsageError where nothing can be measured of it."""
+    kafka = scenario.kafka
+    if (kafka.consume or kafka.answers) and scenario.closed_loop:
+        raise UsageError(
+            "a closed loop has no due times to measure to the consuming end from",
+            hint="give a rate, or leave kafka.consume and kafka.answers out",
+        )
+    if kafka.answers in topics:
+        raise UsageError(
+            f"kafka.answers: {kafka.answers!r} is the topic that is written to",
+            hint="name the topic that a pipeline answers on, or set kafka.consume = true",
+        )
+    return [kafka.answers] if kafka.answers else []
+
+
+def _check_for(schedule: Schedule, scenario: Scenario) -> Check:
+    """What every address of this run's cluster has to pass, whether the URL names it or the cluster advertises it."""
+    permitted, origins = allowed(scenario), schedule.trace.requests.hosts
+    named = {host for host, _ in schedule.target.brokers}
+
+    def check(host: str, addresses: Sequence[str]) -> None:
+        permitted.check(host, addresses, advertised=host not in named)
+        check_plan(schedule.plan, schedule.target._replace(host=host), addresses, origins, scenario)
+
+    return check
+
+
+async def _check_hosts(hosts: Sequence[str], target: Target, scenario: Scenario, check: Check) -> None:
+    """Look brokers up, and check all their addresses. TargetError where one has none, LimitError where one may not be."""
+    for host in hosts:
+        found = await resolve(target._replace(host=host), scenario)
+        check(host, [address.host for address in found])
+
+
+async def _connected(
+    target: Target, scenario: Scenario, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
+    check: Check, batch_bytes: tuple[int, ...], first_route: int, acknowledged: Acknowledged | None,
+) -> KafkaLane:  # fmt: skip
+    kafka = scenario.kafka
+    lane = KafkaLane(
+        LanePlan(
+            producer=settings,
+            partitions=parts,
+            check=check,
+            first_route=first_route,
+            batch_bytes=batch_bytes,
+            tick_ns=int(kafka.tick_ns),
+            compression=None if kafka.compression_type == "none" else kafka.compression_type,
+            acknowledged=acknowledged,
+        )
+    )
+    try:
+        await trio.to_thread.run_sync(lane.ready.result)
+    except Exception as error:
+        refused = next(iter(lane.gate.refused.values()), None)
+        raise refused or told(error, target.authority) from None
+    return lane

@@ -1,0 +1,316 @@
+"""Looking at a cluster: how it is connected to, which partitions its topics have, and where they end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaError
+
+from replay.errors import (
+    InputError,
+    ReplayError,
+    TargetError,
+    UsageError,
+    reason_of,
+)
+from replay.settings.headers import expand
+from replay.settings.scenario import Kafka
+from replay.settings.target import Target
+
+from .failures import told
+from .gate import Check, Gate, GatedLoop
+from .listener import mismatch
+
+CONNECT_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_MS = 5_000
+LEADER_WAIT_S = 10.0
+POLL_S = 0.1
+DESCRIBE_TIMEOUT_S = 5.0
+STOP_S = 5.0
+STILL_S = 3.0
+"""Ends that did not move for this long stay where they are. Followers fetch at least every 0.5 s by default
+(replica.fetch.wait.max.ms).
+"""
+SETTLE_S_MAX = 30.0
+RETENTION, POLICY, LARGEST = "retention.ms", "cleanup.policy", "max.message.bytes"
+COMMITTED, UNCOMMITTED = "read_committed", "read_uncommitted"
+
+Result = TypeVar("Result")
+
+
+class _Reasons(logging.Handler):
+    """Keeps, by thread, the last error that aiokafka only logs: why a broker could not be connected to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[int, BaseException] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take the exception out of a message's arguments."""
+        for argument in record.args if isinstance(record.args, tuple) else ():
+            if isinstance(argument, BaseException):
+                self.last[threading.get_ident()] = argument
+
+
+_REASONS = _Reasons()
+_logger = logging.getLogger("aiokafka")
+_logger.addHandler(_REASONS)
+_logger.propagate = False
+
+
+def last_reason() -> BaseException | None:
+    """Why this thread's last connection failed, as far as aiokafka said; forgotten when asked."""
+    return _REASONS.last.pop(threading.get_ident(), None)
+
+
+def client_settings(target: Target, kafka: Kafka) -> dict[str, Any]:
+    """What every client of the cluster is made with. UsageError or InputError for what cannot be used."""
+    settings: dict[str, Any] = {
+        "bootstrap_servers": [
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in target.brokers
+        ],
+        "client_id": "replay",
+        "security_protocol": kafka.security_protocol,
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+    }
+    if "SSL" in kafka.security_protocol:
+        try:
+            settings["ssl_context"] = ssl.create_default_context(cafile=kafka.ssl_cafile or None)
+        except (OSError, ssl.SSLError) as error:
+            why = "it holds no certificates" if isinstance(error, ssl.SSLError) else reason_of(error)
+            raise InputError(
+                f"kafka.ssl_cafile: {kafka.ssl_cafile}: {why}", hint="give a file of certificates in PEM"
+            ) from None
+    if kafka.security_protocol.startswith("SASL"):
+        if not kafka.sasl_plain_username or not kafka.sasl_plain_password:
+            raise UsageError(
+                f"kafka.security_protocol = {kafka.security_protocol} needs a user and a password",
+                hint="set kafka.sasl_plain_username and kafka.sasl_plain_password, as $NAME of the environment",
+            )
+        settings["sasl_mechanism"] = kafka.sasl_mechanism
+        for name in ("sasl_plain_username", "sasl_plain_password"):
+            settings[name] = expand(f"kafka.{name}", getattr(kafka, name), os.environ)
+    return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What was found: hosts of all brokers, and by topic how many partitions it has."""
+
+    hosts: tuple[str, ...]
+    partitions: dict[str, int]
+    ends: dict[TopicPartition, int]
+
+    def parts(self, topics: Sequence[str]) -> tuple[TopicPartition, ...]:
+        """All partitions of these topics, in order."""
+        return tuple(
+            TopicPartition(topic, number) for topic in topics for number in range(self.partitions[topic])
+        )
+
+
+def in_own_loop(
+    brokers: str, gate: Gate, work: Callable[[], Awaitable[Result]], timeout_s: float, *, strict: bool = True
+) -> Result:
+    """Run asyncio work to its end in this thread. A ReplayError says why the cluster cannot be used.
+
+    `strict`: the work ends with a LimitError as soon as the gate refuses a host.
+    """
+
+    async def bounded() -> Result:
+        task = asyncio.current_task()
+        if strict and task is not None:
+            gate.on_refusal = task.cancel
+        async with asyncio.timeout(timeout_s):
+            return await work()
+
+    last_reason()
+    try:
+        with asyncio.Runner(loop_factory=lambda: GatedLoop(gate)) as runner:
+            return runner.run(bounded())
+    except (Exception, asyncio.CancelledError) as error:
+        if strict and gate.refused:
+            raise next(iter(gate.refused.values())) from None
+        if isinstance(error, ReplayError):
+            raise
+        raise told(last_reason() or error, brokers) from None
+
+
+def look(
+    target: Target,
+    settings: dict[str, Any],
+    topics: Sequence[str],
+    check: Check,
+) -> Cluster:
+    """Connect, and look at the topics; blocks. TargetError where the cluster, a topic or a leader is not there,
+    LimitError where it leads to a host that `check` refuses.
+    """
+    gate = Gate(check)
+    try:
+        return in_own_loop(
+            target.authority,
+            gate,
+            lambda: _look(settings, topics),
+            CONNECT_TIMEOUT_S + LEADER_WAIT_S + 2,
+        )
+    except TargetError as error:
+        raise mismatch(target, settings["security_protocol"], gate) or error from None
+
+
+async def close_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, however it is. aiokafka raises where its fetching had failed: what was read is good all the same."""
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        async with asyncio.timeout(STOP_S):
+            try:
+                await consumer.stop()
+            finally:
+                await consumer._client.close()
+
+
+async def _look(settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
+    consumer = AIOKafkaConsumer(**settings, enable_auto_commit=False)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await consumer.start()
+        parts = [part for topic in topics for part in await _partitions(consumer, topic)]
+        ends = await consumer.end_offsets(parts) if parts else {}
+        cluster = consumer._client.cluster
+        counts = {topic: sum(part.topic == topic for part in parts) for topic in topics}
+        return Cluster(tuple(sorted({node.host for node in cluster.brokers()})), counts, ends)
+    finally:
+        await close_consumer(consumer)
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic, once each has a leader."""
+    client, waited_s = consumer._client, 0.0
+    client.add_topic(topic)
+    while True:
+        await client.force_metadata_update()
+        found = client.cluster.partitions_for_topic(topic) or set()
+        led = client.cluster.available_partitions_for_topic(topic) or set()
+        if found and led == found:
+            return [TopicPartition(topic, number) for number in sorted(found)]
+        if topic in client.cluster.unauthorized_topics:
+            raise TargetError(f"the topic {topic!r} may not be used by this user", hint="ask for the right")
+        if waited_s >= (LEADER_WAIT_S if found else LEADER_WAIT_S / 5):
+            break
+        await asyncio.sleep(POLL_S)
+        waited_s += POLL_S
+    if not found:
+        raise TargetError(f"there is no topic {topic!r}", hint="make it, or check its name")
+    raise _leaderless(client.cluster, topic, min(found - led))
+
+
+def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetError:
+    """A partition that has no leader, and which of its brokers are missing."""
+    known = {node.nodeId for node in cluster.brokers()}
+    replicas = cluster._partitions[topic][number].replicas
+    absent = [str(node) for node in replicas if node not in known]
+    missing = f": of its replicas, broker {' and '.join(absent)} is not in the cluster" if absent else ""
+    hint = f"start broker {' and '.join(absent)}, or wait" if absent else "try again in a moment"
+    return TargetError(f"partition {number} of the topic {topic!r} has no leader{missing}", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """What brokers say of a topic's settings: after how long its records are removed, and its largest batch.
+
+    None where nothing is removed by age, or where the brokers do not say.
+    """
+
+    retention_ms: int | None = None
+    largest_bytes: int | None = None
+
+
+def settings_of(
+    target: Target, settings: dict[str, Any], topics: Sequence[str], check: Check
+) -> dict[str, TopicSettings]:
+    """The settings of topics; blocks. Topics that the brokers do not describe to this user are left out."""
+
+    async def ask() -> dict[str, TopicSettings]:
+        admin = AIOKafkaAdminClient(**settings)
+        try:
+            await admin.start()
+            wanted = dict.fromkeys((RETENTION, POLICY, LARGEST))
+            asked = [ConfigResource(ConfigResourceType.TOPIC, topic, wanted) for topic in topics]
+            return {
+                topic: _topic_settings({name: value for name, value, *_ in configs})
+                for answer in await admin.describe_configs(asked)
+                for code, _, _, topic, configs in answer.resources
+                if not code
+            }
+        finally:
+            await admin.close()
+
+    try:
+        return in_own_loop(target.authority, Gate(check), ask, DESCRIBE_TIMEOUT_S)
+    except ReplayError:
+        return {}
+
+
+def _topic_settings(given: dict[str, str]) -> TopicSettings:
+    """A topic's settings, from the texts of the protocol. What is not a number is not known."""
+
+    def number(name: str) -> int:
+        text = given.get(name) or ""
+        return int(text) if text.isdigit() else -1
+
+    kept_ms = number(RETENTION) if "delete" in (given.get(POLICY) or "") else -1
+    largest = number(LARGEST)
+    return TopicSettings(kept_ms if kept_ms >= 0 else None, largest if largest > 0 else None)
+
+
+def settled_ends(
+    target: Target, settings: dict[str, Any], least: dict[TopicPartition, int], check: Check
+) -> dict[TopicPartition, int]:
+    """Where partitions end, once each has reached its `least` end or they have stood still; blocks.
+
+    A partition's end is its high watermark, which followers move: with acks=1 it may lag behind what was acknowledged.
+    A ReplayError where the brokers cannot be asked.
+    """
+
+    async def ask() -> dict[TopicPartition, int]:
+        consumer = AIOKafkaConsumer(**settings, enable_auto_commit=False)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await consumer.start()
+                ends: dict[TopicPartition, int] = await consumer.end_offsets(list(least))
+            return await _settled(consumer, ends, least)
+        finally:
+            await close_consumer(consumer)
+
+    return in_own_loop(
+        target.authority, Gate(check), ask, CONNECT_TIMEOUT_S + SETTLE_S_MAX + CONNECT_TIMEOUT_S
+    )
+
+
+async def _settled(
+    consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], least: dict[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """The ends once they have settled, or as they were when they could be asked for last."""
+    loop = asyncio.get_running_loop()
+    begin = moved_at = loop.time()
+    while any(ends[part] < end for part, end in least.items()):
+        now = loop.time()
+        if now - moved_at >= STILL_S or now - begin >= SETTLE_S_MAX:
+            break
+        await asyncio.sleep(POLL_S)
+        try:
+            found = await consumer.end_offsets(list(least))
+        except KafkaError:
+            continue
+        if found != ends:
+            ends, moved_at = found, loop.time()
+    return ends

@@ -1,0 +1,154 @@
+"""How a scenario writes records: everything that is the same for every row, rendered once for the kernel."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.errors import UsageError
+from replay.lane.feed import FeedWriter
+from replay.plan.schedule import DueBatch, Schedule
+from replay.protocols.adapter import Renderer
+from replay.protocols.feeder import checked
+from replay.trace import Trace
+from replay_native.http1 import render
+from replay_native.kafka import events as kernels
+
+PRODUCE = "PRODUCE"
+"""The method of a recorded record."""
+
+TOPICS = "topics"
+"""Of a manifest's options: the topics of a recording, each with the number of its partitions."""
+MARK = "X-Replay"
+"""The header by which a record can be found again: RUN-SEQ, as HTTP requests have it."""
+
+_MARK_NAME = bytes([2 * len(MARK)]) + MARK.encode()
+"""Behind its length as a varint."""
+
+_PLACEHOLDER = re.compile(r"\{(uuid|email|client|n|method|path|at_ms|path\[(\d{1,4})\])\}")
+_KINDS = {
+    "uuid": render.UUID, "email": render.EMAIL, "client": render.CLIENT, "n": render.NUMBER,
+    "method": kernels.METHOD, "path": kernels.PATH, "at_ms": kernels.AT_MS,
+}  # fmt: skip
+
+Part = tuple[int, int, bytes]
+"""A part of a template: its kind, the number of its path segment, the bytes of a literal."""
+
+
+def parse(template: str) -> list[Part]:
+    """Cut a template at its placeholders. Any other brace stands for itself."""
+    parts: list[Part] = []
+    at = 0
+    for match in _PLACEHOLDER.finditer(template):
+        if match.start() > at:
+            parts.append((render.LITERAL, 0, template[at : match.start()].encode()))
+        if match[2]:
+            parts.append((kernels.SEGMENT, int(match[2]), b""))
+        else:
+            parts.append((_KINDS[match[1]], 0, b""))
+        at = match.end()
+    if at < len(template):
+        parts.append((render.LITERAL, 0, template[at:].encode()))
+    return parts
+
+
+def recorded_topics(trace: Trace) -> dict[str, int]:
+    """The topics of a recording of Kafka, with their partitions; none of any other."""
+    topics = trace.manifest.options.get(TOPICS, {})
+    if not isinstance(topics, dict) or not all(isinstance(count, int) for count in topics.values()):
+        raise UsageError(f"{trace.path}: its manifest does not say its topics", hint="record it again")
+    return topics
+
+
+def _bytes(data: bytes) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(bytearray(data), np.uint8)
+
+
+def _flat(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    encoded = [name.encode() for name in names]
+    return _bytes(b"".join(encoded)), np.cumsum([0, *map(len, encoded)]).astype(np.int64)
+
+
+class EventRenderer(Renderer):
+    """Due rows as records. `destination` maps each recorded topic to its target's index in `partitions`.
+
+    `partitions` has how many each target topic has; its routes are one a partition. With a `mark` each record gets a
+    header X-Replay: the mark and its sequence number.
+    """
+
+    def __init__(
+        self, schedule: Schedule, destination: dict[str, int], partitions: Sequence[int], keep_partition: bool,
+        mark: bytes = b"",
+    ) -> None:  # fmt: skip
+        kafka, trace = schedule.scenario.kafka, schedule.trace
+        self._schedule = schedule
+        self._requests, self._warm_up_ns = schedule.requests_table, schedule.warm_up_ns
+        key, value = parse(kafka.key), parse(kafka.value)
+        literals = bytearray()
+        begins, ends = [], []
+        for kind, number, text in [*key, *value]:
+            begins.append(number if kind == kernels.SEGMENT else len(literals))
+            literals += text
+            ends.append(len(literals))
+        topics, topic_ends = _flat(list(destination))
+        methods, method_ends = _flat(trace.requests.methods)
+        self._table = kernels.EventTable(
+            recorded=np.array([method == PRODUCE for method in trace.requests.methods], np.uint8),
+            topics=topics,
+            topic_ends=topic_ends,
+            topic_target=np.array(list(destination.values()), np.int64),
+            default_target=np.zeros(1, np.int64),
+            first_route=np.cumsum([0, *partitions]).astype(np.int64),
+            keep_partition=np.array([keep_partition], np.int64),
+            kinds=np.array([kind for kind, _, _ in [*key, *value]], np.uint8),
+            begins=np.array(begins, np.int64),
+            ends=np.array(ends, np.int64),
+            key_parts=np.array([len(key) if kafka.key else -1], np.int64),
+            literals=_bytes(bytes(literals)),
+            methods=methods,
+            method_ends=method_ends,
+            headers=trace.requests.header_batches(),
+            bodies=trace.requests.body_batches()[0],
+            seed=np.array([schedule.scenario.seed & (2**64 - 1)], np.uint64),
+            wall=np.array([time.time_ns() - time.monotonic_ns(), kafka.timestamps == "recorded"], np.int64),
+            mark=_bytes(_MARK_NAME + mark if mark else b""),
+            mark_name_bytes=np.array([len(_MARK_NAME)], np.int64),
+        )
+
+    @property
+    def typical_bytes(self) -> int:
+        """About the bytes of a record: for the size of a feed."""
+        _, mean, _ = self._schedule.trace.requests.body_batches()
+        return max(mean, int(self._table.literals.size)) + 256
+
+    @property
+    def largest_bytes(self) -> int:
+        """About the bytes of the largest."""
+        _, _, largest = self._schedule.trace.requests.body_batches()
+        return max(largest, int(self._table.literals.size)) + 65_536
+
+    def render(
+        self,
+        batch: DueBatch,
+        row: int,
+        lane: int,
+        lanes: int,
+        start_ns: int,
+        horizon_ns: int,
+        writer: FeedWriter,
+    ) -> int:
+        """See `Renderer`."""
+        reached = kernels.render_events(
+            batch.due_ns, batch.request, batch.client, batch.method, batch.at_ns, batch.first_seq, row, lane, lanes,
+            start_ns, self._warm_up_ns, horizon_ns, self._requests, self._table, writer.control, writer.feed,
+            writer.state,
+        )  # fmt: skip
+        return checked(reached, batch, writer)
+
+    def route(self, batch: DueBatch, row: int) -> int:
+        """The first partition of the first topic: where it would have gone is known only when it is written."""
+        return 0

@@ -1,0 +1,146 @@
+"""What Kafka's errors are: the outcome of a record, and words for people."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import ssl
+
+from aiokafka import errors
+
+from replay.errors import ReplayError, TargetError, UsageError
+from replay_native.ledger.lane_metrics import (
+    GENERATOR,
+    REFUSED,
+    REJECTED,
+    RESET,
+    TIMEOUT,
+)
+
+from .gate import PLACE, HostRefusedError
+
+
+class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
+    """A record that its topic does not take, as one without a key where it is compacted. aiokafka does not know the code."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+
+
+TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+"""Errors of a batch that is larger than its topic, or a segment of it, takes."""
+
+NEVER_APPENDED = (
+    InvalidRecordError,
+    *TOO_LARGE, errors.InvalidTimestampError,
+    errors.TopicAuthorizationFailedError, errors.InvalidTopicError, errors.PolicyViolationError,
+)  # fmt: skip
+"""Errors of a batch that took up no sequence numbers at the broker."""
+
+
+def error_of(code: int) -> type[Exception]:
+    """The error that a code of the protocol stands for."""
+    found: type[Exception] = errors.for_code(code)
+    return InvalidRecordError if code == InvalidRecordError.errno else found
+
+
+def outcome_of(error: BaseException) -> int:
+    """The outcome (an index of `OUTCOMES`) of a record that failed with this error."""
+    if isinstance(error, errors.KafkaTimeoutError | errors.RequestTimedOutError | asyncio.TimeoutError):
+        return TIMEOUT
+    if isinstance(error, errors.NodeNotReadyError):
+        return REFUSED
+    if isinstance(error, errors.KafkaConnectionError):
+        return RESET
+    if isinstance(error, errors.BrokerResponseError):
+        return REJECTED
+    return GENERATOR
+
+
+def name_of(error: BaseException) -> str:
+    """An error by the name that Kafka's protocol gives it (`MESSAGE_TOO_LARGE`), else by its class."""
+    name = getattr(error, "message", "") if isinstance(error, errors.BrokerResponseError) else ""
+    return name if isinstance(name, str) and name.isupper() else type(error).__name__
+
+
+def status_of(error: BaseException) -> int:
+    """The code of a broker's error, 0 for one of ours."""
+    return int(error.errno) if isinstance(error, errors.BrokerResponseError) else 0
+
+
+def told(error: BaseException, brokers: str) -> ReplayError:
+    """Why a cluster cannot be used, in words. `brokers` is named where the error does not say which one it was."""
+    if isinstance(error, ReplayError):
+        return error
+    brokers = getattr(error, PLACE, brokers)
+    if isinstance(error, HostRefusedError):
+        return error.limit
+    if isinstance(error, errors.AuthenticationFailedError | errors.SaslAuthenticationFailed):
+        return TargetError(
+            f"the broker {brokers} refused the credentials: {_sentence(error)}",
+            hint="check kafka.sasl_plain_username, sasl_plain_password and sasl_mechanism",
+        )
+    if isinstance(error, errors.UnsupportedSaslMechanismError):
+        return TargetError(
+            f"the broker {brokers} does not know this SASL mechanism: {_sentence(error)}",
+            hint="set kafka.sasl_mechanism to one of its own",
+        )
+    if isinstance(error, errors.IllegalSaslStateError):
+        return TargetError(f"the broker {brokers} wants no SASL on this port", hint=LISTENER)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TargetError(f"the broker {brokers}: its certificate {_certificate(error)}", hint=CERTIFICATE)
+    if isinstance(error, ssl.SSLError):
+        what = (error.reason or str(error)).replace("_", " ").lower()
+        return TargetError(f"the broker {brokers} refused the TLS handshake: {what}", hint=LISTENER)
+    if isinstance(error, errors.KafkaConnectionError | asyncio.TimeoutError | OSError):
+        return TargetError(
+            f"the broker {brokers} does not take connections: {connection_problem(error)}",
+            hint="start it, or check host, port and kafka.security_protocol",
+        )
+    if isinstance(error, errors.TopicAuthorizationFailedError | errors.ClusterAuthorizationFailedError):
+        return TargetError(
+            f"the broker {brokers} does not allow this: {name_of(error)}", hint="ask for the right"
+        )
+    if isinstance(error, RuntimeError) and "library" in str(error).lower():
+        return UsageError(f"this compression needs the package cramjam: {error}", hint="pip install cramjam")
+    return TargetError(f"the broker {brokers}: {name_of(error)}: {_sentence(error)}")
+
+
+LISTENER = "set kafka.security_protocol to what this listener speaks, or name another port"
+CERTIFICATE = (
+    "kafka.ssl_cafile = FILE says whom to trust; brokers are verified by the names that they advertise"
+)
+
+_CERTIFICATES = {
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is self-signed",
+} | dict.fromkeys((2, 19, 20, 21), "was issued by an authority that is not trusted")
+"""By codes of OpenSSL's verification (x509_vfy.h)."""
+
+_PREFIX = re.compile(r"(\[Error -?\d+\] )?(\w+(Error|Failed): )?")
+
+
+def _certificate(error: ssl.SSLCertVerificationError) -> str:
+    known = _CERTIFICATES.get(error.verify_code)
+    return known or f"cannot be verified: {error.verify_message.rstrip('.')}"
+
+
+def connection_problem(error: BaseException) -> str:
+    """Why there is no connection."""
+    if isinstance(error, socket.gaierror):
+        return "its name has no address"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    words = _sentence(error)
+    if words.endswith(" closed"):
+        return "it ended the connection at once, so it may not speak Kafka there, or want TLS or SASL"
+    return words or "no answer"
+
+
+def _sentence(error: BaseException) -> str:
+    """The first line of an error, without the name of its class, which aiokafka puts first."""
+    words = str(error).partition("\n")[0].strip()
+    return words[_PREFIX.match(words).end() :]  # type: ignore[union-attr]

@@ -1,0 +1,70 @@
+"""What a broker's port speaks, asked once a cluster cannot be used: TLS where none is spoken to it, or Kafka without."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import struct
+
+from replay.errors import TargetError
+from replay.settings.target import Target
+
+from .gate import Gate
+
+TIMEOUT_S = 2.0
+
+_API_VERSIONS = 18
+"""The one request that each listener of Kafka answers, whoever asks (KIP-35)."""
+
+_CORRELATION = 0x52504C59
+
+
+def mismatch(target: Target, protocol: str, gate: Gate) -> TargetError | None:
+    """What is wrong with kafka.security_protocol, if the first broker that can be connected to shows it; blocks."""
+    secured = "SSL" in protocol
+    for host, port in target.brokers:
+        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            if secured and not _speaks_tls(gate, host, port) and _speaks_kafka(gate, host, port):
+                return _error(
+                    f"{name} speaks Kafka without TLS", protocol, protocol.replace("SSL", "PLAINTEXT")
+                )
+            if not secured and _speaks_tls(gate, host, port):
+                return _error(f"{name} speaks TLS", protocol, protocol.replace("PLAINTEXT", "SSL"))
+        except OSError:
+            continue
+        return None
+    return None
+
+
+def _error(what: str, protocol: str, meant: str) -> TargetError:
+    return TargetError(
+        f"the broker {what} on this port, and kafka.security_protocol is {protocol}",
+        hint=f'set kafka.security_protocol = "{meant}", or name another port',
+    )
+
+
+def _speaks_tls(gate: Gate, host: str, port: int) -> bool:
+    """Whether a handshake succeeds, whatever the certificate, or is refused by an alert of TLS. OSError: no connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with gate.dial(host, port, TIMEOUT_S) as plain:
+        try:
+            with context.wrap_socket(plain):
+                return True
+        except ssl.SSLError as error:
+            return "ALERT" in (error.reason or "")
+        except OSError:
+            return False
+
+
+def _speaks_kafka(gate: Gate, host: str, port: int) -> bool:
+    """Whether a plain ApiVersions request is answered. OSError: no connection."""
+    body = struct.pack(">hhih", _API_VERSIONS, 0, _CORRELATION, -1)
+    with gate.dial(host, port, TIMEOUT_S) as plain, contextlib.suppress(OSError):
+        plain.sendall(struct.pack(">i", len(body)) + body)
+        head = b""
+        while len(head) < 8 and (piece := plain.recv(8 - len(head))):
+            head += piece
+        return len(head) == 8 and struct.unpack(">ii", head)[1] == _CORRELATION
+    return False

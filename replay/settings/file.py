@@ -1,0 +1,277 @@
+"""A scenario from a TOML file and flags; errors say which key, in which line, and what was meant."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from replay import units
+from replay.errors import InputError, UsageError, reason_of
+
+from .checks import check
+from .scenario import Scenario
+from .values import read_knob
+
+_PATH = re.compile(r" - at `\$\.?([^`]*)`$")
+_TABLE = re.compile(r"\s*(\[\[?)\s*([\w.\"'-]+)\s*\]")
+_KEY = re.compile(r"""\s*([\w.-]+|"[^"]*"|'[^']*')\s*=""")
+_OTHER_NAMES = {
+    "url": "target", "qps": "rate", "rps": "rate", "header": "headers", "concurrency": "connections",
+    "users": "connections", "bodies": "body", "slos": "slo", "warmup": "warm_up", "method": "methods",
+    "since": "from", "to": "until", "multiply": "scale", "thin": "sample", "exclude": "without", "include": "only",
+}  # fmt: skip
+SIZE_BYTES_MAX = 100 * 1024 * 1024
+"""The largest scenario file that is read."""
+
+
+_TOML_TYPES = {
+    "str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "array": "a list",
+    "object": "a table", "null": "nothing",
+}  # fmt: skip
+
+
+def struct_of(kind: Any) -> type[msgspec.Struct] | None:
+    """The knobs behind an annotated type: a table, or the rows of an array of tables."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    return next((found for part in typing.get_args(kind) if (found := struct_of(part)) is not None), None)
+
+
+def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Name in the file to type, for a table of knobs."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
+
+
+def _all_keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
+    for name, hint in keys_of(kind).items():
+        yield prefix + name
+        if (nested := struct_of(hint)) is not None:
+            yield from _all_keys(nested, f"{prefix}{name}.")
+
+
+def _unknown_key(
+    kind: type[msgspec.Struct], value: Any, path: str, root: type[msgspec.Struct]
+) -> tuple[str, str, list[str]] | None:
+    """The path of the first key that is no knob, the knob that was probably meant, and those that its table has."""
+    keys = keys_of(kind)
+    for name, item in value.items() if isinstance(value, dict) else ():
+        here = f"{path}.{name}" if path else name
+        if name not in keys:
+            return here, _meant(name, keys, root), list(keys)
+        if (nested := struct_of(keys[name])) is not None:
+            for index, row in enumerate(item if isinstance(item, list) else [item]):
+                place = f"{here}[{index}]" if isinstance(item, list) else here
+                if (found := _unknown_key(nested, row, place, root)) is not None:
+                    return found
+    return None
+
+
+def _meant(name: str, keys: Mapping[str, Any], root: type[msgspec.Struct]) -> str:
+    plain = name.replace("-", "_").lower()
+    plain = _OTHER_NAMES.get(plain, plain)
+    if plain in keys:
+        return plain
+    elsewhere = [key for key in _all_keys(root) if key.rpartition(".")[2] == plain]
+    return elsewhere[0] if elsewhere else units.nearest(plain, keys)
+
+
+def _line_of(text: str, path: str) -> int:
+    """The line that sets a key, 0 where it cannot be told (an inline table)."""
+    wanted = re.sub(r"\[(\d+)\]", r".\1", path)
+    table = ""
+    counts: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _TABLE.match(line):
+            table = header[2].replace('"', "").replace("'", "")
+            if header[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                table = f"{table}.{counts[table]}"
+            key = table
+        elif entry := _KEY.match(line):
+            name = entry[1].replace('"', "").replace("'", "")
+            key = f"{table}.{name}" if table else name
+        else:
+            continue
+        if wanted == key or (wanted.startswith(f"{key}.") and key != table):
+            return number
+    return 0
+
+
+class _Source:
+    """Where keys came from, to say so in errors."""
+
+    def __init__(
+        self, path: Path | None, text: str, flags: Mapping[str, str], kind: type[msgspec.Struct] = Scenario
+    ) -> None:
+        self._path, self._text, self._flags, self._kind = path, text, flags, kind
+
+    def name(self, key: str) -> str:
+        """How to call a key: its flag, or file, line and key."""
+        top = re.split(r"[.\[]", key)[0]
+        for candidate in (key, top):
+            if candidate in self._flags:
+                return self._flags[candidate]
+        line = _line_of(self._text, key)
+        where = f"{self._path}" + (f", line {line}" if line else "")
+        return f"{where}: {key}"
+
+    def error(self, error: msgspec.ValidationError) -> UsageError:
+        """msgspec's complaint in our words."""
+        message = str(error)
+        path = match[1] if (match := _PATH.search(message)) else ""
+        message, _, hint = _PATH.sub("", message).partition("\0")
+        if expected := re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`", message):
+            kinds = [_TOML_TYPES.get(kind.strip(), kind.strip()) for kind in expected[1].split("|")]
+            wanted = " or ".join(dict.fromkeys(kind for kind in kinds if kind != "nothing"))
+            got = _TOML_TYPES.get(expected[2], expected[2])
+            message = "expected a whole number" if wanted == got else f"expected {wanted}, got {got}"
+        elif choice := re.fullmatch(r"Invalid enum value '(.*)'", message):
+            known = _choices(path, self._kind)
+            guess = units.nearest(choice[1], known)
+            message = f"{choice[1]!r} is unknown" + (f" (did you mean {guess}?)" if guess else "")
+            hint = f"write {', '.join(known)}"
+        elif bound := _BOUND.fullmatch(message):
+            message = _bound_text(*bound.groups())
+        elif missing := re.fullmatch(r"Object missing required field `(.*)`", message):
+            message = f"the key {missing[1]} is missing"
+        return UsageError(f"{self.name(path)}: {message}", hint=hint)
+
+
+_BOUND = re.compile(
+    r"Expected `(int|float|str|array)` (?:of length )?(>=|>|<=|<)? ?(-?[\d.e+-]+)(?:, got .*)?"
+)
+_RELATIONS = {">=": "at least ", ">": "above ", "<=": "at most ", "<": "below ", None: ""}
+
+
+def _bound_text(kind: str, relation: str | None, bound: str) -> str:
+    """What msgspec says of a value, or a length, that is too small or too large."""
+    what = {
+        "int": "a whole number ",
+        "float": "a number ",
+        "array": "a list of ",
+        "str": "a text as long as ",
+    }[kind]
+    of = "of " if relation in (">=", "<=") and kind in ("int", "float") else ""
+    number = f"{int(bound):,}" if bound.lstrip("-").isdigit() else f"{float(bound):,g}"
+    return f"expected {what}{of}{_RELATIONS[relation]}{number}"
+
+
+def _choices(path: str, kind: type[msgspec.Struct]) -> list[str]:
+    hint: Any = kind
+    for name in re.sub(r"\[.*?\]", "", path).split("."):
+        hint = keys_of(struct_of(hint) or kind)[name]
+    while typing.get_origin(hint) is not typing.Literal:
+        hint = typing.get_args(hint)[0]
+    return list(typing.get_args(hint))
+
+
+def _read_toml(
+    path: Path, hint: str = "replay init TRACE --target URL writes a scenario"
+) -> tuple[str, dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(SIZE_BYTES_MAX + 1)
+        if len(data) > SIZE_BYTES_MAX:
+            raise InputError(f"{path} is too large to be a scenario")
+        text = data.decode("utf-8-sig")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"{path}: {reason_of(error)}", hint=hint) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not TOML: it is not text") from None
+    except RecursionError:
+        raise InputError(f"{path} is not TOML: it is nested too deeply") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not TOML: {error}") from None
+
+
+def _merge(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Put flags over a file's values: tables key by key, `allow` in addition, all else in its place."""
+    merged = dict(values)
+    for key, value in flags.items():
+        table, _, name = key.partition(".")
+        if name or isinstance(value, dict):
+            below = merged.get(table, {})
+            addition = value if not name else {name: value}
+            if isinstance(below, dict):
+                set_anew = {added.lower() for added in addition}
+                merged[table] = {k: v for k, v in below.items() if k.lower() not in set_anew} | addition
+        elif key == "allow" and isinstance(merged.get("allow", []), list):
+            merged["allow"] = [*merged.get("allow", []), *value]
+        else:
+            merged[key] = value
+    return merged
+
+
+def load(
+    path: Path | None = None, flags: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
+) -> Scenario:
+    """The scenario of a TOML file (None: defaults) with flags over it.
+
+    `flags` maps a knob's path (`speed`, `window.from`) to its value as text; `names` maps it to the flag, for
+    errors. Paths in the file are beside the file. InputError where the file cannot be read, UsageError where
+    a knob is wrong.
+    """
+    text, values = ("", {}) if path is None else _read_toml(path)
+    source = _Source(path, text, names or {})
+    scenario = _convert(Scenario, values, flags or {}, source, "replay init lists every key")
+    check(scenario, source.name)
+    return _beside(scenario, path, flags or {}) if path is not None else scenario
+
+
+Table = TypeVar("Table", bound=msgspec.Struct)
+
+
+def load_as(
+    kind: type[Table],
+    path: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Table:
+    """Another table of knobs from a TOML file and flags, with the same errors as `load`."""
+    text, values = ("", {}) if path is None else _read_toml(path, "")
+    return _convert(kind, values, flags or {}, _Source(path, text, names or {}, kind), "")
+
+
+def _convert(
+    kind: type[Table], values: dict[str, Any], flags: Mapping[str, Any], source: _Source, hint: str
+) -> Table:
+    """Values as knobs. UsageError says which key is unknown or wrong."""
+    unknown = _unknown_key(kind, values, "", kind)
+    if unknown is not None:
+        key, meant, known = unknown
+        guess = f" (did you mean {meant}?)" if meant else ""
+        raise UsageError(
+            f"{source.name(key)}: there is no such key{guess}",
+            hint=hint or f"keys: {', '.join(known)}",
+        )
+    try:
+        return msgspec.convert(_merge(values, flags), kind, dec_hook=read_knob)
+    except msgspec.ValidationError as error:
+        raise source.error(error) from None
+
+
+def _beside(scenario: Scenario, path: Path, flags: Mapping[str, Any]) -> Scenario:
+    """Resolve the file's relative paths; those of flags are relative to where the command runs."""
+    rules = tuple(
+        rule if rule.file is None else msgspec.structs.replace(rule, file=str(path.parent / rule.file))
+        for rule in scenario.body
+    )
+    variables = tuple(
+        rule if rule.file is None else msgspec.structs.replace(rule, file=str(path.parent / rule.file))
+        for rule in scenario.variable
+    )
+    files = {
+        name: str(path.parent / getattr(scenario.tls, name))
+        for name in ("ca", "cert", "key")
+        if getattr(scenario.tls, name) and f"tls.{name}" not in flags
+    }
+    tls = msgspec.structs.replace(scenario.tls, **files)
+    return msgspec.structs.replace(scenario, body=rules, variable=variables, tls=tls)

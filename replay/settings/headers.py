@@ -1,0 +1,65 @@
+"""Headers that a scenario may set, and values that come out of the environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from replay.errors import UsageError
+
+MANAGED_HEADERS = (
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "expect",
+    "upgrade",
+    "te",
+    "trailer",
+    "x-replay",
+)
+"""Headers that frame a request on its connection: the engine alone sets them."""
+
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)\}|([A-Za-z_]\w*))")
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """`Name: value` as (name, value). UsageError where it is not one."""
+    name, separator, value = text.partition(":")
+    if not separator:
+        raise UsageError(f"the header {name!r} has no value", hint="write -H 'Name: value'")
+    check_header_name(name.strip())
+    return name.strip(), value.strip()
+
+
+def check_header_name(name: str) -> None:
+    """UsageError where a header of this name cannot be set."""
+    if not HEADER_NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is not a header's name", hint="write -H 'Name: value'")
+    if name.lower() == "host":
+        raise UsageError("Host is not set as a header", hint="use --host NAME")
+    if name.lower() in MANAGED_HEADERS:
+        raise UsageError(f"{name} is set by replay itself, request by request")
+
+
+def expand(what: str, value: str, environ: Mapping[str, str]) -> str:
+    """A value with $NAME and ${NAME} taken from the environment; $$ is a dollar sign."""
+
+    def variable(match: re.Match[str]) -> str:
+        if match[1]:
+            return "$"
+        key = match[2] or match[3]
+        if key not in environ:
+            raise UsageError(
+                f"{what}: the environment variable {key} is not set",
+                hint=f"export {key}, or write $$ for $",
+            )
+        return environ[key]
+
+    expanded = _VARIABLE.sub(variable, value)
+    if not all(
+        character == "\t" or " " <= character <= "~" or "\xa0" <= character <= "\xff"
+        for character in expanded
+    ):
+        raise UsageError(f"{what} holds a character that cannot be sent (a line break, or not Latin-1)")
+    return expanded.strip()

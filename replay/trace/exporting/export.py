@@ -1,0 +1,250 @@
+"""A trace as a file for others: Parquet, CSV, TSV, GoReplay, vegeta targets, log lines. The ending says which."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from replay import units
+from replay.errors import OutputError, UsageError, reason_of
+from replay.files import replacing
+from replay.shown import csv_cell
+from replay.trace import Batch, Request, Trace
+from replay.trace.importing.formats.gor import SEPARATOR
+
+Progress = Callable[[int, int], None]
+"""Called with (rows done, rows in all)."""
+
+TABLE_SCHEMA = pa.schema(
+    [
+        ("at_ns", pa.int64()), ("method", pa.string()), ("path", pa.large_string()), ("host", pa.string()),
+        ("route", pa.string()), ("client", pa.uint32()), ("status", pa.int16()), ("took_ns", pa.int64()),
+        ("bytes", pa.int64()),
+    ]
+)  # fmt: skip
+"""The columns of a table: those of an import, so that it comes back by itself; -1 is unknown."""
+
+NO_HOST = "localhost"
+"""The host of a URL whose request has none."""
+
+_UNSAFE = re.compile(rb"[^!-~]")
+_IN_QUOTES = re.compile(rb'["\\]')
+
+
+class _Lookup:
+    """The dictionary of requests as Arrow columns, to be taken from by id."""
+
+    def __init__(self, trace: Trace) -> None:
+        requests = trace.requests
+        self.trace = trace
+        batches = requests.batches
+        self._targets = pa.chunked_array(
+            [
+                pa.Array.from_buffers(
+                    pa.large_binary(), len(b.method), [None, pa.py_buffer(b.offsets), pa.py_buffer(b.data)]
+                )
+                for b in batches
+            ],
+            pa.large_binary(),
+        )
+        self._columns = {
+            name: pa.chunked_array([pa.array(getattr(b, name)) for b in batches], kind)
+            for name, kind in (("method", pa.uint8()), ("host", pa.int32()), ("route", pa.uint32()))
+        }
+        self._names = {
+            "method": pa.array(requests.methods, pa.string()),
+            "host": pa.array([*requests.hosts, ""], pa.string()),
+            "route": pa.array(requests.routes, pa.string()),
+        }
+        self._safe_names = {
+            name: pa.array([csv_cell(cell) for cell in cells.to_pylist()], pa.string())
+            for name, cells in self._names.items()
+        }
+
+    def table(self, batch: Batch, *, safe: bool = False) -> pa.Table:
+        """A batch of events with everything said in words; `safe`: no name is a formula to a spreadsheet."""
+        ids = pa.array(batch.request)
+        named = {}
+        for name, column in self._columns.items():
+            indexes = column.take(ids).combine_chunks()
+            if name == "host":
+                indexes = pc.if_else(pc.less(indexes, 0), len(self._names["host"]) - 1, indexes)
+            named[name] = (self._safe_names if safe else self._names)[name].take(indexes)
+        paths = self._safe_text(ids) if safe else self._text(ids)
+        columns = [batch.at_ns, named["method"], paths, named["host"], named["route"], batch.client]
+        columns += [batch.status, batch.took_ns, batch.bytes]
+        return pa.table(
+            [pa.chunked_array([c if isinstance(c, pa.Array) else pa.array(c)]) for c in columns],
+            schema=TABLE_SCHEMA,
+        )
+
+    def _text(self, ids: pa.Array) -> pa.Array:
+        targets = self._targets.take(ids).combine_chunks()
+        try:
+            return targets.cast(pa.large_string())
+        except pa.ArrowInvalid:
+            return pa.array([_printable(target.as_py()).decode() for target in targets], pa.large_string())
+
+    def _safe_text(self, ids: pa.Array) -> pa.Array:
+        """The targets as cells of a table: those that begin with a slash are no formulas."""
+        texts = self._text(ids)
+        odd = pc.invert(pc.starts_with(texts, "/"))
+        if not pc.any(odd).as_py():
+            return texts
+        return pa.array([csv_cell(text) for text in texts.to_pylist()], pa.large_string())
+
+
+def _printable(target: bytes) -> bytes:
+    return _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
+
+
+def _to_parquet(trace: Trace, file: IO[bytes], progress: Progress) -> None:
+    lookup = _Lookup(trace)
+    with pq.ParquetWriter(file, TABLE_SCHEMA, compression="zstd") as writer:
+        for batch in _counted(trace, progress):
+            writer.write_table(lookup.table(batch))
+
+
+def _to_csv(delimiter: str) -> Callable[[Trace, IO[bytes], Progress], None]:
+    def write(trace: Trace, file: IO[bytes], progress: Progress) -> None:
+        lookup = _Lookup(trace)
+        options = csv.WriteOptions(delimiter=delimiter)
+        with csv.CSVWriter(file, TABLE_SCHEMA, write_options=options) as writer:
+            for batch in _counted(trace, progress):
+                writer.write_table(lookup.table(batch, safe=True))
+
+    return write
+
+
+def _counted(trace: Trace, progress: Progress) -> Iterator[Batch]:
+    done = 0
+    for batch in trace.batches():
+        yield batch
+        done += len(batch)
+        progress(done, trace.rows)
+
+
+def _rows(trace: Trace, progress: Progress) -> Iterator[tuple[int, Request, int, int, int, int]]:
+    """(at_ns, request, client, status, took_ns, bytes) of every event."""
+    get = trace.requests.get
+    for batch in _counted(trace, progress):
+        yield from zip(
+            batch.at_ns.tolist(), map(get, batch.request.tolist()), batch.client.tolist(), batch.status.tolist(),
+            batch.took_ns.tolist(), batch.bytes.tolist(), strict=True,
+        )  # fmt: skip
+
+
+def _headers(trace: Trace, request: Request) -> tuple[tuple[bytes, bytes], ...]:
+    """Those with a value: a null one, as a record's may be, has no place in a request."""
+    found = trace.requests.headers(request.headers) if request.headers >= 0 else ()
+    return tuple((name, value) for name, value in found if value is not None)
+
+
+def _body(trace: Trace, request: Request) -> bytes:
+    return trace.requests.body(request.body) if request.body >= 0 else b""
+
+
+def _host(trace: Trace, request: Request) -> str:
+    return trace.requests.hosts[request.host] if request.host >= 0 else ""
+
+
+def _to_gor(trace: Trace, file: IO[bytes], progress: Progress) -> None:
+    methods = trace.requests.methods
+    for number, (at_ns, request, _, status, took_ns, size) in enumerate(_rows(trace, progress)):
+        head = b"%s %s HTTP/1.1\r\n" % (methods[request.method].encode(), _printable(request.target))
+        host, body = _host(trace, request), _body(trace, request)
+        lines = [(b"Host", host.encode("latin-1"))] if host else []
+        lines += _headers(trace, request)
+        lines += [(b"Content-Length", b"%d" % len(body))] if body else []
+        head += b"".join(b"%s: %s\r\n" % line for line in lines)
+        file.write(b"1 %024x %d 0\n" % (number, at_ns) + head + b"\r\n" + body + SEPARATOR)
+        if max(status, took_ns, size) >= 0:
+            answer = b"HTTP/1.1 %03d -\r\n" % max(status, 0)
+            answer += b"Content-Length: %d\r\n\r\n" % size if size >= 0 else b"\r\n"
+            ended_ns = at_ns + max(took_ns, 0)
+            file.write(b"2 %024x %d %d\n" % (number, ended_ns, took_ns) + answer + SEPARATOR)
+
+
+def _to_vegeta(trace: Trace, file: IO[bytes], progress: Progress) -> None:
+    methods = trace.requests.methods
+    encoder = msgspec.json.Encoder()
+    for _, request, *_ in _rows(trace, progress):
+        url = f"http://{_host(trace, request) or NO_HOST}{_printable(request.target).decode()}"
+        target: dict[str, Any] = {"method": methods[request.method], "url": url}
+        body = _body(trace, request)
+        if body:
+            target["body"] = base64.b64encode(body).decode()
+        header: dict[str, list[str]] = {}
+        for name, value in _headers(trace, request):
+            header.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        if header:
+            target["header"] = header
+        file.write(encoder.encode(target) + b"\n")
+
+
+def _to_log(trace: Trace, file: IO[bytes], progress: Progress) -> None:
+    methods = trace.requests.methods
+    zone = units.parse_zone(trace.manifest.time_zone or "UTC")
+    second, stamp = -1, b""
+    for at_ns, request, client, status, _, size in _rows(trace, progress):
+        if at_ns // units.SECOND_NS != second:
+            second = at_ns // units.SECOND_NS
+            moment = dt.datetime.fromtimestamp(second, zone)
+            stamp = f"{moment.day:02d}/{_MONTHS[moment.month - 1]}/{moment:%Y:%H:%M:%S %z}".encode()
+        target = _IN_QUOTES.sub(lambda m: b"\\x%02X" % m[0][0], _printable(request.target))
+        host = _host(trace, request).encode()
+        target = b"http://" + host + target if host else target
+        file.write(
+            b'client-%d - - [%s] "%s %s HTTP/1.1" %s %s "-" "-"\n'
+            % (
+                client, stamp, methods[request.method].encode(), target,
+                b"%d" % status if status >= 0 else b"-", b"%d" % size if size >= 0 else b"-",
+            )
+        )  # fmt: skip
+
+
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+
+ENDINGS: dict[str, tuple[str, Callable[[Trace, IO[bytes], Progress], None]]] = {
+    ".parquet": ("Parquet", _to_parquet),
+    ".csv": ("CSV", _to_csv(",")),
+    ".tsv": ("TSV", _to_csv("\t")),
+    ".gor": ("GoReplay", _to_gor),
+    ".json": ("vegeta targets", _to_vegeta),
+    ".jsonl": ("vegeta targets", _to_vegeta),
+    ".log": ("combined log lines", _to_log),
+}
+"""What can be written, by the ending of the file's name."""
+
+
+def export(
+    trace: Trace, out: str | Path, *, overwrite: bool = False, progress: Progress | None = None
+) -> Path:
+    """Write a trace to the file `out`, in the format that its ending names; whole or not at all.
+
+    UsageError for another ending; OutputError where `out` exists (unless `overwrite`) or cannot be written;
+    InputError where the trace is damaged.
+    """
+    out = Path(out)
+    if out.suffix not in ENDINGS:
+        known = ", ".join(f"{ending} ({what})" for ending, (what, _) in ENDINGS.items())
+        raise UsageError(f"{out.name} has no ending that says what to write", hint=f"one of {known}")
+    if os.path.lexists(out) and (not overwrite or not out.is_file()):
+        raise OutputError(f"{out} exists", hint="give another -o, or --force to replace it")
+    try:
+        with replacing(out) as file:
+            ENDINGS[out.suffix][1](trace, file, progress or (lambda done, total: None))
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(f"cannot write {out}: {reason_of(error)}") from error
+    return out

@@ -1,0 +1,78 @@
+"""Recordings in: one importer a file, behind one registry."""
+
+from .formats import (
+    alb,
+    apache,
+    aws,
+    caddy,
+    envoy,
+    fastify,
+    gor,
+    haproxy,
+    har,
+    ingress,
+    jmeter,
+    k6_csv,
+    makers,
+    nginx,
+    nginx_json,
+    proxies,
+    python_servers,
+    rails,
+    squid,
+    traefik,
+    vegeta,
+    vegeta_text,
+    w3c,
+)
+from .pipeline import detect, import_files, open_trace
+from .readers import common, pairs, tabular
+from .registry import (
+    Found,
+    Importer,
+    Options,
+    Rows,
+    importer,
+    importers,
+)
+
+__all__ = [
+    "Found",
+    "Importer",
+    "Options",
+    "Rows",
+    "detect",
+    "import_files",
+    "importer",
+    "importers",
+    "open_trace",
+]
+
+_ = (
+    alb,
+    apache,
+    aws,
+    caddy,
+    common,
+    envoy,
+    fastify,
+    gor,
+    har,
+    haproxy,
+    ingress,
+    jmeter,
+    k6_csv,
+    python_servers,
+    makers,
+    nginx,
+    nginx_json,
+    pairs,
+    proxies,
+    rails,
+    squid,
+    tabular,
+    traefik,
+    vegeta,
+    vegeta_text,
+    w3c,
+)

@@ -1,0 +1,418 @@
+"""GoReplay's `.gor` files: raw HTTP messages, each behind `type id timestamp latency`, with a separator between.
+
+Type 1 is a request, stamped at its start (ns); 2 is its response, which gives the status and how long it took
+(`replay_native.gor.took_of`). Either may come first: GoReplay writes what it has whole.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from replay.trace.dictionary import Int64s, StringTable
+from replay.trace.importing.cleaning import Cleaner, packed_names
+from replay.trace.importing.readers.lines import note_redacted
+from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
+from replay.trace.importing.registry import (
+    Found,
+    Importer,
+    Options,
+    Probe,
+    Rows,
+    importer,
+)
+from replay.trace.importing.sources import BLOCK_BYTES, SourceFile
+from replay.trace.requests import Headers
+from replay_native.ground.jit import warm
+from replay_native.importing import common_log as scan
+from replay_native.importing import gor as kernels
+from replay_native.importing import targets
+
+SEPARATOR = "\n🐵🙈🙉\n".encode()
+RECORD_BYTES_MAX = 64 << 20
+PENDING_MAX = 1 << 16
+"""Requests that wait for their responses, and responses for their requests; the oldest goes without when one more comes."""
+
+PARTS_AT_ONCE = 1 << 14
+HEADS_BYTES_MAX = 32 << 20
+"""Header sets that are remembered; past them they are learned anew."""
+
+BROKEN, TOO_LONG, LONE, REPLAYED = (
+    "broken record",
+    "too long record",
+    "response without request",
+    "replayed response",
+)
+
+_HEAD = re.compile(rb"([123]) ([0-9A-Za-z]+) (\d{1,19})(?: (-?\d{1,19}))?\s*\n")
+_REQUEST = re.compile(rb"([^ \r\n]{1,32}) ([^\r\n]*?)(?: HTTP/[\d.]+)?\r?\n")
+_STATUS = re.compile(rb"HTTP/[\d.]+ (\d{3})")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*\r?\n")
+_LENGTH = re.compile(rb"\nContent-Length:[ \t]*(\d{1,15})[ \t]*\r?\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\nTransfer-Encoding:[ \t]*chunked", re.IGNORECASE)
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_GLUED = re.compile(rb"\s*(?:[123] [0-9A-Za-z]+ \d{10,19}\b|[A-Z]{3,16} \S+ HTTP/|HTTP/[\d.]+ \d{3})")
+"""How a message begins that no separator parts from the one before."""
+
+_HOST = re.compile(rb"\nHost:[ \t]*([^\s]+)", re.IGNORECASE)
+
+
+def sniff(head: bytes, options: Options) -> float:
+    """Whether the head is that of a message and a message follows."""
+    found = _HEAD.match(head.lstrip(b"\n"))
+    return 1.0 if found and re.match(rb"[A-Z]+ |HTTP/", head.lstrip(b"\n")[found.end() :]) else 0.0
+
+
+def dechunked(raw: bytes) -> bytes:
+    """A body without its chunk sizes (RFC 9112, 7.1); what is left of a broken one is cut off."""
+    return b"".join(raw[begin:end] for begin, end in _chunks(raw))
+
+
+def _chunks(raw: bytes) -> list[tuple[int, int]]:
+    """Where the data of each chunk is."""
+    found, at = list[tuple[int, int]](), 0
+    while (end := raw.find(b"\r\n", at)) >= 0:
+        size = re.match(rb"[0-9A-Fa-f]{1,8}", raw[at:end])
+        if size is None or int(size[0], 16) == 0:
+            break
+        length = int(size[0], 16)
+        found.append((end + 2, end + 2 + length))
+        at = end + 2 + length + 2
+    return found
+
+
+_LAST_CHUNK = re.compile(rb"(?:\r\n)?0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
+
+
+def _chunked_end(raw: bytes) -> int:
+    """Where a chunked body ends: behind its last chunk and its trailers, or nowhere before the end."""
+    chunks = _chunks(raw)
+    last = _LAST_CHUNK.match(raw, chunks[-1][1] if chunks else 0)
+    return last.end() if last else len(raw)
+
+
+def _parted(part: bytes, begin: int) -> tuple[int, int]:
+    """Where the headers of a message end, behind their last line break, and where its body begins. Tools write LF alone."""
+    found = _HEAD_END.search(part, begin)
+    if found is None:
+        return len(part), len(part)
+    return part.index(b"\n", found.start()) + 1, found.end()
+
+
+def _message_end(part: bytes, begin: int) -> int:
+    """Where the message that begins at `begin` ends, by its length; what is behind it belongs to none."""
+    headers_end, body_begin = _parted(part, begin)
+    head = part[max(begin - 1, 0) : headers_end]
+    length = _LENGTH.search(head)
+    if length is not None:
+        return min(len(part), body_begin + int(length[1]))
+    if _CHUNKED.search(head):
+        return body_begin + _chunked_end(part[body_begin:])
+    return body_begin if _GLUED.match(part, body_begin) else len(part)
+
+
+class _Answer(NamedTuple):
+    """What a response says of its request; and what is shown of it where that never comes."""
+
+    at_ns: int
+    latency_ns: int
+    status: int
+    size: int
+    number: int
+    shown: bytes
+
+
+def _answer(number: int, head: re.Match[bytes], part: bytes) -> _Answer:
+    status = _STATUS.match(part, head.end())
+    headers_end, body_begin = _parted(part, head.end())
+    length = _LENGTH.search(part, head.end(), headers_end)
+    whole = len(part) - body_begin if len(part) > body_begin else -1
+    return _Answer(
+        at_ns=int(head[3]),
+        latency_ns=int(head[4] or 0),
+        status=int(status[1]) if status and int(status[1]) >= 100 else -1,
+        size=int(length[1]) if length else whole,
+        number=number,
+        shown=part[:200],
+    )
+
+
+def _answered(record: Record, answer: _Answer) -> Record:
+    record.took_ns = kernels.took_of(answer.at_ns - record.at_ns, answer.latency_ns)
+    record.status, record.size = answer.status, answer.size
+    return record
+
+
+class GorReader(RecordReader):
+    """Reads `.gor` files: kernels take the plain records that lie near their responses, `_taken` all others."""
+
+    def __init__(self, found: Found, options: Options) -> None:
+        super().__init__(found, options)
+        warm(["trace.dictionary", "importing.common_log", "importing.targets", "importing.gor"])
+        self._header_sets: dict[bytes, Headers] = {}
+        self._pending: dict[bytes, Record] = {}
+        self._early: dict[bytes, _Answer] = {}
+        self._plain = PlainRecords(self, found, options)
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first message says of the stamps."""
+        found = _HEAD.match(head.lstrip(b"\n"))
+        return Probe(int(found[3]) if found else None, 1)
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        """The rows of one file."""
+        plain, rejects = self._plain, self._found.rejects
+        self._pending.clear()
+        self._early.clear()
+        plain.begin()
+        for piece in file.stream():
+            for rows, left in plain.take(piece):
+                if rows is not None:
+                    rejects.lines += len(rows.at_ns)
+                    yield rows
+                yield from self.rows(self._records(file, left))
+        yield from self.rows(self._records(file, plain.end()))
+        yield from self._end_file(file)
+
+    def _end_file(self, file: SourceFile) -> Iterator[Rows]:
+        """What still waits at the end of a file: requests without answers are rows too."""
+        yield from self.rows(iter(self._pending.values()))
+        self._pending.clear()
+        while self._early:
+            self._reject_early(file, next(iter(self._early)))
+
+    def _reject_early(self, file: SourceFile, name: bytes) -> None:
+        """Give up a response that waits for its request."""
+        answer = self._early.pop(name)
+        self._found.rejects.lines += 1
+        self._found.rejects.add(LONE, file.name, answer.number, answer.shown)
+
+    def _records(self, file: SourceFile, parts: Iterable[tuple[int, bytes]]) -> Iterator[Record]:
+        """Requests of numbered parts, each as soon as its response came or waits no longer."""
+        pending, rejects = self._pending, self._found.rejects
+        for number, part in parts:
+            head = _HEAD.match(part)
+            if head is None or max(int(head[3]), int(head[4] or 0)) >= 1 << 63:
+                rejects.lines += 1
+                rejects.add(
+                    BROKEN if len(part) <= RECORD_BYTES_MAX else TOO_LONG, file.name, number, part[:999]
+                )
+                continue
+            end = _message_end(part, head.end())
+            behind, part = part[end:], part[:end]
+            if behind.strip():
+                yield from self._behind(file, number, behind)
+            if head[1] == b"1":
+                rejects.lines += 1
+                record = self._request(int(head[3]), part, head.end())
+                why = BROKEN if record is None else self.wrong(record)
+                if why or record is None:
+                    rejects.add(why, file.name, number, part[head.end() :][:999])
+                    continue
+                if head[2] in self._early:
+                    yield _answered(record, self._early.pop(head[2]))
+                    continue
+                if len(pending) >= PENDING_MAX or head[2] in pending:
+                    yield pending.pop(head[2] if head[2] in pending else next(iter(pending)))
+                pending[head[2]] = record
+            elif head[1] == b"2":
+                answer = _answer(number, head, part)
+                if head[2] in pending:
+                    yield _answered(pending.pop(head[2]), answer)
+                    continue
+                if len(self._early) >= PENDING_MAX or head[2] in self._early:
+                    self._reject_early(file, head[2] if head[2] in self._early else next(iter(self._early)))
+                self._early[head[2]] = answer
+            else:
+                rejects.lines += 1
+                rejects.add(REPLAYED, file.name, number, part[:200])
+
+    def _behind(self, file: SourceFile, number: int, behind: bytes) -> Iterator[Record]:
+        """What stands behind a message: a record that only its separator is missing before, or nothing that is known."""
+        begins = behind.lstrip(b"\r\n")
+        if _HEAD.match(begins):
+            yield from self._records(file, [(number, begins)])
+            return
+        self._found.rejects.lines += 1
+        self._found.rejects.add(BROKEN, file.name, number, behind[:999])
+
+    def _request(self, at_ns: int, part: bytes, begin: int) -> Record | None:
+        line = _REQUEST.match(part, begin)
+        if line is None or at_ns > (1 << 63) - 1:
+            return None
+        headers_end, body_begin = _parted(
+            part, line.end() - 1 - (part[line.end() - 2 : line.end() - 1] == b"\r")
+        )
+        head, body = part[line.end() - 1 : headers_end], part[body_begin:]
+        if body:
+            body = self._body(head, body)
+        host = _HOST.search(head)
+        return Record(
+            at_ns=at_ns,
+            method=line[1].decode("latin-1"),
+            target=line[2].strip(b" "),
+            host=host[1].lower().decode("latin-1") if host else "",
+            headers=self.headers_of(head),
+            body=body,
+        )
+
+    @staticmethod
+    def _body(head: bytes, body: bytes) -> bytes:
+        if _CHUNKED.search(head):
+            return dechunked(body)
+        length = _LENGTH.search(head)
+        return body[: int(length[1])] if length else body
+
+    def headers_of(self, head: bytes) -> Headers:
+        """The headers, without what a replay writes itself. Sets are remembered: most requests repeat one."""
+        known = self._header_sets.get(head)
+        if known is None:
+            known = self.kept(end_to_end(_HEADER.findall(head)))
+            if len(self._header_sets) < PENDING_MAX:
+                self._header_sets[head] = known
+        return known
+
+
+class PlainRecords:
+    """Plain requests with their responses out of pieces of a file, by kernels; what is left, cut into parts."""
+
+    def __init__(self, reader: GorReader, found: Found, options: Options) -> None:
+        self._reader, self._found = reader, found
+        self._key = secrets.randbits(62)
+        self._state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
+        self._method_words = np.zeros((scan.METHODS_MAX, 2), dtype=np.int64)
+        self._methods: list[int] = []
+        self._cleaner = Cleaner(found, options)
+        self._keys, self._key_ends, self._key_names = packed_names()
+        self._suffixes = -1 if options.keep_secrets else 0
+        self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
+        self._parts = np.zeros((kernels.COLUMNS, PARTS_AT_ONCE), dtype=np.int64)
+        self._rows = np.zeros_like(self._parts)
+        self._head_ends, self._host_ends, self._target_ends = np.zeros((3, PARTS_AT_ONCE + 1), dtype=np.int64)
+        self._chosen, self._left = np.zeros((2, PARTS_AT_ONCE), dtype=np.int64)
+        self._hosts, self._host_indexes = StringTable(PENDING_MAX, 4 << 20), list[int]()
+        self._new_heads()
+        self._make_room(2 * BLOCK_BYTES)
+
+    def _new_heads(self) -> None:
+        self._heads, self._header_sets = StringTable(PENDING_MAX, HEADS_BYTES_MAX), list[Headers]()
+
+    def _make_room(self, size: int) -> None:
+        """Buffers for records of so many bytes."""
+        self._buffer, self._head_data, self._host_data = (np.empty(size, dtype=np.uint8) for _ in range(3))
+        self._targets = np.empty(4 * size, dtype=np.uint8)
+
+    def begin(self) -> None:
+        """A new file begins."""
+        self._held = 0
+        self._state[scan.LINES] = 0
+
+    def take(self, piece: memoryview) -> Iterator[tuple[Rows | None, list[tuple[int, bytes]]]]:
+        """The rows of the whole records so far, and the numbered parts that are left, in portions."""
+        if self._held + len(piece) > len(self._buffer):
+            held = self._buffer[: self._held]
+            self._make_room(2 * (self._held + len(piece)))
+            self._buffer[: len(held)] = held
+        self._buffer[self._held : self._held + len(piece)] = piece
+        self._held += len(piece)
+        self._state[scan.POSITION], count = 0, PARTS_AT_ONCE
+        while count == PARTS_AT_ONCE:
+            kernels.cut(
+                self._buffer, self._held, self._key, self._method_words, self._state, self._parts,
+                self._head_data, self._head_ends, self._host_data, self._host_ends,
+            )  # fmt: skip
+            count = int(self._state[scan.ROWS])
+            if count:
+                yield self._portion(count)
+        done = int(self._state[scan.POSITION])
+        self._held = min(self._held - done, RECORD_BYTES_MAX + 1)
+        self._buffer[: self._held] = self._buffer[done : done + self._held].copy()
+
+    def end(self) -> list[tuple[int, bytes]]:
+        """What is left behind the last separator."""
+        last, number = self._buffer[: self._held].tobytes(), int(self._state[scan.LINES]) + 1
+        return [(number, last)] if last.strip() else []
+
+    def _portion(self, count: int) -> tuple[Rows | None, list[tuple[int, bytes]]]:
+        slots = np.zeros(1 << (4 * count - 1).bit_length(), dtype=np.int64)
+        paired = kernels.pair(self._parts, count, slots, self._rows, self._chosen, self._left)
+        left = []
+        for part in self._left[: count - 2 * paired].tolist():
+            begin, end, number = self._parts[kernels.PART_BEGIN : kernels.NUMBER + 1, part][
+                [0, 1, 3]
+            ].tolist()
+            left.append((number, self._buffer[begin:end].tobytes()))
+        return (self._paired(count, paired) if paired else None), left
+
+    def _paired(self, count: int, paired: int) -> Rows:
+        """Rows of the requests that have their responses."""
+        rows, chosen = self._rows[:, :paired], self._chosen[:paired]
+        counts = np.zeros(1 + len(self._key_names), dtype=np.int64)
+        unused = np.zeros(PARTS_AT_ONCE + 1, dtype=np.int64)
+        targets.write_targets(
+            self._buffer, self._rows, paired, self._keys, self._key_ends, self._suffixes, self._name, self._targets,
+            self._targets, self._target_ends, self._host_data[:0], unused, unused, counts,
+        )  # fmt: skip
+        note_redacted(self._found, counts, self._key_names)
+        data, offsets = self._cleaner.targets(
+            self._targets, self._target_ends[: paired + 1], rows[scan.NEEDS]
+        )
+        headers, header_sets = self._headers(count, chosen)
+        body, bodies = self._bodies(rows)
+        for words in self._method_words[len(self._methods) : self._state[scan.METHODS]]:
+            self._methods.append(self._reader.method_index(words.tobytes().rstrip(b"\0").decode("ascii")))
+        return Rows(
+            at_ns=rows[kernels.AT_NS],
+            data=data,
+            offsets=offsets,
+            method=np.array(self._methods, dtype=np.int64)[rows[scan.METHOD]],
+            host=self._host(count)[chosen],
+            client_hash=rows[scan.CLIENT],
+            status=rows[scan.STATUS],
+            took_ns=rows[kernels.TOOK_NS],
+            bytes=rows[scan.BYTES],
+            headers=headers,
+            header_sets=header_sets,
+            body=body,
+            bodies=bodies,
+        )
+
+    def _host(self, count: int) -> Int64s:
+        """The reader's index of each part's host, -1 for none."""
+        ends = self._host_ends[: count + 1]
+        ids, fresh = self._hosts.intern(self._host_data, ends)
+        for part in fresh.tolist():
+            name = self._host_data[ends[part] : ends[part + 1]].tobytes().decode("latin-1").rpartition("@")[2]
+            self._host_indexes.append(self._reader.host_index(name) if name else -1)
+        return np.array(self._host_indexes, dtype=np.int64)[ids]
+
+    def _headers(self, count: int, chosen: Int64s) -> tuple[Int64s, list[Headers]]:
+        """Each row's index into the header sets of these rows (-1: none), and those."""
+        if self._heads.closed:
+            self._new_heads()
+        ends = self._head_ends[: count + 1]
+        ids, fresh = self._heads.intern(self._head_data, ends)
+        for part in fresh.tolist():
+            head = self._head_data[ends[part] : ends[part + 1]].tobytes()
+            self._header_sets.append(self._reader.headers_of(b"\r\n" + head))
+        used, places = np.unique(ids[chosen], return_inverse=True)
+        sets = [self._header_sets[index] for index in used.tolist()]
+        empty = np.array([not headers for headers in sets])
+        return np.where(empty[places], -1, places).astype(np.int64), sets
+
+    def _bodies(self, rows: Int64s) -> tuple[Int64s, list[bytes]]:
+        """Each row's index into the bodies of these rows (-1: none), and those."""
+        begins, ends = rows[kernels.BODY_BEGIN], rows[kernels.BODY_END]
+        column = np.full(rows.shape[1], -1, dtype=np.int64)
+        found: dict[bytes, int] = {}
+        for row in np.flatnonzero(ends > begins).tolist():
+            body = self._cleaner.body(self._buffer[begins[row] : ends[row]].tobytes())
+            column[row] = found.setdefault(body, len(found))
+        return column, list(found)
+
+
+GOR = importer(Importer(name="gor", title="a GoReplay file (.gor)", sniff=sniff, reader=GorReader, rank=5))

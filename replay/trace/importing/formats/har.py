@@ -1,0 +1,248 @@
+"""HAR 1.2, as browsers and proxies save it: `startedDateTime` is the start of a request."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import re
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from replay.errors import InputError
+from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
+from replay.trace.importing.registry import (
+    Importer,
+    Options,
+    Probe,
+    Rows,
+    importer,
+)
+from replay.trace.importing.rejects import CACHED, NEVER_SENT
+from replay.trace.importing.sources import SourceFile
+from replay.units import datetime_to_ns
+
+_HEAD = re.compile(rb'\s*(?:\xef\xbb\xbf)?\{\s*"log"\s*:\s*\{')
+_STARTED = re.compile(rb'"startedDateTime"\s*:\s*"([^"]{1,64})"')
+_MS_NS = 1_000_000
+
+NO_START = "no start time"
+
+_SENT_ALL_THE_SAME = re.compile(
+    r"TIMED_OUT|EMPTY_RESPONSE|CONNECTION_(?:RESET|CLOSED|ABORTED)|HTTP2|QUIC|INVALID_HTTP|INCOMPLETE|MISMATCH|TOO_MANY_REDIRECTS"
+)
+"""Errors of Chrome that come after a request was sent; all others come before."""
+
+_BOUNDARY = re.compile(r"boundary=\"?([^\";,]+)", re.IGNORECASE)
+_OWN_BOUNDARY = "replay-form-boundary"
+_ZONED = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
+HAR_BYTES_MAX = 2 << 30
+
+
+class _Pair(msgspec.Struct):
+    name: str = ""
+    value: str = ""
+
+
+class _Param(msgspec.Struct):
+    name: str = ""
+    value: str | None = ""
+    fileName: str | None = None
+    contentType: str | None = None
+
+
+class _Posted(msgspec.Struct):
+    text: str | None = ""
+    mimeType: str = ""
+    params: list[_Param] | None = None
+    encoding: str | None = None
+
+
+class _Request(msgspec.Struct):
+    method: str = ""
+    url: str = ""
+    headers: list[_Pair] = []
+    postData: _Posted | None = None
+
+
+class _Content(msgspec.Struct):
+    size: float = -1
+
+
+class _Response(msgspec.Struct):
+    status: float = -1
+    content: _Content | None = None
+
+
+class _Entry(msgspec.Struct):
+    startedDateTime: str | None = ""
+    time: float | None = None
+    request: _Request = msgspec.field(default_factory=_Request)
+    response: _Response | None = None
+    timings: dict[str, Any] | None = None
+    fromCache: Any = msgspec.field(default=None, name="_fromCache")
+    fetchType: Any = msgspec.field(default=None, name="_fetchType")
+    error: Any = msgspec.field(default=None, name="_error")
+
+
+class _Log(msgspec.Struct):
+    entries: list[msgspec.Raw]
+
+
+class _Har(msgspec.Struct):
+    log: _Log
+
+
+def sniff(head: bytes, options: Options) -> float:
+    """Whether the head begins a HAR."""
+    return 1.0 if _HEAD.match(head) else 0.0
+
+
+def _instant(text: str) -> int | None:
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if not 1970 <= moment.year <= 2261:
+        return None
+    return datetime_to_ns(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
+
+
+def _took_ns(entry: _Entry) -> int:
+    """`time`, or the sum of the timings (`ssl` is inside `connect`). -1 is none for those that need not be there, but
+    without `send`, `wait` or `receive` the sum is unknown; so it is where no response came.
+    """
+    total = entry.time
+    if total is None or not total >= 0:
+        timings = {
+            name: value
+            for name, value in (entry.timings or {}).items()
+            if name != "ssl" and isinstance(value, int | float)
+        }
+        missing = any(timings.get(name, 0) < 0 for name in ("send", "wait", "receive"))
+        total = -1.0 if missing or not timings else sum(value for value in timings.values() if value >= 0)
+    if entry.response is not None and entry.response.status == 0:
+        return -1
+    return round(total * _MS_NS) if 0 <= total < 1e12 else -1
+
+
+_SIZE_MAX = 1 << 53
+"""A size that is larger is none: it would not even be exact in JSON."""
+
+
+def _not_sent(entry: _Entry) -> str:
+    """Why no server saw an entry; empty where one did. Firefox writes status 0 for what its cache has and what it blocks."""
+    if entry.fromCache or str(entry.fetchType or "") in ("Memory Cache", "Disk Cache"):
+        return CACHED
+    status = entry.response.status if entry.response is not None else -1
+    if entry.error:
+        return "" if status > 0 or _SENT_ALL_THE_SAME.search(str(entry.error)) else NEVER_SENT
+    return NEVER_SENT if status == 0 or entry.request.url.startswith(("data:", "blob:", "about:")) else ""
+
+
+def _multipart(params: list[_Param], boundary: str) -> bytes:
+    """A form's body as RFC 7578 has it."""
+    lines = []
+    for param in params:
+        quoted = param.name.replace('"', "%22")
+        file = f'; filename="{param.fileName}"' if param.fileName is not None else ""
+        lines += [f"--{boundary}", f'Content-Disposition: form-data; name="{quoted}"{file}']
+        lines += [f"Content-Type: {param.contentType}"] if param.contentType else []
+        lines += ["", param.value or ""]
+    return "\r\n".join([*lines, f"--{boundary}--", ""]).encode()
+
+
+def _posted(posted: _Posted) -> tuple[bytes, str]:
+    """A request's body and its media type: the text, or the form that the params say (they exclude each other)."""
+    kind = posted.mimeType
+    if posted.text or not posted.params:
+        text = (posted.text or "").encode("utf-8", "surrogatepass")
+        if (posted.encoding or "").lower() == "base64":
+            return base64.b64decode(text), kind
+        return text, kind
+    if kind.lower().startswith("multipart/"):
+        found = _BOUNDARY.search(kind)
+        boundary = found[1].strip() if found else _OWN_BOUNDARY
+        return _multipart(posted.params, boundary), kind if found else f"{kind}; boundary={boundary}"
+    pairs = [(param.name, param.value or "") for param in posted.params]
+    return urllib.parse.urlencode(pairs).encode(), kind or "application/x-www-form-urlencoded"
+
+
+class HarReader(RecordReader):
+    """Reads HAR files, whole."""
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first entry says of the stamps."""
+        found = _STARTED.search(head)
+        return Probe(_instant(found[1].decode("latin-1")) if found else None, _MS_NS)
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        """The rows of one file. InputError where it is not whole."""
+        data = bytearray()
+        for piece in file.stream():
+            data += piece
+            if len(data) > HAR_BYTES_MAX:
+                raise InputError(f"{file.name} is larger than 2 GiB: too large for a HAR")
+        try:
+            entries = msgspec.json.decode(bytes(data), type=_Har).log.entries
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InputError(f"{file.name} is not a whole HAR: {error}", hint="save it again") from None
+        yield from self.rows(self._records(file, entries))
+
+    def _records(self, file: SourceFile, entries: list[msgspec.Raw]) -> Iterator[Record]:
+        rejects = self._found.rejects
+        for number, raw in enumerate(entries, 1):
+            rejects.lines += 1
+            try:
+                entry = msgspec.json.decode(raw, type=_Entry, strict=False)
+                why = _not_sent(entry) or ("" if entry.startedDateTime else NO_START)
+                record = None if why else self._record(entry, entry.startedDateTime or "")
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                rejects.add("not this format", file.name, number, bytes(raw)[:400])
+                continue
+            except binascii.Error:
+                rejects.add("bad body", file.name, number, bytes(raw)[:400])
+                continue
+            why = why or ("bad time" if record is None else self.wrong(record))
+            if why or record is None:
+                rejects.add(why, file.name, number, bytes(raw)[:400])
+            else:
+                yield record
+
+    def _record(self, entry: _Entry, started: str) -> Record | None:
+        at_ns = _instant(started)
+        if at_ns is None:
+            return None
+        if not _ZONED.search(started):
+            self._found.count_moments("zoneless", 1)
+        request, response = entry.request, entry.response
+        pairs = [
+            (pair.name.encode(), pair.value.encode())
+            for pair in request.headers
+            if not pair.name.startswith(":")
+        ]
+        body, kind = _posted(request.postData) if request.postData else (b"", "")
+        if kind and (request.postData and kind != request.postData.mimeType):
+            pairs = [pair for pair in pairs if pair[0].lower() != b"content-type"]
+        if kind and not any(name.lower() == b"content-type" for name, _ in pairs):
+            pairs.append((b"Content-Type", kind.encode()))
+        status = int(response.status) if response and 100 <= response.status <= 999 else -1
+        size = response.content.size if response and response.content else -1
+        return Record(
+            at_ns=at_ns,
+            method=request.method,
+            target=request.url.encode(),
+            status=status,
+            took_ns=_took_ns(entry),
+            size=int(size) if 0 <= size < _SIZE_MAX else -1,
+            headers=self.kept(end_to_end(pairs)),
+            body=body,
+        )
+
+
+HAR = importer(
+    Importer(name="har", title="a HAR of a browser or proxy", sniff=sniff, reader=HarReader, rank=5)
+)

@@ -1,0 +1,61 @@
+"""Results of k6 as CSV (`--out csv=FILE`): as in its JSON (see `makers`), a point's time is the end of a request.
+
+Of the measurements of a request `http_req_duration` alone is taken. Stamps are whole seconds, unless K6_CSV_TIME_FORMAT says
+otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from replay.trace.importing.readers.rewritten import RewrittenFile, name_blanks
+from replay.trace.importing.readers.tabular import TableReader, header_fields
+from replay.trace.importing.registry import (
+    Found,
+    Importer,
+    Options,
+    Probe,
+    Rows,
+    importer,
+)
+from replay.trace.importing.rejects import MEASUREMENT
+from replay.trace.importing.sources import SourceFile
+
+_OTHERS = re.compile(rb"^(?!metric_name,|http_req_duration,)[^\n]+", re.MULTILINE)
+_COLUMNS = (
+    ("end", "timestamp"), ("took_ms", "metric_value"), ("method", "method"), ("path", "url"), ("status", "status"),
+)  # fmt: skip
+
+
+def sniff(head: bytes, options: Options) -> float:
+    """Whether the first line names k6's columns."""
+    named = {"metric_name", *(name for _, name in _COLUMNS)} <= set(header_fields(head, ","))
+    return 1.0 if named and not options.columns else 0.0
+
+
+class K6Reader(TableReader):
+    """Reads results in CSV."""
+
+    def __init__(self, found: Found, options: Options) -> None:
+        super().__init__(found, replace(options, columns=_COLUMNS), ",")
+        self._blanked = 0
+
+    def _rewrite(self, data: bytes) -> bytes:
+        data, blanked = _OTHERS.subn(b"", data)
+        self._blanked += blanked
+        return data
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps."""
+        return super().probe(_OTHERS.sub(b"", head))
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        """The rows of one file."""
+        self._blanked = 0
+        yield from super().read(RewrittenFile(file, self._rewrite))  # type: ignore[arg-type]
+        name_blanks(self._found.rejects, self._blanked, MEASUREMENT)
+
+
+K6_CSV = importer(Importer(name="k6-csv", title="results of k6 (CSV)", sniff=sniff, reader=K6Reader, rank=3))

@@ -1,0 +1,31 @@
+"""Squid's native access.log: its stamp is when the transaction was completed, the duration behind it is in ms.
+
+`time elapsed client result/status bytes method URL user hierarchy/peer type` (wiki.squid-cache.org, SquidFaq/SquidLogs). The
+duration is padded with spaces. Queries are cut off behind their `?` unless the configuration says `strip_query_terms off`.
+Tunnels (CONNECT) name a port and no path: they are rejected, and counted.
+"""
+
+from __future__ import annotations
+
+import re
+
+from replay.trace.importing.readers.layout import UNITS_NS, template
+from replay.trace.importing.readers.rewritten_templates import register, share_of
+from replay.trace.importing.readers.templates import NAMES
+
+_PADDED = re.compile(rb"^(\d+\.\d{3}) +(?=-?\d+ )", re.MULTILINE)
+
+SQUID = register(
+    "squid",
+    "Squid's native access log",
+    lambda data: _PADDED.sub(rb"\1 ", data),
+    share_of(re.compile(rb"\d{9,10}\.\d{3} -?\d+ \S+ [A-Z_]+/\d{3} \d+ \S+ \S+ \S+ [A-Z_]+/\S+ \S+")),
+    template(
+        "$at $took $client $result/$status $bytes $method $path $user $peer",
+        NAMES,
+        stamp="end",
+        subtracts=True,
+        took_unit_ns=UNITS_NS["ms"],
+    ),
+    rank=2,
+)

@@ -1,0 +1,526 @@
+"""From recordings to a trace: tell the format, order the files by time, read, spread, write."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from replay import units
+from replay.errors import InputError, UsageError
+from replay.trace import Jitter as JitterRecord
+from replay.trace import (
+    LeftOut,
+    Trace,
+    TraceWriter,
+    half_trace,
+    is_trace,
+)
+from replay.trace.dictionary import ClientTable
+
+from .readers.guessed_columns import proposed_columns
+from .readers.jitter import Columns, Jitter
+from .readers.lines import SNIFFED_LINES
+from .registry import (
+    Found,
+    Importer,
+    Options,
+    Reader,
+    Rows,
+    importer_named,
+    importers,
+)
+from .rejects import FileJudge, Rejects
+from .secrets import showable
+from .sources import SourceFile, expand
+from .unreadable import refuse_unreadable
+from .wrappers import VAGUE, unwrap, wrappers_of
+
+CLIENTS_FROM_ROWS, ONE_CLIENT_SHARE = 20, 0.8
+"""A recording of at least so many requests, of which one client has at least this share, was likely made behind a proxy."""
+
+WITHOUT_CLIENTS = frozenset({"gor", "har", "vegeta"})
+"""Formats that never say who asked."""
+
+OWN_FORMATS = frozenset({"nginx", "apache"})
+"""The formats that `--log-format` may describe."""
+
+MAPPED_FORMATS = frozenset({"csv", "tsv", "jsonl", "parquet", "nginx-json", "logfmt", "ltsv"})
+"""The formats whose columns or keys `--columns` may name."""
+
+LIKELY = 0.5
+"""A format is taken for a file's where at least this share of its first lines is of it."""
+
+SURE = 0.75
+"""A format that so many of the first lines are of is looked for no further."""
+
+NEAR_LINES = 50
+"""How many lines are looked at first."""
+
+WRAPPERS_MAX = 3
+"""How deep lines may be wrapped."""
+
+SHOWN_CHARS = 120
+
+SPREAD_FROM_NS = 1_000_000
+"""Stamps as coarse as this, or coarser, are spread inside their resolution."""
+
+Progress = Callable[[int, int, int], None]
+"""Called with (bytes done, bytes in all or -1, lines) after every block."""
+
+
+def _first_line(head: bytes) -> str:
+    line = next((line for line in head.split(b"\n") if line.strip()), b"")
+    return showable(line.strip(), SHOWN_CHARS, as_it_begins=True)
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether the head has a NUL, or more than a twentieth of it are controls that no text has."""
+    controls = sum(byte < 9 or 13 < byte < 27 for byte in head[:4096])
+    return 0 in head or controls * 20 > min(len(head), 4096)
+
+
+def _kind_of_table(head: bytes) -> str:
+    """What a file whose columns are named can only be: its reader then says which of them is missing."""
+    first = head.lstrip().partition(b"\n")[0]
+    if first.startswith(b"{"):
+        return "jsonl"
+    return "tsv" if b"\t" in first else "csv"
+
+
+def _looked_at(head: bytes) -> Iterator[bytes]:
+    """The first lines of a head, all of it, and its second half: what a program says at its start must not hide a good
+    log.
+    """
+    at = -1
+    for _ in range(NEAR_LINES):
+        at = head.find(b"\n", at + 1)
+        if at < 0:
+            break
+    if at >= 0:
+        yield head[: at + 1]
+    yield head
+    if head.count(b"\n") > SNIFFED_LINES:
+        yield head[head.find(b"\n", len(head) // 2) + 1 :]
+
+
+def _scores(head: bytes, options: Options, known: Mapping[str, Importer]) -> dict[str, tuple[float, int]]:
+    """How much a head looks like each format, with the ranks that decide between equals."""
+    return {
+        name: (candidate.sniff(head, options), candidate.rank)
+        for name, candidate in known.items()
+        if name in OWN_FORMATS or not options.log_format
+    }
+
+
+def _best(head: bytes, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
+    """The format that a head looks most like, and how much; a score below LIKELY is that of the nearest one."""
+    best = (0.0, 0, "")
+    for part in _looked_at(head):
+        scores = _scores(part, options, known)
+        name = max(scores, key=lambda name: scores[name], default="")
+        best = max(best, (*scores[name], name)) if name else best
+        if best[0] >= SURE:
+            break
+    return best
+
+
+def _unwrap(file: SourceFile, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
+    """Take off what the lines are wrapped in where what is left is more of a format than the lines are; as `_best`."""
+    best, chosen = _best(file.head, options, known), ""
+    vague = bool(options.log_format) or len(known) == 1
+    left = [("", file.whole_lines())]
+    for _ in range(WRAPPERS_MAX):
+        if best[0] >= SURE:
+            break
+        inner = [
+            (f"{chain}+{name}".strip("+"), unwrap(name, head))
+            for chain, head in left
+            for name in wrappers_of(head)
+            if not (vague and name in VAGUE)
+        ]
+        for chain, head in inner:
+            found = _best(head, options, known)
+            if found[0] > best[0]:
+                best, chosen = found, chain
+        left = inner
+    if chosen and (best[0] >= LIKELY or len(known) == 1):
+        file.take_off(chosen)
+    return best
+
+
+def tell_format(
+    file: SourceFile, options: Options | None = None, *, named: Importer | None = None
+) -> Importer:
+    """The importer that the head of a file looks most like (`named`: the one that the user says), with wrappers taken off.
+
+    InputError where it looks like none.
+    """
+    options = options or Options()
+    known = importers() if named is None else {named.name: named}
+    share, _, nearest = _unwrap(file, options, known)
+    if named is not None:
+        return named
+    if share >= LIKELY:
+        return known[nearest]
+    refuse_unreadable(file.name, file.head)
+    if options.columns and _is_text(file.head):
+        return known[_kind_of_table(file.head)]
+    raise_unknown(file, options, known, share, nearest)
+
+
+def raise_unknown(
+    file: SourceFile, options: Options, known: Mapping[str, Importer], share: float, nearest: str
+) -> NoReturn:
+    """InputError that says what a file is, if not a log that is known."""
+    if _is_binary(file.head):
+        raise InputError(f"{file.name} is a binary file, not a log")
+    if not file.head.strip():
+        raise InputError(f"{file.name} has nothing but blank lines")
+    begins = f"it begins with: {_first_line(file.head)}"
+    if options.log_format:
+        raise InputError(
+            f"{file.name} is not of this --log-format; {begins}",
+            hint="nginx's log_format, with $variables, or Apache's LogFormat, with %directives, as it stands there",
+        )
+    near = ""
+    if share > 0 and nearest:
+        near = f"; nearest is {nearest}, which {units.format_share(share)} of the first lines are"
+    columns = proposed_columns(file.head)
+    if columns:
+        raise InputError(
+            f"{file.name} is JSON Lines, but its keys are not known{near}; {begins}",
+            hint=f"check and try --columns {shlex.quote(columns)}",
+        )
+    takes = f"--format {nearest}" if near else "--format"
+    raise InputError(
+        f"{file.name} is not a log of a known format{near}; {begins}",
+        hint="for a log_format of your own --log-format '...', for a table --columns at=COLUMN,path=COLUMN;"
+        f" {takes} takes it all the same{'' if near else ' as one of ' + ', '.join(sorted(known))}",
+    )
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a head is lines of text."""
+    return not _is_binary(head) and bool(head.strip())
+
+
+def detect(path: str | Path) -> Importer:
+    """The importer of a file. InputError where the file is not a recording that replay knows."""
+    return tell_format(SourceFile(str(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """A file to import, and its first stamp."""
+
+    file: SourceFile
+    first_ns: int | None
+
+
+def _opened(
+    paths: Sequence[str | Path], options: Options, told: Importer | None
+) -> tuple[list[tuple[SourceFile, Importer]], list[LeftOut]]:
+    """The files with their formats (`told`: that of all); those found in folders or by patterns may be none, and why."""
+    named = {str(path) for path in paths}
+    opened: list[tuple[SourceFile, Importer]] = []
+    left_out: list[LeftOut] = []
+    refused: InputError | None = None
+    for name in expand(paths):
+        try:
+            file = SourceFile(name)
+            opened.append((file, tell_format(file, options, named=told)))
+        except InputError as error:
+            if name in named:
+                raise
+            refused = refused or error
+            left_out.append(LeftOut(name=units.name_text(name), why=units.name_text(str(error))))
+    if refused is not None and not opened:
+        raise refused
+    return opened, left_out
+
+
+def _named(format_name: str, options: Options) -> Importer:
+    """The format that the user named, if the other options are for it."""
+    chosen = importer_named(format_name)
+    if options.columns and chosen.name not in MAPPED_FORMATS:
+        raise UsageError(
+            f"--columns is not for --format {chosen.name}, which says itself what is what",
+            hint=f"it is for {', '.join(sorted(MAPPED_FORMATS))}",
+        )
+    if options.log_format and chosen.name not in OWN_FORMATS:
+        raise UsageError(f"--log-format is not for --format {chosen.name}", hint="it is for nginx and apache")
+    return chosen
+
+
+def _shared(opened: list[tuple[SourceFile, Importer]]) -> Importer:
+    """The one format that the files share."""
+    first, chosen = opened[0]
+    for file, other in opened:
+        if other.name != chosen.name:
+            raise InputError(
+                f"{first.name} is {chosen.title}, but {file.name} is {other.title}",
+                hint="import them one by one, or say --format",
+            )
+    return chosen
+
+
+def _inputs(files: list[SourceFile], reader: Reader) -> tuple[int, list[_Input]]:
+    """The finest resolution of the files, and the files in the order of their first stamps."""
+    probes = [reader.probe(file.head) for file in files]
+    inputs = [_Input(file, probe.first_ns) for file, probe in zip(files, probes, strict=True)]
+    resolution_ns = min((probe.resolution_ns for probe in probes if probe.first_ns is not None), default=1)
+    return resolution_ns, sorted(inputs, key=lambda given: (given.first_ns is None, given.first_ns or 0))
+
+
+class _Import:
+    """One import: carries rows from a reader to a writer."""
+
+    def __init__(self, writer: TraceWriter, reader: Reader, resolution_ns: int, seed: int | None) -> None:
+        self._writer, self._reader = writer, reader
+        self._resolution_ns, self._seed = resolution_ns, seed
+        self._clients = ClientTable()
+        self._frequent, self._frequent_rows, self._unnamed_rows, self._rows = -1, 0, 0, 0
+        self._methods: list[int] = []
+        self._hosts: list[int] = []
+        self._streams = 0
+        self._jitter: Jitter | None = None
+        self._first_ns: int | None = None
+
+    @staticmethod
+    def _mapped(
+        known: list[int], names: list[str], number: Callable[[str], int], column: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """A column of the reader's indexes (-1: none) as the writer's."""
+        known.extend(number(name) if name else -1 for name in names[len(known) :])
+        return np.array([*known, -1], dtype=np.int64)[column]
+
+    @staticmethod
+    def _numbered(
+        column: npt.NDArray[np.int64] | None, values: Sequence[Any], number: Callable[[Any], int]
+    ) -> npt.NDArray[np.int64] | None:
+        """A column of indexes into values of these rows (-1: none) as the writer's."""
+        if column is None:
+            return None
+        return np.array([*(number(value) for value in values), -1], dtype=np.int64)[column]
+
+    def begin_file(self, first_ns: int | None) -> None:
+        """A file that begins before the one before it ended is spread on its own: they were written side by
+        side.
+        """
+        if self._seed is None:
+            return
+        before_ns, self._first_ns = self._first_ns, first_ns
+        if (
+            self._jitter is None
+            or first_ns is None
+            or not self._follows(before_ns, first_ns, self._jitter.latest_ns)
+        ):
+            self.end()
+            self._jitter = Jitter(self._seed, self._streams, self._resolution_ns)
+            self._streams += 1
+
+    @staticmethod
+    def _follows(before_ns: int | None, first_ns: int, latest_ns: int) -> bool:
+        """Whether a file goes on where the one before it (from `before_ns` to `latest_ns`) ended."""
+        return first_ns > latest_ns or (first_ns == latest_ns and before_ns != latest_ns)
+
+    def add(self, rows: Rows) -> None:
+        """Take rows of the file begun."""
+        writer, reader = self._writer, self._reader
+        columns: Columns = {
+            "at_ns": rows.at_ns,
+            "request": writer.add_requests(
+                rows.data,
+                rows.offsets,
+                self._mapped(self._methods, reader.methods, writer.method_id, rows.method),
+                self._mapped(self._hosts, reader.hosts, writer.host_id, rows.host),
+                self._numbered(rows.headers, rows.header_sets, writer.add_headers),
+                self._numbered(rows.body, rows.bodies, writer.add_body),
+            ),
+            "client": self._numbered_clients(rows.client_hash),
+            "status": rows.status.astype(np.int16),
+            "bytes": rows.bytes.astype(np.int64),
+        }
+        if rows.took_ns is not None:
+            columns["took_ns"] = rows.took_ns.astype(np.int64)
+        self._write([columns] if self._jitter is None else self._jitter.add(columns))
+
+    def _numbered_clients(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+        """Ids of clients. The one that has most of the first requests, if one has, is counted."""
+        numbers = self._clients.number(hashes)
+        if self._rows == 0 and len(numbers):
+            self._frequent = int(np.partition(numbers, len(numbers) // 2)[len(numbers) // 2])
+        self._rows += len(numbers)
+        self._frequent_rows += int(np.count_nonzero(numbers == self._frequent))
+        self._unnamed_rows += len(hashes) - int(np.count_nonzero(hashes))
+        return numbers
+
+    def note_clients(self, found: Found, importer: str) -> None:
+        """Report where most requests are one client's, or no one's."""
+        if self._rows < CLIENTS_FROM_ROWS or importer in WITHOUT_CLIENTS:
+            return
+        if self._unnamed_rows >= ONE_CLIENT_SHARE * self._rows:
+            found.assume(
+                f"{units.format_share(self._unnamed_rows / self._rows)} of the requests name no client"
+            )
+        elif self._frequent_rows >= ONE_CLIENT_SHARE * self._rows:
+            share = units.format_share(self._frequent_rows / self._rows)
+            found.assume(
+                f"one client has {share} of the requests: is it a proxy, and does the log have X-Forwarded-For?"
+            )
+
+    def end(self) -> None:
+        """Write what the jitter holds."""
+        if self._jitter is not None:
+            self._write(self._jitter.flush())
+
+    def _write(self, parts: Iterable[Columns]) -> None:
+        for part in parts:
+            events: dict[str, Any] = dict(part)
+            if self._reader.subtracts and "took_ns" in part:
+                events["at_ns"] = part["at_ns"] - np.maximum(part["took_ns"], 0)
+            self._writer.add_events(**events)
+
+
+def _about_time(found: Found, time_zone: str) -> list[str]:
+    """What was supposed of stamps that name no zone."""
+    zoneless, repeated, skipped = (found.moments.get(name, 0) for name in ("zoneless", "repeated", "skipped"))
+    said = []
+    if zoneless:
+        taken = f"taken as {time_zone}" if time_zone else "taken as UTC (--tz ZONE)"
+        said.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
+    if repeated:
+        said.append(
+            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: in the second one from where the log's"
+            " time goes back"
+        )
+    if skipped:
+        said.append(
+            f"{units.counted(skipped, 'request')} in an hour that the clocks of {time_zone} skipped: is that the log's zone?"
+        )
+    return said
+
+
+def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_Input]) -> None:
+    manifest, rejects = writer.manifest, found.rejects
+    manifest.stamp, manifest.duration_subtracted = reader.stamp, reader.subtracts
+    manifest.sources = [given.file.source() for given in inputs]
+    manifest.lines = rejects.lines
+    manifest.rejected = dict(rejects.counts.most_common())
+    manifest.rejected_examples = rejects.examples
+    manifest.secrets_dropped = found.secrets_dropped
+    manifest.secrets_by_name = dict(sorted(found.secrets_by_name.items(), key=lambda item: -item[1]))
+    manifest.time_zone, manifest.time_zone_changed = found.time_zone, found.time_zone_changed
+    manifest.unknown_values = found.unknown_values
+    manifest.assumptions = [*_about_time(found, manifest.options["time_zone"]), *found.assumptions]
+
+
+def import_files(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    format: str | None = None,
+    jitter: bool = True,
+    seed: int = 0,
+    options: Options | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Trace:
+    """Import recordings (rotated files in any order, compressed, folders, `-` for standard input) into the trace
+    `out`.
+
+    A file that is found in a folder or by a pattern, and is no recording, is left out (`Manifest.left_out`).
+    `jitter` spreads coarse stamps inside their resolution, by `seed`. InputError where a file cannot be read, is
+    empty or of another format; OutputError where `out` exists (unless `overwrite`) or cannot be written. Nothing
+    is left of an import that fails.
+    """
+    options = options or Options()
+    opened, left_out = _opened(paths, options, None if format is None else _named(format, options))
+    files, chosen = [file for file, _ in opened], _shared(opened)
+    found = Found(key=b"".join(file.head for file in files))
+    with TraceWriter(out, overwrite=overwrite, rules=options.routes) as writer:
+        reader = chosen.reader(found, options)
+        resolution_ns, inputs = _inputs(files, reader)
+        spread = jitter and resolution_ns >= SPREAD_FROM_NS
+        work = _Import(writer, reader, resolution_ns, seed if spread else None)
+        for given in inputs:
+            judge = FileJudge(found.rejects, given.file.name, chosen.title) if format is None else None
+            _import_file(given, inputs, work, reader, found, judge, progress)
+        work.end()
+        if writer.manifest.rows == 0:
+            raise InputError(f"no request in {inputs[0].file.name}{_all_rejected(found.rejects)}")
+        manifest = writer.manifest
+        manifest.importer, manifest.resolution_ns = chosen.name, resolution_ns
+        manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
+        manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
+        manifest.left_out = left_out
+        work.note_clients(found, chosen.name)
+        _describe(writer, found, reader, inputs)
+    assert writer.trace is not None
+    return writer.trace
+
+
+def _all_rejected(rejects: Rejects) -> str:
+    """What became of the lines of a recording of which nothing is left."""
+    if not rejects.lines:
+        return ""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejects.counts.most_common())
+    return f": {rejects.lines:,} {'line' if rejects.lines == 1 else 'lines'} rejected ({reasons})"
+
+
+def _import_file(
+    given: _Input,
+    inputs: list[_Input],
+    work: _Import,
+    reader: Reader,
+    found: Found,
+    judge: FileJudge | None,
+    progress: Progress | None,
+) -> None:
+    """Import one file; `inputs` are all of them, for the progress."""
+    total = sum(each.file.bytes_total for each in inputs)
+    total = -1 if any(each.file.bytes_total < 0 for each in inputs) else total
+    work.begin_file(given.first_ns)
+    for rows in reader.read(given.file):
+        work.add(rows)
+        if judge is not None:
+            judge.judge()
+        if progress is not None:
+            progress(sum(each.file.bytes_done for each in inputs), total, found.rejects.lines)
+    _end_file(given.file, found, judge)
+
+
+def _end_file(file: SourceFile, found: Found, judge: FileJudge | None) -> None:
+    """Count damage as one rejected line, and judge the file as a whole."""
+    if file.damaged:
+        found.rejects.lines += 1
+        found.rejects.add(
+            file.damaged.partition(":")[0], file.name, found.rejects.lines, file.damaged.encode()
+        )
+    if judge is not None:
+        judge.judge(at_end=True)
+
+
+def open_trace(
+    paths: Sequence[str | Path],
+    imported: Path,
+    *,
+    format: str | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Trace:
+    """The trace folder given, or the logs given imported into the trace `imported` (a place of the caller's).
+
+    Errors as `Trace.open` and `import_files` say.
+    """
+    first = Path(paths[0]) if paths else Path()
+    missing_trace = not first.exists() and (first.suffix == ".trace" or half_trace(first) is not None)
+    if len(paths) == 1 and (is_trace(first) or missing_trace or half_trace(first) == first):
+        return Trace.open(first)
+    return import_files(paths, imported, format=format, options=options, progress=progress)

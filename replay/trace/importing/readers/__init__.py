@@ -1,0 +1,1 @@
+"""How lines, records and tables are read, whatever program wrote them."""

@@ -1,0 +1,288 @@
+"""The common and combined log formats of Apache and nginx.
+
+`host ident user [dd/Mon/yyyy:HH:MM:SS +zzzz] "METHOD target HTTP/x" status bytes`, and anything behind it
+(referer and user agent in the combined format). Apache stamps the start of a request, nginx its end, and the
+line does not tell.
+
+Most logs are exactly that, and a scanner of their own reads them. The field scanner reads the variants: a virtual host or an
+`X-Forwarded-For` before the client, stamps with a fraction or without a zone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from replay.trace.dictionary import Bytes
+from replay.trace.importing.registry import (
+    Found,
+    Importer,
+    Options,
+    Probe,
+    Rows,
+    importer,
+)
+from replay.trace.importing.sources import SourceFile
+from replay.trace.manifest import Stamp
+from replay.units import SECOND_NS
+from replay_native.ground.jit import warm
+from replay_native.importing import common_log as scan
+from replay_native.importing import field_spec, targets
+
+from .addresses import are_addresses, is_address
+from .fields import FieldReader
+from .layout import Layout, template
+from .lines import SNIFFED_LINES, LineReader, sniffed_lines
+from .templates import NAMES, TemplateReader, share
+
+_LINE = re.compile(
+    rb'(?P<who>[^ \[\r\n"][^\[\r\n"]*) \[(?P<at>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d'
+    rb'(?P<zone>[.,\d]*(?: ?[+-]\d\d:?\d\d| ?Z)?))\] "'
+)
+_WHOLE_LINE = re.compile(_LINE.pattern + rb'.*" (?:\d{3}|-)(?: (?:\d+|-)(?: |\r?$)|\r?$)')
+_ZONE = re.compile(rb" [+-]\d{4}")
+_HOST = re.compile(r"[\w.-]+(?::\d+)?")
+_BEHIND = re.compile(rb'" (?:\d{3}|-) (?:\d+|-) "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.)*" "([^"]*)"')
+_PLAIN, _HOST_FIRST, _FORWARDED_FIRST, _ODD = "plain", "host", "forwarded", "odd"
+_ODD_SHARE = 0.55
+"""How much a line counts that has the stamp and the request of this format, but before them something else."""
+
+_NEAR = 400
+"""How many lines tell what variant a log is of."""
+
+_VARIANT_SHARE = 0.01
+"""Of so many variants of lines a log is read by the scanner that knows them all."""
+
+_SERVER_PORTS = (":80", ":443")
+
+
+def _kind(who: list[str]) -> str:
+    """What the words before the stamp are: `client ident user`, perhaps behind a virtual host or forwarded addresses."""
+    if len(who) >= 4 and is_address(who[1]):
+        if is_address(who[0]) or who[0] == "-" or who[0].endswith(","):
+            return _FORWARDED_FIRST
+        return _HOST_FIRST if _HOST.fullmatch(who[0]) else _ODD
+    if len(who) == 3 or (len(who) > 3 and (who[1] == "-" or is_address(who[0]))):
+        return _PLAIN
+    return _ODD
+
+
+def _lines_of(head: bytes, limit: int = SNIFFED_LINES) -> list[tuple[str, list[str], bool]]:
+    """Of each of the first lines that is of this format: its kind, the words before its stamp, and whether that is usual."""
+    found = (_WHOLE_LINE.match(line.lstrip(b"\0")) for line in sniffed_lines(head, limit))
+    split = ((each["who"].decode("latin-1").split(" "), each["zone"]) for each in found if each)
+    return [(_kind(who), who, _ZONE.fullmatch(zone) is not None) for who, zone in split]
+
+
+def sniff(head: bytes, options: Options) -> float:
+    """The share of the first lines that are common log lines; a line with an unknown beginning counts half."""
+    fits = [_ODD_SHARE if kind == _ODD else 1.0 for kind, _, _ in _lines_of(head)]
+    return sum(fits) / max(len(sniffed_lines(head)), 1)
+
+
+def _has_forwarded(head: bytes) -> bool:
+    """Whether the first lines have `X-Forwarded-For` in quotes behind the user agent."""
+    fields = [
+        found[1].decode("latin-1") for line in sniffed_lines(head, _NEAR) if (found := _BEHIND.search(line))
+    ]
+    said = [field for field in fields if field not in ("", "-")]
+    return bool(said) and are_addresses(field.partition(",")[0].strip() for field in said)
+
+
+class CommonLog(LineReader):
+    """Reads common and combined log files with the scanner's kernels."""
+
+    stamp: Stamp = "unknown"
+    subtracts = False
+
+    def __init__(self, found: Found, options: Options) -> None:
+        warm(["trace.dictionary", "importing.common_log", "importing.targets"])
+        super().__init__(found, options, columns=scan.ROW_COLUMNS, state_words=scan.STATE_WORDS)
+        self._host_rows = np.empty(self._columns.shape[1], dtype=np.int64)
+
+    def expect_forwarded(self, expected: bool) -> None:
+        """Take the client of lines from the quoted field behind the user agent, where that has an address."""
+        self._state[scan.FORWARDED_LAST] = expected
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps."""
+        state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
+        at = 0
+        while at < len(head):
+            found = _LINE.match(head, at)
+            at = head.find(b"\n", at) + 1 or len(head)
+            if found and scan.parse_one(np.frombuffer(bytearray(found["at"]), dtype=np.uint8), state):
+                return Probe(int(state[scan.CACHED_S]) * SECOND_NS, SECOND_NS)
+        return Probe(None, SECOND_NS)
+
+    def _scan(self, block: Bytes, end: int) -> None:
+        scan.scan_common(
+            block,
+            end,
+            self._key,
+            self._agents,
+            self._agent_ends,
+            self._method_words,
+            self._state,
+            self._columns,
+            self._rejected,
+        )
+
+    def _rows(self, block: Bytes) -> Rows:
+        columns = self._columns
+        count = int(self._state[scan.ROWS])
+        redacted = np.zeros(1 + len(self._key_names), dtype=np.int64)
+        named = targets.write_targets(
+            block,
+            columns,
+            count,
+            self._keys,
+            self._key_ends,
+            self._suffixes,
+            self._name,
+            self._scratch,
+            self._targets,
+            self._target_ends,
+            self._named_hosts,
+            self._host_ends,
+            self._host_rows,
+            redacted,
+        )
+        data, offsets = self._cleaned(columns, count, redacted)
+        self._name_methods()
+        hosts = np.full(count, -1, dtype=np.int64)
+        hosts[self._host_rows[:named]] = self._host_indexes(named)
+        return Rows(
+            at_ns=columns[scan.AT_S, :count] * SECOND_NS,
+            data=data,
+            offsets=offsets,
+            method=columns[scan.METHOD, :count],
+            host=hosts,
+            client_hash=columns[scan.CLIENT, :count],
+            status=columns[scan.STATUS, :count],
+            took_ns=None,
+            bytes=columns[scan.BYTES, :count],
+        )
+
+
+class CommonFields(TemplateReader):
+    """Reads the variants of common and combined log files with the field scanner."""
+
+    def probe_as_it_is(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps, by the layout in use."""
+        return FieldReader.probe(self, head)
+
+    def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
+        self.use(_layout(file.head))
+        return 0
+
+    def _host_name(self, name: str) -> str:
+        for port in _SERVER_PORTS:
+            name = name.removesuffix(port)
+        return name
+
+
+_LAYOUTS = tuple(
+    template(
+        f'{before}$client $ident $user [$at] "$request" $status{behind}',
+        NAMES,
+        stamp="unknown",
+        escapes=field_spec.LOG,
+    )
+    for before in ("", "$host ", "$forwarded ")
+    for behind in (
+        ' $bytes "$referer" "$agent" "$forwarded"',
+        ' $bytes "$referer" "$agent"',
+        " $bytes $rest",
+        " $bytes",
+        "",
+    )
+)
+
+
+def _layout(head: bytes) -> Layout:
+    """The variant that fits the first lines best."""
+    kinds = Counter(kind for kind, _, _ in _lines_of(head))
+    first = 5 * {_HOST_FIRST: 1, _FORWARDED_FIRST: 2}.get(
+        max(kinds, key=kinds.__getitem__, default=_PLAIN), 0
+    )
+    return max(
+        _LAYOUTS[first + (not _has_forwarded(head)) : first + 5], key=lambda layout: share(head, layout)
+    )
+
+
+class CommonReader:
+    """Reads common logs with the scanner for them, or all with the field scanner where one of the files is a variant."""
+
+    def __init__(self, found: Found, options: Options) -> None:
+        self._found, self._options = found, options
+        self._scanner: CommonLog | None = CommonLog(found, options)
+        self._fields: CommonFields | None = None
+
+    @property
+    def _reader(self) -> LineReader:
+        if self._fields is not None:
+            return self._fields
+        assert self._scanner is not None
+        return self._scanner
+
+    @property
+    def methods(self) -> list[str]:
+        """Method names by index."""
+        return self._reader.methods
+
+    @property
+    def hosts(self) -> list[str]:
+        """Hosts by index."""
+        return self._reader.hosts
+
+    @property
+    def stamp(self) -> Stamp:
+        """What the recorded stamps mean."""
+        return "unknown"
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether the start of a request is its stamp less its duration."""
+        return False
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps; which scanner is needed for them."""
+        lines = _lines_of(head, _NEAR) or _lines_of(head)
+        variants = sum(kind not in (_PLAIN, _ODD) or not usual for kind, _, usual in lines)
+        if variants > _VARIANT_SHARE * len(lines):
+            self._fields = self._fields or CommonFields(self._found, self._options, _LAYOUTS)
+        self._note_clients(lines)
+        if self._fields is not None:
+            self._fields.use(_layout(head))
+            return self._fields.probe_as_it_is(head)
+        return self._reader.probe(head)
+
+    def _note_clients(self, lines: list[tuple[str, list[str], bool]]) -> None:
+        """Report where the clients are no addresses."""
+        clients = [who[kind in (_HOST_FIRST, _FORWARDED_FIRST)] for kind, who, _ in lines]
+        named = [client for client in clients if is_address(client.rstrip(",")) or "." in client]
+        if clients and 2 * len(named) < len(clients):
+            self._found.assume("the first field is no address: each of its values is taken for a client")
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        """The rows of one file, block by block."""
+        if self._fields is not None:
+            yield from self._fields.read(file)
+            return
+        assert self._scanner is not None
+        self._scanner.expect_forwarded(_has_forwarded(file.head))
+        yield from self._scanner.read(file)
+
+
+COMMON = importer(
+    Importer(
+        name="common",
+        title="a common or combined access log (Apache, nginx)",
+        sniff=sniff,
+        reader=CommonReader,
+    )
+)

@@ -1,0 +1,226 @@
+"""What a line looks like: which of its fields is what, for the field scanner.
+
+A layout is made of a template (`$client - $user [$at] "$request" $status`), of a delimiter and the roles of its
+columns, of the paths of JSON keys, or of a delimiter and keys (`key=value` pairs).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from replay.errors import UsageError
+from replay.trace.dictionary import flatten
+from replay.trace.manifest import Stamp
+from replay_native.importing import field_spec
+
+ROLES = {
+    "at": field_spec.AT,
+    "end": field_spec.AT,
+    "time": field_spec.AT_MORE,
+    "request": field_spec.REQUEST,
+    "method": field_spec.METHOD_NAME,
+    "path": field_spec.TARGET,
+    "query": field_spec.QUERY,
+    "host": field_spec.HOST,
+    "client": field_spec.CLIENT_NAME,
+    "forwarded": field_spec.FORWARDED,
+    "status": field_spec.STATUS_CODE,
+    "bytes": field_spec.SIZE,
+    "agent": field_spec.AGENT,
+}
+"""What a column may be. `end` is a stamp of the end of a request, `time` the time of day where `at` is a date, `forwarded`
+an `X-Forwarded-For`: the client is its first address, where a line has one.
+"""
+
+UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+"""`took_ms` is a duration in ms; `at_ms` and `end_ms` are numbers of ms since the epoch."""
+
+_TOKEN = re.compile(r"\$(\w+)")
+_STAMP = re.compile(
+    r"\d\d/[A-Z][a-z]{2}/\d{4}[: ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: [+-]\d{4})?"
+    r"|\d{4}(?:-\d\d-|/\d\d/)\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?))?|\d+(?:\.\d+)?"
+)
+_LOOKS = {
+    field_spec.AT: _STAMP,
+    field_spec.STATUS_CODE: re.compile(r"\d{3}|0|-1?|"),
+    field_spec.SIZE: re.compile(r"\d+|-1?|"),
+    **dict.fromkeys(
+        (field_spec.TOOK, field_spec.TOOK_2, field_spec.TOOK_3),
+        re.compile(r"[+-]?[\d.]+(?:s|ms|us|µs|ns)?|-|"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A format, for the field scanner. `pieces` is a template, `columns` a delimited line's roles, `keys` JSON
+    paths to roles, or with a delimiter keys of pairs; one of them is given. `subtracts`: a request began its duration
+    before its stamp. A `took_unit_ns` of 0: a duration without a unit is unknown. `decimal`, `padded` and `stamp_min_ns`
+    are options of `field_spec`.
+    """
+
+    stamp: Stamp = "start"
+    subtracts: bool = False
+    escapes: int = field_spec.PLAIN
+    pieces: tuple[tuple[str, int], ...] = ()
+    columns: tuple[int, ...] = ()
+    delimiter: str = ""
+    keys: Mapping[str, int] = field(default_factory=dict)
+    took_unit_ns: int = UNITS_NS["s"]
+    at_unit_ns: int = 0
+    method: str = ""
+    path: str = ""
+    status: int = -1
+    ported: bool = False
+    comment: str = ""
+    decimal: str = "."
+    padded: bool = True
+    stamp_min_ns: int = 0
+
+    def spec(self) -> field_spec.FieldSpec:
+        """As the kernel takes it. `agents` are to be filled in."""
+        cutter = (
+            field_spec.TEMPLATE
+            if self.pieces
+            else field_spec.PAIRS
+            if self.delimiter and self.keys
+            else field_spec.DELIMITED
+            if self.delimiter
+            else field_spec.JSON
+        )
+        options = np.zeros(field_spec.OPTIONS, np.int64)
+        options[field_spec.CUTTER] = cutter
+        options[field_spec.DELIMITER] = ord(self.delimiter or "\0")
+        options[field_spec.ESCAPES] = self.escapes
+        options[field_spec.TOOK_UNIT_NS] = self.took_unit_ns
+        options[field_spec.AT_UNIT_NS] = self.at_unit_ns
+        options[field_spec.CONSTANT_METHOD] = 0 if self.method else -1
+        options[field_spec.CONSTANT_TARGET] = bool(self.path)
+        options[field_spec.CONSTANT_STATUS] = self.status
+        options[field_spec.PORTED] = self.ported
+        options[field_spec.DECIMAL] = ord(self.decimal)
+        options[field_spec.PADDED] = self.padded
+        options[field_spec.STAMP_MIN_NS] = self.stamp_min_ns
+        options[field_spec.COMMENT] = ord(self.comment) if self.comment else -1
+        roles = self.columns if self.delimiter else [role for _, role in self.pieces[1:]]
+        literals, literal_ends = flatten(_literals(self.pieces))
+        keys, key_ends, first, nodes, key_roles, parents = _trie(self.keys)
+        none, no_ends = flatten([])
+        return field_spec.FieldSpec(
+            options, literals, literal_ends, np.array(roles, np.int64), keys, key_ends, first, nodes, key_roles,
+            parents, none, no_ends,
+        )  # fmt: skip
+
+    def cut(self, line: str) -> dict[int, str] | None:
+        """The fields of a template's line by role; None where it is not of this layout."""
+        if not line.startswith(self.pieces[0][0]):
+            return None
+        at, found = len(self.pieces[0][0]), {}
+        opened = self.pieces[0][0]
+        for literal, role in self.pieces[1:]:
+            padded = self.padded and not opened.endswith('"')
+            while padded and line[at : at + 1] == " ":
+                at += 1
+            last = _field_end(line, at, literal, opened.endswith('"'))
+            if last >= 0 and role == field_spec.AT and _stamp_goes_on(line[at:last], line[last:]):
+                last = _field_end(line, last + 1, literal, opened.endswith('"'))
+            if last < 0:
+                return None
+            if role >= 0:
+                found[role] = line[at:last].rstrip(" ") if padded else line[at:last]
+            at, opened = last + len(literal), literal
+        return found
+
+    def looks_like(self, line: str) -> bool:
+        """Whether a line is of this template, as far as stamps and numbers tell."""
+        found = self.cut(line)
+        return found is not None and all(
+            pattern.fullmatch(found[role]) for role, pattern in _LOOKS.items() if role in found
+        )
+
+
+def _stamp_goes_on(stamp: str, rest: str) -> bool:
+    zoned = re.match(r" [+-]\d{4}", rest)
+    return bool(zoned or (re.fullmatch(r".{4}-.{5}", stamp) and re.match(r" ..:...", rest)))
+
+
+def _literals(pieces: Sequence[tuple[str, int]]) -> list[bytes]:
+    return [literal.encode() for literal, _ in pieces]
+
+
+def _field_end(line: str, at: int, literal: str, quoted: bool) -> int:
+    if not literal:
+        return len(line)
+    while (at := line.find(literal, at)) >= 0:
+        before = line[:at]
+        if not quoted or (len(before) - len(before.rstrip("\\"))) % 2 == 0:
+            return at
+        at += 1
+    return -1
+
+
+def _trie(keys: Mapping[str, int]) -> tuple[np.ndarray, ...]:
+    """Paths as a tree: of each node its keys, of each key the node it leads to and its role, of each node its parent.
+    A key that holds a dot is also looked for as it is.
+    """
+    nodes: list[dict[str, list[int]]] = [{}]
+    parents_of = [-1]
+    for path, role in keys.items():
+        nodes[0].setdefault(path, [-1, -1])[1] = role
+        at = 0
+        *parents, last = path.split(".")
+        for parent in parents:
+            entry = nodes[at].setdefault(parent, [-1, -1])
+            if entry[0] < 0:
+                entry[0] = len(nodes)
+                nodes.append({})
+                parents_of.append(at)
+            at = entry[0]
+        nodes[at].setdefault(last, [-1, -1])[1] = role
+    data, ends = flatten([key.encode() for node in nodes for key in node])
+    first = np.cumsum([0, *(len(node) for node in nodes)], dtype=np.int64)
+    entries = np.array([entry for node in nodes for entry in node.values()], np.int64).reshape(-1, 2)
+    of_node = np.array(parents_of, np.int64)
+    return (
+        data,
+        ends,
+        first,
+        np.ascontiguousarray(entries[:, 0]),
+        np.ascontiguousarray(entries[:, 1]),
+        of_node,
+    )
+
+
+_ESCAPED = re.compile(r"\\([trn'\"\\])")
+
+
+def without_escapes(text: str) -> str:
+    r"""A server's format string without the escapes of its configuration: \t, \r, \n, quotes and backslashes."""
+    return _ESCAPED.sub(lambda found: {"t": "\t", "r": "\r", "n": "\n"}.get(found[1], found[1]), text)
+
+
+def template(text: str, roles: Mapping[str, int], **more: object) -> Layout:
+    """The layout of `literal $field literal ...`, up to the last field whose name has a role.
+
+    UsageError where two fields touch.
+    """
+    parts = _TOKEN.split(text)
+    return of_parts(parts[0::2], [roles.get(name, -1) for name in parts[1::2]], parts[1::2], **more)
+
+
+def of_parts(literals: Sequence[str], roles: list[int], names: Sequence[str], **more: object) -> Layout:
+    """The layout of literals with fields between them; of fields with one role the first is taken."""
+    roles = [role if role not in roles[:index] else -1 for index, role in enumerate(roles)]
+    kept = max((index for index, role in enumerate(roles) if role >= 0), default=-1) + 1
+    for index in range(1, kept):
+        if not literals[index]:
+            raise UsageError(
+                f"the log format has nothing between {names[index - 1]} and {names[index]}",
+                hint="where one ends cannot be told; put a space between them in the server's configuration",
+            )
+    pieces = ((literals[0], -1), *((literals[index + 1], roles[index]) for index in range(kept)))
+    return Layout(pieces=pieces, **more)  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""Stamps that name no zone: which instants they are in a zone whose clock is set back in autumn and forward in spring."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+
+from replay.trace.dictionary import Int64s
+from replay.units import SECOND_NS
+
+_QUARTER_NS = 900 * SECOND_NS
+_QUARTER = dt.timedelta(minutes=15)
+_EPOCH = dt.datetime(1970, 1, 1)
+_BACK_NS = 1800 * SECOND_NS
+"""A log whose local time goes back by more than this is in the second of two hours that have the same name."""
+
+_STRAGGLES_NS = 60 * SECOND_NS
+"""In the second hour, a stamp of the last moments of the first one belongs to that: lines are written as requests end."""
+
+
+def _offset_ns(zone: dt.tzinfo, quarter: int, fold: int) -> int:
+    moment = (_EPOCH + quarter * _QUARTER).replace(fold=fold)
+    return round((zone.utcoffset(moment) or dt.timedelta()).total_seconds()) * SECOND_NS
+
+
+class Clock:
+    """Reads the stamps of one import, file after file, each in its order."""
+
+    def __init__(self, zone: dt.tzinfo) -> None:
+        self._zone = zone
+        self._is_utc = zone == dt.UTC or getattr(zone, "key", "") == "UTC"
+        self._latest_ns = 0
+        self._second = False
+        self._begins = True
+
+    def begin_file(self) -> None:
+        """Another file begins; one that begins in a repeated hour goes on from the one before."""
+        self._begins = True
+
+    def first(self, stamp_ns: int) -> int:
+        """The instant of a stamp that stands alone."""
+        return stamp_ns - _offset_ns(self._zone, stamp_ns // _QUARTER_NS, 0)
+
+    def instants(self, stamps: Int64s) -> tuple[Int64s, int, int]:
+        """The instants of local stamps, how many were in a repeated hour, and how many in one that the clock skipped.
+
+        An hour that is skipped is counted from before the change.
+        """
+        if self._is_utc:
+            return stamps, 0, 0
+        quarters, places = np.unique(stamps // _QUARTER_NS, return_inverse=True)
+        first, second = (
+            np.array([_offset_ns(self._zone, quarter, fold) for quarter in quarters.tolist()], np.int64)
+            for fold in (0, 1)
+        )
+        found = stamps - first[places]
+        if self._begins and first[places[0]] <= second[places[0]]:
+            self._latest_ns, self._second = 0, False
+        self._begins = False
+        repeated = np.flatnonzero((first > second)[places])
+        skipped = int(np.count_nonzero((first < second)[places]))
+        if len(repeated):
+            self._order(found, repeated, (first - second)[places])
+        self._latest_ns = max(self._latest_ns, int(found.max()))
+        return found, len(repeated), skipped
+
+    def _order(self, found: Int64s, repeated: Int64s, shift: Int64s) -> None:
+        """Move the stamps of a second hour behind the first."""
+        latest_ns = int(found[: repeated[0]].max()) if repeated[0] else self._latest_ns
+        second = self._second and repeated[0] == 0
+        for place in repeated.tolist():
+            at_ns = int(found[place])
+            if second:
+                moved = at_ns < latest_ns - _STRAGGLES_NS
+            else:
+                moved = second = 0 < at_ns < latest_ns - _BACK_NS
+            if moved:
+                found[place] = at_ns = at_ns + int(shift[place])
+            latest_ns = max(latest_ns, at_ns)
+        self._second, self._latest_ns = second, latest_ns

@@ -1,0 +1,82 @@
+"""Lines that the kernels cannot read as they stand, rewritten line by line before they are scanned.
+
+A rewriting never adds or removes a line, so that the numbers of rejected lines stay those of the file. A line that it
+does not know stays as it is: the scanner then rejects it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from replay.trace.dictionary import Bytes
+from replay.trace.importing.registry import Probe, Rows
+from replay.trace.importing.rejects import BLANK, Rejects
+from replay.trace.importing.sources import BLOCK_BYTES, SourceFile
+
+from .fields import FieldReader
+
+Rewrite = Callable[[bytes], bytes]
+"""Whole lines in, as many lines out."""
+
+_BEHIND = 64
+"""Kernels look at some bytes together, and so at some behind the end."""
+
+
+class RewrittenFile:
+    """A file whose blocks are rewritten. The other attributes are those of the file."""
+
+    def __init__(self, file: SourceFile, rewrite: Rewrite) -> None:
+        self._file, self._rewrite = file, rewrite
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def blocks(self) -> Iterator[tuple[Bytes, int]]:
+        """As `SourceFile.blocks`; rewritten blocks that grew are handed out in parts."""
+        for block, end in self._file.blocks():
+            data = self._rewrite(block[:end].tobytes())
+            while data:
+                cut = len(data) if len(data) <= 2 * BLOCK_BYTES else data.rfind(b"\n", 0, BLOCK_BYTES) + 1
+                cut = cut or len(data)
+                buffer = np.zeros(cut + _BEHIND, dtype=np.uint8)
+                buffer[:cut] = np.frombuffer(data[:cut], dtype=np.uint8)
+                yield buffer, cut
+                data = data[cut:]
+
+
+class RewritingReader(FieldReader):
+    """Reads rewritten lines. Where `rewrite` makes lines blank that are no requests, it adds their number to `blanked`,
+    and they are counted under the reason `blank_reason`.
+    """
+
+    blanked = 0
+    blank_reason = ""
+    zone_known = False
+
+    @abstractmethod
+    def rewrite(self, data: bytes) -> bytes:
+        """The lines as the layout reads them."""
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps."""
+        return super().probe(self.rewrite(head))
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        """The rows of one file, block by block."""
+        self.blanked = 0
+        yield from super().read(RewrittenFile(file, self.rewrite))  # type: ignore[arg-type]
+        name_blanks(self._found.rejects, self.blanked, self.blank_reason)
+
+
+def name_blanks(rejects: Rejects, blanked: int, reason: str) -> None:
+    """Count lines that a rewriting made blank by what they were."""
+    if blanked:
+        rejects.counts[reason] += blanked
+        rejects.counts[BLANK] -= blanked
+        rejects.counts += Counter()
+        rejects.examples[:] = [example for example in rejects.examples if example.reason != BLANK]

@@ -1,0 +1,89 @@
+"""Templates for lines that are rewritten before they are cut, and how such a format is put into the registry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from replay.trace.importing.registry import (
+    Found,
+    Importer,
+    Options,
+    Probe,
+    importer,
+)
+from replay.trace.importing.rejects import BANNER
+
+from .layout import Layout
+from .lines import sniffed_lines
+from .rewritten import Rewrite, RewritingReader
+from .templates import share
+
+COLOURS = re.compile(rb"\x1b\[[\d;]*m")
+"""What terminals take for a colour."""
+
+
+def without_banner(data: bytes, banner: re.Pattern[bytes] | None) -> tuple[bytes, int]:
+    """Lines with what a server writes between requests made blank, and how many these are."""
+    return (data, 0) if banner is None else banner.subn(b"", data)
+
+
+class RewritingTemplate(RewritingReader):
+    """Reads rewritten lines of the one of several layouts that fits a file's head best."""
+
+    def __init__(
+        self,
+        found: Found,
+        options: Options,
+        layouts: tuple[Layout, ...],
+        rewrite: Rewrite,
+        banner: re.Pattern[bytes] | None,
+    ) -> None:
+        super().__init__(found, options, layouts[0])
+        self._layouts, self._rewritten, self._banner = layouts, rewrite, banner
+        self.blank_reason = BANNER
+
+    def rewrite(self, data: bytes) -> bytes:
+        """The lines as the layouts read them."""
+        data, blanked = without_banner(self._rewritten(data), self._banner)
+        self.blanked += blanked
+        return data
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps."""
+        after = self.rewrite(head)
+        self.use(max(self._layouts, key=lambda layout: share(after, layout)))
+        return super().probe(head)
+
+
+def register(
+    name: str,
+    title: str,
+    rewrite: Rewrite,
+    is_its: Callable[[bytes], float],
+    *layouts: Layout,
+    rank: int = 1,
+    banner: re.Pattern[bytes] | None = None,
+) -> Importer:
+    """Enter a format of these layouts. `is_its` says which share of a rewritten head's lines has this form; `banner`
+    finds what the server writes between requests.
+    """
+
+    def sniff(head: bytes, options: Options) -> float:
+        after, _ = without_banner(rewrite(head), banner)
+        return min(is_its(after), max(share(after, layout) for layout in layouts))
+
+    def reader(found: Found, options: Options) -> RewritingTemplate:
+        return RewritingTemplate(found, options, layouts, rewrite, banner)
+
+    return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=rank))
+
+
+def share_of(pattern: re.Pattern[bytes]) -> Callable[[bytes], float]:
+    """The share of a head's lines that begin with a pattern."""
+
+    def fits(head: bytes) -> float:
+        lines = sniffed_lines(head)
+        return sum(pattern.match(line) is not None for line in lines) / max(len(lines), 1)
+
+    return fits

@@ -1,0 +1,118 @@
+"""Log formats that are templates of literals and fields, and how such a format is put into the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from replay.errors import UsageError
+from replay.trace.dictionary import Bytes
+from replay.trace.importing.registry import (
+    Found,
+    Importer,
+    Options,
+    Probe,
+    importer,
+)
+from replay.trace.importing.sources import SourceFile
+from replay_native.importing import field_spec
+
+from .fields import FieldReader
+from .layout import ROLES, Layout
+from .lines import sniffed_lines
+
+NAMES = {name: role for name, role in ROLES.items() if name != "end"} | {
+    "took": field_spec.TOOK,
+    "took2": field_spec.TOOK_2,
+    "took3": field_spec.TOOK_3,
+}
+"""Names of fields in the templates of formats that are always the same; any other name is a field of no interest."""
+
+
+def share(head: bytes, layout: Layout) -> float:
+    """The share of the first lines that a layout's template fits."""
+    lines = [line.decode("utf-8", "replace") for line in sniffed_lines(head)]
+    return sum(layout.looks_like(line) for line in lines) / max(len(lines), 1)
+
+
+class TemplateReader(FieldReader):
+    """Reads lines of the one of several layouts that fits each file's head best."""
+
+    def __init__(self, found: Found, options: Options, layouts: tuple[Layout, ...]) -> None:
+        super().__init__(found, options, layouts[0])
+        self._layouts = layouts
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines say of the stamps."""
+        unit_ns = self.layout.at_unit_ns
+        best = self._best(head)
+        if best is not self.layout and not unit_ns:
+            self.use(best)
+        return super().probe(head)
+
+    def _best(self, head: bytes) -> Layout:
+        """The layout that fits the first lines best."""
+        if len(self._layouts) == 1:
+            return self._layouts[0]
+        return max(self._layouts, key=lambda layout: share(head, layout))
+
+    def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
+        if len(self._layouts) > 1:
+            kept = self.layout
+            self.use(
+                replace(self._best(file.head), at_unit_ns=kept.at_unit_ns, stamp_min_ns=kept.stamp_min_ns)
+            )
+        return 0
+
+
+def register(name: str, title: str, *layouts: Layout, rank: int = 1) -> Importer:
+    """Enter a format of these layouts (variants of it) into the registry."""
+
+    def sniff(head: bytes, options: Options) -> float:
+        return max(share(head, layout) for layout in layouts)
+
+    def reader(found: Found, options: Options) -> TemplateReader:
+        return TemplateReader(found, options, layouts)
+
+    return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=rank))
+
+
+def register_own(
+    name: str, title: str, setting: str, is_its: Callable[[str], bool], layout_of: Callable[[str], Layout]
+) -> Importer:
+    """Enter a server whose log's format is its user's own: `setting` is what the server's configuration calls it,
+    `is_its` whether a --log-format is one of this server.
+    """
+
+    def sniff(head: bytes, options: Options) -> float:
+        return share(head, layout_of(options.log_format)) if is_its(options.log_format) else 0.0
+
+    def reader(found: Found, options: Options) -> TemplateReader:
+        if not is_its(options.log_format):
+            wrong = (
+                f"cannot read --log-format {options.log_format!r}"
+                if options.log_format
+                else "needs --log-format"
+            )
+            raise UsageError(
+                f"--format {name} {wrong}",
+                hint=f"the string of the server's {setting}; --format common needs none",
+            )
+        return TemplateReader(found, options, (layout_of(options.log_format),))
+
+    return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=9))
+
+
+def first_named(wanted: Mapping[str, int], names: list[str]) -> list[int]:
+    """The role of each field: of those with the same role the one that `wanted` names first has it. A second client is
+    taken where a line does not have the first.
+    """
+    order = {name: place for place, name in enumerate(wanted)}
+    taken: dict[int, str] = {}
+    for name in sorted({name for name in names if name in wanted}, key=order.__getitem__):
+        role = wanted[name]
+        if role == field_spec.CLIENT_NAME and role in taken:
+            role = field_spec.CLIENT_OTHER
+        taken.setdefault(role, name)
+    roles = {name: role for role, name in taken.items()}
+    return [roles.get(name, -1) for name in names]

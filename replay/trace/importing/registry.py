@@ -1,0 +1,196 @@
+"""The importers by name: what each says of itself, and what it hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.errors import UsageError
+from replay.trace.manifest import Stamp
+from replay.trace.requests import Headers
+from replay.trace.route_rules import RouteRules
+
+from .rejects import Rejects
+from .secrets import secret_key
+from .sources import SourceFile
+
+Body = bytes
+
+SECRET_NAMES_MAX = 200
+"""Names of secrets that are counted each by itself."""
+
+OTHER_NAMES = "(other)"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Log lines as columns of one length, in the order of the file; -1 is unknown.
+
+    `at_ns` is the recorded instant, cut to the format's resolution. Target i is data[offsets[i]:offsets[i +
+    1]]. `method` and `host` index the reader's `methods` and `hosts`. `client_hash` is a keyed hash of who
+    asked.
+    """
+
+    at_ns: npt.NDArray[np.int64]
+    data: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
+    method: npt.NDArray[np.int64]
+    host: npt.NDArray[np.int64]
+    client_hash: npt.NDArray[np.int64]
+    status: npt.NDArray[Any]
+    took_ns: npt.NDArray[Any] | None
+    bytes: npt.NDArray[Any]
+    headers: npt.NDArray[np.int64] | None = None
+    header_sets: Sequence[Headers] = ()
+    body: npt.NDArray[np.int64] | None = None
+    bodies: Sequence[Body] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user says of a recording. `columns` maps roles to columns or constants (`fields.read_columns`),
+    `log_format` is a server's own format string, `time_zone` that of stamps which name none, `routes` the rules of
+    the user's own.
+    """
+
+    keep_secrets: bool = False
+    keep_health_checks: bool = False
+    columns: tuple[tuple[str, str], ...] = ()
+    log_format: str = ""
+    time_zone: str = ""
+    routes: RouteRules = field(default_factory=RouteRules)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the manifest keeps them."""
+        return {
+            **self.routes.as_dict(),
+            "keep_secrets": self.keep_secrets,
+            "keep_health_checks": self.keep_health_checks,
+            "columns": dict(self.columns),
+            "log_format": self.log_format,
+            "time_zone": self.time_zone,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the head of a file says of its stamps: the first (None: there is none) and how coarse they are."""
+
+    first_ns: int | None
+    resolution_ns: int
+
+
+@dataclass(slots=True)
+class Found:
+    """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
+    the recording says nothing, `unknown_values` counts values by field that could not be read.
+    """
+
+    rejects: Rejects = field(default_factory=Rejects)
+    key: bytes = b""
+    secrets_dropped: dict[str, int] = field(default_factory=dict)
+    secrets_by_name: dict[str, int] = field(default_factory=dict)
+    time_zone: str = ""
+    time_zone_changed: bool = False
+    assumptions: list[str] = field(default_factory=list)
+    unknown_values: dict[str, int] = field(default_factory=dict)
+    moments: dict[str, int] = field(default_factory=dict)
+
+    def assume(self, what: str) -> None:
+        """Note what the recording does not say and the import supposes, once."""
+        if what not in self.assumptions:
+            self.assumptions.append(what)
+
+    def count_unknown(self, what: str, count: int) -> None:
+        """Count values that are not what their field should have, and so are unknown."""
+        if count:
+            self.unknown_values[what] = self.unknown_values.get(what, 0) + count
+
+    def count_moments(self, what: str, count: int) -> None:
+        """Count stamps: `zoneless`, `repeated` (in an hour that was there twice), `skipped` (in one that was not there)."""
+        if count:
+            self.moments[what] = self.moments.get(what, 0) + count
+
+    def drop(self, what: str, count: int) -> None:
+        """Count what was taken out."""
+        if count:
+            self.secrets_dropped[what] = self.secrets_dropped.get(what, 0) + count
+
+    def note_secret(self, name: str, count: int = 1) -> None:
+        """Count what was taken out because of a name, under this name; past SECRET_NAMES_MAX names together."""
+        name = secret_key(name) or name.lower()
+        if name not in self.secrets_by_name and len(self.secrets_by_name) >= SECRET_NAMES_MAX:
+            name = OTHER_NAMES
+        self.secrets_by_name[name] = self.secrets_by_name.get(name, 0) + count
+
+
+class Reader(Protocol):
+    """Reads the files of one import, one after the other."""
+
+    @property
+    def methods(self) -> list[str]:
+        """Method names by index."""
+        ...
+
+    @property
+    def hosts(self) -> list[str]:
+        """Hosts by index."""
+        ...
+
+    @property
+    def stamp(self) -> Stamp:
+        """What the recorded stamps mean."""
+        ...
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether the start of a request is its stamp less its duration."""
+        ...
+
+    def probe(self, head: bytes) -> Probe:
+        """What the first lines of a file say of its stamps."""
+        ...
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        """The rows of a file, a block at a time; the arrays may be used again after the next block is asked
+        for.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """One format. `sniff(head, options)` says how much the head of a file looks like it (0 to 1); of equals the
+    one with the higher `rank` is taken. `reader(found, options)` makes a reader.
+    """
+
+    name: str
+    title: str
+    sniff: Callable[[bytes, Options], float]
+    reader: Callable[[Found, Options], Reader]
+    rank: int = 0
+
+
+_importers: dict[str, Importer] = {}
+
+
+def importer(new: Importer) -> Importer:
+    """Enter an importer into the registry."""
+    _importers[new.name] = new
+    return new
+
+
+def importers() -> dict[str, Importer]:
+    """All importers by name."""
+    return dict(_importers)
+
+
+def importer_named(name: str) -> Importer:
+    """The importer of a `--format`. UsageError where there is none."""
+    if name not in _importers:
+        raise UsageError(f"no format {name!r}", hint=f"known: {', '.join(sorted(_importers))}")
+    return _importers[name]

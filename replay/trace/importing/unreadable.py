@@ -1,0 +1,94 @@
+"""Recordings that people have and that cannot be read as they are: what each is, and what makes a recording of it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from replay.errors import InputError
+
+_ATTRIBUTE = (
+    "def v(k): [.attributes[]|select(.key==k)|.value|(.stringValue//.intValue)][0]; "
+    '.resourceSpans[].scopeSpans[].spans[]|select(.kind==2 or .kind=="SPAN_KIND_SERVER")'
+    '|{at_ns: .startTimeUnixNano, method: (v("http.request.method")//v("http.method")), '
+    'path: (v("url.path")//v("http.target")), query: v("url.query"), '
+    'status: (v("http.response.status_code")//v("http.status_code")), '
+    "took_ns: ((.endTimeUnixNano|tonumber)-(.startTimeUnixNano|tonumber))}"
+)
+_JAEGER = (
+    'def v(k): [.tags[]|select(.key==k)|.value][0]; .data[].spans[]|select(v("http.method"))'
+    '|{at_us: .startTime, took_us: .duration, method: v("http.method"), '
+    'path: (v("http.target")//v("http.url")), status: v("http.status_code")}'
+)
+_POSTMAN = "..|objects|.request?|objects|{method, url: (.url.raw? // .url)}"
+_TSHARK = (
+    "tshark -r {} -Y http.request -T fields -E header=y -e frame.time_epoch -e ip.src -e http.request.method"
+    " -e http.host -e http.request.uri | replay import - --format tsv --columns"
+    " at=frame.time_epoch,client=ip.src,method=http.request.method,host=http.host,path=http.request.uri"
+)
+
+
+def _jq(program: str) -> str:
+    return f"jq -c {shlex.quote(program)} {{}} | replay import -"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A kind of file, known by how its head looks (`pattern` is searched); `way` makes a recording of the file {}."""
+
+    kind: str
+    pattern: re.Pattern[bytes]
+    way: str
+
+
+UNREADABLE = (
+    Unreadable(
+        "a capture of packets (pcap)",
+        re.compile(
+            rb"\A(?:\xd4\xc3\xb2\xa1|\xa1\xb2\xc3\xd4|\x4d\x3c\xb2\xa1|\xa1\xb2\x3c\x4d|\x0a\x0d\x0d\x0a)"
+        ),
+        _TSHARK,
+    ),
+    Unreadable(
+        "traces of OpenTelemetry (OTLP)", re.compile(rb'\A\s*\{\s*"resourceSpans"\s*:'), _jq(_ATTRIBUTE)
+    ),
+    Unreadable(
+        "traces of Jaeger",
+        re.compile(rb'\A\s*\{(?=[\s\S]{0,65536}"spans"\s*:)[\s\S]{0,65536}"traceID"\s*:'),
+        _jq(_JAEGER),
+    ),
+    Unreadable(
+        "a collection of Postman, which has no times",
+        re.compile(
+            rb'\A\s*\{[\s\S]{0,4096}schema\.(?:getpostman|postman)\.com/json/collection|\A\s*\{\s*"info"\s*:\s*\{[^}]*"_postman_id"'
+        ),
+        _jq(_POSTMAN),
+    ),
+    Unreadable(
+        "a log of uvicorn, which has no times",
+        re.compile(
+            rb'^(?:\x1b\[\d+m)?INFO(?:\x1b\[0m)?:\s+\S+:\d+ - "(?:\x1b\[1m)?[A-Z]+ [^"\n]+ HTTP/[\d.]+',
+            re.MULTILINE,
+        ),
+        "give its access log stamps: uvicorn --log-config, a formatter uvicorn.logging.AccessFormatter with"
+        " '%(client_addr)s - - [%(asctime)s] \"%(request_line)s\" %(status_code)s -' and datefmt '%d/%b/%Y:%H:%M:%S %z';"
+        " or import the log of the proxy before it",
+    ),
+    Unreadable("an array of JSON, and not JSON Lines", re.compile(rb'\A\s*\[\s*\{\s*"'), _jq(".[]")),
+    Unreadable(
+        "JSON over several lines, and not JSON Lines",
+        re.compile(rb'\A\s*\{[ \t]*\r?\n\s*"[^"\n]*"[ \t]*:'),
+        _jq("."),
+    ),
+)
+
+
+def refuse_unreadable(name: str, head: bytes) -> None:
+    """InputError, with the way, where a head is of a kind that is known and not read."""
+    for known in UNREADABLE:
+        if known.pattern.search(head):
+            raise InputError(
+                f"{name} is {known.kind}",
+                hint=known.way.replace("{}", shlex.quote(name), 1) if "{}" in known.way else known.way,
+            )

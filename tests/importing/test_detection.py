@@ -1,0 +1,168 @@
+"""Which format a file is taken for: each example against every detector, and files that are known and not read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from replay.errors import InputError
+from replay.trace.importing import Options, import_files, importers
+from replay.trace.importing.pipeline import LIKELY
+from tests.oracles.format_oracle import SEEDS
+from tests.support.events import Event, events
+
+from .test_servers import EXAMPLES
+
+AT = 1_700_000_000
+S, MS = 1_000_000_000, 1_000_000
+
+ALL = [
+    *((example.format, example.lines.encode(), example.log_format) for example in EXAMPLES),
+    *((name, data, log_format) for name, (data, log_format) in SEEDS.items()),
+]
+
+WIDER = {
+    ("ingress-nginx", "common"), ("traefik", "common"), ("cloudfront", "w3c"), ("jmeter", "csv"), ("k6-csv", "csv"),
+}  # fmt: skip
+"""Formats that are also of a wider one, which gives way; JSON of a known maker may also be any JSON Lines."""
+
+
+@pytest.mark.parametrize("case", ALL, ids=[f"{case[0]}-{number}" for number, case in enumerate(ALL)])
+def test_each_example_has_one_winner(case: tuple[str, bytes, str]) -> None:
+    name, data, log_format = case
+    options = Options(log_format=log_format)
+    known = {
+        each: candidate
+        for each, candidate in importers().items()
+        if not log_format or each in ("nginx", "apache")
+    }
+    scores = {each: (candidate.sniff(data, options), candidate.rank) for each, candidate in known.items()}
+    claims = {each: score for each, score in scores.items() if score[0] >= LIKELY}
+    wider = {
+        other for other in claims if (name, other) in WIDER or (other == "jsonl" != name and data[:1] == b"{")
+    }
+    assert claims.keys() - wider == {name}
+    assert all(claims[name] > score for other, score in claims.items() if other != name)
+
+
+OTLP = json.dumps(
+    {
+        "resourceSpans": [
+            {
+                "resource": {},
+                "scopeSpans": [
+                    {
+                        "spans": [
+                            {
+                                "traceId": "x", "name": "GET /a", "kind": 2,
+                                "startTimeUnixNano": str(AT * S + 100 * MS), "endTimeUnixNano": str(AT * S + 200 * MS),
+                                "attributes": [
+                                    {"key": "http.request.method", "value": {"stringValue": "GET"}},
+                                    {"key": "url.path", "value": {"stringValue": "/a"}},
+                                    {"key": "http.response.status_code", "value": {"intValue": "200"}},
+                                ],
+                            },
+                            {"traceId": "x", "name": "SELECT", "kind": 3, "startTimeUnixNano": "1", "attributes": []},
+                        ]
+                    }
+                ],
+            }
+        ]
+    }
+)  # fmt: skip
+JAEGER = json.dumps(
+    {
+        "data": [
+            {
+                "traceID": "x",
+                "spans": [
+                    {
+                        "traceID": "x", "startTime": AT * 1_000_000 + 100_000, "duration": 1000,
+                        "tags": [
+                            {"key": "http.method", "type": "string", "value": "GET"},
+                            {"key": "http.target", "type": "string", "value": "/a"},
+                            {"key": "http.status_code", "type": "int64", "value": 200},
+                        ],
+                    }
+                ],
+                "processes": {},
+            }
+        ]
+    },
+    indent=1,
+)  # fmt: skip
+POSTMAN = json.dumps(
+    {
+        "info": {
+            "name": "x",
+            "schema": "https://schema.getpostman.com/json/collection/v2.1.0/collection.json",
+        },
+        "item": [{"name": "a", "request": {"method": "GET", "url": {"raw": "https://h/a"}}}],
+    },
+    indent=2,
+)
+UNREAD = {
+    "OpenTelemetry": (OTLP, [Event(AT * S + 100 * MS, "GET", b"/a", "", 200)]),
+    "Jaeger": (JAEGER, [Event(AT * S + 100 * MS, "GET", b"/a", "", 200, MS)]),
+    "Postman": (POSTMAN, [Event(0, "GET", b"/a", "h")]),
+    "over several lines": (
+        '{\n  "at": 1700000000,\n  "path": "/a"\n}\n{\n  "at": 1700000001,\n  "path": "/b"\n}\n',
+        [Event(AT * S, "GET", b"/a"), Event((AT + 1) * S, "GET", b"/b")],
+    ),
+    "an array of JSON": ('[\n{"at": 1700000000, "path": "/a"}]\n', [Event(AT * S, "GET", b"/a")]),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_what_jq_makes_a_recording_of_is_named_with_the_command(tmp_path: Path, kind: str) -> None:
+    text, wanted = UNREAD[kind]
+    path = tmp_path / "a b.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=kind) as refused:
+        import_files([path], tmp_path / "a.trace")
+    way = refused.value.hint or ""
+    assert way.startswith("jq -c ") and way.endswith(" | replay import -")
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    made = subprocess.run(
+        way.removesuffix(" | replay import -"), shell=True, capture_output=True, check=True, timeout=60
+    )
+    (tmp_path / "a.jsonl").write_bytes(made.stdout)
+    got = events(import_files([tmp_path / "a.jsonl"], tmp_path / "a.trace", jitter=False))
+    assert [event._replace(took_ns=-1) for event in got] == [event._replace(took_ns=-1) for event in wanted]
+    if kind == "OpenTelemetry":
+        assert abs(got[0].took_ns - 100 * MS) < 1000, "jq counts in floating point"
+    else:
+        assert [event.took_ns for event in got] == [event.took_ns for event in wanted]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "way"),
+    [
+        (b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00" + bytes(40), "packets", "tshark -r "),
+        (b"\n\r\r\n" + bytes(40), "packets", "tshark -r "),
+        (
+            b'INFO:     Started server process [1]\nINFO:     127.0.0.1:54321 - "GET /a HTTP/1.1" 200 OK\n',
+            "uvicorn, which has no times",
+            "asctime",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_a_way(tmp_path: Path, data: bytes, kind: str, way: str) -> None:
+    (tmp_path / "a.log").write_bytes(data)
+    with pytest.raises(InputError, match=kind) as refused:
+        import_files([tmp_path / "a.log"], tmp_path / "a.trace")
+    assert way in (refused.value.hint or "")
+
+
+def test_the_command_says_it_too(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(POSTMAN)
+    words = ["-c", "from replay.cli import main; main()", "import", str(tmp_path / "a.json")]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode != 0 and "Postman" in done.stderr and "jq -c" in done.stderr
+    assert "Traceback" not in done.stderr

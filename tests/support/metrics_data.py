@@ -1,0 +1,139 @@
+"""Lanes' memory filled through the real kernels, as a lane would: for tests of what is made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from replay.results.document import (
+    ClockPair,
+    Recorded,
+    RecordedClock,
+    RouteStart,
+    Started,
+)
+from replay.results.folder import RunFolder
+from replay.results.recorder import Recorder
+from replay_native.feed.ring import STATUS_SHIFT, WARM_UP
+from replay_native.ground.jit import warm
+from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger import record
+from replay_native.ledger.lane_metrics import (
+    OUTCOMES,
+    REFUSED,
+    Bank,
+    C,
+)
+
+MS = 1_000_000
+S = 1_000_000_000
+START = ClockPair(monotonic_ns=5_000 * S, wall_ns=1_790_000_000 * S + 123_456_789)
+CLOCK = RecordedClock(start_ns=1_600_000_000 * S, speed=60.0, utc_offset_s=7_200)
+ROUTES = ["GET /users/{id}", "POST /v1/users", "GET /a,b c%"]
+MAX_WAIT_NS = 10 * S
+
+warm(["ledger.hdr", "ledger.hdr_decode", "ledger.record"])
+
+
+def started(routes: list[str] = ROUTES, named: list[RouteStart] | None = None, **more: Any) -> Started:
+    recorded = Recorded(count=100, statuses={"2xx": 99, "5xx": 1}, p50_ns=3 * MS, p99_ns=40 * MS)
+    given: dict[str, Any] = {
+        "start": START,
+        "max_wait_ns": MAX_WAIT_NS,
+        "recorded_clock": CLOCK,
+        "target": "http://127.0.0.1:8080",
+    }
+    return Started(routes=named or [RouteStart(name, recorded) for name in routes], **(given | more))
+
+
+@dataclass
+class Lane:
+    """One lane that is told what becomes of each request."""
+
+    bank: Bank
+    closed_loop: bool = False
+    seq: int = 0
+    responses: list[tuple[int, str, int]] = field(default_factory=list)
+
+    def request(
+        self,
+        route: int = 0,
+        outcome: str = "2xx",
+        *,
+        due_ms: float = 0.0,
+        late_ms: float = 0.02,
+        wait_ms: float = 0.01,
+        service_ms: float = 2.0,
+        warm_up: bool = False,
+        status: int = 0,
+        recorded: int = 0,
+    ) -> int:
+        """One request from due to done; returns its response in ns. `recorded` is its recorded status."""
+        flags = (WARM_UP if warm_up else 0) | recorded << STATUS_SHIFT
+        due = START.monotonic_ns + round(due_ms * MS)
+        taken = due + round(late_ms * MS)
+        sent = taken + round(wait_ms * MS)
+        done = sent + round(service_ms * MS)
+        code = OUTCOMES.index(outcome)
+        first_byte = done - 1 if code < REFUSED else -1
+        if self.bank.counters[C.planned] == 0:
+            self.bank.counters[C.first_due_ns] = due
+        record.record_taken(self.bank, flags, taken - due, self.closed_loop)
+        record.record_attempt(self.bank)
+        record.record_sent(self.bank, flags, sent - taken, 0, False, self.closed_loop)
+        status = status or (204 + 100 * code if code < REFUSED else 0)
+        record.record_done(
+            self.bank, code, flags, route, self.seq, 7,
+            due, taken, sent, first_byte, done, status, 150, self.closed_loop,
+        )  # fmt: skip
+        self.seq += 1
+        if not warm_up:
+            self.responses.append((route, outcome, done - due))
+        return done - due
+
+    def unsent(self, route: int = 0, reason: str = "max_wait", *, due_ms: float = 0.0) -> None:
+        """One request that is never attempted."""
+        due = START.monotonic_ns + round(due_ms * MS)
+        record.record_taken(self.bank, 0, 0, self.closed_loop)
+        record.record_unsent(
+            self.bank, getattr(C, f"unsent_{reason}"), 0, route, self.seq, 7, due, due, MAX_WAIT_NS
+        )
+        self.seq += 1
+        self.responses.append((route, "unsent", MAX_WAIT_NS))
+
+    def many(self, count: int, seed: int = 1, **more: Any) -> None:
+        """Requests a millisecond apart with lognormal service times."""
+        services = np.random.default_rng(seed).lognormal(0.7, 0.6, count)
+        for at, service_ms in enumerate(services):
+            self.request(at % 3, due_ms=float(at), service_ms=float(service_ms), **more)
+
+
+@dataclass
+class Trial:
+    """A run folder in the making, with its lanes."""
+
+    folder: RunFolder
+    lanes: list[Lane]
+    recorder: Recorder
+
+    @property
+    def banks(self) -> list[Bank]:
+        return [lane.bank for lane in self.lanes]
+
+
+def trial(path: Path, lanes: int = 1, arena_bytes: int = banks.ARENA_BYTES, **more: Any) -> Trial:
+    start = started(**more)
+    folder = RunFolder.create(path)
+    made = []
+    for number in range(lanes):
+        bank = banks.create(folder.lane(number), len(start.routes), arena_bytes, len(start.rules))
+        made.append(Lane(bank, start.closed_loop, seq=number * 1_000_000))
+    return Trial(folder, made, Recorder(folder, [lane.bank for lane in made], start))
+
+
+def at_s(seconds: float) -> int:
+    """A reading of the clock, seconds after the start."""
+    return START.monotonic_ns + round(seconds * S)
