@@ -21,7 +21,7 @@ PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
 """The package whose modules are kernel modules."""
 
 _ROOT = Path(__file__).parents[1]
-_IMPORT = re.compile(rb"^from (\.+)([\w.]*) import (\([^)]*\)|.+)$", re.MULTILINE)
+_IMPORT = re.compile(rb"^from (\.+|%b\b\.?)([\w.]*) import (\([^)]*\)|.+)$" % PACKAGE.encode(), re.MULTILINE)
 _ENTRY = re.compile(rb"^@kernel\((?!\)|inlined)", re.MULTILINE)
 
 
@@ -75,13 +75,13 @@ def _path(name: str) -> Path:
 
 
 def _imported(name: str, source: bytes) -> Iterator[str]:
-    """The kernel modules that a module may mean by its relative imports: some of the names are no modules.
+    """The kernel modules that a module may mean by its imports from this package: some of the names are no modules.
 
     A regular expression, since parsing all sources would take a tenth of a second of every start.
     """
     package = name.split(".")[:-1]
-    for dots, module, imported in _IMPORT.findall(source):
-        above = package[: len(package) - len(dots) + 1]
+    for start, module, imported in _IMPORT.findall(source):
+        above = package[: len(package) - len(start) + 1] if start.startswith(b".") else []
         base = [*above, *filter(None, module.decode().split("."))]
         yield ".".join(base)
         yield from (".".join([*base, word]) for word in re.findall(r"\w+", imported.decode()))
