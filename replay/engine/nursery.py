@@ -23,7 +23,7 @@ from replay.errors import (
 from replay.lane.addresses import AddressTable
 from replay.lane.contract import Address, Engine, LaneSpec
 from replay.lane.name_watch import NameWatch
-from replay.lane.resolve_replies import answer_asks
+from replay.lane.resolve_replies import answer_resolve_requests
 from replay.plan.schedule import Schedule
 from replay.protocols.adapter import Fit, Fittings
 from replay.protocols.http1.adapter import fit_http
@@ -32,7 +32,7 @@ from replay.results.recorder import Recorder
 from replay.settings.scenario import Scenario
 from replay.shown import shown
 from replay.units import SECOND_NS
-from replay_native.ledger import lane_metrics as bank
+from replay_native.ledger import lane_metrics
 from replay_native.ledger.lane_metrics import Stop
 
 from .failure import failure_of
@@ -118,7 +118,7 @@ async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
             if signals:
                 await nursery.start(received.watch)
             state.start_ns = time.monotonic_ns() + START_DELAY_NS
-            recorder = Recorder(state.folder, [spec.bank for spec in state.specs], started(state))
+            recorder = Recorder(state.folder, [spec.metrics for spec in state.specs], started(state))
             cpu_before = time.process_time()
             for part in state.parts:
                 nursery.start_soon(part.feeder.run, state.start_ns)
@@ -226,7 +226,7 @@ async def _follow_name(state: RunState, part: Part, name: NameWatch) -> None:
     def use(addresses: tuple[Address, ...]) -> list[Address]:
         full: list[Address] = []
         for spec, writer in zip(part.specs, part.feeder.writers, strict=True):
-            full = AddressTable(spec.bank).use(addresses)
+            full = AddressTable(spec.metrics).use(addresses)
             writer.wake()
         return full
 
@@ -238,8 +238,8 @@ async def _follow_name(state: RunState, part: Part, name: NameWatch) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(name.run)
         for spec, writer in zip(part.specs, part.feeder.writers, strict=True):
-            if spec.ask_fd >= 0:
-                nursery.start_soon(answer_asks, spec, writer.wake)
+            if spec.resolve_fd >= 0:
+                nursery.start_soon(answer_resolve_requests, spec, writer.wake)
 
 
 def _end(state: RunState, how: str, detail: str) -> None:
@@ -279,7 +279,10 @@ def _finish(state: RunState, recorder: Recorder, cpu_s: float) -> RunDocument:
     """Write the rest of the run folder."""
     lanes_cpu_s = (
         sum(
-            int(spec.bank.counters[bank.C.cpu_last_ns] - spec.bank.counters[bank.C.cpu_first_ns])
+            int(
+                spec.metrics.counters[lane_metrics.C.cpu_last_ns]
+                - spec.metrics.counters[lane_metrics.C.cpu_first_ns]
+            )
             for spec in state.specs
         )
         / SECOND_NS

@@ -35,9 +35,9 @@ from replay.results.folder import RunFolder
 from replay.results.timeline import Second
 from replay.settings.scenario import Scenario
 from replay.units import SECOND_NS
-from replay_native.feed.resolve import make_asks
+from replay_native.feed.resolve import make_resolve_rings
 from replay_native.feed.ring import make_feed
-from replay_native.ledger import lane_metrics as bank
+from replay_native.ledger import lane_metrics
 
 from .target_runs import Part, first_seqs
 
@@ -76,14 +76,14 @@ class RunState:
 
     def sent(self) -> int:
         """Requests that were sent so far."""
-        return sum(int(spec.bank.counters[bank.C.sent]) for spec in self.specs)
+        return sum(int(spec.metrics.counters[lane_metrics.C.sent]) for spec in self.specs)
 
     def lag(self) -> dict[str, int]:
         """The consumers' lag by partition now."""
         return {name: count for part in self.parts for name, count in part.fittings.lag().items()}
 
     def stop(self, how: int) -> None:
-        """Tell every lane (see `replay_native.bank.Stop`)."""
+        """Tell every lane (see `replay_native.ledger.lane_metrics.Stop`)."""
         for part in self.parts:
             for writer in part.feeder.writers:
                 writer.stop(how)
@@ -129,9 +129,11 @@ def _parts(
     return parts
 
 
-def _lane_memory(folder: RunFolder, number: int, routes: int, scenario: Scenario, rules: int) -> bank.Bank:
+def _lane_memory(
+    folder: RunFolder, number: int, routes: int, scenario: Scenario, rules: int
+) -> lane_metrics.LaneMetrics:
     try:
-        return bank.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
+        return lane_metrics.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
     except OSError as error:
         raise OutputError(
             f"{folder.lane(number)} cannot be made: {reason_of(error)}", hint="make room"
@@ -139,7 +141,7 @@ def _lane_memory(folder: RunFolder, number: int, routes: int, scenario: Scenario
 
 
 def _lane_spec(
-    stack: ExitStack, memory: bank.Bank, schedule: Schedule, fittings: Fittings, number: int
+    stack: ExitStack, memory: lane_metrics.LaneMetrics, schedule: Schedule, fittings: Fittings, number: int
 ) -> LaneSpec:
     """Lane `number` of its target."""
     scenario, lanes = schedule.scenario, len(fittings.connections)
@@ -150,11 +152,11 @@ def _lane_spec(
     if name is not None and name.is_per_connection:
         asking["ask"] = lambda: name.row_for(memory)
         if fittings.engine_name == "native":
-            asking["asks"] = make_asks(fittings.connections[number])
-            asking["ask_fd"] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            stack.callback(os.close, asking["ask_fd"])
+            asking["resolve_rings"] = make_resolve_rings(fittings.connections[number])
+            asking["resolve_fd"] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            stack.callback(os.close, asking["resolve_fd"])
     return LaneSpec(
-        bank=memory,
+        metrics=memory,
         feed=make_feed(*fittings.feed),
         wake_fd=wake_fd,
         addresses=fittings.addresses,

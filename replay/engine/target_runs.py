@@ -62,7 +62,7 @@ class Part:
 async def failed_handshakes(part: Part) -> list[Note]:
     """What one more handshake says, after a run in which some failed: lanes only count them."""
     fittings = part.fittings
-    failed = sum(int(spec.bank.counters[C.handshakes_failed]) for spec in part.specs)
+    failed = sum(int(spec.metrics.counters[C.handshakes_failed]) for spec in part.specs)
     if not failed or fittings.tls is None:
         return []
     addresses = fittings.addresses if fittings.name is None else fittings.name.addresses

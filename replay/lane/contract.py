@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from replay.plan.sessions import SessionSpec
 from replay.units import SECOND_NS
-from replay_native.feed.resolve import Asks, make_asks
+from replay_native.feed.resolve import ResolveRings, make_resolve_rings
 from replay_native.feed.ring import Feed
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .tls import Tls
 
@@ -31,7 +31,7 @@ class Address:
 class Retry:
     """What is tried again, and how: see docs/retries.md. Shares are parts per million.
 
-    `on` is uint8[RETRY_ON] (see `replay_native.retry`); `budget_ppm` is -1 without a budget.
+    `on` is uint8[RETRY_ON] (see `replay_native.lane.retry`); `budget_ppm` is -1 without a budget.
     """
 
     on: npt.NDArray[np.uint8]
@@ -52,7 +52,7 @@ class LaneSpec:
     wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
     are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
     `tls` is how connections are secured, None for plain ones.
-    With `asks` of more than a row, and an eventfd `ask_fd` for them, the native lane has an address looked up for each of
+    With `resolve_rings` of more than a row, and an eventfd `resolve_fd` for them, the native lane has an address looked up for each of
     its connections; the portable one awaits `ask` for a row of the table.
     `connect` says whose connections are: everybody's (`pool`), each client's own (`per-client`, at most
     `client_connections`, closed when idle for `idle_timeout_ns`), or each request's. With `ordered` the requests of one
@@ -61,7 +61,7 @@ class LaneSpec:
     `sessions` is what it takes from answers and holds them against; the order of clients goes with it.
     """
 
-    bank: Bank
+    metrics: LaneMetrics
     feed: Feed
     wake_fd: int
     addresses: tuple[Address, ...]
@@ -80,8 +80,8 @@ class LaneSpec:
     retry: Retry | None = None
     clients: int = 0
     lanes: int = 1
-    asks: Asks = field(default_factory=lambda: make_asks(0))
-    ask_fd: int = -1
+    resolve_rings: ResolveRings = field(default_factory=lambda: make_resolve_rings(0))
+    resolve_fd: int = -1
     ask: Callable[[], Awaitable[int]] | None = None
     sessions: SessionSpec = field(default_factory=SessionSpec)
 
@@ -92,7 +92,7 @@ class LaneSpec:
 
 
 class Engine(Protocol):
-    """Runs one lane until its feed ends or it is stopped; all results are in `spec.bank`.
+    """Runs one lane until its feed ends or it is stopped; all results are in `spec.metrics`.
 
     Raises EngineError only where the lane itself could not go on. A failed request is an outcome.
     """

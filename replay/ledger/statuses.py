@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from replay.units import format_share
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .validity import Reason, Validity, Verdict
 
@@ -72,10 +72,15 @@ class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
     failed: bool = False
 
 
-def count_statuses(banks: Sequence[Bank], names: Sequence[str]) -> dict[str, StatusCount]:
-    """By route, summed over lanes; routes without a response are left out. `names` are the banks' rows."""
-    counts = sum((np.array(bank.status_counts) for bank in banks), np.zeros_like(banks[0].status_counts))
-    requests = sum((bank.route_counts.sum(axis=1) for bank in banks), np.zeros(len(counts), np.int64))
+def count_statuses(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[str, StatusCount]:
+    """By route, summed over lanes; routes without a response are left out. `names` are the all_metrics' rows."""
+    counts = sum(
+        (np.array(metrics.status_counts) for metrics in all_metrics),
+        np.zeros_like(all_metrics[0].status_counts),
+    )
+    requests = sum(
+        (metrics.route_counts.sum(axis=1) for metrics in all_metrics), np.zeros(len(counts), np.int64)
+    )
     rows = zip(names, requests.tolist(), counts.tolist(), strict=True)
     return {name: StatusCount(total, *row) for name, total, row in rows if total}
 

@@ -19,10 +19,11 @@ from replay.settings.scenario import BODY_METHODS, BodyRule, Scenario
 from replay.settings.session_rules import SetRule
 from replay.settings.target import Target
 from replay.trace import Requests, Trace
-from replay_native.feed.ring import HEAD, IDEMPOTENT, LOOKED_AT
+from replay_native.feed.ring import EVALUATED, HEAD, IDEMPOTENT
 from replay_native.http1 import render as kernels
 from replay_native.http1.sessions import JAR_SLOT
-from replay_native.plan import survey as columns
+from replay_native.templates.text import LITERAL
+from replay_native.trace import columns
 
 from .recorded_headers import (
     NOTHING,
@@ -145,19 +146,20 @@ class RenderSpec:
             bare_ends=bare_ends,
             flags=np.array([flags_of(method) for method in self.methods], np.int64),
             headers=_bytes(constant),
-            numbered=np.array([self.x_replay is not None], np.uint8),
+            numbered=self.x_replay is not None,
             route_template=np.array(self.route_template, np.int32),
             route_flags=np.array(self.route_flags or [0] * len(self.route_template), np.int64),
             route_path=_places(self.route_path, bodies, len(self.route_template)),
             route_head=_places(self.route_head, bodies + paths, len(self.route_template)),
-            seed=np.array([self.seed & (2**64 - 1)], np.uint64),
+            seed=self.seed & (2**64 - 1),
             type_of_headers=np.empty(0, np.int32) if self.recorded is None else self.recorded.type_of_headers,
             bodies=np.zeros((1, 3), np.int64) if self.recorded is None else self.recorded.batches,
             of_host=self.lines.of_host,
             of_headers=self.lines.of_headers,
             recorded_ends=self.lines.ends,
             recorded=self.lines.data,
-            client_network=np.array(self.client_network, np.uint32),
+            client_network=self.client_network[0],
+            client_hosts=self.client_network[1],
             **self._template_arrays(last),
             **self.values.arrays(),
         )
@@ -166,7 +168,7 @@ class RenderSpec:
         """All templates: bodies, paths, and heads, which end with the lines that all requests have last."""
         literals = bytearray()
         kinds, begins, ends, fixed, patches, whole, heads, first_parts = [], [], [], [], [], [], [], [0]
-        finished = [Template((*head.parts, Part(kernels.LITERAL, last))) for head in self.heads]
+        finished = [Template((*head.parts, Part(LITERAL, last))) for head in self.heads]
         for template in (*self.templates, *self.paths, *finished):
             head = b"Content-Type: " + template.content_type.encode("latin-1") + b"\r\nContent-Length: "
             heads.append((len(literals), len(literals) + len(head)))
@@ -294,7 +296,7 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
         paths=paths,
         route_path=route_path,
         route_flags=tuple(
-            LOOKED_AT * sessions.looks_at(route) for route in range(len(trace.requests.routes))
+            EVALUATED * sessions.evaluates(route) for route in range(len(trace.requests.routes))
         ),
         recorded=recorded_bodies(trace),
         lines=recorded,
@@ -311,7 +313,7 @@ class Line(NamedTuple):
     @property
     def is_constant(self) -> bool:
         """Whether it is the same for every request."""
-        return all(part.kind == kernels.LITERAL for part in self.parts)
+        return all(part.kind == LITERAL for part in self.parts)
 
 
 def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list[Line], RecordedLines]:
@@ -336,7 +338,7 @@ def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list
             names=scenario.rewrite_host, chosen=chosen, defaults=replaced,
         )  # fmt: skip
         kept = {name: pair for name, pair in kept.items() if name not in replaced}
-    lines = [Line(name, (Part(kernels.LITERAL, _line(name, value)),)) for name, value in kept.values()]
+    lines = [Line(name, (Part(LITERAL, _line(name, value)),)) for name, value in kept.values()]
     if sends_host:
         lines[0] = Line("Host", (Part(kernels.RECORDED_HOST),))
     if scenario.send_headers:
@@ -358,7 +360,7 @@ def _client_line(name: str, network: str) -> Line:
         before, after = ('for="[', ']"') if ipv6 else ("for=", "")
     kind = kernels.CLIENT_IPV6 if ipv6 else kernels.CLIENT_IPV4
     texts = f"{name}: {before}".encode(), f"{after}\r\n".encode()
-    return Line(name, (Part(kernels.LITERAL, texts[0]), Part(kind), Part(kernels.LITERAL, texts[1])))
+    return Line(name, (Part(LITERAL, texts[0]), Part(kind), Part(LITERAL, texts[1])))
 
 
 def set_rules_by_route(requests: Requests, rules: Sequence[SetRule]) -> list[list[SetRule]]:
@@ -395,13 +397,13 @@ def _heads(
         if not own and constant and not scenario.cookies:
             wanted.append(None)
             continue
-        parts = [Part(kernels.LITERAL, b" HTTP/1.1\r\n")]
+        parts = [Part(LITERAL, b" HTTP/1.1\r\n")]
         parts += [part for line in lines if line.name.lower() not in own for part in line.parts]
         for name, rule in own.items():
             value = expand(f"the header {rule.header}", rule.value or "", environ).encode("latin-1")
-            parts.append(Part(kernels.LITERAL, f"{rule.header}: ".encode("ascii")))
+            parts.append(Part(LITERAL, f"{rule.header}: ".encode("ascii")))
             parts += parse_template(value, values, "cookie" if name == "cookie" else "raw")
-            parts.append(Part(kernels.LITERAL, b"\r\n"))
+            parts.append(Part(LITERAL, b"\r\n"))
         if scenario.cookies:
             parts.append(Part(kernels.CAPTURED, number=JAR_SLOT))
         wanted.append(Template(merged(parts)))

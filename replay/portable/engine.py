@@ -39,16 +39,20 @@ from replay_native.ledger.lane_metrics import (
     Stop,
 )
 from replay_native.ledger.record import (
+    Ending,
     record_attempt,
     record_done,
+    record_evaluation,
     record_handshake,
-    record_looked,
     record_malformed,
     record_net,
     record_net_unsent,
     record_sent,
     record_taken,
     record_unsent,
+)
+from replay_native.ledger.record import (
+    Request as DueRequest,
 )
 
 from .answers import parts_of
@@ -76,7 +80,7 @@ async def run_lane(spec: LaneSpec, protocol: Protocol | None = None) -> None:
     Ends by the feed's end or by STOP; cancelled, it leaves as by Stop.ABANDON. A failed request is an
     outcome.
     """
-    AddressTable(spec.bank).begin(spec.addresses)
+    AddressTable(spec.metrics).begin(spec.addresses)
     # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
     gc.freeze()
     try:
@@ -85,17 +89,28 @@ async def run_lane(spec: LaneSpec, protocol: Protocol | None = None) -> None:
         gc.unfreeze()
 
 
+def _due_request(job: Job) -> DueRequest:
+    """A request as it is recorded."""
+    request = job.request
+    return DueRequest(request.flags, request.route, request.seq, request.client, job.due_ns, job.taken_ns)
+
+
 def _http(spec: LaneSpec) -> Http:
-    """HTTP as the spec says, its handshakes written into the lane's bank."""
+    """HTTP as the spec says, its handshakes written into the lane's metrics."""
 
     def note(resumed: bool, took_ns: int) -> None:
         if took_ns >= 0:
-            record_handshake(spec.bank, int(resumed), took_ns)
+            record_handshake(spec.metrics, int(resumed), took_ns)
         else:
-            spec.bank.counters[C.handshakes_failed] += 1
+            spec.metrics.counters[C.handshakes_failed] += 1
 
     return Http(
-        spec.bank, spec.header_limit_bytes, tls=spec.tls, on_handshake=note, first=spec.number, ask=spec.ask
+        spec.metrics,
+        spec.header_limit_bytes,
+        tls=spec.tls,
+        on_handshake=note,
+        first=spec.number,
+        ask=spec.ask,
     )
 
 
@@ -135,9 +150,9 @@ class _Lane:
     def __init__(self, spec: LaneSpec, protocol: Protocol) -> None:
         self._spec = spec
         self._protocol = protocol
-        self._bank = spec.bank
-        self._counters = spec.bank.counters
-        self._addresses, self._addresses_seen = AddressTable(spec.bank), 0
+        self._metrics = spec.metrics
+        self._counters = spec.metrics.counters
+        self._addresses, self._addresses_seen = AddressTable(spec.metrics), 0
         self._entries, self._ring = spec.feed
         self._per_client = spec.connect == "per-client"
         self._waiting = Waiting(ordered=spec.ordered, per_client=self._per_client)
@@ -145,7 +160,7 @@ class _Lane:
         self._owned: dict[int, _Owned] = {}
         self._idle_by_age: dict[_Worker, None] = {}
         self._idle_timeout_s = spec.idle_timeout_ns / SECOND_NS if self._per_client else math.inf
-        self._sessions = Sessions(spec.sessions, spec.bank.rule_counts, spec.bank.rule_refused)
+        self._sessions = Sessions(spec.sessions, spec.metrics.rule_counts, spec.metrics.rule_refused)
         self._taken = 0
         self._head = 0
         self._open = 0
@@ -155,11 +170,11 @@ class _Lane:
         self._started = not spec.closed_loop
         self._next_due_ns = FAR_NS
         self._woken = trio.Event()
-        self._polls = Polls(spec.bank)
+        self._polls = Polls(spec.metrics)
 
     async def run(self) -> None:
         state = State.ENDED
-        shared.write_word(self._bank.control, Control.STATE, State.RUNNING)
+        shared.write_word(self._metrics.control, Control.STATE, State.RUNNING)
         trio.lowlevel.add_instrument(self._polls)
         try:
             async with trio.open_nursery() as nursery:
@@ -173,14 +188,14 @@ class _Lane:
         finally:
             trio.lowlevel.remove_instrument(self._polls)
             self._counters[C.cpu_last_ns] = time.thread_time_ns()
-            shared.write_word(self._bank.control, Control.STATE, state)
+            shared.write_word(self._metrics.control, Control.STATE, state)
 
     # The loop.
 
     async def _loop(self) -> None:
         """Until the feed ends or STOP: take up, serve, expire, sleep."""
         while True:
-            stop = shared.read_word(self._bank.control, Control.STOP)
+            stop = shared.read_word(self._metrics.control, Control.STOP)
             if stop != Stop.RUN and not self._draining:
                 self._drain()
             if stop == Stop.ABANDON:
@@ -200,7 +215,7 @@ class _Lane:
         """Until the next due time or deadline, or until woken."""
         now = time.monotonic_ns()
         self._counters[C.loops] += 1
-        shared.write_word(self._bank.control, Control.HEARTBEAT_NS, now)
+        shared.write_word(self._metrics.control, Control.HEARTBEAT_NS, now)
         beat_ns = BEAT_NS if self._in_flight or self._waiting else HEARTBEAT_NS
         until = min(now + beat_ns, self._next_due_ns)
         if (oldest := self._waiting.oldest) is not None:
@@ -225,7 +240,7 @@ class _Lane:
             return False
         if self._draining:
             return True
-        control = self._bank.control
+        control = self._metrics.control
         ended = shared.read_word(control, Control.FEED_END) == 1
         return bool(ended and shared.read_word(control, Control.FEED_TAIL) == self._taken)
 
@@ -234,7 +249,7 @@ class _Lane:
     def _take_due(self) -> None:
         """Take up what is due, so much at once that connections get their turn; sets the next due time."""
         until = self._taken + TAKEN_AT_ONCE
-        tail = shared.read_word(self._bank.control, Control.FEED_TAIL)
+        tail = shared.read_word(self._metrics.control, Control.FEED_TAIL)
         while self._taken < tail and not (self._spec.closed_loop and self._started):
             self._next_due_ns = int(self._entries[self._taken % self._entries.size]["due_ns"])
             if self._next_due_ns > time.monotonic_ns():
@@ -251,7 +266,7 @@ class _Lane:
             self._serve()
             self._count_waiting()
         self._next_due_ns = FAR_NS
-        if self._taken == tail and shared.read_word(self._bank.control, Control.FEED_END) == 0:
+        if self._taken == tail and shared.read_word(self._metrics.control, Control.FEED_END) == 0:
             self._starved = True
 
     def _take_up(self) -> Job:
@@ -266,7 +281,7 @@ class _Lane:
         if self._counters[C.planned] == 0:
             self._counters[C.first_due_ns] = due_ns
             self._counters[C.cpu_first_ns] = time.thread_time_ns()
-        record_taken(self._bank, flags, taken_ns - due_ns, self._spec.closed_loop)
+        record_taken(self._metrics, flags, taken_ns - due_ns, self._spec.closed_loop)
         if taken_ns - due_ns > GAP_NS and not self._spec.closed_loop:
             self._counters[C.sends_postponed] += 1
             self._counters[C.sends_postponed_ns] += taken_ns - due_ns
@@ -294,8 +309,8 @@ class _Lane:
     def _release(self, job: Job) -> None:
         """The oldest in the rings is done with: its place is the producer's again."""
         self._head += 1
-        shared.write_word(self._bank.control, Control.RING_HEAD, job.end)
-        shared.write_word(self._bank.control, Control.FEED_HEAD, self._head)
+        shared.write_word(self._metrics.control, Control.RING_HEAD, job.end)
+        shared.write_word(self._metrics.control, Control.FEED_HEAD, self._head)
 
     def _leave(self, job: Job) -> None:
         """It waits no more."""
@@ -326,12 +341,9 @@ class _Lane:
         request = job.request
         waited_ns = time.monotonic_ns() - job.due_ns
         record_net_unsent(
-            self._bank, reason, request.flags, self._own_ns(job), waited_ns, self._spec.max_wait_ns
+            self._metrics, reason, request.flags, self._own_ns(job), waited_ns, self._spec.max_wait_ns
         )
-        record_unsent(
-            self._bank, reason, request.flags, request.route, request.seq, request.client, job.due_ns,
-            job.taken_ns, self._spec.max_wait_ns,
-        )  # fmt: skip
+        record_unsent(self._metrics, reason, _due_request(job), self._spec.max_wait_ns)
 
     def _expire(self) -> None:
         """Give up what waited for max_wait."""
@@ -342,7 +354,7 @@ class _Lane:
     def _drain(self) -> None:
         """STOP: what is due by now is planned, and unsent; so is what waits. What is in flight may finish."""
         now = time.monotonic_ns()
-        tail = shared.read_word(self._bank.control, Control.FEED_TAIL)
+        tail = shared.read_word(self._metrics.control, Control.FEED_TAIL)
         while not self._spec.closed_loop and self._taken < tail:
             if self._entries[self._taken % self._entries.size]["due_ns"] > now:
                 break
@@ -362,7 +374,7 @@ class _Lane:
         if self._draining or not self._started:
             return 0
         if self._spec.closed_loop:
-            left = int(shared.read_word(self._bank.control, Control.FEED_TAIL)) - self._taken
+            left = int(shared.read_word(self._metrics.control, Control.FEED_TAIL)) - self._taken
             return left + self._waiting.ready(owner)
         return self._waiting.ready(owner)
 
@@ -394,7 +406,7 @@ class _Lane:
         """One more try; with the first the request is in flight."""
         if not job.tries:
             self._in_flight += 1
-            record_attempt(self._bank)
+            record_attempt(self._metrics)
             self._retries.earn()
         job.tries += 1
 
@@ -471,7 +483,7 @@ class _Lane:
 
     def _close_drained(self, worker: _Worker) -> None:
         assert worker.connection is not None
-        self._bank.address_counts[worker.connection.address, A.drained] += 1
+        self._metrics.address_counts[worker.connection.address, A.drained] += 1
         self._close(worker)
 
     def _count_open(self, owned: _Owned, change: int) -> None:
@@ -563,8 +575,8 @@ class _Lane:
                 address = worker.connection.address if worker.connection is not None else address
         self._record(job, outcome)
         if address >= 0:
-            self._bank.address_counts[address, A.requests] += 1
-            self._bank.address_counts[address, A.errors] += outcome.code >= REFUSED
+            self._metrics.address_counts[address, A.requests] += 1
+            self._metrics.address_counts[address, A.errors] += outcome.code >= REFUSED
         worker.fresh = False
         if not outcome.reusable or self._spec.connect == "per-request" or outcome.code >= REFUSED:
             self._close(worker, abort=outcome.code >= REFUSED)
@@ -588,7 +600,7 @@ class _Lane:
             job.own_ns = self._own_ns(job)
             job.sent_ns = now
             record_sent(
-                self._bank, job.request.flags, now - job.taken_ns, job.ready_ns - job.taken_ns, worker.fresh,
+                self._metrics, job.request.flags, now - job.taken_ns, job.ready_ns - job.taken_ns, worker.fresh,
                 self._spec.closed_loop,
             )  # fmt: skip
         assert worker.connection is not None
@@ -601,32 +613,31 @@ class _Lane:
                 outcome = Outcome(failure=outcome_of(error))
         return outcome
 
-    def _look(self, job: Job, outcome: Outcome) -> None:
-        """Hold a whole answer against the rules of its route."""
+    def _evaluate(self, job: Job, outcome: Outcome) -> None:
+        """Apply the rules of the route to a whole response."""
         request = job.request
         is_whole = request.answer_bytes <= request.answer_limit
         self._counters[C.answers_cut] += not is_whole
         headers, body = parts_of(request.answer)
         answer = Answer(outcome.status, headers, body if is_whole else None, request.answer_size)
-        looked = self._sessions.look(
+        found = self._sessions.evaluate(
             request.client,
             request.route,
             answer,
             request.recorded_status,
             is_measured=not request.flags & WARM_UP,
         )
-        record_looked(
-            self._bank, looked.checks, looked.failed, looked.cut, outcome.code, request.flags, request.route, request.seq,
-            request.client, job.due_ns, job.taken_ns, job.sent_ns, request.first_byte_ns, time.monotonic_ns(),
-            outcome.status, self._spec.closed_loop,
-        )  # fmt: skip
+        ending = Ending(
+            outcome.code, outcome.status, 0, job.sent_ns, request.first_byte_ns, time.monotonic_ns()
+        )
+        record_evaluation(self._metrics, found, _due_request(job), ending, self._spec.closed_loop)
 
     def _record(self, job: Job, outcome: Outcome) -> None:
         """Write down how a try ended: with it the request, unless it is tried again."""
         request = job.request
         self._count_traffic(request)
-        if request.is_looked_at and outcome.code < REFUSED:
-            self._look(job, outcome)
+        if request.is_evaluated and outcome.code < REFUSED:
+            self._evaluate(job, outcome)
         if self._may_retry(job, outcome):
             self._counters[C.retried] += job.tries == 1
             job.last = outcome
@@ -661,19 +672,18 @@ class _Lane:
         """Write down how a request ended; its answer lay unread for so long."""
         request, now = job.request, time.monotonic_ns()
         record_net(
-            self._bank, request.flags, job.due_ns, job.sent_ns, now, self._own_ns(job), unread_ns,
+            self._metrics, request.flags, job.due_ns, job.sent_ns, now, self._own_ns(job), unread_ns,
             self._spec.closed_loop,
         )  # fmt: skip
         if outcome.code == MALFORMED:
             beginning = np.frombuffer(bytearray(outcome.beginning), np.uint8)
             record_malformed(
-                self._bank, request.flags, request.route, outcome.reason, beginning, len(outcome.beginning)
+                self._metrics, request.flags, request.route, outcome.reason, beginning, len(outcome.beginning)
             )
-        record_done(
-            self._bank, outcome.code, request.flags, request.route, request.seq, request.client, job.due_ns,
-            job.taken_ns, job.sent_ns, request.first_byte_ns, now, outcome.status,
-            request.bytes_received, self._spec.closed_loop,
-        )  # fmt: skip
+        ending = Ending(
+            outcome.code, outcome.status, request.bytes_received, job.sent_ns, request.first_byte_ns, now
+        )
+        record_done(self._metrics, _due_request(job), ending, self._spec.closed_loop)
         self._in_flight -= 1
         self._waiting.ended(job, time.monotonic_ns())
         if self._draining or not self._in_flight:

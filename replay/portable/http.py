@@ -27,7 +27,7 @@ from replay_native.ledger.lane_metrics import (
     RESET,
     TLS,
     TRUNCATED,
-    Bank,
+    LaneMetrics,
 )
 
 from .protocol import Outcome, Request
@@ -56,7 +56,7 @@ class Http:
 
     def __init__(
         self,
-        bank: Bank,
+        metrics: LaneMetrics,
         header_limit_bytes: int,
         *,
         tls: Tls | None = None,
@@ -65,7 +65,7 @@ class Http:
         ask: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
         self._ask = ask
-        self._table, self._counts = AddressTable(bank), bank.address_counts
+        self._table, self._counts = AddressTable(metrics), metrics.address_counts
         self._version, self._next = -1, first
         self._chosen: list[tuple[int, Address]] = []
         self._header_limit_bytes = header_limit_bytes
@@ -261,7 +261,7 @@ class Exchange:
             return Outcome(failure=TRUNCATED, stale=True, unread=True)
         if parser["parse_state"] == http1.BAD:
             return self._malformed(int(parser["reason"]))
-        if request.is_looked_at:
+        if request.is_evaluated:
             request.answer += data[: max(0, min(taken, request.answer_limit - len(request.answer)))]
             request.answer_bytes += taken
         if parser["parse_state"] != http1.DONE:

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
 from replay_native.feed.ring import (
+    EVALUATED,
     HEAD,
     IDEMPOTENT,
-    LOOKED_AT,
     PATCHES_MASK,
     PATCHES_SHIFT,
     STATUS_SHIFT,
@@ -33,7 +33,7 @@ class Request:
     """One rendered request, and what its protocol notes of it on the way, so that a time-out finds it.
 
     `first_byte_ns` is CLOCK_MONOTONIC when the answer's first bytes were read, -1 without any;
-    `informational` counts answers that were not the last. Where `is_looked_at` the protocol leaves the answer's bytes, up
+    `informational` counts answers that were not the last. Where `is_evaluated` the protocol leaves the answer's bytes, up
     to `answer_limit` of its `answer_bytes`, and the size of its body, for captures and checks.
     """
 
@@ -58,9 +58,9 @@ class Request:
         self.answer.clear()
 
     @property
-    def is_looked_at(self) -> bool:
+    def is_evaluated(self) -> bool:
         """Captures or checks look at its answer."""
-        return bool(self.flags & LOOKED_AT)
+        return bool(self.flags & EVALUATED)
 
     @property
     def patches(self) -> int:
@@ -104,7 +104,7 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        """Its index in `replay_native.bank.OUTCOMES`."""
+        """Its index in `replay_native.ledger.lane_metrics.OUTCOMES`."""
         if self.failure:
             return self.failure
         whole = self.status // 100 - 2

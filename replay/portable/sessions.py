@@ -15,6 +15,7 @@ from replay.plan.sessions import Rule, SessionSpec
 from replay.plan.templates import ENCODINGS, Encode, encoded
 from replay_native.http1 import sessions as kernels
 from replay_native.http1.json_pointer import ABSENT
+from replay_native.ledger.record import Evaluation
 
 from .cookies import Jar, cookie_parts
 from .json_pointer import find, value_of
@@ -43,17 +44,8 @@ class Answer:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What came of it: checks made, the first rule that failed or -1, cookies that found no room."""
-
-    checks: int = 0
-    failed: int = -1
-    cut: int = 0
-
-
 class Sessions:
-    """The values of every client of a lane. `counts` int64[rules, 2] and `refused` int64[rules] are the bank's."""
+    """The values of every client of a lane. `counts` int64[rules, 2] and `refused` int64[rules] belong to the lane's metrics."""
 
     def __init__(
         self, spec: SessionSpec, counts: object, refused: npt.NDArray[np.int64] | None = None
@@ -89,8 +81,10 @@ class Sessions:
         value = self._values.get((client, slot))
         return None if value is None else encoded(value, _ENCODING[encoding])
 
-    def look(self, client: int, route: int, answer: Answer, recorded: int, *, is_measured: bool) -> Looked:
-        """Hold an answer against the rules of its route; see the kernel."""
+    def evaluate(
+        self, client: int, route: int, answer: Answer, recorded: int, *, is_measured: bool
+    ) -> Evaluation:
+        """Apply the rules of a route to a response; see the kernel."""
         cut = self._take_cookies(client, answer) if self._spec.cookies else 0
         checks, failed = 0, -1
         for number in self._spec.route_rules[route]:
@@ -103,7 +97,7 @@ class Sessions:
                 checks += 1
                 if not holds and failed < 0:
                     failed = number
-        return Looked(checks, failed, cut)
+        return Evaluation(checks, failed, cut)
 
     def _count(self, number: int, good: bool) -> None:
         self._counts[number, 0 if good else 1] += 1  # type: ignore[index]

@@ -11,9 +11,10 @@ import trio
 
 from replay.errors import LimitError
 from replay.lane.contract import LaneSpec
-from replay.lane.feed import AHEAD_NS, TAIL, FeedWriter
+from replay.lane.feed import AHEAD_NS, FeedWriter
 from replay.plan.render import RenderSpec
 from replay.plan.schedule import DueBatch, Schedule
+from replay_native.feed.ring import TAIL, LaneShare
 from replay_native.http1 import render as kernels
 from replay_native.ledger import record
 from replay_native.ledger.lane_metrics import C
@@ -47,11 +48,10 @@ class RequestRenderer:
         writer: FeedWriter,
     ) -> int:
         """See `Renderer`."""
+        share = LaneShare(lane, lanes, self._by_client, start_ns, self._warm_up_ns, horizon_ns)
         reached = kernels.render_rows(
-            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.status, batch.first_seq,
-            row, lane, lanes, self._by_client, start_ns, self._warm_up_ns, horizon_ns,
-            self._requests, self._table, writer.control, writer.feed, writer.state,
-        )  # fmt: skip
+            batch.rows, batch.first_seq, row, share, self._requests, self._table, writer.rings
+        )
         return checked(reached, batch, writer)
 
     def route(self, batch: DueBatch, row: int) -> int:
@@ -109,13 +109,13 @@ class Feeder:
     def _render(self, batch: DueBatch, lane: int, start_ns: int, horizon_ns: int) -> int:
         """Render what there is room for, under the routes' numbers of this run; the row to go on with."""
         writer = self.writers[lane]
-        first = int(writer.state[TAIL])
+        first = int(writer.tails[TAIL])
         reached = self._renderer.render(
             batch, self._rows[lane], lane, len(self.writers), start_ns, horizon_ns, writer
         )
         if self._first_route:
             entries = writer.feed.entries
-            entries["route"][np.arange(first, writer.state[TAIL]) % entries.size] += np.uint32(
+            entries["route"][np.arange(first, writer.tails[TAIL]) % entries.size] += np.uint32(
                 self._first_route
             )
         return reached
@@ -148,9 +148,7 @@ class Feeder:
                 due_ns = int(batch.due_ns[row]) + start_ns
                 if due_ns > self.stop_ns:
                     break
-                spec.bank.counters[C.planned] += 1
+                spec.metrics.counters[C.planned] += 1
                 route = self._first_route + self._renderer.route(batch, row)
-                record.record_unsent(
-                    spec.bank, C.unsent_interrupted, 0, route, batch.first_seq + row,
-                    int(batch.client[row]), due_ns, -1, spec.max_wait_ns,
-                )  # fmt: skip
+                request = record.Request(0, route, batch.first_seq + row, int(batch.client[row]), due_ns, -1)
+                record.record_unsent(spec.metrics, C.unsent_interrupted, request, spec.max_wait_ns)

@@ -45,7 +45,7 @@ from replay_native.feed.addresses import (
     AddressCounts,
     unpack_address,
 )
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 from . import hlog, slo
 from .document import (
@@ -107,18 +107,24 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def assemble(
-    folder: RunFolder, banks: Sequence[Bank], started: Started, facts: Facts, lookup: Lookup | None = None
+    folder: RunFolder,
+    all_metrics: Sequence[LaneMetrics],
+    started: Started,
+    facts: Facts,
+    lookup: Lookup | None = None,
 ) -> RunDocument:
     """Write totals.hlog, samples.jsonl and, last, run.json; then remove the lanes' memory. OutputError where
     there is no room.
     """
     names = [route.name for route in started.routes]
-    measured = from_banks(banks, started.routes, started.max_wait_ns)
+    measured = from_banks(all_metrics, started.routes, started.max_wait_ns)
     length_s = (facts.ended_ns - started.start.monotonic_ns) / SECOND_NS
     folder.write(folder.totals, _totals(measured, started, length_s))
-    samples = collect(banks, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules)
+    samples = collect(
+        all_metrics, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules
+    )
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
-    document = describe(folder, banks, started, facts, measured)
+    document = describe(folder, all_metrics, started, facts, measured)
     folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
     folder.settle()
     return document
@@ -134,14 +140,14 @@ def _totals(measured: Measured, started: Started, length_s: float) -> bytes:
 
 
 def describe(
-    folder: RunFolder, banks: Sequence[Bank], started: Started, facts: Facts, measured: Measured
+    folder: RunFolder, all_metrics: Sequence[LaneMetrics], started: Started, facts: Facts, measured: Measured
 ) -> RunDocument:
     """The document of the run. Nothing is lost where the accounts do not balance: the verdict says so."""
-    counters = [bank.counters for bank in banks]
+    counters = [metrics.counters for metrics in all_metrics]
     by_name = sum_counters(counters)
     accounts, detail, imbalance = _balanced(counters, facts.skipped, facts)
-    generator = _generator(banks, started, facts, by_name, measured)
-    shares = _shares(banks, started, facts, measured)
+    generator = _generator(all_metrics, started, facts, by_name, measured)
+    shares = _shares(all_metrics, started, facts, measured)
     validity = _validity(shares, started, facts, accounts, detail, generator, imbalance)
     differs, validity = _status_differs(started, measured, validity)
     ended_wall_ns = started.start.wall_ns + facts.ended_ns - started.start.monotonic_ns
@@ -180,10 +186,10 @@ def describe(
         slo=_objectives(folder, started, measured),
         kafka=next((kafka for kafka in facts.kafka if kafka is not None), None),
         targets=_targets(shares, started, facts) if len(shares) > 1 else [],
-        addresses=_addresses(banks),
+        addresses=_addresses(all_metrics),
         names=facts.names,
         tls=next((tls for share in shares if (tls := _tls(share)) is not None), None),
-        sessions=_sessions(banks, started, by_name, measured),
+        sessions=_sessions(all_metrics, started, by_name, measured),
         max_wait_ns=started.max_wait_ns,
         scenario=started.scenario,
         plan=started.plan,
@@ -323,14 +329,14 @@ def _figures(
 
 
 def _sessions(
-    banks: Sequence[Bank], started: Started, by_name: dict[str, int], measured: Measured
+    all_metrics: Sequence[LaneMetrics], started: Started, by_name: dict[str, int], measured: Measured
 ) -> SessionFigures | None:
     """What captures, cookies and checks came to; None where there were none."""
     scenario = started.scenario
     if not started.rules and not scenario.get("cookies"):
         return None
     counts = [
-        sum(int(bank.rule_counts[rule, which]) for bank in banks)
+        sum(int(metrics.rule_counts[rule, which]) for metrics in all_metrics)
         for rule in range(len(started.rules))
         for which in (0, 1)
     ]
@@ -340,7 +346,7 @@ def _sessions(
                 rule=name,
                 good=counts[2 * number],
                 missed=counts[2 * number + 1],
-                refused=sum(int(bank.rule_refused[number]) for bank in banks),
+                refused=sum(int(metrics.rule_refused[number]) for metrics in all_metrics),
             )
             for number, name in enumerate(started.rules)
         ],
@@ -352,29 +358,33 @@ def _sessions(
 
 
 def _generator(
-    banks: Sequence[Bank], started: Started, facts: Facts, by_name: dict[str, int], measured: Measured
+    all_metrics: Sequence[LaneMetrics],
+    started: Started,
+    facts: Facts,
+    by_name: dict[str, int],
+    measured: Measured,
 ) -> Generator:
-    lanes_s = lanes_cpu_ns([bank.counters for bank in banks]) / SECOND_NS
+    lanes_s = lanes_cpu_ns([metrics.counters for metrics in all_metrics]) / SECOND_NS
     return Generator(
         engine=started.engine,
-        lanes=len(banks),
+        lanes=len(all_metrics),
         cpu_s=round(lanes_s + facts.control_cpu_s, 6),
         lanes_cpu_s=round(lanes_s, 6),
         control_cpu_s=round(facts.control_cpu_s, 6),
-        busy_share=round(max(map(_busy_share, banks), default=0.0), 4),
+        busy_share=round(max(map(_busy_share, all_metrics), default=0.0), 4),
         underruns=by_name["underruns"],
         throttled_share=facts.throttled_share,
         steal_share=facts.steal_share,
         run_delay=facts.run_delay,
-        delays=_delays(banks, measured, by_name),
+        delays=_delays(all_metrics, measured, by_name),
         peak_rss_bytes=facts.peak_rss_bytes,
     )
 
 
-def _delays(banks: Sequence[Bank], measured: Measured, by_name: dict[str, int]) -> Delays:
+def _delays(all_metrics: Sequence[LaneMetrics], measured: Measured, by_name: dict[str, int]) -> Delays:
     """What the lanes delayed; without what only an engine that keeps count of it can know."""
     sums = {name: by_name[name] for name in Delays.__struct_fields__ if name in by_name}
-    sums["gap_max_ns"] = max(int(bank.counters[AT["gap_max_ns"]]) for bank in banks)
+    sums["gap_max_ns"] = max(int(metrics.counters[AT["gap_max_ns"]]) for metrics in all_metrics)
     return Delays(
         response_net=measured.latency("response.net"),
         service_net=measured.latency("service.net"),
@@ -383,24 +393,24 @@ def _delays(banks: Sequence[Bank], measured: Measured, by_name: dict[str, int]) 
     )
 
 
-def _lost_share(banks: Sequence[Bank]) -> float:
+def _lost_share(all_metrics: Sequence[LaneMetrics]) -> float:
     """Share of the time, first due to last done, that the worst lane lost."""
     shares = [0.0]
-    for bank in banks:
+    for metrics in all_metrics:
         first_ns, last_ns, lost_ns = (
-            int(bank.counters[AT[name]]) for name in ("first_due_ns", "last_done_ns", "lost_ns")
+            int(metrics.counters[AT[name]]) for name in ("first_due_ns", "last_done_ns", "lost_ns")
         )
         if 0 < first_ns < last_ns:
             shares.append(min(lost_ns / (last_ns - first_ns), 1.0))
     return max(shares)
 
 
-def _busy_share(bank: Bank) -> float:
+def _busy_share(metrics: LaneMetrics) -> float:
     """Share of the lane's time, first due to last done, in which it had something to do. Spinning for a due
     time is idle.
     """
     first_ns, last_ns, idle_ns = (
-        int(bank.counters[AT[name]]) for name in ("first_due_ns", "last_done_ns", "idle_ns")
+        int(metrics.counters[AT[name]]) for name in ("first_due_ns", "last_done_ns", "idle_ns")
     )
     if first_ns <= 0 or last_ns <= first_ns:
         return 0.0
@@ -443,17 +453,19 @@ class _Share(NamedTuple):
     """What one target has of a run."""
 
     start: TargetStart
-    banks: Sequence[Bank]
+    all_metrics: Sequence[LaneMetrics]
     measured: Measured
     kafka: KafkaFigures | None
 
 
-def _shares(banks: Sequence[Bank], started: Started, facts: Facts, measured: Measured) -> list[_Share]:
-    starts = started.targets or [TargetStart(target=started.target, lanes=len(banks))]
+def _shares(
+    all_metrics: Sequence[LaneMetrics], started: Started, facts: Facts, measured: Measured
+) -> list[_Share]:
+    starts = started.targets or [TargetStart(target=started.target, lanes=len(all_metrics))]
     figures = [*facts.kafka, *[None] * len(starts)]
     shares, first = [], 0
     for start, kafka in zip(starts, figures, strict=False):
-        own = banks[first : first + start.lanes]
+        own = all_metrics[first : first + start.lanes]
         first += start.lanes
         of = measured if len(starts) == 1 else from_banks(own, started.routes, started.max_wait_ns)
         shares.append(_Share(start, own, of, kafka))
@@ -467,7 +479,9 @@ def _targets(shares: Sequence[_Share], started: Started, facts: Facts) -> list[T
             target=share.start.target,
             engine=share.start.engine,
             lanes=share.start.lanes,
-            accounts=_balanced([bank.counters for bank in share.banks], share.start.skipped, facts)[0],
+            accounts=_balanced(
+                [metrics.counters for metrics in share.all_metrics], share.start.skipped, facts
+            )[0],
             latency=_latencies(share.measured, started.closed_loop, [share.kafka]),
             kafka=share.kafka,
             tls=_tls(share),
@@ -476,17 +490,17 @@ def _targets(shares: Sequence[_Share], started: Started, facts: Facts) -> list[T
     ]
 
 
-def _addresses(banks: Sequence[Bank]) -> list[AddressFigures]:
+def _addresses(all_metrics: Sequence[LaneMetrics]) -> list[AddressFigures]:
     """What was connected to, in the order in which it was known; counts are sums over the lanes."""
     counts: dict[tuple[str, int], dict[str, int]] = {}
     removed: dict[tuple[str, int], bool] = {}
-    for bank in banks:
-        for row in range(int((bank.address_states != UNUSED).sum())):
-            place = unpack_address(bank.addresses[row].tobytes())
+    for metrics in all_metrics:
+        for row in range(int((metrics.address_states != UNUSED).sum())):
+            place = unpack_address(metrics.addresses[row].tobytes())
             sums = counts.setdefault(place, dict.fromkeys(AddressCounts._fields, 0))
-            for name, count in zip(AddressCounts._fields, bank.address_counts[row].tolist(), strict=True):
+            for name, count in zip(AddressCounts._fields, metrics.address_counts[row].tolist(), strict=True):
                 sums[name] += count
-            removed[place] = bool(bank.address_states[row] == REMOVED)
+            removed[place] = bool(metrics.address_states[row] == REMOVED)
     return [
         AddressFigures(address=host, port=port, removed=removed[host, port], **sums)
         for (host, port), sums in counts.items()
@@ -496,7 +510,7 @@ def _addresses(banks: Sequence[Bank]) -> list[AddressFigures]:
 def _tls(share: _Share) -> TlsFigures | None:
     if share.start.tls is None:
         return None
-    by_name = sum_counters([bank.counters for bank in share.banks])
+    by_name = sum_counters([metrics.counters for metrics in share.all_metrics])
     counts = {name: by_name[name] for name in TlsFigures.__struct_fields__ if name.startswith("handshakes_")}
     return TlsFigures(peer=share.start.tls, **counts)
 
@@ -515,7 +529,7 @@ def _validity(
     for share in shares:
         measured = share.measured
         figures = Figures(
-            planned=sum(int(bank.counters[AT["planned"]]) for bank in share.banks),
+            planned=sum(int(metrics.counters[AT["planned"]]) for metrics in share.all_metrics),
             sent=accounts.sent,
             response=None if started.closed_loop else _quantiles(measured, "response"),
             lateness=None if started.closed_loop else _quantiles(measured, "lateness"),
@@ -528,9 +542,9 @@ def _validity(
             response_net=None if started.closed_loop else _quantiles(measured, "response.net"),
             service_net=_quantiles(measured, "service.net"),
             response_arrived=None if started.closed_loop else _quantiles(measured, "response.arrived"),
-            unsent_own=sum(int(bank.counters[AT["unsent_own"]]) for bank in share.banks),
-            lost_share=_lost_share(share.banks),
-            gap_max_ns=max(int(bank.counters[AT["gap_max_ns"]]) for bank in share.banks),
+            unsent_own=sum(int(metrics.counters[AT["unsent_own"]]) for metrics in share.all_metrics),
+            lost_share=_lost_share(share.all_metrics),
+            gap_max_ns=max(int(metrics.counters[AT["gap_max_ns"]]) for metrics in share.all_metrics),
             busy_share=generator.busy_share,
             lanes_lost=facts.lanes_lost,
             imbalance=imbalance,

@@ -21,7 +21,7 @@ from replay_native.ledger.lane_metrics import (
     OUTCOMES,
     PER_ROUTE,
     TOTALS,
-    Bank,
+    LaneMetrics,
 )
 
 from . import hlog
@@ -34,7 +34,7 @@ from .document import (
 from .folder import RunFolder
 
 OTHER = "other"
-"""The route that takes what no longer fits the lanes' arena: the last row of a bank."""
+"""The route that takes what no longer fits the lanes' arena: the last row of a metrics."""
 
 FAILED = (
     "5xx",
@@ -163,33 +163,35 @@ class Measured:
         return total_of([StatusCount(), *(self.statuses[name] for name in members if name in self.statuses)])
 
 
-def merged_into_other(bank: Bank) -> np.ndarray:
+def merged_into_other(metrics: LaneMetrics) -> np.ndarray:
     """Which (route, outcome) of a lane found the arena full and are counted in OTHER's slots: bool[rows,
     outcomes].
     """
-    merged: np.ndarray = np.array(bank.slots) == np.arange(N_OUTCOMES)
+    merged: np.ndarray = np.array(metrics.slots) == np.arange(N_OUTCOMES)
     merged[-1] = False
     return merged
 
 
-def counts_by_route(banks: Sequence[Bank]) -> np.ndarray:
+def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
     """Requests by row and outcome, int64[rows, N_OUTCOMES]; what was merged stands in OTHER's row, the last
     one.
     """
-    counts = np.zeros(banks[0].route_counts.shape, np.int64)
-    for bank in banks:
-        own = np.array(bank.route_counts)
-        merged = np.where(merged_into_other(bank), own, 0)
+    counts = np.zeros(all_metrics[0].route_counts.shape, np.int64)
+    for metrics in all_metrics:
+        own = np.array(metrics.route_counts)
+        merged = np.where(merged_into_other(metrics), own, 0)
         counts += own - merged
         counts[-1] += merged.sum(axis=0)
     return counts
 
 
-def from_banks(banks: Sequence[Bank], routes: Sequence[RouteStart], max_wait_ns: int) -> Measured:
+def from_banks(
+    all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart], max_wait_ns: int
+) -> Measured:
     """What the lanes' memory holds, merged over lanes. `routes` are the rows; OTHER is the last."""
     names = [*(route.name for route in routes), OTHER]
     rows = {name: row for row, name in enumerate(names)}
-    counts = counts_by_route(banks)
+    counts = counts_by_route(all_metrics)
     outcomes = {
         name: {OUTCOMES[code]: int(counts[row, code]) for code in np.flatnonzero(counts[row])}
         for row, name in enumerate(names)
@@ -199,38 +201,40 @@ def from_banks(banks: Sequence[Bank], routes: Sequence[RouteStart], max_wait_ns:
     def totals(tag: str) -> Histogram | None:
         if tag in TOTALS:
             merged = np.zeros(hdr.COUNTERS_3, np.uint64)
-            for bank in banks:
-                hdr.merge(merged, bank.totals[TOTALS.index(tag)])
+            for metrics in all_metrics:
+                hdr.merge(merged, metrics.totals[TOTALS.index(tag)])
             return Histogram(merged)
         kind, outcome, route = hlog.parts_of(tag)
         if route not in rows or kind not in PER_ROUTE or outcome not in OUTCOMES:
             return None
-        return _of_route(banks, rows[route], OUTCOMES.index(outcome), PER_ROUTE.index(kind))
+        return _of_route(all_metrics, rows[route], OUTCOMES.index(outcome), PER_ROUTE.index(kind))
 
     actions = actions_of((route.name, route.action) for route in routes)
-    statuses = count_statuses(banks, names)
-    return Measured(totals, outcomes, max_wait_ns, actions, _checked(banks, names), statuses)
+    statuses = count_statuses(all_metrics, names)
+    return Measured(totals, outcomes, max_wait_ns, actions, _checked(all_metrics, names), statuses)
 
 
-def _checked(banks: Sequence[Bank], names: Sequence[str]) -> dict[str, tuple[int, int]]:
+def _checked(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """By route the answers checked, and the mismatches."""
-    counts = sum((np.array(bank.checked) for bank in banks), np.zeros_like(banks[0].checked))
+    counts = sum(
+        (np.array(metrics.checked) for metrics in all_metrics), np.zeros_like(all_metrics[0].checked)
+    )
     return {name: (row[0], row[1]) for name, row in zip(names, counts.tolist(), strict=False) if row[0]}
 
 
-def slot_of(bank: Bank, row: int, code: int) -> int:
+def slot_of(metrics: LaneMetrics, row: int, code: int) -> int:
     """The arena slot that holds a row and outcome alone, or -1: it has none, or it is counted in OTHER's."""
-    slot = int(bank.slots[row, code])
-    return slot if slot >= N_OUTCOMES or row == bank.slots.shape[0] - 1 else -1
+    slot = int(metrics.slots[row, code])
+    return slot if slot >= N_OUTCOMES or row == metrics.slots.shape[0] - 1 else -1
 
 
-def _of_route(banks: Sequence[Bank], row: int, code: int, kind: int) -> Histogram | None:
+def _of_route(all_metrics: Sequence[LaneMetrics], row: int, code: int, kind: int) -> Histogram | None:
     counts: np.ndarray | None = None
-    for bank in banks:
-        slot = slot_of(bank, row, code)
+    for metrics in all_metrics:
+        slot = slot_of(metrics, row, code)
         if slot >= 0:
             counts = np.zeros(hdr.COUNTERS_2, np.uint64) if counts is None else counts
-            counts += bank.arena[slot, kind]
+            counts += metrics.arena[slot, kind]
     return None if counts is None else Histogram(counts, NS_2)
 
 

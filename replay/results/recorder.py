@@ -28,7 +28,7 @@ from replay_native.ledger.lane_metrics import (
     OUTCOMES,
     PER_ROUTE,
     TOTALS,
-    Bank,
+    LaneMetrics,
 )
 from replay_native.ledger.statuses import S
 
@@ -87,11 +87,11 @@ def _consumed(started: Started) -> tuple[str, ...]:
 class _Totals:
     """Takes the differences of one histogram over all routes, summed over lanes."""
 
-    def __init__(self, banks: Sequence[Bank], index: int) -> None:
-        self._now = [bank.totals[index] for bank in banks]
+    def __init__(self, all_metrics: Sequence[LaneMetrics], index: int) -> None:
+        self._now = [metrics.totals[index] for metrics in all_metrics]
         self._before = [np.zeros_like(counts) for counts in self._now]
         self._delta = np.zeros_like(self._now[0])
-        self._scratch = np.zeros_like(self._delta) if len(banks) > 1 else self._delta
+        self._scratch = np.zeros_like(self._delta) if len(all_metrics) > 1 else self._delta
 
     def take(self) -> tuple[np.ndarray, int]:
         """Counts since the last call (valid until the next), and how many values they hold."""
@@ -109,18 +109,20 @@ class _Routes:
 
     def __init__(
         self,
-        banks: Sequence[Bank],
+        all_metrics: Sequence[LaneMetrics],
         names: Sequence[str],
         kind: str,
         rows: Sequence[int],
         *,
         every_time: bool = False,
     ) -> None:
-        self._banks, self._names, self._kind = banks, names, kind
+        self._all_metrics, self._names, self._kind = all_metrics, names, kind
         self._of_arena = PER_ROUTE.index(kind)
         self._rows = np.array(rows, np.int64)
-        self._before = [np.zeros((bank.arena.shape[0], bank.arena.shape[2]), np.uint32) for bank in banks]
-        self._counted = [np.zeros_like(bank.route_counts) for bank in banks]
+        self._before = [
+            np.zeros((metrics.arena.shape[0], metrics.arena.shape[2]), np.uint32) for metrics in all_metrics
+        ]
+        self._counted = [np.zeros_like(metrics.route_counts) for metrics in all_metrics]
         self._least_s = 0.0 if every_time else max(ROUTE_INTERVAL_S, len(names) / ROUTES_A_TICK)
         self._growth = 0.0 if every_time else ROUTE_INTERVAL_SHARE
         self._since_s = np.zeros(len(names))
@@ -146,8 +148,8 @@ class _Routes:
         they are of.
         """
         changed = np.zeros((turn.size, len(OUTCOMES)), bool)
-        for bank, counted in zip(self._banks, self._counted, strict=True):
-            now = bank.route_counts[turn]
+        for metrics, counted in zip(self._all_metrics, self._counted, strict=True):
+            now = metrics.route_counts[turn]
             changed |= now != counted[turn]
             counted[turn] = now
         changed[turn == len(self._names) - 1] = True
@@ -155,12 +157,12 @@ class _Routes:
 
     def _take_one(self, row: int, code: int) -> np.ndarray | None:
         merged: np.ndarray | None = None
-        for lane, bank in enumerate(self._banks):
-            slot = slot_of(bank, row, code)
+        for lane, metrics in enumerate(self._all_metrics):
+            slot = slot_of(metrics, row, code)
             if slot < 0:
                 continue
             delta = self._scratch
-            if hdr.take_delta_u32(bank.arena[slot, self._of_arena], self._before[lane][slot], delta):
+            if hdr.take_delta_u32(metrics.arena[slot, self._of_arena], self._before[lane][slot], delta):
                 merged = delta.copy() if merged is None else merged + delta
         return merged
 
@@ -168,11 +170,11 @@ class _Routes:
 class Recorder:
     """Reads the lanes' memory and writes the run folder. Only the control plane's thread calls it."""
 
-    def __init__(self, folder: RunFolder, banks: Sequence[Bank], started: Started) -> None:
+    def __init__(self, folder: RunFolder, all_metrics: Sequence[LaneMetrics], started: Started) -> None:
         """Write `started.json` and the heads of the files. OutputError where there is no room, UsageError for
         an SLO.
         """
-        self._folder, self._banks, self._started = folder, list(banks), started
+        self._folder, self._all_metrics, self._started = folder, list(all_metrics), started
         objectives = [slo.parse(text) for text in started.slo]
         rows = [slo.rows_of(objective, started.routes) for objective in objectives]
         asked = [pair for pair in zip(objectives, rows, strict=True) if pair[0].window_ns]
@@ -185,7 +187,7 @@ class Recorder:
             more = [name for name in more if name == "first_byte.all"]
         secured = _EVERY_SECOND_TLS if any(target.tls is not None for target in started.targets) else ()
         self._totals = {
-            name: _Totals(self._banks, TOTALS.index(name))
+            name: _Totals(self._all_metrics, TOTALS.index(name))
             for name in dict.fromkeys([*names, *secured, *_consumed(started), *more])
         }
         self._routes = self._routes_of(asked)
@@ -208,9 +210,9 @@ class Recorder:
             every_time.setdefault(kind, set()).update(rows)
         others = sorted({*range(len(names))} - every_time[usual])
         return [
-            _Routes(self._banks, names, usual, others),
+            _Routes(self._all_metrics, names, usual, others),
             *(
-                _Routes(self._banks, names, kind, sorted(of), every_time=True)
+                _Routes(self._all_metrics, names, kind, sorted(of), every_time=True)
                 for kind, of in every_time.items()
                 if of
             ),
@@ -241,7 +243,7 @@ class Recorder:
     def _second(
         self, since_s: float, length_s: float, figures: dict[str, list[int] | None], lag: dict[str, int]
     ) -> Second:
-        now = np.sum([bank.counters for bank in self._banks], axis=0)
+        now = np.sum([metrics.counters for metrics in self._all_metrics], axis=0)
         came = now - self._before
         self._before = now
         outcomes = {name: n for name in OUTCOMES if (n := int(came[AT[f"outcome_{name}"]]))}
@@ -269,7 +271,9 @@ class Recorder:
 
     def _outcomes_measured(self) -> dict[str, int]:
         """Outcomes since the last tick, without the warm-up's: those that routes are counted by."""
-        now = np.array([bank.route_counts.sum(axis=0) for bank in self._banks], np.int64).sum(axis=0)
+        now = np.array([metrics.route_counts.sum(axis=0) for metrics in self._all_metrics], np.int64).sum(
+            axis=0
+        )
         came = now - self._outcomes_before
         self._outcomes_before = now
         return {name: int(n) for name, n in zip(OUTCOMES, came, strict=True) if n}
@@ -277,7 +281,7 @@ class Recorder:
     def _statuses(self) -> list[int]:
         """Responses since the last tick that are worse than recorded, and 4xx where that is not known."""
         now = [
-            sum(int(bank.status_counts[:, column].sum()) for bank in self._banks)
+            sum(int(metrics.status_counts[:, column].sum()) for metrics in self._all_metrics)
             for column in (S.worse, S.unknown_4xx)
         ]
         came = [count - before for count, before in zip(now, self._statuses_before, strict=True)]
@@ -325,7 +329,7 @@ class Recorder:
             notes=list(notes),
             names=list(names),
         )
-        document = assemble(self._folder, self._banks, self._started, facts, lookup)
+        document = assemble(self._folder, self._all_metrics, self._started, facts, lookup)
         self._release()
         return document
 
@@ -333,7 +337,7 @@ class Recorder:
         """Of the lanes: this thread where the engine is portable, others where it is native."""
         portable, own = self._started.engine == "portable", threading.get_native_id()
         now = {thread: load for thread, load in host.threads().items() if (thread == own) == portable}
-        return host.run_delay(self._threads, now, len(self._banks))
+        return host.run_delay(self._threads, now, len(self._all_metrics))
 
     def close(self) -> None:
         """Close the files of a run that `finish` was not called for, or failed. What was written stays, and can be

@@ -17,7 +17,7 @@ from replay.files import (
 )
 from replay.ledger.accounts import AT
 from replay.units import SECOND_NS
-from replay_native.ledger.lane_metrics import Bank, open_bank
+from replay_native.ledger.lane_metrics import LaneMetrics, open_metrics
 
 from .assemble import Facts, assemble
 from .document import (
@@ -39,13 +39,13 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
     refuse_foreign(folder.path)
     started = _read_started(folder)
     _refuse_if_alive(folder)
-    banks = [_open(path) for path in folder.lane_files()]
-    if not banks:
+    all_metrics = [_open(path) for path in folder.lane_files()]
+    if not all_metrics:
         raise InputError(
             f"{folder.path} was killed before its lanes began: there is nothing to report",
             hint="remove the folder",
         )
-    if any(bank.slots.shape[0] != len(started.routes) + 1 for bank in banks):
+    if any(metrics.slots.shape[0] != len(started.routes) + 1 for metrics in all_metrics):
         raise InputError(
             f"{folder.path} cannot be recovered: its lanes and {folder.started.name} are of different runs"
         )
@@ -54,17 +54,21 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
     # What a lane left is numbers without a checksum: any of them may lead anywhere.
     hint = "latency.hlog and timeline.jsonl in it hold what was measured until it was killed"
     with damage_named(f"{folder.path} cannot be recovered: what its lanes left", hint):
-        return _assembled(folder, banks, started, lookup)
+        return _assembled(folder, all_metrics, started, lookup)
 
 
-def _assembled(folder: RunFolder, banks: list[Bank], started: Started, lookup: Lookup | None) -> RunDocument:
-    ended_ns = max([started.start.monotonic_ns, *(int(bank.counters[AT["last_done_ns"]]) for bank in banks)])
+def _assembled(
+    folder: RunFolder, all_metrics: list[LaneMetrics], started: Started, lookup: Lookup | None
+) -> RunDocument:
+    ended_ns = max(
+        [started.start.monotonic_ns, *(int(metrics.counters[AT["last_done_ns"]]) for metrics in all_metrics)]
+    )
     ended_s = (ended_ns - started.start.monotonic_ns) / SECOND_NS
     ending = Ending(
         how="killed", detail="the process was killed, or could not save its end", at_s=round(ended_s, 3)
     )
     facts = Facts(ending=ending, ended_ns=ended_ns, skipped=started.skipped)
-    return assemble(folder, banks, started, facts, lookup)
+    return assemble(folder, all_metrics, started, facts, lookup)
 
 
 def cut_to_whole_lines(path: Path) -> int:
@@ -99,9 +103,9 @@ def _read_started(folder: RunFolder) -> Started:
         raise InputError(f"{folder.started} is damaged ({error}): the run cannot be recovered") from None
 
 
-def _open(path: Path) -> Bank:
+def _open(path: Path) -> LaneMetrics:
     try:
-        return open_bank(path)
+        return open_metrics(path)
     except (OSError, ValueError) as error:
         raise InputError(f"the run cannot be recovered: {error}") from None
 

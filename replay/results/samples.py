@@ -16,7 +16,7 @@ from replay_native.ledger.lane_metrics import (
     OUTCOMES,
     SAMPLES_KEPT,
     UNSENT,
-    Bank,
+    LaneMetrics,
 )
 
 from .beginnings import shown
@@ -84,7 +84,7 @@ Beginning = bytes
 
 
 class _Raw(NamedTuple):
-    """The fields of `replay_native.bank.SAMPLE`, in its order."""
+    """The fields of `replay_native.ledger.lane_metrics.SAMPLE`, in its order."""
 
     seq: int
     due_ns: int
@@ -103,7 +103,7 @@ class _Raw(NamedTuple):
 
 
 def collect(
-    banks: Sequence[Bank],
+    all_metrics: Sequence[LaneMetrics],
     names: Sequence[str],
     start: ClockPair,
     clock: RecordedClock | None = None,
@@ -115,10 +115,10 @@ def collect(
     """
     found: list[tuple[SampleKind, str, _Raw]] = []
     for row, name in enumerate(names):
-        found += [("slowest", name, raw) for raw in _slowest(banks, row)]
-        found += [("failed", name, raw) for raw in _failed(banks, row)]
+        found += [("slowest", name, raw) for raw in _slowest(all_metrics, row)]
+        found += [("failed", name, raw) for raw in _failed(all_metrics, row)]
         if rules:
-            found += [("mismatched", name, raw) for raw in _mismatched(banks, row)]
+            found += [("mismatched", name, raw) for raw in _mismatched(all_metrics, row)]
     rows = lookup([raw.seq for _, _, raw in found]) if lookup and found else {}
     offset_s = clock.utc_offset_s if clock else 0
     return [_sample(kind, name, raw, start, offset_s, rows.get(raw.seq), rules) for kind, name, raw in found]
@@ -128,16 +128,20 @@ def _kept(samples: np.ndarray, count: int) -> list[_Raw]:
     return [_Raw(*row) for row in samples[: min(count, SAMPLES_KEPT)].tolist()]
 
 
-def _slowest(banks: Sequence[Bank], row: int) -> list[_Raw]:
-    kept = [raw for bank in banks for raw in _kept(bank.slowest[row], int(bank.slowest_counts[row]))]
+def _slowest(all_metrics: Sequence[LaneMetrics], row: int) -> list[_Raw]:
+    kept = [
+        raw
+        for metrics in all_metrics
+        for raw in _kept(metrics.slowest[row], int(metrics.slowest_counts[row]))
+    ]
     return sorted(kept, key=lambda raw: raw.due_ns - raw.done_ns)[:SAMPLES_KEPT]
 
 
-def _failed(banks: Sequence[Bank], row: int) -> list[_Raw]:
+def _failed(all_metrics: Sequence[LaneMetrics], row: int) -> list[_Raw]:
     kept = []
-    for bank in banks:
-        samples = _kept(bank.failed[row], int(bank.failed_counts[row]))
-        for raw, (problem, count, *beginning) in zip(samples, bank.malformed[row].tolist(), strict=False):
+    for metrics in all_metrics:
+        samples = _kept(metrics.failed[row], int(metrics.failed_counts[row]))
+        for raw, (problem, count, *beginning) in zip(samples, metrics.malformed[row].tolist(), strict=False):
             is_malformed = raw.outcome == MALFORMED
             kept.append(
                 raw._replace(problem=problem, beginning=bytes(beginning[:count])) if is_malformed else raw
@@ -145,8 +149,12 @@ def _failed(banks: Sequence[Bank], row: int) -> list[_Raw]:
     return sorted(kept, key=lambda raw: raw.due_ns)[:SAMPLES_KEPT]
 
 
-def _mismatched(banks: Sequence[Bank], row: int) -> list[_Raw]:
-    kept = [raw for bank in banks for raw in _kept(bank.mismatched[row], int(bank.mismatched_counts[row]))]
+def _mismatched(all_metrics: Sequence[LaneMetrics], row: int) -> list[_Raw]:
+    kept = [
+        raw
+        for metrics in all_metrics
+        for raw in _kept(metrics.mismatched[row], int(metrics.mismatched_counts[row]))
+    ]
     return sorted(kept, key=lambda raw: raw.due_ns)[:SAMPLES_KEPT]
 
 

@@ -225,7 +225,7 @@ def _guess(word: str, known: Iterable[str]) -> str:
 
 
 def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
-    """The rows of a bank that an objective is of: a route, `*` standing for anything, or an action. UsageError where the
+    """The rows of a metrics that an objective is of: a route, `*` standing for anything, or an action. UsageError where the
     recording has none of it.
     """
     if not slo.route:

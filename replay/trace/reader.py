@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.errors import InputError, reason_of
+from replay_native.trace.columns import TraceRows
 
 from .columns import Columns, corrupt, read_events
 from .manifest import (
@@ -57,6 +58,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.at_ns)
+
+    @property
+    def rows(self) -> TraceRows:
+        """As kernels take them."""
+        return TraceRows(self.at_ns, self.request, self.client, self.status, self.took_ns)
 
 
 def is_trace(path: Path) -> bool:

@@ -115,7 +115,9 @@ def _check_member(declared: type, name: str, given: Any, kind: Any, context: Any
     else:
         fits = typeof_impl(given, context) == kind
     if not fits:
-        raise TypeError(f"{declared.__name__}.{name}: {kind} expected, {type(given).__name__} given: {given!r:.60}")
+        raise TypeError(
+            f"{declared.__name__}.{name}: {kind} expected, {type(given).__name__} given: {given!r:.60}"
+        )
 
 
 @infer_getattr

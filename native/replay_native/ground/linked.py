@@ -30,7 +30,9 @@ FIRST, LAST, LENGTH = range(3)
 class Lists(NamedTuple):
     """Lists over the rows of one table."""
 
-    links: Annotated[Array, "int32[:, ::1]", "of each row: the rows next to it in its list, and which list that is"]
+    links: Annotated[
+        Array, "int32[:, ::1]", "of each row: the rows next to it in its list, and which list that is"
+    ]
     ends: Annotated[Array, "int32[:, ::1]", "of each list: its first and last row, and how many rows it has"]
 
 

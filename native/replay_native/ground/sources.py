@@ -20,6 +20,9 @@ import numba
 PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
 """The package whose modules are kernel modules."""
 
+_KEEPING = {"ground.sources", "ground.cache_folder"}
+"""Modules that say where compiled kernels are kept. They change nothing in them, and are left out of the digests."""
+
 _ROOT = Path(__file__).parents[1]
 _IMPORT = re.compile(rb"^from (\.+|%b\b\.?)([\w.]*) import (\([^)]*\)|.+)$" % PACKAGE.encode(), re.MULTILINE)
 _ENTRY = re.compile(rb"^@kernel\((?!\)|inlined)", re.MULTILINE)
@@ -44,7 +47,7 @@ def sources(name: str) -> dict[str, bytes]:
     while waiting:
         module = waiting.pop()
         path = _path(module)
-        if module not in found and path.is_file():
+        if module not in found and module not in _KEEPING and path.is_file():
             found[module] = path.read_bytes()
             waiting += _imported(module, found[module])
     return found
@@ -62,11 +65,14 @@ def digest(name: str) -> str:
 
 
 def digest_of(module: str, file: str) -> str:
-    """As `digest`, of a module by its `__name__`. The kernels of tests and benchmarks depend on their own file alone."""
+    """As `digest`, of a module by its `__name__`: of the kernels of tests and benchmarks, too."""
     if module.startswith(f"{PACKAGE}."):
         return digest(module.removeprefix(f"{PACKAGE}."))
-    hashed = hashlib.blake2b(Path(file).read_bytes(), digest_size=8)
-    hashed.update(digest("ground.jit").encode())
+    source = Path(file).read_bytes()
+    hashed = hashlib.blake2b(source, digest_size=8)
+    for name in sorted({"ground.jit", *_imported("", source)}):
+        if _path(name).is_file():
+            hashed.update(digest(name).encode())
     return f"{module}-{hashed.hexdigest()}"
 
 

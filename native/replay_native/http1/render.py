@@ -69,31 +69,49 @@ class RenderTable(NamedTuple):
     bare_ends: Annotated[Array, "int64[::1]", "per method: where its `METHOD SP` ends"]
     flags: Annotated[Array, "int64[::1]", "per method: flags of the feed, and BODY"]
     headers: Annotated[Array, "uint8[::1]", "from the space after the target to the last constant byte"]
-    numbered: Annotated[bool, "boolean", "`headers` ends with `X-Replay: RUN-`, and the number of the request follows"]
+    numbered: Annotated[
+        bool, "boolean", "`headers` ends with `X-Replay: RUN-`, and the number of the request follows"
+    ]
     route_flags: Annotated[Array, "int64[::1]", "per route: flags of the feed"]
     route_template: Annotated[Array, "int32[::1]", "per route: the template of its body, or -1"]
-    route_path: Annotated[Array, "int32[::1]", "per route: the template of its path, or -1 for the recorded one"]
+    route_path: Annotated[
+        Array, "int32[::1]", "per route: the template of its path, or -1 for the recorded one"
+    ]
     route_head: Annotated[Array, "int32[::1]", "per route: the template that replaces `headers`, or -1"]
     path_whole: Annotated[Array, "uint8[::1]", "per template: as a path it replaces the recorded query too"]
     template_patches: Annotated[Array, "int64[::1]", "per template: how many of its parts are CAPTURED"]
     template_parts: Annotated[Array, "int64[::1]", "per template and one more: its first part"]
     template_fixed: Annotated[Array, "int64[::1]", "per template: bytes of all parts of fixed length"]
-    template_heads: Annotated[Array, "int64[:, ::1]", "per template: its body's headers, a range of `literals`"]
+    template_heads: Annotated[
+        Array, "int64[:, ::1]", "per template: its body's headers, a range of `literals`"
+    ]
     kinds: Annotated[Array, "uint8[::1]", "per part: its kind"]
-    begins: Annotated[Array, "int64[::1]", "per part: where its literal begins; its column; what its patch says"]
+    begins: Annotated[
+        Array, "int64[::1]", "per part: where its literal begins; its column; what its patch says"
+    ]
     ends: Annotated[Array, "int64[::1]", "per part: where its literal ends"]
     literals: Annotated[Array, "uint8[::1]", "the bytes of literals and headers"]
     seed: Annotated[int, "uint64", "names the random parts"]
-    type_heads: Annotated[Array, "int64[:, ::1]", "per content type, 0 for none: headers of a recorded body, a range of `literals`"]
+    type_heads: Annotated[
+        Array,
+        "int64[:, ::1]",
+        "per content type, 0 for none: headers of a recorded body, a range of `literals`",
+    ]
     type_of_headers: Annotated[Array, "int32[::1]", "per recorded header set: its content type, or -1"]
     bodies: Annotated[Array, "int64[:, ::1]", "recorded bodies; see `trace/columns`"]
     column_rows: Annotated[Array, "int64[::1]", "per variable and one more: its first cell"]
     cell_ends: Annotated[Array, "int64[::1]", "per cell and one more: where it begins"]
     cells: Annotated[Array, "uint8[::1]", "the bytes of all cells"]
-    of_host: Annotated[Array, "int32[::1]", "per recorded host, and first for none: the text of its Host line"]
-    of_headers: Annotated[Array, "int32[::1]", "per recorded header set, and first for none: the text of its lines"]
+    of_host: Annotated[
+        Array, "int32[::1]", "per recorded host, and first for none: the text of its Host line"
+    ]
+    of_headers: Annotated[
+        Array, "int32[::1]", "per recorded header set, and first for none: the text of its lines"
+    ]
     recorded_ends: Annotated[Array, "int64[::1]", "per text and one more: where it begins"]
-    recorded: Annotated[Array, "uint8[::1]", "the bytes of these texts; empty where no recorded headers are sent"]
+    recorded: Annotated[
+        Array, "uint8[::1]", "the bytes of these texts; empty where no recorded headers are sent"
+    ]
     client_network: Annotated[int, "uint32", "the network of clients' IPv4 addresses"]
     client_hosts: Annotated[int, "uint32", "the bits of a host in it"]
 

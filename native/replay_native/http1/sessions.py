@@ -127,7 +127,9 @@ ENCODED_BYTES = _encoded_bytes()
 def _keep(sessions, row, slot, source, length):
     """Keep source[:length] as a client's value."""
     address, capacity = with_capacity(
-        sessions.values[row, slot], np.int64(sessions.capacities[row, slot]), max(length, np.int64(VALUE_BYTES))
+        sessions.values[row, slot],
+        np.int64(sessions.capacities[row, slot]),
+        max(length, np.int64(VALUE_BYTES)),
     )
     sessions.values[row, slot], sessions.capacities[row, slot] = address, np.int32(capacity)
     _memcpy(address, source.ctypes.data, np.uint64(length))

@@ -54,6 +54,7 @@ the date parsed last, where the column begins from which on a delimited line was
 rows that are no status, size or duration, ZONELESS_ROWS the rows whose stamp names no zone.
 """
 
+
 @bundle
 class FieldSpec(NamedTuple):
     """What a format looks like.

@@ -149,7 +149,13 @@ def _append_query(escapes, data, begin, end, scratch, length):
 
 @kernel(
     types.int64(
-        types.uint8[::1], types.int64[:, ::1], types.int64, types.int64, types.uint8[::1], SECRETS_TYPE, OUT_TYPE
+        types.uint8[::1],
+        types.int64[:, ::1],
+        types.int64,
+        types.int64,
+        types.uint8[::1],
+        SECRETS_TYPE,
+        OUT_TYPE,
     )
 )
 def write_field_targets(data, rows, count, escapes, constant, secrets, out):

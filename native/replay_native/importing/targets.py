@@ -284,7 +284,9 @@ def put_unescaped(target, length, needs, out, at, host_at, secrets):
     return redact(target, begin, length, out.targets, at, secrets), host_at
 
 
-@kernel(types.int64(types.uint8[::1], types.int64[:, ::1], types.int64, SECRETS_TYPE, OUT_TYPE, types.int64[::1]))
+@kernel(
+    types.int64(types.uint8[::1], types.int64[:, ::1], types.int64, SECRETS_TYPE, OUT_TYPE, types.int64[::1])
+)
 def write_targets(data, rows, count, secrets, out, host_rows):
     """Write the targets of `count` scanned rows as they are to be sent. Returns how many named a host; `host_rows` says which.
 

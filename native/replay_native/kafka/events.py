@@ -70,7 +70,9 @@ class EventTable(NamedTuple):
     topic_ends: Annotated[Array, "int64[::1]", "per topic and one more: where its name begins"]
     topic_target: Annotated[Array, "int64[::1]", "per topic: the target topic that its records go to"]
     default_target: Annotated[int, "int64", "the target topic of everything else"]
-    first_route: Annotated[Array, "int64[::1]", "per target topic and one more: its first route; one per partition"]
+    first_route: Annotated[
+        Array, "int64[::1]", "per target topic and one more: its first route; one per partition"
+    ]
     keep_partition: Annotated[bool, "boolean", "recorded partitions stay"]
     kinds: Annotated[Array, "uint8[::1]", "per part: its kind; the parts of the key come first"]
     begins: Annotated[Array, "int64[::1]", "per part: where its literal begins; which segment it is"]
@@ -84,7 +86,11 @@ class EventTable(NamedTuple):
     seed: Annotated[int, "uint64", "names the random parts"]
     wall_ns: Annotated[int, "int64", "wall clock less monotonic clock"]
     keep_time: Annotated[bool, "boolean", "CreateTime is the recorded one; else when the record is due"]
-    mark: Annotated[Array, "uint8[::1]", "a numbered header: the length of its name, its name, what comes before the number; or empty"]
+    mark: Annotated[
+        Array,
+        "uint8[::1]",
+        "a numbered header: the length of its name, its name, what comes before the number; or empty",
+    ]
     mark_name_bytes: Annotated[int, "int64", "bytes of its name with the length"]
 
 

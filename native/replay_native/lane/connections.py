@@ -98,7 +98,9 @@ class LaneSettings(NamedTuple):
     retry_backoff_ns: Annotated[int, "int64", "back-off before the second try"]
     retry_backoff_max_ns: Annotated[int, "int64", "back-off at most"]
     retry_jitter_ppm: Annotated[int, "int64", "the random share of a back-off"]
-    retry_budget_ppm: Annotated[int, "int64", "retries per request that the budget earns; -1: there is no budget"]
+    retry_budget_ppm: Annotated[
+        int, "int64", "retries per request that the budget earns; -1: there is no budget"
+    ]
     retry_burst_ppm: Annotated[int, "int64", "what the budget holds at most"]
     retry_all_methods: Annotated[bool, "boolean", "requests that are not idempotent are tried again too"]
     seed: Annotated[int, "int64", "names the random parts of back-offs"]
@@ -152,7 +154,9 @@ class Lane(NamedTuple):
     buffer: Annotated[Array, "uint8[::1]", "what was received last"]
     scratch: Annotated[Array, "int64[::1]", "memory for the arguments of system calls"]
     sessions: Annotated[Sessions, Sessions, "captures, checks and cookie jars"]
-    beginnings: Annotated[Array, "uint8[:, ::1]", "per slot: the first bytes of a response that came in several reads"]
+    beginnings: Annotated[
+        Array, "uint8[:, ::1]", "per slot: the first bytes of a response that came in several reads"
+    ]
 
 
 LANE_TYPE = numba_type(Lane)

@@ -121,7 +121,9 @@ def _give_back(lane, slot):
     c = lane.connections[slot]
     now = now_ns(lane.scratch)
     own_ns = c.own_ns + lane.metrics.counters[C.lost_ns]
-    record_net_unsent(lane.metrics, C.unsent_capture, c.flags, own_ns, now - c.due_ns, lane.settings.max_wait_ns)
+    record_net_unsent(
+        lane.metrics, C.unsent_capture, c.flags, own_ns, now - c.due_ns, lane.settings.max_wait_ns
+    )
     record_unsent(lane.metrics, C.unsent_capture, request_of(c), lane.settings.max_wait_ns)
     push_idle(lane, slot, now)
     if lane.settings.by_client:
@@ -153,7 +155,14 @@ def transmit(lane, slot):
     if c.sent_ns < 0:
         c.sent_ns = now
         c.own_ns += lane.metrics.counters[C.lost_ns]
-        record_sent(lane.metrics, c.flags, now - c.taken_ns, c.ready_ns - c.taken_ns, c.fresh, lane.settings.closed_loop)
+        record_sent(
+            lane.metrics,
+            c.flags,
+            now - c.taken_ns,
+            c.ready_ns - c.taken_ns,
+            c.fresh,
+            lane.settings.closed_loop,
+        )
     lane.metrics.counters[C.attempts] += 1
     push_timed(lane, slot, now + lane.settings.timeout_ns)
     send_rest(lane, slot)
@@ -227,7 +236,10 @@ def receive(lane, slot, to_end):
             _evaluate(lane, slot, at, now)
         if c.parse_state == http1.DONE:
             reusable = (
-                not lane.settings.single_use and at == got and c.sent_bytes == c.request_bytes and http1.keeps_alive(c)
+                not lane.settings.single_use
+                and at == got
+                and c.sent_bytes == c.request_bytes
+                and http1.keeps_alive(c)
             )
             _answered(lane, slot, now, reusable and is_quiet(c, buffer))
         elif c.parse_state == http1.BAD:
@@ -269,7 +281,14 @@ def _evaluate(lane, slot, end, now):
     lane.metrics.counters[C.answers_cut] += size > limit
     answer = Answer(c.status, c.flags >> STATUS_SHIFT, c.body_bytes, np.int64(size <= limit))
     checks, failed, cut = evaluate(
-        sessions, c.client, c.route, data, min(size, limit), answer, lane.metrics.rule_counts, c.flags & WARM_UP == 0
+        sessions,
+        c.client,
+        c.route,
+        data,
+        min(size, limit),
+        answer,
+        lane.metrics.rule_counts,
+        c.flags & WARM_UP == 0,
     )
     ending = Ending(c.status // 100 - 2, c.status, np.int64(0), c.sent_ns, c.first_byte_ns, now)
     record_evaluation(

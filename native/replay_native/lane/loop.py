@@ -181,10 +181,16 @@ def _expire(lane, now):
         else:
             finish(lane, slot, TIMEOUT, now)
     while st.taken > st.head:
-        if lane.feed.entries[st.head & (lane.feed.entries.size - 1)].taken_ns + lane.settings.max_wait_ns > now:
+        if (
+            lane.feed.entries[st.head & (lane.feed.entries.size - 1)].taken_ns + lane.settings.max_wait_ns
+            > now
+        ):
             break
         give_up_head(lane, C.unsent_max_wait)
-    while first_of(lane.wait_order, 0) != NONE and lane.wait_queue[first_of(lane.wait_order, 0)].since_ns + lane.settings.max_wait_ns <= now:
+    while (
+        first_of(lane.wait_order, 0) != NONE
+        and lane.wait_queue[first_of(lane.wait_order, 0)].since_ns + lane.settings.max_wait_ns <= now
+    ):
         give_up_row(lane, first_of(lane.wait_order, 0), C.unsent_max_wait)
 
 
@@ -211,7 +217,9 @@ def _admit(lane):
         drop_idle(lane, slot)
         begin(lane, slot)
         return
-    while first_of(lane.wait_order, 0) != NONE and (first_of(lane.free_rows, 0) == NONE or st.waiting_bytes + e.length > lane.settings.ring_limit):
+    while first_of(lane.wait_order, 0) != NONE and (
+        first_of(lane.free_rows, 0) == NONE or st.waiting_bytes + e.length > lane.settings.ring_limit
+    ):
         give_up_row(lane, first_of(lane.wait_order, 0), C.unsent_limit)
     if first_of(lane.free_rows, 0) == NONE:
         # Every row backs off.
@@ -332,7 +340,11 @@ def _drain(lane):
     st.next_due_ns = FAR_NS
     now = now_ns(lane.scratch)
     tail = load_acquire(control, Control.FEED_TAIL)
-    while not lane.settings.closed_loop and st.taken < tail and entries[st.taken & (entries.size - 1)].due_ns <= now:
+    while (
+        not lane.settings.closed_loop
+        and st.taken < tail
+        and entries[st.taken & (entries.size - 1)].due_ns <= now
+    ):
         take_up(lane)
     while first_of(lane.wait_order, 0) != NONE:
         give_up_row(lane, first_of(lane.wait_order, 0), C.unsent_interrupted)
@@ -378,7 +390,9 @@ def _dial_one(lane, taken):
     part of the wait (`behind`). With no connection at all, one is made in any case.
     """
     st = lane.state[0]
-    if wants_dial(lane) and (taken <= ON_TIME or (st.connecting if lane.settings.per_client else st.open) == 0):
+    if wants_dial(lane) and (
+        taken <= ON_TIME or (st.connecting if lane.settings.per_client else st.open) == 0
+    ):
         lane.metrics.counters[C.dials_postponed] += st.behind
         if lane.settings.per_client:
             dial_for_client(lane)

@@ -107,7 +107,9 @@ def count_attempt(lane, client):
     if lane.settings.by_client:
         lane.clients[key_of(lane, client)].in_flight += 1
     if lane.settings.retry_attempts > 1:
-        st.retry_tokens_ppm = min(st.retry_tokens_ppm + lane.settings.retry_budget_ppm, lane.settings.retry_burst_ppm)
+        st.retry_tokens_ppm = min(
+            st.retry_tokens_ppm + lane.settings.retry_budget_ppm, lane.settings.retry_burst_ppm
+        )
 
 
 @kernel(inlined=True)
@@ -121,7 +123,9 @@ def may_retry(lane, tries, flags, outcome, status, sent_ns):
     # It takes values, and was never sent: it does not have them yet.
     if sent_ns < 0 and flags & PATCHES_MASK << PATCHES_SHIFT:
         return False
-    if first_of(lane.free_rows, 0) == NONE or (lane.settings.retry_budget_ppm >= 0 and st.retry_tokens_ppm < PPM):
+    if first_of(lane.free_rows, 0) == NONE or (
+        lane.settings.retry_budget_ppm >= 0 and st.retry_tokens_ppm < PPM
+    ):
         counters[C.retries_denied] += 1
         return False
     if lane.settings.retry_budget_ppm >= 0:
@@ -135,7 +139,12 @@ def back_off(lane, row, tries, outcome, status, now):
     w = lane.wait_queue[row]
     w.tries, w.outcome, w.status = tries, outcome, status
     w.retry_ns = now + backoff_ns(
-        w.seq, tries, lane.settings.retry_backoff_ns, lane.settings.retry_backoff_max_ns, lane.settings.retry_jitter_ppm, lane.settings.seed
+        w.seq,
+        tries,
+        lane.settings.retry_backoff_ns,
+        lane.settings.retry_backoff_max_ns,
+        lane.settings.retry_jitter_ppm,
+        lane.settings.seed,
     )
     lane.metrics.counters[C.retried] += tries == 1
     push_backoff(lane, row)
@@ -158,7 +167,9 @@ def end_row(lane, row, now):
     """End a request that was tried before and is not tried again: as its last try ended."""
     w = lane.wait_queue[row]
     own_ns = w.own_ns if w.sent_ns >= 0 else w.own_ns + lane.metrics.counters[C.lost_ns]
-    record_net(lane.metrics, w.flags, w.due_ns, w.sent_ns, now, own_ns, np.int64(0), lane.settings.closed_loop)
+    record_net(
+        lane.metrics, w.flags, w.due_ns, w.sent_ns, now, own_ns, np.int64(0), lane.settings.closed_loop
+    )
     if w.outcome == MALFORMED:
         record_malformed(lane.metrics, w.flags, np.int64(w.route), w.reason, lane.beginnings[0], np.int64(0))
     ending = Ending(w.outcome, w.status, w.received_bytes, w.sent_ns, np.int64(-1), now)

@@ -34,9 +34,16 @@ TRANSITIONS = (
     Transition(CONNECTING, BUSY, "transmit", "connected, for the request that is sent again"),
     Transition(CONNECTING, CLOSED, "give_closed_slot", "failed, timed out, or its address was removed"),
     Transition(IDLE, BUSY, "transmit", "takes a request"),
-    Transition(IDLE, CLOSED, "give_closed_slot", "closed by the target, idle for too long, or its address was removed"),
+    Transition(
+        IDLE,
+        CLOSED,
+        "give_closed_slot",
+        "closed by the target, idle for too long, or its address was removed",
+    ),
     Transition(BUSY, IDLE, "push_idle", "the response is whole, and the connection can be kept"),
-    Transition(BUSY, CONNECTING, "dial", "a reused connection ended without a response: the request is sent again"),
+    Transition(
+        BUSY, CONNECTING, "dial", "a reused connection ended without a response: the request is sent again"
+    ),
     Transition(BUSY, CLOSED, "give_closed_slot", "failed, timed out, or the connection cannot be kept"),
 )
 

@@ -87,7 +87,9 @@ def _fail_head(lane, outcome):
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     now = now_ns(lane.scratch)
     count_attempt(lane, np.int64(e.client))
-    if lane.settings.retry_attempts > 1 and may_retry(lane, np.int64(1), e.flags, outcome, np.int64(0), np.int64(-1)):
+    if lane.settings.retry_attempts > 1 and may_retry(
+        lane, np.int64(1), e.flags, outcome, np.int64(0), np.int64(-1)
+    ):
         row = head_to_row(lane, np.int64(0))
         lane.wait_queue[row].first_ready_ns = e.taken_ns
         lane.wait_queue[row].received_bytes = 0
@@ -95,7 +97,9 @@ def _fail_head(lane, outcome):
         back_off(lane, row, np.int64(1), outcome, np.int64(0), now)
     else:
         own_ns = own_since_due(lane, e)
-        record_net(lane.metrics, e.flags, e.due_ns, np.int64(-1), now, own_ns, np.int64(0), lane.settings.closed_loop)
+        record_net(
+            lane.metrics, e.flags, e.due_ns, np.int64(-1), now, own_ns, np.int64(0), lane.settings.closed_loop
+        )
         never, nothing = np.int64(-1), np.int64(0)
         ending = Ending(outcome, nothing, nothing, never, never, now)
         record_done(lane.metrics, request_of(e), ending, lane.settings.closed_loop)
@@ -108,7 +112,9 @@ def give_up_head(lane, reason):
     st = lane.state[0]
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     waited_ns = now_ns(lane.scratch) - e.due_ns
-    record_net_unsent(lane.metrics, reason, e.flags, own_since_due(lane, e), waited_ns, lane.settings.max_wait_ns)
+    record_net_unsent(
+        lane.metrics, reason, e.flags, own_since_due(lane, e), waited_ns, lane.settings.max_wait_ns
+    )
     record_unsent(lane.metrics, reason, request_of(e), lane.settings.max_wait_ns)
     release_head(lane)
 
@@ -137,7 +143,9 @@ def wants_dial(lane):
     if st.draining:
         return False
     if lane.settings.per_client:
-        return first_of(lane.dial_clients, 0) != NONE and (st.open < lane.settings.connections or last_free(lane) != NONE)
+        return first_of(lane.dial_clients, 0) != NONE and (
+            st.open < lane.settings.connections or last_free(lane) != NONE
+        )
     if st.open >= lane.settings.connections:
         return False
     return _wanted(lane) > (0 if lane.settings.closed_loop else st.connecting)
@@ -197,7 +205,9 @@ def _fail_client(lane, key, outcome):
     if w.tries == 0:
         count_attempt(lane, np.int64(w.client))
     w.received_bytes, w.reason = 0, 0
-    if lane.settings.retry_attempts > 1 and may_retry(lane, w.tries + 1, w.flags, outcome, np.int64(0), w.sent_ns):
+    if lane.settings.retry_attempts > 1 and may_retry(
+        lane, w.tries + 1, w.flags, outcome, np.int64(0), w.sent_ns
+    ):
         w.first_ready_ns = w.first_ready_ns if w.tries else w.ready_ns
         leave_wait_order(lane, row)
         leave_client_queue(lane, row)

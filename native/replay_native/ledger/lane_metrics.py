@@ -199,14 +199,22 @@ class LaneMetrics(NamedTuple):
     failed_counts: Annotated[Array, "int64[::1]", "per route: how many of these there are"]
     addresses: Annotated[Array, "uint8[:, ::1]", "the address table; see `feed/addresses`"]
     address_states: Annotated[Array, "int64[::1]", "per address: UNUSED, IN_USE or REMOVED"]
-    address_counts: Annotated[Array, "int64[:, ::1]", "per address: what the lane did with it; see `AddressCounts`"]
+    address_counts: Annotated[
+        Array, "int64[:, ::1]", "per address: what the lane did with it; see `AddressCounts`"
+    ]
     rule_counts: Annotated[Array, "int64[:, ::1]", "per capture and check: found or held, and not"]
     checked: Annotated[Array, "int64[:, ::1]", "per route: responses checked, and mismatches among them"]
     mismatched: Annotated[Array, sample_type[:, ::1], "per route: the first mismatches"]
     mismatched_counts: Annotated[Array, "int64[::1]", "per route: how many of these there are"]
-    rule_refused: Annotated[Array, "int64[::1]", "per capture: links that it refused (not found, in `rule_counts`)"]
-    malformed: Annotated[Array, "uint8[:, :, ::1]", "per failed row: the parser's reason, a length, the first bytes"]
-    status_counts: Annotated[Array, "int64[:, ::1]", "per route: responses against the recording; see `statuses`"]
+    rule_refused: Annotated[
+        Array, "int64[::1]", "per capture: links that it refused (not found, in `rule_counts`)"
+    ]
+    malformed: Annotated[
+        Array, "uint8[:, :, ::1]", "per failed row: the parser's reason, a length, the first bytes"
+    ]
+    status_counts: Annotated[
+        Array, "int64[:, ::1]", "per route: responses against the recording; see `statuses`"
+    ]
 
 
 METRICS_TYPE = numba_type(LaneMetrics)
@@ -263,7 +271,9 @@ def _size(routes: int, slots: int, rules: int) -> int:
     )
 
 
-def create(path: str | os.PathLike[str], routes: int, arena_bytes: int = ARENA_BYTES, rules: int = 0) -> LaneMetrics:
+def create(
+    path: str | os.PathLike[str], routes: int, arena_bytes: int = ARENA_BYTES, rules: int = 0
+) -> LaneMetrics:
     """Make a lane's memory at `path`, which must not exist, for so many routes, and captures and checks (`rules`). OSError
     where there is no space.
     """

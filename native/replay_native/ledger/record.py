@@ -101,12 +101,19 @@ def _slot(metrics, route, outcome):
 @kernel(inlined=True)
 def _count_route(metrics, route, outcome, which, value_ns, times):
     """Count a value several times in the histogram of a route and outcome."""
-    metrics.arena[_slot(metrics, route, outcome), which, index_of(clamp(value_ns), HALF_2)] += np.uint32(times)
+    metrics.arena[_slot(metrics, route, outcome), which, index_of(clamp(value_ns), HALF_2)] += np.uint32(
+        times
+    )
 
 
 @kernel(inlined=True)
 def _write_sample(row, request, ending):
-    row.seq, row.due_ns, row.taken_ns, row.sent_ns = request.seq, request.due_ns, request.taken_ns, ending.sent_ns
+    row.seq, row.due_ns, row.taken_ns, row.sent_ns = (
+        request.seq,
+        request.due_ns,
+        request.taken_ns,
+        ending.sent_ns,
+    )
     row.first_byte_ns, row.done_ns, row.bytes = ending.first_byte_ns, ending.done_ns, ending.received_bytes
     row.route, row.client = np.uint32(request.route), np.uint32(request.client)
     row.status, row.outcome, row.rule = np.int32(ending.status), np.int32(ending.outcome), np.int64(-1)

@@ -36,7 +36,9 @@ class Pace(NamedTuple):
 
     origin_ns: Annotated[int, "int64", "the recorded time that is due at the start"]
     speed: Annotated[float, "float64", "recorded seconds per second"]
-    period_ns: Annotated[float, "float64", "0: by recorded time; above: a constant rate; below: a closed loop"]
+    period_ns: Annotated[
+        float, "float64", "0: by recorded time; above: a constant rate; below: a closed loop"
+    ]
 
 
 @bundle
@@ -120,7 +122,14 @@ def _count_in(window, rows, busy, bin_ns, due_ns, took_ns):
 
 @kernel(
     types.int64(
-        ROWS_TYPE, types.int64[:, ::1], types.uint8[::1], PACE_TYPE, types.int64, types.int64, types.int64, SURVEY_TYPE
+        ROWS_TYPE,
+        types.int64[:, ::1],
+        types.uint8[::1],
+        PACE_TYPE,
+        types.int64,
+        types.int64,
+        types.int64,
+        SURVEY_TYPE,
     )
 )
 def survey(trace, requests, rules, pace, first, rows_max, default_took_ns, counts):
@@ -199,7 +208,11 @@ CLIENT_WORDS = 5
 connections opened in it, and the most in one."""
 
 
-@kernel(types.void(types.int64[::1], types.uint32[::1], types.int64, types.int64[::1], LISTS_TYPE, types.int64[::1]))
+@kernel(
+    types.void(
+        types.int64[::1], types.uint32[::1], types.int64, types.int64[::1], LISTS_TYPE, types.int64[::1]
+    )
+)
 def count_clients(due_ns, client, idle_ns, last_ns, connected, words):
     """Count the connections of due requests, given in order, where each client has one until `idle_ns` after its last request.
 

@@ -1,13 +1,14 @@
-"""What the sink keeps: the control plane's words, connections, options of requests, settings, arrivals."""
+"""The sink's memory: control words, connections, options of requests, settings, arrivals."""
 
 from __future__ import annotations
 
 from collections import namedtuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
-from numba import from_dtype, types
+from numba import from_dtype
 
-from replay_native.ground.bundle import bundle_type
+from replay_native.ground.bundle import Array, bundle, numba_type
 
 from .queueing import QUEUE
 
@@ -43,8 +44,8 @@ PEER = np.dtype([
         "in_time", "tries_left",
     )
 ] + [("ssl", "u8")])  # fmt: skip
-"""One connection of the sink. `ssl` is 0 on a plain one; `in_time` is whether a server will have done what it was
-asked for before its patience is over."""
+"""One connection of the sink. `ssl` is 0 on a plain one; `in_time`: a server will have answered before the time limit of
+the queue is over."""
 
 SETTINGS = np.dtype([
     (name, "i8") for name in (
@@ -53,24 +54,32 @@ SETTINGS = np.dtype([
         "has_pwait2",
     )
 ] + [("tls_context", "u8")])  # fmt: skip
-"""The sink's settings (first row) and what it keeps between loops."""
-
-Sink = namedtuple(
-    "Sink", "control stamps peers settings timers options inputs outputs answer events scratch queue free_ns"
-)
-"""control int64[SinkWords.WORDS], stamps STAMP[n], peers PEER[cap], settings SETTINGS[1], timers int64[cap],
-options int64[cap, len(OPTIONS)], inputs and outputs uint8[cap, ROW_BYTES], answer uint8[n] (the usual answer,
-whole), events uint8[n], scratch int64[4], queue QUEUE[1], free_ns int64[servers] (none: requests need no server)."""
+"""The sink's settings (first line) and what it keeps between turns."""
 
 stamp_type, peer_type, settings_type = from_dtype(STAMP), from_dtype(PEER), from_dtype(SETTINGS)
-SINK_TYPE = bundle_type(
-    Sink,
-    [
-        types.int64[::1], stamp_type[::1], peer_type[::1], settings_type[::1], types.int64[::1],
-        types.int64[:, ::1], types.uint8[:, ::1], types.uint8[:, ::1], types.uint8[::1], types.uint8[::1],
-        types.int64[::1], from_dtype(QUEUE)[::1], types.int64[::1],
-    ],
-)  # fmt: skip
+queue_type = from_dtype(QUEUE)
+
+
+@bundle
+class Sink(NamedTuple):
+    """All memory of a sink."""
+
+    control: Annotated[Array, "int64[::1]", "control words; see SinkWords"]
+    stamps: Annotated[Array, stamp_type[::1], "requests that arrived"]
+    peers: Annotated[Array, peer_type[::1], "connections"]
+    settings: Annotated[Array, settings_type[::1], "what the sink is told, and what it keeps; one row"]
+    timers: Annotated[Array, "int64[::1]", "per connection: when it must be looked at again"]
+    options: Annotated[Array, "int64[:, ::1]", "per connection: the options of its request (OPTIONS)"]
+    inputs: Annotated[Array, "uint8[:, ::1]", "per connection: bytes received (ROW_BYTES)"]
+    outputs: Annotated[Array, "uint8[:, ::1]", "per connection: bytes to be sent (ROW_BYTES)"]
+    answer: Annotated[Array, "uint8[::1]", "the usual response, whole"]
+    events: Annotated[Array, "uint8[::1]", "epoll's events"]
+    scratch: Annotated[Array, "int64[::1]", "memory for the arguments of system calls"]
+    queue: Annotated[Array, queue_type[::1], "the queue in front of the servers; one row"]
+    free_ns: Annotated[Array, "int64[::1]", "per server: when it is free; empty: requests need no server"]
+
+
+SINK_TYPE = numba_type(Sink)
 
 CLOSED, READING, ANSWERING, SECURING, QUEUED = range(5)
 IN_HEAD, IN_BODY, IN_CHUNK_SIZE, IN_CHUNK_LINE, IN_CHUNK = range(5)
@@ -86,5 +95,5 @@ ROW_BYTES = 16_384
 
 
 def text_of(literal: bytes) -> np.ndarray:
-    """What kernels compare with and copy from."""
+    """A literal that kernels compare with and copy from."""
     return np.frombuffer(literal, np.uint8).copy()

@@ -43,11 +43,17 @@ class Design(NamedTuple):
 
     columns: Annotated[Array, "uint8[:, ::1]", "[runs, labellings]: 1 where a labelling calls a run new"]
     residuals: Annotated[Array, "float64[:, ::1]", "[metrics, runs]: values less the observed effect"]
-    runs: Annotated[Array, "float64[:, ::1]", "[4, runs]: x; q if it is called old; how much q grows if new; the same of q * g"]
+    runs: Annotated[
+        Array,
+        "float64[:, ::1]",
+        "[4, runs]: x; q if it is called old; how much q grows if new; the same of q * g",
+    ]
     weight: Annotated[float, "float64", "w"]
     level: Annotated[float, "float64", "sum(q * g^2)"]
     effects: Annotated[Array, "float64[::1]", "per metric: the observed effect"]
-    errors: Annotated[Array, "float64[::1]", "per metric: its standard error; 0 where it does not vary within the sides"]
+    errors: Annotated[
+        Array, "float64[::1]", "per metric: its standard error; 0 where it does not vary within the sides"
+    ]
 
 
 DESIGN_TYPE = numba_type(Design)

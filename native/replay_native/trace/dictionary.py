@@ -47,7 +47,11 @@ class Strings(NamedTuple):
 class Table(NamedTuple):
     """The arrays of a table of strings."""
 
-    slots: Annotated[Array, "int64[::1]", "upper half of the hash, and id + 1; 0 is empty. A power of two, twice the entries"]
+    slots: Annotated[
+        Array,
+        "int64[::1]",
+        "upper half of the hash, and id + 1; 0 is empty. A power of two, twice the entries",
+    ]
     store: Annotated[Array, "uint8[::1]", "the bytes of the strings"]
     entries: Annotated[Array, "int64[:, ::1]", "per entry: PLACE, WORD_0, WORD_1"]
     state: Annotated[Array, "int64[::1]", "ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED, TOUCHED"]
@@ -223,7 +227,13 @@ def move_slots(old, slots):
 @kernel()
 def _touch(strings, words, first, last, table, hashes):
     """Hash some strings, and read what their lookups will need, so that the cache misses of all of them overlap."""
-    data, offsets, slots, store, entries = strings.data, strings.offsets, table.slots, table.store, table.entries
+    data, offsets, slots, store, entries = (
+        strings.data,
+        strings.offsets,
+        table.slots,
+        table.store,
+        table.entries,
+    )
     state = table.state
     mask = np.int64(slots.shape[0] - 1)
     seen = np.int64(0)

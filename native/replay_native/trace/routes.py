@@ -299,7 +299,14 @@ def _own(data, begin, end, kind, rules):
 
 @kernel(
     types.int64(
-        STRINGS_TYPE, types.uint8[::1], types.int64, RULES_TYPE, types.int64, types.uint8[::1], TABLE_TYPE, types.uint32[::1]
+        STRINGS_TYPE,
+        types.uint8[::1],
+        types.int64,
+        RULES_TYPE,
+        types.int64,
+        types.uint8[::1],
+        TABLE_TYPE,
+        types.uint32[::1],
     )
 )
 def templates(targets, method, first, rules, entries_max, out, table, ids):

@@ -37,11 +37,17 @@ _NS = 1e9
 class Process(NamedTuple):
     """A process and its curve."""
 
-    edges_ns: Annotated[Array, "int64[::1]", "where the segments of the curve begin, from 0 on, and where the last one ends"]
-    rates: Annotated[Array, "float64[:, ::1]", "per segment: requests per second at its begin and end, linear between them"]
+    edges_ns: Annotated[
+        Array, "int64[::1]", "where the segments of the curve begin, from 0 on, and where the last one ends"
+    ]
+    rates: Annotated[
+        Array, "float64[:, ::1]", "per segment: requests per second at its begin and end, linear between them"
+    ]
     kind: Annotated[int, "int64", "EVEN, POISSON or GAMMA"]
     shape: Annotated[float, "float64", "the shape of GAMMA"]
-    modulation: Annotated[Array, "float64[::1]", "of the chain's two states: factor, factor, dwell ns, dwell ns (0: no chain)"]
+    modulation: Annotated[
+        Array, "float64[::1]", "of the chain's two states: factor, factor, dwell ns, dwell ns (0: no chain)"
+    ]
     seed: Annotated[int, "uint64", "names the random draws"]
 
 

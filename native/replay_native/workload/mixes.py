@@ -92,7 +92,13 @@ def chosen(table, bits):
 
 @kernel(
     types.void(
-        ALIAS_TYPE, types.uint32[::1], types.int64, types.uint64, types.int64, types.uint32[::1], types.uint32[::1]
+        ALIAS_TYPE,
+        types.uint32[::1],
+        types.int64,
+        types.uint64,
+        types.int64,
+        types.uint32[::1],
+        types.uint32[::1],
     )
 )
 def ask(table, ids, clients, seed, first, out_request, out_client):

@@ -38,7 +38,9 @@ class Growth(NamedTuple):
     states: Annotated[Array, "int64[:, ::1]", "per route: LEFT, EXTRA"]
     before_ns: Annotated[Array, "int64[::1]", "per rule: the time of the row before; KEPT for none yet"]
     seed: Annotated[int, "uint64", "names the random draws"]
-    repeat: Annotated[bool, "boolean", "copies come together with their row, and are not spread over the gap before it"]
+    repeat: Annotated[
+        bool, "boolean", "copies come together with their row, and are not spread over the gap before it"
+    ]
 
 
 @bundle
@@ -134,7 +136,11 @@ def _place(out_at_ns, begin, count, from_ns, until_ns, seed, number):
         out_at_ns[place] = at_ns
 
 
-@kernel(types.UniTuple(types.int64, 2)(ROWS_TYPE, types.int64, types.int64[:, ::1], GROWTH_TYPE, types.int64, COPIES_TYPE))
+@kernel(
+    types.UniTuple(types.int64, 2)(
+        ROWS_TYPE, types.int64, types.int64[:, ::1], GROWTH_TYPE, types.int64, COPIES_TYPE
+    )
+)
 def grow(rows, begin, requests, growth, first, out):
     """Write the rows from `begin` on, each as often as its rule asks for, as many as fit. `first` is the number of row 0.
 
