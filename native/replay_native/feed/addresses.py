@@ -1,8 +1,8 @@
 """The address table of a lane: where it may connect to. The control plane changes it while the lane runs.
 
-Rows are only ever appended. The sockaddr of a row never changes, only its word in `address_states` does. So the lane may read
-the table at any moment: whatever it reads was true once, and the version tells it to read again. `docs/lane-contract.md` has
-the order of the writes.
+Rows are only ever appended. The sockaddr of a row never changes, only its word in `address_states` does. So the lane
+may read the table at any moment: whatever it reads was true once, and the version tells it to read again.
+`docs/lane-contract.md` has the order of the writes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ UNUSED, IN_USE, REMOVED = range(3)
 
 
 class AddressCounts(NamedTuple):
-    """Columns of `address_counts`: what a lane did with an address. `drained`: connections closed because it was removed."""
+    """Columns of `address_counts`: what a lane did with an address. `drained`: connections closed because it was
+    removed.
+    """
 
     connects: int = 0
     connects_failed: int = 1
@@ -62,8 +64,8 @@ def unpack_address(row: bytes) -> tuple[str, int]:
 
 @kernel()
 def read_addresses(metrics, chosen, at):
-    """List the rows in use in `chosen` int64[ADDRESSES_MAX]; how many there are. Without any, the `at` rows that were listed
-    before stay.
+    """List the rows in use in `chosen` int64[ADDRESSES_MAX]; how many there are. Without any, the `at` rows that were
+    listed before stay.
     """
     count = 0
     for row in range(ADDRESSES_MAX):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 
 class ControlWords(NamedTuple):
-    """Words of `control`, a cache line apart. The control plane writes STOP, FEED_TAIL, FEED_END and ADDRESSES, the lane
-    the others.
+    """Words of `control`, a cache line apart. The control plane writes STOP, FEED_TAIL, FEED_END and ADDRESSES, the
+    lane the others.
     """
 
     STOP: int = 0

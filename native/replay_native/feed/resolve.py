@@ -1,8 +1,9 @@
-"""How a lane has names looked up for its connections (`resolve = "per-connection"`): a ring of requests, a ring of replies.
+"""How a lane has names looked up for its connections (`resolve = "per-connection"`): a ring of requests, a ring of
+replies.
 
-The lane writes a token (a slot and the slot's generation) and wakes the control plane. The control plane answers each token
-once, in any order, with a row of the address table. A reply for a generation that is gone is ignored. Each ring has one
-writer and one reader; positions only grow, as in the feed.
+The lane writes a token (a slot and the slot's generation) and wakes the control plane. The control plane answers each
+token once, in any order, with a row of the address table. A reply for a generation that is gone is ignored. Each ring
+has one writer and one reader; positions only grow, as in the feed.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from replay_native.ground.shared import load_acquire, poke_i64, store_release
 _write = libc.write
 
 REQUESTED, REPLIED, TAKEN = 0, 8, 16
-"""Words of `words`, a cache line apart: requests written (by the lane), replies written (by the control plane), replies
-taken."""
+"""Words of `words`, a cache line apart: requests written (by the lane), replies written (by the control plane),
+replies taken.
+"""
 
 
 @bundle

@@ -3,16 +3,17 @@
 Theory of operation
 -------------------
 
-One producer (the control plane) and one consumer (the lane) share two rings. The producer renders a request into the byte
-ring, describes it in an entry, and only then publishes the new tail (`Control.FEED_TAIL`, release). The lane takes entries
-up to the tail (acquire), and releases the heads (`FEED_HEAD`, `RING_HEAD`) when it needs an entry and its bytes no more.
-Positions only grow; their lower bits are the place in the ring, whose size is a power of two. What lies between head and
-tail is never touched by the producer, so neither side ever locks or waits for the other.
+One producer (the control plane) and one consumer (the lane) share two rings. The producer renders a request into the
+byte ring, describes it in an entry, and only then publishes the new tail (`Control.FEED_TAIL`, release). The lane
+takes entries up to the tail (acquire), and releases the heads (`FEED_HEAD`, `RING_HEAD`) when it needs an entry and
+its bytes no more. Positions only grow; their lower bits are the place in the ring, whose size is a power of two. What
+lies between head and tail is never touched by the producer, so neither side ever locks or waits for the other.
 
-A request never wraps around the end of the byte ring: where it would, the producer skips to the ring's start. So a request
-is always one piece of memory, and one send call.
+A request never wraps around the end of the byte ring: where it would, the producer skips to the ring's start. So a
+request is always one piece of memory, and one send call.
 
-The entries between `FEED_HEAD` and what the lane has taken up are its waiting queue: requests wait where they were rendered.
+The entries between `FEED_HEAD` and what the lane has taken up are its waiting queue: requests wait where they were
+rendered.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ ENTRY = np.dtype([
     ("due_ns", "i8"), ("seq", "i8"), ("offset", "i8"), ("length", "i8"),
     ("client", "u4"), ("route", "u4"), ("flags", "i8"), ("taken_ns", "i8"), ("state", "i8"),
 ])  # fmt: skip
-"""One due request: 64 bytes, a cache line. `taken_ns` and `state` are the lane's own notes. With HTTP `state` is the lane's
-`lost_ns` when the request was taken up."""
+"""One due request: 64 bytes, a cache line. `taken_ns` and `state` are the lane's own notes. With HTTP `state` is the
+lane's `lost_ns` when the request was taken up.
+"""
 
 entry_type = from_dtype(ENTRY)
 

@@ -1,7 +1,7 @@
 """Doubly linked lists over the rows of a table, by index: every operation is O(1), and nothing is allocated.
 
-`Lists` is any number of lists over one table. A row is in one of them at most, and knows in which: `LIST` of its links.
-So a row can be taken out without searching, and putting a row into a second list can be noticed (the tests do).
+`Lists` is any number of lists over one table. A row is in one of them at most, and knows in which: `LIST` of its
+links. So a row can be taken out without searching, and putting a row into a second list can be noticed (the tests do).
 
 The links are apart from the table's own rows. One implementation then serves every table, and a list that is walked or
 changed touches 12 bytes of each neighbour instead of a whole row.

@@ -1,7 +1,7 @@
 """Regular expressions as programs, run in time linear in the text (Pike's virtual machine, as R. Cox describes it in
-"Regular Expression Matching: the Virtual Machine Approach"). `replay/scenario/patterns.py` compiles them.
+"Regular Expression Matching: the Virtual Machine Approach"). `replay/settings/patterns.py` compiles them.
 
-One group is kept. Of all matches it is the one that Python's `re.search` finds: the leftmost, by the order of choices.
+One group is kept. The match is the one that Python's `re.search` finds: the leftmost, by the order of alternatives.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from numba import int32, int64, uint8
 from .jit import kernel
 
 MATCH, BYTES, SPLIT, JUMP, SAVE = range(5)
-"""Operations of (operation, a, b): BYTES takes one byte of the set a; SPLIT goes on at a, or else at b; SAVE notes the
-place as the group's begin (a = 0) or end (a = 1)."""
+"""Operations of an instruction (operation, a, b). BYTES takes one byte of set a; SPLIT goes on at a, or else at b;
+SAVE notes the place as the group's begin (a = 0) or end (a = 1).
+"""
 
 PROGRAM_MAX = 255
-"""Most instructions of a program."""
+"""Instructions of a program at most."""
 
 WORK_ROWS = 9
-"""Rows of the machine's working memory, int32[WORK_ROWS, PROGRAM_MAX + 1]: two thread lists of (instruction, begin,
-end), marks, and the stack of what is still to be followed."""
+"""Rows of the scratch memory, int32[WORK_ROWS, PROGRAM_MAX + 1]: two thread lists of (instruction, begin, end), marks,
+and the stack of instructions that are still to be followed.
+"""
 
 _MARKS, _STACK = 6, 7
 
@@ -39,8 +41,8 @@ class Thread(NamedTuple):
 def _follow(program, first, thread, at, work, threads, count):
     """Append the threads that a thread leads to without taking a byte, the preferred ones first; how many there are.
 
-    `at` marks the instructions that were followed at this place of the text. The stack holds, beside each instruction that is
-    still to be followed, whether the group began (1) or ended (2) here on the way to it.
+    `at` marks the instructions that were followed at this place of the text. The stack holds, beside each instruction
+    that is still to be followed, whether the group began (1) or ended (2) here on the way to it.
     """
     row, depth, mark, start, stop = 3 * threads, np.int64(1), at, thread.start, thread.stop
     work[_STACK, 0], work[_STACK + 1, 0] = thread.pc, 0
@@ -89,7 +91,7 @@ def search(data, begin, end, program, first, sets, work):
             while at < end and sets[beginnings, data[at]] == 0:
                 at += 1
         if not matched:
-            # Marks of this place are those of the step that led here: what is on the list already goes first.
+            # The marks of this place were set by the step that led here. Threads that are on the list already are preferred.
             count = _follow(program, first, Thread(one, none, none), at, work, current, count)
         following, kept = 1 - current, np.int64(0)
         row = 3 * current
@@ -110,6 +112,6 @@ def search(data, begin, end, program, first, sets, work):
 
 @kernel(int64(uint8[::1], int32[:, ::1], uint8[:, ::1], int32[:, ::1], int64[::1]))
 def searched(data, program, sets, work, group):
-    """For tests: the group of the first match into `group` int64[2]; its length, or -1."""
+    """For tests: write the group of the first match to `group` int64[2]. Returns its length, or -1."""
     group[0], group[1] = search(data, 0, data.size, program, 0, sets, work)
     return group[1] - group[0] if group[0] >= 0 else np.int64(-1)

@@ -1,11 +1,11 @@
 """Due rows to request bytes in a lane's feed, ready to be sent.
 
-A request is `METHOD SP base-path target SP HTTP/1.1 CRLF headers [X-Replay: RUN-SEQ CRLF] [body headers] CRLF body`. What is
-the same for every row is rendered once, in a RenderTable. Targets are read from the trace's dictionary by raw address. Bytes
-that may not stand in a request line are percent-encoded (RFC 9112, 3.2).
+A request is `METHOD SP base-path target SP HTTP/1.1 CRLF headers [X-Replay: RUN-SEQ CRLF] [body headers] CRLF body`.
+What is the same for every row is rendered once, in a RenderTable. Targets are read from the trace's dictionary by raw
+address. Bytes that may not stand in a request line are percent-encoded (RFC 9112, 3.2).
 
-Each part has two kernels: `..._length` counts its bytes, `put_...` writes them. A row is measured first, so that it is written
-only where the ring has space for all of it.
+Each part has two kernels: `..._length` counts its bytes, `put_...` writes them. A row is measured first, so that it is
+written only where the ring has space for all of it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ _memcpy = libc.memcpy
 
 @bundle
 class RenderTable(NamedTuple):
-    """What rendering needs besides the row. Texts and templates are ranges of one array: text t is [ends[t], ends[t + 1])."""
+    """What rendering needs besides the row. Texts and templates are ranges of one array: text t is [ends[t], ends[t +
+    1]).
+    """
 
     prefix: Annotated[Array, "uint8[::1]", "`METHOD SP base-path` of every method"]
     prefix_ends: Annotated[Array, "int64[::1]", "per method and one more: where its prefix begins"]
@@ -145,9 +147,10 @@ BODY = 1 << 8
     CLIENT_UUID, CLIENT_EMAIL, CLIENT_IPV4, CLIENT_IPV6, RECORDED_HOST, RECORDED_LINES, COLUMN_BY_CLIENT, COLUMN_BY_REQUEST,
     CAPTURED,
 ) = range(OWN_KINDS, OWN_KINDS + 9)  # fmt: skip
-"""Kinds of parts beside those of `templates/text`. CLIENT_... are the client's own, the same at every request. RECORDED_... are
-whole lines. Columns are those of CSV files, by the client's or the request's number. CAPTURED becomes a patch, since only the
-lane knows the value."""
+"""Kinds of parts beside those of `templates/text`. CLIENT_... are the client's own, the same at every request.
+RECORDED_... are whole lines. Columns are those of CSV files, by the client's or the request's number. CAPTURED becomes
+a patch, since only the lane knows the value.
+"""
 
 _NO_BODY = np.frombuffer(b"Content-Length: 0\r\n", dtype=np.uint8)
 _HEX_UPPER = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
@@ -410,7 +413,7 @@ def _put_line(at, patches, table, line, row):
 
 @kernel(inlined=True)
 def _headers_length(table, head, row):
-    """Bytes from behind the target to the last header, without those of a body."""
+    """Bytes from after the target to the last header, without those of a body."""
     total = table.headers.shape[0] if head < 0 else template_length(table, head, row)
     return total + digits_of(row.seq) + 2 if table.numbered else total
 
@@ -504,9 +507,9 @@ def _fill_entry(entry, table, rows, row, flags):
 def render_rows(rows, first_seq, begin, share, requests, table, end):
     """Render a lane's share of due rows, from row `begin` on, into its feed. Row i has the number `first_seq` + i.
 
-    Stops at the first row that is due after the horizon, or that the rings have no space for now. Returns the row to go on
-    with (the number of rows at the end), or -1 - row where a request is larger than the ring. Nothing is published.
-    `requests` is the dictionary (`trace/columns`).
+    Stops at the first row that is due after the horizon, or that the rings have no space for now. Returns the row to
+    go on with (the number of rows at the end), or -1 - row where a request is larger than the ring. Nothing is
+    published. `requests` is the dictionary (`trace/columns`).
     """
     head, ring_head = heads_of(end)
     due_ns, step, count = rows.due_ns, row_step(share), rows.due_ns.shape[0]

@@ -1,7 +1,8 @@
 """What a lane takes from responses and puts into requests: captures, cookie jars, checks, and patches.
 
-A client has one value of bounded length per slot, in memory of its own that is allocated with its first value. Slot 0 is the
-cookie jar. A request that takes values carries its patches after its bytes in the feed (`docs/lane-contract.md`).
+A client has one value of bounded length per slot, in memory of its own that is allocated with its first value. Slot 0
+is the cookie jar. A request that takes values carries its patches after its bytes in the feed
+(`docs/lane-contract.md`).
 """
 
 from __future__ import annotations
@@ -26,43 +27,49 @@ from .json_pointer import ABSENT, LITERAL, STRING, find_pointer, put_string
 _memcpy = libc.memcpy
 
 PATCH_BYTES = 8
-"""A patch: int32 where in the request it goes, int32 slot and encoding << 16."""
+"""Bytes of a patch: int32 where in the request it goes, int32 slot | encoding << 16."""
 
 LENGTH_SLOT = 0xFFFF
-"""In place of a slot: the decimal number of bytes of the body, which begins four bytes behind the patch."""
+"""In place of a slot: the length of the body as a decimal number. The body begins four bytes after the patch."""
 
 JAR_SLOT = 0
-"""The client's cookies, as a whole header line, or nothing where there are none."""
+"""The client's cookies, as a complete header line; nothing where there are none."""
 
 VALUE_BYTES = 48
-"""Least room of a value."""
+"""Least capacity of a value."""
 
 RAW, JSON_TEXT, TARGET, FORM, SEGMENT, JSON_VALUE, IN_COOKIE = range(7)
-"""How a value is written. RAW: as it is. JSON_TEXT: inside a JSON string. TARGET: a link, with only the bytes encoded that
-no request line may hold. FORM: everything but RFC 3986's unreserved characters is percent-encoded. SEGMENT: as FORM, for a
-path, where `.` and `..` are encoded too. JSON_VALUE: a number, true, false or null as it is, any other value as a JSON
-string. IN_COOKIE: as it is, but for the `;` that would begin another cookie.
+"""How a value is written. RAW: as it is. JSON_TEXT: inside a JSON string. TARGET: a link; only bytes that may not
+stand in a request line are encoded. FORM: everything but RFC 3986's unreserved characters is percent-encoded. SEGMENT:
+as FORM, for a path, where `.` and `..` are encoded too. JSON_VALUE: numbers, true, false and null as they are, other
+values as JSON strings. IN_COOKIE: as it is, but `;`, which would begin another cookie, is encoded.
 """
 
 CAPTURE, CHECK = range(2)
 STATUS, RECORDED_STATUS, SIZE, HEADER, COOKIE, POINTER, REGEX, CONTAINS, DIGEST = range(9)
-"""What a rule looks at, from POINTER on the body. Of a check the value must be there, and be its text where it has one."""
+"""What a rule reads; from POINTER on: the body. For a check the value must exist, and equal the rule's text if there
+is one.
+"""
 
 RULE = np.dtype([
     (name, "i8") for name in (
         "kind", "source", "slot", "name", "name_end", "text", "text_end", "low", "high", "program", "is_link",
     )
 ])  # fmt: skip
-"""A rule. name and text are parts of `texts`: a header's lower-case name, a cookie's, a pointer's tokens; what a value must
-equal (text -1: anything), the bytes to be contained, the digest, or of STATUS a byte for each of 600 statuses. A capture
-whose `is_link` is 1 takes only a path of this target (`link_length`)."""
+"""A rule. `name` and `text` are ranges of `texts`. The name is that of a header (in lower case) or cookie, or the
+tokens of a pointer. The text is what a value must equal (-1: anything), the bytes to be contained, the digest, or for
+STATUS a byte for each of 600 statuses. A capture whose `is_link` is 1 takes only a path of this target
+(`link_length`).
+"""
 
 rule_type = from_dtype(RULE)
 
 
 @bundle
 class Sessions(NamedTuple):
-    """The rules of a run, and the values of a lane's clients. Tables by client have a row per client and a column per slot."""
+    """The rules of a run, and the values of a lane's clients. Tables by client have a row per client and a column per
+    slot.
+    """
 
     values: Annotated[Array, "uint64[:, ::1]", "by client: the address of a value"]
     capacities: Annotated[Array, "int32[:, ::1]", "by client: the bytes allocated at it"]
@@ -84,7 +91,7 @@ class Sessions(NamedTuple):
 
 @value
 class Answer(NamedTuple):
-    """What is known of a response beside its bytes."""
+    """What is known of a response besides its bytes."""
 
     status: Annotated[int, "int64", "its status"]
     recorded: Annotated[int, "int64", "the recorded status, 0 where it is not known"]
@@ -103,11 +110,11 @@ _SET_COOKIE = np.frombuffer(b"set-cookie", np.uint8)
 _NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
 _ENDS_SEGMENT = np.zeros(256, np.uint8)
 _ENDS_SEGMENT[list(b"/\\?&=#")] = 1
-"""What a `..` in a link may stand between."""
+"""Bytes that end a segment of a link."""
 
 
 def _encoded_bytes() -> np.ndarray:
-    """By encoding, how many bytes each byte becomes: uint8[7, 256]."""
+    """How many bytes each byte becomes, by encoding: uint8[7, 256]."""
     sizes = np.ones((7, 256), np.uint8)
     sizes[JSON_TEXT, [_QUOTE, _BACKSLASH]] = sizes[JSON_VALUE, [_QUOTE, _BACKSLASH]] = 2
     sizes[IN_COOKIE, _SEMICOLON] = 3
@@ -138,7 +145,7 @@ def _keep(sessions, row, slot, source, length):
 
 @kernel()
 def forget_values(sessions):
-    """Give the memory of all values back."""
+    """Free all values."""
     for row in range(sessions.values.shape[0]):
         for slot in range(sessions.values.shape[1]):
             release(sessions.values[row, slot])
@@ -165,7 +172,7 @@ def _digits_of(number):
 
 @kernel()
 def _skip_digits(value, at, length):
-    """Behind the decimal digits from `at` on."""
+    """Where the decimal digits from `at` on end."""
     while at < length and 48 <= peek_u8(value + np.uint64(at)) <= 57:
         at += 1
     return at
@@ -183,7 +190,7 @@ def _is_word(value, length, word):
 
 @kernel()
 def _is_json_number(value, length):
-    """Whether the bytes at an address are a number of JSON (RFC 8259, 6)."""
+    """Whether the bytes at an address are a JSON number (RFC 8259, 6)."""
     at = np.int64(length > 0 and peek_u8(value) == 45)
     first, at = at, _skip_digits(value, at, length)
     if at == first or (at > first + 1 and peek_u8(value + np.uint64(first)) == 48):
@@ -203,7 +210,7 @@ def _is_json_number(value, length):
 
 @kernel()
 def _is_json_literal(value, length):
-    """Whether the bytes at an address are one value of JSON that stands without quotes."""
+    """Whether the bytes at an address are a JSON value without quotes."""
     words = (
         _is_word(value, length, _NULL) or _is_word(value, length, _TRUE) or _is_word(value, length, _FALSE)
     )
@@ -212,7 +219,7 @@ def _is_json_literal(value, length):
 
 @kernel(inlined=True)
 def _is_dots(value, length):
-    """Whether the bytes at an address are `.` or `..`: as a segment of a path they would name another one."""
+    """Whether the bytes at an address are `.` or `..`, which as a segment would name another path."""
     if length not in (1, 2):
         return False
     return peek_u8(value) == _DOT and peek_u8(value + np.uint64(length - 1)) == _DOT
@@ -220,7 +227,7 @@ def _is_dots(value, length):
 
 @kernel()
 def _value_size(sessions, row, what):
-    """Bytes that a slot's value becomes, or -1 where it has none; of an empty cookie jar 0."""
+    """Bytes that a slot's value becomes, or -1 where it has none. An empty cookie jar becomes 0 bytes."""
     slot, encoding = what & 0xFFFF, what >> 16
     length = np.int64(sessions.lengths[row, slot]) - 1
     if slot == JAR_SLOT:
@@ -241,7 +248,7 @@ def _value_size(sessions, row, what):
 
 @kernel()
 def patched_bytes(sessions, client, request, length, patches):
-    """Bytes that the request of `length` bytes at an address becomes with its patches, or -1 where a value is absent."""
+    """Bytes that a request of `length` bytes becomes with its patches, or -1 where a value is missing."""
     row = _row_of(sessions, client)
     if row >= sessions.values.shape[0]:
         return np.int64(-1)
@@ -313,7 +320,7 @@ def _put_number(at, number):
 
 @kernel()
 def put_patched(out, sessions, client, request, length, patches):
-    """Write the request with its patches to the address `out`; `patched_bytes` has found its values, and room."""
+    """Write the request with its patches to the address `out`. `patched_bytes` has found its values and its size."""
     row, copied = _row_of(sessions, client), np.int64(0)
     for i in range(patches):
         patch = request + np.uint64(length + PATCH_BYTES * i)
@@ -339,7 +346,7 @@ def put_patched(out, sessions, client, request, length, patches):
 
 @kernel(inlined=True)
 def _copy_found(sessions, data, begin, end):
-    """Bring a part of the answer to `found`: its length, or -1 where it is too long."""
+    """Copy a part of the response to `found`. Returns its length, or -1 where it is too long."""
     if begin < 0 or end - begin > sessions.found.size:
         return np.int64(-1)
     for i in range(end - begin):
@@ -349,7 +356,7 @@ def _copy_found(sessions, data, begin, end):
 
 @kernel()
 def _find_cookie(sessions, rule, data, head, head_end):
-    """The value of the last cookie of a name that the answer sets, in `found`: its length, or -1."""
+    """Copy the value of the last cookie of this name that the response sets to `found`. Returns its length, or -1."""
     length, at = np.int64(-1), head
     while True:
         value, value_end, at = find_header(data, at, head_end, _SET_COOKIE, 0, _SET_COOKIE.size)
@@ -367,7 +374,9 @@ def _find_cookie(sessions, rule, data, head, head_end):
 
 @kernel()
 def _find(sessions, rule, data, head, head_end, body_end):
-    """(The length of a rule's value in `found` or -1, whether there is something at all). body_end -1: no whole body."""
+    """Copy what a rule reads to `found`: (its length or -1, whether there is anything). `body_end` is -1 where the
+    body is not whole.
+    """
     if rule.source == HEADER:
         begin, end, _ = find_header(data, head, head_end, sessions.texts, rule.name, rule.name_end)
         return _copy_found(sessions, data, begin, end), begin >= 0
@@ -402,7 +411,7 @@ def _hex_digit(data, at, length):
 
 @kernel()
 def _decoded_at(data, at, length):
-    """(The byte that stands at `at`, however often it is percent-encoded, where the next one begins)."""
+    """The byte at `at`, decoded as often as it is percent-encoded, and where the next one begins."""
     if data[at] != _PERCENT:
         return np.int64(data[at]), at + 1
     place = at + 1
@@ -416,9 +425,9 @@ def _decoded_at(data, at, length):
 
 @kernel()
 def link_length(data, length):
-    """How much of data[:length] is a link that stays on this target: all before a `#`; -1 where it is none.
+    """How much of data[:length] is a link that stays on this target: everything before a `#`; -1 where it is none.
 
-    A link begins with exactly one slash, and has no `//`, no backslash and no segment `..`, encoded neither.
+    A link begins with exactly one slash. It has no `//`, no backslash and no segment `..`, encoded or not.
     """
     if length == 0 or data[0] != _SLASH:
         return np.int64(-1)
@@ -443,7 +452,7 @@ def link_length(data, length):
 
 @kernel()
 def _capture(sessions, rule, number, row, length):
-    """Keep the `length` bytes in `found` as the client's; False where they are no value that a request may hold."""
+    """Keep `length` bytes of `found` as a value of the client. False where a request may not hold them."""
     if length < 0 or length > sessions.bounds[rule.slot]:
         return False
     for i in range(length):
@@ -489,7 +498,7 @@ def _holds(sessions, rule, data, head, head_end, body_end, answer):
 
 @kernel()
 def take_cookies(sessions, client, data, head, head_end):
-    """Every Set-Cookie of an answer into its client's jar; how many found no room."""
+    """Put every Set-Cookie of a response into the client's jar. Returns how many found no space."""
     row = _row_of(sessions, client)
     cut, at = np.int64(0), head
     if row >= sessions.values.shape[0]:
@@ -509,8 +518,8 @@ def take_cookies(sessions, client, data, head, head_end):
 
 @kernel()
 def evaluate(sessions, client, route, data, end, answer, counts, is_measured):
-    """Apply the rules of a route to data[:end], a response. Returns the checks made, the first rule that failed or -1, and the
-    cookies that found no room.
+    """Apply the rules of a route to data[:end], a response. Returns the checks made, the first rule that failed or -1,
+    and the cookies that found no space.
 
     counts int64[rules, 2] by rule: found or held, and not. Checks are made and counted only where `is_measured`.
     """
@@ -553,7 +562,7 @@ def evaluate_all(sessions, client, route, data, answer, counts):
 
 @kernel(types.int64(SESSIONS_TYPE, types.int64, types.uint8[::1], types.int64, types.int64, types.uint8[::1]))
 def patched(sessions, client, entry, length, patches, out):
-    """For tests: a request of `length` bytes with its patches behind it, as it is sent; its length, or -1."""
+    """For tests: write a request of `length` bytes, followed by its patches, as it is sent. Returns its length, or -1."""
     total = patched_bytes(sessions, client, entry.ctypes.data, length, patches)
     if total < 0 or total > out.size:
         return total

@@ -1,8 +1,8 @@
 """Log lines to columns for every format but the common one: cut a line into fields, then read the fields.
 
-Four cutters: a template of literals and fields (`log_format` strings), a delimiter with quotes (CSV, W3C), pairs of keys
-and values (logfmt, LTSV), and JSON objects. Each says where the fields of a line lie, by role; one reader makes a row of
-them.
+There are four cutters: for a template of literals and fields (`log_format` strings), for a delimiter with quotes (CSV,
+W3C), for pairs of keys and values (logfmt, LTSV), and for JSON objects. Each finds where the fields of a line are, by
+role. One reader makes a row of them.
 """
 
 from __future__ import annotations
@@ -121,9 +121,9 @@ def _is_at(data, at, end, literals, first, last):
 
 @kernel()
 def _field_end(data, at, end, literals, first, last, quoted):
-    """Where the literal behind a field begins; `end` where there is none left to match, -1 if it is missing.
+    """Where the literal after a field begins; `end` where the field is the last, -1 where the literal is missing.
 
-    A quote that a backslash escapes ends no quoted field.
+    An escaped quote does not end a quoted field.
     """
     if first == last:
         return end
@@ -142,7 +142,7 @@ def _field_end(data, at, end, literals, first, last, quoted):
 
 @kernel(inlined=True)
 def _stamp_goes_on(data, begin, last, end):
-    """Whether a stamp that a space seems to end goes on with a zone, or a date with its time of day."""
+    """Whether a stamp goes on after a space: with a zone, or a date with its time of day."""
     if end - last < 6 or data[last] != _SPACE:
         return False
     zoned = data[last + 1] in (_PLUS, _DASH) and digits(data, last + 2, 4) >= 0
@@ -180,8 +180,8 @@ def _cut_template(data, begin, end, spec, spans):
 
 @kernel(inlined=True)
 def _cut_delimited(data, begin, end, spec, state, spans):
-    """Cut a line at its delimiters; a quoted field may hold them, and quotes doubled. Spaces around fields that may
-    be quoted are no part of them. A code.
+    """Cut a line at its delimiters; a code. A quoted field may contain them, and doubled quotes. Spaces around fields
+    that may be quoted do not belong to them.
     """
     delimiter = spec.options[DELIMITER]
     lenient = spec.options[ESCAPES] == QUOTED
@@ -226,7 +226,7 @@ def _cut_delimited(data, begin, end, spec, state, spans):
 
 @kernel()
 def _whole(data, at, end):
-    """Whether nothing follows a whole number but `.0`, as programs write it that have no whole numbers."""
+    """Whether nothing but `.0` follows an integer: programs without integers write it so."""
     if at < end and data[at] in (46, _COMMA):
         at += 1
         while at < end and data[at] == 48:
@@ -236,7 +236,7 @@ def _whole(data, at, end):
 
 @kernel()
 def _status(data, begin, end):
-    """A status (`200`, `200.0`, `200 OK`); 0 where the server had none, -1 where it is no status."""
+    """Read a status (`200`, `200.0`, `200 OK`); 0 where the server had none, -1 where it is no status."""
     if end - begin < 3:
         return np.int64(0) if end - begin == 1 and data[begin] == 48 else np.int64(-1)
     status = digits(data, begin, 3)
@@ -250,7 +250,7 @@ def _status(data, begin, end):
 
 @kernel()
 def _size(data, begin, end):
-    """A number of bytes (`12`, `12.0`), or -1."""
+    """Read a number of bytes (`12`, `12.0`), or -1."""
     begin += data[begin] == _PLUS
     at = begin
     while at < end and at - begin < 19 and 48 <= data[at] <= 57:
@@ -262,7 +262,7 @@ def _size(data, begin, end):
 
 @kernel(inlined=True)
 def _read_answer(data, spec, spans, state, rows, row):
-    """Status and size. What is neither is unknown, and counted: no replay needs it."""
+    """Read status and size. A value that is neither counts as unknown: a replay does not need it."""
     begin, end = spans[STATUS_CODE, 0], spans[STATUS_CODE, 1]
     status = spec.options[CONSTANT_STATUS] if begin < 0 else np.int64(-1)
     if not is_none(data, begin, end) and data[begin] != _DASH:
@@ -285,7 +285,7 @@ def _read_answer(data, spec, spans, state, rows, row):
 
 @kernel(inlined=True)
 def _client_end(data, begin, end, ported):
-    """Where the address of a client ends: before another one, and before its port."""
+    """Where the address of a client ends: before a second address, and before its port."""
     first_colon = last_colon = np.int64(-1)
     plain = begin
     while plain + 8 <= end:
@@ -308,7 +308,7 @@ def _client_end(data, begin, end, ported):
 
 @kernel()
 def _bad_escape(data, begin, end):
-    r"""Whether data[begin:end] has an escape that JSON does not know, nor nginx (`\xHH`)."""
+    r"""Whether data[begin:end] has an escape that neither JSON nor nginx (`\xHH`) knows."""
     at = find_byte(data, begin, end, np.uint8(_BACKSLASH))
     while at < end:
         if at + 1 >= end:
@@ -328,7 +328,7 @@ def _bad_escape(data, begin, end):
 
 @kernel(inlined=True)
 def _read_request(data, spec, spans, methods, state, rows, row):
-    """Method and target; a code."""
+    """Read method and target; a code."""
     begin, end = spans[REQUEST, 0], spans[REQUEST, 1]
     if begin >= 0:
         at = find_byte(data, begin, end, np.uint8(_SPACE))
@@ -364,7 +364,7 @@ def _read_request(data, spec, spans, methods, state, rows, row):
 
 @kernel(inlined=True)
 def _keep_span(data, begin, end, rows, begin_column, row):
-    """Note where a field lies, -1 where it says nothing."""
+    """Note where a field is, -1 where it says nothing."""
     nothing = is_nothing(data, begin, end)
     rows[begin_column, row] = np.int64(-1) if nothing else begin
     rows[begin_column + 1, row] = np.int64(-1) if nothing else end
@@ -372,7 +372,7 @@ def _keep_span(data, begin, end, rows, begin_column, row):
 
 @kernel(inlined=True)
 def _read_client(data, spec, spans, key, rows, row):
-    """Who asked: the first address that a proxy passed on, or else the peer."""
+    """Read the client: the first address that a proxy passed on, or else the peer."""
     rows[CLIENT, row] = 0
     begin, end = spans[FORWARDED, 0], spans[FORWARDED, 1]
     if not is_none(data, begin, end):
@@ -435,7 +435,9 @@ def _scan_line(data, begin, end, spec, scan, row, scratch):
 
 @kernel(inlined=True)
 def _record_end(data, begin, first_end, end, spec, state):
-    """Where a line that was cut ends: where it does, unless what was not cut of it has a quote that goes on."""
+    """Where the record of a line that was cut ends: with the line, unless the rest that was not cut has a quote that
+    goes on.
+    """
     at = state[UNCUT]
     if spec.options[ESCAPES] != DOUBLED or find_byte(data, at, first_end, np.uint8(_QUOTE)) >= first_end:
         return first_end
@@ -447,7 +449,7 @@ def _record_end(data, begin, first_end, end, spec, state):
 
 @kernel(inlined=True)
 def _without_return(data, begin, end):
-    """Where a line that ends at `end` ends without its carriage return."""
+    """Where a line ends without its carriage return."""
     return end - 1 if end > begin and data[end - 1] == _RETURN else end
 
 
@@ -464,7 +466,8 @@ def _breaks(data, begin, end):
 def scan_fields(data, end, spec, scan, scratch):
     """As `common_log.scan_common`, by a FieldSpec; also stops after a directive, which is then the last reject.
 
-    A record of a table may go on over several lines. Where it is not of the format as a whole, its first line is judged alone.
+    A record of a table may go on over several lines. Where it is not of the format as a whole, its first line is
+    judged alone.
     """
     state, rows, rejects = scan.state, scan.rows, scan.rejects
     row = reject = np.int64(0)

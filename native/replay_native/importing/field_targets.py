@@ -1,4 +1,4 @@
-"""The targets of cut fields made fit to be sent: escapes of JSON and of logs undone, queries appended."""
+"""Targets of cut fields rewritten so that they can be sent: escapes of JSON and of logs are undone, queries appended."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def _hex_4(data, at, end):
 
 @kernel()
 def _unescape_json(data, begin, end, out):
-    r"""Write a JSON string's text (RFC 8259, 7; nginx's `\xHH`) to `out`, percent-encoded where it must be; the bytes
-    written.
+    r"""Write the text of a JSON string (RFC 8259, 7; nginx's `\xHH`) to `out`, percent-encoded where necessary; the
+    bytes written.
     """
     at = np.int64(0)
     while begin < end:
@@ -107,7 +107,7 @@ def _unescape_json(data, begin, end, out):
 
 @kernel()
 def _unescape_as(escapes, data, begin, end, out):
-    """Write data[begin:end] without its escapes, percent-encoded where it must be; the bytes written."""
+    """Write data[begin:end] without its escapes, percent-encoded where necessary; the bytes written."""
     if escapes == LOG:
         return unescape(data, begin, end, out)
     if escapes == JSON_ESCAPES:
@@ -134,7 +134,7 @@ def _unescape_as(escapes, data, begin, end, out):
 
 @kernel(inlined=True)
 def _append_query(escapes, data, begin, end, scratch, length):
-    """Append `?` and a query to a target in `scratch` that has none; its length then."""
+    """Append `?` and a query to a target in `scratch` that has none; the new length."""
     if begin < 0 or begin == end:
         return length
     mark = find_byte(scratch, 0, length, np.uint8(_QUESTION))
@@ -161,7 +161,8 @@ def _append_query(escapes, data, begin, end, scratch, length):
 def write_field_targets(data, rows, count, escapes, constant, secrets, out):
     """As `targets.write_targets`, for rows of `scan_fields`; `constant` is the target of rows that have none.
 
-    A fragment is cut off, since no request has one (RFC 9110, 7.1), except where the log has the request line as it came.
+    A fragment is cut off, since no request has one (RFC 9110, 7.1), except where the log has the request line as it
+    came.
 
     A host that comes several times in a row is written once: rows[HOST_NUMBER, i] says which is row i's, or -1.
     """

@@ -1,7 +1,7 @@
 """GoReplay's records in a block of bytes: cut, read where they are plain, and paired with their responses.
 
-A record that is out of the ordinary (an unknown head, chunks, escapes, a whole URL, bytes after a body) is only cut, and left
-to the reader.
+A record that is out of the ordinary (an unknown head, chunks, escapes, a whole URL, bytes after a body) is only cut,
+and left to the reader.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ COLUMNS = 15
 """The columns of `common_log` with the time in nanoseconds, and some more. CLIENT is the hash of the record's id."""
 
 ODD, REQUEST, RESPONSE, ODD_NAMED = 0, 1, 2, 3
-"""What a part is. Odd ones are for the reader. ODD_NAMED: its id is known, and it must keep its place among others of this
-id."""
+"""What a part is. Odd ones are for the reader. ODD_NAMED: its id is known, and it must keep its place among others of
+this id.
+"""
 
 SEPARATOR_BYTES = 14
 _SEPARATOR = np.frombuffer("\n🐵🙈🙉\n".encode(), dtype=np.uint8)
@@ -76,7 +77,7 @@ def _is_digit(byte):
 
 @kernel()
 def _separator(data, at, end):
-    """Where a separator first is in data[at:end], or -1: looked for by its first byte that is rare."""
+    """Where the first separator in data[at:end] is, or -1. It is found by its first rare byte."""
     at += 1
     while True:
         at = find_byte(data, at, end, np.uint8(0xF0))
@@ -92,7 +93,7 @@ def _separator(data, at, end):
 
 @kernel()
 def _number(data, at, end):
-    """A decimal number of at most 19 digits that fits: its value and where it ends; (-1, at) for none."""
+    """Read a decimal number of at most 19 digits that fits int64: its value and where it ends, or (-1, at)."""
     value, first = np.int64(0), at
     while at < end and _is_digit(data[at]) and at - first < _DIGITS_MAX:
         value = value * 10 + np.int64(data[at]) - 48
@@ -104,7 +105,7 @@ def _number(data, at, end):
 
 @kernel()
 def _names(data, at, end, name):
-    """Whether a header's line begins with a name (in lower case, with its colon)."""
+    """Whether a header line begins with a name, given in lower case with its colon."""
     same = end - at >= name.shape[0]
     if same:
         for index in range(name.shape[0]):
@@ -124,10 +125,12 @@ def _value(data, at, end):
 
 @kernel("int64(int64, int64)")
 def took_of(began_ns, latency_ns):
-    """How long a request took, by when its response began and by the latency that this says; -1 where neither is known.
+    """How long a request took, from when its response began and the latency that the response states; -1 where neither
+    is known.
 
-    Older GoReplays write the latency of the whole. Since 1.2 it is from the first to the last packet of the response alone
-    (its input_raw.go): less than the response took to begin, unless most of the time went into sending it.
+    Older versions of GoReplay write the whole latency. Since 1.2 it covers only the response, from its first to its
+    last packet (see its input_raw.go). That is less than the response took to begin, unless most of the time went into
+    sending it.
     """
     if latency_ns > 0:
         return latency_ns if latency_ns >= began_ns else max(began_ns + latency_ns, np.int64(-1))
@@ -138,7 +141,7 @@ def took_of(began_ns, latency_ns):
 
 @kernel()
 def _read_head(data, begin, end, parts, part, key):
-    """`type id stamp [latency]`: where it ends, or -1 where it is odd."""
+    """Read the line `type id stamp [latency]`. Returns where it ends, or -1 where it is odd."""
     if end - begin < 6 or data[begin] not in (49, 50) or data[begin + 1] != _SPACE:
         return np.int64(-1)
     at = begin + 2
@@ -164,8 +167,9 @@ def _read_head(data, begin, end, parts, part, key):
 
 @kernel()
 def _read_headers(data, at, end, heads, head_at, hosts, host_at):
-    """Read the header lines from `at` on: (where the body begins, its length or -1, the ends of heads and hosts). The first is
-    -1 where they are odd. All lines but Content-Length are copied to `heads`, the host in lower case to `hosts`.
+    """Read the header lines from `at` on: (where the body begins, its length or -1, the ends of heads and hosts). The
+    first is -1 where they are odd. All lines but Content-Length are copied to `heads`, the host in lower case to
+    `hosts`.
     """
     length, named = np.int64(-1), False
     odd = np.int64(-1)
@@ -198,7 +202,7 @@ def _read_headers(data, at, end, heads, head_at, hosts, host_at):
 
 @kernel()
 def _read_request_line(data, at, end, methods, state, parts, part):
-    """Where the line `METHOD target HTTP/1.1` ends, or -1 where it is odd."""
+    """Read the line `METHOD target HTTP/1.1`. Returns where it ends, or -1 where it is odd."""
     last = find_byte(data, at, end, np.uint8(_LF))
     if last >= end or last - at < 12 or data[last - 1] != _CR or not is_protocol(data, last - 9, last - 1):
         return np.int64(-1)
@@ -216,7 +220,7 @@ def _read_request_line(data, at, end, methods, state, parts, part):
 
 @kernel()
 def _read_status(data, at, end, parts, part):
-    """Where the line `HTTP/1.1 200 OK` ends, or -1 where it is odd."""
+    """Read the line `HTTP/1.1 200 OK`. Returns where it ends, or -1 where it is odd."""
     last = find_byte(data, at, end, np.uint8(_LF))
     space = find_byte(data, at, last, np.uint8(_SPACE))
     if last >= end or not is_protocol(data, at, last) or last - space < 4:
@@ -235,7 +239,7 @@ def _read_status(data, at, end, parts, part):
 
 @kernel()
 def _read_part(data, begin, end, part, cutting):
-    """What the part in data[begin:end] is; its columns are filled in where it is not odd."""
+    """Read the part in data[begin:end] into its columns, unless it is odd. Returns its kind."""
     parts, head_ends, host_ends = cutting.parts, cutting.head_ends, cutting.host_ends
     head_ends[part + 1], host_ends[part + 1] = head_ends[part], host_ends[part]
     at = _read_head(data, begin, end, parts, part, cutting.key)
@@ -268,8 +272,8 @@ def _read_part(data, begin, end, part, cutting):
 def cut(data, end, cutting):
     """Cut data[state[POSITION]:end] at its separators into columns of `parts`, until it is full.
 
-    Each call starts it anew: state[ROWS] says how many there are. state[LINES] counts on, and state[POSITION] is where what has
-    no separator yet begins.
+    Each call starts it anew: state[ROWS] says how many there are. state[LINES] counts on, and state[POSITION] is where
+    what has no separator yet begins.
     """
     state, parts, head_ends, host_ends = cutting.state, cutting.parts, cutting.head_ends, cutting.host_ends
     part = np.int64(0)
@@ -291,10 +295,11 @@ def cut(data, end, cutting):
 
 @kernel("int64(int64[:,::1], int64, int64[::1], int64[:,::1], int64[::1], int64[::1])")
 def pair(parts, count, slots, rows, chosen, left):
-    """Requests with their responses as columns of `rows`, in the order of the later of both; how many there are.
+    """Write requests with their responses as columns of `rows`, in the order of the later of both. Returns how many
+    there are.
 
-    chosen[:returned] are the parts of the requests; left[:count - 2 * returned] those of neither, in order. slots is
-    room: a power of two above 2 * count, zeros.
+    chosen[:returned] are the parts of the requests; left[:count - 2 * returned] the parts without a counterpart, in
+    order. Scratch: slots, zeros, a power of two above 2 * count.
     """
     mask = np.int64(slots.shape[0] - 1)
     paired = np.int64(0)

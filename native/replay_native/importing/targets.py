@@ -1,7 +1,7 @@
-"""Request targets made fit to be sent.
+"""Request targets rewritten so that they can be sent.
 
-A log's escapes are undone, values of secret parameters replaced, bytes that no request line may hold percent-encoded,
-absolute ones split.
+Escapes of logs are undone, values of secret parameters replaced, bytes that may not stand in a request line
+percent-encoded, and absolute targets split into host and path.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from .common_log import (
 
 _QUOTE, _BACKSLASH, _DASH, _SLASH, _SEMICOLON, _QUESTION = 34, 92, 45, 47, 59, 63
 PARAMETER_BYTES_MAX = 64
-"""The first bytes of a parameter's name, by which it is known as a secret."""
+"""Bytes of a parameter's name that are compared with those of secrets."""
 
 FIRST_KEYS = 257
-"""How many numbers stand before the keys in `key_ends` (see `find_secret`)."""
+"""Where the keys begin in `key_ends` (see `find_secret`)."""
 
 _EQUALS, _ENDS = 1, 2
 _PATH_ENDS, _QUERY_ENDS = np.zeros((2, 256), dtype=np.uint8)
 _PATH_ENDS[[ord("?"), ord(";"), ord("#"), _SLASH]] = _ENDS
 _QUERY_ENDS[[ord("?"), ord(";"), ord("#"), ord("&")]] = _ENDS
 _PATH_ENDS[ord("=")] = _QUERY_ENDS[ord("=")] = _EQUALS
-"""Where a parameter's name or value ends: in a path, and behind its `?`."""
+"""By byte: whether it ends a parameter's name (`=`) or value, in a path and after its `?`."""
 
 _HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _ONES = np.int64(0x0101010101010101)
@@ -50,7 +50,9 @@ _QUESTIONS, _SEMICOLONS = _ONES * _QUESTION, _ONES * _SEMICOLON
 _REDACTED = np.frombuffer(b"REDACTED", dtype=np.uint8)
 _NESTS = np.zeros(256, dtype=np.uint8)
 _NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1
-"""Bytes that, percent-encoded, may make a value of others: `"`, `%`, `&`, `'`, `:`, `;`, `=`, `?`, `@`, backslash, `{`."""
+"""Bytes that separate or nest values, looked for where they are percent-encoded: `"`, `%`, `&`, `'`, `:`, `;`, `=`,
+`?`, `@`, backslash, `{`.
+"""
 
 
 @bundle
@@ -80,7 +82,7 @@ SECRETS_TYPE, OUT_TYPE = numba_type(Secrets), numba_type(TargetsOut)
 
 @kernel(inlined=True)
 def hex_value(byte):
-    """What a hexadecimal digit stands for, or -1."""
+    """The value of a hexadecimal digit, or -1."""
     if 48 <= byte <= 57:
         return np.int64(byte) - 48
     byte = lowered(byte)
@@ -103,7 +105,7 @@ def encode(byte, out, at):
 def unescape(data, begin, end, out):
     r"""Write data[begin:end] to `out` with a log's escapes (\" \\ \xHH \n ...) undone; the bytes written.
 
-    What does not belong on a request line (spaces, controls, beyond ASCII) is percent-encoded.
+    Spaces, control characters and bytes beyond ASCII are percent-encoded.
     """
     at = np.int64(0)
     while begin < end:
@@ -150,9 +152,9 @@ def unescape(data, begin, end, out):
 def find_secret(data, begin, end, secrets):
     """The number (from 1) of the key that a parameter's name is, or ends with; 0 where it is not secret.
 
-    Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits at the end. The keys
-    are sorted by their last byte: key_ends[byte] is the first that ends with it. After these, key_ends[FIRST_KEYS + key] is
-    twice the place where a key begins in `keys`, plus 1 where something may come before it.
+    Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits at the end. The
+    keys are sorted by their last byte: key_ends[byte] is the first that ends with it. After these, key_ends[FIRST_KEYS
+    + key] is twice the place where a key begins in `keys`, plus 1 where something may come before it.
     """
     keys, key_ends, name = secrets.keys, secrets.key_ends, secrets.name
     length = 0
@@ -211,7 +213,7 @@ def is_suspect(data, begin, end):
 
 @kernel(inlined=True)
 def _parameters_begin(data, at, end):
-    """Where the first parameter of a target begins, behind its `?` or `;`; `end` where there is none."""
+    """Where the first parameter of a target begins, after its `?` or `;`; `end` where there is none."""
     while at + 8 <= end:
         word = word_at(data, at)
         found = zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS)
@@ -257,7 +259,9 @@ def redact(data, begin, end, out, at, secrets):
 
 @kernel()
 def split_absolute(data, length, hosts, host_at):
-    """Append an absolute target's host (without user info) to `hosts`: (where its path is, hosts' end)."""
+    """Append the host of an absolute target, without user info, to `hosts`. Returns where its path begins, and the end
+    of `hosts`.
+    """
     begin = scheme_end(data, 0, length)
     at = begin
     while at < length and data[at] != _SLASH and data[at] != 63 and data[at] != 35:
@@ -272,7 +276,9 @@ def split_absolute(data, length, hosts, host_at):
 
 @kernel()
 def put_unescaped(target, length, needs, out, at, host_at, secrets):
-    """Write target[:length], whose escapes are undone, and the host of an absolute one. Returns the offsets after both."""
+    """Write target[:length], whose escapes are undone, and the host of an absolute one. Returns the offsets after
+    both.
+    """
     begin = np.int64(0)
     if needs & ABSOLUTE:
         begin, host_at = split_absolute(target, length, out.hosts, host_at)
@@ -288,7 +294,8 @@ def put_unescaped(target, length, needs, out, at, host_at, secrets):
     types.int64(types.uint8[::1], types.int64[:, ::1], types.int64, SECRETS_TYPE, OUT_TYPE, types.int64[::1])
 )
 def write_targets(data, rows, count, secrets, out, host_rows):
-    """Write the targets of `count` scanned rows as they are to be sent. Returns how many named a host; `host_rows` says which.
+    """Write the targets of `count` scanned rows as they are to be sent. Returns how many named a host; `host_rows`
+    says which.
 
     rows[NEEDS] gets SUSPECT where a target must be checked once more.
     """

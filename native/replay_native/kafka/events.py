@@ -1,9 +1,9 @@
 """Due rows to records in a Kafka lane's feed: key, value and headers one after another, ready to be put in a batch.
 
-A recorded record is a request `PRODUCE /TOPIC/PARTITION?key=KEY`. The key is percent-encoded, and null without `?key=`. Its
-headers are a header set, its value a body (null where there is none). Any other request becomes an event: its key and value are
-templates that are filled with what the request was. An entry's `route` is that of the topic and partition, its `state` is the
-record's CreateTime in ms.
+A recorded record is a request `PRODUCE /TOPIC/PARTITION?key=KEY`. The key is percent-encoded, and null without
+`?key=`. Its headers are a header set, its value a body (null where there is none). Any other request becomes an event:
+its key and value are templates that are filled with what the request was. An entry's `route` is that of the topic and
+partition, its `state` is the record's CreateTime in ms.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ METHOD, PATH, SEGMENT, AT_MS = range(OWN_KINDS, OWN_KINDS + 4)
 
 @bundle
 class EventTable(NamedTuple):
-    """What rendering needs besides the row. An event's key and value are filled templates; a record has its recorded ones."""
+    """What rendering needs besides the row. An event's key and value are filled templates; a record has its recorded
+    ones.
+    """
 
     recorded: Annotated[Array, "uint8[::1]", "per method: 1 where the request is a record"]
     topics: Annotated[Array, "uint8[::1]", "the names of the trace's topics"]
@@ -319,8 +321,9 @@ def _put_filled(at, table, first, last, event):
 def _route_of(table, target, partition, key, key_bytes, due_ms, seq):
     """The route of a record: its recorded partition, that of its key, or one that all records of a millisecond share.
 
-    Java's clients stay with a partition for a batch as well (KIP-480): records that take turns would make as many batches as
-    there are partitions. The millisecond is mixed (by the golden ratio), so that no rate falls into step with the partitions.
+    Java's clients stay with a partition for a batch as well (KIP-480): records that take turns would make as many
+    batches as there are partitions. The millisecond is mixed (by the golden ratio), so that no rate falls into step
+    with the partitions.
     """
     first = table.first_route[target]
     partitions = table.first_route[target + 1] - first

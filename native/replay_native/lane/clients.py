@@ -3,10 +3,11 @@
 Theory of operation
 -------------------
 
-Without clients, requests wait where they were rendered: in the feed's ring, which is first in, first out. That does not
-do where clients matter (`order = "client"`, `connect = "per-client"`): the next request of one client may have to wait for
-seconds, and must not hold up the ring, the feed, or anybody else. So a request leaves the ring as soon as it is taken up.
-It goes onto a free connection, or into a row of the **wait queue** with a copy of its bytes. Retries wait there too.
+Without clients, requests wait where they were rendered: in the feed's ring, which is first in, first out. That does
+not do where clients matter (`order = "client"`, `connect = "per-client"`): the next request of one client may have to
+wait for seconds, and must not hold up the ring, the feed, or anybody else. So a request leaves the ring as soon as it
+is taken up. It goes onto a free connection, or into a row of the **wait queue** with a copy of its bytes. Retries wait
+there too.
 
 A row of the wait queue is in these lists (`ground/linked`):
 
@@ -20,8 +21,8 @@ A client is in these:
 - `ready_clients`: it has a row that needs nothing but a connection. Free connections are given to the first.
 - `dial_clients`: it needs another connection of its own. One connection per turn is made for the first.
 
-A row is **ready** from the moment at which it could be sent if there were a connection: at once, or with `order` when its
-client has no request in flight. `startable` counts the ready rows, per client and for the lane.
+A row is **ready** from the moment at which it could be sent if there were a connection: at once, or with `order` when
+its client has no request in flight. `startable` counts the ready rows, per client and for the lane.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ _memcpy = libc.memcpy
 CLIENT = np.dtype([
     ("tls_session", "u8"), ("in_flight", "i4"), ("startable", "i4"), ("open", "i4"), ("connecting", "i4"),
 ])  # fmt: skip
-"""One client. `tls_session` is the address of the TLS session that its next connection resumes, 0 for none. `in_flight`
-counts its requests that were attempted and have not ended; `startable` its rows that wait for a connection only; `open` its
-connections, and `connecting` those that are being made for no request in particular."""
+"""One client. `tls_session` is the address of the TLS session that its next connection resumes, 0 for none.
+`in_flight` counts its requests that were attempted and have not ended; `startable` its rows that wait for a connection
+only; `open` its connections, and `connecting` those that are being made for no request in particular.
+"""
 
 WAITING = np.dtype([
     ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("since_ns", "i8"), ("ready_ns", "i8"), ("flags", "i8"),
@@ -49,10 +51,12 @@ WAITING = np.dtype([
     ("received_bytes", "i8"), ("reason", "i8"), ("own_ns", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("length", "i8"), ("client", "u4"), ("route", "u4"), ("key", "i8"),
 ])  # fmt: skip
-"""One row of the wait queue. `since_ns`: when it began to wait; `ready_ns`: when it could have been sent, had there been a
-connection (-1: not yet). `key` is its client's row; `request` the address of its copy of the request. The rest is known only
-of a request that was tried before: `tries` so far, when it is tried again (`retry_ns`), when it was first ready and first
-sent, and how its last try ended (`reason`: why its response was malformed). `own_ns`: see `CONNECTION`."""
+"""One row of the wait queue. `since_ns`: when it began to wait; `ready_ns`: when it could have been sent, had there
+been a connection (-1: not yet). `key` is its client's row; `request` the address of its copy of the request. The rest
+is known only of a request that was tried before: `tries` so far, when it is tried again (`retry_ns`), when it was
+first ready and first sent, and how its last try ended (`reason`: why its response was malformed). `own_ns`: see
+`CONNECTION`.
+"""
 
 client_type, waiting_type = from_dtype(CLIENT), from_dtype(WAITING)
 

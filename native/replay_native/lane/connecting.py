@@ -1,8 +1,8 @@
 """A connection until it can carry requests: dialled, connected, secured; and how each of these fails.
 
-A connection is made either for whichever request comes next, or for one that it already carries (`bound`: a request that is
-sent again). In the first case a failed connect fails the next waiting request (`fail_next`), so that requests do not wait for
-`max_wait` in front of a target that refuses every connection.
+A connection is made either for whichever request comes next, or for one that it already carries (`bound`: a request
+that is sent again). In the first case a failed connect fails the next waiting request (`fail_next`), so that requests
+do not wait for `max_wait` in front of a target that refuses every connection.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def dial_for_queue(lane):
 
 @kernel()
 def dial_for_client(lane):
-    """Make one more connection for the first client that needs one. At the cap, close the one that has been idle for longest."""
+    """Make one more connection for the first client that needs one. At the cap, close the one that has been idle for
+    longest.
+    """
     st = lane.state[0]
     key = pop_dial(lane)
     if not wants_connection(lane, key):
@@ -149,7 +151,8 @@ def connect_failed(lane, slot, outcome):
 
 @kernel()
 def leave_removed(lane, version):
-    """The address table changed: close the connections that are idle on, or connecting to, an address that was removed.
+    """The address table changed: close the connections that are idle on, or connecting to, an address that was
+    removed.
 
     A connection that carries a request ends after its response.
     """

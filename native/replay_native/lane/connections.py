@@ -6,9 +6,10 @@ Theory of operation
 A connection is a row (a slot) of `connections`. `states` has its states as a table. Each slot is in one list of
 `slots_by_state`, and its state says in which:
 
-- TIMED: CONNECTING and BUSY slots, by deadline. All deadlines are now + `timeout`, so appending keeps the order, and the
-  first slot is always the next to expire. `hasten` breaks that order on purpose: it puts a slot whose send failed to the
-  front, so that it is dealt with in this turn, but after its socket has been read (the response may be there: an early 413).
+- TIMED: CONNECTING and BUSY slots, by deadline. All deadlines are now + `timeout`, so appending keeps the order, and
+  the first slot is always the next to expire. `hasten` breaks that order on purpose: it puts a slot whose send failed
+  to the front, so that it is dealt with in this turn, but after its socket has been read (the response may be there:
+  an early 413).
 - FREE: IDLE slots. Taken from the front, last in, first out, so that the warmest connection is used and the others can
   age: the last one has been idle for longest.
 - UNUSED: CLOSED slots. A stack as well, so that a small pool stays in few rows.
@@ -60,17 +61,18 @@ CONNECTION = np.dtype([
 ])  # fmt: skip
 """One slot, with the request that it carries.
 
-The connection: `ssl` is the address of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in its
-handshake, which began at `connected_ns`. `fresh`: it has carried no request yet. `bound`: it is CONNECTING for a request that
-it already carries (one that is sent again). `address` is its row of the address table.
+The connection: `ssl` is the address of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in
+its handshake, which began at `connected_ns`. `fresh`: it has carried no request yet. `bound`: it is CONNECTING for a
+request that it already carries (one that is sent again). `address` is its row of the address table.
 
-The request: `key` is its client's row; `tries` counts its tries; `request` is the address of its copy. `spare` is the address
-of memory in which a request gets its values; the two then change places. `own_ns` is the lane's own part of the time until
-the request was first sent: its lateness, and what the lane lost while it waited. Until it is sent, the lane's `lost_ns` is
-still to be added.
+The request: `key` is its client's row; `tries` counts its tries; `request` is the address of its copy. `spare` is the
+address of memory in which a request gets its values; the two then change places. `own_ns` is the lane's own part of
+the time until the request was first sent: its lateness, and what the lane lost while it waited. Until it is sent, the
+lane's `lost_ns` is still to be added.
 
-The attempt: `send_error` is the errno of a send that failed. `kept_bytes` of the response were kept for captures and checks,
-or would have been, had there been memory; `beginning_bytes` of it are in `beginnings`."""
+The attempt: `send_error` is the errno of a send that failed. `kept_bytes` of the response were kept for captures and
+checks, or would have been, had there been memory; `beginning_bytes` of it are in `beginnings`.
+"""
 
 
 @bundle
@@ -119,11 +121,13 @@ STATE = np.dtype([
 ] + [("tls_session", "u8")])  # fmt: skip
 """What the lane keeps between turns.
 
-The feed: [`head`, `taken`) of the ring waits; `next_due_ns` is when the next entry is due; `starved`: the ring was found empty;
-`started`: a closed loop has found its first entry. Connections: `used_slots` were ever used; `open` and `connecting` count
-them; `next_address` is whose turn it is among `chosen`. Waiting: the bytes of the wait queue, its ready rows (`startable`), how
-many back off, the budget for retries. Delays: `now_ns` is when the last turn ended; for the others see `ledger/gaps` and
-`_note_unread`; `behind`: a connection is wanted and was put off. `tls_session` is what new connections resume."""
+The feed: [`head`, `taken`) of the ring waits; `next_due_ns` is when the next entry is due; `starved`: the ring was
+found empty; `started`: a closed loop has found its first entry. Connections: `used_slots` were ever used; `open` and
+`connecting` count them; `next_address` is whose turn it is among `chosen`. Waiting: the bytes of the wait queue, its
+ready rows (`startable`), how many back off, the budget for retries. Delays: `now_ns` is when the last turn ended; for
+the others see `ledger/gaps` and `_note_unread`; `behind`: a connection is wanted and was put off. `tls_session` is
+what new connections resume.
+"""
 
 connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
 

@@ -1,8 +1,8 @@
 """A request on its connection: how it begins, is sent, is answered and recorded, or loses its connection.
 
-A request that is put on a connection is copied there (or changes buffers with its row of the wait queue), so the ring is free
-for the next one at once, whatever the target does. `_attempt` puts a client's values in, `transmit` stamps and sends, `receive`
-parses what comes in any split, `_record` writes the end down or hands the request to `retry`.
+A request that is put on a connection is copied there (or changes buffers with its row of the wait queue), so the ring
+is free for the next one at once, whatever the target does. `_attempt` puts a client's values in, `transmit` stamps and
+sends, `receive` parses what comes in any split, `_record` writes the end down or hands the request to `retry`.
 """
 
 from __future__ import annotations
@@ -198,8 +198,8 @@ def cut_off(lane, slot):
 def receive(lane, slot, to_end):
     """Read and parse what has come, until the socket is empty or the response is whole.
 
-    A read that fills less than the buffer has emptied the socket. With `to_end` the peer has closed, and reading goes on to
-    the end: events are edge-triggered, and no further one will come.
+    A read that fills less than the buffer has emptied the socket. With `to_end` the peer has closed, and reading goes
+    on to the end: events are edge-triggered, and no further one will come.
     """
     c = lane.connections[slot]
     buffer = lane.buffer
@@ -267,7 +267,9 @@ def _keep_beginning(lane, slot, got):
 
 @kernel()
 def _evaluate(lane, slot, end, now):
-    """Apply the rules of the route to a response that is whole with buffer[:end]. Of one that is not, keep what has come."""
+    """Apply the rules of the route to a response that is whole with buffer[:end]. Of one that is not, keep what has
+    come.
+    """
     c, sessions = lane.connections[slot], lane.sessions
     limit, kept = sessions.kept.shape[1], sessions.kept[slot]
     if c.parse_state != http1.DONE or c.kept_bytes:

@@ -1,4 +1,5 @@
-"""The I/O table: how a lane opens, sends on, receives from and closes a connection. Each returns bytes, or minus errno.
+"""The I/O table: how a lane opens, sends on, receives from and closes a connection. Each returns bytes, or minus
+errno.
 
 A connection is any record with an `fd` and an `ssl`. Where `ssl` is 0 it is plain, else the call goes on to `tls`.
 """

@@ -1,8 +1,8 @@
 """The OpenSSL calls that kernels make, in the library that Python's own `ssl` uses.
 
-No other copy of OpenSSL is ever loaded: two in one process would have two configurations and two sets of security fixes. The
-symbols are looked up through the extension module `_ssl`, and so in the library that it was linked with. Where they cannot be
-found (OpenSSL built into Python), each call is a stub that fails, and `unsupported` says why.
+No other copy of OpenSSL is ever loaded: two in one process would have two configurations and two sets of security
+fixes. The symbols are looked up through the extension module `_ssl`, and so in the library that it was linked with.
+Where they cannot be found (OpenSSL built into Python), each call is a stub that fails, and `unsupported` says why.
 """
 
 from __future__ import annotations
@@ -113,9 +113,9 @@ def call_int(name: str, *arguments: int | bytes | None) -> int:
 def new_context(method: str, *, keeps_buffers: bool = False) -> int:
     """The address of a new SSL_CTX for `TLS_client_method` or `TLS_server_method`: TLS 1.2 and 1.3, as kernels use it.
 
-    A connection has buffers of 34 KB while it is in use. With `keeps_buffers` it keeps them: that is faster, if there are not
-    too many connections. Free the context by `call("SSL_CTX_free", address)`; its connections live on. OSError where there is no
-    memory.
+    A connection has buffers of 34 KB while it is in use. With `keeps_buffers` it keeps them: that is faster, if there
+    are not too many connections. Free the context by `call("SSL_CTX_free", address)`; its connections live on. OSError
+    where there is no memory.
     """
     context = call("SSL_CTX_new", call(method))
     if not context:

@@ -3,23 +3,25 @@
 Theory of operation
 -------------------
 
-A lane is one thread without the interpreter lock. `run` begins, takes turns until nothing is left to do, and ends. A `turn`:
+A lane is one thread without the interpreter lock. `run` begins, takes turns until nothing is left to do, and ends. A
+`turn`:
 
 1. obeys the control plane: STOP, a changed address table, replies to resolve requests;
 2. takes up what is due (`_take_due`) and gives it to free connections, or lets it wait;
-3. sleeps in epoll until shortly before the next due time, or until a socket, a deadline or the control plane needs it. The last
-   `spin_ns` are spent awake, since no sleep ends on time;
-4. handles the events. Between any two it looks whether something is due: a burst of responses must not delay a request;
+3. sleeps in epoll until shortly before the next due time, or until a socket, a deadline or the control plane needs it.
+   The last `spin_ns` are spent awake, since no sleep ends on time;
+4. handles the events. Between any two it looks whether something is due: a burst of responses must not delay a
+   request;
 5. expires what took too long, schedules retries, and makes at most one new connection.
 
-Two rules keep the generator honest. A request is stamped `taken` when it is taken up, whatever becomes of it then, so a slow
-target can never look like a late generator. And while the lane is behind its own schedule (it took up more than ON_TIME requests
-in one turn) it makes no connections: requests then wait because of the lane, and more connections would not help. That time is
-counted as the lane's own.
+Two rules keep the generator honest. A request is stamped `taken` when it is taken up, whatever becomes of it then, so
+a slow target can never look like a late generator. And while the lane is behind its own schedule (it took up more than
+ON_TIME requests in one turn) it makes no connections: requests then wait because of the lane, and more connections
+would not help. That time is counted as the lane's own.
 
-`exchange` has a request on its connection, `connecting` and `dialing` a connection before that, `waiting` and `clients` requests
-that wait, `retry` those that are tried again. Nothing here blocks but `_wait`, and nothing allocates but the buffers of requests
-and values.
+`exchange` has a request on its connection, `connecting` and `dialing` a connection before that, `waiting` and
+`clients` requests that wait, `retry` those that are tried again. Nothing here blocks but `_wait`, and nothing
+allocates but the buffers of requests and values.
 """
 
 from __future__ import annotations
@@ -372,8 +374,9 @@ def _finished(lane):
 
 @kernel(inlined=True)
 def _note_unread(lane, unread_ns, polled_ns, n):
-    """Note for how long at most the responses of these n events lay unread. Events from before a gap come first, one per
-    connection at most; they may fill several batches, so the delay holds until as many events as connections have come.
+    """Note for how long at most the responses of these n events lay unread. Events from before a gap come first, one
+    per connection at most; they may fill several batches, so the delay holds until as many events as connections have
+    come.
     """
     st = lane.state[0]
     left_ns = st.unread_ns + polled_ns - st.polled_ns if st.unread_ns and st.left_over > 0 else np.int64(0)
@@ -386,8 +389,8 @@ def _note_unread(lane, unread_ns, polled_ns, n):
 
 @kernel(inlined=True)
 def _dial_one(lane, taken):
-    """Make at most one more connection, and none while the lane is behind its schedule. What is put off so is the lane's own
-    part of the wait (`behind`). With no connection at all, one is made in any case.
+    """Make at most one more connection, and none while the lane is behind its schedule. What is put off so is the
+    lane's own part of the wait (`behind`). With no connection at all, one is made in any case.
     """
     st = lane.state[0]
     if wants_dial(lane) and (

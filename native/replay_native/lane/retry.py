@@ -3,16 +3,16 @@
 Theory of operation
 -------------------
 
-A try that ended badly moves its request from the connection to a free row of the wait queue. The row then backs off: it stands
-in a binary heap by the time of its next try, and in no list. When that time has come it joins the wait queue like any other
-request, but at the front of its client's queue. To the accounts all tries are one request: it stays in flight from its first
-attempt on, and only its last try is recorded as its end.
+A try that ended badly moves its request from the connection to a free row of the wait queue. The row then backs off:
+it stands in a binary heap by the time of its next try, and in no list. When that time has come it joins the wait queue
+like any other request, but at the front of its client's queue. To the accounts all tries are one request: it stays in
+flight from its first attempt on, and only its last try is recorded as its end.
 
 The back-off doubles from try to try, less a random part ("jitter": M. Brooker, "Exponential Backoff And Jitter", AWS
-Architecture Blog, 2015), so that the clients of a target that failed do not all come back at one moment. A budget bounds retries
-to a share of the requests, since retries multiply the load of a target that is already overloaded. It is a bucket of tokens:
-each request earns a part of one, each retry costs one (B. Beyer et al., "Site Reliability Engineering", 2016, chapter 21;
-docs/retries.md).
+Architecture Blog, 2015), so that the clients of a target that failed do not all come back at one moment. A budget
+bounds retries to a share of the requests, since retries multiply the load of a target that is already overloaded. It
+is a bucket of tokens: each request earns a part of one, each retry costs one (B. Beyer et al., "Site Reliability
+Engineering", 2016, chapter 21; docs/retries.md).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _SALT = np.uint64(0x5E77AB1E5E77AB1E)
 
 @kernel("int64(int64, int64, int64, int64, int64, int64)")
 def backoff_ns(seq, retry, base_ns, most_ns, jitter_ppm, seed):
-    """How long a request backs off before its retry number `retry` (from 1): base * 2^(retry - 1), at most `most_ns`, less a
-    random part of up to `jitter_ppm`. The same seed gives the same back-off.
+    """How long a request backs off before its retry number `retry` (from 1): base * 2^(retry - 1), at most `most_ns`,
+    less a random part of up to `jitter_ppm`. The same seed gives the same back-off.
     """
     wait_ns = base_ns
     for _ in range(1, retry):

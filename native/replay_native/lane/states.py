@@ -1,5 +1,5 @@
-"""The states of a connection, as a table: the kernels set them, the tests hold the kernels to the table, and the drawing in
-`docs/lane-contract.md` is made from it (`python -m replay_native.lane.states docs/lane-contract.md`).
+"""The states of a connection, as a table: the kernels set them, the tests hold the kernels to the table, and the
+drawing in `docs/lane-contract.md` is made from it (`python -m replay_native.lane.states docs/lane-contract.md`).
 """
 
 from __future__ import annotations

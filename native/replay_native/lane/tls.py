@@ -3,19 +3,19 @@
 Theory of operation
 -------------------
 
-OpenSSL works on the socket itself, which is non-blocking, so each call has a plain twin in `io` and returns what that would:
-bytes, 0 at the peer's end, or minus errno. -EAGAIN: OpenSSL waits for the socket, for reading or for writing. -EPROTO: TLS itself
-failed. `ssl` is the address of OpenSSL's object, 0 on a plain connection.
+OpenSSL works on the socket itself, which is non-blocking, so each call has a plain twin in `io` and returns what that
+would: bytes, 0 at the peer's end, or minus errno. -EAGAIN: OpenSSL waits for the socket, for reading or for writing.
+-EPROTO: TLS itself failed. `ssl` is the address of OpenSSL's object, 0 on a plain connection.
 
-The socket is registered edge-triggered for both directions, so the lane need not know which one OpenSSL waits for: it calls
-again at any event. For the same reason a socket is empty only when a read says -EAGAIN: a record may have been read and not yet
-handed out.
+The socket is registered edge-triggered for both directions, so the lane need not know which one OpenSSL waits for: it
+calls again at any event. For the same reason a socket is empty only when a read says -EAGAIN: a record may have been
+read and not yet handed out.
 
 OpenSSL keeps a queue of errors per thread. What is left in it would be taken for the error of the next call on another
 connection, so every path that may fail clears it.
 
-Sessions: TLS 1.3 sends its tickets after the handshake, so a session is taken with the first response (`newer_session`). It is
-reference counted; whoever keeps one frees it.
+Sessions: TLS 1.3 sends its tickets after the handshake, so a session is taken with the first response
+(`newer_session`). It is reference counted; whoever keeps one frees it.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def is_quiet(ssl, buffer):
 
 @kernel()
 def close(ssl, abort):
-    """Send close_notify, unless `abort`, and free the object. Its session can still be resumed: the connection did not fail."""
+    """Send close_notify, unless `abort`, and free the object. Its session can still be resumed: the connection did not
+    fail.
+    """
     if not abort:
         _shutdown(ssl)
     _set_shutdown(ssl, SENT_AND_RECEIVED_SHUTDOWN)

@@ -1,7 +1,7 @@
 """Requests that wait, and how they end without being sent: in the ring (entries [head, taken)) or in the wait queue.
 
-The wait queue is used where clients matter, and for retries; `clients` explains it. Without it the ring itself is the queue, so
-`release_head` is the moment at which a request leaves it.
+The wait queue is used where clients matter, and for retries; `clients` explains it. Without it the ring itself is the
+queue, so `release_head` is the moment at which a request leaves it.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def count_waiting(lane):
 
 @kernel(inlined=True)
 def own_since_due(lane, e):
-    """The lane's own part of the time since a request in the ring was due: it was taken up late, and waited while the lane lost
-    time.
+    """The lane's own part of the time since a request in the ring was due: it was taken up late, and waited while the
+    lane lost time.
     """
     return e.taken_ns - e.due_ns + lane.metrics.counters[C.lost_ns] - e.state
 
@@ -197,7 +197,9 @@ def head_to_row(lane, key):
 
 @kernel()
 def _fail_client(lane, key, outcome):
-    """Fail the first request of a client: an attempt began for it, and ended before it could be sent. False if none is ready."""
+    """Fail the first request of a client: an attempt began for it, and ended before it could be sent. False if none is
+    ready.
+    """
     if lane.clients[key].startable == 0:
         return False
     row, now = first_waiting(lane, key), now_ns(lane.scratch)

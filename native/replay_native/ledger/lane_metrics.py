@@ -1,7 +1,7 @@
 """The memory of a lane that others read: control words, counters, histograms and samples, in one MAP_SHARED file.
 
-It survives kill -9 and SIGSEGV: the file then holds everything that was counted. `docs/lane-contract.md` says what each word
-means. Counts only grow, so a reader takes intervals by difference and never stops the lane.
+It survives kill -9 and SIGSEGV: the file then holds everything that was counted. `docs/lane-contract.md` says what
+each word means. Counts only grow, so a reader takes intervals by difference and never stops the lane.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ OUTCOMES = (
     "2xx", "3xx", "4xx", "5xx", "refused", "reset", "truncated", "malformed", "timeout", "generator", "unsent",
     "rejected", "tls",
 )  # fmt: skip
-"""How a request ended. The first four are whole responses. `generator` is our own failure, never the target's. `rejected`: a
-broker answered with an error of its own (Kafka). `tls`: the connection could not be secured, or broke as a TLS connection.
+"""How a request ended. The first four are whole responses. `generator` is our own failure, never the target's.
+`rejected`: a broker answered with an error of its own (Kafka). `tls`: the connection could not be secured, or broke as
+a TLS connection.
 """
 
 N_OUTCOMES = len(OUTCOMES)
@@ -174,8 +175,8 @@ SAMPLE = np.dtype([
     ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("done_ns", "i8"),
     ("bytes", "i8"), ("route", "u4"), ("client", "u4"), ("status", "i4"), ("outcome", "i4"), ("rule", "i8"),
 ])  # fmt: skip
-"""One request in full. A stamp that never came is -1. `rule` is the check that failed first, -1 where none did. The status
-of a request that was never sent is its reason, C.unsent_...
+"""One request in full. A stamp that never came is -1. `rule` is the check that failed first, -1 where none did. The
+status of a request that was never sent is its reason, C.unsent_...
 """
 
 sample_type = from_dtype(SAMPLE)
@@ -183,8 +184,8 @@ sample_type = from_dtype(SAMPLE)
 
 @bundle
 class LaneMetrics(NamedTuple):
-    """The arrays of one lane's memory. The last route is `other`: it takes what no longer fits the arena. Without captures and
-    checks the arrays about them have one row.
+    """The arrays of one lane's memory. The last route is `other`: it takes what no longer fits the arena. Without
+    captures and checks the arrays about them have one row.
     """
 
     control: Annotated[Array, "int64[::1]", "control words; see `Control`"]
@@ -223,7 +224,9 @@ _HEADER_WORDS = 8
 
 
 def arena_slots(routes: int, arena_bytes: int = ARENA_BYTES) -> int:
-    """Slots of the arena: one per (route, outcome) in use, at most `arena_bytes` of them, never fewer than `other` needs."""
+    """Slots of the arena: one per (route, outcome) in use, at most `arena_bytes` of them, never fewer than `other`
+    needs.
+    """
     slot_bytes = len(PER_ROUTE) * COUNTERS_2 * 4
     return max(N_OUTCOMES, min((routes + 1) * N_OUTCOMES, arena_bytes // slot_bytes))
 
@@ -274,8 +277,8 @@ def _size(routes: int, slots: int, rules: int) -> int:
 def create(
     path: str | os.PathLike[str], routes: int, arena_bytes: int = ARENA_BYTES, rules: int = 0
 ) -> LaneMetrics:
-    """Make a lane's memory at `path`, which must not exist, for so many routes, and captures and checks (`rules`). OSError
-    where there is no space.
+    """Make a lane's memory at `path`, which must not exist, for so many routes, and captures and checks (`rules`).
+    OSError where there is no space.
     """
     slots = arena_slots(routes, arena_bytes)
     with Path(path).open("xb+") as file:
@@ -292,8 +295,8 @@ def create(
 
 
 def open_metrics(path: str | os.PathLike[str]) -> LaneMetrics:
-    """Open the memory of a lane, running or left by a killed run. ValueError where it is not one, or is cut short; OSError
-    where it is a link or cannot be opened.
+    """Open the memory of a lane, running or left by a killed run. ValueError where it is not one, or is cut short;
+    OSError where it is a link or cannot be opened.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags), "rb+") as file:

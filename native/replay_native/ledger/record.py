@@ -1,8 +1,9 @@
-"""What becomes of a request, recorded in a lane's metrics: counters, histograms, samples. Both engines record by these.
+"""What becomes of a request, recorded in a lane's metrics: counters, histograms, samples. Both engines record by
+these.
 
-The calls for one request, in order: `record_taken`; then either `record_unsent`, or `record_attempt`, `record_sent` (if it
-came to a send) and `record_done`. `record_malformed` comes before the `record_done` of a malformed response. Requests that
-are sent together (Kafka's) have `record_sent_together` and `record_done_together`.
+The calls for one request, in order: `record_taken`; then either `record_unsent`, or `record_attempt`, `record_sent`
+(if it came to a send) and `record_done`. `record_malformed` comes before the `record_done` of a malformed response.
+Requests that are sent together (Kafka's) have `record_sent_together` and `record_done_together`.
 """
 
 from __future__ import annotations
@@ -189,8 +190,8 @@ def record_attempt(metrics):
 
 @kernel((METRICS_TYPE, int64, int64, int64, boolean, boolean))
 def record_sent(metrics, flags, wait_ns, order_ns, fresh, closed_loop):
-    """The first byte of a request is about to be sent. `wait_ns` = sent - taken; `order_ns` of it were spent waiting for the
-    client's earlier request, the rest for a connection. `fresh`: the connection has carried no request before.
+    """The first byte of a request is about to be sent. `wait_ns` = sent - taken; `order_ns` of it were spent waiting
+    for the client's earlier request, the rest for a connection. `fresh`: the connection has carried no request before.
     """
     if flags & WARM_UP or closed_loop:
         return
@@ -272,8 +273,8 @@ def record_malformed(metrics, flags, route, reason, beginning, count):
 
 @kernel((METRICS_TYPE, *[int64] * 6, boolean))
 def record_net(metrics, flags, due_ns, sent_ns, done_ns, own_ns, unread_ns, closed_loop):
-    """Record the end of a request without the generator's own delays: `own_ns` until it was sent, and at most `unread_ns`
-    in which its response lay unread.
+    """Record the end of a request without the generator's own delays: `own_ns` until it was sent, and at most
+    `unread_ns` in which its response lay unread.
     """
     late_ns = min(unread_ns, done_ns - sent_ns) if sent_ns >= 0 else np.int64(0)
     if late_ns > 0:
@@ -290,8 +291,8 @@ def record_net(metrics, flags, due_ns, sent_ns, done_ns, own_ns, unread_ns, clos
 
 @kernel((METRICS_TYPE, *[int64] * 5))
 def record_net_unsent(metrics, reason, flags, own_ns, waited_ns, max_wait_ns):
-    """As `record_net`, for a request that is not sent. `own_ns` is the generator's own part of `waited_ns`, the time since
-    it was due. Above a quarter of it the target is not to blame.
+    """As `record_net`, for a request that is not sent. `own_ns` is the generator's own part of `waited_ns`, the time
+    since it was due. Above a quarter of it the target is not to blame.
     """
     if reason in (C.unsent_max_wait, C.unsent_limit) and OWN_PART * own_ns > waited_ns:
         metrics.counters[C.unsent_own] += 1
@@ -362,8 +363,8 @@ def record_done_together(metrics, outcome, rows, sent_ns, done_ns, status, close
 
 @kernel((METRICS_TYPE, int64, REQUEST_TYPE, int64))
 def record_unsent(metrics, reason, request, max_wait_ns):
-    """A request will not be sent. `reason` is C.unsent_... It enters `response` with `max_wait_ns`: users waited that long
-    at least.
+    """A request will not be sent. `reason` is C.unsent_... It enters `response` with `max_wait_ns`: users waited that
+    long at least.
     """
     metrics.counters[reason] += 1
     metrics.counters[FIRST_OUTCOME + UNSENT] += 1

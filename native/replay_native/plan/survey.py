@@ -1,7 +1,7 @@
 """Trace rows to due requests: which rows are sent, when each is due, and what the plan says about them.
 
-The kernels walk rows of a trace in time order. `requests` is its dictionary (`trace/columns`). `rules` uint8[256] says by
-method what becomes of a row.
+The kernels walk rows of a trace in time order. `requests` is its dictionary (`trace/columns`). `rules` uint8[256] says
+by method what becomes of a row.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def _count_in(window, rows, busy, bin_ns, due_ns, took_ns):
     )
 )
 def survey(trace, requests, rules, pace, first, rows_max, default_took_ns, counts):
-    """Count rows by what becomes of them, until `first` has grown to `rows_max`. Returns how many were selected so far.
+    """Count rows by what becomes of them, until `first` has grown to `rows_max`. Returns how many were selected so
+    far.
 
     A row whose duration is not known is taken to need `default_took_ns`.
     """
@@ -178,7 +179,8 @@ def survey(trace, requests, rules, pace, first, rows_max, default_took_ns, count
     )
 )
 def select(trace, begin, requests, rules, pace, first, out):
-    """Copy the rows that are sent, from row `begin` on, until `out` is full. `first` is the number of the first in the run.
+    """Copy the rows that are sent, from row `begin` on, until `out` is full. `first` is the number of the first in the
+    run.
 
     Returns how many were copied, and the row to go on with.
     """
@@ -214,10 +216,11 @@ connections opened in it, and the most in one."""
     )
 )
 def count_clients(due_ns, client, idle_ns, last_ns, connected, words):
-    """Count the connections of due requests, given in order, where each client has one until `idle_ns` after its last request.
+    """Count the connections of due requests, given in order, where each client has one until `idle_ns` after its last
+    request.
 
-    last_ns int64[clients] is when a connected client last sent a request. `connected` is the list of connected clients, the
-    longest idle first; words int64[CLIENT_WORDS].
+    last_ns int64[clients] is when a connected client last sent a request. `connected` is the list of connected
+    clients, the longest idle first; words int64[CLIENT_WORDS].
     """
     for row in range(due_ns.shape[0]):
         now, who = due_ns[row], np.int64(client[row])

@@ -16,10 +16,10 @@ _SinkWords = namedtuple(
     "_SinkWords", "STOP STALL_AT_NS STALL_NS STATE PORT ARRIVALS OPEN ACCEPTED REFUSED WORDS"
 )
 SinkWords = _SinkWords(*range(0, 80, 8))
-"""Words of `control`, a cache line apart. STOP and STALL_* (write STALL_NS last) are the control plane's.
+"""Words of `control`, a cache line apart. The control plane writes STOP and STALL_* (STALL_NS last).
 
-STATE is 0, 1 running, 2 ended, or minus errno; ARRIVALS counts requests, stored or not; REFUSED counts
-connections over the cap.
+STATE is 0, 1 (running), 2 (ended), or minus errno. ARRIVALS counts requests, stored or not; REFUSED counts connections
+over the cap.
 """
 
 STAMP = np.dtype([("seq", "i8"), ("arrival_ns", "i8"), ("connection", "i8")])
@@ -44,8 +44,9 @@ PEER = np.dtype([
         "in_time", "tries_left",
     )
 ] + [("ssl", "u8")])  # fmt: skip
-"""One connection of the sink. `ssl` is 0 on a plain one; `in_time`: a server will have answered before the time limit of
-the queue is over."""
+"""One connection of the sink. `ssl` is 0 on a plain one; `in_time`: a server will have answered before the time limit
+of the queue is over.
+"""
 
 SETTINGS = np.dtype([
     (name, "i8") for name in (

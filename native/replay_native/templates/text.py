@@ -15,8 +15,9 @@ from replay_native.ground.shared import poke_u8
 _memcpy = libc.memcpy
 
 LITERAL, UUID, EMAIL, CLIENT, NUMBER = range(5)
-"""Kinds of parts that every template may have. UUID and EMAIL are the request's own, CLIENT and NUMBER are decimal. Protocols
-count on from `OWN_KINDS`."""
+"""Kinds of parts that every template may have. UUID and EMAIL are the request's own, CLIENT and NUMBER are decimal.
+Protocols count on from `OWN_KINDS`.
+"""
 
 OWN_KINDS = 5
 

@@ -1,8 +1,8 @@
 """A trace as kernels read it: columns of its rows, and its dictionary of requests by raw address.
 
-The dictionary is memory-mapped in batches of 1,048,576 requests. `requests` int64[batches, TABLE_COLUMNS] has the address of
-each column of each batch. Bodies and header sets are dictionaries of their own, whose batches have any size; a table of
-them has the id of the first entry of each batch in column 0, and a last row with the id past the end.
+The dictionary is memory-mapped in batches of 1,048,576 requests. `requests` int64[batches, TABLE_COLUMNS] has the
+address of each column of each batch. Bodies and header sets are dictionaries of their own, whose batches have any
+size; a table of them has the id of the first entry of each batch in column 0, and a last row with the id past the end.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.shared import peek_i32, peek_i64, peek_u8, peek_u32
 
 OFFSETS, DATA, METHOD, ROUTE, HOST, HEADERS, BODY = range(7)
-"""Columns of `requests`: addresses of the targets' offsets (int64) and bytes, of the methods (uint8), routes (uint32), hosts,
-header sets and bodies (int32 each)."""
+"""Columns of `requests`: addresses of the targets' offsets (int64) and bytes, of the methods (uint8), routes (uint32),
+hosts, header sets and bodies (int32 each).
+"""
 
 TABLE_COLUMNS = 7
 BATCH_BITS = 20
@@ -61,14 +62,14 @@ def route_of(requests, number):
 
 @kernel(inlined=True)
 def entry_of(requests, number, column):
-    """Which HOST, HEADERS or BODY a request has, -1 for none."""
+    """The host, header set or body of a request (`column` is HOST, HEADERS or BODY), -1 for none."""
     address = requests[number >> BATCH_BITS, column] + 4 * (number & BATCH_MASK)
     return np.int64(peek_i32(np.uint64(address)))
 
 
 @kernel(inlined=True)
 def has_entry(batches, number):
-    """Whether a dictionary of its own has an entry of this id."""
+    """Whether a dictionary of bodies or header sets has an entry of this id."""
     return 0 <= number < batches[batches.shape[0] - 1, 0]
 
 
@@ -87,8 +88,8 @@ def batch_of(batches, number):
 
 @kernel()
 def body_at(bodies, number):
-    """Address and length of a body; a length of -1 where there is none. `bodies` int64[batches + 1, 3] has the addresses of
-    each batch's offsets (int64) and bytes.
+    """Address and length of a body; a length of -1 where there is none. `bodies` int64[batches + 1, 3] has the
+    addresses of each batch's offsets (int64) and bytes.
     """
     if not has_entry(bodies, number):
         return np.int64(0), np.int64(-1)

@@ -1,7 +1,7 @@
 """Byte strings to ids: an open-addressing table with full comparison, and the copying around it.
 
-Python owns the arrays of a table (`replay.trace.dictionary.StringTable`). An entry is a row: its place (where the string begins
-in the store, and how long it is) and two words that are compared together with the string.
+Python owns the arrays of a table (`replay.trace.dictionary.StringTable`). An entry is a row: its place (where the
+string begins in the store, and how long it is) and two words that are compared together with the string.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PLACE, WORD_0, WORD_1 = 0, 1, 2
 ENTRY_WORDS = 3
 
 LENGTH_BITS = 24
-"""The lower bits of a place, which are the length; a longer string does not fit."""
+"""The lower bits of a place, which are the length. A longer string does not fit."""
 
 HASHED_AHEAD = 64
 """Strings that are hashed, and their slots read, before the first of them is looked up (a power of two)."""
@@ -69,14 +69,14 @@ def mix(hashed, word):
 
 @kernel(inlined=True)
 def _mix_other(hashed, word):
-    """`mix` with another multiplier: where both halves take the same word, one does not undo the other."""
+    """`mix` with another multiplier, so that the same word in both halves does not cancel out."""
     hashed = (hashed ^ word) * _OTHER_MULTIPLIER
     return hashed ^ (hashed >> np.int64(29))
 
 
 @kernel(inlined=True)
 def _short_word(address, length):
-    """Up to seven bytes as one word; with the length it names them."""
+    """Up to seven bytes as one word, which is unique among strings of the same length."""
     if length >= 4:
         low, high = np.int64(peek_u32(address)), np.int64(peek_u32(address + np.uint64(length - 4)))
         return low | (high << np.int64(32))
@@ -91,7 +91,8 @@ def _short_word(address, length):
 def hash_bytes(data, begin, end, seed):
     """A 64-bit hash of `data[begin:end]`; `seed` makes collisions unpredictable.
 
-    Words are folded into two halves by turns, so that one need not wait for the other; the last word overlaps.
+    Words are folded into two halves in turns, which the CPU computes in parallel. The last word overlaps the one
+    before.
     """
     length = end - begin
     address = np.uint64(np.int64(data.ctypes.data) + begin)
@@ -113,7 +114,7 @@ def hash_bytes(data, begin, end, seed):
 
 @kernel(inlined=True)
 def same_bytes(left, left_at, right, right_at, length):
-    """Whether two stretches of bytes are equal."""
+    """Whether two ranges of bytes are equal."""
     left_address = np.uint64(np.int64(left.ctypes.data) + left_at)
     right_address = np.uint64(np.int64(right.ctypes.data) + right_at)
     if length < 8:
@@ -168,8 +169,8 @@ def _is_entry(table, entry, data, begin, length, word0, word1):
 def find_or_add(data, begin, end, word0, word1, table):
     """The id of a string (with its two extra words), or -1 - id where it is new.
 
-    A new string is inserted while the table is open. The first one that does not fit closes the table for good. From then on
-    every unknown string gets a fresh id and is not remembered, so ids are no longer unique by content.
+    A new string is inserted while the table is open. The first one that does not fit closes the table for good. From
+    then on every unknown string gets a fresh id and is not remembered, so ids are no longer unique by content.
     """
     hashed = mix(mix(hash_bytes(data, begin, end, table.state[SEED]), word0), word1)
     return find_or_add_hashed(hashed, data, begin, end, word0, word1, table)
@@ -214,7 +215,7 @@ def hash_all(data, offsets, seed, hashes):
 
 @kernel("void(int64[::1], int64[::1])")
 def move_slots(old, slots):
-    """Move what the slots of one table hold into empty, larger ones."""
+    """Move the slots of a table into a larger, empty array."""
     mask = np.int64(slots.shape[0] - 1)
     for index in range(old.shape[0]):
         if old[index] != 0:
@@ -262,8 +263,8 @@ def _touch(strings, words, first, last, table, hashes):
 def intern(strings, words, first, last, table, hashes, ids, fresh):
     """Look up strings `first` to `last`, and add unknown ones. Returns how many were new.
 
-    ids[i - first] is the id of string i; fresh[:returned] are the indexes of the new strings, whose ids count up. Scratch:
-    hashes int64[HASHED_AHEAD].
+    ids[i - first] is the id of string i; fresh[:returned] are the indexes of the new strings, whose ids count up.
+    Scratch: hashes int64[HASHED_AHEAD].
     """
     found = np.int64(0)
     data, offsets = strings.data, strings.offsets
@@ -283,7 +284,7 @@ def intern(strings, words, first, last, table, hashes, ids, fresh):
 
 @kernel("int64(uint8[::1], int64[::1], int64[::1], int64, uint8[::1], int64[::1], int64)")
 def gather(data, offsets, chosen, count, target, ends, row):
-    """Append strings `chosen[:count]` to (target, ends) behind its first `row` rows; the bytes used then."""
+    """Append the strings `chosen[:count]` to (target, ends), after its first `row` rows. Returns the bytes used."""
     at = ends[row]
     for index in range(count):
         begin, end = offsets[chosen[index]], offsets[chosen[index] + 1]
@@ -297,8 +298,8 @@ def gather(data, offsets, chosen, count, target, ends, row):
 def dense_ids(hashes, slots, slot_ids, state, ids):
     """Number 64-bit hashes densely by first appearance; state[0] counts them.
 
-    `slots` (a power of two, 0 is empty) holds at least twice state[0] + len(hashes) entries. Past state[1]
-    distinct hashes an unknown one shares the id that its remainder names, which bounds memory.
+    `slots` (0 is empty) is a power of two, at least twice state[0] + len(hashes). Past state[1] distinct hashes an
+    unknown one shares the id of its remainder, which bounds memory.
     """
     mask = np.int64(slots.shape[0] - 1)
     for index in range(hashes.shape[0]):
@@ -335,7 +336,7 @@ def rehash(old_slots, old_ids, slots, slot_ids):
 
 @kernel("void(uint32[::1], int64[::1])")
 def tally(ids, weights):
-    """Count each id that is inside `weights`."""
+    """Count the ids that have a place in `weights`."""
     for index in range(ids.shape[0]):
         if ids[index] < weights.shape[0]:
             weights[ids[index]] += 1

@@ -1,7 +1,7 @@
 """Route templates: variable segments of a path become {id}, {uuid}, {hash}, {date}, {email} or {slug}.
 
-The template of a request is `METHOD SPACE PATH` without the query. A user's own templates are tried first; a path that one of
-them matches gets that template as it was written.
+The template of a request is `METHOD SPACE PATH` without the query. A user's own templates are tried first; a path that
+one of them matches gets that template as it was written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from replay_native.ground.jit import kernel
 from .dictionary import STRINGS_TYPE, TABLE_TYPE, copy_bytes, find_or_add, hash_bytes
 
 SEGMENTS_MAX = 16
-"""Segments of a template; what is deeper becomes `/*`."""
+"""Segments of a template at most. Deeper ones become `/*`."""
 
 LITERAL_BYTES_MAX = 48
 """A longer segment is a {slug}."""
@@ -25,10 +25,10 @@ LITERAL_BYTES_MAX = 48
 EXTENSION_BYTES_MAX = 5
 
 TEMPLATE_BYTES_MAX = 1024
-"""Room for a template: a method name, and SEGMENTS_MAX segments with their slashes."""
+"""Bytes of a template at most: a method name, and SEGMENTS_MAX segments with their slashes."""
 
 FULL, DEPTH = 0, 1
-"""How deep templates go: whole paths; or only the first segment; or (2) only the method."""
+"""How deep templates go: FULL: whole paths; DEPTH: the first segment; 2: the method alone."""
 
 _LITERAL, _ID, _UUID, _HASH, _DATE, _EMAIL, _SLUG = 0, 1, 2, 3, 4, 5, 6
 
@@ -37,14 +37,14 @@ _PLACEHOLDERS = np.frombuffer(_NAMES, dtype=np.uint8)
 _BEGINS = np.array([0, 0, 4, 10, 16, 22, 29, 35], dtype=np.int64)
 
 LENGTH_MAX = 1000
-"""A segment longer than this is not looked at."""
+"""A longer segment is a literal without being examined."""
 
 _HEXES, _UPPERS, _LOWERS, _SEPARATORS, _EMAILS = 10, 20, 30, 40, 50
 _COUNT = np.int64(1023)
 
 
 def _counted() -> np.ndarray:
-    """For each byte, one in each of the ten-bit counters (digits lowest) that it counts for."""
+    """By byte: 1 in each of the ten-bit counters (digits lowest) for which it counts."""
     table = np.zeros(256, dtype=np.int64)
     table[ord("0") : ord("9") + 1] = 1 | 1 << _HEXES
     table[ord("a") : ord("z") + 1] = 1 << _LOWERS
@@ -88,7 +88,7 @@ def _is_hex(byte):
 
 @kernel()
 def _is_uuid(data, begin, end):
-    """8-4-4-4-12 hexadecimal digits."""
+    """Whether it is 8-4-4-4-12 hexadecimal digits."""
     if end - begin != 36:
         return False
     for index in range(36):
@@ -103,7 +103,7 @@ def _is_uuid(data, begin, end):
 
 @kernel()
 def _is_date(data, begin, end):
-    """yyyy-mm, yyyy-mm-dd, or that with a time behind it."""
+    """Whether it is yyyy-mm, yyyy-mm-dd, or the latter followed by a time."""
     length = end - begin
     if length < 7 or data[begin + 4] != 45:
         return False
@@ -127,7 +127,7 @@ def _is_date(data, begin, end):
 
 @kernel()
 def _segment_class(data, begin, end):
-    """What a path segment (without its extension) is."""
+    """The class of a path segment without its extension."""
     counts = np.int64(0)
     length = end - begin
     if length > LENGTH_MAX:
@@ -158,8 +158,8 @@ def _segment_class(data, begin, end):
 
 @kernel()
 def _stem(data, begin, end):
-    """Where a segment's extension begins (its dot), or its end: at most five letters or digits, not all
-    digits.
+    """Where the extension of a segment begins (its dot), or its end. An extension is at most five letters or digits,
+    not all digits.
     """
     dot = end - 1
     while dot > begin and end - dot <= EXTENSION_BYTES_MAX and data[dot] != 46:
@@ -190,7 +190,7 @@ def _contains(hashes, value):
 
 @kernel()
 def _write_segment(data, begin, end, out, at, slugs, kept):
-    """Write one segment's template behind out[:at] (which ends in a slash); the offset after it."""
+    """Write the template of a segment after out[:at], which ends in a slash. Returns the offset after it."""
     if begin < end and data[begin] == 123:
         return copy_bytes(data, begin, min(end, begin + LITERAL_BYTES_MAX), out, at)
     stem = _stem(data, begin, end)
@@ -212,7 +212,7 @@ def _write_segment(data, begin, end, out, at, slugs, kept):
 
 @kernel()
 def _write_template(data, begin, end, out, at, depth, slugs, kept):
-    """Write the template of the path in data[begin:end] behind out[:at]; the offset after it."""
+    """Write the template of the path in data[begin:end] after out[:at]. Returns the offset after it."""
     if depth > DEPTH or begin == end or data[begin] != 47:
         out[at] = 42
         return at + 1
@@ -235,7 +235,7 @@ def _write_template(data, begin, end, out, at, depth, slugs, kept):
 
 @kernel(inlined=True)
 def _path_end(data, begin, end):
-    """Where the path of a target ends: before its query, its parameters, or what is behind them."""
+    """Where the path of a target ends: before its query, parameters or fragment."""
     for index in range(begin, end):
         if data[index] == 63 or data[index] == 35 or data[index] == 59:
             return index
@@ -254,8 +254,8 @@ def _until(data, at, end, byte):
 def matches(data, begin, end, pattern, at, last):
     """Whether pattern[at:last] is the path in data[begin:end].
 
-    `{name}` stands for a segment, or for the rest of one before the end that is written behind it; `*` at the end
-    for all that follows its slash.
+    `{name}` stands for a segment, or for the part of one before the literal that follows it. `*` at the end stands for
+    everything after its slash.
     """
     first = at
     while at < last:
@@ -312,7 +312,8 @@ def _own(data, begin, end, kind, rules):
 def templates(targets, method, first, rules, entries_max, out, table, ids):
     """Number the templates of the requests from `first` on, into `ids`, until the table holds `entries_max` of them.
 
-    Returns the index of the request where it stopped, or the number of requests. Scratch: `out` uint8[TEMPLATE_BYTES_MAX].
+    Returns the index of the request where it stopped, or the number of requests. Scratch: `out`
+    uint8[TEMPLATE_BYTES_MAX].
     """
     data, offsets = targets.data, targets.offsets
     for index in range(first, method.shape[0]):

@@ -1,8 +1,8 @@
 """When generated requests arrive: a renewal process of mean 1 in the time of a rate curve, by inversion.
 
-A gap of the process is an area under the curve; where it ends is the next arrival (time-change inversion: Cinlar 1975, 4.7). A
-two-state Markov chain may modulate the curve (MMPP2). The state goes on where the portion before ended, so portions of any size
-give the same arrivals.
+A gap of the process is an area under the curve; where it ends is the next arrival (time-change inversion: Cinlar 1975,
+4.7). A two-state Markov chain may modulate the curve (MMPP2). The state goes on where the portion before ended, so
+portions of any size give the same arrivals.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.randoms import exponential_of, random_of, unit_of
 
 EVEN, POISSON, GAMMA = 0, 1, 2
-"""Processes: gaps of exactly 1, exponential ones, and Gamma variates of a shape."""
+"""Kinds of processes: gaps of exactly 1; exponential gaps; Gamma variates with a shape."""
 
 COUNTER, SEGMENT, BEGIN_NS, END_NS, CHAIN_STATE, SWITCH_NS, SWITCHES, STARTED = 0, 1, 2, 3, 4, 5, 6, 7
 STATE_WORDS = 8
 AREA, PIECE_AREA, BEGIN_RATE, END_RATE = 0, 1, 2, 3
 STATE_REALS = 4
-"""State of a process: `words` int64 and `reals` float64, zeros at the start. A piece is the part of a segment in
-which the chain stays in its state.
+"""State of a process: `words` int64 and `reals` float64, zeros at the start. A piece is a part of a segment in which
+the chain stays in one state.
 """
 
 NEVER_NS = np.int64(1) << np.int64(62)
@@ -70,7 +70,7 @@ def _normal(seed, words):
 
 @kernel()
 def _gamma(seed, words, shape):
-    """A Gamma variate of mean 1 (Marsaglia and Tsang 2000, their squeeze first); shapes below 1 by their boost."""
+    """A Gamma variate of mean 1 (Marsaglia and Tsang 2000, with their squeeze, and their boost for shapes below 1)."""
     raised = shape if shape >= 1.0 else shape + 1.0
     d = raised - 1.0 / 3.0
     c = 1.0 / math.sqrt(9.0 * d)
@@ -89,7 +89,7 @@ def _gamma(seed, words, shape):
 
 @kernel(inlined=True)
 def _gap(process, shape, seed, words):
-    """The next gap; the first of even ones is 0: they begin with the curve."""
+    """The next gap. The first even one is 0, so that even arrivals begin with the curve."""
     if process == POISSON:
         return exponential_of(_draw(seed, words))
     if process == GAMMA:
@@ -159,7 +159,9 @@ def _ns_at(area, begin_rate, end_rate, length_ns):
 
 @kernel(types.int64(PROCESS_TYPE, types.int64, types.int64[::1], types.float64[::1], types.int64[::1]))
 def arrive(process, start_ns, words, reals, out_at_ns):
-    """Write the next arrivals in order, ns from `start_ns` on. Returns how many; fewer than fit where the curve has ended."""
+    """Write the next arrivals in order, ns from `start_ns` on. Returns how many; fewer than fit where the curve has
+    ended.
+    """
     written = np.int64(0)
     while written < out_at_ns.shape[0]:
         gap = _gap(process.kind, process.shape, process.seed, words)

@@ -1,4 +1,4 @@
-"""What generated requests ask for, and who asks: draws by weight, each named by its event's number alone."""
+"""What generated requests ask for, and who asks. Draws are weighted, and named by the number of the event alone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ ALIAS_TYPE, VISITS_TYPE, GENERATED_TYPE = numba_type(Alias), numba_type(Visits),
 
 @kernel("void(float64[::1], float64[::1], int64[::1], int64[::1])")
 def build_alias(weights, share, alias, work):
-    """Walker's alias table by Vose's method (1991): entry i is i with share[i], else alias[i]. work int64[n]."""
+    """Build Walker's alias table by Vose's method (1991). Scratch: work int64[n]."""
     n = weights.shape[0]
     total = 0.0
     for index in range(n):
@@ -117,9 +117,9 @@ def ask(table, ids, clients, seed, first, out_request, out_client):
 def visit(start_ns, begin, visits, first, until_ns, out):
     """Write the requests of the sessions that begin at start_ns[begin:], as many whole sessions as fit.
 
-    Each step waits an exponential time and asks for an id. A session asks for the same place in the ids of all its steps, so
-    what it makes it asks for again. Session `first + i` is client first + i. What would come at `until_ns` or later is left
-    out. Returns the rows written, and the session to go on with.
+    Each step waits an exponential time and asks for an id. A session asks for the same place in the ids of all its
+    steps, so what it makes it asks for again. Session `first + i` is client first + i. What would come at `until_ns`
+    or later is left out. Returns the rows written, and the session to go on with.
     """
     written, session = np.int64(0), begin
     kind_ends, pause_ns, seed = visits.kind_ends, visits.pause_ns, visits.seed

@@ -1,7 +1,8 @@
 """Less or more of the same traffic: thinning, growing by gap interpolation, cloning sessions.
 
-`requests` is the trace's dictionary (`trace/columns`); `classes` int64[routes] says which rule a route falls under (-1: none).
-Random draws are named by a row's number since the start of the trace, so portions of any size give the same rows.
+`requests` is the trace's dictionary (`trace/columns`); `classes` int64[routes] says which rule a route falls under
+(-1: none). Random draws are named by a row's number since the start of the trace, so portions of any size give the
+same rows.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from replay_native.trace.columns import ROWS_TYPE, route_of
 
 LEFT, EXTRA = 0, 1
 ROUTE_WORDS = 2
-"""Of a route: rows of it still to come, and how many of these still get one copy more."""
+"""Words of a route: its rows that are still to come, and how many of these get one more copy."""
 
 KEPT = np.iinfo(np.int64).min
-"""In place of the time of a row before, where a class has none yet."""
+"""In place of the time of the row before, where a rule has none yet."""
 
 _REQUESTS, _CLIENTS = np.uint64(0x7265717565737473), np.uint64(0x636C69656E7473)
 _EXTRAS, _PLACES = np.uint64(0x657874726173), np.uint64(0x706C61636573)
@@ -74,7 +75,7 @@ def _class_of(request, requests, classes):
 
 @kernel("void(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
 def count_classes(request, requests, classes, counts):
-    """Add the rows of each class to counts int64[n + 1]; the last one is of none."""
+    """Add the rows of each rule to counts int64[n + 1]; the last one counts rows of no rule."""
     for index in range(request.shape[0]):
         found = _class_of(request[index], requests, classes)
         counts[found if found >= 0 else counts.shape[0] - 1] += 1
@@ -82,7 +83,7 @@ def count_classes(request, requests, classes, counts):
 
 @kernel("int64(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
 def keep_classes(request, requests, classes, kept):
-    """Indexes of the rows that fall under a rule; how many."""
+    """Write the indexes of the rows that fall under a rule. Returns how many."""
     count = np.int64(0)
     for index in range(request.shape[0]):
         kept[count] = index
@@ -92,7 +93,7 @@ def keep_classes(request, requests, classes, kept):
 
 @kernel("int64(int64, uint64, float64, int64, int64[::1])")
 def thin_requests(rows, seed, share, first, kept):
-    """Indexes of the rows that stay with probability `share`, each by itself; how many."""
+    """Write the indexes of the rows that stay, each with probability `share`. Returns how many."""
     count = np.int64(0)
     for index in range(rows):
         kept[count] = index
@@ -102,7 +103,7 @@ def thin_requests(rows, seed, share, first, kept):
 
 @kernel("int64(uint32[::1], uint64, float64, int64[::1])")
 def thin_clients(client, seed, share, kept):
-    """Indexes of the rows of the clients that stay with probability `share`, with all they do; how many."""
+    """Write the indexes of the rows of clients that stay, each client with probability `share`. Returns how many."""
     count = np.int64(0)
     for index in range(client.shape[0]):
         kept[count] = index
@@ -112,7 +113,7 @@ def thin_clients(client, seed, share, kept):
 
 @kernel(inlined=True)
 def _copies_of(words, whole, seed, number):
-    """How often a row is to be there. Exactly EXTRA of the LEFT rows get one more (Knuth's algorithm S)."""
+    """How often a row is to appear. Exactly EXTRA of the LEFT rows get one more copy (Knuth's algorithm S)."""
     more = np.int64(0)
     if words[EXTRA] > 0:
         draw = unit_of(random_of(seed, number, _EXTRAS)) * np.float64(words[LEFT])
@@ -124,7 +125,7 @@ def _copies_of(words, whole, seed, number):
 
 @kernel(inlined=True)
 def _place(out_at_ns, begin, count, from_ns, until_ns, seed, number):
-    """`count` uniform moments in a gap, in order, from out_at_ns[begin] on."""
+    """Write `count` uniformly drawn times in a gap, in order, from out_at_ns[begin] on."""
     gap_ns = np.float64(until_ns - from_ns)
     for copy in range(count):
         bits = random_of(seed, (number << np.int64(14)) + copy, _PLACES)
@@ -142,10 +143,11 @@ def _place(out_at_ns, begin, count, from_ns, until_ns, seed, number):
     )
 )
 def grow(rows, begin, requests, growth, first, out):
-    """Write the rows from `begin` on, each as often as its rule asks for, as many as fit. `first` is the number of row 0.
+    """Write the rows from `begin` on, each as often as its rule asks for, as many as fit. `first` is the number of row
+    0.
 
-    Copies are spread uniformly over the gap since the row before of the same rule; the row itself comes last. A row of no rule
-    is there once. Returns how many were written, and the row to go on with.
+    Copies are spread uniformly over the gap since the row before of the same rule; the row itself comes last. A row of
+    no rule is there once. Returns how many were written, and the row to go on with.
     """
     written, index = np.int64(0), begin
     at_ns, request, seed, before_ns = rows.at_ns, rows.request, growth.seed, growth.before_ns
@@ -176,14 +178,14 @@ def grow(rows, begin, requests, growth, first, out):
 
 @kernel("void(uint64, float64[::1])")
 def draw_ties(seed, out):
-    """A number above 0, and at most 1, for each route: which of equal ones comes first."""
+    """Draw a number in (0, 1] for each route: it decides which of equal remainders comes first."""
     for route in range(out.shape[0]):
         out[route] = unit_of(random_of(seed, route, _TIES))
 
 
 LAST_NS, SESSION = 0, 1
 CLIENT_WORDS = 2
-"""Of a client: when it was last seen, and its session then (-1: none yet)."""
+"""Words of a client: when it was last seen, and its session then (-1: none yet)."""
 
 
 @kernel(
@@ -193,11 +195,11 @@ CLIENT_WORDS = 2
     )
 )  # fmt: skip
 def find_sessions(rows, requests, classes, pause_ns, clients, sessions, starts_ns, masks):
-    """Number sessions by their first rows. A session is the rows of a client with no pause of `pause_ns` between them. Returns
-    how many there are.
+    """Number sessions by their first rows. A session is the rows of a client with no pause of `pause_ns` between them.
+    Returns how many there are.
 
-    clients int64[n, CLIENT_WORDS]; starts_ns and masks int64, with space for sessions + rows: when each session begins, and
-    the rules (bits) of its rows.
+    clients int64[n, CLIENT_WORDS]; starts_ns and masks int64, with space for sessions + rows: when each session
+    begins, and the rules (bits) of its rows.
     """
     at_ns, request, client = rows.at_ns, rows.request, rows.client
     for index in range(at_ns.shape[0]):
@@ -216,11 +218,11 @@ def find_sessions(rows, requests, classes, pause_ns, clients, sessions, starts_n
 
 @kernel("int64(int64[::1], int64[::1], float64[::1], uint64, int64[::1], int64[::1], int64[::1])")
 def plan_clones(starts_ns, masks, factors, seed, before_ns, clones, gaps_ns):
-    """How many clones each session gets, and the gap since the session before of its class, over which their
-    begins are spread; clones in all.
+    """Decide how many clones each session gets, and over which gap since the session before of the same rule their
+    begins are spread. Returns how many clones there are.
 
-    A session of several classes grows by the greatest of their factors float64[classes], and counts as of that
-    class. A fraction of a clone is drawn.
+    A session of several rules grows by the largest of their factors float64[rules], and counts for that rule. A
+    fraction of a clone is drawn.
     """
     total = np.int64(0)
     for session in range(starts_ns.shape[0]):
@@ -245,8 +247,8 @@ def plan_clones(starts_ns, masks, factors, seed, before_ns, clones, gaps_ns):
 def clone_rows(rows, begin, plan, sessions, out):
     """Write the rows from `begin` on, and those of the clones of their sessions, as many as fit.
 
-    Clone j of session s is client first_clients[s] + j, and comes earlier by a part of gaps_ns[s]. Returns how many were
-    written, the row to go on with, and how many sessions were numbered so far.
+    Clone j of session s is client first_clients[s] + j, and comes earlier by a part of gaps_ns[s]. Returns how many
+    were written, the row to go on with, and how many sessions were numbered so far.
     """
     written, index = np.int64(0), begin
     at_ns, client, clients, clones, gaps_ns = rows.at_ns, rows.client, plan.clients, plan.clones, plan.gaps_ns
@@ -278,14 +280,14 @@ def clone_rows(rows, begin, plan, sessions, out):
 
 @kernel("void(int64[::1], int64, float64, int64[::1])")
 def squeeze(at_ns, origin_ns, factor, out_at_ns):
-    """Stamps whose distance from the origin is divided by a factor, to the nearest ns."""
+    """Divide the distance of stamps from the origin by a factor, to the nearest ns."""
     for index in range(at_ns.shape[0]):
         out_at_ns[index] = origin_ns + np.int64(np.rint(np.float64(at_ns[index] - origin_ns) / factor))
 
 
 @kernel("int64(uint32[::1], int64[::1], int64)")
 def renumber(client, ids, known):
-    """Number clients anew by first appearance, in place; how many are known. ids int64[clients] is -1 at first."""
+    """Renumber clients by first appearance, in place. Returns how many are known. ids int64[clients] is -1 at first."""
     for index in range(client.shape[0]):
         who = np.int64(client[index])
         if ids[who] < 0:
