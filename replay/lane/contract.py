@@ -52,8 +52,8 @@ class LaneSpec:
     wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
     are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
     `tls` is how connections are secured, None for plain ones.
-    With `resolve_rings` of more than a row, and an eventfd `resolve_fd` for them, the native lane has an address looked up for each of
-    its connections; the portable one awaits `ask` for a row of the table.
+    With `resolve_rings` of more than one row, and an eventfd `resolve_fd` for them, the native lane has an address looked up
+    for each of its connections; the portable one awaits `ask` for a row of the table.
     `connect` says whose connections are: everybody's (`pool`), each client's own (`per-client`, at most
     `client_connections`, closed when idle for `idle_timeout_ns`), or each request's. With `ordered` the requests of one
     client go one after another. Without `retry` none is tried again. The lane has every `lanes`-th client,

@@ -73,7 +73,7 @@ class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def count_statuses(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[str, StatusCount]:
-    """By route, summed over lanes; routes without a response are left out. `names` are the all_metrics' rows."""
+    """By route, summed over lanes; routes without a response are left out. `names` are the rows of the metrics."""
     counts = sum(
         (np.array(metrics.status_counts) for metrics in all_metrics),
         np.zeros_like(all_metrics[0].status_counts),

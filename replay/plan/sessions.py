@@ -90,7 +90,7 @@ class SessionSpec:
     def table(
         self, clients: int, lanes: int, connections: int, refused: npt.NDArray[np.int64] | None = None
     ) -> kernels.Sessions:
-        """As a native lane takes it, for so many clients and connections; `refused` is its metrics's `rule_refused`."""
+        """As a native lane takes it, for so many clients and connections; `refused` is `rule_refused` of its metrics."""
         texts, rules = bytearray(), np.zeros(max(1, len(self.rules)), kernels.RULE)
         programs: list[npt.NDArray[np.int32]] = []
         sets: list[npt.NDArray[np.uint8]] = []

@@ -45,7 +45,7 @@ class Answer:
 
 
 class Sessions:
-    """The values of every client of a lane. `counts` int64[rules, 2] and `refused` int64[rules] belong to the lane's metrics."""
+    """The values of every client of a lane. `counts` int64[rules, 2] and `refused` int64[rules] belong to its metrics."""
 
     def __init__(
         self, spec: SessionSpec, counts: object, refused: npt.NDArray[np.int64] | None = None

@@ -77,7 +77,7 @@ from .measured import (
     CONSUMED,
     OTHER,
     Measured,
-    from_banks,
+    from_metrics,
     tags,
 )
 from .notes import notes_of
@@ -117,7 +117,7 @@ def assemble(
     there is no room.
     """
     names = [route.name for route in started.routes]
-    measured = from_banks(all_metrics, started.routes, started.max_wait_ns)
+    measured = from_metrics(all_metrics, started.routes, started.max_wait_ns)
     length_s = (facts.ended_ns - started.start.monotonic_ns) / SECOND_NS
     folder.write(folder.totals, _totals(measured, started, length_s))
     samples = collect(
@@ -467,7 +467,7 @@ def _shares(
     for start, kafka in zip(starts, figures, strict=False):
         own = all_metrics[first : first + start.lanes]
         first += start.lanes
-        of = measured if len(starts) == 1 else from_banks(own, started.routes, started.max_wait_ns)
+        of = measured if len(starts) == 1 else from_metrics(own, started.routes, started.max_wait_ns)
         shares.append(_Share(start, own, of, kafka))
     return shares
 

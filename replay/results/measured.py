@@ -34,7 +34,7 @@ from .document import (
 from .folder import RunFolder
 
 OTHER = "other"
-"""The route that takes what no longer fits the lanes' arena: the last row of a metrics."""
+"""The route that takes what no longer fits the lanes' arena: the last row of the metrics."""
 
 FAILED = (
     "5xx",
@@ -185,7 +185,7 @@ def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
     return counts
 
 
-def from_banks(
+def from_metrics(
     all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart], max_wait_ns: int
 ) -> Measured:
     """What the lanes' memory holds, merged over lanes. `routes` are the rows; OTHER is the last."""

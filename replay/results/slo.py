@@ -225,8 +225,8 @@ def _guess(word: str, known: Iterable[str]) -> str:
 
 
 def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
-    """The rows of a metrics that an objective is of: a route, `*` standing for anything, or an action. UsageError where the
-    recording has none of it.
+    """The rows of the metrics that an objective is about: a route, `*` standing for anything, or an action. UsageError
+    where the recording has none of it.
     """
     if not slo.route:
         return []

@@ -3,6 +3,7 @@
 The forms are those that llhttp's, curl's and h11's suites try (what frames a body, what a line may hold, what a proxy or a
 broken server sends); texts and bytes are our own. Where those three disagree, the comment says whom we follow.
 """
+# ruff: noqa: E501 (a form is a line)
 
 from __future__ import annotations
 

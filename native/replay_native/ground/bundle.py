@@ -41,6 +41,9 @@ from numba.extending import (
 Array = npt.NDArray[Any]
 """Python's type of every array member; the Numba type beside it says the rest."""
 
+Int = int | np.signedinteger[Any]
+"""Python's type of an integer in a value: kernels make them with NumPy's integers."""
+
 Declared = TypeVar("Declared", bound=type)
 
 _declared: dict[type, Any] = {}

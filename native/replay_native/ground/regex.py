@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import int32, int64, uint8
 
+from .bundle import Int
 from .jit import kernel
 
 MATCH, BYTES, SPLIT, JUMP, SAVE = range(5)
@@ -32,9 +33,9 @@ _MARKS, _STACK = 6, 7
 class Thread(NamedTuple):
     """A way through the program: its instruction, and where the group began and ended (-1: not yet)."""
 
-    pc: int
-    start: int
-    stop: int
+    pc: Int
+    start: Int
+    stop: Int
 
 
 @kernel()

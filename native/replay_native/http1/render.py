@@ -34,7 +34,7 @@ from replay_native.feed.ring import (
     row_step,
 )
 from replay_native.ground import libc
-from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.bundle import Array, Int, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.shared import peek_i64, peek_u8, poke_u8, poke_u32
 from replay_native.plan.survey import DUE_ROWS_TYPE
@@ -124,20 +124,20 @@ RENDER_TYPE = numba_type(RenderTable)
 class Row(NamedTuple):
     """What templates are filled with: the request's number and client, its recorded Host line and other lines (texts)."""
 
-    seq: int
-    client: int
-    host: int
-    lines: int
+    seq: Int
+    client: Int
+    host: Int
+    lines: Int
 
 
 class Line(NamedTuple):
     """What a request line is made of. With a path of the scenario's own, the target is what is left of it: the query."""
 
-    method: int
-    path: int
-    address: int
-    length: int
-    escaped: int
+    method: Int
+    path: Int
+    address: Int
+    length: Int
+    escaped: Int
 
 
 BODY = 1 << 8

@@ -13,7 +13,7 @@ import numpy as np
 from numba import from_dtype, types
 
 from replay_native.ground import libc
-from replay_native.ground.bundle import Array, bundle, numba_type, value
+from replay_native.ground.bundle import Array, Int, bundle, numba_type, value
 from replay_native.ground.jit import kernel
 from replay_native.ground.memory import release, with_capacity
 from replay_native.ground.regex import search
@@ -93,10 +93,10 @@ class Sessions(NamedTuple):
 class Answer(NamedTuple):
     """What is known of a response besides its bytes."""
 
-    status: Annotated[int, "int64", "its status"]
-    recorded: Annotated[int, "int64", "the recorded status, 0 where it is not known"]
-    size: Annotated[int, "int64", "bytes of its body"]
-    whole: Annotated[int, "int64", "0 where only its beginning was kept"]
+    status: Annotated[Int, "int64", "its status"]
+    recorded: Annotated[Int, "int64", "the recorded status, 0 where it is not known"]
+    size: Annotated[Int, "int64", "bytes of its body"]
+    whole: Annotated[Int, "int64", "0 where only its beginning was kept"]
 
 
 SESSIONS_TYPE, ANSWER_TYPE = numba_type(Sessions), numba_type(Answer)

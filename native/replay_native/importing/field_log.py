@@ -299,8 +299,8 @@ def _client_end(data, begin, end, ported):
             break
         if data[at] == _COLON:
             if first_colon < 0:
-                first_colon = at
-            last_colon = at
+                first_colon = np.int64(at)
+            last_colon = np.int64(at)
     if last_colon > begin and (ported or first_colon == last_colon or data[last_colon - 1] == 93):
         return last_colon
     return end

@@ -28,7 +28,7 @@ from replay_native.feed.ring import (
     row_step,
 )
 from replay_native.ground import libc
-from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.bundle import Array, Int, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.shared import peek_i32, peek_u8, poke_u8
 from replay_native.plan.survey import DUE_ROWS_TYPE
@@ -102,12 +102,12 @@ EVENT_TYPE = numba_type(EventTable)
 class Event(NamedTuple):
     """What the templates of an event are filled with."""
 
-    seq: int
-    client: int
-    method: int
-    address: int
-    length: int
-    at_ms: int
+    seq: Int
+    client: Int
+    method: Int
+    address: Int
+    length: Int
+    at_ms: Int
 
 
 _SLASH, _QUERY, _PERCENT, _QUOTE, _BACKSLASH = 47, 63, 37, 34, 92

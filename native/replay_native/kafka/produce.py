@@ -117,12 +117,11 @@ def unsent(metrics, rows, reason, max_wait_ns):
 @kernel(inlined=True)
 def _take_varint(at):
     """Read a signed varint: the number, and the address after it."""
-    word, shift, more = np.uint64(0), np.uint64(0), True
-    while more:
+    word, shift, byte = np.uint64(0), np.uint64(0), np.uint64(128)
+    while byte >= np.uint64(128):
         byte = np.uint64(peek_u8(np.uint64(at)))
         word |= (byte & np.uint64(127)) << shift
         shift += np.uint64(7)
-        more = byte >= np.uint64(128)
         at += 1
     return np.int64(word >> np.uint64(1)) ^ -np.int64(word & np.uint64(1)), at
 

@@ -14,7 +14,7 @@ import numpy as np
 from numba import boolean, int64, uint8
 
 from replay_native.feed.ring import STATUS_SHIFT, WARM_UP, entry_type
-from replay_native.ground.bundle import numba_type, value
+from replay_native.ground.bundle import Int, numba_type, value
 from replay_native.ground.jit import kernel
 
 from .gaps import OWN_PART
@@ -29,33 +29,33 @@ RESPONSE, SERVICE = 0, 1
 class Request(NamedTuple):
     """A due request, by what its feed entry says and the stamp that the lane added."""
 
-    flags: Annotated[int, "int64", "the flags of the entry, with the recorded status"]
-    route: Annotated[int, "int64", "its route"]
-    seq: Annotated[int, "int64", "its number in the run"]
-    client: Annotated[int, "int64", "its recorded client"]
-    due_ns: Annotated[int, "int64", "when the schedule wanted it"]
-    taken_ns: Annotated[int, "int64", "when the lane took it up; -1: never"]
+    flags: Annotated[Int, "int64", "the flags of the entry, with the recorded status"]
+    route: Annotated[Int, "int64", "its route"]
+    seq: Annotated[Int, "int64", "its number in the run"]
+    client: Annotated[Int, "int64", "its recorded client"]
+    due_ns: Annotated[Int, "int64", "when the schedule wanted it"]
+    taken_ns: Annotated[Int, "int64", "when the lane took it up; -1: never"]
 
 
 @value
 class Ending(NamedTuple):
     """How a request ended. Stamps that never came are -1."""
 
-    outcome: Annotated[int, "int64", "index in OUTCOMES"]
-    status: Annotated[int, "int64", "of the response; 0 where there was none"]
-    received_bytes: Annotated[int, "int64", "of the response"]
-    sent_ns: Annotated[int, "int64", "just before its first send"]
-    first_byte_ns: Annotated[int, "int64", "when its first bytes had been read"]
-    done_ns: Annotated[int, "int64", "when it was whole, or had failed"]
+    outcome: Annotated[Int, "int64", "index in OUTCOMES"]
+    status: Annotated[Int, "int64", "of the response; 0 where there was none"]
+    received_bytes: Annotated[Int, "int64", "of the response"]
+    sent_ns: Annotated[Int, "int64", "just before its first send"]
+    first_byte_ns: Annotated[Int, "int64", "when its first bytes had been read"]
+    done_ns: Annotated[Int, "int64", "when it was whole, or had failed"]
 
 
 @value
 class Evaluation(NamedTuple):
     """What `evaluate` found in a response."""
 
-    checks: Annotated[int, "int64", "checks made"]
-    failed: Annotated[int, "int64", "the first rule that failed, or -1"]
-    cut: Annotated[int, "int64", "cookies that found no room"]
+    checks: Annotated[Int, "int64", "checks made"]
+    failed: Annotated[Int, "int64", "the first rule that failed, or -1"]
+    cut: Annotated[Int, "int64", "cookies that found no room"]
 
 
 REQUEST_TYPE, ENDING_TYPE = numba_type(Request), numba_type(Ending)

@@ -25,12 +25,37 @@ over the cap.
 STAMP = np.dtype([("seq", "i8"), ("arrival_ns", "i8"), ("connection", "i8")])
 """One arrived request. `seq` is -1 without X-Replay; `connection` counts accepted connections from 0."""
 
-OPTIONS = (
-    "status", "body", "delay_ms", "stall_ms", "drip_ms", "step", "chunked", "trailers", "until_close",
-    "informational", "close", "close_silently", "idle_close_ms", "reset", "reset_reused", "reset_at",
-    "hang_up", "hang_up_reused", "truncate_at", "garbage", "endless_headers", "never", "fails",
-)  # fmt: skip
-O = namedtuple("OptionIndex", OPTIONS)(*range(len(OPTIONS)))
+
+class OptionIndex(NamedTuple):
+    """Columns of `options`: what a request may ask for, by the name in its path."""
+
+    status: int = 0
+    body: int = 1
+    delay_ms: int = 2
+    stall_ms: int = 3
+    drip_ms: int = 4
+    step: int = 5
+    chunked: int = 6
+    trailers: int = 7
+    until_close: int = 8
+    informational: int = 9
+    close: int = 10
+    close_silently: int = 11
+    idle_close_ms: int = 12
+    reset: int = 13
+    reset_reused: int = 14
+    reset_at: int = 15
+    hang_up: int = 16
+    hang_up_reused: int = 17
+    truncate_at: int = 18
+    garbage: int = 19
+    endless_headers: int = 20
+    never: int = 21
+    fails: int = 22
+
+
+O = OptionIndex()
+OPTIONS = OptionIndex._fields
 NO_OPTION = -1
 OPTION_BYTES = 16
 OPTION_NAMES = np.frombuffer(b"".join(name.encode().ljust(OPTION_BYTES, b"\0") for name in OPTIONS), np.uint8)

@@ -26,9 +26,9 @@ def _pass(words, out, shift, counts):
         counts[digit] = place
         place += here
     for index in range(words.shape[0]):
-        digit = np.int64((words[index] >> shift) & _MASK)
-        out[counts[digit]] = words[index]
-        counts[digit] += 1
+        its_digit = np.int64((words[index] >> shift) & _MASK)
+        out[counts[its_digit]] = words[index]
+        counts[its_digit] += 1
 
 
 @kernel("void(uint64[::1], uint64[::1], int64, int64, int64[::1])")
