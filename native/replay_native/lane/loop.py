@@ -440,6 +440,7 @@ def turn(lane):
         _expire_idle(lane, now)
     if st.backing_off:
         try_again(lane, now)
+        count_waiting(lane)
     if not st.draining:
         _serve(lane)
     _dial_one(lane, taken)
