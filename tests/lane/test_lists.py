@@ -238,6 +238,6 @@ class Turns(RuleBasedStateMachine):
 
 TestTurns = Turns.TestCase
 TestTurns.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, phases=(Phase.explicit, Phase.generate)
+    max_examples=40, stateful_step_count=40, deadline=None, phases=(Phase.explicit, Phase.generate)
 )
 """Nothing is shrunk: it is about time, and a step may do something else the second time."""
