@@ -3,29 +3,36 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Tests mostly wait: for servers, brokers, and requests to be due.
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench long calibrate traces clean
+.PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench long calibrate docs wheel image traces clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Create .venv and install replay with its locked dependencies
+setup: $(READY) ## Create .venv and install replay with its locked dependencies, and what the tests need
 
-$(READY): pyproject.toml requirements.lock
+# What a run needs, and no more.
+$(RUNS): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "replay needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=/path/to/python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		{ echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(INSTALL) -r requirements.lock
+	$(INSTALL) --no-deps -e .
 	@touch $@
 
-demo: $(READY) ## Replay a small evening onto a built-in service, and print the report
+$(READY): $(RUNS) requirements-test.lock
+	$(INSTALL) -r requirements.lock -r requirements-test.lock
+	@touch $@
+
+demo: $(RUNS) ## Replay a small evening onto a built-in service, and print the report
 	@$(BIN)/replay demo
 
 test: $(READY) ## Run all tests
@@ -62,8 +69,18 @@ long: $(READY) ## Judge the verdicts themselves: 300 random runs with a starved 
 calibrate: $(READY) ## Measure how often `replay compare` is wrong, on imagined runs (see docs/statistics.md)
 	$(BIN)/python -m benchmarks.calibrate
 
+docs: $(READY) ## Build the site of docs/ into build/docs; a broken link is an error
+	$(INSTALL) -r docs/site/requirements.lock
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs/site docs build/docs
+
+wheel: ## Build wheels with compiled kernels, for each Python from 3.11 to 3.13 that is here, and a plain one
+	$(PYTHON) deploy/make_wheels.py
+
+image: ## Build the container's root from Debian's packages, and run it in a chroot (root; some minutes)
+	deploy/test_image.sh
+
 traces: $(READY) ## Make the small traces of traces/*.toml
 	@for recipe in traces/*.toml; do $(BIN)/replay generate $$recipe -o $${recipe%.toml}.trace --force || exit; done
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs dist build

@@ -33,8 +33,7 @@ from replay.comparison.metrics import (
 )
 from replay.comparison.sides import Side, load_run_folder
 from replay.comparison.statistics import ALPHA
-from replay.engine.nursery import run_blocking
-from replay.plan.schedule import make_schedule
+from replay.engine import prepare
 from replay.settings.kinds import Duration, Rate
 from replay.settings.scenario import Scenario
 from replay.staging import service
@@ -82,7 +81,7 @@ def _run(trace: Trace, slower: Sequence[str], folder: Path, seed: int) -> str:
         scenario = Scenario(
             target=f"http://127.0.0.1:{port}", seed=seed, warm_up_ns=Duration(round(WARM_UP_S * 1e9))
         )
-        document = run_blocking(make_schedule(trace, scenario, area=Path(area)), scenario, folder)
+        document = prepare(trace, scenario, area=Path(area)).run(folder)
     return f"{document.accounts.ok} answers, {document.validity.verdict}"
 
 

@@ -9,8 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from replay.engine.nursery import run_blocking
-from replay.plan.schedule import make_schedule
+from replay.engine import prepare
 from replay.settings.kinds import Duration, Rate
 from replay.settings.scenario import Scenario
 from replay.staging.sink import Sink
@@ -23,7 +22,7 @@ WORDS = ("cart", "feed", "users", "search", "orders", "photos", "videos", "teams
 VARIANTS = {
     "its default routes": (),
     "all 200 routes": ("--routes", str(ROUTES)),
-    "and a page": ("--html", "out.html"),
+    "and a page": ("--html=out.html",),
 }
 
 
@@ -58,5 +57,5 @@ def _runs(folder: Path) -> tuple[list[Path], list[Path]]:
         with Sink(run_s=30) as sink, tempfile.TemporaryDirectory(prefix="replay-") as area:
             scenario = Scenario(target=f"http://127.0.0.1:{sink.port}", seed=number)
             made.append(folder / f"compared-{number:02}")
-            run_blocking(make_schedule(trace, scenario, area=Path(area)), scenario, made[-1])
+            prepare(trace, scenario, area=Path(area)).run(made[-1])
     return made[::2], made[1::2]

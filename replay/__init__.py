@@ -1,7 +1,8 @@
-"""Replays recorded traffic at the moments it was recorded, and says what users would have felt.
+"""Replays recorded traffic at the moments it was recorded, and reports the latency that users would have seen.
 
-The library in four verbs: `open` a trace, `import_log` to make one, `run` it onto a target, `load` what a run left. Inside a
-Trio program use `await replay.engine.run(...)` with a schedule of `replay.plan.schedule.make_schedule`.
+The library in five verbs: `open` a trace, `import_log` to make one, `prepare` a run to see what it would send, `run` it
+onto a target, `load` what a run left. Under Trio: `await replay.engine.run(schedule, scenario, out)`, or
+`await prepared.run_async(out)`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,30 @@ from ._version import __version__
 
 TYPE_CHECKING = False  # the command sets its signal handlers before it can afford to import typing
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
+    from types import ModuleType
     from typing import Any
 
+    from . import engine as engine
+    from . import errors as errors
+    from . import plan as plan
+    from . import protocols as protocols
+    from . import settings as settings
+    from . import trace as trace
+    from .engine import Prepared
+    from .engine.sinks import Sink
     from .results.run import Run
     from .trace import Trace
 
-__all__ = ["__version__", "import_log", "load", "open", "run"]
+__all__ = ["__version__", "import_log", "load", "open", "prepare", "run"]
+
+_PACKAGES = ("engine", "errors", "plan", "protocols", "settings", "trace")
 
 
-def __getattr__(name: str) -> Any:
-    """`replay.engine` and the other rooms, imported at first use."""
-    if name in ("engine", "errors", "formats", "scenario", "schedule", "trace"):
+def __getattr__(name: str) -> ModuleType:
+    """`replay.engine` and the other packages, imported at first use."""
+    if name in _PACKAGES:
         from importlib import import_module
 
         return import_module(f".{name}", __name__)
@@ -49,29 +62,47 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
     return import_files([Path(log) for log in logs], Path(out))
 
 
-def run(trace: Trace | str | PathLike[str], *, target: str, out: str | PathLike[str], **knobs: Any) -> Run:
+def run(
+    trace: Trace | str | PathLike[str],
+    *,
+    target: str,
+    out: str | PathLike[str],
+    sinks: Sequence[Sink | str] = (),
+    **settings: Any,
+) -> Run:
     """Replay a trace onto `target` into the new run folder `out`, and return the run.
 
-    `knobs` are those of a scenario file by name (`speed=10`, `methods="all"`, `connections=64`, `rate="500/s"`). Blocks;
-    SIGINT and SIGTERM end the run in order. Raises a ReplayError (`replay.errors`) before anything is sent where the plan
-    is over a limit or the target cannot be reached.
+    `sinks` get each second as it is measured: objects (`replay.engine.sinks.Sink`), or texts such as `csv=seconds.csv`.
+
+    `settings` are those of a scenario file by name (`speed=10`, `methods="all"`, `connections=64`, `rate="500/s"`).
+    Blocks; in any thread, also beside an event loop. In the main thread SIGINT and SIGTERM end the run in order. Raises
+    a ReplayError (`replay.errors`) before anything is sent where a setting is wrong, the plan is over a limit or the
+    target cannot be reached.
     """
-    import tempfile
+    from .engine.sinks import make_sinks
+
+    made = make_sinks(sinks)
+    with prepare(trace, target=target, **settings) as prepared:
+        prepared.run(out, sinks=made)
+    return load(out)
+
+
+def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Any) -> Prepared:
+    """Plan a replay without sending anything: `.plans` says what would be sent, `.run(out)` sends it.
+
+    `settings` are as for `run`. Raises a ReplayError as `run` does.
+    """
     from pathlib import Path
 
-    from .engine.nursery import run_blocking
-    from .plan.schedule import make_schedules
-    from .protocols.kafka import fit_for
+    from .engine.prepare import prepare
     from .settings.file import load as load_scenario
     from .trace import Trace
 
     recording = trace if isinstance(trace, Trace) else Trace.open(Path(trace))
-    scenario = load_scenario(None, {"target": target, **knobs}, {name: name for name in ("target", *knobs)})
-    with tempfile.TemporaryDirectory(prefix="replay-") as area:
-        first, *also = make_schedules(recording, scenario, area=Path(area))
-        fit = fit_for(first.target, *(schedule.target for schedule in also))
-        run_blocking(first, scenario, out, fit=fit, also=also)
-    return load(out)
+    scenario = load_scenario(
+        None, {"target": target, **settings}, {name: name for name in ("target", *settings)}
+    )
+    return prepare(recording, scenario)
 
 
 def load(path: str | PathLike[str]) -> Run:

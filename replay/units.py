@@ -1,4 +1,4 @@
-"""Text to quantities and back: every knob and every figure that a user reads goes through here.
+"""Text to quantities and back: every setting and every figure that a user reads goes through here.
 
 Durations are int nanoseconds, rates are requests a second. A parser raises UsageError, which names the text
 and what would have been right.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from replay_native.ground import jit, sources
+from replay_native.ground import jit, parallel, sources
 from tests.support.places import DATA
 
 from .support.certificates import Authority
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before workers that run side by side would each compile the same kernels, they are compiled once."""
     in_worker, workers = hasattr(config, "workerinput"), getattr(config.option, "numprocesses", None)
     if not in_worker and (IN_CI or workers) and not jit.is_compiled(KERNELS):
-        jit.compile_apart(KERNELS)
+        parallel.compile_apart(KERNELS)
 
 
 MACHINE = Machine()

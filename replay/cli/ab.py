@@ -17,74 +17,96 @@ from .compare import (
     KERNELS,
     comparison_options,
     options_of,
-    output_files,
     write_outputs,
 )
+from .flags import given_settings, settings_flags
+from .help import GroupedCommand
+from .options import out_option
+from .outputs import DEFAULT_PAGE, outputs_of
 from .streams import tell
 
 SESSIONS = Path("ab")
 """Where sessions go without `-o`."""
 
+SETTINGS = (
+    "headers",
+    "methods",
+    "speed",
+    "duration",
+    "warm_up",
+    "timeout",
+    "max_wait",
+    "connections",
+    "allow",
+)
+"""The settings that flags may change for both builds."""
 
-@click.command(name="ab", short_help="Run two builds in turns, and say whether the new one is slower.")
+WORDS = {
+    "methods": 'Methods to send; "all" includes those that write [default: the scenario\'s].',
+    "warm_up": "First moments of each run that are not measured [default: the scenario's].",
+    "duration": "End each run after this long [default: the scenario's].",
+}
+
+
+def _is_recording(text: str) -> bool:
+    """Whether an argument is a scenario, or a trace to replay."""
+    return text.endswith(".toml") or Path(text).is_dir()
+
+
+@click.command(name="ab", cls=GroupedCommand, short_help="Run two builds in turns and compare them.")
 @click.argument("scenario", metavar="SCENARIO.toml|TRACE|LOG")
 @click.option(
-    "--base", required=True, metavar="CMD|URL", help="The old build: a command with {port} in it, or a URL."
+    "--base", required=True, metavar="CMD|URL", help="Old build: a command with {port} in it, or a URL."
 )
-@click.option("--new", required=True, metavar="CMD|URL", help="The new build.")
+@click.option("--new", required=True, metavar="CMD|URL", help="New build, as --base.")
 @click.option(
     "--ready",
     default="",
     metavar="URL|PATH",
-    help="Answers below 500 when a build is ready [default: the port].",
+    help="What answers below 500 once a build is ready [default: its port accepts connections].",
 )
 @click.option(
-    "--ready-timeout", default="60s", metavar="TIME", show_default=True, help="For a build to be ready."
+    "--ready-timeout",
+    default="60s",
+    metavar="TIME",
+    show_default=True,
+    help="Time limit for a build to be ready.",
 )
-@click.option("--setup", default="", metavar="CMD", help="Once, before all.")
+@click.option("--setup", default="", metavar="CMD", help="Command to run once, before everything.")
 @click.option(
     "--prepare",
     default="",
     metavar="CMD",
-    help="Before each run, the build being ready; {url} is its address.",
+    help="Command to run before each run, when the build is ready; {url} is its address.",
 )
-@click.option("--cleanup", default="", metavar="CMD", help="Once, after all, whatever happened.")
 @click.option(
-    "--warm-up",
-    metavar="TIME",
-    help="First moments of each run that are not measured [default: the scenario's].",
+    "--cleanup",
+    default="",
+    metavar="CMD",
+    help="Command to run once, after everything, also after a failure.",
 )
-@click.option("--cool-down", default="1s", metavar="TIME", show_default=True, help="Between two runs.")
+@click.option("--cool-down", default="1s", metavar="TIME", show_default=True, help="Pause between two runs.")
 @click.option(
     "--time-limit",
     default="10m",
     metavar="TIME",
     show_default=True,
-    help="No block begins that would not end within.",
+    help="Begin no block that would end later.",
 )
-@click.option("--methods", metavar="LIST", help="Methods to send, or all [default: the scenario's].")
-@click.option("--speed", metavar="FACTOR", help="As for replay run.")
-@click.option("-d", "--duration", metavar="TIME", help="End each run after this long.")
-@click.option(
-    "--allow",
-    multiple=True,
-    metavar="HOST",
-    help="Allow a target beyond loopback: a name, *.name, address or network.",
-)
-@click.option("--seed", type=int, help="Of the order of the blocks [default: random].")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="The session's folder [default: ab/NAME-TIME]."
-)
-@comparison_options
+@click.option("--seed", type=int, help="Seed of the order of the blocks [default: random].")
+@settings_flags(SETTINGS, words=WORDS)
+@out_option("Folder of the session [default: ab/NAME-TIME].")
+@comparison_options("compare.html in the session's folder", _is_recording)
 def command(scenario: str, out: Path | None, **given: Any) -> None:
     """Replay a scenario onto two builds, in randomised ABBA and BAAB blocks, and compare them.
 
-    Each run starts its build afresh and ends it. After 3, 4 and 6 blocks the session may end with a verdict (alpha 0.01,
-    0.015, 0.025). Exit codes as of `replay compare`; 130 interrupted.
+    Each run starts and stops its build. The session may end with a verdict after 3, 4 and 6 blocks (alpha 0.01, 0.015,
+    0.025). Exit codes are those of `replay compare`; 130 interrupted.
     """
     from replay.comparison.session import Plan, Session
     from replay.files import write_whole
     from replay.report.console import Console
+    from replay.report.outputs.of_comparison import ComparisonResult
     from replay.settings.bare_times import bare_time_notes
     from replay.trace.importing import open_trace
     from replay.units import parse_duration_ns
@@ -95,8 +117,8 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from .progress import warm_kernels
     from .streams import shown_of
 
-    files = output_files(given)
-    knobs, recording = _scenario(scenario, given)
+    outputs = outputs_of(given)
+    settings, recording = _scenario(scenario, given)
     base, new = _builds(given)
 
     def seconds(flag: str) -> float:
@@ -109,7 +131,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
         options=options_of(given),
     )  # fmt: skip
     errors = Console(stderr=True, highlight=False)
-    for note in bare_time_notes(knobs):
+    for note in bare_time_notes(settings):
         errors.print(f"note: {note}")
     warm_kernels(errors, (*OF_A_RUN, *KERNELS))
     with result_folder(out, SESSIONS, scenario) as folder, keeping(folder):
@@ -117,11 +139,21 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
             with ProgressBar(errors) as progress:
                 trace = open_trace([recording], Path(area) / "imported.trace", progress=progress)
             report = partial(tell, err=True)
-            found = Session(replace(plan, out=folder), trace, knobs, report).run()
+            found = Session(replace(plan, out=folder), trace, settings, report).run()
         write_whole(folder / "compare.json", _json(found))
+        page = folder / "compare.html"
+        ComparisonResult(found).page(page)
         with shown_of(folder):
-            write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
+            write_outputs(
+                found, replace(outputs, html=_unless_made(outputs.html)), page, plain=given["plain"]
+            )
+            tell(f"the page of this comparison: {page}", err=outputs.takes_stdout)
         raise SystemExit(int(found.exit_code))
+
+
+def _unless_made(html: str | None) -> str | None:
+    """Where else a page goes: the session's own is made always."""
+    return None if html == DEFAULT_PAGE else html
 
 
 def _json(found: Any) -> bytes:
@@ -137,17 +169,11 @@ def _builds(given: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
-    """The scenario, flags over it, and the recording to replay."""
+    """The scenario with flags applied, and the recording to replay."""
     from replay.settings.file import load
 
     path = Path(name) if name.endswith(".toml") else None
-    flags = {"warm_up": "--warm-up", "methods": "--methods", "speed": "--speed", "duration": "--duration"}
-    knobs: dict[str, Any] = {knob: given[knob] for knob in flags if given[knob] is not None}
-    if given["allow"]:
-        knobs["allow"], flags["allow"] = list(given["allow"]), "--allow"
-    scenario = load(path, knobs, {knob: flags[knob] for knob in knobs})
+    scenario = load(path, *given_settings(given))
     if path is not None and not scenario.trace:
-        raise UsageError(
-            f"{name} names no trace", hint='write trace = "FILE" in it, or give the trace itself'
-        )
+        raise UsageError(f"{name} names no trace", hint='add trace = "FILE" to it, or give the trace itself')
     return scenario, name if path is None else str(path.parent / scenario.trace)

@@ -1,6 +1,4 @@
-"""The verbs of the command, one a module, each imported when it is used. Every error ends here, as one line and an exit
-code.
-"""
+"""The verbs of the command, one module each, imported when used. Every error ends here, as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -25,30 +23,42 @@ from replay.errors import (
     exit_code_now,
     reason_of,
 )
+from replay_native.ground import hooks
 
 from . import interrupts, streams
+from .help import context_settings
 from .streams import say
 
 VERBS = {
-    "import": ("import_", "Make a trace of access logs."),
-    "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
-    "inspect": ("inspect", "Show what is in a trace or a log."),
-    "transform": ("transform", "Make another trace of one: a window, a share, more of it, faster."),
-    "generate": ("generate", "Make a trace of traffic that nobody recorded."),
-    "init": ("init", "Write a commented scenario for a trace and a target."),
+    "import": ("import_", "Turn logs and other recordings into a trace."),
     "record": ("record", "Record Kafka topics to a trace."),
-    "run": ("run", "Replay a trace or a log onto a target."),
-    "report": ("report", "Show the report of a run."),
-    "peak": ("peak", "The highest load that a target survives, up and down again."),
-    "compare": ("compare", "Is the new build slower? A verdict on runs of two builds."),
-    "ab": ("ab", "Run two builds in turns, and say whether the new one is slower."),
+    "generate": ("generate", "Make a trace of synthetic traffic."),
+    "transform": ("transform", "Make a trace from another: a window, a share, more of it, faster."),
+    "inspect": ("inspect", "Show what is in a trace or a log."),
+    "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
+    "runs": ("runs", "List runs: when, target, verdict, p99, objectives."),
     "demo": ("demo", "Replay a small evening onto a built-in service."),
-    "doctor": ("doctor", "Say what this machine can do, and what it lacks."),
+    "init": ("init", "Write a commented scenario for a trace and a target."),
+    "run": ("run", "Replay a trace or a log onto a target."),
+    "peak": ("peak", "Find the highest load that a target sustains, and whether it recovers."),
+    "report": ("report", "Show the report of a run."),
+    "compare": ("compare", "Compare runs of two builds: is the new one slower?"),
+    "ab": ("ab", "Run two builds in turns and compare them."),
+    "doctor": ("doctor", "Show what this machine can do, and what it lacks."),
 }
 """Verb to its module and its line in the help, so that the help imports none of them."""
 
+GROUPS = {
+    "Traffic": ("import", "record", "generate", "transform", "inspect", "export"),
+    "Run": ("demo", "init", "run", "follow", "peak"),
+    "Judge": ("report", "runs", "compare", "diff", "ab", "serve"),
+    "Rehearse": ("rehearse", "twin"),
+    "Machines": ("agent", "merge", "doctor"),
+}
+"""The order of verbs in the help. A verb that is in no group ends the list."""
+
 DEBUG_VARIABLE = "REPLAY_DEBUG"
-"""Set to 1, errors keep their traceback."""
+"""Set to 1, it keeps the traceback of errors."""
 
 _SIGPIPE_EXIT = 141
 
@@ -66,11 +76,11 @@ _FILE_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST),
     *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
 }
-"""What the system says of a file's name, in words that need no others."""
+"""Errors about a file's name, where the system's own message is clear enough."""
 
 
 class _Verbs(click.Group):
-    """The verbs, each imported when it is asked for."""
+    """The verbs, each imported when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -82,15 +92,20 @@ class _Verbs(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the verb. A reader that went away is not left to click, which would say that we crashed (1)."""
+        """Run the verb. Handle a closed pipe here, because click would exit with 1, the code of a crash."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise SystemExit(_os_error(error)) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+        listed = {verb for verbs in GROUPS.values() for verb in verbs}
+        groups = {**GROUPS, "Other": tuple(verb for verb in VERBS if verb not in listed)}
+        widest = max(map(len, VERBS))
+        for group, verbs in groups.items():
+            if lines := [(verb.ljust(widest), VERBS[verb][1]) for verb in verbs if verb in VERBS]:
+                with formatter.section(group):
+                    formatter.write_dl(lines)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -104,18 +119,21 @@ class _Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Verbs, invoke_without_command=True, context_settings=context_settings())
 @click.version_option(__version__, prog_name="replay")
-def replay() -> None:
-    """Replay recorded traffic at the moments it was recorded, and say what users would have felt.
+@click.pass_context
+def replay(context: click.Context) -> None:
+    """Replay recorded traffic with its recorded timing, and report the latency that users would see.
 
     \b
     replay run access.log --target http://127.0.0.1:8080
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def _crash(error: BaseException) -> int:
-    """Say that something unforeseen happened, and where it is written down."""
+    """Report an unexpected error, and the file with its details."""
     lines = [
         f"replay {__version__}, Python {platform.python_version()}, {platform.platform()}\n",
         f"command: {sys.argv[1] if len(sys.argv) > 1 else ''}\n\n",
@@ -135,7 +153,7 @@ def _crash(error: BaseException) -> int:
 
 
 def _leaf(error: BaseException) -> BaseException:
-    """What a group of exceptions is about: an error of ours if there is one, else its first."""
+    """The exception that a group is about: one of ours if there is one, else the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [_leaf(part) for part in error.exceptions]
@@ -143,7 +161,7 @@ def _leaf(error: BaseException) -> BaseException:
 
 
 def _nowhere() -> bool:
-    """Whether the working directory was deleted. `.` exists even then."""
+    """Whether the working directory was deleted. `.` still exists then."""
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -152,7 +170,7 @@ def _nowhere() -> bool:
 
 
 def _os_error(error: OSError) -> int:
-    """An error of the system that nobody translated on its way."""
+    """Report an error of the system that nothing else has translated."""
     if isinstance(error, BrokenPipeError):
         streams.forget_stdout()
         return _SIGPIPE_EXIT
@@ -171,7 +189,7 @@ def _os_error(error: OSError) -> int:
 
 
 def _ended(error: BaseException) -> int:
-    """The exit code of whatever ended the command, said in one line."""
+    """Report what ended the command in one line, and return its exit code."""
     if isinstance(error, ReplayError):
         say(str(error), error.hint)
         return error.exit_code
@@ -194,9 +212,19 @@ def _ended(error: BaseException) -> int:
     return _crash(error)
 
 
+def _show_compiling(modules: list[str]) -> None:
+    """A command that did not look before needs kernels that have to be compiled."""
+    from replay.report.console import Console
+
+    from .progress import compile_kernels
+
+    compile_kernels(Console(stderr=True, highlight=False), modules)
+
+
 def invoke(arguments: list[str] | None = None) -> int:
-    """Run the command; its exit code."""
+    """Run the command and return its exit code."""
     Sending.began = False
+    hooks.before_compiling(_show_compiling)
     try:
         code = replay.main(arguments, prog_name="replay", standalone_mode=False)
         sys.stdout.flush()

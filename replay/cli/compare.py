@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from replay.errors import UsageError, damage_named
-from replay.files import append as append_to
-from replay.files import write_whole
+
+from .outputs import Outputs, output_options, outputs_of
 
 if TYPE_CHECKING:
     from replay.comparison.decision import Options
     from replay.comparison.verdict import Comparison
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-STDOUT = Path("-")
 KERNELS = ("ledger.hdr", "ledger.hdr_decode", "statistics.rank", "statistics.student", "statistics.unequal")
 
 
@@ -34,25 +30,30 @@ _OPTIONS = (
                  help="How many of the biggest routes."),
     click.option("--fail-on", type=click.Choice(["regression", "inconclusive"]), default="regression", show_default=True,
                  help="inconclusive: exit 3 where nothing can be concluded."),
-    click.option("--json", type=_FILE, metavar="FILE", help="Write the figures for scripts; - is stdout."),
-    click.option("--markdown", type=_FILE, metavar="FILE", help="Append a summary; - is stdout."),
-    click.option("--junit", type=_FILE, metavar="FILE", help="Write JUnit XML, a case for each metric; - is stdout."),
-    click.option("--html", type=_FILE, metavar="FILE", help="Write a page with figures, for a browser."),
-    click.option("--annotations", is_flag=True, help="Print ::error and ::notice lines for GitHub [in Actions: on]."),
     click.option("--plain", is_flag=True, help="No colours."),
 )  # fmt: skip
 
 
-def comparison_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options of whatever ends with a comparison."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+def comparison_options(
+    page: str, is_argument: Callable[[str], bool]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options of whatever ends with a comparison; `page` and `is_argument` as of `output_options`."""
+
+    def added(function: Callable[..., None]) -> Callable[..., None]:
+        for option in (*reversed(_OPTIONS), output_options(page, is_argument)):
+            function = option(function)
+        return function
+
+    return added
+
+
+def _is_runs(text: str) -> bool:
+    """Whether an argument names runs to compare."""
+    return "=" in text or "," in text or text.endswith(".hlog") or Path(text).is_dir()
 
 
 @click.command(name="compare", short_help="Is the new build slower? A verdict on runs of two builds.")
-@click.argument("base", metavar="[base=]PATH[,PATH...]")
-@click.argument("new", metavar="[new=]PATH[,PATH...]")
+@click.argument("sides", nargs=-1, metavar="[base=]PATH[,PATH...] [new=]PATH[,PATH...]")
 @click.option("--unit", default="", metavar="ns|us|ms|s", help="Of a log's values, where it does not say.")
 @click.option(
     "--design",
@@ -67,34 +68,28 @@ def comparison_options(function: Callable[..., None]) -> Callable[..., None]:
     is_flag=True,
     help="Judge runs of one build that were all made before those of the other, drift or not.",
 )
-@comparison_options
-def command(base: str, new: str, **given: Any) -> None:
+@comparison_options("compare.html", _is_runs)
+def command(sides: tuple[str, ...], **given: Any) -> None:
     """Compare runs of two builds, each a run folder, a folder of runs, anyone's .hlog, or several of them.
+
+    More than two paths (base/* new/*) are grouped by their folders where there are exactly two of these.
 
     Exit codes: 0 no regression, or inconclusive; 99 a regression; 3 inconclusive with --fail-on inconclusive;
     4 a run was invalid; 2 wrong usage or input.
     """
+    from replay.comparison.paths import two_sides
     from replay.comparison.verdict import compare
     from replay.report.console import Console
 
     from .progress import warm_kernels
 
-    files, options = output_files(given), options_of(given)
+    outputs, options = outputs_of(given), options_of(given)
+    base, new = two_sides(sides)
     warm_kernels(Console(stderr=True, highlight=False), KERNELS)
     with damage_named(f"one of the runs in {base} and {new}"):
         found = compare(base, new, options)
-        write_outputs(found, files, annotations=given["annotations"], plain=given["plain"])
+        write_outputs(found, outputs, Path("compare.html"), plain=given["plain"])
     raise SystemExit(int(found.exit_code))
-
-
-def output_files(given: dict[str, Any]) -> dict[str, Path | None]:
-    """Where which output goes. UsageError where two of them go to stdout."""
-    files = {name: given[name] for name in ("json", "markdown", "junit", "html")}
-    if sum(path == STDOUT for path in files.values()) > 1:
-        raise UsageError("only one of --json, --markdown, --junit can go to stdout")
-    if files["html"] == STDOUT:
-        raise UsageError("--html: a page cannot go to stdout", hint="give a file")
-    return files
 
 
 def options_of(given: dict[str, Any]) -> Options:
@@ -127,42 +122,13 @@ def _percent(flag: str, text: str) -> float:
     return value
 
 
-def write_outputs(
-    found: Comparison, files: dict[str, Path | None], *, annotations: bool, plain: bool
-) -> None:
-    """The report on stdout (unless a file goes there), annotations, files. OutputError where one cannot be written."""
-    from replay.comparison import outputs
-    from replay.comparison.document import to_json
-
-    if files["html"] is not None:
-        from replay.report.comparison_page import write_comparison_page
-
-        write_comparison_page(found, files["html"])
-    made = {"json": to_json, "markdown": lambda c: outputs.markdown(c).encode(), "junit": outputs.junit}
-    wanted = [(path, name) for name in made if (path := files[name]) is not None]
-    piped = STDOUT in files.values()
-    for path, name in sorted(wanted, key=lambda one: one[0] == STDOUT):
-        _write(path, made[name](found), append=name == "markdown")
-    if not piped:
-        _print(found, plain)
-    if annotations or os.environ.get("GITHUB_ACTIONS") == "true":
-        print(
-            "\n".join(outputs.github_annotations(found)), file=sys.stderr if piped else sys.stdout, flush=True
-        )
-
-
-def _print(found: Comparison, plain: bool) -> None:
+def write_outputs(found: Comparison, outputs: Outputs, page: Path, *, plain: bool) -> None:
+    """The report on stdout, or on stderr where a file goes to stdout; then the outputs."""
     from replay.report.comparison import print_comparison
+    from replay.report.outputs.of_comparison import ComparisonResult
 
     from .run import report_console_for
 
-    print_comparison(found, report_console_for(plain, quiet=False))
-
-
-def _write(path: Path, data: bytes, *, append: bool) -> None:
-    """All of it, or an OutputError; what stood there is replaced only by a whole file."""
-    if path == STDOUT:
-        click.echo(data, nl=False)
-        return
-    write = append_to if append else write_whole
-    write(path, data)
+    if not outputs.takes_stdout:
+        print_comparison(found, report_console_for(plain, quiet=False))
+    outputs.write(ComparisonResult(found), page)

@@ -10,19 +10,19 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import click
-from rich.console import Console
 
 from replay import units
 from replay._version import __version__
-from replay.errors import TargetError, UsageError
+from replay.errors import OutputError, TargetError, UsageError
+from replay.report.console import Console
 from replay.report.page import Page, report_console
-from replay_native.ground import jit, libc, sources
+from replay_native.ground import cache_folder, jit, libc, shipped, sources
 from replay_native.lane import libssl
 
 GOOD, FAIR = "ok", "note"
@@ -136,11 +136,38 @@ def _tls() -> Finding:
 
 
 def _kernels() -> Finding:
+    from replay.protocols.http1 import PROTOCOL
+
     from .progress import KERNELS
 
-    if jit.is_compiled(KERNELS):
-        return Finding("kernels", GOOD, f"compiled, in {jit.CACHE_ROOT}")
-    return Finding("kernels", FAIR, "not compiled for this version yet", "the first run compiles them, once")
+    kernels = (*KERNELS, *PROTOCOL.kernels)
+    if not jit.is_compiled(kernels):
+        advice = "the first command that needs them compiles them, once; replay doctor --warm does it now"
+        return Finding("kernels", FAIR, "not compiled for this version yet", advice)
+    return Finding("kernels", GOOD, _kernels_text(kernels))
+
+
+def _kernels_text(modules: Iterable[str]) -> str:
+    """Where compiled kernels are."""
+    packed = shipped.found()
+    if packed is not None and jit.are_shipped(modules):
+        return f"came compiled with the package, for {packed.cpu[1]}"
+    return f"compiled for this machine, in {' and '.join(map(str, cache_folder.places()))}"
+
+
+def warm(console: Console) -> None:
+    """Compile every kernel that is not there, and say where they are. OutputError where they cannot be kept."""
+    from .progress import compile_kernels
+
+    names = sources.with_entries()
+    compile_kernels(console, names)
+    jit.warm(names)
+    if not all(map(jit.is_kept, names)):
+        raise OutputError(
+            f"compiled kernels could not be kept in {cache_folder.root()}",
+            hint="set REPLAY_CACHE to a folder of your own, with 50 MB of space",
+        )
+    console.print(f"kernels: {_kernels_text(names)}", soft_wrap=True)
 
 
 def _disk() -> Finding:
@@ -253,19 +280,31 @@ def kernels_key() -> str:
 @click.argument("name", required=False)
 @click.option("--resolver", metavar="ADDRESS[:PORT]", default="", help="Name server to ask for NAME.")
 @click.option(
+    "--warm",
+    "warm_wanted",
+    is_flag=True,
+    help="Only compile all kernels that are not compiled yet: for images.",
+)
+@click.option(
     "--kernels-key",
     "key",
     is_flag=True,
     help="Print only the key of a cache for compiled kernels (docs/ci.md).",
 )
-def command(name: str | None, resolver: str, key: bool) -> None:
+def command(name: str | None, resolver: str, warm_wanted: bool, key: bool) -> None:
     """Look at clock, timers, cores, limits, kernels and packages; say what is lacking and how to get it.
 
     With NAME: look it up as /etc/resolv.conf says, show each query, and what a trailing dot would save. LOCALDOMAIN
     and RES_OPTIONS stand for other settings: RES_OPTIONS=ndots:5 LOCALDOMAIN='svc.cluster.local cluster.local'.
     """
+    if name is not None and (warm_wanted or key):
+        raise UsageError(f"{name}: a name has no kernels", hint="leave NAME out, or --warm and --kernels-key")
+    if warm_wanted:
+        warm(report_console())
     if key:
         print(kernels_key())
+    elif warm_wanted:
+        return
     elif name is None:
         print_findings(findings(), report_console())
     else:

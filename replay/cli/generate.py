@@ -1,4 +1,4 @@
-"""`replay generate`: a trace of traffic that nobody recorded."""
+"""`replay generate`: a trace of synthetic traffic."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
-from rich.text import Text
 
 from replay import units
 from replay.errors import UsageError
-from replay.report.console import Console
-from replay.settings.file import load_as
-from replay.workload.generate import generate
-from replay.workload.recipe import Recipe, beside
 
-from .import_ import facts, span_text
-from .progress import warm_kernels
-from .transform import parse_seed
+from .flags import whole_number
+from .options import out_option
 
 KERNELS = (
     "workload.arrivals",
@@ -38,7 +31,7 @@ def _number(text: str, flag: str) -> float:
 
 
 def _levels(text: str, flag: str) -> list[float]:
-    """Rates apart by commas."""
+    """Rates separated by commas."""
     try:
         return [
             units.parse_rate_per_s(part) if part.strip() not in ("0", "0/s") else 0.0
@@ -49,7 +42,7 @@ def _levels(text: str, flag: str) -> list[float]:
 
 
 def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
-    """The [curve] table that flags stand for."""
+    """The [curve] table that flags describe."""
     if given["ramp"] is not None:
         begin, colon, end = given["ramp"].partition(":")
         if not colon:
@@ -70,7 +63,7 @@ def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
-    """The [[request]] tables that flags stand for."""
+    """The [[request]] tables that flags describe."""
     rules = []
     for text in given["mix"]:
         route, equals, weight = text.rpartition("=")
@@ -92,8 +85,8 @@ def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
     return rules
 
 
-def _knobs(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Flags as a recipe's keys, and the flag of each for errors."""
+def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The recipe's keys that flags set, and the flag of each for errors."""
     rates = [name for name in ("rate", "poisson", "gamma") if given[name] is not None]
     curves = [name for name in ("ramp", "steps", "curve", "shape") if given[name] is not None]
     if len(rates) > 1 or len(curves) > 1:
@@ -101,68 +94,81 @@ def _knobs(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         raise UsageError(f"{flags} contradict each other", hint="give one of them")
     bounds = [name for name in ("from", "until") if given[f"window__{name}"] is not None]
     if bounds and given["curve"] is None:
-        raise UsageError(f"--{bounds[0]} is of a --curve", hint="--start says when the first request comes")
-    knobs: dict[str, Any] = {}
+        raise UsageError(
+            f"--{bounds[0]} goes with --curve", hint="--start sets the time of the first request"
+        )
+    values: dict[str, Any] = {}
     names: dict[str, str] = {}
-    for knob, flag in (
+    for key, flag in (
         ("duration", "-d"), ("shape", "--shape"), ("process", "--process"), ("bursts_of", "--bursts-of"),
         ("mix_of", "--mix-of"), ("start", "--start"),
     ):  # fmt: skip
-        if given[knob] is not None:
-            knobs[knob], names[knob] = given[knob], flag
+        if given[key] is not None:
+            values[key], names[key] = given[key], flag
     for name in rates:
-        knobs["rate"], names["rate"] = given[name], f"--{name}"
+        values["rate"], names["rate"] = given[name], f"--{name}"
         if given["process"] is None:
-            knobs["process"] = {"rate": "even", "poisson": "poisson", "gamma": "gamma"}[name]
+            values["process"] = {"rate": "even", "poisson": "poisson", "gamma": "gamma"}[name]
     if given["seed"] is not None:
-        knobs["seed"] = parse_seed(given["seed"])
+        values["seed"] = whole_number(given["seed"], "--seed")
     if given["cv"] is not None:
-        knobs["cv"], names["cv"] = _number(given["cv"], "--cv"), "--cv"
+        values["cv"], names["cv"] = _number(given["cv"], "--cv"), "--cv"
     if given["clients"] is not None:
-        knobs["clients"], names["clients"] = given["clients"], "--clients"
+        values["clients"], names["clients"] = given["clients"], "--clients"
     if (curve := _curve(given)) is not None:
-        knobs["curve"], names["curve"] = curve, f"--{curves[0]}"
+        values["curve"], names["curve"] = curve, f"--{curves[0]}"
     if mix := _mix(given):
         asked = [f"--{name}" for name in ("mix", "zipf") if given[name]]
-        knobs["request"], names["request"] = mix, ", ".join(asked)
-    return knobs, names
+        values["request"], names["request"] = mix, ", ".join(asked)
+    return values, names
 
 
-@click.command(name="generate", short_help="Make a trace of traffic that nobody recorded.")
+@click.command(name="generate", short_help="Make a trace of synthetic traffic.")
 @click.argument("recipe", required=False, metavar="[RECIPE.toml]")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The trace to write.")
-@click.option("-d", "--duration", metavar="TIME", help="How long: 60s, 24h.")
-@click.option("--rate", metavar="RATE", help="Evenly apart: 500/s.")
-@click.option("--poisson", metavar="RATE", help="A Poisson process: independent users.")
-@click.option("--gamma", metavar="RATE", help="Gamma gaps, burstier or more even by --cv.")
-@click.option("--cv", metavar="CV", help="Of --gamma: standard deviation of the gaps by their mean.")
+@out_option("Trace to write.", required=True)
+@click.option("-d", "--duration", metavar="TIME", help="Length of the trace: 60s, 24h.")
+@click.option("--rate", metavar="RATE", help="Requests at even intervals: 500/s.")
+@click.option("--poisson", metavar="RATE", help="Poisson process: independent users.")
+@click.option("--gamma", metavar="RATE", help="Gamma-distributed gaps, burstier or more even by --cv.")
+@click.option("--cv", metavar="CV", help="Standard deviation of the gaps of --gamma divided by their mean.")
 @click.option("--ramp", metavar="FROM:TO", help="From one rate to another: 10/s:200/s.")
 @click.option("--steps", metavar="RATES", help="One rate after the other: 10/s,50/s,10/s.")
 @click.option(
     "--shape", metavar="NAME", help="day, week, 6pm, monday, january or lockdown, at a mean --poisson RATE."
 )
 @click.option("--curve", metavar="FILE", help="CSV of time and rate, or time and count.")
-@click.option("--from", "window__from", metavar="WHEN", help="Of the curve: first moment.")
-@click.option("--until", "window__until", metavar="WHEN", help="Of the curve: moment to end before.")
+@click.option("--from", "window__from", metavar="WHEN", help="First moment of the curve.")
+@click.option("--until", "window__until", metavar="WHEN", help="Moment of the curve to end before.")
 @click.option("--process", metavar="NAME", help="even, poisson or gamma, under any curve.")
-@click.option("--bursts-of", metavar="TRACE", help="Bursts as this trace has them (a fitted MMPP2).")
-@click.option("--mix-of", metavar="TRACE", help="The requests of this trace, as often as it has them.")
+@click.option("--bursts-of", metavar="TRACE", help="Bursts like those of this trace (a fitted MMPP2).")
+@click.option("--mix-of", metavar="TRACE", help="Requests of this trace, in its proportions.")
 @click.option("--mix", multiple=True, metavar="'METHOD /path=WEIGHT'", help="A request; {id} is a number.")
 @click.option("--zipf", metavar="ITEMS[:EXPONENT]", help="A catalogue of items by popularity.")
-@click.option("--clients", type=int, metavar="N", help="Clients that ask [default: 1000].")
+@click.option("--clients", type=int, metavar="N", help="Number of clients [default: 1000].")
 @click.option("--start", metavar="WHEN", help="First moment [default: 2026-01-05T00:00:00Z].")
-@click.option("--seed", metavar="N", help="Of everything random [default: 1].")
+@click.option("--seed", metavar="N", help="Seed of everything random [default: 1].")
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:
-    """Make a trace of a recipe, or of flags, which override it. The same seed gives the same trace."""
-    knobs, names = _knobs(given)
+    """Make a trace from a recipe, or from flags, which override it. The same seed gives the same trace."""
+    import msgspec
+    from rich.text import Text
+
+    from replay.report.console import Console
+    from replay.settings.file import load_as
+    from replay.workload.generate import generate
+    from replay.workload.recipe import Recipe, beside
+
+    from .import_ import facts, span_text
+    from .progress import warm_kernels
+
+    values, names = _settings(given)
     path = None if recipe is None else Path(recipe)
-    wanted = load_as(Recipe, None, knobs, names)
+    wanted = load_as(Recipe, None, values, names)
     if path is not None:
-        fields = {_field(name): getattr(wanted, _field(name)) for name in knobs}
+        fields = {_field(name): getattr(wanted, _field(name)) for name in values}
         wanted = msgspec.structs.replace(beside(load_as(Recipe, path), path), **fields)
     if given["cv"] is not None and wanted.process != "gamma":
-        raise UsageError("--cv is of gamma gaps", hint="write --gamma RATE, or --process gamma")
+        raise UsageError("--cv goes with gamma gaps", hint="write --gamma RATE, or --process gamma")
     warm_kernels(Console(stderr=True), KERNELS)
     trace = generate(wanted, out, overwrite=force)
     table = facts()
@@ -177,6 +183,6 @@ def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:
     Console(highlight=False).print(table)
 
 
-def _field(knob: str) -> str:
-    """A recipe's field of a key in its file."""
-    return {"duration": "duration_ns", "rate": "rate_per_s"}.get(knob, knob)
+def _field(key: str) -> str:
+    """The attribute of a recipe's key."""
+    return {"duration": "duration_ns", "rate": "rate_per_s"}.get(key, key)

@@ -24,6 +24,8 @@ from replay.trace.importing import Options, import_files, importers
 from replay.trace.importing.pipeline import Progress as ImportProgress
 from replay.trace.importing.readers.tabular import parse_columns
 
+from .options import out_option
+
 ROUTES_SHOWN = 6
 FOLDED_SHOWN = 3
 LEFT_OUT_SHOWN = 3
@@ -247,9 +249,7 @@ routes_option = click.option(
 
 @click.command(name="import", short_help="Make a trace of access logs.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="The trace to write [default: LOG.trace, here]."
-)
+@out_option("Trace to write [default: LOG.trace, here].")
 @click.option(
     "--format", "format_name", metavar="NAME", help=f"Take the logs as this format: {', '.join(importers())}."
 )

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from replay import units
+from replay.engine.prepare import kernels_of
 from replay.errors import (
     Exit,
     OutputError,
@@ -26,7 +27,9 @@ from replay.peaks.climb import Climb, climb
 from replay.peaks.recovery import Recovery
 from replay.peaks.search import Search, Trial
 from replay.peaks.trial import Bench
+from replay.protocols.registry import parse_target
 from replay.report.console import Console, Table
+from replay.report.outputs.of_peak import PeakResult, climb_cases, surge_cases
 from replay.report.peak import (
     climb_facts,
     in_order,
@@ -40,11 +43,14 @@ from replay.report.peak import (
 )
 from replay.results.run import load_run
 from replay.settings.scenario import Scenario
-from replay.settings.target import parse_target
 from replay.shown import json_shown
 from replay.trace.importing import open_trace
 
+from .flags import flags_of_all, settings_flags
+from .help import GroupedCommand
 from .import_ import ProgressBar, facts
+from .options import out_option
+from .outputs import Outputs, output_options, outputs_of
 from .places import keeping, result_folder
 from .progress import KERNELS, warm_kernels
 from .run import (
@@ -108,15 +114,16 @@ def _print_facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:
     console.print(table)
 
 
-def _save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> None:
-    """peak.json beside the runs."""
+def _save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> bytes:
+    """Write peak.json beside the runs; returns it."""
 
     def finite(value: Any) -> Any:
         return None if isinstance(value, float) and math.isinf(value) else value
 
     data = {key: finite(value) for key, value in asdict(what).items()} | {"recording": recording}
-    path = folder / "peak.json"
-    write_whole(path, json_shown(msgspec.json.format(msgspec.json.encode(data), indent=2)) + b"\n")
+    document = json_shown(msgspec.json.format(msgspec.json.encode(data), indent=2)) + b"\n"
+    write_whole(folder / "peak.json", document)
+    return document
 
 
 def _read(parse: Callable[[str], Number], text: str, flag: str) -> Number:
@@ -157,42 +164,56 @@ def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str
     return found
 
 
-@click.command(name="peak", short_help="The highest load that a target survives, up and down again.")
+_SET_BY_PEAK = (
+    "scale",
+    "grow",
+    "sample",
+    "sample_by",
+    "peak",
+    "rate",
+    "speed",
+    "compress_to",
+    "duration",
+    "warm_up",
+    "x_replay",
+)
+SETTINGS = tuple(key for key in flags_of_all() if key not in _SET_BY_PEAK)
+"""The settings that flags may change; the others are what a search for the peak varies."""
+
+WORDS = {
+    "slo": "Objectives with units: 'p99<250ms' [default: errors<0.1% and errors<1%].",
+    "window.from": "Where trials and hold are taken from [default: the busiest part].",
+    "window.until": "Moment before which trials and hold end; +10m counts from the first moment.",
+}
+
+
+@click.command(
+    name="peak",
+    cls=GroupedCommand,
+    short_help="Find the highest load that a target sustains, and whether it recovers.",
+)
 @click.argument("paths", nargs=-1, metavar="SCENARIO.toml|TRACE")
-@click.option("--target", metavar="URL", help="Where to send: http[s]://HOST[:PORT][/BASE/PATH].")
-@click.option("--slo", multiple=True, metavar="SLO", help="'p99<250ms' [default: errors<0.1% and errors<1%].")
-@click.option("--methods", metavar="LIST", help="Methods to send, or all [default: GET,HEAD].")
-@click.option(
-    "--from",
-    "window__from",
-    metavar="WHEN",
-    help="Where trials and hold are taken from [default: the busiest part].",
-)
-@click.option(
-    "--until", "window__until", metavar="WHEN", help="Moment before which they end; +10m counts from --from."
-)
-@click.option(
-    "--allow",
-    multiple=True,
-    metavar="HOST",
-    help="Allow a target beyond loopback: a name, *.name, address or network.",
-)
-@click.option("--empty-bodies", is_flag=True, help="Send POST, PUT and PATCH without bodies.")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="Folder for the runs [default: runs/NAME-TIME]."
-)
-@click.option("--lowest", default="0.25", metavar="K", show_default=True, help="Scale to begin with.")
-@click.option("--highest", default="64", metavar="K", show_default=True, help="Scale to end at.")
-@click.option(
-    "--width", default="2%", metavar="SHARE", show_default=True, help="How close the answer is to be."
-)
+@settings_flags(SETTINGS, words=WORDS)
+@out_option("Folder for the runs [default: runs/NAME-TIME].")
+@click.option("--lowest", default="0.25", metavar="K", show_default=True, help="First scale to try.")
+@click.option("--highest", default="64", metavar="K", show_default=True, help="Last scale to try.")
+@click.option("--width", default="2%", metavar="SHARE", show_default=True, help="Precision of the answer.")
 @click.option("--trial", default="15s", metavar="TIME", show_default=True, help="Length of a trial.")
 @click.option("--hold", default="60s", metavar="TIME", show_default=True, help="How long the peak is held.")
 @click.option(
-    "--votes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True, help="Trials a load."
+    "--votes",
+    type=click.Choice(["1", "3", "5"]),
+    default="3",
+    show_default=True,
+    help="Trials for each load.",
 )
-@click.option("--surge", metavar="K", help="Baseline, K times it, the exact baseline again: does it recover?")
+@click.option(
+    "--surge",
+    metavar="K",
+    help="Instead: baseline, K times the baseline, baseline again: does the target recover?",
+)
 @click.option("--trigger", default="20s", metavar="TIME", show_default=True, help="Length of --surge.")
+@output_options("peak.html in the folder of the runs")
 @click.option("--plain", is_flag=True, help="No colours.")
 def command(
     paths: tuple[str, ...], out: Path | None, lowest: str, highest: str, width: str, trial: str, hold: str,
@@ -206,16 +227,18 @@ def command(
     Exit codes: 0 found, 1 a trial could not be made after others were, 3 none (or none that could be held), 4 the generator
     was the limit, 99 did not recover, or most responses have a worse status than recorded at the lowest load already.
     """
+    outputs = outputs_of(given)
     scenario, recordings = read_scenario(paths, given)
     parse_target(scenario.target)
     lengths_ns = _duration(trial, "--trial"), _duration(hold, "--hold"), _duration(trigger, "--trigger")
-    console, errors = report_console_for(plain, False), Console(stderr=True, highlight=False)
-    warm_kernels(errors, [*KERNELS, "workload.scale"])
+    console = report_console_for(plain, False, stderr=outputs.takes_stdout)
+    errors = Console(stderr=True, highlight=False)
+    warm_kernels(errors, [*KERNELS, *kernels_of(scenario), "workload.scale"])
     with (
         result_folder(out, RUNS, recordings[0]) as folder, _made(folder), work_area(folder) as area, keeping(folder)
     ):  # fmt: skip
         raise SystemExit(_measured(scenario, recordings, folder, area, lengths_ns, console, errors, surge,
-                                   (lowest, highest, width, int(votes))))  # fmt: skip
+                                   (lowest, highest, width, int(votes)), outputs))  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -234,7 +257,7 @@ def _made(folder: Path) -> Iterator[None]:
 
 def _measured(
     scenario: Scenario, recordings: list[str], folder: Path, area: Path, lengths_ns: tuple[int, int, int], console: Console,
-    errors: Console, surge: str | None, bounds: tuple[str, str, str, int],
+    errors: Console, surge: str | None, bounds: tuple[str, str, str, int], outputs: Outputs,
 ) -> int:  # fmt: skip
     """Do it, print it, save it; the exit code."""
     with ProgressBar(errors) as progress:
@@ -245,26 +268,58 @@ def _measured(
     recording = {"lines": lines, "rejected": rejected}
     if surge is not None:
         times = _read(units.parse_factor, surge, "--surge")
-        recovery = bench.surge(times, lengths_ns[2])
-        _save(folder, recovery, recording)
-        write_surge_page(
-            recovery, load_run(folder / "surge"), times, lengths_ns[2], folder / "peak.html", before
-        )
-        with shown_of(folder):
-            _print_facts(console, [*before, *surge_facts(recovery, times, lengths_ns[2])])
-        if recovery.verdict in _NO_ANSWERS:
-            return _NO_ANSWERS[recovery.verdict]
-        return Exit.FAILED if recovery.verdict == "DID_NOT_RECOVER" else Exit.PASSED
+        return _surged(bench, folder, console, times, lengths_ns[2], before, recording, outputs)
     trial, hold = (units.format_duration(length_ns) for length_ns in lengths_ns[:2])
     before.append(("trials", f"{trial} each; the peak is held for {hold}"))
     found = _climb(bench, errors, *bounds)
-    _save(folder, found, recording)
-    write_peak_page(found, _sentence(found), folder / "peak.html", before)
+    document, sentence, code = _save(folder, found, recording), _sentence(found), _climb_code(found)
+
+    def page(path: Path) -> None:
+        write_peak_page(found, sentence, path, before)
+
+    page(folder / "peak.html")
     with shown_of(folder):
         _print_facts(console, before)
         _print_climb(console, found)
+        cases = climb_cases(found, sentence, failed=code != Exit.PASSED)
+        time_s = sum(trial.length_s for trial in found.trials)
+        facts_shown = [*before, *climb_facts(found)]
+        result = PeakResult(
+            folder.name, found.verdict, sentence, cases, time_s, facts_shown, document, page, found.trials
+        )
+        outputs.write(result, folder / "peak.html")
+    return code
+
+
+def _climb_code(found: Climb) -> int:
     if found.recovery == "DID_NOT_RECOVER":
         return Exit.FAILED
     if found.held is False and found.held_load is None:
         return Exit.INCONCLUSIVE
     return _EXITS.get(found.verdict, Exit.INCONCLUSIVE)
+
+
+def _surged(
+    bench: Bench, folder: Path, console: Console, times: float, trigger_ns: int, before: list[tuple[str, str]],
+    recording: dict[str, Any], outputs: Outputs,
+) -> int:  # fmt: skip
+    """A surge, printed and saved; the exit code."""
+    recovery = bench.surge(times, trigger_ns)
+    document = _save(folder, recovery, recording)
+    surge = load_run(folder / "surge")
+
+    def page(path: Path) -> None:
+        write_surge_page(recovery, surge, times, trigger_ns, path, before)
+
+    page(folder / "peak.html")
+    found = [*before, *surge_facts(recovery, times, trigger_ns)]
+    with shown_of(folder):
+        _print_facts(console, found)
+        sentence = f"a surge of {times:g} times: {recovery.verdict}"
+        cases = surge_cases(recovery, sentence)
+        length_s = surge.document.duration_s
+        result = PeakResult(folder.name, recovery.verdict, sentence, cases, length_s, found, document, page)
+        outputs.write(result, folder / "peak.html")
+    if recovery.verdict in _NO_ANSWERS:
+        return _NO_ANSWERS[recovery.verdict]
+    return Exit.FAILED if recovery.verdict == "DID_NOT_RECOVER" else Exit.PASSED

@@ -1,15 +1,17 @@
-"""Compiling kernels with a bar: the first use of a version takes a while, and says so."""
+"""Kernels that have to be compiled: once for all that is likely to be typed next, with a progress that moves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from replay.report.console import Console
-from replay_native.ground import jit
+from replay_native.ground import cache_folder, hooks, jit, parallel, sources
 
-KERNELS = (
+OF_A_PLAN = (
     "ground.shared",
     "trace.order",
     "trace.dictionary",
@@ -18,34 +20,85 @@ KERNELS = (
     "importing.targets",
     "ledger.hdr",
     "plan.survey",
-    "http1.render",
-    "ledger.record",
-    "lane.loop",
 )
-"""Kernel modules of a replay, from the log to the lanes."""
+"""Kernel modules of every plan, from the log to its rows; `kernels_of` has those of its targets."""
+
+KERNELS = (*OF_A_PLAN, "ledger.record")
+"""Kernel modules of every replay, from the log to the accounts; `kernels_of` has those of its targets."""
+
+_SELDOM = ("kafka.", "staging.")
+"""Packages of kernels that are compiled only where a command needs them."""
+
+LINE_EVERY_S = 5.0
+"""Without a terminal, a line says so often how far it is."""
+
+_TEXT = "compiling kernels for this machine, once"
+_LEFT_FROM_SHARE = 0.03
+"""From this share on, the time left can be estimated."""
+
+
+def usual_kernels() -> list[str]:
+    """The modules with kernels that any command is likely to need."""
+    return [name for name in sources.with_entries() if not name.startswith(_SELDOM)]
 
 
 def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
-    """Compile or load kernels; with a bar where they have to be compiled. Returns seconds spent."""
+    """Compile or load kernels. Where some have to be compiled, all usual ones are. Returns seconds spent."""
     modules = list(modules)
-    todo = [name for name in modules if not jit.is_compiled([name])]
+    if not jit.is_compiled(modules):
+        compile_kernels(console, modules)
+    return jit.warm(modules)
+
+
+def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
+    """Compile `modules` and the usual ones into the cache, unless they are there."""
+    # Nothing below may call back: it does what the hook is for.
+    hooks.before_compiling(lambda _: None)
+    todo = [
+        name
+        for name in {**dict.fromkeys(modules), **dict.fromkeys(usual_kernels())}
+        if not jit.is_compiled([name])
+    ]
     if not todo:
-        return jit.warm(modules)
+        return
+    with _shown(console) as progress:
+        whole = parallel.compile_apart(todo, progress)
+    if not whole:
+        console.print("compiling them in this process instead; that takes a minute or two", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _shown(console: Console) -> Iterator[Callable[[float, list[str]], None]]:
+    """A bar on a terminal, else a line every few seconds; where the cache is, as well."""
+    started = time.monotonic()
+    where = f"(kept in {cache_folder.root()})"
     if not console.is_terminal:
-        console.print("compiling kernels for this machine; this happens once")
-        jit.compile_apart(todo)
-        return jit.warm(modules)
-    bar = Progress(
-        TextColumn("compiling kernels for this machine, once"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} {task.fields[kernel]}"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-    task = bar.add_task("compile", total=None, kernel="")
-    with bar:
-        jit.compile_apart(
-            todo, lambda done, total, names: bar.update(task, completed=done, total=total, kernel=names)
+        console.print(f"{_TEXT} {where}", soft_wrap=True)
+        said = started
+
+        def line(share: float, _modules: list[str]) -> None:
+            nonlocal said
+            now = time.monotonic()
+            if now - said >= LINE_EVERY_S:
+                said = now
+                console.print(f"{_TEXT}: {share:.0%}{left_text(share, now - started)}", soft_wrap=True)
+
+        yield line
+        return
+    columns = (TextColumn(_TEXT), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("compile", total=1.0, left="")
+        yield lambda share, _modules: bar.update(
+            task, completed=share, left=left_text(share, time.monotonic() - started).removeprefix(", ")
         )
-        return jit.warm(modules)
+    console.print(
+        f"compiled kernels in {time.monotonic() - started:.0f} s {where}", style="dim", soft_wrap=True
+    )
+
+
+def left_text(share: float, elapsed_s: float) -> str:
+    """`, about 20 s left`; nothing where that cannot be known yet."""
+    if share < _LEFT_FROM_SHARE:
+        return ""
+    left_s = elapsed_s * (1 - share) / share
+    return f", about {max(5 * round(left_s / 5), 1)} s left"

@@ -11,6 +11,7 @@ import click
 from replay import units
 from replay.errors import Exit, UsageError
 
+from .options import out_option
 from .streams import tell
 
 
@@ -50,9 +51,7 @@ def _shown(at_ns: int) -> str:
 
 @click.command(name="record", short_help="Record Kafka topics to a trace.")
 @click.argument("source", metavar="kafka://HOST:PORT/TOPIC[,TOPIC]")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="The trace to write: NAME.trace."
-)
+@out_option("Trace to write: NAME.trace.", required=True)
 @click.option(
     "--from",
     "from_",

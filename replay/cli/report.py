@@ -3,64 +3,76 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from replay.shown import json_shown
+from replay.errors import UsageError
 
+from .outputs import Outputs, output_options, outputs_of
 from .streams import tell
 
 if TYPE_CHECKING:
     from replay.results.run import Run
 
 
-@click.command(name="report")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print run.json, the figures for other tools, instead.")
+def _is_run(text: str) -> bool:
+    """Whether an argument is the folder of a run."""
+    return Path(text).is_dir()
+
+
+@click.command(name="report", short_help="Show the report of a run.")
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@output_options("report.html in the run's folder", _is_run, spaced=("html",))
 @click.option(
     "--hgrm",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Write each histogram's percentile distribution to DIR, for HdrHistogram's plotters.",
 )
-@click.option(
-    "--html",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write it as one page with figures, for a browser, instead.",
-)
-def command(run: Path, as_json: bool, hgrm: Path | None, html: Path | None) -> None:
-    """Print the report of RUN, the folder that `replay run -o` wrote.
+def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
+    """Print the report of RUN, the folder that `replay run -o` wrote; without RUN that of the newest run in runs/.
 
-    A run that was killed is made whole first, from what its lanes had counted.
+    With one of the outputs, that is written instead. A run that was killed is made whole first, from what its lanes had
+    counted.
     """
     from replay.errors import damage_named
     from replay.results.run import load_run
 
-    loaded = load_run(run)
+    outputs = outputs_of(given)
+    folder = run if run is not None else _newest()
+    loaded = load_run(folder)
     if loaded.recovered:
-        tell(f"{run} had been killed; its results were rebuilt from what its lanes had counted", err=True)
-    with damage_named(str(run)):
-        _show(loaded, as_json, hgrm, html)
+        tell(f"{folder} had been killed; its results were rebuilt from what its lanes had counted", err=True)
+    with damage_named(str(folder)):
+        _show(loaded, outputs, hgrm)
 
 
-def _show(loaded: Run, as_json: bool, hgrm: Path | None, html: Path | None) -> None:
+def _newest() -> Path:
+    """The newest run in runs/, and say which. UsageError where there is none."""
+    from replay.results.listing import list_runs
+
+    from .run import RUNS
+
+    listed = [run for run in list_runs(RUNS).runs if not run.problem]
+    if not listed:
+        raise UsageError(f"there is no run in {RUNS}/", hint="name one: replay report RUN")
+    tell(f"{listed[0].path}, the newest run of {RUNS}/", err=True)
+    return listed[0].path
+
+
+def _show(loaded: Run, outputs: Outputs, hgrm: Path | None) -> None:
     """Write what was asked for, or print the report."""
+    from replay.report.outputs.of_run import RunResult
+
     if hgrm is not None:
         from replay.results.hgrm import export
         from replay.results.hlog import read_hlog
 
         written = export(read_hlog(loaded.folder.totals).by_tag(), hgrm)
         tell(f"{len(written)} distributions written to {hgrm}", err=True)
-    if html is not None:
-        from replay.report.run_page import write_run_page
-
-        write_run_page(loaded, html)
-        tell(f"{html} written", err=True)
-    if as_json:
-        click.echo(json_shown(loaded.folder.run.read_bytes()), nl=False)
-    elif hgrm is None and html is None:
+    outputs.write(RunResult(loaded), loaded.folder.path / "report.html")
+    if hgrm is None and not outputs.any:
         from replay.report.page import report_console
         from replay.report.terminal import print_report
 

@@ -1,38 +1,32 @@
-"""`replay transform`: a trace to another one."""
+"""`replay transform`: a trace from another."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
-from replay import units
-from replay.errors import UsageError
-from replay.plan.due import make_clock, time_zone
-from replay.report.console import Console, Table
-from replay.settings.file import load
-from replay.trace import Trace
-from replay.trace.importing import open_trace
-from replay.workload.transform import (
-    Transform,
-    rows_by_request,
-    rows_by_route,
-    rows_in_routes,
-    transform,
-)
+from .flags import given_settings, settings_flags
+from .help import GroupedCommand
+from .options import out_option
 
-from .history import step_words
-from .import_ import ProgressBar, facts, span_text
+if TYPE_CHECKING:
+    from replay.report.console import Console, Table
+    from replay.trace import Trace
 
 ROUTES_SHOWN = 12
 
 
 def _growth(before: list[int], after: Trace) -> Table:
-    """Each route's requests in the window, and what has become of them; first those that are more, or fewer."""
+    """The requests of each route before and after; routes that changed come first."""
+    from rich.text import Text
+
+    from replay import units
+    from replay.report.console import Table
+
     table = Table(box=None, pad_edge=False, header_style="cyan")
     for name in ("before", "after", "times"):
         table.add_column(name, justify="right")
@@ -58,6 +52,13 @@ def _growth(before: list[int], after: Trace) -> Table:
 
 
 def _report(console: Console, before: Trace, rows: list[int], after: Trace) -> None:
+    from rich.text import Text
+
+    from replay import units
+
+    from .history import step_words
+    from .import_ import facts, span_text
+
     table = facts()
     table.add_row("requests", f"{after.rows:,} of {before.rows:,}, {after.manifest.clients:,} clients")
     table.add_row("span", span_text(after))
@@ -71,45 +72,39 @@ def _report(console: Console, before: Trace, rows: list[int], after: Trace) -> N
     console.print(_growth(rows, after))
 
 
+SETTINGS = (
+    "window.from", "window.until", "window.tz", "only", "without", "sample", "sample_by", "scale", "grow", "peak", "speed",
+    "compress_to", "rewrite", "seed",
+)  # fmt: skip
+"""The settings that change a trace."""
+
+
 @click.command(
-    name="transform", short_help="Make another trace of one: a window, a share, more of it, faster."
+    name="transform",
+    cls=GroupedCommand,
+    short_help="Make a trace from another: a window, a share, more of it, faster.",
 )
 @click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG...")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The trace to write.")
-@click.option("--from", "window__from", metavar="WHEN", help="First moment: 18:00, ISO 8601, +10m.")
-@click.option(
-    "--until", "window__until", metavar="WHEN", help="Moment to end before; +10m counts from --from."
-)
-@click.option(
-    "--tz", "window__tz", metavar="ZONE", help="Zone of --from and --until [default: the log's own]."
-)
-@click.option("--only", multiple=True, metavar="ROUTE", help="Keep these routes: 'GET /v1/*'.")
-@click.option("--without", multiple=True, metavar="ROUTE", help="Leave these routes out.")
-@click.option("--sample", metavar="SHARE", help="Keep a share: 25%.")
-@click.option(
-    "--sample-by", metavar="WHAT", help="request, or client: a share of the clients, with all they do."
-)
-@click.option("--scale", multiple=True, metavar="K|ROUTE=K", help="4 times all, or 'POST /v1/users=5'.")
-@click.option("--grow", metavar="WHAT", help="What --scale makes more of: requests, sessions or repeat.")
-@click.option("--peak", metavar="RATE", help="Scale so that the busiest minute has this rate.")
-@click.option("--speed", metavar="FACTOR", help="2, 2x or 200%: twice as fast; changes every time scale.")
-@click.option("--compress-to", metavar="TIME", help="As fast as it takes to be this long: a day in 10m.")
-@click.option("--rewrite", multiple=True, metavar="'FROM -> TO'", help="Other targets: '^/v1/ -> /v2/'.")
-@click.option("--seed", metavar="N", help="Of everything random [default: 1].")
+@settings_flags(SETTINGS)
+@out_option("Trace to write.", required=True)
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
-def command(
-    recordings: tuple[str, ...],
-    out: Path,
-    force: bool,
-    **given: Any,
-) -> None:
-    """Make another trace of one. Steps come in this order: window, routes, sample, scale, peak, speed, rewrite."""
-    knobs = {name.replace("__", "."): value for name, value in given.items() if value not in (None, ())}
-    knobs = {name: list(value) if isinstance(value, tuple) else value for name, value in knobs.items()}
-    names = {name: "--" + name.rpartition(".")[2].replace("_", "-") for name in knobs}
-    if "seed" in knobs:
-        knobs["seed"] = parse_seed(knobs["seed"])
-    scenario = load(None, knobs, names)
+def command(recordings: tuple[str, ...], out: Path, force: bool, **given: Any) -> None:
+    """Make a trace from another. Steps come in this order: window, routes, sample, scale, peak, speed, rewrite."""
+    from replay.plan.due import make_clock, time_zone
+    from replay.report.console import Console
+    from replay.settings.file import load
+    from replay.trace.importing import open_trace
+    from replay.workload.transform import (
+        Transform,
+        rows_by_request,
+        rows_by_route,
+        rows_in_routes,
+        transform,
+    )
+
+    from .import_ import ProgressBar
+
+    scenario = load(None, *given_settings(given))
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         with ProgressBar(Console(stderr=True)) as progress:
             before = open_trace(recordings, Path(folder) / "imported.trace", progress=progress)
@@ -131,10 +126,3 @@ def command(
             rows = rows_by_route(before, *window_ns)
             after = transform(before, out, wanted, overwrite=force)
         _report(Console(highlight=False), before, rows, after)
-
-
-def parse_seed(text: str) -> int:
-    """A seed from a flag. UsageError where it is none."""
-    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
-        raise UsageError(f"--seed: {text!r} is not a number", hint="write a whole number from 0 on")
-    return int(text)

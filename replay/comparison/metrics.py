@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from replay.errors import UsageError
-from replay.results.measured import FAILED
+from replay.ledger.catalog import ALIASES, FAILED
 from replay.results.slo import METRICS
 
 from .sides import Side, SideRun
@@ -30,7 +30,7 @@ SUBSTITUTES = (99.9, 99.5, 99.0, 98.0, 95.0, 90.0, 75.0, 50.0)
 """Percentiles that stand in for a higher one that one side is too short for."""
 
 ALL = "all"
-_FORM = re.compile(r"(?:(?P<kind>[a-z_]+)\.)?p(?P<percentile>\d+(?:\.\d+)?)")
+_FORM = re.compile(r"(?:(?P<kind>[a-z_]+(?:\.[a-z_]+)?)\.)?p(?P<percentile>\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ def parse_metric(text: str) -> Metric:
     if found is None:
         raise UsageError(f"{text!r} is no metric", hint="p50, p99.9, service.p99, errors")
     kind, percentile = found["kind"] or "response", float(found["percentile"])
+    kind = ALIASES.get(kind, kind)
     if kind not in METRICS:
         raise UsageError(f"{text!r}: there is no latency {kind!r}", hint=f"one of {', '.join(METRICS)}")
     if not 0 < percentile < 100:

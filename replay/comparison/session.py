@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
-import trio
 
-from replay.engine.nursery import run_blocking
+from replay.engine.prepare import prepare
 from replay.errors import (
     OutputError,
     RefusedError,
@@ -20,9 +18,6 @@ from replay.errors import (
     TargetError,
     reason_of,
 )
-from replay.lane.resolve import resolve
-from replay.plan.safety import check_plan
-from replay.plan.schedule import Schedule, make_schedule
 from replay.results.document import Latency, RunDocument
 from replay.results.failures import failures_of
 from replay.settings.scenario import Scenario
@@ -139,13 +134,11 @@ class Session:
         """One run of one build, in its own folder."""
         self.number += 1
         name = f"{self.number:02}-{build.label}"
-        with (
-            build.running(self._log(name), self.plan.ready, self.plan.ready_s) as url,
-            tempfile.TemporaryDirectory(prefix="replay-") as area,
-        ):
+        with build.running(self._log(name), self.plan.ready, self.plan.ready_s) as url:
             run_step("prepare", self.plan.prepare.replace("{url}", url), self._log("prepare"), self.left_s)
-            scenario, schedule = self._schedule(url, Path(area))
-            document = run_blocking(schedule, scenario, self.plan.out / name)
+            scenario = msgspec.structs.replace(self.scenario, target=url)
+            with prepare(self.trace, scenario) as prepared:
+                document = prepared.run(self.plan.out / name)
         if document.ending.how == "interrupted":
             raise Interrupted("the session was interrupted", hint=f"its runs are in {self.plan.out}")
         if document.interrupted:
@@ -162,13 +155,6 @@ class Session:
         self.say(f"block {len(self.blocks) + 1}, run {name}: {_figures(document)}")
         time.sleep(self.plan.cool_down_s)
         return load_run_folder(self.plan.out / name)
-
-    def _schedule(self, url: str, area: Path) -> tuple[Scenario, Schedule]:
-        scenario = msgspec.structs.replace(self.scenario, target=url)
-        schedule = make_schedule(self.trace, scenario, area=area)
-        addresses = [address.host for address in trio.run(resolve, schedule.target, scenario)]
-        check_plan(schedule.plan, schedule.target, addresses, self.trace.requests.hosts, scenario)
-        return scenario, schedule
 
     def _log(self, name: str) -> Path:
         return self.plan.out / f"{name}.log"

@@ -1,5 +1,13 @@
-"""Runs a schedule: lanes that send on time, and the Trio nursery that feeds, watches and stops them."""
+"""Runs: `prepare` makes one of a trace and a scenario; lanes send on time, and a Trio nursery feeds and watches them.
 
-from .nursery import run
+prepare     from a trace and a scenario to a run: what commands and the library call
+nursery     one run: its tasks, and how it ends
+run_state   what the tasks share; the run folder and the memory of lanes
+target_runs one target's share of a run
+watch       signals, the circuit breaker, lanes that must end
+blocking    Trio for programs that are not under Trio
+"""
 
-__all__ = ["run"]
+from .prepare import Prepared, prepare, run
+
+__all__ = ["Prepared", "prepare", "run"]

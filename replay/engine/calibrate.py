@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.plan.schedule import make_schedule
 from replay.settings.file import load
 from replay.staging.sink import Sink
 from replay.trace import TraceWriter
 
-from .nursery import run_blocking
+from .prepare import prepare
 
 ROWS = 10_000
 
@@ -25,10 +24,11 @@ def closed_loop_per_s(duration_ns: int) -> float:
             at_ns = np.arange(ROWS, dtype=np.int64)
             writer.add_events(at_ns, np.full(ROWS, request, np.uint32), np.zeros(ROWS, np.uint32))
         assert writer.trace is not None
-        knobs = {
+        values = {
             "target": f"http://127.0.0.1:{sink.port}", "rate": "max", "threads": 1, "connections": 64,
             "duration": duration_ns / 1e9,
         }  # fmt: skip
-        scenario = load(None, knobs, {})
-        document = run_blocking(make_schedule(writer.trace, scenario), scenario, Path(name) / "run")
+        scenario = load(None, values, {})
+        with prepare(writer.trace, scenario) as prepared:
+            document = prepared.run(Path(name) / "run")
     return document.accounts.ok / document.duration_s

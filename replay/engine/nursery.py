@@ -19,33 +19,29 @@ from replay.errors import (
     Exit,
     ReplayError,
     Sending,
+    UsageError,
 )
 from replay.lane.addresses import AddressTable
 from replay.lane.contract import Address, Engine, LaneSpec
 from replay.lane.name_watch import NameWatch
 from replay.lane.resolve_replies import answer_resolve_requests
-from replay.plan.schedule import Schedule
-from replay.protocols.adapter import Fit, Fittings
-from replay.protocols.http1.adapter import fit_http
+from replay.protocols.adapter import ProtocolAdapter
+from replay.protocols.protocol import TargetPlan
 from replay.results.document import Ending, RouteStart, RunDocument
-from replay.results.recorder import Recorder
 from replay.settings.scenario import Scenario
 from replay.shown import shown
-from replay.units import SECOND_NS
+from replay.units import SECOND_NS, format_duration
 from replay_native.ledger import lane_metrics
 from replay_native.ledger.lane_metrics import Stop
 
 from .failure import failure_of
-from .prepare import (
-    Observer,
-    RunState,
-    prepare,
-    started,
-)
 from .priority import lowered
+from .recording import Recording
+from .run_state import RunState, make_state, started
+from .sinks import Sink, make_sinks
+from .sinks.threads import SinkThreads
 from .target_runs import (
-    Part,
-    failed_handshakes,
+    TargetRun,
     lookup,
     named_apart,
 )
@@ -70,64 +66,86 @@ START_POLL_S = 0.005
 STUCK = "a lane did not leave when it was told to"
 
 
-async def run(
-    schedule: Schedule,
+async def run_targets(
+    plans: Sequence[TargetPlan],
     scenario: Scenario,
     out: str | os.PathLike[str],
     *,
-    observer: Observer | None = None,
+    sinks: Sequence[Sink | str] = (),
+    start_at_ns: int | None = None,
     signals: bool = False,
     last: bool = False,
-    fit: Fit | None = None,
-    also: Sequence[Schedule] = (),
 ) -> RunDocument:
-    """Replay a schedule and save the run in the new folder `out`; returns its run.json.
+    """Replay onto targets that were planned, and save the run in the new folder `out`; returns its run.json.
 
-    `fit` makes what a target needs where that is not HTTP. `also` are further schedules on the same timeline: what is due
-    at the same recorded moment is due at the same instant.
-
-    With `signals` the process is the run's own: SIGINT and SIGTERM end it in order; with `last` no run follows in it.
-    Cancellation abandons it, and saves what was measured.
-    TargetError, LimitError, OutputError before anything is sent; EngineError where it failed after that.
+    All are on one timeline: what is due at the same recorded moment is due at the same instant. See `Prepared.run` for
+    the options; with `signals` the process is the run's own, and SIGINT and SIGTERM end it in order.
     """
     run_id = secrets.token_hex(4)
+    _check_start(start_at_ns)
+    others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
-        fitted: list[tuple[Schedule, Fittings]] = []
+        opened: list[tuple[TargetPlan, ProtocolAdapter]] = []
         routes: list[RouteStart] = []
-        for one in (schedule, *also):
-            fittings = await (fit or fit_http)(one, one.scenario, run_id, len(routes))
-            stack.callback(fittings.close)
-            fitted.append((one, fittings))
-            routes += named_apart(fittings.routes, routes, one.target.authority)
-        state = prepare(stack, scenario, Path(out), fitted, routes, run_id)
-        state.observer = observer
+        for plan in plans:
+            adapter = await plan.open(run_id, len(routes))
+            stack.callback(adapter.close)
+            opened.append((plan, adapter))
+            routes += named_apart(adapter.routes, routes, plan.target.authority)
+        state = make_state(stack, scenario, Path(out), opened, routes, run_id)
+        state.start_at_ns = start_at_ns
         try:
-            return await _supervise(state, signals, last)
+            return await _supervise(state, others, signals, last)
         finally:
             Sending.began = Sending.began or state.sent() > 0
+            others.close()
+            await others.caught_up()
 
 
-async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
+def _check_start(start_at_ns: int | None) -> None:
+    """UsageError where the instant to start at is over, or so near that the first requests would be late."""
+    if start_at_ns is None:
+        return
+    left_ns = start_at_ns - time.time_ns()
+    if left_ns < START_DELAY_NS:
+        when = f"was {format_duration(-left_ns)} ago" if left_ns < 0 else f"is in {format_duration(left_ns)}"
+        raise UsageError(
+            f"the run cannot start at its instant, which {when}",
+            hint=f"give one at least {format_duration(START_DELAY_NS)} from now",
+        )
+
+
+def _start_ns(state: RunState) -> int:
+    """When the first request may be due, by CLOCK_MONOTONIC."""
+    now_ns = time.monotonic_ns()
+    if state.start_at_ns is None:
+        return now_ns + START_DELAY_NS
+    return now_ns + state.start_at_ns - time.time_ns()
+
+
+async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: bool) -> RunDocument:
     """Lanes in an inner nursery that nothing cancels; around them whoever may tell them to stop."""
     faulthandler.enable()
     received = Signals()
-    state.start_ns = time.monotonic_ns() + START_DELAY_NS
-    recorder: Recorder | None = None
+    state.start_ns = _start_ns(state)
+    recording: Recording | None = None
+    breaker = CircuitBreaker(state.scenario.breaker, partial(_break_off, state))
     try:
         async with trio.open_nursery() as nursery:
             if signals:
                 await nursery.start(received.watch)
-            state.start_ns = time.monotonic_ns() + START_DELAY_NS
-            recorder = Recorder(state.folder, [spec.metrics for spec in state.specs], started(state))
+            state.start_ns = _start_ns(state)
+            all_metrics = [spec.metrics for spec in state.specs]
+            recording = Recording(state.folder, all_metrics, started(state), [breaker], others)
             cpu_before = time.process_time()
-            for part in state.parts:
-                nursery.start_soon(part.feeder.run, state.start_ns)
-                nursery.start_soon(part.fittings.background)
-                if part.fittings.name is not None:
-                    nursery.start_soon(_follow_name, state, part, part.fittings.name)
-            nursery.start_soon(_tick, state, recorder)
-            nursery.start_soon(_obey, state, received, recorder)
-            if signals and all(part.fittings.engine_name != "portable" for part in state.parts):
+            for target in state.targets:
+                nursery.start_soon(target.feeder.run, state.start_ns)
+                nursery.start_soon(target.adapter.background)
+                if target.adapter.name is not None:
+                    nursery.start_soon(_follow_name, state, target, target.adapter.name)
+            nursery.start_soon(_tick, state, recording)
+            nursery.start_soon(_obey, state, received, recording)
+            if signals and all(target.adapter.engine_name != "portable" for target in state.targets):
                 nursery.start_soon(_step_aside, state, last)
             if state.scenario.closed_loop and state.scenario.duration_ns is not None:
                 nursery.start_soon(_end_closed_loop, state)
@@ -135,27 +153,33 @@ async def _supervise(state: RunState, signals: bool, last: bool) -> RunDocument:
             cpu_s = time.process_time() - cpu_before
             nursery.cancel_scope.cancel()
     except BaseException as error:
-        if recorder is None:
+        if recording is None:
             state.folder.discard()
             raise
         failure = _first_error(error)
         if isinstance(failure, trio.Cancelled | KeyboardInterrupt):
             state.ending = Ending(how="interrupted", detail="cancelled", at_s=state.ended_at_s())
-            _save_what_can_be(state, recorder)
+            _save_what_can_be(state, recording)
             raise failure from None
-        raise _failed(state, recorder, failure) from None
+        raise _failed(state, recording, failure) from None
     try:
         if state.ending.how in ("whole", "circuit_breaker"):
-            state.notes = [note for part in state.parts for note in await failed_handshakes(part)]
-        return _finish(state, recorder, cpu_s)
+            state.notes = [
+                note for target in state.targets for note in await target.adapter.afterwards(target.specs)
+            ]
+        recording.tick(time.monotonic_ns(), last=True)
+        await others.caught_up()
+        document = _finish(state, recording, cpu_s)
+        await others.caught_up()
+        return recording.with_last_notes(document)
     except (ReplayError, OSError) as error:
-        raise _failed(state, recorder, error) from None
+        raise _failed(state, recording, error) from None
 
 
-def _failed(state: RunState, recorder: Recorder, error: BaseException) -> BaseException:
+def _failed(state: RunState, recording: Recording, error: BaseException) -> BaseException:
     """Save what can be saved of a run that failed; what to raise."""
     state.ending = Ending(how="failed", detail=str(error), at_s=state.ended_at_s())
-    saved = _save_what_can_be(state, recorder)
+    saved = _save_what_can_be(state, recording)
     return failure_of(error, state.folder, state.sent(), saved=saved)
 
 
@@ -189,9 +213,9 @@ async def _run_lanes(state: RunState) -> None:
         outer.start_soon(leave_on_cancel)
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as inner:
-                for part in state.parts:
-                    for spec in part.specs:
-                        inner.start_soon(one, part.fittings.engine, spec)
+                for target in state.targets:
+                    for spec in target.specs:
+                        inner.start_soon(one, target.adapter.engine, spec)
         state.done.set()
         outer.cancel_scope.cancel()
     if failures:
@@ -206,26 +230,27 @@ async def _step_aside(state: RunState, last: bool) -> None:
         await trio.sleep_forever()
 
 
-async def _tick(state: RunState, recorder: Recorder) -> None:
-    """Once a second, on the second: write it down, show it, and look at the circuit breaker."""
-    breaker = CircuitBreaker(state.scenario.breaker)
+async def _tick(state: RunState, recording: Recording) -> None:
+    """Once a second, on the second: hand what was counted to the sinks."""
     number = 1
     while True:
         await trio.sleep(max(0.0, number - state.elapsed_s()))
-        second = recorder.tick(time.monotonic_ns(), lag=state.lag())
-        if state.observer is not None:
-            state.observer(second)
-        if state.ending.how == "whole" and (why := breaker.open(second)):
-            _end(state, "circuit_breaker", why)
+        recording.tick(time.monotonic_ns(), lag=state.lag())
         number = int(state.elapsed_s()) + 1
 
 
-async def _follow_name(state: RunState, part: Part, name: NameWatch) -> None:
+def _break_off(state: RunState, why: str) -> None:
+    """The circuit breaker is open: end the run, unless it is ending already."""
+    if state.ending.how == "whole" and not state.done.is_set():
+        _end(state, "circuit_breaker", why)
+
+
+async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> None:
     """A target's lanes use what its name says, and are answered where they ask; the run ends where that is not allowed."""
 
     def use(addresses: tuple[Address, ...]) -> list[Address]:
         full: list[Address] = []
-        for spec, writer in zip(part.specs, part.feeder.writers, strict=True):
+        for spec, writer in zip(target.specs, target.feeder.writers, strict=True):
             full = AddressTable(spec.metrics).use(addresses)
             writer.wake()
         return full
@@ -237,7 +262,7 @@ async def _follow_name(state: RunState, part: Part, name: NameWatch) -> None:
     name.begin(use, stop, state.elapsed_s)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(name.run)
-        for spec, writer in zip(part.specs, part.feeder.writers, strict=True):
+        for spec, writer in zip(target.specs, target.feeder.writers, strict=True):
             if spec.resolve_fd >= 0:
                 nursery.start_soon(answer_resolve_requests, spec, writer.wake)
 
@@ -249,7 +274,7 @@ def _end(state: RunState, how: str, detail: str) -> None:
     state.stop(Stop.DRAIN)
 
 
-async def _obey(state: RunState, received: Signals, recorder: Recorder) -> None:
+async def _obey(state: RunState, received: Signals, recording: Recording) -> None:
     """An interrupt: an end in order within the grace, at once at the second one.
 
     A lane that does not leave even then cannot be cancelled: what was measured is saved, and the process ends.
@@ -261,7 +286,7 @@ async def _obey(state: RunState, received: Signals, recorder: Recorder) -> None:
     state.stop(Stop.ABANDON)
     await trio.sleep(SILENT_S)
     if not all(ended(spec) for spec in state.specs):
-        failure = _failed(state, recorder, EngineError(STUCK))
+        failure = _failed(state, recording, EngineError(STUCK))
         hint = getattr(failure, "hint", "")
         print(shown(f"replay: {failure} ({hint})"), file=sys.stderr, flush=True)
         os._exit(Exit.CRASHED)
@@ -275,7 +300,7 @@ async def _end_closed_loop(state: RunState) -> None:
     state.stop(Stop.DRAIN)
 
 
-def _finish(state: RunState, recorder: Recorder, cpu_s: float) -> RunDocument:
+def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
     """Write the rest of the run folder."""
     lanes_cpu_s = (
         sum(
@@ -288,38 +313,23 @@ def _finish(state: RunState, recorder: Recorder, cpu_s: float) -> RunDocument:
         / SECOND_NS
     )
     control_cpu_s = max(0.0, cpu_s - lanes_cpu_s)
-    return recorder.finish(
+    return recording.finish(
         time.monotonic_ns(),
         ending=state.ending,
         control_cpu_s=control_cpu_s,
-        lookup=partial(lookup, state.parts),
+        lookup=partial(lookup, state.targets),
         lanes_lost=sum(1 for spec in state.specs if not ended(spec)),
-        kafka=[part.fittings.figures() for part in state.parts],
-        notes=[*(note for part in state.parts for note in part.fittings.notes()), *state.notes],
-        names=[figures for part in state.parts if (figures := part.name_figures()) is not None],
+        kafka=[target.adapter.figures() for target in state.targets],
+        notes=[*(note for target in state.targets for note in target.adapter.notes()), *state.notes],
+        names=[figures for target in state.targets if (figures := target.name_figures()) is not None],
     )
 
 
-def _save_what_can_be(state: RunState, recorder: Recorder) -> bool:
+def _save_what_can_be(state: RunState, recording: Recording) -> bool:
     """The run as far as it got, and whether it was saved. Else the lanes' memory stays for a recovery."""
     try:
-        _finish(state, recorder, 0.0)
+        _finish(state, recording, 0.0)
     except (ReplayError, OSError):
-        recorder.close()
+        recording.close()
         return False
     return True
-
-
-def run_blocking(
-    schedule: Schedule,
-    scenario: Scenario,
-    out: str | os.PathLike[str],
-    observer: Observer | None = None,
-    fit: Fit | None = None,
-    also: Sequence[Schedule] = (),
-    last: bool = False,
-) -> RunDocument:
-    """`run` for a program that is not under Trio, with SIGINT and SIGTERM ending it in order."""
-    return trio.run(
-        lambda: run(schedule, scenario, out, observer=observer, signals=True, last=last, fit=fit, also=also)
-    )

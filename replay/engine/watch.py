@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
 from replay.lane.contract import LaneSpec
+from replay.results.deltas import Deltas
+from replay.results.document import RunDocument, Started
 from replay.results.timeline import Second
 from replay.settings.scenario import Breaker
 from replay.units import SECOND_NS
@@ -21,11 +24,27 @@ BREAKER_LEAST = 20
 class CircuitBreaker:
     """Opens when more than a share of the requests that ended over the last seconds failed. A request that the target
     kept from being sent has failed; one that was unsent for another reason does not count.
+
+    A sink of the run (`replay.engine.sinks`): `stop` is called with the reason, in the second in which it opens.
     """
 
-    def __init__(self, breaker: Breaker) -> None:
-        self._breaker = breaker
+    def __init__(self, breaker: Breaker, stop: Callable[[str], None]) -> None:
+        self._breaker, self._stop = breaker, stop
         self._seconds: deque[Second] = deque()
+
+    def start(self, started: Started) -> None:
+        """Nothing is known of the target yet."""
+
+    def second(self, second: Second, deltas: Deltas) -> None:
+        """Take in one second, and stop the run where too much of the last ones failed."""
+        if why := self.open(second):
+            self._stop(why)
+
+    def end(self, document: RunDocument) -> None:
+        """The run is over."""
+
+    def close(self) -> None:
+        """It holds nothing."""
 
     def open(self, second: Second) -> str:
         """Why the run should stop, or nothing. Called with each new second."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.plan.sessions import SessionSpec
-from replay.units import SECOND_NS
+from replay.settings.lane import LaneSettings
 from replay_native.feed.resolve import ResolveRings, make_resolve_rings
 from replay_native.feed.ring import Feed
 from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .tls import Tls
+
+if TYPE_CHECKING:
+    from replay_native.http1.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,21 @@ class Retry:
     seed: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class LaneSpec:
-    """Everything one lane needs. Times in ns; the feed's due times are CLOCK_MONOTONIC.
+class SessionTables(Protocol):
+    """What a native lane takes from responses and checks (docs/sessions.md), as tables for its kernel."""
+
+    def table(
+        self, clients: int, lanes: int, connections: int, refused: npt.NDArray[np.int64] | None = None
+    ) -> Sessions:
+        """The tables for so many clients and connections; `refused` is the lane's `rule_refused`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSpec(LaneSettings):
+    """Everything one lane needs: the scenario's settings for lanes, and what a run adds. Times are in ns.
+
+    Due times in the feed are those of CLOCK_MONOTONIC.
 
     wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
     are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
@@ -58,7 +72,7 @@ class LaneSpec:
     `client_connections`, closed when idle for `idle_timeout_ns`), or each request's. With `ordered` the requests of one
     client go one after another. Without `retry` none is tried again. The lane has every `lanes`-th client,
     `clients` of them.
-    `sessions` is what it takes from answers and holds them against; the order of clients goes with it.
+    `sessions` is what a native lane takes from responses and checks; the order of clients goes with it.
     """
 
     metrics: LaneMetrics
@@ -66,16 +80,10 @@ class LaneSpec:
     wake_fd: int
     addresses: tuple[Address, ...]
     connections: int
-    timeout_ns: int = 30 * SECOND_NS
-    max_wait_ns: int = 10 * SECOND_NS
     spin_ns: int = 60_000
-    header_limit_bytes: int = 65_536
     closed_loop: bool = False
     number: int = 0
     tls: Tls | None = None
-    connect: Literal["pool", "per-client", "per-request"] = "pool"
-    client_connections: int = 6
-    idle_timeout_ns: int = 60 * SECOND_NS
     ordered: bool = False
     retry: Retry | None = None
     clients: int = 0
@@ -83,7 +91,7 @@ class LaneSpec:
     resolve_rings: ResolveRings = field(default_factory=lambda: make_resolve_rings(0))
     resolve_fd: int = -1
     ask: Callable[[], Awaitable[int]] | None = None
-    sessions: SessionSpec = field(default_factory=SessionSpec)
+    sessions: SessionTables | None = None
 
     @property
     def by_client(self) -> bool:

@@ -44,7 +44,7 @@ def _settings(spec: LaneSpec) -> LaneSettings:
         timeout_ns=spec.timeout_ns,
         max_wait_ns=spec.max_wait_ns,
         spin_ns=spec.spin_ns,
-        header_limit=spec.header_limit_bytes,
+        header_limit=spec.response_headers_bytes,
         entries_limit=spec.feed.entries.size // 2,
         ring_limit=spec.feed.ring.size // 2,
         lanes=spec.lanes,
@@ -85,6 +85,7 @@ def make_lane(spec: LaneSpec) -> Lane:
     fill(free_rows, 0)
     per_client = spec.connect == "per-client"
     AddressTable(spec.metrics).begin(spec.addresses)
+    assert spec.sessions is not None, "a native lane has the tables of sessions, if only empty ones"
     return Lane(
         metrics=spec.metrics,
         feed=spec.feed,

@@ -43,18 +43,16 @@ class Tls:
         return "" if is_address(self.server_name) else self.server_name
 
 
-def tls_for(scenario: Scenario, target: Target) -> Tls | None:
-    """How connections to a target are secured, None where they are not."""
-    if not target.is_secure:
-        return None
-    knobs = scenario.tls
+def tls_for(scenario: Scenario, target: Target) -> Tls:
+    """How connections to a secure target are made."""
+    given = scenario.tls
     return Tls(
-        server_name=knobs.server_name or target.host,
-        verify=not knobs.insecure,
-        ca=knobs.ca,
-        cert=knobs.cert,
-        key=knobs.key,
-        resume=knobs.resume,
+        server_name=given.server_name or target.host,
+        verify=not given.insecure,
+        ca=given.ca,
+        cert=given.cert,
+        key=given.key,
+        resume=given.resume,
     )
 
 

@@ -1,6 +1,6 @@
-"""The accounts of a run: every planned request is in exactly one place, and the sums say so.
+"""The accounts of a run: every planned request is in exactly one of them, which two identities verify.
 
-`docs/lane-contract.md` states the two identities; a run that breaks them is a fault of this program.
+`docs/lane-contract.md` states the identities. A run that breaks them is a bug of this program.
 """
 
 from __future__ import annotations
@@ -10,27 +10,33 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from replay_native.ledger.lane_metrics import (
-    COUNTERS,
-    FIRST_OUTCOME,
-    N_OUTCOMES,
-    OUTCOMES,
-)
+from replay_native.ledger.catalog import COUNTERS
+
+from . import catalog
+from .catalog import ERRORS, OK
 
 AT = {name: index for index, name in enumerate(COUNTERS)}
-"""Where each counter stands in a lane's `counters`."""
+"""The index of each counter in a lane's `counters`."""
 
-OK = ("2xx", "3xx", "4xx", "5xx")
-ERRORS = ("refused", "reset", "truncated", "malformed", "generator", "rejected", "tls")
-UNSENT_REASONS = ("max_wait", "interrupted", "limit", "capture")
-UNSENT_OF_TARGET = ("max_wait", "limit")
-"""Reasons for which the target is to blame, but for the requests of `unsent_own`."""
+UNSENT_REASONS = tuple(reason.name for reason in catalog.UNSENT_REASONS)
+
+_UNSENT = [AT[reason.counter] for reason in catalog.UNSENT_REASONS]
+_UNSENT_OF_TARGET = [AT[reason.counter] for reason in catalog.UNSENT_REASONS if reason.of_target]
+_OUTCOMES_OF = {
+    account: [AT[outcome.counter] for outcome in catalog.OUTCOMES if outcome.account == account]
+    for account in ("ok", "error", "timeout", "unsent")
+}
+"""Counters of the outcomes in each account."""
+
+_LARGEST = [counter.name for counter in catalog.COUNTERS if counter.kind == "longest"]
+COUNTED = ("planned", "sent", "ok", "error", "timeout", "in_flight")
+"""Accounts that a lane counts in one counter each."""
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of requests. planned = sent + unsent; sent = ok + error + timeout + in_flight.
 
-    `ok` is a whole answer of any status; `error` is no whole answer. `skipped` requests stand outside
+    `ok` requests have a complete response of any status, `error` requests have none. `skipped` requests are not part of
     `planned`.
     """
 
@@ -45,8 +51,8 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """What the accounts consist of. `warm_up` of the planned requests are in no histogram; `resent` ones went
-    out twice.
+    """What the accounts consist of. `warm_up` counts planned requests that are in no histogram, `resent` those that
+    were sent twice.
     """
 
     unsent: dict[str, int] = {}
@@ -57,23 +63,31 @@ class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
     warm_up: int = 0
 
 
+def unsent(words: np.ndarray) -> int:
+    """Requests that were not sent, for any reason, by a lane's counters or differences of them."""
+    return int(words[_UNSENT].sum())
+
+
 def unsent_of_target(words: np.ndarray) -> int:
-    """Of a lane's counters, or of differences of them: the requests that the target kept from being sent."""
-    return int(sum(words[AT[f"unsent_{reason}"]] for reason in UNSENT_OF_TARGET) - words[AT["unsent_own"]])
+    """Requests that were not sent because of the target, by a lane's counters or differences of them."""
+    return int(words[_UNSENT_OF_TARGET].sum() - words[AT["unsent_own"]])
 
 
 class Unbalanced(Exception):
-    """The accounts do not balance: a fault of this program. The message holds the sums."""
+    """The accounts do not balance: a bug of this program. The message holds the sums."""
 
 
 def sum_counters(counters: Sequence[np.ndarray]) -> dict[str, int]:
-    """The sum over lanes of each counter (one array a lane), by name. Sums of stamps say nothing."""
+    """Each counter over all lanes (one array per lane), by name: the sum, of maxima the largest. A sum of instants
+    means nothing.
+    """
     rows = np.array([np.array(words) for words in counters], np.int64).reshape(-1, len(COUNTERS))
-    return {name: int(rows[:, index].sum()) for name, index in AT.items()}
+    sums = dict(zip(COUNTERS, rows.sum(axis=0).tolist(), strict=True))
+    return sums | {name: int(rows[:, AT[name]].max(initial=0)) for name in _LARGEST}
 
 
 def lanes_cpu_ns(counters: Sequence[np.ndarray]) -> int:
-    """CPU time of all lanes from the first due to the last done, by their threads' clocks."""
+    """CPU time of all lanes from the first due time to the last done, by their threads' clocks."""
     return sum(max(int(words[AT["cpu_last_ns"]]) - int(words[AT["cpu_first_ns"]]), 0) for words in counters)
 
 
@@ -82,23 +96,22 @@ def balance(
 ) -> tuple[Accounts, AccountsDetail]:
     """Sum the lanes' counters and check both identities.
 
-    A killed run may have stopped between two words of one request: what is not settled goes to `in_flight`,
-    or to `unsent` (interrupted) where it was planned but never sent. Raises Unbalanced where more is amiss
-    than that.
+    A killed run may have stopped between two counters of one request. Such a request is counted as `in_flight`, or as
+    unsent (interrupted) if it was planned but never sent. Raises Unbalanced where more is wrong than that.
     """
     words = [np.array(lane, np.int64) for lane in counters]
     if killed:
         words = [_settled(lane) for lane in words]
     by_name = sum_counters(words)
     skipped = {reason: n for reason, n in (skipped or {}).items() if n}
-    unsent = {reason: by_name[f"unsent_{reason}"] for reason in UNSENT_REASONS}
+    reasons = {reason.name: by_name[reason.counter] for reason in catalog.UNSENT_REASONS}
     accounts = Accounts(
         skipped=sum(skipped.values()),
-        unsent=sum(unsent.values()),
-        **{name: by_name[name] for name in ("planned", "sent", "ok", "error", "timeout", "in_flight")},
+        unsent=sum(reasons.values()),
+        **{name: by_name[name] for name in COUNTED},
     )
     detail = AccountsDetail(
-        unsent=unsent,
+        unsent=reasons,
         error={name: by_name[f"outcome_{name}"] for name in ERRORS},
         skipped=skipped,
         status_class={name: by_name[f"outcome_{name}"] for name in OK},
@@ -109,40 +122,33 @@ def balance(
     return accounts, detail
 
 
-def _outcomes(words: np.ndarray) -> dict[str, int]:
-    return dict(zip(OUTCOMES, map(int, words[FIRST_OUTCOME : FIRST_OUTCOME + N_OUTCOMES]), strict=True))
-
-
 def _settled(words: np.ndarray) -> np.ndarray:
-    """One lane's counters with the request that it was killed in put where it belongs. Outcomes are the
-    truth.
+    """One lane's counters, with the request during which it was killed in one account. The counters by outcome decide;
+    of unsent requests those by reason.
     """
-    outcomes = _outcomes(words)
-    unsettled = max(
-        abs(sum(outcomes[name] for name in OK) - int(words[AT["ok"]])),
-        abs(sum(outcomes[name] for name in ERRORS) - int(words[AT["error"]])),
-        abs(outcomes["timeout"] - int(words[AT["timeout"]])),
-        abs(outcomes["unsent"] - sum(int(words[AT[f"unsent_{reason}"]]) for reason in UNSENT_REASONS)),
-    )
+    by_outcome = {account: int(words[columns].sum()) for account, columns in _OUTCOMES_OF.items()}
+    counted = {account: int(words[AT[account]]) for account in ("ok", "error", "timeout")} | {
+        "unsent": unsent(words)
+    }
+    unsettled = max(abs(by_outcome[account] - counted[account]) for account in by_outcome)
     if unsettled > 1:
-        raise Unbalanced(f"{unsettled} requests of one lane are counted in one word but not in the other")
+        raise Unbalanced(
+            f"{unsettled} requests of one lane are in one of their counters but not in the other"
+        )
     words = words.copy()
-    words[AT["ok"]] = sum(outcomes[name] for name in OK)
-    words[AT["error"]] = sum(outcomes[name] for name in ERRORS)
-    words[AT["timeout"]] = outcomes["timeout"]
-    ended = int(words[AT["ok"]] + words[AT["error"]] + words[AT["timeout"]])
+    for account in ("ok", "error", "timeout"):
+        words[AT[account]] = by_outcome[account]
+    ended = by_outcome["ok"] + by_outcome["error"] + by_outcome["timeout"]
     words[AT["sent"]] = max(int(words[AT["sent"]]), ended)
     words[AT["in_flight"]] = int(words[AT["sent"]]) - ended
-    unsent = sum(int(words[AT[f"unsent_{reason}"]]) for reason in UNSENT_REASONS)
-    missing = int(words[AT["planned"]]) - int(words[AT["sent"]]) - unsent
+    missing = int(words[AT["planned"]]) - int(words[AT["sent"]]) - counted["unsent"]
     if missing < -1:
         raise Unbalanced(f"a lane sent {-missing} requests more than were planned")
     if missing >= 0:
         words[AT["unsent_interrupted"]] += missing
-        words[FIRST_OUTCOME + OUTCOMES.index("unsent")] = unsent + missing
     else:
-        words[AT["planned"]] = int(words[AT["sent"]]) + unsent
-        words[FIRST_OUTCOME + OUTCOMES.index("unsent")] = unsent
+        words[AT["planned"]] = int(words[AT["sent"]]) + counted["unsent"]
+    words[AT["outcome_unsent"]] = unsent(words)
     return words
 
 

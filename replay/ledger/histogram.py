@@ -1,4 +1,4 @@
-"""A histogram of a result: counts with their layout, figures asked of it, and its text in a log."""
+"""A histogram: counts with their layout, its figures, and its encoding in a log."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _UNSHIFTED_BY_JS = (1, math.ulp(0.0))
 """hdr-histogram-js writes an integer 1 for the offset and for the ratio, and shifts and scales nothing."""
 
 _COMPRESSION = 1
-"""zlib's fastest: a tick of the run pays for it, and the text grows by some 5%."""
+"""zlib's fastest level, because every second of a run pays for it. The text is some 5% longer."""
 
 COUNTERS_MAX = 1 << 24
 """A histogram with more counters than this (128 MiB) is refused: its header is damaged."""
@@ -41,7 +41,7 @@ COUNTERS_MAX = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which values a counter holds: Gil Tene's layout for the range lowest..highest at this many significant
+    """Which values each counter holds: Gil Tene's layout for the range lowest..highest at a number of significant
     digits.
     """
 
@@ -85,7 +85,7 @@ NS_3, NS_2 = Layout(3), Layout(2)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """counts uint64[layout.length] and what they say. Percentiles follow Java's rule."""
+    """counts uint64[layout.length] and their figures. Percentiles follow Java's rule."""
 
     counts: np.ndarray
     layout: Layout = NS_3
@@ -96,8 +96,8 @@ class Histogram:
         return int(hdr.total(self.counts))
 
     def percentiles(self, percentiles: Sequence[float]) -> list[int]:
-        """The highest value equivalent to the one at each percentile (0 to 100; 0 is the minimum); zeros
-        where nothing was recorded.
+        """The highest value equivalent to that at each percentile (0 to 100; 0 is the minimum); zeros where it is
+        empty.
         """
         count = self.count
         values = values_at(self.counts, self.layout.half, count, percentiles)
@@ -109,24 +109,26 @@ class Histogram:
 
     @property
     def min(self) -> int:
-        """The lowest value equivalent to the smallest one recorded; 0 where nothing was."""
+        """The lowest value equivalent to the smallest recorded one; 0 where it is empty."""
         at = int(hdr_decode.first_used(self.counts))
         return 0 if at == self.counts.size else self._lowest_at(at)
 
     @property
     def max(self) -> int:
-        """The highest value equivalent to the largest one recorded; 0 where nothing was."""
+        """The highest value equivalent to the largest recorded one; 0 where it is empty."""
         end = int(hdr_decode.used(self.counts))
         return 0 if end == 0 else self._lowest_at(end - 1) + self._width_at(end - 1) - 1
 
     def mean_and_deviation(self) -> tuple[float, float]:
-        """Mean and standard deviation from the middle of each counter."""
+        """Mean and standard deviation, by the middle value of each counter."""
         out = np.zeros(2)
         hdr.moments(self.counts, self.layout.half, self.layout.unit, out)
         return float(out[0]), float(out[1])
 
     def merged(self, other: Histogram) -> Histogram:
-        """The sum of both, over the wider range (auto-resized ones differ). ValueError where digits or units do."""
+        """The sum of both, over the wider range (auto-resized histograms differ). ValueError where digits or units
+        differ.
+        """
         if (self.layout.half, self.layout.unit) != (other.layout.half, other.layout.unit):
             raise ValueError("histograms of different digits or units cannot be added")
         wide, narrow = (self, other) if self.counts.size >= other.counts.size else (other, self)
@@ -155,12 +157,12 @@ class Histogram:
 
 
 def empty(layout: Layout = NS_3) -> Histogram:
-    """A histogram of nothing."""
+    """An empty histogram."""
     return Histogram(np.zeros(layout.length, np.uint64), layout)
 
 
 def encode(histogram: Histogram) -> bytes:
-    """The V2 compressed text that stands in a log: base64 over zlib over ZigZag LEB128 counts."""
+    """The V2 compressed text of a log: base64 of zlib of ZigZag LEB128 counts."""
     layout = histogram.layout
     limit = max(int(hdr_decode.used(histogram.counts)), 1)
     out = np.empty(9 * limit, np.uint8)
@@ -171,14 +173,12 @@ def encode(histogram: Histogram) -> bytes:
 
 
 def decode(text: bytes) -> Histogram:
-    """The histogram of a compressed text in V0, V1 or V2 encoding, of any range and digits. ValueError says what is
-    wrong with it.
-    """
+    """Decode a compressed text in V0, V1 or V2 encoding, of any range and digits. ValueError says what is wrong."""
     try:
         raw = base64.b64decode(text, validate=True)
         cookie, size = _OUTER.unpack_from(raw)
     except (binascii.Error, struct.error):
-        raise ValueError("the text is not whole base64") from None
+        raise ValueError("the text is not complete base64") from None
     expected = _INNER_BY_OUTER.get(cookie & ~_WORD_BITS)
     if expected is None:
         raise _refused(cookie)
@@ -189,7 +189,7 @@ def decode(text: bytes) -> Histogram:
 
 
 def _decode_inner(packed: bytes, expected: int, *, is_cut: bool) -> Histogram:
-    """`is_cut`: old C writers forgot the last 8 bytes of the compressed part (see `_words`)."""
+    """`is_cut`: the last 8 bytes of the compressed part are missing, as old C writers left them (see `_words`)."""
     stream = zlib.decompressobj()
     header = _INNER_V0 if expected == _V0 else _INNER
     try:
@@ -210,20 +210,18 @@ def _decode_inner(packed: bytes, expected: int, *, is_cut: bool) -> Histogram:
         raise ValueError(f"the compressed part is damaged ({error})") from None
     is_words = expected != _V2
     if not stream.eof and not (is_cut and is_words):
-        raise ValueError(
-            "the compressed part is damaged (it does not end, or holds more than its range has room for)"
-        )
+        raise ValueError("the compressed part is damaged (it does not end, or holds more than its range has)")
     if length is not None and not is_cut:
         body = _payload(body, length, header.size)
     return Histogram(_words(body, cookie, layout, is_cut) if is_words else _zigzag(body, layout), layout)
 
 
 _LONGEST_COUNTER = 9
-"""Bytes of one counter, at most."""
+"""Most bytes of one counter."""
 
 
 def _payload(body: bytes, length: int, header: int) -> bytes:
-    """The part of `body` that the header claims. Old C writers counted the header in."""
+    """The part of `body` that the header announces. Old C writers included the header in its length."""
     if length == len(body) + header:
         return body
     if not 0 <= length <= len(body):
@@ -235,19 +233,19 @@ def _zigzag(body: bytes, layout: Layout) -> np.ndarray:
     """V2: ZigZag LEB128 counters and runs of zeros."""
     counts = np.zeros(layout.length, np.uint64)
     if hdr_decode.decode_payload(np.frombuffer(body, np.uint8), counts) < 0:
-        raise ValueError("the payload does not fit the range it claims")
+        raise ValueError("the payload does not fit the range in its header")
     return counts
 
 
 _ZEROS_BEFORE_CUT = 512
-"""Zero bytes that must stand before a cut. The 8 bytes that are missing hold a checksum and the end of the stream."""
+"""Zero bytes that must precede a cut. The missing 8 bytes hold a checksum and the end of the stream."""
 
 
 def _words(body: bytes, cookie: int, layout: Layout, is_cut: bool) -> np.ndarray:
-    """V0 and V1: big-endian counters of one size, as many as there are.
+    """V0 and V1: big-endian counters of one size.
 
-    Where 8 bytes are missing at the end, only zeros can have been lost: the highest counters of a wide range. ValueError
-    where the last counters that are left are not zero, since others may have followed.
+    Where 8 bytes are missing at the end, only zeros may have been lost: the highest counters of a wide range.
+    ValueError where the last counters are not zero, because others may have followed.
     """
     word = (cookie & _WORD_BITS) >> 4 & 0xE
     if word not in (2, 4, 8):
@@ -257,7 +255,7 @@ def _words(body: bytes, cookie: int, layout: Layout, is_cut: bool) -> np.ndarray
     found = np.frombuffer(body[: len(body) // word * word], f">i{word}")
     counts = np.zeros(layout.length, np.uint64)
     if (found < 0).any() or found[layout.length :].any():
-        raise ValueError("the payload does not fit the range it claims")
+        raise ValueError("the payload does not fit the range in its header")
     counts[: found.size] = found[: layout.length]
     return counts
 

@@ -1,9 +1,8 @@
-"""The machine that a run was made on, and what the machine took away from it: throttling and steal."""
+"""The machine of a run, and the CPU time that it did not give: throttling and steal."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import time
@@ -17,7 +16,7 @@ _PACKAGES = ("replay-engine", "numba", "numpy", "trio", "msgspec", "h11")
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of a machine. Runs of different machines cannot be compared."""
+    """Facts of a machine. Runs on different machines cannot be compared."""
 
     name: str = ""
     cpu_model: str = ""
@@ -30,7 +29,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters of the machine at one instant; null where the kernel does not tell."""
+    """Counters of the machine at one instant; null where the kernel does not report them."""
 
     at_ns: int
     throttled_ns: int | None = None
@@ -39,8 +38,8 @@ class HostLoad(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ThreadLoad(msgspec.Struct, frozen=True):
-    """What the scheduler says of a thread: time it ran, time it was ready but did not, and how often it was
-    put on.
+    """Counters of the scheduler for a thread: time that it ran, time that it was ready but did not run, and how often
+    it was given a CPU.
     """
 
     ran_ns: int
@@ -49,14 +48,14 @@ class ThreadLoad(msgspec.Struct, frozen=True):
 
 
 class RunDelay(msgspec.Struct, frozen=True):
-    """How a thread was kept waiting for a CPU: share of the time it wanted one, and the mean of a wait."""
+    """How long a thread waited for a CPU: as a share of the time that it wanted one, and the mean of a wait."""
 
     share: float
     mean_ns: float
 
 
 def threads() -> dict[int, ThreadLoad]:
-    """The scheduler's figures of each thread of this process, by its id; empty where there are none."""
+    """The scheduler's counters of each thread of this process, by its id; empty where there are none."""
     found = {}
     with contextlib.suppress(OSError):
         for task in Path("/proc/self/task").iterdir():
@@ -86,10 +85,12 @@ def run_delay(before: dict[int, ThreadLoad], after: dict[int, ThreadLoad], lanes
 
 def facts() -> Host:
     """The facts of this machine."""
+    from importlib import metadata  # help and completion need no versions
+
     versions = {}
     for package in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     return Host(
         name=platform.node(),
         cpu_model=_cpu_model(),
@@ -103,9 +104,9 @@ def facts() -> Host:
 
 
 def peak_rss_bytes() -> int | None:
-    """The most memory that this program had since it was started; None where the kernel does not tell.
+    """The most memory that this program has had; None where the kernel does not report it.
 
-    getrusage's `ru_maxrss` would be at least what the process that started it had: it lives on through fork and exec.
+    getrusage's `ru_maxrss` will not do: fork and exec keep it, so it is at least that of the parent process.
     """
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
@@ -115,7 +116,7 @@ def peak_rss_bytes() -> int | None:
 
 
 def load() -> HostLoad:
-    """The machine's counters now."""
+    """The machine's counters at this instant."""
     return HostLoad(
         at_ns=time.monotonic_ns(),
         throttled_ns=_throttled_ns(),
@@ -125,9 +126,7 @@ def load() -> HostLoad:
 
 
 def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
-    """Share of the time between that the process's cgroup was kept from running by its CPU quota; None if
-    unknown.
-    """
+    """Share of the time for which the CPU quota of the process's cgroup kept it from running; None where unknown."""
     if before.throttled_ns is None or after.throttled_ns is None or after.at_ns <= before.at_ns:
         return None
     # The counter is a sum over cores.
@@ -135,8 +134,8 @@ def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
 
 
 def steal_share(before: HostLoad, after: HostLoad) -> float | None:
-    """Share of the machine's CPU time between that its hypervisor gave to others; None if unknown, or if the
-    time is too short for a counter of 10 ms.
+    """Share of the machine's CPU time that its hypervisor gave to others; None where unknown, or where the time is
+    too short for a counter of 10 ms.
     """
     if before.steal_ns is None or after.steal_ns is None or after.at_ns - before.at_ns < STEAL_SPAN_MIN_NS:
         return None
@@ -156,8 +155,8 @@ def _cpu_model() -> str:
 
 
 def _throttled_ns() -> int | None:
-    """cgroup v2 counts `throttled_usec`, v1 `throttled_time` in ns. Seen from inside a container: its own
-    group's.
+    """cgroup v2 counts `throttled_usec`, v1 `throttled_time` in ns. Inside a container they are those of its own
+    group.
     """
     for path in (*_own_groups(), *_CGROUP_FILES):
         with contextlib.suppress(OSError, ValueError):

@@ -1,8 +1,8 @@
-"""Java's rule for percentiles, the one that every figure of this project follows.
+"""Java's rule for percentiles, which every figure of this project follows.
 
 `org.HdrHistogram.AbstractHistogram.getValueAtPercentile`: the rank is `ceil(nextDown(p) * N / 100)`, at least
 1, and the value is the highest one equivalent to the value of that rank. Python's and C's packages round
-instead and differ by a rank.
+instead, and differ by a rank.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def rank(percentile: float, count: int) -> int:
 def values_at(counts: np.ndarray, half: int, count: int, percentiles: Sequence[float]) -> list[int]:
     """The value at each of `percentiles` (any order), 0 where nothing was recorded.
 
-    counts uint64[n] laid out with `half` (see `replay_native.hdr`), `count` their sum.
+    counts uint64[n] laid out with `half` (see `replay_native.ledger.hdr`), `count` their sum.
     """
     if count == 0:
         return [0] * len(percentiles)

@@ -1,7 +1,7 @@
-"""Responses against the recording: how many are worse, and what that says of a run (STATUS_DIFFERS).
+"""Responses compared with the recording: how many are worse, and whether the run fails for it (STATUS_DIFFERS).
 
-`replay_native.statuses` defines which response is worse. Where the recording has no status for a request, a 4xx says
-little by itself: such requests count only where more than half of them got one.
+`replay_native.ledger.statuses` defines which response is worse. Where the recording has no status, a single 4xx means
+little: such requests count only if more than half of them got one.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ SUSPECT_SHARE = 0.05
 """Share of all requests above which a run is SUSPECT."""
 
 ROUTE_SHARE, ROUTE_LEAST = 0.5, 0.01
-"""A run is SUSPECT as well where more than half of a route is worse that has at least 1% of the requests."""
+"""A run is SUSPECT, too, if more than half of a route is worse, and the route has at least 1% of the requests."""
 
 FAILED_SHARE = 0.5
-"""Share of all requests above which a run has failed, as by the circuit breaker."""
+"""Share of all requests above which a run has failed, as it has by the circuit breaker."""
 
 ROUTES_NAMED = 3
 ACCEPT = "--slo 'statuses differ<100%'"
 
 
 class StatusCount(NamedTuple):
-    """Measured requests, whatever became of them; of their whole responses those that could be compared with a recorded
-    status, and the worse ones among them; those whose recorded status is not known, and the 4xx among them.
+    """All measured requests; complete responses with a recorded status to compare with, and how many of them are worse;
+    complete responses without one, and how many of them are a 4xx.
     """
 
     requests: int = 0
@@ -59,8 +59,8 @@ class StatusCount(NamedTuple):
 
 
 class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Responses against the recording, without the warm-up (`StatusCount` has the meaning of the counts). `share` is that of
-    the requests whose response is worse than recorded; `failed`: it is above 50%, and no objective says what is allowed.
+    """Responses compared with the recording, without the warm-up (`StatusCount` explains the counts). `share` is that
+    of requests with a response worse than recorded. `failed`: it is above 50%, and no objective says what is allowed.
     """
 
     requests: int
@@ -73,7 +73,7 @@ class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def count_statuses(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[str, StatusCount]:
-    """By route, summed over lanes; routes without a response are left out. `names` are the rows of the metrics."""
+    """By route, summed over lanes, without routes that have no request. `names` are the rows of the lanes' memory."""
     counts = sum(
         (np.array(metrics.status_counts) for metrics in all_metrics),
         np.zeros_like(all_metrics[0].status_counts),
@@ -91,7 +91,7 @@ def total_of(counts: Iterable[StatusCount]) -> StatusCount:
 
 
 def figures_of(by_route: Mapping[str, StatusCount], *, replaced: bool) -> StatusFigures | None:
-    """The figures of a run; None where no response came. `replaced`: an objective stands in place of the rule."""
+    """The figures of a run; None where there was no response. `replaced`: an objective replaces the rule."""
     total = total_of(by_route.values())
     if not total.is_known:
         return None
@@ -102,7 +102,7 @@ def figures_of(by_route: Mapping[str, StatusCount], *, replaced: bool) -> Status
 def reason_of(
     by_route: Mapping[str, StatusCount], recorded: Mapping[str, int], now: Mapping[str, int]
 ) -> Reason | None:
-    """The finding, where responses are worse than the rule allows. `recorded` and `now` count status classes."""
+    """The finding, if more responses are worse than the rule allows. `recorded` and `now` count status classes."""
     total = total_of(by_route.values())
     routes = {
         name: count
@@ -129,13 +129,13 @@ def reason_of(
         code=STATUS_DIFFERS,
         verdict="SUSPECT",
         message=message,
-        advice="latencies of refusals say little: check the target, its data and credentials (docs/sessions.md),"
+        advice="latencies of refusals mean little: check the target, its data and credentials (docs/sessions.md),"
         f" or accept it: {ACCEPT}",
     )
 
 
 def said_first(validity: Validity, reason: Reason) -> Validity:
-    """A verdict with one more reason, which stands before all others."""
+    """A verdict with one more reason, before all others."""
     worse: Verdict = reason.verdict if validity.verdict == "VALID" else validity.verdict
     return Validity(verdict=worse, reasons=[reason, *validity.reasons])
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from replay import units
-from replay.engine.nursery import run_blocking
+from replay.engine.blocking import run_blocking
+from replay.engine.prepare import Prepared, find_targets, prepare
 from replay.errors import RefusedError, UsageError
+from replay.ledger.catalog import GOOD
 from replay.ledger.statuses import ACCEPT, FAILED_SHARE, SUSPECT_SHARE
 from replay.plan.due import Clock, make_clock, time_zone
-from replay.plan.schedule import Schedule, make_schedule
+from replay.plan.schedule import make_schedules
 from replay.results import slo
 from replay.results.document import RunDocument
 from replay.results.run import Run, load_run
@@ -39,7 +42,6 @@ from .recovery import (
 from .search import Trial
 from .window import Stretch, cut, find_stretch
 
-GOOD = ("2xx", "3xx")
 GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
 """Of a scenario that has no objectives."""
 
@@ -102,7 +104,7 @@ class Bench:
             self._trace, self._given, self._area, trial_ns=self._trial_ns, window_ns=window_ns
         )
         if found is None:
-            make_schedule(
+            make_schedules(
                 self._trace, msgspec.structs.replace(self._given, duration_ns=None), area=self._area
             )
             raise UsageError("the window holds nothing that would be sent", hint="give another --from")
@@ -165,22 +167,23 @@ class Bench:
         area = folder.with_name(f".{folder.name}")
         area.mkdir(parents=True)
         try:
-            schedule, scenario = self._schedule(load, stage, area)
-            document = run_blocking(schedule, scenario, folder)
+            prepared = self._prepared(load, stage, area)
+            document = prepared.run(folder)
         finally:
             shutil.rmtree(area, ignore_errors=True)
         if document.ending.how == "interrupted":
             raise KeyboardInterrupt
         judged = _judged(document, load, stage, self._status_failure(document, load))
-        trial = replace(judged, rate_per_s=_rate(schedule, scenario))
+        trial = replace(judged, rate_per_s=_rate(prepared))
         if stage != "hold":
             self._rates.setdefault(load, trial.rate_per_s)
         return trial
 
-    def _schedule(self, load: float, stage: str, area: Path) -> tuple[Schedule, Scenario]:
+    def _prepared(self, load: float, stage: str, area: Path) -> Prepared:
         """What a trial sends. A hold has the mean rate of the trial at its load, however busy the rest of the window is."""
         part = self._parts["hold" if stage == "hold" else "trial"]
         factor = load
+        found = run_blocking(partial(find_targets, self._scenario))
         for attempt in range(SCALINGS_MAX):
             scenario = msgspec.structs.replace(
                 at_load(self._scenario, factor, rest=self._rest),
@@ -189,12 +192,12 @@ class Bench:
             )
             place = area / str(attempt)
             place.mkdir()
-            schedule = make_schedule(part, scenario, name=str(self._trace.path), area=place)
-            wanted, planned = self._rates.get(load), _rate(schedule, scenario)
+            prepared = prepare(part, scenario, name=str(self._trace.path), area=place, found=found)
+            wanted, planned = self._rates.get(load), _rate(prepared)
             if stage != "hold" or not wanted or not planned or abs(planned / wanted - 1) <= SAME_RATE:
                 break
             factor *= wanted / planned
-        return schedule, scenario
+        return prepared
 
     def _status_failure(self, document: RunDocument, load: float) -> str:
         """Why a trial has failed by its statuses; empty where it has not. Trials at the first load are the baseline, judged
@@ -241,8 +244,7 @@ class Bench:
             compress_to_ns=None,
             duration_ns=None,
         )
-        schedule = make_schedule(made, scenario, name=str(self._trace.path), area=area)
-        document = run_blocking(schedule, scenario, folder)
+        document = prepare(made, scenario, name=str(self._trace.path), area=area).run(folder)
         if document.ending.how == "interrupted":
             raise KeyboardInterrupt
         run = load_run(folder)
@@ -254,9 +256,10 @@ class Bench:
         )
 
 
-def _rate(schedule: Schedule, scenario: Scenario) -> float:
-    """The mean rate that is planned, over all of a trial's length."""
-    return (schedule.plan.rows or 0) * units.SECOND_NS / max(scenario.duration_ns or 0, 1)
+def _rate(prepared: Prepared) -> float:
+    """The mean rate that is planned for all targets, over all of a trial's length."""
+    rows = sum(plan.rows or 0 for plan in prepared.plans)
+    return rows * units.SECOND_NS / max(prepared.scenario.duration_ns or 0, 1)
 
 
 def _baseline_share(run: Run, until_s: float) -> float:

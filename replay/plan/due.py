@@ -20,8 +20,7 @@ from replay.trace import Batch, Trace
 from replay.units import SECOND_NS
 from replay_native.ledger.hdr import COUNTERS_2
 from replay_native.plan import survey as kernels
-
-from .render import request_table
+from replay_native.trace import columns
 
 DUE_ROWS = 65_536
 """Rows of one DueBatch."""
@@ -206,6 +205,17 @@ class Tally:
             getattr(self, name)[:] += getattr(other, name) * times
         self.tooks += other.tooks * np.uint32(times)
         self.selected += other.selected * times
+
+
+def request_table(trace: Trace) -> npt.NDArray[np.int64]:
+    """Raw addresses of the requests dictionary, int64[batches, TABLE_COLUMNS]; valid for as long as the
+    trace.
+    """
+    rows = [(b.offsets, b.data, b.method, b.route, b.host, b.headers, b.body) for b in trace.requests.batches]
+    table = np.zeros((len(rows), columns.TABLE_COLUMNS), np.int64)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = [column.ctypes.data for column in row]
+    return table
 
 
 class DueRows:

@@ -24,7 +24,6 @@ from replay.results.document import Recorded
 from replay.results.samples import RecordedRow
 from replay.settings.kinds import Factor
 from replay.settings.scenario import Scenario
-from replay.settings.target import Target, parse_target
 from replay.trace import Trace
 from replay.trace.manifest import OUT_OF_TIME_ORDER
 from replay.units import SECOND_NS
@@ -45,13 +44,11 @@ from .due import (
     span_text,
     time_zone,
 )
-from .render import RenderSpec, check_bodies, make_render_spec
-from .sessions import SessionSpec, make_session_spec
 
 __all__ = ["KERNELS", "DueBatch", "Plan", "RoutePlan", "Schedule", "make_schedule", "make_schedules"]
 
 
-KERNELS = ("plan.survey", "http1.render", "ledger.hdr")
+KERNELS = ("plan.survey", "ledger.hdr")
 """Kernel modules that a schedule needs."""
 
 
@@ -86,7 +83,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     trace: str
     target: str
-    host: str
     pace: str
     trace_rows: int
     rows_in_window: int
@@ -119,20 +115,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What is due when. `plan` says what it amounts to, `render` how a request is written, `sessions`
-    what becomes of answers.
+    """What is due when; `plan` says what it amounts to. How a request is written is the protocol's matter.
 
-    `requests_table` holds the raw addresses that `replay_native.render` reads, valid for as long as this
-    object. `recorded_origin_ns` is the recorded moment that is due at the start of the run.
+    `requests_table` holds the raw addresses that render kernels read, valid for as long as this object.
+    `recorded_origin_ns` is the recorded moment that is due at the start of the run. `bodiless` counts by route the
+    requests that need a body and have no recorded one.
     """
 
     trace: Trace
     scenario: Scenario
-    target: Target
     plan: Plan
-    render: RenderSpec
-    sessions: SessionSpec
     rows_a_pass: int
+    bodiless: npt.NDArray[np.int64]
     _rows: DueRows
 
     @property
@@ -173,14 +167,11 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
 
     A scenario that scales or samples is replayed from a trace made for it in the folder `area`, which has to
     stay for as long as the schedule. InputError where the trace is empty or damaged; UsageError where nothing
-    would be sent, or a body is missing.
+    would be sent.
     """
     if scenario.also:
-        raise UsageError("the scenario has further targets ([[also]]): that is for `replay run` alone")
-    target = parse_target(scenario.target)
-    if target.is_kafka and scenario.methods == Scenario().methods:
         raise UsageError(
-            "producing to a topic is a write, and only GET and HEAD may be sent", hint="--methods all"
+            "the scenario has further targets ([[also]])", hint="make_schedules makes a schedule for each"
         )
     if not trace.rows:
         raise InputError(f"{trace.path} holds no requests: there is nothing to replay")
@@ -190,18 +181,14 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     name = units.name_text(name or str(trace.path))
     trace = _transformed(trace, scenario, clock, area)
     rows = DueRows(trace, clock, scenario)
-    sessions = make_session_spec(trace.requests, scenario, trace.manifest.clients)
-    render = make_render_spec(trace, scenario, target, sessions)
     tally = rows.count(rows.clock.rows_max)
     if not tally.selected:
         raise _nothing_to_send(trace, scenario, tally, rows.clock, zone)
-    if not target.is_kafka:
-        check_bodies(trace.requests, scenario, tally.bodiless)
     rows_a_pass, in_window = tally.selected, rows.rows_in_window()
     skipped = _skipped(trace, tally, in_window)
     passes = _repeat(rows, tally)
-    plan = _make_plan(rows, scenario, target, zone, tally, skipped, passes, in_window, name)
-    return Schedule(trace, scenario, target, plan, render, sessions, rows_a_pass, rows)
+    plan = _make_plan(rows, scenario, zone, tally, skipped, passes, in_window, name)
+    return Schedule(trace, scenario, plan, rows_a_pass, tally.bodiless, rows)
 
 
 def make_schedules(
@@ -244,7 +231,7 @@ def _repeat(rows: DueRows, tally: Tally) -> float:
 
 
 def _make_plan(
-    rows: DueRows, scenario: Scenario, target: Target, zone: dt.tzinfo, tally: Tally, skipped: dict[str, int],
+    rows: DueRows, scenario: Scenario, zone: dt.tzinfo, tally: Tally, skipped: dict[str, int],
     passes: float, in_window: int, name: str,
 ) -> Plan:  # fmt: skip
     clock, trace = rows.clock, rows.trace
@@ -260,8 +247,7 @@ def _make_plan(
     offset = units.to_datetime(clock.origin_ns, zone).utcoffset() or dt.timedelta()
     return Plan(
         trace=name,
-        target=target.url,
-        host=scenario.host or target.authority,
+        target=scenario.target,
         pace=_pace(scenario),
         trace_rows=trace.rows,
         rows_in_window=in_window,

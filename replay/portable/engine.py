@@ -1,4 +1,4 @@
-"""The portable engine: the lane's contract in plain Trio. For any machine, and for any protocol.
+"""The portable engine: the reference model of the lane's contract, in plain Trio, for any machine and any protocol.
 
 One task keeps the schedule: it sleeps until a request is due, takes it up, and queues it. One task a
 connection serves those that wait for it, oldest first; idle ones wait on a stack. Trio wakes by the
@@ -22,7 +22,6 @@ from replay.lane.contract import LaneSpec
 from replay.lane.polls import BEAT_NS, Polls
 from replay.units import SECOND_NS
 from replay_native.feed.addresses import A
-from replay_native.feed.ring import WARM_UP
 from replay_native.ground import shared
 from replay_native.ledger.gaps import GAP_NS
 from replay_native.ledger.lane_metrics import (
@@ -43,7 +42,6 @@ from replay_native.ledger.record import (
     record_attempt,
     record_done,
     record_evaluation,
-    record_handshake,
     record_malformed,
     record_net,
     record_net_unsent,
@@ -51,20 +49,16 @@ from replay_native.ledger.record import (
     record_taken,
     record_unsent,
 )
-from replay_native.ledger.record import (
-    Request as DueRequest,
-)
+from replay_native.ledger.record import Request as DueRequest
 
-from .answers import parts_of
-from .http import HandshakeError, Http
 from .protocol import (
     Connection,
+    HandshakeError,
     Outcome,
-    Protocol,
     Request,
+    Transport,
 )
 from .retries import Retries
-from .sessions import Answer, Sessions
 from .waiting import EVERYBODY, Job, Waiting
 
 HEARTBEAT_NS = 100_000_000
@@ -74,8 +68,8 @@ _OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUF
 """Errors that are the generator's own."""
 
 
-async def run_lane(spec: LaneSpec, protocol: Protocol | None = None) -> None:
-    """Run one lane to its end: HTTP/1.1 to the spec's addresses, or a protocol of your own.
+async def run_lane(spec: LaneSpec, transport: Transport) -> None:
+    """Run one lane to its end.
 
     Ends by the feed's end or by STOP; cancelled, it leaves as by Stop.ABANDON. A failed request is an
     outcome.
@@ -84,7 +78,7 @@ async def run_lane(spec: LaneSpec, protocol: Protocol | None = None) -> None:
     # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
     gc.freeze()
     try:
-        await _Lane(spec, protocol or _http(spec)).run()
+        await _Lane(spec, transport).run()
     finally:
         gc.unfreeze()
 
@@ -93,25 +87,6 @@ def _due_request(job: Job) -> DueRequest:
     """A request as it is recorded."""
     request = job.request
     return DueRequest(request.flags, request.route, request.seq, request.client, job.due_ns, job.taken_ns)
-
-
-def _http(spec: LaneSpec) -> Http:
-    """HTTP as the spec says, its handshakes written into the lane's metrics."""
-
-    def note(resumed: bool, took_ns: int) -> None:
-        if took_ns >= 0:
-            record_handshake(spec.metrics, int(resumed), took_ns)
-        else:
-            spec.metrics.counters[C.handshakes_failed] += 1
-
-    return Http(
-        spec.metrics,
-        spec.header_limit_bytes,
-        tls=spec.tls,
-        on_handshake=note,
-        first=spec.number,
-        ask=spec.ask,
-    )
 
 
 def outcome_of(error: OSError) -> int:
@@ -147,9 +122,9 @@ class _Owned:
 
 
 class _Lane:
-    def __init__(self, spec: LaneSpec, protocol: Protocol) -> None:
+    def __init__(self, spec: LaneSpec, transport: Transport) -> None:
         self._spec = spec
-        self._protocol = protocol
+        self._transport = transport
         self._metrics = spec.metrics
         self._counters = spec.metrics.counters
         self._addresses, self._addresses_seen = AddressTable(spec.metrics), 0
@@ -160,7 +135,6 @@ class _Lane:
         self._owned: dict[int, _Owned] = {}
         self._idle_by_age: dict[_Worker, None] = {}
         self._idle_timeout_s = spec.idle_timeout_ns / SECOND_NS if self._per_client else math.inf
-        self._sessions = Sessions(spec.sessions, spec.metrics.rule_counts, spec.metrics.rule_refused)
         self._taken = 0
         self._head = 0
         self._open = 0
@@ -288,7 +262,7 @@ class _Lane:
         self._taken += 1
         begin = offset % self._ring.size
         request = Request(self._ring[begin : begin + length].tobytes(), seq, client, route, flags)
-        request.answer_limit = self._spec.sessions.answer_bytes
+        request.answer_limit = self._transport.answer_limit
         own_ns = taken_ns - due_ns - int(self._counters[C.lost_ns])
         return Job(request, due_ns, taken_ns, offset + length, own_ns=own_ns)
 
@@ -385,22 +359,13 @@ class _Lane:
                 self._waiting.add(self._take_up())
             job = self._waiting.take(owner)
             self._leave(job)
-            if job.tries or self._put_values(job.request):
+            if job.tries or self._transport.fill_in(job.request):
                 self._count_try(job)
                 return job
             self._record_unsent(job, C.unsent_capture)
             self._waiting.ended(job, time.monotonic_ns())
             self._woken.set()
         return None
-
-    def _put_values(self, request: Request) -> bool:
-        """Whether all values that it takes are there."""
-        if not request.patches:
-            return True
-        patched = self._sessions.patched(request.data, request.patches, request.client)
-        if patched is not None:
-            request.data = patched
-        return patched is not None
 
     def _count_try(self, job: Job) -> None:
         """One more try; with the first the request is in flight."""
@@ -543,7 +508,7 @@ class _Lane:
         worker.fresh = True
         try:
             with trio.fail_after(self._spec.timeout_ns / SECOND_NS):
-                worker.connection = await self._protocol.connect(worker.owner)
+                worker.connection = await self._transport.connect(worker.owner)
         except trio.TooSlowError:
             failure = TIMEOUT
         except OSError as error:
@@ -616,17 +581,8 @@ class _Lane:
     def _evaluate(self, job: Job, outcome: Outcome) -> None:
         """Apply the rules of the route to a whole response."""
         request = job.request
-        is_whole = request.answer_bytes <= request.answer_limit
+        found, is_whole = self._transport.evaluate(request, outcome)
         self._counters[C.answers_cut] += not is_whole
-        headers, body = parts_of(request.answer)
-        answer = Answer(outcome.status, headers, body if is_whole else None, request.answer_size)
-        found = self._sessions.evaluate(
-            request.client,
-            request.route,
-            answer,
-            request.recorded_status,
-            is_measured=not request.flags & WARM_UP,
-        )
         ending = Ending(
             outcome.code, outcome.status, 0, job.sent_ns, request.first_byte_ns, time.monotonic_ns()
         )

@@ -1,8 +1,7 @@
-"""The seam between the portable engine and what it speaks: connect, send one request, close.
+"""The interface between the portable engine and the bytes of a protocol: connect, send one request, close.
 
-The engine owns the schedule, the pool, time-outs, stamps and accounts; a protocol owns the bytes. HTTP is one
-(see `replay.portable.http`). One of your own is a class with `connect`, or just a function for
-`Connectionless`:
+The engine owns the schedule, the connections, time limits, stamps and accounts; a transport owns the bytes. The one for
+HTTP is `replay.protocols.http1.portable`. For a protocol without connections one function is enough:
 
     async def send(request: Request) -> Outcome:
         await my_client.call(request.data)
@@ -13,9 +12,10 @@ The engine owns the schedule, the pool, time-outs, stamps and accounts; a protoc
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol as Interface
+from typing import NamedTuple
 
 from replay_native.feed.ring import (
     EVALUATED,
@@ -26,6 +26,7 @@ from replay_native.feed.ring import (
     STATUS_SHIFT,
 )
 from replay_native.ledger.lane_metrics import MALFORMED, REFUSED
+from replay_native.ledger.record import Evaluation
 
 
 @dataclass(eq=False, slots=True)
@@ -111,43 +112,63 @@ class Outcome:
         return whole if 0 <= whole < REFUSED else MALFORMED
 
 
-class Connection(Interface):
+OK = Outcome(status=200, reusable=True)
+"""A whole response, of a protocol that has no statuses; the connection may carry another request."""
+
+
+class HandshakeError(OSError):
+    """Raised by `connect`: a connection was there, but could not be secured."""
+
+
+class Connection(ABC):
     """One connection of the pool. It carries one request at a time. `address` is its row of the lane's address table,
     -1 where it has none.
     """
 
-    address: int
+    address: int = -1
 
+    @abstractmethod
     async def send(self, request: Request) -> Outcome:
-        """Send a request and read its answer. A failure is an Outcome, or an OSError. Cancelled at the
-        time-out.
-        """
-        ...
+        """Send a request and read its response. A failure is an Outcome, or an OSError. Cancelled at the time limit."""
 
     def is_open(self) -> bool:
         """Whether it still looks usable, without waiting: asked before it is used again."""
-        ...
+        return True
 
-    def close(self, *, abort: bool = False) -> None:
+    def close(self, *, abort: bool = False) -> None:  # noqa: B027
         """Give it back at once; with `abort` the other side may learn it by a reset."""
-        ...
 
 
-class Protocol(Interface):
-    """How connections are made."""
+class Evaluated(NamedTuple):
+    """What was found in a response. `is_whole` is false where the response was longer than what is kept of it."""
 
+    found: Evaluation = Evaluation(0, -1, 0)
+    is_whole: bool = True
+
+
+class Transport(ABC):
+    """How the connections of a lane are made, and what becomes of responses. `answer_limit` bytes of each are kept."""
+
+    answer_limit: int = 0
+
+    @abstractmethod
     async def connect(self, client: int) -> Connection:
         """Make a connection for a recorded client, or for everybody (-1).
 
         OSError says why not; the request that waits for it gets the outcome of its errno.
         """
-        ...
+
+    def fill_in(self, request: Request) -> bool:
+        """Put the client's values into a request; False where one of them is not there, so that it cannot be sent."""
+        return True
+
+    def evaluate(self, request: Request, outcome: Outcome) -> Evaluated:
+        """Take values from a whole response and check it by rules, where the request `is_evaluated`."""
+        return Evaluated()
 
 
-class Connectionless:
-    """A protocol that is one function, which keeps connections, if it has any, to itself."""
-
-    address = -1
+class Connectionless(Connection, Transport):
+    """A transport that is one function, which keeps connections, if it has any, to itself."""
 
     def __init__(self, send: Callable[[Request], Awaitable[Outcome]]) -> None:
         self._send = send
@@ -159,10 +180,3 @@ class Connectionless:
     async def send(self, request: Request) -> Outcome:
         """Hand the request to the function."""
         return await self._send(request)
-
-    def is_open(self) -> bool:
-        """Always."""
-        return True
-
-    def close(self, *, abort: bool = False) -> None:
-        """Nothing to close."""

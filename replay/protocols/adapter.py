@@ -1,26 +1,30 @@
-"""What a kind of target brings to a run: its engine, what writes its requests, what is known of it before and after."""
+"""What a protocol supplies to a run: engine, renderer, connection counts and hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import trio
 
-from replay.lane.contract import Address, Engine
+from replay.lane.contract import (
+    Address,
+    Engine,
+    LaneSpec,
+    Retry,
+    SessionTables,
+)
 from replay.lane.feed import FeedWriter
 from replay.lane.name_watch import NameWatch
 from replay.lane.tls import Tls
-from replay.plan.schedule import DueBatch, Schedule
-from replay.plan.sessions import SessionSpec
+from replay.plan.schedule import DueBatch
 from replay.results.document import (
     KafkaFigures,
     Note,
     RouteStart,
     TlsPeer,
 )
-from replay.settings.scenario import Scenario
 
 
 class Renderer(Protocol):
@@ -46,15 +50,21 @@ class Renderer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Fittings:
-    """What a run needs for the kind of its target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
+async def _nothing(_specs: Sequence[LaneSpec]) -> list[Note]:
+    """Nothing to say."""
+    return []
 
-    `name` follows the target's name during the run. `tls` is how connections are secured, `peer` who answered so;
-    `portable_because` says why native lanes can't run. `tick_ns` is lateness by design, where what is due is gathered for
-    so long: no fault of the generator's. `close` is called when the run is over, or did not begin; `figures` and `notes`
-    after its last lane ended; `background` runs beside the lanes until then. `consumed` names the histograms that a
-    consumer fills, `lag` is its lag by partition now.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolAdapter:
+    """What a run needs of the protocol of one target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
+
+    `name` follows the target's name during the run. `tls` is how connections are secured, `peer` who responded;
+    `portable_because` says why native lanes can't run. `tick_ns` is lateness by design: due requests are gathered for
+    that long. `rules` labels the captures and checks that are counted. `close` is called when the run is over, or
+    did not begin; `figures` and `notes` after its last lane ended; `background` runs beside the lanes until then.
+    `afterwards` says what only a look at the target can tell, after a run that was not interrupted.
+    `consumed` names the histograms that a consumer fills, `lag` is its lag by partition now.
     """
 
     engine_name: Literal["native", "portable", "kafka"]
@@ -68,7 +78,9 @@ class Fittings:
     tls: Tls | None = None
     peer: TlsPeer | None = None
     portable_because: str = ""
-    sessions: SessionSpec = field(default_factory=SessionSpec)
+    sessions: SessionTables | None = None
+    rules: list[str] = field(default_factory=list)
+    retry: Retry | None = None
     tick_ns: int = 0
     close: Callable[[], None] = field(default=lambda: None)
     figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)
@@ -76,9 +88,4 @@ class Fittings:
     lag: Callable[[], dict[str, int]] = field(default=dict)
     background: Callable[[], Awaitable[None]] = field(default=trio.lowlevel.checkpoint)
     notes: Callable[[], list[Note]] = field(default=list)
-
-
-Fit = Callable[[Schedule, Scenario, str, int], Awaitable[Fittings]]
-"""From a schedule, its scenario, the run's id and the number of its first route to what its target needs; refuses what
-may not be sent.
-"""
+    afterwards: Callable[[Sequence[LaneSpec]], Awaitable[list[Note]]] = field(default=_nothing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from replay.ledger.catalog import HISTOGRAMS
 from replay.results.document import (
     KafkaFigures,
     NameFigures,
@@ -123,7 +124,7 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
     for kind, consumed in kafka.consumed.items():
         missing = f", {consumed.missing:,} did not until the end" if consumed.missing else ""
         strange = f"; {consumed.strange:,} were no record's" if consumed.strange else ""
-        words = {"end_to_end": "were consumed", "answer": "were answered"}[kind]
+        words = next(row.consumed for row in HISTOGRAMS if row.name == kind)
         yield Fact("", f"{consumed.count:,} {words}{missing}{strange}", "yellow" if missing else "")
     behind = max(kafka.lag_max.items(), key=lambda item: item[1], default=("", 0))
     if behind[1]:

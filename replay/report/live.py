@@ -10,7 +10,10 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from replay.ledger.catalog import GOOD, HISTOGRAMS, WITH_CONSUMER
 from replay.plan.schedule import Plan
+from replay.results.deltas import Deltas
+from replay.results.document import RunDocument, Started
 from replay.results.timeline import Second
 from replay.units import format_duration, format_latency
 
@@ -25,7 +28,11 @@ SPARK_SECONDS = 48
 
 
 class LiveView:
-    """Shows each `Second` of a run as it comes; A context manager; `update` is the engine's observer."""
+    """Shows each `Second` of a run as it comes. A context manager, and a sink of the run (`replay.engine.sinks`)."""
+
+    name = "live view"
+    noted = False
+    """A terminal that does not keep up is not worth a note of the run."""
 
     def __init__(self, console: Console, *plans: Plan) -> None:
         """`plans` are those of the run's targets."""
@@ -55,6 +62,19 @@ class LiveView:
         if self._live:
             self._live.stop()
 
+    def start(self, started: Started) -> None:
+        """The plans say all that is shown before the first second."""
+
+    def second(self, second: Second, deltas: Deltas) -> None:
+        """Show one more second."""
+        self.update(second)
+
+    def end(self, document: RunDocument) -> None:
+        """The report shows the document."""
+
+    def close(self) -> None:
+        """The terminal is given back where the context ends."""
+
     def update(self, second: Second) -> None:
         """Take in one more second."""
         self._elapsed_s = second.t_s + second.length_s
@@ -64,7 +84,7 @@ class LiveView:
             self._totals[name] += getattr(second, name)
         self._worse += second.status_worse
         for outcome, count in second.outcomes.items():
-            if outcome not in ("2xx", "3xx"):
+            if outcome not in GOOD:
                 self._failures[outcome] += count
         if self._live:
             self._live.update(self._panel())
@@ -95,8 +115,9 @@ class LiveView:
     def _consumed(self) -> list[tuple[str, str]]:
         """What a Kafka consumer says, where there is one."""
         last = self._last[-1]
-        kinds = (("end to end p99", "end_to_end_p99_ns"), ("answer p99", "answer_p99_ns"))
-        found = [(name, self._worst(field)) for name, field in kinds if self._worst(field) != "-"]
+        rows = [row for row in HISTOGRAMS if row.only == WITH_CONSUMER]
+        kinds = [(f"{row.title} p99", self._worst(f"{row.field}_p99_ns")) for row in rows]
+        found = [(name, worst) for name, worst in kinds if worst != "-"]
         return [*found, ("lag", f"{sum(last.lag.values()):,}")] if last.lag else found
 
     def _failures_text(self) -> str:

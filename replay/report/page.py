@@ -35,10 +35,10 @@ _ASCII = str.maketrans(
 )
 
 
-def report_console() -> ours.Console:
-    """Standard output; as wide as the report is meant to be where it is no terminal."""
-    console = ours.Console()
-    return console if console.is_terminal else ours.Console(width=WIDTH)
+def report_console(*, stderr: bool = False) -> ours.Console:
+    """Standard output, or error; as wide as the report is meant to be where it is no terminal."""
+    console = ours.Console(stderr=stderr)
+    return console if console.is_terminal else ours.Console(stderr=stderr, width=WIDTH)
 
 
 class Page:

@@ -11,11 +11,10 @@ from rich.console import Console
 from replay import units
 from replay.ledger.statuses import FAILED_SHARE
 from replay.plan.schedule import Plan
+from replay.protocols.registry import protocol_of
 from replay.results import slo
 from replay.settings.bare_times import bare_time_notes
-from replay.settings.kinds import AUTO
 from replay.settings.scenario import Scenario
-from replay.settings.target import parse_target
 from replay_native.feed.addresses import ADDRESSES_MAX
 
 from .console import Table
@@ -79,36 +78,7 @@ def _places(addresses: Sequence[str]) -> str:
 def _target(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tuple[str, str]]:
     where = f", {_places(addresses)}" if addresses and addresses[0] not in plan.target else ""
     rows = [("target", f"{plan.target}{where}")]
-    if parse_target(plan.target).is_secure:
-        rows.append(("TLS", _tls(scenario)))
-    if scenario.host:
-        rows.append(("Host", scenario.host))
-    if scenario.headers:
-        rows.append(("headers", ", ".join(sorted(scenario.headers))))
-    if scenario.send_headers:
-        none = "" if plan.recorded_headers else ": none, for this recording holds no headers"
-        rows.append(("sent again", f"{', '.join(scenario.send_headers)} as recorded{none}"))
-    if scenario.rewrite_host:
-        none = "" if plan.recorded_hosts else ": none, for this recording names no host"
-        rows.append(("hosts", ", ".join(f"{old} as {new}" for old, new in scenario.rewrite_host) + none))
-    if scenario.client_ip_header:
-        rows.append(
-            ("clients", f"an address each of {scenario.client_ip_range}, in {scenario.client_ip_header}")
-        )
-    return rows
-
-
-def _tls(scenario: Scenario) -> str:
-    knobs = scenario.tls
-    name = f" as {knobs.server_name}" if knobs.server_name else ""
-    parts = [f"verified{name}, by {knobs.ca or 'the certificates that this machine trusts'}"]
-    if knobs.insecure:
-        parts = [f"NOT VERIFIED (--insecure){name}"]
-    if knobs.cert:
-        parts.append(f"client certificate {knobs.cert}")
-    if not knobs.resume:
-        parts.append("no session is resumed")
-    return "; ".join(parts)
+    return [*rows, *protocol_of(plan.target).facts(plan, scenario)]
 
 
 def _recording(plan: Plan) -> list[tuple[str, str]]:
@@ -176,7 +146,7 @@ def _objectives(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
     """What the run is judged by, in canonical units; with the rule on statuses that holds where no objective replaces it."""
     objectives = [slo.parse(str(text)) for text in scenario.slo]
     words = [slo.canonical(objective) + _cannot_fail(objective, scenario) for objective in objectives]
-    if not parse_target(plan.target).is_kafka and not any(map(slo.replaces_status_rule, objectives)):
+    if protocol_of(plan.target).has_statuses and not any(map(slo.replaces_status_rule, objectives)):
         words.append(
             f"statuses differ ≤ {units.format_share(FAILED_SHARE)} (always, unless an objective says otherwise)"
         )
@@ -225,39 +195,7 @@ def _pace(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
-    basis = "as long as recorded" if plan.connections_recorded else "of 100 ms; the recording does not say"
-    if plan.length_ns is None or plan.peak_1s_per_s is None:
-        needed = "each has one request in flight"
-    else:
-        needed = f"about {units.format_count(plan.connections_estimate)} at once, for answers {basis}"
-    cap = (
-        f"auto, up to {units.format_count(scenario.limits.auto_connections)}"
-        if scenario.connections == AUTO
-        else f"at most {units.format_count(scenario.connections)}"
-    )
-    if plan.clients is not None:
-        counted = plan.clients
-        needed = (
-            f"each client its own, {units.format_count(counted.at_once)} at once with"
-            f" {units.format_duration(scenario.idle_timeout_ns)} of keep-alive; {units.format_count(counted.connects)}"
-            f" are made, up to {units.format_count(counted.connects_peak_1s)} in a second"
-        )
-        if scenario.connections == AUTO:
-            cap = "as many as are needed"
-    elif scenario.connect == "per-request":
-        rate = (
-            ""
-            if plan.peak_1s_per_s is None
-            else f", up to {units.format_count(plan.peak_1s_per_s)} in a second"
-        )
-        needed = f"each request its own{rate}; {needed}"
-    bounds = (
-        f"{units.format_duration(scenario.timeout_ns)} for an answer,"
-        f" {units.format_duration(scenario.max_wait_ns)} for a free connection"
-    )
-    rows = [("connections", f"{cap}; {needed}"), ("waits", bounds)]
-    if parse_target(plan.target).is_kafka:
-        rows = _kafka_bounds(scenario)
+    rows = protocol_of(plan.target).bounds(plan, scenario)
     breaker = scenario.breaker
     stop = (
         f"above {units.format_share(breaker.share)} failed over {units.format_duration(breaker.over_ns)}"
@@ -270,20 +208,6 @@ def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
         backoff += f" up to {units.format_duration(retry.backoff_max_ns)}"
         rows.append(("retries", f"up to {retry.attempts} tries of a request, the second {backoff}"))
     return [*rows, ("stops", stop)]
-
-
-def _kafka_bounds(scenario: Scenario) -> list[tuple[str, str]]:
-    """How records go: a producer has one connection a broker, whoever asks."""
-    kafka = scenario.kafka
-    acks = "all" if kafka.enable_idempotence else kafka.acks
-    compressed = "" if kafka.compression_type == "none" else f", {kafka.compression_type}"
-    idempotent = ", idempotent" if kafka.enable_idempotence else ""
-    waits = (
-        f"{units.format_duration(scenario.timeout_ns)} for an acknowledgement,"
-        f" {units.format_duration(scenario.max_wait_ns)} for a broker that takes more"
-    )
-    batches = f"batches every {units.format_duration(kafka.tick_ns)}"
-    return [("records", f"acks {acks}{idempotent}{compressed}; {batches}"), ("waits", waits)]
 
 
 def _routes(plan: Plan) -> list[tuple[str, str, str]]:

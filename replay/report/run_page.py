@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from replay.ledger.catalog import HISTOGRAMS
 from replay.results.document import (
     Latencies,
     Latency,
@@ -219,17 +220,10 @@ def _latencies(document: RunDocument) -> str:
 
 
 def _latency_table(latency: Latencies, title: str) -> str:
-    meaning = {
-        "response": "response: what a user would have felt", "lateness": "lateness: the generator's own",
-        "wait": "wait: for a connection", "wait_order": "wait.order: for the client's request before it",
-        "service": "service: what the target took",
-        "end_to_end": "end to end: due to consumed", "answer": "answer: due to a pipeline's answer consumed",
-        "handshake_full": "handshake: TLS in full, a part of wait", "handshake_resumed": "handshake: a TLS session resumed",
-    }  # fmt: skip
     rows = [
-        [text, *_figures_of(getattr(latency, name))]
-        for name, text in meaning.items()
-        if isinstance(getattr(latency, name), Latency)
+        [f"{row.title}: {row.words}", *_figures_of(getattr(latency, row.field))]
+        for row in HISTOGRAMS
+        if row.title and isinstance(getattr(latency, row.field), Latency)
     ]
     return html_table(("", "p50", "p90", "p99", "p99.9", "max"), rows, title)
 

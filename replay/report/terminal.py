@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from replay.ledger.catalog import HISTOGRAMS
 from replay.results.document import (
     AddressFigures,
     Latencies,
@@ -275,17 +276,7 @@ def _latencies(page: Page, document: RunDocument) -> None:
 
 
 def _latency_table(page: Page, title: str, latency: Latencies) -> None:
-    rows = [
-        ("response", latency.response, "what a user would have felt"),
-        ("lateness", latency.lateness, "the generator's own"),
-        ("wait", latency.wait, "for a connection"),
-        ("wait.order", latency.wait_order, "of that, for the client's request before it"),
-        ("service", latency.service, "what the target took"),
-        ("handshake", latency.handshake_full, "TLS in full, a part of wait"),
-        ("resumed", latency.handshake_resumed, "TLS with a session resumed"),
-        ("end to end", latency.end_to_end, "due to consumed"),
-        ("answer", latency.answer, "due to a pipeline's answer consumed"),
-    ]
+    rows = [(row.title, getattr(latency, row.field), row.words) for row in HISTOGRAMS if row.title]
     names = ("p50_ns", "p90_ns", "p99_ns", "p99_9_ns", "max_ns")
     page.say()
     page.table(

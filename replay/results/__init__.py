@@ -1,3 +1,1 @@
-"""What a run leaves behind: its folder, histograms, accounts and validity. The next command reads nothing
-else.
-"""
+"""The results of a run: its folder, histograms, accounts and validity. Other commands read nothing else."""

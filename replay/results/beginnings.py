@@ -1,7 +1,7 @@
-"""How the first bytes of a malformed answer are shown: enough to see what answered, nothing that may be a secret.
+"""How the first bytes of a malformed response are shown: enough to recognize the server, without possible secrets.
 
-The lanes keep at most 32 bytes of the first line, and stop before the first `:` or `=`, so no header, cookie or value is
-among them. An answer that is not HTTP may still begin with anything: words that look like a secret are left out here.
+Lanes keep at most 32 bytes of the first line, and stop before the first `:` or `=`, so no header, cookie or value is
+included. A response that is not HTTP may still begin with anything, so words that look like secrets are removed here.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import re
 _WORD = re.compile(rb"[!-~]+")
 _PROTOCOL = re.compile(rb"[A-Z]{2,5}[/-][0-9](?:\.[0-9])?(?![0-9A-Za-z])")
 _MIXED_LENGTH, _LENGTH = 6, 16
-"""A word of so many characters with letters and digits may be a secret; one of so many characters whatever they are."""
+"""From the first length on, a word of letters and digits may be a secret; from the second length on, any word."""
 
 LEFT_OUT = b"[...]"
 
 
 def shown(beginning: bytes) -> str:
-    """The bytes as printable ASCII: others as `\\xNN`, words that may be secrets as `[...]`."""
+    """The bytes as printable ASCII: other bytes as `\\xNN`, words that may be secrets as `[...]`."""
     safe = _WORD.sub(lambda word: _without_secrets(word[0]), beginning)
     return "".join(
         chr(byte) if 32 <= byte <= 126 and byte != ord("\\") else f"\\x{byte:02x}" for byte in safe

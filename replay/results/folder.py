@@ -1,6 +1,4 @@
-"""The folder of a run: which files it has, and how they are written so that an earlier result is never
-harmed.
-"""
+"""The folder of a run: which files it has, and how they are written without harm to earlier results."""
 
 from __future__ import annotations
 
@@ -24,20 +22,22 @@ from replay.files import (
 LANES = "lanes"
 
 DOCUMENT_BYTES_MAX = 256 << 20
-"""The largest run.json that is read: a hundred times what a run of a thousand routes writes."""
+"""The largest run.json that is read: a hundred times that of a run with a thousand routes."""
 
 _LANE_FILE = re.compile(r"\d+\.lane")
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """`run.json` is written last: a folder with it is whole, one with `started.json` alone was killed."""
+    """`run.json` is written last: a folder that has it is complete. One with only `started.json` is that of a killed
+    run.
+    """
 
     path: Path
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """Make a new run folder. OutputError where anything stands there, or where it cannot be."""
+        """Make a new run folder. OutputError where the path exists, or cannot be created."""
         folder = cls(Path(path))
         try:
             folder.path.mkdir(parents=True)
@@ -53,7 +53,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """The folder of a run, whole or killed. InputError where `path` is not one."""
+        """The folder of a run, complete or killed. InputError where `path` is not one."""
         folder = cls(Path(path))
         if not folder.path.is_dir():
             what = "is not a folder" if folder.path.exists() else "does not exist"
@@ -72,22 +72,22 @@ class RunFolder:
 
     @property
     def started(self) -> Path:
-        """What was known at the start; only there until the run is whole."""
+        """What was known at the start; it exists only until the run is complete."""
         return self.path / "started.json"
 
     @property
     def totals(self) -> Path:
-        """One histogram a tag over the whole run."""
+        """One histogram per tag over the whole run."""
         return self.path / "totals.hlog"
 
     @property
     def latency(self) -> Path:
-        """Histograms by interval, written as the run goes."""
+        """Histograms by interval, written during the run."""
         return self.path / "latency.hlog"
 
     @property
     def timeline(self) -> Path:
-        """One row a second, written as the run goes."""
+        """One row per second, written during the run."""
         return self.path / "timeline.jsonl"
 
     @property
@@ -97,7 +97,7 @@ class RunFolder:
 
     @property
     def lanes(self) -> Path:
-        """The lanes' memory; only there until the run is whole."""
+        """The lanes' memory; it exists only until the run is complete."""
         return self.path / LANES
 
     def lane(self, number: int) -> Path:
@@ -105,17 +105,17 @@ class RunFolder:
         return self.lanes / f"{number}.lane"
 
     def lane_files(self) -> list[Path]:
-        """The lanes' memory files that are there, in the order of their numbers."""
+        """The lanes' memory files that exist, in the order of their numbers."""
         return sorted(self.lanes.glob("*.lane"), key=lambda path: (len(path.name), path.name))
 
     @property
     def is_whole(self) -> bool:
-        """Whether the run was ended in order, or recovered."""
+        """Whether the run ended in order, or was recovered."""
         return self.run.exists()
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write one file of the folder whole or not at all, down to the disk. OutputError where that cannot
-        be.
+        """Write one file of the folder completely or not at all, and flush it to the disk. OutputError where that
+        fails.
         """
         try:
             with replacing(path, durable=True) as file:
@@ -123,24 +123,22 @@ class RunFolder:
         except OSError as error:
             raise OutputError(
                 f"{path} cannot be written: {reason_of(error)}",
-                hint="make room, then `replay report` the folder",
+                hint="free some space, then run `replay report` on the folder",
             ) from error
 
     def settle(self) -> None:
-        """Remove what only a run in progress needs. Called when all else is on the disk."""
+        """Remove what only a run in progress needs. Called when everything else is on the disk."""
         delete_named(self.lanes, lambda name: _LANE_FILE.fullmatch(name) is not None)
         self.started.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove the folder of a run that never began to send. A whole run is left alone."""
+        """Remove the folder of a run that never began to send. A complete run is left alone."""
         if not self.is_whole:
             shutil.rmtree(self.path, ignore_errors=True)
 
 
 class AppendFile:
-    """A file that grows by whole records: each `append` is one write call, and one that fails leaves nothing
-    behind.
-    """
+    """A file that grows by complete records: each `append` is one write call, and a failed one leaves nothing behind."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,8 +149,8 @@ class AppendFile:
             raise OutputError(f"{path} cannot be made: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
-        """Write `data`, all of it or none. OutputError where there is no room, or where the file was taken away."""
-        self._refuse_where_taken_away()
+        """Write `data`, all of it or none. OutputError where there is no space, or where the file was removed."""
+        self._refuse_if_removed()
         try:
             written = os.write(self._fd, data)
             if written != len(data):
@@ -161,12 +159,12 @@ class AppendFile:
             os.ftruncate(self._fd, self._size)
             raise OutputError(
                 f"{self.path} cannot be written: {reason_of(error)}",
-                hint="make room, then `replay report` the folder: what was measured until then is in it",
+                hint="free some space, then run `replay report` on the folder: it holds what was measured until then",
             ) from error
         self._size += written
 
-    def _refuse_where_taken_away(self) -> None:
-        """A file that was removed can still be written to, and what is written is lost."""
+    def _refuse_if_removed(self) -> None:
+        """A removed file can still be written to, but what is written is lost."""
         try:
             there = os.path.samestat(self.path.stat(), os.fstat(self._fd))
         except OSError as error:
@@ -177,7 +175,7 @@ class AppendFile:
             raise OutputError(f"{self.path} was removed or replaced while it was written")
 
     def close(self) -> None:
-        """Bring it to the disk and close it. Closing twice is no harm."""
+        """Flush it to the disk and close it. Closing it twice does nothing."""
         if self._fd < 0:
             return
         try:
@@ -190,8 +188,8 @@ class AppendFile:
 
 
 def read_rows(path: Path, kind: type) -> list:
-    """The rows of a `.jsonl` of the folder; a last one that was cut short is left out, and none are where there is no
-    file. InputError where it is damaged.
+    """The rows of a `.jsonl` of the folder, without an incomplete last one; none where the file is missing. InputError
+    where it is damaged.
     """
     decoder: msgspec.json.Decoder = msgspec.json.Decoder(kind)
     try:

@@ -1,6 +1,4 @@
-"""`.hgrm`: the percentile distribution as text, as Java's `outputPercentileDistribution` prints it (values in
-ms).
-"""
+"""`.hgrm`: the percentile distribution as text, as Java's `outputPercentileDistribution` prints it (values in ms)."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ NS_PER_MS = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One row: the value (ns) that was reached, the percentile (0 to 100), and how many values up to it."""
+    """One row: a value (ns), its percentile (0 to 100), and how many values there are up to it."""
 
     value: int
     percentile: float
@@ -32,8 +30,7 @@ class Tick:
 def ticks(histogram: Histogram, per_half_distance: int = TICKS_PER_HALF_DISTANCE) -> Iterator[Tick]:
     """The percentile spectrum: `per_half_distance` steps every time the distance to 100% halves.
 
-    `org.HdrHistogram.PercentileIterator`, step by step: one value may take several steps, the last value one
-    and then 100%.
+    Like `org.HdrHistogram.PercentileIterator`: one value may take several steps; the last one takes one step and 100%.
     """
     count, seen, level = histogram.count, 0, 0.0
     values = histogram.values()
@@ -69,7 +66,7 @@ def distribution(histogram: Histogram, scale: float = NS_PER_MS) -> str:
 
 
 def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> list[Path]:
-    """Write one `.hgrm` a histogram into `folder` (made where missing). OutputError where that cannot be."""
+    """Write one `.hgrm` per histogram into `folder`, which is created if missing. OutputError where that fails."""
     written = []
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -84,5 +81,5 @@ def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> 
 
 
 def _file_name(tag: str) -> str:
-    """A tag as a file name: tags hold no `%2F`, so that replacing the slash keeps them apart."""
+    """A tag as a file name. Tags contain no `%2F`, so replacing the slash keeps them distinct."""
     return tag.replace("/", "%2F")[:240]

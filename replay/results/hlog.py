@@ -1,4 +1,4 @@
-"""`.hlog`: logs of HDR histograms, version 1.3, written for any HdrHistogram tool and read from anyone.
+"""`.hlog`: logs of HDR histograms. Version 1.3 is written, for any HdrHistogram tool; versions 1.0 to 1.3 are read.
 
 A line is `Tag=T,start_s,length_s,max_ms,histogram`. Times count from BaseTime; Interval_Max is in ms for
 values in ns.
@@ -25,15 +25,17 @@ _SAFE = "".join(chr(c) for c in range(33, 127) if chr(c) not in ",%")
 _TIME = re.compile(r"#\[(BaseTime|StartTime):\s*([0-9.]+)")
 _UNIT = re.compile(r"#\s*unit\s*[:=]\s*(ns|us|ms|s)\b", re.IGNORECASE)
 _RELATIVE_BEFORE_S = 365 * 86_400
-"""A first stamp that is more than a year before StartTime counts from it (HistogramLogReader's rule)."""
+"""If the first stamp is more than a year before StartTime, stamps count from StartTime (HistogramLogReader's rule)."""
 
 PROBLEMS_KEPT = 20
 
 COUNTERS_KEPT_MAX = 1 << 27
-"""Counters of the sums of all tags of a log, at most: 1 GiB."""
+"""Most counters of the sums of all tags of a log: 1 GiB."""
 
 COUNTERS_READ_MAX = 1 << 33
-"""Counters of all histograms of a log, at most: they are read one by one, and a small file can hold too many to end."""
+"""Most counters of all histograms of a log: a small compressed file can hold more than can be read in any reasonable
+time.
+"""
 
 _FEWER = "log fewer intervals or tags, or a smaller range of values"
 _RECOVER = "the run's figures are in run.json: replay report RUN --json"
@@ -43,7 +45,7 @@ def tag_of(histogram: str, route: str = "", outcome: str = "") -> str:
     """The tag of a histogram: `response.all`, or of a route and outcome: `response.2xx.GET_/users/{id}`.
 
     Comma, percent, spaces, line breaks and what is not ASCII are percent-encoded; the first space becomes
-    `_`, and an underscore before it `%5F`: no two routes share a tag, and `route_of` finds the way back.
+    `_`, and an underscore before it `%5F`: no two routes share a tag, and `parts_of` reverses it.
     """
     if not route:
         return histogram
@@ -53,7 +55,7 @@ def tag_of(histogram: str, route: str = "", outcome: str = "") -> str:
 
 
 def parts_of(tag: str) -> tuple[str, str, str]:
-    """(histogram, outcome, route) of a tag that `tag_of` made; no route for those over all routes."""
+    """(histogram, outcome, route) of a tag made by `tag_of`; without a route where it is over all routes."""
     histogram, _, rest = tag.partition(".")
     outcome, _, name = rest.partition(".")
     if not name:
@@ -95,8 +97,8 @@ def read_unit(text: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """One line of a log, and its histogram as text and as `counters` in memory. `start_s` is since the epoch where the log
-    says its base, else as written. A line without a tag has an empty one.
+    """One line of a log, its histogram as text, and how many `counters` that needs in memory. `start_s` counts from
+    the epoch where the log states its base, else it is as written. `tag` is empty where the line has none.
     """
 
     tag: str
@@ -107,7 +109,9 @@ class Interval:
 
     @property
     def histogram(self) -> Histogram:
-        """The counts with their layout, decoded anew: those of a whole log would take gigabytes."""
+        """The counts with their layout. They are decoded at each call, because those of a complete log would take
+        gigabytes.
+        """
         return decode(self.text)
 
     @property
@@ -118,7 +122,7 @@ class Interval:
 
 @dataclass(slots=True)
 class Log:
-    """A log as it was read. `problems` names the lines that were left out, and why."""
+    """A log as it was read. `problems` lists the lines that were left out, and why."""
 
     path: Path
     intervals: list[Interval] = field(default_factory=list)
@@ -134,9 +138,7 @@ class Log:
             self.problems.append(f"{self.path}, line {number}: {why}")
 
     def by_tag(self) -> dict[str, Histogram]:
-        """The sum over time of each tag. InputError where one tag's histograms have different ranges or
-        digits.
-        """
+        """The sum over time of each tag. InputError where the histograms of a tag differ in range or digits."""
         needed = dict[str, int]()
         for interval in self.intervals:
             needed[interval.tag] = max(needed.get(interval.tag, 0), interval.counters)
@@ -155,11 +157,11 @@ class Log:
 
 
 def read_hlog(path: str | os.PathLike[str]) -> Log:
-    """Read a log of any HdrHistogram writer (log versions 1.0 to 1.3, histograms in V0, V1 or V2,
-    tagged or not, lines in any order).
+    """Read a log of any HdrHistogram writer (log versions 1.0 to 1.3, histograms in V0, V1 or V2, tagged or not,
+    lines in any order).
 
-    A line that is cut short or damaged is left out and named in `problems`. InputError where the file cannot
-    be read or holds no histogram at all.
+    An incomplete or damaged line is left out and listed in `problems`. InputError where the file cannot be read, or
+    holds no histogram at all.
     """
     log = Log(Path(path))
     counters = 0
@@ -179,8 +181,8 @@ def read_hlog(path: str | os.PathLike[str]) -> Log:
 
 
 def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Interval]:
-    """The intervals of a log, one at a time, of the tags that are wanted; the others are not decoded. `log` takes what
-    else is said. InputError where the file cannot be read.
+    """The intervals of the wanted tags of a log, one at a time; others are not decoded. `log` collects the rest of its
+    content. InputError where the file cannot be read.
     """
     try:
         with open_regular(log.path, or_pipe=True) as file:
@@ -197,9 +199,7 @@ def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterato
 
 
 def index(path: Path) -> dict[str, bytes]:
-    """The text of each tag's histogram, undecoded, of a log with one line a tag. InputError where it cannot
-    be read.
-    """
+    """The encoded histogram of each tag, in a log with one line per tag. InputError where it cannot be read."""
     try:
         with open_regular(path) as file:
             return dict(_tagged(path, read_lines(file, path)))
@@ -220,7 +220,7 @@ def _tagged(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def decode_at(path: Path, tag: str, text: bytes) -> Histogram:
-    """`decode`, with where it stood. InputError where it is damaged."""
+    """Like `decode`, but InputError says where the damaged histogram is."""
     try:
         return decode(text)
     except ValueError as error:
@@ -250,7 +250,7 @@ def _read_line(log: Log, number: int, text: bytes, is_wanted: Callable[[str], bo
         return None
     fields = text.split(b",")
     if len(fields) != 4:
-        log._leave_out(number, "not four fields: the line is cut short, or the file is not an .hlog")
+        log._leave_out(number, "not four fields: the line is incomplete, or the file is not an .hlog")
         return None
     try:
         start_s, length_s = float(fields[0]), float(fields[1])

@@ -1,5 +1,6 @@
-"""What was measured, as questions: a latency of a route at a percentile, a share of errors. Asked by the
-document, the SLOs, the report and comparing, of a run in memory or on disk alike.
+"""Figures of a run: a latency of a route at a percentile, a share of errors.
+
+The document, objectives, reports and comparisons ask for them, of a run in memory and of one on disk in the same way.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from replay.errors import InputError
+from replay.ledger.catalog import CONSUMED, FAILED, HISTOGRAMS, tag_over_all
 from replay.ledger.histogram import NS_2, NS_3, Histogram
 from replay.ledger.percentiles import REPORTED
 from replay.ledger.statuses import StatusCount, count_statuses, total_of
@@ -33,34 +35,19 @@ from .document import (
 )
 from .folder import RunFolder
 
+__all__ = ["CONSUMED", "FAILED"]
+# Part of what measured figures are asked for; the catalog declares them.
+
 OTHER = "other"
-"""The route that takes what no longer fits the lanes' arena: the last row of the metrics."""
-
-FAILED = (
-    "5xx",
-    "refused",
-    "reset",
-    "truncated",
-    "malformed",
-    "timeout",
-    "generator",
-    "unsent",
-    "rejected",
-    "tls",
-)
-"""Outcomes that a user would have seen fail: the share of errors that SLOs and comparing speak of."""
+"""The route that takes what no longer fits the lanes' arena: the last row of a lane's memory."""
 
 
-CONSUMED = ("end_to_end", "answer")
-"""Histograms that only a Kafka consumer fills."""
-
-
-def _holds(histogram: Histogram | None) -> bool:
+def _has_values(histogram: Histogram | None) -> bool:
     return histogram is not None and histogram.count > 0
 
 
 class Value(NamedTuple):
-    """A figure in ns; a lower bound where `at_least`: it falls among requests never sent, or beyond the histogram."""
+    """A figure in ns. `at_least`: a lower bound, because it falls among requests never sent, or beyond the histogram."""
 
     ns: int
     at_least: bool
@@ -68,9 +55,9 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`totals(tag)` is a histogram of totals.hlog or None; `outcomes` counts by route (without warm-up);
-    `actions` are business names of groups of routes: an action stands wherever a route may. `checked` counts by route the
-    answers that were checked, and the mismatches among them; `statuses` by route the responses against the recording.
+    """`totals(tag)` is a histogram of totals.hlog or None. `outcomes` counts requests by route, without the warm-up.
+    `actions` are names of groups of routes; an action may be given in place of a route. `checked` counts by route the
+    responses checked and the mismatches among them, `statuses` the responses compared with the recording.
     """
 
     totals: Callable[[str], Histogram | None]
@@ -81,11 +68,11 @@ class Measured:
     statuses: Mapping[str, StatusCount] = field(default_factory=dict)
 
     def histogram(self, kind: str, route: str = "") -> Histogram | None:
-        """`kind` (`response`, `wait.queue`, ...) over all routes at 3 digits, or of one route at 2 over all
-        its outcomes.
+        """`kind` (`response`, `wait.queue`, ...) over all routes at 3 digits, or of one route over all its outcomes
+        at 2.
         """
         if not route:
-            return self.totals(kind if "." in kind else f"{kind}.all")
+            return self.totals(tag_over_all(kind))
         merged: Histogram | None = None
         for member in self.members(route):
             for outcome, count in self.outcomes.get(member, {}).items():
@@ -95,7 +82,7 @@ class Measured:
         return merged
 
     def members(self, route: str) -> Sequence[str]:
-        """The route itself; else the routes of the business action of this name, or those that `*` makes of it."""
+        """The route itself; else the routes of the business action of this name, or those that match its `*`."""
         if route in self.outcomes:
             return (route,)
         return self.actions.get(route) or [name for name in self.outcomes if names_route(route, name)]
@@ -105,7 +92,7 @@ class Measured:
         return [self.outcomes.get(member, {}) for member in (self.members(route) if route else self.outcomes)]
 
     def unsent(self, route: str = "") -> int:
-        """How many requests were never sent; their response is known as a lower bound alone."""
+        """How many requests were never sent. Of their response only a lower bound is known."""
         return sum(outcomes.get("unsent", 0) for outcomes in self._rows(route))
 
     def percentiles(self, kind: str, percentiles: Sequence[float], route: str = "") -> list[Value] | None:
@@ -117,7 +104,7 @@ class Measured:
         return [self._value(ns, histogram, censored) for ns in histogram.percentiles(percentiles)]
 
     def _value(self, ns: int, histogram: Histogram, censored: bool) -> Value:
-        """A lower bound from `max_wait` on, where requests were unsent, and from the histogram's highest value on."""
+        """A lower bound from `max_wait` on, where requests were unsent, and at the highest value of the histogram."""
         if ns >= hdr.HIGHEST_NS and histogram.layout in (NS_3, NS_2):
             return Value(hdr.HIGHEST_NS, True)
         if not censored or ns < self.max_wait_ns:
@@ -150,7 +137,7 @@ class Measured:
         return sum(row.get(name, 0) for row in rows for name in outcomes) / total if total else None
 
     def mismatched_share(self, route: str = "") -> float | None:
-        """Share of the answers checked (of one route) that were not as they must be; None where none was checked."""
+        """Share of the checked responses (of one route) that failed a check; None where none was checked."""
         rows = [
             self.checked.get(member, (0, 0)) for member in (self.members(route) if route else self.checked)
         ]
@@ -158,24 +145,20 @@ class Measured:
         return sum(mismatches for _, mismatches in rows) / total if total else None
 
     def status_count(self, route: str = "") -> StatusCount:
-        """Responses against the recording (of one route)."""
+        """Responses compared with the recording (of one route)."""
         members = self.members(route) if route else list(self.statuses)
         return total_of([StatusCount(), *(self.statuses[name] for name in members if name in self.statuses)])
 
 
 def merged_into_other(metrics: LaneMetrics) -> np.ndarray:
-    """Which (route, outcome) of a lane found the arena full and are counted in OTHER's slots: bool[rows,
-    outcomes].
-    """
+    """Which (route, outcome) of a lane found the arena full, and are counted in OTHER's slots: bool[rows, outcomes]."""
     merged: np.ndarray = np.array(metrics.slots) == np.arange(N_OUTCOMES)
     merged[-1] = False
     return merged
 
 
 def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
-    """Requests by row and outcome, int64[rows, N_OUTCOMES]; what was merged stands in OTHER's row, the last
-    one.
-    """
+    """Requests by row and outcome, int64[rows, N_OUTCOMES]. Merged ones are in the last row, that of OTHER."""
     counts = np.zeros(all_metrics[0].route_counts.shape, np.int64)
     for metrics in all_metrics:
         own = np.array(metrics.route_counts)
@@ -188,7 +171,7 @@ def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
 def from_metrics(
     all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart], max_wait_ns: int
 ) -> Measured:
-    """What the lanes' memory holds, merged over lanes. `routes` are the rows; OTHER is the last."""
+    """The content of the lanes' memory, merged. `routes` are its rows; OTHER is the last one."""
     names = [*(route.name for route in routes), OTHER]
     rows = {name: row for row, name in enumerate(names)}
     counts = counts_by_route(all_metrics)
@@ -215,7 +198,7 @@ def from_metrics(
 
 
 def _checked(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """By route the answers checked, and the mismatches."""
+    """By route: responses checked, and mismatches."""
     counts = sum(
         (np.array(metrics.checked) for metrics in all_metrics), np.zeros_like(all_metrics[0].checked)
     )
@@ -223,7 +206,7 @@ def _checked(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[s
 
 
 def slot_of(metrics: LaneMetrics, row: int, code: int) -> int:
-    """The arena slot that holds a row and outcome alone, or -1: it has none, or it is counted in OTHER's."""
+    """The arena slot of a row and outcome; -1 where it has none of its own, or is counted in OTHER's."""
     slot = int(metrics.slots[row, code])
     return slot if slot >= N_OUTCOMES or row == metrics.slots.shape[0] - 1 else -1
 
@@ -238,22 +221,15 @@ def _of_route(all_metrics: Sequence[LaneMetrics], row: int, code: int, kind: int
     return None if counts is None else Histogram(counts, NS_2)
 
 
-def _is_always_there(tag: str) -> bool:
-    kind, _, of = tag.partition(".")
-    return kind not in (*CONSUMED, "handshake") and of not in ("net", "arrived")
-
-
 def tags(measured: Measured, closed_loop: bool) -> list[str]:
     """The tags that totals.hlog holds, those over all routes first."""
-    return [
-        *(
-            tag
-            for tag in TOTALS
-            if not closed_loop or tag.partition(".")[0] in ("service", "first_byte", "handshake")
-            if _is_always_there(tag) or _holds(measured.totals(tag))
-        ),
-        *_tags_by_route(measured.outcomes, closed_loop),
+    over_all = [
+        histogram.tag
+        for histogram in HISTOGRAMS
+        if histogram.closed_loop or not closed_loop
+        if not histogram.only or histogram.logged_empty or _has_values(measured.totals(histogram.tag))
     ]
+    return over_all + _tags_by_route(measured.outcomes, closed_loop)
 
 
 def _tags_by_route(outcomes: Mapping[str, Mapping[str, int]], closed_loop: bool) -> list[str]:
@@ -267,7 +243,7 @@ def _tags_by_route(outcomes: Mapping[str, Mapping[str, int]], closed_loop: bool)
 
 
 def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
-    """What totals.hlog holds; each histogram is decoded when it is asked for."""
+    """The content of totals.hlog; each histogram is decoded when it is asked for."""
     texts = hlog.index(folder.totals)
     outcomes = {route.route: route.outcomes for route in document.routes}
     actions = actions_of((route.route, route.action) for route in document.routes)
@@ -277,7 +253,7 @@ def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
         if tag in texts:
             return hlog.decode_at(folder.totals, tag, texts[tag])
         if tag in must_have:
-            raise InputError(f"{folder.totals} is cut short: it has no {tag}", hint="copy the folder anew")
+            raise InputError(f"{folder.totals} is cut short: it has no {tag}", hint="copy the folder again")
         return None
 
     checked = {route.route: (route.checked, route.mismatches) for route in document.routes if route.checked}

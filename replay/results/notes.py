@@ -1,4 +1,4 @@
-"""What is worth a word after a run, besides its figures: the notes of run.json, by name."""
+"""The notes of run.json: what is worth knowing about a run besides its figures."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from replay.units import counted, format_latency
 
-from .document import NameFigures, Note, Started
+from .document import NameFigures, Note, Started, TargetStart
 from .measured import OTHER, Measured
 
 TAIL_NOTE_FLOOR_NS = 1_000_000
-"""A p99 of lateness below this is not worth a note: any sleeping thread sees it."""
+"""A p99 of lateness below this is not worth a note: any sleeping thread has it."""
 
 
 def notes_of(
@@ -22,52 +22,52 @@ def notes_of(
     known: Sequence[Note],
     names: Sequence[NameFigures],
 ) -> list[Note]:
-    """All of them; `by_name` are the sums of the lanes' counters, `known` what others noted, `names` the targets'."""
+    """All notes. `by_name` are the sums of the lanes' counters, `known` the notes of others, `names` the targets' names."""
     notes = []
     if killed:
-        notes.append(
-            Note(
-                "RECOVERED", "the run was killed; these results were rebuilt from what its lanes had counted"
-            )
-        )
+        words = "the run was killed; these results were recovered from what its lanes had counted"
+        notes.append(Note("RECOVERED", words))
     notes += _rejected_note(started)
     for target in started.targets:
-        if target.portable_because:
-            notes.append(Note("PORTABLE_ENGINE", target.portable_because))
-        if target.tls is not None and not target.tls.verified:
-            notes.append(
-                Note("INSECURE", f"the certificate of {target.target} was not verified (--insecure)")
-            )
-        if target.tls is not None and target.tls.asks_certificate and not target.tls.client_certificate:
-            words = f"{target.target} asked for a client certificate and got none: it may refuse requests (--cert, --key)"
-            notes.append(Note("NO_CLIENT_CERTIFICATE", words))
+        notes += _target_notes(target)
     if started.closed_loop:
-        notes.append(
-            Note("CLOSED_LOOP", "a closed loop has no due times: response, lateness and wait do not exist")
-        )
-    if by_name["cap_bound"]:
-        notes.append(
-            Note(
-                "CONNECTION_LIMITED",
-                f"{by_name['cap_bound']:,} requests waited because the cap on connections (-c) was reached; "
-                "their wait is part of the response",
-            )
-        )
-    if by_name["unsent_capture"]:
-        words = f"{counted(by_name['unsent_capture'], 'request')} took a value that their client did not have, and"
-        notes.append(Note("VALUES_MISSING", f"{words} were not sent: see which captures missed"))
-    if by_name["routes_merged"]:
-        notes.append(
-            Note(
-                "ROUTES_MERGED",
-                f"{by_name['routes_merged']:,} requests of rare routes stand together as {OTHER!r}",
-            )
-        )
+        words = "a closed loop has no due times: response, lateness and wait do not exist"
+        notes.append(Note("CLOSED_LOOP", words))
+    notes += _counted_notes(by_name)
     return [*notes, *known, *_name_notes(names), *_tail_note(started, measured)]
 
 
+def _target_notes(target: TargetStart) -> list[Note]:
+    """What was known of a target at the start: its engine, its certificate."""
+    notes = []
+    if target.portable_because:
+        notes.append(Note("PORTABLE_ENGINE", target.portable_because))
+    if target.tls is not None and not target.tls.verified:
+        words = f"the certificate of {target.target} was not verified (--insecure)"
+        notes.append(Note("INSECURE", words))
+    if target.tls is not None and target.tls.asks_certificate and not target.tls.client_certificate:
+        words = f"{target.target} asked for a client certificate and got none: it may refuse requests (--cert, --key)"
+        notes.append(Note("NO_CLIENT_CERTIFICATE", words))
+    return notes
+
+
+def _counted_notes(by_name: dict[str, int]) -> list[Note]:
+    """What the lanes counted that needs an explanation."""
+    notes = []
+    if count := by_name["cap_bound"]:
+        words = f"{count:,} requests waited because the cap on connections (-c) was reached; "
+        notes.append(Note("CONNECTION_LIMITED", words + "their wait is part of the response"))
+    if count := by_name["unsent_capture"]:
+        words = f"{counted(count, 'request')} not sent, because the client lacked a captured value: "
+        notes.append(Note("VALUES_MISSING", words + "see which captures missed"))
+    if count := by_name["routes_merged"]:
+        words = f"{count:,} requests of rare routes are recorded together as {OTHER!r}"
+        notes.append(Note("ROUTES_MERGED", words))
+    return notes
+
+
 def _rejected_note(started: Started) -> list[Note]:
-    """What of the recording could not be read, by reason."""
+    """Lines of the recording that could not be read, by reason."""
     trace = started.trace
     if trace is None or not trace.rejected:
         return []
@@ -75,12 +75,12 @@ def _rejected_note(started: Started) -> list[Note]:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in trace.rejected.items())
     words = f"{rejected:,} of {counted(trace.lines, 'line')} of the recording were rejected ({reasons})"
     if trace.rows + rejected != trace.lines or started.rows_in_window != trace.rows:
-        words += "; which of them belong to the part that was replayed is not known"
+        words += "; how many of them belong to the part that was replayed is not known"
     return [Note("LINES_REJECTED", words)]
 
 
 def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
-    """What became of the targets' names in mid-run."""
+    """Changes of the targets' names during the run."""
     notes = []
     for name in names:
         if name.failed_at_s is not None:
@@ -93,30 +93,30 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
             )
         refused = list(dict.fromkeys(address for change in name.changes for address in change.refused))
         if refused:
-            words = f"{name.name} moved to {', '.join(refused)} in mid-run, which is not allowed: nothing was sent there"
+            words = f"{name.name} moved to {', '.join(refused)} during the run, which is not allowed: nothing was sent there"
             notes.append(Note("ADDRESS_NOT_ALLOWED", words))
         if name.no_room:
-            words = f"{name.name} had more addresses than lanes keep: {name.no_room:,} were not connected to"
+            words = (
+                f"{name.name} had more addresses than lanes can hold: {name.no_room:,} were not connected to"
+            )
             notes.append(Note("ADDRESSES_FULL", words))
         if name.left_out:
-            words = f"{', '.join(name.left_out)} took no connection before the start, and was left out"
+            words = f"{', '.join(name.left_out)} accepted no connection before the start, and was left out"
             notes.append(Note("ADDRESS_LEFT_OUT", words))
     return notes
 
 
 def _tail_note(started: Started, measured: Measured) -> list[Note]:
-    """Where the generator's own tail is most of the response's: a finding of its own only past the floor of
-    validity.
-    """
+    """The generator's own tail is most of the response's. Beyond the limits of validity this is a finding instead."""
     late = measured.percentiles("lateness", (99.0,))
-    felt = measured.percentiles("response", (99.0,))
+    response = measured.percentiles("response", (99.0,))
     limits = started.limits
-    if late is None or felt is None or started.closed_loop:
+    if late is None or response is None or started.closed_loop:
         return []
     own_ns = late[0].ns
     if not TAIL_NOTE_FLOOR_NS < own_ns <= limits.lateness_p99_floor_suspect_ns:
         return []
-    if own_ns <= limits.lateness_p99_share_suspect * felt[0].ns:
+    if own_ns <= limits.lateness_p99_share_suspect * response[0].ns:
         return []
-    words = f"at p99 the generator itself was {format_latency(own_ns)} late, more than half of the response: "
-    return [Note("TAIL_IS_OURS", words + "the tail beyond it is this machine's")]
+    words = f"at p99 the generator itself was {format_latency(own_ns)} late, which is more than half of the response: "
+    return [Note("TAIL_IS_OURS", words + "the tail beyond p99 is that of this machine")]

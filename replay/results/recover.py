@@ -1,4 +1,4 @@
-"""Makes the folder of a killed run whole, from the lanes' memory and what was written at its start."""
+"""Completes the folder of a killed run, from the lanes' memory and what was written at its start."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from replay.ledger.accounts import AT
 from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics, open_metrics
 
-from .assemble import Facts, assemble
+from .assemble import assemble
 from .document import (
     Ending,
     RunDocument,
     Started,
     refuse_newer,
 )
+from .facts import Facts
 from .folder import DOCUMENT_BYTES_MAX, RunFolder
 from .samples import Lookup
 
 
 def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
-    """Write totals.hlog, samples.jsonl and run.json of a run that was killed, and mark it so.
+    """Write totals.hlog, samples.jsonl and run.json of a killed run, and mark it as killed.
 
-    A last line that was cut short is removed from the logs. InputError where too little is left, or the run
-    still goes on.
+    An incomplete last line is removed from the logs. InputError where too little is left, or the run still goes on.
     """
     refuse_foreign(folder.path)
     started = _read_started(folder)
@@ -47,11 +47,11 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
         )
     if any(metrics.slots.shape[0] != len(started.routes) + 1 for metrics in all_metrics):
         raise InputError(
-            f"{folder.path} cannot be recovered: its lanes and {folder.started.name} are of different runs"
+            f"{folder.path} cannot be recovered: its lanes and {folder.started.name} belong to different runs"
         )
     for path in (folder.latency, folder.timeline):
         cut_to_whole_lines(path)
-    # What a lane left is numbers without a checksum: any of them may lead anywhere.
+    # The memory of a lane has no checksum: any number in it may be wrong.
     hint = "latency.hlog and timeline.jsonl in it hold what was measured until it was killed"
     with damage_named(f"{folder.path} cannot be recovered: what its lanes left", hint):
         return _assembled(folder, all_metrics, started, lookup)
@@ -72,9 +72,9 @@ def _assembled(
 
 
 def cut_to_whole_lines(path: Path) -> int:
-    """Remove what follows the last line break of a file; returns how many bytes. A file that is missing stays so.
+    """Remove what follows the last line break of a file; returns how many bytes. A missing file is not created.
 
-    InputError where it is a link, or not this user's.
+    InputError where it is a link, or belongs to another user.
     """
     if not os.path.lexists(path):
         return 0
@@ -111,7 +111,7 @@ def _open(path: Path) -> LaneMetrics:
 
 
 def _refuse_if_alive(folder: RunFolder) -> None:
-    """A recorder holds a lock on started.json as long as its process lives."""
+    """InputError where the run goes on: its recorder holds a lock on started.json for as long as its process lives."""
     with open_regular(folder.started) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

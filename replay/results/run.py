@@ -1,4 +1,4 @@
-"""A run as the next command reads it: its document, and its histograms on demand."""
+"""A run as other commands read it: its document, and its histograms on demand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .timeline import Second
 
 @dataclass(frozen=True)
 class Run:
-    """A whole run. `recovered` says that it had been killed, and was made whole just now."""
+    """A complete run. `recovered`: it had been killed, and was completed just now."""
 
     folder: RunFolder
     document: RunDocument
@@ -33,7 +33,7 @@ class Run:
         return from_folder(self.folder, self.document)
 
     def timeline(self) -> list[Second]:
-        """The rows of timeline.jsonl; a last one that was cut short is left out."""
+        """The rows of timeline.jsonl, without an incomplete last one."""
         return read_rows(self.folder.timeline, Second)
 
     def samples(self) -> list[Sample]:
@@ -42,9 +42,7 @@ class Run:
 
 
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
-    """Open the folder of a run; one that was killed is made whole first. InputError where it is not one, or a
-    newer one.
-    """
+    """Open the folder of a run; a killed run is completed first. InputError where it is none, or of a newer version."""
     folder = RunFolder.open(path)
     recovered = not folder.is_whole
     if recovered:

@@ -1,4 +1,4 @@
-"""The requests worth looking at: the slowest and first failed of each route, with all their stamps."""
+"""Sampled requests: the slowest and the first failed requests of each route, with all their stamps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .document import ClockPair, RecordedClock
 
 
 class RecordedRow(NamedTuple):
-    """A row of the trace: when it was recorded (ns since the epoch), and what was asked."""
+    """A row of the trace: when it was recorded (ns since the epoch), and its request."""
 
     at_ns: int
     method: str
@@ -32,17 +32,18 @@ class RecordedRow(NamedTuple):
 
 
 Lookup = Callable[[list[int]], Mapping[int, RecordedRow]]
-"""From sequence numbers to their recorded rows; those it does not know are left out."""
+"""From sequence numbers to their recorded rows, without unknown ones."""
 
 
 SampleKind = Literal["slowest", "failed", "mismatched"]
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request in full. Stamps are ns since the start of the run; one that never happened is left out.
-    The response of a request that was never sent is what it was felt as, `at_least`; `reason` is why, by the names of
-    the accounts. `rule` is the check that a mismatch failed first. Of a malformed answer `problem` says what is wrong, and
-    `begins` is how its first line begins, without what may be a secret."""
+    """One request in full. Stamps are ns since the start of the run; a stamp that never came is left out. For a
+    request that was not sent, the response is a lower bound (`at_least`), and `reason` says why, by the names of the
+    accounts. `rule` is the first check that a mismatch failed. For a malformed response `problem` says what is wrong,
+    and `begins` is the start of its first line, without possible secrets.
+    """
 
     kind: SampleKind
     route: str
@@ -71,7 +72,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def iso(at_ns: int, utc_offset_s: int = 0) -> str:
-    """ns since the epoch as ISO 8601 with its zone, to the microsecond, exactly."""
+    """ns since the epoch as ISO 8601 with its time zone, exact to the microsecond."""
     zone = timezone(timedelta(seconds=utc_offset_s))
     moment = datetime.fromtimestamp(at_ns // 1_000_000_000, zone) + timedelta(
         microseconds=at_ns % 1_000_000_000 // 1000
@@ -80,7 +81,7 @@ def iso(at_ns: int, utc_offset_s: int = 0) -> str:
 
 
 Beginning = bytes
-"""The first bytes of an answer. (`bytes` is a field below.)"""
+"""The first bytes of a response. (`bytes` is a field below.)"""
 
 
 class _Raw(NamedTuple):
@@ -110,8 +111,8 @@ def collect(
     lookup: Lookup | None = None,
     rules: Sequence[str] = (),
 ) -> list[Sample]:
-    """The samples of all lanes, by route: the slowest ones first, then the first failed and the first mismatches. `names`
-    has a name for every row, `rules` for every capture and check.
+    """The samples of all lanes by route: the slowest, then the first failed, then the first mismatches. `names` are
+    those of the rows, `rules` those of the captures and checks.
     """
     found: list[tuple[SampleKind, str, _Raw]] = []
     for row, name in enumerate(names):

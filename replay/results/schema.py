@@ -1,4 +1,4 @@
-"""Keeps the JSON schemas in docs/run-format.md true: `python -m replay.results.schema docs/run-format.md`."""
+"""Keeps the JSON schemas in docs/run-format.md current: `python -m replay.results.schema docs/run-format.md`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .samples import Sample
 from .timeline import Second
 
 MARK = "<!-- What follows is made by `python -m replay.results.schema docs/run-format.md`. -->\n"
-"""The words of the page stand above this line, the schemas below."""
+"""The text of the page is above this line, the schemas are below."""
 
 _PARTS = (("run.json", RunDocument), ("A row of timeline.jsonl", Second), ("A row of samples.jsonl", Sample))
 
 
 def with_schemas(page: str) -> str:
-    """The page with its schemas made anew."""
+    """The page with its schemas regenerated."""
     parts = [page.partition(MARK)[0], MARK]
     for name, struct in _PARTS:
         text = msgspec.json.format(msgspec.json.encode(msgspec.json.schema(struct)), indent=2).decode()

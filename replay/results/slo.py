@@ -1,18 +1,21 @@
-"""Service level objectives: a sentence such as `p99<250ms`, parsed, and held against a run.
+"""Service level objectives: parse an expression such as `p99<250ms`, and evaluate it on a run.
 
     p99 < 250ms
     p(99) response of "POST /v1/users" < 250ms over 10s
     errors of "registration" < 0.1%
 
-A percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; response where none is named), or the share of `errors`, of an
-outcome (`5xx`, `timeout`, `unsent`, ...), of requests whose `statuses differ` (worse than recorded: `.statuses`), or of
-`mismatches` among the responses that were checked; of all requests, or in quotes of a route (`*` stands for anything) or
-of a business action; below a time or a share; over the whole run, or in every window of so long (`replay.results.windows`).
+What it may be about:
+- a percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; without a name: response);
+- the share of `errors`, of an outcome (`5xx`, `timeout`, `unsent`, ...), of requests whose `statuses differ` (worse than
+  recorded: `replay.ledger.statuses`), or of `mismatches` among the responses that were checked.
 
-Times and shares have a unit: `p99<250` could be 250 ms or 250 s, and one of these can never fail.
+It is about all requests or, in quotes, about a route (`*` matches anything) or a business action. It holds over the
+whole run, or in every window of a length (`replay.results.windows`).
 
-`errors` are requests that a user would have seen fail: 5xx, no whole response, no response in time, never sent. A 4xx is
-not among them.
+Times and shares need a unit: `p99<250` could be 250 ms or 250 s, and one of these might never fail.
+
+`errors` are requests that a user would have seen fail: 5xx, no complete response, no response in time, never sent. A
+4xx is not among them.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
 from replay.errors import UsageError
+from replay.ledger.catalog import ALIASES, FAILED, OUTCOMES, PER_ROUTE, SLO_METRICS
 from replay.naming import first_naming
 from replay.units import (
     duration_text,
@@ -35,17 +39,18 @@ from replay.units import (
     parse_duration_ns,
     parse_share,
 )
-from replay_native.ledger.lane_metrics import OUTCOMES
 
 from .document import RouteStart, SloOutcome, WindowsHeld
-from .measured import FAILED, OTHER, Measured
+from .measured import OTHER, Measured
 from .windows import LEAST_WINDOW_NS, Window
 
 if TYPE_CHECKING:
     from lark import Lark, Token
     from lark.exceptions import UnexpectedInput
 
-METRICS = ("response", "service", "lateness", "wait", "first_byte", "end_to_end", "answer")
+METRICS = SLO_METRICS
+"""Latencies that an objective may be of."""
+
 FORMS = (
     'p99<250ms, errors < 0.1% over 10s, statuses differ < 5%, or p(99) service of "POST /v1/users" < 250ms'
 )
@@ -67,20 +72,22 @@ _EXPECTED = {
     "WINDOW": "the length of a window", "OVER": "'over' and a window, or the end",
     "$END": "the end",
 }  # fmt: skip
-"""What an error calls the symbol that should have come; the first of those that could have."""
+"""How an error names the symbol that was expected: the first of those that were possible."""
 
 MISMATCHES, STATUSES, DIFFER = "mismatches", "statuses", "differ"
-_SHARES = {name: (name,) for name in (*OUTCOMES, MISMATCHES, STATUSES)} | {"errors": FAILED}
+_SHARES = {name: (name,) for name in (*(outcome.name for outcome in OUTCOMES), MISMATCHES, STATUSES)} | {
+    "errors": FAILED
+}
 _WHOLE_RUN = {MISMATCHES: "mismatches are", STATUSES: "statuses are"}
-"""Shares that are counted over the whole run alone."""
+"""Shares that are counted only over the whole run."""
 
 _PERCENTILE = re.compile(r"p?(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """One objective. `percentile` is None for a share of `outcomes`; `limit` is in ns or a share; `route` may be an
-    action; `window_ns` is None for the whole run.
+    """One objective. `percentile` is None for a share of `outcomes`. `limit` is in ns or a share. `route` may be an
+    action. `window_ns` is None for the whole run.
     """
 
     text: str
@@ -106,7 +113,7 @@ def _parser() -> Lark:
 
 
 def parse(text: str) -> Slo:
-    """An objective from its text. UsageError names the column and what would have been right."""
+    """An objective from its text. UsageError gives the column and what would have been correct."""
     from lark.exceptions import UnexpectedInput
 
     try:
@@ -125,19 +132,22 @@ def parse(text: str) -> Slo:
             raise UsageError(message, hint=error.hint) from None
 
     if found["WHAT"] == STATUSES and "NUMBER" not in found and found.pop("METRIC", "") != DIFFER:
-        raise _wrong(text, at["WHAT"], f"stands where '{STATUSES} {DIFFER}' should")
+        raise _wrong(text, at["WHAT"], f"found where '{STATUSES} {DIFFER}' is expected")
     metric, route, window_ns = found.get("METRIC", "response"), found.get("ROUTE", "").strip('"'), None
+    metric = ALIASES.get(metric, metric)
     if metric not in METRICS:
         why = f"is no metric{_guess(metric, METRICS)}; there are {', '.join(METRICS)}"
         raise _wrong(text, at["METRIC"], why)
     percentile = _percentile(text, at["WHAT"], found)
     if percentile is None and "METRIC" in found:
         raise _wrong(text, at["METRIC"], f"is a latency: {found['WHAT']} has none")
-    if route and metric not in ("response", "service"):
-        why = f"asks for {metric} of a route, which is measured over all routes only"
+    if route and metric not in PER_ROUTE:
+        why = f"asks for {metric} of a route, but it is measured over all routes only"
         raise _wrong(text, at["WHAT"], why)
     if "WINDOW" in found and found["WHAT"] in _WHOLE_RUN:
-        raise _wrong(text, at["WINDOW"], f"cannot be: {_WHOLE_RUN[found['WHAT']]} counted over the whole run")
+        raise _wrong(
+            text, at["WINDOW"], f"is not possible: {_WHOLE_RUN[found['WHAT']]} counted over the whole run"
+        )
     if "WINDOW" in found:
         window_ns = int(checked(parse_duration_ns, "WINDOW"))
         if window_ns < LEAST_WINDOW_NS:
@@ -153,11 +163,11 @@ _READINGS = {
     "LIMIT": lambda number: [f"{number} ms", f"{number} s"],
     "WINDOW": lambda number: [f"{number} s", f"{number} m"],
 }
-"""What a number without a unit could mean."""
+"""What a number without a unit may mean."""
 
 
 def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
-    """UsageError where a limit or a window has no unit: it says all that it could mean."""
+    """UsageError where a limit or a window has no unit. It lists what it may mean."""
     if not is_bare(number):
         return
     readings = list(dict.fromkeys(_READINGS[kind](number)))
@@ -170,13 +180,13 @@ def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
 
 
 def replaces_status_rule(slo: Slo) -> bool:
-    """Whether an objective says how many responses of all may be worse than recorded."""
+    """Whether an objective says how many of all responses may be worse than recorded."""
     return slo.outcomes == (STATUSES,) and not slo.route
 
 
 def canonical(slo: Slo) -> str:
-    """An objective in full, in one form of each unit, as the plan shows it: `p99 response < 250ms over 10s`. `parse` reads
-    it back.
+    """An objective in full and with one form of each unit, as the plan shows it: `p99 response < 250ms over 10s`.
+    `parse` reads it back.
     """
     of = f' of "{slo.route}"' if slo.route else ""
     if slo.percentile is None:
@@ -190,7 +200,7 @@ def canonical(slo: Slo) -> str:
 
 
 def _percentile(text: str, at: int, found: dict[str, str]) -> float | None:
-    """The percentile that an objective is of; None for a share."""
+    """The percentile of an objective; None for a share."""
     what = found["WHAT"]
     if "NUMBER" not in found and what in _SHARES:
         return None
@@ -210,7 +220,7 @@ def _unexpected(text: str, error: UnexpectedInput) -> UsageError:
     symbol = next((name for name in _EXPECTED if name in could), "$END")
     token = getattr(error, "token", None)
     at = len(text.rstrip()) if token is not None and token.type == "$END" else error.pos_in_stream or 0
-    return _wrong(text, at, f"stands where {_EXPECTED[symbol]} should")
+    return _wrong(text, at, f"found where {_EXPECTED[symbol]} is expected")
 
 
 def _wrong(text: str, at: int, why: str) -> UsageError:
@@ -225,8 +235,8 @@ def _guess(word: str, known: Iterable[str]) -> str:
 
 
 def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
-    """The rows of the metrics that an objective is about: a route, `*` standing for anything, or an action. UsageError
-    where the recording has none of it.
+    """The rows of the lanes' memory that an objective is about: a route (`*` matches anything) or an action.
+    UsageError where the recording has none.
     """
     if not slo.route:
         return []
@@ -239,8 +249,8 @@ def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
 def evaluate(
     objectives: Sequence[Slo], measured: Measured, windows: Callable[[Slo], Iterable[Window]] = lambda _: ()
 ) -> list[SloOutcome]:
-    """Each objective against a run, `windows` being those of one by window. One that nothing was measured for fails, and
-    so does a lower bound: it may be anything above.
+    """Evaluate each objective on a run; `windows` returns those of an objective by window. An objective without any
+    value fails, and so does a lower bound, because the value may be anything above it.
     """
     return [
         _over_all(slo, measured) if slo.window_ns is None else _by_window(slo, windows(slo))
@@ -248,18 +258,26 @@ def evaluate(
     ]
 
 
+def figure_name(objective: Slo) -> str:
+    """What an objective is of: `p99`, `max service`, `errors`."""
+    if objective.percentile is None:
+        return objective.text.partition("<")[0].partition(' of "')[0].strip()
+    name = "max" if objective.percentile == 100 else f"p{objective.percentile:g}"
+    return name if objective.metric == "response" else f"{name} {objective.metric}"
+
+
 def words_of(outcome: SloOutcome) -> str:
-    """What became of an objective: `is 312 ms in the worst window, 40 s after the start (3 of 51 fail)`."""
+    """The result of an objective in words: `is 312 ms in the worst window, at 40 s (3 of 51 fail)`."""
     if outcome.value is None:
         return "nothing was measured"
     figure = format_share(outcome.value) if outcome.unit == "share" else format_latency(outcome.value)
-    said = f"is {'≥' if outcome.at_least else ''}{figure}"
+    words = f"is {'≥' if outcome.at_least else ''}{figure}"
     held = outcome.windows
     if held is None:
         accepts_all = outcome.passed and outcome.unit == "share" and outcome.value >= outcome.limit == 1
-        return f"{said}, and any share is accepted" if accepts_all and STATUSES in outcome.slo else said
+        return f"{words}, and any share is accepted" if accepts_all and STATUSES in outcome.slo else words
     fail = f"{held.failed:,} of {held.count:,} fail" if held.failed else f"all {held.count:,} meet it"
-    return f"{said} in the worst window, at {format_duration(round(held.worst_at_s * 1e9))} ({fail})"
+    return f"{words} in the worst window, at {format_duration(round(held.worst_at_s * 1e9))} ({fail})"
 
 
 def _over_all(slo: Slo, measured: Measured) -> SloOutcome:
@@ -278,7 +296,7 @@ def _over_all(slo: Slo, measured: Measured) -> SloOutcome:
 
 
 def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
-    """The figure of the worst window. One in which nothing ended says nothing."""
+    """The figure of the worst window. Windows in which nothing ended do not count."""
     count, failed, worst, worst_s = 0, 0, None, 0.0
     for window in windows:
         figure = _figure(slo, window.measured, "")
@@ -295,7 +313,7 @@ def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
 
 
 def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | None:
-    """What the objective speaks of, and whether it is a lower bound; None where nothing was measured."""
+    """The figure that the objective is about, and whether it is a lower bound; None where nothing was measured."""
     if slo.outcomes == (STATUSES,):
         count = measured.status_count(route)
         return (count.share, False) if count.is_known else None
@@ -308,7 +326,7 @@ def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | No
 
 
 def _holds(slo: Slo, value: float, at_least: bool) -> bool:
-    """`statuses differ<100%` accepts any share, all of them included: it turns the rule off."""
+    """`statuses differ<100%` accepts any share, 100% included: it turns the rule off."""
     if slo.outcomes == (STATUSES,) and slo.limit >= 1:
         return True
     return not at_least and (value <= slo.limit if slo.or_equal else value < slo.limit)

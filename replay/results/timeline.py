@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import msgspec
 
+from replay.ledger.catalog import EACH_SECOND_COUNTERS, FIGURES
 from replay_native.ledger import hdr
 
 
-class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Requests are
-    counted in the second of the event itself: planned when due, ok when answered. Percentiles are of what
-    ended in it; null where nothing did. One of an hour or more is a lower bound: histograms tell no more apart.
-    `outcomes_measured` are the outcomes without the warm-up's, where those are others. Without the warm-up's,
-    `status_worse` counts responses that have a worse status than recorded, `unknown_4xx` those that have a 4xx where the
-    recording does not say. `unsent_of_target` counts those of `unsent` that the target kept from being sent. `lag` is the
-    Kafka consumer's, in records, by partition.
-    """
+class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every row has: when it was, requests by account, connections."""
 
     t_s: float
     length_s: float
@@ -31,22 +27,7 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     open: int
     bytes_sent: int
     bytes_received: int
-    handshakes_full: int = 0
-    handshakes_resumed: int = 0
-    handshakes_failed: int = 0
     unsent_of_target: int = 0
-    response_p50_ns: int | None = None
-    response_p99_ns: int | None = None
-    response_max_ns: int | None = None
-    lateness_p50_ns: int | None = None
-    lateness_p99_ns: int | None = None
-    wait_p99_ns: int | None = None
-    service_p50_ns: int | None = None
-    service_p99_ns: int | None = None
-    end_to_end_p50_ns: int | None = None
-    end_to_end_p99_ns: int | None = None
-    answer_p50_ns: int | None = None
-    answer_p99_ns: int | None = None
     outcomes: dict[str, int] = {}
     outcomes_measured: dict[str, int] | None = None
     status_worse: int = 0
@@ -62,3 +43,41 @@ class Second(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def measured(self) -> dict[str, int]:
         """Outcomes without those of the warm-up."""
         return self.outcomes if self.outcomes_measured is None else self.outcomes_measured
+
+
+_MEANING = """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Each event counts in its
+    own second: a request is planned when it is due, ok when its response is complete. Percentiles are of what ended in
+    the second; null where nothing did. One of an hour or more is a lower bound, because histograms end there.
+    `outcomes_measured` are the outcomes without the warm-up, where they differ. `status_worse` counts responses with a
+    worse status than recorded, `unknown_4xx` responses with a 4xx where the recording has no status; both without the
+    warm-up. `unsent_of_target` counts requests in `unsent` that were not sent because of the target. `lag` is that of the
+    Kafka consumer in records, by partition.
+    """
+
+if TYPE_CHECKING:
+
+    class Second(_Accounts, frozen=True, kw_only=True):
+        """Its other fields follow from the catalog: a type checker knows the type of percentiles, not their names."""
+
+        handshakes_full: int
+        handshakes_resumed: int
+        handshakes_failed: int
+
+        def __init__(self, **fields: Any) -> None: ...
+
+        def __getattr__(self, name: str) -> int | None: ...
+
+else:
+    Second = msgspec.defstruct(
+        "Second",
+        [
+            *((name, int, 0) for name in EACH_SECOND_COUNTERS),
+            *((name, int | None, None) for name in FIGURES),
+        ],
+        bases=(_Accounts,),
+        frozen=True,
+        kw_only=True,
+        omit_defaults=True,
+        module=__name__,
+        namespace={"__doc__": _MEANING},
+    )

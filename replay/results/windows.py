@@ -1,8 +1,9 @@
-"""What was measured in every window of a run: its intervals, joined, and moved along by one interval at a time.
+"""What was measured in every window of a run. A window joins several intervals of the logs, and moves by one
+interval.
 
-Percentiles are those of the window's own histogram, added up from `latency.hlog`, since percentiles cannot be averaged;
-shares are of what ended in it. A window is as many intervals as come nearest to its length, and the whole run where that is
-shorter.
+Percentiles are those of the histogram of the window, summed from `latency.hlog`, because percentiles cannot be
+averaged. Shares are of the requests that ended in it. A window has as many intervals as come closest to its length;
+in a shorter run it is the whole run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from replay.ledger.catalog import tag_over_all
 from replay.ledger.histogram import NS_3, Histogram, Layout
 
 from . import hlog
@@ -25,8 +27,8 @@ LEAST_WINDOW_NS = 1_000_000_000
 
 
 class Window(NamedTuple):
-    """A window that begins `start_s` after the run did. `measured` has what was asked for as if there were nothing
-    else; it is good until the next window.
+    """A window that begins `start_s` after the start of the run. `measured` holds only what was asked for, and is
+    valid until the next window.
     """
 
     start_s: float
@@ -34,7 +36,7 @@ class Window(NamedTuple):
 
 
 class _Interval(NamedTuple):
-    """What ended in one interval: requests by outcome, and histograms as (counters, how much they rise by)."""
+    """What ended in one interval: requests by outcome, and histograms as (counters, increments)."""
 
     outcomes: Counter[str]
     parts: list[tuple[np.ndarray, np.ndarray]]
@@ -49,7 +51,7 @@ def windows_of(
     max_wait_ns: int,
 ) -> Iterator[Window]:
     """Every window of a run, by the rows of its timeline: of the latency `kind` of all requests (`routes` None), or of
-    `routes`, of which the log must hold every interval (the recorder writes so what an objective asks for by window).
+    `routes`. The log must hold every interval of these, as the recorder logs what objectives by window ask for.
     """
     begins = _begins(rows, window_ns / 1e9)
     running = _Running(max_wait_ns)
@@ -61,8 +63,8 @@ def windows_of(
 
 
 def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
-    """For each interval the first one of the window that ends with it; -1 where the run is too young for one, or where
-    the next window has all of it.
+    """For each interval the first interval of the window that ends with it; -1 where the run is too short so far, or
+    where the next window contains this one.
     """
     if not rows:
         return []
@@ -82,11 +84,11 @@ def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
 def _intervals(
     folder: RunFolder, rows: Sequence[Second], kind: str, routes: Collection[str] | None, running: _Running
 ) -> Iterator[_Interval]:
-    """One for each row of the timeline: the log is in their order."""
+    """One for each row of the timeline; the log has the same order."""
 
     def is_wanted(tag: str) -> bool:
         if routes is None:
-            return tag == f"{kind}.all"
+            return tag == tag_over_all(kind)
         found, _, route = hlog.parts_of(tag)
         return found == kind and route in routes
 
@@ -107,7 +109,7 @@ def _intervals(
 
 
 class _Running:
-    """The sum of the last intervals: each is added once, and taken away once."""
+    """The sum of the last intervals. Each is added once and subtracted once."""
 
     def __init__(self, max_wait_ns: int) -> None:
         self.layout: Layout = NS_3
@@ -125,7 +127,7 @@ class _Running:
             self._counts[at] += counts
 
     def keep_last(self, intervals: int) -> None:
-        """Take away what is older."""
+        """Subtract older intervals."""
         while len(self._intervals) > intervals:
             gone = self._intervals.popleft()
             self._outcomes.subtract(gone.outcomes)
@@ -133,6 +135,6 @@ class _Running:
                 self._counts[at] -= counts
 
     def measured(self) -> Measured:
-        """As `Measured` of everything: whatever is asked for, it is of this window."""
+        """A `Measured` whose every figure is of this window."""
         whole = Histogram(self._counts, self.layout)
         return Measured(lambda _: whole, {"": self._outcomes}, self._max_wait_ns)

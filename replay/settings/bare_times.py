@@ -1,4 +1,4 @@
-"""Times that were written without a unit and are suspiciously long: other tools count them in milliseconds."""
+"""Notes on long times without a unit, which other tools would read as milliseconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONG_NS = 60 * SECOND_NS
 
 
 def bare_time_notes(scenario: Scenario) -> list[str]:
-    """What to say of `timeout` and `max_wait` above 60 without a unit: `timeout 500 is read as 8 min 20 s; ...`."""
+    """A note for each of `timeout` and `max_wait` above 60 without a unit: `timeout 500 is read as 8 min 20 s; ...`."""
     times = {"timeout": scenario.timeout_ns, "max-wait": scenario.max_wait_ns}
     return [
         f"{name} {time.bare} is read as {time.bare} s ({format_duration(time)}); write {time.bare}ms for milliseconds,"

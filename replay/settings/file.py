@@ -1,4 +1,4 @@
-"""A scenario from a TOML file and flags; errors say which key, in which line, and what was meant."""
+"""Reads a scenario from a TOML file and flags. Errors name the setting, its line, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from replay import units
 from replay.errors import InputError, UsageError, reason_of
 
 from .checks import check
+from .kinds import read_setting
 from .scenario import Scenario
-from .values import read_knob
+from .table import SETTINGS, keys_of, struct_of
 
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _TABLE = re.compile(r"\s*(\[\[?)\s*([\w.\"'-]+)\s*\]")
@@ -27,26 +28,13 @@ _OTHER_NAMES = {
     "since": "from", "to": "until", "multiply": "scale", "thin": "sample", "exclude": "without", "include": "only",
 }  # fmt: skip
 SIZE_BYTES_MAX = 100 * 1024 * 1024
-"""The largest scenario file that is read."""
+"""The largest scenario file that is accepted."""
 
 
 _TOML_TYPES = {
     "str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "array": "a list",
     "object": "a table", "null": "nothing",
 }  # fmt: skip
-
-
-def struct_of(kind: Any) -> type[msgspec.Struct] | None:
-    """The knobs behind an annotated type: a table, or the rows of an array of tables."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    return next((found for part in typing.get_args(kind) if (found := struct_of(part)) is not None), None)
-
-
-def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """Name in the file to type, for a table of knobs."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
 
 
 def _all_keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
@@ -59,7 +47,7 @@ def _all_keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
 def _unknown_key(
     kind: type[msgspec.Struct], value: Any, path: str, root: type[msgspec.Struct]
 ) -> tuple[str, str, list[str]] | None:
-    """The path of the first key that is no knob, the knob that was probably meant, and those that its table has."""
+    """The path of the first unknown key, the setting that was probably meant, and the settings of its table."""
     keys = keys_of(kind)
     for name, item in value.items() if isinstance(value, dict) else ():
         here = f"{path}.{name}" if path else name
@@ -74,16 +62,21 @@ def _unknown_key(
 
 
 def _meant(name: str, keys: Mapping[str, Any], root: type[msgspec.Struct]) -> str:
+    """The setting that an unknown name stands for: another tool's name, a key of another table, a flag, or a slip."""
     plain = name.replace("-", "_").lower()
     plain = _OTHER_NAMES.get(plain, plain)
     if plain in keys:
         return plain
     elsewhere = [key for key in _all_keys(root) if key.rpartition(".")[2] == plain]
+    if root is Scenario:
+        elsewhere += [
+            key for key, setting in SETTINGS.items() if f"--{plain.replace('_', '-')}" in setting.row.flags
+        ]
     return elsewhere[0] if elsewhere else units.nearest(plain, keys)
 
 
 def _line_of(text: str, path: str) -> int:
-    """The line that sets a key, 0 where it cannot be told (an inline table)."""
+    """The line that sets a key; 0 where it cannot be found (an inline table)."""
     wanted = re.sub(r"\[(\d+)\]", r".\1", path)
     table = ""
     counts: dict[str, int] = {}
@@ -105,7 +98,7 @@ def _line_of(text: str, path: str) -> int:
 
 
 class _Source:
-    """Where keys came from, to say so in errors."""
+    """Where settings came from, for errors."""
 
     def __init__(
         self, path: Path | None, text: str, flags: Mapping[str, str], kind: type[msgspec.Struct] = Scenario
@@ -113,17 +106,19 @@ class _Source:
         self._path, self._text, self._flags, self._kind = path, text, flags, kind
 
     def name(self, key: str) -> str:
-        """How to call a key: its flag, or file, line and key."""
+        """The name of a setting for an error: its flag, or file, line and key."""
         top = re.split(r"[.\[]", key)[0]
         for candidate in (key, top):
             if candidate in self._flags:
                 return self._flags[candidate]
+        if self._path is None:
+            return key
         line = _line_of(self._text, key)
         where = f"{self._path}" + (f", line {line}" if line else "")
         return f"{where}: {key}"
 
     def error(self, error: msgspec.ValidationError) -> UsageError:
-        """msgspec's complaint in our words."""
+        """An error of msgspec in plain words."""
         message = str(error)
         path = match[1] if (match := _PATH.search(message)) else ""
         message, _, hint = _PATH.sub("", message).partition("\0")
@@ -151,7 +146,7 @@ _RELATIONS = {">=": "at least ", ">": "above ", "<=": "at most ", "<": "below ",
 
 
 def _bound_text(kind: str, relation: str | None, bound: str) -> str:
-    """What msgspec says of a value, or a length, that is too small or too large."""
+    """An error of msgspec about a value or a length that is too small or too large."""
     what = {
         "int": "a whole number ",
         "float": "a number ",
@@ -179,7 +174,10 @@ def _read_toml(
         with path.open("rb") as file:
             data = file.read(SIZE_BYTES_MAX + 1)
         if len(data) > SIZE_BYTES_MAX:
-            raise InputError(f"{path} is too large to be a scenario")
+            raise InputError(
+                f"{path} is too large for a scenario",
+                hint=f"the limit is {units.format_bytes(SIZE_BYTES_MAX)}",
+            )
         text = data.decode("utf-8-sig")
         return text, tomllib.loads(text)
     except OSError as error:
@@ -193,7 +191,7 @@ def _read_toml(
 
 
 def _merge(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Put flags over a file's values: tables key by key, `allow` in addition, all else in its place."""
+    """Apply flags to a file's values: tables are merged key by key, `allow` is extended, everything else is replaced."""
     merged = dict(values)
     for key, value in flags.items():
         table, _, name = key.partition(".")
@@ -213,15 +211,14 @@ def _merge(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
 def load(
     path: Path | None = None, flags: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
 ) -> Scenario:
-    """The scenario of a TOML file (None: defaults) with flags over it.
+    """The scenario of a TOML file (None: defaults) with flags applied.
 
-    `flags` maps a knob's path (`speed`, `window.from`) to its value as text; `names` maps it to the flag, for
-    errors. Paths in the file are beside the file. InputError where the file cannot be read, UsageError where
-    a knob is wrong.
+    `flags` maps a setting's key (`speed`, `window.from`) to its value; `names` maps it to the flag, for errors. Paths in
+    the file are relative to it. InputError where the file cannot be read, UsageError where a setting is wrong.
     """
     text, values = ("", {}) if path is None else _read_toml(path)
     source = _Source(path, text, names or {})
-    scenario = _convert(Scenario, values, flags or {}, source, "replay init lists every key")
+    scenario = _convert(Scenario, values, flags or {}, source, "docs/settings.md lists every setting")
     check(scenario, source.name)
     return _beside(scenario, path, flags or {}) if path is not None else scenario
 
@@ -235,7 +232,7 @@ def load_as(
     flags: Mapping[str, Any] | None = None,
     names: Mapping[str, str] | None = None,
 ) -> Table:
-    """Another table of knobs from a TOML file and flags, with the same errors as `load`."""
+    """Another table of settings from a TOML file and flags, with the same errors as `load`."""
     text, values = ("", {}) if path is None else _read_toml(path, "")
     return _convert(kind, values, flags or {}, _Source(path, text, names or {}, kind), "")
 
@@ -243,23 +240,24 @@ def load_as(
 def _convert(
     kind: type[Table], values: dict[str, Any], flags: Mapping[str, Any], source: _Source, hint: str
 ) -> Table:
-    """Values as knobs. UsageError says which key is unknown or wrong."""
-    unknown = _unknown_key(kind, values, "", kind)
+    """Values as a table of settings. UsageError names the one that is unknown or wrong."""
+    merged = _merge(values, flags)
+    unknown = _unknown_key(kind, merged, "", kind)
     if unknown is not None:
         key, meant, known = unknown
         guess = f" (did you mean {meant}?)" if meant else ""
         raise UsageError(
-            f"{source.name(key)}: there is no such key{guess}",
-            hint=hint or f"keys: {', '.join(known)}",
+            f"{source.name(key)}: there is no such setting{guess}",
+            hint=hint or f"settings: {', '.join(known)}",
         )
     try:
-        return msgspec.convert(_merge(values, flags), kind, dec_hook=read_knob)
+        return msgspec.convert(merged, kind, dec_hook=read_setting)
     except msgspec.ValidationError as error:
         raise source.error(error) from None
 
 
 def _beside(scenario: Scenario, path: Path, flags: Mapping[str, Any]) -> Scenario:
-    """Resolve the file's relative paths; those of flags are relative to where the command runs."""
+    """Resolve paths relative to the file; those of flags are relative to the working directory."""
     rules = tuple(
         rule if rule.file is None else msgspec.structs.replace(rule, file=str(path.parent / rule.file))
         for rule in scenario.body

@@ -1,4 +1,4 @@
-"""Headers that a scenario may set, and values that come out of the environment."""
+"""Headers that a scenario may set, and values that come from the environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANAGED_HEADERS = (
     "trailer",
     "x-replay",
 )
-"""Headers that frame a request on its connection: the engine alone sets them."""
+"""Headers that frame a request on its connection: only the engine sets them."""
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)\}|([A-Za-z_]\w*))")
@@ -39,11 +39,11 @@ def check_header_name(name: str) -> None:
     if name.lower() == "host":
         raise UsageError("Host is not set as a header", hint="use --host NAME")
     if name.lower() in MANAGED_HEADERS:
-        raise UsageError(f"{name} is set by replay itself, request by request")
+        raise UsageError(f"replay sets {name} itself for each request")
 
 
 def expand(what: str, value: str, environ: Mapping[str, str]) -> str:
-    """A value with $NAME and ${NAME} taken from the environment; $$ is a dollar sign."""
+    """A value with $NAME and ${NAME} replaced from the environment; $$ is a dollar sign."""
 
     def variable(match: re.Match[str]) -> str:
         if match[1]:
@@ -61,5 +61,7 @@ def expand(what: str, value: str, environ: Mapping[str, str]) -> str:
         character == "\t" or " " <= character <= "~" or "\xa0" <= character <= "\xff"
         for character in expanded
     ):
-        raise UsageError(f"{what} holds a character that cannot be sent (a line break, or not Latin-1)")
+        raise UsageError(
+            f"{what} contains a character that cannot be sent (a line break, or one beyond Latin-1)"
+        )
     return expanded.strip()

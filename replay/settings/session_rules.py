@@ -1,37 +1,30 @@
-"""The tables of a scenario that make sessions of a client's requests: values taken from answers and put into later
-requests, variables, cookies, an auth header from a command, and checks of answers. docs/sessions.md shows them at work.
+"""The tables that turn a client's requests into sessions: captures, variables, paths and headers made of values, checks of
+responses, and an auth header from a command. docs/sessions.md shows them at work.
 """
-
-from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
-from msgspec import Meta
 
 from replay import units
 from replay.errors import UsageError
 
-from .kinds import (
-    Duration,
-    Size,
-    SizeRange,
-    Statuses,
-)
-from .patterns import Pattern, compile_pattern
+from .kinds import Duration, Size, SizeRange, Statuses
+from .row import Table, row
+
+if TYPE_CHECKING:
+    from .patterns import Pattern
 
 BUILT_IN = ("uuid", "email", "client", "n")
-"""Names that every template knows: of the request a UUID, an e-mail address, the client's number, its own number."""
+"""Names that every template knows: a UUID, an e-mail address, the client's number, the request's number."""
 
 VALUE_BYTES_MAX = 1 << 20
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}", re.ASCII)
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
-_RANGE = re.compile(r"\s*(<=|<|>=|>|)\s*(.*)")
-_HUGE = 1 << 62
 
 
 class Problem(NamedTuple):
@@ -51,21 +44,11 @@ def pointer_tokens(text: str) -> list[bytes]:
     """The reference tokens of a JSON Pointer (RFC 6901). UsageError where it is none."""
     if text and not text.startswith("/"):
         raise UsageError(
-            f"{text!r} is no JSON Pointer", hint='write "/user/token": each step has a slash before it'
+            f"{text!r} is not a JSON Pointer", hint='write "/user/token": each step has a slash before it'
         )
     if "\0" in text or re.search(r"~(?![01])", text):
-        raise UsageError(f"{text!r} is no JSON Pointer", hint="~ is written ~0, and / in a name ~1")
+        raise UsageError(f"{text!r} is not a JSON Pointer", hint="~ is written ~0, and / in a name ~1")
     return [token.replace("~1", "/").replace("~0", "~").encode() for token in text.split("/")[1:]]
-
-
-def size_range(text: str) -> tuple[int, int]:
-    """The least and the most bytes of a SizeRange. UsageError where it is none."""
-    match = _RANGE.fullmatch(text)
-    size = units.parse_size_bytes(match[2] if match else text)
-    sign = match[1] if match else ""
-    return {
-        "": (size, size), "<": (0, size - 1), "<=": (0, size), ">": (size + 1, _HUGE), ">=": (size, _HUGE),
-    }[sign]  # fmt: skip
 
 
 def digest_of(text: str) -> bytes:
@@ -80,7 +63,7 @@ def _one_of(rule: msgspec.Struct, keys: tuple[str, ...]) -> Problem | None:
         return None
     words = f"{', '.join(keys[:-1])} or {keys[-1]}"
     if given:
-        return Problem(given[1], f"beside {given[0]} it is too much", f"give one of {words}")
+        return Problem(given[1], f"it cannot be combined with {given[0]}", f"give one of {words}")
     return Problem("route", f"give one of {words}")
 
 
@@ -90,31 +73,31 @@ def _name_problem(name: str) -> Problem | None:
             "name", f"{name!r} is not a name", "letters, digits and _ alone; {name} stands for the value"
         )
     if name in BUILT_IN:
-        return Problem("name", f"{{{name}}} has a meaning already", f"not {', '.join(BUILT_IN)}")
+        return Problem("name", f"{{{name}}} already has a meaning", f"not {', '.join(BUILT_IN)}")
     return None
 
 
-class _Finder(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """Where in an answer a value is found."""
+class _Finder(Table, kw_only=True, frozen=True):
+    """Where in a response a value is found."""
 
-    header: Annotated[str | None, Meta(description="Value of the answer's first header of this name")] = None
-    cookie: Annotated[
-        str | None, Meta(description="Value of the cookie of this name that the answer sets")
-    ] = None
+    header: Annotated[str | None, row("Value of the response's first header of this name")] = None
+    cookie: Annotated[str | None, row("Value of the cookie of this name that the response sets")] = None
     json: Annotated[
         str | None,
-        Meta(description="JSON Pointer into the body: a text, a number, true or false", examples=["/token"]),
+        row("JSON Pointer into the body: a text, a number, true or false", example="/token"),
     ] = None
     regex: Annotated[
         str | None,
-        Meta(
-            description="Pattern over the body; the value is its group, or all of it",
-            examples=['name="csrf" value="([^"]+)"'],
+        row(
+            "Pattern in the body; the value is its group, or the whole match",
+            example='name="csrf" value="([^"]+)"',
         ),
     ] = None
 
-    def pattern(self) -> Pattern:
-        """The compiled `regex`; without a group the whole match is taken. UsageError names what is not supported."""
+    def pattern(self) -> "Pattern":
+        """The compiled `regex`; without a group the whole match is the value. UsageError names what is not supported."""
+        from .patterns import compile_pattern  # compiled patterns need Numba, which help must not wait for
+
         found = compile_pattern(self.regex or "")
         return found if found.has_group else compile_pattern(f"({self.regex})")
 
@@ -131,18 +114,16 @@ class _Finder(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
         return None
 
 
-class CaptureRule(_Finder, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A value of an answer, kept for the later requests of the same client."""
+class CaptureRule(_Finder, kw_only=True, frozen=True):
+    """Values of responses, for later requests of the same client."""
 
-    route: Annotated[str, Meta(description="Route or action whose answers hold it; * stands for anything")]
-    name: Annotated[str, Meta(description="Its name: {name} in later requests of the client")]
-    longest: Annotated[Size, Meta(description="Longest value; a longer one is not taken")] = Size(2_048)
+    route: Annotated[str, row("Route or action whose responses hold the value; * matches anything")]
+    name: Annotated[str, row("Name of the value: {name} in later requests of the client")]
+    longest: Annotated[Size, row("Longest value; a longer one is not captured")] = Size(2_048)
     as_: Annotated[
         Literal["text", "path"],
-        Meta(
-            description="text: one value, whatever it holds; path: a link, which keeps / ? & in a path of [[set]]"
-        ),
-    ] = msgspec.field(name="as", default="text")
+        row("text: one escaped value; path: a link, which keeps / ? & in a path of [[set]]"),
+    ] = "text"
 
     def problem(self) -> Problem | None:
         """What is wrong with the rule, if anything is."""
@@ -155,19 +136,19 @@ class CaptureRule(_Finder, forbid_unknown_fields=True, kw_only=True, frozen=True
         )
 
 
-class SetRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A path or a header of requests, made of values: {name} of captures and variables, {uuid} {email} {client} {n}."""
+class SetRule(Table, kw_only=True, frozen=True):
+    """Paths and headers made of values: {name} of a capture or variable, {uuid} {email} {client} {n} (docs/sessions.md)."""
 
-    route: Annotated[str, Meta(description="Route or action that it is for; * stands for anything")]
+    route: Annotated[str, row("Route or action to change; * matches anything")]
     without: Annotated[
-        tuple[str, ...], Meta(description="Routes or actions that it is not for", examples=[["POST /login"]])
+        tuple[str, ...], row("Routes or actions to leave unchanged", example=["POST /login"])
     ] = ()
     path: Annotated[
         str | None,
-        Meta(description="Path in place of the recorded one; a recorded query stays if this has none"),
+        row("Path that replaces the recorded one; a recorded query stays if this has none"),
     ] = None
-    header: Annotated[str | None, Meta(description="Name of the header")] = None
-    value: Annotated[str | None, Meta(description="Its value; $NAME is taken from the environment")] = None
+    header: Annotated[str | None, row("Name of the header")] = None
+    value: Annotated[str | None, row("Value of the header; $NAME comes from the environment")] = None
 
     def problem(self) -> Problem | None:
         """What is wrong with the rule, if anything is."""
@@ -192,20 +173,18 @@ class SetRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
         return self.path if self.path is not None else self.value or ""
 
 
-class Variable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A value from a CSV file or a generator, the same for all requests of a client, or another for each."""
+class Variable(Table, kw_only=True, frozen=True):
+    """Values from a CSV file or a generator, for each client or each request."""
 
-    name: Annotated[str, Meta(description="Its name: {name} in requests")]
+    name: Annotated[str, row("Name of the value: {name} in requests")]
     file: Annotated[
-        str | None, Meta(description="CSV file with a line of names at its head, beside this scenario")
+        str | None, row("CSV file whose first line names its columns, relative to this scenario")
     ] = None
-    column: Annotated[str, Meta(description="Column of the file; default: the variable's name")] = ""
-    generate: Annotated[
-        Literal["uuid", "email"] | None, Meta(description="A value made from the seed, no two alike")
-    ] = None
+    column: Annotated[str, row("Column of the file; default: the variable's name")] = ""
+    generate: Annotated[Literal["uuid", "email"] | None, row("Make a unique value from the seed")] = None
     by: Annotated[
         Literal["client", "request"],
-        Meta(description="client: each keeps its own; request: a new one each time"),
+        row("client: each client keeps its value; request: a new value for each"),
     ] = "client"
 
     def problem(self) -> Problem | None:
@@ -216,23 +195,19 @@ class Variable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         return found._replace(key="name") if found is not None and found.key == "route" else found
 
 
-class CheckRule(_Finder, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """What an answer must be; one that is not is a mismatch."""
+class CheckRule(_Finder, kw_only=True, frozen=True):
+    """What responses must be; others count as mismatches."""
 
-    route: Annotated[
-        str, Meta(description="Route or action whose answers are checked; * stands for anything")
-    ]
+    route: Annotated[str, row("Route or action whose responses are checked; * matches anything")]
     status: Annotated[
         Statuses | None,
-        Meta(description='"recorded", or the right ones: ["2xx", 404]', examples=["recorded"]),
+        row('"recorded", or the right ones: ["2xx", 404]', example="recorded"),
     ] = None
-    contains: Annotated[str | None, Meta(description="Text that the body holds")] = None
-    size: Annotated[
-        SizeRange | None, Meta(description="Bytes of the body: 64KiB, >=1KiB, <2MiB", examples=[">=1KiB"])
-    ] = None
-    digest: Annotated[str | None, Meta(description="sha256:... of the body")] = None
+    contains: Annotated[str | None, row("Text that the body must contain")] = None
+    size: Annotated[SizeRange | None, row("Bytes of the body: 64KiB, >=1KiB, <2MiB", example=">=1KiB")] = None
+    digest: Annotated[str | None, row("SHA-256 of the body, as sha256:...")] = None
     equals: Annotated[
-        str | None, Meta(description="What header, cookie, json or regex must find; without it: anything")
+        str | None, row("What header, cookie, json or regex must find; without it, anything")
     ] = None
 
     def problem(self) -> Problem | None:
@@ -243,30 +218,30 @@ class CheckRule(_Finder, forbid_unknown_fields=True, kw_only=True, frozen=True):
         if self.equals is not None and (self.status or self.size or self.contains or self.digest):
             return Problem("equals", "it goes with header, cookie, json or regex")
         if self.contains == "":
-            return Problem("contains", "every body holds the empty text")
+            return Problem("contains", "every body contains the empty text")
         if self.digest is not None and not _DIGEST.fullmatch(self.digest):
             return Problem(
-                "digest", f"{self.digest!r} is no digest", "write sha256: and what `sha256sum FILE` prints"
+                "digest", f"{self.digest!r} is not a digest", "write sha256: and what `sha256sum FILE` prints"
             )
         return self.find_problem()
 
 
-class Auth(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A header whose value a command prints; it is run again in time, and nothing of it is kept in a run."""
+class Auth(Table, kw_only=True, frozen=True):
+    """A header whose value a command prints; the command runs again in time, and a run keeps nothing of it."""
 
     command: Annotated[
         str,
-        Meta(
-            description="Program and arguments, run without a shell; $NAME of the environment",
-            examples=["./token.sh"],
+        row(
+            "Program and arguments, run without a shell; $NAME comes from the environment",
+            example="./token.sh",
         ),
     ] = ""
-    header: Annotated[str, Meta(description="Name of the header")] = "Authorization"
-    value: Annotated[
-        str, Meta(description="Its value; {output} is the first line that the command prints")
-    ] = "Bearer {output}"
-    refresh_ns: Annotated[Duration, Meta(description="How often the command is run again; 0: never")] = (
-        msgspec.field(name="refresh", default=Duration(300 * units.SECOND_NS))
+    header: Annotated[str, row("Name of the header")] = "Authorization"
+    value: Annotated[str, row("Value of the header; {output} is the first line that the command prints")] = (
+        "Bearer {output}"
+    )
+    refresh_ns: Annotated[Duration, row("How often to run the command again; 0: never")] = Duration(
+        300 * units.SECOND_NS
     )
 
 
@@ -286,11 +261,11 @@ def _link_problem(path: str, links: Collection[str]) -> Problem | None:
 
 
 def captures_problem(rules: Sequence[CaptureRule]) -> tuple[str, Problem] | None:
-    """What is wrong with captures beside each other: the number of the rule, and the problem."""
+    """What is wrong with captures together: the table and number of the rule, and the problem."""
     kinds: dict[str, str] = {}
     for index, rule in enumerate(rules):
         if kinds.setdefault(rule.name, rule.as_) != rule.as_:
-            why = f"{rule.name!r} is taken as a {kinds[rule.name]} by another rule"
+            why = f"{rule.name!r} is captured as a {kinds[rule.name]} by another rule"
             return f"capture[{index}]", Problem("as", why, "give all captures of a name the same")
     return None
 

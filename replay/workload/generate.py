@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from replay import units
 from replay.errors import InputError, LimitError, UsageError
-from replay.settings.kinds import knob_text
+from replay.settings.kinds import setting_text
 from replay.trace import Trace, TraceWriter
 from replay_native.ground.jit import warm
 from replay_native.workload import arrivals, mixes
@@ -201,7 +201,7 @@ def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Tra
     with TraceWriter(out, overwrite=overwrite) as writer:
         writer.manifest.importer = "generate"
         writer.manifest.time_zone = _zone_text(recipe.start or START)
-        writer.manifest.options = msgspec.to_builtins(recipe, enc_hook=knob_text)
+        writer.manifest.options = msgspec.to_builtins(recipe, enc_hook=setting_text)
         if recipe.session:
             _write_sessions(writer, recipe, made)
         else:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.errors import LimitError, UsageError
-from replay.settings.kinds import Scale, knob_text
+from replay.settings.kinds import Scale, setting_text
 from replay.trace import Batch, Requests
 from replay_native.workload import scale as kernels
 
@@ -52,7 +52,7 @@ class CloneSessions:
     def record(self) -> dict[str, Any]:
         """For the history."""
         return {
-            "transform": "scale", "scale": knob_text(self.scale), "grow": "sessions", "seed": self.seed,
+            "transform": "scale", "scale": setting_text(self.scale), "grow": "sessions", "seed": self.seed,
         }  # fmt: skip
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:

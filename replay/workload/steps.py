@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from replay.settings.kinds import Scale, knob_text
+from replay.settings.kinds import Scale, setting_text
 from replay.trace import Batch, Requests
 from replay_native.workload import scale as kernels
 
@@ -126,7 +126,7 @@ class Grow:
     def record(self) -> dict[str, Any]:
         """For the history."""
         return {
-            "transform": "scale", "scale": knob_text(self.scale), "seed": self.seed,
+            "transform": "scale", "scale": setting_text(self.scale), "seed": self.seed,
             "grow": "repeat" if self.repeat else "requests",
         }  # fmt: skip
 

@@ -66,7 +66,7 @@ class Transform:
 
     @classmethod
     def of(cls, scenario: Scenario) -> Transform:
-        """What a scenario's knobs ask for, but for its window and its speed: the schedule's clock keeps these."""
+        """What the settings of a scenario ask for, without window and speed: the schedule's clock handles those."""
         return cls(
             only=scenario.only,
             without=scenario.without,

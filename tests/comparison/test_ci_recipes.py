@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import numpy as np
 import pytest
 import xmlschema
@@ -19,7 +20,7 @@ import yaml
 
 from replay.cli.doctor import kernels_key
 from replay.comparison.builds import Build
-from replay_native.ground.jit import CACHE_ROOT
+from replay_native.ground.cache_folder import root
 from tests.support.compare_data import make_run
 from tests.support.places import ROOT
 
@@ -32,10 +33,12 @@ PAGE = (ROOT / "docs" / "ci.md").read_text()
 RECIPES: list[dict[str, Any]] = [
     yaml.safe_load(text) for text in re.findall(r"```yaml\n(.+?)```", PAGE, re.DOTALL)
 ]
-GITHUB, GITLAB, NIGHTLY = RECIPES
-INSTALL = "pip install replay-engine"
+GITHUB, GITLAB, NIGHTLY, ACTION = RECIPES
+(JENKINS,) = re.findall(r"```groovy\n(.+?)```", PAGE, re.DOTALL)
+INSTALL = "pip install ./replay_engine-*.whl"
+SERVER = ROOT / "tests" / "support" / "tiny_server.py"
 BUILD = f"""#!/bin/sh
-printf '#!/bin/sh\\nexec {sys.executable} {ROOT}/tests/tiny_server.py "$1" %s\\n' "$(cat delay_ms)" > server
+printf '#!/bin/sh\\nexec {sys.executable} {ROOT}/tests/support/tiny_server.py "$1" %s\\n' "$(cat delay_ms)" > server
 chmod +x server
 """
 
@@ -103,7 +106,7 @@ def test_the_gitlab_recipe_fails_on_a_regression(project):
     env = {
         name: str(value).replace("$CI_PROJECT_DIR", str(project)) for name, value in job["variables"].items()
     }
-    env |= {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "XDG_CACHE_HOME": str(CACHE_ROOT.parents[1])}
+    env |= {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "XDG_CACHE_HOME": str(root().parents[1])}
     install, *prepare = job["before_script"]
     assert install == INSTALL
     for command in prepare:
@@ -121,17 +124,17 @@ def test_the_nightly_recipe(project, tmp_path):
     """One night, copied to fourteen: two equal weeks."""
     env = {"HOME": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
     replay_it, compare_them = steps(NIGHTLY)
-    with Build("base", f"{sys.executable} {ROOT}/tests/tiny_server.py {{port}} 2").running(
+    with Build("base", f"{sys.executable} {ROOT}/tests/support/tiny_server.py {{port}} 2").running(
         tmp_path / "log"
     ) as url:
         with (project / "ci" / "evening.toml").open("a") as scenario:
             scenario.write(f'target = "{url}"\n')
-        done = run(replay_it, project, **env, XDG_CACHE_HOME=str(CACHE_ROOT.parents[1]))
+        done = run(replay_it, project, **env, XDG_CACHE_HOME=str(root().parents[1]))
     assert done.returncode == 0, (done.stdout, done.stderr)
     (night,) = (tmp_path / "runs").iterdir()
     for number in range(13):
         shutil.copytree(night, tmp_path / "runs" / f"2020-01-{number:02}")
-    done = run(compare_them, project, **env, XDG_CACHE_HOME=str(CACHE_ROOT.parents[1]))
+    done = run(compare_them, project, **env, XDG_CACHE_HOME=str(root().parents[1]))
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "now is not slower than before" in (tmp_path / "summary.md").read_text()
 
@@ -148,7 +151,7 @@ def test_the_nightly_recipe_on_planted_nights(project, tmp_path, factor, drift, 
         )  # fmt: skip
     env = {"HOME": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
     _, compare_them = steps(NIGHTLY)
-    done = run(compare_them, project, **env, XDG_CACHE_HOME=str(CACHE_ROOT.parents[1]))
+    done = run(compare_them, project, **env, XDG_CACHE_HOME=str(root().parents[1]))
     assert done.returncode == code, (done.stdout, done.stderr)
     assert "7 and 7 sessions, a steady drift from session to session taken out" in done.stdout
     assert done.stdout.startswith("REGRESSION: now is worse than before") == (code == 99)
@@ -159,4 +162,84 @@ def test_the_cache_of_the_recipes_is_where_kernels_are_kept():
     cache = steps_with["actions/cache@v4"]
     assert cache["path"] == "~/.cache/replay" and "steps.kernels.outputs.key" in cache["key"]
     assert GITLAB["replay"]["cache"]["paths"] == [".cache/replay"]
-    assert CACHE_ROOT.parts[-2:] == ("replay", "kernels")
+    assert root().parts[-2:] == ("replay", "kernels")
+
+
+def test_the_jenkins_recipe(project):
+    """Its `sh` steps, as Jenkins runs them (`sh -xe`); the time limit allows for one block, so that nothing can be told."""
+    install, build, compare = re.findall(r"sh '''(.+?)'''", JENKINS, re.DOTALL)
+    assert INSTALL in install
+    env = {"CHANGE_TARGET": "main", "TIME_LIMIT": "1s"}
+    assert run(build, project, **env).returncode == 0
+    done = run(compare, project, **env)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    for name in re.findall(r"artifacts: '([^']+)'", JENKINS)[0].split(", "):
+        assert (project / name).stat().st_size, name
+    xmlschema.XMLSchema(JUNIT).validate(project / re.findall(r"junit '([^']+)'", JENKINS)[0])
+
+
+@pytest.fixture
+def action() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
+    return found
+
+
+def run_action(action: dict[str, Any], project: Path, tmp_path: Path, command: str, arguments: str) -> Any:
+    """The step that replays, as the runner starts it; the others are of GitHub or pip."""
+    (step,) = (step for step in action["runs"]["steps"] if step.get("id") == "replay")
+    assert {name: step["env"][name] for name in step["env"]} == {
+        "COMMAND": "${{ inputs.command }}", "ARGUMENTS": "${{ inputs.arguments }}"
+    }  # fmt: skip
+    return run(
+        step["run"], project, COMMAND=command, ARGUMENTS=arguments, GITHUB_ACTION_PATH=str(ROOT),
+        GITHUB_OUTPUT=str(tmp_path / "output"), GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"),
+        GITHUB_ACTIONS="true", XDG_CACHE_HOME=str(root().parents[1]),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("objective", "code"), [("p99<10s", 0), ("p50<1us", 99)])
+def test_the_action_runs_and_gates(action, project, tmp_path, objective, code):
+    with Build("base", f"{sys.executable} {SERVER} {{port}} 2").running(tmp_path / "log") as url:
+        done = run_action(
+            action, project, tmp_path, "run", f"ci/evening.toml --target {url} --slo '{objective}'"
+        )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert (tmp_path / "output").read_text() == f"code={code}\n"
+    assert objective.partition("<")[0] in (tmp_path / "summary.md").read_text()
+    assert ("::error title=replay::an objective was missed" in done.stdout) == (code == 99)
+    upload = action["runs"]["steps"][-1]["with"]["path"]
+    assert {"run", "replay.html", "output.txt"} <= {path.name for path in (project / upload).iterdir()}
+
+
+def test_the_action_compares(action, project, tmp_path):
+    assert (
+        run("git worktree add ../base origin/main && ./build && (cd ../base && ./build)", project).returncode
+        == 0
+    )
+    arguments = "ci/evening.toml --time-limit 1s --base '../base/server {port}' --new './server {port}'"
+    done = run_action(action, project, tmp_path, "ab", arguments)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "INCONCLUSIVE" in (tmp_path / "summary.md").read_text()
+    xmlschema.XMLSchema(JUNIT).validate(project / "replay-results" / "replay.xml")
+
+
+def test_the_action_refuses_another_command(action, project, tmp_path):
+    done = run_action(action, project, tmp_path, "rm", "-rf .")
+    assert done.returncode == 2 and "::error title=replay::rm is not run, ab or compare" in done.stdout
+
+
+def test_the_recipe_of_the_action_gives_what_it_takes(action):
+    (given,) = (step["with"] for step in ACTION["jobs"]["replay"]["steps"] if step.get("uses") == "./.replay")
+    assert set(given) <= set(action["inputs"])
+    assert {name for name, each in action["inputs"].items() if each.get("required")} <= set(given)
+    assert all(
+        INSTALL in page or "GITHUB_ACTION_PATH" in page for page in (PAGE, (ROOT / "action.yml").read_text())
+    )
+
+
+def test_the_kubernetes_job_is_valid_and_has_no_privilege():
+    job = yaml.safe_load((ROOT / "deploy" / "job.yaml").read_text())
+    kubernetes_validate.validate(job, "1.30", strict=True)
+    job["spec"]["template"]["spec"]["containers"][0]["image"] = 7
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(job, "1.30", strict=True)

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from replay.comparison.decision import Finding, Options, decide
 from replay.comparison.document import ComparisonDocument
 from replay.comparison.metrics import Metric
-from replay.comparison.outputs import github_annotations, junit, markdown
 from replay.comparison.sides import Side
 from replay.comparison.verdict import Comparison, compare
 from replay.comparison.words import overall
@@ -30,7 +29,7 @@ from replay.ledger.histogram import Layout, empty
 from replay.results import hlog
 from replay_native.ground import jit
 from replay_native.ledger import hdr
-from tests.support.compare_data import make_run, make_side, rewrite
+from tests.support.compare_data import annotations_of, junit_of, make_run, make_side, markdown_of, rewrite
 from tests.support.metrics_data import ROUTES
 from tests.support.places import DATA
 
@@ -521,7 +520,7 @@ def test_a_summary_alone_on_stdout(command, runs, flag, begins):
 
 def test_an_interval_is_called_by_its_own_share(runs):
     found = compare(side(runs, "base"), side(runs, "same"), Options(alpha=0.01))
-    assert "| 99% interval |" in markdown(found)
+    assert "| 99% interval |" in markdown_of(found)
 
 
 def test_outputs_are_safe_with_strange_names(tmp_path):
@@ -530,10 +529,10 @@ def test_outputs_are_safe_with_strange_names(tmp_path):
         logs(tmp_path, label, f, Layout(3), "us", tag=tag) for label, f in (("base", 1.0), ("new", 2.0))
     )
     found = compare(base, new)
-    xmlschema.XMLSchema(JUNIT).validate(junit(found).decode())
-    rows = [row for row in markdown(found).splitlines() if row.startswith("|")]
+    xmlschema.XMLSchema(JUNIT).validate(junit_of(found).decode())
+    rows = [row for row in markdown_of(found).splitlines() if row.startswith("|")]
     assert len({row.replace("\\|", "").count("|") for row in rows}) == 1
-    assert all(line.count("::") >= 2 and "\n" not in line for line in github_annotations(found))
+    assert all(line.count("::") >= 2 and "\n" not in line for line in annotations_of(found))
 
 
 def test_two_sides_of_eight_runs_with_many_metrics(runs):

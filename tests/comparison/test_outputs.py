@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from replay.comparison.decision import Finding, Options
 from replay.comparison.metrics import Metric
-from replay.comparison.outputs import junit
 from replay.comparison.sides import Side, SideRun
 from replay.comparison.verdict import Comparison
 from replay.comparison.words import overall
 from replay.results.measured import Measured
+from tests.support.compare_data import junit_of
 
 GAP = "GET /a: b p99: base measured nothing (only in new)"
 MEASURED = Measured(lambda _: None, {}, 1)
@@ -43,7 +43,7 @@ def comparison(verdict: str, **more: Any) -> Comparison:
 
 def cases(found: Comparison) -> list[tuple[str, str, str]]:
     """(class, name, failure, error or skipped) of each case."""
-    suite = Xml.fromstring(junit(found))
+    suite = Xml.fromstring(junit_of(found))
     return [
         (case.get("classname", ""), case.get("name", ""), next((child.tag for child in case), ""))
         for case in suite.iter("testcase")
@@ -83,7 +83,7 @@ def test_a_metric_that_one_side_lacks_is_a_case(fail_on: Any, kind: str) -> None
         left_out=(GAP, "errors: a log does not say how requests ended"),
     )  # fmt: skip
     assert cases(found) == [("all", "p99", ""), ("GET /a: b", "p99", kind)]
-    assert "measured nothing" in junit(found).decode()
+    assert "measured nothing" in junit_of(found).decode()
 
 
 def test_a_doubt_about_a_whole_run_is_a_case_of_its_own() -> None:

@@ -19,8 +19,8 @@ from replay.lane.contract import Address, LaneSpec, Retry
 from replay.lane.feed import FeedWriter
 from replay.lane.resolve_replies import answer_resolve_requests
 from replay.ledger.accounts import Accounts, balance
-from replay.plan.sessions import SessionSpec
-from replay.portable import engine as portable
+from replay.protocols.http1.portable import lane as portable
+from replay.protocols.http1.session_spec import SessionSpec
 from replay.staging.sink import Sink
 from replay_native.feed.resolve import make_resolve_rings
 from replay_native.feed.ring import (
@@ -195,7 +195,7 @@ async def drive(
             connections=connections,
             timeout_ns=round(timeout_s * SECOND_NS),
             max_wait_ns=round(max_wait_s * SECOND_NS),
-            header_limit_bytes=header_limit_bytes,
+            response_headers_bytes=header_limit_bytes,
             closed_loop=closed_loop,
             number=number,
             connect=connect,

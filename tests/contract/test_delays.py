@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from replay.lane.feed import FeedWriter
-from replay.portable import engine as portable
+from replay.protocols.http1.portable import lane as portable
 from replay.staging.sink import Sink
 
 from .driver import (

@@ -13,7 +13,7 @@ import pytest
 
 from replay.lane import native as lanes
 from replay.lane.contract import LaneSpec
-from replay.plan.sessions import make_session_spec
+from replay.protocols.http1.session_spec import make_session_spec
 from replay.settings.file import load
 from replay.staging.sink import Sink
 from replay_native.feed.ring import Feed, make_feed

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from replay.lane.contract import Retry
-from replay.plan.sessions import SessionSpec, make_session_spec
+from replay.protocols.http1.session_spec import SessionSpec, make_session_spec
 from replay.settings.file import load
 from replay_native.http1.sessions import JAR_SLOT
 from replay_native.lane.retry import RETRY_ON

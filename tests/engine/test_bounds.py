@@ -19,7 +19,8 @@ from replay.cli import invoke
 from replay.errors import InputError, UsageError
 from replay.names import read_settings
 from replay.plan.schedule import make_schedule
-from replay.protocols.http1.adapter import follow_name
+from replay.protocols.names import find_name, follow_name
+from replay.protocols.registry import parse_target
 from replay.report.plan import _places
 from replay.results import hlog
 from replay.settings.file import load
@@ -150,7 +151,8 @@ def test_addresses_beyond_those_that_lanes_keep_are_counted(trace, tmp_path, mon
     monkeypatch.setattr("replay.lane.resolve.read_settings", lambda to: read_settings(to, hosts=hosts))
     with Sink() as sink:
         scenario = load(None, {"target": f"http://many.test:{sink.port}", "allow": ["many.test"]}, {})
-        followed = trio.run(follow_name, make_schedule(Trace.open(trace), scenario), scenario)
+        found = trio.run(find_name, parse_target(scenario.target), scenario)
+        followed = trio.run(follow_name, make_schedule(Trace.open(trace), scenario), found)
     assert (len(followed.addresses), followed.no_room) == (ADDRESSES_MAX, 1_500 - ADDRESSES_MAX)
     assert followed.figures().no_room == 476
     shown = _places([address.host for address in followed.addresses] + ["::1"] * 476)
@@ -213,6 +215,6 @@ def test_a_log_of_totals_that_is_cut_in_a_tag_is_named(tmp_path, capsys):
     place = data.index(b"Tag=response.2xx") + 6
     for cut in range(place, place + 30):
         path.write_bytes(data[:cut])
-        for more in ([], ["--html", str(tmp_path / "a.html")], ["--hgrm", str(tmp_path / "hgrm")]):
+        for more in ([], [f"--html={tmp_path / 'a.html'}"], ["--hgrm", str(tmp_path / "hgrm")]):
             assert invoke(["report", str(tmp_path / "run"), *more]) in (0, 2)
         assert "crashed" not in capsys.readouterr().err

@@ -18,13 +18,14 @@ import pytest
 import trio
 
 import replay
-from replay.engine.nursery import run_blocking
 from replay.engine.priority import CONTROL_NICE, may_rise
+from replay.engine.sinks import Sink as EachSecond
 from replay.engine.watch import CircuitBreaker, Signals
 from replay.errors import EngineError, LimitError, TargetError
 from replay.plan.schedule import Schedule, make_schedule
 from replay.report.console import Console
 from replay.report.terminal import print_report
+from replay.results.deltas import Deltas
 from replay.results.document import Latency
 from replay.results.run import load_run
 from replay.results.timeline import Second
@@ -33,6 +34,7 @@ from replay.settings.scenario import Scenario
 from replay.staging.sink import Sink
 from replay.trace import TraceWriter
 from tests.support.places import ROOT
+from tests.support.runs import run_blocking
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def schedule(
     rows: int = 200,
     per_s: int = 100,
     clients: int = 1,
-    **knobs: object,
+    **settings: object,
 ) -> tuple[Schedule, Scenario]:
     with TraceWriter(folder / "made.trace") as writer:
         request = writer.add_request("GET", path.encode())
@@ -57,17 +59,21 @@ def schedule(
         client = (np.arange(rows) % clients).astype(np.uint32)
         writer.add_events(at_ns, np.full(rows, request, np.uint32), client)
     assert writer.trace is not None
-    scenario = load(None, {"target": f"http://127.0.0.1:{port}", **knobs}, {})
+    scenario = load(None, {"target": f"http://127.0.0.1:{port}", **settings}, {})
     return make_schedule(writer.trace, scenario), scenario
 
 
 async def test_a_run_inside_a_trio_program(sink: Sink, tmp_path: Path) -> None:
     seconds: list[Second] = []
+
+    class Kept(EachSecond):
+        def second(self, second: Second, deltas: Deltas) -> None:
+            seconds.append(second)
+
     planned, scenario = schedule(tmp_path, sink.port)
-    document = await replay.engine.run(planned, scenario, tmp_path / "run", observer=seconds.append)
+    document = await replay.engine.run(planned, scenario, tmp_path / "run", sinks=[Kept()])
     assert document.accounts.ok == 200
-    assert sum(second.planned for second in seconds) <= 200
-    assert seconds, "the observer sees every second"
+    assert sum(second.planned for second in seconds) == 200
     assert load_run(tmp_path / "run").document.accounts == document.accounts
 
 
@@ -113,8 +119,11 @@ async def test_the_circuit_breaker_ends_a_run_that_only_does_harm(sink: Sink, tm
 def test_the_breaker_counts_what_the_target_kept_from_being_sent(counts: dict[str, int], opens: bool) -> None:
     required = dict.fromkeys((field.name for field in msgspec.structs.fields(Second) if field.required), 0)
     second = msgspec.convert(required | {"length_s": 1.0} | counts, Second)
-    breaker = CircuitBreaker(load(None, {"breaker": {"over": "1s"}}, {}).breaker)
-    assert bool(breaker.open(second)) is opens
+    reasons: list[str] = []
+    CircuitBreaker(load(None, {"breaker": {"over": "1s"}}, {}).breaker, reasons.append).second(
+        second, Deltas()
+    )
+    assert bool(reasons) is opens
 
 
 @pytest.mark.timing
@@ -237,8 +246,7 @@ async def test_a_lane_that_cannot_start_says_so(
 
 HANGING = """
     import sys, time, trio
-    import replay.engine
-    run = sys.modules["replay.engine.nursery"]
+    import replay.engine, replay.protocols.http1.adapter
 
     async def hang(spec):
         print("hanging", flush=True)
@@ -247,8 +255,8 @@ HANGING = """
     sys.modules["replay.protocols.http1.adapter"].choose_engine = lambda name, **_more: ("native", hang)
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
-    from tests.engine.test_run import schedule
-    run.run_blocking(*schedule(Path(sys.argv[2]), int(sys.argv[3])), sys.argv[2] + "/run")
+    from tests.engine.test_run import run_blocking, schedule
+    run_blocking(*schedule(Path(sys.argv[2]), int(sys.argv[3])), sys.argv[2] + "/run")
 """
 
 
@@ -290,12 +298,15 @@ def test_a_lane_that_hangs_cannot_keep_the_process(sink: Sink, tmp_path: Path) -
 def test_a_run_that_is_not_the_last_of_its_process_leaves_its_priority_as_it_was(
     sink: Sink, tmp_path: Path
 ) -> None:
-    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    own = threading.get_native_id()
+    before = os.getpriority(os.PRIO_PROCESS, own)
     seen: list[int] = []
 
-    def observe(_: Second) -> None:
-        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    class Observer(EachSecond):
+        def second(self, second: Second, deltas: Deltas) -> None:
+            if second.sent:  # in mid-run
+                seen.append(os.getpriority(os.PRIO_PROCESS, own))
 
-    run_blocking(*schedule(tmp_path, sink.port), tmp_path / "run", observe)
+    run_blocking(*schedule(tmp_path, sink.port, rows=250), tmp_path / "run", [Observer()])
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
-    assert set(seen) == {max(before, CONTROL_NICE) if may_rise() else before}
+    assert seen[0] == (max(before, CONTROL_NICE) if may_rise() else before)

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from replay.errors import InputError, UsageError
 from replay.plan.schedule import Schedule, make_schedule
-from replay.plan.templates import encoded
 from replay.protocols.http1 import auth as auths
+from replay.protocols.http1.templates import encoded
 from replay.settings.file import load
+from replay.settings.kinds import size_range
 from replay.settings.scenario import Scenario
-from replay.settings.session_rules import Auth, size_range
+from replay.settings.session_rules import Auth
 from tests.plan.test_render import empty_feed, pushed, render
 from tests.reference import naive
+from tests.support.http_plan import checked, render_of
 from tests.support.trace_data import Row, write_trace
 
 pytestmark = pytest.mark.boundscheck
@@ -33,14 +35,14 @@ def read(tmp_path: Path, text: str, **flags: object) -> Scenario:
 
 
 def planned(tmp_path: Path, rows: list[Row], text: str, **flags: object) -> Schedule:
-    return make_schedule(write_trace(tmp_path / "t.trace", rows), read(tmp_path, text, **flags))
+    return checked(make_schedule(write_trace(tmp_path / "t.trace", rows), read(tmp_path, text, **flags)))
 
 
 def sent(schedule: Schedule, auth: bytes = b"") -> list[tuple[h11.Request, bytes]]:
     """The requests as a server reads them, with their bodies."""
     feed = empty_feed()
     (batch,) = schedule.batches()
-    render(schedule, schedule.render.numbered("run").authorised(auth), batch, feed)
+    render(schedule, render_of(schedule).numbered("run").authorised(auth), batch, feed)
     requests = []
     for _, data in pushed(feed):
         server = h11.Connection(h11.SERVER)
@@ -174,11 +176,11 @@ def test_values_are_written_so_that_they_stay_one_value(value: bytes) -> None:
          "line 4: set[0].value: column 1: nothing is named 'tokn' (did you mean 'token'?)"),
         ("[[set]]\nroute='*'\npath='users'", "line 3: set[0].path: 'users' is not a path"),
         ("[[set]]\nroute='*'", "line 2: set[0].route: give one of path or header"),
-        ("[[set]]\nroute='*'\npath='/'\nheader='A'\nvalue='1'", "set[0].header: beside path it is too much"),
+        ("[[set]]\nroute='*'\npath='/'\nheader='A'\nvalue='1'", "set[0].header: it cannot be combined with path"),
         ("[[set]]\nroute='*'\nheader='A'", "line 3: set[0].header: a header has a name and a value"),
         ("[[set]]\nroute='*'\nheader='Host'\nvalue='1'", "set[0].header: Host is not set as a header"),
-        ("[[set]]\nroute='*'\nheader='Content-Length'\nvalue='1'", "set[0].header: Content-Length is set by replay"),
-        ("[[variable]]\nname='n'\ngenerate='uuid'", "line 2: variable[0].name: {n} has a meaning already"),
+        ("[[set]]\nroute='*'\nheader='Content-Length'\nvalue='1'", "set[0].header: replay sets Content-Length"),
+        ("[[variable]]\nname='n'\ngenerate='uuid'", "line 2: variable[0].name: {n} already has a meaning"),
         ("[[variable]]\nname='a b'\ngenerate='uuid'", "variable[0].name: 'a b' is not a name"),
         ("[[variable]]\nname='a'", "variable[0].name: give one of file or generate"),
         ("[[variable]]\nname='a'\ngenerate='ulid'", "line 3: variable[0].generate: 'ulid' is unknown (did you mean uuid?)"),
@@ -186,7 +188,7 @@ def test_values_are_written_so_that_they_stay_one_value(value: bytes) -> None:
         ("[[variable]]\nname='a'\ngenerate='uuid'\n[[variable]]\nname='a'\ngenerate='uuid'",
          "line 5: variable[1].name: 'a' is named twice"),
         ("cookies=true\n[[set]]\nroute='*'\nheader='Cookie'\nvalue='a=1'", "line 4: set[0].header: Cookie is given, and"),
-        ("[auth]\ncommand='x'\n[headers]\nAuthorization='y'", "auth.header: Authorization is among [headers] as well"),
+        ("[auth]\ncommand='x'\n[headers]\nAuthorization='y'", "auth.header: Authorization is also among [headers]"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_rule_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from replay.engine.nursery import run_blocking
 from replay.plan.schedule import make_schedule
 from replay.results.document import RunDocument
 from replay.settings.file import load
 from tests.support.places import ROOT
+from tests.support.runs import run_blocking
 from tests.support.trace_data import Row, write_trace
 
 pytestmark = pytest.mark.whole

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replay.engine.nursery import run_blocking
+from replay.engine import prepare
 from replay.errors import UsageError
-from replay.plan.schedule import make_schedule, make_schedules
-from replay.protocols.kafka import fit_for
+from replay.plan.schedule import make_schedule
 from replay.report.run_page import write_run_page
 from replay.results.document import Consumed, RunDocument
 from replay.results.run import load_run
@@ -48,9 +47,8 @@ def replay(trace: Trace, out: Path, text: str) -> RunDocument:
     path = out.with_suffix(".toml")
     path.write_text(text)
     scenario = load(path)
-    schedules = make_schedules(trace, scenario, area=out.with_suffix(".area"))
-    fit = fit_for(*(schedule.target for schedule in schedules))
-    return run_blocking(schedules[0], scenario, out, fit=fit, also=schedules[1:])
+    with prepare(trace, scenario) as prepared:
+        return prepared.run(out)
 
 
 @pytest.mark.whole

@@ -33,12 +33,12 @@ def replayed(
     count: int = 400,
     gap_ns: int = 2_000_000,
     address: str = "",
-    **knobs: object,
+    **settings: object,
 ) -> RunDocument:
     """Numbered records onto both partitions of a topic in turns; their accounts balance."""
     records = [(number % 2, b"%d" % number, b"v", ()) for number in range(count)]
     document = replay(kafka_trace(tmp_path / "t", records, gap_ns), f"kafka://{address or faulty.address}/{topic}",
-                      tmp_path / "run", breaker={"on": False}, **knobs)  # fmt: skip
+                      tmp_path / "run", breaker={"on": False}, **settings)  # fmt: skip
     accounts = document.accounts
     assert accounts.planned == count == accounts.sent + accounts.unsent
     assert accounts.sent == accounts.ok + accounts.error + accounts.timeout and accounts.in_flight == 0

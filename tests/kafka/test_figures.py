@@ -35,10 +35,10 @@ KAFKA = ("RECORDS_MISSING", "RECORDS_TOO_LARGE", "BROKER_LOST")
 
 
 def run(
-    cluster_address: str, tmp_path: Path, records: list[tuple], gap_ns: int = 1_000_000, **knobs
+    cluster_address: str, tmp_path: Path, records: list[tuple], gap_ns: int = 1_000_000, **settings
 ) -> RunDocument:
     trace = kafka_trace(tmp_path / "t", records, gap_ns)
-    return replay(trace, f"kafka://{cluster_address}/t", tmp_path / "run", breaker={"on": False}, **knobs)
+    return replay(trace, f"kafka://{cluster_address}/t", tmp_path / "run", breaker={"on": False}, **settings)
 
 
 def numbered(count: int, size: int = 100, partitions: int = 1) -> list[tuple]:

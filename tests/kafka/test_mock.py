@@ -19,21 +19,19 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from msgspec import UNSET
 
 from replay.cli import invoke
-from replay.engine.nursery import run_blocking
+from replay.engine import prepare
 from replay.errors import (
     InputError,
     ReplayError,
     TargetError,
     UsageError,
 )
-from replay.plan.schedule import make_schedule
-from replay.protocols.kafka import fit_for
+from replay.protocols.kafka.target import parse as parse_target
 from replay.report.console import Console
 from replay.report.terminal import print_report
 from replay.results.document import Consumed, RunDocument
 from replay.results.run import load_run
 from replay.settings.file import load
-from replay.settings.target import parse_target
 from replay.trace import Trace, TraceWriter
 from replay_native.kafka.events import STICKY_RECORDS
 from tests.reference import recordbatch as naive
@@ -104,10 +102,10 @@ def http_trace(path: Path, rows: int = 60) -> Trace:
     return writer.trace
 
 
-def replay(trace: Trace, target: str, out: Path, **knobs: object) -> RunDocument:
-    scenario = load(None, {"target": target, "methods": "all", **knobs}, {})
-    schedule = make_schedule(trace, scenario)
-    return run_blocking(schedule, scenario, out, fit=fit_for(schedule.target))
+def replay(trace: Trace, target: str, out: Path, **settings: object) -> RunDocument:
+    scenario = load(None, {"target": target, "methods": "all", **settings}, {})
+    with prepare(trace, scenario) as prepared:
+        return prepared.run(out)
 
 
 def read_back(address: str, topic: str, count: int) -> list[ConsumerRecord]:
@@ -369,15 +367,15 @@ def test_answers_that_never_came_are_counted_as_long_as_they_were_waited_for(moc
 
 
 @pytest.mark.parametrize(
-    ("knobs", "words"),
+    ("settings", "words"),
     [
         ({"kafka": {"consume": True}, "rate": "max"}, "closed loop"),
         ({"kafka": {"answers": "same"}}, "the topic that is written to"),
     ],
 )
-def test_an_end_that_cannot_be_measured_is_refused(mock, tmp_path, knobs, words):
+def test_an_end_that_cannot_be_measured_is_refused(mock, tmp_path, settings, words):
     with pytest.raises(UsageError, match=words):
-        replay(http_trace(tmp_path / "t"), f"kafka://{mock}/same", tmp_path / "run", **knobs)
+        replay(http_trace(tmp_path / "t"), f"kafka://{mock}/same", tmp_path / "run", **settings)
 
 
 def test_a_broker_that_is_down_is_said_before_anything_is_sent(tmp_path):
@@ -387,7 +385,7 @@ def test_a_broker_that_is_down_is_said_before_anything_is_sent(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "error", "words"),
+    ("settings", "error", "words"),
     [
         ({"kafka": {"acks": 0}}, UsageError, "acks = 0 is refused"),
         ({"methods": "GET,HEAD"}, UsageError, "is a write"),
@@ -396,9 +394,9 @@ def test_a_broker_that_is_down_is_said_before_anything_is_sent(tmp_path):
         ({"kafka": {"security_protocol": "SSL", "ssl_cafile": "no.pem"}}, InputError, "no.pem"),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(mock, tmp_path, knobs, error, words):
+def test_what_cannot_be_is_refused_in_words(mock, tmp_path, settings, error, words):
     with pytest.raises(error, match=words):
-        replay(http_trace(tmp_path / "t"), f"kafka://{mock}/x", tmp_path / "run", **knobs)
+        replay(http_trace(tmp_path / "t"), f"kafka://{mock}/x", tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
 
 
@@ -425,7 +423,7 @@ def test_a_target_that_is_none(url, words):
 def test_a_target_taken_apart():
     target = parse_target("kafka://one:9093,[::1]/events")
     assert target.brokers == (("one", 9093), ("::1", 9092)) and target.base_path == "events"
-    assert parse_target("kafka://one").base_path == "" and not parse_target("http://one/").is_kafka
+    assert parse_target("kafka://one").base_path == ""
 
 
 @pytest.mark.timing

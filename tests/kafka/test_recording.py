@@ -14,8 +14,8 @@ from replay.cli import invoke
 from replay.plan.safety import allowed_hosts
 from replay.protocols.kafka import adapter as fit
 from replay.protocols.kafka.cluster import client_settings, look, settings_of
+from replay.protocols.kafka.target import parse as parse_target
 from replay.settings.scenario import Kafka
-from replay.settings.target import parse_target
 from replay.trace import Trace
 from tests.support.kafka_broker import Broker, jars
 

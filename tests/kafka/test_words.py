@@ -22,8 +22,8 @@ from replay.errors import (
 )
 from replay.plan.safety import allowed_hosts
 from replay.protocols.kafka.cluster import client_settings, look
+from replay.protocols.kafka.target import parse as parse_target
 from replay.settings.scenario import Kafka
-from replay.settings.target import parse_target
 from tests.support.certificates import Authority
 from tests.support.kafka_broker import MockCluster, free_port
 

@@ -18,9 +18,9 @@ import replay.engine
 from replay.errors import LimitError, TargetError
 from replay.lane.contract import Address
 from replay.lane.resolve import check_reachable, resolve
+from replay.protocols.registry import parse_target
 from replay.results.document import RunDocument
 from replay.settings.file import load
-from replay.settings.target import parse_target
 from replay.staging.dns_server import DnsServer
 from replay.staging.sink import Sink
 from tests.engine.test_run import schedule
@@ -45,11 +45,11 @@ def sinks() -> Iterator[tuple[Sink, Sink]]:
 
 
 async def run(
-    folder: Path, server: DnsServer, port: int, during: Callable[[], Awaitable[None]], **knobs: Any
+    folder: Path, server: DnsServer, port: int, during: Callable[[], Awaitable[None]], **settings: Any
 ) -> RunDocument:
     """Three seconds at 100/s; `during` begins with the run."""
     planned, scenario = schedule(
-        folder, port, rows=300, **{"target": f"http://{NAME}:{port}", "resolver": server.address, **knobs}
+        folder, port, rows=300, **{"target": f"http://{NAME}:{port}", "resolver": server.address, **settings}
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(during)

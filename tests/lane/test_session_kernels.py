@@ -17,11 +17,11 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from replay.errors import LimitError, UsageError
-from replay.plan.sessions import SessionSpec, make_session_spec
-from replay.portable import json_pointer as plain_json
-from replay.portable.answers import parts_of
-from replay.portable.cookies import Jar
-from replay.portable.sessions import Answer, Sessions
+from replay.protocols.http1.portable import json_pointer as plain_json
+from replay.protocols.http1.portable.answers import parts_of
+from replay.protocols.http1.portable.cookies import Jar
+from replay.protocols.http1.portable.session_values import Answer, Sessions
+from replay.protocols.http1.session_spec import SessionSpec, make_session_spec
 from replay.settings.file import load
 from replay.settings.patterns import compile_pattern
 from replay_native.ground import jit, regex, sha256

@@ -34,6 +34,7 @@ from tests.importing.test_records import (
     gor,
 )
 from tests.importing.test_servers import EXAMPLES
+from tests.support.packets import Connection, pcapng, request, response
 
 _PIECES = [
     b'"', b"\\", b"[", b"]", b" ", b"-", b",", b"\t", b"{", b"}", b":", b"\n", b"\r\n", b"\x00", b"\xff", b"\\u00e9",
@@ -61,6 +62,19 @@ def _seeds() -> dict[str, tuple[bytes, str]]:
         b'{"at":1700000000.5,"path":"/a","x":{"y":[1,"}"]}}\n{"at":"2023-11-14T22:13:20Z","path":"/"}\n',
         "",
     )
+    made = (
+        Connection()
+        .open()
+        .ask(request("/a", "POST", b"x" * 40))
+        .answer(response(200, b"y" * 90, chunked=True))
+    )
+    frames = (
+        made.ask(request("/b") + request("/c", "HEAD"))
+        .answer(response() + response(304, b""))
+        .close()
+        .frames()
+    )
+    seeds["pcap"] = pcapng(frames, dropped=1) + pcapng(frames, order=">", resolution=6), ""
     return seeds
 
 

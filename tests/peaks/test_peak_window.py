@@ -42,9 +42,11 @@ def planned(bench: Bench, folder: Path, load: float, stage: str) -> tuple[np.nda
     """Due times of what a trial would send, and its mean rate."""
     area = folder / f"{stage}-{load}"
     area.mkdir()
-    schedule, made = bench._schedule(load, stage, area)
+    prepared = bench._prepared(load, stage, area)
+    (schedule,) = prepared.schedules
     due = np.concatenate([batch.due_ns for batch in schedule.batches()])
-    return due, len(due) * NS / made.duration_ns
+    assert prepared.scenario.duration_ns is not None
+    return due, len(due) * NS / prepared.scenario.duration_ns
 
 
 def make_bench(trace: Trace, folder: Path, given: Scenario, trial_s: float = 15, hold_s: float = 60) -> Bench:

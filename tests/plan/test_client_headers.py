@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 import replay.engine
 from replay.errors import UsageError
-from replay.plan.recorded_headers import is_chosen, renamed, rewritten
 from replay.plan.schedule import Schedule, make_schedule
+from replay.protocols.http1.recorded_headers import is_chosen, renamed, rewritten
 from replay.settings.file import load
 from replay.settings.headers import MANAGED_HEADERS
 from replay.settings.kinds import HostNames
 from replay.trace import TraceWriter
+from tests.support.http_plan import checked, render_of
 
 from .test_render import empty_feed, pushed, render
 
@@ -40,15 +41,17 @@ class Recorded(NamedTuple):
     method: str = "GET"
 
 
-def schedule_of(folder: Path, rows: list[Recorded], **knobs: object) -> Schedule:
+def schedule_of(folder: Path, rows: list[Recorded], **settings: object) -> Schedule:
     with TraceWriter(folder / "t.trace") as writer:
         ids = [writer.add_request(row.method, b"/a", row.host, row.headers) for row in rows]
         at_ns = np.arange(len(rows), dtype=np.int64) * 1_000_000
         clients = np.array([row.client for row in rows], np.uint32)
         writer.add_events(at_ns, np.array(ids, np.uint32), clients)
     assert writer.trace is not None
-    return make_schedule(
-        writer.trace, load(None, {"target": "http://127.0.0.1:81", "methods": "all", **knobs})
+    return checked(
+        make_schedule(
+            writer.trace, load(None, {"target": "http://127.0.0.1:81", "methods": "all", **settings})
+        )
     )
 
 
@@ -56,7 +59,7 @@ def sent(schedule: Schedule, *, numbered: bool = False) -> list[Pairs]:
     """The headers of each request, in their order."""
     feed = empty_feed(ring=1 << 22)
     (batch,) = schedule.batches()
-    spec = schedule.render.numbered("0123abcd") if numbered else schedule.render
+    spec = render_of(schedule).numbered("0123abcd") if numbered else render_of(schedule)
     assert render(schedule, spec, batch, feed) == len(batch)
     return [head_of(request) for _, request in pushed(feed)]
 
@@ -274,16 +277,16 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("knobs", "words"),
+    ("settings", "words"),
     [
         ({"send_headers": "bad header,x:"}, "is not a header's name"),
-        ({"send_headers": "Content-Length"}, "set by replay itself"),
+        ({"send_headers": "Content-Length"}, "replay sets"),
         ({"send_headers": "content-type"}, "goes with its body"),
-        ({"rewrite_host": ["www.example"]}, "names no two hosts"),
-        ({"rewrite_host": ["a b=c"]}, "names no two hosts"),
-        ({"rewrite_host": ["a.example=*.b.example"]}, "only a name of"),
+        ({"rewrite_host": ["www.example"]}, "does not name two hosts"),
+        ({"rewrite_host": ["a b=c"]}, "does not name two hosts"),
+        ({"rewrite_host": ["a.example=*.b.example"]}, "only a name with"),
         ({"client_ip_header": "Host"}, "Host is not set as a header"),
-        ({"client_ip_header": "X-Replay"}, "set by replay itself"),
+        ({"client_ip_header": "X-Replay"}, "replay sets"),
         ({"client_ip_header": "A", "headers": {"a": "1"}}, "give it once"),
         ({"client_ip_header": "A", "client_ip_range": "8.0.0.0/8"}, "is unknown"),
         (
@@ -296,9 +299,9 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
         ),
     ],
 )
-def test_what_cannot_be_is_refused(knobs: dict[str, object], words: str) -> None:
+def test_what_cannot_be_is_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        load(None, {"target": "http://127.0.0.1:81", **knobs})
+        load(None, {"target": "http://127.0.0.1:81", **settings})
     assert words in f"{caught.value} {caught.value.hint}"
 
 

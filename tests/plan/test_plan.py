@@ -23,12 +23,13 @@ from replay.errors import (
 from replay.lane import sizing
 from replay.lane.sizing import check_sockets
 from replay.plan.schedule import ClientsPlan, Schedule, make_schedule
+from replay.protocols.registry import unused_settings
 from replay.report.console import Console
 from replay.report.plan import print_plan
 from replay.settings.file import load
-from replay.settings.unused import unused_settings
 from replay.trace import Trace, TraceWriter
 from tests.reference import naive
+from tests.support.http_plan import checked, render_of
 from tests.support.trace_data import START_NS, Row, write_trace
 
 S = units.SECOND_NS
@@ -47,7 +48,7 @@ ROWS = st.builds(
 
 
 def plan(trace: Trace, scenario_path: Path | None = None, **flags: Any) -> Schedule:
-    return make_schedule(trace, load(scenario_path, {"target": TARGET, **flags}))
+    return checked(make_schedule(trace, load(scenario_path, {"target": TARGET, **flags})))
 
 
 def all_rows(schedule: Schedule, limit: int = 1 << 30) -> list[tuple[int, int, int, bytes, int]]:
@@ -309,15 +310,15 @@ def shown(schedule: Schedule) -> str:
 
 
 def test_headers_and_hosts_that_the_recording_lacks_are_said(tmp_path: Path) -> None:
-    knobs: dict[str, Any] = {"send_headers": "user-agent", "rewrite_host": ["a.test=b.test"]}
-    said = shown(plan(write_trace(tmp_path / "t.trace", [Row(0)]), **knobs))
+    settings: dict[str, Any] = {"send_headers": "user-agent", "rewrite_host": ["a.test=b.test"]}
+    said = shown(plan(write_trace(tmp_path / "t.trace", [Row(0)]), **settings))
     assert "user-agent as recorded: none, for this recording holds no headers" in said
     assert "a.test as b.test: none, for this recording names no host" in said
     with TraceWriter(tmp_path / "h.trace") as writer:
         index = writer.add_request("GET", b"/", host="a.test", headers=((b"User-Agent", b"x"),))
         writer.add_events(np.array([START_NS]), np.array([index], np.uint32), np.zeros(1, np.uint32))
     assert writer.trace is not None
-    assert "none, for" not in shown(plan(writer.trace, **knobs))
+    assert "none, for" not in shown(plan(writer.trace, **settings))
 
 
 def test_records_have_no_connections_of_their_own(tmp_path: Path) -> None:
@@ -359,8 +360,8 @@ def test_a_feed_holds_what_may_wait_and_no_more_than_there_is_to_send(tmp_path: 
 
 def test_a_connection_for_each_request_says_that_it_is_the_last(tmp_path: Path) -> None:
     trace = write_trace(tmp_path / "t.trace", [Row(0)])
-    assert b"\r\nConnection: close\r\n" in plan(trace, connect="per-request").render.headers
-    assert b"Connection" not in plan(trace).render.headers
+    assert b"\r\nConnection: close\r\n" in render_of(plan(trace, connect="per-request")).headers
+    assert b"Connection" not in render_of(plan(trace)).headers
 
 
 @pytest.mark.parametrize(

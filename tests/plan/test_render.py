@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from replay.lane.feed import FeedWriter
-from replay.plan.render import RenderSpec
 from replay.plan.schedule import DueBatch, Schedule, make_schedule
-from replay.plan.templates import Part, parse_template
+from replay.protocols.http1.render import RenderSpec
+from replay.protocols.http1.templates import Part, parse_template
 from replay.settings.file import load
 from replay_native.feed.ring import (
     ENTRY,
@@ -32,6 +32,7 @@ from replay_native.http1 import render as kernels
 from replay_native.ledger.lane_metrics import Control
 from replay_native.templates.text import LITERAL
 from tests.reference import naive
+from tests.support.http_plan import checked, render_of
 from tests.support.trace_data import Row, write_trace
 
 pytestmark = pytest.mark.boundscheck
@@ -75,7 +76,7 @@ def schedule_of(tmp_path: Path, rows: list[Row], text: str = "", **flags: object
     path = tmp_path / "s.toml"
     path.write_text(text)
     flags = {"target": "http://127.0.0.1:81/base", "methods": "all", "empty_bodies": True, **flags}
-    return make_schedule(write_trace(tmp_path / "t.trace", rows), load(path, flags))
+    return checked(make_schedule(write_trace(tmp_path / "t.trace", rows), load(path, flags)))
 
 
 ROWS = st.builds(
@@ -108,7 +109,7 @@ def test_requests_and_their_places_are_the_twins(
     if not any(row.method in ("POST", "PUT") for row in rows):
         text = "[headers]\nA = 'ä'\n"
     schedule = schedule_of(tmp_path_factory.mktemp("t"), rows, text, seed=seed)
-    spec = schedule.render.numbered("0123abcd") if numbered else schedule.render
+    spec = render_of(schedule).numbered("0123abcd") if numbered else render_of(schedule)
     ordered = sorted(rows, key=lambda row: row.at_ns)
     (batch,) = schedule.batches()
     for lane in range(lanes):
@@ -144,7 +145,7 @@ def test_a_server_reads_one_whole_request_whatever_was_recorded(
     schedule = schedule_of(tmp_path_factory.mktemp("t"), rows, text)
     feed = empty_feed()
     (batch,) = schedule.batches()
-    render(schedule, schedule.render.numbered("ff"), batch, feed)
+    render(schedule, render_of(schedule).numbered("ff"), batch, feed)
     for seq, (row, (_, request)) in enumerate(
         zip(sorted(rows, key=lambda r: r.at_ns), pushed(feed), strict=True)
     ):
@@ -169,12 +170,12 @@ def test_a_request_never_wraps_and_full_rings_make_it_wait(tmp_path: Path) -> No
     (batch,) = schedule.batches()
     feed, twin = empty_feed(16, 1024), empty_feed(16, 1024)
     requests = [
-        naive.rendered("GET", row.target, base_path="/base", headers=schedule.render.headers.decode())
+        naive.rendered("GET", row.target, base_path="/base", headers=render_of(schedule).headers.decode())
         for row in rows
     ]
     at = 0
     while at < len(rows):
-        reached = render(schedule, schedule.render, batch, feed, begin=at)
+        reached = render(schedule, render_of(schedule), batch, feed, begin=at)
         for number in range(at, reached):
             flags = IDEMPOTENT | 200 << STATUS_SHIFT
             assert twin.push_nowait(
@@ -194,17 +195,17 @@ def test_a_request_never_wraps_and_full_rings_make_it_wait(tmp_path: Path) -> No
 def test_rendering_stops_at_the_horizon_and_at_what_never_fits(tmp_path: Path) -> None:
     schedule = schedule_of(tmp_path, [Row(n * 100, target=b"/" + b"x" * (50 * n)) for n in range(10)])
     (batch,) = schedule.batches()
-    assert render(schedule, schedule.render, batch, empty_feed(), start_ns=1000, horizon_ns=1350) == 4
-    reached = render(schedule, schedule.render, batch, empty_feed(64, 256))
+    assert render(schedule, render_of(schedule), batch, empty_feed(), start_ns=1000, horizon_ns=1350) == 4
+    reached = render(schedule, render_of(schedule), batch, empty_feed(64, 256))
     assert reached >= 0
-    assert render(schedule, schedule.render, batch, empty_feed(64, 256), begin=9) == -10
+    assert render(schedule, render_of(schedule), batch, empty_feed(64, 256), begin=9) == -10
 
 
 def test_the_first_moments_are_marked_as_warm_up(tmp_path: Path) -> None:
     schedule = schedule_of(tmp_path, [Row(n * 100) for n in range(10)], warm_up="350ns")
     feed = empty_feed()
     (batch,) = schedule.batches()
-    render(schedule, schedule.render, batch, feed)
+    render(schedule, render_of(schedule), batch, feed)
     assert [bool(entry["flags"] & WARM_UP) for entry, _ in pushed(feed)] == [True] * 4 + [False] * 6
 
 
@@ -225,7 +226,7 @@ def test_bodies_of_one_seed_are_the_same_again_and_of_no_two_requests_alike(tmp_
         schedule = schedule_of(folder, rows, text, seed=seed)
         feed = empty_feed()
         (batch,) = schedule.batches()
-        render(schedule, schedule.render, batch, feed)
+        render(schedule, render_of(schedule), batch, feed)
         bodies.append([request.rpartition(b"\r\n\r\n")[2] for _, request in pushed(feed)])
     assert bodies[0] == bodies[1]
     assert len(set(bodies[0]) | set(bodies[2])) == 1000

@@ -14,6 +14,7 @@ from replay.plan.schedule import Schedule, make_schedule
 from replay.settings.file import load
 from replay.trace import TraceWriter
 from tests.reference import naive
+from tests.support.http_plan import checked, render_of
 
 from .test_render import empty_feed, pushed, render
 
@@ -41,7 +42,7 @@ def schedule_of(folder: Path, rows: list[Recorded], text: str = "", **flags: obj
     (folder / "s.toml").write_text(text)
     assert writer.trace is not None
     flags = {"target": "http://127.0.0.1:81", "methods": "all", **flags}
-    return make_schedule(writer.trace, load(folder / "s.toml", flags))
+    return checked(make_schedule(writer.trace, load(folder / "s.toml", flags)))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -54,11 +55,11 @@ def test_recorded_bodies_are_the_twins(
         schedule = schedule_of(tmp_path_factory.mktemp("t"), rows, empty_bodies=True)
     feed = empty_feed()
     (batch,) = schedule.batches()
-    assert render(schedule, schedule.render, batch, feed) == len(rows)
+    assert render(schedule, render_of(schedule), batch, feed) == len(rows)
     for seq, ((method, body, kind), (_, request)) in enumerate(zip(rows, pushed(feed), strict=True)):
         kind = None if kind and b"\r" in kind else kind
         assert request == naive.rendered(
-            method, b"/a", headers=schedule.render.headers.decode("latin-1"), seq=seq, body=body,
+            method, b"/a", headers=render_of(schedule).headers.decode("latin-1"), seq=seq, body=body,
             content_type=kind.decode("latin-1") if kind else "",
         )  # fmt: skip
 
@@ -68,7 +69,7 @@ def test_a_rule_of_the_scenario_goes_before_what_was_recorded(tmp_path: Path) ->
     schedule = schedule_of(tmp_path, [("POST", b"recorded", None)], rule)
     feed = empty_feed()
     (batch,) = schedule.batches()
-    render(schedule, schedule.render, batch, feed)
+    render(schedule, render_of(schedule), batch, feed)
     assert pushed(feed)[0][1].endswith(b"\r\n\r\nmine")
 
 

@@ -20,9 +20,9 @@ from replay.plan.safety import (
     parse_address,
 )
 from replay.plan.schedule import Plan, make_schedule
+from replay.protocols.registry import parse_target
 from replay.settings.file import load
 from replay.settings.scenario import Scenario
-from replay.settings.target import parse_target
 from tests.support.trace_data import Row, write_trace
 
 FAR = ["192.0.2.7"]

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from replay.cli import replay
-from replay.comparison import outputs
 from replay.comparison.verdict import compare
 from replay.ledger.histogram import Layout
 from replay.report.console import Console, Table
@@ -32,6 +31,7 @@ from replay.shown import csv_cell, json_shown, shown
 from replay.trace import Trace
 from replay.trace.manifest import read_manifest, write_manifest
 from tests.comparison.test_compare import logs
+from tests.support.compare_data import annotations_of, junit_of, markdown_of
 from tests.support.trace_data import Row, write_trace
 
 HOSTILE = (
@@ -198,9 +198,9 @@ def test_a_comparison_is_shown_and_not_obeyed(tmp_path: Path) -> None:
         for label, factor in (("base", 1.0), ("n\x1b[2Jew", 2.0))
     )
     found = compare(base, new)
-    texts = [outputs.markdown(found), *outputs.github_annotations(found), outputs.junit(found).decode()]
+    texts = [markdown_of(found), *annotations_of(found), junit_of(found).decode()]
     assert not [text for text in texts if obeyed(text)]
-    assert Xml.fromstring(outputs.junit(found)) is not None
-    assert all("\n" not in line for line in outputs.github_annotations(found))
-    outside = "".join(outputs.markdown(found).split("`")[::2])
+    assert Xml.fromstring(junit_of(found)) is not None
+    assert all("\n" not in line for line in annotations_of(found))
+    outside = "".join(markdown_of(found).split("`")[::2])
     assert "<b>" not in outside and "@" not in outside and "](http" not in outside.replace("\\](http", "")

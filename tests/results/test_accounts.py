@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 
 from replay.ledger.accounts import (
     AT,
-    ERRORS,
-    OK,
     UNSENT_REASONS,
     Unbalanced,
     balance,
     lanes_cpu_ns,
 )
+from replay.ledger.catalog import ERRORS, OK
 from replay_native.ledger.lane_metrics import COUNTERS
 
 fates = st.lists(

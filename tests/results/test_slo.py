@@ -52,7 +52,7 @@ def test_what_is_understood(text, expected):
         ("error < 1%", 1, "did you mean errors"),
         ("p99 respnse < 1s", 5, "did you mean response"),
         ("p99 > 1s", 5, "'>'"),
-        ("p99 <", 6, "the end stands where a limit should"),
+        ("p99 <", 6, "the end found where a limit is expected"),
         ("p99 < 1parsec", 7, "parsec"),
         ("p101 < 1s", 1, "at most 100"),
         ("p0 < 1s", 1, "above 0"),

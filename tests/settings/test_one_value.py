@@ -11,15 +11,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from replay.engine.nursery import run_blocking
 from replay.errors import UsageError
 from replay.plan.schedule import make_schedule
-from replay.plan.templates import encoded, encoding_of_body, parse_template
-from replay.portable.sessions import link_of
+from replay.protocols.http1.portable.session_values import link_of
+from replay.protocols.http1.templates import encoded, encoding_of_body, parse_template
 from replay.results.document import RunDocument
 from replay.settings.file import load
 from replay_native.ground import jit
 from replay_native.http1 import sessions
+from tests.support.runs import run_blocking
 from tests.support.scripted_server import ScriptedServer
 from tests.support.trace_data import Row, write_trace
 
@@ -237,5 +237,5 @@ def test_where_a_link_cannot_stand_is_refused_before_the_run(tmp_path: Path, pat
 def test_two_captures_of_a_name_are_of_one_kind(tmp_path: Path) -> None:
     rule = "[[capture]]\nroute='*'\nname='next'\njson='/n'\n"
     (tmp_path / "s.toml").write_text(f"{rule}as='path'\n{rule}")
-    with pytest.raises(UsageError, match=r"capture\[1\].as: 'next' is taken as a path by another rule"):
+    with pytest.raises(UsageError, match=r"capture\[1\].as: 'next' is captured as a path by another rule"):
         load(tmp_path / "s.toml", {"target": "http://127.0.0.1:1"})

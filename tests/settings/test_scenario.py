@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from replay import units
-from replay.cli.init import scenario_text
+from replay.cli.scenario_text import scenario_text
 from replay.errors import InputError, UsageError
+from replay.protocols.registry import parse_target
 from replay.settings.file import load
 from replay.settings.headers import parse_header
 from replay.settings.kinds import AUTO
 from replay.settings.scenario import Scenario
-from replay.settings.target import parse_target
+from replay.settings.table import SETTINGS
 from tests.support.trace_data import Row, write_trace
 
 S = units.SECOND_NS
@@ -36,7 +37,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert scenario.x_replay and not scenario.allow_production and not scenario.allow
 
 
-def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
+def test_every_kind_of_setting_is_read(tmp_path: Path) -> None:
     scenario = read(
         tmp_path,
         """
@@ -75,13 +76,13 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('tagret = "http://x"', "line 1: tagret: there is no such key (did you mean target?)"),
-        ("\n\n[window]\nfrm = '1'", "line 4: window.frm: there is no such key (did you mean from?)"),
-        ("until = '+1m'", "line 1: until: there is no such key (did you mean window.until?)"),
-        ("qps = 5", "line 1: qps: there is no such key (did you mean rate?)"),
+        ('tagret = "http://x"', "line 1: tagret: there is no such setting (did you mean target?)"),
+        ("\n\n[window]\nfrm = '1'", "line 4: window.frm: there is no such setting (did you mean from?)"),
+        ("until = '+1m'", "line 1: until: there is no such setting (did you mean window.until?)"),
+        ("qps = 5", "line 1: qps: there is no such setting (did you mean rate?)"),
         (
             "[[body]]\nroute='a'\nfile='b'\n[[body]]\nroutes='c'",
-            "line 5: body[1].routes: there is no such key",
+            "line 5: body[1].routes: there is no such setting",
         ),
         ("timeout = '30 parsecs'", "line 1: timeout: '30 parsecs' is not a time"),
         ("[breaker]\nover = '10 sec'", "line 2: breaker.over: '10 sec' is not a time"),
@@ -106,11 +107,11 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
         ("[[body]]\nroute = 'a'", "line 2: body[0].route: give either file or template"),
         ("host = 'a b'", "line 1: host:"),
         ("order = 'clients'", "line 1: order: 'clients' is unknown (did you mean client?)"),
-        ("[retry]\non = ['503', '600']", "retry.on[1]: '600' is no status and no outcome"),
+        ("[retry]\non = ['503', '600']", "retry.on[1]: '600' is neither a status nor an outcome"),
         ("[retry]\nattempts = 0", "line 2: retry.attempts: "),
         (
             "target = 'kafka://b/t'\n[retry]\nattempts = 2",
-            "line 3: retry.attempts: a Kafka producer tries again",
+            "line 3: retry.attempts: a Kafka producer retries by itself",
         ),
         ("connect = 'per-user'", "line 1: connect: 'per-user' is unknown"),
         ("client_connections = 0", "line 1: client_connections: "),
@@ -118,12 +119,12 @@ def test_every_kind_of_knob_is_read(tmp_path: Path) -> None:
         ("rate = 'max'\nconnect = 'per-client'", "line 2: connect: a closed loop has no recorded clients"),
         (
             "target = 'kafka://b/t'\nconnect = 'per-request'",
-            "line 2: connect: to Kafka a producer has one connection",
+            "line 2: connect: a Kafka producer has one connection",
         ),
         ("rate = 'max'\norder = 'client'", "line 2: order: a closed loop has no recorded clients"),
         (
             "target = 'kafka://b/t'\norder = 'client'",
-            "line 2: order: a Kafka target has no answers to wait for",
+            "line 2: order: a Kafka target sends no responses to wait for",
         ),
         ("[kafka]\nkey = '{clinet}'", "line 2: kafka.key: nothing is named 'clinet'"),
         ("[[also]]\ntarget = 'kafka://b/t'\nkey = '{path[x]}'", "also[0].key: nothing is named 'path[x]'"),
@@ -212,7 +213,8 @@ def test_a_target_is_taken_apart() -> None:
     assert (target.host, target.port, target.base_path) == ("staging.example", 8080, "/base/path")
     assert target.authority == "staging.example:8080"
     assert parse_target("http://x").authority == "x"
-    assert parse_target("http://[::1]:81")[1:3] == ("::1", 81)
+    ipv6 = parse_target("http://[::1]:81")
+    assert (ipv6.host, ipv6.port) == ("::1", 81)
     assert parse_target("http://[::1]:81").authority == "[::1]:81"
 
 
@@ -238,7 +240,7 @@ def test_what_is_no_target(text: str, said: str) -> None:
 
 def test_the_scenario_that_init_writes_can_be_read_as_it_is_and_with_every_key_set(tmp_path: Path) -> None:
     trace = write_trace(tmp_path / "t.trace", [Row(0), Row(5, "POST", b"/v1/users")])
-    text = scenario_text(trace, "t.trace", "http://127.0.0.1:1")
+    text = scenario_text(trace, "t.trace", "http://127.0.0.1:1", everything=True)
     plain = read(tmp_path, text)
     assert plain == load(flags={"target": "http://127.0.0.1:1", "trace": "t.trace"})
     assert 'route = "POST /v1/users"' in text
@@ -247,3 +249,36 @@ def test_the_scenario_that_init_writes_can_be_read_as_it_is_and_with_every_key_s
     every = read(tmp_path, "\n".join(line for line in lines if not line.startswith(exclusive)))
     assert every.window.from_ == "18:00" and every.body[0].route == "POST /v1/users"
     assert every.slo and every.headers and every.validity == plain.validity
+    named = {line.removeprefix("# ").partition(" = ")[0] for line in text.splitlines() if " = " in line}
+    assert {setting.name for setting in SETTINGS.values() if setting.table is None} - {"headers"} <= named
+
+
+def test_the_scenario_that_init_writes_is_short(tmp_path: Path) -> None:
+    trace = write_trace(tmp_path / "t.trace", [Row(0), Row(5, "POST", b"/v1/users")])
+    text = scenario_text(trace, "t.trace", "http://127.0.0.1:1")
+    assert read(tmp_path, text) == load(flags={"target": "http://127.0.0.1:1", "trace": "t.trace"})
+    assert len(text.splitlines()) < 80
+    assert "# timeout = " in text and "# slo = " in text and "route = " in text and "[kafka]" not in text
+    lines = [re.sub(r"^# (\w+ = |\[\[)", r"\1", line) for line in text.splitlines()]
+    assert read(tmp_path, "\n".join(lines)).duration_ns == 600 * S
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"timeot": "5s"}, "timeot: there is no such setting (did you mean timeout?)"),
+        ({"window": {"form": "+1m"}}, "window.form: there is no such setting (did you mean from?)"),
+        ({"qps": 5}, "qps: there is no such setting (did you mean rate?)"),
+        ({"compression": "gzip"}, "there is no such setting (did you mean kafka.compression_type?)"),
+        (
+            {"kafka": {"compression": "gzip"}},
+            "kafka.compression: there is no such setting (did you mean kafka.compression_type?)",
+        ),
+    ],
+)
+def test_an_unknown_setting_of_a_program_names_the_nearest_one(
+    settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(None, {"target": "http://127.0.0.1:1", **settings})
+    assert said in str(caught.value)

@@ -10,6 +10,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from replay.comparison.verdict import Comparison
+from replay.report.outputs.annotations import workflow_commands
+from replay.report.outputs.junit import junit
+from replay.report.outputs.of_comparison import ComparisonResult
 from replay.results.document import ClockPair, TraceIdentity
 
 from .metrics_data import (
@@ -67,3 +71,18 @@ def rewrite(run: Path, **changed: Any) -> None:
 
 
 __all__ = ["ROUTES", "TRACE", "make_run", "make_side", "replace", "rewrite"]
+
+
+def junit_of(found: Comparison) -> bytes:
+    """JUnit XML of a comparison."""
+    return junit(ComparisonResult(found).suite())
+
+
+def annotations_of(found: Comparison) -> list[str]:
+    """GitHub's lines of a comparison."""
+    return workflow_commands(ComparisonResult(found).annotations())
+
+
+def markdown_of(found: Comparison) -> str:
+    """The summary of a comparison."""
+    return ComparisonResult(found).markdown()

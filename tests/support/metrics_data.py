@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from replay.engine.recording import Recording
 from replay.results.document import (
     ClockPair,
     Recorded,
@@ -16,7 +17,6 @@ from replay.results.document import (
     Started,
 )
 from replay.results.folder import RunFolder
-from replay.results.recorder import Recorder
 from replay_native.feed.ring import STATUS_SHIFT, WARM_UP
 from replay_native.ground.jit import warm
 from replay_native.ledger import lane_metrics, record
@@ -114,7 +114,7 @@ class Trial:
 
     folder: RunFolder
     lanes: list[Lane]
-    recorder: Recorder
+    recorder: Recording
 
     @property
     def all_metrics(self) -> list[LaneMetrics]:
@@ -128,7 +128,7 @@ def trial(path: Path, lanes: int = 1, arena_bytes: int = lane_metrics.ARENA_BYTE
     for number in range(lanes):
         metrics = lane_metrics.create(folder.lane(number), len(start.routes), arena_bytes, len(start.rules))
         made.append(Lane(metrics, start.closed_loop, seq=number * 1_000_000))
-    return Trial(folder, made, Recorder(folder, [lane.metrics for lane in made], start))
+    return Trial(folder, made, Recording(folder, [lane.metrics for lane in made], start))
 
 
 def at_s(seconds: float) -> int:

@@ -342,13 +342,16 @@ def test_a_curve_says_which_line_is_wrong(text: str, words: list[str], tmp_path:
 
 def test_a_recipe_says_which_key_is_wrong(tmp_path: Path, command: Callable[..., Any]) -> None:
     for text, words in (
-        ('rat = "5/s"\n', ["recipe.toml, line 1: rat: there is no such key", "did you mean rate?"]),
-        ("rates = [5, 6]\n", ["line 1: rates: there is no such key", "did you mean curve.rates?"]),
+        ('rat = "5/s"\n', ["recipe.toml, line 1: rat: there is no such setting", "did you mean rate?"]),
+        ("rates = [5, 6]\n", ["line 1: rates: there is no such setting", "did you mean curve.rates?"]),
         ('duration = "1h"\n\nrate = "fast"\n', ["line 3: rate", "'fast' is not a rate"]),
         ('duration = "1h"\nprocess = "posson"\n', ["line 2: process", "did you mean poisson?"]),
         ('[curve]\ntimes = ["0s", "2s", "1s"]\nrates = [1, 2, 3]\n', ["time 3 is not after"]),
         ('[curve]\ntimes = ["0s", "2s"]\nrates = [1, -2]\n', ["rate 2 is -2"]),
-        ('[[request]]\npath = "/"\nweigh = 1\n', ["line 3: request[0].weigh", "keys: path, method, weight"]),
+        (
+            '[[request]]\npath = "/"\nweigh = 1\n',
+            ["line 3: request[0].weigh", "settings: path, method, weight"],
+        ),
         (
             '[[request]]\npath = "/"\nids = 0\n',
             ["line 3: request[0].ids: expected a whole number of at least 1"],

@@ -15,7 +15,6 @@ from replay.errors import InputError, UsageError
 from replay.plan.schedule import make_schedule
 from replay.settings.file import load
 from replay.settings.kinds import Scale
-from replay.settings.values import parse_scale
 from replay.trace import Trace
 from replay.units import format_moment
 from replay.workload import steps
@@ -472,10 +471,10 @@ def test_nothing_can_be_measured_of_an_empty_trace(tmp_path: Path) -> None:
 
 
 def test_factors_are_read_from_numbers_and_rules() -> None:
-    assert parse_scale(4) == (("", 4.0),)
-    assert parse_scale(["POST /v1/users=5", "GET /x?a=b=200%"]) == (
+    assert Scale.parse(4) == (("", 4.0),)
+    assert Scale.parse(["POST /v1/users=5", "GET /x?a=b=200%"]) == (
         ("POST /v1/users", 5.0),
         ("GET /x?a=b", 2.0),
     )
     with pytest.raises(UsageError):
-        parse_scale("POST /v1/users=")
+        Scale.parse("POST /v1/users=")

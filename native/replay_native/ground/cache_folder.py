@@ -10,6 +10,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import functools
+import hashlib
 import os
 import re
 import shutil
@@ -22,13 +24,26 @@ from pathlib import Path
 _VERSION = re.compile(r"([\w.]+)-[0-9a-f]{16}")
 """Name of the folder of one version of a kernel module."""
 
-_FILE = re.compile(r".+\.(?:nbi|nbc)(?:\.\w+)*|.+\.tmp\.\w+")
-"""Name of a file that Numba writes there: an index, compiled code, or either before it is whole."""
+_FILE = re.compile(r".+\.kernel(?:\.tmp\.\w+)?|.+\.(?:nbi|nbc)(?:\.\w+)*|.+\.tmp\.\w+")
+"""Name of a file that is written there: a compiled kernel, or one that is not complete (`nbi`, `nbc`: older versions)."""
 
 _CHOSEN = "REPLAY_KERNELS"
 """Set for children where the folder is not the wanted one."""
 
+_SAID = "REPLAY_SAID"
+"""Names, to children, the lines that were printed already."""
+
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def say_once(text: str) -> None:
+    """Print a line about compiled kernels on standard error, once for this command and its children."""
+    mark = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    said = os.environ.get(_SAID, "").split()
+    if mark not in said:
+        os.environ[_SAID] = " ".join([*said, mark])
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            print(f"replay: {text}", file=sys.stderr, flush=True)
 
 
 def _why_exchangeable(folder: Path) -> str:
@@ -50,17 +65,24 @@ def check_folder(folder: Path) -> None:
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
+    _check_safe(folder, {os.geteuid()})
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+        code = errno.EROFS if read_only else errno.EACCES
+        raise PermissionError(code, os.strerror(code), str(folder))
+
+
+def _check_safe(folder: Path, owners: set[int]) -> None:
+    """UnsafeFolder where somebody other than `owners` could write to a folder, or put another one in its place."""
     found = folder.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise UnsafeFolder(f"{folder} is a link")
-    if found.st_uid != os.geteuid():
+    if found.st_uid not in owners:
         raise UnsafeFolder(f"{folder} belongs to another user")
     if found.st_mode & _OTHERS_WRITE:
         raise UnsafeFolder(f"others can write to {folder}")
     if why := _why_exchangeable(folder.parent):
         raise UnsafeFolder(why)
-    if not stat.S_ISDIR(found.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _wanted() -> Iterator[Path]:
@@ -76,28 +98,54 @@ def _wanted() -> Iterator[Path]:
 def cache_root() -> Path:
     """The user's own cache of compiled kernels, or one for this process and its children where there is no safe place.
 
-    Where a place is not safe, a line on standard error says why, and what is used instead. Children use the same.
+    Where a place is not safe or cannot be written to, a line on standard error says why, and what is used instead.
+    Children use the same.
     """
-    unsafe: list[str] = []
+    refused: list[str] = []
     for folder in _wanted():
         try:
             check_folder(folder)
         except UnsafeFolder as error:
-            unsafe.append(str(error))
+            refused.append(str(error))
+        except OSError as error:
+            refused.append(f"{folder} cannot be used ({error.strerror})")
+        else:
+            return _chosen(folder, refused, f"compiled kernels are kept in {folder}")
+    return _chosen(_of_this_process(), refused, "kernels are compiled for this command alone")
+
+
+def _chosen(folder: Path, refused: list[str], so: str) -> Path:
+    if refused:
+        os.environ[_CHOSEN] = str(folder)
+        say_once(f"{'; '.join(refused)}: {so} (set REPLAY_CACHE to a folder of your own)")
+    return folder
+
+
+root = functools.cache(cache_root)
+"""Where kernels are kept that are compiled now: a subfolder for each version of each module."""
+
+
+@functools.cache
+def _readable() -> tuple[Path, ...]:
+    """The safe folders that exist. They may be read-only, and root's: those of an image, filled when it was built."""
+    safe = []
+    for folder in _wanted():
+        try:
+            _check_safe(folder, {os.geteuid(), 0})
+        except UnsafeFolder:
+            # It says so, and what is used instead.
+            root()
         except OSError:
             continue
         else:
-            return _chosen(folder, unsafe, f"compiled kernels are kept in {folder}")
-    return _chosen(_of_this_process(), unsafe, "kernels are compiled for this command alone")
+            safe.append(folder)
+    return tuple(safe)
 
 
-def _chosen(folder: Path, unsafe: list[str], so: str) -> Path:
-    if unsafe:
-        os.environ[_CHOSEN] = str(folder)
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            line = f"replay: {'; '.join(unsafe)}: {so} (set REPLAY_CACHE to a folder of your own)"
-            print(line, file=sys.stderr, flush=True)
-    return folder
+def places() -> tuple[Path, ...]:
+    """The folders to look for compiled kernels in."""
+    chosen = (root(),) if root.cache_info().currsize else ()
+    return tuple(dict.fromkeys((*chosen, *_readable())))
 
 
 def _of_this_process() -> Path:

@@ -6,21 +6,21 @@ with exactly this signature). `warm` compiles the entries once; the cache makes 
 
 from __future__ import annotations
 
+import functools
 import importlib
-import os
-import subprocess
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import numba
 from numba import njit
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.registry import cpu_target
 
-# Absolute, so that the digest of kernels leaves them out: where kernels are kept changes nothing in them.
-from . import sources
-from .cache_folder import cache_root, prune
+from . import cache_folder, hooks, sources
+from .compiler import OnlyForKernels, PieceCompiler
+from .kernel_cache import KernelCache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -39,41 +39,11 @@ _OPTIONS: dict[str, Any] = {
 _entries: dict[str, list[tuple[Any, str]]] = {}
 """By module: the entries that `warm` has yet to compile."""
 
+_kept: dict[str, list[tuple[Any, str]]] = {}
+"""By module: every entry, compiled or not."""
 
-CACHE_ROOT = cache_root()
-"""Has a folder for each version of each kernel module."""
-
-
-class _ByDigest(_CacheLocator):  # type: ignore[misc]
-    """Finds a kernel's cache by the digest of its sources, wherever the checkout lies and whenever it was written."""
-
-    def __init__(self, digest: str, line: int) -> None:
-        self._digest, self._line = digest, str(line)
-
-    @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> _ByDigest:
-        """Numba's way to make a locator."""
-        return cls(sources.digest_of(py_func.__module__, py_file), py_func.__code__.co_firstlineno)
-
-    def get_cache_path(self) -> str:
-        """The folder of this version of the module."""
-        return str(CACHE_ROOT / self._digest)
-
-    def get_source_stamp(self) -> str:
-        """What must be equal for a cached kernel to be used."""
-        return self._digest
-
-    def get_disambiguator(self) -> str:
-        """Tells apart kernels of one name in a module."""
-        return self._line
-
-
-class _KernelCacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = [_ByDigest]  # noqa: RUF012
-
-
-class _KernelCache(FunctionCache):  # type: ignore[misc]
-    _impl_class = _KernelCacheImpl
+_code_bytes: Counter[str] = Counter()
+"""By module: how much bytecode its kernels have."""
 
 
 def _typed_alike(dispatcher: Any) -> None:
@@ -88,6 +58,63 @@ def _typed_alike(dispatcher: Any) -> None:
     dispatcher.get_call_template = get_call_template
 
 
+def _keep_piece(dispatcher: Any, result: Any) -> None:
+    """Numba's `add_overload`, without the machine code that Python would call."""
+    dispatcher.overloads[tuple(result.signature.args)] = result
+
+
+class Piece:
+    """A function as other kernels call it. Numba's dispatcher is made when a kernel that calls it is compiled.
+
+    A command that loads its entries from a cache needs none of the several hundred dispatchers, and making them would
+    take a tenth of its start.
+    """
+
+    def __init__(self, function: Any, options: dict[str, Any]) -> None:
+        self._function, self._options = function, options
+        functools.update_wrapper(self, function)
+
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        """Numba's own object."""
+        piece = njit(**self._options, no_cpython_wrapper=True, pipeline_class=PieceCompiler)(self._function)
+        piece._cache = KernelCache(self._function, entry=False)
+        piece.add_overload = partial(_keep_piece, piece)
+        _typed_alike(piece)
+        return piece
+
+    @property
+    def _numba_type_(self) -> Any:
+        return numba.types.Dispatcher(self.dispatcher)
+
+    def get_call_template(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        """The dispatcher's."""
+        return self.dispatcher.get_call_template(args, kws)
+
+    def get_overload(self, signature: Any) -> Any:
+        """The dispatcher's."""
+        return self.dispatcher.get_overload(signature)
+
+    def __getattr__(self, name: str) -> Any:
+        """What Numba's dispatcher has: `py_func`, `signatures`."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.dispatcher, name)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Refuse a call from Python."""
+        return OnlyForKernels()(*arguments, **named)
+
+
+def _entry(function: Any, options: dict[str, Any], piece: Piece) -> Any:
+    """A function as Python calls it. A kernel that calls it gets the piece."""
+    entry = njit(**options, no_cpython_wrapper=False)(function)
+    entry._cache = KernelCache(function, entry=True)
+    entry.get_call_template = piece.get_call_template
+    entry.get_overload = piece.get_overload
+    return entry
+
+
 def kernel(
     signature: Any = None, *, inlined: bool = False, brief: bool = False
 ) -> Callable[[Function], Function]:
@@ -99,72 +126,73 @@ def kernel(
     """
 
     def decorate(function: Function) -> Function:
-        options = dict(_OPTIONS, nogil=not brief, forceinline=inlined, no_cpython_wrapper=signature is None)
-        dispatcher = njit(**options)(function)
-        dispatcher._cache = _KernelCache(function)
-        _typed_alike(dispatcher)
-        if signature is not None:
-            _entries.setdefault(function.__module__, []).append((dispatcher, signature))
-        return dispatcher  # type: ignore[no-any-return]
+        options = dict(_OPTIONS, nogil=not brief, forceinline=inlined)
+        _code_bytes[function.__module__] += len(function.__code__.co_code) * (1 + (signature is not None))
+        piece = Piece(function, options)
+        if signature is None:
+            return cast(Function, piece)
+        entry = _entry(function, options, piece)
+        for entries in (_entries, _kept):
+            entries.setdefault(function.__module__, []).append((entry, signature))
+        return entry  # type: ignore[no-any-return]
 
     return decorate
 
 
-def warm(modules: Iterable[str], progress: Callable[[int, int, str], None] | None = None) -> float:
-    """Compile, or load from the cache, the entries of `modules` (`"lane.loop"` is `replay_native/lane/loop.py`).
-
-    `progress(done, total, name)` is called before each. Returns seconds spent. Afterwards a call with other types is
-    a TypeError, not a silent compilation.
-    """
-    started = time.perf_counter()
+def imported(modules: Iterable[str]) -> list[str]:
+    """The full names of `modules`, after they were imported."""
     names = [f"{sources.PACKAGE}.{name}" for name in modules]
     for name in names:
         importlib.import_module(name)
+    return names
+
+
+def code_bytes(module: str) -> int:
+    """How much bytecode the kernels of an imported module have: a measure of the time that compiling takes."""
+    return _code_bytes[f"{sources.PACKAGE}.{module}"]
+
+
+def warm(modules: Iterable[str]) -> float:
+    """Compile, or load from the cache, the entries of `modules` (`"lane.loop"` is `replay_native/lane/loop.py`).
+
+    Returns seconds spent. Afterwards a call with other types is a TypeError, not a silent compilation.
+    """
+    started = time.perf_counter()
+    modules = list(modules)
+    names = imported(modules)
+    if not is_compiled(modules):
+        hooks.compiling(modules)
     todo = [entry for name in names for entry in _entries.pop(name, [])]
-    for done, (dispatcher, signature) in enumerate(todo):
-        if progress is not None:
-            progress(done, len(todo), dispatcher.py_func.__name__)
-        # Also where a caller among the kernels had it compiled before: only now is a call with other types an error.
+    compiled = 0
+    for dispatcher, signature in todo:
         dispatcher.compile(signature)
         dispatcher.disable_compile()
-    if todo:
-        prune(CACHE_ROOT, CACHES_KEPT)
+        compiled += bool(dispatcher._cache_misses)
+    if compiled:
+        cache_folder.prune(cache_folder.root(), CACHES_KEPT)
     return time.perf_counter() - started
 
 
-def compile_apart(modules: Iterable[str], progress: Callable[[int, int, str], None] | None = None) -> None:
-    """Fill the cache for `modules` from a process for each, as many at once as there are cores: for the first use.
-
-    Beside a large module goes what it imports, where that has entries of its own: it then finds those parts done.
-    `progress(done, total, names)` is called as they go. What fails here is left to `warm`, which says why.
-    """
-    asked = set(modules)
-    parts = {part for name in asked for part in sources.sources(name) if sources.has_entries(part)}
-    depends_on = {name: sources.sources(name) for name in asked | parts}
-    waiting = sorted(depends_on, key=lambda name: sum(map(len, depends_on[name].values())))
-    total, at_once = len(waiting), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                name = waiting.pop()
-                if name not in asked and not any(name in depends_on[other] for other in running):
-                    continue
-                code = f"from {__package__} import jit; jit.warm(['{name}'])"
-                running[name] = subprocess.Popen(
-                    [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
-            if progress is not None:
-                progress(total - len(waiting) - len(running), total, ", ".join(running))
-            time.sleep(0.05)
-            running = {name: process for name, process in running.items() if process.poll() is None}
-    finally:
-        # An interrupt leaves no compiler behind.
-        for process in running.values():
-            process.kill()
-            process.wait()
+def is_kept(module: str) -> bool:
+    """Whether every entry of an imported module is in the cache, or came with the package."""
+    cpu = cpu_target.target_context.codegen().magic_tuple()
+    entries = _kept.get(f"{sources.PACKAGE}.{module}", [])
+    return all(entry._cache.is_kept(signature, cpu) for entry, signature in entries)
 
 
 def is_compiled(modules: Iterable[str]) -> bool:
-    """Whether the kernels of `modules` were compiled before, so that `warm` only loads them."""
-    return all(any((CACHE_ROOT / sources.digest(name)).glob("*.nbi")) for name in modules)
+    """Whether the kernels of `modules` are compiled, so that `warm` only loads them."""
+    modules = list(modules)
+    return all(
+        name not in _entries or is_kept(module)
+        for module, name in zip(modules, imported(modules), strict=True)
+    )
+
+
+def are_shipped(modules: Iterable[str]) -> bool:
+    """Whether the kernels of `modules` came compiled with the package, for a CPU like this one."""
+    return all(
+        entry._cache.is_shipped(signature)
+        for name in imported(modules)
+        for entry, signature in _kept.get(name, [])
+    )

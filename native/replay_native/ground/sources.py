@@ -10,17 +10,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import platform
 import re
+import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+import llvmlite
 import numba
 
 PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
 """The package whose modules are kernel modules."""
 
-_KEEPING = {"ground.sources", "ground.cache_folder"}
+KEEPING = {
+    f"ground.{name}" for name in ("sources", "cache_folder", "kernel_cache", "shipped", "parallel", "hooks")
+}
 """Modules that say where compiled kernels are kept. They change nothing in them, and are left out of the digests."""
 
 _ROOT = Path(__file__).parents[1]
@@ -47,10 +51,20 @@ def sources(name: str) -> dict[str, bytes]:
     while waiting:
         module = waiting.pop()
         path = _path(module)
-        if module not in found and module not in _KEEPING and path.is_file():
+        if module not in found and module not in KEEPING and path.is_file():
             found[module] = path.read_bytes()
             waiting += _imported(module, found[module])
     return found
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """What compiled kernels depend on besides their sources and the CPU, by name."""
+    return {
+        "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
+        "Python": str(sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag),
+    }
 
 
 @functools.cache
@@ -59,8 +73,7 @@ def digest(name: str) -> str:
     hashed = hashlib.blake2b(digest_size=8)
     for module, source in sorted(sources(name).items()):
         hashed.update(module.encode() + b"\0" + source)
-    boundscheck = os.environ.get("NUMBA_BOUNDSCHECK", "0")
-    hashed.update(f"{numba.__version__} {platform.python_version()} {boundscheck}".encode())
+    hashed.update(" ".join([*versions().values(), os.environ.get("NUMBA_BOUNDSCHECK", "0")]).encode())
     return f"{name}-{hashed.hexdigest()}"
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import platform
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from replay_native.ground import cpu
 from replay_native.ground.jit import kernel
 from replay_native.ground.shared import peek_i64, peek_u8
 
@@ -26,12 +26,12 @@ _LONG, _SHORT = 8_192, 256
 
 
 def _instruction() -> str:
-    """LLVM's intrinsic for 8 bytes at once; empty where this CPU has none."""
-    features = llvm.get_host_cpu_features()
+    """LLVM's intrinsic for 8 bytes at once; empty where the CPU that is compiled for has none."""
+    features = cpu.features()
     machine = platform.machine()
-    if machine in ("x86_64", "AMD64") and features.get("sse4.2"):
+    if machine in ("x86_64", "AMD64") and "sse4.2" in features:
         return "llvm.x86.sse42.crc32.64.64"
-    if machine in ("aarch64", "arm64") and features.get("crc"):
+    if machine in ("aarch64", "arm64") and "crc" in features:
         return "llvm.aarch64.crc32cx"
     return ""
 

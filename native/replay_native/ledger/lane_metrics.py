@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import zlib
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -19,150 +20,38 @@ from replay_native.feed import control as _control
 from replay_native.feed.addresses import ADDRESS_BYTES, ADDRESSES_MAX, AddressCounts
 from replay_native.ground.bundle import Array, bundle, numba_type
 
+from .catalog import (
+    COUNTERS,
+    FIRST_OUTCOME,
+    GENERATOR,
+    MALFORMED,
+    N_OUTCOMES,
+    OUTCOMES,
+    PER_ROUTE,
+    REFUSED,
+    REJECTED,
+    RESET,
+    TIMEOUT,
+    TLS,
+    TOTALS,
+    TRUNCATED,
+    UNSENT,
+    C,
+    T,
+)
 from .hdr import COUNTERS_2, COUNTERS_3
 from .statuses import StatusIndex
 
 Control, Stop, State = _control.Control, _control.Stop, _control.State
 
+__all__ = [
+    "COUNTERS", "FIRST_OUTCOME", "GENERATOR", "MALFORMED", "N_OUTCOMES", "OUTCOMES", "PER_ROUTE", "REFUSED", "REJECTED",
+    "RESET", "TIMEOUT", "TLS", "TOTALS", "TRUNCATED", "UNSENT", "C", "Control", "State", "Stop", "T",
+]  # fmt: skip
+# Readers of a lane's memory need the catalog's indices as well, and may import both from here.
+
 MAGIC = 0x5245504C41593031
-VERSION = 8
 
-
-OUTCOMES = (
-    "2xx", "3xx", "4xx", "5xx", "refused", "reset", "truncated", "malformed", "timeout", "generator", "unsent",
-    "rejected", "tls",
-)  # fmt: skip
-"""How a request ended. The first four are whole responses. `generator` is our own failure, never the target's.
-`rejected`: a broker answered with an error of its own (Kafka). `tls`: the connection could not be secured, or broke as
-a TLS connection.
-"""
-
-N_OUTCOMES = len(OUTCOMES)
-REFUSED, RESET, TRUNCATED, MALFORMED, TIMEOUT, GENERATOR, UNSENT, REJECTED, TLS = range(4, 13)
-
-
-class CounterIndex(NamedTuple):
-    """The index of each counter in `counters`. The accounts come first; docs/lane-contract.md says what they mean."""
-
-    planned: int
-    sent: int
-    ok: int
-    error: int
-    timeout: int
-    in_flight: int
-    unsent_max_wait: int
-    unsent_interrupted: int
-    unsent_limit: int
-    unsent_capture: int
-    warm_up: int
-    resent: int
-    outcome_2xx: int
-    outcome_3xx: int
-    outcome_4xx: int
-    outcome_5xx: int
-    outcome_refused: int
-    outcome_reset: int
-    outcome_truncated: int
-    outcome_malformed: int
-    outcome_timeout: int
-    outcome_generator: int
-    outcome_unsent: int
-    outcome_rejected: int
-    outcome_tls: int
-    bytes_sent: int
-    bytes_received: int
-    connects: int
-    connects_failed: int
-    handshakes_full: int
-    handshakes_resumed: int
-    handshakes_failed: int
-    closed_by_target: int
-    open: int
-    open_max: int
-    waiting: int
-    waiting_max: int
-    cap_bound: int
-    idle_closed: int
-    attempts: int
-    retries: int
-    retried: int
-    retries_denied: int
-    underruns: int
-    routes_merged: int
-    slots_used: int
-    informational: int
-    answers_cut: int
-    cookies_cut: int
-    first_due_ns: int
-    last_done_ns: int
-    cpu_first_ns: int
-    cpu_last_ns: int
-    idle_ns: int
-    loops: int
-    unsent_own: int
-    sends_postponed: int
-    sends_postponed_ns: int
-    dials_postponed: int
-    dials_postponed_ns: int
-    reads_late: int
-    reads_late_ns: int
-    gaps: int
-    gaps_ns: int
-    gap_max_ns: int
-    lost_ns: int
-
-
-COUNTERS = CounterIndex._fields
-"""Names of the words of `counters`, in order."""
-
-C = CounterIndex(*range(len(COUNTERS)))
-FIRST_OUTCOME = COUNTERS.index("outcome_2xx")
-
-
-class TotalIndex(NamedTuple):
-    """The index of each histogram over all routes in `totals`, at 3 digits."""
-
-    response_all: int = 0
-    response_ok: int = 1
-    lateness_all: int = 2
-    wait_all: int = 3
-    wait_queue: int = 4
-    wait_connect: int = 5
-    service_all: int = 6
-    first_byte_all: int = 7
-    handshake_full: int = 8
-    handshake_resumed: int = 9
-    end_to_end_all: int = 10
-    answer_all: int = 11
-    wait_order: int = 12
-    response_net: int = 13
-    service_net: int = 14
-    response_arrived: int = 15
-
-
-T = TotalIndex()
-TOTALS = (
-    "response.all",
-    "response.ok",
-    "lateness.all",
-    "wait.all",
-    "wait.queue",
-    "wait.connect",
-    "service.all",
-    "first_byte.all",
-    "handshake.full",
-    "handshake.resumed",
-    "end_to_end.all",
-    "answer.all",
-    "wait.order",
-    "response.net",
-    "service.net",
-    "response.arrived",
-)
-"""Their tags, in the same order."""
-
-PER_ROUTE = ("response", "service")
-"""Histograms at 2 digits by route and outcome."""
 
 SAMPLES_KEPT = 20
 
@@ -256,6 +145,23 @@ def _fields(routes: int, slots: int, rules: int) -> list[tuple[str, np.dtype, tu
         ("malformed", np.dtype("u1"), (rows, SAMPLES_KEPT, 2 + BEGINNING_BYTES)),
         ("status_counts", np.dtype("i8"), (rows, len(StatusIndex._fields))),
     ]
+
+
+def _layout_version() -> int:
+    """A checksum of the layout. Memory of another layout is refused, and no number has to be kept in step with it."""
+    names = (
+        Control._fields,
+        COUNTERS,
+        TOTALS,
+        PER_ROUTE,
+        OUTCOMES,
+        AddressCounts._fields,
+        StatusIndex._fields,
+    )
+    return zlib.crc32(repr((names, _fields(1, 1, 1))).encode())
+
+
+VERSION = _layout_version()
 
 
 def _map(memory: mmap.mmap, routes: int, slots: int, rules: int) -> LaneMetrics:

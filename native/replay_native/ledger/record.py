@@ -17,12 +17,13 @@ from replay_native.feed.ring import STATUS_SHIFT, WARM_UP, entry_type
 from replay_native.ground.bundle import Int, numba_type, value
 from replay_native.ground.jit import kernel
 
+from .catalog import ACCOUNT_COUNTERS, FIRST_FAILED, FIRST_OUTCOME, UNSENT_OF_TARGET, R
 from .gaps import OWN_PART
 from .hdr import HALF_2, HALF_3, clamp, index_of, value_at
-from .lane_metrics import FIRST_OUTCOME, METRICS_TYPE, REFUSED, SAMPLES_KEPT, TIMEOUT, UNSENT, C, T
+from .lane_metrics import METRICS_TYPE, REFUSED, SAMPLES_KEPT, UNSENT, C, T
 from .statuses import count_status
 
-RESPONSE, SERVICE = 0, 1
+RESPONSE, SERVICE = R.response, R.service
 
 
 @value
@@ -151,7 +152,7 @@ def _settle_least(rows, count):
 def _sample(metrics, request, ending):
     """Keep the first failed requests of each route, and the slowest (the least of them at the front)."""
     route = request.route
-    if ending.outcome >= 3 and metrics.failed_counts[route] < SAMPLES_KEPT:
+    if ending.outcome >= FIRST_FAILED and metrics.failed_counts[route] < SAMPLES_KEPT:
         _write_sample(metrics.failed[route, metrics.failed_counts[route]], request, ending)
         metrics.failed_counts[route] += 1
     count = metrics.slowest_counts[route]
@@ -217,12 +218,7 @@ def _count_end(metrics, outcome, times):
     """Move requests in flight that ended to their account."""
     counters = metrics.counters
     counters[FIRST_OUTCOME + outcome] += times
-    if outcome < REFUSED:
-        counters[C.ok] += times
-    elif outcome == TIMEOUT:
-        counters[C.timeout] += times
-    else:
-        counters[C.error] += times
+    counters[ACCOUNT_COUNTERS[outcome]] += times
     counters[C.in_flight] -= times
 
 
@@ -294,7 +290,7 @@ def record_net_unsent(metrics, reason, flags, own_ns, waited_ns, max_wait_ns):
     """As `record_net`, for a request that is not sent. `own_ns` is the generator's own part of `waited_ns`, the time
     since it was due. Above a quarter of it the target is not to blame.
     """
-    if reason in (C.unsent_max_wait, C.unsent_limit) and OWN_PART * own_ns > waited_ns:
+    if reason in UNSENT_OF_TARGET and OWN_PART * own_ns > waited_ns:
         metrics.counters[C.unsent_own] += 1
     if flags & WARM_UP == 0:
         _count(metrics, T.response_arrived, max_wait_ns)

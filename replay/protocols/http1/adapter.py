@@ -1,33 +1,38 @@
-"""What a run onto HTTP needs: its engine, the target's addresses and who answers there, its requests, sockets, retries."""
+"""Connects HTTP to a run: engine, the target's addresses and who responds there, requests, sockets, retries."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
-import numpy as np
+import trio
 
-from replay.errors import UsageError
+from replay.errors import ReplayError, UsageError
 from replay.lane import native, sizing
-from replay.lane.contract import Engine, Retry
+from replay.lane.contract import Engine, LaneSpec
 from replay.lane.name_watch import NameWatch
-from replay.lane.resolve import Lookups, check_reachable, look_up
-from replay.lane.tls import tls_for
-from replay.plan.safety import check_addresses, check_plan
+from replay.lane.retries import retry_of
+from replay.lane.tls import Tls, tls_for
 from replay.plan.schedule import Schedule
-from replay.protocols.adapter import Fittings
-from replay.protocols.feeder import RequestRenderer
-from replay.results.document import RouteStart
-from replay.settings.kinds import statuses_of
-from replay.settings.scenario import Scenario
-from replay_native.feed.addresses import ADDRESSES_MAX
-from replay_native.ground import jit
+from replay.protocols.adapter import ProtocolAdapter
+from replay.protocols.names import FoundName, check_target, follow_name
+from replay.protocols.protocol import Found, TargetPlan
+from replay.results.document import Note, RouteStart
+from replay.units import counted
 from replay_native.ground.libc import lanes_supported
 from replay_native.lane import libssl
-from replay_native.lane.retry import FAILURE, PPM, RETRY_ON
-from replay_native.ledger.lane_metrics import OUTCOMES
+from replay_native.ledger.lane_metrics import C
 
 from .auth import Authoriser
 from .probe import shake_hands
+from .render_rules import check_bodies, make_render_spec
+from .renderer import RequestRenderer
+from .session_spec import make_session_spec
+from .target import is_secure
+
+ONE_MORE_S = 5.0
+"""How long one more handshake after the run may take."""
 
 
 def why_portable(name: str, *, secure: bool) -> str:
@@ -42,26 +47,51 @@ def choose_engine(name: str, *, secure: bool = False) -> tuple[Literal["native",
     if name == "native" and missing:
         raise UsageError(f"--engine native: {missing}", hint="use --engine auto")
     if name == "portable" or missing:
-        from replay.portable.engine import run_lane
+        from .portable.lane import run_lane
 
         return "portable", run_lane
     return "native", native.run_lane
 
 
-async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str, first_route: int = 0) -> Fittings:
-    """What HTTP needs. TargetError, LimitError or UsageError where the target cannot or may not be sent to."""
-    followed = await follow_name(schedule, scenario)
-    tls = tls_for(scenario, schedule.target)
-    name, engine = choose_engine(scenario.engine, secure=tls is not None)
-    peer = await shake_hands(followed.addresses, tls, schedule.target.authority)
-    jit.warm(native.KERNEL_MODULES)
-    render = schedule.render.numbered(run_id) if scenario.x_replay else schedule.render
+class HttpPlan(TargetPlan):
+    """One HTTP target of a run: how its requests are written, and what becomes of responses."""
+
+    def __init__(self, schedule: Schedule, found: Found) -> None:
+        super().__init__(schedule, found)
+        trace, scenario = schedule.trace, schedule.scenario
+        self.sessions = make_session_spec(trace.requests, scenario, trace.manifest.clients)
+        self.render = make_render_spec(trace, scenario, found.target, self.sessions)
+        check_bodies(trace.requests, scenario, schedule.bodiless)
+        self.is_secure = is_secure(found.target)
+
+    @property
+    def portable_because(self) -> str:  # type: ignore[override]
+        """See `TargetPlan`."""
+        return why_portable(self.schedule.scenario.engine, secure=self.is_secure)
+
+    def check(self) -> None:
+        """See `TargetPlan`."""
+        check_target(self.schedule, self.found)
+        sizing.check_sockets(self.schedule.plan, self.schedule.scenario, len(self.found.hosts))
+
+    async def open(self, run_id: str, first_route: int) -> ProtocolAdapter:
+        """See `TargetPlan`."""
+        return await open_http(self, run_id)
+
+
+async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
+    """What a run onto HTTP needs. TargetError, LimitError or UsageError where the target cannot be sent to."""
+    schedule, scenario = plan.schedule, plan.schedule.scenario
+    assert isinstance(plan.found, FoundName)
+    followed = await follow_name(schedule, plan.found)
+    tls = tls_for(scenario, plan.target) if plan.is_secure else None
+    name, engine = choose_engine(scenario.engine, secure=plan.is_secure)
+    peer = await shake_hands(followed.addresses, tls, plan.target.authority)
+    render = plan.render.numbered(run_id) if scenario.x_replay else plan.render
     authoriser = Authoriser(scenario.auth) if scenario.auth.command else None
     if authoriser is not None:
         render = render.authorised(await authoriser.first())
     count = 1 if name == "portable" else sizing.lanes_for(schedule, scenario)
-    sizing.check_sockets(schedule.plan, scenario, len(followed.addresses))
-    connections = sizing.connections_for(schedule.plan, scenario, count)
     entries, ring_bytes = sizing.feed_size(schedule, scenario, render.typical_bytes, count)
     if render.recorded is not None:
         ring_bytes = max(ring_bytes, 2 * (render.recorded.largest_bytes + render.typical_bytes))
@@ -71,41 +101,42 @@ async def fit_http(schedule: Schedule, scenario: Scenario, run_id: str, first_ro
         if authoriser is not None:
             await authoriser.keep_fresh(renderer.authorise)
 
-    return Fittings(
+    return ProtocolAdapter(
         engine_name=name,
         engine=engine,
         routes=route_starts(schedule),
         renderer=renderer,
         background=keep_fresh,
         notes=authoriser.notes if authoriser is not None else list,
-        connections=connections,
-        sessions=schedule.sessions,
+        afterwards=partial(failed_handshakes, followed, tls, plan.target.authority),
+        connections=sizing.connections_for(schedule.plan, scenario, count),
+        sessions=plan.sessions,
+        rules=plan.sessions.labels,
+        retry=retry_of(scenario),
         feed=(entries, ring_bytes),
         addresses=followed.addresses,
         name=followed,
         tls=tls,
         peer=peer,
-        portable_because=why_portable(scenario.engine, secure=tls is not None),
+        portable_because=plan.portable_because,
     )
 
 
-async def follow_name(schedule: Schedule, scenario: Scenario) -> NameWatch:
-    """The target's addresses, checked and reached; and whoever follows its name."""
-    target, origins = schedule.target, schedule.trace.requests.hosts
-    lookups = Lookups(target.host, scenario.resolver)
-    found, answer = await look_up(target, scenario, lookups)
-    check_plan(schedule.plan, target, answer.addresses, origins, scenario)
-    reached = await check_reachable(found, target.host)
-
-    def allow(host: str) -> None:
-        check_addresses(target.host, [host], scenario)
-        check_plan(schedule.plan, target, [host], origins, scenario)
-
-    used = reached.addresses[:ADDRESSES_MAX]
-    return NameWatch(
-        lookups, scenario.resolve, target.port, answer, used, reached.left_out, allow,
-        no_room=len(reached.addresses) - len(used),
-    )  # fmt: skip
+async def failed_handshakes(
+    name: NameWatch, tls: Tls | None, authority: str, specs: Sequence[LaneSpec]
+) -> list[Note]:
+    """What one more handshake shows, after a run in which some failed: lanes only count them."""
+    failed = sum(int(spec.metrics.counters[C.handshakes_failed]) for spec in specs)
+    if not failed or tls is None:
+        return []
+    result = "one more, after the run, had no answer"
+    with trio.move_on_after(ONE_MORE_S):
+        try:
+            peer = await shake_hands(name.addresses, tls, authority)
+            result = "one more, after the run, succeeded" if peer else result
+        except ReplayError as error:
+            result = f"one more, after the run: {error}"
+    return [Note("HANDSHAKES_FAILED", f"{counted(failed, 'handshake')} failed; {result}")]
 
 
 def route_starts(schedule: Schedule) -> list[RouteStart]:
@@ -114,26 +145,3 @@ def route_starts(schedule: Schedule) -> list[RouteStart]:
     requests = schedule.trace.requests
     named = zip(requests.routes, requests.actions, strict=True)
     return [RouteStart(name, recorded.get(name), action) for name, action in named]
-
-
-def retry_of(scenario: Scenario) -> Retry | None:
-    """What a lane tries again; None where nothing is."""
-    given = scenario.retry
-    if given.attempts == 1:
-        return None
-    on = np.zeros(RETRY_ON, np.uint8)
-    for name in given.on:
-        on[statuses_of(name)] = 1
-        if name in OUTCOMES:
-            on[FAILURE + OUTCOMES.index(name)] = 1
-    return Retry(
-        on=on,
-        attempts=given.attempts,
-        backoff_ns=int(given.backoff_ns),
-        backoff_max_ns=int(given.backoff_max_ns),
-        jitter_ppm=round(given.jitter * PPM),
-        budget_ppm=-1 if given.budget is None else round(given.budget * PPM),
-        burst_ppm=given.budget_burst * PPM,
-        all_methods=given.methods == "all",
-        seed=scenario.seed,
-    )

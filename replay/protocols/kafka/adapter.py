@@ -1,11 +1,11 @@
-"""Fits a run to a Kafka target: looks at its topics, connects its lane, and says at the end what the offsets prove."""
+"""Connects Kafka to a run: looks at its topics, connects its lane, and reports at the end what the offsets prove."""
 
 from __future__ import annotations
 
 import gc
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,9 @@ from replay.lane.contract import LaneSpec
 from replay.lane.resolve import resolve
 from replay.plan.safety import allowed, check_plan
 from replay.plan.schedule import Schedule
-from replay.protocols.adapter import Fittings
+from replay.protocols.adapter import ProtocolAdapter
+from replay.protocols.names import check_target
+from replay.protocols.protocol import TargetPlan
 from replay.results.document import (
     KafkaFigures,
     KafkaPartition,
@@ -28,7 +30,7 @@ from replay.results.document import (
 from replay.settings.scenario import Scenario
 from replay.settings.target import Target
 from replay.units import SECOND_NS
-from replay_native.ground import jit, shared
+from replay_native.ground import shared
 from replay_native.ledger.lane_metrics import C, Control, Stop
 
 from . import notes
@@ -44,26 +46,18 @@ from .events import MARK, EventRenderer, recorded_topics
 from .failures import told
 from .gate import Check
 from .lane import Acknowledged, KafkaLane, LanePlan
+from .target import KafkaTarget
 
-KERNELS = (
-    "ground.shared",
-    "ledger.hdr",
-    "ledger.hdr_decode",
-    "ledger.record",
-    "kafka.recordbatch",
-    "kafka.events",
-    "kafka.produce",
-)
 SWITCH_INTERVAL_S = 0.0002
 """Between threads that want the interpreter: with Python's own 5 ms a busy control plane makes a tick late."""
 
 
-def topics_of(schedule: Schedule) -> tuple[list[str], dict[str, int]]:
+def topics_of(schedule: Schedule, target: Target) -> tuple[list[str], dict[str, int]]:
     """Topics that are written to, and by recorded topic the index of its own. UsageError where there is none.
 
     The URL's topic takes all that `topic_map` does not send elsewhere; without one, records keep their topic.
     """
-    target, kafka = schedule.target, schedule.scenario.kafka
+    kafka = schedule.scenario.kafka
     recorded = recorded_topics(schedule.trace)
     unknown = next((name for name in kafka.topic_map if name not in recorded), None)
     if unknown is not None:
@@ -115,7 +109,7 @@ def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str,
 class _Fitted:
     """One run onto Kafka: its lane, and the offsets before it."""
 
-    target: Target
+    target: KafkaTarget
     scenario: Scenario
     settings: dict[str, Any]
     before: dict[TopicPartition, int]
@@ -220,14 +214,25 @@ class _Fitted:
             self.watch.close()
 
 
-async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: int = 0) -> Fittings:
+class KafkaPlan(TargetPlan):
+    """One Kafka target of a run."""
+
+    def check(self) -> None:
+        """See `TargetPlan`."""
+        check_target(self.schedule, self.found)
+
+    async def open(self, run_id: str, first_route: int) -> ProtocolAdapter:
+        """See `TargetPlan`."""
+        return await open_kafka(self, run_id, first_route)
+
+
+async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> ProtocolAdapter:
     """What a run onto Kafka needs. TargetError, LimitError or UsageError where it cannot or may not be."""
-    target = schedule.target
+    schedule, scenario, target = plan.schedule, plan.schedule.scenario, plan.target
+    assert isinstance(target, KafkaTarget)
     settings = client_settings(target, scenario.kafka)
-    check = _check_for(schedule, scenario)
-    await _check_hosts([host for host, _ in target.brokers], target, scenario, check)
-    jit.warm(KERNELS)
-    topics, goes_to = topics_of(schedule)
+    check = _check_for(schedule, target, scenario)
+    topics, goes_to = topics_of(schedule, target)
     answers = _answers_topic(scenario, topics)
     cluster = await trio.to_thread.run_sync(look, target, settings, [*topics, *answers], check)
     await _check_hosts(cluster.hosts, target, scenario, check)
@@ -284,7 +289,7 @@ async def fit(schedule: Schedule, scenario: Scenario, run_id: str, first_route: 
     # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
     gc.freeze()
     entries, ring_bytes = sizing.feed_size(schedule, scenario, renderer.typical_bytes, 1)
-    return Fittings(
+    return ProtocolAdapter(
         engine_name="kafka",
         engine=fitted.engine,
         routes=[RouteStart(f"PRODUCE {part.topic}/{part.partition}") for part in parts],
@@ -322,14 +327,14 @@ def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
     return [kafka.answers] if kafka.answers else []
 
 
-def _check_for(schedule: Schedule, scenario: Scenario) -> Check:
+def _check_for(schedule: Schedule, target: KafkaTarget, scenario: Scenario) -> Check:
     """What every address of this run's cluster has to pass, whether the URL names it or the cluster advertises it."""
     permitted, origins = allowed(scenario), schedule.trace.requests.hosts
-    named = {host for host, _ in schedule.target.brokers}
+    named = {host for host, _ in target.brokers}
 
     def check(host: str, addresses: Sequence[str]) -> None:
         permitted.check(host, addresses, advertised=host not in named)
-        check_plan(schedule.plan, schedule.target._replace(host=host), addresses, origins, scenario)
+        check_plan(schedule.plan, replace(target, host=host), addresses, origins, scenario)
 
     return check
 
@@ -337,12 +342,12 @@ def _check_for(schedule: Schedule, scenario: Scenario) -> Check:
 async def _check_hosts(hosts: Sequence[str], target: Target, scenario: Scenario, check: Check) -> None:
     """Look brokers up, and check all their addresses. TargetError where one has none, LimitError where one may not be."""
     for host in hosts:
-        found = await resolve(target._replace(host=host), scenario)
+        found = await resolve(replace(target, host=host), scenario)
         check(host, [address.host for address in found])
 
 
 async def _connected(
-    target: Target, scenario: Scenario, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
+    target: KafkaTarget, scenario: Scenario, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
     check: Check, batch_bytes: tuple[int, ...], first_route: int, acknowledged: Acknowledged | None,
 ) -> KafkaLane:  # fmt: skip
     kafka = scenario.kafka

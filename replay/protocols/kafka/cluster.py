@@ -27,11 +27,11 @@ from replay.errors import (
 )
 from replay.settings.headers import expand
 from replay.settings.scenario import Kafka
-from replay.settings.target import Target
 
 from .failures import told
 from .gate import Check, Gate, GatedLoop
 from .listener import mismatch
+from .target import KafkaTarget
 
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_MS = 5_000
@@ -75,7 +75,7 @@ def last_reason() -> BaseException | None:
     return _REASONS.last.pop(threading.get_ident(), None)
 
 
-def client_settings(target: Target, kafka: Kafka) -> dict[str, Any]:
+def client_settings(target: KafkaTarget, kafka: Kafka) -> dict[str, Any]:
     """What every client of the cluster is made with. UsageError or InputError for what cannot be used."""
     settings: dict[str, Any] = {
         "bootstrap_servers": [
@@ -148,7 +148,7 @@ def in_own_loop(
 
 
 def look(
-    target: Target,
+    target: KafkaTarget,
     settings: dict[str, Any],
     topics: Sequence[str],
     check: Check,
@@ -235,7 +235,7 @@ class TopicSettings:
 
 
 def settings_of(
-    target: Target, settings: dict[str, Any], topics: Sequence[str], check: Check
+    target: KafkaTarget, settings: dict[str, Any], topics: Sequence[str], check: Check
 ) -> dict[str, TopicSettings]:
     """The settings of topics; blocks. Topics that the brokers do not describe to this user are left out."""
 
@@ -273,7 +273,7 @@ def _topic_settings(given: dict[str, str]) -> TopicSettings:
 
 
 def settled_ends(
-    target: Target, settings: dict[str, Any], least: dict[TopicPartition, int], check: Check
+    target: KafkaTarget, settings: dict[str, Any], least: dict[TopicPartition, int], check: Check
 ) -> dict[TopicPartition, int]:
     """Where partitions end, once each has reached its `least` end or they have stood still; blocks.
 

@@ -23,11 +23,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from replay.plan.safety import Allowed
 from replay.settings.scenario import Kafka
-from replay.settings.target import Target
 
 from .cluster import CONNECT_TIMEOUT_S, client_settings, last_reason
 from .failures import told
 from .gate import Gate, GatedLoop
+from .target import KafkaTarget
 
 FRAME = struct.Struct("<iiqqqqi")
 """Of which partition, how many records, offsets from and to, the partition's end, when (ns), bytes that follow: for each
@@ -48,7 +48,7 @@ COMMIT_MS = 1_000
 class Order:
     """What to consume: from `answers` on, the partitions are those of answers, known by key or header `answers_by`."""
 
-    target: Target
+    target: KafkaTarget
     kafka: Kafka
     group: str
     parts: tuple[TopicPartition, ...]

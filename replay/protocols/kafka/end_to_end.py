@@ -24,7 +24,6 @@ from replay.errors import ReplayError, TargetError
 from replay.plan.safety import Allowed
 from replay.results.document import Consumed
 from replay.settings.scenario import Kafka
-from replay.settings.target import Target
 from replay_native.feed.ring import WARM_UP
 from replay_native.kafka import produce
 from replay_native.kafka.recordbatch import HEADER_BYTES
@@ -40,6 +39,7 @@ from .consumer import (
     Order,
 )
 from .joins import Answers, Offsets
+from .target import KafkaTarget
 
 START_S = 20.0
 PAUSE_S = 0.02
@@ -96,7 +96,7 @@ class Watch:
     """Consumes in a process of its own, and joins. `acknowledged` is called by the lane's thread, the rest by others."""
 
     def __init__(
-        self, target: Target, kafka: Kafka, group: str, own: Sequence[TopicPartition],
+        self, target: KafkaTarget, kafka: Kafka, group: str, own: Sequence[TopicPartition],
         answers: Sequence[TopicPartition], timeout_ns: int, allowed: Allowed,
     ) -> None:  # fmt: skip
         """Start it and wait until it is at the ends of its partitions; blocks. A ReplayError where that cannot be."""

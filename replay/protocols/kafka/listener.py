@@ -7,9 +7,9 @@ import ssl
 import struct
 
 from replay.errors import TargetError
-from replay.settings.target import Target
 
 from .gate import Gate
+from .target import KafkaTarget
 
 TIMEOUT_S = 2.0
 
@@ -19,7 +19,7 @@ _API_VERSIONS = 18
 _CORRELATION = 0x52504C59
 
 
-def mismatch(target: Target, protocol: str, gate: Gate) -> TargetError | None:
+def mismatch(target: KafkaTarget, protocol: str, gate: Gate) -> TargetError | None:
     """What is wrong with kafka.security_protocol, if the first broker that can be connected to shows it; blocks."""
     secured = "SSL" in protocol
     for host, port in target.brokers:

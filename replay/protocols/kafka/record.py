@@ -20,7 +20,6 @@ from aiokafka.errors import KafkaError
 from replay.errors import InputError, UsageError
 from replay.plan.safety import Allowed, allowed_hosts
 from replay.settings.scenario import Kafka
-from replay.settings.target import Target, parse_target
 from replay.trace import Trace, TraceWriter
 from replay.trace.dictionary import ClientTable, flatten
 from replay.trace.manifest import OUT_OF_TIME_ORDER
@@ -38,6 +37,7 @@ from .events import PRODUCE, TOPICS
 from .gate import Check, Gate
 from .left_out import counting
 from .recording import Recording
+from .target import KafkaTarget, parse
 
 NEXT_OFFSETS = "next_offsets"
 """Of a manifest's options: by topic and partition the first offset that was not recorded."""
@@ -60,7 +60,7 @@ _SAFE = "".join(chr(byte) for byte in range(33, 127) if byte != ord("%"))
 class Source:
     """Brokers, and topics on them."""
 
-    target: Target
+    target: KafkaTarget
     topics: tuple[str, ...]
 
 
@@ -74,7 +74,7 @@ def parse_source(text: str) -> Source:
         )
     if not names:
         raise UsageError(f"{text!r} names no topic to record", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
-    targets = [parse_target(f"kafka://{place}/{name}") for name in names.rstrip("/").split(",")]
+    targets = [parse(f"kafka://{place}/{name}") for name in names.rstrip("/").split(",")]
     if any(not target.base_path for target in targets):
         raise UsageError(f"{text!r} has an empty topic name", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
     return Source(targets[0], tuple(dict.fromkeys(target.base_path for target in targets)))

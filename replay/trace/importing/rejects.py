@@ -27,12 +27,17 @@ BANNER = "message of the server"
 CACHED, NEVER_SENT = "from the browser's cache", "never sent"
 """What a browser has in its recording, but sent to no server."""
 
+NOT_CAPTURED, REQUEST_NOT_CAPTURED = "not captured whole", "response without request"
+"""What holes in a capture cost."""
+
 _NO_REQUEST = frozenset(
     {HEADER, DETAIL, MEASUREMENT, AMBIGUOUS, NO_START, BODY_ELSEWHERE, BANNER, CACHED, NEVER_SENT}
 )
 """What lines are that are no request of their own."""
 
-WELL_FORMED = frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK}) | _NO_REQUEST
+WELL_FORMED = (
+    frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK, NOT_CAPTURED, REQUEST_NOT_CAPTURED}) | _NO_REQUEST
+)
 """Reasons that say nothing against the format: blank lines, headers, health checks, requests that were garbage to the
 server too, what was never sent, and lines that are no request of their own.
 """

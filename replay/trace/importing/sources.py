@@ -19,8 +19,6 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow import csv
 
 from replay.errors import InputError, UsageError, reason_of
@@ -174,6 +172,8 @@ class SourceFile:
         if self._path is None or self.bytes_total < 0:
             raise InputError(f"Parquet cannot be read from {self.name}", hint="give the name of a file")
         try:
+            import pyarrow.parquet as pq
+
             with pq.ParquetFile(self._path) as file:
                 flat = [field.name for field in file.schema_arrow if _is_flat(field.type)]
                 for index, batch in enumerate(file.iter_batches(_PARQUET_ROWS, columns=flat)):
@@ -380,7 +380,6 @@ class _Gunzip:
 
 
 _TEXTS = (pa.binary(), pa.large_binary(), pa.binary_view(), pa.string_view())
-_AS_TEXT = pc.CastOptions(pa.large_string(), allow_invalid_utf8=True)
 
 
 def _is_flat(kind: pa.DataType) -> bool:
@@ -400,10 +399,14 @@ def _has_csv(kind: pa.DataType) -> bool:
 
 def _column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column as CSV can have it: bytes as text, durations as numbers with the unit of their type."""
+    # Importing it takes as long as all of our own modules.
+    import pyarrow.compute as pc
+
     if pa.types.is_duration(column.type):
         numbers = column.cast(pa.int64()).cast(pa.string())
         return pc.binary_join_element_wise(numbers, column.type.unit, "")
-    return column.cast(options=_AS_TEXT) if column.type in _TEXTS else column
+    as_text = pc.CastOptions(pa.large_string(), allow_invalid_utf8=True)
+    return column.cast(options=as_text) if column.type in _TEXTS else column
 
 
 def _as_text(batch: pa.RecordBatch) -> pa.Table:

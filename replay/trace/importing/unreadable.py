@@ -22,11 +22,6 @@ _JAEGER = (
     'path: (v("http.target")//v("http.url")), status: v("http.status_code")}'
 )
 _POSTMAN = "..|objects|.request?|objects|{method, url: (.url.raw? // .url)}"
-_TSHARK = (
-    "tshark -r {} -Y http.request -T fields -E header=y -e frame.time_epoch -e ip.src -e http.request.method"
-    " -e http.host -e http.request.uri | replay import - --format tsv --columns"
-    " at=frame.time_epoch,client=ip.src,method=http.request.method,host=http.host,path=http.request.uri"
-)
 
 
 def _jq(program: str) -> str:
@@ -43,13 +38,6 @@ class Unreadable:
 
 
 UNREADABLE = (
-    Unreadable(
-        "a capture of packets (pcap)",
-        re.compile(
-            rb"\A(?:\xd4\xc3\xb2\xa1|\xa1\xb2\xc3\xd4|\x4d\x3c\xb2\xa1|\xa1\xb2\x3c\x4d|\x0a\x0d\x0d\x0a)"
-        ),
-        _TSHARK,
-    ),
     Unreadable(
         "traces of OpenTelemetry (OTLP)", re.compile(rb'\A\s*\{\s*"resourceSpans"\s*:'), _jq(_ATTRIBUTE)
     ),

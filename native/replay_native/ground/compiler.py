@@ -1,0 +1,82 @@
+"""How Numba compiles our kernels: pieces are only translated, entries are optimised and become machine code.
+
+Numba by itself optimises every function to the end, makes machine code of it, and then links its optimised code into
+each caller, where all of it is optimised again. Kernels are many small functions in deep calls, and only the entries
+are ever called from Python. So a function that kernels call stays a *piece*: typed and lowered, with its callees
+linked in, but neither optimised nor compiled. LLVM sees all pieces of an entry together, once. That takes half the
+time, and the same inlining decisions are made from the leaves upwards as in any C compiler.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import llvmlite.binding as llvm
+from numba.core import compiler, typed_passes
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler_machinery import register_pass
+
+
+class OnlyForKernels:
+    """What stands for the machine code of a piece: there is none."""
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse a call from Python."""
+        raise TypeError("only kernels can call this kernel; give it a signature to call it from Python")
+
+
+class PieceLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """The LLVM code of a piece and all that it calls, to be linked into callers."""
+
+    def finalize(self) -> None:
+        """Link the callees. Nothing is optimised, and the execution engine never sees the code."""
+        self._raise_if_finalized()
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._verify_declare_only_symbols()
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def as_bitcode(self) -> bytes:
+        """The code, for a cache."""
+        return bytes(self._get_module_for_linking().as_bitcode())
+
+    @classmethod
+    def from_bitcode(cls, codegen: Any, name: str, bitcode: bytes) -> PieceLibrary:
+        """A piece that was kept in a cache."""
+        library = cls(codegen, name)
+        library._final_module = library._shared_module = llvm.parse_bitcode(bitcode)
+        library._finalized = True
+        return library
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _PieceLowering(typed_passes.NativeLowering):  # type: ignore[misc]
+    """Numba's lowering, without the machine code."""
+
+    _name = "piece_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = PieceLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.flags.no_compile = True
+        super().run_pass(state)
+        state.library.finalize()
+        state["cr"] = state["cr"]._replace(cfunc=OnlyForKernels())
+        state.targetctx.insert_user_function(state["cr"].cfunc, state["cr"].fndesc, [state.library])
+        return True
+
+
+class PieceCompiler(compiler.CompilerBase):  # type: ignore[misc]
+    """Numba's passes, with `_PieceLowering` for the last step."""
+
+    def define_pipelines(self) -> list[Any]:
+        """The one pipeline."""
+        passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.passes = [
+            (_PieceLowering if step is typed_passes.NativeLowering else step, words)
+            for step, words in passes.passes
+        ]
+        passes._finalized = False
+        passes.finalize()
+        return [passes]

@@ -1,0 +1,175 @@
+"""Compiled kernels as files: one for each kernel and signature, verified before it is used.
+
+A file's name holds a digest of its key: what a kernel depends on besides its sources, whose digest names the folder.
+What was made for another version or CPU has another name, and so is never found. The file begins with a digest of the
+rest: what is cut short or changed is not used, reported once, and written anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import secrets
+from typing import Any
+
+from numba.core import compiler, sigutils
+from numba.core.caching import _Cache
+from numba.core.runtime import rtsys
+from numba.core.serialize import dumps
+
+from . import cache_folder, shipped, sources
+from .compiler import OnlyForKernels, PieceLibrary
+
+DIGEST_BYTES = 32
+SUFFIX = ".kernel"
+ENTRY, PIECE = "entry", "piece"
+"""What a file's name says of a kernel: Python calls an entry, kernels call a piece."""
+
+
+def sealed(content: bytes) -> bytes:
+    """Content behind its digest."""
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest() + content
+
+
+def opened(found: bytes) -> bytes | None:
+    """The content of `sealed`, or None where it is not what was sealed."""
+    content = found[DIGEST_BYTES:]
+    if len(found) > DIGEST_BYTES and sealed(content) == found:
+        return content
+    return None
+
+
+class KernelCache(_Cache):  # type: ignore[misc]
+    """Where one function's compiled versions are looked for: with the package, then in the user's cache."""
+
+    def __init__(self, function: Any, *, entry: bool) -> None:
+        self._digest = sources.digest_of(function.__module__, function.__code__.co_filename)
+        kind = ENTRY if entry else PIECE
+        self._label = f"{function.__qualname__}-{function.__code__.co_firstlineno}-{kind}"
+
+    def _name(self, arguments: tuple[Any, ...], cpu: tuple[str, ...]) -> str:
+        key = "\n".join([*map(str, arguments), *map(str, cpu)]).encode()
+        return f"{self._label}-{hashlib.blake2b(key, digest_size=8).hexdigest()}{SUFFIX}"
+
+    def is_shipped(self, signature: Any) -> bool:
+        """Whether a version for these types came with the package."""
+        arguments, _ = sigutils.normalize_signature(signature)
+        packed = shipped.found()
+        return packed is not None and packed.has(self._digest, self._name(arguments, packed.cpu))
+
+    def is_kept(self, signature: Any, cpu: tuple[str, ...]) -> bool:
+        """Whether a version for these types is at hand, so that it need not be compiled."""
+        if self.is_shipped(signature):
+            return True
+        arguments, _ = sigutils.normalize_signature(signature)
+        name = self._name(arguments, cpu)
+        return any((place / self._digest / name).is_file() for place in cache_folder.places())
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        """The compiled version for these types, None where there is none."""
+        arguments, _ = sigutils.normalize_signature(signature)
+        # Numba refreshes its whole context here, for a fifth of a second: compiled code needs only its runtime's symbols.
+        rtsys.initialize(target_context)
+        packed = shipped.found()
+        content = packed and packed.read(self._digest, self._name(arguments, packed.cpu))
+        if not content:
+            content = self._read(self._name(arguments, target_context.codegen().magic_tuple()))
+        return _rebuilt(target_context, pickle.loads(content)) if content else None
+
+    def _read(self, name: str) -> bytes | None:
+        for place in cache_folder.places():
+            try:
+                content = opened((place / self._digest / name).read_bytes())
+            except OSError:
+                continue
+            if content is not None:
+                return content
+            cache_folder.say_once(f"compiled kernels in {place} are damaged: they are compiled again")
+        return None
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keep what was compiled. Where that fails, say so once, and go on."""
+        if result.library.has_dynamic_globals:
+            # It holds an address of this process.
+            return
+        arguments, _ = sigutils.normalize_signature(signature)
+        folder = cache_folder.root() / self._digest
+        path = folder / self._name(arguments, result.target_context.codegen().magic_tuple())
+        beside = path.with_name(f"{path.name}.tmp.{secrets.token_hex(4)}")
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            beside.write_bytes(sealed(dumps(_reduced(result))))
+            beside.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            cache_folder.say_once(
+                f"compiled kernels cannot be kept in {cache_folder.root()} ({error.strerror}): the next command"
+                " compiles them again (set REPLAY_CACHE to a folder with space)"
+            )
+
+    @property
+    def cache_path(self) -> str:
+        """The folder of this version of the sources."""
+        return os.fspath(cache_folder.root() / self._digest)
+
+    def enable(self) -> None:
+        """Nothing to do: a kernel is always cached."""
+
+    def disable(self) -> None:
+        """Nothing to do: a kernel is always cached."""
+
+    def flush(self) -> None:
+        """Nothing to do: a version that does not fit is never found."""
+
+
+def _reduced(result: Any) -> tuple[Any, ...]:
+    """A compile result as data. An entry is never linked into another kernel: its machine code is enough."""
+    library, described = result.library, result.fndesc
+    described.typemap = described.calltypes = None
+    if isinstance(library, PieceLibrary):
+        return (library.name, library.as_bitcode(), None, described, result.signature, result.environment, ())
+    symbols = [
+        value.name
+        for values in (library._final_module.functions, library._final_module.global_variables)
+        for value in values
+        if not value.is_declaration
+    ]
+    # Numba lists the environment of every piece, hundreds in all: only objects of Python in one make it needed.
+    referenced = tuple(found for found in result._find_referenced_environments() if found.consts)
+    code = library._get_compiled_object()
+    return (library.name, code, symbols, described, result.signature, result.environment, referenced)
+
+
+def _rebuilt(target_context: Any, reduced: tuple[Any, ...]) -> Any:
+    """The compile result of `_reduced`."""
+    name, code, symbols, described, signature, environment, referenced = reduced
+    codegen = target_context.codegen()
+    if symbols is None:
+        library = PieceLibrary.from_bitcode(codegen, name, code)
+        entry_point: Any = OnlyForKernels()
+    else:
+        library = codegen.create_library(name)
+        library.enable_object_caching()
+        library._set_compiled_object(code)
+        library._finalize_final_module()
+        codegen._engine._defined_symbols.update(symbols)
+        entry_point = target_context.get_executable(library, described, environment)
+        for other in referenced:
+            codegen.set_env(other.env_name, other)
+    return compiler.compile_result(
+        target_context=target_context,
+        typing_context=target_context.typing_context,
+        library=library,
+        environment=environment,
+        entry_point=entry_point,
+        fndesc=described,
+        type_annotation="",
+        signature=signature,
+        objectmode=False,
+        lifted=(),
+        reload_init=(),
+        referenced_envs=referenced,
+    )

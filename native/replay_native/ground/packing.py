@@ -1,0 +1,52 @@
+"""`python -m replay_native.ground.packing FOLDER`: compile all entries for each CPU baseline, and write the archives there.
+
+Each baseline is compiled by a process of its own, since Numba reads its CPU settings once. See `shipped.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from . import cpu, jit, kernel_cache, parallel, shipped, sources
+
+
+def make_archive(cache: Path) -> bytes:
+    """Compile all entries into an empty cache, and pack them. What only kernels call is not needed any more."""
+    from numba.core.registry import cpu_target
+
+    names = sources.with_entries()
+    if not parallel.compile_apart(names):
+        jit.warm(names)
+    kernels = {}
+    for name in names:
+        for path in sorted(
+            (cache / sources.digest(name)).glob(f"*-{kernel_cache.ENTRY}-*{kernel_cache.SUFFIX}")
+        ):
+            content = kernel_cache.opened(path.read_bytes())
+            assert content is not None, path
+            kernels[f"{path.parent.name}/{path.name}"] = content
+    return shipped.pack(kernels, cpu_target.target_context.codegen().magic_tuple())
+
+
+def main(folder: Path) -> None:
+    """Write an archive for each baseline."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for baseline in cpu.BASELINES:
+        with tempfile.TemporaryDirectory(prefix="replay-pack-") as cache:
+            environment = os.environ | cpu.settings_for(baseline) | {"REPLAY_KERNELS": cache}
+            command = [sys.executable, "-m", f"{__package__}.packing", baseline, str(folder)]
+            subprocess.run(command, env=environment, check=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] in cpu.BASELINES:
+        archive = make_archive(Path(os.environ["REPLAY_KERNELS"]))
+        path = Path(sys.argv[2]) / f"{sys.argv[1]}{shipped.SUFFIX}"
+        path.write_bytes(archive)
+        print(f"{path}: {len(archive) / 1e6:.1f} MB")
+    else:
+        main(Path(sys.argv[1]))

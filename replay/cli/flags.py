@@ -1,0 +1,180 @@
+"""Flags of settings: derived from the rows in `replay.settings.groups`, and shared by every verb."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from replay.errors import UsageError
+from replay.settings.kinds import is_kind, setting_text
+from replay.settings.table import SETTINGS, Setting, metavar_of
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class SettingFlag(click.Option):
+    """The flag of a setting. Its help, default, values and completion come from the setting's row."""
+
+    def __init__(self, *args: Any, setting: Setting, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.setting = setting
+        self.group = setting.group
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The values of a setting that is one of a few, and files where it names one."""
+        if self.metavar == "FILE":
+            return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(value) for value in _values(self.setting) if value.startswith(incomplete)]
+
+
+def _values(setting: Setting) -> tuple[str, ...]:
+    """The few values that a setting can have; none where it has many."""
+    if setting.choices:
+        return setting.choices
+    written = metavar_of(setting).split("|")
+    return tuple(value for value in written if value == value.lower()) if len(written) > 1 else ()
+
+
+def settings_flags(
+    keys: Iterable[str], *, required: Iterable[str] = (), words: Mapping[str, str] | None = None
+) -> Callable[[Command], Command]:
+    """Give a verb the flags of these settings. `words` are help texts of a verb where a setting means something special."""
+
+    def add(command: Command) -> Command:
+        for key in reversed(list(keys)):
+            command = _flag(SETTINGS[key], key in required, (words or {}).get(key, ""))(command)
+        return command
+
+    return add
+
+
+def flags_of_all() -> list[str]:
+    """Every setting that has a flag, in the order of the groups."""
+    return [key for key, setting in SETTINGS.items() if setting.row.flags]
+
+
+def _flag(setting: Setting, required: bool, words: str) -> Callable[[Command], Command]:
+    names = (*setting.row.flags, parameter_of(setting.key))
+    if setting.kind is bool:
+        return click.option(
+            *names, cls=SettingFlag, setting=setting, is_flag=True, help=_switch_help(setting)
+        )
+    return click.option(
+        *names,
+        cls=SettingFlag,
+        setting=setting,
+        metavar=metavar_of(setting),
+        multiple=True,
+        required=required,
+        callback=None if is_repeatable(setting) else _last,
+        help=words or _help(setting),
+    )
+
+
+def parameter_of(key: str) -> str:
+    """The name of a setting's parameter: `window.from` is `window__from`."""
+    return key.replace(".", "__")
+
+
+def is_repeatable(setting: Setting) -> bool:
+    """Whether each use of the flag adds a value."""
+    if is_kind(setting.kind):
+        return setting.kind.repeats_flag
+    return typing.get_origin(setting.kind) in (tuple, dict)
+
+
+def _last(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """The value of a flag that counts once. The last one wins, and a note names it; two targets are refused."""
+    if len(set(values)) > 1:
+        assert isinstance(parameter, SettingFlag)
+        flag = _flag_name(parameter.setting)
+        if parameter.setting.key == "target":
+            raise UsageError(
+                f"{flag} is given twice: {' and '.join(values)}",
+                hint="give one; further targets are [[also]] tables of a scenario",
+            )
+        click.echo(f"note: {flag} is given {len(values)} times; {values[-1]} counts", err=True)
+    return values[-1] if values else None
+
+
+def _switch_help(setting: Setting) -> str:
+    """The help of a switch; of one that turns something off, what it does not do any more."""
+    if not setting.row.flags[0].startswith("--no-"):
+        return f"{setting.help}."
+    return f"Do not {setting.help[0].lower()}{setting.help[1:]}."
+
+
+def _help(setting: Setting) -> str:
+    """The help of a flag: what it is, its values where the metavar does not list them, and its default."""
+    values = setting.choices if setting.row.metavar else ()
+    listed = f": {', '.join(values[:-1])} or {values[-1]}" if values else ""
+    default = default_text(setting)
+    return f"{setting.help}{listed}" + (f" [default: {default}]." if default else ".")
+
+
+def default_text(setting: Setting) -> str:
+    """The default of a setting in words; empty where there is none."""
+    if setting.row.default:
+        return setting.row.default
+    value = setting.default
+    if value is None or (isinstance(value, str | tuple | dict) and not value):
+        return ""
+    written = setting_text(value) if is_kind(type(value)) else value
+    if isinstance(written, float):
+        return f"{written:g}"
+    return ",".join(map(str, written)) if isinstance(written, list | tuple) else str(written)
+
+
+def _flag_name(setting: Setting) -> str:
+    """The flag that errors name."""
+    if setting.key == "headers":
+        return "-H"
+    return next(flag for flag in setting.row.flags if flag.startswith("--"))
+
+
+def given_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings among a verb's parameters by key, and the flag of each for errors."""
+    values: dict[str, Any] = {}
+    flags: dict[str, str] = {}
+    for key in flags_of_all():
+        value = given.get(parameter_of(key))
+        if value in (None, False, ()):
+            continue
+        setting = SETTINGS[key]
+        values[key], flags[key] = _value(setting, value), _flag_name(setting)
+    return values, flags
+
+
+def _value(setting: Setting, value: Any) -> Any:
+    """What a flag says, as a scenario file would."""
+    if setting.kind is bool:
+        return not setting.row.flags[0].startswith("--no-")
+    if setting.kind is int:
+        return whole_number(value, _flag_name(setting))
+    if typing.get_origin(setting.kind) is dict:
+        return dict(_pair(setting, text) for text in value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def whole_number(text: str, flag: str) -> int:
+    """A whole number from a flag. UsageError where it is none."""
+    if not text.isascii() or not text.isdigit():
+        raise UsageError(f"{flag}: {text!r} is not a number", hint="write a whole number from 0 on")
+    return int(text)
+
+
+def _pair(setting: Setting, text: str) -> tuple[str, str]:
+    """`NAME: VALUE` of a header, or `OLD=NEW`."""
+    if setting.key == "headers":
+        from replay.settings.headers import parse_header
+
+        return parse_header(text)
+    old, separator, new = text.partition("=")
+    if not (old and separator and new):
+        flag = _flag_name(setting)
+        raise UsageError(f"{flag}: {text!r} is not a pair", hint=f"write {flag} {metavar_of(setting)}")
+    return old, new

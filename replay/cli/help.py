@@ -1,0 +1,34 @@
+"""Help as wide as the terminal, with the options of a verb in groups."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import click
+
+
+def context_settings() -> dict[str, Any]:
+    """What makes click's help as wide as the terminal."""
+    return {
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": max(shutil.get_terminal_size().columns, 80),
+    }
+
+
+class GroupedCommand(click.Command):
+    """A verb whose help has its options in the groups of the settings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group. Options of the verb itself are in the last one."""
+        from replay.settings.table import GROUPS
+
+        groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                groups[getattr(parameter, "group", GROUPS[-1])].append(record)
+        for group, records in groups.items():
+            if records:
+                with formatter.section(f"{group[0].upper()}{group[1:]}"):
+                    formatter.write_dl(records)

@@ -1,0 +1,58 @@
+"""Options that several verbs share, and the kind of option whose value may be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class OptionalValue(click.Option):
+    """An option whose value may be left out, and stands after `=` where it is given: `--json`, `--json=FILE`.
+
+    Click would take the next argument as the value, so that `replay run --json day.toml` would write over the scenario.
+    `bare` is the value of the option without one: `@click.option("--json", cls=OptionalValue, bare="-", metavar="FILE")`.
+    Without the option the value is None.
+    """
+
+    def __init__(self, *args: Any, bare: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bare = bare
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser take a value only from behind `=`."""
+        super().add_to_parser(parser, ctx)
+        match_long = parser._match_long_opt
+
+        def match(name: str, value: str | None, state: Any) -> None:
+            if name in self.opts and value == "":
+                raise click.BadOptionUsage(name, f"{name}= names nothing: write {name}, or {name}=VALUE", ctx)
+            match_long(name, self.bare if value is None and name in self.opts else value, state)
+
+        parser._match_long_opt = match
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """`--json[=FILE]` in the help."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        names = ", ".join(self.opts)
+        return f"{names}[={self.metavar or 'VALUE'}]", record[1]
+
+
+class _OutOption(click.Option):
+    """`-o/--out`, whose alias `--output` is not in the help."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        """`-o, --out PATH` in the help."""
+        return "-o, --out PATH", f"{self.help}{' [required]' if self.required else ''}"
+
+
+def out_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """`-o/--out`, for a file or folder. `--output` is an alias."""
+    names = ("-o", "--out", "--output", "out")
+    return click.option(*names, cls=_OutOption, type=click.Path(path_type=Path), required=required, help=text)

@@ -1,0 +1,145 @@
+"""The text of a new scenario: the settings of a trace and a target, and comments for the others."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from replay import units
+from replay.settings.derive.schema import written
+from replay.settings.scenario import BODY_METHODS
+from replay.settings.table import GROUPS, SETTINGS, Setting, settings_in
+from replay.shown import json_shown, shown
+from replay.trace import Trace
+
+WIDTH = 100
+BODIES_SHOWN = 10
+
+RULES = {
+    "also": {"target": "kafka://127.0.0.1:9092/events", "methods": "all"},
+    "variable": {"name": "user", "generate": "email"},
+    "capture": {"route": "*", "name": "token", "json": "/token"},
+    "check": {"route": "*", "status": "recorded"},
+    "set": {"route": "*", "header": "X-User", "value": "{user}"},
+}
+"""An example for each table of rules."""
+
+TABLES = {"headers": {"Tenant": "$TENANT"}}
+"""An example for each table with keys of the user's own."""
+
+BODY_EXAMPLE = """# template = '{"id": "{uuid}", "email": "{email}", "client": {client}, "number": {n}}'"""
+
+
+def scenario_text(trace: Trace, trace_name: str, target: str, *, everything: bool = False) -> str:
+    """A scenario with target and trace set, and comments for the settings that most people change, or for all of them."""
+    methods = ", ".join(trace.manifest.methods)
+    name = shown(" ".join(trace_name.split()))
+    given = {"target": target, "trace": trace_name}
+    more = "docs/settings.md describes every setting" + (
+        "." if everything else "; replay init --all lists them all."
+    )
+    lines = [
+        f"# A scenario for {name}: {units.format_count(trace.rows)} requests ({methods}).",
+        "# `replay run THIS-FILE` replays it. Flags override settings. A setting is its flag's name with _ for -.",
+        "# Values carry their unit: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB. A time without one is in seconds.",
+        f"# {more}",
+        "",
+    ]
+    wanted = [setting for setting in SETTINGS.values() if everything or setting.row.is_common]
+    for group in GROUPS:
+        own = [
+            one for one in wanted if one.group == group and len(one.attributes) == 1 and not _is_table(one)
+        ]
+        if own and everything:
+            lines += [f"# ---- {group} ----", ""]
+        for setting in own:
+            lines += _setting(setting, given.get(setting.key))
+    return "\n".join([*lines, *_tables(trace, wanted, everything)])
+
+
+def _is_table(setting: Setting) -> bool:
+    """Whether a setting of the first level is a table in TOML, which comes after all plain keys."""
+    return setting.table is not None or isinstance(setting.default, dict)
+
+
+def _tables(trace: Trace, wanted: list[Setting], everything: bool) -> Iterator[str]:
+    """Every table that has a wanted key, and bodies for a trace that needs some."""
+    for setting in SETTINGS.values():
+        inner = [one for one in wanted if one.key.startswith(f"{setting.key}.")]
+        if setting.key == "body":
+            yield from _bodies(trace, setting, everything)
+        elif setting.is_rules and everything:
+            yield from _rules(setting)
+        elif setting.key in TABLES and setting in wanted:
+            yield from _comment(setting.help)
+            yield f"[{setting.key}]"
+            yield from (f"# {key} = {_toml(value)}" for key, value in TABLES[setting.key].items())
+            yield ""
+        elif setting.table is not None and inner:
+            yield from _comment(setting.help)
+            yield f"[{setting.key}]"
+            for one in inner:
+                yield from _setting(one, None)
+
+
+def _setting(setting: Setting, value: Any) -> list[str]:
+    """The lines of a setting: what it is, and the value it is set to, or its default as a comment."""
+    comment = _comment(setting.help + (f"; default: {setting.row.default}" if setting.row.default else ""))
+    name = setting.name
+    if value is not None:
+        return [*comment, f"{name} = {_toml(value)}", ""]
+    default = written(setting.default)
+    empty = default is None or (isinstance(default, str | list | tuple | dict) and not default)
+    return [*comment, f"# {name} = {_toml(setting.example if empty else default)}", ""]
+
+
+def _bodies(trace: Trace, setting: Setting, everything: bool) -> Iterator[str]:
+    """A commented rule for each route that needs a body."""
+    routes = [route.route for route in trace.manifest.routes if route.route.split(" ")[0] in BODY_METHODS]
+    if not routes and not everything:
+        return
+    yield "# Bodies of routes that the recording has none for: one [[body]] table each."
+    yield from _keys(setting)
+    for name in routes[:BODIES_SHOWN] or ["POST /v1/users"]:
+        yield from (
+            "# [[body]]",
+            f"# route = {_toml(name)}",
+            BODY_EXAMPLE,
+            '# content_type = "application/json"',
+        )
+    if len(routes) > BODIES_SHOWN:
+        yield f"# ... and {len(routes) - BODIES_SHOWN} more routes need one"
+    yield ""
+
+
+def _rules(setting: Setting) -> Iterator[str]:
+    """What a table of rules can contain, and an example as a comment."""
+    assert setting.table is not None
+    summary = (setting.table.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    yield from _comment(f"{summary}: one [[{setting.key}]] table each.")
+    yield from _keys(setting)
+    yield f"# [[{setting.key}]]"
+    yield from (f"# {key} = {_toml(value)}" for key, value in RULES[setting.key].items())
+    yield ""
+
+
+def _keys(setting: Setting) -> Iterator[str]:
+    """The keys of a table of rules, a comment each."""
+    assert setting.table is not None
+    for one in settings_in(setting.table, group=setting.group):
+        yield f"#   {one.key}: {one.help}"
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ")
+
+
+def _toml(value: Any) -> str:
+    """A plain value as TOML; JSON's strings, numbers, lists and booleans are TOML's."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json_shown(json.dumps(value, ensure_ascii=False).encode()).decode()

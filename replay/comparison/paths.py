@@ -1,0 +1,57 @@
+"""The two sides of a comparison from the paths of a command line."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from replay.errors import UsageError
+
+FORM = "base=PATH[,PATH...] new=PATH[,PATH...]"
+
+
+def two_sides(given: Sequence[str]) -> tuple[str, str]:
+    """Both sides, each as `load_sides` reads it. More than two paths are grouped by the folders they are in.
+
+    UsageError where they are not in exactly two folders; its hint is the command to type.
+    """
+    if len(given) == 2:
+        return given[0], given[1]
+    if len(given) < 2:
+        raise UsageError("compare needs the runs of two builds", hint=f"replay compare {FORM}")
+    groups: dict[str, list[str]] = {}
+    for path in given:
+        groups.setdefault(str(Path(path).parent.resolve()), []).append(path)
+    if len(groups) == 2 and not any(
+        "," in path or ("=" in path and not Path(path).exists()) for path in given
+    ):
+        (one, ones), (two, twos) = groups.items()
+        one, two = _labels(Path(one), Path(two))
+        return f"{one}={','.join(ones)}", f"{two}={','.join(twos)}"
+    folders = "one folder" if len(groups) == 1 else f"{len(groups)} folders"
+    paths = [path for text in given for path in _bare(text)]
+    half = (len(paths) + 1) // 2
+    sides = [f"base={','.join(paths[:half])}", f"new={','.join(paths[half:])}"]
+    raise UsageError(
+        f"which of these {len(given)} are of which build? They are in {folders}, not in two",
+        hint=f"replay compare {shlex.join(sides)}",
+    )
+
+
+def _bare(text: str) -> list[str]:
+    """The paths of `[LABEL=]PATH[,PATH...]`."""
+    if Path(text).exists():
+        return [text]
+    return [path for path in text.rpartition("=")[2].split(",") if path]
+
+
+def _labels(one: Path, two: Path) -> tuple[str, str]:
+    """The folders' names; `base` and `new` where those are alike or no labels."""
+    if one.name != two.name and all(_is_label(path.name) for path in (one, two)):
+        return one.name, two.name
+    return "base", "new"
+
+
+def _is_label(name: str) -> bool:
+    return bool(name) and name[0] != "." and not set(name) & set("=,\\")

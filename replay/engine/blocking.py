@@ -1,0 +1,74 @@
+"""Runs Trio functions for programs that are not under Trio: in any thread, beside any other event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import outcome
+import trio
+
+Result = TypeVar("Result")
+
+
+def run_blocking(main: Callable[[], Awaitable[Result]]) -> Result:
+    """Run a Trio function to its end, and block meanwhile.
+
+    Where an event loop runs in this thread (asyncio's, or Trio's own) it gets a thread to itself: two loops in one thread
+    would share one way to be woken by signals. KeyboardInterrupt then cancels it, and is raised once it has ended.
+    """
+    return _in_own_thread(main) if _has_event_loop() else trio.run(main)
+
+
+def owns_signals() -> bool:
+    """Whether a run that begins here may handle signals: they reach the main thread alone."""
+    return threading.current_thread() is threading.main_thread() and not _has_event_loop()
+
+
+def _has_event_loop() -> bool:
+    """Whether an event loop runs in this thread, or one may be woken by the main thread's signals."""
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        return True
+    if trio.lowlevel.in_trio_run():
+        return True
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    # Another library may be woken by signals through this descriptor; Trio would take it over.
+    wakeup_fd = signal.set_wakeup_fd(-1)
+    if wakeup_fd != -1:
+        signal.set_wakeup_fd(wakeup_fd)
+    return wakeup_fd != -1
+
+
+def _in_own_thread(main: Callable[[], Awaitable[Result]]) -> Result:
+    ended: list[outcome.Maybe[Any]] = []
+    scope = trio.CancelScope()
+    tokens: list[trio.lowlevel.TrioToken] = []
+    has_begun = threading.Event()
+
+    async def cancellable() -> Result:
+        tokens.append(trio.lowlevel.current_trio_token())
+        has_begun.set()
+        with scope:
+            return await main()
+        raise KeyboardInterrupt
+
+    thread = threading.Thread(
+        target=lambda: ended.append(outcome.capture(trio.run, cancellable)), name="replay", daemon=True
+    )
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:
+        has_begun.wait()
+        with contextlib.suppress(trio.RunFinishedError):
+            tokens[0].run_sync_soon(scope.cancel)
+        thread.join()
+        raise
+    result: Result = ended[0].unwrap()
+    return result

@@ -1,0 +1,161 @@
+"""A run being written down: the recorder computes each second, and sinks write it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from replay.errors import OutputError
+from replay.ledger import host
+from replay.results.assemble import assemble, write_document
+from replay.results.document import (
+    Ending,
+    KafkaFigures,
+    NameFigures,
+    Note,
+    RunDocument,
+    Started,
+)
+from replay.results.facts import Facts
+from replay.results.folder import RunFolder
+from replay.results.recorder import Recorder
+from replay.results.samples import Lookup
+from replay.results.timeline import Second
+from replay_native.ledger.lane_metrics import LaneMetrics
+
+from .sinks.interface import Sink
+from .sinks.run_folder import RunFolderSink
+from .sinks.threads import SinkThreads
+
+
+class _Ended(NamedTuple):
+    """The last tick of a run: when (CLOCK_MONOTONIC), and what the machine had done until then."""
+
+    at_ns: int
+    load: host.HostLoad
+    run_delay: host.RunDelay | None
+
+
+class Recording:
+    """The recorder of a run with its sinks: the run folder first, then those of the run itself, then all others."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        all_metrics: Sequence[LaneMetrics],
+        started: Started,
+        sinks: Sequence[Sink] = (),
+        others: SinkThreads | None = None,
+    ) -> None:
+        """Write what is known at the start. OutputError where there is no room, UsageError for an objective that is none."""
+        self._folder, self._all_metrics, self._started = folder, list(all_metrics), started
+        self._others = others or SinkThreads(())
+        self._recorder = Recorder(all_metrics, started, every_total=len(self._others) > 0)
+        self._folder_sink = RunFolderSink(folder, self._recorder.logged)
+        self._sinks: list[Sink] = [self._folder_sink, *sinks, self._others]
+        try:
+            for sink in self._sinks:
+                sink.start(started)
+        except BaseException:
+            self.close()
+            raise
+        self._load, self._threads = host.load(), host.threads()
+        self._sink_notes: list[Note] = []
+        self._ended: _Ended | None = None
+
+    def tick(self, now_ns: int, *, last: bool = False, lag: dict[str, int] | None = None) -> Second:
+        """Hand what was counted since the last tick to every sink. The run ends with its `last` tick. OutputError where
+        the folder has no room.
+        """
+        if last:
+            self._ended = _Ended(now_ns, host.load(), self._run_delay())
+        second, deltas = self._recorder.tick(now_ns, last=last, lag=lag)
+        for sink in self._sinks:
+            sink.second(second, deltas)
+        return second
+
+    def finish(self, now_ns: int, **facts: Any) -> RunDocument:
+        """Write the rest of the folder, and remove the lanes' memory once everything is safely on the disk.
+
+        Makes the last tick, unless that was made before. `facts` are those of `_assembled`. OutputError where there is no
+        room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole.
+        """
+        ending = facts.get("ending")
+        try:
+            if self._ended is None:
+                self.tick(now_ns, last=True)
+            self._folder_sink.close_logs()
+        except OutputError:
+            if ending is None or ending.how != "failed":
+                raise
+            # The logs end where they could be written; the totals do not depend on them.
+        assert self._ended is not None
+        document = self._assembled(self._ended, **facts)
+        for sink in self._sinks:
+            sink.end(document)
+        self.close()
+        return document
+
+    def _assembled(
+        self,
+        ended: _Ended,
+        *,
+        ending: Ending | None = None,
+        control_cpu_s: float = 0.0,
+        lookup: Lookup | None = None,
+        skipped: dict[str, int] | None = None,
+        lanes_lost: int = 0,
+        kafka: Sequence[KafkaFigures | None] = (),
+        notes: Sequence[Note] = (),
+        names: Sequence[NameFigures] = (),
+    ) -> RunDocument:
+        """run.json with its histograms and samples. `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is
+        by target.
+        """
+        self._sink_notes = self._others.notes()
+        facts = Facts(
+            ending=ending or Ending(at_s=self._recorder.last_s),
+            ended_ns=ended.at_ns,
+            control_cpu_s=control_cpu_s,
+            skipped=self._started.skipped if skipped is None else skipped,
+            lanes_lost=lanes_lost,
+            throttled_share=host.throttled_share(self._load, ended.load),
+            steal_share=host.steal_share(self._load, ended.load),
+            run_delay=ended.run_delay,
+            peak_rss_bytes=host.peak_rss_bytes(),
+            kafka=list(kafka),
+            notes=[*notes, *self._sink_notes],
+            names=list(names),
+        )
+        return assemble(self._folder, self._all_metrics, self._started, facts, lookup)
+
+    def _run_delay(self) -> host.RunDelay | None:
+        """Of the lanes: this thread where the engine is portable, others where it is native. Sinks' threads are none."""
+        portable, own = self._started.engine == "portable", threading.get_native_id()
+        others = self._others.thread_ids()
+        now = {
+            thread: load
+            for thread, load in host.threads().items()
+            if (thread == own) == portable and thread not in others
+        }
+        return host.run_delay(self._threads, now, len(self._all_metrics))
+
+    def with_last_notes(self, document: RunDocument) -> RunDocument:
+        """The document, written once more where sinks failed after it had been written."""
+        notes = self._others.notes()
+        if notes == self._sink_notes:
+            return document
+        kept = [note for note in document.notes if note not in self._sink_notes]
+        document = msgspec.structs.replace(document, notes=[*kept, *notes])
+        with contextlib.suppress(OutputError):  # the run is saved already, without these notes
+            write_document(self._folder, document)
+        return document
+
+    def close(self) -> None:
+        """Close every sink, also of a run that failed. What was written stays, and can be recovered."""
+        for sink in self._sinks:
+            sink.close()

@@ -1,0 +1,237 @@
+"""The state of a run: its targets, its folder, the memory of its lanes, and what is written down at its start."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from replay.errors import OutputError, reason_of
+from replay.lane.contract import LaneSpec
+from replay.ledger.host import facts
+from replay.plan.schedule import Schedule
+from replay.protocols.adapter import ProtocolAdapter
+from replay.protocols.feeder import Feeder
+from replay.protocols.protocol import TargetPlan
+from replay.results.document import (
+    ClockPair,
+    Ending,
+    EngineName,
+    Note,
+    RecordedClock,
+    RouteStart,
+    Started,
+    TraceIdentity,
+)
+from replay.results.folder import RunFolder
+from replay.settings.lane import lane_settings
+from replay.settings.scenario import Scenario
+from replay.units import SECOND_NS
+from replay_native.feed.resolve import make_resolve_rings
+from replay_native.feed.ring import make_feed
+from replay_native.ledger import lane_metrics
+
+from .target_runs import TargetRun, first_seqs
+
+
+@dataclass
+class RunState:
+    """One run in progress."""
+
+    scenario: Scenario
+    folder: RunFolder
+    run_id: str
+    targets: list[TargetRun]
+    routes: list[RouteStart]
+    start_ns: int = 0
+    start_at_ns: int | None = None
+    ending: Ending = field(default_factory=Ending)
+    notes: list[Note] = field(default_factory=list)
+    done: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Of the first target, whose timeline the others share."""
+        return self.targets[0].schedule
+
+    def elapsed_s(self) -> float:
+        """Since the first request could be due; negative before that."""
+        return (time.monotonic_ns() - self.start_ns) / SECOND_NS
+
+    def ended_at_s(self) -> float:
+        """When a run that ends now has ended: at 0 where nothing was due yet."""
+        return max(self.elapsed_s(), 0.0)
+
+    @property
+    def specs(self) -> list[LaneSpec]:
+        """Of all lanes, those of the first target first."""
+        return [spec for target in self.targets for spec in target.specs]
+
+    def sent(self) -> int:
+        """Requests that were sent so far."""
+        return sum(int(spec.metrics.counters[lane_metrics.C.sent]) for spec in self.specs)
+
+    def lag(self) -> dict[str, int]:
+        """The consumers' lag by partition now."""
+        return {name: count for target in self.targets for name, count in target.adapter.lag().items()}
+
+    def stop(self, how: int) -> None:
+        """Tell every lane (see `replay_native.ledger.lane_metrics.Stop`)."""
+        for target in self.targets:
+            for writer in target.feeder.writers:
+                writer.stop(how)
+
+    def end_feeding(self) -> None:
+        """Feed nothing that is due after this moment."""
+        now = time.monotonic_ns()
+        for target in self.targets:
+            target.feeder.stop_ns = now
+
+
+@trio.lowlevel.enable_ki_protection
+def make_state(
+    stack: ExitStack, scenario: Scenario, out: Path, opened: list[tuple[TargetPlan, ProtocolAdapter]],
+    routes: list[RouteStart], run_id: str,
+) -> RunState:  # fmt: skip
+    """The run folder, and the memory of every lane. An interrupt waits until the folder is the caller's to remove."""
+    folder = RunFolder.create(out)
+    try:
+        targets = _target_runs(stack, scenario, folder, opened, len(routes))
+    except BaseException:
+        folder.discard()
+        raise
+    return RunState(scenario, folder, run_id, targets, routes)
+
+
+def _target_runs(
+    stack: ExitStack, scenario: Scenario, folder: RunFolder, opened: list[tuple[TargetPlan, ProtocolAdapter]],
+    routes: int,
+) -> list[TargetRun]:  # fmt: skip
+    """The targets of the run, each with its lanes."""
+    schedules = [plan.schedule for plan, _ in opened]
+    rules = max(len(adapter.rules) for _, adapter in opened)
+    targets: list[TargetRun] = []
+    lanes_made, first_route = 0, 0
+    for (plan, adapter), first_seq in zip(opened, first_seqs(schedules), strict=True):
+        specs = []
+        for number in range(len(adapter.connections)):
+            memory = _lane_memory(folder, lanes_made + number, routes, scenario, rules)
+            specs.append(_lane_spec(stack, memory, plan.schedule, adapter, number))
+        lanes_made += len(specs)
+        feeder = Feeder(plan.schedule, adapter.renderer, specs, scenario.closed_loop, first_seq, first_route)
+        targets.append(TargetRun(plan, adapter, specs, feeder, first_seq))
+        first_route += len(adapter.routes)
+    return targets
+
+
+def _lane_memory(
+    folder: RunFolder, number: int, routes: int, scenario: Scenario, rules: int
+) -> lane_metrics.LaneMetrics:
+    try:
+        return lane_metrics.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
+    except OSError as error:
+        raise OutputError(
+            f"{folder.lane(number)} cannot be made: {reason_of(error)}", hint="make room"
+        ) from None
+
+
+def _lane_spec(
+    stack: ExitStack,
+    memory: lane_metrics.LaneMetrics,
+    schedule: Schedule,
+    adapter: ProtocolAdapter,
+    number: int,
+) -> LaneSpec:
+    """Lane `number` of its target."""
+    scenario, lanes = schedule.scenario, len(adapter.connections)
+    wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    stack.callback(os.close, wake_fd)
+    name = adapter.name
+    asking: dict[str, Any] = {}
+    if name is not None and name.is_per_connection:
+        asking["ask"] = lambda: name.row_for(memory)
+        if adapter.engine_name == "native":
+            asking["asks"] = make_resolve_rings(adapter.connections[number])
+            asking["resolve_fd"] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            stack.callback(os.close, asking["resolve_fd"])
+    return LaneSpec(
+        metrics=memory,
+        feed=make_feed(*adapter.feed),
+        wake_fd=wake_fd,
+        addresses=adapter.addresses,
+        connections=adapter.connections[number],
+        closed_loop=scenario.closed_loop,
+        tls=adapter.tls,
+        number=number,
+        ordered=scenario.ordered,
+        retry=adapter.retry,
+        clients=-(-schedule.trace.manifest.clients // lanes),
+        lanes=lanes,
+        sessions=adapter.sessions,
+        **lane_settings(scenario),
+        **asking,
+    )
+
+
+def started(state: RunState) -> Started:
+    """What is known of the run when its first request is due."""
+    plan, trace = state.schedule.plan, state.schedule.trace
+    lines, rejected = trace.manifest.unread()
+    return Started(
+        start=ClockPair(state.start_ns, time.time_ns() + state.start_ns - time.monotonic_ns()),
+        routes=state.routes,
+        max_wait_ns=int(state.scenario.max_wait_ns),
+        closed_loop=state.scenario.closed_loop,
+        engine=_engine_name(state),
+        target=", ".join(target.planned.target.url for target in state.targets),
+        targets=[target.started() for target in state.targets],
+        run_id=state.run_id,
+        trace=TraceIdentity(
+            path=plan.trace,
+            digest=trace.digest,
+            rows=trace.rows,
+            first_at_ns=trace.start_ns,
+            last_at_ns=trace.end_ns,
+            utc_offset_s=plan.utc_offset_s,
+            lines=lines,
+            rejected=rejected,
+        ),
+        recorded_clock=RecordedClock(
+            start_ns=state.schedule.recorded_origin_ns, speed=plan.speed, utc_offset_s=plan.utc_offset_s
+        ),
+        rows_in_window=sum(target.schedule.plan.rows_in_window for target in state.targets),
+        scenario=state.scenario.saved(),
+        plan=_plan_dict(state),
+        skipped=_skipped(state),
+        slo=[str(text) for text in state.scenario.slo],
+        consumed=list(dict.fromkeys(kind for target in state.targets for kind in target.adapter.consumed)),
+        limits=state.scenario.validity,
+        rules=state.targets[0].adapter.rules,
+        host=facts(),
+    )
+
+
+def _engine_name(state: RunState) -> EngineName:
+    names = {target.adapter.engine_name for target in state.targets}
+    return names.pop() if len(names) == 1 else "mixed"
+
+
+def _skipped(state: RunState) -> dict[str, int]:
+    """Rows that are not sent, by reason, over all targets."""
+    skipped: Counter[str] = Counter()
+    for target in state.targets:
+        skipped.update(target.schedule.plan.skipped)
+    return dict(skipped)
+
+
+def _plan_dict(state: RunState) -> dict[str, Any]:
+    plan: dict[str, Any] = msgspec.to_builtins(state.schedule.plan, enc_hook=int)
+    plan.pop("by_route", None)
+    return plan

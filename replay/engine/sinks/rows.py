@@ -1,0 +1,104 @@
+"""The two sinks that come with replay: each second's row in a file, as JSON lines or as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from replay.errors import UsageError
+from replay.results.deltas import Deltas
+from replay.results.document import RunDocument, Started
+from replay.results.timeline import Second
+from replay_native.ledger.lane_metrics import OUTCOMES
+
+_FIELDS = tuple(field.name for field in msgspec.structs.fields(Second))
+_NESTED = ("outcomes", "outcomes_measured", "lag")
+COLUMNS = (
+    *(name for name in _FIELDS if name not in _NESTED),
+    *(f"outcome_{name}" for name in OUTCOMES),
+    "lag",
+)
+"""Columns of the CSV: the fields of `Second` in their order, requests by outcome, and a consumer's lag in all."""
+
+
+class _RowFile:
+    """A text file with a row for each second. It is made when the run starts, and each row is flushed at once."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        """UsageError where the file cannot be made, or exists already."""
+        self.name, self._path = f"{name}={path}", path
+        self._file: IO[str] = io.StringIO()
+        _refuse(self.name, path)
+
+    def start(self, started: Started) -> None:
+        """Make the file. A device or a pipe that exists is opened."""
+        mode = "w" if self._path.exists() and not self._path.is_file() else "x"
+        self._file = self._path.open(mode, encoding="utf-8", newline="", buffering=1)
+
+    def end(self, document: RunDocument) -> None:
+        """Every row is written already."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _refuse(name: str, path: Path) -> None:
+    folder = path.parent
+    if path.is_dir():
+        raise UsageError(f"--sink {name}: {path} is a folder", hint="give a file in it")
+    if path.is_file():
+        hint = "give another name; an earlier result is never overwritten"
+        raise UsageError(f"--sink {name}: {path} exists already", hint=hint)
+    if not folder.is_dir():
+        raise UsageError(f"--sink {name}: there is no folder {folder}", hint="make it first")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"--sink {name}: {path} cannot be written")
+
+
+class JsonLines(_RowFile):
+    """`--sink jsonl=FILE`: the rows of timeline.jsonl, as they come."""
+
+    def second(self, second: Second, deltas: Deltas) -> None:
+        """Write one row."""
+        self._file.write(msgspec.json.encode(second).decode() + "\n")
+
+
+class CsvRows(_RowFile):
+    """`--sink csv=FILE`: the same figures as a table. What was not measured is an empty cell."""
+
+    _writer: Any = None
+
+    def start(self, started: Started) -> None:
+        """Make the file, with a line of column names."""
+        super().start(started)
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(COLUMNS)
+
+    def second(self, second: Second, deltas: Deltas) -> None:
+        """Write one row."""
+        plain = [getattr(second, name) for name in COLUMNS if name in _FIELDS and name != "lag"]
+        outcomes = [second.outcomes.get(name, 0) for name in OUTCOMES]
+        lag = sum(second.lag.values()) if second.lag else None
+        self._writer.writerow([*plain, *outcomes, lag])
+
+
+def _path(name: str, value: str) -> Path:
+    if not value:
+        raise UsageError(f"--sink {name} needs a file", hint=f"write --sink {name}=FILE")
+    return Path(value)
+
+
+def jsonl(value: str) -> JsonLines:
+    """The sink of `--sink jsonl=FILE`."""
+    return JsonLines("jsonl", _path("jsonl", value))
+
+
+def csv_rows(value: str) -> CsvRows:
+    """The sink of `--sink csv=FILE`."""
+    return CsvRows("csv", _path("csv", value))

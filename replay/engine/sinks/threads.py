@@ -1,0 +1,194 @@
+"""Runs sinks outside the run's own path: each in a thread, behind a bounded queue.
+
+A sink may be anyone's code. It may raise, take longer than a second for each second, or never return. The run must not
+wait for it and must not fail with it, so the recorder only puts each second into a queue. A queue that is full drops the
+second. What was lost, and why, becomes a note of run.json and of the report: nothing is lost silently.
+
+A thread that hangs cannot be ended. It is a daemon: the process can end without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import trio
+
+from replay.engine.priority import CONTROL_NICE
+from replay.results.deltas import Deltas
+from replay.results.document import Note, RunDocument, Started
+from replay.results.timeline import Second
+from replay.shown import shown
+from replay.units import counted
+
+from .interface import Sink, name_of
+
+QUEUED_MAX = 60
+"""Seconds that wait for a slow sink. Later ones are dropped until it has caught up."""
+
+LEAVE_S = 2.0
+"""How long the end of a run waits for its sinks, each time that it does: to catch up, and to write the end."""
+
+SINK_NOTES = (SINK_FAILED, SINK_BEHIND) = ("SINK_FAILED", "SINK_BEHIND")
+"""Codes of the notes on sinks."""
+
+_POLL_S = 0.005
+_ERROR_KEPT = 200
+"""Characters of an error's message in a note."""
+
+
+class SinkThread:
+    """One sink in a thread of its own. The run's thread queues calls; this thread makes them, in order."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.name = name_of(sink)
+        self.noted = getattr(sink, "noted", True)
+        """Whether what it lost is worth a note of the run. What the screen lost is not."""
+        self._sink = sink
+        self._calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
+        self._queued = self._returned = 0
+        self._seconds = self._written = self._raised = 0
+        self._errors: dict[str, str] = {}
+        self.is_given_up = False
+        self._thread = threading.Thread(target=self._run, name=f"sink {self.name}", daemon=True)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def call(self, method: str, *arguments: object) -> None:
+        """Queue a call. A second is dropped where QUEUED_MAX calls wait."""
+        if method == "second":
+            self._seconds += 1
+            if self._queued - self._returned >= QUEUED_MAX:
+                return
+        self._queued += 1
+        self._calls.put((method, arguments))
+
+    @property
+    def native_id(self) -> int | None:
+        """The system's number of the thread; None before it began."""
+        return self._thread.native_id
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every call that was queued has returned."""
+        return self._returned >= self._queued
+
+    def give_up(self) -> None:
+        """Once the present call returns, make no other but `close`."""
+        self.is_given_up = True
+
+    def _run(self) -> None:
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(
+                os.PRIO_PROCESS, thread, max(os.getpriority(os.PRIO_PROCESS, thread), CONTROL_NICE)
+            )
+        method = ""
+        while method != "close":
+            method, arguments = self._calls.get()
+            if method == "close" or not (self.is_given_up or "start" in self._errors):
+                self._make(method, arguments)
+            self._returned += 1
+
+    def _make(self, method: str, arguments: tuple[Any, ...]) -> None:
+        try:
+            getattr(self._sink, method)(*arguments)
+        except BaseException as error:  # whatever the sink raises, SystemExit too, ends this call alone
+            text = " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())[:_ERROR_KEPT]
+            self._errors.setdefault(method, text)
+            self._raised += method == "second"
+        else:
+            self._written += method == "second"
+
+    def notes(self) -> list[Note]:
+        """What it lost so far, and why; nothing where it wrote all of it."""
+        if not self.noted:
+            return []
+        notes = []
+        if self._errors:
+            method, text = next(iter(self._errors.items()))
+            words = f"the sink {self.name} failed in {method}(): {text}"
+            notes.append(Note(SINK_FAILED, shown(words + self._lost(self._raised))))
+        late = self._seconds - self._written - self._raised
+        if "start" in self._errors or not (late or self.is_given_up):
+            return notes
+        words = f"the sink {self.name} was too slow"
+        if self.is_given_up:
+            words = f"the sink {self.name} had not ended {LEAVE_S:g} s after the run, and was left behind"
+        notes.append(Note(SINK_BEHIND, shown(words + self._lost(late))))
+        return notes
+
+    def _lost(self, seconds: int) -> str:
+        if "start" in self._errors:
+            return "; it wrote nothing"
+        return f"; it lost {seconds:,} of {counted(self._seconds, 'second')}" if seconds else ""
+
+
+class SinkThreads:
+    """All sinks of a run that run in threads; to the recorder one sink, which never waits and never raises."""
+
+    def __init__(self, sinks: Iterable[Sink]) -> None:
+        self._threads = [SinkThread(sink) for sink in sinks]
+        self._begun = self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._threads)
+
+    def thread_ids(self) -> set[int]:
+        """The system's numbers of the threads: they are no lanes."""
+        return {number for thread in self._threads if (number := thread.native_id) is not None}
+
+    def start(self, started: Started) -> None:
+        """Start the threads. From here on `close` is due."""
+        self._begun = True
+        for thread in self._threads:
+            thread.begin()
+        self._call("start", started)
+
+    def second(self, second: Second, deltas: Deltas) -> None:
+        """Queue a second for each sink."""
+        self._call("second", second, deltas)
+
+    def end(self, document: RunDocument) -> None:
+        """Queue the document for each sink."""
+        self._call("end", document)
+
+    def close(self) -> None:
+        """Queue the last call of each sink. Closing twice is no harm."""
+        if self._begun and not self._closed:
+            self._closed = True
+            self._call("close")
+
+    def _call(self, method: str, *arguments: object) -> None:
+        for thread in self._threads:
+            thread.call(method, *arguments)
+
+    async def caught_up(self) -> None:
+        """Wait until every sink has done what was queued, LEAVE_S at most; those that have not are given up.
+
+        A cancellation waits for that. An interrupt ends the waiting, not the run.
+        """
+        with (
+            trio.CancelScope(shield=True),
+            contextlib.suppress(KeyboardInterrupt),
+            trio.move_on_after(LEAVE_S),
+        ):
+            while self._busy():
+                await trio.sleep(_POLL_S)
+        for thread in self._busy():
+            thread.give_up()
+
+    def _busy(self) -> Sequence[SinkThread]:
+        return [
+            thread for thread in self._threads if self._begun and not (thread.is_idle or thread.is_given_up)
+        ]
+
+    def notes(self) -> list[Note]:
+        """What the sinks lost so far."""
+        return [note for thread in self._threads for note in thread.notes()]

@@ -1,0 +1,115 @@
+"""Findings about runs that are no measurement, the generator's own errors, and CPU time that it did not get."""
+
+from __future__ import annotations
+
+from replay.units import counted, format_latency
+
+from .limits import Figures, ValidityLimits
+from .verdicts import Reason, Verdict, above_share
+
+
+def incomplete(figures: Figures) -> list[Reason]:
+    """Runs that are no measurement: accounts that do not balance, a lost lane, no request."""
+    found = []
+    if figures.imbalance:
+        found.append(
+            Reason(
+                code="UNBALANCED",
+                verdict="INVALID",
+                message=figures.imbalance,
+                advice="this is a bug of replay: please report it with the run folder",
+            )
+        )
+    if figures.lanes_lost:
+        found.append(
+            Reason(
+                code="LANE_LOST",
+                verdict="INVALID",
+                message=f"{counted(figures.lanes_lost, 'lane')} stopped before the end",
+                advice="see the message of the engine above; the results hold what was measured until then",
+            )
+        )
+    if figures.planned == 0:
+        found.append(
+            Reason(
+                code="EMPTY",
+                verdict="INVALID",
+                message="no request was due",
+                advice="look at --dry-run: the window or the filters leave nothing to send",
+            )
+        )
+    return found
+
+
+def own_errors(figures: Figures, limits: ValidityLimits) -> list[Reason]:
+    """Requests that failed in the generator itself."""
+    return above_share(
+        "GENERATOR_ERRORS",
+        figures.generator_errors / max(figures.sent, 1),
+        limits.generator_share_suspect,
+        limits.generator_share_invalid,
+        f"{figures.generator_errors:,} requests failed in the generator itself (descriptors, ports, memory)",
+        "raise `ulimit -n`, lower -c or widen net.ipv4.ip_local_port_range; see `replay doctor`",
+    )
+
+
+def underruns(figures: Figures, limits: ValidityLimits) -> list[Reason]:
+    """Requests that were prepared after they were due."""
+    return above_share(
+        "FEED_UNDERRUN",
+        figures.underruns / max(figures.planned, 1),
+        limits.underrun_share_suspect,
+        limits.underrun_share_invalid,
+        f"{figures.underruns:,} requests were prepared after they were due",
+        "give the machine another core, lower the rate, or put the trace on a faster disk",
+    )
+
+
+def kept_from_running(figures: Figures, limits: ValidityLimits) -> list[Reason]:
+    """CPU time that the container or the hypervisor took away."""
+    throttled, steal = figures.throttled_share or 0.0, figures.steal_share or 0.0
+    return [
+        *above_share(
+            "THROTTLED",
+            throttled,
+            limits.throttled_share_suspect,
+            limits.throttled_share_invalid,
+            f"the CPU quota stopped the generator for {throttled:.1%} of the run",
+            "raise the container's CPU limit",
+        ),
+        *above_share(
+            "STEAL",
+            steal,
+            limits.steal_share_suspect,
+            float("inf"),
+            f"the hypervisor gave {steal:.1%} of this machine's CPU time to others",
+            "run on a machine that is not shared",
+        ),
+    ]
+
+
+def contended(figures: Figures, limits: ValidityLimits) -> list[Reason]:
+    """Other programs ran on the lanes' cores. Most of that time lies between the arrival of a response and its
+    reading, where lateness does not show it: part of the apparent time of the target is the generator's.
+    """
+    delay = figures.run_delay
+    latency = figures.response_net or figures.service_net or figures.response or figures.service
+    if delay is None or latency is None or delay.mean_ns <= limits.run_delay_mean_floor_ns:
+        return []
+    share_of_latency = delay.mean_ns / max(latency.p50_ns, 1)
+    steps: tuple[tuple[Verdict, float, float], ...] = (
+        ("INVALID", limits.run_delay_share_invalid, limits.run_delay_felt_share_invalid),
+        ("SUSPECT", limits.run_delay_share_suspect, limits.run_delay_felt_share_suspect),
+    )
+    for verdict, share, latency_share in steps:
+        if delay.share > share and share_of_latency > latency_share:
+            return [
+                Reason(
+                    code="CPU_CONTENDED",
+                    verdict=verdict,
+                    message=f"a lane waited {format_latency(delay.mean_ns)} for a CPU on average, "
+                    f"{share_of_latency:.0%} of the p50, and {delay.share:.0%} of the time that it had work",
+                    advice="stop what else runs on the generator's cores, or pin it elsewhere (taskset)",
+                )
+            ]
+    return []

@@ -1,0 +1,287 @@
+"""HTTP/1.1 for the portable engine: trio streams, and the native lane's parser, so that both engines read alike."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import numpy as np
+import trio
+
+from replay.lane.addresses import AddressTable
+from replay.lane.contract import Address
+from replay.lane.tls import Tls, python_context
+from replay.portable.protocol import (
+    Connection,
+    HandshakeError,
+    Outcome,
+    Request,
+    Transport,
+)
+from replay_native.feed.addresses import A
+from replay_native.http1 import parser as http1
+from replay_native.ledger.lane_metrics import (
+    BEGINNING_BYTES,
+    MALFORMED,
+    RESET,
+    TLS,
+    TRUNCATED,
+    LaneMetrics,
+)
+
+RECEIVE_BYTES = 65_536
+SENT_AT_ONCE_BYTES = 16_384
+"""A new socket takes this much without waiting."""
+
+_ENDED = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_UNTIL_SECRETS = re.compile(rb"[^\r\n:=]*")
+"""Of an answer's first line, what comes before anything that may be a value."""
+
+OK_STATUS, END_OF_STATUSES = 200, 600
+
+
+class Http(Transport):
+    """Connects to the addresses of a lane's table in turn; by TLS with `tls`.
+
+    `on_handshake(resumed, took_ns)` is called after each handshake; a failed one has -1 for its time.
+    """
+
+    def __init__(
+        self,
+        metrics: LaneMetrics,
+        header_limit_bytes: int,
+        *,
+        tls: Tls | None = None,
+        on_handshake: Callable[[bool, int], None] = lambda resumed, took_ns: None,
+        first: int = 0,
+        ask: Callable[[], Awaitable[int]] | None = None,
+    ) -> None:
+        self._ask = ask
+        self._table, self._counts = AddressTable(metrics), metrics.address_counts
+        self._version, self._next = -1, first
+        self._chosen: list[tuple[int, Address]] = []
+        self._header_limit_bytes = header_limit_bytes
+        self._tls = tls
+        self._context = python_context(tls) if tls is not None else None
+        self._on_handshake = on_handshake
+        self._sessions: dict[int, ssl.SSLSession] = {}
+
+    async def connect(self, client: int) -> HttpConnection:
+        """Connect to the next address; a client resumes sessions of its own.
+
+        OSError where that fails, HandshakeError where it cannot be secured.
+        """
+        row, address = await self._asked_address(self._ask) if self._ask is not None else self._next_address()
+        sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            waiting = trio.socket.from_stdlib_socket(sock)
+            self._counts[row, A.connects] += 1
+            await waiting.connect((address.host, address.port))
+            stream = trio.SocketStream(waiting)
+            if self._context is None:
+                return HttpConnection(stream, sock, stream, self._header_limit_bytes, row)
+            keep = functools.partial(self._keep_session, client)
+            secured = await self._secure(stream, self._context, client)
+        except BaseException:
+            self._counts[row, A.connects_failed] += 1
+            sock.close()
+            raise
+        return HttpConnection(stream, sock, secured, self._header_limit_bytes, row, keep)
+
+    async def _asked_address(self, ask: Callable[[], Awaitable[int]]) -> tuple[int, Address]:
+        """The address that a lookup for this connection alone found."""
+        row = await ask()
+        return row, dict(self._table.chosen())[row]
+
+    def _next_address(self) -> tuple[int, Address]:
+        """The next row in use and its address; the last known ones where the table has none."""
+        if self._version != self._table.version:
+            self._version = self._table.version
+            self._chosen = self._table.chosen() or self._chosen
+        self._next += 1
+        return self._chosen[(self._next - 1) % len(self._chosen)]
+
+    async def _secure(
+        self, plain: trio.SocketStream, context: ssl.SSLContext, client: int
+    ) -> trio.SSLStream[trio.SocketStream]:
+        assert self._tls is not None
+        secured = trio.SSLStream(
+            plain, context, server_hostname=self._tls.server_name or None, https_compatible=True
+        )
+        if client in self._sessions:
+            secured.session = self._sessions[client]
+        begun_ns = time.monotonic_ns()
+        took_ns = -1
+        try:
+            await secured.do_handshake()
+            took_ns = time.monotonic_ns() - begun_ns
+        except trio.BrokenResourceError as error:
+            raise HandshakeError(str(error.__cause__ or error)) from None
+        finally:
+            self._on_handshake(took_ns >= 0 and secured.session_reused, took_ns)
+        return secured
+
+    def _keep_session(self, client: int, secured: trio.SSLStream[trio.SocketStream]) -> None:
+        """Of TLS 1.3 a session can be resumed once its ticket has come: with the first answer, at the latest."""
+        session: ssl.SSLSession | None = secured.session
+        if self._tls is not None and self._tls.resume and session and (session.has_ticket or session.id):
+            self._sessions[client] = session
+
+
+class HttpConnection(Connection):
+    """One connection, one request at a time."""
+
+    def __init__(
+        self,
+        plain: trio.SocketStream,
+        sock: socket.socket,
+        stream: trio.SocketStream | trio.SSLStream[trio.SocketStream],
+        header_limit_bytes: int,
+        address: int,
+        keep_session: Callable[[trio.SSLStream[trio.SocketStream]], None] | None = None,
+    ) -> None:
+        self.address = address
+        self._plain, self._socket = plain, sock
+        self._stream = stream
+        self._header_limit_bytes = header_limit_bytes
+        self._keep_session = keep_session
+        self._is_fresh = True
+
+    async def send(self, request: Request) -> Outcome:
+        """Send one request and read its answer."""
+        exchange = Exchange(self._stream, request, self._header_limit_bytes, is_fresh=self._is_fresh)
+        outcome = await exchange.run()
+        self._is_fresh = False
+        if (
+            self._keep_session is not None
+            and not outcome.failure
+            and isinstance(self._stream, trio.SSLStream)
+        ):
+            self._keep_session(self._stream)
+            self._keep_session = None
+        return outcome
+
+    def is_open(self) -> bool:
+        """Nothing to read (an end, or bytes that nobody asked for), as far as the socket knows.
+
+        By TLS there may be: tickets, or a goodbye, before which the end itself is looked for.
+        """
+        if self._stream is not self._plain:
+            poller = select.poll()
+            poller.register(self._socket, _ENDED)
+            return not poller.poll(0)
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self, *, abort: bool = False) -> None:
+        """Close the socket; with `abort` by RST, so that its port is free at once."""
+        if abort:
+            with contextlib.suppress(OSError):
+                self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._plain.socket.close()
+
+
+class Exchange:
+    """One request and its answer on a stream."""
+
+    def __init__(
+        self, stream: trio.abc.Stream, request: Request, header_limit_bytes: int, *, is_fresh: bool
+    ) -> None:
+        self._stream = stream
+        self._request = request
+        self._header_limit_bytes = header_limit_bytes
+        self._is_fresh = is_fresh
+        self._parsers = np.zeros(1, http1.PARSER)
+        self._parsers["to_head"] = request.is_head
+        self._beginning = b""
+        self._all_sent = False
+
+    async def run(self) -> Outcome:
+        """Send and receive; how it ended. What may not go out at once is sent while the answer is awaited."""
+        if len(self._request.data) <= SENT_AT_ONCE_BYTES:
+            await self._send()
+            return await self._receive()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send)
+            outcome = await self._receive()
+            nursery.cancel_scope.cancel()
+        return outcome
+
+    async def _send(self) -> None:
+        # What a broken connection means, the reader says: the answer may be there already.
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self._stream.send_all(self._request.data)
+            self._request.bytes_sent += len(self._request.data)
+            self._all_sent = True
+
+    async def _receive(self) -> Outcome:
+        request = self._request
+        while True:
+            try:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+            except trio.BrokenResourceError as error:
+                if isinstance(error.__cause__, ssl.SSLError):
+                    return Outcome(failure=TLS)
+                return Outcome(failure=RESET, stale=request.first_byte_ns < 0)
+            if not data:
+                return self._ended()
+            outcome = self._parse(bytearray(data))
+            if outcome is not None:
+                return outcome
+
+    def _ended(self) -> Outcome:
+        """The peer closed: only an answer that lasts until then is whole."""
+        if self._request.first_byte_ns >= 0 and http1.parsed_to_end(self._parsers):
+            return self._answered(reusable=False)
+        return Outcome(failure=TRUNCATED, stale=self._request.first_byte_ns < 0)
+
+    def _parse(self, data: bytearray) -> Outcome | None:
+        """Take in what has come; None while the answer is not whole."""
+        request, parser = self._request, self._parsers[0]
+        if request.first_byte_ns < 0:
+            request.first_byte_ns = time.monotonic_ns()
+            self._beginning = _beginning(data)
+        request.bytes_received += len(data)
+        taken = int(http1.parse_on(self._parsers, np.frombuffer(data, np.uint8), self._header_limit_bytes))
+        request.informational = int(parser["informational"])
+        if not self._is_fresh and http1.shows_idle_close(self._parsers):
+            return Outcome(failure=TRUNCATED, stale=True, unread=True)
+        if parser["parse_state"] == http1.BAD:
+            return self._malformed(int(parser["reason"]))
+        if request.is_evaluated:
+            request.answer += data[: max(0, min(taken, request.answer_limit - len(request.answer)))]
+            request.answer_bytes += taken
+        if parser["parse_state"] != http1.DONE:
+            return None
+        return self._answered(reusable=self._all_sent and taken == len(data))
+
+    def _malformed(self, reason: int) -> Outcome:
+        return Outcome(failure=MALFORMED, reason=reason, beginning=self._beginning)
+
+    def _answered(self, *, reusable: bool) -> Outcome:
+        """The answer is whole."""
+        parser = self._parsers[0]
+        status = int(parser["status"])
+        if not OK_STATUS <= status < END_OF_STATUSES:
+            return replace(self._malformed(http1.STATUS_RANGE), status=status)
+        self._request.answer_size = int(parser["body_bytes"])
+        return Outcome(status=status, reusable=reusable and bool(http1.allows_another(self._parsers)))
+
+
+def _beginning(data: bytes | bytearray) -> bytes:
+    """What a sample may show of an answer that is malformed: see `exchange.py` of the native lane."""
+    return _UNTIL_SECRETS.match(data[:BEGINNING_BYTES])[0]  # type: ignore[index]

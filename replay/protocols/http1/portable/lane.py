@@ -1,0 +1,63 @@
+"""A lane of the portable engine that speaks HTTP/1.1."""
+
+from __future__ import annotations
+
+from replay.lane.contract import LaneSpec
+from replay.portable import engine
+from replay.portable.protocol import Evaluated, Outcome, Request
+from replay.protocols.http1.session_spec import SessionSpec
+from replay_native.feed.ring import WARM_UP
+from replay_native.ledger.lane_metrics import C
+from replay_native.ledger.record import record_handshake
+
+from .answers import parts_of
+from .connection import Http
+from .session_values import Answer, Sessions
+
+
+async def run_lane(spec: LaneSpec) -> None:
+    """Run one lane to its end; see `replay.portable.engine.run_lane`."""
+    await engine.run_lane(spec, HttpTransport(spec))
+
+
+class HttpTransport(Http):
+    """HTTP as a lane's spec wants it: handshakes are counted in its metrics, sessions are its own."""
+
+    def __init__(self, spec: LaneSpec) -> None:
+        super().__init__(
+            spec.metrics, spec.response_headers_bytes, tls=spec.tls, on_handshake=self._count_handshake,
+            first=spec.number, ask=spec.ask,
+        )  # fmt: skip
+        self._metrics = spec.metrics
+        rules = spec.sessions if isinstance(spec.sessions, SessionSpec) else SessionSpec()
+        self.answer_limit = rules.answer_bytes
+        self._values = Sessions(rules, spec.metrics.rule_counts, spec.metrics.rule_refused)
+
+    def _count_handshake(self, resumed: bool, took_ns: int) -> None:
+        if took_ns >= 0:
+            record_handshake(self._metrics, int(resumed), took_ns)
+        else:
+            self._metrics.counters[C.handshakes_failed] += 1
+
+    def fill_in(self, request: Request) -> bool:
+        """See `Transport`."""
+        if not request.patches:
+            return True
+        patched = self._values.patched(request.data, request.patches, request.client)
+        if patched is not None:
+            request.data = patched
+        return patched is not None
+
+    def evaluate(self, request: Request, outcome: Outcome) -> Evaluated:
+        """See `Transport`."""
+        is_whole = request.answer_bytes <= request.answer_limit
+        headers, body = parts_of(request.answer)
+        answer = Answer(outcome.status, headers, body if is_whole else None, request.answer_size)
+        found = self._values.evaluate(
+            request.client,
+            request.route,
+            answer,
+            request.recorded_status,
+            is_measured=not request.flags & WARM_UP,
+        )
+        return Evaluated(found, is_whole)

@@ -1,0 +1,54 @@
+"""HTTP/1.1 as a protocol of target URLs: what is planned, checked and printed before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replay.lane import native
+from replay.plan.schedule import Plan, Schedule
+from replay.protocols.names import FoundName, find_name
+from replay.protocols.protocol import (
+    Fact,
+    Found,
+    Protocol,
+)
+from replay.settings.given import given_keys
+from replay.settings.scenario import Scenario
+from replay.settings.target import Target
+
+from . import target as targets
+from . import words
+from .adapter import HttpPlan
+
+
+class Http1(Protocol):
+    """HTTP/1.1."""
+
+    kernels = ("http1.render", *native.KERNEL_MODULES)
+    has_statuses = True
+
+    def parse(self, url: str) -> Target:
+        """See `Protocol`."""
+        return targets.parse(url)
+
+    async def find(self, target: Target, scenario: Scenario) -> FoundName:
+        """See `Protocol`."""
+        return await find_name(target, scenario)
+
+    def plan(self, schedule: Schedule, found: Found) -> HttpPlan:
+        """See `Protocol`."""
+        return HttpPlan(schedule, found)
+
+    def unused(self, scenario: Scenario, targets_of_http: Sequence[Target]) -> list[tuple[str, str]]:
+        """See `Protocol`."""
+        if any(map(targets.is_secure, targets_of_http)):
+            return []
+        return [(key, "https targets") for key in given_keys(scenario.tls, "tls")]
+
+    def facts(self, plan: Plan, scenario: Scenario) -> list[Fact]:
+        """See `Protocol`."""
+        return words.facts(plan, scenario, is_secure=targets.is_secure(targets.parse(plan.target)))
+
+    def bounds(self, plan: Plan, scenario: Scenario) -> list[Fact]:
+        """See `Protocol`."""
+        return words.bounds(plan, scenario)

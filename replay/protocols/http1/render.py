@@ -1,0 +1,193 @@
+"""What all requests of a run have in common, rendered once, in the form that the render kernel takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.settings.scenario import BODY_METHODS
+from replay.trace import Trace
+from replay_native.feed.ring import HEAD, IDEMPOTENT
+from replay_native.http1 import render as kernels
+from replay_native.templates.text import LITERAL
+
+from .recorded_headers import NOTHING, RecordedLines
+from .templates import Part, Template, Values, is_link
+
+IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
+"""RFC 9110, 9.2.2: sent once more when a reused connection ends before the answer."""
+
+_TARGET_BYTES_TYPICAL = 64
+
+ClientNetwork = tuple[int, int]
+CLIENT_NETWORKS: dict[str, ClientNetwork] = {
+    "10.0.0.0/8": (10 << 24, 0xFFFFFF),
+    "198.18.0.0/15": (198 << 24 | 18 << 16, 0x1FFFF),
+}
+"""IPv4 networks of clients: the network, and the bits of a host in it (RFC 1918, RFC 2544)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedBodies:
+    """The bodies that a trace holds, as the kernel takes them; `trace` keeps their memory."""
+
+    trace: Trace
+    content_types: tuple[bytes, ...]
+    type_of_headers: npt.NDArray[np.int32]
+    batches: npt.NDArray[np.int64]
+    mean_bytes: int
+    largest_bytes: int
+
+
+def recorded_bodies(trace: Trace) -> RecordedBodies | None:
+    """The recorded bodies of a trace; None where it has none."""
+    batches, mean_bytes, largest_bytes = trace.requests.body_batches()
+    if len(batches) == 1:
+        return None
+    names, type_of_headers = trace.requests.content_types()
+    return RecordedBodies(trace, tuple(names), type_of_headers, batches, mean_bytes, largest_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderSpec:
+    """Everything of a request but its row. `x_replay` is the run's id where requests are numbered, else None.
+
+    `headers` are the serialised header lines, Host first. By route `route_template`, `route_head` and `route_path` are the
+    indices of its body, of what it has in place of `headers`, and of its path; -1 where it has none of its own. `auth` is
+    a header line that is known only when the run begins. `route_flags` are those of every entry of a route.
+    """
+
+    methods: tuple[str, ...]
+    base_path: bytes
+    headers: bytes
+    templates: tuple[Template, ...]
+    route_template: tuple[int, ...]
+    seed: int
+    values: Values
+    heads: tuple[Template, ...] = ()
+    route_head: tuple[int, ...] = ()
+    paths: tuple[Template, ...] = ()
+    route_path: tuple[int, ...] = ()
+    route_flags: tuple[int, ...] = ()
+    auth: bytes = b""
+    x_replay: bytes | None = None
+    recorded: RecordedBodies | None = None
+    lines: RecordedLines = NOTHING
+    client_network: ClientNetwork = CLIENT_NETWORKS["10.0.0.0/8"]
+
+    def numbered(self, run_id: str) -> RenderSpec:
+        """The same, with `X-Replay: RUN-SEQ` on every request."""
+        return dataclasses.replace(self, x_replay=run_id.encode("ascii"))
+
+    def authorised(self, line: bytes) -> RenderSpec:
+        """The same, with a header line of its own on every request."""
+        return dataclasses.replace(self, auth=line)
+
+    @property
+    def typical_bytes(self) -> int:
+        """About the bytes of a request: for the size of a feed."""
+        bodies = max(map(self._typical_of, self.templates), default=0)
+        if self.recorded is not None:
+            bodies = max(bodies, self.recorded.mean_bytes)
+        heads = max(map(self._typical_of, self.heads), default=0)
+        targets = max(map(self._typical_of, self.paths), default=0)
+        headers = max(len(self.headers), heads) + len(self.auth) + self.lines.typical_bytes
+        return headers + len(self.base_path) + bodies + targets + _TARGET_BYTES_TYPICAL + 64
+
+    def _typical_of(self, template: Template) -> int:
+        return sum(len(part.text) + 36 for part in template.parts)
+
+    def table(self) -> kernels.RenderTable:
+        """As the kernel takes it. Keep it for as long as it is used."""
+        last = self.auth
+        if self.x_replay is not None:
+            last += b"X-Replay: " + self.x_replay + b"-"
+        constant = b" HTTP/1.1\r\n" + self.headers + last
+        bodies, paths = len(self.templates), len(self.paths)
+        names = [method.encode("latin-1") + b" " for method in self.methods]
+        prefixes = [name + self.base_path for name in names]
+        prefix_ends = np.cumsum([0, *(len(prefix) for prefix in prefixes)], dtype=np.int64)
+        bare_ends = prefix_ends[:-1] + np.array([len(name) for name in names], np.int64)
+        return kernels.RenderTable(
+            prefix=_bytes(b"".join(prefixes)),
+            prefix_ends=prefix_ends,
+            bare_ends=bare_ends,
+            flags=np.array([flags_of(method) for method in self.methods], np.int64),
+            headers=_bytes(constant),
+            numbered=self.x_replay is not None,
+            route_template=np.array(self.route_template, np.int32),
+            route_flags=np.array(self.route_flags or [0] * len(self.route_template), np.int64),
+            route_path=_places(self.route_path, bodies, len(self.route_template)),
+            route_head=_places(self.route_head, bodies + paths, len(self.route_template)),
+            seed=self.seed & (2**64 - 1),
+            type_of_headers=np.empty(0, np.int32) if self.recorded is None else self.recorded.type_of_headers,
+            bodies=np.zeros((1, 3), np.int64) if self.recorded is None else self.recorded.batches,
+            of_host=self.lines.of_host,
+            of_headers=self.lines.of_headers,
+            recorded_ends=self.lines.ends,
+            recorded=self.lines.data,
+            client_network=self.client_network[0],
+            client_hosts=self.client_network[1],
+            **self._template_arrays(last),
+            **self.values.arrays(),
+        )
+
+    def _template_arrays(self, last: bytes) -> dict[str, npt.NDArray[Any]]:
+        """All templates: bodies, paths, and heads, which end with the lines that all requests have last."""
+        literals = bytearray()
+        kinds, begins, ends, fixed, patches, whole, heads, first_parts = [], [], [], [], [], [], [], [0]
+        finished = [Template((*head.parts, Part(LITERAL, last))) for head in self.heads]
+        for template in (*self.templates, *self.paths, *finished):
+            head = b"Content-Type: " + template.content_type.encode("latin-1") + b"\r\nContent-Length: "
+            heads.append((len(literals), len(literals) + len(head)))
+            literals += head
+            for part in template.parts:
+                kinds.append(part.kind)
+                begins.append(part.number if part.kind >= kernels.COLUMN_BY_CLIENT else len(literals))
+                literals += part.text
+                ends.append(len(literals))
+            fixed.append(template.fixed_bytes)
+            patches.append(template.patches)
+            whole.append(any(b"?" in part.text or is_link(part) for part in template.parts))
+            first_parts.append(len(kinds))
+        type_heads = []
+        for name in (b"", *(() if self.recorded is None else self.recorded.content_types)):
+            head = b"Content-Type: " + name + b"\r\nContent-Length: " if name else b"Content-Length: "
+            type_heads.append((len(literals), len(literals) + len(head)))
+            literals += head
+        return {
+            "type_heads": np.array(type_heads, np.int64),
+            "template_patches": np.array(patches, np.int64),
+            "path_whole": np.array(whole, np.uint8),
+            "template_parts": np.array(first_parts, np.int64),
+            "template_fixed": np.array(fixed, np.int64),
+            "template_heads": np.array(heads, np.int64).reshape(-1, 2),
+            "kinds": np.array(kinds, np.uint8),
+            "begins": np.array(begins, np.int64),
+            "ends": np.array(ends, np.int64),
+            "literals": _bytes(bytes(literals)),
+        }
+
+
+def _places(of_route: Sequence[int], first: int, routes: int) -> npt.NDArray[np.int32]:
+    """By route its template among those from `first` on, or -1."""
+    places = np.array(of_route or [-1] * routes, np.int32)
+    return np.where(places < 0, places, places + first).astype(np.int32)
+
+
+def _bytes(data: bytes) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(bytearray(data), np.uint8)
+
+
+def flags_of(method: str) -> int:
+    """The kernel's flags of a method."""
+    return (
+        (HEAD if method == "HEAD" else 0)
+        | (IDEMPOTENT if method in IDEMPOTENT_METHODS else 0)
+        | (kernels.BODY if method in BODY_METHODS else 0)
+    )

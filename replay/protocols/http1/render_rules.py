@@ -1,0 +1,234 @@
+"""From a scenario to a `RenderSpec`: header lines, bodies, paths and headers by route."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from replay import units
+from replay.errors import LimitError, UsageError
+from replay.naming import first_naming, named_by
+from replay.settings.headers import MANAGED_HEADERS, expand
+from replay.settings.scenario import BODY_METHODS, BodyRule, Scenario
+from replay.settings.session_rules import SetRule
+from replay.settings.target import Target
+from replay.trace import Requests, Trace
+from replay_native.feed.ring import EVALUATED
+from replay_native.http1 import render as kernels
+from replay_native.http1.sessions import JAR_SLOT
+from replay_native.templates.text import LITERAL
+
+from .recorded_headers import (
+    NOTHING,
+    RecordedLines,
+    is_chosen,
+    recorded_lines,
+)
+from .render import CLIENT_NETWORKS, RenderSpec, recorded_bodies
+from .session_spec import SessionSpec, slots_of
+from .templates import (
+    Part,
+    Template,
+    Values,
+    encoding_of_body,
+    merged,
+    parse_path,
+    parse_template,
+)
+
+REQUEST_BYTES_MAX = 64 << 20
+"""The largest request, body included: several of them fit the largest feed."""
+
+
+def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]:
+    """By route, the index of the first rule that names it, or -1. UsageError where a rule names no route."""
+    for index, rule in enumerate(rules):
+        method, space, _ = rule.route.partition(" ")
+        if space and method.isalpha() and method not in BODY_METHODS:
+            raise UsageError(
+                f"body[{index}].route: a {method} request carries no body",
+                hint=f"{', '.join(BODY_METHODS)} do",
+            )
+    where = [f"body[{index}].route" for index in range(len(rules))]
+    return first_naming(requests.routes, requests.actions, [rule.route for rule in rules], where)
+
+
+def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[np.int64]) -> None:
+    """Refuse a plan whose requests lack a body: `bodiless` counts by route those that need one."""
+    rules = rules_by_route(requests, scenario.body)
+    by_route = zip(requests.routes, rules, bodiless.tolist(), strict=True)
+    lacking = [route for route, rule, rows in by_route if rows and rule < 0]
+    if lacking and not scenario.empty_bodies:
+        shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+        raise UsageError(
+            f"the recording holds no bodies for {shown}",
+            hint="give a [[body]] rule for each in the scenario, or --empty-bodies to send them without",
+        )
+
+
+def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions: SessionSpec) -> RenderSpec:
+    """Everything of the requests that the scenario decides. UsageError for a header or body that cannot be
+    sent.
+    """
+    lines, recorded = header_lines(trace, scenario, target)
+    headers = b"".join(part.text for line in lines for part in line.parts)
+    links = {rule.name for rule in scenario.capture if rule.as_ == "path"}
+    values = Values(scenario.variable, slots_of(scenario).numbers, links)
+    templates = tuple(
+        Template(
+            parse_template(rule.read(), values, encoding_of_body(rule.content_type), fill=rule.fill),
+            rule.content_type,
+        )
+        for rule in scenario.body
+    )
+    for rule, template in zip(scenario.body, templates, strict=True):
+        size = template.fixed_bytes + values.longest_bytes * sum(
+            part.kind >= kernels.COLUMN_BY_CLIENT for part in template.parts
+        )
+        if size > REQUEST_BYTES_MAX:
+            raise LimitError(
+                f"the body of {rule.route} is {units.format_bytes(size)};"
+                f" at most {units.format_bytes(REQUEST_BYTES_MAX)} can be sent"
+            )
+    heads, route_head = _heads(trace.requests, scenario, lines, values)
+    paths, route_path = _paths(trace.requests, scenario, values)
+    return RenderSpec(
+        methods=tuple(trace.requests.methods),
+        base_path=target.base_path.encode("ascii"),
+        headers=headers,
+        templates=templates,
+        route_template=tuple(rules_by_route(trace.requests, scenario.body)),
+        seed=scenario.seed,
+        values=values,
+        heads=heads,
+        route_head=route_head,
+        paths=paths,
+        route_path=route_path,
+        route_flags=tuple(
+            EVALUATED * sessions.evaluates(route) for route in range(len(trace.requests.routes))
+        ),
+        recorded=recorded_bodies(trace),
+        lines=recorded,
+        client_network=CLIENT_NETWORKS.get(scenario.client_ip_range, CLIENT_NETWORKS["10.0.0.0/8"]),
+    )
+
+
+class Line(NamedTuple):
+    """A header line as it is sent, its end with it; of recorded lines, which are several, `name` is empty."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is the same for every request."""
+        return all(part.kind == LITERAL for part in self.parts)
+
+
+def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list[Line], RecordedLines]:
+    """The headers of every request, Host first; and what of them was recorded. UsageError for one that cannot be sent."""
+    given = {name.lower() for name in scenario.headers}
+    given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
+    constant = [("Host", scenario.host or target.authority), *scenario.request_headers()]
+    if scenario.connect == "per-request":
+        # RFC 9112, 9.6: who sends no more on a connection says so.
+        constant.append(("Connection", "close"))
+    kept = {name.lower(): (name, value) for name, value in constant}
+    sends_host = "host" in scenario.send_headers or bool(scenario.rewrite_host)
+    recorded = NOTHING
+    if scenario.send_headers or sends_host:
+
+        def chosen(name: str) -> bool:
+            return name not in given and is_chosen(name, scenario.send_headers, MANAGED_HEADERS)
+
+        replaced = {name: pair for name, pair in kept.items() if chosen(name)}
+        recorded = recorded_lines(
+            trace.requests, host=constant[0][1], sends_host="host" in scenario.send_headers,
+            names=scenario.rewrite_host, chosen=chosen, defaults=replaced,
+        )  # fmt: skip
+        kept = {name: pair for name, pair in kept.items() if name not in replaced}
+    lines = [Line(name, (Part(LITERAL, _line(name, value)),)) for name, value in kept.values()]
+    if sends_host:
+        lines[0] = Line("Host", (Part(kernels.RECORDED_HOST),))
+    if scenario.send_headers:
+        lines.append(Line("", (Part(kernels.RECORDED_LINES),)))
+    if scenario.client_ip_header:
+        lines.append(_client_line(scenario.client_ip_header, scenario.client_ip_range))
+    return lines, recorded
+
+
+def _line(name: str, value: str) -> bytes:
+    return f"{name}: {value}\r\n".encode("latin-1")
+
+
+def _client_line(name: str, network: str) -> Line:
+    """The header that says which client asks; Forwarded has a form of its own (RFC 7239, 4)."""
+    ipv6 = ":" in network
+    before, after = "", ""
+    if name.lower() == "forwarded":
+        before, after = ('for="[', ']"') if ipv6 else ("for=", "")
+    kind = kernels.CLIENT_IPV6 if ipv6 else kernels.CLIENT_IPV4
+    texts = f"{name}: {before}".encode(), f"{after}\r\n".encode()
+    return Line(name, (Part(LITERAL, texts[0]), Part(kind), Part(LITERAL, texts[1])))
+
+
+def set_rules_by_route(requests: Requests, rules: Sequence[SetRule]) -> list[list[SetRule]]:
+    """By route the [[set]] rules that it has. UsageError where a rule names no route."""
+    found: list[list[SetRule]] = [[] for _ in requests.routes]
+    for index, rule in enumerate(rules):
+        named = set(named_by(requests.routes, requests.actions, rule.route, f"set[{index}].route"))
+        for other in rule.without:
+            named -= set(named_by(requests.routes, requests.actions, other, f"set[{index}].without"))
+        for route in named:
+            found[route].append(rule)
+    return found
+
+
+def _numbered(wanted: Sequence[Template | None]) -> tuple[tuple[Template, ...], tuple[int, ...]]:
+    """The different templates, and by route the number of its own, or -1."""
+    different = list(dict.fromkeys(template for template in wanted if template is not None))
+    return tuple(different), tuple(
+        -1 if template is None else different.index(template) for template in wanted
+    )
+
+
+def _heads(
+    requests: Requests, scenario: Scenario, lines: Sequence[Line], values: Values
+) -> tuple[tuple[Template, ...], tuple[int, ...]]:
+    """What routes have in place of the headers of all: those with [[set]] headers of their own, of which a later one wins;
+    and every route, where headers are not the same for all requests.
+    """
+    environ = dict(os.environ)
+    constant = all(line.is_constant for line in lines)
+    wanted: list[Template | None] = []
+    for rules in set_rules_by_route(requests, scenario.set):
+        own = {rule.header.lower(): rule for rule in rules if rule.header is not None}
+        if not own and constant and not scenario.cookies:
+            wanted.append(None)
+            continue
+        parts = [Part(LITERAL, b" HTTP/1.1\r\n")]
+        parts += [part for line in lines if line.name.lower() not in own for part in line.parts]
+        for name, rule in own.items():
+            value = expand(f"the header {rule.header}", rule.value or "", environ).encode("latin-1")
+            parts.append(Part(LITERAL, f"{rule.header}: ".encode("ascii")))
+            parts += parse_template(value, values, "cookie" if name == "cookie" else "raw")
+            parts.append(Part(LITERAL, b"\r\n"))
+        if scenario.cookies:
+            parts.append(Part(kernels.CAPTURED, number=JAR_SLOT))
+        wanted.append(Template(merged(parts)))
+    return _numbered(wanted)
+
+
+def _paths(
+    requests: Requests, scenario: Scenario, values: Values
+) -> tuple[tuple[Template, ...], tuple[int, ...]]:
+    """The paths of routes that [[set]] gives one; a later rule wins."""
+    wanted: list[Template | None] = []
+    for rules in set_rules_by_route(requests, scenario.set):
+        own = [rule.path for rule in rules if rule.path is not None]
+        wanted.append(Template(parse_path(own[-1], values)) if own else None)
+    return _numbered(wanted)

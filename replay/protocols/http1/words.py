@@ -1,0 +1,75 @@
+"""What the printed plan says of HTTP: headers, TLS, connections."""
+
+from __future__ import annotations
+
+from replay import units
+from replay.plan.schedule import Plan
+from replay.protocols.protocol import Fact, waits
+from replay.settings.kinds import AUTO
+from replay.settings.scenario import Scenario
+
+
+def facts(plan: Plan, scenario: Scenario, *, is_secure: bool) -> list[Fact]:
+    """What is sent beside the recorded requests, and how connections are secured."""
+    rows = []
+    if is_secure:
+        rows.append(("TLS", _tls(scenario)))
+    if scenario.host:
+        rows.append(("Host", scenario.host))
+    if scenario.headers:
+        rows.append(("headers", ", ".join(sorted(scenario.headers))))
+    if scenario.send_headers:
+        none = "" if plan.recorded_headers else ": none, for this recording holds no headers"
+        rows.append(("sent again", f"{', '.join(scenario.send_headers)} as recorded{none}"))
+    if scenario.rewrite_host:
+        none = "" if plan.recorded_hosts else ": none, for this recording names no host"
+        rows.append(("hosts", ", ".join(f"{old} as {new}" for old, new in scenario.rewrite_host) + none))
+    if scenario.client_ip_header:
+        rows.append(
+            ("clients", f"an address each of {scenario.client_ip_range}, in {scenario.client_ip_header}")
+        )
+    return rows
+
+
+def _tls(scenario: Scenario) -> str:
+    tls = scenario.tls
+    name = f" as {tls.server_name}" if tls.server_name else ""
+    parts = [f"verified{name}, by {tls.ca or 'the certificates that this machine trusts'}"]
+    if tls.insecure:
+        parts = [f"NOT VERIFIED (--insecure){name}"]
+    if tls.cert:
+        parts.append(f"client certificate {tls.cert}")
+    if not tls.resume:
+        parts.append("no session is resumed")
+    return "; ".join(parts)
+
+
+def bounds(plan: Plan, scenario: Scenario) -> list[Fact]:
+    """How many connections there are, whose they are, and how long they are waited for."""
+    basis = "as long as recorded" if plan.connections_recorded else "of 100 ms; the recording does not say"
+    if plan.length_ns is None or plan.peak_1s_per_s is None:
+        needed = "each has one request in flight"
+    else:
+        needed = f"about {units.format_count(plan.connections_estimate)} at once, for answers {basis}"
+    cap = (
+        f"auto, up to {units.format_count(scenario.limits.auto_connections)}"
+        if scenario.connections == AUTO
+        else f"at most {units.format_count(scenario.connections)}"
+    )
+    if plan.clients is not None:
+        counted = plan.clients
+        needed = (
+            f"each client its own, {units.format_count(counted.at_once)} at once with"
+            f" {units.format_duration(scenario.idle_timeout_ns)} of keep-alive; {units.format_count(counted.connects)}"
+            f" are made, up to {units.format_count(counted.connects_peak_1s)} in a second"
+        )
+        if scenario.connections == AUTO:
+            cap = "as many as are needed"
+    elif scenario.connect == "per-request":
+        rate = (
+            ""
+            if plan.peak_1s_per_s is None
+            else f", up to {units.format_count(plan.peak_1s_per_s)} in a second"
+        )
+        needed = f"each request its own{rate}; {needed}"
+    return [("connections", f"{cap}; {needed}"), ("waits", waits(scenario))]

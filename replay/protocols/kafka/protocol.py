@@ -1,0 +1,79 @@
+"""Kafka as a protocol of target URLs: what is planned, checked and printed before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from replay.errors import UsageError
+from replay.lane.resolve import resolve
+from replay.plan.schedule import Plan, Schedule
+from replay.protocols.protocol import (
+    Fact,
+    Found,
+    Protocol,
+    TargetPlan,
+)
+from replay.settings.given import given_keys
+from replay.settings.scenario import Scenario
+from replay.settings.target import Target
+
+from . import target as targets
+from . import words
+
+KERNELS = (
+    "ground.shared",
+    "ledger.hdr",
+    "ledger.hdr_decode",
+    "ledger.record",
+    "kafka.recordbatch",
+    "kafka.events",
+    "kafka.produce",
+)
+
+
+class KafkaProtocol(Protocol):
+    """Records, produced onto topics."""
+
+    kernels = KERNELS
+
+    def parse(self, url: str) -> targets.KafkaTarget:
+        """See `Protocol`."""
+        return targets.parse(url)
+
+    def check(self, scenario: Scenario) -> None:
+        """See `Protocol`."""
+        if scenario.methods == Scenario().methods:
+            raise UsageError(
+                "producing to a topic is a write, and only GET and HEAD may be sent", hint="--methods all"
+            )
+
+    async def find(self, target: Target, scenario: Scenario) -> Found:
+        """See `Protocol`: every broker that the URL names."""
+        assert isinstance(target, targets.KafkaTarget)
+        hosts: list[str] = []
+        for host in dict.fromkeys(host for host, _ in target.brokers):
+            hosts += [place.host for place in await resolve(replace(target, host=host), scenario)]
+        return Found(target, tuple(dict.fromkeys(hosts)))
+
+    def plan(self, schedule: Schedule, found: Found) -> TargetPlan:
+        """See `Protocol`."""
+        from .adapter import KafkaPlan
+
+        return KafkaPlan(schedule, found)
+
+    def unused(self, scenario: Scenario, kafka_targets: Sequence[Target]) -> list[tuple[str, str]]:
+        """See `Protocol`."""
+        security, unused = scenario.kafka.security_protocol, []
+        for key in given_keys(scenario.kafka, "kafka"):
+            if not kafka_targets:
+                unused.append((key, "Kafka targets"))
+            elif key.startswith("kafka.ssl_") and "SSL" not in security:
+                unused.append((key, "kafka.security_protocol SSL and SASL_SSL"))
+            elif key.startswith("kafka.sasl_") and not security.startswith("SASL"):
+                unused.append((key, "kafka.security_protocol SASL_PLAINTEXT and SASL_SSL"))
+        return unused
+
+    def bounds(self, plan: Plan, scenario: Scenario) -> list[Fact]:
+        """See `Protocol`."""
+        return words.bounds(scenario)

@@ -1,0 +1,21 @@
+"""What the printed plan says of Kafka: acknowledgements and batches."""
+
+from __future__ import annotations
+
+from replay import units
+from replay.protocols.protocol import Fact
+from replay.settings.scenario import Scenario
+
+
+def bounds(scenario: Scenario) -> list[Fact]:
+    """How records go: a producer has one connection a broker, whoever asks."""
+    kafka = scenario.kafka
+    acks = "all" if kafka.enable_idempotence else kafka.acks
+    compressed = "" if kafka.compression_type == "none" else f", {kafka.compression_type}"
+    idempotent = ", idempotent" if kafka.enable_idempotence else ""
+    waits = (
+        f"{units.format_duration(scenario.timeout_ns)} for an acknowledgement,"
+        f" {units.format_duration(scenario.max_wait_ns)} for a broker that takes more"
+    )
+    batches = f"batches every {units.format_duration(kafka.tick_ns)}"
+    return [("records", f"acks {acks}{idempotent}{compressed}; {batches}"), ("waits", waits)]

@@ -1,0 +1,53 @@
+"""Targets with one name: looked up once before the plan, checked, and followed during the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replay.lane.name_watch import NameWatch
+from replay.lane.resolve import Lookups, check_reachable, look_up, places
+from replay.names import Answer
+from replay.plan.safety import check_addresses, check_plan
+from replay.plan.schedule import Schedule
+from replay.settings.scenario import Scenario
+from replay.settings.target import Target
+from replay_native.feed.addresses import ADDRESSES_MAX
+
+from .protocol import Found
+
+
+@dataclass(frozen=True)
+class FoundName(Found):
+    """A target with the response of the lookup, which the run goes on with."""
+
+    lookups: Lookups
+    answer: Answer
+
+
+async def find_name(target: Target, scenario: Scenario) -> FoundName:
+    """Look a target's name up. TargetError where it has no address, LimitError where one of them is not allowed."""
+    lookups = Lookups(target.host, scenario.resolver)
+    _, answer = await look_up(target, scenario, lookups)
+    return FoundName(target, tuple(answer.addresses), lookups, answer)
+
+
+def check_target(schedule: Schedule, found: Found) -> None:
+    """LimitError where a plan may not be sent to a target, or is too fast or too long for it."""
+    origins = schedule.trace.requests.hosts
+    check_plan(schedule.plan, found.target, found.hosts, origins, schedule.scenario)
+
+
+async def follow_name(schedule: Schedule, found: FoundName) -> NameWatch:
+    """The addresses that can be reached, and whoever follows the name. TargetError where none can."""
+    scenario, target = schedule.scenario, found.target
+    reached = await check_reachable(places(found.answer, target.port), target.host)
+    used = reached.addresses[:ADDRESSES_MAX]
+
+    def allow(host: str) -> None:
+        check_addresses(target.host, [host], scenario)
+        check_plan(schedule.plan, target, [host], schedule.trace.requests.hosts, scenario)
+
+    return NameWatch(
+        found.lookups, scenario.resolve, target.port, found.answer, used, reached.left_out, allow,
+        no_room=len(reached.addresses) - len(used),
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""What a URL scheme stands for: the interface between a run and a protocol. `docs/adding.md` shows how to write one.
+
+A run meets a protocol in four steps, each with all that the step before it knew:
+
+    parse(url) -> Target                the URL, taken apart; nothing is connected to
+    find(target, scenario) -> Found     addresses, looked up once, checked against what is allowed
+    plan(schedule, found) -> TargetPlan what the dry run prints and refuses
+    TargetPlan.open(...)                what the run needs: the `ProtocolAdapter`
+
+The schedule knows no protocol: it yields due rows, and the adapter's renderer writes them as the target wants them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from replay import units
+from replay.plan.schedule import Plan, Schedule
+from replay.settings.scenario import Scenario
+from replay.settings.target import Target
+
+from .adapter import ProtocolAdapter
+
+Fact = tuple[str, str]
+"""A row of the printed plan: its name and its words."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A target whose name was looked up. `hosts` are its addresses, all of them allowed."""
+
+    target: Target
+    hosts: tuple[str, ...]
+
+
+class TargetPlan(ABC):
+    """One target of a run: its schedule, and where it is. A protocol adds what it needs to write requests."""
+
+    portable_because: str = ""
+    """Why native lanes can't run, where they should; the plan prints it."""
+
+    def __init__(self, schedule: Schedule, found: Found) -> None:
+        self.schedule, self.found = schedule, found
+
+    @property
+    def target(self) -> Target:
+        """Where to send."""
+        return self.found.target
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse what may not be sent, or what this machine cannot do. LimitError or UsageError."""
+
+    @abstractmethod
+    async def open(self, run_id: str, first_route: int) -> ProtocolAdapter:
+        """Connect, and make what the run needs. `first_route` is the number that its first route has in the run.
+
+        TargetError, LimitError or UsageError where the target cannot or may not be sent to.
+        """
+
+
+class Protocol(ABC):
+    """What a scheme of target URLs stands for."""
+
+    kernels: tuple[str, ...] = ()
+    """Kernel modules that a run needs beyond those that all runs need: compiled with a progress bar."""
+
+    has_statuses: bool = False
+    """Whether responses have HTTP's statuses, which are held against the recorded ones."""
+
+    @abstractmethod
+    def parse(self, url: str) -> Target:
+        """A target URL, taken apart. UsageError says what is wrong with it."""
+
+    def check(self, scenario: Scenario) -> None:  # noqa: B027
+        """Refuse settings that this protocol cannot work with, before anything is read. UsageError."""
+
+    @abstractmethod
+    async def find(self, target: Target, scenario: Scenario) -> Found:
+        """Look the target up. TargetError where it has no address, LimitError where one of them is not allowed."""
+
+    @abstractmethod
+    def plan(self, schedule: Schedule, found: Found) -> TargetPlan:
+        """Plan a target's requests. UsageError or LimitError where they cannot be written."""
+
+    def unused(self, scenario: Scenario, targets: Sequence[Target]) -> list[tuple[str, str]]:
+        """Settings of this protocol that are set and that none of its `targets` uses; each with who would use it."""
+        return []
+
+    def facts(self, plan: Plan, scenario: Scenario) -> list[Fact]:
+        """What the printed plan says below the target."""
+        return []
+
+    def bounds(self, plan: Plan, scenario: Scenario) -> list[Fact]:
+        """What the printed plan says of connections and time limits."""
+        return [("waits", waits(scenario))]
+
+
+def waits(scenario: Scenario) -> str:
+    """The time limits of a request."""
+    return (
+        f"{units.format_duration(scenario.timeout_ns)} for a response,"
+        f" {units.format_duration(scenario.max_wait_ns)} for a free connection"
+    )

@@ -1,0 +1,130 @@
+"""A search for the peak, or a surge, as CI systems read it: a case for each question that was asked of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from replay.peaks.climb import Climb
+from replay.peaks.recovery import Recovery
+from replay.peaks.search import Trial
+from replay.report.peak import in_order, trial_cells
+from replay.results import slo
+
+from .markdown import code, escaped, table
+from .result import MARK, Annotation, Case, Level, Status, Suite, no_greener
+
+_CLIMBS: dict[str, Status] = {
+    "FOUND": "passed", "NO_LIMIT": "passed", "GENERATOR_LIMITED": "error", "OUT_OF_TRIALS": "skipped",
+    "FAILS_AT_LOWEST": "failure", "DID_NOT_RECOVER": "failure",
+}  # fmt: skip
+_SURGES: dict[str, Status] = {
+    "RECOVERED": "passed", "NOT_HARMED": "passed", "DID_NOT_RECOVER": "failure", "UNKNOWN": "error", "UNSTEADY": "skipped",
+}  # fmt: skip
+_LEVELS: dict[Status, Level] = {
+    "passed": "notice",
+    "skipped": "warning",
+    "failure": "error",
+    "error": "error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PeakResult:
+    """The outputs of `replay peak`. `document` is peak.json, `write_page` writes the page."""
+
+    name: str
+    verdict: str
+    sentence: str
+    cases: Sequence[Case]
+    time_s: float
+    facts: Sequence[tuple[str, str]]
+    document: bytes
+    write_page: Callable[[Path], None]
+    trials: Sequence[Trial] = field(default_factory=tuple)
+
+    def json(self) -> bytes:
+        """peak.json."""
+        return self.document
+
+    def page(self, path: Path) -> None:
+        """The page with its charts."""
+        self.write_page(path)
+
+    def suite(self) -> Suite:
+        """A case for each question."""
+        return Suite("replay peak", self.name, self.cases, self.time_s, f"{self.verdict}: {self.sentence}")
+
+    def markdown(self) -> str:
+        """The verdict, the trials, and what else was found."""
+        lines = [f"### {MARK[self._worst()]} {self.verdict}: {escaped(self.sentence)}", ""]
+        if self.trials:
+            heads = ["stage", "times>", "rate>", "p50>", "p99>", "failed>", "objectives"]
+            lines += table(heads, [list(map(escaped, trial_cells(trial))) for trial in in_order(self.trials)])
+        objectives = [case for case in self.cases if case.where != "all" or case.name not in _QUESTIONS]
+        if objectives:
+            rows = [[code(case.name), f"{MARK[case.status]} {escaped(case.message)}"] for case in objectives]
+            lines += table(["objective", "result"], rows)
+        return (
+            "\n".join([*lines, *(f"- {escaped(name)}: {escaped(words)}" for name, words in self.facts)])
+            + "\n\n"
+        )
+
+    def annotations(self) -> list[Annotation]:
+        """The verdict, then each case that is not green."""
+        found = [Annotation(_LEVELS[self._worst()], self.verdict, self.sentence)]
+        for case in self.cases:
+            if case.status in ("failure", "error") and case.message != self.sentence:
+                found.append(Annotation("error", _title(case), case.message))
+        return found
+
+    def _worst(self) -> Status:
+        order: tuple[Status, ...] = ("error", "failure", "skipped", "passed")
+        return min((case.status for case in self.cases), key=order.index)
+
+
+_QUESTIONS = ("peak", "hold", "recovery", "verdict")
+
+
+def _title(case: Case) -> str:
+    if case.name in _QUESTIONS:
+        return f"{case.name} of {case.where}"
+    return f"{slo.figure_name(slo.parse(case.name))} of {case.where}"
+
+
+def climb_cases(found: Climb, sentence: str, *, failed: bool) -> list[Case]:
+    """The peak, whether it was held, whether the target came back, and each objective."""
+    cases = [Case("all", "peak", _CLIMBS[found.verdict], sentence, found.verdict)]
+    if found.held is not None:
+        bore_none = found.held is False and found.held_load is None
+        words = "the target did not bear its peak, or 5% and 10% less, for the length of a hold"
+        cases.append(Case("all", "hold", "failure", words, "NOT_HELD") if bore_none else Case("all", "hold"))
+    if found.recovery != "UNKNOWN":
+        words = f"after the overload: {found.recovery}"
+        cases.append(Case("all", "recovery", _SURGES[found.recovery], words, found.recovery))
+    cases += _objectives(found)
+    return no_greener(cases, failed=failed, whole=Case("all", "verdict", "failure", sentence, found.verdict))
+
+
+def _objectives(found: Climb) -> list[Case]:
+    if not found.trials:
+        return []
+    last = [trial for trial in found.trials if trial.stage == "up"][-1]
+    return [_objective(found, goal, met) for goal, met in last.passed.items()]
+
+
+def _objective(found: Climb, goal: str, met: bool) -> Case:
+    """Met up to the peak. What a generator at its limit left open is skipped."""
+    where = slo.parse(goal).route or "all"
+    if found.verdict == "FAILS_AT_LOWEST" and not met:
+        return Case(where, goal, "failure", "missed at the lowest load already", found.verdict)
+    words = f"met up to {found.peak:.3g} times the recording"
+    if found.verdict in ("GENERATOR_LIMITED", "OUT_OF_TRIALS"):
+        return Case(where, goal, "skipped", words)
+    return Case(where, goal, message=words)
+
+
+def surge_cases(recovery: Recovery, sentence: str) -> list[Case]:
+    """Whether the target came back."""
+    return [Case("all", "recovery", _SURGES[recovery.verdict], sentence, recovery.verdict)]

@@ -1,0 +1,73 @@
+"""What every result says of itself to other tools: cases, annotations, and whole documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+Status = Literal["passed", "failure", "error", "skipped"]
+Level = Literal["error", "warning", "notice"]
+
+MARK: dict[Status, str] = {"passed": "✅", "failure": "❌", "error": "❌", "skipped": "❔"}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing that was checked. A `failure` is the target's, an `error` says that the check is void; `skipped` says
+    that nothing was shown. `where` is a route or `all`, `kind` the verdict behind a failure or an error.
+    """
+
+    where: str
+    name: str
+    status: Status = "passed"
+    message: str = ""
+    kind: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The cases of one result. `time_s` is how long was measured: each case is a statement about all of it."""
+
+    command: str
+    name: str
+    cases: Sequence[Case]
+    time_s: float
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One line that a CI system shows beside a build."""
+
+    level: Level
+    title: str
+    message: str
+
+
+class Result(Protocol):
+    """A result as each output shows it."""
+
+    def json(self) -> bytes:
+        """The figures for scripts."""
+
+    def suite(self) -> Suite:
+        """The cases of JUnit XML."""
+
+    def markdown(self) -> str:
+        """A section for a job summary."""
+
+    def annotations(self) -> Sequence[Annotation]:
+        """The verdict, then what needs a look."""
+
+    def page(self, path: Path) -> None:
+        """Write a page for a browser. OutputError where it cannot be written."""
+
+
+def no_greener(cases: Sequence[Case], *, failed: bool, whole: Case) -> list[Case]:
+    """The cases, with `whole` among them where none of them fails although the result did."""
+    if failed and not any(case.status in ("failure", "error") for case in cases):
+        return [*cases, whole]
+    return list(cases)

@@ -1,0 +1,84 @@
+"""What was counted in one second of a run, by counter, route and histogram: what sinks get beside the `Second`.
+
+Sums over a run are exact: added up over all seconds, `counters` give the accounts of run.json, `routes` the outcomes of
+each route, and the histograms of a tag the one of totals.hlog. docs/sinks.md is the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from replay.ledger import catalog
+from replay.ledger.histogram import Histogram, Layout
+from replay_native.ledger.lane_metrics import COUNTERS
+
+from . import hlog
+
+_OTHERS = {counter.name for counter in catalog.COUNTERS if counter.kind != "count"}
+SUMMED = tuple(name for name in COUNTERS if name not in _OTHERS)
+"""Counters of a lane that only grow, so that their growth per second adds up."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramDelta:
+    """What one histogram counted from `since_s` (seconds since the start) for `length_s`. `at` are the counters that
+    grew, in order, and `counts` by how much.
+    """
+
+    tag: str
+    since_s: float
+    length_s: float
+    layout: Layout
+    at: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(
+        cls, tag: str, since_s: float, length_s: float, counts: np.ndarray, layout: Layout
+    ) -> HistogramDelta:
+        """Copy what is counted in `counts`, which may be reused afterwards."""
+        at = np.flatnonzero(counts)
+        return cls(tag, since_s, length_s, layout, at.astype(np.int32), counts[at].astype(np.uint64))
+
+    @property
+    def kind(self) -> str:
+        """`response.all`, or of a route `response`."""
+        return hlog.parts_of(self.tag)[0]
+
+    @property
+    def outcome(self) -> str:
+        """How the requests ended (`2xx`, `timeout`); empty over all routes."""
+        return hlog.parts_of(self.tag)[1]
+
+    @property
+    def route(self) -> str:
+        """The route; empty over all routes."""
+        return hlog.parts_of(self.tag)[2]
+
+    @property
+    def count(self) -> int:
+        """How many values were recorded."""
+        return int(self.counts.sum())
+
+    @property
+    def histogram(self) -> Histogram:
+        """The counts as a histogram of their own: percentiles, mean, merging."""
+        counts: np.ndarray = np.zeros(self.layout.length, np.uint64)
+        counts[self.at] = self.counts
+        return Histogram(counts, self.layout)
+
+
+@dataclass(frozen=True, slots=True)
+class Deltas:
+    """One second in full. `counters` are the lanes' counters (docs/lane-contract.md) of this second, `totals` the same
+    since the start. `routes` counts requests by route and outcome, without the warm-up's. `histograms` are those over all
+    routes, and those of the routes whose turn it is: each `HistogramDelta` says since when it counts.
+    """
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+    totals: Mapping[str, int] = field(default_factory=dict)
+    routes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    histograms: Sequence[HistogramDelta] = ()

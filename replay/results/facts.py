@@ -1,0 +1,26 @@
+"""What the end of a run adds to what was known at its start."""
+
+from __future__ import annotations
+
+import msgspec
+
+from replay.ledger.host import RunDelay
+
+from .document import Ending, KafkaFigures, NameFigures, Note
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the end of a run adds to what was known at its start. `ended_ns` is CLOCK_MONOTONIC."""
+
+    ending: Ending
+    ended_ns: int
+    control_cpu_s: float = 0.0
+    skipped: dict[str, int] = {}
+    lanes_lost: int = 0
+    throttled_share: float | None = None
+    steal_share: float | None = None
+    run_delay: RunDelay | None = None
+    peak_rss_bytes: int | None = None
+    kafka: list[KafkaFigures | None] = []
+    notes: list[Note] = []
+    names: list[NameFigures] = []

@@ -1,0 +1,258 @@
+"""The parts of run.json that hold figures: routes, sessions, the generator, connections, names, objectives, Kafka."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from replay.ledger.accounts import Accounts
+from replay.ledger.host import RunDelay
+
+from .latencies import Latencies, Latency
+from .started import EngineName, Recorded, TlsPeer
+
+
+class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """A capture or check: how often it found its value or held, and how often not. Of those missed, `refused` counts
+    links that could have left the place on the target that they belong to.
+    """
+
+    rule: str
+    good: int
+    missed: int
+    refused: int = 0
+
+
+class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What captures and checks found in responses. `mismatches` are those of `checked` responses that failed a check
+    (without the warm-up). `answers_cut` counts responses longer than the limit, `cookies_cut` cookies that found no
+    room.
+    """
+
+    rules: list[RuleFigures]
+    checked: int = 0
+    mismatches: int = 0
+    answers_cut: int = 0
+    cookies_cut: int = 0
+
+
+class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One route, or one business action: its requests by outcome, its share of all requests, its latencies over all
+    outcomes (null: none), and what was recorded. In the figures of an action `route` is the name of the action.
+    `worse` counts responses with a worse status than recorded.
+    """
+
+    route: str
+    count: int
+    share: float
+    outcomes: dict[str, int]
+    response: Latency | None = None
+    service: Latency | None = None
+    recorded: Recorded | None = None
+    action: str = ""
+    checked: int = 0
+    mismatches: int = 0
+    worse: int = 0
+
+
+class Delays(msgspec.Struct, frozen=True, kw_only=True):
+    """Delays of the generator (docs/lane-contract.md): sums over the lanes; `gap_max_ns` is the largest of all lanes.
+    The `_net` latencies exclude these delays; `response_arrived` ends when the response arrived (null: not known).
+    """
+
+    sends_postponed: int = 0
+    sends_postponed_ns: int = 0
+    dials_postponed: int = 0
+    dials_postponed_ns: int = 0
+    reads_late: int = 0
+    reads_late_ns: int = 0
+    gaps: int = 0
+    gaps_ns: int = 0
+    gap_max_ns: int = 0
+    lost_ns: int = 0
+    unsent_own: int = 0
+    response_net: Latency | None = None
+    service_net: Latency | None = None
+    response_arrived: Latency | None = None
+
+
+class Generator(msgspec.Struct, frozen=True, kw_only=True):
+    """The cost of sending. CPU seconds count from the first due time to the last done, by thread clocks. Memory is
+    that of the whole process.
+    """
+
+    engine: EngineName
+    lanes: int
+    cpu_s: float
+    lanes_cpu_s: float
+    control_cpu_s: float
+    busy_share: float
+    underruns: int = 0
+    throttled_share: float | None = None
+    steal_share: float | None = None
+    run_delay: RunDelay | None = None
+    delays: Delays | None = None
+    peak_rss_bytes: int | None = None
+
+
+class Connections(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections of all lanes. `open_max` and `waiting_max` are sums of the maxima of each lane."""
+
+    opened: int = 0
+    failed: int = 0
+    closed_by_target: int = 0
+    open_max: int = 0
+    waiting_max: int = 0
+    cap_bound: int = 0
+    idle_closed: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+class Retries(msgspec.Struct, frozen=True, kw_only=True):
+    """What retries added. `amplification` is requests at the target for each request of a user (`sent` of the
+    accounts). `denied` retries had no budget left.
+    """
+
+    at_target: int
+    amplification: float
+    retries: int
+    retried: int
+    denied: int
+
+
+class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
+    """The windows of an objective `over` a length of time, without those in which nothing ended: their number, how
+    many failed, and when the worst one began. The `value` of the objective is that of the worst window.
+    """
+
+    count: int
+    failed: int
+    worst_at_s: float
+
+
+class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One service level objective of this run. `value` is ns or a share; null where nothing was measured, which fails.
+    `windows` is null for an objective over the whole run.
+    """
+
+    slo: str
+    passed: bool
+    value: float | None
+    limit: float
+    unit: Literal["ns", "share"]
+    at_least: bool = False
+    windows: WindowsHeld | None = None
+
+
+class AddressFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the lanes did with one address (docs/lane-contract.md, the address table). `drained` connections were
+    closed because the name of the target no longer had the address; `removed`: it did not have it at the end.
+    """
+
+    address: str
+    port: int
+    connects: int
+    connects_failed: int
+    requests: int
+    errors: int
+    drained: int = 0
+    removed: bool = False
+
+
+class AddressChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of the addresses of a name during the run. `at_s` counts from the start."""
+
+    at_s: float
+    added: list[str] = []
+    removed: list[str] = []
+    refused: list[str] = []
+
+
+class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Lookups of the name of a target, from before the start to the end. `answers` counts queries by reply: NOERROR,
+    NXDOMAIN, SERVFAIL, timeout, unanswered (at the end). `changes` are the first 100 of `changed`; `refused` in them
+    are addresses that are not allowed, to which no connection was made. `left_out` accepted no connection before the
+    start. `no_room` counts addresses beyond the number that lanes can hold.
+    """
+
+    name: str
+    resolve: str
+    source: str
+    ttl_s: int | None = None
+    lookups: int = 0
+    lookups_failed: int = 0
+    queries: int = 0
+    answers: dict[str, int] = {}
+    lookup_mean_ns: int = 0
+    lookup_max_ns: int = 0
+    changed: int = 0
+    changes: list[AddressChange] = []
+    left_out: list[str] = []
+    no_room: int = 0
+    failed_at_s: float | None = None
+    failure: str = ""
+
+
+class TlsFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of TLS: the peer, and handshakes by kind. Those that timed out count as failed."""
+
+    peer: TlsPeer
+    handshakes_full: int = 0
+    handshakes_resumed: int = 0
+    handshakes_failed: int = 0
+
+
+class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition written to: acknowledged records, and how far its end moved during the run (null: not asked)."""
+
+    topic: str
+    partition: int
+    acknowledged: int
+    moved: int | None = None
+
+
+class Consumed(msgspec.Struct, frozen=True, kw_only=True):
+    """Records expected at the consuming end: how many came, and how many were missing at the end. Missing ones are in
+    the histogram with the time waited for them, from `at_least_ns` on. `strange` answers belong to no record.
+    """
+
+    count: int
+    missing: int = 0
+    at_least_ns: int | None = None
+    strange: int = 0
+
+
+class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of Kafka. `errors` counts failed records by the broker's name for the error. `late` ones were
+    acknowledged after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight;
+    null where the offsets could not be read. `missing` counts acknowledged records that the ends of their partitions
+    do not cover: they were lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is the greatest lag
+    of the consumer in records, by partition; `consumer` says why it ended early. `hosts_refused` are hosts that the
+    cluster named during the run and that are not allowed: nothing was sent there.
+    """
+
+    brokers: str
+    settings: dict[str, Any] = {}
+    partitions: list[KafkaPartition] = []
+    errors: dict[str, int] = {}
+    late: int = 0
+    offsets_agree: bool | None = None
+    missing: int = 0
+    consumed: dict[str, Consumed] = {}
+    lag_max: dict[str, int] = {}
+    consumer: str = ""
+    hosts_refused: list[str] = []
+
+
+class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One target of a run with several."""
+
+    target: str
+    engine: EngineName
+    lanes: int
+    accounts: Accounts
+    latency: Latencies
+    kafka: KafkaFigures | None = None
+    tls: TlsFigures | None = None

@@ -1,0 +1,122 @@
+"""What a run is judged by: its own validity, the recorded statuses, the objectives."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from replay.errors import InputError
+from replay.ledger.accounts import Accounts, AccountsDetail, sum_counters
+from replay.ledger.catalog import HISTOGRAMS, OK
+from replay.ledger.statuses import StatusFigures, figures_of, reason_of, said_first
+from replay.ledger.validity import Figures, Quantiles, Validity, ValidityLimits, judge, worst_of
+
+from . import slo
+from .document import Generator, SloOutcome, Started
+from .facts import Facts
+from .folder import RunFolder, read_rows
+from .lane_figures import lost_share
+from .measured import Measured
+from .shares import Share
+from .timeline import Second
+from .windows import Window, windows_of
+
+
+def validity_of(
+    shares: Sequence[Share],
+    started: Started,
+    facts: Facts,
+    accounts: Accounts,
+    detail: AccountsDetail,
+    generator: Generator,
+    imbalance: str,
+) -> Validity:
+    """Judge each target by its own latencies; the worst finding counts."""
+    judged = []
+    for share in shares:
+        by_name = sum_counters([metrics.counters for metrics in share.all_metrics])
+        figures = Figures(
+            planned=by_name["planned"],
+            sent=accounts.sent,
+            generator_errors=detail.error.get("generator", 0),
+            underruns=generator.underruns,
+            throttled_share=facts.throttled_share,
+            steal_share=facts.steal_share,
+            run_delay=facts.run_delay,
+            unsent_own=by_name["unsent_own"],
+            lost_share=lost_share(share.all_metrics),
+            gap_max_ns=by_name["gap_max_ns"],
+            busy_share=generator.busy_share,
+            lanes_lost=facts.lanes_lost,
+            imbalance=imbalance,
+            **_latencies(share.measured, started.closed_loop),
+        )
+        judged.append((share.start.target, judge(figures, _allowing(started.limits, share.start.tick_ns))))
+    return worst_of(judged)
+
+
+def _latencies(measured: Measured, closed_loop: bool) -> dict[str, Quantiles | None]:
+    """The latencies among the figures that validity reads. A closed loop has only some."""
+    return {
+        row.field: _quantiles(measured, row.name)
+        for row in HISTOGRAMS
+        if row.field in Figures.__struct_fields__
+        if row.closed_loop or not closed_loop
+    }
+
+
+def _allowing(limits: ValidityLimits, tick_ns: int) -> ValidityLimits:
+    """The limits with lateness by design added to those of lateness."""
+    floors = [
+        name for name in limits.__struct_fields__ if name.startswith("lateness_") and name.endswith("_ns")
+    ]
+    return msgspec.structs.replace(limits, **{name: getattr(limits, name) + tick_ns for name in floors})
+
+
+def _quantiles(measured: Measured, kind: str) -> Quantiles | None:
+    values = measured.percentiles(kind, (50.0, 90.0, 99.0))
+    histogram = measured.histogram(kind)
+    if values is None or histogram is None:
+        return None
+    return Quantiles(count=histogram.count, p50_ns=values[0].ns, p90_ns=values[1].ns, p99_ns=values[2].ns)
+
+
+def status_differs(
+    started: Started, measured: Measured, validity: Validity
+) -> tuple[StatusFigures | None, Validity]:
+    """Responses compared with the recording, and the verdict with that finding. An objective of all requests replaces
+    the rule, because it says what the user allows.
+    """
+    replaced = any(slo.replaces_status_rule(slo.parse(text)) for text in started.slo)
+    figures = figures_of(measured.statuses, replaced=replaced)
+    if figures is None or replaced:
+        return figures, validity
+    recorded: Counter[str] = Counter()
+    now: Counter[str] = Counter()
+    for route in started.routes:
+        recorded.update(route.recorded.statuses if route.recorded else {})
+    for outcomes in measured.outcomes.values():
+        now.update({name: count for name, count in outcomes.items() if name in OK})
+    reason = reason_of(measured.statuses, recorded, now)
+    return figures, validity if reason is None else said_first(validity, reason)
+
+
+def objectives_of(folder: RunFolder, started: Started, measured: Measured) -> list[SloOutcome]:
+    """Evaluate the objectives. Those by window read the logs; a damaged log has no windows, so its objectives fail."""
+    objectives = [slo.parse(text) for text in started.slo]
+    rows: list[Second] = []
+    if any(objective.window_ns for objective in objectives):
+        with contextlib.suppress(InputError):
+            rows = read_rows(folder.timeline, Second)
+    per_route = "service" if started.closed_loop else "response"
+
+    def windows(objective: slo.Slo) -> Iterator[Window]:
+        kind = per_route if objective.percentile is None else objective.metric
+        routes = measured.members(objective.route) if objective.route else None
+        with contextlib.suppress(InputError):
+            yield from windows_of(folder, rows, kind, routes, objective.window_ns or 0, started.max_wait_ns)
+
+    return slo.evaluate(objectives, measured, windows)

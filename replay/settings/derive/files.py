@@ -1,0 +1,21 @@
+"""Which files are made from the settings, and what they should contain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import lane, reference, schema, typed
+
+PACKAGE = Path(__file__).parents[1]
+ROOT = PACKAGE.parents[1]
+SCHEMA = PACKAGE / "scenario.schema.json"
+
+
+def current() -> dict[Path, str]:
+    """The text that each file should have."""
+    return {
+        PACKAGE / "typed.py": typed.text(),
+        PACKAGE / "lane.py": lane.text(),
+        SCHEMA: schema.text(),
+        ROOT / "docs" / "settings.md": reference.text(),
+    }

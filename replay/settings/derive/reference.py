@@ -1,0 +1,87 @@
+"""The settings as a page of the documentation."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from ..scenario import Scenario
+from ..table import GROUPS, SETTINGS, Setting, metavar_of, settings_in
+from .schema import written
+
+_HEAD = """\
+# Settings
+
+Made by `python -m replay.settings.derive`; do not edit.
+
+A setting is a key of a scenario file (TOML), a keyword of `replay.run`, and often a flag. A flag overrides the file.
+`replay init TRACE --target URL` writes a scenario with the settings that most people change, `--all` one with every
+setting, and `replay init --schema` prints a JSON Schema for editors (`replay/settings/scenario.schema.json`): a first line
+`#:schema scenario.schema.json` makes them check and complete the file.
+
+Values carry their unit: `250ms`, `30s`, `1h30m`; `500/s`, `50/1m`; `25%`; `64KiB`. A time without a unit is in seconds.
+Paths in a file are relative to it. "Used by" names the protocol that reads a setting; without it, all do. Lanes get the
+settings marked *lane*.
+"""
+
+
+def text() -> str:
+    """The source of docs/settings.md."""
+    parts = [_HEAD]
+    for group in GROUPS:
+        own = [setting for setting in SETTINGS.values() if setting.group == group]
+        parts.append(f"\n## {group[0].upper()}{group[1:]}\n\n{_summary(group)}\n\n{_rows(own)}")
+        parts += [_rules(setting) for setting in own if setting.is_rules]
+    return "".join(parts)
+
+
+def _summary(group: str) -> str:
+    """What the class of a group says of it."""
+    parent = next(
+        parent
+        for parent in Scenario.__mro__
+        if getattr(parent, "group", "") == group and "group" in vars(parent)
+    )
+    return (parent.__doc__ or "").strip().partition("\n")[0]
+
+
+def _rows(settings: list[Setting]) -> str:
+    """A table of settings. Tables of a scenario are not settings themselves: their keys are."""
+    lines = ["| setting | flag | value | default | meaning |", "|---|---|---|---|---|"]
+    lines += [_row(setting) for setting in settings if setting.table is None or setting.is_rules]
+    return "\n".join(lines) + "\n"
+
+
+def _row(setting: Setting) -> str:
+    """The line of a setting."""
+    flags = " ".join(f"`{flag}`" for flag in setting.row.flags)
+    value = "tables, below" if setting.is_rules else f"`{metavar_of(setting)}`".replace("|", "\\|")
+    meaning = setting.help.replace("|", "\\|")
+    marks = [f"used by {setting.row.used_by}"] if setting.row.used_by else []
+    marks += ["lane"] if setting.row.is_lanes else []
+    marked = f" *({', '.join(marks)})*" if marks else ""
+    return f"| `{setting.key}` | {flags} | {value} | {_default(setting)} | {meaning}{marked} |"
+
+
+def _default(setting: Setting) -> str:
+    if setting.row.default:
+        return setting.row.default
+    value = written(setting.default)
+    if value is None or (value in ("", [], {}) and not isinstance(value, bool)):
+        return "none"
+    plain = value if isinstance(value, str) else json.dumps(value)
+    return f"`{plain}`".replace("|", "\\|")
+
+
+def _rules(setting: Setting) -> str:
+    """The keys of a table of rules."""
+    assert setting.table is not None
+    summary = (setting.table.__doc__ or "").strip().partition("\n")[0]
+    required = {field.encode_name for field in msgspec.structs.fields(setting.table) if field.required}
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for own in settings_in(setting.table, group=setting.group):
+        value = f"`{metavar_of(own)}`".replace("|", "\\|")
+        default = "required" if own.key in required else _default(own)
+        lines.append(f"| `{own.key}` | {value} | {default} | {own.help.replace('|', chr(92) + '|')} |")
+    return f"\n### [[{setting.key}]]\n\n{summary}\n\n" + "\n".join(lines) + "\n"

@@ -1,0 +1,91 @@
+"""The settings as a TypedDict, for programs: editors complete them, and type checkers know them."""
+
+from __future__ import annotations
+
+import keyword
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from ..kinds import is_kind
+from ..scenario import Scenario
+from ..table import keys_of, struct_of
+
+OWN_PARAMETERS = ("target", "trace")
+"""Settings that the library's functions take as parameters of their own."""
+
+_HEAD = '''\
+"""The settings of a scenario by name, for functions that take `**settings: Unpack[Settings]`.
+
+Made by `python -m replay.settings.derive`; do not edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, time, timedelta
+from typing import Literal, Required, TypedDict
+'''
+
+
+def text() -> str:
+    """The source of `replay/settings/typed.py`."""
+    names = [key for key in keys_of(Scenario) if key not in OWN_PARAMETERS]
+    blocks = [_block(name, table) for name, table in _tables(Scenario)]
+    blocks.append(_block("Settings", Scenario, names))
+    space = "\n\n" if blocks[0].startswith("class") else "\n"  # as the linter spaces imports
+    return _HEAD + space + "\n\n\n".join(blocks) + "\n"
+
+
+def _tables(kind: type[msgspec.Struct]) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    """The name and the struct of each table within a table, the inner ones first."""
+    for hint in keys_of(kind).values():
+        if (table := struct_of(hint)) is not None:
+            yield from _tables(table)
+            yield _name(table), table
+
+
+def _name(table: type[msgspec.Struct]) -> str:
+    return table.__name__ if table.__name__.endswith("Settings") else f"{table.__name__}Settings"
+
+
+def _block(name: str, table: type[msgspec.Struct], keys: Sequence[str] = ()) -> str:
+    """A TypedDict of all keys, or of some; keys such as `from` need the form of a call."""
+    required = {field.encode_name for field in msgspec.structs.fields(table) if field.required}
+    types_of = {key: _type(hint) for key, hint in keys_of(table).items() if not keys or key in keys}
+    types_of = {key: f"Required[{of}]" if key in required else of for key, of in types_of.items()}
+    if any(keyword.iskeyword(key) for key in types_of):
+        lines = [f'        "{key}": {of},' for key, of in types_of.items()]
+        return "\n".join(
+            [f"{name} = TypedDict(", f'    "{name}",', "    {", *lines, "    },", "    total=False,", ")"]
+        )
+    words = _SUMMARY if table is Scenario else (table.__doc__ or "").strip().partition("\n")[0]
+    lines = [f"    {key}: {of}" for key, of in types_of.items()]
+    return "\n".join([f"class {name}(TypedDict, total=False):", f'    """{words}"""', "", *lines])
+
+
+_SUMMARY = "Every setting of a scenario but `target` and `trace`."
+
+
+def _type(hint: Any) -> str:
+    """A setting's type as source text."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _type(typing.get_args(hint)[0])
+    if is_kind(hint):
+        return hint.program_type
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join("None" if part is type(None) else _type(part) for part in typing.get_args(hint))
+    if origin is typing.Literal:
+        choices = ", ".join(f'"{choice}"' for choice in typing.get_args(hint))
+        return f"Literal[{choices}]"
+    if origin is tuple:
+        return f"Sequence[{_type(typing.get_args(hint)[0])}]"
+    if origin is dict:
+        return "Mapping[str, str]"
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return _name(hint)
+    return str(hint.__name__)

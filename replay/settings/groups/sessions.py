@@ -1,0 +1,110 @@
+"""Values that travel between requests of a client: variables, captures, cookies, checks and an auth header."""
+
+from typing import Annotated, ClassVar
+
+from replay.errors import UsageError
+
+from ..naming import NameOf
+from ..row import row
+from ..session_rules import (
+    Auth,
+    CaptureRule,
+    CheckRule,
+    Problem,
+    SetRule,
+    Variable,
+    captures_problem,
+    names_problem,
+)
+from .target import TargetSettings, check_header, is_kafka
+
+
+class SessionSettings(TargetSettings, kw_only=True, frozen=True):
+    """Values that travel between requests of a client."""
+
+    group: ClassVar[str] = "sessions"
+
+    variable: Annotated[
+        tuple[Variable, ...], row("Values from a CSV file or a generator, by name", used_by="HTTP")
+    ] = ()
+    capture: Annotated[
+        tuple[CaptureRule, ...],
+        row("Values taken from responses, for later requests of the same client", used_by="HTTP"),
+    ] = ()
+    set: Annotated[
+        tuple[SetRule, ...], row("Paths and headers made of values, by route", used_by="HTTP")
+    ] = ()
+    check: Annotated[
+        tuple[CheckRule, ...], row("What responses must be; others count as mismatches", used_by="HTTP")
+    ] = ()
+    cookies: Annotated[
+        bool, row("Keep the cookies that responses set, for each client, and send them", used_by="HTTP")
+    ] = False
+    auth: Annotated[Auth, row("A header whose value a command prints", used_by="HTTP")] = Auth()
+
+
+def check(settings: SessionSettings, name_of: NameOf) -> None:
+    """Each rule by itself, the names that rules use, and headers that something else already sets."""
+    for table in ("variable", "capture", "set", "check"):
+        for index, rule in enumerate(getattr(settings, table)):
+            if (found := rule.problem()) is not None:
+                raise _rule_error(name_of, f"{table}[{index}]", found)
+            header = getattr(rule, "header", None)
+            if table == "set" and header is not None:
+                check_header(header, f"{table}[{index}].header", name_of)
+    links = {rule.name for rule in settings.capture if rule.as_ == "path"}
+    named = captures_problem(settings.capture) or names_problem(
+        {rule.name for rule in settings.capture}, settings.variable, settings.set, links
+    )
+    if named is not None:
+        raise _rule_error(name_of, *named)
+    _check_headers_once(settings, name_of)
+    _check_cookies(settings, name_of)
+    auth = settings.auth
+    check_header(auth.header, "auth.header", name_of)
+    if auth.command and auth.header.lower() in {name.lower() for name in settings.headers}:
+        raise UsageError(
+            f"{name_of('auth.header')}: {auth.header} is also among [headers]", hint="remove it there"
+        )
+    for key in ("capture", "check", "cookies"):
+        if is_kafka(settings) and getattr(settings, key):
+            raise UsageError(
+                f"{name_of(key)}: a Kafka target sends no responses to look at", hint=f"leave out {key}"
+            )
+
+
+def _check_headers_once(settings: SessionSettings, name_of: NameOf) -> None:
+    """A rule may not set a header that is sent as recorded, or that carries the client's address."""
+    for index, rule in enumerate(settings.set):
+        if rule.header is None:
+            continue
+        where = name_of(f"set[{index}].header")
+        if rule.header.lower() in settings.send_headers:
+            raise UsageError(f"{where}: {rule.header} is also among send_headers", hint="give it once")
+        if rule.header.lower() == settings.client_ip_header.lower():
+            raise UsageError(
+                f"{name_of('client_ip_header')}: {settings.client_ip_header} is also set by a [[set]] rule",
+                hint="give it once",
+            )
+
+
+def _check_cookies(settings: SessionSettings, name_of: NameOf) -> None:
+    """With a cookie jar nothing else may set Cookie."""
+    if not settings.cookies:
+        return
+    given = [f"headers.{name}" for name in settings.headers if name.lower() == "cookie"]
+    given += ["send_headers"] if "cookie" in settings.send_headers else []
+    given += [
+        f"set[{index}].header"
+        for index, rule in enumerate(settings.set)
+        if (rule.header or "").lower() == "cookie"
+    ]
+    if given:
+        raise UsageError(
+            f"{name_of(given[0])}: Cookie is given, and cookies = true sends what responses set",
+            hint="remove one of them",
+        )
+
+
+def _rule_error(name_of: NameOf, table: str, problem: Problem) -> UsageError:
+    return UsageError(f"{name_of(f'{table}.{problem.key}')}: {problem.why}", hint=problem.hint)

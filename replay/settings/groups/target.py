@@ -1,0 +1,196 @@
+"""Where requests go, and what the head of each one says."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from replay.errors import UsageError
+
+from ..headers import check_header_name
+from ..kinds import HeaderNames, HostNames, Methods
+from ..naming import NameOf
+from ..row import Table, row
+from ..target import sendable
+
+OF_REQUESTS = ("host", "send_headers", "rewrite_host", "client_ip_header")
+"""Settings of an HTTP request's head."""
+
+
+class Also(Table, kw_only=True, frozen=True):
+    """Further targets on the same timeline, in the same run; what a table leaves out is the scenario's own."""
+
+    target: Annotated[str, row("Where to send as well: http://... or kafka://...", metavar="URL")]
+    only: Annotated[
+        tuple[str, ...], row("Routes that go there", metavar="ROUTE", default="all of the recording")
+    ] = ()
+    without: Annotated[tuple[str, ...], row("Routes that do not go there", metavar="ROUTE")] = ()
+    methods: Annotated[
+        Methods | None,
+        row("Methods that go there; to Kafka only those that write make sense", default="the scenario's"),
+    ] = None
+    key: Annotated[
+        str | None, row("Key of a request as a record", used_by="Kafka", default="the scenario's")
+    ] = None
+    value: Annotated[
+        str | None, row("Value of a request as a record", used_by="Kafka", default="the scenario's")
+    ] = None
+
+
+class TargetSettings(Table, kw_only=True, frozen=True):
+    """Where requests go, and what the head of each one says."""
+
+    group: ClassVar[str] = "target"
+
+    target: Annotated[
+        str,
+        row(
+            "Where to send: http[s]://HOST[:PORT][/BASE/PATH] or kafka://HOST:PORT/TOPIC",
+            "--target",
+            metavar="URL",
+            common=True,
+        ),
+    ] = ""
+    trace: Annotated[str, row("Trace or log to replay, relative to this file", common=True)] = ""
+    host: Annotated[
+        str,
+        row(
+            "Host header",
+            "--host",
+            metavar="NAME",
+            default="the target's",
+            used_by="HTTP",
+            example="staging.example",
+        ),
+    ] = ""
+    headers: Annotated[
+        dict[str, str],
+        row(
+            "Header to add to every request; $NAME comes from the environment",
+            "-H",
+            "--header",
+            metavar="'NAME: VALUE'",
+            used_by="HTTP",
+            common=True,
+        ),
+    ] = msgspec.field(default_factory=dict)
+    send_headers: Annotated[
+        HeaderNames,
+        row(
+            "Recorded headers to send again: user-agent,accept; or all but those that name client or host",
+            "--send-headers",
+            default="none",
+            used_by="HTTP",
+            example="user-agent,accept",
+        ),
+    ] = HeaderNames()
+    rewrite_host: Annotated[
+        HostNames,
+        row(
+            "Send a recorded host under another name, in Host and in URLs of the headers that are sent",
+            "--rewrite-host",
+            used_by="HTTP",
+            example=["www.example=staging.example", "*.shop.example=*.shop.staging.example"],
+        ),
+    ] = HostNames()
+    client_ip_header: Annotated[
+        str,
+        row(
+            "Header that carries an address for each recorded client, always the same one",
+            "--client-ip-header",
+            metavar="NAME",
+            default="none",
+            used_by="HTTP",
+            example="X-Forwarded-For",
+        ),
+    ] = ""
+    client_ip_range: Annotated[
+        Literal["10.0.0.0/8", "198.18.0.0/15", "2001:db8::/32"],
+        row("Network that those addresses come from", "--client-ip-range", metavar="NETWORK", used_by="HTTP"),
+    ] = "10.0.0.0/8"
+    x_replay: Annotated[
+        bool,
+        row(
+            "Send X-Replay: RUN-SEQ, which finds each request in the target's logs",
+            "--no-x-replay",
+            used_by="HTTP",
+        ),
+    ] = True
+    resolve: Annotated[
+        Literal["ttl", "once", "per-connection"],
+        row(
+            "When to resolve the target's name again: when its TTL expires, never, or for each connection",
+            "--resolve",
+            used_by="HTTP",
+        ),
+    ] = "ttl"
+    resolver: Annotated[
+        str,
+        row(
+            "Name server to ask",
+            "--resolver",
+            metavar="ADDRESS[:PORT]",
+            default="those of resolv.conf",
+            used_by="HTTP",
+            example="127.0.0.1:5353",
+        ),
+    ] = ""
+    also: Annotated[tuple[Also, ...], row("Further targets")] = ()
+
+
+def check(settings: TargetSettings, name_of: NameOf) -> None:
+    """Names, headers and further targets must be sendable, and no header may be given in two ways."""
+    for name in settings.headers:
+        check_header(name, f"headers.{name}", name_of)
+    if settings.host and not sendable(settings.host):
+        raise UsageError(
+            f"{name_of('host')}: {settings.host!r} is not a host", hint="write NAME or NAME:PORT"
+        )
+    for index, also in enumerate(settings.also):
+        try:
+            _parse_target(also.target)
+        except UsageError as error:
+            raise UsageError(f"{name_of(f'also[{index}].target')}: {error}", hint=error.hint) from None
+    if settings.resolver:
+        _check_resolver(settings.resolver, name_of)
+    if settings.client_ip_header:
+        _check_client_ip_header(settings, name_of)
+
+
+def _check_resolver(resolver: str, name_of: NameOf) -> None:
+    from replay.names.settings import parse_server  # replay.names imports Numba
+
+    try:
+        parse_server(resolver)
+    except UsageError as error:
+        raise UsageError(f"{name_of('resolver')}: {error}", hint=error.hint) from None
+
+
+def _check_client_ip_header(settings: TargetSettings, name_of: NameOf) -> None:
+    name, where = settings.client_ip_header, name_of("client_ip_header")
+    try:
+        check_header_name(name)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}", hint="write X-Forwarded-For") from None
+    if name.lower() in {header.lower() for header in settings.headers} | set(settings.send_headers):
+        raise UsageError(f"{where}: {name} is also among headers or send_headers", hint="give it once")
+
+
+def check_header(name: str, key: str, name_of: NameOf) -> None:
+    """UsageError where a header of this name cannot be set; `key` is the setting that names it."""
+    try:
+        check_header_name(name)
+    except UsageError as error:
+        raise UsageError(f"{name_of(key)}: {error}", hint=error.hint) from None
+
+
+def _parse_target(url: str) -> None:
+    """UsageError where a URL is no target. Each protocol parses its own URLs; it is found at run time, by its scheme."""
+    import_module("replay.protocols.registry").parse_target(url)
+
+
+def is_kafka(settings: TargetSettings) -> bool:
+    """Whether the first target is a Kafka topic."""
+    return settings.target.lower().startswith("kafka:")

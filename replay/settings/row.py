@@ -1,0 +1,65 @@
+"""The row of a setting: what its declaration says beside its name, kind and default.
+
+    timeout_ns: Annotated[
+        Duration, row("Time limit for a complete response", "--timeout", lane=True)
+    ] = Duration(30 * SECOND_NS)
+
+The name in a file is the attribute's without its unit: `timeout`. Flags of every verb, help, `replay init`, checks, the JSON
+Schema, the TypedDict, the lane's struct and docs/settings.md are derived from these rows (`table.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+_KEY = "row"
+_UNITS = ("_ns", "_per_s", "_bytes", "_")
+
+
+class Row(NamedTuple):
+    """What a declaration says of a setting, for everything but the decoder."""
+
+    flags: tuple[str, ...] = ()
+    metavar: str = ""
+    default: str = ""
+    used_by: str = ""
+    is_lanes: bool = False
+    is_positive: bool = False
+    is_common: bool = False
+
+
+def row(
+    text: str, *flags: str, metavar: str = "", default: str = "", used_by: str = "", lane: bool = False,
+    positive: bool = False, common: bool = False, example: Any = None, ge: int | None = None, le: int | None = None,
+) -> Meta:  # fmt: skip
+    """Declare a setting: its help text and flags.
+
+    `default` describes a default that depends on something else. `used_by` names the protocol that alone reads the setting.
+    `lane` passes it to the lanes. `positive` refuses 0. `common` puts it into the short form of `replay init`. `example` is
+    what `replay init` shows where the default is empty. `ge` and `le` are limits of a plain number.
+    """
+    facts = Row(flags, metavar, default, used_by, lane, positive, common)
+    return Meta(
+        description=text, examples=None if example is None else [example], ge=ge, le=le, extra={_KEY: facts}
+    )
+
+
+def row_of(meta: Meta) -> Row:
+    """The row in a declaration; an empty one where it has none."""
+    found = (meta.extra or {}).get(_KEY)
+    return found if isinstance(found, Row) else Row()
+
+
+def key_of(attribute: str) -> str:
+    """The name in a file of an attribute: `timeout_ns` is `timeout`, `from_` is `from`."""
+    for unit in _UNITS:
+        if attribute.endswith(unit):
+            return attribute.removesuffix(unit)
+    return attribute
+
+
+class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename=key_of):
+    """The base of every table of settings."""

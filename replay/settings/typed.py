@@ -1,0 +1,269 @@
+"""The settings of a scenario by name, for functions that take `**settings: Unpack[Settings]`.
+
+Made by `python -m replay.settings.derive`; do not edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, time, timedelta
+from typing import Literal, Required, TypedDict
+
+
+class AlsoSettings(TypedDict, total=False):
+    """Further targets on the same timeline, in the same run; what a table leaves out is the scenario's own."""
+
+    target: Required[str]
+    only: Sequence[str]
+    without: Sequence[str]
+    methods: str | Sequence[str] | None
+    key: str | None
+    value: str | None
+
+
+class VariableSettings(TypedDict, total=False):
+    """Values from a CSV file or a generator, for each client or each request."""
+
+    name: Required[str]
+    file: str | None
+    column: str
+    generate: Literal["uuid", "email"] | None
+    by: Literal["client", "request"]
+
+
+CaptureRuleSettings = TypedDict(
+    "CaptureRuleSettings",
+    {
+        "header": str | None,
+        "cookie": str | None,
+        "json": str | None,
+        "regex": str | None,
+        "route": Required[str],
+        "name": Required[str],
+        "longest": str | int,
+        "as": Literal["text", "path"],
+    },
+    total=False,
+)
+
+
+class SetRuleSettings(TypedDict, total=False):
+    """Paths and headers made of values: {name} of a capture or variable, {uuid} {email} {client} {n} (docs/sessions.md)."""
+
+    route: Required[str]
+    without: Sequence[str]
+    path: str | None
+    header: str | None
+    value: str | None
+
+
+class CheckRuleSettings(TypedDict, total=False):
+    """What responses must be; others count as mismatches."""
+
+    header: str | None
+    cookie: str | None
+    json: str | None
+    regex: str | None
+    route: Required[str]
+    status: str | int | Sequence[str | int] | None
+    contains: str | None
+    size: str | int | None
+    digest: str | None
+    equals: str | None
+
+
+class AuthSettings(TypedDict, total=False):
+    """A header whose value a command prints; the command runs again in time, and a run keeps nothing of it."""
+
+    command: str
+    header: str
+    value: str
+    refresh: str | float | timedelta
+
+
+class BodyRuleSettings(TypedDict, total=False):
+    """Bodies of routes that the recording has none for."""
+
+    route: Required[str]
+    file: str | None
+    template: str | None
+    content_type: str
+    fill: bool
+
+
+WindowSettings = TypedDict(
+    "WindowSettings",
+    {
+        "from": str | datetime | time | None,
+        "until": str | datetime | time | None,
+        "tz": str | None,
+    },
+    total=False,
+)
+
+
+class RetrySettings(TypedDict, total=False):
+    """Requests that are tried again, as clients do: how a retry storm is rehearsed (docs/retries.md)."""
+
+    attempts: int
+    on: Sequence[str]
+    methods: Literal["idempotent", "all"]
+    backoff: str | float | timedelta
+    backoff_max: str | float | timedelta
+    jitter: str | float
+    budget: str | float | None
+    budget_burst: int
+
+
+class BreakerSettings(TypedDict, total=False):
+    """The circuit breaker: ends a run that only does harm."""
+
+    on: bool
+    share: str | float
+    over: str | float | timedelta
+
+
+class LimitsSettings(TypedDict, total=False):
+    """Bounds on memory and sockets."""
+
+    response_headers: str | int
+    auto_connections: int | str
+    answer: str | int
+    cookies: str | int
+    sessions: str | int
+    histograms: str | int
+
+
+class TlsSettings(TypedDict, total=False):
+    """An https target: TLS 1.2 and 1.3, verified."""
+
+    ca: str
+    cert: str
+    key: str
+    server_name: str
+    insecure: bool
+    resume: bool
+
+
+class KafkaSettings(TypedDict, total=False):
+    """A Kafka target: the producer's settings under aiokafka's names, and what becomes of a request as a record."""
+
+    acks: str | int
+    enable_idempotence: bool
+    compression_type: Literal["none", "gzip", "snappy", "lz4", "zstd"]
+    max_batch_size: str | int
+    tick: str | float | timedelta
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+    ssl_cafile: str
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    sasl_plain_username: str
+    sasl_plain_password: str
+    timestamps: Literal["due", "recorded"]
+    partitions: Literal["auto", "recorded", "key"]
+    topic_map: Mapping[str, str]
+    key: str
+    value: str
+    consume: bool
+    answers: str
+    answers_by: str
+
+
+class ValidityLimitsSettings(TypedDict, total=False):
+    """Every threshold. Shares are of 1. Those of `lateness` and `own` delays are shares of the latency without the"""
+
+    lateness_p50_share_suspect: float
+    lateness_p50_share_invalid: float
+    lateness_p50_floor_suspect_ns: int
+    lateness_p50_floor_invalid_ns: int
+    lateness_p90_share_suspect: float
+    lateness_p90_share_invalid: float
+    lateness_p90_floor_suspect_ns: int
+    lateness_p90_floor_invalid_ns: int
+    lateness_p99_share_suspect: float
+    lateness_p99_floor_suspect_ns: int
+    own_p50_share_suspect: float
+    own_p50_share_invalid: float
+    own_p50_floor_suspect_ns: int
+    own_p50_floor_invalid_ns: int
+    own_p90_share_suspect: float
+    own_p90_share_invalid: float
+    own_p90_floor_suspect_ns: int
+    own_p90_floor_invalid_ns: int
+    own_p99_share_suspect: float
+    own_p99_floor_suspect_ns: int
+    unread_p99_floor_suspect_ns: int
+    unsent_own_share_suspect: float
+    unsent_own_share_invalid: float
+    lost_share_named: float
+    generator_share_suspect: float
+    generator_share_invalid: float
+    underrun_share_suspect: float
+    underrun_share_invalid: float
+    throttled_share_suspect: float
+    throttled_share_invalid: float
+    steal_share_suspect: float
+    run_delay_share_suspect: float
+    run_delay_share_invalid: float
+    run_delay_mean_floor_ns: int
+    run_delay_felt_share_suspect: float
+    run_delay_felt_share_invalid: float
+    busy_share_full: float
+
+
+class Settings(TypedDict, total=False):
+    """Every setting of a scenario but `target` and `trace`."""
+
+    host: str
+    headers: Mapping[str, str]
+    send_headers: str | Sequence[str]
+    rewrite_host: str | Sequence[str]
+    client_ip_header: str
+    client_ip_range: Literal["10.0.0.0/8", "198.18.0.0/15", "2001:db8::/32"]
+    x_replay: bool
+    resolve: Literal["ttl", "once", "per-connection"]
+    resolver: str
+    also: Sequence[AlsoSettings]
+    variable: Sequence[VariableSettings]
+    capture: Sequence[CaptureRuleSettings]
+    set: Sequence[SetRuleSettings]
+    check: Sequence[CheckRuleSettings]
+    cookies: bool
+    auth: AuthSettings
+    methods: str | Sequence[str]
+    only: Sequence[str]
+    without: Sequence[str]
+    sample: str | float | None
+    sample_by: Literal["request", "client"]
+    scale: str | float | Sequence[str | float]
+    grow: Literal["requests", "sessions", "repeat"]
+    peak: str | float | None
+    rewrite: Sequence[str]
+    rate: str | float | None
+    empty_bodies: bool
+    body: Sequence[BodyRuleSettings]
+    seed: int
+    window: WindowSettings
+    speed: str | float
+    compress_to: str | float | timedelta | None
+    duration: str | float | timedelta | None
+    warm_up: str | float | timedelta
+    timeout: str | float | timedelta
+    max_wait: str | float | timedelta
+    connections: int | str
+    connect: Literal["pool", "per-client", "per-request"]
+    client_connections: int
+    idle_timeout: str | float | timedelta
+    order: Literal["due", "client"]
+    threads: int | str
+    engine: Literal["auto", "native", "portable"]
+    retry: RetrySettings
+    allow: Sequence[str]
+    allow_production: bool
+    max_rate: str | float | None
+    max_duration: str | float | timedelta | None
+    breaker: BreakerSettings
+    limits: LimitsSettings
+    tls: TlsSettings
+    kafka: KafkaSettings
+    slo: Sequence[str]
+    validity: ValidityLimitsSettings

@@ -1,0 +1,200 @@
+"""The connections of a capture: which packet belongs to which, from the first segment of each to its last."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.trace.importing.registry import Found
+from replay.trace.importing.rejects import NOT_CAPTURED, REQUEST_NOT_CAPTURED
+from replay.units import counted
+from replay_native.importing import packets as kernels
+
+from .container import Packets
+from .conversation import Conversation, Exchange
+from .fragments import Fragments
+from .messages import REQUEST_LINE, STATUS_LINE
+
+_FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
+_MASK = 0xFFFFFFFF
+CLOSED_MAX = 1 << 16
+"""Connections that ended and are remembered: segments of theirs that come again begin no new connection."""
+
+OPEN_MAX = 1 << 18
+"""Connections that are followed at once; the oldest ends when one more begins."""
+
+_End = tuple[int, int, int]
+_Key = tuple[int, int, int, int, int, int]
+
+
+class Connections:
+    """All connections of a capture."""
+
+    def __init__(self, found: Found, name: str) -> None:
+        self._found, self._name = found, name
+        self._open: OrderedDict[_Key, Conversation] = OrderedDict()
+        self._closed: OrderedDict[_Key, int] = OrderedDict()
+        self._fragments = Fragments()
+        self._finished: list[Exchange] = []
+        self._first_sequences: dict[_Key, int | None] = {}
+        self._last_ns = 0
+        self.others: Counter[tuple[str, int]] = Counter()
+        """Connections by what they spoke, where that was not HTTP/1, and the server's port."""
+        self._hole_bytes = self._holes = self._headless = self._cut_responses = 0
+
+    def finished(self) -> Iterator[Exchange]:
+        """The exchanges since the last call."""
+        yield from self._finished
+        self._finished.clear()
+
+    def take(self, packets: Packets) -> None:
+        """Follow the packets of a block."""
+        data, columns = packets.data, packets.columns
+        for column in columns.T.tolist():
+            if column[kernels.KIND] == kernels.FRAGMENT:
+                whole = self._fragments.take(data, column)
+                if whole is not None:
+                    self._segment(whole.data, whole.column)
+            else:
+                self._segment(data, column)
+
+    def _segment(self, data: npt.NDArray[np.uint8], column: list[int]) -> None:
+        """One TCP segment."""
+        flags, ports = column[kernels.FLAGS], column[kernels.PORTS]
+        source = (column[kernels.SOURCE_HIGH], column[kernels.SOURCE_LOW], ports >> 16)
+        target = (column[kernels.TARGET_HIGH], column[kernels.TARGET_LOW], ports & 0xFFFF)
+        self._last_ns = at_ns = column[kernels.AT_NS]
+        payload = data[column[kernels.BEGIN] : column[kernels.END]].tobytes()
+        if flags & _SYN:
+            self._synchronise(source, target, column, acknowledges=bool(flags & _ACK))
+            if not payload:
+                return
+        length = len(payload) + column[kernels.MISSING]
+        is_up, key = self._find(source, target, payload, length)
+        if key is None:
+            return
+        conversation = self._open[key]
+        direction = conversation.up if is_up else conversation.down
+        other = conversation.down if is_up else conversation.up
+        sequence = column[kernels.SEQ] + bool(flags & _SYN)
+        if flags & _ACK and (length or is_up):
+            other.acknowledge(column[kernels.ACK])
+        if length:
+            direction.take(
+                sequence & _MASK, payload, column[kernels.MISSING], at_ns, column[kernels.ACK], column[kernels.NUMBER]
+            )  # fmt: skip
+        if flags & _FIN:
+            direction.finish((sequence + length) & _MASK)
+        if flags & _RST or conversation.is_over:
+            self._close(key)
+
+    def _synchronise(
+        self,
+        source: tuple[int, int, int],
+        target: tuple[int, int, int],
+        column: list[int],
+        *,
+        acknowledges: bool,
+    ) -> None:
+        """A SYN: a connection begins (again, where its ports were used before), or its server answers."""
+        if acknowledges:
+            conversation = self._open.get((*target, *source))
+            first = column[kernels.ACK] & _MASK
+            if conversation is None:
+                conversation = self._begin((*target, *source), first, begins=True)
+            conversation.begin_down((column[kernels.SEQ] + 1) & _MASK)
+            return
+        key, first = (*source, *target), (column[kernels.SEQ] + 1) & _MASK
+        if key in self._open:
+            if self._first_sequences.get(key) == first:
+                return
+            self._close(key)
+        self._begin(key, first, begins=True)
+
+    def _begin(self, key: _Key, first: int | None, *, begins: bool) -> Conversation:
+        self._closed.pop(key, None)
+        if len(self._open) >= OPEN_MAX:
+            self._close(next(iter(self._open)))
+        client = key[0].to_bytes(8, "big", signed=True) + key[1].to_bytes(8, "big", signed=True)
+        made = Conversation(
+            client=client,
+            port=key[5],
+            begins=begins,
+            sequence=first,
+            done=self._finished.append,
+            lost=self._lost,
+        )
+        self._open[key] = made
+        self._first_sequences[key] = first
+        return made
+
+    def _find(self, source: _End, target: _End, payload: bytes, length: int) -> tuple[bool, _Key | None]:
+        """Whether a segment comes from its connection's client, and the connection; None where it is of none."""
+        up, down = (*source, *target), (*target, *source)
+        if up in self._open:
+            return True, up
+        if down in self._open:
+            return False, down
+        if not length or up in self._closed or down in self._closed:
+            return True, None
+        # Its beginning was not captured. Who asks is told by what is said, or by the ports.
+        if REQUEST_LINE.match(payload):
+            is_up = True
+        elif STATUS_LINE.match(payload):
+            is_up = False
+        else:
+            is_up = source[2] >= target[2]
+        key = up if is_up else down
+        self._begin(key, None, begins=False)
+        self._headless += 1
+        return is_up, key
+
+    def _close(self, key: _Key) -> None:
+        conversation = self._open.pop(key)
+        self._first_sequences.pop(key, None)
+        conversation.close(self._last_ns)
+        self._closed[key] = 0
+        if len(self._closed) > CLOSED_MAX:
+            self._closed.popitem(last=False)
+        for direction in (conversation.up, conversation.down):
+            self._holes += direction.holes
+            self._hole_bytes += direction.hole_bytes
+        if conversation.speaks and conversation.bytes:
+            self.others[conversation.speaks, conversation.port] += 1
+
+    def end(self) -> None:
+        """The capture ends: so do all connections."""
+        while self._open:
+            self._close(next(iter(self._open)))
+
+    def _lost(self, what: str, number: int) -> None:
+        """Count a message that holes in the capture cost."""
+        rejects = self._found.rejects
+        if what == "response":
+            self._cut_responses += 1
+            return
+        rejects.lines += 1
+        rejects.add(NOT_CAPTURED if what == "request" else REQUEST_NOT_CAPTURED, self._name, number, b"")
+
+    def said(self) -> list[str]:
+        """What is worth saying after the end: what was lost, and what was no HTTP/1."""
+        said = [
+            f"{counted(count, 'connection')} to port {port} spoke {speaks}, which is not read"
+            for (speaks, port), count in self.others.most_common()
+        ]
+        if self._holes:
+            said.append(
+                f"{self._hole_bytes:,} bytes in {counted(self._holes, 'gap')} of the connections were not captured"
+            )
+        if self._cut_responses:
+            said.append(
+                f"{counted(self._cut_responses, 'response')} were not captured whole: their status is unknown"
+            )
+        if self._headless:
+            said.append(f"{counted(self._headless, 'connection')} began before the capture")
+        if self._fragments.incomplete:
+            said.append(f"{counted(self._fragments.incomplete, 'IP packet')} lack fragments")
+        return said

@@ -1,0 +1,1 @@
+"""Extensions of replay: one file each."""
