@@ -63,8 +63,9 @@ fuzz: $(READY) ## Property tests with random cases: 100,000 of each fuzzer, and 
 bench: $(READY) ## Measure against the peers, side by side (see docs/benchmarks.md)
 	$(BIN)/python -m benchmarks $(ONLY)
 
-long: $(READY) ## Judge the verdicts themselves: 300 random runs with a starved generator, a faulty target, or neither (an hour)
+long: $(READY) ## Judge the verdicts themselves: 300 random runs with a starved generator, a faulty target, or neither (an hour); then the image
 	$(BIN)/python -m benchmarks squeezes
+	$(MAKE) image
 
 calibrate: $(READY) ## Measure how often `replay compare` is wrong, on imagined runs (see docs/statistics.md)
 	$(BIN)/python -m benchmarks.calibrate

@@ -58,7 +58,7 @@ def record_line(name: str, content: bytes) -> str:
 def pinned(metadata: str, pins: dict[str, str], python: str) -> str:
     """A wheel's METADATA, for one CPython and exactly these versions."""
     for name in pins:
-        metadata = re.sub(rf"^Requires-Dist: {name}\b.*\n", "", metadata, flags=re.MULTILINE)
+        metadata = re.sub(rf"^Requires-Dist: {name}(?![\w.-]).*\n", "", metadata, flags=re.MULTILINE)
     required = "".join(f"Requires-Dist: {name}=={version}\n" for name, version in pins.items())
     minor = f"{python[2]}.{python[3:]}"
     return re.sub(

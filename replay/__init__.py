@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
     from types import ModuleType
-    from typing import Any
+    from typing import Unpack
 
     from . import engine as engine
     from . import errors as errors
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .engine import Prepared
     from .engine.sinks import Sink
     from .results.run import Run
+    from .settings.typed import Settings
     from .trace import Trace
 
 __all__ = ["__version__", "import_log", "load", "open", "prepare", "run"]
@@ -68,7 +69,7 @@ def run(
     target: str,
     out: str | PathLike[str],
     sinks: Sequence[Sink | str] = (),
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Run:
     """Replay a trace onto `target` into the new run folder `out`, and return the run.
 
@@ -87,7 +88,7 @@ def run(
     return load(out)
 
 
-def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Any) -> Prepared:
+def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpack[Settings]) -> Prepared:
     """Plan a replay without sending anything: `.plans` says what would be sent, `.run(out)` sends it.
 
     `settings` are as for `run`. Raises a ReplayError as `run` does.

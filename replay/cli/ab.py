@@ -133,7 +133,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     errors = Console(stderr=True, highlight=False)
     for note in bare_time_notes(settings):
         errors.print(f"note: {note}")
-    warm_kernels(errors, (*OF_A_RUN, *KERNELS))
+    warm_kernels(errors, (*OF_A_RUN, *_kernels_of(settings, base, new), *KERNELS))
     with result_folder(out, SESSIONS, scenario) as folder, keeping(folder):
         with tempfile.TemporaryDirectory(prefix="replay-ab-") as area:
             with ProgressBar(errors) as progress:
@@ -154,6 +154,17 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
 def _unless_made(html: str | None) -> str | None:
     """Where else a page goes: the session's own is made always."""
     return None if html == DEFAULT_PAGE else html
+
+
+def _kernels_of(scenario: Any, *builds: Any) -> tuple[str, ...]:
+    """Kernel modules that runs onto the builds need. UsageError where one of them is no target."""
+    from msgspec.structs import replace
+
+    from replay.comparison.session import url_of_builds
+    from replay.engine.prepare import kernels_of
+
+    urls = [build.what if build.is_url else url_of_builds(scenario) for build in builds]
+    return tuple(name for url in urls for name in kernels_of(replace(scenario, target=url)))
 
 
 def _json(found: Any) -> bytes:

@@ -67,7 +67,7 @@ def facts() -> Table:
     """An empty table of names and what is to be said of them."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", justify="right", no_wrap=True)
-    table.add_column(overflow="ellipsis")
+    table.add_column(overflow="fold")
     return table
 
 

@@ -116,6 +116,7 @@ def as_json(trace: Trace, summary: Summary, stats: dict[str, Any]) -> bytes:
         "time_zone": manifest.time_zone,
         "assumptions": manifest.assumptions,
         "unknown_values": manifest.unknown_values,
+        "checksums": trace.has_checksums,
         "examples": examples(trace, units.parse_zone(manifest.time_zone or "UTC")),
         "history": manifest.history,
         **stats,
@@ -215,6 +216,8 @@ def _screen(console: Console, trace: Trace, summary: Summary) -> None:
         table.add_row("rejected" if index == 0 else "", line)
     for index, line in enumerate(left_out_lines(manifest)):
         table.add_row("left out" if index == 0 else "", line)
+    if not trace.has_checksums:
+        table.add_row("checksums", "none: damage to this trace, which an older replay wrote, goes unnoticed")
     skips = skipped(summary)
     if skips:
         listed = ", ".join(f"{rows:,} {method}" for method, rows in skips.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,33 +14,26 @@ import msgspec
 
 from replay import units
 from replay.engine.prepare import kernels_of
-from replay.errors import (
-    Exit,
-    OutputError,
-    RefusedError,
-    UsageError,
-    reason_of,
-)
+from replay.errors import Exit, OutputError, RefusedError, UsageError, reason_of
 from replay.files import write_whole
 from replay.ledger.statuses import ACCEPT
 from replay.peaks.climb import Climb, climb
 from replay.peaks.recovery import Recovery
-from replay.peaks.search import Search, Trial
+from replay.peaks.search import Search
 from replay.peaks.trial import Bench
 from replay.protocols.registry import parse_target
-from replay.report.console import Console, Table
+from replay.report.console import Console
 from replay.report.outputs.of_peak import PeakResult, climb_cases, surge_cases
 from replay.report.peak import (
     climb_facts,
-    in_order,
+    print_climb,
+    print_surge,
     rate_at,
     recording_facts,
     surge_facts,
-    trial_cells,
     trial_line,
-    write_peak_page,
-    write_surge_page,
 )
+from replay.report.peak_page import write_peak_page, write_surge_page
 from replay.results.run import load_run
 from replay.settings.scenario import Scenario
 from replay.shown import json_shown
@@ -48,7 +41,7 @@ from replay.trace.importing import open_trace
 
 from .flags import flags_of_all, settings_flags
 from .help import GroupedCommand
-from .import_ import ProgressBar, facts
+from .import_ import ProgressBar
 from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
 from .places import keeping, result_folder
@@ -78,16 +71,6 @@ _NO_ANSWERS = {"UNKNOWN": Exit.INVALID, "UNSTEADY": Exit.INCONCLUSIVE}
 _EXITS = {"FOUND": Exit.PASSED, "NO_LIMIT": Exit.PASSED, "GENERATOR_LIMITED": Exit.INVALID}
 
 
-def _table(trials: Sequence[Trial]) -> Table:
-    """Load against latency and failures: up from the lowest, held, and down again."""
-    table = Table(box=None, pad_edge=False, header_style="cyan")
-    for name in ("", "times", "rate", "p50", "p99", "failed", "objectives"):
-        table.add_column(name, justify="left" if name in ("", "objectives") else "right", overflow="fold")
-    for trial in in_order(trials):
-        table.add_row(*trial_cells(trial))
-    return table
-
-
 def _sentence(found: Climb) -> str:
     last = found.trials[-1]
     load = last.load if found.verdict == "FAILS_AT_LOWEST" else found.peak
@@ -98,20 +81,6 @@ def _sentence(found: Climb) -> str:
         lowest=f"{last.load:.3g}",
         missed=", ".join(goal for goal, passed in last.passed.items() if not passed),
     )
-
-
-def _print_climb(console: Console, found: Climb) -> None:
-    console.print(_table(found.trials))
-    console.print()
-    console.print(_sentence(found), style="bold")
-    _print_facts(console, climb_facts(found))
-
-
-def _print_facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:
-    table = facts()
-    for name, words in rows:
-        table.add_row(name, words)
-    console.print(table)
 
 
 def _save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> bytes:
@@ -279,8 +248,7 @@ def _measured(
 
     page(folder / "peak.html")
     with shown_of(folder):
-        _print_facts(console, before)
-        _print_climb(console, found)
+        print_climb(found, sentence, before, folder, console)
         cases = climb_cases(found, sentence, failed=code != Exit.PASSED)
         time_s = sum(trial.length_s for trial in found.trials)
         facts_shown = [*before, *climb_facts(found)]
@@ -314,7 +282,7 @@ def _surged(
     page(folder / "peak.html")
     found = [*before, *surge_facts(recovery, times, trigger_ns)]
     with shown_of(folder):
-        _print_facts(console, found)
+        print_surge(recovery, times, trigger_ns, before, folder, console)
         sentence = f"a surge of {times:g} times: {recovery.verdict}"
         cases = surge_cases(recovery, sentence)
         length_s = surge.document.duration_s

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from replay.engine.prepare import Prepared
     from replay.engine.sinks import Sink
     from replay.protocols.protocol import TargetPlan
-
-if TYPE_CHECKING:
     from replay.report.console import Console
     from replay.settings.scenario import Scenario
 
@@ -130,11 +128,11 @@ def _made_sinks(texts: tuple[str, ...]) -> list[Sink]:
 def report_console_for(plain: bool, quiet: bool, stderr: bool = False) -> Console:
     """Where the report goes: stdout, or stderr where a file goes to stdout. `plain`: no colours or cursor movements."""
     from replay.report.console import Console
-    from replay.report.page import WIDTH, report_console
+    from replay.report.page import console_width, report_console
 
     console = report_console(stderr=stderr)
     if plain:
-        console = Console(width=WIDTH, no_color=True, force_terminal=False, stderr=stderr)
+        console = Console(width=console_width(), no_color=True, force_terminal=False, stderr=stderr)
     console.quiet = quiet
     return console
 

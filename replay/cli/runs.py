@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ def _columns() -> int | None:
     return max(shutil.get_terminal_size().columns, _WIDTH_MIN) if sys.stdout.isatty() else None
 
 
-def _lines(rows: list[tuple[str, ...]], columns: int | None) -> list[str]:
+def _lines(rows: Sequence[tuple[str, ...]], columns: int | None) -> list[str]:
     """The table without padding at the right. Where it is too wide, names and targets are cut in the middle."""
     cells = [[shown(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in cells) for at in range(len(_HEADS))]

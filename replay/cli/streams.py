@@ -15,7 +15,7 @@ import click
 from replay.errors import reason_of
 from replay.shown import shown
 
-_LIKENESS = str.maketrans("≥→×µμ·…●○✓✗–▁▂▃▄▅▆▇█░▒▓²", ">>xuu-~*o+x-.:-=+*%#.:+2")
+_LIKENESS = str.maketrans("≥≤→×µμ·…●○✓✗–━“”▁▂▃▄▅▆▇█░▒▓²", '><>xuu-~*o+x-="".:-=+*%#.:+2')
 """One character each, so that columns stay where they are."""
 
 _HANDLER = "replay.likeness"

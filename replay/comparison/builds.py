@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 from replay.errors import TargetError, UsageError
 
 HOST = "127.0.0.1"
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 READY_S = 60.0
 GRACE_S = 5.0
 POLL_S = 0.05
@@ -42,13 +44,16 @@ class Build:
     @property
     def is_url(self) -> bool:
         """Whether nothing has to be started."""
-        return self.what.startswith(("http://", "https://"))
+        return _URL.fullmatch(self.what) is not None
 
     @contextlib.contextmanager
-    def running(self, log: Path, ready: str = "", ready_s: float = READY_S) -> Iterator[str]:
+    def running(
+        self, log: Path, ready: str = "", ready_s: float = READY_S, url: str = f"http://{HOST}:{{port}}"
+    ) -> Iterator[str]:
         """Start it, and wait until it is ready; its URL. Everything it started is gone afterwards.
 
-        `ready` is a path or URL that must answer below 500 (`{port}` is replaced); without, the port must accept.
+        `url` is that of a build that is started, with `{port}` in it. `ready` is a path or URL that must answer below 500
+        (`{port}` is replaced); without, the port must accept.
         TargetError where the build ends or is not ready in time, with its last words.
         """
         if self.is_url:
@@ -62,7 +67,7 @@ class Build:
             )  # fmt: skip
             try:
                 self._wait(process, port, ready, ready_s, log)
-                yield f"http://{HOST}:{port}"
+                yield url.replace("{port}", str(port))
             finally:
                 end_session(process)
 

@@ -24,12 +24,13 @@ def interval_text(finding: Finding) -> str:
 
 
 def caught_text(found: Comparison) -> str:
-    """What this comparison would have caught, in a sentence; empty where there is nothing to say of it."""
+    """The smallest slowdown that this comparison can detect, in a sentence; empty where nothing was tested."""
     if not found.findings:
         return ""
     if math.isinf(found.caught):
-        return "This comparison could have caught no slowdown, however large."
-    return f"This comparison would have caught +{100 * found.caught:.0f}% on any of its latencies (4 times in 5)."
+        return "This comparison can detect no slowdown, however large."
+    least = f"+{100 * found.caught:.0f}%"
+    return f"The smallest slowdown that this comparison can detect on any of its latencies is {least} (4 times in 5)."
 
 
 def runs_text(finding: Finding) -> str:

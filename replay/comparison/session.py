@@ -18,13 +18,14 @@ from replay.errors import (
     TargetError,
     reason_of,
 )
+from replay.protocols.registry import parse_target
 from replay.results.document import Latency, RunDocument
 from replay.results.failures import failures_of
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
 from replay.units import format_latency
 
-from .builds import READY_S, Build, run_step
+from .builds import HOST, READY_S, Build, run_step
 from .decision import Options
 from .looks import LOOKS, Look
 from .sides import Side, SideRun, load_run_folder
@@ -55,6 +56,19 @@ class Plan:
     time_limit_s: float = 600.0
     seed: int = 0
     options: Options = field(default_factory=Options)
+
+
+def url_of_builds(scenario: Scenario) -> str:
+    """Where a build that is started listens, with `{port}` in it: by HTTP, or by the protocol and to the path (a topic)
+    that the scenario's own target has.
+    """
+    place = f"{HOST}:{{port}}"
+    if not scenario.target:
+        return f"http://{place}"
+    target = parse_target(scenario.target)
+    if target.scheme in ("http", "https"):
+        return f"http://{place}"
+    return f"{target.scheme}://{place}/{target.base_path.lstrip('/')}"
 
 
 class Interrupted(ReplayError):
@@ -134,7 +148,8 @@ class Session:
         """One run of one build, in its own folder."""
         self.number += 1
         name = f"{self.number:02}-{build.label}"
-        with build.running(self._log(name), self.plan.ready, self.plan.ready_s) as url:
+        ready = self.plan.ready, self.plan.ready_s
+        with build.running(self._log(name), *ready, url_of_builds(self.scenario)) as url:
             run_step("prepare", self.plan.prepare.replace("{url}", url), self._log("prepare"), self.left_s)
             scenario = msgspec.structs.replace(self.scenario, target=url)
             with prepare(self.trace, scenario) as prepared:

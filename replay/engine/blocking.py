@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 import outcome
@@ -45,11 +45,24 @@ def _has_event_loop() -> bool:
     return wakeup_fd != -1
 
 
+@contextlib.contextmanager
+def _interrupts_raise() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt meanwhile: asyncio's handler only cancels a task, which cannot run now."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _in_own_thread(main: Callable[[], Awaitable[Result]]) -> Result:
-    ended: list[outcome.Maybe[Any]] = []
+    results: list[outcome.Maybe[Any]] = []
     scope = trio.CancelScope()
     tokens: list[trio.lowlevel.TrioToken] = []
-    has_begun = threading.Event()
+    has_begun, has_ended = threading.Event(), threading.Event()
 
     async def cancellable() -> Result:
         tokens.append(trio.lowlevel.current_trio_token())
@@ -58,17 +71,23 @@ def _in_own_thread(main: Callable[[], Awaitable[Result]]) -> Result:
             return await main()
         raise KeyboardInterrupt
 
-    thread = threading.Thread(
-        target=lambda: ended.append(outcome.capture(trio.run, cancellable)), name="replay", daemon=True
-    )
+    def run() -> None:
+        results.append(outcome.capture(trio.run, cancellable))
+        has_ended.set()
+
+    thread = threading.Thread(target=run, name="replay", daemon=True)
     thread.start()
     try:
-        thread.join()
+        # Not `join`: Python 3.11 takes a thread for ended whose `join` was interrupted.
+        with _interrupts_raise():
+            has_ended.wait()
     except BaseException:
         has_begun.wait()
         with contextlib.suppress(trio.RunFinishedError):
             tokens[0].run_sync_soon(scope.cancel)
-        thread.join()
+        has_ended.wait()
         raise
-    result: Result = ended[0].unwrap()
+    finally:
+        thread.join()
+    result: Result = results[0].unwrap()
     return result

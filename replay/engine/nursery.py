@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import secrets
@@ -125,7 +126,7 @@ def _start_ns(state: RunState) -> int:
 
 async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: bool) -> RunDocument:
     """Lanes in an inner nursery that nothing cancels; around them whoever may tell them to stop."""
-    faulthandler.enable()
+    _enable_faulthandler()
     received = Signals()
     state.start_ns = _start_ns(state)
     recording: Recording | None = None
@@ -174,6 +175,12 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
         return recording.with_last_notes(document)
     except (ReplayError, OSError) as error:
         raise _failed(state, recording, error) from None
+
+
+def _enable_faulthandler() -> None:
+    """A crash in a kernel prints where it was, if standard error is a file: in a notebook it is not."""
+    with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):
+        faulthandler.enable()
 
 
 def _failed(state: RunState, recording: Recording, error: BaseException) -> BaseException:

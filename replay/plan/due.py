@@ -16,7 +16,7 @@ from replay import units
 from replay.errors import UsageError
 from replay.results.samples import RecordedRow
 from replay.settings.scenario import BODY_METHODS, Scenario
-from replay.trace import Batch, Trace
+from replay.trace import Batch, Trace, with_requests
 from replay.units import SECOND_NS
 from replay_native.ledger.hdr import COUNTERS_2
 from replay_native.plan import survey as kernels
@@ -249,7 +249,7 @@ class DueRows:
         """Survey one pass over the trace, of at most `rows_max` requests that are sent."""
         clock = self.clock
         tally = Tally.of(self.trace)
-        for batch in self._trace_batches():
+        for batch in self._trace_batches(columns_alone=True):
             tally.selected = kernels.survey(
                 batch.rows, self.table, self._rules, clock.pace, tally.selected, rows_max, DEFAULT_TOOK_NS,
                 tally.counts,
@@ -289,10 +289,10 @@ class DueRows:
         method = self.trace.requests.methods[request.method]
         return RecordedRow(int(due.at_ns[index]), method, request.target.decode("latin-1"))
 
-    def _trace_batches(self) -> Iterator[Batch]:
-        for batch in self.trace.batches(self.clock.from_ns, self.clock.until_ns):
-            yield batch
-            self.trace.requests.drop_pages()
+    def _trace_batches(self, *, columns_alone: bool = False) -> Iterator[Batch]:
+        """Batches whose requests are loaded until the next one is asked for."""
+        batches = self.trace.batches(self.clock.from_ns, self.clock.until_ns)
+        return with_requests(batches, self.trace.requests, columns_alone=columns_alone)
 
     def _select(self, batch: Batch, begin: int, first: int) -> tuple[DueBatch, int]:
         """Up to DUE_ROWS due requests from row `begin` of a batch of the trace, and the row to go on with."""

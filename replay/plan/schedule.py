@@ -200,7 +200,8 @@ def make_schedules(
         place = area / f"target-{number}" if area is not None and number else area
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
-        schedules.append(make_schedule(trace, own, name=name, area=place))
+        of_its_own = trace.again() if number else trace
+        schedules.append(make_schedule(of_its_own, own, name=name, area=place))
     return schedules
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from replay.lane.name_watch import NameWatch
-from replay.lane.resolve import Lookups, check_reachable, look_up, places
+from replay.lane.resolve import (
+    Lookups,
+    Reachable,
+    check_reachable,
+    look_up,
+    places,
+)
 from replay.names import Answer
 from replay.plan.safety import check_addresses, check_plan
 from replay.plan.schedule import Schedule
@@ -37,10 +43,14 @@ def check_target(schedule: Schedule, found: Found) -> None:
     check_plan(schedule.plan, found.target, found.hosts, origins, schedule.scenario)
 
 
-async def follow_name(schedule: Schedule, found: FoundName) -> NameWatch:
-    """The addresses that can be reached, and whoever follows the name. TargetError where none can."""
+async def follow_name(schedule: Schedule, found: FoundName, *, by_tcp: bool = True) -> NameWatch:
+    """The addresses that take TCP connections, and whoever follows the name. TargetError where none does.
+
+    Without `by_tcp` no connection is tried, and all addresses are used.
+    """
     scenario, target = schedule.scenario, found.target
-    reached = await check_reachable(places(found.answer, target.port), target.host)
+    there = places(found.answer, target.port)
+    reached = await check_reachable(there, target.host) if by_tcp else Reachable(there, ())
     used = reached.addresses[:ADDRESSES_MAX]
 
     def allow(host: str) -> None:

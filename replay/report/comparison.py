@@ -6,14 +6,10 @@ from rich.console import Console
 from rich.text import Text
 
 from replay.comparison.decision import Finding
-from replay.comparison.outputs import (
-    caught_text,
-    figure_text,
-    interval_text,
-    runs_text,
-)
+from replay.comparison.outputs import caught_text, figure_text, interval_text, runs_text
 from replay.comparison.verdict import Comparison
 from replay.comparison.words import change_text
+from replay.units import counted
 
 from .page import Page
 
@@ -29,7 +25,7 @@ WORDS = {
     "REGRESSION": "✗ worse",
     "IMPROVEMENT": "✓ better",
     "NO_REGRESSION": "✓ no worse",
-    "INCONCLUSIVE": "? open",
+    "INCONCLUSIVE": "? inconclusive",
 }
 """Of a metric's verdict."""
 
@@ -46,6 +42,9 @@ def print_comparison(found: Comparison, console: Console) -> None:
     _metrics(page, found)
     for text in (*found.notes, *(f"left out: {text}" for text in found.left_out)):
         page.say(text, "dim", indent=2)
+    if found.findings:
+        page.say()
+        page.say(f"{found.verdict}: {found.sentence}", _STYLE[found.verdict])
 
 
 def _metrics(page: Page, found: Comparison) -> None:
@@ -56,19 +55,16 @@ def _metrics(page: Page, found: Comparison) -> None:
         if found.findings[0].within_run
         else f"{100 * (1 - found.options.alpha):g}% interval"
     )
-    counts = [
-        f"{len(side.runs)} run{'s'[: len(side.runs) != 1]} of {side.label}"
-        for side in (found.base, found.new)
-    ]
+    counts = [f"{counted(len(side.runs), 'run')} of {side.label}" for side in (found.base, found.new)]
     page.title(", ".join(counts))
     headers = [
-        ("", "wide"),
+        ("", "name"),
         ("", ""),
         (found.base.label, "right"),
         (found.new.label, "right"),
         ("change", "right"),
     ]
-    page.table([*headers, (interval, ""), ("", "")], [_row(page, finding) for finding in found.findings])
+    page.table([*headers, (interval, ""), ("", "text")], [_row(page, finding) for finding in found.findings])
     how = f"tolerance {100 * found.options.tolerance:g}%; errors {100 * found.options.error_tolerance:g} points; "
     if found.labellings:
         how += f"{found.labellings:,} labellings" + ("" if found.exact else " (sampled)") + ", "
@@ -85,5 +81,7 @@ def _row(page: Page, finding: Finding) -> list[str | Text]:
         at_least + figure_text(finding.new, metric),
         change_text(finding.change, metric),
         interval_text(finding),
-        page.text(WORDS[finding.verdict] + (f" ({runs} runs)" if runs else ""), _STYLE[finding.verdict]),
+        page.text(
+            WORDS[finding.verdict] + (f" ({runs} runs needed)" if runs else ""), _STYLE[finding.verdict]
+        ),
     ]

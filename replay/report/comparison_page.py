@@ -1,4 +1,4 @@
-"""The page of a comparison: the verdict, each metric with its interval, both builds' latencies by rarity, every run."""
+"""The page of a comparison: the verdict, each metric with its interval, both builds' distributions, every run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from replay.comparison.decision import Finding
-from replay.comparison.outputs import (
-    caught_text,
-    figure_text,
-    interval_text,
-    runs_text,
-)
+from replay.comparison.outputs import caught_text, figure_text, interval_text, runs_text
 from replay.comparison.sides import Side, SideRun
 from replay.comparison.verdict import Comparison
 from replay.comparison.words import change_text
 from replay.results.measured import FAILED
-from replay.units import format_latency, format_share
+from replay.units import counted, format_latency, format_share
 
+from . import comparison_figures as figures
 from .comparison import WORDS
 from .html import (
     OPEN,
@@ -26,54 +22,70 @@ from .html import (
     Html,
     Section,
     cards,
-    escape,
     folded,
     headline,
     html_table,
+    named,
     toned,
     write_page,
 )
+from .svg import escape
+
+DISTRIBUTIONS_SHOWN = 10
+"""Routes whose distributions are drawn."""
+
+RUNS_SHOWN, LEFT_OUT_SHOWN = 200, 100
 
 
 def write_comparison_page(found: Comparison, path: Path) -> None:
     """Write the page of a comparison. OutputError where it cannot be."""
-    from . import figures
-
     kind = next((f.metric.kind for f in found.findings if f.metric.is_latency), "response")
-    tolerance = f"{100 * found.options.tolerance:g}%"
-    interval = (
-        "within one run alone"
-        if _within_run(found)
-        else f"and all hold at once, {100 * (1 - found.options.alpha):g} times in 100"
-    )
     sections: list[Section] = [
         headline(found.verdict, found.sentence, [*found.reasons, caught_text(found)]),
         _cards(found),
     ]
     if found.findings:
-        sections += [
-            Figure(
-                "How much slower",
-                f"Each latency's change with its interval, {interval}; dashed: the tolerance of {tolerance}.",
-                figures.forest(found.findings, found.options.tolerance),
-            ),
-            Figure(
-                "How rare, how slow",
-                f"The {kind} of all requests. Each step to the right is ten times as rare; a line is the mean of a build's"
-                " runs, its band what they span (of a single run, its own 95% interval).",
-                figures.both_spectra(found.base, found.new, kind),
-            ),
-        ]
-        if order := figures.runs_in_order(found.base, found.new, kind):
-            sections.append(
-                Figure(
-                    "Every run", "Filled: p50; hollow: p99. A drift over the session would show here.", order
-                )
-            )
-        sections.append(_findings(found))
+        sections += [_changes(found), _findings(found), *_distributions(found), _spectra(found, kind)]
+    if (order := figures.runs_in_order(found.base, found.new, kind)) is not None:
+        reading = "Filled: p50; rings: p99. A drift from run to run would show here."
+        sections.append(Figure("Every run over time", reading, order))
     sections.append(_runs(found, kind))
     above = f"{found.new.label} against {found.base.label}"
     write_page(path, f"replay: {above}", above, sections)
+
+
+def _changes(found: Comparison) -> Figure:
+    interval = (
+        "the interval within these single runs"
+        if _within_run(found)
+        else f"the interval ({100 * (1 - found.options.alpha):g}% for all metrics together)"
+    )
+    reading = f"Above: the change with {interval}. Below: every run beside the mean of {found.base.label}."
+    chart = figures.changes(found.findings, found.base, found.new, found.options.tolerance)
+    return Figure("Changes", reading, chart, nothing="No latency was compared.")
+
+
+def _distributions(found: Comparison) -> list[Section]:
+    """Both distributions of each judged route."""
+    judged = dict.fromkeys((f.metric.kind, f.metric.route) for f in found.findings if f.metric.is_latency)
+    made: list[Section] = []
+    for kind, route in list(judged)[:DISTRIBUTIONS_SHOWN]:
+        chart = figures.distributions(found.base, found.new, kind, route)
+        made.append(Figure(f"{kind.capitalize()} of {named(route) if route else 'all requests'}", "", chart))
+    if more := len(judged) - len(made):
+        made.append(
+            f'<p class="soft">{counted(more, "more distribution is", "more distributions are")} not drawn.</p>'
+        )
+    return made
+
+
+def _spectra(found: Comparison, kind: str) -> Figure:
+    return Figure(
+        "Latency by percentile",
+        f"The {kind} of all requests. A line is the mean of a build's runs, its band what they span (of a single run, its"
+        " own 95% interval).",
+        figures.both_spectra(found.base, found.new, kind),
+    )
 
 
 def _within_run(found: Comparison) -> bool:
@@ -81,18 +93,15 @@ def _within_run(found: Comparison) -> bool:
 
 
 def _cards(found: Comparison) -> str:
-    def of(side: Side) -> str:
-        return f"{len(side.runs)} run{'s'[: len(side.runs) != 1]}"
-
     worst = max((f for f in found.findings if f.metric.is_latency), key=lambda f: f.change, default=None)
     return cards(
         [
-            (found.base.label, of(found.base), ""),
-            (found.new.label, of(found.new), ""),
+            (found.base.label, counted(len(found.base.runs), "run"), ""),
+            (found.new.label, counted(len(found.new.runs), "run"), ""),
             ("tolerance", f"{100 * found.options.tolerance:g}%", ""),
-            ("the largest change", change_text(worst.change, worst.metric) if worst else "",
+            ("largest change", change_text(worst.change, worst.metric) if worst else "",
              TONES.get(worst.verdict, OPEN) if worst else ""),
-            ("would have caught", change_text(found.caught, worst.metric) if worst else "", ""),
+            ("smallest detectable slowdown", change_text(found.caught, worst.metric) if worst else "", ""),
             ("metrics tested", str(len(found.findings) or ""), ""),
         ]
     )  # fmt: skip
@@ -102,19 +111,20 @@ def _findings(found: Comparison) -> str:
     rows = [_finding(finding) for finding in found.findings]
     interval = "interval within a run" if _within_run(found) else "interval"
     labels = (found.base.label, found.new.label)
-    head = ("route", "metric", *labels, "change", interval, "p, adjusted", "runs needed", "")
+    head = ("route", "metric", *labels, "change", interval, "p, adjusted", "runs needed", "verdict")
     notes = "".join(f'<p class="soft">{escape(text)}</p>' for text in found.notes)
-    left = "".join(f'<p class="soft">{escape(text)}</p>' for text in found.left_out)
-    many = len(found.left_out)
-    return (
-        html_table(head, rows, "Metrics") + notes + folded(f"{many} metric{'s'[: many != 1]} left out", left)
-    )
+    listed = found.left_out[:LEFT_OUT_SHOWN]
+    more = len(found.left_out) - len(listed)
+    left = "".join(f'<p class="soft">{escape(text)}</p>' for text in listed)
+    left += f'<p class="soft">and {more:,} more</p>' if more else ""
+    count = counted(len(found.left_out), "metric")
+    return html_table(head, rows, "Metrics") + notes + folded(f"{count} left out", left)
 
 
 def _finding(finding: Finding) -> list[str]:
     metric = finding.metric
     return [
-        metric.route or "all requests",
+        named(metric.route) or "all requests",
         metric.name,
         figure_text(finding.base, metric),
         ("≥" if finding.at_least else "") + figure_text(finding.new, metric),
@@ -127,8 +137,19 @@ def _finding(finding: Finding) -> list[str]:
 
 
 def _runs(found: Comparison, kind: str) -> str:
-    rows = [_run(run, side.label, kind) for side in (found.base, found.new) for run in side.runs]
-    head = ("run", "side", "started", "requests", "p50", "p99", "failed", "lateness p99", "")
+    runs = [(run, side) for side in (found.base, found.new) for run in side.runs]
+    rows = [_run(run, side, kind) for run, side in runs[:RUNS_SHOWN]]
+    head = (
+        "run",
+        "side",
+        "started (UTC)",
+        "requests",
+        "p50",
+        "p99",
+        "failed",
+        "generator lag p99",
+        "verdict",
+    )
     exact = "" if found.exact else " (sampled)"
     design = (
         f"{found.labellings:,} labellings{exact}, {found.design}. "
@@ -136,10 +157,11 @@ def _runs(found: Comparison, kind: str) -> str:
         else f"{found.design}. "
     )
     said = f'<p class="soft">{escape(design)}Errors: a tolerance of {100 * found.options.error_tolerance:g} points.</p>'
-    return folded(f"{len(rows)} runs", html_table(head, rows) + said)
+    more = f" (the first {RUNS_SHOWN} of {len(runs):,})" if len(runs) > RUNS_SHOWN else ""
+    return html_table(head, rows, f"Runs{more}") + said
 
 
-def _run(run: SideRun, label: str, kind: str) -> list[str]:
+def _run(run: SideRun, side: Side, kind: str) -> list[str]:
     values = [run.quantile(kind, percentile) for percentile in (50.0, 99.0)]
     late = run.measured.percentiles("lateness", (99.0,)) if run.document is not None else None
     failed = run.measured.share_of(FAILED) if run.counts_errors else None
@@ -150,11 +172,14 @@ def _run(run: SideRun, label: str, kind: str) -> list[str]:
     word: str | Html = toned(verdict, TONES.get(verdict, OPEN)) if verdict else ""
     requests = sum(run.requests.values())
     return [
-        run.name,
-        label,
+        named(run.name),
+        side.label,
         started,
         f"{requests:,}" if requests else "",
-        *("" if value is None else format_latency(value.ns) for value in values),
+        *(
+            "" if value is None else ("≥" if value.at_least else "") + format_latency(value.ns)
+            for value in values
+        ),
         "" if failed is None else format_share(failed),
         format_latency(late[0].ns) if late else "",
         word,

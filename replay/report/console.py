@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from replay.shown import shown
+
+_PADDING = re.compile(r"[ ]+$", re.MULTILINE)
 
 
 class Console(rich.console.Console):
@@ -28,6 +31,16 @@ class Console(rich.console.Console):
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else shown(segment.text, lines=True)
             yield segment if text == segment.text else Segment(text, segment.style, segment.control)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Rich's; where nobody sees it as a picture, in a pipe or a file, no line ends in spaces that only pad."""
+        if self.is_terminal or self.quiet or self._buffer_index:
+            super().print(*objects, **settings)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **settings)
+        self.file.write(_PADDING.sub("", captured.get()))
+        self.file.flush()
 
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError; rich would end the process, with exit code 1."""

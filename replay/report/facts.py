@@ -44,8 +44,8 @@ def facts_of(document: RunDocument) -> list[Fact]:
     ]
     facts += [fact for name in document.names for fact in _name(name)]
     if resent := document.accounts_detail.resent:
-        why = "the target closed the one they had been sent on"
-        facts.append(Fact("resent", f"{counted(resent, 'request')} once more, on a new connection: {why}"))
+        why = "the target had closed the first one"
+        facts.append(Fact("resent", f"{counted(resent, 'request')}, on a new connection: {why}"))
     return facts + [_tls(tls) for tls in [each.tls for each in several] or [document.tls] if tls]
 
 
@@ -101,6 +101,18 @@ def ok_words(document: RunDocument) -> str:
     return f"ok {document.accounts.ok:,}" + (f" (of these {', '.join(bad)})" if bad else "")
 
 
+def retries_words(document: RunDocument) -> str:
+    """How many more requests than its users' the target got; empty where nothing was to be retried."""
+    retries = document.retries
+    if retries is None:
+        return ""
+    denied = f", {retries.denied:,} denied by the budget" if retries.denied else ""
+    return (
+        f"amplification {retries.amplification:.2f}: the target got {retries.at_target:,} requests for"
+        f" {document.accounts.sent:,} of users; {retries.retries:,} retries of {counted(retries.retried, 'request')}{denied}"
+    )
+
+
 def reasons(counts: dict[str, int]) -> str:
     """` (max wait 3, capture 180)`; nothing where all are 0."""
     named = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count]
@@ -122,13 +134,13 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
             "", f"nothing was sent to {hosts}: the cluster led there in mid-run, and it is not allowed", "red"
         )
     for kind, consumed in kafka.consumed.items():
-        missing = f", {consumed.missing:,} did not until the end" if consumed.missing else ""
-        strange = f"; {consumed.strange:,} were no record's" if consumed.strange else ""
+        missing = f", {consumed.missing:,} were not by the end" if consumed.missing else ""
+        strange = f"; {consumed.strange:,} belong to no record" if consumed.strange else ""
         words = next(row.consumed for row in HISTOGRAMS if row.name == kind)
         yield Fact("", f"{consumed.count:,} {words}{missing}{strange}", "yellow" if missing else "")
     behind = max(kafka.lag_max.items(), key=lambda item: item[1], default=("", 0))
     if behind[1]:
-        yield Fact("", f"consumer lag at most {counted(behind[1], 'record')}, of {behind[0]}")
+        yield Fact("", f"consumer lag: at most {counted(behind[1], 'record')} ({behind[0]})")
     if kafka.consumer:
         yield Fact("", f"the consumer ended early: {kafka.consumer}", "red")
 

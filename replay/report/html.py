@@ -1,21 +1,29 @@
-"""The frame of an HTML page: self-contained, it asks nothing of anybody, and reads by light and dark, wide and narrow.
+"""The page builder: one frame for every HTML page.
 
-Bokeh's script is taken from its package into the page. All text of traces and targets is escaped: it is untrusted.
+A page is self-contained and asks nothing of anybody. It is complete without a script, reads by light and dark, wide and
+narrow, on paper, and without a style sheet, as under a server's strict policy. All text of traces and targets is escaped: it
+is untrusted. The page's own policy allows the one style sheet and the one script by their digests.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from replay._version import __version__
 from replay.files import write_whole
-from replay.shown import shown
 
-_CSP = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+from .charts import BLUE, NARROW, Chart
+from .drawing import draw
+from .fit import shortened
+from .svg import element, escape
+
 GOOD, BAD, OPEN, SOFT = "good", "bad", "open", "soft"
 TONES = {
     "VALID": GOOD, "NO_REGRESSION": GOOD, "IMPROVEMENT": GOOD, "FOUND": GOOD, "NO_LIMIT": GOOD,
@@ -23,43 +31,10 @@ TONES = {
 }  # fmt: skip
 """Of verdicts; OPEN for all else."""
 
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1b2027;--soft:#5d6671;--paper:#fff;--line:#e1e5e9;--card:#f6f7f9;--bar:#4c8dd626;
---good:#1a7f37;--bad:#c62a2f;--open:#8a6100}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ed;--soft:#98a1ab;--paper:#13161a;--line:#2b3138;--card:#1b2026;
---bar:#4c8dd63d;--good:#4cc065;--bad:#ff7069;--open:#d9a83a}}
-*{box-sizing:border-box}
-body{font:15px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1120px;margin:0 auto;
-padding:22px 20px 70px;-webkit-text-size-adjust:100%}
-header,footer{color:var(--soft);font-size:13px;overflow-wrap:anywhere}footer{margin-top:44px}
-h1{font-size:24px;line-height:1.35;font-weight:600;margin:14px 0 8px;overflow-wrap:anywhere}
-h1 span{font-size:14px;letter-spacing:.04em;padding:3px 10px;margin-right:10px;border-radius:99px;vertical-align:3px;
-white-space:nowrap}
-h1 .good{background:var(--good)}h1 .bad{background:var(--bad)}h1 .open{background:var(--open)}
-h1 .soft{background:var(--soft)}h1 .good,h1 .bad,h1 .open,h1 .soft{color:var(--paper)}
-h2{font-size:17px;font-weight:600;margin:38px 0 2px}
-p{margin:4px 0;overflow-wrap:anywhere}h2+p{margin-bottom:8px}
-.soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}.open{color:var(--open)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:10px;margin:18px 0}
-.cards div{background:var(--card);border-radius:10px;padding:10px 14px}
-.cards b{display:block;font-size:21px;font-weight:600;font-variant-numeric:tabular-nums;line-height:1.3}
-.cards small{color:var(--soft);font-size:13px}
-.scroll{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}
-th,td{text-align:right;padding:5px 10px;border-bottom:1px solid var(--line);white-space:nowrap}
-th{font-weight:500;color:var(--soft)}thead tr:not(:last-child) th{border:0;padding-bottom:0}
-th[colspan]:not(:empty){text-align:center}
-th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:150px;padding-left:0}
-th:last-child,td:last-child{padding-right:0}
-details{margin:10px 0}summary{cursor:pointer;color:var(--soft)}
-@media(max-width:560px){body{padding:16px 14px 50px}h1{font-size:20px}h1 span{display:inline-block;margin-bottom:6px}
-.cards{grid-template-columns:repeat(2,1fr)}.cards b{font-size:18px}}
-"""
+NAME_CHARS = 100
+"""Longer names of routes and paths are shortened in the middle."""
 
-
-def escape(text: str) -> str:
-    """Text as HTML shows it: no markup, and nothing that turns or hides what stands beside it."""
-    return html.escape(shown(text))
+BAR_WIDTH = 40
 
 
 class Html(str):
@@ -70,11 +45,11 @@ class Html(str):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A plot with its title, and how to read it; or what is said where there is nothing to draw."""
+    """A chart with its title, and how to read it; or what is shown where there is nothing to draw."""
 
     title: str
     reading: str
-    plot: Any
+    plot: Chart | None
     nothing: str = "Nothing was measured."
 
 
@@ -86,26 +61,31 @@ def toned(text: str, tone: str) -> Html:
     return Html(f'<span class="{tone}">{escape(text)}</span>')
 
 
+def named(text: str) -> str:
+    """A name of others, as long as a page can show it."""
+    return shortened(text, NAME_CHARS)
+
+
 def barred(text: str, share: float) -> Html:
-    """Text on a bar as long as a share of its cell."""
-    percent = 100 * min(max(share, 0.0), 1.0)
-    style = f"background:linear-gradient(90deg,var(--bar) {percent:.1f}%,transparent 0)"
-    return Html(f'<span style="{style};display:block;border-radius:3px;padding:0 4px">{escape(text)}</span>')
+    """Text beside a bar as long as a share."""
+    length = BAR_WIDTH * min(max(share, 0.0), 1.0)
+    bar = element("rect", width=float(length), height="8", fill=BLUE, fill_opacity=".6")
+    return Html(f'<svg width="{BAR_WIDTH}" height="8">{bar}</svg> {escape(text)}')
 
 
 def headline(verdict: str, sentence: str, more: Sequence[str] = (), *, failed: str = "") -> str:
-    """The verdict in words, and below it what else is to be known at once. No verdict is green beside what `failed`."""
+    """The verdict in words, and below it what else must be known at once. No verdict is green beside what `failed`."""
     tone = TONES.get(verdict, OPEN)
     lines = f'<p class="bad"><b>{escape(failed)}</b></p>' if failed else ""
     tone = SOFT if failed and tone == GOOD else tone
     lines += "".join(f'<p class="soft">{escape(text)}</p>' for text in more if text and text not in sentence)
-    return f'<h1><span class="{tone}">{escape(verdict)}</span>{escape(sentence)}</h1>{lines}'
+    return f'<h1><span class="{tone}">{escape(verdict)}</span> {escape(sentence)}</h1>{lines}'
 
 
 def cards(figures: Sequence[tuple[str, str, str]]) -> str:
     """The few figures that matter: (name, figure, tone); those without a figure are left out."""
     made = [
-        f"<div><small>{escape(name)}</small><b>{toned(text, tone) if tone else escape(text)}</b></div>"
+        f"<div><small>{escape(name)}</small> <b>{toned(text, tone) if tone else escape(text)}</b></div>"
         for name, text, tone in figures
         if text
     ]
@@ -119,28 +99,86 @@ def html_table(
     *,
     reading: str = "",
     groups: Sequence[tuple[str, int]] = (),
+    long: Sequence[int] = (),
+    left: bool = False,
 ) -> str:
-    """A section with a table; cells are text, or `Html`. `groups` stand above the heads: (name, columns). Nothing where
-    there are no rows.
+    """A section with a table; cells are text, or `Html`. `groups` stand above the heads: (name, columns). Columns in `long`
+    wrap; `left`: all columns are text. On a phone a row is a paragraph, and each cell says which column it is of. Nothing
+    where there are no rows.
     """
     if not rows:
         return ""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        inner = (cell if isinstance(cell, Html) else escape(cell) for cell in cells)
-        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in inner) + "</tr>"
-
     above = "".join(f'<th colspan="{columns}">{escape(name)}</th>' for name, columns in groups)
-    heads = (f"<tr>{above}</tr>" if groups else "") + line(head, "th")
-    body = "".join(line(row, "td") for row in rows)
+    heads = f"<tr>{above}</tr>" if groups else ""
+    heads += _row([f"<th>{escape(name)}" for name in head], left)
+    body = "".join(_row([_cell(cell, at in long) for at, cell in enumerate(row)], left) for row in rows)
     said = f"<h2>{escape(title)}</h2>" if title else ""
     said += f'<p class="soft">{escape(reading)}</p>' if reading else ""
-    return f'{said}<div class="scroll"><table><thead>{heads}</thead><tbody>{body}</tbody></table></div>'
+    kind = ' class="text"' if left else ""
+    labels = escape("|".join(label.replace("|", " ") for label in _labels(head, groups)))
+    table = (
+        f'<table{kind} cellpadding="3" data-l="{labels}"><thead>{heads}</thead><tbody>{body}</tbody></table>'
+    )
+    return f'{said}<div class="scroll">{table}</div>'
+
+
+def _labels(head: Sequence[str], groups: Sequence[tuple[str, int]]) -> list[str]:
+    """What a cell of each column is of, its group included."""
+    over = [name for name, columns in groups for _ in range(columns)] or [""] * len(head)
+    return [f"{group} {name}".strip() for group, name in zip(over, head, strict=True)]
+
+
+def _row(cells: Sequence[str], left: bool) -> str:
+    """A row; figures stand on the right, even without a style sheet."""
+    first = cells[0].replace(">", ' align="left">', 1)
+    return f"<tr{'' if left else ' align=right'}>{''.join([first, *cells[1:]])}</tr>"
+
+
+def _cell(cell: str, is_long: bool) -> str:
+    inner = cell if isinstance(cell, Html) else escape(cell)
+    return f"<td{' class=long' if is_long else ''}>{inner}"
+
+
+_LABELLED = re.compile(r'<table(?: class="\w+")? cellpadding="3" data-l="([^"]*)">')
+
+
+def _label_rules(body: str) -> str:
+    """Style rules by which each cell says on a phone which column it is of."""
+    rules = []
+    for labels in dict.fromkeys(_LABELLED.findall(body)):
+        of_table = f"table[data-l={_css_text(html.unescape(labels))}] td:nth-child"
+        for at, label in enumerate(html.unescape(labels).split("|"), 1):
+            if at > 1 and label:
+                rules.append(f"{of_table}({at})::before{{content:{_css_text(label + ' ')}}}")
+    return f"@media(max-width:640px){{{''.join(rules)}}}\n" if rules else ""
+
+
+def _css_text(text: str) -> str:
+    """A string of a style sheet: whatever could end it is written as its code."""
+    return '"' + "".join(c if c.isalnum() or c in " .,|" else f"\\{ord(c):x} " for c in text) + '"'
+
+
+def facts_table(title: str, rows: Sequence[tuple[str, str]]) -> str:
+    """Names, and what there is to say of each."""
+    return html_table(("", ""), [list(row) for row in rows if row[1]], title, left=True)
 
 
 def folded(summary: str, inner: str) -> str:
-    """What is there for who wants it."""
+    """What not everybody needs, behind a click."""
     return f"<details><summary>{escape(summary)}</summary>{inner}</details>" if inner else ""
+
+
+def drawn(figure: Figure) -> str:
+    """A chart as a section, drawn twice: the style sheet shows one of the two."""
+    head = f"<h2>{escape(figure.title)}</h2>" if figure.title else ""
+    if figure.plot is None:
+        return f'{head}<p class="soft">{escape(figure.nothing)}</p>'
+    chart = figure.plot
+    chart.label = chart.label or figure.title
+    data = chart.data()
+    block = f'<script type="application/json">{data}</script>' if data else ""
+    reading = f'<p class="soft">{escape(figure.reading)}</p>' if figure.reading else ""
+    return f"{head}{reading}<figure>{draw(chart)}{draw(chart, NARROW, hidden=True)}{block}</figure>"
 
 
 def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) -> None:
@@ -148,33 +186,26 @@ def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) 
 
     OutputError where it cannot be written.
     """
-    from bokeh.embed import components
-
-    plots = {str(at): s.plot for at, s in enumerate(sections) if isinstance(s, Figure) and s.plot}
-    script, divs = components(plots) if plots else ("", {})
-    script = shown(script, lines=True)
-    body = [f"<header>{escape(above)}</header>"]
-    for at, section in enumerate(sections):
-        if isinstance(section, str):
-            body.append(section)
-        elif section.plot:
-            body.append(
-                f'<h2>{escape(section.title)}</h2><p class="soft">{escape(section.reading)}</p>{divs[str(at)]}'
-            )
-        else:
-            body.append(f'<h2>{escape(section.title)}</h2><p class="soft">{escape(section.nothing)}</p>')
+    body = "".join(section if isinstance(section, str) else drawn(section) for section in sections)
+    style, script = _part("page.css") + _label_rules(body), _part("page.js")
+    allowed = f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"
+    policy = f"default-src 'none'; {allowed}; img-src data:"
     page = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_CSP}">\n'
-        f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><style>{_STYLE}</style>\n'
-        f"{_library() if plots else ''}</head>\n<body>{''.join(body)}\n<footer>replay {__version__}</footer>\n"
-        f"{script}</body></html>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">\n'
+        f'<link rel="icon" href="data:,"><style>{style}</style></head>\n'
+        f"<body><header>{escape(above)}</header>{body}\n<footer>replay {__version__}</footer>\n"
+        f"<script>{script}</script></body></html>\n"
     )
     write_whole(path, page.encode("utf-8", "backslashreplace"))
 
 
-def _library() -> str:
-    """Bokeh's script, from its package."""
-    from bokeh.resources import Resources
+@functools.cache
+def _part(name: str) -> str:
+    """The style sheet or the script of every page: one text each, so that the policy can allow it by its digest."""
+    return Path(__file__).with_name(name).read_text("utf-8")
 
-    return str(Resources(mode="inline", components=["bokeh"], minified=True).render_js())
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from replay.ledger.catalog import GOOD, HISTOGRAMS, WITH_CONSUMER
@@ -15,16 +16,22 @@ from replay.plan.schedule import Plan
 from replay.results.deltas import Deltas
 from replay.results.document import RunDocument, Started
 from replay.results.timeline import Second
+from replay.shown import shown
 from replay.units import format_duration, format_latency
 
-from .console import Table
+from .fit import breaks, shortened
+from .slow_routes import SlowRoutes
 
 LAST_SECONDS = 5
 """Seconds that the latencies shown are of: the worst of their percentiles."""
 
 PLAIN_EVERY_S = 5.0
-SPARKS = " ▁▂▃▄▅▆▇█"
-SPARK_SECONDS = 48
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARK_SECONDS = 60
+"""The last minute."""
+
+ROUTES_SHOWN, FAILURES_SHOWN = 3, 4
+LABEL_COLUMNS, FIGURE_COLUMNS = 9, 10
 
 
 class LiveView:
@@ -43,13 +50,16 @@ class LiveView:
         self._totals: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._worse = 0
-        self._last: deque[Second] = deque(maxlen=LAST_SECONDS)
-        self._sent: deque[float] = deque(maxlen=SPARK_SECONDS)
+        self._minute: deque[Second] = deque(maxlen=SPARK_SECONDS)
+        self._slow = SlowRoutes("response")
         self._elapsed_s = 0.0
         self._plain_due_s = PLAIN_EVERY_S
-        self._live = (
-            Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
-        )
+        can_move = console.is_terminal and not console.is_dumb_terminal
+        self._live = self._new_live() if can_move else None
+        self._size = console.size
+
+    def _new_live(self) -> Live:
+        return Live(console=self._console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> LiveView:
         if self._live:
@@ -63,10 +73,12 @@ class LiveView:
             self._live.stop()
 
     def start(self, started: Started) -> None:
-        """The plans say all that is shown before the first second."""
+        """The plans show all that is known before the first second."""
+        self._slow = SlowRoutes("service" if started.closed_loop else "response")
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """Show one more second."""
+        self._slow.take(second.t_s + second.length_s, deltas)
         self.update(second)
 
     def end(self, document: RunDocument) -> None:
@@ -78,8 +90,7 @@ class LiveView:
     def update(self, second: Second) -> None:
         """Take in one more second."""
         self._elapsed_s = second.t_s + second.length_s
-        self._last.append(second)
-        self._sent.append(second.sent / max(second.length_s, 0.001))
+        self._minute.append(second)
         for name in ("planned", "sent", "ok", "error", "timeout", "unsent"):
             self._totals[name] += getattr(second, name)
         self._worse += second.status_worse
@@ -87,10 +98,20 @@ class LiveView:
             if outcome not in GOOD:
                 self._failures[outcome] += count
         if self._live:
-            self._live.update(self._panel())
+            self._draw(self._live)
         elif self._elapsed_s >= self._plain_due_s:
             self._plain_due_s += PLAIN_EVERY_S
             self._console.print(self._line(), highlight=False, soft_wrap=True)
+
+    def _draw(self, live: Live) -> None:
+        """Draw anew. A terminal that was resized has broken the old lines anew, so nobody knows where they are."""
+        if self._console.size != self._size:
+            self._size = self._console.size
+            live.stop()
+            self._console.clear()
+            self._live = live = self._new_live()
+            live.start()
+        live.update(self._panel(), refresh=True)
 
     def _share(self) -> float:
         if self._rows:
@@ -100,7 +121,8 @@ class LiveView:
         return 0.0
 
     def _worst(self, name: str) -> str:
-        figures = [figure for second in self._last if (figure := second.figure_ns(name)) is not None]
+        last = list(self._minute)[-LAST_SECONDS:]
+        figures = [figure for second in last if (figure := second.figure_ns(name)) is not None]
         if not figures:
             return "-"
         worst_ns, is_bound = max(figures)
@@ -113,78 +135,125 @@ class LiveView:
         return f"{format_duration(left_s * 10**9)} left" if left_s > 0 else "finishing"
 
     def _consumed(self) -> list[tuple[str, str]]:
-        """What a Kafka consumer says, where there is one."""
-        last = self._last[-1]
+        """What a Kafka consumer reports, where there is one."""
+        last = self._minute[-1]
         rows = [row for row in HISTOGRAMS if row.only == WITH_CONSUMER]
         kinds = [(f"{row.title} p99", self._worst(f"{row.field}_p99_ns")) for row in rows]
         found = [(name, worst) for name, worst in kinds if worst != "-"]
         return [*found, ("lag", f"{sum(last.lag.values()):,}")] if last.lag else found
 
-    def _failures_text(self) -> str:
-        parts = [f"{count:,} {name}" for name, count in self._failures.most_common(4)]
+    def _failed(self) -> str:
+        parts = [f"{count:,} {name}" for name, count in self._failures.most_common(FAILURES_SHOWN)]
+        more = sum(self._failures.values()) - sum(
+            count for _, count in self._failures.most_common(FAILURES_SHOWN)
+        )
+        parts += [f"{more:,} others"] if more else []
         parts += [f"{self._worse:,} worse than recorded"] if self._worse else []
         return ", ".join(parts) or "none"
 
+    def _kind(self) -> str:
+        """The latency to show: of a closed loop only the service is measured."""
+        return "response" if any(row.response_p50_ns is not None for row in self._minute) else "service"
+
     def _line(self) -> str:
-        last = self._last[-1]
+        last, kind = self._minute[-1], self._kind()
         parts = [
             f"{self._elapsed_s:5.0f} s",
             f"{self._share():4.0%}",
-            f"due {last.planned / last.length_s:,.0f}/s",
-            f"sent {last.sent / last.length_s:,.0f}/s",
+            f"due {_rate(last.planned, last)}",
+            f"sent {_rate(last.sent, last)}",
             f"in flight {last.in_flight:,}",
         ]
-        if last.response_p50_ns is not None:
-            parts.append(
-                f"response p50 {self._worst('response_p50_ns')} p99 {self._worst('response_p99_ns')}"
-            )
-            parts.append(f"late p99 {self._worst('lateness_p99_ns')}")
-        elif last.service_p50_ns is not None:
-            parts.append(f"service p50 {self._worst('service_p50_ns')} p99 {self._worst('service_p99_ns')}")
+        if self._worst(f"{kind}_p50_ns") != "-":
+            parts.append(f"{kind} p50 {self._worst(f'{kind}_p50_ns')} p99 {self._worst(f'{kind}_p99_ns')}")
+        if last.lateness_p99_ns is not None:
+            parts.append(f"generator lag p99 {self._worst('lateness_p99_ns')}")
         parts += [f"{name} {value}" for name, value in self._consumed()]
-        parts += [f"failed {self._failures_text()}", self._left()]
+        parts += [f"failed {self._failed()}", self._left()]
         return "  ".join(part for part in parts if part)
 
-    def _panel(self) -> RenderableType:
-        last = self._last[-1]
-        head = Table.grid(padding=(0, 2), expand=True)
-        head.add_column(ratio=1)
-        head.add_column(justify="right")
-        head.add_row(
-            ProgressBar(total=1.0, completed=self._share()),
-            Text(f"{self._share():.0%}  {self._left()}", style="bold"),
-        )
-        body = Table.grid(padding=(0, 3))
-        for _ in range(4):
-            body.add_column()
-        dim = "dim"
-        body.add_row(
-            Text("due", dim), Text(f"{last.planned / last.length_s:,.0f}/s"),
-            Text("response p50", dim), Text(self._worst("response_p50_ns")),
-        )  # fmt: skip
-        body.add_row(
-            Text("sent", dim), Text(f"{last.sent / last.length_s:,.0f}/s"),
-            Text("response p99", dim), Text(self._worst("response_p99_ns"), "bold"),
-        )  # fmt: skip
-        body.add_row(
-            Text("in flight", dim), Text(f"{last.in_flight:,}  (waiting {last.waiting:,}, sockets {last.open:,})"),
-            Text("lateness p99", dim), Text(f"{self._worst('lateness_p99_ns')}  (our own)"),
-        )  # fmt: skip
-        failures = Text(self._failures_text(), "red" if self._failures or self._worse else "green")
-        body.add_row(
-            Text("failed", dim), failures, Text("service p99", dim), Text(self._worst("service_p99_ns"))
-        )
-        consumed = [
-            Text(text, style)
-            for name, value in self._consumed()
-            for text, style in ((name, dim), (value, ""))
+    def _panel(self) -> _Panel:
+        """A picture of this moment; it fits whatever width the terminal has when it is drawn."""
+        last, kind, rows = self._minute[-1], self._kind(), list(self._minute)
+        curves = [
+            ("sent", [row.sent / max(row.length_s, 1e-3) for row in rows], _rate(last.sent, last)),
+            *(
+                (
+                    f"{kind[:4]} {name}",
+                    [getattr(row, f"{kind}_{name}_ns") for row in rows],
+                    self._worst(f"{kind}_{name}_ns"),
+                )
+                for name in ("p50", "p99")
+            ),
         ]
-        for at in range(0, len(consumed), 4):
-            body.add_row(*consumed[at : at + 4])
-        return Group(head, Text(_sparkline(self._sent), "cyan"), body)
+        now = [
+            f"due {_rate(last.planned, last)}",
+            f"in flight {last.in_flight:,}",
+            f"waiting {last.waiting:,}",
+        ]
+        now += [f"sockets {last.open:,}"]
+        own = [f"generator lag p99 {self._worst('lateness_p99_ns')}"] if kind == "response" else []
+        own += [f"service p99 {self._worst('service_p99_ns')}"] if kind == "response" else []
+        own += [f"{name} {value}" for name, value in self._consumed()]
+        facts = (
+            [("now", " · ".join(now), ""), ("", " · ".join(own), "")]
+            if own
+            else [("now", " · ".join(now), "")]
+        )
+        facts.append(("failed", self._failed(), "red" if self._failures or self._worse else "green"))
+        slowest = self._slow.first(ROUTES_SHOWN)
+        return _Panel(self._share(), self._left(), curves, facts, slowest)
 
 
-def _sparkline(values: deque[float]) -> str:
-    """Sent requests a second, the last SPARK_SECONDS of them."""
-    top = max(values, default=0.0)
-    return "".join(SPARKS[round(value / top * (len(SPARKS) - 1))] if top else " " for value in values)
+def _rate(count: int, second: Second) -> str:
+    return f"{count / max(second.length_s, 1e-3):,.0f}/s"
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """The figures of a moment, laid out when they are drawn: the terminal may have another width by then."""
+
+    share: float
+    left: str
+    curves: Sequence[tuple[str, Sequence[float | None], str]]
+    facts: Sequence[tuple[str, str, str]]
+    slowest: Sequence[tuple[str, int]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = list(self._lines(max(options.max_width - 1, 12)))
+        room = options.size.height
+        yield Text("\n").join(lines[: max(room - 1, 3)])
+
+    def _lines(self, width: int) -> Iterator[Text]:
+        words = f" {self.share:.0%}  {self.left}".rstrip()
+        bar = max(width - len(words), 4)
+        done = round(self.share * bar)
+        yield Text.assemble(("━" * done, "cyan"), ("━" * (bar - done), "dim"), (words, "bold"))
+        for label, values, figure in self.curves:
+            room = width - LABEL_COLUMNS - FIGURE_COLUMNS
+            curve = sparkline(values, max(min(room, SPARK_SECONDS), 0))
+            yield Text.assemble(
+                (label.ljust(LABEL_COLUMNS), "dim"), (curve, "cyan"), (figure.rjust(FIGURE_COLUMNS), "bold")
+            )
+        for label, said, style in self.facts:
+            for number, (start, end) in enumerate(breaks(said, max(width - LABEL_COLUMNS, 8))):
+                name = label if number == 0 else ""
+                yield Text.assemble((name.ljust(LABEL_COLUMNS), "dim"), (said[start:end], style))
+        for number, (route, ns) in enumerate(self.slowest):
+            figure = f"p99 {format_latency(ns)}".rjust(FIGURE_COLUMNS + 4)
+            room = width - LABEL_COLUMNS - len(figure)
+            name = shortened(shown(route), max(room, 6)).ljust(max(room, 6))
+            yield Text.assemble(
+                (("slowest" if number == 0 else "").ljust(LABEL_COLUMNS), "dim"), name, figure
+            )
+
+
+def sparkline(values: Sequence[float | None], columns: int) -> str:
+    """The last values, one in each column, from 0 to the highest of them; blank where there is none."""
+    shown_values = list(values)[-columns:] if columns else []
+    top = max((value for value in shown_values if value), default=0.0)
+    made = "".join(
+        " " if value is None else SPARKS[round(value / top * (len(SPARKS) - 1))] if top else SPARKS[0]
+        for value in shown_values
+    )
+    return made.rjust(columns)

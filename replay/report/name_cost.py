@@ -43,7 +43,7 @@ def print_settings(name: str, settings: Settings, page: Page) -> None:
 def print_queries(queries: tuple[Query, ...], page: Page) -> None:
     """A line a query."""
     page.table(
-        [("query", ""), ("kind", ""), ("answer", ""), ("took", "right"), ("", "wide")],
+        [("query", "name"), ("kind", ""), ("answer", ""), ("took", "right"), ("", "text")],
         [
             (
                 query.name,

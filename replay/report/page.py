@@ -1,8 +1,13 @@
-"""How a report is laid out on a console: lines, titles and tables, in the characters that it can show."""
+"""How a report is laid out on a console: paragraphs, facts and tables, in the characters that it can show.
+
+No figure is ever cut. A table that is too wide first lets its notes go, then moves its texts below their rows, then shortens
+its names in the middle; what still has no room goes into further tables below, each with the names again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -11,21 +16,31 @@ from replay.shown import shown
 
 from . import console as ours
 from .console import shown_text
+from .fit import breaks, shortened
 
 WIDTH = 100
-"""Columns of a report that goes to a file or a pipe."""
+"""Columns of a report that goes to a file or a pipe, where COLUMNS does not say another number."""
 
-SHORT_COLUMNS, SHORT_LEAVES = 31, 62
-WIDE_COLUMNS_MIN = 12
+LEAST_WIDTH = 20
+NAME_LEAST = 18
+TEXT_LEAST = {"text": 10, "path": 24}
+"""Columns that a name keeps, and that a text or a path needs to stay beside the figures."""
+
+FACT_LEAST = 24
+
+GAP = 2
 
 _ASCII = str.maketrans(
     {
         "≥": ">=",
+        "≤": "<=",
         "→": "->",
         "×": "x",
         "µ": "u",
         "·": "-",
         "…": "...",
+        "“": '"',
+        "”": '"',
         "●": "*",
         "○": "o",
         "✓": "+",
@@ -34,11 +49,19 @@ _ASCII = str.maketrans(
     }
 )
 
+Cell = str | Text
+
+
+def console_width() -> int:
+    """How wide a report is that goes to no terminal."""
+    asked = os.environ.get("COLUMNS", "")
+    return max(int(asked), LEAST_WIDTH) if asked.isascii() and asked.isdigit() and int(asked) else WIDTH
+
 
 def report_console(*, stderr: bool = False) -> ours.Console:
     """Standard output, or error; as wide as the report is meant to be where it is no terminal."""
     console = ours.Console(stderr=stderr)
-    return console if console.is_terminal else ours.Console(stderr=stderr, width=WIDTH)
+    return console if console.is_terminal else ours.Console(stderr=stderr, width=console_width())
 
 
 class Page:
@@ -46,8 +69,9 @@ class Page:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self.width = console.width
+        self.width = max(console.width, LEAST_WIDTH)
         self._ascii = not console.encoding.lower().startswith("utf")
+        self._mark = "..." if self._ascii else "…"
 
     def text(self, words: str, style: str = "") -> Text:
         """`words` in one line, in characters that the console knows."""
@@ -56,48 +80,139 @@ class Page:
 
     def say(self, words: str = "", style: str = "", indent: int = 0) -> None:
         """A paragraph, broken where the console ends."""
-        text = self.text(words, style)
-        for line in text.wrap(self._console, max(self.width - indent, 20)) if words else [text]:
-            line.rstrip()
-            self._console.print(Text(" " * indent) + line, highlight=False)
+        self._paragraph(self.text(words, style), indent)
+
+    def parts(self, parts: Iterable[tuple[str, str]]) -> None:
+        """A paragraph of differently styled parts."""
+        line = Text()
+        for words, style in parts:
+            line.append_text(self.text(words, style))
+        self._paragraph(line, 0)
 
     def title(self, words: str) -> None:
         """The head of a section, after an empty line."""
         self.say()
         self.say(words, "bold")
 
-    def parts(self, parts: Iterable[tuple[str, str]]) -> None:
-        """One line of differently styled parts."""
-        line = Text()
-        for words, style in parts:
-            line.append_text(self.text(words, style))
-        self._console.print(line, highlight=False)
+    def facts(self, rows: Iterable[tuple[str, Cell]]) -> None:
+        """Names on the left, and what there is to say of each."""
+        made = [(self.text(name, "cyan"), self._cell(cell)) for name, cell in rows]
+        widest = max((name.cell_len for name, _ in made), default=0)
+        left = widest + GAP
+        if self.width - left < FACT_LEAST:
+            left = 4
+        for name, cell in made:
+            lines = self._lines(cell, self.width - left)
+            first = Text(" " * max(left - GAP - name.cell_len, 0)) + name + Text(" " * GAP)
+            if first.cell_len > left:
+                self._line(first)
+                first = Text(" " * left)
+            for at, line in enumerate(lines):
+                self._line((first if at == 0 else Text(" " * left)) + line)
 
-    def table(self, headers: Sequence[tuple[str, str]], rows: Iterable[Sequence[str | Text]]) -> None:
-        """Columns by (header, alignment). `wide` takes what the others leave, `short` at most SHORT_COLUMNS
-        and all but SHORT_LEAVES; both are cut where they do not fit.
+    def table(self, headers: Sequence[tuple[str, str]], rows: Iterable[Sequence[Cell]]) -> None:
+        """Columns by (header, kind): `right` and `` are figures, which are never cut; `name` is shortened in the middle,
+        `text` and `path` wrap or go below their row, `note` is left out where it has no room. The first column names the
+        row.
         """
         lines = [[self.text(header, "dim") for header, _ in headers]]
-        lines += [
-            [self.text(cell) if isinstance(cell, str) else shown_text(cell) for cell in row] for row in rows
-        ]
+        lines += [[self._cell(cell) for cell in row] for row in rows]
         kinds = [kind for _, kind in headers]
-        widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
-        short = min(max(self.width - SHORT_LEAVES, WIDE_COLUMNS_MIN), SHORT_COLUMNS)
-        widths = [min(w, short) if kind == "short" else w for w, kind in zip(widths, kinds, strict=True)]
-        fixed = sum(w for w, kind in zip(widths, kinds, strict=True) if kind != "wide")
-        left = max(self.width - fixed - 2 * (len(widths) - 1), WIDE_COLUMNS_MIN)
-        widths = [min(w, left) if kind == "wide" else w for w, kind in zip(widths, kinds, strict=True)]
-        for line in lines:
-            self._console.print(self._row(line, widths, kinds), highlight=False, no_wrap=True, crop=False)
+        columns = list(range(len(headers)))
+        widths = [max(line[at].cell_len for line in lines) for at in columns]
+        for shown_columns in self._split(columns, kinds, widths):
+            self._part(lines, shown_columns, kinds, widths)
 
-    def _row(self, cells: Sequence[Text], widths: Sequence[int], kinds: Sequence[str]) -> Text:
-        row = Text()
-        for cell, width, kind in zip(cells, widths, kinds, strict=True):
-            cut = cell.copy()
-            cut.truncate(width, overflow="crop" if self._ascii else "ellipsis")
-            pad = " " * (width - cut.cell_len)
-            row.append_text(Text(pad) + cut if kind == "right" else cut + Text(pad))
-            row.append("  ")
-        row.rstrip()
-        return row
+    def _cell(self, cell: Cell) -> Text:
+        return self.text(cell) if isinstance(cell, str) else shown_text(cell)
+
+    def _split(self, columns: list[int], kinds: Sequence[str], widths: Sequence[int]) -> Iterator[list[int]]:
+        """The columns of each table: all where they fit with texts below their rows, else as many as do."""
+        key, rest = columns[0], columns[1:]
+        if _total(widths) > self.width:
+            rest = [at for at in rest if kinds[at] != "note"]
+
+        def least(at: int) -> int:
+            return min(widths[at], NAME_LEAST) if kinds[at] == "name" else widths[at]
+
+        name = least(key)
+        part, used = [key], name
+        for at in rest:
+            needs = 0 if kinds[at] in TEXT_LEAST else least(at) + GAP
+            if used + needs > self.width and len(part) > 1:
+                yield part
+                part, used = [key], name
+            part.append(at)
+            used += needs
+        yield part
+
+    def _part(
+        self,
+        lines: Sequence[Sequence[Text]],
+        columns: Sequence[int],
+        kinds: Sequence[str],
+        natural: Sequence[int],
+    ) -> None:
+        """One table. Texts without room stand below their rows."""
+        widths = {at: natural[at] for at in columns}
+        beside = list(columns)
+        for at in reversed(columns):
+            if kinds[at] not in TEXT_LEAST:
+                continue
+            least = min(natural[at], TEXT_LEAST[kinds[at]])
+            names = sum(max(natural[each] - NAME_LEAST, 0) for each in columns if kinds[each] == "name")
+            spare = self.width - _total([widths[each] for each in beside])
+            if spare + names < least - natural[at]:
+                beside.remove(at)
+            else:
+                widths[at] = min(max(natural[at] + spare, least), natural[at])
+        for at in sorted(beside, key=lambda each: (kinds[each] != "name", each)):
+            spare = self.width - _total([widths[each] for each in beside])
+            if spare < 0 and (kinds[at] == "name" or at == columns[0]):
+                widths[at] = max(widths[at] + spare, min(NAME_LEAST, widths[at]))
+        below = [at for at in columns if at not in beside]
+        for line in lines:
+            self._row(
+                [line[at] for at in beside], [widths[at] for at in beside], [kinds[at] for at in beside]
+            )
+            for at in below:
+                if line[at].plain.strip():
+                    self._paragraph(line[at], 2 * GAP)
+
+    def _row(self, cells: Sequence[Text], widths: Sequence[int], kinds: Sequence[str]) -> None:
+        wrapped = [
+            [self._shortened(cell, width)] if kind == "name" else self._lines(cell, width)
+            for cell, width, kind in zip(cells, widths, kinds, strict=True)
+        ]
+        for number in range(max(map(len, wrapped), default=0)):
+            row = Text()
+            for cell, width, kind in zip(wrapped, widths, kinds, strict=True):
+                line = cell[number] if number < len(cell) else Text()
+                pad = Text(" " * (width - line.cell_len))
+                row.append_text(pad + line if kind == "right" else line + pad)
+                row.append(" " * GAP)
+            self._line(row)
+
+    def _shortened(self, cell: Text, width: int) -> Text:
+        words = shortened(cell.plain, width, self._mark)
+        return cell if words == cell.plain else Text(words, style=cell.style)
+
+    def _lines(self, cell: Text, width: int) -> list[Text]:
+        """A text in lines of that width."""
+        if cell.cell_len <= width:
+            return [cell]
+        return [
+            cell[start:end] if end > start else Text() for start, end in breaks(cell.plain, max(width, 1))
+        ]
+
+    def _paragraph(self, cell: Text, indent: int) -> None:
+        for line in self._lines(cell, max(self.width - indent, LEAST_WIDTH // 2)):
+            self._line(Text(" " * indent) + line)
+
+    def _line(self, line: Text) -> None:
+        line.rstrip()
+        self._console.print(line, highlight=False, no_wrap=True, crop=False, overflow="ignore")
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * max(len(widths) - 1, 0)

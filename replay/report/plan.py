@@ -17,7 +17,6 @@ from replay.settings.bare_times import bare_time_notes
 from replay.settings.scenario import Scenario
 from replay_native.feed.addresses import ADDRESSES_MAX
 
-from .console import Table
 from .facts import rejected_words
 from .page import Page
 
@@ -39,26 +38,23 @@ def print_plan(
     native lanes can't run, `unused` which settings are for no target of the run.
     """
     page = Page(console)
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="cyan", justify="right", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, value in (
-        *_target(plan, scenario, addresses),
-        *_recording(plan),
-        *_requests(plan),
-        *_unread(plan),
-        *_pace(plan),
-        *_bounds(plan, scenario),
-        *_objectives(plan, scenario),
-        *([("note", "; ".join(notes))] if (notes := bare_time_notes(scenario)) else []),
-        *([("engine", f"portable: {portable_because}")] if portable_because else []),
-        *([("not used", "; ".join(unused))] if unused else []),
-    ):
-        facts.add_row(name, page.text(value))
     page.say("Plan", "bold")
-    console.print(facts, highlight=False)
+    page.facts(
+        (
+            *_target(plan, scenario, addresses),
+            *_recording(plan),
+            *_requests(plan),
+            *_unread(plan),
+            *_pace(plan),
+            *_bounds(plan, scenario),
+            *_objectives(plan, scenario),
+            *([("note", "; ".join(notes))] if (notes := bare_time_notes(scenario)) else []),
+            *([("engine", f"portable: {portable_because}")] if portable_because else []),
+            *([("not used", "; ".join(unused))] if unused else []),
+        )
+    )
     page.say()
-    page.table((("share", "right"), ("requests", "right"), ("route", "wide")), _routes(plan))
+    page.table((("share", "right"), ("requests", "right"), ("route", "name")), _routes(plan))
     page.say()
 
 
@@ -99,7 +95,7 @@ def _order(disordered: Mapping[str, int]) -> str:
     """In what order the records of a partition are replayed."""
     count = sum(disordered.values())
     if not count:
-        return "by offset in each partition, which is by time too"
+        return "by offset in each partition, which is also the order of time"
     where = _listed(disordered, HOSTS_SHOWN)
     stamped = "record is stamped" if count == 1 else "records are stamped"
     return f"by time, not by offset: {count:,} {stamped} before one at a lower offset ({where})"
@@ -112,7 +108,7 @@ def _zone(plan: Plan) -> dt.tzinfo:
 def _requests(plan: Plan) -> list[tuple[str, str]]:
     methods = ", ".join(f"{units.format_count(rows)} {name}" for name, rows in plan.by_method.items())
     if plan.rows is None:
-        total = "as many as are answered; one pass over the recording is " + methods
+        total = "as many as the target answers; one pass over the recording is " + methods
     else:
         readable = 1 - sum(plan.rejected.values()) / max(plan.lines, 1)
         share = units.format_share(min(plan.rows / plan.trace_rows, 1.0) * readable)
@@ -134,7 +130,7 @@ def _unread(plan: Plan) -> list[tuple[str, str]]:
         count = sum(plan.rejected.values())
         words = f"{rejected_words(count, plan.lines)}: {_listed(plan.rejected, REASONS_SHOWN)}"
         rows.append(("rejected", words))
-        rows.append(("", "replay import names the first of them, line by line"))
+        rows.append(("", "replay import lists the first of them, line by line"))
     if plan.files_left_out:
         shown = plan.files_left_out[:HOSTS_SHOWN]
         more = len(plan.files_left_out) - len(shown)
@@ -163,7 +159,7 @@ def _cannot_fail(objective: slo.Slo, scenario: Scenario) -> str:
         longest_ns = scenario.timeout_ns + scenario.max_wait_ns
     if not 0 < longest_ns < objective.limit or scenario.retry.attempts > 1:
         return ""
-    return f" (hardly can fail: nothing is waited for longer than {units.format_duration(longest_ns)})"
+    return f" (can hardly fail: no request waits longer than {units.format_duration(longest_ns)})"
 
 
 def _listed(counts: Mapping[str, int], shown: int) -> str:
@@ -198,16 +194,16 @@ def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
     rows = protocol_of(plan.target).bounds(plan, scenario)
     breaker = scenario.breaker
     stop = (
-        f"above {units.format_share(breaker.share)} failed over {units.format_duration(breaker.over_ns)}"
+        f"when more than {units.format_share(breaker.share)} fail within {units.format_duration(breaker.over_ns)}"
         if breaker.on
         else "never (the circuit breaker is off)"
     )
     retry = scenario.retry
     if retry.attempts > 1:
-        backoff = f"{units.format_duration(retry.backoff_ns)} later, then twice as long each time"
+        backoff = f"{units.format_duration(retry.backoff_ns)} later, then doubling"
         backoff += f" up to {units.format_duration(retry.backoff_max_ns)}"
-        rows.append(("retries", f"up to {retry.attempts} tries of a request, the second {backoff}"))
-    return [*rows, ("stops", stop)]
+        rows.append(("retries", f"up to {retry.attempts} tries; the second {backoff}"))
+    return [*rows, ("aborts", stop)]
 
 
 def _routes(plan: Plan) -> list[tuple[str, str, str]]:

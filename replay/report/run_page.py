@@ -1,52 +1,39 @@
-"""The page of a run: its verdict, its latencies over time and by rarity, its routes beside the recorded ones."""
+"""The page of a run: its verdict, its latencies over time and by percentile, its routes beside the recorded ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from replay.ledger.catalog import HISTOGRAMS
-from replay.results.document import (
-    Latencies,
-    Latency,
-    RouteFigures,
-    RuleFigures,
-    RunDocument,
-)
+from replay.results.document import Latencies, Latency, RouteFigures, RuleFigures, RunDocument
 from replay.results.failures import failed_words, failures_of
 from replay.results.measured import FAILED
 from replay.results.run import Run
 from replay.results.slo import words_of
-from replay.units import (
-    format_duration,
-    format_latency,
-    format_rate,
-    format_share,
-)
+from replay.units import format_duration, format_latency, format_rate, format_share
 
-from .facts import (
-    Fact,
-    facts_of,
-    ok_words,
-    reasons,
-    sent_words,
-    target_words,
-)
+from . import figures
+from .charts import BLUE, ORANGE
+from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words
 from .html import (
     BAD,
     GOOD,
     Figure,
+    Html,
     Section,
     barred,
     cards,
-    escape,
     headline,
     html_table,
+    named,
     toned,
     write_page,
 )
+from .run_details import machine_section, samples_sections, settings_section
+from .svg import escape
+from .words import FIGURES, LATENCIES
 
-ROUTES_SHOWN = 200
+ROUTES_SHOWN, CHECKED_SHOWN = 50, 20
 RATIO_NOTED = 1.1
 """A service time that is as many times the recorded one is marked, and its mirror."""
 
@@ -59,10 +46,13 @@ def write_run_page(run: Run, path: Path) -> None:
         _latencies(document),
         _routes(document, "Actions", document.actions),
         _routes(document, "Routes", document.routes),
+        *samples_sections(run),
         _checked(document),
-        _facts(document),
+        _target(document),
         _addresses(document),
         _accounts(document),
+        machine_section(document),
+        settings_section(document),
     ]
     where = f" · {document.trace.path}" if document.trace else ""
     above = f"{run.folder.path}{where} · {document.target} · {document.started_at[:19].replace('T', ' ')} UTC"
@@ -74,7 +64,7 @@ def _headline(run: Run) -> str:
     took = format_duration(round(document.duration_s * 1e9))
     sentence = f"{sent_words(document)} in {took}"
     if isinstance(document.latency.response, Latency):
-        sentence += f"; 99 of 100 answered within {format_latency(document.latency.response.p99_ns)}"
+        sentence += f"; p99 of the response {_figures_of(document.latency.response)[2]}"
     ended = document.ending
     more = [f"ended early: {ended.detail or ended.how}"] if ended.how != "whole" else []
     more += [f"{each.code}: {each.message}. {each.advice}" for each in document.validity.reasons]
@@ -92,60 +82,69 @@ def _cards(document: RunDocument) -> str:
     worse = document.status_differs.share if document.status_differs else 0.0
     fine = "" if failures_of(document) or worse else GOOD
     p50, _, p99, p99_9, _ = _figures_of(felt)
-    late = _figures_of(latency.lateness)[2]
+    rate = format_rate(accounts.sent / max(document.duration_s, 1e-9))
     name = "response" if felt is latency.response else "service"
     return cards(
         [
-            (
-                "requests a second",
-                format_rate(accounts.sent / max(document.duration_s, 1e-9)).removesuffix("/s"),
-                "",
-            ),
+            ("sent", rate, ""),
             (f"{name} p50", p50, ""),
             (f"{name} p99", p99, ""),
             (f"{name} p99.9", p99_9, ""),
             ("failed", format_share(failed / total) if total else "", BAD if failed else fine),
             ("4xx", format_share(refused / total) if refused else "", ""),
             ("worse than recorded", format_share(worse) if worse else "", BAD),
-            ("lateness p99", late, ""),
+            ("generator lag p99", _figures_of(latency.lateness)[2], ""),
         ]
     )
 
 
-def _figures(run: Run) -> list[Figure]:
-    from . import figures
-
-    rows, measured = run.timeline(), run.measured
-    kinds = [("response", figures.ORANGE), ("service", figures.BLUE)]
+def _figures(run: Run) -> list[Section]:
+    document, rows, measured = run.document, run.timeline(), run.measured
+    clock = document.recorded_clock
+    kinds = [("response", ORANGE), ("service", BLUE)]
     spectra = [
         (kind, [histogram], 1.0, colour)
         for kind, colour in kinds
         if (histogram := measured.histogram(kind)) is not None
     ]
-    return [
+    made: list[Section] = [
         Figure(
-            "How rare, how slow",
-            "Each step to the right is ten times as rare. The band is the 95% interval that a single run gives.",
-            figures.spectrum(spectra),
+            "Latency by percentile",
+            "The band is the 95% interval within this run. An objective is met where the curve passes below its corner.",
+            figures.spectrum(spectra, figures.goals_of(document, kinds_of(document))),
         ),
         Figure(
             "Latency over time",
-            "Each column is a moment of the run, each cell the requests that ended in it after so long.",
-            figures.heat_map(run),
+            "A column is a moment of the run. Its colour shows how many requests ended there with this latency.",
+            figures.heat_map(run, rows),
         ),
         Figure(
-            "Due, sent, done",
-            "Requests a second. Where sent leaves due, they waited; where done leaves sent, the target was behind.",
-            figures.rates(rows),
+            "Due, sent and answered",
+            "Sent below due: requests waited. Answered below sent: the target was behind.",
+            figures.rates(rows, clock),
         ),
-        Figure("Errors", "Requests a second that a user would have seen fail.", figures.errors(rows, FAILED),
-               nothing="No request failed."),
         Figure(
-            "The generator's lateness, and waiting for a connection",
-            "p99 of each second: lateness is the generator's own, the wait is what a lack of connections made of it.",
-            figures.lateness_and_wait(rows),
+            "Failed requests",
+            "Requests that a user would have seen fail, by outcome.",
+            figures.errors(rows, FAILED, clock, figures.goals_of(document, ("errors",))),
+            nothing="No request failed.",
         ),
-    ]  # fmt: skip
+        Figure(
+            "Generator lag and waiting for a connection",
+            "p99 of each second. The lag is the generator's own; the wait comes from a lack of free connections.",
+            figures.lag_and_wait(rows, clock),
+        ),
+    ]
+    beside = figures.recorded_beside(document.routes)
+    if beside is not None:
+        reading = "The service time of the biggest routes: rings as recorded, dots as replayed."
+        made.append(Figure("Recorded and replayed", reading, beside))
+    return made
+
+
+def kinds_of(document: RunDocument) -> tuple[str, ...]:
+    """The latencies that the chart by percentile shows."""
+    return ("service",) if document.closed_loop else ("response", "service")
 
 
 def _accounts(document: RunDocument) -> str:
@@ -155,19 +154,8 @@ def _accounts(document: RunDocument) -> str:
     sums += f"sent = {ok_words(document)} + error {a.error:,}{errors} + timeout {a.timeout:,}"
     sums += f" + in flight {a.in_flight:,}" if a.in_flight else ""
     skipped = f"; {a.skipped:,} skipped" if a.skipped else ""
-    return f'<h2>Accounts</h2><p class="soft">{sums}{skipped}</p>{_retries(document)}'
-
-
-def _retries(document: RunDocument) -> str:
-    """How much more than its users asked for the target got."""
-    retries = document.retries
-    if retries is None:
-        return ""
-    return (
-        f'<p class="soft">amplification {retries.amplification:.2f}: {retries.at_target:,} requests at the target for'
-        f" {document.accounts.sent:,} of users; {retries.retries:,} retries of {retries.retried:,} requests,"
-        f" {retries.denied:,} denied by the budget</p>"
-    )
+    retried = f'<p class="soft">{escape(words)}</p>' if (words := retries_words(document)) else ""
+    return f'<h2>Accounts</h2><p class="soft">{escape(sums + skipped)}</p>{retried}'
 
 
 def _missed(rule: RuleFigures) -> str:
@@ -176,41 +164,41 @@ def _missed(rule: RuleFigures) -> str:
 
 
 def _checked(document: RunDocument) -> str:
-    """What captures found and checks said, rule by rule, and the routes whose answers were checked."""
+    """What captures found and checks decided, rule by rule, and the routes whose responses were checked."""
     sessions = document.sessions
     if sessions is None:
         return ""
     rules = [
-        [rule.rule, f"{rule.good:,}", toned(_missed(rule), BAD) if rule.missed else "0"]
+        [named(rule.rule), f"{rule.good:,}", toned(_missed(rule), BAD) if rule.missed else "0"]
         for rule in sessions.rules
     ]
     checked = [route for route in document.routes if route.checked]
     checked.sort(key=lambda route: -route.mismatches)
     routes = [
         [
-            route.route,
+            named(route.route),
             f"{route.checked:,}",
             toned(f"{route.mismatches:,}", BAD) if route.mismatches else "0",
             format_share(route.mismatches / route.checked),
         ]
-        for route in checked[:ROUTES_SHOWN]
+        for route in checked[:CHECKED_SHOWN]
     ]
+    more = f" (the {CHECKED_SHOWN} with the most mismatches)" if len(checked) > CHECKED_SHOWN else ""
     lacking = {
-        "cookies that found no room (limits.cookies)": sessions.cookies_cut,
-        "answers longer than is looked at (limits.answer)": sessions.answers_cut,
+        "cookies beyond the jars' size (limits.cookies)": sessions.cookies_cut,
+        "responses longer than limits.answer, not evaluated": sessions.answers_cut,
     }
     rules += [[name, "", toned(f"{count:,}", BAD)] for name, count in lacking.items() if count]
     return html_table(("", "good", "missed"), rules, "Captures and checks") + html_table(
-        ("", "checked", "mismatches", "share"), routes, "Answers checked, by route"
+        ("", "checked", "mismatches", "share"), routes, f"Responses checked, by route{more}"
     )
 
 
 def _figures_of(latency: Any) -> list[str]:
-    names = ("p50_ns", "p90_ns", "p99_ns", "p99_9_ns", "max_ns")
     if not isinstance(latency, Latency):
-        return [""] * len(names)
+        return [""] * len(FIGURES)
     return [
-        ("≥" if name in latency.at_least else "") + format_latency(getattr(latency, name)) for name in names
+        ("≥" if name in latency.at_least else "") + format_latency(getattr(latency, name)) for name in FIGURES
     ]
 
 
@@ -221,36 +209,79 @@ def _latencies(document: RunDocument) -> str:
 
 def _latency_table(latency: Latencies, title: str) -> str:
     rows = [
-        [f"{row.title}: {row.words}", *_figures_of(getattr(latency, row.field))]
-        for row in HISTOGRAMS
-        if row.title and isinstance(getattr(latency, row.field), Latency)
+        [f"{name}: {meaning}", *_figures_of(figures)]
+        for field, name, meaning in LATENCIES
+        if isinstance(figures := getattr(latency, field), Latency)
     ]
-    return html_table(("", "p50", "p90", "p99", "p99.9", "max"), rows, title)
+    return html_table(("", *FIGURES.values()), rows, title)
 
 
 def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> str:
-    """The biggest routes, or the actions; where the recording has durations, beside them."""
+    """The biggest routes, or the actions, and what the recording has of them; times in a table of their own where it has
+    any.
+    """
     total = sum(route.recorded.count for route in document.routes if route.recorded)
     timed = any(route.recorded and route.recorded.p50_ns is not None for route in routes)
-    rows = [_route(route, total, timed) for route in routes[:ROUTES_SHOWN]]
-    groups = [("", 1), ("requests", 2 + bool(total)), ("response", 2)]
-    head = ["", "", "share", *(["recorded"] if total else []), "p50", "p99"]
-    for name in ("service p50", "service p99"):
-        groups.append((name, 3 if timed else 1))
-        head += ["replayed", "recorded", "by"] if timed else [""]
+    shown = routes[:ROUTES_SHOWN]
     more = f" (the {ROUTES_SHOWN} biggest of {len(routes)})" if len(routes) > ROUTES_SHOWN else ""
-    reading = "" if timed else "The recording does not say how long its requests took."
-    return html_table(
-        [*head, *(["replayed", "recorded"] if total else [""])],
-        rows,
-        f"{title}, replayed and recorded{more}",
+    recorded = ["recorded"] if total else []
+    groups = [
+        ("", 1),
+        ("requests", 2 + len(recorded)),
+        ("response", 2),
+        ("service", 2),
+        ("outcomes", 1 + len(recorded)),
+    ]
+    head = ["route", "count", "share", *recorded, "p50", "p99", "p50", "p99", "replayed", *recorded]
+    long = (len(head) - 1, len(head) - 2) if total else (len(head) - 1,)
+    reading = "" if timed or not total else "The recording has no durations to compare with."
+    beside = ", replayed and recorded" if total else ""
+    made = html_table(
+        head,
+        [_route(route, total) for route in shown],
+        f"{title}{beside}{more}",
         reading=reading,
-        groups=[*groups, ("outcomes", 1 + bool(total))],
+        groups=groups,
+        long=long,
     )
+    return made + (_times(title, shown) if timed else "")
 
 
-def _facts(document: RunDocument) -> str:
-    """Where it went, and what only some targets have: a bus, a name, TLS."""
+def _route(route: RouteFigures, total: int) -> list[str]:
+    recorded = route.recorded
+    cells: list[str] = [
+        named(route.route),
+        f"{route.count:,}",
+        barred(format_share(route.share), route.share),
+    ]
+    if total:
+        cells.append(format_share(recorded.count / total) if recorded else "")
+    for latency in (route.response, route.service):
+        p50, _, p99, *_ = _figures_of(latency)
+        cells += [p50, p99]
+    outcomes = ", ".join(f"{name} {count:,}" for name, count in route.outcomes.items() if count)
+    failed = route.worse or any(route.outcomes.get(name) for name in FAILED)
+    cells.append(toned(outcomes, BAD) if failed else outcomes)
+    then = recorded.statuses.items() if recorded else ()
+    return [*cells, ", ".join(f"{name} {count:,}" for name, count in then if count)] if total else cells
+
+
+def _times(title: str, routes: list[RouteFigures]) -> str:
+    """The service time of routes as recorded and as replayed."""
+    rows = []
+    for route in routes:
+        cells: list[str] = [named(route.route)]
+        for name in ("p50_ns", "p99_ns"):
+            then, now = getattr(route.recorded, name, None), getattr(route.service, name, None)
+            cells += [_ns(then), _ns(now), _ratio(now, then)]
+        rows.append(cells)
+    head = ("route", *("recorded", "replayed", "ratio") * 2)
+    groups = [("", 1), ("service p50", 3), ("service p99", 3)]
+    return html_table(head, rows, f"{title}: service time, recorded and replayed", groups=groups)
+
+
+def _target(document: RunDocument) -> str:
+    """Where requests went, and what only some targets have: a bus, a name, TLS."""
     facts = [Fact("", target_words(document)), *facts_of(document)]
     lines = [
         f"{fact.label} {toned(fact.words, BAD) if fact.style else escape(fact.words)}".strip()
@@ -271,29 +302,12 @@ def _addresses(document: RunDocument) -> str:
                 for count in (row.connects, row.connects_failed, row.requests, row.errors, row.drained)
             ),
         ]
-        for row in document.addresses
+        for row in document.addresses[:ROUTES_SHOWN]
     ]
-    return html_table(("", "connects", "failed", "requests", "errors", "drained"), rows, "Addresses")
-
-
-def _route(route: RouteFigures, total: int, timed: bool) -> list[str]:
-    recorded = route.recorded
-    cells: list[str] = [route.route, f"{route.count:,}", barred(format_share(route.share), route.share)]
-    if total:
-        cells.append(format_share(recorded.count / total) if recorded else "")
-    p50, _, p99, *_ = _figures_of(route.response)
-    cells += [p50, p99]
-    for name in ("p50_ns", "p99_ns"):
-        replayed = getattr(route.service, name, None)
-        cells.append(_ns(replayed))
-        if timed:
-            then = getattr(recorded, name, None)
-            cells += [_ns(then), _ratio(replayed, then)]
-    outcomes = ", ".join(f"{name} {count:,}" for name, count in route.outcomes.items() if count)
-    failed = route.worse or any(route.outcomes.get(name) for name in FAILED)
-    cells.append(toned(outcomes, BAD) if failed else outcomes)
-    then = recorded.statuses.items() if recorded else ()
-    return [*cells, ", ".join(f"{name} {count:,}" for name, count in then if count)] if total else cells
+    more = len(document.addresses) - len(rows)
+    left = f'<p class="soft">{more:,} more addresses are in run.json.</p>' if more else ""
+    heads = ("", "connects", "failed", "requests", "errors", "drained")
+    return html_table(heads, rows, "Addresses") + left
 
 
 def _ns(value: int | None) -> str:
@@ -310,8 +324,8 @@ def _ratio(now: int | None, then: int | None) -> str:
 
 
 def _objectives(document: RunDocument) -> str:
-    rows = [
-        [outcome.slo, words_of(outcome), toned("met", GOOD) if outcome.passed else toned("failed", BAD)]
+    rows: list[list[str | Html]] = [
+        [outcome.slo, toned("met", GOOD) if outcome.passed else toned("missed", BAD), words_of(outcome)]
         for outcome in document.slo
     ]
-    return html_table(("objective", "", ""), rows, "Objectives")
+    return html_table(("objective", "", ""), rows, "Objectives", left=True)

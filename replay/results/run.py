@@ -8,10 +8,10 @@ from functools import cached_property
 
 import msgspec
 
-from replay.errors import InputError, reason_of
+from replay.errors import InputError, UsageError, reason_of
 from replay.files import read_whole
 
-from .document import RunDocument, refuse_newer
+from .document import Latency, RunDocument, refuse_newer
 from .folder import DOCUMENT_BYTES_MAX, RunFolder, read_rows
 from .measured import Measured, from_folder
 from .recover import recover
@@ -31,6 +31,22 @@ class Run:
     def measured(self) -> Measured:
         """The histograms of totals.hlog, each decoded when it is asked for."""
         return from_folder(self.folder, self.document)
+
+    def latency(self, name: str = "response") -> Latency:
+        """The latencies of this name over all routes: response, service, wait, generator lag ("lateness") and so on.
+
+        UsageError where the run has none of this name; a closed loop has `service` and `first_byte` alone.
+        """
+        latencies = self.document.latency
+        found = getattr(latencies, name.replace(".", "_"), None)
+        if not isinstance(found, Latency):
+            there = [
+                field
+                for field in latencies.__struct_fields__
+                if isinstance(getattr(latencies, field), Latency)
+            ]
+            raise UsageError(f"the run measured no {name!r}", hint=f"it measured {', '.join(there)}")
+        return found
 
     def timeline(self) -> list[Second]:
         """The rows of timeline.jsonl, without an incomplete last one."""

@@ -16,6 +16,7 @@ from .reader import (
     Trace,
     half_trace,
     is_trace,
+    with_requests,
 )
 from .requests import Request, Requests
 from .route_rules import RouteRules, read_route_rules
@@ -40,4 +41,5 @@ __all__ = [
     "half_trace",
     "is_trace",
     "read_route_rules",
+    "with_requests",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from replay.errors import InputError, reason_of
-from replay.files import open_regular
+from .blocks import (
+    BLOCK_BYTES,
+    CheckedFile,
+    PagedFile,
+    ReusedBuffers,
+    corrupt,
+    view_of,
+)
+from .manifest import FileSums
 
 BATCH_ROWS = 1 << 20
 """Rows of one events file, and of one batch of the requests dictionary."""
@@ -64,36 +72,95 @@ def write_events(path: Path, columns: Columns) -> None:
         file.write_batch(pa.record_batch(arrays, schema=EVENT_SCHEMA))
 
 
-def corrupt(path: Path, what: str) -> InputError:
-    """The error of a file that is not what the manifest says."""
-    return InputError(f"{path} is damaged: {what}", hint="import the log again")
+_FOOTER_END = struct.Struct("<i6s")
+_MAGIC = b"ARROW1"
+_UINT32, _INT32, _UINT16, _BLOCK = (struct.Struct(code) for code in ("<I", "<i", "<H", "<qi4xq"))
+_RECORD_BATCHES = 3
+"""Number of the field of an Arrow footer that lists the record batches."""
 
 
-def open_batches(
-    path: Path, source: pa.Buffer, *schemas: pa.Schema, checked: Callable[[], None] = lambda: None
-) -> list[pa.RecordBatch]:
-    """The record batches of an Arrow IPC file, checked: one of these schemas, no null column, whole buffers inside
-    `source`, which kernels then read by their addresses.
+def _batch_places(path: Path, footer: bytes) -> list[tuple[int, int, int]]:
+    """Where the record batches of an Arrow IPC file lie: first byte, bytes of the metadata, bytes of the body.
 
-    `checked` is called after each, so that a mapped file need not be in memory whole.
+    pyarrow does not tell, and only what was loaded may be read. The footer is a FlatBuffers table; the list is its field 3,
+    a vector of structs (Arrow's File.fbs).
     """
     try:
-        reader = pa.ipc.open_file(source)
-        if not any(reader.schema.equals(schema) for schema in schemas):
-            raise corrupt(path, "its columns are not those of a trace")
-        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        for batch in batches:
-            batch.validate(full=True)
-            if any(column.null_count or column.offset for column in batch.columns):
-                raise corrupt(path, "a value is missing")
-            if not all(_lies_in(source, buffer) for column in batch.columns for buffer in column.buffers()):
-                raise corrupt(
-                    path, "its columns are compressed, or not in the order of bytes of this machine"
-                )
-            checked()
+        table = _UINT32.unpack_from(footer, 0)[0]
+        fields = table - _INT32.unpack_from(footer, table)[0]
+        slot = 4 + 2 * _RECORD_BATCHES
+        if fields < 0 or slot >= _UINT16.unpack_from(footer, fields)[0]:
+            return []
+        offset = _UINT16.unpack_from(footer, fields + slot)[0]
+        if not offset:
+            return []
+        vector = table + offset
+        vector += _UINT32.unpack_from(footer, vector)[0]
+        count = _UINT32.unpack_from(footer, vector)[0]
+        if count > len(footer) // _BLOCK.size:
+            raise corrupt(path, "its footer lists more batches than it has room for")
+        return [_BLOCK.unpack_from(footer, vector + 4 + _BLOCK.size * index) for index in range(count)]
+    except struct.error:
+        raise corrupt(path, "its footer cannot be read") from None
+
+
+def _load_footer(file: PagedFile) -> list[tuple[int, int, int]]:
+    """Load, to stay, what Arrow reads of a file before its batches; where those lie."""
+    file.load(0, BLOCK_BYTES, pin=True)
+    if file.size < 2 * _FOOTER_END.size:
+        raise corrupt(file.path, "it is too short for an Arrow file")
+    file.load(file.size - _FOOTER_END.size, file.size)
+    length, magic = _FOOTER_END.unpack(file.raw[-_FOOTER_END.size :].tobytes())
+    end = file.size - _FOOTER_END.size
+    if magic != _MAGIC or not 0 < length <= end:
+        raise corrupt(file.path, "it has no Arrow footer")
+    file.load(end - length, file.size, pin=True)
+    return _batch_places(file.path, file.raw[end - length : end].tobytes())
+
+
+def open_paged(file: PagedFile, *schemas: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The record batches of a paged file, each loaded and checked as it comes: see `_check_batch`. Each stays valid, but its
+    memory has to be loaded again once another was asked for. At the end every block of the file was checked.
+    """
+    with _arrow_errors(file.path):
+        places = _load_footer(file)
+        source = pa.py_buffer(file.raw)
+        reader = _open(file.path, source, schemas)
+        if len(places) != reader.num_record_batches:
+            raise corrupt(file.path, "its footer cannot be read")
+    for index, (begin, metadata, body) in enumerate(places):
+        with _arrow_errors(file.path):
+            file.load(begin, begin + metadata + body)
+            batch = reader.get_batch(index)
+            _check_batch(file.path, source, batch)
+        yield batch
+    file.check_rest()
+    file.settle()
+
+
+@contextlib.contextmanager
+def _arrow_errors(path: Path) -> Iterator[None]:
+    """What Arrow finds wrong with a file, as our own error."""
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise corrupt(path, str(error).partition("\n")[0]) from None
-    return batches
+
+
+def _open(path: Path, source: pa.Buffer, schemas: tuple[pa.Schema, ...]) -> Any:
+    reader = pa.ipc.open_file(source)
+    if not any(reader.schema.equals(schema) for schema in schemas):
+        raise corrupt(path, "its columns are not those of a trace")
+    return reader
+
+
+def _check_batch(path: Path, source: pa.Buffer, batch: pa.RecordBatch) -> None:
+    """Kernels read the buffers of a batch by their addresses: no null column, and whole buffers inside `source`."""
+    batch.validate(full=True)
+    if any(column.null_count or column.offset for column in batch.columns):
+        raise corrupt(path, "a value is missing")
+    if not all(_lies_in(source, buffer) for column in batch.columns for buffer in column.buffers()):
+        raise corrupt(path, "its columns are compressed, or not in the order of bytes of this machine")
 
 
 def _lies_in(source: pa.Buffer, buffer: pa.Buffer | None) -> bool:
@@ -104,38 +171,51 @@ def _lies_in(source: pa.Buffer, buffer: pa.Buffer | None) -> bool:
     return bool(begin >= 0 and begin + buffer.size <= source.size)
 
 
-def read_events(path: Path) -> list[dict[str, npt.NDArray[Any]]]:
-    """The batches of one events file as columns over its pages. InputError where it is damaged.
+def read_events(
+    path: Path, sums: FileSums | None = None, buffers: ReusedBuffers | None = None
+) -> list[dict[str, npt.NDArray[Any]]]:
+    """The batches of one events file as columns in memory from `buffers`. InputError where it is damaged.
 
-    They are writable, and what is written stays in this process: memory of its own for every file would have to be
-    cleared first, which takes longer than reading it.
+    The columns are writable. Their memory is used again once nobody refers to them.
     """
+    file = CheckedFile(path, sums)
     try:
-        with open_regular(path) as file:
-            raw = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: {reason_of(error)}", hint="import the log again") from None
-    except ValueError:
-        raise corrupt(path, "it is empty") from None
+        raw = (buffers or ReusedBuffers()).take(file.size)
+        file.read(raw, 0)
+    finally:
+        file.close()
     result = []
-    for batch in open_batches(path, pa.py_buffer(raw), EVENT_SCHEMA):
-        columns = {}
-        for (name, dtype), column in zip(EVENT_COLUMNS.items(), batch.columns, strict=True):
-            buffer = column.buffers()[1]
-            begin = buffer.address - raw.ctypes.data if batch.num_rows else 0
-            columns[name] = raw[begin : begin + batch.num_rows * dtype.itemsize].view(dtype)
-        result.append(columns)
+    with _arrow_errors(path):
+        source = pa.py_buffer(raw)
+        reader = _open(path, source, (EVENT_SCHEMA,))
+        for index in range(reader.num_record_batches):
+            batch = reader.get_batch(index)
+            _check_batch(path, source, batch)
+            result.append(
+                {
+                    name: view_of(raw, column.buffers()[1], dtype, batch.num_rows)
+                    for (name, dtype), column in zip(EVENT_COLUMNS.items(), batch.columns, strict=True)
+                }
+            )
     return result
+
+
+_ALL = 1 << 62
+"""A budget that no file exceeds."""
 
 
 def event_offsets(path: Path) -> tuple[int, dict[str, int]]:
     """Rows of an events file of our own writing, and where each column lies in it."""
-    with pa.memory_map(os.fspath(path)) as mapped:
-        base = mapped.read_buffer().address
-        mapped.seek(0)
-        batch = pa.ipc.open_file(mapped).get_batch(0)
+    file = PagedFile(path, None, _ALL)
+    try:
+        ((begin, metadata, _),) = _load_footer(file)
+        file.load(begin, begin + metadata)
+        source = pa.py_buffer(file.raw)
+        batch = pa.ipc.open_file(source).get_batch(0)
         places = {
-            name: column.buffers()[1].address - base
+            name: column.buffers()[1].address - source.address
             for name, column in zip(EVENT_COLUMNS, batch.columns, strict=True)
         }
         return batch.num_rows, places
+    finally:
+        file.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,15 @@ import pyarrow as pa
 from replay_native.ground.jit import warm
 from replay_native.workload import scale as kernels
 
-from .columns import REQUEST_SCHEMA, open_batches
-from .manifest import Manifest, Route
+from .blocks import READ_BYTES, CheckedFile, PagedFile
+from .columns import REQUEST_SCHEMA, open_paged
+from .manifest import FORMAT_VERSION, FileSums, Manifest, Route
 from .reader import Trace
 from .requests import (
     BODIES,
     HEADERS,
     REQUESTS,
-    MappedFile,
+    REQUESTS_BUDGET_BYTES,
     request_batches,
 )
 from .route_rules import RouteRules
@@ -49,11 +49,12 @@ class DerivedTraceWriter(TraceWriter):
 
     def _open_dictionaries(self) -> None:
         warm(["workload.scale"])
+        base = self._base
         for name in (REQUESTS, HEADERS, BODIES):
-            if (self._base.path / name).exists():
-                shutil.copyfile(self._base.path / name, self._folder / name)
+            if base.has_file(name) and (name != REQUESTS or self._rewrite is None):
+                _copy_checked(base.path / name, base.manifest.files.get(name), self._folder / name)
         if self._rewrite is not None:
-            _rewrite_targets(self._base.path / REQUESTS, self._folder / REQUESTS, self._rewrite)
+            _rewrite_targets(_requests_of(base), self._folder / REQUESTS, self._rewrite)
             self._weights = np.zeros(self._base.manifest.requests, np.int64)
         self._table = self._base.requests.addresses()
         self._routes = np.arange(len(self._base.manifest.routes), dtype=np.int64)
@@ -63,8 +64,8 @@ class DerivedTraceWriter(TraceWriter):
         if self._rewrite is not None:
             super()._weigh(request)
             return
-        kernels.count_classes(request, self._table, self._routes, self._counts)
-        self._base.requests.drop_pages()
+        for rows in self._base.requests.loaded(request, columns_alone=True):
+            kernels.count_classes(request[rows], self._table, self._routes, self._counts)
 
     def _end_dictionaries(self) -> None:
         """They are copies."""
@@ -78,7 +79,8 @@ class DerivedTraceWriter(TraceWriter):
         manifest.routes, manifest.routes_folded = assign_routes(
             self._folder / REQUESTS, manifest.methods, self._weights, self._rules
         )
-        actions = _actions_of(self._base.path / REQUESTS, base.routes, self._folder / REQUESTS)
+        rewritten = PagedFile(self._folder / REQUESTS, None, REQUESTS_BUDGET_BYTES)
+        actions = _actions_of(_requests_of(self._base), base.routes, rewritten)
         manifest.routes = [
             msgspec.structs.replace(route, action=actions.get(index, ""))
             for index, route in enumerate(manifest.routes)
@@ -88,23 +90,38 @@ class DerivedTraceWriter(TraceWriter):
         """They are copies."""
 
 
-def _rewrite_targets(old: Path, new: Path, rewrite: Callable[[bytes], bytes]) -> None:
+def _requests_of(trace: Trace) -> PagedFile:
+    """The requests dictionary of a trace, opened on its own."""
+    return PagedFile(trace.path / REQUESTS, trace.manifest.files.get(REQUESTS), REQUESTS_BUDGET_BYTES)
+
+
+def _copy_checked(old: Path, sums: FileSums | None, new: Path) -> None:
+    """Copy a file of a trace. InputError where it is damaged: the copy gets checksums of its own."""
+    source, buffer = CheckedFile(old, sums), np.empty(READ_BYTES, np.uint8)
+    try:
+        with new.open("wb") as file:
+            for at in range(0, source.size, READ_BYTES):
+                piece = buffer[: min(READ_BYTES, source.size - at)]
+                source.read(piece, at)
+                file.write(piece.data)
+    finally:
+        source.close()
+
+
+def _rewrite_targets(old: PagedFile, new: Path, rewrite: Callable[[bytes], bytes]) -> None:
     """A requests dictionary with other targets: ids stay."""
-    mapped = MappedFile(old)
     place = REQUEST_SCHEMA.get_field_index("target")
     with pa.OSFile(os.fspath(new), "wb") as sink, pa.ipc.new_file(sink, REQUEST_SCHEMA) as file:
-        for batch in open_batches(old, pa.py_buffer(mapped.raw), REQUEST_SCHEMA, checked=mapped.drop_pages):
+        for batch in open_paged(old, REQUEST_SCHEMA):
             made = pa.array([rewrite(target.as_py()) for target in batch.column(place)], pa.large_binary())
             columns = [*batch.columns[:place], made, *batch.columns[place + 1 :]]
             file.write_batch(pa.record_batch(columns, schema=REQUEST_SCHEMA))
-            mapped.drop_pages()
 
 
-def _actions_of(old: Path, routes: list[Route], new: Path) -> dict[int, str]:
+def _actions_of(old: PagedFile, routes: list[Route], new: PagedFile) -> dict[int, str]:
     """The action of each new route: that of the old route of its requests."""
     found: dict[int, str] = {}
-    before, after = MappedFile(old), MappedFile(new)
-    for was, now in zip(request_batches(old, before), request_batches(new, after), strict=True):
+    for was, now in zip(request_batches(old), request_batches(new), strict=True):
         pairs = np.unique(np.column_stack([now.route, was.route]), axis=0)
         for index, old_index in pairs.tolist():
             if action := routes[old_index].action:
@@ -120,4 +137,5 @@ def inherited_manifest(base: Manifest, change: list[dict[str, Any]]) -> Manifest
         kept.imported_lines, kept.imported_rejected = kept.lines, kept.rejected
     kept.rows = kept.lines = kept.start_ns = kept.end_ns = kept.clients = 0
     kept.rejected, kept.rejected_examples, kept.segments = {}, [], []
+    kept.format_version, kept.files = FORMAT_VERSION, {}
     return kept

@@ -11,8 +11,8 @@ from replay.errors import InputError, reason_of
 from replay.files import read_whole
 from replay.shown import json_shown
 
-FORMAT_VERSION = 1
-"""Version of the trace folder that this code writes, and the newest that it reads."""
+FORMAT_VERSION = 2
+"""Version of the trace folder that this code writes, and the newest that it reads. Version 1 has no `files`."""
 
 MANIFEST = "manifest.json"
 
@@ -77,6 +77,13 @@ class Segment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     end_ns: int
 
 
+class FileSums(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Length and checksums of one file of the trace: XXH64 of each block (blocks.BLOCK_BYTES), 16 hex digits each."""
+
+    bytes: int
+    xxh64: str
+
+
 class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """A route's label, such as `GET /users/{id}`, its rows, and the business action that it belongs to."""
 
@@ -91,6 +98,8 @@ NO_REQUEST = frozenset({"blank", "header", "from the browser's cache", "never se
 
 class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The whole manifest. `rows` + the sum of `rejected` = `lines`.
+
+    `files` has each file of the trace but this one.
 
     `assumptions` are sentences: what the import supposed because the recording does not say it. `unknown_values` counts, by
     field, values of rows that are not what the field should have.
@@ -130,6 +139,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     routes: list[Route] = []
     routes_folded: dict[str, int] = {}
     segments: list[Segment] = []
+    files: dict[str, FileSums] = {}
     history: list[dict[str, Any]] = []
 
     def unread(self) -> tuple[int, dict[str, int]]:

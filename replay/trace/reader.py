@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,8 @@ import numpy.typing as npt
 from replay.errors import InputError, reason_of
 from replay_native.trace.columns import TraceRows
 
-from .columns import Columns, corrupt, read_events
+from .blocks import ReusedBuffers, check_size, corrupt
+from .columns import Columns, read_events
 from .manifest import (
     HOSTS_MAX,
     MANIFEST,
@@ -63,6 +64,26 @@ class Batch:
     def rows(self) -> TraceRows:
         """As kernels take them."""
         return TraceRows(self.at_ns, self.request, self.client, self.status, self.took_ns)
+
+    def __getitem__(self, rows: slice) -> Batch:
+        """A stretch of it."""
+        if rows == slice(0, len(self)):
+            return self
+        return Batch(
+            self.at_ns[rows], self.request[rows], self.client[rows], self.status[rows], self.took_ns[rows],
+            self.bytes[rows],
+        )  # fmt: skip
+
+
+def with_requests(
+    batches: Iterable[Batch], requests: Requests, *, columns_alone: bool = False
+) -> Iterator[Batch]:
+    """Events in the same order; the requests of each batch are loaded until the next one is asked for. With `columns_alone`
+    without their targets, headers and bodies.
+    """
+    for batch in batches:
+        for rows in requests.loaded(batch.request, columns_alone=columns_alone):
+            yield batch[rows]
 
 
 def is_trace(path: Path) -> bool:
@@ -134,6 +155,7 @@ class Trace:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
+        self._buffers = ReusedBuffers()
 
     @classmethod
     def open(cls, path: str | Path) -> Trace:
@@ -150,6 +172,20 @@ class Trace:
             raise InputError(f"{path}: {reason_of(error)}") from None
         trace._check()
         return trace
+
+    def again(self) -> Trace:
+        """The same trace with memory of its own: what is loaded of the requests of one is not loaded of the other."""
+        return Trace(self.path, self.manifest)
+
+    def has_file(self, name: str) -> bool:
+        """Whether a dictionary belongs to the trace. A trace with checksums has only the files that they are of."""
+        files = self.manifest.files
+        return name in files if files else (self.path / name).exists()
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether damage to its files is noticed: traces of format 1 have no checksums."""
+        return bool(self.manifest.files) or not self.manifest.segments
 
     def __repr__(self) -> str:
         return f"<Trace {str(self.path)!r}: {self.rows:,} rows>"
@@ -168,8 +204,20 @@ class Trace:
         for segment in manifest.segments:
             if Path(segment.file).name != segment.file or not (path / segment.file).is_file():
                 raise corrupt(path, f"{segment.file} is missing")
+        self._check_files()
         if self.rows and not manifest.start_ns <= manifest.end_ns:
             raise corrupt(path, "it ends before it starts")
+
+    def _check_files(self) -> None:
+        """Each file that has checksums is there, in its length. What is in it is checked when it is read."""
+        files = self.manifest.files
+        for name, sums in files.items():
+            path = self.path / name
+            if Path(name).name != name or not path.is_file():
+                raise corrupt(self.path, f"{name} is missing")
+            check_size(path, path.stat().st_size, sums.bytes)
+        if files and not {REQUESTS, *(segment.file for segment in self.manifest.segments)} <= files.keys():
+            raise corrupt(self.path, "its manifest has not the checksums of every file")
 
     @property
     def rows(self) -> int:
@@ -209,6 +257,7 @@ class Trace:
         return Requests(
             self.path, manifest.requests, manifest.methods, manifest.hosts,
             [route.route for route in manifest.routes], [route.action for route in manifest.routes],
+            manifest.files,
         )  # fmt: skip
 
     def batches(self, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Batch]:
@@ -230,7 +279,7 @@ class Trace:
 
     def _read(self, segment: Segment) -> Iterator[Columns]:
         path = self.path / segment.file
-        batches = read_events(path)
+        batches = read_events(path, self.manifest.files.get(segment.file), self._buffers)
         if sum(len(columns["at_ns"]) for columns in batches) != segment.rows:
             raise corrupt(path, f"its rows are not the {segment.rows:,} of the manifest")
         yield from batches

@@ -1,29 +1,19 @@
-"""The dictionary of requests of an open trace, mapped: tens of millions of requests cost no memory until
-read.
-"""
+"""The dictionary of requests of an open trace. Tens of millions of requests take no memory until they are loaded."""
 
 from __future__ import annotations
 
-import mmap
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from replay.errors import InputError, reason_of
-from replay.files import open_regular
-
-from .columns import (
-    BATCH_ROWS,
-    REQUEST_SCHEMA,
-    corrupt,
-    open_batches,
-)
+from .blobs import Blobs
+from .blocks import PagedFile, corrupt, view_of
+from .columns import BATCH_ROWS, REQUEST_SCHEMA, open_paged
+from .manifest import FileSums
 
 REQUESTS, HEADERS, BODIES = "requests.arrow", "headers.arrow", "bodies.arrow"
 
@@ -42,6 +32,13 @@ _HEADERS_SCHEMA_BEFORE = _headers_schema(nullable=False)
 BODIES_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), False)])
 
 CONTENT_TYPE_BYTES_MAX = 1_000
+
+REQUESTS_BUDGET_BYTES = 96 << 20
+"""Memory for the requests: a batch of the usual ones."""
+
+_CHUNK_BITS = 14
+_CHUNK_ROWS = 1 << _CHUNK_BITS
+"""Requests that are loaded together."""
 
 Headers = tuple[tuple[bytes, bytes | None], ...]
 """Pairs of name and value; None is null, which Kafka tells from an empty value."""
@@ -74,69 +71,19 @@ class RequestBatch:
     body: npt.NDArray[np.int32]
 
 
-class MappedFile:
-    """A file mapped into memory, read-only or to be changed in place; keep it for as long as its views are
-    used.
-    """
-
-    def __init__(self, path: Path, *, writable: bool = False) -> None:
-        try:
-            with path.open("r+b") if writable else open_regular(path) as file:
-                access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-                self._map = mmap.mmap(file.fileno(), 0, access=access)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: {reason_of(error)}", hint="import the log again") from None
-        self.raw = np.frombuffer(self._map, dtype=np.uint8)
-
-    def drop_pages(self) -> None:
-        """Give the pages read so far back to the page cache."""
-        self._map.madvise(mmap.MADV_DONTNEED)
-
-
-def _view(raw: npt.NDArray[np.uint8], buffer: Any, dtype: Any, count: int) -> npt.NDArray[Any]:
-    """An Arrow buffer over `raw` as a view of `raw`."""
-    if not count:
-        return np.empty(0, dtype=dtype)
-    begin = buffer.address - raw.ctypes.data
-    return raw[begin : begin + count * np.dtype(dtype).itemsize].view(dtype)
-
-
-def request_batches(path: Path, mapped: MappedFile) -> list[RequestBatch]:
-    """The batches of a requests dictionary, as views of its mapping."""
-    result = []
-    for batch in open_batches(path, pa.py_buffer(mapped.raw), REQUEST_SCHEMA, checked=mapped.drop_pages):
+def request_batches(file: PagedFile) -> Iterator[RequestBatch]:
+    """The batches of a requests dictionary as views of the file's memory; each is loaded when it comes."""
+    for batch in open_paged(file, REQUEST_SCHEMA):
         rows, columns = batch.num_rows, batch.columns
         _, starts, data = columns[1].buffers()
-        offsets = _view(mapped.raw, starts, np.int64, rows + 1 if rows else 0)
+        offsets = view_of(file.raw, starts, np.int64, rows + 1 if rows else 0)
         fixed = {
-            name: _view(mapped.raw, column.buffers()[1], column.type.to_pandas_dtype(), rows)
+            name: view_of(file.raw, column.buffers()[1], column.type.to_pandas_dtype(), rows)
             for name, column in zip(REQUEST_SCHEMA.names, columns, strict=True)
             if name != "target"
         }
         used = int(offsets[-1]) if rows else 0
-        result.append(RequestBatch(offsets=offsets, data=_view(mapped.raw, data, np.uint8, used), **fixed))
-    return result
-
-
-class _Blobs:
-    """A mapped dictionary of header sets or bodies, by id."""
-
-    def __init__(self, path: Path, *schemas: pa.Schema) -> None:
-        self._mapped = MappedFile(path)
-        raw = pa.py_buffer(self._mapped.raw)
-        self.batches = open_batches(path, raw, *schemas, checked=self._mapped.drop_pages)
-        self._starts = [0]
-        for batch in self.batches:
-            self._starts.append(self._starts[-1] + batch.num_rows)
-
-    def __len__(self) -> int:
-        return self._starts[-1]
-
-    def __getitem__(self, index: int) -> Any:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        batch = bisect_right(self._starts, index) - 1
-        return self.batches[batch].column(0)[index - self._starts[batch]].as_py()
+        yield RequestBatch(offsets=offsets, data=view_of(file.raw, data, np.uint8, used), **fixed)
 
 
 def _sendable(content_type: bytes) -> bool:
@@ -150,26 +97,41 @@ class Requests:
     """The distinct requests of a trace by id. Id i is row `i & 0xFFFFF` of batch `i >> 20`.
 
     actions[i] is the business action of routes[i], empty where it has none.
+
+    A dictionary may be larger than memory. What kernels read by raw address, and what is read of `batches`, has to be
+    loaded before: `load` and `loaded`. The other methods load what they read.
     """
 
     def __init__(
         self, folder: Path, rows: int, methods: list[str], hosts: list[str], routes: list[str],
-        actions: list[str],
+        actions: list[str], files: Mapping[str, FileSums] | None = None,
     ) -> None:  # fmt: skip
         self.rows, self.methods, self.hosts = rows, methods, hosts
         self.routes, self.actions = routes, actions
-        self._path = folder / REQUESTS
-        self._mapped = MappedFile(self._path)
-        self._header_sets = (
-            _Blobs(folder / HEADERS, HEADERS_SCHEMA, _HEADERS_SCHEMA_BEFORE)
-            if (folder / HEADERS).exists()
-            else None
-        )
-        self._bodies = _Blobs(folder / BODIES, BODIES_SCHEMA) if (folder / BODIES).exists() else None
-        self.batches = request_batches(self._path, self._mapped)
-        self._check()
+        self._path, files = folder / REQUESTS, files or {}
 
-    def _check(self) -> None:
+        def blobs(name: str, *schemas: pa.Schema) -> Blobs | None:
+            known = name in files if files else (folder / name).exists()
+            return Blobs(folder / name, files.get(name), *schemas) if known else None
+
+        self._file = PagedFile(self._path, files.get(REQUESTS), REQUESTS_BUDGET_BYTES)
+        self._header_sets = blobs(HEADERS, HEADERS_SCHEMA, _HEADERS_SCHEMA_BEFORE)
+        self._bodies = blobs(BODIES, BODIES_SCHEMA)
+        self.batches: list[RequestBatch] = []
+        chunks = [np.empty((0, _COLUMNS, 2), np.int64)]
+        for batch in request_batches(self._file):
+            self._check(batch)
+            self.batches.append(batch)
+            chunks.append(_chunk_places(self._file.raw, batch))
+        if sum(len(batch.method) for batch in self.batches) != self.rows:
+            raise corrupt(self._path, f"it has not the {self.rows:,} requests that its manifest says")
+        self._chunks = np.concatenate(chunks)
+        self._ready = np.full(len(self._chunks), self._file.whole)
+        """Chunks that are known to be loaded."""
+        self._portion = BATCH_ROWS
+        """Ids that `load` tries first: twice as many as it could load the last time."""
+
+    def _check(self, batch: RequestBatch) -> None:
         """Kernels read these columns by raw address: every index must be inside what it indexes."""
         limits = {
             "method": (0, len(self.methods)),
@@ -178,24 +140,82 @@ class Requests:
             "headers": (-1, len(self._header_sets or ())),
             "body": (-1, len(self._bodies or ())),
         }
+        rows = len(batch.method)
+        before = self.batches[-1] if self.batches else None
+        if (before is not None and len(before.method) != BATCH_ROWS) or rows > BATCH_ROWS:
+            raise corrupt(self._path, f"a batch of it has not {BATCH_ROWS:,} rows")
+        for name, (least, limit) in limits.items():
+            column = getattr(batch, name)
+            if rows and (column.min() < least or column.max() >= limit):
+                raise corrupt(self._path, f"a {name} outside 0 to {limit - 1}")
+
+    def load(self, ids: npt.NDArray[np.uint32]) -> int:
+        """Load the first of these requests with their headers and bodies, as many as memory is allowed for but at least
+        one; how many. They stay until something else of these requests is loaded.
+
+        InputError where the files are not what was written.
+        """
+        count = self._load_requests(ids)
+        for column, blobs in (("headers", self._header_sets), ("body", self._bodies)):
+            if blobs is not None and not blobs.whole:
+                count = blobs.load(self._column(column, ids[:count]))
+        return count
+
+    def load_columns(self, ids: npt.NDArray[np.uint32]) -> int:
+        """As `load`, without the targets, headers and bodies."""
+        return self._load_requests(ids, columns=_FIXED)
+
+    def _load_requests(self, ids: npt.NDArray[np.uint32], columns: slice = slice(None)) -> int:
+        if self._file.whole:
+            return len(ids)
+        count = min(len(ids), self._portion)
+        while count:
+            chunks = np.flatnonzero(np.bincount(ids[:count] >> _CHUNK_BITS))
+            places = self._chunks[chunks, columns].reshape(-1, 2)
+            if self._file.fit(places[:, 0], places[:, 1], at_any_rate=count == 1):
+                self._ready[:] = False
+                self._ready[chunks] = columns != _FIXED
+                break
+            count = (count + 1) // 2
+        self._portion = 2 * count
+        return count
+
+    def loaded(self, ids: npt.NDArray[np.uint32], *, columns_alone: bool = False) -> Iterator[slice]:
+        """Slices of these ids, one after the other, while the requests of each are loaded; with `columns_alone` without
+        their targets, headers and bodies.
+        """
+        begin, load = 0, self.load_columns if columns_alone else self.load
+        while begin < len(ids):
+            end = begin + load(ids[begin:])
+            yield slice(begin, end)
+            begin = end
+
+    def loaded_batches(self) -> Iterator[RequestBatch]:
+        """`batches`, one after the other, while each is loaded."""
         for index, batch in enumerate(self.batches):
-            rows = len(batch.method)
-            full = index + 1 < len(self.batches)
-            if (full and rows != BATCH_ROWS) or rows > BATCH_ROWS:
-                raise corrupt(self._path, f"its batch {index} has {rows:,} rows")
-            for name, (least, limit) in limits.items():
-                column = getattr(batch, name)
-                if rows and (column.min() < least or column.max() >= limit):
-                    raise corrupt(self._path, f"a {name} outside 0 to {limit - 1}")
-            self.drop_pages()
-        found = sum(len(batch.method) for batch in self.batches)
-        if found != self.rows:
-            raise corrupt(self._path, f"{found:,} requests where its manifest says {self.rows:,}")
+            first = index * BATCH_ROWS >> _CHUNK_BITS
+            places = self._chunks[first : first + (BATCH_ROWS >> _CHUNK_BITS)].reshape(-1, 2)
+            self._ready[:] = self._file.whole
+            self._file.fit(places[:, 0], places[:, 1], at_any_rate=True)
+            yield batch
+
+    def _column(self, name: str, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
+        """A column of requests that are loaded."""
+        if len(self.batches) == 1:
+            only: npt.NDArray[np.int32] = getattr(self.batches[0], name)
+            return only[ids]
+        found, of_batch = np.empty(len(ids), np.int32), ids >> 20
+        for index in np.unique(of_batch).tolist():
+            rows = of_batch == index
+            found[rows] = getattr(self.batches[index], name)[ids[rows] & 0xFFFFF]
+        return found
 
     def get(self, index: int) -> Request:
         """Request `index`. IndexError where there is none."""
         if not 0 <= index < self.rows:
             raise IndexError(index)
+        if not self._ready[index >> _CHUNK_BITS]:
+            self._load_requests(np.array([index], np.uint32))
         batch, row = self.batches[index >> 20], index & 0xFFFFF
         return Request(
             method=int(batch.method[row]),
@@ -219,7 +239,7 @@ class Requests:
 
     def header_sets(self) -> Iterator[Headers]:
         """All header sets, in the order of their ids."""
-        for batch in self._header_sets.batches if self._header_sets is not None else ():
+        for batch in self._header_sets.loaded_batches() if self._header_sets is not None else ():
             for pairs in batch.column(0).to_pylist():
                 yield tuple((pair["name"], pair["value"]) for pair in pairs)
 
@@ -232,10 +252,10 @@ class Requests:
     def body_batches(self) -> tuple[npt.NDArray[np.int64], int, int]:
         """Where bodies lie, int64[batches + 1, 3]: the id of the first of each batch, and raw addresses of its
         offsets (int64) and data, valid for as long as this object; the last row is the id past the end. Then the
-        mean and the largest length.
+        mean and the largest length. What lies there has to be loaded (`load`).
         """
         rows, total, largest = [], 0, 0
-        batches = self._bodies.batches if self._bodies is not None else []
+        batches = self._bodies.loaded_batches() if self._bodies is not None else ()
         first = 0
         for batch in batches:
             _, starts, data = batch.column(0).buffers()
@@ -250,10 +270,10 @@ class Requests:
     def header_batches(self) -> npt.NDArray[np.int64]:
         """Where header sets lie, int64[batches + 1, 7]: the id of the first of each batch, and raw addresses of the
         offsets of its sets, of names and of values (int32 each), offsets before data, and of the bits of the values that are
-        not null (0: all are); the last row is the id past the end.
+        not null (0: all are); the last row is the id past the end. What lies there has to be loaded (`load`).
         """
         rows, first = [], 0
-        for batch in self._header_sets.batches if self._header_sets is not None else []:
+        for batch in self._header_sets.loaded_batches() if self._header_sets is not None else ():
             sets = batch.column(0)
             names, values = sets.values.field("name"), sets.values.field("value")
             places = [sets.buffers()[1].address]
@@ -270,7 +290,7 @@ class Requests:
         """The content types of header sets, and by header set the index of its own, or -1."""
         names: dict[bytes, int] = {}
         found = [np.empty(0, np.int32)]
-        for batch in self._header_sets.batches if self._header_sets is not None else []:
+        for batch in self._header_sets.loaded_batches() if self._header_sets is not None else ():
             sets, pairs = batch.column(0), batch.column(0).flatten()
             kinds = pairs.field("name").dictionary_encode()
             wanted = [
@@ -290,12 +310,30 @@ class Requests:
 
     def addresses(self) -> npt.NDArray[np.int64]:
         """Raw addresses for kernels, int64[n_batches, 4]: target offsets (int64), target data (uint8), method
-        (uint8) and route (uint32) of each batch. Valid for as long as this object lives.
+        (uint8) and route (uint32) of each batch. Valid for as long as this object lives; what lies there has to be loaded
+        (`load`).
         """
         columns = [(b.offsets, b.data, b.method, b.route) for b in self.batches]
         addresses = [[column.ctypes.data for column in batch] for batch in columns]
         return np.array(addresses, dtype=np.int64).reshape(len(columns), 4)
 
-    def drop_pages(self) -> None:
-        """Give the dictionary's pages back, so that a long replay does not gather it all in memory."""
-        self._mapped.drop_pages()
+
+_COLUMNS = len(REQUEST_SCHEMA) + 1
+"""Columns of the places of a chunk: offsets of targets, those of a fixed size, and the data of the targets."""
+
+_FIXED = slice(1, _COLUMNS - 1)
+
+
+def _chunk_places(raw: npt.NDArray[np.uint8], batch: RequestBatch) -> npt.NDArray[np.int64]:
+    """Where the chunks of a batch lie in the file, int64[chunks, _COLUMNS, 2]: first byte and end of each column."""
+    rows = len(batch.method)
+    firsts = np.arange(0, rows, _CHUNK_ROWS)
+    ends = np.minimum(firsts + _CHUNK_ROWS, rows)
+    places = []
+    for column in (batch.offsets, batch.method, batch.route, batch.host, batch.headers, batch.body):
+        base, size = column.ctypes.data - raw.ctypes.data, column.itemsize
+        more = 1 if column is batch.offsets else 0
+        places.append((base + firsts * size, base + (ends + more) * size))
+    base = batch.data.ctypes.data - raw.ctypes.data
+    places.append((base + batch.offsets[firsts], base + batch.offsets[ends]))
+    return np.array(places, np.int64).transpose(2, 0, 1)

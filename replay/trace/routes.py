@@ -21,9 +21,10 @@ from replay_native.ground.jit import warm
 from replay_native.trace import dictionary
 from replay_native.trace import routes as kernels
 
+from .blocks import EditedFile
 from .dictionary import Int64s, StringTable, flatten
 from .manifest import ROUTES_MAX, Route
-from .requests import MappedFile, RequestBatch, request_batches
+from .requests import REQUESTS_BUDGET_BYTES, RequestBatch, request_batches
 from .route_rules import RouteRules
 
 SLUG_CHILDREN = 100
@@ -261,12 +262,11 @@ class RouteFinder:
             labels.append(label)
         return labels
 
-    def label(self) -> Iterator[None]:
-        """Write the route index of each request learned into its `route` column, a stretch at a time."""
+    def label(self) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]:
+        """Stretches of the `route` columns that were learned, each with the route of the numbers that stand in it."""
         routes = [*(self._routes[became] for became in self._maps), self._routes]
         for column, table in self._learned:
-            column[:] = routes[table][column]
-            yield
+            yield column, routes[table]
 
 
 def assign_routes(
@@ -277,17 +277,21 @@ def assign_routes(
     weights[i] is the rows of request i, which is 1 past its end. Returns the routes with their rows, heaviest
     first, and what was folded: label -> the number of different names that it stands for.
     """
-    mapped = MappedFile(path, writable=True)
-    batches = request_batches(path, mapped)
-    finder = RouteFinder(methods, rules)
-    done = 0
-    for batch in batches:
-        rows = len(batch.method)
-        known = weights[done : done + rows]
-        finder.learn(batch, np.concatenate([known, np.ones(rows - len(known), dtype=np.int64)]))
-        mapped.drop_pages()
-        done += rows
-    routes = finder.settle()
-    for _ in finder.label():
-        mapped.drop_pages()
+    file = EditedFile(path, REQUESTS_BUDGET_BYTES)
+    try:
+        finder = RouteFinder(methods, rules)
+        done = 0
+        for batch in request_batches(file):
+            rows = len(batch.method)
+            known = weights[done : done + rows]
+            finder.learn(batch, np.concatenate([known, np.ones(rows - len(known), dtype=np.int64)]))
+            file.write_back(batch.route)
+            done += rows
+        routes = finder.settle()
+        for column, route_of in finder.label():
+            file.load_view(column)
+            column[:] = route_of[column]
+            file.write_back(column)
+    finally:
+        file.close()
     return routes, finder.folded

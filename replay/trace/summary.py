@@ -121,11 +121,14 @@ class _Latencies:
         known = np.flatnonzero(batch.took_ns >= 0)
         if not len(known):
             return
+        for rows in self._requests.loaded(batch.request[known], columns_alone=True):
+            self._add(batch, known[rows])
+
+    def _add(self, batch: Batch, known: Int64s) -> None:
         routes = self._routes_of(batch.request[known])
         shown = routes < self._routes
         cells = (np.log1p(batch.took_ns[known][shown]) * _CELLS_A_LOG).astype(np.int64)
         self._counts += np.bincount(routes[shown] * _CELLS + cells, minlength=len(self._counts))
-        self._requests.drop_pages()
 
     def figures(self) -> list[Took | None]:
         found: list[Took | None] = []

@@ -24,6 +24,7 @@ from replay.errors import OutputError, reason_of
 from replay.files import delete_named
 from replay_native.trace import dictionary as kernels
 
+from .blocks import sums_of
 from .columns import EVENT_COLUMNS
 from .manifest import Manifest, write_manifest
 from .reader import (
@@ -284,6 +285,11 @@ class TraceWriter:
         if manifest.segments:
             manifest.start_ns = manifest.segments[0].start_ns
             manifest.end_ns = manifest.segments[-1].end_ns
+        manifest.files = {
+            entry.name: sums_of(entry)
+            for entry in sorted(self._folder.iterdir())
+            if entry.name.endswith(".arrow")
+        }
         write_manifest(self._folder, manifest)
         self._rename()
         self.trace = Trace.open(self.path)

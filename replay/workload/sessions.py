@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from replay.errors import LimitError, UsageError
 from replay.settings.kinds import Scale, setting_text
-from replay.trace import Batch, Requests
+from replay.trace import Batch, Requests, with_requests
 from replay_native.workload import scale as kernels
 
 from .rules import classes_to_scale
@@ -112,7 +112,7 @@ def _find(events: Events, requests: Requests, classes: Int64s) -> tuple[_Session
     table, sessions, clients = requests.addresses(), 0, 0
     known = _clients(1024)
     starts_ns, masks = np.zeros(1024, np.int64), np.zeros(1024, np.int64)
-    for batch in events():
+    for batch in with_requests(events(), requests, columns_alone=True):
         clients = max(clients, int(batch.client.max()) + 1)
         if clients > len(known):
             before, known = known, _clients(max(clients, 2 * len(known)))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.settings.kinds import Scale, setting_text
-from replay.trace import Batch, Requests
+from replay.trace import Batch, Requests, with_requests
 from replay_native.workload import scale as kernels
 
 from .rules import classes_of, classes_to_scale
@@ -71,7 +71,7 @@ class Keep:
         if self.without:
             classes = np.where(classes < 0, 0, -1).astype(np.int64)
         table = requests.addresses()
-        for batch in events():
+        for batch in with_requests(events(), requests, columns_alone=True):
             kept = np.empty(len(batch), np.int64)
             count = kernels.keep_classes(batch.request, table, classes, kept)
             if count:
@@ -137,7 +137,7 @@ class Grow:
         table, routes = requests.addresses(), np.arange(len(classes), dtype=np.int64)
         no_clients = np.empty(0, np.uint32)
         counts = np.zeros(len(routes) + 1, np.int64)
-        for batch in events():
+        for batch in with_requests(events(), requests, columns_alone=True):
             kernels.count_classes(batch.request, table, routes, counts)
         whole = np.floor(factors).astype(np.int64)
         states = np.zeros((len(routes), kernels.ROUTE_WORDS), np.int64)
@@ -151,8 +151,10 @@ class Grow:
             begin = 0
             while begin < len(batch):
                 at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
+                # Whoever takes what is yielded may load other requests: these are loaded for each call anew.
+                end = begin + requests.load_columns(batch.request[begin:])
                 out = kernels.Copies(at_ns, source, no_clients)
-                count, begin = kernels.grow(batch.rows, begin, table, growth, first, out)
+                count, begin = kernels.grow(batch[:end].rows, begin, table, growth, first, out)
                 if count:
                     yield taken(batch, source[:count], at_ns=at_ns[:count])
             first += len(batch)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from replay.errors import InputError, UsageError
 from replay.settings.kinds import Scale
 from replay.settings.scenario import Scenario
-from replay.trace import Batch, DerivedTraceWriter, Trace
+from replay.trace import Batch, DerivedTraceWriter, Trace, with_requests
 from replay.units import SECOND_NS
 from replay_native.ground.jit import warm
 from replay_native.workload import scale as kernels
@@ -183,7 +183,7 @@ def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> li
     warm(["workload.scale"])
     routes, table = np.arange(len(trace.requests.routes), dtype=np.int64), trace.requests.addresses()
     counts = np.zeros(len(routes) + 1, np.int64)
-    for batch in trace.batches(from_ns, until_ns):
+    for batch in with_requests(trace.batches(from_ns, until_ns), trace.requests, columns_alone=True):
         kernels.count_classes(batch.request, table, routes, counts)
     return [int(count) for count in counts[:-1]]
 
@@ -199,7 +199,7 @@ def rows_by_request(trace: Trace, from_ns: int | None, until_ns: int | None) -> 
 def rows_in_routes(trace: Trace, rows: npt.NDArray[np.int64]) -> list[int]:
     """Events of each route of a trace, by those of each of its requests."""
     counts, first = np.zeros(len(trace.manifest.routes), np.int64), 0
-    for batch in trace.requests.batches:
+    for batch in trace.requests.loaded_batches():
         np.add.at(counts, batch.route, rows[first : first + len(batch.route)])
         first += len(batch.route)
     return counts.tolist()

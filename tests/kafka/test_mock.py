@@ -363,7 +363,7 @@ def test_answers_that_never_came_are_counted_as_long_as_they_were_waited_for(moc
     assert (found.count, found.missing) == (50, 50) and (found.at_least_ns or 0) > 1_900_000_000
     assert document.latency.answer.count == 100
     assert "p99_ns" in document.latency.answer.at_least and "p50_ns" not in document.latency.answer.at_least
-    assert "50 did not until the end" in printed(tmp_path / "run")
+    assert "50 were not by the end" in printed(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,7 @@ def test_a_plan_says_how_many_clients_are_connected_at_once(tmp_path: Path) -> N
     assert plan(trace).plan.clients is None
     text = io.StringIO()
     print_plan(schedule.plan, schedule.scenario, [], Console(file=text, width=120))
-    assert "each client its own, 101 at once" in text.getvalue()
+    assert "one per client, 101 at once" in text.getvalue()
 
 
 def shown(schedule: Schedule) -> str:

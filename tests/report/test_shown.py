@@ -20,13 +20,9 @@ from replay.cli import replay
 from replay.comparison.verdict import compare
 from replay.ledger.histogram import Layout
 from replay.report.console import Console, Table
-from replay.report.html import (
-    Html,
-    escape,
-    html_table,
-    write_page,
-)
+from replay.report.html import Html, html_table, write_page
 from replay.report.page import Page
+from replay.report.svg import escape
 from replay.shown import csv_cell, json_shown, shown
 from replay.trace import Trace
 from replay.trace.manifest import read_manifest, write_manifest

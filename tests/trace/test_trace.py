@@ -28,6 +28,7 @@ from replay.trace.columns import empty_events
 from replay.trace.dictionary import flatten
 from replay_native.ground.jit import warm
 from replay_native.trace.dictionary import hash_all
+from tests.support.trace_data import without_checksums
 
 
 def write(path: Path, stamps: list[int], *, overwrite: bool = False) -> Trace:
@@ -256,7 +257,7 @@ def test_a_newer_or_damaged_manifest_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["events-000000.arrow", "requests.arrow"])
 def test_a_damaged_file_is_refused_never_crashed_on(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.trace"
-    write(path, list(range(100)))
+    without_checksums(write(path, list(range(100))).path)
     whole = (path / name).read_bytes()
     rng = np.random.default_rng(5)
     for round_ in range(300):
@@ -276,7 +277,11 @@ def test_a_damaged_file_is_refused_never_crashed_on(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(None, "no such file or directory"), (b"", "cannot mmap an empty file")]
+    ("content", "says"),
+    [
+        (None, " is damaged: requests.arrow is missing"),
+        (b"", "/requests.arrow is damaged: it was cut: it has 0 bytes"),
+    ],
 )
 def test_an_absent_or_empty_dictionary_is_one_sentence(
     tmp_path: Path, content: bytes | None, says: str
@@ -284,8 +289,8 @@ def test_an_absent_or_empty_dictionary_is_one_sentence(
     path = write(tmp_path / "a.trace", [1, 2]).path / "requests.arrow"
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(InputError) as refused:
-        Trace.open(tmp_path / "a.trace").requests.get(0)
-    assert str(refused.value) == f"{path}: {says}"
+        Trace.open(tmp_path / "a.trace")
+    assert str(refused.value).startswith(f"{path.parent}{says}")
 
 
 def test_an_event_outside_the_dictionary_is_refused(tmp_path: Path) -> None:
@@ -314,7 +319,6 @@ def test_addresses_point_at_the_columns(tmp_path: Path) -> None:
     assert ctypes.string_at(method, 3) == b"\x00\x00\x00"
     routes = trace.requests.routes
     assert {routes[index] for index in (ctypes.c_uint32 * 3).from_address(route)} == {"GET /{id}"}
-    trace.requests.drop_pages()
     assert trace.requests.get(2).target == b"/2"
 
 
@@ -341,6 +345,7 @@ def test_headers_may_be_null_and_traces_from_before_that_are_read(tmp_path):
         number = writer.add_request("GET", b"/", headers=((b"a", b"1"), (b"b", None)))
         writer.add_events(np.array([1]), np.array([number], np.uint32), np.zeros(1, np.uint32))
     assert Trace.open(tmp_path / "t.trace").requests.headers(0) == ((b"a", b"1"), (b"b", None))
+    without_checksums(tmp_path / "t.trace")
     path = tmp_path / "t.trace" / "headers.arrow"
     pair = pa.struct([pa.field("name", pa.binary(), False), pa.field("value", pa.binary(), False)])
     before = pa.schema([pa.field("headers", pa.list_(pa.field("header", pair, False)), False)])

@@ -18,7 +18,8 @@ from replay.plan.schedule import Schedule
 from replay.protocols.adapter import ProtocolAdapter
 from replay.protocols.names import FoundName, check_target, follow_name
 from replay.protocols.protocol import Found, TargetPlan
-from replay.results.document import Note, RouteStart
+from replay.protocols.routes import route_starts
+from replay.results.document import Note
 from replay.units import counted
 from replay_native.ground.libc import lanes_supported
 from replay_native.lane import libssl
@@ -137,11 +138,3 @@ async def failed_handshakes(
         except ReplayError as error:
             result = f"one more, after the run: {error}"
     return [Note("HANDSHAKES_FAILED", f"{counted(failed, 'handshake')} failed; {result}")]
-
-
-def route_starts(schedule: Schedule) -> list[RouteStart]:
-    """The routes of the trace, with what was recorded of them."""
-    recorded = {route.route: route.recorded for route in schedule.plan.by_route}
-    requests = schedule.trace.requests
-    named = zip(requests.routes, requests.actions, strict=True)
-    return [RouteStart(name, recorded.get(name), action) for name, action in named]

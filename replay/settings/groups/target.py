@@ -1,7 +1,5 @@
 """Where requests go, and what the head of each one says."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Annotated, ClassVar, Literal
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -20,7 +22,7 @@ from replay import units
 from replay.errors import OutputError, UsageError, reason_of
 from replay.files import replacing
 from replay.shown import csv_cell
-from replay.trace import Batch, Request, Trace
+from replay.trace import Batch, Request, Trace, with_requests
 from replay.trace.importing.formats.gor import SEPARATOR
 
 Progress = Callable[[int, int], None]
@@ -49,18 +51,14 @@ class _Lookup:
         requests = trace.requests
         self.trace = trace
         batches = requests.batches
-        self._targets = pa.chunked_array(
-            [
-                pa.Array.from_buffers(
-                    pa.large_binary(), len(b.method), [None, pa.py_buffer(b.offsets), pa.py_buffer(b.data)]
-                )
-                for b in batches
-            ],
-            pa.large_binary(),
-        )
+        self._targets = [
+            pa.Array.from_buffers(
+                pa.large_binary(), len(b.method), [None, pa.py_buffer(b.offsets), pa.py_buffer(b.data)]
+            )
+            for b in batches
+        ]
         self._columns = {
-            name: pa.chunked_array([pa.array(getattr(b, name)) for b in batches], kind)
-            for name, kind in (("method", pa.uint8()), ("host", pa.int32()), ("route", pa.uint32()))
+            name: [pa.array(getattr(b, name)) for b in batches] for name in ("method", "host", "route")
         }
         self._names = {
             "method": pa.array(requests.methods, pa.string()),
@@ -73,11 +71,13 @@ class _Lookup:
         }
 
     def table(self, batch: Batch, *, safe: bool = False) -> pa.Table:
-        """A batch of events with everything said in words; `safe`: no name is a formula to a spreadsheet."""
-        ids = pa.array(batch.request)
+        """A batch of events whose requests are loaded, with names in place of ids; `safe`: no name is a formula to a
+        spreadsheet.
+        """
+        ids = batch.request
         named = {}
         for name, column in self._columns.items():
-            indexes = column.take(ids).combine_chunks()
+            indexes = _taken(column, ids)
             if name == "host":
                 indexes = pc.if_else(pc.less(indexes, 0), len(self._names["host"]) - 1, indexes)
             named[name] = (self._safe_names if safe else self._names)[name].take(indexes)
@@ -89,20 +89,34 @@ class _Lookup:
             schema=TABLE_SCHEMA,
         )
 
-    def _text(self, ids: pa.Array) -> pa.Array:
-        targets = self._targets.take(ids).combine_chunks()
+    def _text(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
+        targets = _taken(self._targets, ids)
         try:
             return targets.cast(pa.large_string())
         except pa.ArrowInvalid:
             return pa.array([_printable(target.as_py()).decode() for target in targets], pa.large_string())
 
-    def _safe_text(self, ids: pa.Array) -> pa.Array:
+    def _safe_text(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
         """The targets as cells of a table: those that begin with a slash are no formulas."""
         texts = self._text(ids)
         odd = pc.invert(pc.starts_with(texts, "/"))
         if not pc.any(odd).as_py():
             return texts
         return pa.array([csv_cell(text) for text in texts.to_pylist()], pa.large_string())
+
+
+def _taken(column: list[pa.Array], ids: npt.NDArray[np.uint32]) -> pa.Array:
+    """Values of a column of the dictionary, which is in batches, by id. Only what is asked for is read: other parts may
+    not be loaded.
+    """
+    if len(column) == 1:
+        return column[0].take(pa.array(ids))
+    order = np.argsort(ids >> 20, kind="stable")
+    of_batch, rows = ids[order] >> 20, ids[order] & 0xFFFFF
+    parts = [column[index].take(pa.array(rows[of_batch == index])) for index in np.unique(of_batch).tolist()]
+    places = np.empty(len(ids), np.int64)
+    places[order] = np.arange(len(ids))
+    return pa.concat_arrays(parts).take(pa.array(places))
 
 
 def _printable(target: bytes) -> bytes:
@@ -129,7 +143,7 @@ def _to_csv(delimiter: str) -> Callable[[Trace, IO[bytes], Progress], None]:
 
 def _counted(trace: Trace, progress: Progress) -> Iterator[Batch]:
     done = 0
-    for batch in trace.batches():
+    for batch in with_requests(trace.batches(), trace.requests):
         yield batch
         done += len(batch)
         progress(done, trace.rows)

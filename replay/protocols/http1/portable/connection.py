@@ -16,8 +16,6 @@ from dataclasses import replace
 import numpy as np
 import trio
 
-from replay.lane.addresses import AddressTable
-from replay.lane.contract import Address
 from replay.lane.tls import Tls, python_context
 from replay.portable.protocol import (
     Connection,
@@ -26,6 +24,7 @@ from replay.portable.protocol import (
     Request,
     Transport,
 )
+from replay.portable.turns import Turns
 from replay_native.feed.addresses import A
 from replay_native.http1 import parser as http1
 from replay_native.ledger.lane_metrics import (
@@ -65,10 +64,7 @@ class Http(Transport):
         first: int = 0,
         ask: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
-        self._ask = ask
-        self._table, self._counts = AddressTable(metrics), metrics.address_counts
-        self._version, self._next = -1, first
-        self._chosen: list[tuple[int, Address]] = []
+        self._turns, self._counts = Turns(metrics, first, ask), metrics.address_counts
         self._header_limit_bytes = header_limit_bytes
         self._tls = tls
         self._context = python_context(tls) if tls is not None else None
@@ -80,7 +76,7 @@ class Http(Transport):
 
         OSError where that fails, HandshakeError where it cannot be secured.
         """
-        row, address = await self._asked_address(self._ask) if self._ask is not None else self._next_address()
+        row, address = await self._turns.next()
         sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
             waiting = trio.socket.from_stdlib_socket(sock)
@@ -96,19 +92,6 @@ class Http(Transport):
             sock.close()
             raise
         return HttpConnection(stream, sock, secured, self._header_limit_bytes, row, keep)
-
-    async def _asked_address(self, ask: Callable[[], Awaitable[int]]) -> tuple[int, Address]:
-        """The address that a lookup for this connection alone found."""
-        row = await ask()
-        return row, dict(self._table.chosen())[row]
-
-    def _next_address(self) -> tuple[int, Address]:
-        """The next row in use and its address; the last known ones where the table has none."""
-        if self._version != self._table.version:
-            self._version = self._table.version
-            self._chosen = self._table.chosen() or self._chosen
-        self._next += 1
-        return self._chosen[(self._next - 1) % len(self._chosen)]
 
     async def _secure(
         self, plain: trio.SocketStream, context: ssl.SSLContext, client: int

@@ -1,0 +1,16 @@
+"""Checksums of the blocks of a file (XXH64 of each)."""
+
+from __future__ import annotations
+
+from replay_native.ground.jit import kernel
+from replay_native.ground.xxh64 import begin, digest, update
+
+
+@kernel("void(uint8[::1], int64, uint64[::1], uint8[::1], uint64[::1])")
+def hash_blocks(data, block_bytes, state, tail, hashes):
+    """The checksum of each block of `data`; the last block may be shorter. `state` and `tail` are scratch (ground/xxh64)."""
+    for block in range(hashes.shape[0]):
+        first = block * block_bytes
+        begin(state)
+        update(state, tail, data[first : min(first + block_bytes, data.shape[0])])
+        hashes[block] = digest(state, tail)

@@ -1,0 +1,14 @@
+"""The routes of a run onto a target that keeps those of the trace."""
+
+from __future__ import annotations
+
+from replay.plan.schedule import Schedule
+from replay.results.document import RouteStart
+
+
+def route_starts(schedule: Schedule) -> list[RouteStart]:
+    """The routes of the trace, with what was recorded of them."""
+    recorded = {route.route: route.recorded for route in schedule.plan.by_route}
+    requests = schedule.trace.requests
+    named = zip(requests.routes, requests.actions, strict=True)
+    return [RouteStart(name, recorded.get(name), action) for name, action in named]

@@ -1,0 +1,253 @@
+"""Axes of charts: where a value stands, which values are labelled, and with which words.
+
+A scale offers its ticks from many to few; a chart takes the first that have room, so that no two labels overlap. At least
+two ticks are offered whatever the range is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from replay.results.document import RecordedClock
+from replay.units import MS_NS, SECOND_NS, US_NS, to_datetime
+
+TICKS_MAX = 13
+"""More are never offered of a clock."""
+
+Label = Callable[[float, float], tuple[str, ...]]
+"""The lines of a tick's label: of a value, and the distance to the next tick, which says how many digits are needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A labelled place; several lines where it is named twice."""
+
+    value: float
+    words: tuple[str, ...]
+
+
+def plain_label(value: float, step: float) -> tuple[str, ...]:
+    """`1,250`, `0.25`: as many decimals as the step needs."""
+    return (f"{value:,.{decimals_of(step)}f}",)
+
+
+def decimals_of(step: float) -> int:
+    """Decimals that show a step to two digits: 0 for 20, 1 for 2.5, 2 for 0.25."""
+    if step <= 0:
+        return 0
+    least = max(0, -math.floor(math.log10(step) + 1e-9))
+    return min(least if math.isclose(round(step, least), step, rel_tol=1e-6) else least + 1, 12)
+
+
+def latency_label(value_ns: float, step_ns: float) -> tuple[str, ...]:
+    """`20 ms`, `1.5 s`: in the unit of the value."""
+    units = ((SECOND_NS, "s"), (MS_NS, "ms"), (US_NS, "µs"))
+    unit_ns, unit = next((each for each in units if value_ns >= 0.9995 * each[0]), (1, "ns"))
+    if unit == "s" and value_ns >= 120 * SECOND_NS and step_ns >= 60 * SECOND_NS:
+        unit_ns, unit = 60 * SECOND_NS, "min"
+    return (f"{plain_label(value_ns / unit_ns, step_ns / unit_ns)[0]} {unit}",)
+
+
+def times_label(value: float, step: float) -> tuple[str, ...]:
+    """`0.25×`."""
+    return (f"{plain_label(value, step)[0]}×",)
+
+
+def change_label(ratio: float, step: float) -> tuple[str, ...]:
+    """A ratio as a change: `-20%`, `+5%`; `2×` and more from there on, and 1/2 and less as `0.5×`."""
+    if ratio >= 2 or ratio <= 0.5:
+        return times_label(ratio, step)
+    percent = 100 * (ratio - 1)
+    digits = decimals_of(100 * step)
+    return (f"{percent:+.{digits}f}%" if round(percent, digits) else "same",)
+
+
+def percentile_label(inverse: float, _: float) -> tuple[str, ...]:
+    """`p99.9` at 1/(1-p) = 1,000."""
+    return (f"p{100 * (1 - 1 / inverse):.10g}",)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A scale from `low` to `high`, linear or logarithmic; `title` says what it is of."""
+
+    low: float
+    high: float
+    title: str = ""
+    is_log: bool = False
+    label: Label = plain_label
+    kind: str = "number"
+    """What the page's script shows of a value: number, time, percentile, latency, times."""
+    fixed: tuple[float, ...] = ()
+    """Ticks that are wanted, whatever the scale would offer; none: the scale's own."""
+    clock: RecordedClock | None = None
+    bare: bool = False
+    """Without labels."""
+
+    def share(self, value: float) -> float:
+        """Where a value stands, from 0 to 1, clipped to the scale."""
+        if self.is_log:
+            low, high = math.log(self.low), math.log(self.high)
+            at = math.log(value) if value > 0 else low
+        else:
+            low, high, at = self.low, self.high, value
+        return min(max((at - low) / (high - low), 0.0), 1.0)
+
+    def ticks(self) -> Iterator[list[Tick]]:
+        """Sets of ticks, from many to few."""
+        if self.bare:
+            yield []
+        elif self.fixed:
+            yield self._named([value for value in self.fixed if self.low <= value <= self.high])
+        elif self.kind == "time":
+            yield from _moments(self)
+        elif self.is_log:
+            yield from self._log_ticks()
+        else:
+            yield from self._linear_ticks()
+
+    def _named(self, values: list[float], step: float | None = None) -> list[Tick]:
+        return [Tick(value, self.label(value, value if step is None else step)) for value in values]
+
+    def _log_ticks(self) -> Iterator[list[Tick]]:
+        least, most = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        for mantissas, every in (
+            ((1, 2, 5), 1),
+            ((1, 3), 1),
+            ((1,), 1),
+            ((1,), 2),
+            ((1,), 3),
+            ((1,), 6),
+            ((1,), 12),
+        ):
+            values = [
+                float(f"{mantissa}e{power}")
+                for power in range(least, most + 1)
+                if power % every == 0
+                for mantissa in mantissas
+            ]
+            values = [value for value in values if self.low <= value <= self.high]
+            if len(values) > 2 or (len(values) == 2 and math.log10(self.high / self.low) > 0.5):
+                yield [
+                    Tick(value, self.label(value, 10.0 ** math.floor(math.log10(value)))) for value in values
+                ]
+        yield from self._linear_ticks()
+
+    def _linear_ticks(self) -> Iterator[list[Tick]]:
+        found = []
+        for most in (10, 8, 6, 5, 4, 3, 2):
+            step = nice_step((self.high - self.low) / most)
+            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+            found = [number * step for number in range(first, last + 1)]
+            if len(found) >= 2:
+                yield self._named(found, step)
+        step = 10.0 ** (math.floor(math.log10(self.high - self.low)) - 1)
+        yield self._named([self.low, self.high], step)
+
+
+def nice_step(least: float) -> float:
+    """The next of 1, 2, 2.5, 5 and their tens that is no smaller."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next((step * power for step in (1, 2, 2.5, 5) if step * power >= least * (1 - 1e-9)), 10 * power)
+
+
+def padded(low: float, high: float, *, is_log: bool, by: float = 0.05) -> tuple[float, float]:
+    """A range with a margin on both sides, never empty."""
+    if is_log:
+        low, high = max(low, 1e-12), max(high, 1e-12)
+        factor = max((high / low) ** by, 1.02 if high / low > 1.001 else 1.5)
+        return low / factor, high * factor
+    margin = (high - low) * by or abs(high) * 0.1 or 1.0
+    return low - margin, high + margin
+
+
+def latency_axis(low_ns: float, high_ns: float, title: str = "") -> Axis:
+    """Latencies on a log scale, in ns."""
+    low, high = padded(max(low_ns, 1.0), max(high_ns, 1.0), is_log=True, by=0.03)
+    return Axis(low, high, title, is_log=True, label=latency_label, kind="latency")
+
+
+def count_axis(high: float, title: str) -> Axis:
+    """From 0 to a little above the highest value."""
+    return Axis(0.0, high * 1.04 if high > 0 else 1.0, title)
+
+
+STEPS_NS = (
+    *(mantissa * 10**power for power in range(9) for mantissa in (1, 2, 5)),
+    *(
+        seconds * SECOND_NS
+        for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200)
+    ),
+    *(days * 86_400 * SECOND_NS for days in (1, 2, 7, 14, 28, 91, 364, 3_640)),
+)
+"""Distances of ticks on a clock."""
+
+CLOCK_LEAST_NS = 1_000
+"""Of a shorter part of a recording only the run's own clock is labelled."""
+
+
+def time_axis(length_s: float, clock: RecordedClock | None) -> Axis:
+    """Seconds since the start of a run, in the recorded clock where there is one, and in the run's own below."""
+    if clock is None or not CLOCK_LEAST_NS <= length_s * clock.speed * SECOND_NS < math.inf:
+        return Axis(0.0, max(length_s, 1e-3), "time since the start", kind="time")
+    start = to_datetime(clock.start_ns, _zone(clock))
+    offset = start.strftime("%z")
+    zone = "UTC" if offset == "+0000" else f"UTC{offset[:3]}:{offset[3:]}"
+    title = (
+        f"recorded clock, from {start:%Y-%m-%d} ({zone}), at {clock.speed:g}×; below: time since the start"
+    )
+    return Axis(0.0, max(length_s, 1e-3), title, kind="time", clock=clock)
+
+
+def _zone(clock: RecordedClock) -> dt.tzinfo:
+    return dt.timezone(dt.timedelta(seconds=clock.utc_offset_s))
+
+
+def _moments(axis: Axis) -> Iterator[list[Tick]]:
+    """Ticks at round moments of the recorded clock, or of the run's."""
+    clock = axis.clock
+    speed = clock.speed if clock else 1.0
+    span_ns = round((axis.high - axis.low) * speed * SECOND_NS)
+    origin_ns = clock.start_ns + clock.utc_offset_s * SECOND_NS if clock else 0
+    for step in STEPS_NS:
+        if span_ns / step > TICKS_MAX:
+            continue
+        values = range(-(-origin_ns // step) * step, origin_ns + span_ns + 1, step)
+        if len(values) < 2:
+            return
+        yield [_moment(clock, value, (value - origin_ns) / SECOND_NS / speed, step) for value in values]
+
+
+def _moment(clock: RecordedClock | None, at_ns: int, since_s: float, step_ns: int) -> Tick:
+    since = since_text(since_s, step_ns / SECOND_NS / (clock.speed if clock else 1.0))
+    if clock is None:
+        return Tick(since_s, (since,))
+    moment = to_datetime(at_ns)
+    day = 86_400 * SECOND_NS
+    form = "%H:%M:%S" if step_ns < 60 * SECOND_NS else "%H:%M" if step_ns < day else "%b %d"
+    if at_ns % day == 0:
+        form = "%b %d"
+    words = moment.strftime("%Y-%m-%d" if step_ns >= 28 * day else form)
+    if step_ns < SECOND_NS and at_ns % day:
+        words += f"{at_ns % SECOND_NS / SECOND_NS:.{decimals_of(step_ns / SECOND_NS)}f}"[1:]
+    return Tick(since_s, (words, since))
+
+
+def since_text(since_s: float, step_s: float) -> str:
+    """`20 s`, `3.3 s`, `1:30 min`, `2:05 h`: time since the start, to a twentieth of the distance between ticks."""
+    if abs(since_s) < 100 and step_s < 60:
+        least = decimals_of(step_s)
+        near = (
+            digits
+            for digits in range(least, least + 2)
+            if abs(round(since_s, digits) - since_s) < step_s / 20
+        )
+        return f"{since_s:.{next(near, least + 1)}f} s"
+    minutes, seconds = divmod(round(since_s), 60)
+    if minutes < 100:
+        return f"{minutes}:{seconds:02d} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d} h" if hours < 100 else f"{hours / 24:.4g} d"

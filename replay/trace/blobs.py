@@ -1,0 +1,83 @@
+"""The dictionaries of header sets and of bodies: values of any size, by id."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from .blocks import PagedFile
+from .columns import BATCH_ROWS, open_paged
+from .manifest import FileSums
+
+BUDGET_BYTES_MAX = 1 << 30
+"""Memory for one such dictionary, and at most an eighth of the machine's."""
+
+
+def _budget_bytes() -> int:
+    return min(BUDGET_BYTES_MAX, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8)
+
+
+class Blobs:
+    """A dictionary file of one column."""
+
+    def __init__(self, path: Path, sums: FileSums | None, *schemas: pa.Schema) -> None:
+        self._file = PagedFile(path, sums, _budget_bytes())
+        self._batches = list(open_paged(self._file, *schemas))
+        self._portion = BATCH_ROWS
+        """Ids that `load` tries first: twice as many as it could load the last time."""
+        starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._starts: list[int] = starts.tolist()
+        self._places = np.array([self._place_of(batch) for batch in self._batches], np.int64).reshape(-1, 2)
+
+    def _place_of(self, batch: pa.RecordBatch) -> tuple[int, int]:
+        """Where a batch lies in the file."""
+        buffers = [buffer for buffer in batch.column(0).buffers() if buffer is not None and buffer.size]
+        base = self._file.raw.ctypes.data
+        return (
+            min((buffer.address for buffer in buffers), default=base) - base,
+            max((buffer.address + buffer.size for buffer in buffers), default=base) - base,
+        )
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        batch = bisect_right(self._starts, index) - 1
+        if not self.whole:
+            self._file.load(*self._places[batch].tolist())
+        return self._batches[batch].column(0)[index - self._starts[batch]].as_py()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is loaded, to stay."""
+        return self._file.whole
+
+    def loaded_batches(self) -> Iterator[pa.RecordBatch]:
+        """The batches, one after the other, while each is loaded."""
+        for batch, (begin, end) in zip(self._batches, self._places.tolist(), strict=True):
+            self._file.load(begin, end)
+            yield batch
+
+    def load(self, ids: npt.NDArray[np.int32]) -> int:
+        """Load the values of the first of these ids (-1 is none), as many as memory is allowed for but at least one; how
+        many.
+        """
+        count = min(len(ids), self._portion)
+        batch_of = np.searchsorted(self._starts, ids[:count], side="right") - 1
+        while count:
+            wanted = np.unique(batch_of[:count])
+            places = self._places[wanted[wanted >= 0]]
+            if self._file.fit(places[:, 0], places[:, 1], at_any_rate=count == 1):
+                break
+            count = (count + 1) // 2
+        self._portion = 2 * count
+        return count

@@ -1,0 +1,305 @@
+"""Reading the files of a trace: plain reads into this process's own memory, where each block is checked.
+
+Kernels never see a map of a file. A map of a file that somebody truncates ends the process by SIGBUS, which a kernel
+cannot catch, and a map cannot be checked: the bytes may change afterwards.
+
+The manifest has the length of each file and a checksum of each of its blocks. Traces of format 1 have neither; they
+are read in the same way, unchecked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.errors import InputError, reason_of
+from replay.files import open_regular
+from replay_native.ground.jit import warm
+from replay_native.ground.xxh64 import STATE_WORDS
+from replay_native.trace import blocks as kernels
+
+from .manifest import FileSums
+
+BLOCK_BYTES = 1 << 18
+"""Bytes under one checksum: they stay in the processor's cache between being read and being checked."""
+
+READ_BYTES = 1 << 18
+"""Bytes of one read: small enough to be in the processor's cache still when they are checked."""
+
+_HUGE_FROM_BYTES = 8 << 20
+"""Memory from this size on is asked for in huge pages: fewer of them have to be cleared."""
+
+_HEX_OF_A_SUM = 16
+_TAIL_BYTES = 32
+_KEPT_BUFFERS = 3
+
+Bytes = npt.NDArray[np.uint8]
+Int64s = npt.NDArray[np.int64]
+
+
+AGAIN = "copy the trace again from where it is whole, or import the log again"
+"""What to do about a damaged trace."""
+
+
+def corrupt(path: Path, what: str) -> InputError:
+    """The error of a file that is not what the manifest says."""
+    return InputError(f"{path} is damaged: {what}", hint=AGAIN)
+
+
+def check_size(path: Path, found_bytes: int, written_bytes: int) -> None:
+    """InputError where a file has not the length in which it was written."""
+    if found_bytes != written_bytes:
+        what = "was cut" if found_bytes < written_bytes else "has grown"
+        raise corrupt(path, f"it {what}: it has {found_bytes:,} bytes, and {written_bytes:,} were written")
+
+
+class _Hasher:
+    """Hashes blocks. One for each reader: it holds scratch memory."""
+
+    def __init__(self) -> None:
+        warm(["trace.blocks"])
+        self._state = np.zeros(STATE_WORDS, np.uint64)
+        self._tail = np.zeros(_TAIL_BYTES, np.uint8)
+
+    def hashes(self, data: Bytes) -> npt.NDArray[np.uint64]:
+        found = np.empty(-(-len(data) // BLOCK_BYTES), np.uint64)
+        kernels.hash_blocks(data, BLOCK_BYTES, self._state, self._tail, found)
+        return found
+
+
+def sums_of(path: Path) -> FileSums:
+    """Length and block checksums of a file that was just written."""
+    hasher, found, size = _Hasher(), list[npt.NDArray[np.uint64]](), 0
+    buffer = np.empty(READ_BYTES, np.uint8)
+    with open_regular(path) as file:
+        while count := os.readv(file.fileno(), [buffer.data]):
+            found.append(hasher.hashes(buffer[:count]))
+            size += count
+    text = "".join(f"{int(value):016x}" for part in found for value in part)
+    return FileSums(bytes=size, xxh64=text)
+
+
+class CheckedFile:
+    """A file of a trace, open for reading. InputError where it is missing, or its length is not that of its manifest."""
+
+    def __init__(self, path: Path, sums: FileSums | None) -> None:
+        self.path = path
+        try:
+            self._file = open_regular(path)
+            self.size = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise InputError(f"{path}: {reason_of(error)}", hint=AGAIN) from None
+        self._hasher = _Hasher()
+        self._expected = _expected(path, sums)
+        if sums is not None:
+            check_size(path, self.size, sums.bytes)
+        if not self.size:
+            raise corrupt(path, "it is empty")
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._file.close()
+
+    def read(self, memory: Bytes, first_byte: int) -> None:
+        """Fill `memory` with the bytes from `first_byte` on, the start of a block, up to the end of a block or of the file.
+
+        InputError where they are not what was written.
+        """
+        done = 0
+        while done < len(memory):
+            piece = memory[done : done + READ_BYTES]
+            self._read(piece, first_byte + done)
+            self._check(piece, first_byte + done)
+            done += len(piece)
+
+    def _read(self, piece: Bytes, at: int) -> None:
+        done = 0
+        while done < len(piece):
+            try:
+                count = os.preadv(self._file.fileno(), [piece[done:].data], at + done)
+            except OSError as error:
+                raise InputError(
+                    f"{self.path}: bytes from {at + done:,} on: {reason_of(error)}", hint=AGAIN
+                ) from None
+            if not count:
+                check_size(self.path, at + done, self.size)
+            done += count
+
+    def _check(self, piece: Bytes, at: int) -> None:
+        if self._expected is None:
+            return
+        found, first = self._hasher.hashes(piece), at // BLOCK_BYTES
+        wrong = np.flatnonzero(found != self._expected[first : first + len(found)])
+        if len(wrong):
+            block = first + int(wrong[0])
+            begin, end = block * BLOCK_BYTES, min((block + 1) * BLOCK_BYTES, self.size)
+            raise corrupt(
+                self.path, f"bytes {begin:,} to {end - 1:,} (block {block}) are not those that were written"
+            )
+
+
+def _expected(path: Path, sums: FileSums | None) -> npt.NDArray[np.uint64] | None:
+    """The checksums of the manifest as an array; None where it has none for this file."""
+    if sums is None:
+        return None
+    try:
+        found = np.frombuffer(bytes.fromhex(sums.xxh64), ">u8").astype(np.uint64)
+    except ValueError:
+        found = np.empty(0, np.uint64)
+    if len(sums.xxh64) != _HEX_OF_A_SUM * len(found) or len(found) != -(-sums.bytes // BLOCK_BYTES):
+        raise corrupt(path, "its manifest has not one checksum for each block")
+    return found
+
+
+class ReusedBuffers:
+    """Memory for one file after another. New pages have to be cleared by the kernel first, which takes longer than
+    reading a file into them, so a buffer is taken again as soon as nobody refers to it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._buffers: list[Bytes] = []
+
+    def take(self, size: int) -> Bytes:
+        """Uninitialised memory, for as long as it or a view of it is referred to."""
+        with self._lock:
+            for index in range(len(self._buffers)):
+                if sys.getrefcount(self._buffers[index]) == _UNUSED and len(self._buffers[index]) >= size:
+                    return self._buffers[index][:size]
+            made = np.empty(size, np.uint8)
+            self._buffers = [*self._buffers[-(_KEPT_BUFFERS - 1) :], made]
+            return made[:]
+
+
+_PROBE = [np.empty(0)]
+_UNUSED = sys.getrefcount(_PROBE[0])
+"""What this says of a buffer that nothing but its list refers to."""
+
+
+class PagedFile(CheckedFile):
+    """A file at fixed addresses of this process's memory, which is filled as its blocks are asked for.
+
+    `raw` is as long as the file; only what was loaded may be read. Past `budget_bytes` blocks that are not wanted now
+    are given back, and have to be loaded again. What was loaded stays until the next call of `load` or `fit`.
+    """
+
+    def __init__(self, path: Path, sums: FileSums | None, budget_bytes: int) -> None:
+        super().__init__(path, sums)
+        self._budget_blocks = max(budget_bytes // BLOCK_BYTES, 1)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+        self._memory = mmap.mmap(-1, self.size, flags=flags)
+        if self.size >= _HUGE_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
+        self.raw: Bytes = np.frombuffer(self._memory, np.uint8)
+        blocks = -(-self.size // BLOCK_BYTES)
+        self._loaded = np.zeros(blocks, bool)
+        self._ever_loaded = np.zeros(blocks, bool)
+        self._pinned = np.zeros(blocks, bool)
+        self._held = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is loaded, to stay."""
+        return self._held == len(self._loaded) <= self._budget_blocks
+
+    def settle(self) -> None:
+        """Give back what is past the budget."""
+        if self._held > self._budget_blocks:
+            self._give_back(self._loaded & ~self._pinned)
+
+    def load(self, begin: int, end: int, *, pin: bool = False) -> None:
+        """Load the bytes from `begin` to before `end`, whatever the budget. `pin`: they are never given back."""
+        begin, end = max(begin, 0), min(end, self.size)
+        wanted = np.zeros_like(self._loaded)
+        wanted[begin // BLOCK_BYTES : -(-end // BLOCK_BYTES)] = True
+        self._pinned |= wanted & pin
+        self._bring(wanted)
+
+    def fit(self, begins: Int64s, ends: Int64s, *, at_any_rate: bool = False) -> bool:
+        """Load all of these ranges of bytes, unless they are more than the budget (or `at_any_rate`); whether it did."""
+        wanted = self._blocks(begins, ends)
+        if wanted.sum() > self._budget_blocks and not at_any_rate:
+            return False
+        self._bring(wanted)
+        return True
+
+    def check_rest(self) -> None:
+        """Load, and with it check, every block that never was."""
+        for block in np.flatnonzero(~self._ever_loaded).tolist():
+            self.load(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)
+
+    def _blocks(self, begins: Int64s, ends: Int64s) -> npt.NDArray[np.bool_]:
+        steps = np.zeros(len(self._loaded) + 1, np.int64)
+        kept = ends > begins
+        np.add.at(steps, begins[kept] // BLOCK_BYTES, 1)
+        np.add.at(steps, (ends[kept] - 1) // BLOCK_BYTES + 1, -1)
+        return np.cumsum(steps[:-1]) > 0
+
+    def _bring(self, wanted: npt.NDArray[np.bool_]) -> None:
+        missing = wanted & ~self._loaded
+        more = int(missing.sum())
+        if not more:
+            return
+        if self._held + more > self._budget_blocks:
+            self._give_back(self._loaded & ~wanted & ~self._pinned)
+        for first, last in _runs(missing):
+            begin, end = first * BLOCK_BYTES, min(last * BLOCK_BYTES, self.size)
+            self.read(self.raw[begin:end], begin)
+            self._loaded[first:last] = self._ever_loaded[first:last] = True
+            self._held += last - first
+
+    def _give_back(self, blocks: npt.NDArray[np.bool_]) -> None:
+        for first, last in _runs(blocks):
+            begin, end = first * BLOCK_BYTES, min(last * BLOCK_BYTES, self.size)
+            self._memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+            self._loaded[first:last] = False
+            self._held -= last - first
+
+
+class EditedFile(PagedFile):
+    """A paged file of our own, parts of which are changed in memory and written back."""
+
+    def __init__(self, path: Path, budget_bytes: int) -> None:
+        super().__init__(path, None, budget_bytes)
+        self._target = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        super().close()
+        os.close(self._target)
+
+    def load_view(self, view: npt.NDArray[Any]) -> None:
+        """Load the bytes of a view of `raw`."""
+        begin = view.ctypes.data - self.raw.ctypes.data
+        self.load(begin, begin + view.nbytes)
+
+    def write_back(self, view: npt.NDArray[Any]) -> None:
+        """Write a view of `raw` to where it lies in the file. OSError where the system refuses."""
+        begin, data = view.ctypes.data - self.raw.ctypes.data, view.view(np.uint8)
+        done = 0
+        while done < len(data):
+            done += os.pwrite(self._target, data[done:].data, begin + done)
+
+
+def _runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """The stretches of a mask that are set: (first, past the last)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def view_of(raw: Bytes, buffer: Any, dtype: Any, count: int) -> npt.NDArray[Any]:
+    """An Arrow buffer that lies in `raw`, as a view of `raw`."""
+    if not count:
+        return np.empty(0, dtype=dtype)
+    begin = buffer.address - raw.ctypes.data
+    return raw[begin : begin + count * np.dtype(dtype).itemsize].view(dtype)
