@@ -142,7 +142,20 @@ def test_output_is_an_alias_of_out_that_help_does_not_list(name: str) -> None:
     assert "--output" not in verb(name).get_help(click.Context(verb(name), info_name=name))
 
 
-LIGHT = ["", "run", "ab", "compare", "demo", "generate", "init", "record", "report", "transform"]
+LIGHT = [
+    "",
+    "run",
+    "ab",
+    "compare",
+    "demo",
+    "generate",
+    "init",
+    "peak",
+    "record",
+    "report",
+    "runs",
+    "transform",
+]
 """Verbs whose help waits for nothing heavy."""
 
 
@@ -163,7 +176,7 @@ def completed(words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("replay r", ["record", "run", "report"]),
+        ("replay re", ["record", "report"]),
         ("replay run --max-r", ["--max-rate"]),
         ("replay run --grow ", ["requests", "sessions", "repeat"]),
         ("replay run --acks ", ["1", "all"]),
