@@ -25,7 +25,7 @@ _OPTIONS = (
                  help="Largest increase in errors to accept, in points."),
     click.option("-m", "--metric", multiple=True, metavar="NAME",
                  help="p50, p99.9, service.p99, errors [default: p50, p99, errors]."),
-    click.option("--route", multiple=True, metavar="ROUTE", help="Compare this route instead of the biggest ones; repeatable."),
+    click.option("--route", multiple=True, metavar="ROUTE", help="Compare this route, not the biggest ones; repeatable."),
     click.option("--routes", type=click.IntRange(0, 200), default=5, show_default=True,
                  help="Number of biggest routes to compare."),
     click.option("--fail-on", type=click.Choice(["regression", "inconclusive"]), default="regression", show_default=True,
@@ -54,9 +54,7 @@ def _is_runs(text: str) -> bool:
 
 @click.command(name="compare", short_help="Is the new build slower? A verdict on runs of two builds.")
 @click.argument("sides", nargs=-1, metavar="[base=]PATH[,PATH...] [new=]PATH[,PATH...]")
-@click.option(
-    "--unit", default="", metavar="ns|us|ms|s", help="Unit of a log's values, where the log has none."
-)
+@click.option("--unit", default="", metavar="ns|us|ms|s", help="Unit of a log's values, if the log has none.")
 @click.option(
     "--design",
     type=click.Choice(["auto", "labels", "blocks", "pairs", "sessions"]),

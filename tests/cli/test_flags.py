@@ -92,7 +92,9 @@ def test_a_second_target_is_refused_with_a_sentence(tmp_path: Path) -> None:
         (["--order", "clients"], "--order: 'clients' is unknown (did you mean client?)"),
         (["--topic-map", "a"], "--topic-map: 'a' is not a pair"),
         (["-H", "a"], "the header 'a' has no value"),
-        (["--timeot", "5s"], "--timeout"),
+        (["--timeot", "5s"], "there is no flag --timeot (did you mean --timeout?)"),
+        (["--max-wiat", "5s"], "there is no flag --max-wiat (did you mean --max-wait?)"),
+        (["-z"], "there is no flag -z"),
     ],
 )
 def test_a_wrong_flag_is_named(words: list[str], said: str, tmp_path: Path) -> None:
