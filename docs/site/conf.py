@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "native")]
@@ -21,3 +22,13 @@ myst_heading_anchors = 3
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 suppress_warnings = ["misc.highlighting_failure"]
+
+
+def setup(app: Any) -> None:
+    """Let help texts that name patterns (`*.example`) stand as they are: their stars are no emphasis."""
+    for part in ("options", "description", "arguments"):
+        app.connect(f"sphinx-click-process-{part}", _escape_stars)
+
+
+def _escape_stars(app: Any, context: Any, lines: list[str]) -> None:
+    lines[:] = [line if line.startswith("..") else line.replace("*", r"\*") for line in lines]

@@ -221,7 +221,8 @@ def print_findings(found: list[Finding], console: Console) -> None:
                 (f"{finding.state:>8}  ", _STYLES[finding.state]),
                 (f"{finding.name:<10}", "cyan"),
                 (finding.text, ""),
-            ]
+            ],
+            hang=20,
         )
         if finding.advice:
             page.say(finding.advice, "dim", indent=20)

@@ -10,14 +10,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from replay import units
 from replay.report.console import Console
 from replay.trace import Trace
-from replay.trace.exporting.export import ENDINGS, export
+from replay.trace.exporting.export import endings, export
 
 from .options import out_option
 
 
 @click.command(name="export", short_help="Write a trace as Parquet, CSV, .gor, vegeta targets or log lines.")
 @click.argument("trace", type=click.Path(path_type=Path))
-@out_option(f"File to write: {', '.join(ENDINGS)}.", required=True)
+@out_option(f"File to write: {', '.join(endings())}.", required=True)
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def command(trace: Path, out: Path, force: bool) -> None:
     """Write a trace as a file for others; the ending of its name says in which format.

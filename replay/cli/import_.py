@@ -20,7 +20,7 @@ from replay.trace import (
     read_route_rules,
 )
 from replay.trace.examples import examples
-from replay.trace.importing import Options, import_files, importers
+from replay.trace.importing import Options, import_files, importer_names
 from replay.trace.importing.pipeline import Progress as ImportProgress
 from replay.trace.importing.readers.tabular import parse_columns
 
@@ -251,7 +251,10 @@ routes_option = click.option(
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
 @out_option("Trace to write [default: LOG.trace, here].")
 @click.option(
-    "--format", "format_name", metavar="NAME", help=f"Take the logs as this format: {', '.join(importers())}."
+    "--format",
+    "format_name",
+    metavar="NAME",
+    help=f"Take the logs as this format: {', '.join(importer_names())}.",
 )
 @click.option(
     "--columns",

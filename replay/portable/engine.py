@@ -12,9 +12,7 @@ import gc
 import math
 import os
 import time
-from dataclasses import dataclass, field
 
-import numpy as np
 import trio
 
 from replay.lane.addresses import AddressTable
@@ -23,10 +21,8 @@ from replay.lane.polls import BEAT_NS, Polls
 from replay.units import SECOND_NS
 from replay_native.feed.addresses import A
 from replay_native.ground import shared
-from replay_native.ledger.gaps import GAP_NS
 from replay_native.ledger.lane_metrics import (
     GENERATOR,
-    MALFORMED,
     REFUSED,
     RESET,
     TIMEOUT,
@@ -39,23 +35,16 @@ from replay_native.ledger.lane_metrics import (
 )
 from replay_native.ledger.record import (
     record_attempt,
-    record_done,
-    record_looked,
-    record_malformed,
-    record_net,
-    record_net_unsent,
-    record_sent,
-    record_taken,
-    record_unsent,
 )
 
+from .feed import FeedReader
+from .pool import Pool, Worker
 from .protocol import (
-    Connection,
     HandshakeError,
     Outcome,
-    Request,
     Transport,
 )
+from .records import Records
 from .retries import Retries
 from .waiting import EVERYBODY, Job, Waiting
 
@@ -92,46 +81,20 @@ def outcome_of(error: OSError) -> int:
     return TIMEOUT if error.errno == errno.ETIMEDOUT else REFUSED
 
 
-@dataclass(eq=False, slots=True)
-class _Worker:
-    """One connection and its task: everybody's, or one client's. `job` is what it is to do next, or was woken for."""
-
-    owner: int = EVERYBODY
-    connection: Connection | None = None
-    fresh: bool = True
-    counted: bool = True
-    job: Job | None = None
-    wake: trio.Event = field(default_factory=trio.Event)
-
-
-@dataclass(eq=False, slots=True)
-class _Owned:
-    """The connections of a client, or of everybody; the idle ones in the order in which they became so."""
-
-    open: int = 0
-    connecting: int = 0
-    idle: list[_Worker] = field(default_factory=list)
-
-
 class _Lane:
     def __init__(self, spec: LaneSpec, transport: Transport) -> None:
         self._spec = spec
         self._transport = transport
         self._bank = spec.bank
         self._counters = spec.bank.counters
-        self._addresses, self._addresses_seen = AddressTable(spec.bank), 0
-        self._entries, self._ring = spec.feed
+        self._pool = Pool(spec)
+        self._feed = FeedReader(spec, transport.answer_limit)
+        self._records = Records(spec)
         self._per_client = spec.connect == "per-client"
         self._waiting = Waiting(ordered=spec.ordered, per_client=self._per_client)
-        self._retries = Retries(spec.retry, self._entries.size // 2)
-        self._owned: dict[int, _Owned] = {}
-        self._idle_by_age: dict[_Worker, None] = {}
+        self._retries = Retries(spec.retry, self._feed.entries_limit)
         self._idle_timeout_s = spec.idle_timeout_ns / SECOND_NS if self._per_client else math.inf
-        self._taken = 0
-        self._head = 0
-        self._open = 0
         self._in_flight = 0
-        self._starved = False
         self._draining = False
         self._started = not spec.closed_loop
         self._next_due_ns = FAR_NS
@@ -166,8 +129,7 @@ class _Lane:
                 self._drain()
             if stop == Stop.ABANDON:
                 return
-            if self._addresses_seen != self._addresses.version:
-                self._heed_addresses()
+            self._pool.heed_addresses()
             if not self._draining:
                 self._try_again()
                 self._take_due()
@@ -206,57 +168,32 @@ class _Lane:
             return False
         if self._draining:
             return True
-        control = self._bank.control
-        ended = shared.read_word(control, Control.FEED_END) == 1
-        return bool(ended and shared.read_word(control, Control.FEED_TAIL) == self._taken)
+        return self._feed.is_ended and self._feed.tail == self._feed.taken
 
     # The feed and the queue.
 
     def _take_due(self) -> None:
         """Take up what is due, so much at once that connections get their turn; sets the next due time."""
-        until = self._taken + TAKEN_AT_ONCE
-        tail = shared.read_word(self._bank.control, Control.FEED_TAIL)
-        while self._taken < tail and not (self._spec.closed_loop and self._started):
-            self._next_due_ns = int(self._entries[self._taken % self._entries.size]["due_ns"])
+        feed = self._feed
+        until, tail = feed.taken + TAKEN_AT_ONCE, feed.tail
+        while feed.taken < tail and not (self._spec.closed_loop and self._started):
+            self._next_due_ns = feed.next_due_ns
             if self._next_due_ns > time.monotonic_ns():
-                self._starved = False
+                feed.is_starved = False
                 return
-            if self._taken == until:
+            if feed.taken == until:
                 return
             if self._spec.closed_loop:
                 self._started = True
                 break
-            self._wait(self._take_up())
-            if self._open >= self._spec.connections and not self._idle_by_age:
+            self._wait(feed.take_up())
+            if self._pool.open >= self._spec.connections and not self._pool.has_idle:
                 self._counters[C.cap_bound] += 1
             self._serve()
             self._count_waiting()
         self._next_due_ns = FAR_NS
-        if self._taken == tail and shared.read_word(self._bank.control, Control.FEED_END) == 0:
-            self._starved = True
-
-    def _take_up(self) -> Job:
-        """Take up the next entry: it is planned from now on."""
-        entry = self._entries[self._taken % self._entries.size]
-        taken_ns = time.monotonic_ns()
-        due_ns, seq, offset, length, client, route, flags = entry.item()[:7]
-        if self._starved:
-            self._starved = False
-            if due_ns < taken_ns and not self._spec.closed_loop:
-                self._counters[C.underruns] += 1
-        if self._counters[C.planned] == 0:
-            self._counters[C.first_due_ns] = due_ns
-            self._counters[C.cpu_first_ns] = time.thread_time_ns()
-        record_taken(self._bank, flags, taken_ns - due_ns, self._spec.closed_loop)
-        if taken_ns - due_ns > GAP_NS and not self._spec.closed_loop:
-            self._counters[C.sends_postponed] += 1
-            self._counters[C.sends_postponed_ns] += taken_ns - due_ns
-        self._taken += 1
-        begin = offset % self._ring.size
-        request = Request(self._ring[begin : begin + length].tobytes(), seq, client, route, flags)
-        request.answer_limit = self._transport.answer_limit
-        own_ns = taken_ns - due_ns - int(self._counters[C.lost_ns])
-        return Job(request, due_ns, taken_ns, offset + length, own_ns=own_ns)
+        if feed.taken == tail and not feed.is_ended:
+            feed.is_starved = True
 
     def _wait(self, job: Job) -> None:
         """It waits, for its client's turn or a connection; where the room is full its oldest is given up.
@@ -265,23 +202,17 @@ class _Lane:
         """
         self._waiting.add(job)
         if self._spec.by_client:
-            self._release(job)
+            self._feed.release(job)
         while len(self._waiting) > 1 and (
-            len(self._waiting) > self._entries.size // 2 or self._waiting.held_bytes > self._ring.size // 2
+            len(self._waiting) > self._feed.entries_limit or self._waiting.held_bytes > self._feed.ring_limit
         ):
             assert self._waiting.oldest is not None
             self._give_up(self._waiting.oldest, C.unsent_limit)
 
-    def _release(self, job: Job) -> None:
-        """The oldest in the rings is done with: its place is the producer's again."""
-        self._head += 1
-        shared.write_word(self._bank.control, Control.RING_HEAD, job.end)
-        shared.write_word(self._bank.control, Control.FEED_HEAD, self._head)
-
     def _leave(self, job: Job) -> None:
         """It waits no more."""
         if not self._spec.by_client and not job.tries:
-            self._release(job)
+            self._feed.release(job)
         self._counters[C.waiting] = len(self._waiting)
 
     def _count_waiting(self) -> None:
@@ -297,22 +228,7 @@ class _Lane:
             return
         self._waiting.drop(job, time.monotonic_ns())
         self._leave(job)
-        self._record_unsent(job, reason)
-
-    def _own_ns(self, job: Job) -> int:
-        """The lane's own part of the time until a request was first sent, or until now."""
-        return job.own_ns if job.sent_ns >= 0 else job.own_ns + int(self._counters[C.lost_ns])
-
-    def _record_unsent(self, job: Job, reason: int) -> None:
-        request = job.request
-        waited_ns = time.monotonic_ns() - job.due_ns
-        record_net_unsent(
-            self._bank, reason, request.flags, self._own_ns(job), waited_ns, self._spec.max_wait_ns
-        )
-        record_unsent(
-            self._bank, reason, request.flags, request.route, request.seq, request.client, job.due_ns,
-            job.taken_ns, self._spec.max_wait_ns,
-        )  # fmt: skip
+        self._records.unsent(job, reason)
 
     def _expire(self) -> None:
         """Give up what waited for max_wait."""
@@ -323,11 +239,11 @@ class _Lane:
     def _drain(self) -> None:
         """STOP: what is due by now is planned, and unsent; so is what waits. What is in flight may finish."""
         now = time.monotonic_ns()
-        tail = shared.read_word(self._bank.control, Control.FEED_TAIL)
-        while not self._spec.closed_loop and self._taken < tail:
-            if self._entries[self._taken % self._entries.size]["due_ns"] > now:
+        tail = self._feed.tail
+        while not self._spec.closed_loop and self._feed.taken < tail:
+            if self._feed.next_due_ns > now:
                 break
-            self._wait(self._take_up())
+            self._wait(self._feed.take_up())
         while (job := self._waiting.oldest) is not None:
             self._give_up(job, C.unsent_interrupted)
         for job in self._retries.give_up():
@@ -343,7 +259,7 @@ class _Lane:
         if self._draining or not self._started:
             return 0
         if self._spec.closed_loop:
-            left = int(shared.read_word(self._bank.control, Control.FEED_TAIL)) - self._taken
+            left = self._feed.tail - self._feed.taken
             return left + self._waiting.ready(owner)
         return self._waiting.ready(owner)
 
@@ -351,13 +267,13 @@ class _Lane:
         """The next request to attempt, with its client's values; from now on it is in flight."""
         while self._wanted(owner) > 0:
             if self._spec.closed_loop and not self._waiting.ready(owner):
-                self._waiting.add(self._take_up())
+                self._waiting.add(self._feed.take_up())
             job = self._waiting.take(owner)
             self._leave(job)
             if job.tries or self._transport.fill_in(job.request):
                 self._count_try(job)
                 return job
-            self._record_unsent(job, C.unsent_capture)
+            self._records.unsent(job, C.unsent_capture)
             self._waiting.ended(job, time.monotonic_ns())
             self._woken.set()
         return None
@@ -378,96 +294,35 @@ class _Lane:
 
     def _serve_owner(self, owner: int) -> bool:
         """Serve those that wait for these connections; False where they wait because the cap is reached."""
-        owned = self._owned.setdefault(owner, _Owned())
+        owned = self._pool.of(owner)
         most = self._spec.client_connections if self._per_client else self._spec.connections
         while self._wanted(owner) > 0:
             if owned.idle:
-                worker = self._pop_idle(owned.idle[-1])
-                if self._is_open(worker):
+                worker = self._pool.pop_idle(owned.idle[-1])
+                if self._pool.is_open(worker):
                     worker.job = self._next_job(owner)
                 worker.wake.set()
             elif owned.connecting >= self._wanted(owner) or owned.open >= most:
                 return True
-            elif self._open >= self._spec.connections and not self._make_room():
+            elif self._pool.open >= self._spec.connections and not self._pool.make_room():
                 return False
             else:
                 owned.connecting += 1
-                self._count_open(owned, 1)
-                self._nursery.start_soon(self._work, _Worker(owner))
+                self._pool.count(owned, 1)
+                self._nursery.start_soon(self._work, Worker(owner))
         return True
 
-    def _make_room(self) -> bool:
-        """At the cap on connections the one idle for longest is closed; False where all are busy."""
-        oldest = next(iter(self._idle_by_age), None)
-        if oldest is not None:
-            self._counters[C.cap_bound] += 1
-            self._end_idle(oldest)
-            self._count_open(self._owned[oldest.owner], -1)
-            oldest.counted = False
-        return oldest is not None
-
-    def _pop_idle(self, worker: _Worker) -> _Worker:
-        self._owned[worker.owner].idle.remove(worker)
-        del self._idle_by_age[worker]
-        return worker
-
-    def _end_idle(self, worker: _Worker) -> None:
-        """Close an idle connection; its task learns it by the empty hand."""
-        self._close(self._pop_idle(worker))
-        worker.wake.set()
-
-    def _is_open(self, worker: _Worker) -> bool:
-        """Whether an idle connection still is one; an ended one is closed, and its task told by the empty
-        hand.
-        """
-        if worker.connection is not None and worker.connection.is_open():
-            return True
-        self._counters[C.closed_by_target] += 1
-        self._close(worker)
-        return False
-
-    def _heed_addresses(self) -> None:
-        """The address table changed: what is idle on a removed address ends here; what is busy after its answer."""
-        self._addresses_seen = self._addresses.version
-        for worker in [worker for worker in self._idle_by_age if self._is_removed(worker)]:
-            self._close_drained(self._pop_idle(worker))
-            worker.wake.set()
-
-    def _is_removed(self, worker: _Worker) -> bool:
-        connection = worker.connection
-        return (
-            connection is not None
-            and connection.address >= 0
-            and self._addresses.is_removed(connection.address)
-        )
-
-    def _close_drained(self, worker: _Worker) -> None:
-        assert worker.connection is not None
-        self._bank.address_counts[worker.connection.address, A.drained] += 1
-        self._close(worker)
-
-    def _count_open(self, owned: _Owned, change: int) -> None:
-        owned.open += change
-        self._open += change
-        self._counters[C.open] = self._open
-        self._counters[C.open_max] = max(self._counters[C.open_max], self._open)
-
-    def _close(self, worker: _Worker, *, abort: bool = False) -> None:
-        if worker.connection is not None:
-            worker.connection.close(abort=abort)
-            worker.connection = None
-
-    async def _work(self, worker: _Worker) -> None:
+    async def _work(self, worker: Worker) -> None:
         """The life of one connection: connect, serve those that wait for it, wait idle, until it ends."""
-        owned = self._owned[worker.owner]
+        owned = self._pool.of(worker.owner)
         try:
             failure = await self._connect(worker)
             owned.connecting -= 1
             if failure:
                 self._fail_next(worker.owner, failure)
                 return
-            if self._is_removed(worker):
-                self._close_drained(worker)
+            if self._pool.is_removed(worker):
+                self._pool.close_drained(worker)
             while worker.connection is not None:
                 job = self._next_job(worker.owner)
                 if job is None:
@@ -475,29 +330,26 @@ class _Lane:
                 if job is not None:
                     await self._carry_out(worker, job)
         finally:
-            self._close(worker, abort=True)
-            if worker.counted:
-                self._count_open(owned, -1)
+            self._pool.close(worker, abort=True)
+            if worker.is_counted:
+                self._pool.count(owned, -1)
             if self._waiting.ready(worker.owner):
                 self._waiting.unserved[worker.owner] = None
-            elif self._per_client and not owned.open and self._owned.get(worker.owner) is owned:
-                del self._owned[worker.owner]
+            elif self._per_client:
+                self._pool.forget(worker.owner, owned)
             self._woken.set()
 
-    async def _idle(self, worker: _Worker) -> Job | None:
+    async def _idle(self, worker: Worker) -> Job | None:
         """Wait on the stack of free connections; None where the connection ended meanwhile."""
-        worker.job = None
-        worker.wake = trio.Event()
-        self._owned[worker.owner].idle.append(worker)
-        self._idle_by_age[worker] = None
+        self._pool.push_idle(worker)
         with trio.move_on_after(self._idle_timeout_s) as patience:
             await worker.wake.wait()
-        if patience.cancelled_caught and worker in self._idle_by_age:
+        if patience.cancelled_caught and self._pool.is_idle(worker):
             self._counters[C.idle_closed] += 1
-            self._end_idle(worker)
+            self._pool.end_idle(worker)
         return worker.job
 
-    async def _connect(self, worker: _Worker) -> int:
+    async def _connect(self, worker: Worker) -> int:
         """Connect within the time-out: 0, or the outcome of the failure."""
         self._counters[C.connects] += 1
         worker.fresh = True
@@ -521,7 +373,7 @@ class _Lane:
 
     # One request.
 
-    async def _carry_out(self, worker: _Worker, job: Job) -> None:
+    async def _carry_out(self, worker: Worker, job: Job) -> None:
         """Send; once more on a new connection if a reused one was closed under it. Record how it ended."""
         reused = not worker.fresh
         self._counters[C.retries] += job.tries > 1
@@ -539,30 +391,25 @@ class _Lane:
             self._bank.address_counts[address, A.errors] += outcome.code >= REFUSED
         worker.fresh = False
         if not outcome.reusable or self._spec.connect == "per-request" or outcome.code >= REFUSED:
-            self._close(worker, abort=outcome.code >= REFUSED)
-        elif self._is_removed(worker):
-            self._close_drained(worker)
+            self._pool.close(worker, abort=outcome.code >= REFUSED)
+        elif self._pool.is_removed(worker):
+            self._pool.close_drained(worker)
 
-    async def _send_again(self, worker: _Worker, job: Job) -> Outcome:
+    async def _send_again(self, worker: Worker, job: Job) -> Outcome:
         self._counters[C.resent] += 1
-        self._count_traffic(job.request)
+        self._records.traffic(job.request)
         job.request.forget_answer()
-        self._close(worker)
+        self._pool.close(worker)
         failure = await self._connect(worker)
         if failure:
             return Outcome(failure=failure)
         return await self._attempt(worker, job)
 
-    async def _attempt(self, worker: _Worker, job: Job) -> Outcome:
+    async def _attempt(self, worker: Worker, job: Job) -> Outcome:
         """One send and its answer, within the time-out from now; `sent` stays the first."""
         now = time.monotonic_ns()
         if job.sent_ns < 0:
-            job.own_ns = self._own_ns(job)
-            job.sent_ns = now
-            record_sent(
-                self._bank, job.request.flags, now - job.taken_ns, job.ready_ns - job.taken_ns, worker.fresh,
-                self._spec.closed_loop,
-            )  # fmt: skip
+            self._records.sent(job, now, is_fresh=worker.fresh)
         assert worker.connection is not None
         self._counters[C.attempts] += 1
         outcome = Outcome(failure=TIMEOUT)
@@ -573,23 +420,12 @@ class _Lane:
                 outcome = Outcome(failure=outcome_of(error))
         return outcome
 
-    def _look(self, job: Job, outcome: Outcome) -> None:
-        """Hold a whole answer against the rules of its route."""
-        request = job.request
-        looked = self._transport.look(request, outcome)
-        self._counters[C.answers_cut] += not looked.is_whole
-        record_looked(
-            self._bank, looked.checks, looked.failed, looked.cut, outcome.code, request.flags, request.route, request.seq,
-            request.client, job.due_ns, job.taken_ns, job.sent_ns, request.first_byte_ns, time.monotonic_ns(),
-            outcome.status, self._spec.closed_loop,
-        )  # fmt: skip
-
     def _record(self, job: Job, outcome: Outcome) -> None:
         """Write down how a try ended: with it the request, unless it is tried again."""
         request = job.request
-        self._count_traffic(request)
+        self._records.traffic(request)
         if request.is_looked_at and outcome.code < REFUSED:
-            self._look(job, outcome)
+            self._records.looked(job, outcome, self._transport.look(request, outcome))
         if self._may_retry(job, outcome):
             self._counters[C.retried] += job.tries == 1
             job.last = outcome
@@ -597,12 +433,6 @@ class _Lane:
             self._woken.set()
         else:
             self._end(job, outcome, self._polls.unread_ns(time.monotonic_ns()))
-
-    def _count_traffic(self, request: Request) -> None:
-        """Count the bytes and informational answers of one attempt."""
-        self._counters[C.bytes_sent] += request.bytes_sent
-        self._counters[C.bytes_received] += request.bytes_received
-        self._counters[C.informational] += request.informational
 
     def _may_retry(self, job: Job, outcome: Outcome) -> bool:
         """Whether a request is tried again; where that is asked for and not granted, it is counted."""
@@ -621,22 +451,8 @@ class _Lane:
         self._serve()
 
     def _end(self, job: Job, outcome: Outcome, unread_ns: int = 0) -> None:
-        """Write down how a request ended; its answer lay unread for so long."""
-        request, now = job.request, time.monotonic_ns()
-        record_net(
-            self._bank, request.flags, job.due_ns, job.sent_ns, now, self._own_ns(job), unread_ns,
-            self._spec.closed_loop,
-        )  # fmt: skip
-        if outcome.code == MALFORMED:
-            beginning = np.frombuffer(bytearray(outcome.beginning), np.uint8)
-            record_malformed(
-                self._bank, request.flags, request.route, outcome.reason, beginning, len(outcome.beginning)
-            )
-        record_done(
-            self._bank, outcome.code, request.flags, request.route, request.seq, request.client, job.due_ns,
-            job.taken_ns, job.sent_ns, request.first_byte_ns, now, outcome.status,
-            request.bytes_received, self._spec.closed_loop,
-        )  # fmt: skip
+        """Write down how a request ended, whose response lay unread for `unread_ns`; its client's next one is ready."""
+        self._records.ended(job, outcome, unread_ns)
         self._in_flight -= 1
         self._waiting.ended(job, time.monotonic_ns())
         if self._draining or not self._in_flight:

@@ -1,1 +1,1 @@
-"""What a run says, for people: in the terminal."""
+"""Reports for people: in a terminal and as HTML pages."""

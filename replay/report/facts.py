@@ -108,7 +108,7 @@ def retries_words(document: RunDocument) -> str:
         return ""
     denied = f", {retries.denied:,} denied by the budget" if retries.denied else ""
     return (
-        f"amplification {retries.amplification:.2f}: the target got {retries.at_target:,} requests for"
+        f"amplification {retries.amplification:.2f}: {counted(retries.at_target, 'request')} at the target for"
         f" {document.accounts.sent:,} of users; {retries.retries:,} retries of {counted(retries.retried, 'request')}{denied}"
     )
 

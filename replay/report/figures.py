@@ -16,9 +16,10 @@ from replay.results.document import RecordedClock, RouteFigures, RunDocument
 from replay.results.measured import FAILED
 from replay.results.run import Run
 from replay.results.timeline import Second
+from replay.units import SECOND_NS, format_duration
 
 from .axes import Axis, count_axis, latency_axis, percentile_label, time_axis
-from .charts import BLUE, CYCLE, GREEN, GREY, ORANGE, RED, Chart, Series
+from .charts import BLUE, CYCLE, GREEN, ORANGE, RED, Chart, Series
 
 SPECTRUM_STEPS = 16
 """Points of a spectrum for each factor of ten."""
@@ -137,12 +138,12 @@ def heat_map(run: Run, rows: Sequence[Second]) -> Chart | None:
 def _percentile_lines(plot: Chart, rows: Sequence[Second], kind: str, length_s: float) -> None:
     """p50 and p99 of each second."""
     at = [min(row.t_s + row.length_s / 2, length_s) for row in rows]
+    length = format_duration(round(rows[0].length_s) * SECOND_NS) if rows else ""
+    which = "each second" if not rows or rows[0].length_s < 1.5 else f"the worst second in {length}"
     for name, dash in (("p99", None), ("p50", "2 3")):
         values = [_positive(getattr(row, f"{kind}_{name}_ns")) for row in rows]
         if any(value is not None for value in values):
-            plot.line(
-                list(zip(at, values, strict=True)), GREY, f"{name} of each second", width=1.5, dash=dash
-            )
+            plot.halo_line(list(zip(at, values, strict=True)), f"{name} of {which}", dash=dash)
             plot.hover.append(Series(f"{kind} {name}", at, values, "latency"))
     plot.hover.append(Series("requests that ended", at, [float(_ended(row)) for row in rows]))
 
@@ -277,6 +278,8 @@ def errors(
     )
     at = [row.t_s + row.length_s / 2 for row in rows]
     colours = dict(zip(failed, itertools.cycle(CYCLE), strict=False))
+    for name in names:
+        plot.key(name, colours[name], "bar")
     for last in range(len(names), 0, -1):
         tops = [sum(row[name] for name in names[:last]) for row in per_s]
         bars = [(row.t_s, row.t_s + row.length_s, top) for row, top in zip(rows, tops, strict=True)]
@@ -287,7 +290,7 @@ def errors(
         inside = [value if value <= plot.y.high else None for value in line]
         far = "" if any(value is not None for value in inside) else " (above this chart)"
         name = f"objective {words}, of each second's requests{far}"
-        plot.line(list(zip(at, inside, strict=True)), GREY, name, dash="6 4")
+        plot.halo_line(list(zip(at, inside, strict=True)), name, dash="6 4")
     return plot
 
 

@@ -27,7 +27,8 @@ function scaleOf(axis) {
       const since = short(v) + ' s';
       if (axis.start === undefined) return since;
       const moment = new Date(1e3 * (axis.start + v * axis.speed));
-      return isNaN(moment) ? since : moment.toISOString().slice(11, 19) + ' (' + since + ' after the start)';
+      if (!Number.isFinite(+moment)) return since;
+      return moment.toISOString().slice(11, 19) + ' (' + since + ' after the start)';
     },
   };
 }

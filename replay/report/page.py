@@ -82,12 +82,12 @@ class Page:
         """A paragraph, broken where the console ends."""
         self._paragraph(self.text(words, style), indent)
 
-    def parts(self, parts: Iterable[tuple[str, str]]) -> None:
-        """A paragraph of differently styled parts."""
+    def parts(self, parts: Iterable[tuple[str, str]], hang: int = 0) -> None:
+        """A paragraph of differently styled parts; `hang` indents its further lines."""
         line = Text()
         for words, style in parts:
             line.append_text(self.text(words, style))
-        self._paragraph(line, 0)
+        self._paragraph(line, 0, hang)
 
     def title(self, words: str) -> None:
         """The head of a section, after an empty line."""
@@ -205,9 +205,12 @@ class Page:
             cell[start:end] if end > start else Text() for start, end in breaks(cell.plain, max(width, 1))
         ]
 
-    def _paragraph(self, cell: Text, indent: int) -> None:
-        for line in self._lines(cell, max(self.width - indent, LEAST_WIDTH // 2)):
-            self._line(Text(" " * indent) + line)
+    def _paragraph(self, cell: Text, indent: int, hang: int = 0) -> None:
+        if cell.cell_len <= self.width - indent:
+            hang = 0
+        room = max(self.width - indent - hang, LEAST_WIDTH // 2)
+        for number, line in enumerate(self._lines(cell, room)):
+            self._line(Text(" " * (indent + (hang if number else 0))) + line)
 
     def _line(self, line: Text) -> None:
         line.rstrip()

@@ -131,7 +131,7 @@ def _figures(run: Run) -> list[Section]:
         ),
         Figure(
             "Generator lag and waiting for a connection",
-            "p99 of each second. The lag is the generator's own; the wait comes from a lack of free connections.",
+            "p99 of each second (long runs: the worst of several). Lag: the generator itself. Wait: no free connection.",
             figures.lag_and_wait(rows, clock),
         ),
     ]

@@ -157,7 +157,7 @@ def _objectives(page: Page, document: RunDocument) -> None:
     page.title("Objectives")
     for slo in document.slo:
         mark, style = ("✓ met   ", "green") if slo.passed else ("✗ missed", "bold red")
-        page.parts([(mark, style), (f"  {slo.slo}  ", ""), (words_of(slo), "dim")])
+        page.parts([(mark, style), (f"  {slo.slo}  ", ""), (words_of(slo), "dim")], hang=10)
 
 
 def _files(page: Page, run: Run) -> None:

@@ -19,6 +19,7 @@ from replay.engine import Prepared, prepare
 from replay.errors import LimitError, TargetError, UsageError
 from replay.results.run import Run
 from replay.settings.file import load
+from replay.staging.dns_server import DnsServer
 from replay.staging.sink import Sink
 from replay.trace import Trace
 from tests.support.trace_data import Row, write_trace
@@ -195,6 +196,17 @@ async def test_under_trio_it_is_awaited(trace: Trace, sink: Sink, tmp_path: Path
     with prepared(trace, sink) as made:
         document = await made.run_async(tmp_path / "run")
     assert document.accounts.ok == ROWS
+
+
+def test_a_name_is_looked_up_once_before_a_run(trace: Trace, sink: Sink, tmp_path: Path) -> None:
+    with DnsServer() as server:
+        server.set("staging.example", "127.0.0.1")
+        given = {"allow": ["staging.example"], "resolver": server.address, "resolve": "once"}
+        scenario = load(None, {"target": f"http://staging.example:{sink.port}", **given})
+        with prepare(trace, scenario) as made:
+            document = made.run(tmp_path / "run")
+        assert [server.count("staging.example", kind) for kind in ("A", "AAAA")] == [1, 1]
+    assert document.names[0].lookups == 1 and document.accounts.ok == ROWS
 
 
 def test_what_it_made_on_disk_is_removed(trace: Trace, sink: Sink, tmp_path: Path) -> None:

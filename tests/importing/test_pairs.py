@@ -76,3 +76,27 @@ def test_pairs_without_a_request_or_a_time_are_not_taken(tmp_path: Path, lines: 
     (tmp_path / "a.log").write_text(lines)
     with pytest.raises(InputError, match="not a log of a known format"):
         import_files([tmp_path / "a.log"], tmp_path / "a.trace")
+
+
+@pytest.mark.parametrize(
+    ("value", "target"),
+    [
+        ('"/a b"', b"/a%20b"),
+        ('"/a\\\\b"', b"/a\\b"),
+        ('"/a\\u0041"', b"/aA"),
+        ('"/a\\x22"', b'/a"'),
+        ('"/a\\qb"', None),
+        ('"/a\\x2g"', None),
+        ('"/a\\u00"', None),
+        ('"http://h/a\\qb"', None),
+        ("/a\\qb", None),
+        ("/a\\nb", None),
+    ],
+)
+def test_an_unknown_escape_is_rejected_and_counted(tmp_path: Path, value: str, target: bytes | None) -> None:
+    """The backslash of such a value was lost without a count."""
+    lines = "time=2023-11-14T22:13:20Z level=info method=GET path=/x status=200\n"
+    (tmp_path / "a.log").write_text(lines * 3 + lines.replace("/x", value))
+    trace = import_files([tmp_path / "a.log"], tmp_path / "a.trace", jitter=False)
+    assert [event.target for event in events(trace)][3:] == ([] if target is None else [target])
+    assert trace.manifest.rejected == ({"unknown escape": 1} if target is None else {})

@@ -20,6 +20,7 @@ from replay.errors import TargetError
 from replay.results.document import Consumed
 from replay.trace import Trace
 from tests.engine.test_several_targets import check_one_timeline
+from tests.protocols.test_peak_and_ab import check_peak_of_a_topic, orders
 from tests.support.kafka_broker import Broker, jars
 
 from .test_mock import (
@@ -53,6 +54,11 @@ def make(broker: Broker, topic: str, partitions: int = 2, **configs: str) -> str
 
     asyncio.run(made())
     return f"kafka://{broker.address}/{topic}"
+
+
+def test_a_peak_of_a_topic_is_found_by_acknowledged_records(broker, tmp_path):
+    make(broker, "peak")
+    check_peak_of_a_topic(broker.address, orders(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])

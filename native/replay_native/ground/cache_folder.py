@@ -27,7 +27,7 @@ _VERSION = re.compile(r"([\w.]+)-[0-9a-f]{16}")
 _FILE = re.compile(r".+\.kernel(?:\.tmp\.\w+)?|.+\.(?:nbi|nbc)(?:\.\w+)*|.+\.tmp\.\w+")
 """Name of a file that is written there: a compiled kernel, or one that is not complete (`nbi`, `nbc`: older versions)."""
 
-_CHOSEN = "REPLAY_KERNELS"
+CHOSEN = "REPLAY_KERNELS"
 """Set for children where the folder is not the wanted one."""
 
 _SAID = "REPLAY_SAID"
@@ -87,7 +87,7 @@ def _check_safe(folder: Path, owners: set[int]) -> None:
 
 def _wanted() -> Iterator[Path]:
     """The folders to try, the best one first."""
-    if chosen := os.environ.get(_CHOSEN):
+    if chosen := os.environ.get(CHOSEN):
         yield Path(chosen)
     base = os.environ.get("REPLAY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     with contextlib.suppress(RuntimeError):
@@ -116,7 +116,7 @@ def cache_root() -> Path:
 
 def _chosen(folder: Path, refused: list[str], so: str) -> Path:
     if refused:
-        os.environ[_CHOSEN] = str(folder)
+        os.environ[CHOSEN] = str(folder)
         say_once(f"{'; '.join(refused)}: {so} (set REPLAY_CACHE to a folder of your own)")
     return folder
 
@@ -156,7 +156,7 @@ def _of_this_process() -> Path:
                 continue
             folder = Path(tempfile.mkdtemp(prefix="replay-kernels-", dir=place))
             atexit.register(_remove, folder, os.getpid())
-            os.environ[_CHOSEN] = str(folder)
+            os.environ[CHOSEN] = str(folder)
             return folder
     what = "no folder for compiled kernels that others cannot write to; set REPLAY_CACHE to one"
     raise PermissionError(errno.EACCES, what, tempfile.gettempdir())

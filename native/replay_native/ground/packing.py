@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import cpu, jit, kernel_cache, parallel, shipped, sources
+from . import cache_folder, cpu, jit, kernel_cache, parallel, shipped, sources
 
 
 def make_archive(cache: Path) -> bytes:
@@ -37,14 +37,14 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for baseline in cpu.BASELINES:
         with tempfile.TemporaryDirectory(prefix="replay-pack-") as cache:
-            environment = os.environ | cpu.settings_for(baseline) | {"REPLAY_KERNELS": cache}
+            environment = os.environ | cpu.settings_for(baseline) | {cache_folder.CHOSEN: cache}
             command = [sys.executable, "-m", f"{__package__}.packing", baseline, str(folder)]
             subprocess.run(command, env=environment, check=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1] in cpu.BASELINES:
-        archive = make_archive(Path(os.environ["REPLAY_KERNELS"]))
+        archive = make_archive(cache_folder.root())
         path = Path(sys.argv[2]) / f"{sys.argv[1]}{shipped.SUFFIX}"
         path.write_bytes(archive)
         print(f"{path}: {len(archive) / 1e6:.1f} MB")

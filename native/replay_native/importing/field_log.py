@@ -328,6 +328,16 @@ def _bad_escape(data, begin, end):
 
 
 @kernel(inlined=True)
+def _wrong_escape(data, value, begin, end, spec):
+    """Whether a part of the value that begins at `value` has an escape that its format does not know. A value of logfmt
+    without quotes has no escapes: a backslash in it cannot be told from one.
+    """
+    if spec.options[CUTTER] == PAIRS and value > 0 and data[value - 1] != _QUOTE:
+        return find_byte(data, begin, end, np.uint8(_BACKSLASH)) < end
+    return _bad_escape(data, begin, end)
+
+
+@kernel(inlined=True)
 def _read_request(data, spec, spans, methods, state, rows, row):
     """Method and target; a code."""
     begin, end = spans[REQUEST, 0], spans[REQUEST, 1]
@@ -355,10 +365,15 @@ def _read_request(data, spec, spans, methods, state, rows, row):
         else:
             method = spec.options[CONSTANT_METHOD]
     rows[METHOD, row] = method
-    if code == ACCEPTED and spec.options[ESCAPES] == JSON_ESCAPES and spec.options[CUTTER] != PAIRS:
-        if rows[NEEDS, row] & REWRITE != 0 and _bad_escape(data, rows[BEGIN, row], rows[END, row]):
+    if code == ACCEPTED and spec.options[ESCAPES] == JSON_ESCAPES:
+        whole = spans[REQUEST, 0] if begin >= 0 else spans[TARGET, 0]
+        if rows[NEEDS, row] & REWRITE != 0 and _wrong_escape(
+            data, whole, rows[BEGIN, row], rows[END, row], spec
+        ):
             return BAD_ESCAPE
-        if spans[QUERY, 0] >= 0 and _bad_escape(data, spans[QUERY, 0], spans[QUERY, 1]):
+        if spans[QUERY, 0] >= 0 and _wrong_escape(
+            data, spans[QUERY, 0], spans[QUERY, 0], spans[QUERY, 1], spec
+        ):
             return BAD_ESCAPE
     return NO_METHOD if method == -1 else code
 

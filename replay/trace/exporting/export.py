@@ -7,6 +7,7 @@ import datetime as dt
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ from replay.errors import OutputError, UsageError, reason_of
 from replay.files import replacing
 from replay.shown import csv_cell
 from replay.trace import Batch, Request, Trace, with_requests
+from replay.trace.extensions import Extensions
 from replay.trace.importing.formats.gor import SEPARATOR
 
 Progress = Callable[[int, int], None]
@@ -230,16 +232,47 @@ def _to_log(trace: Trace, file: IO[bytes], progress: Progress) -> None:
 
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
-ENDINGS: dict[str, tuple[str, Callable[[Trace, IO[bytes], Progress], None]]] = {
-    ".parquet": ("Parquet", _to_parquet),
-    ".csv": ("CSV", _to_csv(",")),
-    ".tsv": ("TSV", _to_csv("\t")),
-    ".gor": ("GoReplay", _to_gor),
-    ".json": ("vegeta targets", _to_vegeta),
-    ".jsonl": ("vegeta targets", _to_vegeta),
-    ".log": ("combined log lines", _to_log),
-}
-"""What can be written, by the ending of the file's name."""
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """One format. `name` is the ending of its files, without the dot; `write(trace, file, progress)` writes a trace."""
+
+    name: str
+    title: str
+    write: Callable[[Trace, IO[bytes], Progress], None]
+
+
+_BROUGHT = Extensions("replay.exporters", "exporter", Exporter)
+
+_BUILT_IN = (
+    Exporter("parquet", "Parquet", _to_parquet),
+    Exporter("csv", "CSV", _to_csv(",")),
+    Exporter("tsv", "TSV", _to_csv("\t")),
+    Exporter("gor", "GoReplay", _to_gor),
+    Exporter("json", "vegeta targets", _to_vegeta),
+    Exporter("jsonl", "vegeta targets", _to_vegeta),
+    Exporter("log", "combined log lines", _to_log),
+)
+ENDINGS = {f".{exporter.name}": exporter for exporter in _BUILT_IN}
+"""What replay itself writes, by the ending of the file's name."""
+
+
+def endings() -> list[str]:
+    """Every ending that can be written; exporters of packages are not loaded for it."""
+    return [*ENDINGS, *(f".{name}" for name in _BROUGHT.names() if f".{name}" not in ENDINGS)]
+
+
+def exporter_of(out: Path) -> Exporter:
+    """The exporter that the ending of a name asks for. UsageError where there is none, or it cannot be used."""
+    name = out.suffix.removeprefix(".")
+    if name in _BROUGHT.names():
+        brought: Exporter = _BROUGHT.get(name, is_taken=out.suffix in ENDINGS)
+        return brought
+    if out.suffix in ENDINGS:
+        return ENDINGS[out.suffix]
+    titles = {ending: exporter.title for ending, exporter in ENDINGS.items()}
+    known = ", ".join(f"{ending} ({titles.get(ending, 'of a package')})" for ending in endings())
+    raise UsageError(f"{out.name} has no ending that says what to write", hint=f"one of {known}")
 
 
 def export(
@@ -251,14 +284,12 @@ def export(
     InputError where the trace is damaged.
     """
     out = Path(out)
-    if out.suffix not in ENDINGS:
-        known = ", ".join(f"{ending} ({what})" for ending, (what, _) in ENDINGS.items())
-        raise UsageError(f"{out.name} has no ending that says what to write", hint=f"one of {known}")
+    exporter = exporter_of(out)
     if os.path.lexists(out) and (not overwrite or not out.is_file()):
         raise OutputError(f"{out} exists", hint="give another -o, or --force to replace it")
     try:
         with replacing(out) as file:
-            ENDINGS[out.suffix][1](trace, file, progress or (lambda done, total: None))
+            exporter.write(trace, file, progress or (lambda done, total: None))
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"cannot write {out}: {reason_of(error)}") from error
     return out

@@ -32,8 +32,10 @@ from .registry import (
     Found,
     Importer,
     Options,
+    Probe,
     Rows,
     importer,
+    importer_names,
     importers,
 )
 
@@ -41,10 +43,12 @@ __all__ = [
     "Found",
     "Importer",
     "Options",
+    "Probe",
     "Rows",
     "detect",
     "import_files",
     "importer",
+    "importer_names",
     "importers",
     "open_trace",
 ]

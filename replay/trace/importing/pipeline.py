@@ -34,6 +34,7 @@ from .registry import (
     Rows,
     importer_named,
     importers,
+    importers_that,
 )
 from .rejects import FileJudge, Rejects
 from .secrets import showable
@@ -43,15 +44,6 @@ from .wrappers import VAGUE, unwrap, wrappers_of
 
 CLIENTS_FROM_ROWS, ONE_CLIENT_SHARE = 20, 0.8
 """A recording of at least so many requests, of which one client has at least this share, was likely made behind a proxy."""
-
-WITHOUT_CLIENTS = frozenset({"gor", "har", "vegeta"})
-"""Formats that never say who asked."""
-
-OWN_FORMATS = frozenset({"nginx", "apache"})
-"""The formats that `--log-format` may describe."""
-
-MAPPED_FORMATS = frozenset({"csv", "tsv", "jsonl", "parquet", "nginx-json", "logfmt", "ltsv"})
-"""The formats whose columns or keys `--columns` may name."""
 
 LIKELY = 0.5
 """A format is taken for a file's where at least this share of its first lines is of it."""
@@ -114,7 +106,7 @@ def _scores(head: bytes, options: Options, known: Mapping[str, Importer]) -> dic
     return {
         name: (candidate.sniff(head, options), candidate.rank)
         for name, candidate in known.items()
-        if name in OWN_FORMATS or not options.log_format
+        if candidate.takes_log_format or not options.log_format
     }
 
 
@@ -248,13 +240,16 @@ def _opened(
 def _named(format_name: str, options: Options) -> Importer:
     """The format that the user named, if the other options are for it."""
     chosen = importer_named(format_name)
-    if options.columns and chosen.name not in MAPPED_FORMATS:
+    if options.columns and not chosen.takes_columns:
         raise UsageError(
             f"--columns is not for --format {chosen.name}, which says itself what is what",
-            hint=f"it is for {', '.join(sorted(MAPPED_FORMATS))}",
+            hint=f"it is for {', '.join(importers_that(lambda known: known.takes_columns))}",
         )
-    if options.log_format and chosen.name not in OWN_FORMATS:
-        raise UsageError(f"--log-format is not for --format {chosen.name}", hint="it is for nginx and apache")
+    if options.log_format and not chosen.takes_log_format:
+        raise UsageError(
+            f"--log-format is not for --format {chosen.name}",
+            hint=f"it is for {' and '.join(importers_that(lambda known: known.takes_log_format))}",
+        )
     return chosen
 
 
@@ -361,9 +356,9 @@ class _Import:
         self._unnamed_rows += len(hashes) - int(np.count_nonzero(hashes))
         return numbers
 
-    def note_clients(self, found: Found, importer: str) -> None:
+    def note_clients(self, found: Found, importer: Importer) -> None:
         """Report where most requests are one client's, or no one's."""
-        if self._rows < CLIENTS_FROM_ROWS or importer in WITHOUT_CLIENTS:
+        if self._rows < CLIENTS_FROM_ROWS or not importer.names_clients:
             return
         if self._unnamed_rows >= ONE_CLIENT_SHARE * self._rows:
             found.assume(
@@ -460,7 +455,7 @@ def import_files(
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
         manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
         manifest.left_out = left_out
-        work.note_clients(found, chosen.name)
+        work.note_clients(found, chosen)
         _describe(writer, found, reader, inputs)
     assert writer.trace is not None
     return writer.trace

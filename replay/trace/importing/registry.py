@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from replay import units
 from replay.errors import UsageError
+from replay.trace.extensions import Extensions
 from replay.trace.manifest import Stamp
 from replay.trace.requests import Headers
 from replay.trace.route_rules import RouteRules
@@ -166,6 +168,9 @@ class Reader(Protocol):
 class Importer:
     """One format. `sniff(head, options)` says how much the head of a file looks like it (0 to 1); of equals the
     one with the higher `rank` is taken. `reader(found, options)` makes a reader.
+
+    `takes_columns` and `takes_log_format` say that `--columns` and `--log-format` may be given for it. `names_clients` is
+    false for formats that never say who asked.
     """
 
     name: str
@@ -173,8 +178,12 @@ class Importer:
     sniff: Callable[[bytes, Options], float]
     reader: Callable[[Found, Options], Reader]
     rank: int = 0
+    takes_columns: bool = False
+    takes_log_format: bool = False
+    names_clients: bool = True
 
 
+_BROUGHT = Extensions("replay.importers", "importer", Importer)
 _importers: dict[str, Importer] = {}
 
 
@@ -185,12 +194,28 @@ def importer(new: Importer) -> Importer:
 
 
 def importers() -> dict[str, Importer]:
-    """All importers by name."""
-    return dict(_importers)
+    """All importers by name, those of installed packages last. UsageError where one of these cannot be used."""
+    brought = {name: _BROUGHT.get(name, is_taken=name in _importers) for name in _BROUGHT.names()}
+    return {**_importers, **brought}
+
+
+def importer_names() -> list[str]:
+    """The names of all importers; those of packages are not loaded for it."""
+    return [*_importers, *(name for name in _BROUGHT.names() if name not in _importers)]
+
+
+def importers_that(accepts: Callable[[Importer], bool]) -> list[str]:
+    """The names of the importers that accept something, in order."""
+    return sorted(name for name, known in importers().items() if accepts(known))
 
 
 def importer_named(name: str) -> Importer:
     """The importer of a `--format`. UsageError where there is none."""
-    if name not in _importers:
-        raise UsageError(f"no format {name!r}", hint=f"known: {', '.join(sorted(_importers))}")
-    return _importers[name]
+    if name in _importers and name not in _BROUGHT.names():
+        return _importers[name]
+    known = importers()
+    if name not in known:
+        guess = units.nearest(name, sorted(known))
+        meant = f" (did you mean {guess}?)" if guess else ""
+        raise UsageError(f"no format {name!r}{meant}", hint=f"known: {', '.join(sorted(known))}")
+    return known[name]

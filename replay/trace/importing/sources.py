@@ -159,6 +159,12 @@ class SourceFile:
         """
         return unwrapped(self.wrapper, self._blocks()) if self.wrapper else self._blocks()
 
+    def lines(self) -> Iterator[bytes]:
+        """The lines of the file, without their ends: for readers that take one at a time."""
+        for block, end in self.blocks():
+            for line in block[:end].tobytes().split(b"\n")[:-1]:
+                yield line.removesuffix(b"\r")
+
     def stream(self) -> Iterator[memoryview]:
         """The bytes uncompressed, a piece at a time; a piece is overwritten by the next."""
         view = memoryview(bytearray(BLOCK_BYTES))

@@ -415,4 +415,8 @@ class PlainRecords:
         return column, list(found)
 
 
-GOR = importer(Importer(name="gor", title="a GoReplay file (.gor)", sniff=sniff, reader=GorReader, rank=5))
+GOR = importer(
+    Importer(
+        name="gor", title="a GoReplay file (.gor)", sniff=sniff, reader=GorReader, rank=5, names_clients=False
+    )
+)

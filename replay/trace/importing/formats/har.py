@@ -244,5 +244,12 @@ class HarReader(RecordReader):
 
 
 HAR = importer(
-    Importer(name="har", title="a HAR of a browser or proxy", sniff=sniff, reader=HarReader, rank=5)
+    Importer(
+        name="har",
+        title="a HAR of a browser or proxy",
+        sniff=sniff,
+        reader=HarReader,
+        rank=5,
+        names_clients=False,
+    )
 )

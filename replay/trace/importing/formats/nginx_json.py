@@ -89,5 +89,12 @@ def reader(found: Found, options: Options) -> FieldReader:
 
 
 NGINX_JSON = importer(
-    Importer(name="nginx-json", title="an nginx log in JSON", sniff=sniff, reader=reader, rank=2)
+    Importer(
+        name="nginx-json",
+        title="an nginx log in JSON",
+        sniff=sniff,
+        reader=reader,
+        rank=2,
+        takes_columns=True,
+    )
 )

@@ -103,5 +103,12 @@ class VegetaReader(RecordReader):
 
 
 VEGETA = importer(
-    Importer(name="vegeta", title="vegeta targets (JSON)", sniff=sniff, reader=VegetaReader, rank=3)
+    Importer(
+        name="vegeta",
+        title="vegeta targets (JSON)",
+        sniff=sniff,
+        reader=VegetaReader,
+        rank=3,
+        names_clients=False,
+    )
 )

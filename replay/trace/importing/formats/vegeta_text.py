@@ -98,5 +98,12 @@ def _kind_of(line: bytes, is_header: bool) -> str:
 
 
 VEGETA_TEXT = importer(
-    Importer(name="vegeta-text", title="vegeta targets (text)", sniff=sniff, reader=VegetaTextReader, rank=3)
+    Importer(
+        name="vegeta-text",
+        title="vegeta targets (text)",
+        sniff=sniff,
+        reader=VegetaTextReader,
+        rank=3,
+        names_clients=False,
+    )
 )

@@ -209,6 +209,7 @@ def sniff_ltsv(head: bytes, options: Options) -> float:
 LOGFMT = importer(
     Importer(
         name="logfmt",
+        takes_columns=True,
         title="logfmt, key=value (--columns at=KEY,path=KEY)",
         sniff=sniff_logfmt,
         reader=PairsReader,
@@ -218,6 +219,7 @@ LOGFMT = importer(
 LTSV = importer(
     Importer(
         name="ltsv",
+        takes_columns=True,
         title="LTSV, label:value (--columns at=LABEL,path=LABEL)",
         sniff=sniff_ltsv,
         reader=LtsvReader,

@@ -500,6 +500,7 @@ _CSV_DELIMITERS = ",;"
 CSV = importer(
     Importer(
         name="csv",
+        takes_columns=True,
         title="a table with commas or semicolons (--columns at=COLUMN,path=COLUMN)",
         sniff=_sniff_table(_CSV_DELIMITERS),
         reader=lambda found, options: TableReader(found, options, _CSV_DELIMITERS),
@@ -508,6 +509,7 @@ CSV = importer(
 PARQUET = importer(
     Importer(
         name="parquet",
+        takes_columns=True,
         title="Parquet (--columns at=COLUMN,path=COLUMN)",
         sniff=lambda head, options: 0.0,
         reader=lambda found, options: TableReader(found, options, ","),
@@ -516,6 +518,7 @@ PARQUET = importer(
 TSV = importer(
     Importer(
         name="tsv",
+        takes_columns=True,
         title="a table with tabs (--columns at=COLUMN,path=COLUMN)",
         sniff=_sniff_table("\t"),
         reader=lambda found, options: TableReader(found, options, "\t"),
@@ -524,6 +527,7 @@ TSV = importer(
 JSONL = importer(
     Importer(
         name="jsonl",
+        takes_columns=True,
         title="JSON Lines (--columns at=KEY,path=KEY)",
         sniff=_sniff_json,
         reader=JsonReader,

@@ -100,7 +100,9 @@ def register_own(
             )
         return TemplateReader(found, options, (layout_of(options.log_format),))
 
-    return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=9))
+    return importer(
+        Importer(name=name, title=title, sniff=sniff, reader=reader, rank=9, takes_log_format=True)
+    )
 
 
 def first_named(wanted: Mapping[str, int], names: list[str]) -> list[int]:

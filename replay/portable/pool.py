@@ -1,0 +1,145 @@
+"""The connections of a portable lane: whose they are, which are idle, and how many are open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+from replay.lane.addresses import AddressTable
+from replay.lane.contract import LaneSpec
+from replay_native.feed.addresses import A
+from replay_native.ledger.lane_metrics import C
+
+from .protocol import Connection
+from .waiting import EVERYBODY, Job
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """One connection and its task: everybody's, or one client's. `job` is what it is to do next, or was woken for.
+
+    `is_counted` is false once another connection was opened in its place.
+    """
+
+    owner: int = EVERYBODY
+    connection: Connection | None = None
+    fresh: bool = True
+    is_counted: bool = True
+    job: Job | None = None
+    wake: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(eq=False, slots=True)
+class Owned:
+    """The connections of a client, or of everybody; the idle ones in the order in which they became so."""
+
+    open: int = 0
+    connecting: int = 0
+    idle: list[Worker] = field(default_factory=list)
+
+
+class Pool:
+    """All connections of a lane. The last one that became idle is used first."""
+
+    def __init__(self, spec: LaneSpec) -> None:
+        self._bank, self._counters = spec.bank, spec.bank.counters
+        self._addresses, self._addresses_seen = AddressTable(spec.bank), 0
+        self._owned: dict[int, Owned] = {}
+        self._idle_by_age: dict[Worker, None] = {}
+        self.open = 0
+
+    def of(self, owner: int) -> Owned:
+        """The connections of a client, or of everybody."""
+        return self._owned.setdefault(owner, Owned())
+
+    def forget(self, owner: int, owned: Owned) -> None:
+        """A client that has no connection any more is not kept."""
+        if not owned.open and self._owned.get(owner) is owned:
+            del self._owned[owner]
+
+    def count(self, owned: Owned, change: int) -> None:
+        """One more connection is open, or one fewer."""
+        owned.open += change
+        self.open += change
+        self._counters[C.open] = self.open
+        self._counters[C.open_max] = max(self._counters[C.open_max], self.open)
+
+    # Idle connections.
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether any connection is idle."""
+        return bool(self._idle_by_age)
+
+    def is_idle(self, worker: Worker) -> bool:
+        """Whether this one is."""
+        return worker in self._idle_by_age
+
+    def push_idle(self, worker: Worker) -> None:
+        """A connection has nothing to do."""
+        worker.job = None
+        worker.wake = trio.Event()
+        self._owned[worker.owner].idle.append(worker)
+        self._idle_by_age[worker] = None
+
+    def pop_idle(self, worker: Worker) -> Worker:
+        """An idle connection is used, or ended."""
+        self._owned[worker.owner].idle.remove(worker)
+        del self._idle_by_age[worker]
+        return worker
+
+    def end_idle(self, worker: Worker) -> None:
+        """Close an idle connection; its task is woken without a job."""
+        self.close(self.pop_idle(worker))
+        worker.wake.set()
+
+    def make_room(self) -> bool:
+        """At the cap on connections close the one that was idle for longest; False where all are busy."""
+        oldest = next(iter(self._idle_by_age), None)
+        if oldest is not None:
+            self._counters[C.cap_bound] += 1
+            self.end_idle(oldest)
+            self.count(self._owned[oldest.owner], -1)
+            oldest.is_counted = False
+        return oldest is not None
+
+    # Ends of connections.
+
+    def is_open(self, worker: Worker) -> bool:
+        """Whether a connection that was idle still is one; else it is closed."""
+        if worker.connection is not None and worker.connection.is_open():
+            return True
+        self._counters[C.closed_by_target] += 1
+        self.close(worker)
+        return False
+
+    def close(self, worker: Worker, *, abort: bool = False) -> None:
+        """Close a connection, if it is not closed yet."""
+        if worker.connection is not None:
+            worker.connection.close(abort=abort)
+            worker.connection = None
+
+    def heed_addresses(self) -> None:
+        """Where the address table changed: end what is idle on a removed address. What is busy ends after its response."""
+        if self._addresses_seen == self._addresses.version:
+            return
+        self._addresses_seen = self._addresses.version
+        for worker in [worker for worker in self._idle_by_age if self.is_removed(worker)]:
+            self.close_drained(self.pop_idle(worker))
+            worker.wake.set()
+
+    def is_removed(self, worker: Worker) -> bool:
+        """Whether a connection goes to an address that is not to be used any more."""
+        connection = worker.connection
+        return (
+            connection is not None
+            and connection.address >= 0
+            and self._addresses.is_removed(connection.address)
+        )
+
+    def close_drained(self, worker: Worker) -> None:
+        """Close a connection to a removed address."""
+        assert worker.connection is not None
+        self._bank.address_counts[worker.connection.address, A.drained] += 1
+        self.close(worker)

@@ -1,0 +1,87 @@
+"""What a portable lane writes down of its requests: the same records, by the same kernels, as a native lane."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from replay.lane.contract import LaneSpec
+from replay_native.ledger.lane_metrics import MALFORMED, C
+from replay_native.ledger.record import (
+    record_done,
+    record_looked,
+    record_malformed,
+    record_net,
+    record_net_unsent,
+    record_sent,
+    record_unsent,
+)
+
+from .protocol import Looked, Outcome, Request
+from .waiting import Job
+
+
+class Records:
+    """The metrics of one lane, as its requests change them."""
+
+    def __init__(self, spec: LaneSpec) -> None:
+        self._bank, self._counters = spec.bank, spec.bank.counters
+        self._closed_loop, self._max_wait_ns = spec.closed_loop, spec.max_wait_ns
+
+    def _own_ns(self, job: Job) -> int:
+        """The lane's own part of the time until a request was first sent, or until now."""
+        return job.own_ns if job.sent_ns >= 0 else job.own_ns + int(self._counters[C.lost_ns])
+
+    def unsent(self, job: Job, reason: int) -> None:
+        """A request will not be attempted; `reason` is a counter."""
+        request = job.request
+        waited_ns = time.monotonic_ns() - job.due_ns
+        record_net_unsent(self._bank, reason, request.flags, self._own_ns(job), waited_ns, self._max_wait_ns)
+        record_unsent(
+            self._bank, reason, request.flags, request.route, request.seq, request.client, job.due_ns,
+            job.taken_ns, self._max_wait_ns,
+        )  # fmt: skip
+
+    def sent(self, job: Job, now_ns: int, *, is_fresh: bool) -> None:
+        """A request is sent for the first time, on a new connection or a reused one."""
+        job.own_ns = self._own_ns(job)
+        job.sent_ns = now_ns
+        record_sent(
+            self._bank, job.request.flags, now_ns - job.taken_ns, job.ready_ns - job.taken_ns, is_fresh,
+            self._closed_loop,
+        )  # fmt: skip
+
+    def looked(self, job: Job, outcome: Outcome, looked: Looked) -> None:
+        """A whole response was held against the rules of its route."""
+        request = job.request
+        self._counters[C.answers_cut] += not looked.is_whole
+        record_looked(
+            self._bank, looked.checks, looked.failed, looked.cut, outcome.code, request.flags, request.route, request.seq,
+            request.client, job.due_ns, job.taken_ns, job.sent_ns, request.first_byte_ns, time.monotonic_ns(),
+            outcome.status, self._closed_loop,
+        )  # fmt: skip
+
+    def traffic(self, request: Request) -> None:
+        """Count the bytes and informational responses of one attempt."""
+        self._counters[C.bytes_sent] += request.bytes_sent
+        self._counters[C.bytes_received] += request.bytes_received
+        self._counters[C.informational] += request.informational
+
+    def ended(self, job: Job, outcome: Outcome, unread_ns: int) -> None:
+        """A request has ended; its response lay unread for `unread_ns`."""
+        request, now = job.request, time.monotonic_ns()
+        record_net(
+            self._bank, request.flags, job.due_ns, job.sent_ns, now, self._own_ns(job), unread_ns,
+            self._closed_loop,
+        )  # fmt: skip
+        if outcome.code == MALFORMED:
+            beginning = np.frombuffer(bytearray(outcome.beginning), np.uint8)
+            record_malformed(
+                self._bank, request.flags, request.route, outcome.reason, beginning, len(outcome.beginning)
+            )
+        record_done(
+            self._bank, outcome.code, request.flags, request.route, request.seq, request.client, job.due_ns,
+            job.taken_ns, job.sent_ns, request.first_byte_ns, now, outcome.status,
+            request.bytes_received, self._closed_loop,
+        )  # fmt: skip

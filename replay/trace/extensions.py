@@ -1,0 +1,65 @@
+"""Importers and exporters that installed packages bring, by entry points."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from replay.errors import UsageError
+from replay.shown import shown
+
+
+class Extensions:
+    """The entry points of a group, each an object of `kind`. They are found once, and loaded when they are asked for."""
+
+    def __init__(self, group: str, what: str, kind: type) -> None:
+        self.group, self._what, self._kind = group, what, kind
+        self._points: dict[str, list[EntryPoint]] | None = None
+        self._loaded: dict[str, Any] = {}
+
+    def names(self) -> list[str]:
+        """The names of what packages bring."""
+        return sorted(self._found())
+
+    def get(self, name: str, *, is_taken: bool = False) -> Any:
+        """What a package brings under this name. UsageError where it cannot be loaded, or something else has the name
+        too (`is_taken`: replay itself has).
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name, is_taken=is_taken)
+        return self._loaded[name]
+
+    def _found(self) -> dict[str, list[EntryPoint]]:
+        if self._points is None:
+            self._points = {}
+            for point in entry_points(group=self.group):
+                of_name = self._points.setdefault(point.name, [])
+                if all(point.value != other.value for other in of_name):
+                    of_name.append(point)
+        return self._points
+
+    def _load(self, name: str, *, is_taken: bool) -> Any:
+        points = self._found()[name]
+        owners = [*(["replay"] if is_taken else []), *map(_owner, points)]
+        if len(owners) > 1:
+            raise UsageError(
+                f"{' and '.join(owners)} each have an {self._what} {name!r}", hint="uninstall one"
+            )
+        try:
+            found = points[0].load()
+        except Exception as error:
+            raise UsageError(
+                f"the {self._what} {name!r} of {owners[0]} cannot be loaded:"
+                f" {shown(' '.join(f'{type(error).__name__}: {error}'.split()))}",
+                hint=f"update or uninstall {owners[0]}",
+            ) from None
+        if not isinstance(found, self._kind) or getattr(found, "name", name) != name:
+            raise UsageError(
+                f"the {self._what} {name!r} of {owners[0]} is not a {self._kind.__name__} of that name",
+                hint=f"its entry point in {self.group} names an instance",
+            )
+        return found
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
