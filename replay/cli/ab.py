@@ -93,7 +93,7 @@ def _is_recording(text: str) -> bool:
     show_default=True,
     help="Begin no block that would end later.",
 )
-@click.option("--seed", type=int, help="Seed of the order of the blocks [default: random].")
+@click.option("--seed", "order_seed", type=int, help="Seed of the order of the blocks [default: random].")
 @settings_flags(SETTINGS, words=WORDS)
 @out_option("Folder of the session [default: ab/NAME-TIME].")
 @comparison_options("compare.html in the session's folder", _is_recording)
@@ -121,13 +121,15 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     settings, recording = _scenario(scenario, given)
     base, new = _builds(given)
 
+    seed = given["order_seed"]
+
     def seconds(flag: str) -> float:
         return parse_duration_ns(given[flag]) / 1e9
 
     plan = Plan(
         base=base, new=new, out=SESSIONS, ready=given["ready"], ready_s=seconds("ready_timeout"),
         setup=given["setup"], prepare=given["prepare"], cleanup=given["cleanup"], cool_down_s=seconds("cool_down"),
-        time_limit_s=seconds("time_limit"), seed=secrets.randbits(32) if given["seed"] is None else given["seed"],
+        time_limit_s=seconds("time_limit"), seed=secrets.randbits(32) if seed is None else seed,
         options=options_of(given),
     )  # fmt: skip
     errors = Console(stderr=True, highlight=False)

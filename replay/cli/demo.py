@@ -114,7 +114,7 @@ def print_next(folder: Path, code: int, console: Console) -> None:
     page.say("An objective above that is missed is an example: `replay run` would end with exit code 99.")
     for what, line in (
         ("your own log", "replay run access.log --target http://127.0.0.1:8080"),
-        ("this report as a page", f"replay report {shlex.quote(str(folder))} --html report.html"),
+        ("this report as a page", f"replay report {shlex.quote(str(folder))} --html=report.html"),
         ("this report again", f"replay report {shlex.quote(str(folder))}"),
     ):
         page.parts([(f"{what + ':':<24}", "cyan"), (line, "")])

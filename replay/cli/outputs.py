@@ -76,7 +76,7 @@ def output_options(
         for name, bare, text in files
     ]  # fmt: skip
     options.append(
-        click.option("--annotations", is_flag=True, help="Print ::error and ::notice lines for GitHub [in Actions: on].")
+        click.option("--annotations", is_flag=True, help="Print ::error and ::notice lines [default: in GitHub Actions, but for report].")
     )  # fmt: skip
 
     def added(command: Command) -> Command:
@@ -126,17 +126,21 @@ class Outputs:
         wanted = [(place, name) for name in made if (place := getattr(self, name)) is not None]
         for place, name in sorted(wanted, key=lambda one: one[0] == STDOUT):
             write_file(place, made[name](), append=name == "markdown")
-        if self.annotations or os.environ.get("GITHUB_ACTIONS") == "true":
+        if self.annotations:
             lines = "\n".join(workflow_commands(result.annotations()))
             print(lines, file=sys.stderr if self.takes_stdout else sys.stdout, flush=True)
 
 
-def outputs_of(given: dict[str, Any]) -> Outputs:
-    """The outputs of a command line, taken out of its options. UsageError where two go to stdout, or where a file cannot
-    be written: that is found before anything is sent.
+def outputs_of(given: dict[str, Any], *, measures: bool = True) -> Outputs:
+    """The outputs of a command line, taken out of its options. UsageError where two go to stdout, or where a file cannot be
+    written: that is found before anything is sent.
+
+    A verb that `measures` prints annotations in GitHub Actions without being asked; one that shows an earlier result again
+    does not.
     """
     files = {name: given.pop(f"{name}_file") for name in FORMATS}
-    outputs = Outputs(**files, annotations=given.pop("annotations"))
+    in_actions = measures and os.environ.get("GITHUB_ACTIONS") == "true"
+    outputs = Outputs(**files, annotations=given.pop("annotations") or in_actions)
     to_stdout = [f"--{name}" for name in ("json", "junit", "markdown") if files[name] == STDOUT]
     if len(to_stdout) > 1:
         raise UsageError(

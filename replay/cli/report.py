@@ -39,7 +39,7 @@ def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
     from replay.errors import damage_named
     from replay.results.run import load_run
 
-    outputs = outputs_of(given)
+    outputs = outputs_of(given, measures=False)
     folder = run if run is not None else _newest()
     loaded = load_run(folder)
     if loaded.recovered:

@@ -174,4 +174,4 @@ def _closing(page: Page, run: Run) -> None:
     for reason in run.document.validity.reasons:
         page.say(f"{reason.code}: {reason.advice}", _VERDICT_STYLE[reason.verdict], indent=2)
     path = shlex.quote(str(run.folder.path))
-    page.say(f"next: replay report {path} --html report.html shows it with charts", indent=2)
+    page.say(f"next: replay report {path} --html=report.html shows it with charts", indent=2)

@@ -202,3 +202,11 @@ def test_a_build_that_fails_is_one_line(tmp_path):
     # Which build has the first turn is drawn: where the other one had it, requests were sent.
     assert done.returncode == (1 if "the runs so far are in" in lines[0] else 2)
     assert (tmp_path / "cleaned").exists()
+
+
+def test_it_says_where_its_page_is(session):
+    folder, done = session
+    page = folder / "session" / "compare.html"
+    assert (
+        "the page of this comparison: session/compare.html" in done.stdout and "</html>" in page.read_text()
+    )

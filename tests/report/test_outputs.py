@@ -315,3 +315,39 @@ def test_run_writes_json_to_stdout_and_reads_the_scenario_that_follows(tmp_path:
             )  # fmt: skip
             assert done.returncode == 2 and said in done.stderr, done.stderr
             assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "found"),
+    [
+        ("run", ["--json", "day.toml"], {"json": "-", "paths": ("day.toml",)}),
+        ("peak", ["--junit", "day.toml"], {"junit": "-", "paths": ("day.toml",)}),
+        (
+            "run",
+            ["day.toml", "--html", "--json=a.json"],
+            {"json": "a.json", "html": "\0", "paths": ("day.toml",)},
+        ),
+        ("ab", ["--json", "day.toml", "--base=a", "--new=b"], {"json": "-", "scenario": "day.toml"}),
+        ("ab", ["day.toml", "--json", "x", "--base=a", "--new=b"], {"json": "x", "scenario": "day.toml"}),
+        ("compare", ["--json", "base=a", "new=b"], {"json": "-", "sides": ("base=a", "new=b")}),
+        ("compare", ["--json", "-", "a.hlog", "b.hlog"], {"json": "-", "sides": ("a.hlog", "b.hlog")}),
+        ("compare", ["--json", "a.hlog", "b.hlog"], {"json": "-", "sides": ("a.hlog", "b.hlog")}),
+        (
+            "compare",
+            ["a.hlog", "b.hlog", "--junit", "j.xml"],
+            {"junit": "j.xml", "sides": ("a.hlog", "b.hlog")},
+        ),
+        ("report", ["--json", "runs"], {"json": "-", "run": Path("runs")}),
+        ("report", ["runs", "--html", "a.html"], {"html": "a.html", "run": Path("runs")}),
+        ("report", ["--html", ".", "--markdown"], {"html": "\0", "markdown": "-", "run": Path()}),
+    ],
+)
+def test_a_file_comes_after_an_equals_sign_and_where_it_came_after_a_space_before_still_there(
+    verb: str, words: list[str], found: dict[str, Any]
+) -> None:
+    command = cli.get_command(None, verb)  # type: ignore[arg-type]
+    assert command is not None
+    given = command.make_context(verb, list(words)).params
+    assert {key: given[f"{key}_file" if f"{key}_file" in given else key] for key in found} == found
+    for name in ("json", "junit", "markdown", "html"):
+        assert name in found or given[f"{name}_file"] is None
