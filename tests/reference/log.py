@@ -16,7 +16,7 @@ _MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _CONTROLS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"v": b"\v", b"f": b"\f"}
 
 
-_NESTED = re.compile(rb"[A-Za-z]:|@|eyJ|%(?:[2357][0-9A-Fa-f])|[^ -~]|\\\\")
+_NESTED = re.compile(rb'[A-Za-z]:|[@"]|eyJ|%(?:2[2567]|3[ABDFabdf]|40|5[Cc]|7[Bb])')
 """Marks of values inside other values."""
 
 _CLEANER = Cleaner(Found(), Options())
@@ -117,7 +117,7 @@ def _target(part: bytes, keep_secrets: bool) -> tuple[str, bytes] | None:
     if keep_secrets:
         return host, target
     found = redacted(target)
-    return host, _CLEANER.target(found) if _NESTED.search(part) else found
+    return host, _CLEANER.target(found) if _NESTED.search(found) else found
 
 
 def _unescaped(raw: bytes) -> bytes:
