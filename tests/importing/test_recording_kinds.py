@@ -148,6 +148,18 @@ def test_haproxy_captures_forwarded_addresses(tmp_path: Path) -> None:
     assert read(tmp_path, line.format(1, "")).manifest.importer == "haproxy"
 
 
+def test_haproxy_s_client_is_the_first_captured_address_wherever_it_stands(tmp_path: Path) -> None:
+    line = "10.0.0.1:{} [29/Nov/2026:16:28:40.123] fe~ be/s1 10/0/1/20/31 200 1234 - - ---- 1/1/0/0/0 0/0 "
+    line += '{}"GET / HTTP/1.1"\n'
+    captured = [
+        "{curl|203.0.113.7} ", "{Mozilla/5.0 (X11, Linux)|203.0.113.7, 10.1.1.1|x} ", "{a||[2001:db8::1]:80} ",
+        "{a|203.0.113.7} {nginx|10.9.9.9} ", "{curl|} {nginx|10.9.9.9} ", "{curl|-} ",
+    ]  # fmt: skip
+    got = read(tmp_path, "".join(line.format(5000 + i, text) for i, text in enumerate(captured)))
+    assert got.column("client") == [0, 0, 1, 0, 2, 2]
+    assert "the first of them that is an address is taken as the client" in " ".join(got.output.split())
+
+
 def test_clients_that_are_none_are_reported(tmp_path: Path) -> None:
     one = read(tmp_path, lines(line=LINE.replace(".{0} ", ".7 "), count=30))
     assert "one client has 100% of the requests" in one.output
