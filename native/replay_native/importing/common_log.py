@@ -500,7 +500,7 @@ def first_address(data, begin, end):
         stop = address_end(data, at, until)
         if stop > at:
             return at, stop
-        at = last + 1
+        at = until + 1 if until < last and data[until] == 124 else last + 1
     return end, end
 
 
