@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from replay import units
-from replay.engine.prepare import kernels_of
+from replay.engine.prepare import kernels_of, parse_targets
 from replay.errors import Exit, OutputError, RefusedError, UsageError, reason_of
 from replay.files import write_whole
 from replay.ledger.statuses import ACCEPT
@@ -21,7 +21,6 @@ from replay.peaks.climb import Climb, climb
 from replay.peaks.recovery import Recovery
 from replay.peaks.search import Search
 from replay.peaks.trial import Bench
-from replay.protocols.registry import parse_target
 from replay.report.console import Console
 from replay.report.outputs.of_peak import PeakResult, climb_cases, surge_cases
 from replay.report.peak import (
@@ -198,7 +197,7 @@ def command(
     """
     outputs = outputs_of(given)
     scenario, recordings = read_scenario(paths, given)
-    parse_target(scenario.target)
+    parse_targets(scenario)
     lengths_ns = _duration(trial, "--trial"), _duration(hold, "--hold"), _duration(trigger, "--trigger")
     console = report_console_for(plain, False, stderr=outputs.takes_stdout)
     errors = Console(stderr=True, highlight=False)
