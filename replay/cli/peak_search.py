@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from replay import units
-from replay.engine.prepare import kernels_of
+from replay.engine.prepare import kernels_of, parse_targets
 from replay.errors import (
     Exit,
     OutputError,
@@ -26,7 +26,6 @@ from replay.peaks.climb import Climb, climb
 from replay.peaks.recovery import Recovery
 from replay.peaks.search import Search
 from replay.peaks.trial import Bench
-from replay.protocols.registry import parse_target
 from replay.report.console import Console
 from replay.report.outputs.of_peak import PeakResult, climb_cases, surge_cases
 from replay.report.peak import (
@@ -145,7 +144,7 @@ def find(
     """
     outputs = outputs_of(given)
     scenario, recordings = read_scenario(paths, given)
-    parse_target(scenario.target)
+    parse_targets(scenario)
     flags = ("--trial", "--hold", "--trigger")
     trial_ns, hold_ns, trigger_ns = (_duration(text, flag) for text, flag in zip(lengths, flags, strict=True))
     console = report_console_for(plain, False, stderr=outputs.takes_stdout)

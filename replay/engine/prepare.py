@@ -21,6 +21,7 @@ from replay.protocols.protocol import Found, TargetPlan
 from replay.protocols.registry import protocol_of
 from replay.results.document import RunDocument
 from replay.settings.scenario import Scenario
+from replay.settings.target import Target
 from replay.trace import Trace
 from replay_native.ground.jit import warm
 
@@ -29,24 +30,30 @@ from .nursery import run_targets
 from .sinks import Sink
 
 
-async def find_targets(scenario: Scenario) -> list[Found]:
-    """Parse and look up every target of a scenario, the first one first.
+def parse_targets(scenario: Scenario) -> list[Target]:
+    """Every target of a scenario, the first one first; nothing is looked up.
 
-    UsageError for one that is no URL of a protocol; TargetError where it has no address, LimitError where it has one that
-    is not allowed.
+    UsageError for one that is no URL of a protocol, or whose protocol cannot work with the scenario's settings.
     """
-    found = []
+    targets = []
     for number, own in enumerate(scenario.by_target()):
         try:
             protocol = protocol_of(own.target)
-            target = protocol.parse(own.target)
+            targets.append(protocol.parse(own.target))
         except UsageError as error:
             if not number:
                 raise
             raise UsageError(f"also[{number - 1}].target: {error}", hint=error.hint) from None
         protocol.check(own)
-        found.append(await protocol.find(target, own))
-    return found
+    return targets
+
+
+async def find_targets(scenario: Scenario) -> list[Found]:
+    """Parse and look up every target of a scenario. TargetError where one has no address, LimitError where it has one that
+    is not allowed; else as `parse_targets`.
+    """
+    targets = zip(scenario.by_target(), parse_targets(scenario), strict=True)
+    return [await protocol_of(own.target).find(target, own) for own, target in targets]
 
 
 def kernels_of(scenario: Scenario) -> tuple[str, ...]:
