@@ -188,6 +188,18 @@ def _os_error(error: OSError) -> int:
     return _crash(error)
 
 
+def _unknown_flag(error: click.ClickException) -> str:
+    """A message for an unknown flag that names the nearest one; empty for other errors."""
+    if not isinstance(error, click.NoSuchOption):
+        return ""
+    from replay.units import nearest
+
+    parameters = error.ctx.command.params if error.ctx is not None else []
+    known = [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
+    guess = nearest(error.option_name, known)
+    return f"there is no flag {error.option_name}" + (f" (did you mean {guess}?)" if guess else "")
+
+
 def _ended(error: BaseException) -> int:
     """Report what ended the command in one line, and return its exit code."""
     if isinstance(error, ReplayError):
@@ -195,7 +207,10 @@ def _ended(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
-        say(error.format_message(), f"{context.command_path} --help" if context is not None else "")
+        say(
+            _unknown_flag(error) or error.format_message(),
+            f"{context.command_path} --help" if context is not None else "",
+        )
         return Exit.USAGE
     if isinstance(error, KeyboardInterrupt | click.Abort):
         interrupts.hush()

@@ -20,16 +20,16 @@ KERNELS = ("ledger.hdr", "ledger.hdr_decode", "statistics.rank", "statistics.stu
 
 
 _OPTIONS = (
-    click.option("--tolerance", default="10%", metavar="PCT", show_default=True, help="A slowdown that does not matter."),
+    click.option("--tolerance", default="10%", metavar="PCT", show_default=True, help="Largest slowdown to accept."),
     click.option("--error-tolerance", default="0.1%", metavar="PCT", show_default=True,
-                 help="More errors that do not matter, in points."),
+                 help="Largest increase in errors to accept, in points."),
     click.option("-m", "--metric", multiple=True, metavar="NAME",
                  help="p50, p99.9, service.p99, errors [default: p50, p99, errors]."),
-    click.option("--route", multiple=True, metavar="ROUTE", help="Compare this route too, in place of the biggest ones."),
+    click.option("--route", multiple=True, metavar="ROUTE", help="Compare this route, not the biggest ones; repeatable."),
     click.option("--routes", type=click.IntRange(0, 200), default=5, show_default=True,
-                 help="How many of the biggest routes."),
+                 help="Number of biggest routes to compare."),
     click.option("--fail-on", type=click.Choice(["regression", "inconclusive"]), default="regression", show_default=True,
-                 help="inconclusive: exit 3 where nothing can be concluded."),
+                 help="inconclusive: exit with 3 where nothing can be concluded."),
     click.option("--plain", is_flag=True, help="No colours."),
 )  # fmt: skip
 
@@ -54,7 +54,7 @@ def _is_runs(text: str) -> bool:
 
 @click.command(name="compare", short_help="Is the new build slower? A verdict on runs of two builds.")
 @click.argument("sides", nargs=-1, metavar="[base=]PATH[,PATH...] [new=]PATH[,PATH...]")
-@click.option("--unit", default="", metavar="ns|us|ms|s", help="Of a log's values, where it does not say.")
+@click.option("--unit", default="", metavar="ns|us|ms|s", help="Unit of a log's values, if the log has none.")
 @click.option(
     "--design",
     type=click.Choice(["auto", "labels", "blocks", "pairs", "sessions"]),
@@ -66,7 +66,7 @@ def _is_runs(text: str) -> bool:
 @click.option(
     "--sequential",
     is_flag=True,
-    help="Judge runs of one build that were all made before those of the other, drift or not.",
+    help="Also judge where all runs of one build were made before those of the other, in spite of drift.",
 )
 @comparison_options("compare.html", _is_runs)
 def command(sides: tuple[str, ...], **given: Any) -> None:
@@ -93,7 +93,7 @@ def command(sides: tuple[str, ...], **given: Any) -> None:
 
 
 def options_of(given: dict[str, Any]) -> Options:
-    """The options of a command line. UsageError where one is no percentage or metric."""
+    """The comparison options of a command line. UsageError where one is not a percentage or metric."""
     from replay.comparison.decision import Options
     from replay.comparison.metrics import DEFAULT, parse_metric
 

@@ -9,7 +9,7 @@ from replay import units
 
 
 def step_words(step: dict[str, Any], zone: dt.tzinfo = dt.UTC) -> tuple[str, str]:
-    """An entry of the history: the name of the transform, and with what it was made."""
+    """An entry of the history: the name of the transform and its parameters."""
     rest = {key: value for key, value in step.items() if key != "transform" and value is not None}
     words = [_words(step["transform"], key, value, zone) for key, value in rest.items()]
     return step["transform"], ", ".join(words)

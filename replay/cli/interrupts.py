@@ -1,4 +1,4 @@
-"""What ends a command from outside: Ctrl-C, SIGTERM and SIGHUP, wherever in it they come.
+"""Signals that end a command, whenever they arrive: Ctrl-C, SIGTERM and SIGHUP.
 
 Imports little: `prepare` is called before anything else is imported.
 """
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from types import FrameType
 
 AGAIN_S = 0.05
-"""Until an interrupt that was swallowed is sent again."""
+"""How long to wait before a swallowed interrupt is sent again."""
 
 INTERRUPTED = 130
 """`replay.errors.Exit.INTERRUPTED`, which is not imported yet."""
 
 
 def prepare() -> None:
-    """From here on SIGINT, SIGTERM and SIGHUP end the command: KeyboardInterrupt. A second SIGTERM or SIGHUP kills it.
+    """Make SIGINT, SIGTERM and SIGHUP end the command by KeyboardInterrupt. A second SIGTERM or SIGHUP kills it.
 
-    A shell without job control starts what it runs with `&` with SIGINT ignored; whoever sends one to the command means
-    it. Only SIGHUP stays ignored where it was: that is nohup.
+    A shell without job control starts background commands with SIGINT ignored; a SIGINT sent to this command still counts.
+    SIGHUP stays ignored where it was, because that is how nohup works.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -34,7 +34,7 @@ def prepare() -> None:
 
 
 def hush() -> None:
-    """After an interrupt: nobody is helped by what objects say that are destroyed before they are whole."""
+    """After an interrupt: suppress the messages of objects that are destroyed half-made."""
     sys.unraisablehook = lambda _: None
 
 
@@ -61,13 +61,13 @@ def settle() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """As Ctrl-C: by SIGINT, since Trio delivers that one where it is safe."""
+    """End the command as Ctrl-C does: by SIGINT, which Trio delivers where it is safe."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(signal.SIGINT)
 
 
 def _send_again_where_swallowed() -> None:
-    """Python turns an interrupt that comes while an object is destroyed into a warning, and the command would go on."""
+    """Send an interrupt again that Python turned into a warning because an object was being destroyed."""
     hook = sys.unraisablehook
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:

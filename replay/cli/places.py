@@ -1,4 +1,4 @@
-"""Where results go: a folder that no other command takes, and what is said of what is in it when a command fails."""
+"""Where results go: a folder that no other command takes, and what an error says of runs that are already in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from replay.errors import (
 )
 
 _NAME_KEPT = 100
-"""Characters of a recording's name in that of its result."""
+"""How many characters of a recording's name its result keeps."""
 
 
 @contextlib.contextmanager
@@ -52,7 +52,7 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
 
 
 def _made(claim: Path) -> bool:
-    """Make the mark of a command on a name; False where another one has it."""
+    """Claim a name for this command; False where another command has it."""
     try:
         claim.mkdir(parents=True)
     except FileExistsError:
@@ -66,7 +66,7 @@ def _made(claim: Path) -> bool:
 
 @contextlib.contextmanager
 def keeping(folder: Path) -> Iterator[None]:
-    """Several runs in `folder`: an error after the first of them says that they are kept, and is not exit code 2."""
+    """Several runs in `folder`: an error after the first one says that they are kept, and does not exit with 2."""
     try:
         yield
     except ReplayError as error:

@@ -1,4 +1,4 @@
-"""`replay record`: topics of a Kafka cluster, to a trace."""
+"""`replay record`: topics of a Kafka cluster become a trace."""
 
 from __future__ import annotations
 
@@ -65,25 +65,25 @@ def _shown(at_ns: int) -> str:
     default="latest",
     help="latest (what is there now), or a moment; +10m counts from --from, else from now.",
 )
-@click.option("--resume", metavar="TRACE", help="Go on where an earlier recording ended.")
-@click.option("--scenario", metavar="FILE", help="A scenario whose [kafka] says how to connect.")
+@click.option("--resume", metavar="TRACE", help="Continue where an earlier recording ended.")
+@click.option("--scenario", metavar="FILE", help="Scenario whose [kafka] table says how to connect.")
 @click.option(
     "--isolation",
     type=click.Choice(["read_committed", "read_uncommitted"]),
     default="read_committed",
-    help="Whether records of open and aborted transactions are recorded too [default: read_committed].",
+    help="read_uncommitted also records open and aborted transactions [default: read_committed].",
 )
 @click.option(
-    "--allow", multiple=True, metavar="HOST", help="Allow a host beyond loopback that the cluster advertises."
+    "--allow", multiple=True, metavar="HOST", help="Host beyond loopback that the cluster may advertise."
 )
 @click.option("--force", is_flag=True, help="Replace an existing trace.")
 def command(
     source: str, out: Path, from_: str, until: str, resume: str | None, scenario: str | None, isolation: str,
     allow: tuple[str, ...], force: bool,
 ) -> None:  # fmt: skip
-    """Record topics as they are on the brokers: stamps, keys, values, headers, partitions. Ctrl-C ends it in order.
+    """Record topics as the brokers hold them: timestamps, keys, values, headers, partitions. Ctrl-C ends it in order.
 
-    Values are recorded as they are: a trace of Kafka holds what the topic held.
+    Values are recorded unchanged: the trace contains what the topic contained.
     """
     from replay.plan.safety import allowed
     from replay.protocols.kafka.record import parse_source, record, resume_offsets
@@ -105,6 +105,6 @@ def command(
     for line in done.remarks():
         tell(line, err=True)
     if not done.complete:
-        tell(f"it does not reach its end; go on with --resume {out}", err=True)
+        tell(f"the recording is incomplete; continue with --resume {out}", err=True)
     if done.interrupted:
         raise SystemExit(Exit.INTERRUPTED)

@@ -1,4 +1,4 @@
-"""`replay run`: a trace or a log onto a target, and its report."""
+"""`replay run`: replays a trace or a log onto a target, and prints a report."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
 
 @contextlib.contextmanager
 def work_area(out: Path) -> Iterator[Path]:
-    """A folder beside the run's own for what it needs meanwhile; gone afterwards."""
+    """A temporary folder beside the run's own."""
     area = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         try:
@@ -160,7 +160,7 @@ def _prepare(
 
 
 def _plan_printer(scenario: Scenario, targets: int, console: Console) -> Callable[[TargetPlan], None]:
-    """What prints the plan of each target; the last one with the settings that none of them uses."""
+    """A function that prints the plan of each target, and after the last one the settings that no target uses."""
     from replay.protocols.registry import unused_settings
     from replay.report.plan import print_plan
 
@@ -182,7 +182,7 @@ def replay_recordings(
     scenario: Scenario, recordings: list[str], folder: Path, area: Path, console: Console, plain: bool,
     *, outputs: Outputs | None = None, sinks: Sequence[Sink] = (),
 ) -> int:  # fmt: skip
-    """Run it, print its report, write the outputs, and say how it went as an exit code."""
+    """Run, print the report, write the outputs, and return the exit code."""
     from replay.engine.sinks.threads import SINK_NOTES
     from replay.report.console import Console
     from replay.report.live import LiveView
@@ -207,7 +207,7 @@ def replay_recordings(
 
 
 def exit_code(document: Any) -> int:
-    """What a run's document says to scripts."""
+    """The exit code of a finished run."""
     from replay.results.failures import failures_of
 
     if document.ending.how == "interrupted":

@@ -23,11 +23,11 @@ from .import_ import facts
 Expected = dict[str, tuple[float, float]]
 
 TRUE_WITHIN = 0.10
-"""A trace is true to another one in a window where its IDC is off by at most this share of what it should be."""
+"""In a window, a trace is true to another one if its IDC is within this share of the other's."""
 
 
 class Stats:
-    """The figures of a trace, and of another one that it is held against."""
+    """The figures of a trace, and of another one that it is compared with."""
 
     def __init__(self, trace: Trace, against: Trace | None) -> None:
         self.figures = measure(trace)
@@ -38,7 +38,7 @@ class Stats:
             self.expected = expected(against, self.steps)
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts. IDC and beta are by window; null: the trace is too short, or its stamps too coarse."""
+        """The figures for scripts. IDC and beta are by window; null: the trace is too short or its timestamps too coarse."""
         data = _figures(self.figures)
         if self.other is not None:
             data["against"] = _figures(self.other)
@@ -55,7 +55,7 @@ class Stats:
         return data
 
     def _off(self, window: str) -> float | None:
-        """How far the IDC in a window is from what it should be, as a share of that; None where either is unknown."""
+        """The relative error of the IDC in a window; None where either value is unknown."""
         found = self.figures.dispersion[window]
         if found is None or window not in self.expected:
             return None
@@ -67,7 +67,7 @@ class Stats:
         return None if off is None else abs(off) <= TRUE_WITHIN
 
     def print(self, console: Console) -> None:
-        """Tables for people."""
+        """The figures as tables."""
         console.print()
         console.print(self._windows())
         console.print()
@@ -95,14 +95,14 @@ class Stats:
         return table
 
     def _expected_cells(self, window: str) -> tuple[str, str]:
-        """IDC and beta as they should be."""
+        """The expected IDC and beta."""
         if window not in self.expected:
             return "-", "-"
         idc, beta = self.expected[window]
         return units.format_number(idc), _fixed(beta)
 
     def _truth(self) -> str:
-        """In which windows the trace is as bursty as it should be, and in which it is not."""
+        """The windows in which the trace is as bursty as expected, and the others."""
         judged = {window.replace("s", " s"): self._off(window) for window in WINDOWS_NS}
         known = {window: off for window, off in judged.items() if off is not None}
         bound = f"(IDC within {units.format_share(TRUE_WITHIN)} of what it should be)"
@@ -162,12 +162,12 @@ def _cells(found: Dispersion | None) -> list[str]:
 
 
 def _signed(share: float | None) -> str:
-    """How far off, in per cent."""
+    """A relative error in percent."""
     return "-" if share is None else f"{100 * share + 0.0:+.0f}%"
 
 
 def _fixed(value: float) -> str:
-    """Two decimals; what is rounded to nothing has no sign."""
+    """Two decimals; a value that rounds to 0 has no sign."""
     return f"{round(value, 2) + 0.0:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""Standard streams wherever a command runs: closed, in a code page without our characters, or with nobody reading."""
+"""Standard streams in any state: closed, in a code page without our characters, or with nobody reading."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LIKENESS = str.maketrans("≥≤→×µμ·…●○✓✗–━“”▁▂▃
 
 _HANDLER = "replay.likeness"
 _RAW_BYTE = 0xDC00
-"""Where Python keeps a byte of a file's name that is no UTF-8."""
+"""Where Python keeps bytes of file names that are not UTF-8."""
 
 
 class _Stderr(io.TextIOWrapper):
-    """Standard error that nobody may read any more: progress that cannot be shown never ends the work."""
+    """Standard error that may have no reader: progress that cannot be shown never ends the work."""
 
     def write(self, text: str, /) -> int:
         with contextlib.suppress(OSError):
@@ -37,7 +37,7 @@ class _Stderr(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Make standard streams fit to be written to. Once, before anything else is opened."""
+    """Make standard streams writable. Call it once, before anything else is opened."""
     _open_closed()
     codecs.register_error(_HANDLER, likeness)
     for stream in (sys.stdout, sys.stderr):
@@ -50,7 +50,7 @@ def prepare() -> None:
 
 
 def _open_closed() -> None:
-    """A closed stream's number would be given to the next file that is opened, and its output written in there."""
+    """Open closed streams on /dev/null: the next file opened would get the number of a closed one, and its output."""
     for number in (0, 1, 2):
         with contextlib.suppress(OSError):
             os.fstat(number)
@@ -68,7 +68,7 @@ def _open_closed() -> None:
 
 
 def likeness(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that a stream cannot hold: something alike, or the bytes of a name, or a mark."""
+    """A replacement for characters that a stream cannot encode: a similar one, the bytes of a name, or a mark."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     part = error.object[error.start : error.end].translate(_LIKENESS)
@@ -83,19 +83,19 @@ def _shown(character: str) -> str:
 
 
 def say(message: str, hint: str = "") -> None:
-    """One line on stderr: what was wrong, and what to do."""
+    """Print one line on stderr: what is wrong, and what to do."""
     line = " ".join(f"replay: {message}".split())
     with contextlib.suppress(OSError, ValueError):
         print(shown(f"{line} ({hint})" if hint else line), file=sys.stderr, flush=True)
 
 
 def tell(text: str, *, err: bool = False) -> None:
-    """Print a line that may hold text of others."""
+    """Print a line that may contain text of others, escaped."""
     click.echo(shown(text), err=err)
 
 
 def forget_stdout() -> None:
-    """Nothing that is still to be written to standard output can fail any more."""
+    """Drop what is still to be written to standard output, so that it cannot fail."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
@@ -104,7 +104,7 @@ def forget_stdout() -> None:
 
 @contextlib.contextmanager
 def shown_of(result: Path) -> Iterator[None]:
-    """Print what is on disk already. Where it cannot be printed, the exit code is still the result's."""
+    """Print a result that is already on disk. If that fails, the exit code is still the result's."""
     try:
         yield
         sys.stdout.flush()

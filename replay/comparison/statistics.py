@@ -173,9 +173,9 @@ def _permute_balanced(
     rank.sum_new(np.ascontiguousarray(table.T), centred, group, sums)
     scratch = np.zeros(len(table))
     rank.max_t(centred, sums, effects, scratch, p_adjusted)
-    top, high = np.zeros((3, len(table))), np.zeros(len(table))
-    outside = _outside(table, alpha)
-    critical = rank.intervals(sums, effects, errors, freedom, outside, top, scratch, high, lower, upper)
+    inversion = rank.Inversion(np.zeros((3, len(table))), scratch, np.zeros(len(table)))
+    fitted, bounds = rank.Effects(effects, errors, freedom), rank.Bounds(lower, upper)
+    critical = rank.intervals(sums, fitted, _outside(table, alpha), inversion, bounds)
     return p_adjusted, lower, upper, float(critical)
 
 
@@ -190,10 +190,11 @@ def _permute_unequal(
 ) -> _Permuted:
     metrics = columns.shape[1]
     lower, upper, p_adjusted = (np.zeros(metrics) for _ in range(3))
-    critical = unequal.judge(
-        np.ascontiguousarray(table.T), found.residuals, *_design(observed, sizes), found.effects, found.errors,
-        _outside(table, alpha), np.zeros((unequal.SCRATCH, len(table))), p_adjusted, lower, upper,
-    )  # fmt: skip
+    design = unequal.Design(
+        np.ascontiguousarray(table.T), found.residuals, *_design(observed, sizes), found.effects, found.errors
+    )
+    scratch, bounds = np.zeros((unequal.SCRATCH, len(table))), rank.Bounds(lower, upper)
+    critical = unequal.judge(design, _outside(table, alpha), scratch, p_adjusted, bounds)
     return p_adjusted, lower, upper, float(critical)
 
 

@@ -25,14 +25,14 @@ from replay.errors import (
 from replay.lane.addresses import AddressTable
 from replay.lane.contract import Address, Engine, LaneSpec
 from replay.lane.name_watch import NameWatch
-from replay.lane.resolve_replies import answer_asks
+from replay.lane.resolve_replies import answer_resolve_requests
 from replay.protocols.adapter import ProtocolAdapter
 from replay.protocols.protocol import TargetPlan
 from replay.results.document import Ending, RouteStart, RunDocument
 from replay.settings.scenario import Scenario
 from replay.shown import shown
 from replay.units import SECOND_NS, format_duration
-from replay_native.ledger import lane_metrics as bank
+from replay_native.ledger import lane_metrics
 from replay_native.ledger.lane_metrics import Stop
 
 from .failure import failure_of
@@ -136,8 +136,8 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
             if signals:
                 await nursery.start(received.watch)
             state.start_ns = _start_ns(state)
-            banks = [spec.bank for spec in state.specs]
-            recording = Recording(state.folder, banks, started(state), [breaker], others)
+            all_metrics = [spec.metrics for spec in state.specs]
+            recording = Recording(state.folder, all_metrics, started(state), [breaker], others)
             cpu_before = time.process_time()
             for target in state.targets:
                 nursery.start_soon(target.feeder.run, state.start_ns)
@@ -258,7 +258,7 @@ async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> N
     def use(addresses: tuple[Address, ...]) -> list[Address]:
         full: list[Address] = []
         for spec, writer in zip(target.specs, target.feeder.writers, strict=True):
-            full = AddressTable(spec.bank).use(addresses)
+            full = AddressTable(spec.metrics).use(addresses)
             writer.wake()
         return full
 
@@ -270,8 +270,8 @@ async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> N
     async with trio.open_nursery() as nursery:
         nursery.start_soon(name.run)
         for spec, writer in zip(target.specs, target.feeder.writers, strict=True):
-            if spec.ask_fd >= 0:
-                nursery.start_soon(answer_asks, spec, writer.wake)
+            if spec.resolve_fd >= 0:
+                nursery.start_soon(answer_resolve_requests, spec, writer.wake)
 
 
 def _end(state: RunState, how: str, detail: str) -> None:
@@ -311,7 +311,10 @@ def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
     """Write the rest of the run folder."""
     lanes_cpu_s = (
         sum(
-            int(spec.bank.counters[bank.C.cpu_last_ns] - spec.bank.counters[bank.C.cpu_first_ns])
+            int(
+                spec.metrics.counters[lane_metrics.C.cpu_last_ns]
+                - spec.metrics.counters[lane_metrics.C.cpu_first_ns]
+            )
             for spec in state.specs
         )
         / SECOND_NS

@@ -25,7 +25,7 @@ from replay.results.folder import RunFolder
 from replay.results.recorder import Recorder
 from replay.results.samples import Lookup
 from replay.results.timeline import Second
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .sinks.interface import Sink
 from .sinks.run_folder import RunFolderSink
@@ -46,15 +46,15 @@ class Recording:
     def __init__(
         self,
         folder: RunFolder,
-        banks: Sequence[Bank],
+        all_metrics: Sequence[LaneMetrics],
         started: Started,
         sinks: Sequence[Sink] = (),
         others: SinkThreads | None = None,
     ) -> None:
         """Write what is known at the start. OutputError where there is no room, UsageError for an objective that is none."""
-        self._folder, self._banks, self._started = folder, list(banks), started
+        self._folder, self._all_metrics, self._started = folder, list(all_metrics), started
         self._others = others or SinkThreads(())
-        self._recorder = Recorder(banks, started, every_total=len(self._others) > 0)
+        self._recorder = Recorder(all_metrics, started, every_total=len(self._others) > 0)
         self._folder_sink = RunFolderSink(folder, self._recorder.logged)
         self._sinks: list[Sink] = [self._folder_sink, *sinks, self._others]
         try:
@@ -131,7 +131,7 @@ class Recording:
             notes=[*notes, *self._sink_notes],
             names=list(names),
         )
-        return assemble(self._folder, self._banks, self._started, facts, lookup)
+        return assemble(self._folder, self._all_metrics, self._started, facts, lookup)
 
     def _run_delay(self) -> host.RunDelay | None:
         """Of the lanes: this thread where the engine is portable, others where it is native. Sinks' threads are none."""
@@ -142,7 +142,7 @@ class Recording:
             for thread, load in host.threads().items()
             if (thread == own) == portable and thread not in others
         }
-        return host.run_delay(self._threads, now, len(self._banks))
+        return host.run_delay(self._threads, now, len(self._all_metrics))
 
     def with_last_notes(self, document: RunDocument) -> RunDocument:
         """The document, written once more where sinks failed after it had been written."""

@@ -34,9 +34,9 @@ from replay.results.folder import RunFolder
 from replay.settings.lane import lane_settings
 from replay.settings.scenario import Scenario
 from replay.units import SECOND_NS
-from replay_native.feed.resolve import make_asks
+from replay_native.feed.resolve import make_resolve_rings
 from replay_native.feed.ring import make_feed
-from replay_native.ledger import lane_metrics as bank
+from replay_native.ledger import lane_metrics
 
 from .target_runs import TargetRun, first_seqs
 
@@ -76,14 +76,14 @@ class RunState:
 
     def sent(self) -> int:
         """Requests that were sent so far."""
-        return sum(int(spec.bank.counters[bank.C.sent]) for spec in self.specs)
+        return sum(int(spec.metrics.counters[lane_metrics.C.sent]) for spec in self.specs)
 
     def lag(self) -> dict[str, int]:
         """The consumers' lag by partition now."""
         return {name: count for target in self.targets for name, count in target.adapter.lag().items()}
 
     def stop(self, how: int) -> None:
-        """Tell every lane (see `replay_native.bank.Stop`)."""
+        """Tell every lane (see `replay_native.ledger.lane_metrics.Stop`)."""
         for target in self.targets:
             for writer in target.feeder.writers:
                 writer.stop(how)
@@ -131,9 +131,11 @@ def _target_runs(
     return targets
 
 
-def _lane_memory(folder: RunFolder, number: int, routes: int, scenario: Scenario, rules: int) -> bank.Bank:
+def _lane_memory(
+    folder: RunFolder, number: int, routes: int, scenario: Scenario, rules: int
+) -> lane_metrics.LaneMetrics:
     try:
-        return bank.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
+        return lane_metrics.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
     except OSError as error:
         raise OutputError(
             f"{folder.lane(number)} cannot be made: {reason_of(error)}", hint="make room"
@@ -141,7 +143,11 @@ def _lane_memory(folder: RunFolder, number: int, routes: int, scenario: Scenario
 
 
 def _lane_spec(
-    stack: ExitStack, memory: bank.Bank, schedule: Schedule, adapter: ProtocolAdapter, number: int
+    stack: ExitStack,
+    memory: lane_metrics.LaneMetrics,
+    schedule: Schedule,
+    adapter: ProtocolAdapter,
+    number: int,
 ) -> LaneSpec:
     """Lane `number` of its target."""
     scenario, lanes = schedule.scenario, len(adapter.connections)
@@ -152,11 +158,11 @@ def _lane_spec(
     if name is not None and name.is_per_connection:
         asking["ask"] = lambda: name.row_for(memory)
         if adapter.engine_name == "native":
-            asking["asks"] = make_asks(adapter.connections[number])
-            asking["ask_fd"] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            stack.callback(os.close, asking["ask_fd"])
+            asking["asks"] = make_resolve_rings(adapter.connections[number])
+            asking["resolve_fd"] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            stack.callback(os.close, asking["resolve_fd"])
     return LaneSpec(
-        bank=memory,
+        metrics=memory,
         feed=make_feed(*adapter.feed),
         wake_fd=wake_fd,
         addresses=adapter.addresses,

@@ -98,10 +98,10 @@ class Signals:
 
 def ended(spec: LaneSpec) -> bool:
     """Whether a lane came to its end, or never began."""
-    state = shared.read_word(spec.bank.control, Control.STATE)
+    state = shared.read_word(spec.metrics.control, Control.STATE)
     return bool(state == State.ENDED or state < 0)
 
 
 def running(spec: LaneSpec) -> bool:
     """Whether a lane has begun."""
-    return bool(shared.read_word(spec.bank.control, Control.STATE) != State.NEW)
+    return bool(shared.read_word(spec.metrics.control, Control.STATE) != State.NEW)

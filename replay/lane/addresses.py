@@ -13,7 +13,7 @@ from replay_native.feed.addresses import (
     unpack_address,
 )
 from replay_native.ground import shared
-from replay_native.ledger.lane_metrics import Bank, Control
+from replay_native.ledger.lane_metrics import Control, LaneMetrics
 
 from .contract import Address
 
@@ -21,13 +21,13 @@ from .contract import Address
 class AddressTable:
     """The table of one lane. Only one thread may write to it; the lane reads it whenever its version changes."""
 
-    def __init__(self, bank: Bank) -> None:
-        self._bank = bank
+    def __init__(self, metrics: LaneMetrics) -> None:
+        self._metrics = metrics
 
     @property
     def version(self) -> int:
         """Grows with every change; 0 before the first."""
-        return int(shared.read_word(self._bank.control, Control.ADDRESSES))
+        return int(shared.read_word(self._metrics.control, Control.ADDRESSES))
 
     def use(self, addresses: Iterable[Address]) -> list[Address]:
         """Have the lane connect to these, and end its connections to all others. Wake the lane afterwards.
@@ -37,14 +37,14 @@ class AddressTable:
         packed = {pack_address(address.host, address.port): address for address in addresses}
         for row, known in enumerate(self._rows()):
             wanted = packed.pop(known, None) is not None
-            shared.write_word(self._bank.address_states, row, IN_USE if wanted else REMOVED)
+            shared.write_word(self._metrics.address_states, row, IN_USE if wanted else REMOVED)
         row = len(self._rows())
         left_out = list(packed.values())[max(ADDRESSES_MAX - row, 0) :]
         for raw in list(packed)[: ADDRESSES_MAX - row]:
-            self._bank.addresses[row] = memoryview(raw)
-            shared.write_word(self._bank.address_states, row, IN_USE)
+            self._metrics.addresses[row] = memoryview(raw)
+            shared.write_word(self._metrics.address_states, row, IN_USE)
             row += 1
-        shared.write_word(self._bank.control, Control.ADDRESSES, self.version + 1)
+        shared.write_word(self._metrics.control, Control.ADDRESSES, self.version + 1)
         return left_out
 
     def begin(self, addresses: Sequence[Address]) -> None:
@@ -61,13 +61,13 @@ class AddressTable:
         return [
             (row, Address(host, port, ":" in host))
             for row, (host, port) in enumerate(map(unpack_address, self._rows()))
-            if shared.read_word(self._bank.address_states, row) == IN_USE
+            if shared.read_word(self._metrics.address_states, row) == IN_USE
         ]
 
     def is_removed(self, row: int) -> bool:
         """Whether connections to this row are to end."""
-        return bool(shared.read_word(self._bank.address_states, row) == REMOVED)
+        return bool(shared.read_word(self._metrics.address_states, row) == REMOVED)
 
     def _rows(self) -> list[bytes]:
-        used = int((self._bank.address_states != UNUSED).sum())
-        return [row.tobytes() for row in self._bank.addresses[:used]]
+        used = int((self._metrics.address_states != UNUSED).sum())
+        return [row.tobytes() for row in self._metrics.addresses[:used]]

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.settings.lane import LaneSettings
-from replay_native.feed.resolve import Asks, make_asks
+from replay_native.feed.resolve import ResolveRings, make_resolve_rings
 from replay_native.feed.ring import Feed
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .tls import Tls
 
@@ -33,7 +33,7 @@ class Address:
 class Retry:
     """What is tried again, and how: see docs/retries.md. Shares are parts per million.
 
-    `on` is uint8[RETRY_ON] (see `replay_native.retry`); `budget_ppm` is -1 without a budget.
+    `on` is uint8[RETRY_ON] (see `replay_native.lane.retry`); `budget_ppm` is -1 without a budget.
     """
 
     on: npt.NDArray[np.uint8]
@@ -66,8 +66,8 @@ class LaneSpec(LaneSettings):
     wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
     are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
     `tls` is how connections are secured, None for plain ones.
-    With `asks` of more than a row, and an eventfd `ask_fd` for them, the native lane has an address looked up for each of
-    its connections; the portable one awaits `ask` for a row of the table.
+    With `resolve_rings` of more than one row, and an eventfd `resolve_fd` for them, the native lane has an address looked up
+    for each of its connections; the portable one awaits `ask` for a row of the table.
     `connect` says whose connections are: everybody's (`pool`), each client's own (`per-client`, at most
     `client_connections`, closed when idle for `idle_timeout_ns`), or each request's. With `ordered` the requests of one
     client go one after another. Without `retry` none is tried again. The lane has every `lanes`-th client,
@@ -75,7 +75,7 @@ class LaneSpec(LaneSettings):
     `sessions` is what a native lane takes from responses and checks; the order of clients goes with it.
     """
 
-    bank: Bank
+    metrics: LaneMetrics
     feed: Feed
     wake_fd: int
     addresses: tuple[Address, ...]
@@ -88,8 +88,8 @@ class LaneSpec(LaneSettings):
     retry: Retry | None = None
     clients: int = 0
     lanes: int = 1
-    asks: Asks = field(default_factory=lambda: make_asks(0))
-    ask_fd: int = -1
+    resolve_rings: ResolveRings = field(default_factory=lambda: make_resolve_rings(0))
+    resolve_fd: int = -1
     ask: Callable[[], Awaitable[int]] | None = None
     sessions: SessionTables | None = None
 
@@ -100,7 +100,7 @@ class LaneSpec(LaneSettings):
 
 
 class Engine(Protocol):
-    """Runs one lane until its feed ends or it is stopped; all results are in `spec.bank`.
+    """Runs one lane until its feed ends or it is stopped; all results are in `spec.metrics`.
 
     Raises EngineError only where the lane itself could not go on. A failed request is an outcome.
     """

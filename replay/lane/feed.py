@@ -7,14 +7,13 @@ import os
 import numpy as np
 
 from replay.units import SECOND_NS
-from replay_native.feed.ring import Feed
+from replay_native.feed.ring import RING_TAIL, TAIL, Feed, FeedEnd
 from replay_native.ground import shared
 from replay_native.ledger.lane_metrics import Control
 
 from .contract import LaneSpec
 
 _ONE = (1).to_bytes(8, "little")
-TAIL, RING_TAIL = 0, 1
 AHEAD_NS = 2 * SECOND_NS
 """How far ahead of its due time a request is rendered."""
 
@@ -22,13 +21,14 @@ AHEAD_NS = 2 * SECOND_NS
 class FeedWriter:
     """Single producer of one lane's feed. Never blocks: `push_nowait` says False where the rings are full.
 
-    `state` int64[2] is the tail of the entries and of the ring, for kernels that push many at once.
+    `rings` is for kernels that push many requests at once.
     """
 
     def __init__(self, spec: LaneSpec) -> None:
-        self.control = spec.bank.control
+        self.control = spec.metrics.control
         self.feed: Feed = spec.feed
-        self.state = np.zeros(2, np.int64)
+        self.tails = np.zeros(2, np.int64)
+        self.rings = FeedEnd(self.feed, self.control, self.tails)
         self._wake_fd = spec.wake_fd
         self._published = 0
 
@@ -37,7 +37,7 @@ class FeedWriter:
     ) -> bool:
         """Add one rendered request; visible to the lane only after `publish`."""
         entries, ring = self.feed
-        tail, offset = self.state.tolist()
+        tail, offset = self.tails.tolist()
         if tail - shared.read_word(self.control, Control.FEED_HEAD) >= entries.size:
             return False
         if offset % ring.size + len(request) > ring.size:
@@ -47,13 +47,13 @@ class FeedWriter:
         start = offset % ring.size
         ring[start : start + len(request)] = memoryview(request)
         entries[tail % entries.size] = (due_ns, seq, offset, len(request), client, route, flags, 0, 0)
-        self.state[TAIL] = tail + 1
-        self.state[RING_TAIL] = offset + len(request)
+        self.tails[TAIL] = tail + 1
+        self.tails[RING_TAIL] = offset + len(request)
         return True
 
     def publish(self) -> None:
         """Let the lane see what was pushed, and wake it if there is any."""
-        tail = int(self.state[TAIL])
+        tail = int(self.tails[TAIL])
         if tail != self._published:
             self._published = tail
             shared.write_word(self.control, Control.FEED_TAIL, tail)
@@ -66,7 +66,7 @@ class FeedWriter:
         self.wake()
 
     def stop(self, how: int) -> None:
-        """Write STOP (see `replay_native.bank.Stop`) and wake the lane."""
+        """Write STOP (see `replay_native.ledger.lane_metrics.Stop`) and wake the lane."""
         shared.write_word(self.control, Control.STOP, how)
         self.wake()
 

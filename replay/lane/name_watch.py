@@ -17,7 +17,7 @@ from replay.errors import LimitError
 from replay.names import Answer, NameFailure
 from replay.results.document import AddressChange, NameFigures
 from replay.units import SECOND_NS, format_duration
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .addresses import AddressTable
 from .contract import Address
@@ -98,7 +98,7 @@ class NameWatch:
                 return
             await trio.sleep(self._ttl_s())
 
-    async def row_for(self, bank: Bank) -> int:
+    async def row_for(self, metrics: LaneMetrics) -> int:
         """Look the name up for one new connection of a lane: the row of one of its addresses, in turn.
 
         Where the lookup fails, or finds nothing that is allowed, it is one of those that are known. Addresses are added
@@ -112,7 +112,7 @@ class NameWatch:
                 self._lost(str(error))
                 found = self.addresses
         self._turn += 1
-        return AddressTable(bank).row_of(found[self._turn % len(found)])
+        return AddressTable(metrics).row_of(found[self._turn % len(found)])
 
     def _add_allowed(self) -> tuple[Address, ...]:
         """What of the answer is allowed, and known from now on. Where that is nothing the run is stopped."""

@@ -11,9 +11,10 @@ import trio
 from replay.errors import EngineError
 from replay_native.feed.addresses import ADDRESSES_MAX
 from replay_native.ground.libc import EPOLL_EVENT_BYTES
+from replay_native.ground.linked import NONE, fill, make_lists
 from replay_native.lane import loop as kernels
-from replay_native.lane.clients import NONE, make_clients, make_room
-from replay_native.lane.connections import CONNECTION, STATE, Lane
+from replay_native.lane.clients import CLIENT, WAITING
+from replay_native.lane.connections import CONNECTION, SLOT_LISTS, STATE, UNUSED, Lane, LaneSettings
 from replay_native.lane.libssl import sigpipe_held_back
 from replay_native.lane.retry import RETRY_ON
 from replay_native.ledger.lane_metrics import BEGINNING_BYTES, Control, State
@@ -32,72 +33,82 @@ KERNEL_MODULES = (
     "lane.loop",
 )
 
-_LISTS = (
-    "free_first", "timed_first", "timed_last", "closed_first", "age_first", "age_last", "ready_first", "ready_last",
-    "free_last", "dial_first", "dial_last",
-)  # fmt: skip
-"""Ends of the lane's lists, which are empty at first."""
+
+def _settings(spec: LaneSpec) -> LaneSettings:
+    """What the kernels are told; TLS is added by whoever runs the lane."""
+    retry = spec.retry
+    return LaneSettings(
+        wake_fd=spec.wake_fd,
+        resolve_fd=spec.resolve_fd,
+        connections=spec.connections,
+        timeout_ns=spec.timeout_ns,
+        max_wait_ns=spec.max_wait_ns,
+        spin_ns=spec.spin_ns,
+        header_limit=spec.response_headers_bytes,
+        entries_limit=spec.feed.entries.size // 2,
+        ring_limit=spec.feed.ring.size // 2,
+        lanes=spec.lanes,
+        client_connections=spec.client_connections,
+        idle_timeout_ns=spec.idle_timeout_ns,
+        closed_loop=spec.closed_loop,
+        ordered=spec.ordered,
+        by_client=spec.by_client,
+        per_client=spec.connect == "per-client",
+        single_use=spec.connect == "per-request",
+        retry_attempts=0 if retry is None else retry.attempts,
+        retry_backoff_ns=0 if retry is None else retry.backoff_ns,
+        retry_backoff_max_ns=0 if retry is None else retry.backoff_max_ns,
+        retry_jitter_ppm=0 if retry is None else retry.jitter_ppm,
+        retry_budget_ppm=0 if retry is None else retry.budget_ppm,
+        retry_burst_ppm=0 if retry is None else retry.burst_ppm,
+        retry_all_methods=retry is not None and retry.all_methods,
+        seed=0 if retry is None else retry.seed,
+        tls_context=0,
+        tls_name=0,
+        tls_resume=False,
+    )
 
 
 def make_lane(spec: LaneSpec) -> Lane:
     """All memory of one lane, allocated and touched before its first request is due."""
     state = np.zeros(1, STATE)
-    for name in (
-        "wake_fd",
-        "connections",
-        "timeout_ns",
-        "max_wait_ns",
-        "spin_ns",
-        "ordered",
-        "lanes",
-        "by_client",
-        "client_connections",
-        "idle_timeout_ns",
-    ):
-        state[name] = getattr(spec, name)
-    state["header_limit"] = spec.response_headers_bytes
-    state["closed_loop"] = spec.closed_loop
-    state["per_client"] = spec.connect == "per-client"
-    state["single_use"] = spec.connect == "per-request"
-    state["entries_limit"] = spec.feed.entries.size // 2
-    state["ring_limit"] = spec.feed.ring.size // 2
     state["has_pwait2"] = 1
-    for name in _LISTS:
-        state[name] = NONE
+    state["next_address"] = spec.number
     if spec.retry is not None:
-        for name in (
-            "attempts",
-            "backoff_ns",
-            "backoff_max_ns",
-            "jitter_ppm",
-            "budget_ppm",
-            "burst_ppm",
-            "all_methods",
-        ):
-            state[f"retry_{name}"] = getattr(spec.retry, name)
-        state["retry_tokens_ppm"], state["seed"] = spec.retry.burst_ppm, spec.retry.seed
+        state["retry_tokens_ppm"] = spec.retry.burst_ppm
+    clients = spec.clients if spec.by_client else 1
     rows = spec.feed.entries.size // 2 if spec.by_client or spec.retry is not None else 1
     connections = np.zeros(spec.connections, CONNECTION)
     connections["fd"] = NONE
-    AddressTable(spec.bank).begin(spec.addresses)
+    slots_by_state, free_rows = make_lists(spec.connections, SLOT_LISTS), make_lists(rows)
+    fill(slots_by_state, UNUSED)
+    fill(free_rows, 0)
+    per_client = spec.connect == "per-client"
+    AddressTable(spec.metrics).begin(spec.addresses)
     assert spec.sessions is not None, "a native lane has the tables of sessions, if only empty ones"
-    state["next_address"] = spec.number
-    state["ask_fd"] = spec.ask_fd
     return Lane(
-        bank=spec.bank,
+        metrics=spec.metrics,
         feed=spec.feed,
+        settings=_settings(spec),
+        state=state,
         connections=connections,
-        clients=make_clients(spec.clients if spec.by_client else 1),
-        room=make_room(rows),
+        slots_by_state=slots_by_state,
+        idle_of_client=make_lists(spec.connections, clients) if per_client else make_lists(1),
+        clients=np.zeros(clients, CLIENT),
+        ready_clients=make_lists(clients),
+        dial_clients=make_lists(clients if per_client else 1),
+        wait_queue=np.zeros(rows, WAITING),
+        free_rows=free_rows,
+        client_queues=make_lists(rows, clients),
+        wait_order=make_lists(rows),
         backoff=np.zeros(rows, np.int32),
         retry_on=np.zeros(RETRY_ON, np.uint8) if spec.retry is None else spec.retry.on,
-        state=state,
         chosen=np.zeros(ADDRESSES_MAX, np.int64),
-        asks=spec.asks,
+        resolve=spec.resolve_rings,
         events=np.zeros(kernels.EVENTS_AT_ONCE * EPOLL_EVENT_BYTES, np.uint8),
         buffer=np.zeros(kernels.BUFFER_BYTES, np.uint8),
         scratch=np.zeros(8, np.int64),
-        sessions=spec.sessions.table(spec.clients, spec.lanes, spec.connections, spec.bank.rule_refused),
+        sessions=spec.sessions.table(spec.clients, spec.lanes, spec.connections, spec.metrics.rule_refused),
         beginnings=np.zeros((spec.connections, BEGINNING_BYTES), np.uint8),
     )
 
@@ -105,13 +116,13 @@ def make_lane(spec: LaneSpec) -> Lane:
 def _run_secured(lane: Lane, tls: Tls) -> None:
     """Run a lane whose connections are secured, on this thread."""
     name = ctypes.create_string_buffer(tls.sni.encode())
-    # The connections of clients are many, and seldom in use.
-    keeps_buffers = not lane.state["per_client"][0]
+    # Clients have many connections, and seldom use them.
+    keeps_buffers = not lane.settings.per_client
     with native_context(tls, keeps_buffers=keeps_buffers) as context, sigpipe_held_back():
-        lane.state["tls_context"] = context
-        lane.state["tls_name"] = ctypes.addressof(name) if tls.sni else 0
-        lane.state["tls_resume"] = tls.resume
-        kernels.run(lane)
+        settings = lane.settings._replace(
+            tls_context=context, tls_name=ctypes.addressof(name) if tls.sni else 0, tls_resume=tls.resume
+        )
+        kernels.run(lane._replace(settings=settings))
 
 
 async def run_lane(spec: LaneSpec) -> None:
@@ -125,7 +136,7 @@ async def run_lane(spec: LaneSpec) -> None:
             await trio.to_thread.run_sync(kernels.run, lane)
         else:
             await trio.to_thread.run_sync(_run_secured, lane, spec.tls)
-    state = int(spec.bank.control[Control.STATE])
+    state = int(spec.metrics.control[Control.STATE])
     if state != State.ENDED:
         raise EngineError(
             f"a lane could not start: {os.strerror(-state)}", hint="raise the limit on open files (ulimit -n)"

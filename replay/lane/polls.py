@@ -8,7 +8,7 @@ import trio
 
 from replay.units import SECOND_NS
 from replay_native.ledger.gaps import OWN_PART, note_poll
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 BEAT_NS = 5_000_000
 """The longest sleep while an answer may come."""
@@ -25,8 +25,8 @@ def is_own(own_ns: int, waited_ns: int) -> bool:
 class Polls(trio.abc.Instrument):
     """An instrument of the loop: what each poll says of the time that was lost goes into the lane's counters."""
 
-    def __init__(self, bank: Bank) -> None:
-        self._bank = bank
+    def __init__(self, metrics: LaneMetrics) -> None:
+        self._metrics = metrics
         self._awake_ns = self._asleep_ns = self._until_ns = time.monotonic_ns()
         self._found_ns = 0
 
@@ -39,7 +39,7 @@ class Polls(trio.abc.Instrument):
         """The poll is over."""
         woke_ns = time.monotonic_ns()
         self._found_ns = note_poll(
-            self._bank, self._awake_ns, self._asleep_ns, self._until_ns, woke_ns, GAP_NS, 0
+            self._metrics, self._awake_ns, self._asleep_ns, self._until_ns, woke_ns, GAP_NS, 0
         )
         self._awake_ns = woke_ns
 

@@ -20,6 +20,7 @@ from replay.trace import Batch, Trace, with_requests
 from replay.units import SECOND_NS
 from replay_native.ledger.hdr import COUNTERS_2
 from replay_native.plan import survey as kernels
+from replay_native.trace import columns
 
 DUE_ROWS = 65_536
 """Rows of one DueBatch."""
@@ -62,6 +63,11 @@ class DueBatch:
     def __len__(self) -> int:
         return len(self.due_ns)
 
+    @property
+    def rows(self) -> kernels.DueRows:
+        """As kernels take them."""
+        return kernels.DueRows(*(getattr(self, name) for name in kernels.DueRows._fields))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
@@ -80,6 +86,11 @@ class Clock:
     period_ns: float
     rows_max: int
     repeats: bool
+
+    @property
+    def pace(self) -> kernels.Pace:
+        """As kernels take it."""
+        return kernels.Pace(self.origin_ns, self.speed, self.period_ns)
 
 
 def span_text(from_ns: int, until_ns: int, zone: dt.tzinfo) -> str:
@@ -179,6 +190,11 @@ class Tally:
         )
 
     @property
+    def counts(self) -> kernels.SurveyCounts:
+        """As kernels take them."""
+        return kernels.SurveyCounts(*(getattr(self, name) for name in kernels.SurveyCounts._fields))
+
+    @property
     def seen(self) -> int:
         """Rows looked at."""
         return int(self.sent.sum() + self.skipped.sum())
@@ -196,7 +212,7 @@ def request_table(trace: Trace) -> npt.NDArray[np.int64]:
     trace.
     """
     rows = [(b.offsets, b.data, b.method, b.route, b.host, b.headers, b.body) for b in trace.requests.batches]
-    table = np.zeros((len(rows), kernels.TABLE_COLUMNS), np.int64)
+    table = np.zeros((len(rows), columns.TABLE_COLUMNS), np.int64)
     for index, row in enumerate(rows):
         table[index, : len(row)] = [column.ctypes.data for column in row]
     return table
@@ -235,10 +251,8 @@ class DueRows:
         tally = Tally.of(self.trace)
         for batch in self._trace_batches(columns_alone=True):
             tally.selected = kernels.survey(
-                batch.at_ns, batch.request, batch.status, batch.took_ns, self.table, self._rules,
-                tally.selected, rows_max, clock.origin_ns, clock.speed, clock.period_ns, DEFAULT_TOOK_NS,
-                tally.sent, tally.skipped, tally.routes, tally.tooks, tally.hosts, tally.bodiless,
-                tally.windows, tally.rows, tally.busy,
+                batch.rows, self.table, self._rules, clock.pace, tally.selected, rows_max, DEFAULT_TOOK_NS,
+                tally.counts,
             )  # fmt: skip
             if tally.selected >= rows_max:
                 break
@@ -286,13 +300,10 @@ class DueRows:
         due_ns, at_ns = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
         request, client, route = (np.empty(capacity, np.uint32) for _ in range(3))
         method, status = np.empty(capacity, np.uint8), np.empty(capacity, np.int16)
-        consumed = np.zeros(1, np.int64)
-        clock = self.clock
-        count = kernels.select(
-            batch.at_ns, batch.request, batch.client, batch.status, begin, self.table, self._rules, first, capacity,
-            clock.origin_ns, clock.speed, clock.period_ns, due_ns, request, client, route, method, status, at_ns,
-            consumed,
-        )  # fmt: skip
+        out = kernels.DueRows(due_ns, request, client, route, method, status, at_ns)
+        count, following = kernels.select(
+            batch.rows, begin, self.table, self._rules, self.clock.pace, first, out
+        )
         due = DueBatch(
             first,
             due_ns[:count],
@@ -303,4 +314,4 @@ class DueRows:
             status[:count],
             at_ns[:count],
         )
-        return due, int(consumed[0])
+        return due, int(following)

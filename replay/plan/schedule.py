@@ -29,6 +29,7 @@ from replay.trace.manifest import OUT_OF_TIME_ORDER
 from replay.units import SECOND_NS
 from replay.workload.transform import Transform, transform
 from replay_native.ground.jit import warm
+from replay_native.ground.linked import make_lists
 from replay_native.plan import survey as kernels
 
 from .due import (
@@ -319,11 +320,10 @@ def _connections(clock: Clock, scenario: Scenario, tally: Tally, peak_per_s: flo
 def _clients(rows: DueRows, scenario: Scenario) -> ClientsPlan:
     """One more pass over the due requests, for their clients."""
     count = max(rows.trace.manifest.clients, 1)
-    last_ns, links = np.full(count, -1, np.int64), np.full((count, 2), kernels.NONE, np.int32)
+    last_ns, connected = np.zeros(count, np.int64), make_lists(count)
     words = np.zeros(kernels.CLIENT_WORDS, np.int64)
-    words[:2] = kernels.NONE
     for batch in rows.batches():
-        kernels.count_clients(batch.due_ns, batch.client, scenario.idle_timeout_ns, last_ns, links, words)
+        kernels.count_clients(batch.due_ns, batch.client, scenario.idle_timeout_ns, last_ns, connected, words)
     return ClientsPlan(
         at_once=int(words[kernels.OPEN_PEAK]),
         connects=int(words[kernels.OPENED]),

@@ -61,7 +61,7 @@ async def run_lane(spec: LaneSpec, transport: Transport) -> None:
     Ends by the feed's end or by STOP; cancelled, it leaves as by Stop.ABANDON. A failed request is an
     outcome.
     """
-    AddressTable(spec.bank).begin(spec.addresses)
+    AddressTable(spec.metrics).begin(spec.addresses)
     # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
     gc.freeze()
     try:
@@ -85,8 +85,8 @@ class _Lane:
     def __init__(self, spec: LaneSpec, transport: Transport) -> None:
         self._spec = spec
         self._transport = transport
-        self._bank = spec.bank
-        self._counters = spec.bank.counters
+        self._metrics = spec.metrics
+        self._counters = spec.metrics.counters
         self._pool = Pool(spec)
         self._feed = FeedReader(spec, transport.answer_limit)
         self._records = Records(spec)
@@ -99,11 +99,11 @@ class _Lane:
         self._started = not spec.closed_loop
         self._next_due_ns = FAR_NS
         self._woken = trio.Event()
-        self._polls = Polls(spec.bank)
+        self._polls = Polls(spec.metrics)
 
     async def run(self) -> None:
         state = State.ENDED
-        shared.write_word(self._bank.control, Control.STATE, State.RUNNING)
+        shared.write_word(self._metrics.control, Control.STATE, State.RUNNING)
         trio.lowlevel.add_instrument(self._polls)
         try:
             async with trio.open_nursery() as nursery:
@@ -117,14 +117,14 @@ class _Lane:
         finally:
             trio.lowlevel.remove_instrument(self._polls)
             self._counters[C.cpu_last_ns] = time.thread_time_ns()
-            shared.write_word(self._bank.control, Control.STATE, state)
+            shared.write_word(self._metrics.control, Control.STATE, state)
 
     # The loop.
 
     async def _loop(self) -> None:
         """Until the feed ends or STOP: take up, serve, expire, sleep."""
         while True:
-            stop = shared.read_word(self._bank.control, Control.STOP)
+            stop = shared.read_word(self._metrics.control, Control.STOP)
             if stop != Stop.RUN and not self._draining:
                 self._drain()
             if stop == Stop.ABANDON:
@@ -143,7 +143,7 @@ class _Lane:
         """Until the next due time or deadline, or until woken."""
         now = time.monotonic_ns()
         self._counters[C.loops] += 1
-        shared.write_word(self._bank.control, Control.HEARTBEAT_NS, now)
+        shared.write_word(self._metrics.control, Control.HEARTBEAT_NS, now)
         beat_ns = BEAT_NS if self._in_flight or self._waiting else HEARTBEAT_NS
         until = min(now + beat_ns, self._next_due_ns)
         if (oldest := self._waiting.oldest) is not None:
@@ -282,7 +282,7 @@ class _Lane:
         """One more try; with the first the request is in flight."""
         if not job.tries:
             self._in_flight += 1
-            record_attempt(self._bank)
+            record_attempt(self._metrics)
             self._retries.earn()
         job.tries += 1
 
@@ -387,8 +387,8 @@ class _Lane:
                 address = worker.connection.address if worker.connection is not None else address
         self._record(job, outcome)
         if address >= 0:
-            self._bank.address_counts[address, A.requests] += 1
-            self._bank.address_counts[address, A.errors] += outcome.code >= REFUSED
+            self._metrics.address_counts[address, A.requests] += 1
+            self._metrics.address_counts[address, A.errors] += outcome.code >= REFUSED
         worker.fresh = False
         if not outcome.reusable or self._spec.connect == "per-request" or outcome.code >= REFUSED:
             self._pool.close(worker, abort=outcome.code >= REFUSED)
@@ -424,8 +424,8 @@ class _Lane:
         """Write down how a try ended: with it the request, unless it is tried again."""
         request = job.request
         self._records.traffic(request)
-        if request.is_looked_at and outcome.code < REFUSED:
-            self._records.looked(job, outcome, self._transport.look(request, outcome))
+        if request.is_evaluated and outcome.code < REFUSED:
+            self._records.evaluated(job, outcome, self._transport.evaluate(request, outcome))
         if self._may_retry(job, outcome):
             self._counters[C.retried] += job.tries == 1
             job.last = outcome

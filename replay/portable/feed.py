@@ -22,7 +22,7 @@ class FeedReader:
     """
 
     def __init__(self, spec: LaneSpec, answer_limit: int) -> None:
-        self._bank, self._counters = spec.bank, spec.bank.counters
+        self._metrics, self._counters = spec.metrics, spec.metrics.counters
         self._entries, self._ring = spec.feed
         self._size, self._ring_bytes = self._entries.size, self._ring.size
         self.entries_limit, self.ring_limit = self._size // 2, self._ring_bytes // 2
@@ -34,12 +34,12 @@ class FeedReader:
     @property
     def tail(self) -> int:
         """How many entries were published so far."""
-        return int(shared.read_word(self._bank.control, Control.FEED_TAIL))
+        return int(shared.read_word(self._metrics.control, Control.FEED_TAIL))
 
     @property
     def is_ended(self) -> bool:
         """Whether no entry will be published any more."""
-        return bool(shared.read_word(self._bank.control, Control.FEED_END) == 1)
+        return bool(shared.read_word(self._metrics.control, Control.FEED_END) == 1)
 
     @property
     def next_due_ns(self) -> int:
@@ -68,7 +68,7 @@ class FeedReader:
         if self._counters[C.planned] == 0:
             self._counters[C.first_due_ns] = due_ns
             self._counters[C.cpu_first_ns] = time.thread_time_ns()
-        record_taken(self._bank, flags, taken_ns - due_ns, self._closed_loop)
+        record_taken(self._metrics, flags, taken_ns - due_ns, self._closed_loop)
         if taken_ns - due_ns > GAP_NS and not self._closed_loop:
             self._counters[C.sends_postponed] += 1
             self._counters[C.sends_postponed_ns] += taken_ns - due_ns
@@ -76,5 +76,5 @@ class FeedReader:
     def release(self, job: Job) -> None:
         """The oldest entry in the rings is done with: its place is the producer's again."""
         self._released += 1
-        shared.write_word(self._bank.control, Control.RING_HEAD, job.end)
-        shared.write_word(self._bank.control, Control.FEED_HEAD, self._released)
+        shared.write_word(self._metrics.control, Control.RING_HEAD, job.end)
+        shared.write_word(self._metrics.control, Control.FEED_HEAD, self._released)

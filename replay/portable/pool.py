@@ -43,8 +43,8 @@ class Pool:
     """All connections of a lane. The last one that became idle is used first."""
 
     def __init__(self, spec: LaneSpec) -> None:
-        self._bank, self._counters = spec.bank, spec.bank.counters
-        self._addresses, self._addresses_seen = AddressTable(spec.bank), 0
+        self._metrics, self._counters = spec.metrics, spec.metrics.counters
+        self._addresses, self._addresses_seen = AddressTable(spec.metrics), 0
         self._owned: dict[int, Owned] = {}
         self._idle_by_age: dict[Worker, None] = {}
         self.open = 0
@@ -141,5 +141,5 @@ class Pool:
     def close_drained(self, worker: Worker) -> None:
         """Close a connection to a removed address."""
         assert worker.connection is not None
-        self._bank.address_counts[worker.connection.address, A.drained] += 1
+        self._metrics.address_counts[worker.connection.address, A.drained] += 1
         self.close(worker)

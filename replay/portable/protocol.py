@@ -18,14 +18,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from replay_native.feed.ring import (
+    EVALUATED,
     HEAD,
     IDEMPOTENT,
-    LOOKED_AT,
     PATCHES_MASK,
     PATCHES_SHIFT,
     STATUS_SHIFT,
 )
 from replay_native.ledger.lane_metrics import MALFORMED, REFUSED
+from replay_native.ledger.record import Evaluation
 
 
 @dataclass(eq=False, slots=True)
@@ -33,7 +34,7 @@ class Request:
     """One rendered request, and what its protocol notes of it on the way, so that a time-out finds it.
 
     `first_byte_ns` is CLOCK_MONOTONIC when the answer's first bytes were read, -1 without any;
-    `informational` counts answers that were not the last. Where `is_looked_at` the protocol leaves the answer's bytes, up
+    `informational` counts answers that were not the last. Where `is_evaluated` the protocol leaves the answer's bytes, up
     to `answer_limit` of its `answer_bytes`, and the size of its body, for captures and checks.
     """
 
@@ -58,9 +59,9 @@ class Request:
         self.answer.clear()
 
     @property
-    def is_looked_at(self) -> bool:
+    def is_evaluated(self) -> bool:
         """Captures or checks look at its answer."""
-        return bool(self.flags & LOOKED_AT)
+        return bool(self.flags & EVALUATED)
 
     @property
     def patches(self) -> int:
@@ -104,7 +105,7 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        """Its index in `replay_native.bank.OUTCOMES`."""
+        """Its index in `replay_native.ledger.lane_metrics.OUTCOMES`."""
         if self.failure:
             return self.failure
         whole = self.status // 100 - 2
@@ -138,14 +139,10 @@ class Connection(ABC):
         """Give it back at once; with `abort` the other side may learn it by a reset."""
 
 
-class Looked(NamedTuple):
-    """What looking at a response came to: checks made, the first rule that failed or -1, and cookies that found no
-    room. `is_whole` is false where the response was longer than what is looked at.
-    """
+class Evaluated(NamedTuple):
+    """What was found in a response. `is_whole` is false where the response was longer than what is kept of it."""
 
-    checks: int = 0
-    failed: int = -1
-    cut: int = 0
+    found: Evaluation = Evaluation(0, -1, 0)
     is_whole: bool = True
 
 
@@ -165,9 +162,9 @@ class Transport(ABC):
         """Put the client's values into a request; False where one of them is not there, so that it cannot be sent."""
         return True
 
-    def look(self, request: Request, outcome: Outcome) -> Looked:
-        """Take values from a whole response and hold it against rules, where the request `is_looked_at`."""
-        return Looked()
+    def evaluate(self, request: Request, outcome: Outcome) -> Evaluated:
+        """Take values from a whole response and check it by rules, where the request `is_evaluated`."""
+        return Evaluated()
 
 
 class Connectionless(Connection, Transport):

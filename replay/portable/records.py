@@ -9,24 +9,32 @@ import numpy as np
 from replay.lane.contract import LaneSpec
 from replay_native.ledger.lane_metrics import MALFORMED, C
 from replay_native.ledger.record import (
+    Ending,
     record_done,
-    record_looked,
+    record_evaluation,
     record_malformed,
     record_net,
     record_net_unsent,
     record_sent,
     record_unsent,
 )
+from replay_native.ledger.record import Request as DueRequest
 
-from .protocol import Looked, Outcome, Request
+from .protocol import Evaluated, Outcome, Request
 from .waiting import Job
+
+
+def _due_request(job: Job) -> DueRequest:
+    """A request as it is recorded."""
+    request = job.request
+    return DueRequest(request.flags, request.route, request.seq, request.client, job.due_ns, job.taken_ns)
 
 
 class Records:
     """The metrics of one lane, as its requests change them."""
 
     def __init__(self, spec: LaneSpec) -> None:
-        self._bank, self._counters = spec.bank, spec.bank.counters
+        self._metrics, self._counters = spec.metrics, spec.metrics.counters
         self._closed_loop, self._max_wait_ns = spec.closed_loop, spec.max_wait_ns
 
     def _own_ns(self, job: Job) -> int:
@@ -37,30 +45,26 @@ class Records:
         """A request will not be attempted; `reason` is a counter."""
         request = job.request
         waited_ns = time.monotonic_ns() - job.due_ns
-        record_net_unsent(self._bank, reason, request.flags, self._own_ns(job), waited_ns, self._max_wait_ns)
-        record_unsent(
-            self._bank, reason, request.flags, request.route, request.seq, request.client, job.due_ns,
-            job.taken_ns, self._max_wait_ns,
-        )  # fmt: skip
+        record_net_unsent(
+            self._metrics, reason, request.flags, self._own_ns(job), waited_ns, self._max_wait_ns
+        )
+        record_unsent(self._metrics, reason, _due_request(job), self._max_wait_ns)
 
     def sent(self, job: Job, now_ns: int, *, is_fresh: bool) -> None:
         """A request is sent for the first time, on a new connection or a reused one."""
         job.own_ns = self._own_ns(job)
         job.sent_ns = now_ns
         record_sent(
-            self._bank, job.request.flags, now_ns - job.taken_ns, job.ready_ns - job.taken_ns, is_fresh,
+            self._metrics, job.request.flags, now_ns - job.taken_ns, job.ready_ns - job.taken_ns, is_fresh,
             self._closed_loop,
         )  # fmt: skip
 
-    def looked(self, job: Job, outcome: Outcome, looked: Looked) -> None:
-        """A whole response was held against the rules of its route."""
-        request = job.request
-        self._counters[C.answers_cut] += not looked.is_whole
-        record_looked(
-            self._bank, looked.checks, looked.failed, looked.cut, outcome.code, request.flags, request.route, request.seq,
-            request.client, job.due_ns, job.taken_ns, job.sent_ns, request.first_byte_ns, time.monotonic_ns(),
-            outcome.status, self._closed_loop,
-        )  # fmt: skip
+    def evaluated(self, job: Job, outcome: Outcome, evaluated: Evaluated) -> None:
+        """The rules of its route were applied to a whole response."""
+        self._counters[C.answers_cut] += not evaluated.is_whole
+        first_byte_ns = job.request.first_byte_ns
+        ending = Ending(outcome.code, outcome.status, 0, job.sent_ns, first_byte_ns, time.monotonic_ns())
+        record_evaluation(self._metrics, evaluated.found, _due_request(job), ending, self._closed_loop)
 
     def traffic(self, request: Request) -> None:
         """Count the bytes and informational responses of one attempt."""
@@ -72,16 +76,15 @@ class Records:
         """A request has ended; its response lay unread for `unread_ns`."""
         request, now = job.request, time.monotonic_ns()
         record_net(
-            self._bank, request.flags, job.due_ns, job.sent_ns, now, self._own_ns(job), unread_ns,
+            self._metrics, request.flags, job.due_ns, job.sent_ns, now, self._own_ns(job), unread_ns,
             self._closed_loop,
         )  # fmt: skip
         if outcome.code == MALFORMED:
             beginning = np.frombuffer(bytearray(outcome.beginning), np.uint8)
             record_malformed(
-                self._bank, request.flags, request.route, outcome.reason, beginning, len(outcome.beginning)
+                self._metrics, request.flags, request.route, outcome.reason, beginning, len(outcome.beginning)
             )
-        record_done(
-            self._bank, outcome.code, request.flags, request.route, request.seq, request.client, job.due_ns,
-            job.taken_ns, job.sent_ns, request.first_byte_ns, now, outcome.status,
-            request.bytes_received, self._closed_loop,
-        )  # fmt: skip
+        ending = Ending(
+            outcome.code, outcome.status, request.bytes_received, job.sent_ns, request.first_byte_ns, now
+        )
+        record_done(self._metrics, _due_request(job), ending, self._closed_loop)

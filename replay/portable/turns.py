@@ -6,14 +6,16 @@ from collections.abc import Awaitable, Callable
 
 from replay.lane.addresses import AddressTable
 from replay.lane.contract import Address
-from replay_native.ledger.lane_metrics import Bank
+from replay_native.ledger.lane_metrics import LaneMetrics
 
 
 class Turns:
     """The rows in use of a lane's address table, in turn; with `ask` a row that is looked up for each connection."""
 
-    def __init__(self, bank: Bank, first: int = 0, ask: Callable[[], Awaitable[int]] | None = None) -> None:
-        self._table, self._ask, self._next = AddressTable(bank), ask, first
+    def __init__(
+        self, metrics: LaneMetrics, first: int = 0, ask: Callable[[], Awaitable[int]] | None = None
+    ) -> None:
+        self._table, self._ask, self._next = AddressTable(metrics), ask, first
         self._version = -1
         self._chosen: list[tuple[int, Address]] = []
 

@@ -11,8 +11,9 @@ import trio
 
 from replay.errors import LimitError
 from replay.lane.contract import LaneSpec
-from replay.lane.feed import AHEAD_NS, TAIL, FeedWriter
+from replay.lane.feed import AHEAD_NS, FeedWriter
 from replay.plan.schedule import DueBatch, Schedule
+from replay_native.feed.ring import TAIL
 from replay_native.ledger import record
 from replay_native.ledger.lane_metrics import C
 
@@ -72,13 +73,13 @@ class Feeder:
     def _render(self, batch: DueBatch, lane: int, start_ns: int, horizon_ns: int) -> int:
         """Render what there is room for, under the routes' numbers of this run; the row to go on with."""
         writer = self.writers[lane]
-        first = int(writer.state[TAIL])
+        first = int(writer.tails[TAIL])
         reached = self._renderer.render(
             batch, self._rows[lane], lane, len(self.writers), start_ns, horizon_ns, writer
         )
         if self._first_route:
             entries = writer.feed.entries
-            entries["route"][np.arange(first, writer.state[TAIL]) % entries.size] += np.uint32(
+            entries["route"][np.arange(first, writer.tails[TAIL]) % entries.size] += np.uint32(
                 self._first_route
             )
         return reached
@@ -111,9 +112,7 @@ class Feeder:
                 due_ns = int(batch.due_ns[row]) + start_ns
                 if due_ns > self.stop_ns:
                     break
-                spec.bank.counters[C.planned] += 1
+                spec.metrics.counters[C.planned] += 1
                 route = self._first_route + self._renderer.route(batch, row)
-                record.record_unsent(
-                    spec.bank, C.unsent_interrupted, 0, route, batch.first_seq + row,
-                    int(batch.client[row]), due_ns, -1, spec.max_wait_ns,
-                )  # fmt: skip
+                request = record.Request(0, route, batch.first_seq + row, int(batch.client[row]), due_ns, -1)
+                record.record_unsent(spec.metrics, C.unsent_interrupted, request, spec.max_wait_ns)

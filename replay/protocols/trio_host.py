@@ -180,7 +180,7 @@ class _Connecting(Transport):
     """Connects to the addresses of a lane's table in turn."""
 
     def __init__(self, spec: LaneSpec, connection: Callable[[], TrioConnection]) -> None:
-        self._turns, self._counts = Turns(spec.bank, spec.number, spec.ask), spec.bank.address_counts
+        self._turns, self._counts = Turns(spec.metrics, spec.number, spec.ask), spec.metrics.address_counts
         self._connection = connection
 
     async def connect(self, client: int) -> Connection:

@@ -19,7 +19,7 @@ from .folder import RunFolder
 from .judging import objectives_of, status_differs, validity_of
 from .lane_figures import address_figures, connection_figures, generator_figures, retry_figures
 from .latency_figures import latencies_of
-from .measured import OTHER, Measured, from_banks, tags
+from .measured import OTHER, Measured, from_metrics, tags
 from .notes import notes_of
 from .route_figures import action_figures, route_figures, session_figures
 from .samples import Lookup, collect, iso
@@ -43,7 +43,7 @@ def assemble(
     no space.
     """
     names = [route.name for route in started.routes]
-    measured = from_banks(all_metrics, started.routes, started.max_wait_ns)
+    measured = from_metrics(all_metrics, started.routes, started.max_wait_ns)
     length_s = (facts.ended_ns - started.start.monotonic_ns) / SECOND_NS
     folder.write(folder.totals, _totals(measured, started, length_s))
     samples = collect(

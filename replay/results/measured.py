@@ -168,7 +168,7 @@ def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
     return counts
 
 
-def from_banks(
+def from_metrics(
     all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart], max_wait_ns: int
 ) -> Measured:
     """The content of the lanes' memory, merged. `routes` are its rows; OTHER is the last one."""

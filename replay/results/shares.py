@@ -13,7 +13,7 @@ from replay_native.ledger.lane_metrics import LaneMetrics
 from .document import KafkaFigures, Started, TargetFigures, TargetStart, TlsFigures
 from .facts import Facts
 from .latency_figures import latencies_of
-from .measured import Measured, from_banks
+from .measured import Measured, from_metrics
 
 
 class Share(NamedTuple):
@@ -35,7 +35,7 @@ def shares_of(
     for start, kafka in zip(starts, figures, strict=False):
         own = all_metrics[first : first + start.lanes]
         first += start.lanes
-        of = measured if len(starts) == 1 else from_banks(own, started.routes, started.max_wait_ns)
+        of = measured if len(starts) == 1 else from_metrics(own, started.routes, started.max_wait_ns)
         shares.append(Share(start, own, of, kafka))
     return shares
 

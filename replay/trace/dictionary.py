@@ -46,14 +46,14 @@ class StringTable:
         self._state[kernels.SEED] = secrets.randbits(62)
         self._hashes = np.empty(kernels.HASHED_AHEAD, dtype=np.int64)
 
-    def arrays(self, more: int) -> tuple[Int64s, Bytes, Int64s, Int64s]:
-        """slots, store, entries, state: as the kernels take them, with room for so many more strings."""
+    def arrays(self, more: int) -> kernels.Table:
+        """The table as kernels take it, with space for so many more strings."""
         wanted = _slots_for(min(len(self) + more, len(self._entries)))
         if wanted > len(self._slots):
             slots: Int64s = _mapped((wanted,), np.int64)
             kernels.move_slots(self._slots, slots)
             self._slots = slots
-        return self._slots, self._store, self._entries, self._state
+        return kernels.Table(self._slots, self._store, self._entries, self._state)
 
     @property
     def closed(self) -> bool:
@@ -87,7 +87,8 @@ class StringTable:
         ids = np.empty(last - first, dtype=np.uint32)
         fresh = np.empty(last - first, dtype=np.int64)
         table = self.arrays(last - first)
-        count = kernels.intern(data, offsets, words, first, last, *table, self._hashes, ids, fresh)
+        strings = kernels.Strings(data, offsets)
+        count = kernels.intern(strings, words, first, last, table, self._hashes, ids, fresh)
         return ids, fresh[:count]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.errors import InputError, reason_of
+from replay_native.trace.columns import TraceRows
 
 from .blocks import ReusedBuffers, check_size, corrupt
 from .columns import Columns, read_events
@@ -58,6 +59,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.at_ns)
+
+    @property
+    def rows(self) -> TraceRows:
+        """As kernels take them."""
+        return TraceRows(self.at_ns, self.request, self.client, self.status, self.took_ns)
 
     def __getitem__(self, rows: slice) -> Batch:
         """A stretch of it."""

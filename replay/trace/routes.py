@@ -93,7 +93,7 @@ class RouteFinder:
         self._slugs: set[bytes] = set()
         self._kept: set[bytes] = set()
         self._slug_hashes = self._kept_hashes = np.empty(0, dtype=np.int64)
-        self._room = np.empty(kernels.TEMPLATE_BYTES_MAX, dtype=np.uint8)
+        self._scratch = np.empty(kernels.TEMPLATE_BYTES_MAX, dtype=np.uint8)
         self._new_table()
         self.folded: dict[str, int] = {}
         self._maps: list[npt.NDArray[np.uint32]] = []
@@ -113,11 +113,12 @@ class RouteFinder:
     ) -> tuple[int, npt.NDArray[np.uint32]]:
         """Where numbering stopped, and the template ids of the requests from `first` to there."""
         ids = np.empty(len(method), dtype=np.uint32)
-        rules = (self._names, self._name_ends, self._slug_hashes, self._kept_hashes, *self._own.arrays)
-        table = self._table.arrays(len(method))
-        stop = kernels.templates(
-            offsets, data, method, first, self._depth, *rules, entries_max, self._room, *table, ids
+        rules = kernels.TemplateRules(
+            self._depth, self._names, self._name_ends, self._slug_hashes, self._kept_hashes, *self._own.arrays
         )
+        table = self._table.arrays(len(method))
+        targets = dictionary.Strings(data, offsets)
+        stop = kernels.templates(targets, method, first, rules, entries_max, self._scratch, table, ids)
         return stop, ids[first:stop]
 
     def _tally(self, ids: npt.NDArray[np.uint32], weights: Int64s) -> None:

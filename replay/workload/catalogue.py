@@ -29,14 +29,6 @@ _PLACEHOLDER = re.compile(r"\{(id|uuid|email)\}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Alias:
-    """An alias table: entries by weight."""
-
-    share: Floats
-    alias: Int64s
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
     """Requests of a writer by entry, their weights, and what is recorded of their answers (-1: unknown)."""
 
@@ -47,14 +39,14 @@ class Catalogue:
     bytes: Int64s
 
 
-def alias_of(weights: Floats, where: str) -> Alias:
+def alias_of(weights: Floats, where: str) -> mixes.Alias:
     """The alias table of weights. UsageError where all are 0."""
     if not weights.sum() > 0:
         raise UsageError(f"{where}: every weight is 0", hint="give one of them a weight above 0")
     warm(["workload.mixes"])
     share, alias = np.empty(len(weights)), np.empty(len(weights), np.int64)
     mixes.build_alias(weights, share, alias, np.empty(len(weights), np.int64))
-    return Alias(share, alias)
+    return mixes.Alias(share, alias)
 
 
 def _filled(template: str, seed: int, number: int) -> str:

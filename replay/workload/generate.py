@@ -18,7 +18,6 @@ from replay_native.ground.jit import warm
 from replay_native.workload import arrivals, mixes
 
 from .catalogue import (
-    Alias,
     Catalogue,
     alias_of,
     of_rules,
@@ -63,7 +62,7 @@ class Arrivals:
         warm(["workload.arrivals"])
         self.curve = curve
         self._process, self._shape, self._chain = PROCESSES[process], 1.0 / cv**2, chain
-        self._seed, self._start_ns, self._rows = np.uint64(seed), start_ns, rows
+        self._seed, self._start_ns, self._rows = seed & (2**64 - 1), start_ns, rows
 
     @property
     def end_ns(self) -> int:
@@ -72,12 +71,12 @@ class Arrivals:
 
     def __iter__(self) -> Iterator[Int64s]:
         words, reals = np.zeros(arrivals.STATE_WORDS, np.int64), np.zeros(arrivals.STATE_REALS)
+        process = arrivals.Process(
+            self.curve.edges_ns, self.curve.rates, self._process, self._shape, self._chain, self._seed
+        )
         while True:
             at_ns = np.empty(self._rows, np.int64)
-            count = arrivals.arrive(
-                self.curve.edges_ns, self.curve.rates, self._process, self._shape, self._chain, self._seed,
-                self._start_ns, words, reals, at_ns,
-            )  # fmt: skip
+            count = arrivals.arrive(process, self._start_ns, words, reals, at_ns)
             if count:
                 yield at_ns[:count]
             if count < self._rows:
@@ -237,8 +236,7 @@ def _write_requests(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None
     for at_ns in made:
         request, client = np.empty(len(at_ns), np.uint32), np.empty(len(at_ns), np.uint32)
         mixes.ask(
-            table.share,
-            table.alias,
+            table,
             catalogue.ids,
             recipe.clients,
             np.uint64(recipe.seed),
@@ -271,20 +269,19 @@ def _write_sessions(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None
     if any(rule.zipf for rule in rules):
         raise UsageError("session.step: ids of a session go through all its steps: zipf is not for them")
     catalogue, begins = of_rules(writer, rules, recipe.seed)
-    table: Alias = alias_of(np.array([kind.weight for kind in recipe.session], np.float64), "session")
+    table = alias_of(np.array([kind.weight for kind in recipe.session], np.float64), "session")
     kinds = np.cumsum([0, *(len(kind.step) for kind in recipe.session)])
     pauses = np.array([float(rule.pause_ns) for rule in rules])
     answers = _Answers(catalogue)
     at_ns, step = np.empty(BATCH_ROWS, np.int64), np.empty(BATCH_ROWS, np.int64)
     request, client = np.empty(BATCH_ROWS, np.uint32), np.empty(BATCH_ROWS, np.uint32)
-    consumed, first = np.zeros(1, np.int64), 0
+    visits = mixes.Visits(
+        table, kinds, begins[:-1].copy(), np.diff(begins), pauses, catalogue.ids, recipe.seed & (2**64 - 1)
+    )
+    out, first = mixes.Generated(at_ns, request, client, step), 0
     for starts_ns in made:
         begin = 0
         while begin < len(starts_ns):
-            count = mixes.visit(
-                starts_ns, begin, table.share, table.alias, kinds, begins[:-1].copy(), np.diff(begins), pauses,
-                catalogue.ids, first, made.end_ns, np.uint64(recipe.seed), at_ns, request, client, step, consumed,
-            )  # fmt: skip
-            begin = int(consumed[0])
+            count, begin = mixes.visit(starts_ns, begin, visits, first, made.end_ns, out)
             writer.add_events(at_ns[:count], request[:count], client[:count], *answers.of(request[:count]))
         first += len(starts_ns)

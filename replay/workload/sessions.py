@@ -80,17 +80,15 @@ class CloneSessions:
         self, events: Events, clients: int, clones: Int64s, first_clients: Int64s, gaps_ns: Int64s
     ) -> Iterator[Batch]:
         rows = max(OUTPUT_ROWS, 2 * int(clones.max(initial=0)))
-        known, consumed = _clients(clients), np.zeros(2, np.int64)
+        plan = kernels.Clones(PAUSE_NS, _clients(clients), clones, first_clients, gaps_ns, self.seed)
+        sessions = 0
         for batch in events():
             begin = 0
             while begin < len(batch):
                 at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
                 client = np.empty(rows, np.uint32)
-                count = kernels.clone_rows(
-                    batch.at_ns, batch.client, begin, PAUSE_NS, known, int(consumed[1]), clones, first_clients,
-                    gaps_ns, np.uint64(self.seed), at_ns, source, client, consumed,
-                )  # fmt: skip
-                begin = int(consumed[0])
+                out = kernels.Copies(at_ns, source, client)
+                count, begin, sessions = kernels.clone_rows(batch.rows, begin, plan, sessions, out)
                 yield taken(batch, source[:count], at_ns=at_ns[:count], client=client[:count])
 
 
@@ -121,15 +119,6 @@ def _find(events: Events, requests: Requests, classes: Int64s) -> tuple[_Session
             known[: len(before)] = before
         starts_ns, masks = _grown(starts_ns, sessions + len(batch)), _grown(masks, sessions + len(batch))
         sessions = kernels.find_sessions(
-            batch.at_ns,
-            batch.request,
-            batch.client,
-            table,
-            classes,
-            PAUSE_NS,
-            known,
-            sessions,
-            starts_ns,
-            masks,
+            batch.rows, table, classes, PAUSE_NS, known, sessions, starts_ns, masks
         )
     return _Sessions(starts_ns[:sessions], masks[:sessions]), clients

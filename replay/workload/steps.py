@@ -135,6 +135,7 @@ class Grow:
         factors = np.array([factor for _, factor in self.scale], np.float64)
         classes = classes_to_scale(requests, self.scale)
         table, routes = requests.addresses(), np.arange(len(classes), dtype=np.int64)
+        no_clients = np.empty(0, np.uint32)
         counts = np.zeros(len(routes) + 1, np.int64)
         for batch in with_requests(events(), requests, columns_alone=True):
             kernels.count_classes(batch.request, table, routes, counts)
@@ -143,7 +144,8 @@ class Grow:
         states[:, kernels.LEFT] = counts[:-1]
         states[:, kernels.EXTRA] = once_more(counts[:-1], classes, factors, self.seed)
         before_ns = np.full(len(factors), kernels.KEPT, np.int64)
-        first, seed, consumed = 0, np.uint64(self.seed), np.zeros(1, np.int64)
+        growth = kernels.Growth(classes, whole, states, before_ns, self.seed, self.repeat)
+        first = 0
         rows = max(OUTPUT_ROWS, 2 * int(whole.max()))
         for batch in events():
             begin = 0
@@ -151,11 +153,8 @@ class Grow:
                 at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
                 # Whoever takes what is yielded may load other requests: these are loaded for each call anew.
                 end = begin + requests.load_columns(batch.request[begin:])
-                count = kernels.grow(
-                    batch.at_ns[:end], batch.request[:end], begin, table, classes, whole, states, before_ns, seed, first,
-                    self.repeat, at_ns, source, consumed,
-                )  # fmt: skip
-                begin = int(consumed[0])
+                out = kernels.Copies(at_ns, source, no_clients)
+                count, begin = kernels.grow(batch[:end].rows, begin, table, growth, first, out)
                 if count:
                     yield taken(batch, source[:count], at_ns=at_ns[:count])
             first += len(batch)

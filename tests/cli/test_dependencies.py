@@ -14,6 +14,8 @@ from tests.support.places import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"replay", "replay_native"}
+NOT_OF_A_RUN = {"all", "dev", "docs"}
+"""Extras that nobody needs to run it, and the one that names the others."""
 
 
 def normal(name: str) -> str:
@@ -42,7 +44,7 @@ def imported() -> dict[str, str]:
 def test_every_package_that_is_imported_is_declared():
     extras = PROJECT["optional-dependencies"]
     declared = named(PROJECT["dependencies"]).union(
-        *(named(extras[name]) for name in extras if name != "dev")
+        *(named(extras[name]) for name in extras if name not in NOT_OF_A_RUN)
     )
     packages = importlib.metadata.packages_distributions()
     for module, path in imported().items():
@@ -58,7 +60,7 @@ def test_extras_are_declared(extra):
 def test_all_is_every_extra_of_a_run():
     (line,) = PROJECT["optional-dependencies"]["all"]
     inside = set(re.findall(r"\[(.+)\]", line)[0].split(","))
-    assert inside == set(PROJECT["optional-dependencies"]) - {"all", "dev"}
+    assert inside == set(PROJECT["optional-dependencies"]) - NOT_OF_A_RUN
 
 
 def test_the_locks_name_packages_and_versions_only_and_each_once():

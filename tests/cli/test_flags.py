@@ -92,7 +92,9 @@ def test_a_second_target_is_refused_with_a_sentence(tmp_path: Path) -> None:
         (["--order", "clients"], "--order: 'clients' is unknown (did you mean client?)"),
         (["--topic-map", "a"], "--topic-map: 'a' is not a pair"),
         (["-H", "a"], "the header 'a' has no value"),
-        (["--timeot", "5s"], "--timeout"),
+        (["--timeot", "5s"], "there is no flag --timeot (did you mean --timeout?)"),
+        (["--max-wiat", "5s"], "there is no flag --max-wiat (did you mean --max-wait?)"),
+        (["-z"], "there is no flag -z"),
     ],
 )
 def test_a_wrong_flag_is_named(words: list[str], said: str, tmp_path: Path) -> None:
@@ -142,7 +144,20 @@ def test_output_is_an_alias_of_out_that_help_does_not_list(name: str) -> None:
     assert "--output" not in verb(name).get_help(click.Context(verb(name), info_name=name))
 
 
-LIGHT = ["", "run", "ab", "compare", "demo", "generate", "init", "record", "report", "transform"]
+LIGHT = [
+    "",
+    "run",
+    "ab",
+    "compare",
+    "demo",
+    "generate",
+    "init",
+    "peak",
+    "record",
+    "report",
+    "runs",
+    "transform",
+]
 """Verbs whose help waits for nothing heavy."""
 
 
@@ -163,7 +178,7 @@ def completed(words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("replay r", ["record", "run", "report"]),
+        ("replay re", ["record", "report"]),
         ("replay run --max-r", ["--max-rate"]),
         ("replay run --grow ", ["requests", "sessions", "repeat"]),
         ("replay run --acks ", ["1", "all"]),

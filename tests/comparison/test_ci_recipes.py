@@ -165,6 +165,7 @@ def test_the_cache_of_the_recipes_is_where_kernels_are_kept():
     assert root().parts[-2:] == ("replay", "kernels")
 
 
+@pytest.mark.timing
 def test_the_jenkins_recipe(project):
     """Its `sh` steps, as Jenkins runs them (`sh -xe`); the time limit allows for one block, so that nothing can be told."""
     install, build, compare = re.findall(r"sh '''(.+?)'''", JENKINS, re.DOTALL)
@@ -197,6 +198,7 @@ def run_action(action: dict[str, Any], project: Path, tmp_path: Path, command: s
     )  # fmt: skip
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(("objective", "code"), [("p99<10s", 0), ("p50<1us", 99)])
 def test_the_action_runs_and_gates(action, project, tmp_path, objective, code):
     with Build("base", f"{sys.executable} {SERVER} {{port}} 2").running(tmp_path / "log") as url:
@@ -211,6 +213,7 @@ def test_the_action_runs_and_gates(action, project, tmp_path, objective, code):
     assert {"run", "replay.html", "output.txt"} <= {path.name for path in (project / upload).iterdir()}
 
 
+@pytest.mark.timing
 def test_the_action_compares(action, project, tmp_path):
     assert (
         run("git worktree add ../base origin/main && ./build && (cd ../base && ./build)", project).returncode

@@ -17,30 +17,29 @@ import trio
 from replay.lane import native as lanes
 from replay.lane.contract import Address, LaneSpec, Retry
 from replay.lane.feed import FeedWriter
-from replay.lane.resolve_replies import answer_asks
+from replay.lane.resolve_replies import answer_resolve_requests
 from replay.ledger.accounts import Accounts, balance
 from replay.protocols.http1.portable import lane as portable
 from replay.protocols.http1.session_spec import SessionSpec
 from replay.staging.sink import Sink
-from replay_native.feed.resolve import make_asks
+from replay_native.feed.resolve import make_resolve_rings
 from replay_native.feed.ring import (
+    EVALUATED,
     HEAD,
     IDEMPOTENT,
-    LOOKED_AT,
     PATCHES_SHIFT,
     STATUS_SHIFT,
     WARM_UP,
     make_feed,
 )
 from replay_native.http1.sessions import JAR_SLOT
-from replay_native.ledger import hdr
-from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger import hdr, lane_metrics
 from replay_native.ledger.lane_metrics import (
     COUNTERS,
     OUTCOMES,
     TOTALS,
-    Bank,
     Control,
+    LaneMetrics,
     State,
     Stop,
 )
@@ -80,7 +79,7 @@ class Ask:
     def flags(self) -> int:
         head = HEAD if self.method == "HEAD" else 0
         idempotent = IDEMPOTENT if self.method in METHODS_IDEMPOTENT else 0
-        looked_at = (LOOKED_AT if self.looked_at else 0) | self.recorded_status << STATUS_SHIFT
+        looked_at = (EVALUATED if self.looked_at else 0) | self.recorded_status << STATUS_SHIFT
         return (
             head
             | idempotent
@@ -104,14 +103,14 @@ class Ask:
 class Driven:
     """What one lane did."""
 
-    bank: Bank
+    metrics: LaneMetrics
     spec: LaneSpec
     start_ns: int = 0
     took_s: float = 0.0
     accounts: Accounts = field(default_factory=Accounts)
 
     def __getitem__(self, counter: str) -> int:
-        return int(self.bank.counters[COUNTERS.index(counter)])
+        return int(self.metrics.counters[COUNTERS.index(counter)])
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -120,7 +119,7 @@ class Driven:
         return {name: count for name, count in counted.items() if count}
 
     def counts(self, total: str) -> np.ndarray:
-        counts: np.ndarray = self.bank.totals[TOTALS.index(total)]
+        counts: np.ndarray = self.metrics.totals[TOTALS.index(total)]
         return counts
 
     def count(self, total: str) -> int:
@@ -141,8 +140,8 @@ class Driven:
 
     def samples(self, kind: str, route: int = 0) -> np.ndarray:
         """The kept samples of a route: `slowest` or `failed`."""
-        rows: np.ndarray = getattr(self.bank, kind)[route]
-        return rows[: getattr(self.bank, f"{kind}_counts")[route]].copy()
+        rows: np.ndarray = getattr(self.metrics, kind)[route]
+        return rows[: getattr(self.metrics, f"{kind}_counts")[route]].copy()
 
 
 async def drive(
@@ -166,7 +165,7 @@ async def drive(
     routes: int = 2,
     entries: int = 4_096,
     ring_bytes: int = 4 << 20,
-    arena_bytes: int = banks.ARENA_BYTES,
+    arena_bytes: int = lane_metrics.ARENA_BYTES,
     addresses: tuple[Address, ...] = (),
     lead_ns: int = LEAD_NS,
     during: During | None = None,
@@ -181,10 +180,10 @@ async def drive(
     `during` runs beside the lane and may stop it; with `ends` False it is what ends the feed. `killed` says
     that the lane was not asked to stop. `find_row` is asked for the address of each connection.
     """
-    wake_fd, ask_fd = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(2))
+    wake_fd, resolve_fd = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(2))
     try:
         spec = LaneSpec(
-            bank=banks.create(
+            metrics=lane_metrics.create(
                 path / f"{time.monotonic_ns()}.lane",
                 routes,
                 arena_bytes,
@@ -206,16 +205,16 @@ async def drive(
             retry=retry,
             clients=clients,
             lanes=lanes,
-            asks=make_asks(connections if find_row is not None else 0),
-            ask_fd=ask_fd,
+            resolve_rings=make_resolve_rings(connections if find_row is not None else 0),
+            resolve_fd=resolve_fd,
             ask=find_row,
             sessions=sessions or SessionSpec(),
         )
-        driven = Driven(spec.bank, spec)
+        driven = Driven(spec.metrics, spec)
         await _run(run_lane, driven, list(asks), lead_ns, during, ends)
     finally:
         os.close(wake_fd)
-        os.close(ask_fd)
+        os.close(resolve_fd)
     check(driven, killed)
     return driven
 
@@ -247,7 +246,7 @@ async def _run(
         driven.start_ns = time.monotonic_ns() + lead_ns
         nursery.start_soon(feed)
         if driven.spec.ask is not None:
-            nursery.start_soon(answer_asks, driven.spec, writer.wake)
+            nursery.start_soon(answer_resolve_requests, driven.spec, writer.wake)
         if during is not None:
             nursery.start_soon(during, driven, writer)
         nursery.start_soon(run)
@@ -262,10 +261,10 @@ async def _run(
 
 def check(driven: Driven, killed: bool) -> None:
     """What holds after every run: accounts, histograms and route counts tell of the same requests."""
-    driven.accounts, detail = balance([driven.bank.counters], killed=killed)
-    assert driven.bank.control[Control.STATE] == State.ENDED
-    assert driven["in_flight"] == 0 or killed or driven.bank.control[Control.STOP]
-    measured = driven.bank.route_counts
+    driven.accounts, detail = balance([driven.metrics.counters], killed=killed)
+    assert driven.metrics.control[Control.STATE] == State.ENDED
+    assert driven["in_flight"] == 0 or killed or driven.metrics.control[Control.STOP]
+    measured = driven.metrics.route_counts
     assert int(measured.sum()) + detail.warm_up == driven["planned"] - driven["in_flight"]
     if driven.spec.closed_loop:
         assert not any(
@@ -285,7 +284,7 @@ def check(driven: Driven, killed: bool) -> None:
             name: int(count) for name, count in zip(OUTCOMES, measured.sum(axis=0), strict=True) if count
         }
         assert by_outcome == driven.outcomes
-    assert driven["slots_used"] <= driven.bank.arena.shape[0]
+    assert driven["slots_used"] <= driven.metrics.arena.shape[0]
 
 
 by_tls = pytest.mark.parametrize("transport", ["plain", "tls"], indirect=True)

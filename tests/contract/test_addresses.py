@@ -21,7 +21,7 @@ from replay_native.feed.addresses import (
     pack_address,
     unpack_address,
 )
-from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger import lane_metrics
 
 from .driver import (
     MS_NS,
@@ -49,8 +49,8 @@ def places(sinks: tuple[Sink, Sink]) -> tuple[Address, Address]:
 
 
 def by_address(driven: Driven, column: int) -> list[int]:
-    used = int((driven.bank.address_states != 0).sum())
-    counts: list[int] = driven.bank.address_counts[:used, column].tolist()
+    used = int((driven.metrics.address_states != 0).sum())
+    counts: list[int] = driven.metrics.address_counts[:used, column].tolist()
     return counts
 
 
@@ -81,7 +81,7 @@ async def test_traffic_follows_an_address_that_moves(
 
     async def during(driven: Driven, writer: FeedWriter) -> None:
         await trio.sleep(0.1)
-        AddressTable(driven.bank).use([second])
+        AddressTable(driven.metrics).use([second])
         writer.wake()
         await trio.sleep(0.03)
         came.append(sinks[0].arrivals)
@@ -102,7 +102,7 @@ async def test_a_busy_connection_to_a_removed_address_ends_after_its_answer(
 
     async def during(driven: Driven, writer: FeedWriter) -> None:
         await trio.sleep(0.1)
-        AddressTable(driven.bank).use([second])
+        AddressTable(driven.metrics).use([second])
         writer.wake()
 
     asks = [Ask("/sink/delay_ms=250"), Ask(at_ms=300)]
@@ -120,7 +120,7 @@ async def test_an_address_that_comes_back_is_used_again(
     async def during(driven: Driven, writer: FeedWriter) -> None:
         for addresses in ([second], [first]):
             await trio.sleep(0.1)
-            AddressTable(driven.bank).use(addresses)
+            AddressTable(driven.metrics).use(addresses)
             writer.wake()
 
     asks = [Ask(at_ms=5.0 * i) for i in range(60)]
@@ -188,8 +188,8 @@ async def test_a_lookup_that_never_ends_is_a_connect_that_times_out(
 
 
 def test_the_table_keeps_rows_and_says_what_it_has_no_room_for(tmp_path: Path) -> None:
-    bank = banks.create(tmp_path / "lane", 1)
-    table = AddressTable(bank)
+    metrics = lane_metrics.create(tmp_path / "lane", 1)
+    table = AddressTable(metrics)
     many = [Address(f"10.0.{n // 250}.{n % 250 + 1}", 80) for n in range(ADDRESSES_MAX + 3)]
     assert table.use(many[:2]) == []
     assert table.use(many[1:3]) == []
@@ -198,7 +198,7 @@ def test_the_table_keeps_rows_and_says_what_it_has_no_room_for(tmp_path: Path) -
     assert table.use(many) == many[-3:]
     assert table.chosen() == list(enumerate(many[:-3]))
     assert table.version == 3
-    assert np.count_nonzero(bank.address_states) == ADDRESSES_MAX
+    assert np.count_nonzero(metrics.address_states) == ADDRESSES_MAX
 
 
 @given(st.ip_addresses(), st.integers(1, 65_535))

@@ -96,7 +96,7 @@ async def test_the_slowest_and_the_first_failed_of_each_route_are_kept(
     slowest = driven.samples("slowest", 0)
     assert slowest.size == 20
     assert 25 in slowest["seq"]
-    assert driven.bank.route_counts.sum(axis=1).tolist() == [31, 25, 0]
+    assert driven.metrics.route_counts.sum(axis=1).tolist() == [31, 25, 0]
 
 
 @pytest.mark.timing
@@ -114,8 +114,8 @@ async def test_a_histogram_past_the_arena_goes_to_other(
     asks = [Ask(at_ms=i, route=i) for i in range(5)]
     driven = await drive(run_lane, tmp_path, asks, sink.port, routes=5, arena_bytes=1)
     assert driven["routes_merged"] == 5
-    assert driven.bank.arena[0].sum(axis=1).tolist() == [5, 5]
-    assert driven.bank.route_counts[:, 0].tolist() == [1, 1, 1, 1, 1, 0]
+    assert driven.metrics.arena[0].sum(axis=1).tolist() == [5, 5]
+    assert driven.metrics.route_counts[:, 0].tolist() == [1, 1, 1, 1, 1, 0]
 
 
 # Faults: each lands in its outcome, and the lane goes on.

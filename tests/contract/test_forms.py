@@ -34,7 +34,7 @@ def outcome_of(form: Form) -> str:
 
 def by_route(driven: Driven, routes: int) -> list[str]:
     """The outcome of each route's only request."""
-    counts = driven.bank.route_counts[:routes]
+    counts = driven.metrics.route_counts[:routes]
     assert counts.sum(axis=1).tolist() == [1] * routes
     return [OUTCOMES[code] for code in counts.argmax(axis=1).tolist()]
 
@@ -56,7 +56,7 @@ def notes(driven: Driven, forms: list[Form]) -> Iterator[tuple[Form, int, str]]:
     """The parser's reason and the first bytes that the sample of each malformed form has."""
     for route, form in enumerate(forms):
         if form.state == "malformed":
-            reason, count, *beginning = driven.bank.malformed[route, 0].tolist()
+            reason, count, *beginning = driven.metrics.malformed[route, 0].tolist()
             yield form, reason, shown(bytes(beginning[:count]))
 
 
@@ -111,7 +111,7 @@ async def test_a_status_that_is_none_stays_in_the_sample(run_lane: RunLane, tmp_
         driven = await drive(run_lane, tmp_path, [Ask()], server.port)
     assert driven.outcomes == {"malformed": 1}
     assert driven.samples("failed")["status"].tolist() == [600]
-    reason, count, *beginning = driven.bank.malformed[0, 0].tolist()
+    reason, count, *beginning = driven.metrics.malformed[0, 0].tolist()
     assert (reason, bytes(beginning[:count])) == (3, b"HTTP/1.1 600 Odd")
 
 
@@ -129,8 +129,8 @@ async def test_a_sample_holds_no_header_of_a_malformed_answer(run_lane: RunLane,
             asks = [Ask(f"/{number}", at_ms=number) for number in range(len(answers))]
             driven = await drive(run_lane, tmp_path, asks, server.port)
         assert driven.outcomes == {"malformed": len(answers)}
-        assert sorted(driven.bank.malformed[0, : len(answers), 0].tolist()) == [1, 1, 1, 7, 9]
-        assert b"s3cr3t" not in driven.bank.malformed.tobytes()
+        assert sorted(driven.metrics.malformed[0, : len(answers), 0].tolist()) == [1, 1, 1, 7, 9]
+        assert b"s3cr3t" not in driven.metrics.malformed.tobytes()
 
 
 async def test_informational_answers_count_though_nothing_follows(run_lane: RunLane, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ async def test_drain_then_abandon(run_lane: RunLane, sink: Sink, tmp_path: Path)
         await trio.sleep(0.1)
         writer.stop(Stop.DRAIN)
         await trio.sleep(0.1)
-        heartbeat_ns = driven.bank.control[Control.HEARTBEAT_NS]
+        heartbeat_ns = driven.metrics.control[Control.HEARTBEAT_NS]
         writer.stop(Stop.ABANDON)
         assert time.monotonic_ns() - heartbeat_ns < 2 * SECOND_NS
 

@@ -181,7 +181,7 @@ async def test_a_408_that_nobody_asked_for_is_held_against_no_rule(run_lane: Run
         driven = await drive(run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules)
     assert driven.outcomes == {"2xx": 3}
     assert driven["resent"] == 2
-    assert driven.bank.rule_counts.tolist() == [[3, 0], [3, 0], [3, 0]]
+    assert driven.metrics.rule_counts.tolist() == [[3, 0], [3, 0], [3, 0]]
 
 
 # Rows that hold anything at all when they are taken.
@@ -190,12 +190,12 @@ async def test_a_408_that_nobody_asked_for_is_held_against_no_rule(run_lane: Run
 KEPT = ("fd", "ssl", "generation", "request", "capacity", "spare", "spare_capacity")
 """Fields of a connection that outlast its use: what it owns, and who it is."""
 
-ROOM_KEPT = ("request", "capacity", "next")
+ROW_KEPT = ("request", "capacity")
 
 
 def poisoned(lane: Lane, rng: np.random.Generator) -> Lane:
     """The lane with all its rows as if they had been used by others before, and its scratch memory as well."""
-    for rows, kept in ((lane.connections, KEPT), (lane.room, ROOM_KEPT)):
+    for rows, kept in ((lane.connections, KEPT), (lane.wait_queue, ROW_KEPT)):
         for name in rows.dtype.names:
             if name not in kept:
                 rows[name] = rng.integers(1, 1 << 30, rows.size)
@@ -295,12 +295,12 @@ async def test_values_are_taken_from_dirty_memory_as_from_clean(
         driven = await drive(run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules)
         assert server.asked[1].endswith(b"\r\nX-1: t-42\r\n\r\n")
     assert driven.outcomes == {"2xx": 2}
-    assert driven.bank.rule_counts.tolist() == [[1, 0], [2, 0], [2, 0]]
+    assert driven.metrics.rule_counts.tolist() == [[1, 0], [2, 0], [2, 0]]
 
 
 def test_what_outlasts_a_row_is_listed_by_name() -> None:
     assert set(KEPT) < set(CONNECTION.names or ())
-    assert set(ROOM_KEPT) < set(WAITING.names or ())
+    assert set(ROW_KEPT) < set(WAITING.names or ())
 
 
 async def test_a_connection_that_the_sink_was_to_close_when_idle_is_closed_only_when_idle(

@@ -73,8 +73,8 @@ async def test_a_value_of_an_answer_is_in_the_next_request_of_the_client(
         assert driven.outcomes == {"2xx": 2}
         assert server.asked[1].endswith(b"\r\nX-1: t-42\r\n\r\n")
         assert driven["bytes_sent"] == sum(map(len, server.asked))
-    assert driven.bank.rule_counts.tolist() == [[1, 0], [2, 0], [2, 0]]
-    assert driven.bank.checked.tolist() == [[1, 0], [1, 0], [0, 0]]
+    assert driven.metrics.rule_counts.tolist() == [[1, 0], [2, 0], [2, 0]]
+    assert driven.metrics.checked.tolist() == [[1, 0], [1, 0], [0, 0]]
 
 
 async def test_a_request_that_lacks_a_value_is_unsent_and_its_client_goes_on(
@@ -89,7 +89,7 @@ async def test_a_request_that_lacks_a_value_is_unsent_and_its_client_goes_on(
         assert [asked.split()[1] for asked in server.asked] == [b"/login", b"/plain"]
     assert driven.outcomes == {"2xx": 2, "unsent": 6}
     assert driven["unsent_capture"] == driven.accounts.unsent == 6
-    assert driven.bank.rule_counts[0].tolist() == [0, 1]
+    assert driven.metrics.rule_counts[0].tolist() == [0, 1]
     assert driven.samples("failed", 1)["seq"].tolist() == [1, 2, 3, 4, 5]
 
 
@@ -107,8 +107,8 @@ async def test_an_answer_that_is_not_as_it_must_be_is_a_mismatch(
         ]
         driven = await drive(run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules)
     assert driven.outcomes == {"2xx": 2, "4xx": 3}
-    assert driven.bank.checked.tolist() == [[0, 0], [3, 2], [0, 0]]
-    assert driven.bank.rule_counts[1:].tolist() == [[2, 1], [1, 2]]
+    assert driven.metrics.checked.tolist() == [[0, 0], [3, 2], [0, 0]]
+    assert driven.metrics.rule_counts[1:].tolist() == [[2, 1], [1, 2]]
     mismatched = driven.samples("mismatched", 1)
     assert mismatched["seq"].tolist() == [1, 2]
     assert mismatched["rule"].tolist() == [1, 2]
@@ -127,7 +127,7 @@ async def test_an_answer_longer_than_is_looked_at_has_no_body(
         assert server.asked[2].endswith(b"\r\nCookie: a=1\r\n\r\n")
     assert driven.outcomes == {"2xx": 3}
     assert driven["answers_cut"] == 2
-    assert driven.bank.rule_counts.tolist() == [[0, 2], [2, 0], [0, 2]]
+    assert driven.metrics.rule_counts.tolist() == [[0, 2], [2, 0], [0, 2]]
 
 
 async def test_cookies_are_kept_by_client_and_a_bomb_of_them_is_cut(
@@ -197,7 +197,7 @@ async def test_a_value_that_a_later_try_brings_is_in_the_requests_that_waited_fo
         assert [asked.split()[1] for asked in server.asked] == [b"/login", b"/login", b"/next"]
         assert b"X-1: t-42\r\n" in server.asked[2]
     assert driven.outcomes == {"2xx": 2}
-    assert driven.bank.rule_counts[0].tolist() == [1, 1]
+    assert driven.metrics.rule_counts[0].tolist() == [1, 1]
 
 
 async def test_where_no_try_brings_the_value_what_needs_it_is_unsent_and_says_why(
@@ -217,7 +217,7 @@ async def test_where_no_try_brings_the_value_what_needs_it_is_unsent_and_says_wh
     assert driven.outcomes == {"5xx": 1, "2xx": 1, "unsent": 2}
     assert driven["unsent_capture"] == driven.accounts.unsent == 2
     assert (driven["sent"], driven["attempts"]) == (2, 4)
-    assert driven.bank.rule_counts[0].tolist() == [0, 3]
+    assert driven.metrics.rule_counts[0].tolist() == [0, 3]
 
 
 FOLDED = {
@@ -262,4 +262,4 @@ async def test_an_answer_of_an_odd_length_is_looked_at_whole(
     with ScriptedServer({"/": [data]}) as server:
         asks = [Ask("/", looked_at=True, route=1, recorded_status=200)]
         driven = await drive(run_lane, tmp_path, asks, server.port, ordered=True, sessions=rules)
-    assert driven.bank.checked.tolist() == [[0, 0], [1, 0], [0, 0]]
+    assert driven.metrics.checked.tolist() == [[0, 0], [1, 0], [0, 0]]

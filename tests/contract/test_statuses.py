@@ -34,7 +34,7 @@ async def test_worse_responses_are_counted_by_route(run_lane: RunLane, tmp_path:
         asks += [Ask("/404", at_ms=20, route=1, recorded_status=200)]
         asks += [Ask("/404", at_ms=21, route=1, recorded_status=200, warm_up=True)]
         driven = await drive(run_lane, tmp_path, asks, server.port)
-    counts = driven.bank.status_counts
+    counts = driven.metrics.status_counts
     assert counts[0, [S.compared, S.worse, S.unknown, S.unknown_4xx]].tolist() == [10, 3, 2, 1]
     assert counts[1, [S.compared, S.worse, S.unknown, S.unknown_4xx]].tolist() == [1, 1, 0, 0]
 
@@ -50,4 +50,4 @@ async def test_a_request_is_judged_by_its_last_try_and_none_without_a_response_i
         asks = [Ask("/twice", recorded_status=200), Ask("/cut", at_ms=5, recorded_status=200)]
         driven = await drive(run_lane, tmp_path, asks, server.port)
     assert driven.outcomes == {"4xx": 1, "truncated": 1}
-    assert driven.bank.status_counts[0].tolist() == [1, 1, 0, 0]
+    assert driven.metrics.status_counts[0].tolist() == [1, 1, 0, 0]

@@ -281,7 +281,7 @@ async def test_an_answer_in_many_records_is_one_answer(
 LEFT_ALONE = """
 import dataclasses, signal, sys, trio
 from pathlib import Path
-from replay.engine import lanes
+from replay.lane import native as lanes
 from replay.lane.tls import Tls
 from replay_native.ground import jit
 from tests.contract.driver import Ask, drive

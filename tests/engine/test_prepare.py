@@ -106,7 +106,6 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.filterwarnings("error")
 def test_the_library_runs_anywhere(
     trace: Trace, sink: Sink, tmp_path: Path, place: Callable[[Callable[[], Run]], Run]
 ) -> None:
@@ -219,7 +218,7 @@ def test_what_it_made_on_disk_is_removed(trace: Trace, sink: Sink, tmp_path: Pat
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        ({"speeed": 2}, UsageError, "speeed: there is no such key .did you mean speed"),
+        ({"speeed": 2}, UsageError, "speeed: there is no such setting .did you mean speed"),
         ({"target": "http://192.0.2.1"}, LimitError, "192.0.2.1"),
         ({"target": "http://no-such.invalid", "allow": ["*"]}, (TargetError, UsageError), "."),
         ({"max_rate": "1/s"}, LimitError, "busiest second"),

@@ -33,7 +33,7 @@ from replay.results.deltas import SUMMED
 from replay.results.document import Note
 from replay.results.folder import RunFolder
 from replay.staging.sink import Sink as Target
-from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger import lane_metrics
 from replay_native.ledger.lane_metrics import COUNTERS
 from tests.support import example_package
 from tests.support.metrics_data import ROUTES, Lane, at_s, started
@@ -70,14 +70,16 @@ class Made:
         self.folder = RunFolder.create(path)
         self.lanes = [
             Lane(
-                banks.create(self.folder.lane(number), len(ROUTES), 1 << 22, 0),
+                lane_metrics.create(self.folder.lane(number), len(ROUTES), 1 << 22, 0),
                 start.closed_loop,
                 number * 10**6,
             )
             for number in range(2)
         ]
         self.others = SinkThreads(sinks)
-        self.recording = Recording(self.folder, [lane.bank for lane in self.lanes], start, others=self.others)
+        self.recording = Recording(
+            self.folder, [lane.metrics for lane in self.lanes], start, others=self.others
+        )
 
     def ended(self, at: float) -> RunDocument:
         async def ending() -> RunDocument:

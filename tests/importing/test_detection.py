@@ -144,8 +144,6 @@ def test_what_jq_makes_a_recording_of_is_named_with_the_command(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("data", "kind", "way"),
     [
-        (b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00" + bytes(40), "packets", "tshark -r "),
-        (b"\n\r\r\n" + bytes(40), "packets", "tshark -r "),
         (
             b'INFO:     Started server process [1]\nINFO:     127.0.0.1:54321 - "GET /a HTTP/1.1" 200 OK\n',
             "uvicorn, which has no times",

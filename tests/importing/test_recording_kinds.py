@@ -16,6 +16,8 @@ from click.testing import CliRunner
 from replay.cli import import_, inspect
 from replay.errors import InputError, ReplayError
 from replay.trace import Manifest
+from replay.trace.importing import Options, import_files
+from replay.trace.importing.readers.tabular import parse_columns
 from replay.trace.importing.wrappers import unwrap
 
 from .test_recordings import imported, recorded
@@ -144,6 +146,18 @@ def test_haproxy_captures_forwarded_addresses(tmp_path: Path) -> None:
     got = read(tmp_path, "".join(line.format(5000 + i, text) for i, text in enumerate(captured)))
     assert got.column("client") == [0, 0, 0, 1]
     assert read(tmp_path, line.format(1, "")).manifest.importer == "haproxy"
+
+
+def test_haproxy_s_client_is_the_first_captured_address_wherever_it_stands(tmp_path: Path) -> None:
+    line = "10.0.0.1:{} [29/Nov/2026:16:28:40.123] fe~ be/s1 10/0/1/20/31 200 1234 - - ---- 1/1/0/0/0 0/0 "
+    line += '{}"GET / HTTP/1.1"\n'
+    captured = [
+        "{curl|203.0.113.7} ", "{Mozilla/5.0 (X11, Linux)|203.0.113.7, 10.1.1.1|x} ", "{a||[2001:db8::1]:80} ",
+        "{a|203.0.113.7} {nginx|10.9.9.9} ", "{curl|} {nginx|10.9.9.9} ", "{curl|-} ",
+    ]  # fmt: skip
+    got = read(tmp_path, "".join(line.format(5000 + i, text) for i, text in enumerate(captured)))
+    assert got.column("client") == [0, 0, 1, 0, 2, 2]
+    assert "the first of them that is an address is taken as the client" in " ".join(got.output.split())
 
 
 def test_clients_that_are_none_are_reported(tmp_path: Path) -> None:
@@ -406,3 +420,26 @@ def test_three_requests_show_how_a_recording_was_understood(tmp_path: Path) -> N
     assert (said["format"], said["rows"]) == ("common", 3)
     shown = json.loads(CliRunner().invoke(inspect.command, [str(tmp_path / "X.trace"), "--json"]).output)
     assert shown["examples"] == said["examples"]
+
+
+def test_queries_that_squid_left_out_are_counted(tmp_path: Path) -> None:
+    line = "1700000000.{0:03d}    12 10.0.0.{0} TCP_MISS/200 512 GET http://h/a{1} - HIER_DIRECT/10.1.1.1 text/html\n"
+    (tmp_path / "squid.log").write_text("".join(line.format(n, "?" if n % 2 else "") for n in range(9)))
+    manifest = import_files([tmp_path / "squid.log"], tmp_path / "a.trace").manifest
+    assert (manifest.importer, manifest.rows) == ("squid", 9)
+    assert [
+        text
+        for text in manifest.assumptions
+        if "no query of 4 requests" in text and "strip_query_terms" in text
+    ]
+
+
+def test_a_log_of_api_gateway_without_paths_is_named(tmp_path: Path) -> None:
+    line = '{"requestId":"r","requestTime":"09/Apr/2020:12:35:00 +0000","httpMethod":"GET","resourcePath":"/u/{id}"}\n'
+    (tmp_path / "a.log").write_text(line * 3)
+    with pytest.raises(InputError, match="API Gateway whose paths are templates") as refused:
+        import_files([tmp_path / "a.log"], tmp_path / "a.trace")
+    assert "$context.path" in refused.value.hint
+    columns = parse_columns("at=requestTime,method=httpMethod,path=resourcePath")
+    trace = import_files([tmp_path / "a.log"], tmp_path / "a.trace", options=Options(columns=columns))
+    assert trace.rows == 3

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger import lane_metrics
 from replay_native.ledger.gaps import GAP_NS, INSTANT_NS, note_poll
 from replay_native.ledger.lane_metrics import COUNTERS
 from tests.reference.gaps import Turn, totals, unread
@@ -25,13 +25,13 @@ _names = count()
 def noted(folder: Path, turns: list[Turn]) -> tuple[dict[str, int], list[int]]:
     """A lane's counters after these turns, and what each of them returned."""
     path = folder / f"bank-{next(_names)}"
-    bank, now, found = banks.create(path, 1, arena_bytes=1), 1_000 * MS, []
+    metrics, now, found = lane_metrics.create(path, 1, arena_bytes=1), 1_000 * MS, []
     for turn in turns:
         asleep, woke = now + turn.awake, now + turn.awake + turn.slept
-        found.append(int(note_poll(bank, now, asleep, asleep + turn.asked, woke, GAP_NS, turn.behind)))
+        found.append(int(note_poll(metrics, now, asleep, asleep + turn.asked, woke, GAP_NS, turn.behind)))
         now = woke
     path.unlink()
-    return dict(zip(COUNTERS, bank.counters.tolist(), strict=True)), found
+    return dict(zip(COUNTERS, metrics.counters.tolist(), strict=True)), found
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)

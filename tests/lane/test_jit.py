@@ -11,8 +11,7 @@ import pytest
 
 from replay_native.ground import cache_folder, jit, sources
 from replay_native.ground.jit import kernel
-from replay_native.ledger import lane_metrics as banks
-from replay_native.ledger import record
+from replay_native.ledger import lane_metrics, record
 
 AFTER_ITS_CALLER = """
 from replay_native.ground import cache_folder, jit, sources
@@ -56,12 +55,12 @@ def test_a_constant_makes_no_version_of_a_kernel(monkeypatch, tmp_path):
 
 def test_a_bundle_is_read_and_written_in_place_and_one_of_other_types_refused(tmp_path):
     jit.warm(["ledger.record"])
-    bank = banks.create(tmp_path / "bank", 1, 0)
-    record.record_attempt(bank)
-    assert bank.counters[banks.C.sent] == bank.counters[banks.C.in_flight] == 1
-    for wrong in (bank.counters.view(np.uint64), np.zeros(2 * bank.counters.size, np.int64)[::2], None):
+    metrics = lane_metrics.create(tmp_path / "metrics", 1, 0)
+    record.record_attempt(metrics)
+    assert metrics.counters[lane_metrics.C.sent] == metrics.counters[lane_metrics.C.in_flight] == 1
+    for wrong in (metrics.counters.view(np.uint64), np.zeros(2 * metrics.counters.size, np.int64)[::2], None):
         with pytest.raises(TypeError):
-            record.record_attempt(bank._replace(counters=wrong))
+            record.record_attempt(metrics._replace(counters=wrong))  # type: ignore[arg-type]
 
 
 def test_a_digest_covers_every_kernel_module_that_is_imported() -> None:

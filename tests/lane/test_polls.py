@@ -12,25 +12,25 @@ import trio
 from replay.lane.polls import BEAT_NS, Polls, is_own
 from replay.protocols.kafka.gate import Gate
 from replay.protocols.kafka.loop import PreciseSelector, run_precisely
-from replay_native.ledger import lane_metrics as banks
-from replay_native.ledger.lane_metrics import Bank, C
+from replay_native.ledger import lane_metrics
+from replay_native.ledger.lane_metrics import C, LaneMetrics
 
 HELD_UP_S = 0.2
 
 
 @pytest.fixture
-def bank(tmp_path: Path) -> Bank:
-    return banks.create(tmp_path / "bank", 1, arena_bytes=1)
+def metrics(tmp_path: Path) -> LaneMetrics:
+    return lane_metrics.create(tmp_path / "metrics", 1, arena_bytes=1)
 
 
-def is_seen(bank: Bank) -> bool:
+def is_seen(metrics: LaneMetrics) -> bool:
     """Whether the gap was counted, and with it the time lost."""
     gap_ns = 0.9 * HELD_UP_S * 1e9
-    return bool(bank.counters[C.gap_max_ns] > gap_ns and bank.counters[C.lost_ns] > gap_ns)
+    return bool(metrics.counters[C.gap_max_ns] > gap_ns and metrics.counters[C.lost_ns] > gap_ns)
 
 
-async def test_trio(bank: Bank) -> None:
-    polls = Polls(bank)
+async def test_trio(metrics: LaneMetrics) -> None:
+    polls = Polls(metrics)
     trio.lowlevel.add_instrument(polls)
     try:
         await trio.sleep(BEAT_NS / 1e9)
@@ -38,19 +38,19 @@ async def test_trio(bank: Bank) -> None:
         await trio.sleep(0)
     finally:
         trio.lowlevel.remove_instrument(polls)
-    assert is_seen(bank)
+    assert is_seen(metrics)
     assert polls.unread_ns(time.monotonic_ns()) > 0.9 * HELD_UP_S * 1e9
 
 
-def test_asyncio(bank: Bank) -> None:
+def test_asyncio(metrics: LaneMetrics) -> None:
     async def main(selector: PreciseSelector) -> None:
-        selector.polls = Polls(bank)
+        selector.polls = Polls(metrics)
         await asyncio.sleep(0.005)
         time.sleep(HELD_UP_S)
         await asyncio.sleep(0.005)
 
     run_precisely(main, Gate(lambda host, addresses: None))
-    assert is_seen(bank)
+    assert is_seen(metrics)
 
 
 @pytest.mark.parametrize(("own_ns", "waited_ns", "own"), [(0, 0, False), (25, 100, False), (26, 100, True)])

@@ -13,16 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from replay_native.feed.ring import ENTRY
-from replay_native.ledger import lane_metrics as banks
-from replay_native.ledger import record
+from replay_native.ledger import lane_metrics, record
 from replay_native.ledger.hdr import COUNTERS_2, HALF_2, HALF_3
 from replay_native.ledger.lane_metrics import (
     COUNTERS,
     OUTCOMES,
     SAMPLES_KEPT,
     TOTALS,
-    Bank,
     C,
+    LaneMetrics,
     arena_slots,
 )
 from tests.reference.record import (
@@ -76,25 +75,25 @@ def requests(draw: st.DrawFn) -> list[Ended]:
     return found
 
 
-def write(bank: Bank, one: Ended, closed_loop: bool) -> None:
+def write(metrics: LaneMetrics, one: Ended, closed_loop: bool) -> None:
     """Record one request, by the calls that a lane makes."""
     flags = WARM_UP if one.warm_up else 0
-    record.record_taken(bank, flags, one.taken - one.due, closed_loop)
+    record.record_taken(metrics, flags, one.taken - one.due, closed_loop)
     if one.outcome == "unsent":
         reason = getattr(C, f"unsent_{one.reason}")
-        record.record_net_unsent(bank, reason, flags, one.own, MAX_WAIT_NS, MAX_WAIT_NS)
-        record.record_unsent(bank, reason, flags, one.route, one.seq, CLIENT, one.due, one.taken, MAX_WAIT_NS)
+        record.record_net_unsent(metrics, reason, flags, one.own, MAX_WAIT_NS, MAX_WAIT_NS)
+        request = record.Request(flags, one.route, one.seq, CLIENT, one.due, one.taken)
+        record.record_unsent(metrics, reason, request, MAX_WAIT_NS)
         return
-    record.record_attempt(bank)
+    record.record_attempt(metrics)
     if one.sent >= 0:
-        record.record_sent(bank, flags, one.sent - one.taken, one.order, one.fresh, closed_loop)
+        record.record_sent(metrics, flags, one.sent - one.taken, one.order, one.fresh, closed_loop)
     code = OUTCOMES.index(one.outcome)
     status = 200 + 100 * code if code < 4 else 0
-    record.record_net(bank, flags, one.due, one.sent, one.done, one.own, one.unread, closed_loop)
-    record.record_done(
-        bank, code, flags, one.route, one.seq, CLIENT, one.due, one.taken, one.sent, one.first_byte, one.done,
-        status, 150, closed_loop,
-    )  # fmt: skip
+    record.record_net(metrics, flags, one.due, one.sent, one.done, one.own, one.unread, closed_loop)
+    request = record.Request(flags, one.route, one.seq, CLIENT, one.due, one.taken)
+    ending = record.Ending(code, status, 150, one.sent, one.first_byte, one.done)
+    record.record_done(metrics, request, ending, closed_loop)
 
 
 def counted(counts: np.ndarray) -> dict[int, int]:
@@ -111,23 +110,23 @@ def test_it_counts_as_the_twin_does(
     tmp_path: Path, rows: list[Ended], closed_loop: bool, spare_slots: int
 ) -> None:
     arena_bytes = (len(OUTCOMES) + spare_slots) * SLOT_BYTES
-    bank = banks.create(tmp_path / str(next(_names)), ROUTES, arena_bytes)
+    metrics = lane_metrics.create(tmp_path / str(next(_names)), ROUTES, arena_bytes)
     book = Book(arena_slots(ROUTES, arena_bytes), closed_loop, MAX_WAIT_NS)
     if closed_loop:
         rows = [one for one in rows if one.outcome != "unsent"]
     for one in rows:
-        write(bank, one, closed_loop)
+        write(metrics, one, closed_loop)
         book.ended.append(one)
 
     for name, value in book.counters().items():
-        assert (name, int(bank.counters[COUNTERS.index(name)])) == (name, value)
+        assert (name, int(metrics.counters[COUNTERS.index(name)])) == (name, value)
     for name, values in book.totals().items():
-        assert (name, counted(bank.totals[TOTALS.index(name)])) == (name, expected(values, HALF_3))
-    assert_by_route(bank, book)
-    assert_samples(bank, book)
+        assert (name, counted(metrics.totals[TOTALS.index(name)])) == (name, expected(values, HALF_3))
+    assert_by_route(metrics, book)
+    assert_samples(metrics, book)
 
 
-def assert_by_route(bank: Bank, book: Book) -> None:
+def assert_by_route(metrics: LaneMetrics, book: Book) -> None:
     """Every pair has a slot of its own, but those that came late: they share the one of their outcome in
     `other`.
     """
@@ -135,32 +134,32 @@ def assert_by_route(bank: Bank, book: Book) -> None:
     own = set()
     for (route, outcome), histograms in book.by_route().items():
         at = OUTCOMES.index(outcome)
-        slot = int(bank.slots[route, at])
+        slot = int(metrics.slots[route, at])
         if slot == at:
             for into, values in zip(merged[outcome], histograms, strict=True):
                 into.extend(values)
             continue
         own.add(slot)
         for which, values in enumerate(histograms):
-            assert counted(bank.arena[slot, which]) == expected(values, HALF_2)
+            assert counted(metrics.arena[slot, which]) == expected(values, HALF_2)
     for at, name in enumerate(OUTCOMES):
         for which, values in enumerate(merged[name]):
-            assert counted(bank.arena[at, which]) == expected(values, HALF_2)
-    assert own == set(range(len(OUTCOMES), int(bank.counters[C.slots_used])))
-    assert bank.counters[C.routes_merged] == book.merged()
+            assert counted(metrics.arena[at, which]) == expected(values, HALF_2)
+    assert own == set(range(len(OUTCOMES), int(metrics.counters[C.slots_used])))
+    assert metrics.counters[C.routes_merged] == book.merged()
     found = {
-        (int(route), OUTCOMES[at]): int(bank.route_counts[route, at])
-        for route, at in zip(*np.nonzero(bank.route_counts), strict=True)
+        (int(route), OUTCOMES[at]): int(metrics.route_counts[route, at])
+        for route, at in zip(*np.nonzero(metrics.route_counts), strict=True)
     }
     assert found == book.route_counts()
 
 
-def assert_samples(bank: Bank, book: Book) -> None:
+def assert_samples(metrics: LaneMetrics, book: Book) -> None:
     by_seq = {one.seq: one for one in book.measured}
     for route in range(ROUTES):
-        failed = bank.failed[route, : bank.failed_counts[route]]
+        failed = metrics.failed[route, : metrics.failed_counts[route]]
         assert failed["seq"].tolist() == book.failed(route)
-        slowest = bank.slowest[route, : bank.slowest_counts[route]]
+        slowest = metrics.slowest[route, : metrics.slowest_counts[route]]
         felt = [by_seq[seq].felt(book.closed_loop, book.max_wait) for seq in slowest["seq"].tolist()]
         assert sorted(felt) == book.slowest(route)
         assert len(set(slowest["seq"].tolist())) == slowest.size
@@ -204,7 +203,9 @@ def test_those_that_go_together_count_as_one_by_one(
     tmp_path: Path, rows: list[Ended], closed_loop: bool, spare_slots: int
 ) -> None:
     arena_bytes = (len(OUTCOMES) + spare_slots) * SLOT_BYTES
-    one_by_one, at_once = (banks.create(tmp_path / str(next(_names)), ROUTES, arena_bytes) for _ in range(2))
+    one_by_one, at_once = (
+        lane_metrics.create(tmp_path / str(next(_names)), ROUTES, arena_bytes) for _ in range(2)
+    )
     code = OUTCOMES.index(rows[0].outcome)
     status = 200 if code == 0 else 0
     entries = np.zeros(len(rows), ENTRY)
@@ -214,35 +215,37 @@ def test_those_that_go_together_count_as_one_by_one(
         entry["taken_ns"], entry["flags"] = one.taken, flags
         record.record_attempt(one_by_one)
         record.record_sent(one_by_one, flags, one.sent - one.taken, 0, False, closed_loop)
+        request = record.Request(flags, one.route, one.seq, CLIENT, one.due, one.taken)
         record.record_done(
-            one_by_one, code, flags, one.route, one.seq, CLIENT, one.due, one.taken, one.sent, -1, one.done, status, 0,
-            closed_loop,
-        )  # fmt: skip
+            one_by_one, request, record.Ending(code, status, 0, one.sent, -1, one.done), closed_loop
+        )
     record.record_sent_together(at_once, entries, rows[0].sent, closed_loop)
     record.record_done_together(at_once, code, entries, rows[0].sent, rows[0].done, status, closed_loop)
-    for name in Bank._fields:
+    for name in LaneMetrics._fields:
         assert np.array_equal(getattr(at_once, name), getattr(one_by_one, name)), name
 
 
 def test_the_slowest_are_kept_whatever_their_order(tmp_path: Path) -> None:
     for order in (range(100), reversed(range(100)), np.random.default_rng(1).permutation(100)):
-        bank = banks.create(tmp_path / str(next(_names)), 1)
+        metrics = lane_metrics.create(tmp_path / str(next(_names)), 1)
         for value in map(int, order):
             write(
-                bank, Ended("2xx", 0, value, due=0, taken=0, sent=0, first_byte=1, done=1_000 + value), False
+                metrics,
+                Ended("2xx", 0, value, due=0, taken=0, sent=0, first_byte=1, done=1_000 + value),
+                False,
             )
-        assert sorted(bank.slowest[0]["seq"].tolist()) == list(range(100 - SAMPLES_KEPT, 100))
-        assert bank.slowest[0, 0]["seq"] == 100 - SAMPLES_KEPT
+        assert sorted(metrics.slowest[0]["seq"].tolist()) == list(range(100 - SAMPLES_KEPT, 100))
+        assert metrics.slowest[0, 0]["seq"] == 100 - SAMPLES_KEPT
 
 
 @given(took=st.lists(st.tuples(st.booleans(), st.integers(0, 1 << 40)), max_size=30))
 def test_handshakes_are_counted_apart_by_whether_they_resumed(
     tmp_path_factory: pytest.TempPathFactory, took: list[tuple[bool, int]]
 ) -> None:
-    bank = banks.create(tmp_path_factory.mktemp("bank") / "lane", ROUTES, SLOT_BYTES)
+    metrics = lane_metrics.create(tmp_path_factory.mktemp("metrics") / "lane", ROUTES, SLOT_BYTES)
     for resumed, took_ns in took:
-        record.record_handshake(bank, int(resumed), took_ns)
+        record.record_handshake(metrics, int(resumed), took_ns)
     for name, which in (("full", False), ("resumed", True)):
         values = [took_ns for resumed, took_ns in took if resumed == which]
-        assert bank.counters[COUNTERS.index(f"handshakes_{name}")] == len(values)
-        assert counted(bank.totals[TOTALS.index(f"handshake.{name}")]) == expected(values, HALF_3)
+        assert metrics.counters[COUNTERS.index(f"handshakes_{name}")] == len(values)
+        assert counted(metrics.totals[TOTALS.index(f"handshake.{name}")]) == expected(values, HALF_3)

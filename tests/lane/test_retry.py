@@ -40,7 +40,7 @@ def test_full_jitter_is_uniform_and_the_same_again() -> None:
     assert retry.backoff_ns(5, 1, MS_NS, MS_NS, retry.PPM // 2, 7) >= MS_NS // 2
 
 
-Heap = namedtuple("Heap", "state backoff room")
+Heap = namedtuple("Heap", "state backoff wait_queue")
 
 
 @given(

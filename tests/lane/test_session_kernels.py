@@ -481,7 +481,7 @@ def test_rules_and_patches_are_their_twins(
     spec = session_rules
     table = spec.table(clients=4, lanes=1, connections=1)
     counts, twin_counts = (np.zeros((len(spec.rules), 2), np.int64) for _ in range(2))
-    twin, result = Sessions(spec, twin_counts), np.zeros(3, np.int64)
+    twin = Sessions(spec, twin_counts)
     for client, route, status, recorded, body, headers, chunked, whole in asked:
         framed = (
             b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
@@ -493,18 +493,17 @@ def test_rules_and_patches_are_their_twins(
         framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body)))
         lines = "".join(f"{name}: {value}\r\n" for name, value in [*headers, framing])
         data = f"HTTP/1.1 {status} OK\r\n{lines}\r\n".encode("latin-1") + framed
-        sessions.looked_at(
-            table, client, route, _array(data), whole, status, recorded, len(body), counts, result
-        )
+        given_answer = sessions.Answer(status, recorded, len(body), int(whole))
+        result = sessions.evaluate_all(table, client, route, _array(data), given_answer, counts)
         lower = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
-        looked = twin.look(
+        found = twin.evaluate(
             client,
             route,
             Answer(status, lower, body if whole else None, len(body)),
             recorded,
             is_measured=True,
         )
-        assert result.tolist() == [looked.checks, looked.failed, looked.cut]
+        assert result == found
     assert counts.tolist() == twin_counts.tolist()
     request = b"GET / \r\n\r\nlength" if has_body else b"GET / HTTP/1.1\r\n"
     patches = sorted(min(at, len(request)) for at, _, _ in wanted)

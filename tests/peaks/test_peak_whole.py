@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,7 +83,9 @@ def test_a_service_is_climbed_up_and_down_again(trace: Path, tmp_path: Path) -> 
         and " src=" not in page.partition("<style>")[0]
         and "<iframe" not in page
     )
-    assert ">20 ms</text>" in page and ">4×</text>" in page, "both axes are labelled, with units"
+    assert re.search(r">\d+ ms</text>", page) and re.search(r">[\d.]+×</text>", page), (
+        "both axes are labelled"
+    )
     runs = [path for path in (tmp_path / "out").iterdir() if (path / "run.json").exists()]
     assert len(runs) >= len(found["trials"])
     assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]

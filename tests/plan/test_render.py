@@ -25,10 +25,12 @@ from replay_native.feed.ring import (
     STATUS_SHIFT,
     WARM_UP,
     Feed,
+    LaneShare,
 )
 from replay_native.ground import shared
 from replay_native.http1 import render as kernels
 from replay_native.ledger.lane_metrics import Control
+from replay_native.templates.text import LITERAL
 from tests.reference import naive
 from tests.support.http_plan import checked, render_of
 from tests.support.trace_data import Row, write_trace
@@ -42,28 +44,28 @@ FOREVER = 1 << 62
 def empty_feed(entries: int = 4096, ring: int = 1 << 20) -> FeedWriter:
     """A feed of any size, and its producer."""
     feed = Feed(np.zeros(entries, ENTRY), np.zeros(ring, np.uint8))
-    bank = SimpleNamespace(control=np.zeros(Control.WORDS, np.int64))
-    return FeedWriter(SimpleNamespace(bank=bank, feed=feed, wake_fd=-1))  # type: ignore[arg-type]
+    metrics = SimpleNamespace(control=np.zeros(Control.WORDS, np.int64))
+    return FeedWriter(SimpleNamespace(metrics=metrics, feed=feed, wake_fd=-1))  # type: ignore[arg-type]
 
 
 def render(
     schedule: Schedule, spec: RenderSpec, batch: DueBatch, feed: FeedWriter, *, begin: int = 0, lane: int = 0,
     lanes: int = 1, by_client: bool = False, start_ns: int = 0, horizon_ns: int = FOREVER,
 ) -> int:  # fmt: skip
+    share = LaneShare(lane, lanes, by_client, start_ns, schedule.warm_up_ns, horizon_ns)
+    table = spec.table()
     return int(
         kernels.render_rows(
-            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.status, batch.first_seq, begin,
-            lane, lanes, by_client, start_ns, schedule.warm_up_ns, horizon_ns, schedule.requests_table, spec.table(),
-            feed.control, feed.feed, feed.state,
+            batch.rows, batch.first_seq, begin, share, schedule.requests_table, table, feed.rings
         )
-    )  # fmt: skip
+    )
 
 
 def pushed(feed: FeedWriter) -> list[tuple[np.void, bytes]]:
     """Entries with their bytes, as the lane would find them."""
     size = feed.feed.ring.size
     found = []
-    for index in range(int(feed.state[0])):
+    for index in range(int(feed.tails[0])):
         entry = feed.feed.entries[index % feed.feed.entries.size]
         begin = int(entry["offset"]) % size
         found.append((entry, feed.feed.ring[begin : begin + int(entry["length"])].tobytes()))
@@ -127,7 +129,7 @@ def test_requests_and_their_places_are_the_twins(
             due = row.at_ns - ordered[0].at_ns
             route = int(batch.route[seq])
             assert twin.push_nowait(due + 7, seq, request, client=row.client, route=route, flags=flags)
-        assert feed.state.tolist() == twin.state.tolist()
+        assert feed.tails.tolist() == twin.tails.tolist()
         for (entry, request), (twin_entry, twin_request) in zip(pushed(feed), pushed(twin), strict=True):
             assert request == twin_request
             assert entry.tolist() == twin_entry.tolist()
@@ -183,11 +185,11 @@ def test_a_request_never_wraps_and_full_rings_make_it_wait(tmp_path: Path) -> No
             assert not twin.push_nowait(0, reached, requests[reached])
         assert np.array_equal(feed.feed.entries, twin.feed.entries)
         assert np.array_equal(feed.feed.ring, twin.feed.ring)
-        assert feed.state.tolist() == twin.state.tolist()
+        assert feed.tails.tolist() == twin.tails.tolist()
         at = reached
         for writer in (feed, twin):
-            shared.write_word(writer.control, Control.FEED_HEAD, int(feed.state[0]))
-            shared.write_word(writer.control, Control.RING_HEAD, int(feed.state[1]))
+            shared.write_word(writer.control, Control.FEED_HEAD, int(feed.tails[0]))
+            shared.write_word(writer.control, Control.RING_HEAD, int(feed.tails[1]))
 
 
 def test_rendering_stops_at_the_horizon_and_at_what_never_fits(tmp_path: Path) -> None:
@@ -209,9 +211,9 @@ def test_the_first_moments_are_marked_as_warm_up(tmp_path: Path) -> None:
 
 def test_a_template_keeps_every_brace_that_is_no_placeholder() -> None:
     parts = parse_template(b'{"a": {n}, "b": "{uuid}{client}", "c": {nn}}')
-    literals = [part.text for part in parts if part.kind == kernels.LITERAL]
+    literals = [part.text for part in parts if part.kind == LITERAL]
     assert literals == [b'{"a": ', b', "b": "', b'", "c": {nn}}']
-    assert parse_template(b"{n}", fill=False) == (Part(kernels.LITERAL, b"{n}"),)
+    assert parse_template(b"{n}", fill=False) == (Part(LITERAL, b"{n}"),)
 
 
 def test_bodies_of_one_seed_are_the_same_again_and_of_no_two_requests_alike(tmp_path: Path) -> None:

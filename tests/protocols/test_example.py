@@ -78,6 +78,21 @@ def test_its_targets_are_planned_and_checked_as_all_others(tmp_path, env):
     ):
         done = command(env, "run", trace.path, "--target", url, "--dry-run", "--plain")
         assert done.returncode == code and words in " ".join((done.stdout + done.stderr).split()), done
+    words = (
+        "--target",
+        "echo://127.0.0.1:1",
+        "--dry-run",
+        "--plain",
+        "-H",
+        "A: b",
+        "--insecure",
+        "--host",
+        "x",
+    )
+    done = command(env, "run", trace.path, *flags)
+    assert "host, headers (for HTTP targets); tls.insecure (for https targets)" in " ".join(
+        done.stdout.split()
+    )
     done = command(env, "run", trace.path, "--target", "echo://127.0.0.1:1", "-o", tmp_path / "run")
     assert done.returncode == 2 and "does not take connections" in done.stderr
     assert not (tmp_path / "run").exists()

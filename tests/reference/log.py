@@ -6,12 +6,21 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 
+from replay.trace.importing.cleaning import Cleaner
+from replay.trace.importing.registry import Found, Options
 from replay.trace.importing.secrets import SECRET_NAMES, SECRET_SUFFIXES
 
 _REQUEST = re.compile(rb'((?:\\.|[^"\\]|"(?! [\d-]))*)" (?=[\d-])', re.DOTALL)
 _STAMP = re.compile(rb"(\d\d)/([A-Z][a-z][a-z])/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
 _MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _CONTROLS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"v": b"\v", b"f": b"\f"}
+
+
+_NESTED = re.compile(rb'[A-Za-z]:|[@"]|eyJ|%(?:2[2567]|3[ABDFabdf]|40|5[Cc]|7[Bb])')
+"""Marks of values inside other values."""
+
+_CLEANER = Cleaner(Found(), Options())
+"""The second look at secrets, for those inside other values. It is plain Python; the scanner decides which need it."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,10 @@ def _target(part: bytes, keep_secrets: bool) -> tuple[str, bytes] | None:
         assert match is not None
         host = match[1].rpartition(b"@")[2].decode().lower()
         target = match[2] if match[2].startswith(b"/") else b"/" + match[2]
-    return host, target if keep_secrets else redacted(target)
+    if keep_secrets:
+        return host, target
+    found = redacted(target)
+    return host, _CLEANER.target(found) if _NESTED.search(found) else found
 
 
 def _unescaped(raw: bytes) -> bytes:

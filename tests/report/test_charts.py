@@ -225,7 +225,7 @@ def test_the_heaviest_page_of_a_run_is_below_200_kB(tmp_path):
                 (second * 40 + at) % 300, outcome, due_ms=second * 1000.0 + at, service_ms=float(service_ms)
             )
         made.recorder.tick(at_s(9.0 * (second + 1)))
-    lane.bank.checked[:300] = [40, 3]
+    lane.metrics.checked[:300] = [40, 3]
     made.recorder.finish(
         at_s(3_601), lookup=lambda seqs: {seq: RecordedRow(0, "GET", "/x" * 900) for seq in seqs}
     )

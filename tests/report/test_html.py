@@ -202,11 +202,11 @@ def test_checks_and_retries_are_on_the_page(tmp_path):
         tmp_path / "run", routes=["GET /a<b", "POST /c"], rules=["check status 2xx", "take {token} of json /t"],
         scenario={"retry": {"attempts": 3}},
     )  # fmt: skip
-    bank = made.lanes[0].bank
+    metrics = made.lanes[0].metrics
     made.lanes[0].many(60)
-    bank.rule_counts[:] = [[57, 3], [60, 0]]
-    bank.checked[:2] = [[40, 3], [20, 0]]
-    bank.counters[[C.attempts, C.retries, C.retried, C.retries_denied, C.cookies_cut]] = [90, 30, 20, 4, 5]
+    metrics.rule_counts[:] = [[57, 3], [60, 0]]
+    metrics.checked[:2] = [[40, 3], [20, 0]]
+    metrics.counters[[C.attempts, C.retries, C.retried, C.retries_denied, C.cookies_cut]] = [90, 30, 20, 4, 5]
     made.recorder.finish(at_s(1))
     write_run_page(load_run(tmp_path / "run"), tmp_path / "run.html")
     text = re.sub("<[^>]+>", " ", (tmp_path / "run.html").read_text().partition("<footer>")[0])

@@ -164,7 +164,7 @@ def test_a_request_that_was_never_sent_is_felt_as_at_least_that(folder):
 def test_requests_that_were_sent_again_are_reported(tmp_path):
     made = trial(tmp_path / "run")
     made.lanes[0].request(0)
-    made.lanes[0].bank.counters[C.resent] = 3
+    made.lanes[0].metrics.counters[C.resent] = 3
     made.recorder.finish(at_s(1))
     assert "resent  3 requests, on a new connection" in printed(made.folder.path)
 
@@ -173,7 +173,7 @@ def test_malformed_answers_are_explained_below_the_first_failed(tmp_path):
     made = trial(tmp_path / "run")
     beginning = np.frombuffer(b"220 mail ESMTP\x1b".ljust(32), np.uint8).copy()
     for _ in range(2):
-        record.record_malformed(made.lanes[0].bank, 0, 0, http1.NOT_HTTP, beginning, 15)
+        record.record_malformed(made.lanes[0].metrics, 0, 0, http1.NOT_HTTP, beginning, 15)
         made.lanes[0].request(0, "malformed")
     made.recorder.finish(at_s(1))
     text = printed(made.folder.path)
@@ -207,7 +207,7 @@ def test_an_invalid_run_says_why_and_what_to_do(tmp_path):
     made = trial(tmp_path / "run")
     for at in range(200):
         made.lanes[0].request(due_ms=at, late_ms=30.0)
-    made.lanes[0].bank.counters[C.idle_ns] = 150 * MS
+    made.lanes[0].metrics.counters[C.idle_ns] = 150 * MS
     made.recorder.finish(at_s(1), ending=Ending(how="interrupted", detail="SIGINT", at_s=0.5))
     lines = printed(tmp_path / "run").splitlines()
     assert lines[0].startswith("INVALID") and lines[0].endswith("interrupted")

@@ -66,10 +66,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lane.request(1, outcome, due_ms=second * 1000 + 500, service_ms=3.21)
         made.recorder.tick(at_s(second + 1))
     lane.unsent(2, due_ms=29_000)
-    bank = lane.bank
-    bank.rule_counts[:] = [[57, 3], [60, 0]]
-    bank.checked[:2] = [[40, 3], [20, 0]]
-    bank.counters[[C.attempts, C.retries, C.retried, C.retries_denied, C.cookies_cut]] = [1_990, 30, 20, 4, 5]
+    metrics = lane.metrics
+    metrics.rule_counts[:] = [[57, 3], [60, 0]]
+    metrics.checked[:2] = [[40, 3], [20, 0]]
+    metrics.counters[[C.attempts, C.retries, C.retried, C.retries_denied, C.cookies_cut]] = [
+        1_990,
+        30,
+        20,
+        4,
+        5,
+    ]
     kafka = KafkaFigures(
         brokers="b:1",
         partitions=[KafkaPartition(topic="t", partition=0, acknowledged=71_234, moved=81_234)],
@@ -145,7 +151,7 @@ def test_the_advice_of_a_bad_run_stands_last_too(tmp_path):
     made = trial(tmp_path / "run")
     for at in range(200):
         made.lanes[0].request(due_ms=at, late_ms=30.0)
-    made.lanes[0].bank.counters[C.idle_ns] = 150 * MS
+    made.lanes[0].metrics.counters[C.idle_ns] = 150 * MS
     made.recorder.finish(at_s(1))
     text = report(made.folder.path, 80)
     end = text.rpartition("\nINVALID")[2]

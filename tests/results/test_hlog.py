@@ -27,10 +27,10 @@ from replay.ledger.percentiles import rank, values_at
 from replay.results import hgrm, hlog
 from replay_native.ledger import hdr, hdr_decode
 from tests.reference import naive
-from tests.support import metrics_data as bank_data
+from tests.support import metrics_data
 
 values_ns = st.lists(st.integers(1, hdr.HIGHEST_NS), min_size=1, max_size=200)
-BASE_NS = bank_data.START.wall_ns
+BASE_NS = metrics_data.START.wall_ns
 
 
 def histogram_of(values: list[int], layout: Layout = NS_3) -> Histogram:

@@ -31,8 +31,7 @@ from replay.results.recorder import ROUTE_INTERVAL_S
 from replay.results.run import load_run
 from replay.results.samples import RecordedRow
 from replay_native.http1 import parser as http1
-from replay_native.ledger import hdr, record
-from replay_native.ledger import lane_metrics as banks
+from replay_native.ledger import hdr, lane_metrics, record
 from replay_native.ledger.lane_metrics import C
 from tests.support.metrics_data import (
     CLOCK,
@@ -163,7 +162,7 @@ def test_intervals_by_route_meet_without_gaps_and_are_bounded_in_number(tmp_path
 
 def test_a_route_that_found_the_arena_full_is_counted_once_as_other(tmp_path):
     slot_bytes = 2 * hdr.COUNTERS_2 * 4
-    made = trial(tmp_path / "run", arena_bytes=(banks.N_OUTCOMES + 2) * slot_bytes)
+    made = trial(tmp_path / "run", arena_bytes=(lane_metrics.N_OUTCOMES + 2) * slot_bytes)
     for _ in range(10):
         for route in range(3):
             made.lanes[0].request(route)
@@ -232,7 +231,7 @@ def test_a_sample_of_a_malformed_answer_says_what_is_wrong_and_how_it_begins(tmp
     for number, lane in enumerate(made.lanes):
         lane.request(0, "reset", due_ms=number)
         beginning = np.frombuffer(b"220 mail\x00 ESMTP".ljust(32, b"!"), np.uint8).copy()
-        record.record_malformed(lane.bank, 0, 0, http1.NOT_HTTP, beginning, 15)
+        record.record_malformed(lane.metrics, 0, 0, http1.NOT_HTTP, beginning, 15)
         lane.request(0, "malformed", due_ms=10.0 + number)
         lane.request(0, "reset", due_ms=20.0 + number)
     made.recorder.finish(at_s(1))
@@ -360,7 +359,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
 def test_accounts_that_do_not_balance_are_saved_and_make_the_run_invalid(tmp_path):
     made = trial(tmp_path / "run")
     made.lanes[0].many(20)
-    made.lanes[0].bank.counters[C.sent] += 1
+    made.lanes[0].metrics.counters[C.sent] += 1
     document = made.recorder.finish(at_s(1))
     assert document.validity.verdict == "INVALID"
     assert document.validity.reasons[0].code == "UNBALANCED"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from replay.errors import UsageError
 from replay.results import slo
 from replay.results.document import RouteStart
-from replay.results.measured import FAILED, from_banks
+from replay.results.measured import FAILED, from_metrics
 from tests.support.metrics_data import (
     MAX_WAIT_NS,
     MS,
@@ -160,7 +160,7 @@ def measured(tmp_path):
     for _ in range(5):
         lane.request(1, "5xx", late_ms=0.0, wait_ms=5.0, service_ms=1.0)
         lane.request(1, "reset", late_ms=0.0, wait_ms=5.0, service_ms=1.0)
-    return from_banks(made.banks, [RouteStart(name) for name in ROUTES], MAX_WAIT_NS)
+    return from_metrics(made.all_metrics, [RouteStart(name) for name in ROUTES], MAX_WAIT_NS)
 
 
 @pytest.mark.parametrize(

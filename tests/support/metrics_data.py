@@ -19,13 +19,12 @@ from replay.results.document import (
 from replay.results.folder import RunFolder
 from replay_native.feed.ring import STATUS_SHIFT, WARM_UP
 from replay_native.ground.jit import warm
-from replay_native.ledger import lane_metrics as banks
-from replay_native.ledger import record
+from replay_native.ledger import lane_metrics, record
 from replay_native.ledger.lane_metrics import (
     OUTCOMES,
     REFUSED,
-    Bank,
     C,
+    LaneMetrics,
 )
 
 MS = 1_000_000
@@ -53,7 +52,7 @@ def started(routes: list[str] = ROUTES, named: list[RouteStart] | None = None, *
 class Lane:
     """One lane that is told what becomes of each request."""
 
-    bank: Bank
+    metrics: LaneMetrics
     closed_loop: bool = False
     seq: int = 0
     responses: list[tuple[int, str, int]] = field(default_factory=list)
@@ -79,16 +78,15 @@ class Lane:
         done = sent + round(service_ms * MS)
         code = OUTCOMES.index(outcome)
         first_byte = done - 1 if code < REFUSED else -1
-        if self.bank.counters[C.planned] == 0:
-            self.bank.counters[C.first_due_ns] = due
-        record.record_taken(self.bank, flags, taken - due, self.closed_loop)
-        record.record_attempt(self.bank)
-        record.record_sent(self.bank, flags, sent - taken, 0, False, self.closed_loop)
+        if self.metrics.counters[C.planned] == 0:
+            self.metrics.counters[C.first_due_ns] = due
+        record.record_taken(self.metrics, flags, taken - due, self.closed_loop)
+        record.record_attempt(self.metrics)
+        record.record_sent(self.metrics, flags, sent - taken, 0, False, self.closed_loop)
         status = status or (204 + 100 * code if code < REFUSED else 0)
-        record.record_done(
-            self.bank, code, flags, route, self.seq, 7,
-            due, taken, sent, first_byte, done, status, 150, self.closed_loop,
-        )  # fmt: skip
+        request = record.Request(flags, route, self.seq, 7, due, taken)
+        ending = record.Ending(code, status, 150, sent, first_byte, done)
+        record.record_done(self.metrics, request, ending, self.closed_loop)
         self.seq += 1
         if not warm_up:
             self.responses.append((route, outcome, done - due))
@@ -97,10 +95,9 @@ class Lane:
     def unsent(self, route: int = 0, reason: str = "max_wait", *, due_ms: float = 0.0) -> None:
         """One request that is never attempted."""
         due = START.monotonic_ns + round(due_ms * MS)
-        record.record_taken(self.bank, 0, 0, self.closed_loop)
-        record.record_unsent(
-            self.bank, getattr(C, f"unsent_{reason}"), 0, route, self.seq, 7, due, due, MAX_WAIT_NS
-        )
+        record.record_taken(self.metrics, 0, 0, self.closed_loop)
+        request = record.Request(0, route, self.seq, 7, due, due)
+        record.record_unsent(self.metrics, getattr(C, f"unsent_{reason}"), request, MAX_WAIT_NS)
         self.seq += 1
         self.responses.append((route, "unsent", MAX_WAIT_NS))
 
@@ -120,18 +117,18 @@ class Trial:
     recorder: Recording
 
     @property
-    def banks(self) -> list[Bank]:
-        return [lane.bank for lane in self.lanes]
+    def all_metrics(self) -> list[LaneMetrics]:
+        return [lane.metrics for lane in self.lanes]
 
 
-def trial(path: Path, lanes: int = 1, arena_bytes: int = banks.ARENA_BYTES, **more: Any) -> Trial:
+def trial(path: Path, lanes: int = 1, arena_bytes: int = lane_metrics.ARENA_BYTES, **more: Any) -> Trial:
     start = started(**more)
     folder = RunFolder.create(path)
     made = []
     for number in range(lanes):
-        bank = banks.create(folder.lane(number), len(start.routes), arena_bytes, len(start.rules))
-        made.append(Lane(bank, start.closed_loop, seq=number * 1_000_000))
-    return Trial(folder, made, Recording(folder, [lane.bank for lane in made], start))
+        metrics = lane_metrics.create(folder.lane(number), len(start.routes), arena_bytes, len(start.rules))
+        made.append(Lane(metrics, start.closed_loop, seq=number * 1_000_000))
+    return Trial(folder, made, Recording(folder, [lane.metrics for lane in made], start))
 
 
 def at_s(seconds: float) -> int:

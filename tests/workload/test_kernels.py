@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from replay.workload.steps import once_more
 from replay_native.ground import jit
+from replay_native.trace import columns
 from replay_native.workload import (
     arrivals,
     dispersion,
@@ -56,7 +57,9 @@ def arrive(
     found: list[int] = []
     for turn in range(1_000_000):
         out = np.empty(portions[turn % len(portions)], np.int64)
-        count = arrivals.arrive(edges, rates, process, shape, chain, np.uint64(seed), 0, words, reals, out)
+        count = arrivals.arrive(
+            arrivals.Process(edges, rates, process, shape, chain, seed), 0, words, reals, out
+        )
         found += out[:count].tolist()
         if count < len(out):
             return found
@@ -126,7 +129,7 @@ class Trace:
     def __init__(self, routes: int) -> None:
         self.route = np.arange(routes, dtype=np.uint32)
         self.table = np.zeros((1, 4), np.int64)
-        self.table[0, scale.ROUTE] = self.route.ctypes.data
+        self.table[0, columns.ROUTE] = self.route.ctypes.data
 
 
 @settings(max_examples=60, deadline=None)
@@ -149,16 +152,15 @@ def test_growing_is_exact_and_the_same_in_any_batches(
     states[:, scale.LEFT] = counts
     states[:, scale.EXTRA] = extra = once_more(counts, classes, np.array(factors), seed)
     before = np.full(2, scale.KEPT, np.int64)
-    found, consumed = [], np.zeros(1, np.int64)
+    growth = scale.Growth(classes, whole, states, before, seed, False)
+    found, no_clients, unknown = [], np.zeros(0, np.uint32), np.zeros(0, np.int16)
     for first in range(0, len(rows), batch):
         part, begin = slice(first, first + batch), 0
         while begin < len(at_ns[part]):
             out_at, out_source = np.empty(8, np.int64), np.empty(8, np.int64)
-            count = scale.grow(
-                at_ns[part], request[part], begin, trace.table, classes, whole, states, before, np.uint64(seed),
-                first, False, out_at, out_source, consumed,
-            )  # fmt: skip
-            begin = int(consumed[0])
+            trace_rows = columns.TraceRows(at_ns[part], request[part], request[part], unknown, at_ns[part])
+            out = scale.Copies(out_at, out_source, no_clients)
+            count, begin = scale.grow(trace_rows, begin, trace.table, growth, first, out)
             found += list(zip(out_at[:count].tolist(), (first + out_source[:count]).tolist(), strict=True))
     events = [naive.Event(at, route, int(classes[route])) for at, route in rows]
     assert found == naive.grown(events, whole.tolist(), extra.tolist(), seed)

@@ -1,7 +1,7 @@
-"""The address table of a lane: where it may connect to, changed by the control plane while the lane runs.
+"""The address table of a lane: where it may connect to. The control plane changes it while the lane runs.
 
-Rows are only ever appended; a row's sockaddr never changes, only its word in `address_states` does. So the lane may
-read the table at any moment: whatever it sees was right once, and the version tells it to look again.
+Rows are only ever appended. The sockaddr of a row never changes, only its word in `address_states` does. So the lane
+may read the table at any moment: whatever it reads was true once, and the version tells it to read again.
 `docs/lane-contract.md` has the order of the writes.
 """
 
@@ -19,14 +19,16 @@ ADDRESSES_MAX = 1_024
 """Rows: distinct addresses of one run."""
 
 ADDRESS_BYTES = 32
-"""Room for one sockaddr; the two bytes at the end of a row hold the family and the length."""
+"""Bytes of a row: a sockaddr, and in the last two bytes its family and its length."""
 
 UNUSED, IN_USE, REMOVED = range(3)
 """Values of `address_states`."""
 
 
 class AddressCounts(NamedTuple):
-    """Columns of `address_counts`: what a lane did with an address. `drained` connections were closed for its removal."""
+    """Columns of `address_counts`: what a lane did with an address. `drained`: connections closed because it was
+    removed.
+    """
 
     connects: int = 0
     connects_failed: int = 1
@@ -42,7 +44,7 @@ AF_INET, AF_INET6 = 2, 10
 
 
 def pack_address(host: str, port: int) -> bytes:
-    """A sockaddr_in or sockaddr_in6 in a row of ADDRESS_BYTES, its family and length in the last two bytes."""
+    """An address as a row of the table."""
     packed = ipaddress.ip_address(host).packed
     place = port.to_bytes(2, "big")
     if len(packed) == 16:
@@ -55,19 +57,19 @@ def pack_address(host: str, port: int) -> bytes:
 
 
 def unpack_address(row: bytes) -> tuple[str, int]:
-    """Host and port of what `pack_address` made."""
+    """Host and port of a row."""
     packed = row[8:24] if row[ADDRESS_BYTES - 2] == AF_INET6 else row[4:8]
     return str(ipaddress.ip_address(packed)), int.from_bytes(row[2:4], "big")
 
 
 @kernel()
-def heed_addresses(bank, chosen, at):
-    """List the rows in use in `chosen` int64[ADDRESSES_MAX]; how many. `at` is how many were listed before, which stay
-    where the table has none.
+def read_addresses(metrics, chosen, at):
+    """List the rows in use in `chosen` int64[ADDRESSES_MAX]; how many there are. Without any, the `at` rows that were
+    listed before stay.
     """
     count = 0
     for row in range(ADDRESSES_MAX):
-        state = load_acquire(bank.address_states, row)
+        state = load_acquire(metrics.address_states, row)
         if state == UNUSED:
             break
         if state == IN_USE:
@@ -77,6 +79,6 @@ def heed_addresses(bank, chosen, at):
 
 
 @kernel(inlined=True)
-def is_removed(bank, row):
-    """Whether connections to this row are to end."""
-    return load_acquire(bank.address_states, row) == REMOVED
+def is_removed(metrics, row):
+    """Whether connections to this row must end."""
+    return load_acquire(metrics.address_states, row) == REMOVED

@@ -1,64 +1,71 @@
-"""How a lane has names looked up for its connections (`resolve = "per-connection"`): a ring of asks, a ring of grants.
+"""How a lane has names looked up for its connections (`resolve = "per-connection"`): a ring of requests, a ring of
+replies.
 
-The lane writes a token (its slot and the slot's generation) and wakes the control plane; that answers each token once,
-in any order, with a row of the address table. `docs/lane-contract.md` says what that means.
+The lane writes a token (a slot and the slot's generation) and wakes the control plane. The control plane answers each
+token once, in any order, with a row of the address table. A reply for a generation that is gone is ignored. Each ring
+has one writer and one reader; positions only grow, as in the feed.
 """
 
 from __future__ import annotations
 
-from collections import namedtuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
-from numba import types
 
 from replay_native.ground import libc
-from replay_native.ground.bundle import bundle_type
+from replay_native.ground.bundle import Array, bundle
 from replay_native.ground.jit import kernel
 from replay_native.ground.shared import load_acquire, poke_i64, store_release
 
 _write = libc.write
 
-ASKED, GRANTED, TAKEN = 0, 8, 16
-"""Words of `words`, a cache line apart: asks written (by the lane), grants written (by the control plane), grants taken."""
-
-Asks = namedtuple("Asks", "tokens grants words")
-"""tokens int64[power of two], grants int64[the same, 2] (token, row), words int64[24]. One of a single row asks nobody."""
-
-ASKS_TYPE = bundle_type(Asks, [types.int64[::1], types.int64[:, ::1], types.int64[::1]])
+REQUESTED, REPLIED, TAKEN = 0, 8, 16
+"""Words of `words`, a cache line apart: requests written (by the lane), replies written (by the control plane),
+replies taken.
+"""
 
 
-def make_asks(connections: int) -> Asks:
-    """Rings for a lane of this many connections; 0 is a lane that asks nobody."""
+@bundle
+class ResolveRings(NamedTuple):
+    """The two rings. With a single row the lane sends no requests."""
+
+    requests: Annotated[Array, "int64[::1]", "tokens; a power of two of them"]
+    replies: Annotated[Array, "int64[:, ::1]", "as many pairs: a token, and a row of the address table"]
+    words: Annotated[Array, "int64[::1]", "positions: REQUESTED, REPLIED, TAKEN"]
+
+
+def make_resolve_rings(connections: int) -> ResolveRings:
+    """Rings for a lane of this many connections; with 0 it sends no requests."""
     rows = 1 << max(2 * connections - 1, 0).bit_length() if connections else 1
-    return Asks(np.zeros(rows, np.int64), np.zeros((rows, 2), np.int64), np.zeros(24, np.int64))
+    return ResolveRings(np.zeros(rows, np.int64), np.zeros((rows, 2), np.int64), np.zeros(24, np.int64))
 
 
 @kernel(inlined=True)
-def can_ask(asks):
-    """Whether this lane asks, and the control plane has room for one more."""
-    rows = asks.tokens.shape[0]
-    return rows > 1 and asks.words[ASKED] - load_acquire(asks.words, GRANTED) < rows
+def can_request(rings):
+    """Whether this lane sends requests, and there is space for one more."""
+    rows = rings.requests.shape[0]
+    return rows > 1 and rings.words[REQUESTED] - load_acquire(rings.words, REPLIED) < rows
 
 
 @kernel()
-def ask(asks, token, fd, scratch):
-    """Ask for an address, and wake the control plane by its eventfd."""
-    asked = asks.words[ASKED]
-    asks.tokens[asked & (asks.tokens.shape[0] - 1)] = token
-    store_release(asks.words, ASKED, asked + 1)
+def request_address(rings, token, fd, scratch):
+    """Request an address, and wake the control plane by its eventfd."""
+    requested = rings.words[REQUESTED]
+    rings.requests[requested & (rings.requests.shape[0] - 1)] = token
+    store_release(rings.words, REQUESTED, requested + 1)
     poke_i64(scratch.ctypes.data, np.int64(1))
     _write(np.int32(fd), scratch.ctypes.data, np.uint64(8))
 
 
 @kernel(inlined=True)
-def has_grant(asks):
-    """Whether an answer came that was not taken."""
-    return asks.words[TAKEN] < load_acquire(asks.words, GRANTED)
+def has_reply(rings):
+    """Whether there is a reply that was not taken."""
+    return rings.words[TAKEN] < load_acquire(rings.words, REPLIED)
 
 
 @kernel(inlined=True)
-def take_grant(asks):
-    """The next answer: its token and row."""
-    at = asks.words[TAKEN] & (asks.tokens.shape[0] - 1)
-    asks.words[TAKEN] += 1
-    return asks.grants[at, 0], asks.grants[at, 1]
+def take_reply(rings):
+    """The next reply: its token and row."""
+    at = rings.words[TAKEN] & (rings.requests.shape[0] - 1)
+    rings.words[TAKEN] += 1
+    return rings.replies[at, 0], rings.replies[at, 1]

@@ -1,4 +1,4 @@
-"""Nanosecond clocks read by kernels through libc. `scratch` is any int64 array of 2 words: the timespec."""
+"""Nanosecond clocks, read through libc. `scratch` is any int64 array of at least two words: it holds the timespec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NS = 1_000_000_000
 
 @kernel(inlined=True)
 def now_ns(scratch):
-    """CLOCK_MONOTONIC in ns: the clock of every stamp."""
+    """CLOCK_MONOTONIC in ns, the clock of every stamp."""
     _clock_gettime(CLOCK_MONOTONIC, scratch.ctypes.data)
     return scratch[0] * NS + scratch[1]
 

@@ -1,6 +1,6 @@
 """The libc calls that kernels make, each resolved before any kernel is compiled.
 
-An external symbol that does not resolve crashes the process at the kernel's first call, so every name is looked up
+An external symbol that does not resolve would crash the process at the kernel's first call. So every name is looked up
 by ctypes and registered with LLVM as `rp_NAME`; a missing one becomes a stub that fails with ENOSYS.
 """
 
@@ -38,7 +38,7 @@ CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID = 1, 0, 3
 PR_SET_TIMERSLACK, PR_GET_TIMERSLACK = 29, 30
 
 MISSING: list[str] = []
-"""Names that this libc lacks: calls to them fail with ENOSYS."""
+"""Names that this libc does not have. Calls to them fail with ENOSYS."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,7 +50,9 @@ def _not_there() -> int:
 
 
 def external(library: ctypes.CDLL | None, missing: list[str], name: str, signature: Any) -> Any:
-    """A function of a library as kernels call it; where it is not there, a stub that fails, and its name in `missing`."""
+    """A library function as kernels call it. Where it is missing: a stub that fails, and its name is added to
+    `missing`.
+    """
     try:
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
     except AttributeError:
@@ -96,7 +98,7 @@ def errno():
 
 
 def lanes_supported() -> str:
-    """Why native lanes can't run here, in words; empty where they can."""
+    """Why native lanes cannot run here; empty where they can."""
     if not sys.platform.startswith("linux"):
         return f"native lanes need Linux (this is {sys.platform})"
     if platform.machine() not in ("x86_64", "AMD64"):

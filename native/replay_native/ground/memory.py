@@ -1,4 +1,4 @@
-"""Memory of which it shows in the course of a run how much is needed: a request's, a client's value's."""
+"""Growable buffers whose size is known only at run time: copies of requests, values of clients."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _malloc, _free = libc.malloc, libc.free
 
 
 @kernel(inlined=True)
-def with_room(address, capacity, length):
-    """(address, capacity) of memory for `length` bytes: this, or other memory in its place, without what was in it."""
+def with_capacity(address, capacity, length):
+    """(address, capacity) of a buffer for `length` bytes: this one, or a new one in its place. The contents are lost."""
     if length <= capacity:
         return np.uint64(address), np.int64(capacity)
     if address:
@@ -22,6 +22,6 @@ def with_room(address, capacity, length):
 
 @kernel(inlined=True)
 def release(address):
-    """Give memory back; 0 is none."""
+    """Free a buffer; 0 is none."""
     if address:
         _free(np.uint64(address))

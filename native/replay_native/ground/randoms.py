@@ -1,4 +1,4 @@
-"""Random bits that a seed and a number name: the same whoever draws them, in whatever order and portions."""
+"""Random bits named by a seed and a number: the same whoever draws them, in any order and in portions of any size."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ _UNIT = 1.0 / (1 << 53)
 
 @kernel(inlined=True)
 def mix(word):
-    """SplitMix64's finalizer (Steele, Lea, Flood, OOPSLA 2014): a bijection, so that no two rows get the
-    same.
-    """
+    """SplitMix64's finalizer (Steele, Lea, Flood, OOPSLA 2014). It is a bijection: no two rows get the same bits."""
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return word ^ (word >> np.uint64(31))
@@ -25,13 +23,13 @@ def mix(word):
 
 @kernel(inlined=True)
 def random_of(seed, seq, salt):
-    """64 random bits of a row."""
+    """The 64 random bits of a row."""
     return mix(mix(seed ^ salt) + (np.uint64(seq) + np.uint64(1)) * GOLDEN)
 
 
 @kernel(inlined=True)
 def unit_of(bits):
-    """64 bits as a number above 0, and at most 1."""
+    """64 bits as a number in (0, 1]."""
     return (np.float64(bits >> np.uint64(11)) + 1.0) * _UNIT
 
 

@@ -1,38 +1,52 @@
 """Regular expressions as programs, run in time linear in the text (Pike's virtual machine, as R. Cox describes it in
-"Regular Expression Matching: the Virtual Machine Approach"). `replay/scenario/patterns.py` compiles them.
+"Regular Expression Matching: the Virtual Machine Approach"). `replay/settings/patterns.py` compiles them.
 
-One group is kept. Of all matches it is the one that Python's `re.search` finds: the leftmost, by the order of choices.
+One group is kept. The match is the one that Python's `re.search` finds: the leftmost, by the order of alternatives.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import int32, int64, uint8
 
+from .bundle import Int
 from .jit import kernel
 
 MATCH, BYTES, SPLIT, JUMP, SAVE = range(5)
-"""Operations of (operation, a, b): BYTES takes one byte of the set a; SPLIT goes on at a, or else at b; SAVE notes the
-place as the group's begin (a = 0) or end (a = 1)."""
+"""Operations of an instruction (operation, a, b). BYTES takes one byte of set a; SPLIT goes on at a, or else at b;
+SAVE notes the place as the group's begin (a = 0) or end (a = 1).
+"""
 
 PROGRAM_MAX = 255
-"""Most instructions of a program."""
+"""Instructions of a program at most."""
 
 WORK_ROWS = 9
-"""Rows of the machine's working memory, int32[WORK_ROWS, PROGRAM_MAX + 1]: two thread lists of (instruction, begin,
-end), marks, and the stack of what is still to be followed."""
+"""Rows of the scratch memory, int32[WORK_ROWS, PROGRAM_MAX + 1]: two thread lists of (instruction, begin, end), marks,
+and the stack of instructions that are still to be followed.
+"""
 
 _MARKS, _STACK = 6, 7
 
 
-@kernel()
-def _follow(program, first, pc, at, start, stop, work, threads, count, mark):
-    """Append the threads that `pc` leads to without taking a byte, the preferred ones first; how many there are.
+class Thread(NamedTuple):
+    """A way through the program: its instruction, and where the group began and ended (-1: not yet)."""
 
-    Beside what is still to be followed stands whether the group began (1) or ended (2) here on the way to it.
+    pc: Int
+    start: Int
+    stop: Int
+
+
+@kernel()
+def _follow(program, first, thread, at, work, threads, count):
+    """Append the threads that a thread leads to without taking a byte, the preferred ones first; how many there are.
+
+    `at` marks the instructions that were followed at this place of the text. The stack holds, beside each instruction
+    that is still to be followed, whether the group began (1) or ended (2) here on the way to it.
     """
-    row, depth = 3 * threads, np.int64(1)
-    work[_STACK, 0], work[_STACK + 1, 0] = pc, 0
+    row, depth, mark, start, stop = 3 * threads, np.int64(1), at, thread.start, thread.stop
+    work[_STACK, 0], work[_STACK + 1, 0] = thread.pc, 0
     while depth:
         depth -= 1
         here, saved = np.int64(work[_STACK, depth]), np.int64(work[_STACK + 1, depth])
@@ -65,7 +79,8 @@ def search(data, begin, end, program, first, sets, work):
     program int32[n, 3]; sets uint8[n, 256], of which row program[first, 1] (the operation there is a JUMP over it)
     holds the bytes that a match can begin with.
     """
-    found_start, found_stop = np.int64(-1), np.int64(-1)
+    one, none = np.int64(1), np.int64(-1)
+    found_start, found_stop = none, none
     current, count, matched = np.int64(0), np.int64(0), False
     work[_MARKS, :] = -1
     beginnings = np.int64(program[first, 2])
@@ -77,8 +92,8 @@ def search(data, begin, end, program, first, sets, work):
             while at < end and sets[beginnings, data[at]] == 0:
                 at += 1
         if not matched:
-            # Marks of this place are those of the step that led here: what is on the list already goes first.
-            count = _follow(program, first, 1, at, -1, -1, work, current, count, at)
+            # The marks of this place were set by the step that led here. Threads that are on the list already are preferred.
+            count = _follow(program, first, Thread(one, none, none), at, work, current, count)
         following, kept = 1 - current, np.int64(0)
         row = 3 * current
         for i in range(count):
@@ -88,7 +103,7 @@ def search(data, begin, end, program, first, sets, work):
                 found_start, found_stop, matched = start, stop, True
                 break
             if at < end and sets[program[first + pc, 1], data[at]]:
-                kept = _follow(program, first, pc + 1, at + 1, start, stop, work, following, kept, at + 1)
+                kept = _follow(program, first, Thread(pc + 1, start, stop), at + 1, work, following, kept)
         current, count = following, kept
         at += 1
     if found_start < 0 or found_stop < found_start:
@@ -98,6 +113,6 @@ def search(data, begin, end, program, first, sets, work):
 
 @kernel(int64(uint8[::1], int32[:, ::1], uint8[:, ::1], int32[:, ::1], int64[::1]))
 def searched(data, program, sets, work, group):
-    """For tests: the group of the first match into `group` int64[2]; its length, or -1."""
+    """For tests: write the group of the first match to `group` int64[2]. Returns its length, or -1."""
     group[0], group[1] = search(data, 0, data.size, program, 0, sets, work)
     return group[1] - group[0] if group[0] >= 0 else np.int64(-1)

@@ -1,4 +1,4 @@
-"""SHA-256 of bytes (FIPS 180-4), for answers that are held against a digest."""
+"""SHA-256 of bytes (FIPS 180-4), for responses that are checked against a digest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .jit import kernel
 
 BLOCK_BYTES = 64
 WORK_WORDS = 80
-"""Words of the working memory: a block's schedule (64), the state (8), room."""
+"""Words of the scratch memory: a block's schedule (64), the state (8), and the digest (8)."""
 
 _STATE = 64
 
@@ -60,7 +60,7 @@ def _byte(data, begin, end, place, total):
 
 @kernel()
 def _take_block(work):
-    """Mix the schedule work[:16] into the state."""
+    """Mix the block in work[:16] into the state."""
     for i in range(16, 64):
         a, b = work[i - 15], work[i - 2]
         s0 = _right(a, 7) ^ _right(a, 18) ^ a >> np.uint32(3)
@@ -111,6 +111,6 @@ def is_digest(data, begin, end, work, wanted, wanted_begin):
 
 @kernel(int64(uint8[::1], uint32[::1]))
 def digested(data, work):
-    """For tests: the digest of all of `data` into work[64:72]."""
+    """For tests: write the digest of all of `data` to work[64:72]."""
     digest(data, 0, data.size, work)
     return np.int64(data.size)

@@ -1,7 +1,8 @@
-"""Words shared between a kernel without the interpreter lock and the threads around it.
+"""Words that a kernel without the interpreter lock shares with other threads.
 
-A plain load in a loop may be hoisted by LLVM and never see another thread's store, so every field that two threads
-touch goes through `load_acquire` and `store_release`. `peek_*` and `poke_*` read and write raw addresses (C structs).
+LLVM may move a plain load out of a loop, which would then never see another thread's store. So every word that two
+threads touch goes through `load_acquire` and `store_release`. `peek_*` and `poke_*` read and write raw addresses (C
+structs).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def _element_pointer(context, builder, array_type, array, index):
 
 @intrinsic
 def load_acquire(typingctx, array, index):
-    """The int64 at `array[index]`, with everything its writer stored before it."""
+    """Load the int64 at `array[index]`; everything that its writer stored before is visible afterwards."""
     if not isinstance(array, types.Array) or array.dtype != types.int64:
         return None
 
@@ -38,7 +39,7 @@ def load_acquire(typingctx, array, index):
 
 @intrinsic
 def store_release(typingctx, array, index, value):
-    """Store an int64 at `array[index]`, after everything this thread stored before."""
+    """Store an int64 at `array[index]`, after everything that this thread stored before."""
     if not isinstance(array, types.Array) or array.dtype != types.int64:
         return None
 
@@ -76,7 +77,7 @@ def _poke(bits: int, stored: Any) -> Any:
 
 
 def clears(fields: list[str]) -> Any:
-    """A kernel that sets `fields` of a record to zero. They stand side by side, and are cleared as one range."""
+    """Make a kernel that sets `fields` of a record to zero. They must be adjacent: they are cleared as one range."""
 
     @intrinsic
     def clear(typingctx, record):
@@ -101,7 +102,7 @@ def clears(fields: list[str]) -> Any:
 
 @intrinsic
 def trailing_zeros(typingctx, word):
-    """How many of a word's lowest bits are 0; 64 where all are."""
+    """How many of a word's lowest bits are 0; 64 if all are."""
 
     def codegen(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
@@ -120,11 +121,11 @@ poke_i64 = _poke(64, types.int64)
 
 @kernel("int64(int64[::1], int64)", brief=True)
 def read_word(words, index):
-    """Read one shared word from Python."""
+    """Read a shared word from Python."""
     return load_acquire(words, index)
 
 
 @kernel("void(int64[::1], int64, int64)", brief=True)
 def write_word(words, index, value):
-    """Publish one shared word from Python."""
+    """Publish a shared word from Python."""
     store_release(words, index, value)

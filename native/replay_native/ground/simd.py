@@ -1,6 +1,6 @@
-"""Thirty-two bytes at a time: where a byte is, and how far two stretches of bytes are alike.
+"""Thirty-two bytes at a time: where a byte is, and how far two ranges of bytes are equal.
 
-LLVM makes the machine's widest comparisons of these; a word at a time takes three times as long.
+LLVM compiles these to the CPU's widest comparisons. One word at a time takes three times as long.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .jit import kernel
 from .shared import trailing_zeros
 
 WIDTH = 32
-"""Bytes that are looked at together."""
+"""Bytes that are compared at once."""
 
 _BYTE, _INDEX, _MASK = ir.IntType(8), ir.IntType(32), ir.IntType(WIDTH)
 _VECTOR = ir.VectorType(_BYTE, WIDTH)
@@ -70,7 +70,7 @@ def _bytes_unequal(typingctx, left, right):
 
 @kernel(inlined=True)
 def find_byte(data, at, end, byte):
-    """Where a byte first is in data[at:end], or `end`. Bytes behind `end` may be read, those behind the array are not."""
+    """Where a byte is first found in data[at:end], or `end`. Bytes after `end` may be read, but none after the array."""
     base = np.int64(data.ctypes.data)
     while at < end and at + WIDTH <= data.shape[0]:
         found = bytes_equal(base + at, byte)
@@ -84,7 +84,7 @@ def find_byte(data, at, end, byte):
 
 @kernel(inlined=True)
 def alike(left, left_at, right, right_at, length):
-    """How many of the first `length` bytes of two stretches are the same, up to the first that differ."""
+    """How many of the first `length` bytes of two ranges are equal, up to the first that differ."""
     left_base = np.int64(left.ctypes.data) + left_at
     right_base = np.int64(right.ctypes.data) + right_at
     room = min(left.shape[0] - left_at, right.shape[0] - right_at)

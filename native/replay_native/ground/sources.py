@@ -78,11 +78,14 @@ def digest(name: str) -> str:
 
 
 def digest_of(module: str, file: str) -> str:
-    """As `digest`, of a module by its `__name__`. The kernels of tests and benchmarks depend on their own file alone."""
+    """As `digest`, of a module by its `__name__`: of the kernels of tests and benchmarks, too."""
     if module.startswith(f"{PACKAGE}."):
         return digest(module.removeprefix(f"{PACKAGE}."))
-    hashed = hashlib.blake2b(Path(file).read_bytes(), digest_size=8)
-    hashed.update(digest("ground.jit").encode())
+    source = Path(file).read_bytes()
+    hashed = hashlib.blake2b(source, digest_size=8)
+    for name in sorted({"ground.jit", *_imported("", source)}):
+        if _path(name).is_file():
+            hashed.update(digest(name).encode())
     return f"{module}-{hashed.hexdigest()}"
 
 

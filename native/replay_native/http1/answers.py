@@ -1,7 +1,7 @@
-"""What stands in a whole answer: its header section, a header, a cookie, its body without the chunks around it.
+"""Parts of a whole response: its header section, a header, a cookie, its body without chunk framing.
 
-All of it works on bytes that `http1.parse` has found to be a whole answer. The portable engine has the
-same of h11 (`replay/engine/http.py`).
+These kernels work on bytes that `parser.parse` has found to be a whole response. The portable engine has its own in
+plain Python (`replay/portable/responses.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HTTP_CODE = 9
 
 @kernel(inlined=True)
 def lower(byte):
-    """An ASCII letter in lower case; all else as it is."""
+    """A byte with ASCII letters in lower case."""
     return byte + np.uint8(32) if 65 <= byte <= 90 else byte
 
 
@@ -64,7 +64,7 @@ def find_bytes(data, begin, end, needle, needle_begin, needle_end):
 
 @kernel(inlined=True)
 def trimmed(data, begin, end):
-    """A part without the blanks around it."""
+    """A range without the blanks around it."""
     while begin < end and data[begin] in (SPACE, TAB):
         begin += 1
     while end > begin and data[end - 1] in (SPACE, TAB):
@@ -87,7 +87,7 @@ def line_ends(data, at, end):
 
 @kernel()
 def _section_ends(data, begin, end):
-    """Behind the empty line of the header section that begins at `begin`."""
+    """Where the header section that begins at `begin` ends, after its empty line."""
     at = begin
     while at < end:
         line = at
@@ -99,7 +99,7 @@ def _section_ends(data, begin, end):
 
 @kernel()
 def find_head(data, begin, end):
-    """The header section of the last answer: (begin, end); informational ones before it are passed over."""
+    """The header section of the final response: (begin, end). Informational ones before it are skipped."""
     head_end = _section_ends(data, begin, end)
     while head_end < end and begin + _HTTP_CODE < end and data[begin + _HTTP_CODE] == 49:
         begin = head_end
@@ -111,7 +111,7 @@ def find_head(data, begin, end):
 def unfold(data, begin, end):
     """Join the header lines of a section that are continued on the next line (RFC 9112, 5.2), in place.
 
-    Each fold becomes one space; what that frees becomes spaces behind the value, which are no part of it.
+    Each fold becomes one space. The bytes that this frees become spaces after the value, which are not part of it.
     """
     text_end, at = line_ends(data, begin, end)
     while at < end:
@@ -130,9 +130,9 @@ def unfold(data, begin, end):
 
 @kernel()
 def find_header(data, begin, end, name, name_begin, name_end):
-    """The value of the first header of this (lower-case) name in a section from `begin` (a line to skip) on.
+    """The value of the first header with this (lower-case) name in a section. The line at `begin` is skipped.
 
-    (begin, end, where to look for another one); a begin of -1 where there is none.
+    Returns (begin, end, where to look for another one), with a begin of -1 where there is none.
     """
     _, at = line_ends(data, begin, end)
     while at < end:
@@ -156,7 +156,7 @@ def _hex_digit(byte):
 
 @kernel()
 def _unchunk(data, at, end):
-    """Move the chunks that begin at `at` together; where their data ends."""
+    """Join the chunks that begin at `at`, in place. Returns where their data ends."""
     out = at
     while at < end:
         size = np.int64(0)
@@ -177,7 +177,7 @@ def _unchunk(data, at, end):
 
 @kernel()
 def find_body(data, head, head_end, end):
-    """Where the body ends that begins at `head_end`; chunks are put together in place."""
+    """Where the body that begins at `head_end` ends. Chunks are joined in place."""
     value, value_end, _ = find_header(data, head, head_end, _TRANSFER_ENCODING, 0, _TRANSFER_ENCODING.size)
     if value >= 0 and same_word(data, value, value_end, _CHUNKED, 0, _CHUNKED.size):
         return _unchunk(data, head_end, end)
@@ -186,9 +186,10 @@ def find_body(data, head, head_end, end):
 
 @kernel()
 def cookie_parts(data, begin, end):
-    """A Set-Cookie value (RFC 6265, 5.2): (name begin, name end, value begin, value end, attributes begin).
+    """The parts of a Set-Cookie value (RFC 6265, 5.2): (name begin, name end, value begin, value end, attributes
+    begin).
 
-    A name end of -1 where it is no cookie: without a name, or with a control character.
+    The name end is -1 where it is no cookie: it has no name, or a control character.
     """
     stop = begin
     while stop < end and data[stop] != SEMICOLON:
@@ -206,7 +207,7 @@ def cookie_parts(data, begin, end):
 
 @kernel(int64(uint8[::1], uint8[::1], int64[::1]))
 def looked_up(data, name, found):
-    """For tests: `found` int64[6] is the head's and the body's places, and the value of a header."""
+    """For tests: write the ranges of the head, the body and the value of a header to `found` int64[6]."""
     head, head_end = find_head(data, 0, data.size)
     unfold(data, head, head_end)
     found[0], found[1] = head, head_end

@@ -1,7 +1,8 @@
-"""A client's cookie jar as the bytes of its Cookie header: `a=1; b=2`, at most so many, in place.
+"""A client's cookie jar as the bytes of its Cookie header (`a=1; b=2`), of bounded length, changed in place.
 
-What RFC 6265 has of domains, paths, `Secure` and times is not looked at: a jar belongs to one client and one target. Only
-an end is: Max-Age of 0 or less, or Expires before the year 2000. `replay/engine/cookies.py` is the same in plain Python.
+Domains, paths, `Secure` and times (RFC 6265) are ignored, since a jar belongs to one client and one target. Only the
+end of a cookie counts: a Max-Age of 0 or less, or an Expires before the year 2000. `replay/portable/cookies.py` is the
+same in plain Python.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _ends_at_once(data, begin, end):
 
 @kernel()
 def is_ended(data, at, end):
-    """Whether the attributes of a Set-Cookie say that the cookie is to go; Max-Age goes before Expires."""
+    """Whether the attributes of a Set-Cookie end the cookie. Max-Age takes precedence over Expires."""
     ended = False
     while at < end:
         stop = at + 1
@@ -75,7 +76,7 @@ def is_ended(data, at, end):
 
 @kernel()
 def _place_of(jar, length, data, name, name_end):
-    """Where a cookie of this name stands in the jar: (begin, end), with the `; ` behind it; a begin of -1: nowhere."""
+    """Where a cookie of this name is in the jar: (begin, end) with the `; ` after it, or a begin of -1."""
     at = np.int64(0)
     while at < length:
         end = at
@@ -95,9 +96,10 @@ def _place_of(jar, length, data, name, name_end):
 
 @kernel()
 def put_cookie(jar, length, most, data, begin, end):
-    """Take a Set-Cookie value into the jar: its new length of at most `most` bytes, or NO_ROOM (nothing is changed).
+    """Put a Set-Cookie value into the jar. Returns the jar's new length, at most `most`, or NO_ROOM (then nothing is
+    changed).
 
-    A value that is no cookie changes nothing; one that came before is replaced, and stands last.
+    A value that is no cookie changes nothing. A cookie that is in the jar already is replaced, and moves to the end.
     """
     name, name_end, value, value_end, attributes = cookie_parts(data, begin, end)
     if name_end < 0:

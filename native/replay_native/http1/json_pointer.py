@@ -1,7 +1,7 @@
 """One value of a JSON text by its JSON Pointer (RFC 6901), in one pass and without a tree.
 
-The scan reads no further than the value, so what is broken behind it goes unnoticed; of two members of one name the
-first counts. `replay/engine/json_pointer.py` is the same in plain Python.
+The scan stops after the value, so errors after it go unnoticed. Of two members with one name the first counts.
+`replay/portable/json_pointer.py` is the same in plain Python.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numba import int64, uint8
 from replay_native.ground.jit import kernel
 
 ABSENT, STRING, LITERAL, COMPOUND = 0, 1, 2, 3
-"""What was found: nothing (or null), the inside of a string, a number or true or false, an object or array."""
+"""What was found: nothing (or null); the inside of a string; a number, true or false; an object or array."""
 
 _QUOTE, _BACKSLASH, _COMMA, _COLON = 34, 92, 44, 58
 _BRACE, _BRACE_END, _BRACKET, _BRACKET_END = 123, 125, 91, 93
@@ -28,7 +28,7 @@ def _space_ends(data, at, end):
 
 @kernel()
 def _string_ends(data, at, end):
-    """From behind an opening quote to its closing one; `end` where there is none."""
+    """Where the closing quote is, from after the opening one; `end` where there is none."""
     while at < end and data[at] != _QUOTE:
         at += 2 if data[at] == _BACKSLASH else 1
     return min(at, end)
@@ -43,7 +43,7 @@ def _word_ends(data, at, end):
 
 @kernel()
 def _value_ends(data, at, end):
-    """Behind the value that begins at `at`; brackets are counted, not matched by kind."""
+    """Where the value that begins at `at` ends. Brackets are counted, but not matched by kind."""
     depth = np.int64(0)
     while at < end:
         byte = data[at]
@@ -89,7 +89,7 @@ def _unit_at(data, at, end):
 
 @kernel(inlined=True)
 def _short_escape(byte):
-    """What the letter behind a backslash stands for, or -1."""
+    """What the letter after a backslash stands for, or -1."""
     if byte in (_QUOTE, _BACKSLASH, 47):
         return np.int64(byte)
     if byte == 98:
@@ -105,7 +105,9 @@ def _short_escape(byte):
 
 @kernel()
 def _decode(data, at, end):
-    """One piece of a string: (where the next begins, its bytes as a little-endian word, how many); none: broken."""
+    """Decode one piece of a string: (where the next begins, its bytes as a little-endian word, how many). 0 bytes: it
+    is broken.
+    """
     if data[at] != _BACKSLASH:
         return at + 1, np.int64(data[at]), np.int64(1)
     if at + 1 < end and data[at + 1] != 117:
@@ -134,7 +136,7 @@ def _decode(data, at, end):
 
 @kernel()
 def put_string(data, begin, end, out, limit):
-    """Decode the inside of a string to the front of `out`: its length, or -1 where it is broken or above `limit`."""
+    """Decode the inside of a string to `out`. Returns its length, or -1 where it is broken or longer than `limit`."""
     length = np.int64(0)
     at = begin
     while at < end:
@@ -149,7 +151,7 @@ def put_string(data, begin, end, out, limit):
 
 @kernel()
 def _is_key(data, begin, end, token, token_end, tokens):
-    """Whether the inside of a string is, decoded, tokens[token:token_end]."""
+    """Whether the inside of a string, decoded, is tokens[token:token_end]."""
     at = begin
     while at < end:
         at, word, count = _decode(data, at, end)
@@ -184,7 +186,7 @@ def _member(data, at, end, token, token_end, tokens):
 
 @kernel()
 def _item(data, at, end, token, token_end, tokens):
-    """Where an item begins in the array whose `[` is at `at`; -1 where the token is no index, or too great."""
+    """Where an item begins in the array whose `[` is at `at`; -1 where the token is no index, or too large."""
     if token == token_end or token_end - token > 9 or (tokens[token] == 48 and token_end - token > 1):
         return np.int64(-1)
     index = np.int64(0)
@@ -203,9 +205,10 @@ def _item(data, at, end, token, token_end, tokens):
 
 @kernel()
 def find_pointer(data, begin, end, tokens, token, tokens_end):
-    """The value at a pointer in data[begin:end]: (kind, begin, end); of a STRING what is between its quotes.
+    """Find the value at a pointer in data[begin:end]: (kind, begin, end). Of a STRING it is what is between the
+    quotes.
 
-    A pointer is its reference tokens in `tokens[token:tokens_end]`, unescaped, a zero byte behind each.
+    A pointer is its reference tokens in `tokens[token:tokens_end]`, unescaped, with a zero byte after each.
     """
     nothing = (np.int64(ABSENT), np.int64(0), np.int64(0))
     at = _space_ends(data, begin, end)
@@ -238,7 +241,9 @@ def find_pointer(data, begin, end, tokens, token, tokens_end):
 
 @kernel(int64(uint8[::1], uint8[::1], int64[::1], uint8[::1]))
 def pointed(data, tokens, found, out):
-    """For tests: `found` int64[3] is kind, begin and end; of a string the decoded length in `out` is returned."""
+    """For tests: write kind, begin and end to `found` int64[3]. Of a string, `out` gets its text, and its length is
+    returned.
+    """
     kind, begin, end = find_pointer(data, 0, data.size, tokens, 0, tokens.size)
     found[0], found[1], found[2] = kind, begin, end
     return put_string(data, begin, end, out, out.size) if kind == STRING else np.int64(-1)

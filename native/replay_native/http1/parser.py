@@ -1,7 +1,8 @@
-"""An incremental HTTP/1.x response parser: it takes any split of the input, and keeps a few words between two calls.
+"""An incremental HTTP/1.x response parser. It takes the input in any pieces, and keeps a few words between two calls.
 
-Framing follows RFC 9112 section 6.3 and agrees with h11 except for the differences listed in `tests/http1_differences.py`.
-`parse` works on any record that has PARSER_FIELDS: a row of the lane's connection table is one. Both engines use it.
+Framing follows RFC 9112 section 6.3 and agrees with h11 except for the differences listed in
+`tests/oracles/http1_differences.py`. `parse` works on any record that has PARSER_FIELDS: a row of the lane's
+connection table is one. Both engines use it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ PARSER_FIELDS = [
     ("length_digits", "i8"), ("number", "i8"), ("digits", "i8"), ("body_bytes", "i8"), ("informational", "i8"),
     ("headers", "i8"), ("reason", "i8"), ("to_head", "i8"),
 ]  # fmt: skip
-"""What the parser keeps between two calls. `to_head`: the request was a HEAD. `reason`: why the answer is BAD, an index of
-REASONS. `reset` clears them all as one range, so a new field needs no line there."""
+"""What the parser keeps between two calls. `to_head`: the request was a HEAD. `reason`: why the response is BAD, an
+index of REASONS. `reset` clears all of it as one range, so a new field needs no line there.
+"""
 
 PARSER = np.dtype(PARSER_FIELDS)
 
@@ -54,7 +56,7 @@ REASONS = (
     "a chunk's data does not end where its size says",
     "its head, or a line between two chunks, is longer than the limit",
 )
-"""What `reason` stands for."""
+"""The meanings of `reason`."""
 
 (
     NO_REASON, NOT_HTTP, BAD_STATUS, STATUS_RANGE, SWITCHING, CONTROL_CHARACTER, BARE_CR, BAD_NAME, BAD_FOLD, BAD_LENGTH,
@@ -62,7 +64,9 @@ REASONS = (
 ) = range(len(REASONS))  # fmt: skip
 
 _MOST_TENTHS, _MOST_SIXTEENTHS = (2**63 - 1) // 10, (2**63 - 1) // 16
-"""A number above one of these does not fit into 63 bits with one more digit (of the last decimal digit: up to 7)."""
+"""A number above one of these overflows 63 bits with one more digit; a number equal to it, with a decimal digit above
+7.
+"""
 
 # What a byte may be part of.
 IS_TOKEN, IS_VALUE, IS_DIGIT, IS_HEX = 1, 2, 4, 8
@@ -89,7 +93,7 @@ _FNV_BASIS, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 
 def word_of(text: bytes) -> int:
-    """FNV-1a of a lower-case word: how header names and values are told apart."""
+    """FNV-1a of a lower-case word, by which header names and values are recognised."""
     word = _FNV_BASIS
     for byte in text:
         word = ((word ^ byte) * _FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
@@ -108,7 +112,7 @@ _W_KEEP_ALIVE = np.uint64(word_of(b"keep-alive"))
 _ALL_SPACE, _ALL_HIGH = np.uint64(0x2020202020202020), np.uint64(0x8080808080808080)
 
 _FRAMING_INITIALS = (67, 84, 99, 116)
-"""C, T, c, t: other header names frame nothing, and are not hashed."""
+"""C, T, c, t. Headers with other initials do not frame the message, and are not hashed."""
 
 CR, LF, SPACE, TAB, COLON, COMMA, SEMICOLON = 13, 10, 32, 9, 58, 44, 59
 _SEVEN = 55
@@ -126,27 +130,27 @@ def _mix(word, byte):
 
 @kernel(inlined=True)
 def reset(p, to_head):
-    """Expect a new answer: nothing of an answer before it is left."""
+    """Expect a new response: clear everything of an earlier one."""
     _clear(p)
     p.to_head = to_head
 
 
 @kernel(inlined=True)
 def _refuse(p, reason):
-    """Note why the answer is malformed; False."""
+    """Note why the response is malformed. Always False."""
     p.reason = reason
     return False
 
 
 @kernel(inlined=True)
 def keeps_alive(p):
-    """Whether the connection may carry another request after this whole answer."""
+    """Whether the connection may carry another request after this whole response."""
     return p.parse_state == DONE and not _is_last(p)
 
 
 @kernel(inlined=True)
 def _is_last(p):
-    """Whether the head, which is whole, says that the connection carries no other answer."""
+    """Whether the head, which is complete, announces the end of the connection."""
     if p.header_flags & SAID_CLOSE:
         return True
     return p.minor == 0 and p.header_flags & SAID_KEEP_ALIVE == 0
@@ -154,10 +158,10 @@ def _is_last(p):
 
 @kernel(inlined=True)
 def is_idle_close(p):
-    """Whether the answer, as far as it has come, is a 408 that announces the end of the connection.
+    """Whether the response, as far as it has come, is a 408 that announces the end of the connection.
 
-    As the first answer on a connection that has served before it answers no request: the server waited for one and gave
-    up (RFC 9110, 15.5.9). After an informational answer it would be about a request that the server has read.
+    As the first response on a reused connection it belongs to no request: the server waited for one and gave up (RFC
+    9110, 15.5.9). After an informational response it would be about a request that the server has read.
     """
     if p.status != 408 or p.informational:
         return False
@@ -167,7 +171,7 @@ def is_idle_close(p):
 
 @kernel(inlined=True)
 def _version_byte(p, byte):
-    """One byte of `HTTP/1.d `."""
+    """Take one byte of `HTTP/1.d `."""
     at = p.position
     p.position += 1
     if at < 7:
@@ -182,7 +186,7 @@ def _version_byte(p, byte):
 
 @kernel(inlined=True)
 def _code_byte(p, byte):
-    """One digit of the status."""
+    """Take one digit of the status."""
     p.status = p.status * 10 + np.int64(byte) - 48
     p.position += 1
     if p.position == 3:
@@ -192,7 +196,7 @@ def _code_byte(p, byte):
 
 @kernel(inlined=True)
 def _name_ends(p):
-    """A colon: which header is it?"""
+    """A header's name has ended: note which header it is."""
     p.header = OTHER
     if p.word == _W_CONTENT_LENGTH:
         p.header = CONTENT_LENGTH
@@ -211,7 +215,7 @@ def _name_ends(p):
 
 @kernel(inlined=True)
 def _length_part_ends(p):
-    """One of the comma-separated numbers of a Content-Length: each must be the same digits."""
+    """Take one of the comma-separated numbers of a Content-Length. All must be equal."""
     if p.digits == 0:
         return _refuse(p, BAD_LENGTH)
     if p.header_flags & SEEN_LENGTH and (p.number != p.length or p.digits != p.length_digits):
@@ -226,7 +230,7 @@ def _length_part_ends(p):
 
 @kernel(inlined=True)
 def _connection_part_ends(p):
-    """One of the comma-separated words of a Connection header."""
+    """Take one of the comma-separated words of a Connection header."""
     if p.word == _W_CLOSE:
         p.header_flags |= SAID_CLOSE
     elif p.word == _W_KEEP_ALIVE:
@@ -236,7 +240,7 @@ def _connection_part_ends(p):
 
 @kernel(inlined=True)
 def _framing_byte(p, byte):
-    """One byte of the value of a header that frames the message. False: malformed."""
+    """Take one byte of the value of a header that frames the message. False: malformed."""
     if byte in (SPACE, TAB):
         if p.word != _EMPTY or p.digits:
             p.header_flags |= SPACE_PENDING
@@ -264,7 +268,7 @@ def _framing_byte(p, byte):
 
 @kernel(inlined=True)
 def _value_ends(p):
-    """The value of the open header is whole (the next line does not continue it). False: malformed."""
+    """Take the complete value of a header: the next line does not continue it. False: malformed."""
     if not p.header_flags & VALUE_OPEN:
         return True
     p.header_flags &= ~VALUE_OPEN
@@ -274,7 +278,7 @@ def _value_ends(p):
         if not p.header_flags & IN_TRAILERS:
             _connection_part_ends(p)
     elif p.header == TRANSFER_ENCODING:
-        # The same line twice (by a server and by its proxy) is one coding, as curl, llhttp and browsers take it.
+        # A server and its proxy may both add this line. Twice the same is one coding, as for curl, llhttp and browsers.
         if p.word != _W_CHUNKED:
             return _refuse(p, BAD_CODING)
         p.header_flags |= SEEN_CHUNKED
@@ -283,7 +287,7 @@ def _value_ends(p):
 
 @kernel(inlined=True)
 def _head_ends(p):
-    """The empty line: what follows? False: malformed."""
+    """Decide at the empty line what follows the head. False: malformed."""
     if not _value_ends(p):
         return False
     if p.header_flags & IN_TRAILERS:
@@ -315,7 +319,7 @@ def _head_ends(p):
 
 @kernel(inlined=True)
 def _line_begins(p, byte):
-    """First byte of a header line, or of the empty line. False: malformed."""
+    """Take the first byte of a header line, or of the empty line. False: malformed."""
     if byte in (SPACE, TAB):
         if not p.header_flags & VALUE_OPEN:
             return _refuse(p, BAD_FOLD)
@@ -340,7 +344,7 @@ def _line_begins(p, byte):
 
 @kernel(inlined=True)
 def _head_byte(p, byte):
-    """One byte of the status line, the headers or the trailers. False: malformed."""
+    """Take one byte of the status line, the headers or the trailers. False: malformed."""
     state = p.parse_state
     if state == NAME:
         _name_ends(p)
@@ -372,7 +376,7 @@ def _head_byte(p, byte):
 
 @kernel(inlined=True)
 def _chunk_begins(p):
-    """The end of a chunk's size line."""
+    """Take the end of a chunk's size line."""
     if p.number == 0:
         p.parse_state = LINE
         p.header_flags = (p.header_flags | IN_TRAILERS) & ~(SEEN_LENGTH | SEEN_CHUNKED | VALUE_OPEN)
@@ -385,7 +389,7 @@ def _chunk_begins(p):
 
 @kernel(inlined=True)
 def _chunk_byte(p, byte):
-    """One byte between the data of two chunks. False: malformed."""
+    """Take one byte between the data of two chunks. False: malformed."""
     state = p.parse_state
     if state == CHUNK_DATA_CR:
         p.parse_state = CHUNK_DATA_LF
@@ -423,7 +427,7 @@ def _chunk_byte(p, byte):
 
 @kernel(inlined=True)
 def _chunk_extension_byte(p, byte):
-    """Extensions are passed over; only CR LF ends them."""
+    """Skip one byte of a chunk's extensions, which end with CR LF."""
     if byte == CR:
         p.parse_state = CHUNK_CR
     return byte != LF or _refuse(p, BAD_CHUNK_SIZE)
@@ -453,7 +457,9 @@ def _value_run_ends(data, at, end):
 
 @kernel(inlined=True)
 def _quick(p, data, at, end):
-    """The usual head in long steps: names, values that frame nothing, line ends. Stops where `_head_byte` must decide."""
+    """Take a usual head in long steps: names, values that do not frame the message, line ends. Stop where `_head_byte`
+    must decide.
+    """
     if p.parse_state == NAME:
         if p.position:
             while at < end and _CLASS[data[at]] & IS_TOKEN:
@@ -474,7 +480,9 @@ def _quick(p, data, at, end):
 
 @kernel()
 def parse(p, data, at, end, header_limit):
-    """Take in `data[at:end]`; returns where it stopped: `end`, or after the last byte of a whole answer (DONE), or BAD."""
+    """Take in `data[at:end]`. Returns where it stopped: at `end`, after the last byte of a whole response (DONE), or
+    where it is BAD.
+    """
     while at < end and p.parse_state < DONE:
         state = p.parse_state
         if state < CHUNK_DATA or state in (CHUNK_DATA_CR, CHUNK_DATA_LF):
@@ -506,7 +514,7 @@ def parse(p, data, at, end, header_limit):
 
 @kernel(inlined=True)
 def end_of_input(p):
-    """The peer closed: the answer is whole only if it was to end so."""
+    """The peer closed the connection: the response is whole only if it lasts until the close."""
     if p.parse_state == UNTIL_CLOSE:
         p.parse_state = DONE
         p.header_flags |= SAID_CLOSE
@@ -515,7 +523,9 @@ def end_of_input(p):
 
 @kernel((from_dtype(PARSER)[::1], uint8[::1], int64), brief=True)
 def parse_on(parsers, data, header_limit):
-    """Go on with the answer of `parsers[0]`, for the portable engine: how many bytes of `data` belong to it."""
+    """`parse` for the portable engine: go on with `parsers[0]`. Returns how many bytes of `data` belong to the
+    response.
+    """
     return parse(parsers[0], data, np.int64(0), data.size, header_limit)
 
 
@@ -539,7 +549,9 @@ def allows_another(parsers):
 
 @kernel((from_dtype(PARSER)[::1], uint8[::1], int64[::1], int64, int64))
 def parse_pieces(parsers, data, cuts, to_head, header_limit):
-    """Parse one answer into `parsers[0]`, as if `data` came in pieces that end at `cuts`; returns bytes taken in."""
+    """Parse one response into `parsers[0]`, as if `data` came in pieces that end at `cuts`. Returns the bytes taken
+    in.
+    """
     p = parsers[0]
     reset(p, to_head)
     at = np.int64(0)

@@ -1,96 +1,105 @@
-"""What a lane keeps of its clients' answers, and where it goes: captures, cookie jars, checks, and patches.
+"""What a lane takes from responses and puts into requests: captures, cookie jars, checks, and patches.
 
-A client has a value of bounded length a slot, in memory of its own that is made when it comes first. Slot 0 is the
-client's cookie jar. A request that takes values carries its patches behind its bytes in the feed (`docs/lane-contract.md`).
+A client has one value of bounded length per slot, in memory of its own that is allocated with its first value. Slot 0
+is the cookie jar. A request that takes values carries its patches after its bytes in the feed
+(`docs/lane-contract.md`).
 """
 
 from __future__ import annotations
 
-from collections import namedtuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numba import from_dtype, types
 
 from replay_native.ground import libc
-from replay_native.ground.bundle import bundle_type
+from replay_native.ground.bundle import Array, Int, bundle, numba_type, value
 from replay_native.ground.jit import kernel
-from replay_native.ground.memory import release, with_room
+from replay_native.ground.memory import release, with_capacity
 from replay_native.ground.regex import search
 from replay_native.ground.sha256 import is_digest
 from replay_native.ground.shared import peek_i32, peek_u8, poke_u8
 
-from .answers import (
-    cookie_parts,
-    find_body,
-    find_bytes,
-    find_head,
-    find_header,
-    unfold,
-)
+from .answers import cookie_parts, find_body, find_bytes, find_head, find_header, unfold
 from .cookies import NO_ROOM, put_cookie
-from .json_pointer import (
-    ABSENT,
-    LITERAL,
-    STRING,
-    find_pointer,
-    put_string,
-)
+from .json_pointer import ABSENT, LITERAL, STRING, find_pointer, put_string
 
 _memcpy = libc.memcpy
 
 PATCH_BYTES = 8
-"""A patch: int32 where in the request it goes, int32 slot and encoding << 16."""
+"""Bytes of a patch: int32 where in the request it goes, int32 slot | encoding << 16."""
 
 LENGTH_SLOT = 0xFFFF
-"""In place of a slot: the decimal number of bytes of the body, which begins four bytes behind the patch."""
+"""In place of a slot: the length of the body as a decimal number. The body begins four bytes after the patch."""
 
 JAR_SLOT = 0
-"""The client's cookies, as a whole header line, or nothing where there are none."""
+"""The client's cookies, as a complete header line; nothing where there are none."""
 
 VALUE_BYTES = 48
-"""Least room of a value."""
+"""Least capacity of a value."""
 
 RAW, JSON_TEXT, TARGET, FORM, SEGMENT, JSON_VALUE, IN_COOKIE = range(7)
-"""How a value is written. RAW: as it is. JSON_TEXT: inside a JSON string. TARGET: a link, with only the bytes encoded that
-no request line may hold. FORM: everything but RFC 3986's unreserved characters is percent-encoded. SEGMENT: as FORM, for a
-path, where `.` and `..` are encoded too. JSON_VALUE: a number, true, false or null as it is, any other value as a JSON
-string. IN_COOKIE: as it is, but for the `;` that would begin another cookie.
+"""How a value is written. RAW: as it is. JSON_TEXT: inside a JSON string. TARGET: a link; only bytes that may not
+stand in a request line are encoded. FORM: everything but RFC 3986's unreserved characters is percent-encoded. SEGMENT:
+as FORM, for a path, where `.` and `..` are encoded too. JSON_VALUE: numbers, true, false and null as they are, other
+values as JSON strings. IN_COOKIE: as it is, but `;`, which would begin another cookie, is encoded.
 """
 
 CAPTURE, CHECK = range(2)
 STATUS, RECORDED_STATUS, SIZE, HEADER, COOKIE, POINTER, REGEX, CONTAINS, DIGEST = range(9)
-"""What a rule looks at, from POINTER on the body. Of a check the value must be there, and be its text where it has one."""
+"""What a rule reads; from POINTER on: the body. For a check the value must exist, and equal the rule's text if there
+is one.
+"""
 
 RULE = np.dtype([
     (name, "i8") for name in (
         "kind", "source", "slot", "name", "name_end", "text", "text_end", "low", "high", "program", "is_link",
     )
 ])  # fmt: skip
-"""A rule. name and text are parts of `texts`: a header's lower-case name, a cookie's, a pointer's tokens; what a value must
-equal (text -1: anything), the bytes to be contained, the digest, or of STATUS a byte for each of 600 statuses. A capture
-whose `is_link` is 1 takes only a path of this target (`link_length`)."""
-
-Sessions = namedtuple(
-    "Sessions",
-    "values rooms lengths bounds route_rules rules texts program sets work words found jar kept lanes refused",
-)
-"""By client and slot, [clients, slots]: values uint64, the address of a value; rooms int32, the bytes that there are at it;
-lengths int32, its length + 1 (0: none). bounds int64[slots]: its length at most. route_rules int32[routes + 1, rules + 1]:
-the rules of a route, up to -1; rules RULE[n]; texts uint8[]; program and sets: those of `regex`; work and words: the memory
-of `regex` and `sha256`; found uint8[]: a value on its way; jar uint8[]: a cookie jar that is changed; kept
-uint8[connections, bytes]: of an answer that comes in parts; lanes int64[1]: client c has row c // lanes; refused
-int64[rules]: links that a capture found and refused.
+"""A rule. `name` and `text` are ranges of `texts`. The name is that of a header (in lower case) or cookie, or the
+tokens of a pointer. The text is what a value must equal (-1: anything), the bytes to be contained, the digest, or for
+STATUS a byte for each of 600 statuses. A capture whose `is_link` is 1 takes only a path of this target
+(`link_length`).
 """
 
 rule_type = from_dtype(RULE)
-SESSIONS_TYPE = bundle_type(
-    Sessions,
-    [
-        types.uint64[:, ::1], types.int32[:, ::1], types.int32[:, ::1], types.int64[::1], types.int32[:, ::1],
-        rule_type[::1], types.uint8[::1], types.int32[:, ::1], types.uint8[:, ::1], types.int32[:, ::1], types.uint32[::1],
-        types.uint8[::1], types.uint8[::1], types.uint8[:, ::1], types.int64[::1], types.int64[::1],
-    ],
-)  # fmt: skip
+
+
+@bundle
+class Sessions(NamedTuple):
+    """The rules of a run, and the values of a lane's clients. Tables by client have a row per client and a column per
+    slot.
+    """
+
+    values: Annotated[Array, "uint64[:, ::1]", "by client: the address of a value"]
+    capacities: Annotated[Array, "int32[:, ::1]", "by client: the bytes allocated at it"]
+    lengths: Annotated[Array, "int32[:, ::1]", "by client: its length + 1, 0 for none"]
+    bounds: Annotated[Array, "int64[::1]", "per slot: the length of a value at most"]
+    route_rules: Annotated[Array, "int32[:, ::1]", "per route: its rules, up to -1"]
+    rules: Annotated[Array, rule_type[::1], "captures and checks"]
+    texts: Annotated[Array, "uint8[::1]", "the texts of the rules"]
+    program: Annotated[Array, "int32[:, ::1]", "the programs of the rules; see `ground/regex`"]
+    sets: Annotated[Array, "uint8[:, ::1]", "the byte sets of these programs"]
+    work: Annotated[Array, "int32[:, ::1]", "scratch of `ground/regex`"]
+    words: Annotated[Array, "uint32[::1]", "scratch of `ground/sha256`"]
+    found: Annotated[Array, "uint8[::1]", "a value that was found"]
+    jar: Annotated[Array, "uint8[::1]", "a cookie jar that is being changed"]
+    kept: Annotated[Array, "uint8[:, ::1]", "per connection: a response that comes in parts"]
+    lanes: Annotated[int, "int64", "client c has row c // lanes"]
+    refused: Annotated[Array, "int64[::1]", "per rule: links that a capture found and refused"]
+
+
+@value
+class Answer(NamedTuple):
+    """What is known of a response besides its bytes."""
+
+    status: Annotated[Int, "int64", "its status"]
+    recorded: Annotated[Int, "int64", "the recorded status, 0 where it is not known"]
+    size: Annotated[Int, "int64", "bytes of its body"]
+    whole: Annotated[Int, "int64", "0 where only its beginning was kept"]
+
+
+SESSIONS_TYPE, ANSWER_TYPE = numba_type(Sessions), numba_type(Answer)
 
 _PERCENT, _QUOTE, _BACKSLASH, _SLASH, _DOT, _HASH, _SEMICOLON = 37, 34, 92, 47, 46, 35, 59
 _HEX = np.frombuffer(b"0123456789ABCDEF", np.uint8)
@@ -101,11 +110,11 @@ _SET_COOKIE = np.frombuffer(b"set-cookie", np.uint8)
 _NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
 _ENDS_SEGMENT = np.zeros(256, np.uint8)
 _ENDS_SEGMENT[list(b"/\\?&=#")] = 1
-"""What a `..` in a link may stand between."""
+"""Bytes that end a segment of a link."""
 
 
 def _encoded_bytes() -> np.ndarray:
-    """By encoding, how many bytes each byte becomes: uint8[7, 256]."""
+    """How many bytes each byte becomes, by encoding: uint8[7, 256]."""
     sizes = np.ones((7, 256), np.uint8)
     sizes[JSON_TEXT, [_QUOTE, _BACKSLASH]] = sizes[JSON_VALUE, [_QUOTE, _BACKSLASH]] = 2
     sizes[IN_COOKIE, _SEMICOLON] = 3
@@ -124,22 +133,24 @@ ENCODED_BYTES = _encoded_bytes()
 @kernel(inlined=True)
 def _keep(sessions, row, slot, source, length):
     """Keep source[:length] as a client's value."""
-    address, room = with_room(
-        sessions.values[row, slot], np.int64(sessions.rooms[row, slot]), max(length, np.int64(VALUE_BYTES))
+    address, capacity = with_capacity(
+        sessions.values[row, slot],
+        np.int64(sessions.capacities[row, slot]),
+        max(length, np.int64(VALUE_BYTES)),
     )
-    sessions.values[row, slot], sessions.rooms[row, slot] = address, np.int32(room)
+    sessions.values[row, slot], sessions.capacities[row, slot] = address, np.int32(capacity)
     _memcpy(address, source.ctypes.data, np.uint64(length))
     sessions.lengths[row, slot] = np.int32(length + 1)
 
 
 @kernel()
 def forget_values(sessions):
-    """Give the memory of all values back."""
+    """Free all values."""
     for row in range(sessions.values.shape[0]):
         for slot in range(sessions.values.shape[1]):
             release(sessions.values[row, slot])
             sessions.values[row, slot] = np.uint64(0)
-            sessions.rooms[row, slot] = sessions.lengths[row, slot] = np.int32(0)
+            sessions.capacities[row, slot] = sessions.lengths[row, slot] = np.int32(0)
 
 
 # Patches.
@@ -147,7 +158,7 @@ def forget_values(sessions):
 
 @kernel(inlined=True)
 def _row_of(sessions, client):
-    return client // sessions.lanes[0]
+    return client // sessions.lanes
 
 
 @kernel(inlined=True)
@@ -161,7 +172,7 @@ def _digits_of(number):
 
 @kernel()
 def _skip_digits(value, at, length):
-    """Behind the decimal digits from `at` on."""
+    """Where the decimal digits from `at` on end."""
     while at < length and 48 <= peek_u8(value + np.uint64(at)) <= 57:
         at += 1
     return at
@@ -179,7 +190,7 @@ def _is_word(value, length, word):
 
 @kernel()
 def _is_json_number(value, length):
-    """Whether the bytes at an address are a number of JSON (RFC 8259, 6)."""
+    """Whether the bytes at an address are a JSON number (RFC 8259, 6)."""
     at = np.int64(length > 0 and peek_u8(value) == 45)
     first, at = at, _skip_digits(value, at, length)
     if at == first or (at > first + 1 and peek_u8(value + np.uint64(first)) == 48):
@@ -199,7 +210,7 @@ def _is_json_number(value, length):
 
 @kernel()
 def _is_json_literal(value, length):
-    """Whether the bytes at an address are one value of JSON that stands without quotes."""
+    """Whether the bytes at an address are a JSON value without quotes."""
     words = (
         _is_word(value, length, _NULL) or _is_word(value, length, _TRUE) or _is_word(value, length, _FALSE)
     )
@@ -208,7 +219,7 @@ def _is_json_literal(value, length):
 
 @kernel(inlined=True)
 def _is_dots(value, length):
-    """Whether the bytes at an address are `.` or `..`: as a segment of a path they would name another one."""
+    """Whether the bytes at an address are `.` or `..`, which as a segment would name another path."""
     if length not in (1, 2):
         return False
     return peek_u8(value) == _DOT and peek_u8(value + np.uint64(length - 1)) == _DOT
@@ -216,7 +227,7 @@ def _is_dots(value, length):
 
 @kernel()
 def _value_size(sessions, row, what):
-    """Bytes that a slot's value becomes, or -1 where it has none; of an empty cookie jar 0."""
+    """Bytes that a slot's value becomes, or -1 where it has none. An empty cookie jar becomes 0 bytes."""
     slot, encoding = what & 0xFFFF, what >> 16
     length = np.int64(sessions.lengths[row, slot]) - 1
     if slot == JAR_SLOT:
@@ -237,7 +248,7 @@ def _value_size(sessions, row, what):
 
 @kernel()
 def patched_bytes(sessions, client, request, length, patches):
-    """Bytes that the request of `length` bytes at an address becomes with its patches, or -1 where a value is absent."""
+    """Bytes that a request of `length` bytes becomes with its patches, or -1 where a value is missing."""
     row = _row_of(sessions, client)
     if row >= sessions.values.shape[0]:
         return np.int64(-1)
@@ -309,7 +320,7 @@ def _put_number(at, number):
 
 @kernel()
 def put_patched(out, sessions, client, request, length, patches):
-    """Write the request with its patches to the address `out`; `patched_bytes` has found its values, and room."""
+    """Write the request with its patches to the address `out`. `patched_bytes` has found its values and its size."""
     row, copied = _row_of(sessions, client), np.int64(0)
     for i in range(patches):
         patch = request + np.uint64(length + PATCH_BYTES * i)
@@ -335,7 +346,7 @@ def put_patched(out, sessions, client, request, length, patches):
 
 @kernel(inlined=True)
 def _copy_found(sessions, data, begin, end):
-    """Bring a part of the answer to `found`: its length, or -1 where it is too long."""
+    """Copy a part of the response to `found`. Returns its length, or -1 where it is too long."""
     if begin < 0 or end - begin > sessions.found.size:
         return np.int64(-1)
     for i in range(end - begin):
@@ -345,7 +356,7 @@ def _copy_found(sessions, data, begin, end):
 
 @kernel()
 def _find_cookie(sessions, rule, data, head, head_end):
-    """The value of the last cookie of a name that the answer sets, in `found`: its length, or -1."""
+    """Copy the value of the last cookie of this name that the response sets to `found`. Returns its length, or -1."""
     length, at = np.int64(-1), head
     while True:
         value, value_end, at = find_header(data, at, head_end, _SET_COOKIE, 0, _SET_COOKIE.size)
@@ -363,7 +374,9 @@ def _find_cookie(sessions, rule, data, head, head_end):
 
 @kernel()
 def _find(sessions, rule, data, head, head_end, body_end):
-    """(The length of a rule's value in `found` or -1, whether there is something at all). body_end -1: no whole body."""
+    """Copy what a rule reads to `found`: (its length or -1, whether there is anything). `body_end` is -1 where the
+    body is not whole.
+    """
     if rule.source == HEADER:
         begin, end, _ = find_header(data, head, head_end, sessions.texts, rule.name, rule.name_end)
         return _copy_found(sessions, data, begin, end), begin >= 0
@@ -398,7 +411,7 @@ def _hex_digit(data, at, length):
 
 @kernel()
 def _decoded_at(data, at, length):
-    """(The byte that stands at `at`, however often it is percent-encoded, where the next one begins)."""
+    """The byte at `at`, decoded as often as it is percent-encoded, and where the next one begins."""
     if data[at] != _PERCENT:
         return np.int64(data[at]), at + 1
     place = at + 1
@@ -412,9 +425,9 @@ def _decoded_at(data, at, length):
 
 @kernel()
 def link_length(data, length):
-    """How much of data[:length] is a link that stays on this target: all before a `#`; -1 where it is none.
+    """How much of data[:length] is a link that stays on this target: everything before a `#`; -1 where it is none.
 
-    A link begins with exactly one slash, and has no `//`, no backslash and no segment `..`, encoded neither.
+    A link begins with exactly one slash. It has no `//`, no backslash and no segment `..`, encoded or not.
     """
     if length == 0 or data[0] != _SLASH:
         return np.int64(-1)
@@ -439,7 +452,7 @@ def link_length(data, length):
 
 @kernel()
 def _capture(sessions, rule, number, row, length):
-    """Keep the `length` bytes in `found` as the client's; False where they are no value that a request may hold."""
+    """Keep `length` bytes of `found` as a value of the client. False where a request may not hold them."""
     if length < 0 or length > sessions.bounds[rule.slot]:
         return False
     for i in range(length):
@@ -465,14 +478,14 @@ def _equals(sessions, rule, length):
 
 
 @kernel()
-def _holds(sessions, rule, data, head, head_end, body_end, status, recorded, size):
-    """Whether an answer is as a check says."""
+def _holds(sessions, rule, data, head, head_end, body_end, answer):
+    """Whether a check holds for a response."""
     if rule.source == STATUS:
-        return sessions.texts[rule.text + status] != 0
+        return sessions.texts[rule.text + answer.status] != 0
     if rule.source == RECORDED_STATUS:
-        return recorded in (0, status)
+        return answer.recorded in (0, answer.status)
     if rule.source == SIZE:
-        return rule.low <= size <= rule.high
+        return rule.low <= answer.size <= rule.high
     if rule.source in (CONTAINS, DIGEST):
         if body_end < 0:
             return False
@@ -485,7 +498,7 @@ def _holds(sessions, rule, data, head, head_end, body_end, status, recorded, siz
 
 @kernel()
 def take_cookies(sessions, client, data, head, head_end):
-    """Every Set-Cookie of an answer into its client's jar; how many found no room."""
+    """Put every Set-Cookie of a response into the client's jar. Returns how many found no space."""
     row = _row_of(sessions, client)
     cut, at = np.int64(0), head
     if row >= sessions.values.shape[0]:
@@ -504,19 +517,18 @@ def take_cookies(sessions, client, data, head, head_end):
 
 
 @kernel()
-def look(sessions, client, route, data, begin, end, whole, status, recorded, size, counts, is_measured):
-    """Hold data[begin:end], an answer, against the rules of its route: (checks made, first rule that failed or -1,
-    cookies that found no room).
+def evaluate(sessions, client, route, data, end, answer, counts, is_measured):
+    """Apply the rules of a route to data[:end], a response. Returns the checks made, the first rule that failed or -1,
+    and the cookies that found no space.
 
-    `whole` is False where only its beginning was kept. counts int64[rules, 2] by rule: found or held, and not;
-    checks count only where `is_measured`.
+    counts int64[rules, 2] by rule: found or held, and not. Checks are made and counted only where `is_measured`.
     """
-    head, head_end = find_head(data, begin, end)
+    head, head_end = find_head(data, 0, end)
     unfold(data, head, head_end)
     cut = np.int64(0)
     if sessions.bounds[JAR_SLOT] > 0:
         cut = take_cookies(sessions, client, data, head, head_end)
-    body_end, has_body = np.int64(-1), whole
+    body_end, has_body = np.int64(-1), answer.whole != 0
     row, checks, failed = _row_of(sessions, client), np.int64(0), np.int64(-1)
     for place in range(sessions.route_rules.shape[1]):
         number = np.int64(sessions.route_rules[route, place])
@@ -530,7 +542,7 @@ def look(sessions, client, route, data, begin, end, whole, status, recorded, siz
             missed = row >= sessions.values.shape[0] or not _capture(sessions, rule, number, row, length)
             counts[number, np.int64(missed)] += 1
         elif is_measured:
-            missed = not _holds(sessions, rule, data, head, head_end, body_end, status, recorded, size)
+            missed = not _holds(sessions, rule, data, head, head_end, body_end, answer)
             counts[number, np.int64(missed)] += 1
             checks += 1
             if missed and failed < 0:
@@ -539,22 +551,18 @@ def look(sessions, client, route, data, begin, end, whole, status, recorded, siz
 
 
 @kernel(
-    types.int64(
-        SESSIONS_TYPE, types.int64, types.int64, types.uint8[::1], types.boolean, types.int64, types.int64, types.int64,
-        types.int64[:, ::1], types.int64[::1],
+    types.UniTuple(types.int64, 3)(
+        SESSIONS_TYPE, types.int64, types.int64, types.uint8[::1], ANSWER_TYPE, types.int64[:, ::1]
     )
-)  # fmt: skip
-def looked_at(sessions, client, route, data, whole, status, recorded, size, counts, result):
-    """For tests: `look` at all of `data`; `result` int64[3] is what it returns."""
-    result[0], result[1], result[2] = look(
-        sessions, client, route, data, 0, data.size, whole, status, recorded, size, counts, True
-    )
-    return result[0]
+)
+def evaluate_all(sessions, client, route, data, answer, counts):
+    """For tests: `evaluate` of all of `data`."""
+    return evaluate(sessions, client, route, data, data.size, answer, counts, True)
 
 
 @kernel(types.int64(SESSIONS_TYPE, types.int64, types.uint8[::1], types.int64, types.int64, types.uint8[::1]))
 def patched(sessions, client, entry, length, patches, out):
-    """For tests: a request of `length` bytes with its patches behind it, as it is sent; its length, or -1."""
+    """For tests: write a request of `length` bytes, followed by its patches, as it is sent. Returns its length, or -1."""
     total = patched_bytes(sessions, client, entry.ctypes.data, length, patches)
     if total < 0 or total > out.size:
         return total

@@ -1,47 +1,46 @@
 """Access log lines to columns: the common and combined format.
 
-`scan_common` reads `host ident user [dd/Mon/yyyy:HH:MM:SS +zzzz] "METHOD target HTTP/x" status bytes ...`
-lines out of a block of bytes; `targets` then makes their request targets fit to be sent.
+`scan_common` reads lines `host ident user [dd/Mon/yyyy:HH:MM:SS +zzzz] "METHOD target HTTP/x" status bytes ...` in a
+block of bytes; `targets` then rewrites their request targets so that they can be sent.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.libc import memchr
 from replay_native.ground.shared import peek_i64, trailing_zeros
-from replay_native.ground.simd import (
-    WIDTH,
-    bytes_equal,
-    bytes_outside,
-    find_byte,
-)
+from replay_native.ground.simd import WIDTH, bytes_equal, bytes_outside, find_byte
 from replay_native.trace.dictionary import hash_bytes
 
 ACCEPTED, BLANK, OTHER_FORMAT, BAD_TIME, NO_METHOD = 0, 1, 2, 3, 4
 NO_PATH, BAD_STATUS, BAD_SIZE, TOO_LONG, HEALTH_CHECK = 5, 6, 7, 8, 9
-"""What became of a line."""
+"""What became of a line: its code."""
 
 REWRITE, PARAMETERS, ABSOLUTE, LOOK, SUSPECT = 1, 2, 4, 8, 16
-"""What a target needs: unescaping or encoding; a check of its parameters' names; its scheme and host taken off; a check for
-values inside values, e-mail addresses and tokens, because it has a byte that these have; that check found one.
+"""What a target needs. REWRITE: unescaping or encoding. PARAMETERS: a check of its parameters' names. ABSOLUTE: its
+scheme and host removed. LOOK: a check for values inside values, e-mail addresses and tokens, because it has a byte
+that these have. SUSPECT: that check found one.
 """
 
 POSITION, LINES, ROWS, REJECTS, ZONE_MIN, ZONES, USERS, METHODS = 0, 1, 2, 3, 4, 5, 6, 7
 FIRST_ZONE_MIN, CACHED_S, CACHED = 8, 9, 10
 BREAKS, ALL_THERE, GOES_ON, FORWARDED_LAST = 14, 15, 16, 17
 STATE_WORDS = 18
-"""Words of the scanner's state: where it stands, what it counted, the methods known, the last stamp parsed.
+"""Words of the scanner's state: where it is, what it counted, how many methods it knows, the last stamp it parsed.
 
-LINES are records; BREAKS are the line breaks inside them. ALL_THERE: nothing follows the data. GOES_ON: what stands at
-POSITION may be a record that goes on behind the data. FORWARDED_LAST: lines have `X-Forwarded-For` in quotes behind the user
-agent.
+LINES are records; BREAKS are the line breaks inside them. ALL_THERE: nothing follows the data. GOES_ON: the record at
+POSITION may go on after the data. FORWARDED_LAST: lines have `X-Forwarded-For` in quotes after the user agent.
 """
 
 AT_S, METHOD, BEGIN, END, NEEDS, STATUS, BYTES, CLIENT = 0, 1, 2, 3, 4, 5, 6, 7
 ROW_COLUMNS = 8
-"""Rows of the int64 table that `scan_common` fills, one column a log line."""
+"""Rows of the int64 table that `scan_common` fills, with one column per log line."""
 
 LINE, CODE, LINE_BEGIN, LINE_END = 0, 1, 2, 3
 REJECT_COLUMNS = 4
@@ -54,7 +53,7 @@ LINE_BYTES_MAX = 64 << 10
 STAMP_BYTES = 26
 _PROTOCOL_BYTES = 9
 YEAR_MIN, YEAR_MAX = 1970, 2261
-"""Years whose every instant fits int64 nanoseconds since the Unix epoch."""
+"""Years that fit int64 nanoseconds since the Unix epoch as a whole."""
 
 _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _SEMICOLON, _QUESTION = 32, 34, 92, 45, 47, 58, 59, 63
 _PERCENT, _AT, _LETTER_J, _COMMA = 37, 64, 74, 44
@@ -66,12 +65,30 @@ _SPECIAL[[_QUOTE, _BACKSLASH, _QUESTION, _SEMICOLON, _PERCENT, _AT, _COLON, _LET
 _NESTS = np.zeros((256, 256), dtype=np.uint8)
 for _code in (b"22", b"25", b"26", b"27", b"3A", b"3B", b"3D", b"3F", b"40", b"5C", b"7B"):
     _NESTS[_code[0], [_code[1], _code[1] | 32]] = 1
-"""Codes that, behind a `%`, may make a value of others: `"`, `%`, `&`, `'`, `:`, `;`, `=`, `?`, `@`, backslash, `{`."""
+"""Codes that, after a `%`, may stand for a mark that separates or nests values: `"`, `%`, `&`, `'`, `:`, `;`, `=`,
+`?`, `@`, backslash, `{`.
+"""
 
 _MONTHS = np.frombuffer(b"JanFebMarAprMayJunJulAugSepOctNovDec", dtype=np.uint8)
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 
 _ONES, _HIGHS = np.int64(0x0101010101010101), np.int64(-0x7F7F7F7F7F7F7F80)
+
+
+@bundle
+class Scan(NamedTuple):
+    """What a scanner of lines knows, and the tables that it fills."""
+
+    key: Annotated[int, "int64", "key of the hashes of clients"]
+    agents: Annotated[Array, "uint8[::1]", "beginnings of the user agents of health checks"]
+    agent_ends: Annotated[Array, "int64[::1]", "per agent and one more: where it begins"]
+    methods: Annotated[Array, "int64[:, ::1]", "the methods seen so far: their names, two words each"]
+    state: Annotated[Array, "int64[::1]", "the scanner's state (STATE_WORDS)"]
+    rows: Annotated[Array, "int64[:, ::1]", "one column per accepted line (ROW_COLUMNS)"]
+    rejects: Annotated[Array, "int64[:, ::1]", "one column per rejected line (REJECT_COLUMNS)"]
+
+
+SCAN_TYPE = numba_type(Scan)
 
 
 @kernel(inlined=True)
@@ -82,13 +99,13 @@ def word_at(data, at):
 
 @kernel(inlined=True)
 def zero_bytes(word):
-    """The high bit of each byte that is 0; above the lowest of them there may be false ones."""
+    """The high bit of each byte that is 0. Bits above the lowest one may be false."""
     return (word - _ONES) & ~word & _HIGHS
 
 
 @kernel(inlined=True)
 def _special_bytes(data, at, end):
-    """Bit i is set where data[at + i] is in _SPECIAL, of the next bytes up to `end`."""
+    """Bit i is set where data[at + i] is in _SPECIAL, for the next bytes up to `end`."""
     if at + WIDTH <= data.shape[0]:
         address = np.int64(data.ctypes.data) + at
         found = bytes_outside(address, np.uint8(33), np.uint8(126))
@@ -141,8 +158,8 @@ def month_at(data, at):
 
 @kernel()
 def parse_stamp(data, at, state):
-    """Parse `dd/Mon/yyyy:HH:MM:SS +zzzz` at `at` into state[CACHED_S] (UTC seconds) and note its zone; False
-    if bad.
+    """Parse `dd/Mon/yyyy:HH:MM:SS +zzzz` at `at` into state[CACHED_S] (UTC seconds), and note its zone. False if it is
+    bad.
     """
     day, month, year = digits(data, at, 2), month_at(data, at + 3), digits(data, at + 7, 4)
     hour, minute, second = digits(data, at + 12, 2), digits(data, at + 15, 2), digits(data, at + 18, 2)
@@ -180,13 +197,13 @@ def parse_stamp(data, at, state):
 
 @kernel("boolean(uint8[::1], int64[::1])")
 def parse_one(stamp, state):
-    """`parse_stamp` of 26 bytes that stand alone."""
+    """`parse_stamp` of a stamp alone, for Python."""
     return stamp.shape[0] == STAMP_BYTES and parse_stamp(stamp, 0, state)
 
 
 @kernel(inlined=True)
 def _stamp(data, at, state):
-    """`parse_stamp`, remembering the last one: in a log most lines repeat it."""
+    """`parse_stamp` that remembers the last stamp: in a log most lines repeat it."""
     address = np.int64(data.ctypes.data) + at
     word0, word1 = peek_i64(np.uint64(address)), peek_i64(np.uint64(address + 8))
     word2, word3 = peek_i64(np.uint64(address + 16)), peek_i64(np.uint64(address + 18))
@@ -209,9 +226,7 @@ def _stamp(data, at, state):
 
 @kernel()
 def method_number(data, begin, end, methods, state, add):
-    """Index of the method named in data[begin:end]; a new one is added, or -2 unless `add`; -1 where it is
-    none.
-    """
+    """The number of the method named in data[begin:end]; -1 where it is none. A new one is added if `add`, else -2."""
     word0 = word1 = np.int64(0)
     if end == begin or end - begin > METHOD_BYTES_MAX:
         return -1
@@ -247,7 +262,7 @@ def method_number(data, begin, end, methods, state, add):
 
 @kernel(inlined=True)
 def lowered(byte):
-    """A letter of ASCII in lower case."""
+    """A byte, as a lower-case letter if it is an ASCII letter."""
     return byte | 32 if 65 <= byte <= 90 else byte
 
 
@@ -266,14 +281,16 @@ def scheme_end(data, begin, end):
 
 @kernel(inlined=True)
 def _nobody(data, at):
-    """Whether `- - ` is at `at`: neither ident nor user."""
+    """Whether `- - ` is at `at`: the line has neither ident nor user."""
     dashes = data[at] == _DASH and data[at + 2] == _DASH
     return dashes and data[at + 1] == _SPACE and data[at + 3] == _SPACE
 
 
 @kernel(inlined=True)
 def _stamp_place(data, begin, end, state):
-    """Where the `[` of the stamp is, behind ident and user (a user is counted); -1: none; -2: no stamp."""
+    """Where the `[` of the stamp is, after ident and user (a user is counted); -1: there is none; -2: no stamp follows
+    one.
+    """
     if end - begin > 33 and data[begin + 4] == 91 and _nobody(data, begin):
         return begin + 4
     opened = False
@@ -343,7 +360,7 @@ def _ends_in_protocol(data, begin, end):
 
 @kernel()
 def target(data, begin, end, rows, row):
-    """Note the target in data[begin:end] (spaces and the protocol off) and what it needs; a code."""
+    """Note the target in data[begin:end], without spaces and protocol, and what it needs; a code."""
     needs = spaces = 0
     whole = _ends_in_protocol(data, begin, end)
     if whole:
@@ -400,9 +417,7 @@ def target(data, begin, end, rows, row):
 
 @kernel(inlined=True)
 def _closing_quote(data, at, end):
-    """The first quote from `at` on, not escaped, that a space and a status (or `-`) follow; -1: there is
-    none.
-    """
+    """The first unescaped quote from `at` on that a space and a status (or `-`) follow; -1: there is none."""
     quote = find_byte(data, at, end, np.uint8(_QUOTE))
     plain = quote == at or (quote < end and data[quote - 1] != _BACKSLASH)
     if plain and quote + 2 < end and data[quote + 1] == _SPACE and 48 <= data[quote + 2] <= 57:
@@ -436,7 +451,7 @@ def is_health_check(data, begin, end, agents, agent_ends):
 
 @kernel(inlined=True)
 def _agent_place(data, at, end):
-    """Where the user agent of a combined line begins, behind the referer; `end` where there is none."""
+    """Where the user agent of a combined line begins, after the referer; `end` where there is none."""
     at = find_byte(data, at, end, np.uint8(_QUOTE))
     at = find_byte(data, at + 1, end, np.uint8(_QUOTE))
     if at + 3 < end and data[at + 1] == _SPACE and data[at + 2] == _QUOTE:
@@ -466,8 +481,8 @@ def address_end(data, begin, end):
 
 @kernel()
 def first_address(data, begin, end):
-    """The first address of a list such as `X-Forwarded-For` has: where it begins and ends, without brackets and port; an
-    empty span where there is none. HAProxy puts captured headers into braces, with bars between them.
+    """The first address of a list such as `X-Forwarded-For`: where it begins and ends, without brackets and port. The
+    span is empty where there is none. HAProxy puts captured headers into braces, separated by bars.
     """
     at = begin
     while at < end:
@@ -485,13 +500,13 @@ def first_address(data, begin, end):
         stop = address_end(data, at, until)
         if stop > at:
             return at, stop
-        at = last + 1
+        at = until + 1 if until < last and data[until] == 124 else last + 1
     return end, end
 
 
 @kernel()
 def _forwarded(data, at, end):
-    """The first address of the quoted field behind the user agent, which begins at `at`."""
+    """The first address of the quoted field after the user agent, which begins at `at`."""
     while at < end and data[at] != _QUOTE:
         at += 1 + (data[at] == _BACKSLASH)
     if at + 3 < end and data[at + 1] == _SPACE and data[at + 2] == _QUOTE:
@@ -500,8 +515,9 @@ def _forwarded(data, at, end):
 
 
 @kernel(inlined=True)
-def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, row):
-    """Read one line into column `row` of `rows`; a code."""
+def _scan_line(data, begin, end, scan, row):
+    """Read one line into column `row`; a code."""
+    state, rows, key, agents, agent_ends = scan.state, scan.rows, scan.key, scan.agents, scan.agent_ends
     if begin == end:
         return BLANK
     if end - begin > LINE_BYTES_MAX:
@@ -521,7 +537,7 @@ def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, 
     close = _closing_quote(data, at, end)
     code = OTHER_FORMAT
     if close >= 0:
-        code = _scan_request(data, place + 1, at, close, end, methods, state, rows, row)
+        code = _scan_request(data, place + 1, at, close, end, scan, row)
     if code == ACCEPTED and agent_ends.shape[0] > 1:
         agent = _agent_place(data, close + 2, end)
         if agent < end and is_health_check(data, agent, end, agents, agent_ends):
@@ -536,8 +552,9 @@ def _scan_line(data, begin, end, key, agents, agent_ends, methods, state, rows, 
 
 
 @kernel(inlined=True)
-def _scan_request(data, stamp, begin, close, end, methods, state, rows, row):
-    """The stamp, the request between its quotes, status and size; a code."""
+def _scan_request(data, stamp, begin, close, end, scan, row):
+    """Read the stamp, the request between its quotes, status and size; a code."""
+    state, rows = scan.state, scan.rows
     if not _stamp(data, stamp, state):
         return BAD_TIME
     rows[AT_S, row] = state[CACHED_S]
@@ -546,21 +563,28 @@ def _scan_request(data, stamp, begin, close, end, methods, state, rows, row):
     if code != ACCEPTED:
         return code
     code = target(data, min(at + 1, close), close, rows, row)
-    method = method_number(data, begin, at, methods, state, code == ACCEPTED)
+    method = method_number(data, begin, at, scan.methods, state, code == ACCEPTED)
     rows[METHOD, row] = method
     return NO_METHOD if method == -1 else code
 
 
-@kernel(
-    "void(uint8[::1], int64, int64, uint8[::1], int64[::1], int64[:,::1], int64[::1], int64[:,::1], int64[:,::1])"
-)
-def scan_common(data, end, key, agents, agent_ends, methods, state, rows, rejects):
-    """Read whole lines of data[state[POSITION]:end] into `rows` and `rejects` until one of them may be full.
+@kernel(inlined=True)
+def reject_line(rejects, reject, line, code, begin, end):
+    """Note a line that is not accepted."""
+    rejects[LINE, reject] = line
+    rejects[CODE, reject] = code
+    rejects[LINE_BEGIN, reject] = begin
+    rejects[LINE_END, reject] = end
 
-    Each call starts them anew: state[ROWS] and state[REJECTS] say how many there are, state[LINES] counts on
-    and state[POSITION] is where the first unread line begins. `key` is the key of the client hashes.
-    Requests whose user agent begins with one of (agents, agent_ends) are health checks.
+
+@kernel(types.void(types.uint8[::1], types.int64, SCAN_TYPE))
+def scan_common(data, end, scan):
+    """Read whole lines of data[state[POSITION]:end] into `rows` and `rejects`, until one of them may be full.
+
+    Each call starts both anew: state[ROWS] and state[REJECTS] say how many there are. state[LINES] counts on, and
+    state[POSITION] is where the first unread line begins.
     """
+    state, rows, rejects = scan.state, scan.rows, scan.rejects
     base = np.int64(data.ctypes.data)
     row = reject = np.int64(0)
     while row < rows.shape[1] and reject < rejects.shape[1]:
@@ -575,14 +599,11 @@ def scan_common(data, end, key, agents, agent_ends, methods, state, rows, reject
         state[LINES] += 1
         if last > begin and data[last - 1] == 13:
             last -= 1
-        code = _scan_line(data, begin, last, key, agents, agent_ends, methods, state, rows, row)
+        code = _scan_line(data, begin, last, scan, row)
         if code == ACCEPTED:
             row += 1
         else:
-            rejects[LINE, reject] = state[LINES]
-            rejects[CODE, reject] = code
-            rejects[LINE_BEGIN, reject] = begin
-            rejects[LINE_END, reject] = last
+            reject_line(rejects, reject, state[LINES], code, begin, last)
             reject += 1
     state[ROWS] = row
     state[REJECTS] = reject

@@ -26,7 +26,7 @@ def line_end(data, at, end):
 
 @kernel(inlined=True)
 def _opens(data, begin, quote, delimiter):
-    """Whether a quote is the first of its field, but for blanks: elsewhere it stands for itself."""
+    """Whether a quote begins its field (after blanks). Any other quote is an ordinary character."""
     at = quote
     while at > begin and data[at - 1] == _SPACE:
         at -= 1
@@ -35,7 +35,7 @@ def _opens(data, begin, quote, delimiter):
 
 @kernel(inlined=True)
 def _closing(data, at, end):
-    """Where the quote is that closes a field whose text begins at `at`, or `end`; two quotes are one in the text."""
+    """Where the quote that closes a field is, or `end`. The text begins at `at`; two quotes in it stand for one."""
     while True:
         at = find_byte(data, at, end, np.uint8(_QUOTE))
         if at + 1 >= end or data[at + 1] != _QUOTE:
@@ -45,7 +45,7 @@ def _closing(data, at, end):
 
 @kernel(inlined=True)
 def _ends_field(data, at, end, delimiter):
-    """Whether what stands behind a closing quote, but for blanks, ends its field."""
+    """Whether what follows a closing quote (after blanks) ends the field."""
     while at < end and data[at] == _SPACE:
         at += 1
     if at + 1 < end and data[at] == _RETURN and data[at + 1] == _NEWLINE:
@@ -57,8 +57,9 @@ def _ends_field(data, at, end, delimiter):
 def record_end(data, begin, first_end, end, limit, delimiter):
     """The offset of the newline that ends the record at `begin`, whose first line ends at `first_end`.
 
-    That is `first_end` as well where a quote does not close before `limit` or something else than a delimiter follows it: a
-    quote too many makes no record of the lines behind it. UNDECIDED where data[:end] does not tell and `limit` is behind it.
+    It is `first_end` too where a quote does not close before `limit`, or something other than a delimiter follows it:
+    a stray quote must not swallow the lines after it. UNDECIDED where more data than data[:end] is needed, and `limit`
+    lies after it.
     """
     within = min(end, limit)
     undecided = np.int64(UNDECIDED) if end < limit else first_end

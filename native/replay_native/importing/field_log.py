@@ -1,8 +1,8 @@
 """Log lines to columns for every format but the common one: cut a line into fields, then read the fields.
 
-Four cutters: a template of literals and fields (`log_format` strings), a delimiter with quotes (CSV, W3C), pairs of keys
-and values (logfmt, LTSV), and JSON objects. Each says where the fields of a line lie, by role; one reader makes a row of
-them.
+There are four cutters: for a template of literals and fields (`log_format` strings), for a delimiter with quotes (CSV,
+W3C), for pairs of keys and values (logfmt, LTSV), and for JSON objects. Each finds where the fields of a line are, by
+role. One reader makes a row of them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,10 @@ from .common_log import (
     BREAKS,
     BYTES,
     CLIENT,
-    CODE,
     END,
     GOES_ON,
     HEALTH_CHECK,
-    LINE,
-    LINE_BEGIN,
     LINE_BYTES_MAX,
-    LINE_END,
     LINES,
     LOOK,
     METHOD,
@@ -41,12 +37,14 @@ from .common_log import (
     REJECTS,
     REWRITE,
     ROWS,
+    SCAN_TYPE,
     STATUS,
     TOO_LONG,
     digits,
     first_address,
     is_health_check,
     method_number,
+    reject_line,
     target,
     word_at,
     zero_bytes,
@@ -81,6 +79,7 @@ from .field_spec import (
     QUERY_BEGIN,
     QUOTED,
     REQUEST,
+    SCRATCH_TYPE,
     SIZE,
     SPEC_TYPE,
     STATUS_CODE,
@@ -122,9 +121,9 @@ def _is_at(data, at, end, literals, first, last):
 
 @kernel()
 def _field_end(data, at, end, literals, first, last, quoted):
-    """Where the literal behind a field begins; `end` where there is none left to match, -1 if it is missing.
+    """Where the literal after a field begins; `end` where the field is the last, -1 where the literal is missing.
 
-    A quote that a backslash escapes ends no quoted field.
+    An escaped quote does not end a quoted field.
     """
     if first == last:
         return end
@@ -143,7 +142,7 @@ def _field_end(data, at, end, literals, first, last, quoted):
 
 @kernel(inlined=True)
 def _stamp_goes_on(data, begin, last, end):
-    """Whether a stamp that a space seems to end goes on with a zone, or a date with its time of day."""
+    """Whether a stamp goes on after a space: with a zone, or a date with its time of day."""
     if end - last < 6 or data[last] != _SPACE:
         return False
     zoned = data[last + 1] in (_PLUS, _DASH) and digits(data, last + 2, 4) >= 0
@@ -181,8 +180,8 @@ def _cut_template(data, begin, end, spec, spans):
 
 @kernel(inlined=True)
 def _cut_delimited(data, begin, end, spec, state, spans):
-    """Cut a line at its delimiters; a quoted field may hold them, and quotes doubled. Spaces around fields that may
-    be quoted are no part of them. A code.
+    """Cut a line at its delimiters; a code. A quoted field may contain them, and doubled quotes. Spaces around fields
+    that may be quoted do not belong to them.
     """
     delimiter = spec.options[DELIMITER]
     lenient = spec.options[ESCAPES] == QUOTED
@@ -227,7 +226,7 @@ def _cut_delimited(data, begin, end, spec, state, spans):
 
 @kernel()
 def _whole(data, at, end):
-    """Whether nothing follows a whole number but `.0`, as programs write it that have no whole numbers."""
+    """Whether nothing but `.0` follows an integer: programs without integers write it so."""
     if at < end and data[at] in (46, _COMMA):
         at += 1
         while at < end and data[at] == 48:
@@ -237,7 +236,7 @@ def _whole(data, at, end):
 
 @kernel()
 def _status(data, begin, end):
-    """A status (`200`, `200.0`, `200 OK`); 0 where the server had none, -1 where it is no status."""
+    """Read a status (`200`, `200.0`, `200 OK`); 0 where the server had none, -1 where it is no status."""
     if end - begin < 3:
         return np.int64(0) if end - begin == 1 and data[begin] == 48 else np.int64(-1)
     status = digits(data, begin, 3)
@@ -251,7 +250,7 @@ def _status(data, begin, end):
 
 @kernel()
 def _size(data, begin, end):
-    """A number of bytes (`12`, `12.0`), or -1."""
+    """Read a number of bytes (`12`, `12.0`), or -1."""
     begin += data[begin] == _PLUS
     at = begin
     while at < end and at - begin < 19 and 48 <= data[at] <= 57:
@@ -263,7 +262,7 @@ def _size(data, begin, end):
 
 @kernel(inlined=True)
 def _read_answer(data, spec, spans, state, rows, row):
-    """Status and size. What is neither is unknown, and counted: no replay needs it."""
+    """Read status and size. A value that is neither counts as unknown: a replay does not need it."""
     begin, end = spans[STATUS_CODE, 0], spans[STATUS_CODE, 1]
     status = spec.options[CONSTANT_STATUS] if begin < 0 else np.int64(-1)
     if not is_none(data, begin, end) and data[begin] != _DASH:
@@ -286,7 +285,7 @@ def _read_answer(data, spec, spans, state, rows, row):
 
 @kernel(inlined=True)
 def _client_end(data, begin, end, ported):
-    """Where the address of a client ends: before another one, and before its port."""
+    """Where the address of a client ends: before a second address, and before its port."""
     first_colon = last_colon = np.int64(-1)
     plain = begin
     while plain + 8 <= end:
@@ -300,8 +299,8 @@ def _client_end(data, begin, end, ported):
             break
         if data[at] == _COLON:
             if first_colon < 0:
-                first_colon = at
-            last_colon = at
+                first_colon = np.int64(at)
+            last_colon = np.int64(at)
     if last_colon > begin and (ported or first_colon == last_colon or data[last_colon - 1] == 93):
         return last_colon
     return end
@@ -309,7 +308,7 @@ def _client_end(data, begin, end, ported):
 
 @kernel()
 def _bad_escape(data, begin, end):
-    r"""Whether data[begin:end] has an escape that JSON does not know, nor nginx (`\xHH`)."""
+    r"""Whether data[begin:end] has an escape that neither JSON nor nginx (`\xHH`) knows."""
     at = find_byte(data, begin, end, np.uint8(_BACKSLASH))
     while at < end:
         if at + 1 >= end:
@@ -339,7 +338,7 @@ def _wrong_escape(data, value, begin, end, spec):
 
 @kernel(inlined=True)
 def _read_request(data, spec, spans, methods, state, rows, row):
-    """Method and target; a code."""
+    """Read method and target; a code."""
     begin, end = spans[REQUEST, 0], spans[REQUEST, 1]
     if begin >= 0:
         at = find_byte(data, begin, end, np.uint8(_SPACE))
@@ -380,7 +379,7 @@ def _read_request(data, spec, spans, methods, state, rows, row):
 
 @kernel(inlined=True)
 def _keep_span(data, begin, end, rows, begin_column, row):
-    """Note where a field lies, -1 where it says nothing."""
+    """Note where a field is, -1 where it says nothing."""
     nothing = is_nothing(data, begin, end)
     rows[begin_column, row] = np.int64(-1) if nothing else begin
     rows[begin_column + 1, row] = np.int64(-1) if nothing else end
@@ -388,7 +387,7 @@ def _keep_span(data, begin, end, rows, begin_column, row):
 
 @kernel(inlined=True)
 def _read_client(data, spec, spans, key, rows, row):
-    """Who asked: the first address that a proxy passed on, or else the peer."""
+    """Read the client: the first address that a proxy passed on, or else the peer."""
     rows[CLIENT, row] = 0
     begin, end = spans[FORWARDED, 0], spans[FORWARDED, 1]
     if not is_none(data, begin, end):
@@ -404,19 +403,20 @@ def _read_client(data, spec, spans, key, rows, row):
 
 
 @kernel(inlined=True)
-def _read_fields(data, spec, key, methods, state, rows, row, spans, number):
+def _read_fields(data, spec, scan, row, scratch):
     """Make a row of the fields of a line; a code."""
+    state, rows, spans, number = scan.state, scan.rows, scratch.spans, scratch.number
     if not read_time(data, spans, spec.options, state, rows, row, number):
         return BAD_TIME
     agent = spans[AGENT, 0]
-    if agent >= 0 and is_health_check(data, agent, spans[AGENT, 1], spec.agents, spec.agent_ends):
+    if agent >= 0 and is_health_check(data, agent, spans[AGENT, 1], scan.agents, scan.agent_ends):
         return HEALTH_CHECK
-    code = _read_request(data, spec, spans, methods, state, rows, row)
+    code = _read_request(data, spec, spans, scan.methods, state, rows, row)
     if code != ACCEPTED:
         return code
     _read_answer(data, spec, spans, state, rows, row)
     read_took(data, spec, spans, state, rows, row, number)
-    _read_client(data, spec, spans, key, rows, row)
+    _read_client(data, spec, spans, scan.key, rows, row)
     state[ZONELESS_ROWS] += rows[ZONED, row] == 0
     _keep_span(data, spans[HOST, 0], spans[HOST, 1], rows, HOST_BEGIN, row)
     _keep_span(data, spans[QUERY, 0], spans[QUERY, 1], rows, QUERY_BEGIN, row)
@@ -424,8 +424,9 @@ def _read_fields(data, spec, key, methods, state, rows, row, spans, number):
 
 
 @kernel(inlined=True)
-def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, gaps, gap_text, number):
-    """Read one line into column `row` of `rows`; a code."""
+def _scan_line(data, begin, end, spec, scan, row, scratch):
+    """Read one line into column `row`; a code."""
+    spans = scratch.spans
     if begin == end:
         return BLANK
     if end - begin > LINE_BYTES_MAX:
@@ -437,19 +438,21 @@ def _scan_line(data, begin, end, spec, key, methods, state, rows, row, spans, ga
     if cutter == TEMPLATE:
         code = _cut_template(data, begin, end, spec, spans)
     elif cutter == DELIMITED:
-        code = _cut_delimited(data, begin, end, spec, state, spans)
+        code = _cut_delimited(data, begin, end, spec, scan.state, spans)
     elif cutter == PAIRS:
         code = cut_pairs(data, begin, end, spec, spans)
     else:
-        code = cut_json(data, begin, end, spec, spans, gaps, gap_text)
+        code = cut_json(data, begin, end, spec, scratch)
     if code != ACCEPTED:
         return code
-    return _read_fields(data, spec, key, methods, state, rows, row, spans, number)
+    return _read_fields(data, spec, scan, row, scratch)
 
 
 @kernel(inlined=True)
 def _record_end(data, begin, first_end, end, spec, state):
-    """Where a line that was cut ends: where it does, unless what was not cut of it has a quote that goes on."""
+    """Where the record of a line that was cut ends: with the line, unless the rest that was not cut has a quote that
+    goes on.
+    """
     at = state[UNCUT]
     if spec.options[ESCAPES] != DOUBLED or find_byte(data, at, first_end, np.uint8(_QUOTE)) >= first_end:
         return first_end
@@ -461,7 +464,7 @@ def _record_end(data, begin, first_end, end, spec, state):
 
 @kernel(inlined=True)
 def _without_return(data, begin, end):
-    """Where a line that ends at `end` ends without its carriage return."""
+    """Where a line ends without its carriage return."""
     return end - 1 if end > begin and data[end - 1] == _RETURN else end
 
 
@@ -474,19 +477,14 @@ def _breaks(data, begin, end):
     return count
 
 
-@kernel(
-    types.void(
-        types.uint8[::1], types.int64, SPEC_TYPE, types.int64, types.int64[:, ::1], types.int64[::1],
-        types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1], types.uint8[::1],
-        types.int64[::1],
-    )
-)  # fmt: skip
-def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, gaps, gap_text, number):
-    """As `scan.scan_common`, by a FieldSpec; also stops behind a directive, which is then the last reject. A record of a
-    table may go on over lines; where it is not of the format as a whole, its first line is judged alone.
+@kernel(types.void(types.uint8[::1], types.int64, SPEC_TYPE, SCAN_TYPE, SCRATCH_TYPE))
+def scan_fields(data, end, spec, scan, scratch):
+    """As `common_log.scan_common`, by a FieldSpec; also stops after a directive, which is then the last reject.
 
-    Room: spans int64[ROLES, 2], number int64[3]; gaps and gap_text as `cut_json` says, zeros whenever the spec is another.
+    A record of a table may go on over several lines. Where it is not of the format as a whole, its first line is
+    judged alone.
     """
+    state, rows, rejects = scan.state, scan.rows, scan.rejects
     row = reject = np.int64(0)
     state[GOES_ON] = 0
     while row < rows.shape[1] and reject < rejects.shape[1]:
@@ -497,9 +495,7 @@ def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, gaps
         while True:
             state[UNCUT] = first_end
             bare = _without_return(data, begin, last)
-            code = _scan_line(
-                data, begin, bare, spec, key, methods, state, rows, row, spans, gaps, gap_text, number
-            )
+            code = _scan_line(data, begin, bare, spec, scan, row, scratch)
             if last > first_end:
                 break
             last = _record_end(data, begin, first_end, end, spec, state)
@@ -516,10 +512,7 @@ def scan_fields(data, end, spec, key, methods, state, rows, rejects, spans, gaps
         if code == ACCEPTED:
             row += 1
         else:
-            rejects[LINE, reject] = state[LINES] + state[BREAKS]
-            rejects[CODE, reject] = code
-            rejects[LINE_BEGIN, reject] = begin
-            rejects[LINE_END, reject] = bare
+            reject_line(rejects, reject, state[LINES] + state[BREAKS], code, begin, bare)
             reject += 1
             if code == DIRECTIVE:
                 break

@@ -1,4 +1,4 @@
-"""The targets of cut fields made fit to be sent: escapes of JSON and of logs undone, queries appended."""
+"""Targets of cut fields rewritten so that they can be sent: escapes of JSON and of logs are undone, queries appended."""
 
 from __future__ import annotations
 
@@ -9,17 +9,7 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.simd import find_byte
 from replay_native.trace.dictionary import copy_bytes, same_bytes
 
-from .common_log import (
-    ABSOLUTE,
-    BEGIN,
-    END,
-    LOOK,
-    NEEDS,
-    PARAMETERS,
-    REWRITE,
-    SUSPECT,
-    lowered,
-)
+from .common_log import ABSOLUTE, BEGIN, END, LOOK, NEEDS, PARAMETERS, REWRITE, SUSPECT, lowered
 from .field_spec import (
     DOUBLED,
     HASHED,
@@ -33,14 +23,7 @@ from .field_spec import (
     QUERY_END,
     QUOTED,
 )
-from .targets import (
-    encode,
-    hex_value,
-    is_suspect,
-    put_unescaped,
-    redact,
-    unescape,
-)
+from .targets import OUT_TYPE, SECRETS_TYPE, encode, hex_value, is_suspect, put_unescaped, redact, unescape
 
 _QUOTE, _HASH, _QUESTION, _BACKSLASH = 34, 35, 63, 92
 _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
@@ -79,8 +62,8 @@ def _hex_4(data, at, end):
 
 @kernel()
 def _unescape_json(data, begin, end, out):
-    r"""Write a JSON string's text (RFC 8259, 7; nginx's `\xHH`) to `out`, percent-encoded where it must be; the bytes
-    written.
+    r"""Write the text of a JSON string (RFC 8259, 7; nginx's `\xHH`) to `out`, percent-encoded where necessary; the
+    bytes written.
     """
     at = np.int64(0)
     while begin < end:
@@ -124,7 +107,7 @@ def _unescape_json(data, begin, end, out):
 
 @kernel()
 def _unescape_as(escapes, data, begin, end, out):
-    """Write data[begin:end] without its escapes, percent-encoded where it must be; the bytes written."""
+    """Write data[begin:end] without its escapes, percent-encoded where necessary; the bytes written."""
     if escapes == LOG:
         return unescape(data, begin, end, out)
     if escapes == JSON_ESCAPES:
@@ -151,7 +134,7 @@ def _unescape_as(escapes, data, begin, end, out):
 
 @kernel(inlined=True)
 def _append_query(escapes, data, begin, end, scratch, length):
-    """Append `?` and a query to a target in `scratch` that has none; its length then."""
+    """Append `?` and a query to a target in `scratch` that has none; the new length."""
     if begin < 0 or begin == end:
         return length
     mark = find_byte(scratch, 0, length, np.uint8(_QUESTION))
@@ -166,24 +149,28 @@ def _append_query(escapes, data, begin, end, scratch, length):
 
 @kernel(
     types.int64(
-        types.uint8[::1], types.int64[:, ::1], types.int64, types.int64, types.uint8[::1], types.uint8[::1],
-        types.int64[::1], types.int64, types.uint8[::1], types.uint8[::1], types.uint8[::1], types.int64[::1],
-        types.uint8[::1], types.int64[::1], types.int64[::1],
+        types.uint8[::1],
+        types.int64[:, ::1],
+        types.int64,
+        types.int64,
+        types.uint8[::1],
+        SECRETS_TYPE,
+        OUT_TYPE,
     )
-)  # fmt: skip
-def write_field_targets(
-    data, rows, count, escapes, constant, keys, key_ends, suffixes, name, scratch, out, out_ends, hosts,
-    host_ends, counts,
-):  # fmt: skip
+)
+def write_field_targets(data, rows, count, escapes, constant, secrets, out):
     """As `targets.write_targets`, for rows of `scan_fields`; `constant` is the target of rows that have none.
 
-    A fragment is cut off, for no request has one (RFC 9110, 7.1), except where the log has the request line as it came.
+    A fragment is cut off, since no request has one (RFC 9110, 7.1), except where the log has the request line as it
+    came.
 
-    A host that is named again and again is written once: rows[HOST_NUMBER, i] says which is row i's, or -1.
+    A host that comes several times in a row is written once: rows[HOST_NUMBER, i] says which is row i's, or -1.
     """
     at, named = np.int64(0), np.int64(0)
     last_begin, last_end, last = np.int64(0), np.int64(-1), np.int64(-1)
-    out_ends[0] = host_ends[0] = 0
+    targets, scratch, kept = out.targets, out.scratch, secrets.kept
+    target_ends, hosts, host_ends = out.target_ends, out.hosts, out.host_ends
+    target_ends[0] = host_ends[0] = 0
     for row in range(count):
         begin, end, needs = rows[BEGIN, row], rows[END, row], rows[NEEDS, row]
         query = rows[QUERY_BEGIN, row]
@@ -192,22 +179,20 @@ def write_field_targets(
         if escapes in (PLAIN, DOUBLED, JSON_ESCAPES, QUOTED) and begin >= 0:
             end = find_byte(data, begin, end, np.uint8(_HASH))
         if begin < 0:
-            at = copy_bytes(constant, 0, constant.shape[0], out, at)
-        elif needs & (REWRITE | ABSOLUTE) == 0 and (needs & PARAMETERS == 0 or suffixes < 0) and query < 0:
-            at = copy_bytes(data, begin, end, out, at)
+            at = copy_bytes(constant, 0, constant.shape[0], targets, at)
+        elif needs & (REWRITE | ABSOLUTE) == 0 and (needs & PARAMETERS == 0 or kept) and query < 0:
+            at = copy_bytes(data, begin, end, targets, at)
         elif needs & (REWRITE | ABSOLUTE) == 0 and query < 0:
-            at = redact(data, begin, end, out, at, keys, key_ends, name, counts)
+            at = redact(data, begin, end, targets, at, secrets)
         else:
             length = _unescape_as(escapes, data, begin, end, scratch)
             if escapes == JSON_ESCAPES:
                 length = find_byte(scratch, 0, length, np.uint8(_HASH))
             length = _append_query(escapes, data, query, rows[QUERY_END, row], scratch, length)
-            at, host_end = put_unescaped(
-                scratch, length, needs, out, at, hosts, host_end, keys, key_ends, suffixes, name, counts
-            )
-        if suffixes >= 0 and (needs & LOOK or query >= 0) and is_suspect(out, first, at):
+            at, host_end = put_unescaped(scratch, length, needs, out, at, host_end, secrets)
+        if not kept and (needs & LOOK or query >= 0) and is_suspect(targets, first, at):
             rows[NEEDS, row] = needs | SUSPECT
-        out_ends[row + 1] = at
+        target_ends[row + 1] = at
         begin, end = rows[HOST_BEGIN, row], rows[HOST_END, row]
         rows[HOST_NUMBER, row] = -1
         if host_end == host_ends[named] and begin >= 0:

@@ -1,13 +1,17 @@
-"""GoReplay's records out of a block of bytes: cut, read where they are plain, and paired with their responses.
+"""GoReplay's records in a block of bytes: cut, read where they are plain, and paired with their responses.
 
-What is out of the ordinary (an unknown head, chunks, escapes, a whole URL, bytes behind a body) is only cut, and left to the
-reader.
+A record that is out of the ordinary (an unknown head, chunks, escapes, a whole URL, bytes after a body) is only cut,
+and left to the reader.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.simd import find_byte
 from replay_native.trace.dictionary import copy_bytes, hash_bytes
@@ -33,10 +37,12 @@ from .common_log import (
 AT_NS = AT_S
 TOOK_NS, BODY_BEGIN, BODY_END, PART_BEGIN, PART_END, KIND, NUMBER = 8, 9, 10, 11, 12, 13, 14
 COLUMNS = 15
-"""The columns of `scan`, their time in nanoseconds, and some more. CLIENT is the hash of the record's id."""
+"""The columns of `common_log` with the time in nanoseconds, and some more. CLIENT is the hash of the record's id."""
 
 ODD, REQUEST, RESPONSE, ODD_NAMED = 0, 1, 2, 3
-"""What a part is; an odd one is for the reader, also where its id is known: it stands between others of this id."""
+"""What a part is. Odd ones are for the reader. ODD_NAMED: its id is known, and it must keep its place among others of
+this id.
+"""
 
 SEPARATOR_BYTES = 14
 _SEPARATOR = np.frombuffer("\n🐵🙈🙉\n".encode(), dtype=np.uint8)
@@ -47,6 +53,23 @@ _HOST, _LENGTH, _ENCODING = (
 _DIGITS_MAX = 19
 
 
+@bundle
+class Cutting(NamedTuple):
+    """What the cutter knows, and what it fills. `heads` and `hosts` have space for the whole block."""
+
+    key: Annotated[int, "int64", "key of the hashes of ids"]
+    methods: Annotated[Array, "int64[:, ::1]", "the methods seen so far: their names, two words each"]
+    state: Annotated[Array, "int64[::1]", "the scanner's state; see `common_log`"]
+    parts: Annotated[Array, "int64[:, ::1]", "one column per part (COLUMNS)"]
+    heads: Annotated[Array, "uint8[::1]", "the header lines of requests, without Content-Length"]
+    head_ends: Annotated[Array, "int64[::1]", "per part and one more: where its lines begin"]
+    hosts: Annotated[Array, "uint8[::1]", "the hosts of requests, in lower case"]
+    host_ends: Annotated[Array, "int64[::1]", "per part and one more: where its host begins"]
+
+
+CUTTING_TYPE = numba_type(Cutting)
+
+
 @kernel(inlined=True)
 def _is_digit(byte):
     return 48 <= byte <= 57
@@ -54,7 +77,7 @@ def _is_digit(byte):
 
 @kernel()
 def _separator(data, at, end):
-    """Where a separator first is in data[at:end], or -1: looked for by its first byte that is rare."""
+    """Where the first separator in data[at:end] is, or -1. It is found by its first rare byte."""
     at += 1
     while True:
         at = find_byte(data, at, end, np.uint8(0xF0))
@@ -70,7 +93,7 @@ def _separator(data, at, end):
 
 @kernel()
 def _number(data, at, end):
-    """A decimal number of at most 19 digits that fits: its value and where it ends; (-1, at) for none."""
+    """Read a decimal number of at most 19 digits that fits int64: its value and where it ends, or (-1, at)."""
     value, first = np.int64(0), at
     while at < end and _is_digit(data[at]) and at - first < _DIGITS_MAX:
         value = value * 10 + np.int64(data[at]) - 48
@@ -82,7 +105,7 @@ def _number(data, at, end):
 
 @kernel()
 def _names(data, at, end, name):
-    """Whether a header's line begins with a name (in lower case, with its colon)."""
+    """Whether a header line begins with a name, given in lower case with its colon."""
     same = end - at >= name.shape[0]
     if same:
         for index in range(name.shape[0]):
@@ -102,10 +125,12 @@ def _value(data, at, end):
 
 @kernel("int64(int64, int64)")
 def took_of(began_ns, latency_ns):
-    """How long a request took, by when its response began and by the latency that this says; -1 where neither is known.
+    """How long a request took, from when its response began and the latency that the response states; -1 where neither
+    is known.
 
-    Older GoReplays write the latency of the whole. Since 1.2 it is from the first to the last packet of the response alone
-    (its input_raw.go): less than the response took to begin, unless most of the time went into sending it.
+    Older versions of GoReplay write the whole latency. Since 1.2 it covers only the response, from its first to its
+    last packet (see its input_raw.go). That is less than the response took to begin, unless most of the time went into
+    sending it.
     """
     if latency_ns > 0:
         return latency_ns if latency_ns >= began_ns else max(began_ns + latency_ns, np.int64(-1))
@@ -116,7 +141,7 @@ def took_of(began_ns, latency_ns):
 
 @kernel()
 def _read_head(data, begin, end, parts, part, key):
-    """`type id stamp [latency]`: where it ends, or -1 where it is odd."""
+    """Read the line `type id stamp [latency]`. Returns where it ends, or -1 where it is odd."""
     if end - begin < 6 or data[begin] not in (49, 50) or data[begin + 1] != _SPACE:
         return np.int64(-1)
     at = begin + 2
@@ -141,9 +166,10 @@ def _read_head(data, begin, end, parts, part, key):
 
 
 @kernel()
-def _read_headers(data, at, end, parts, part, heads, head_at, hosts, host_at):
-    """The header lines from `at` on: (where the body begins, its length or -1, heads' end, hosts' end); the first is
-    -1 where they are odd. Lines but Content-Length are copied to `heads`, the host in lower case to `hosts`.
+def _read_headers(data, at, end, heads, head_at, hosts, host_at):
+    """Read the header lines from `at` on: (where the body begins, its length or -1, the ends of heads and hosts). The
+    first is -1 where they are odd. All lines but Content-Length are copied to `heads`, the host in lower case to
+    `hosts`.
     """
     length, named = np.int64(-1), False
     odd = np.int64(-1)
@@ -176,7 +202,7 @@ def _read_headers(data, at, end, parts, part, heads, head_at, hosts, host_at):
 
 @kernel()
 def _read_request_line(data, at, end, methods, state, parts, part):
-    """Where the line `METHOD target HTTP/1.1` ends, or -1 where it is odd."""
+    """Read the line `METHOD target HTTP/1.1`. Returns where it ends, or -1 where it is odd."""
     last = find_byte(data, at, end, np.uint8(_LF))
     if last >= end or last - at < 12 or data[last - 1] != _CR or not is_protocol(data, last - 9, last - 1):
         return np.int64(-1)
@@ -194,7 +220,7 @@ def _read_request_line(data, at, end, methods, state, parts, part):
 
 @kernel()
 def _read_status(data, at, end, parts, part):
-    """Where the line `HTTP/1.1 200 OK` ends, or -1 where it is odd."""
+    """Read the line `HTTP/1.1 200 OK`. Returns where it ends, or -1 where it is odd."""
     last = find_byte(data, at, end, np.uint8(_LF))
     space = find_byte(data, at, last, np.uint8(_SPACE))
     if last >= end or not is_protocol(data, at, last) or last - space < 4:
@@ -212,21 +238,22 @@ def _read_status(data, at, end, parts, part):
 
 
 @kernel()
-def _read_part(data, begin, end, key, methods, state, parts, part, heads, head_ends, hosts, host_ends):
-    """What the part in data[begin:end] is; its columns are filled in where it is not odd."""
+def _read_part(data, begin, end, part, cutting):
+    """Read the part in data[begin:end] into its columns, unless it is odd. Returns its kind."""
+    parts, head_ends, host_ends = cutting.parts, cutting.head_ends, cutting.host_ends
     head_ends[part + 1], host_ends[part + 1] = head_ends[part], host_ends[part]
-    at = _read_head(data, begin, end, parts, part, key)
+    at = _read_head(data, begin, end, parts, part, cutting.key)
     if at < 0:
         return ODD
     is_request = data[begin] == 49
     if is_request:
-        at = _read_request_line(data, at, end, methods, state, parts, part)
+        at = _read_request_line(data, at, end, cutting.methods, cutting.state, parts, part)
     else:
         at = _read_status(data, at, end, parts, part)
     if at < 0:
         return ODD_NAMED
     body, length, head_end, host_end = _read_headers(
-        data, at, end, parts, part, heads, head_ends[part], hosts, host_ends[part]
+        data, at, end, cutting.heads, head_ends[part], cutting.hosts, host_ends[part]
     )
     if body < 0:
         return ODD_NAMED
@@ -241,16 +268,14 @@ def _read_part(data, begin, end, key, methods, state, parts, part, heads, head_e
     return REQUEST
 
 
-@kernel(
-    "void(uint8[::1], int64, int64, int64[:,::1], int64[::1], int64[:,::1], uint8[::1], int64[::1], uint8[::1], int64[::1])"
-)
-def cut(data, end, key, methods, state, parts, heads, head_ends, hosts, host_ends):
-    """Cut data[state[POSITION]:end] at its separators into columns of `parts` (int64[COLUMNS, n]), until it is full.
+@kernel(types.void(types.uint8[::1], types.int64, CUTTING_TYPE))
+def cut(data, end, cutting):
+    """Cut data[state[POSITION]:end] at its separators into columns of `parts`, until it is full.
 
-    Each call starts them anew: state[ROWS] says how many there are; state[LINES] counts on, state[POSITION] is where
-    what has no separator yet begins. The heads and hosts of requests (but Content-Length) are strings of (heads,
-    head_ends) and (hosts, host_ends), each with room for the block.
+    Each call starts it anew: state[ROWS] says how many there are. state[LINES] counts on, and state[POSITION] is where
+    what has no separator yet begins.
     """
+    state, parts, head_ends, host_ends = cutting.state, cutting.parts, cutting.head_ends, cutting.host_ends
     part = np.int64(0)
     head_ends[0] = host_ends[0] = 0
     while part < parts.shape[1]:
@@ -263,19 +288,18 @@ def cut(data, end, key, methods, state, parts, heads, head_ends, hosts, host_end
             continue
         state[LINES] += 1
         parts[PART_BEGIN, part], parts[PART_END, part], parts[NUMBER, part] = begin, last, state[LINES]
-        parts[KIND, part] = _read_part(
-            data, begin, last, key, methods, state, parts, part, heads, head_ends, hosts, host_ends
-        )
+        parts[KIND, part] = _read_part(data, begin, last, part, cutting)
         part += 1
     state[ROWS] = part
 
 
 @kernel("int64(int64[:,::1], int64, int64[::1], int64[:,::1], int64[::1], int64[::1])")
 def pair(parts, count, slots, rows, chosen, left):
-    """Requests with their responses as columns of `rows`, in the order of the later of both; how many there are.
+    """Write requests with their responses as columns of `rows`, in the order of the later of both. Returns how many
+    there are.
 
-    chosen[:returned] are the parts of the requests; left[:count - 2 * returned] those of neither, in order. slots is
-    room: a power of two above 2 * count, zeros.
+    chosen[:returned] are the parts of the requests; left[:count - 2 * returned] the parts without a counterpart, in
+    order. Scratch: slots, zeros, a power of two above 2 * count.
     """
     mask = np.int64(slots.shape[0] - 1)
     paired = np.int64(0)

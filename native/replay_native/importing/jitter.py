@@ -1,4 +1,4 @@
-"""Stamps spread inside their resolution: each group of equal stamps gets its draws in order."""
+"""Stamps spread over their resolution: each group of equal stamps gets its random draws in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from replay_native.ground.jit import kernel
 
 BUCKETS_MAX = 1 << 16
-"""Room for a group's buckets; a larger group has more draws in each."""
+"""Buckets of a group at most. In a larger group each has more draws."""
 
 
 @kernel(inlined=True)
@@ -23,7 +23,9 @@ def _sort(values, begin, end):
 
 @kernel(inlined=True)
 def _spread_group(stamp, draws, begin, end, resolution_ns, out, ends):
-    """out[begin:end] becomes the stamp and the draws of a group, in order: by buckets as many as draws, then exactly."""
+    """Write the stamp plus the sorted draws of a group to out[begin:end]: sorted into as many buckets as draws, then
+    exactly.
+    """
     buckets = min(end - begin, ends.shape[0])
     share = np.float64(buckets) / np.float64(resolution_ns)
     ends[:buckets] = 0
@@ -45,7 +47,7 @@ def _spread_group(stamp, draws, begin, end, resolution_ns, out, ends):
 def spread(stamps, draws, resolution_ns, out, ends):
     """out = sort(stamps + draws), for stamps in order that lie `resolution_ns` apart where they differ.
 
-    draws are from 0 on and below `resolution_ns`; ends int64[BUCKETS_MAX] is room to work in.
+    Draws are in [0, `resolution_ns`). Scratch: ends int64[BUCKETS_MAX].
     """
     begin = np.int64(0)
     while begin < stamps.shape[0]:

@@ -1,9 +1,9 @@
-"""JSON lines to fields: where the values of the keys that are asked for lie in an object.
+"""JSON lines to fields: where the values of the wanted keys are in an object.
 
-Lines of one producer have the same keys, and many of the same values, in the same few orders. So what stands between
-two values that are looked at is remembered as a gap: its bytes, and what they lead to. A line that goes on with the
-bytes of a gap is not read there, only compared. Which gaps may come is said by the place: the value behind which they
-begin. A place only helps to find a gap: what a gap says is true wherever its bytes stand in the same node.
+Lines of one producer have the same keys, and many of the same values, in the same few orders. So what comes between
+two wanted values is remembered as a gap: its bytes, and what they lead to. Where a line goes on with the bytes of a
+known gap they are only compared, not parsed. A gap is looked up by its place: the value after which it begins. The
+place only helps to find it: what a gap says is true wherever its bytes appear in the same node.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .common_log import ACCEPTED, OTHER_FORMAT, word_at
 
 GAP_TAG, GAP_LENGTH, GAP_NODE, GAP_CHILD = 0, 1, 2, 3
 GAP_WORDS, GAP_BYTES_MAX = 4, 256
-"""A gap: its place and the node that it begins in; its bytes; the node of the value behind it, and which of its children
-that is (-1: none of them).
+"""Words of a gap: its place and the node in which it begins; its length; the node of the value after it, and which of
+that node's children the value is (-1: none).
 """
 
 GAP_SETS, GAP_WAYS = 64, 4
 GAPS_MAX = GAP_SETS * GAP_WAYS
-"""Of one place (and of others that fall into the same set) so many gaps are remembered."""
+"""GAP_WAYS gaps are remembered per place, together with other places of the same set."""
 
 _NOTHING = np.int64(-1)
 _SPACE, _QUOTE, _BACKSLASH, _DASH, _COLON, _COMMA = 32, 34, 92, 45, 58, 44
@@ -37,12 +37,12 @@ _VALUE, _NESTING = np.zeros((2, 256), dtype=np.uint8)
 _VALUE[[_COMMA, _CLOSING, _CLOSING_LIST, _SPACE, 9, 10, 13]] = _VALUE_ENDS
 _VALUE[[_QUOTE, _OPENING, _OPENING_LIST, _COLON]] = 2
 _NESTING[[_QUOTE, _OPENING, _OPENING_LIST, _CLOSING, _CLOSING_LIST]] = 1
-"""What ends a bare value (other marks may not stand in it), and what matters in one that is nested."""
+"""By byte: 1 ends a bare value, 2 may not occur in one; and which bytes matter inside a nested value."""
 
 
 @kernel(inlined=True)
 def string_end(data, at, end):
-    """Where the quote that closes a string is, or `end`; `at` is behind the one that opens it."""
+    """Where the closing quote of a string is, or `end`; `at` is after the opening one."""
     while True:
         at = find_byte(data, at, end, np.uint8(_QUOTE))
         if at >= end or data[at - 1] != _BACKSLASH:
@@ -69,7 +69,9 @@ def _skip_blanks(data, at, end):
 
 @kernel()
 def _nested_end(data, at, end, depth):
-    """Where the object or array ends that `at` is in, `depth` deep (0: before its bracket); -1 where it does not."""
+    """Where the object or array that contains `at` ends, -1 where it does not. `at` is `depth` deep (0: before its
+    bracket).
+    """
     while at < end:
         while at < end and _NESTING[data[at]] == 0:
             at += 1
@@ -90,7 +92,7 @@ def _nested_end(data, at, end, depth):
 
 @kernel(inlined=True)
 def _no_digits(word):
-    """The high bit of each byte that is no digit, point or minus; above the lowest of them there may be false ones."""
+    """The high bit of each byte that is no digit, point or minus. Bits above the lowest one may be false."""
     return ((word + _ABOVE_NINES) | word | ~((word | _HIGHS) - _MINUSES)) & _HIGHS
 
 
@@ -136,7 +138,7 @@ def child_of(data, first, last, spec, node):
 
 @kernel(inlined=True)
 def _note(data, first, last, role, spans):
-    """Remember the value of a role: a string without its quotes, nothing for null."""
+    """Note the value of a role: a string without its quotes; nothing for null."""
     if data[first] == _QUOTE:
         first += 1
         last -= 1
@@ -148,7 +150,7 @@ def _note(data, first, last, role, spans):
 
 @kernel(inlined=True)
 def _read_key(data, at, end, spec, node):
-    """A key and its colon: where its value begins, and which child of `node` it is; (-1, -1) where there is none."""
+    """Read a key and its colon: where its value begins, and which child of `node` it is; (-1, -1) where there is none."""
     last = string_end(data, at + 1, end)
     child = child_of(data, at + 1, last, spec, node)
     at = _skip_blanks(data, last + 1, end)
@@ -177,8 +179,9 @@ def _take_value(data, at, end, role, spans):
 
 
 @kernel(inlined=True)
-def _most_alike(data, at, end, tag, first, gaps, gap_text):
+def _most_alike(data, at, end, tag, first, scratch):
     """Which gap of a set the bytes at `at` are most like (-1: there is none), and how many of its bytes they share."""
+    gaps, gap_text = scratch.gaps, scratch.gap_text
     found, most = _NOTHING, np.int64(0)
     for gap in range(first, first + GAP_WAYS):
         if gaps[gap, GAP_TAG] == tag:
@@ -193,7 +196,7 @@ def _most_alike(data, at, end, tag, first, gaps, gap_text):
 
 @kernel(inlined=True)
 def _room_for(at, first, gaps):
-    """A gap of a set that may be another: an empty one, or any."""
+    """A gap of a set that may be replaced: an empty one, or any."""
     for gap in range(first, first + GAP_WAYS):
         if gaps[gap, GAP_TAG] == 0:
             return np.int64(gap)
@@ -201,21 +204,22 @@ def _room_for(at, first, gaps):
 
 
 @kernel(inlined=True)
-def _remember(data, begin, at, tag, node, child, gap, gaps, gap_text):
-    """Make data[begin:at] a gap, behind which comes `child` of `node`."""
+def _remember(data, begin, at, tag, node, child, gap, scratch):
+    """Make data[begin:at] a gap, after which comes `child` of `node`."""
+    gaps = scratch.gaps
     gaps[gap, GAP_TAG] = 0
     if at - begin <= GAP_BYTES_MAX:
-        copy_bytes(data, begin, at, gap_text, gap * GAP_BYTES_MAX)
+        copy_bytes(data, begin, at, scratch.gap_text, gap * GAP_BYTES_MAX)
         gaps[gap, GAP_TAG], gaps[gap, GAP_LENGTH] = tag, at - begin
         gaps[gap, GAP_NODE], gaps[gap, GAP_CHILD] = node, child
 
 
 @kernel()
 def _next_value(data, at, end, spec, node, changed):
-    """The next value to be looked at: where it begins, its node, and which child of that it is.
+    """Find the next value at which a gap ends: where it begins, its node, and which child of that node it is.
 
-    That is a value with a role, or one that spans `changed`, where the line is not as one before: it is only passed.
-    Behind the last one: the end of the line, node -1. Where the line is no object: -1.
+    It is a value with a role, or the one that spans `changed`, where the line differs from an earlier one; that one is
+    skipped. After the last value: the end of the line and node -1. Where the line is no object: -1.
     """
     begin = at
     while True:
@@ -252,11 +256,14 @@ def _next_value(data, at, end, spec, node, changed):
 
 
 @kernel(inlined=True)
-def _pass_gap(data, at, end, spec, place, node, gaps, gap_text):
-    """Pass what stands before the next value: where that begins (-1: nowhere), its node, its child, and the gap."""
+def _pass_gap(data, at, end, spec, place, node, scratch):
+    """Skip what comes before the next value. Returns where that begins (-1: nowhere), its node, its child, and the
+    gap.
+    """
+    gaps = scratch.gaps
     tag = ((place << 16) | node) + 1
     first = (place & (GAP_SETS - 1)) * GAP_WAYS
-    gap, same = _most_alike(data, at, end, tag, first, gaps, gap_text)
+    gap, same = _most_alike(data, at, end, tag, first, scratch)
     if gap >= 0 and same == gaps[gap, GAP_LENGTH]:
         return _skip_blanks(data, at + same, end), gaps[gap, GAP_NODE], gaps[gap, GAP_CHILD], gap
     changed = at + same if gap >= 0 else end
@@ -264,24 +271,24 @@ def _pass_gap(data, at, end, spec, place, node, gaps, gap_text):
     if value >= 0:
         if gap < 0 or value > changed or child >= 0:
             gap = _room_for(at, first, gaps)
-        _remember(data, at, value, tag, node, child, gap, gaps, gap_text)
+        _remember(data, at, value, tag, node, child, gap, scratch)
     return value, node, child, gap
 
 
 @kernel(inlined=True)
-def cut_json(data, begin, end, spec, spans, gaps, gap_text):
+def cut_json(data, begin, end, spec, scratch):
     """Cut a JSON object by a FieldSpec; an array stands for its first element. A code.
 
-    spans[role] is where its value lies, where it has one. Room: gaps int64[GAPS_MAX, GAP_WORDS], zeros at first, with
-    gap_text uint8[GAPS_MAX * GAP_BYTES_MAX].
+    `scratch.gaps` is int64[GAPS_MAX, GAP_WORDS], `scratch.gap_text` uint8[GAPS_MAX * GAP_BYTES_MAX].
     """
+    spans = scratch.spans
     at = _skip_blanks(data, begin, end)
     if at >= end or data[at] != _OPENING:
         return OTHER_FORMAT
     at += 1
     node, place = np.int64(0), np.int64(0)
     while True:
-        at, node, child, gap = _pass_gap(data, at, end, spec, place, node, gaps, gap_text)
+        at, node, child, gap = _pass_gap(data, at, end, spec, place, node, scratch)
         if at < 0:
             return OTHER_FORMAT
         if node < 0:

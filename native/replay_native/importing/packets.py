@@ -23,7 +23,7 @@ INTERFACE_LINK, INTERFACE_TICKS_PER_S, INTERFACE_OFFSET_S, INTERFACE_WORDS = 0, 
 AT_NS, NUMBER, KIND, BEGIN, END, MISSING, SEQ, ACK, FLAGS, PORTS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 SOURCE_HIGH, SOURCE_LOW, TARGET_HIGH, TARGET_LOW, IP_BEGIN = 10, 11, 12, 13, 14
 COLUMNS = 15
-"""The columns of a packet. data[BEGIN:END] is the TCP payload as captured, MISSING what was cut off behind it; of a fragment
+"""The columns of a packet. data[BEGIN:END] is the TCP payload as captured, MISSING what was cut off after it; of a fragment
 data[IP_BEGIN:END] is its IP packet. IPv4 addresses are in the form ::ffff:a.b.c.d (RFC 4291, 2.5.5.2)."""
 
 OTHER, TCP, FRAGMENT, CUT, UNKNOWN_LINK = 0, 1, 2, 3, 4
@@ -229,8 +229,8 @@ def _instant_ns(ticks, ticks_per_s, offset_s):
 
 
 @kernel()
-def _add(data, begin, end, whole_end, link, at_ns, state, packets, packet):
-    dissect(data, begin, end, whole_end, link, packet)
+def _add(at_ns, state, packets, packet):
+    """Append a dissected packet to the table."""
     state[PACKETS] += 1
     packet[AT_NS], packet[NUMBER] = at_ns, state[PACKETS]
     for column in range(COLUMNS):
@@ -240,7 +240,7 @@ def _add(data, begin, end, whole_end, link, at_ns, state, packets, packet):
 
 @kernel(inlined=True)
 def _pcap_record(data, at, end, state, packets, packet):
-    """One record of a pcap file: the offset behind it, -1 where it isn't whole yet, -2 where it is damage."""
+    """Read a record of a pcap file: the offset after it, -1 where it is not complete yet, -2 where it is damaged."""
     swapped = state[SWAPPED] != 0
     captured, original = _own32(data, at + 8, swapped), _own32(data, at + 12, swapped)
     if captured > PACKET_BYTES_MAX:
@@ -251,20 +251,18 @@ def _pcap_record(data, at, end, state, packets, packet):
     ticks_per_s = state[TICKS_PER_S]
     fraction = min(_own32(data, at + 4, swapped), ticks_per_s - 1)
     ticks = _own32(data, at, swapped) * ticks_per_s + fraction
-    _add(
-        data, begin, begin + captured, begin + max(original, captured), state[LINK],
-        _instant_ns(ticks, ticks_per_s, 0), state, packets, packet,
-    )  # fmt: skip
+    dissect(data, begin, begin + captured, begin + max(original, captured), state[LINK], packet)
+    _add(_instant_ns(ticks, ticks_per_s, 0), state, packets, packet)
     return begin + captured
 
 
 @kernel(inlined=True)
 def _pcapng_block(data, at, end, state, interfaces, packets, packet):
-    """A packet block of a pcapng file, as `_pcap_record`; -3 where the block is of another kind."""
+    """As `_pcap_record`, for a packet block of a pcapng file; -3 where the block is of another kind."""
     swapped = state[SWAPPED] != 0
     kind, size = _own32(data, at, swapped), _own32(data, at + 4, swapped)
     if kind == _SECTION:
-        # Its order of bytes is told by what is in it.
+        # Its contents say its byte order.
         return np.int64(-3)
     if size < 12 or size & 3 or size > (PACKET_BYTES_MAX << 4):
         return np.int64(-2)
@@ -285,10 +283,9 @@ def _pcapng_block(data, at, end, state, interfaces, packets, packet):
     ticks = _own32(data, at + 12, swapped) << 32 | _own32(data, at + 16, swapped)
     of = interfaces[interface]
     begin = at + 28
-    _add(
-        data, begin, begin + captured, begin + max(original, captured), of[INTERFACE_LINK],
-        _instant_ns(ticks, of[INTERFACE_TICKS_PER_S], of[INTERFACE_OFFSET_S]), state, packets, packet,
-    )  # fmt: skip
+    dissect(data, begin, begin + captured, begin + max(original, captured), of[INTERFACE_LINK], packet)
+    at_ns = _instant_ns(ticks, of[INTERFACE_TICKS_PER_S], of[INTERFACE_OFFSET_S])
+    _add(at_ns, state, packets, packet)
     return at + size
 
 

@@ -1,4 +1,6 @@
-"""Lines of pairs to fields: logfmt (`method=GET path="/a b"`, parted by spaces) and LTSV (`req:GET /a`, by tabs)."""
+"""Lines of pairs to fields: logfmt (`method=GET path="/a b"`, separated by spaces) and LTSV (`req:GET /a`, separated
+by tabs).
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ _TAB, _QUOTE, _COLON, _EQUALS, _OPENING, _CLOSING = 9, 34, 58, 61, 91, 93
 def cut_pairs(data, begin, end, spec, spans):
     """Cut a line of pairs by a FieldSpec, whose keys are those of node 0. A code.
 
-    Tabs part pairs whose sign is a colon and whose values have no quotes; spaces part those with `=`, whose values may
-    be quoted. Words that are no pair are passed. Of a key that comes twice the first is taken. A stamp in brackets is
-    taken without them.
+    Pairs that tabs separate have a colon, and values without quotes. Pairs that spaces separate have an `=`, and their
+    values may be quoted. Words that are no pair are skipped. Of a repeated key the first counts. A stamp in brackets
+    is taken without them.
     """
     delimiter = spec.options[DELIMITER]
     tabbed = delimiter == _TAB

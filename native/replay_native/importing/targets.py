@@ -1,13 +1,17 @@
-"""Request targets made fit to be sent.
+"""Request targets rewritten so that they can be sent.
 
-A log's escapes are undone, values of secret parameters replaced, bytes that no request line may hold percent-encoded,
-absolute ones split.
+Escapes of logs are undone, values of secret parameters replaced, bytes that may not stand in a request line
+percent-encoded, and absolute targets split into host and path.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.trace.dictionary import copy_bytes
 
@@ -28,17 +32,17 @@ from .common_log import (
 
 _QUOTE, _BACKSLASH, _DASH, _SLASH, _SEMICOLON, _QUESTION = 34, 92, 45, 47, 59, 63
 PARAMETER_BYTES_MAX = 64
-"""The first bytes of a parameter's name, by which it is known as a secret."""
+"""Bytes of a parameter's name that are compared with those of secrets."""
 
 FIRST_KEYS = 257
-"""How many numbers stand before the keys in `key_ends` (see `find_secret`)."""
+"""Where the keys begin in `key_ends` (see `find_secret`)."""
 
 _EQUALS, _ENDS = 1, 2
 _PATH_ENDS, _QUERY_ENDS = np.zeros((2, 256), dtype=np.uint8)
 _PATH_ENDS[[ord("?"), ord(";"), ord("#"), _SLASH]] = _ENDS
 _QUERY_ENDS[[ord("?"), ord(";"), ord("#"), ord("&")]] = _ENDS
 _PATH_ENDS[ord("=")] = _QUERY_ENDS[ord("=")] = _EQUALS
-"""Where a parameter's name or value ends: in a path, and behind its `?`."""
+"""By byte: whether it ends a parameter's name (`=`) or value, in a path and after its `?`."""
 
 _HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _ONES = np.int64(0x0101010101010101)
@@ -46,12 +50,39 @@ _QUESTIONS, _SEMICOLONS = _ONES * _QUESTION, _ONES * _SEMICOLON
 _REDACTED = np.frombuffer(b"REDACTED", dtype=np.uint8)
 _NESTS = np.zeros(256, dtype=np.uint8)
 _NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1
-"""Bytes that, percent-encoded, may make a value of others: `"`, `%`, `&`, `'`, `:`, `;`, `=`, `?`, `@`, backslash, `{`."""
+"""Bytes that separate or nest values, looked for where they are percent-encoded: `"`, `%`, `&`, `'`, `:`, `;`, `=`,
+`?`, `@`, backslash, `{`.
+"""
+
+
+@bundle
+class Secrets(NamedTuple):
+    """Which parameters are secret, and how many values were replaced."""
+
+    keys: Annotated[Array, "uint8[::1]", "the names, sorted by their last byte"]
+    key_ends: Annotated[Array, "int64[::1]", "where each name begins; see `find_secret`"]
+    kept: Annotated[bool, "boolean", "secrets are kept"]
+    name: Annotated[Array, "uint8[::1]", "scratch: the name of a parameter (PARAMETER_BYTES_MAX)"]
+    counts: Annotated[Array, "int64[::1]", "values that were replaced: all, and per key"]
+
+
+@bundle
+class TargetsOut(NamedTuple):
+    """Where targets and hosts are written."""
+
+    scratch: Annotated[Array, "uint8[::1]", "scratch: four times the longest line"]
+    targets: Annotated[Array, "uint8[::1]", "the targets as they are to be sent; four times the block"]
+    target_ends: Annotated[Array, "int64[::1]", "per target and one more: where it begins"]
+    hosts: Annotated[Array, "uint8[::1]", "the hosts of absolute targets"]
+    host_ends: Annotated[Array, "int64[::1]", "per host and one more: where it begins"]
+
+
+SECRETS_TYPE, OUT_TYPE = numba_type(Secrets), numba_type(TargetsOut)
 
 
 @kernel(inlined=True)
 def hex_value(byte):
-    """What a hexadecimal digit stands for, or -1."""
+    """The value of a hexadecimal digit, or -1."""
     if 48 <= byte <= 57:
         return np.int64(byte) - 48
     byte = lowered(byte)
@@ -74,7 +105,7 @@ def encode(byte, out, at):
 def unescape(data, begin, end, out):
     r"""Write data[begin:end] to `out` with a log's escapes (\" \\ \xHH \n ...) undone; the bytes written.
 
-    What does not belong on a request line (spaces, controls, beyond ASCII) is percent-encoded.
+    Spaces, control characters and bytes beyond ASCII are percent-encoded.
     """
     at = np.int64(0)
     while begin < end:
@@ -118,13 +149,14 @@ def unescape(data, begin, end, out):
 
 
 @kernel()
-def find_secret(data, begin, end, keys, key_ends, name):
-    """The number from 1 of the key that a parameter's name is, or ends with; 0 where it is no secret's.
+def find_secret(data, begin, end, secrets):
+    """The number (from 1) of the key that a parameter's name is, or ends with; 0 where it is not secret.
 
-    Compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits at its end. The keys are sorted
-    by their last byte: key_ends[byte] is the first that ends with it. Then key_ends[FIRST_KEYS + key] is twice where a key
-    begins in `keys`, plus 1 where it may have something before it.
+    Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits at the end. The
+    keys are sorted by their last byte: key_ends[byte] is the first that ends with it. After these, key_ends[FIRST_KEYS
+    + key] is twice the place where a key begins in `keys`, plus 1 where something may come before it.
     """
+    keys, key_ends, name = secrets.keys, secrets.key_ends, secrets.name
     length = 0
     at = begin
     while at < end and length < name.shape[0]:
@@ -181,7 +213,7 @@ def is_suspect(data, begin, end):
 
 @kernel(inlined=True)
 def _parameters_begin(data, at, end):
-    """Where the first parameter of a target begins, behind its `?` or `;`; `end` where there is none."""
+    """Where the first parameter of a target begins, after its `?` or `;`; `end` where there is none."""
     while at + 8 <= end:
         word = word_at(data, at)
         found = zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS)
@@ -194,8 +226,9 @@ def _parameters_begin(data, at, end):
 
 
 @kernel()
-def redact(data, begin, end, out, at, keys, key_ends, name, counts):
+def redact(data, begin, end, out, at, secrets):
     """Write a target with the values of secret parameters (`?a=b`, `;a=b`) replaced; the offset after it."""
+    counts = secrets.counts
     first = _parameters_begin(data, begin, end)
     in_query = first > begin and data[first - 1] == 63
     while first < end:
@@ -210,7 +243,7 @@ def redact(data, begin, end, out, at, keys, key_ends, name, counts):
                 last += 1
             secret = np.int64(0)
             if last > equals + 1:
-                secret = find_secret(data, first, equals, keys, key_ends, name)
+                secret = find_secret(data, first, equals, secrets)
             if secret > 0:
                 at = copy_bytes(data, begin, equals + 1, out, at)
                 at = copy_bytes(_REDACTED, 0, _REDACTED.shape[0], out, at)
@@ -226,7 +259,9 @@ def redact(data, begin, end, out, at, keys, key_ends, name, counts):
 
 @kernel()
 def split_absolute(data, length, hosts, host_at):
-    """Append an absolute target's host (without user info) to `hosts`: (where its path is, hosts' end)."""
+    """Append the host of an absolute target, without user info, to `hosts`. Returns where its path begins, and the end
+    of `hosts`.
+    """
     begin = scheme_end(data, 0, length)
     at = begin
     while at < length and data[at] != _SLASH and data[at] != 63 and data[at] != 35:
@@ -240,78 +275,49 @@ def split_absolute(data, length, hosts, host_at):
 
 
 @kernel()
-def put_unescaped(target, length, needs, out, at, hosts, host_at, keys, key_ends, suffixes, name, counts):
-    """Write target[:length], whose escapes are undone, to `out`, and the host of an absolute one to `hosts`: both ends."""
+def put_unescaped(target, length, needs, out, at, host_at, secrets):
+    """Write target[:length], whose escapes are undone, and the host of an absolute one. Returns the offsets after
+    both.
+    """
     begin = np.int64(0)
     if needs & ABSOLUTE:
-        begin, host_at = split_absolute(target, length, hosts, host_at)
+        begin, host_at = split_absolute(target, length, out.hosts, host_at)
         if begin == length or target[begin] != _SLASH:
-            out[at] = _SLASH
+            out.targets[at] = _SLASH
             at += 1
-    if suffixes < 0:
-        return copy_bytes(target, begin, length, out, at), host_at
-    return redact(target, begin, length, out, at, keys, key_ends, name, counts), host_at
+    if secrets.kept:
+        return copy_bytes(target, begin, length, out.targets, at), host_at
+    return redact(target, begin, length, out.targets, at, secrets), host_at
 
 
 @kernel(
-    "int64(uint8[::1], int64[:,::1], int64, uint8[::1], int64[::1], int64, uint8[::1], uint8[::1],"
-    " uint8[::1], int64[::1], uint8[::1], int64[::1], int64[::1], int64[::1])"
+    types.int64(types.uint8[::1], types.int64[:, ::1], types.int64, SECRETS_TYPE, OUT_TYPE, types.int64[::1])
 )
-def write_targets(
-    data,
-    rows,
-    count,
-    keys,
-    key_ends,
-    suffixes,
-    name,
-    scratch,
-    out,
-    out_ends,
-    hosts,
-    host_ends,
-    host_rows,
-    counts,
-):
-    """Write the targets of `count` scanned rows, as they are to be sent, to (out, out_ends); how many named a
-    host.
+def write_targets(data, rows, count, secrets, out, host_rows):
+    """Write the targets of `count` scanned rows as they are to be sent. Returns how many named a host; `host_rows`
+    says which.
 
-    Hosts go to (hosts, host_ends), the rows they belong to in `host_rows`; counts[0] counts the values redacted, counts[k]
-    those of the name that key k - 1 is (`suffixes` < 0: secrets are kept). rows[NEEDS] gets SUSPECT where a target is to be
-    checked once more. Room: `scratch` four times the longest line, `out` four times the block, `name` PARAMETER_BYTES_MAX.
+    rows[NEEDS] gets SUSPECT where a target must be checked once more.
     """
-    at = np.int64(0)
-    named = np.int64(0)
-    out_ends[0] = 0
+    at, named = np.int64(0), np.int64(0)
+    targets, target_ends, host_ends, kept = out.targets, out.target_ends, out.host_ends, secrets.kept
+    target_ends[0] = 0
     host_ends[0] = 0
     for row in range(count):
         begin, end, needs = rows[BEGIN, row], rows[END, row], rows[NEEDS, row]
         first = at
-        if needs & (REWRITE | ABSOLUTE) == 0 and (needs & PARAMETERS == 0 or suffixes < 0):
-            at = copy_bytes(data, begin, end, out, at)
+        if needs & (REWRITE | ABSOLUTE) == 0 and (needs & PARAMETERS == 0 or kept):
+            at = copy_bytes(data, begin, end, targets, at)
         elif needs & (REWRITE | ABSOLUTE) == 0:
-            at = redact(data, begin, end, out, at, keys, key_ends, name, counts)
+            at = redact(data, begin, end, targets, at, secrets)
         else:
-            length = unescape(data, begin, end, scratch)
-            at, host_end = put_unescaped(
-                scratch,
-                length,
-                needs,
-                out,
-                at,
-                hosts,
-                host_ends[named],
-                keys,
-                key_ends,
-                suffixes,
-                name,
-                counts,
-            )
+            length = unescape(data, begin, end, out.scratch)
+            at, host_end = put_unescaped(out.scratch, length, needs, out, at, host_ends[named], secrets)
             if needs & ABSOLUTE:
                 host_ends[named + 1] = host_end
                 host_rows[named] = row
                 named += 1
-        if needs & LOOK and suffixes >= 0 and is_suspect(out, first, at):
+        if needs & LOOK and not kept and is_suspect(targets, first, at):
             rows[NEEDS, row] = needs | SUSPECT
-        out_ends[row + 1] = at
+        target_ends[row + 1] = at
     return named

@@ -1,4 +1,4 @@
-"""Moments and durations in fields of logs: read as they are written, in whatever unit, and the finest resolution noted."""
+"""Times and durations in fields of logs, in the notations and units that occur. The finest resolution is noted."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _note_resolution(state, resolution_ns):
 
 @kernel()
 def _civil_days(year, month, day):
-    """Days since 1970, or -1 for a date that is none."""
+    """Days since 1970, or -1 for an invalid date."""
     if not 1 <= month <= 12 or not YEAR_MIN <= year <= YEAR_MAX or day < 1:
         return np.int64(-1)
     leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
@@ -77,7 +77,7 @@ def _civil_days(year, month, day):
 
 @kernel(inlined=True)
 def _iso_days(data, at, state):
-    """Days since 1970 of `yyyy-mm-dd` or `yyyy/mm/dd` at `at`, or -1; remembers the last one."""
+    """Days since 1970 of `yyyy-mm-dd` or `yyyy/mm/dd` at `at`, or -1. The last date is remembered."""
     address = np.int64(data.ctypes.data) + at
     word0, word1 = peek_i64(np.uint64(address)), peek_i64(np.uint64(address + 2))
     if word0 == state[DATE_CACHED] and word1 == state[DATE_CACHED + 1]:
@@ -115,7 +115,7 @@ def _is_utc(data, at, end):
 
 @kernel()
 def _rest_of_stamp(data, at, end, days, clock_s, state, rows, row):
-    """Fraction and zone behind `HH:MM:SS`; False where something else follows."""
+    """Read fraction and zone after `HH:MM:SS`. False where something else follows."""
     fraction, length = np.int64(0), np.int64(0)
     if at < end and (data[at] in (_DOT, _COMMA)):
         at += 1
@@ -157,7 +157,7 @@ def _are_digits(word):
 
 @kernel(inlined=True)
 def _eight_digits(word):
-    """Eight decimal digits, the first one lowest, as a number: pairs, then fours, then all (same source)."""
+    """Eight decimal digits, the first one lowest, as a number: by pairs, by fours, then all (same source)."""
     word &= _LOW_HALVES
     word = word * 10 + (word >> 8)
     return ((word & _PAIRS) * _OF_PAIRS + ((word >> 16) & _PAIRS) * _OF_OTHER_PAIRS) >> 32
@@ -165,8 +165,9 @@ def _eight_digits(word):
 
 @kernel(inlined=True)
 def _number(data, at, end, point, out):
-    """A decimal number, with `.` or `point` as its decimal point: out[0] its digits before the point, out[1] billionths
-    behind it, out[2] how many digits those had; where it ends, or -1 (none, or more than 18 digits).
+    """Read a decimal number, whose decimal point is `.` or `point`. Writes to out[0] the digits before the point, to
+    out[1] billionths, to out[2] how many digits these had. Returns where it ends, or -1 (no number, or more than 18
+    digits).
     """
     whole, fraction, length = np.int64(0), np.int64(0), np.int64(0)
     first = at
@@ -196,7 +197,7 @@ def _number(data, at, end, point, out):
 
 @kernel()
 def _scaled(data, at, end, out):
-    """Apply the exponent at `at` (`e-05`) to a number in `out`; where it ends, or -1 where it is none or too large."""
+    """Apply the exponent at `at` (`e-05`) to the number in `out`. Returns where it ends, or -1 (none, or too large)."""
     negative = at + 1 < end and data[at + 1] == _DASH
     signed = negative or (at + 1 < end and data[at + 1] == _PLUS)
     first = at + 1 + signed
@@ -220,7 +221,9 @@ def _scaled(data, at, end, out):
 
 @kernel()
 def _scientific(data, begin, end, out):
-    """A number with an exponent (`1.774749599123e+12`), as `_number` has it; False if it is none, or is too large."""
+    """Read a number with an exponent (`1.774749599123e+12`) to `out`, as `_number` does. False if it is none, or too
+    large.
+    """
     mantissa, length, point, at = np.int64(0), np.int64(0), np.int64(-1), begin
     while at < end and (48 <= data[at] <= 57 or data[at] == _DOT):
         if data[at] == _DOT:
@@ -258,7 +261,7 @@ def _scientific(data, begin, end, out):
 
 @kernel("int64(int64)")
 def unit_of(number):
-    """ns of the unit in which a number of today's time is since the epoch: s, ms, µs or ns, by its size."""
+    """The unit, in ns, of a number since the epoch for a time near today: s, ms, µs or ns, by its size."""
     if number < 100_000_000_000:
         return _NS
     if number < 100_000_000_000_000:
@@ -269,8 +272,9 @@ def unit_of(number):
 
 
 @kernel(inlined=True)
-def _epoch(data, begin, end, unit_ns, point, least_ns, state, rows, row, number):
-    """A number since the epoch; False if it is none, or out of range."""
+def _epoch(data, begin, end, options, state, rows, row, number):
+    """Read a number since the epoch; False if it is none, or out of range."""
+    unit_ns, point, least_ns = options[AT_UNIT_NS], options[DECIMAL], options[STAMP_MIN_NS]
     if _number(data, begin, end, point, number) != end and not _scientific(data, begin, end, number):
         return False
     state[LARGEST] = max(state[LARGEST], number[0])
@@ -311,10 +315,10 @@ def _compact(data, begin, end, state, rows, row):
 
 @kernel(inlined=True)
 def read_time(data, spans, options, state, rows, row, number):
-    """Read the stamp of a line (ISO 8601, `yyyy/mm/dd HH:MM:SS`, `dd/Mon/yyyy:HH:MM:SS`, or a number since the epoch); False
-    if bad.
+    """Read the stamp of a line: ISO 8601, `yyyy/mm/dd HH:MM:SS`, `dd/Mon/yyyy:HH:MM:SS`, or a number since the epoch.
+    False if it is bad.
 
-    Fourteen digits are a date and a time of day: as a number since the epoch they would be a moment past 2200.
+    Fourteen digits are a date and a time of day: as a number since the epoch they would be later than 2200.
     """
     begin, end = spans[AT, 0], spans[AT, 1]
     if begin < 0:
@@ -343,23 +347,12 @@ def read_time(data, spans, options, state, rows, row, number):
         return _rest_of_stamp(data, begin + 20, end, days, clock_s, state, rows, row)
     if length >= 14 and _is_century(data, begin) and _compact(data, begin, end, state, rows, row):
         return True
-    return _epoch(
-        data,
-        begin,
-        end,
-        options[AT_UNIT_NS],
-        options[DECIMAL],
-        options[STAMP_MIN_NS],
-        state,
-        rows,
-        row,
-        number,
-    )
+    return _epoch(data, begin, end, options, state, rows, row, number)
 
 
 @kernel(inlined=True)
 def is_none(data, begin, end):
-    """Whether a field says that there is nothing: absent, empty, or `-`."""
+    """Whether a field is absent, empty, or `-`."""
     return begin < 0 or begin == end or (end - begin == 1 and data[begin] == _DASH)
 
 
@@ -386,7 +379,7 @@ def _is_null(data, begin, end):
 
 @kernel(inlined=True)
 def is_nothing(data, begin, end):
-    """Whether a field says that there is nothing, also in words: `null`, `None`, `NaN`, `N/A`."""
+    """Whether a field is absent, empty, `-`, or a word for it: `null`, `None`, `NaN`, `N/A`."""
     if is_none(data, begin, end):
         return True
     return 2 <= end - begin <= 4 and data[begin] in (78, 92, 110) and _is_null(data, begin, end)
@@ -394,8 +387,8 @@ def is_nothing(data, begin, end):
 
 @kernel()
 def _unit(data, at, end, unit_ns):
-    """ns of the unit at `at` (`s`, `ms`, `us`, `µs`, `ns`, `m`, `h`) and where it ends; `unit_ns` where there is none, 0 for
-    another.
+    """Read a unit (`s`, `ms`, `us`, `µs`, `ns`, `m`, `h`): its ns, and where it ends. `unit_ns` where there is none, 0
+    where it is another.
     """
     if at == end:
         return unit_ns, at
@@ -418,7 +411,7 @@ def _unit(data, at, end, unit_ns):
 
 @kernel()
 def _took_in_full(data, begin, end, unit_ns, point, number):
-    """A duration in ns (`1.5`, `12ms`, `1m30s`); -1 where none is known, -2 where it is no duration."""
+    """Read a duration in ns (`1.5`, `12ms`, `1m30s`); -1 where there is none, -2 where it is no duration."""
     if is_none(data, begin, end):
         return np.int64(-1)
     if data[begin] == _PLUS:
@@ -448,7 +441,7 @@ def _took_in_full(data, begin, end, unit_ns, point, number):
 
 @kernel(inlined=True)
 def _took(data, begin, end, unit_ns, point, number):
-    """As `_took_in_full`; most durations are a plain number."""
+    """As `_took_in_full`, but faster for a plain number, as most durations are."""
     plain = end > begin and _number(data, begin, end, point, number) == end
     if plain and unit_ns > 0 and np.float64(number[0]) * np.float64(unit_ns) <= _TOOK_NS_MAX:
         return number[0] * unit_ns + number[1] * unit_ns // _NS
@@ -457,7 +450,9 @@ def _took(data, begin, end, unit_ns, point, number):
 
 @kernel(inlined=True)
 def read_took(data, spec, spans, state, rows, row, number):
-    """The sum of the durations, unknown where one of them is; how many values were no durations is counted in `state`."""
+    """Read the sum of the durations; unknown where one of them is. Values that are no durations are counted in
+    `state`.
+    """
     total = np.int64(-1)
     for role in range(TOOK, TOOK_3 + 1):
         if spans[role, 0] < 0:

@@ -1,8 +1,8 @@
-"""CRC-32C (Castagnoli, RFC 3720 B.4) by the CPU's own instruction where it has one, on three streams at once.
+"""CRC-32C (Castagnoli, RFC 3720 B.4) by the CPU's own instruction where there is one, on three streams at once.
 
-A CRC is the remainder of a polynomial over GF(2): that of two pieces is that of the first, times x^(8 * length of the
-second), plus that of the second. So streams are computed side by side and joined, and a piece need not be read again
-when what stands before it changes (Mark Adler, crc32c.c and zlib's crc32_combine).
+A CRC is the remainder of a polynomial over GF(2). The CRC of two pieces is that of the first, times x^(8 * length of
+the second), plus that of the second. So streams are computed side by side and joined, and a piece need not be read
+again when what comes before it changes (Mark Adler, crc32c.c and zlib's crc32_combine).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ POLYNOMIAL = 0x82F63B78
 """Bits reversed: the coefficient of x^0 is the highest bit."""
 
 _LONG, _SHORT = 8_192, 256
-"""Bytes of one of three streams: two sizes, for what is long and for what is left of it."""
+"""Bytes of one of three streams. Two sizes: one for long inputs, one for what is left of them."""
 
 
 def _instruction() -> str:
-    """The intrinsic of LLVM for 8 bytes at once; empty where the CPU that is compiled for has none."""
+    """LLVM's intrinsic for 8 bytes at once; empty where the CPU that is compiled for has none."""
     features = cpu.features()
     machine = platform.machine()
     if machine in ("x86_64", "AMD64") and "sse4.2" in features:
@@ -50,7 +50,9 @@ def _multiplied(a: int, b: int) -> int:
 
 
 def _powers() -> np.ndarray:
-    """x^(2^k) for k from 0 to 31, uint64[32] (the multiplicative order of x divides 2^32 - 1, so they come round)."""
+    """x^(2^k) for k from 0 to 31, uint64[32]. The multiplicative order of x divides 2^32 - 1, so they repeat after
+    these.
+    """
     powers = [1 << 30]
     while len(powers) < 32:
         powers.append(_multiplied(powers[-1], powers[-1]))
@@ -141,7 +143,9 @@ def _shifted(table, crc):
 
 @kernel(inlined=True)
 def _three(crc, address, stream_bytes, table):
-    """Three streams of `stream_bytes` each, side by side: the instruction takes 3 cycles and one can start in each."""
+    """Three streams of `stream_bytes` each, side by side. The instruction takes 3 cycles, and one can start in every
+    cycle.
+    """
     second, third = np.uint64(0), np.uint64(0)
     for at in range(address, address + stream_bytes, 8):
         crc = _word(crc, np.uint64(peek_i64(np.uint64(at))))
@@ -204,7 +208,7 @@ def _product(a, b):
 
 @kernel("uint64(uint64, uint64, int64)")
 def joined(first, second, second_bytes):
-    """The CRC of two pieces behind each other, of the CRCs of both and the length of the second."""
+    """The CRC of two pieces, one after the other, from their CRCs and the length of the second."""
     k, length = 3, second_bytes
     while length:
         if length & 1:

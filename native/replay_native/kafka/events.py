@@ -1,35 +1,44 @@
-"""Due rows to records in a Kafka lane's feed: key, value and headers behind each other, ready to be put in a batch.
+"""Due rows to records in a Kafka lane's feed: key, value and headers one after another, ready to be put in a batch.
 
-A record that was recorded is a request `PRODUCE /TOPIC/PARTITION?key=KEY` (the key percent-encoded; without `?key=` it
-is null), its headers a header set, its value a body (none: null). Any other request becomes an event: key and value
-are templates filled with what the request was. An entry's `route` is that of the topic and partition, its `state` the
-record's CreateTime in ms.
+A recorded record is a request `PRODUCE /TOPIC/PARTITION?key=KEY`. The key is percent-encoded, and null without
+`?key=`. Its headers are a header set, its value a body (null where there is none). Any other request becomes an event:
+its key and value are templates that are filled with what the request was. An entry's `route` is that of the topic and
+partition, its `state` is the record's CreateTime in ms.
 """
 
 from __future__ import annotations
 
-from collections import namedtuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numba import types
 
-from replay_native.feed.ring import FEED_TYPE, WARM_UP
-from replay_native.ground import libc
-from replay_native.ground.bundle import bundle_type
-from replay_native.ground.jit import kernel
-from replay_native.ground.shared import (
-    load_acquire,
-    peek_i32,
-    peek_i64,
-    peek_u8,
-    poke_u8,
+from replay_native.feed.ring import (
+    FEED_END_TYPE,
+    SHARE_TYPE,
+    TOO_LARGE,
+    WARM_UP,
+    address_in_ring,
+    first_row,
+    has_entry,
+    heads_of,
+    is_mine,
+    place_in_ring,
+    push_entry,
+    row_step,
 )
-from replay_native.http1.render import (
+from replay_native.ground import libc
+from replay_native.ground.bundle import Array, Int, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import peek_i32, peek_u8, poke_u8
+from replay_native.plan.survey import DUE_ROWS_TYPE
+from replay_native.templates.text import (
     CLIENT,
     EMAIL,
     EMAIL_BYTES,
     LITERAL,
     NUMBER,
+    OWN_KINDS,
     UUID,
     UUID_BYTES,
     digits_of,
@@ -38,85 +47,72 @@ from replay_native.http1.render import (
     put_number,
     put_uuid,
 )
-from replay_native.ledger.lane_metrics import Control
-from replay_native.plan.survey import (
-    BATCH_BITS,
-    BATCH_MASK,
-    BODY_ID,
-    DATA,
-    HEADERS_ID,
-    OFFSETS,
-)
+from replay_native.trace.columns import BODY, HEADERS, batch_of, body_at, entry_of, target_of
+from replay_native.trace.columns import has_entry as has_set
 
-from .recordbatch import (
-    partition_of,
-    put_bytes,
-    put_varint,
-    tail_bytes,
-    varint_bytes,
-)
+from .recordbatch import partition_of, put_bytes, put_varint, tail_bytes, varint_bytes
 
 _memcpy = libc.memcpy
 
 STICKY_RECORDS = 1_000
-"""Where all is due at once, records without a key change their partition after so many."""
+"""Where everything is due at once, records without a key change their partition after so many."""
 
-METHOD, PATH, SEGMENT, AT_MS = 5, 6, 7, 8
-"""Kinds of a template's parts beside those of requests. PATH is escaped for JSON; SEGMENT is part `begins` of the path."""
+METHOD, PATH, SEGMENT, AT_MS = range(OWN_KINDS, OWN_KINDS + 4)
+"""Kinds of parts beside those of `templates/text`. PATH is escaped for JSON; SEGMENT is part `begins` of the path."""
 
-EventTable = namedtuple(
-    "EventTable",
-    "recorded topics topic_ends topic_target default_target first_route keep_partition kinds begins ends key_parts"
-    " literals methods method_ends headers bodies seed wall mark mark_name_bytes",
-)
-"""What rendering needs besides the row.
 
-recorded uint8[methods]: 1 where the request is a record. Topic i of the trace, topics[topic_ends[i]:topic_ends[i + 1]],
-goes to target topic_target[i]; what is of no topic to default_target[0]. Target t has the routes first_route[t] to
-first_route[t + 1], one a partition. keep_partition[0]: recorded partitions stay. Parts 0 to key_parts[0] (-1: no key)
-are the key of an event, those behind them its value. headers int64[n + 1, 7] and bodies int64[n + 1, 3] are those of
-`Requests.header_batches` and `body_batches`. wall int64[2]: wall clock less monotonic in ns, and whether CreateTime is
-the recorded one. mark: one more header, whose value is numbered: its name behind the name's length (mark_name_bytes[0]
-bytes), then what comes before the number; empty: none.
-"""
+@bundle
+class EventTable(NamedTuple):
+    """What rendering needs besides the row. An event's key and value are filled templates; a record has its recorded
+    ones.
+    """
 
-EVENT_TYPE = bundle_type(
-    EventTable,
-    [
-        types.uint8[::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.int64[::1],
-        types.int64[::1], types.uint8[::1], types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
-        types.uint8[::1], types.int64[::1], types.int64[:, ::1], types.int64[:, ::1], types.uint64[::1],
-        types.int64[::1], types.uint8[::1], types.int64[::1],
-    ],
-)  # fmt: skip
+    recorded: Annotated[Array, "uint8[::1]", "per method: 1 where the request is a record"]
+    topics: Annotated[Array, "uint8[::1]", "the names of the trace's topics"]
+    topic_ends: Annotated[Array, "int64[::1]", "per topic and one more: where its name begins"]
+    topic_target: Annotated[Array, "int64[::1]", "per topic: the target topic that its records go to"]
+    default_target: Annotated[int, "int64", "the target topic of everything else"]
+    first_route: Annotated[
+        Array, "int64[::1]", "per target topic and one more: its first route; one per partition"
+    ]
+    keep_partition: Annotated[bool, "boolean", "recorded partitions stay"]
+    kinds: Annotated[Array, "uint8[::1]", "per part: its kind; the parts of the key come first"]
+    begins: Annotated[Array, "int64[::1]", "per part: where its literal begins; which segment it is"]
+    ends: Annotated[Array, "int64[::1]", "per part: where its literal ends"]
+    key_parts: Annotated[int, "int64", "how many parts the key has; -1: events have no key"]
+    literals: Annotated[Array, "uint8[::1]", "the bytes of literals"]
+    methods: Annotated[Array, "uint8[::1]", "the names of the methods"]
+    method_ends: Annotated[Array, "int64[::1]", "per method and one more: where its name begins"]
+    headers: Annotated[Array, "int64[:, ::1]", "recorded header sets; see `Requests.header_batches`"]
+    bodies: Annotated[Array, "int64[:, ::1]", "recorded values; see `trace/columns`"]
+    seed: Annotated[int, "uint64", "names the random parts"]
+    wall_ns: Annotated[int, "int64", "wall clock less monotonic clock"]
+    keep_time: Annotated[bool, "boolean", "CreateTime is the recorded one; else when the record is due"]
+    mark: Annotated[
+        Array,
+        "uint8[::1]",
+        "a numbered header: the length of its name, its name, what comes before the number; or empty",
+    ]
+    mark_name_bytes: Annotated[int, "int64", "bytes of its name with the length"]
+
+
+EVENT_TYPE = numba_type(EventTable)
+
+
+class Event(NamedTuple):
+    """What the templates of an event are filled with."""
+
+    seq: Int
+    client: Int
+    method: Int
+    address: Int
+    length: Int
+    at_ms: Int
+
 
 _SLASH, _QUERY, _PERCENT, _QUOTE, _BACKSLASH = 47, 63, 37, 34, 92
 _KEY_MARK = 5
-"""Bytes of `?key=` but one."""
-
-
-@kernel(inlined=True)
-def _batch_of(batches, number):
-    """The batch of a dictionary that holds an id."""
-    low, high = np.int64(0), np.int64(batches.shape[0] - 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if batches[middle, 0] <= number:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-@kernel()
-def _value_of(table, number):
-    """Address and length of a recorded value; -1 bytes for none."""
-    if number < 0 or number >= table.bodies[table.bodies.shape[0] - 1, 0]:
-        return np.int64(0), np.int64(-1)
-    batch = _batch_of(table.bodies, number)
-    offsets = table.bodies[batch, 1] + 8 * (number - table.bodies[batch, 0])
-    begin = peek_i64(np.uint64(offsets))
-    return table.bodies[batch, 2] + begin, peek_i64(np.uint64(offsets + 8)) - begin
+"""Bytes of `?key=`, without the `?`."""
 
 
 @kernel(inlined=True)
@@ -133,8 +129,8 @@ def _pair(headers, batch, pair, column):
 
 @kernel(inlined=True)
 def _mark(table, seq, at):
-    """Bytes of the numbered header, 0 where there is none; written at an address unless that is 0."""
-    name, size = table.mark_name_bytes[0], np.int64(table.mark.shape[0])
+    """Bytes of the numbered header, 0 where there is none. It is written at the address unless that is 0."""
+    name, size = table.mark_name_bytes, np.int64(table.mark.shape[0])
     if size == 0:
         return np.int64(0)
     length = size - name + digits_of(seq)
@@ -148,10 +144,10 @@ def _mark(table, seq, at):
 
 @kernel()
 def _headers(table, number, seq, at):
-    """Bytes of a header set with its count, and the numbered header in front; written at an address unless that is 0."""
+    """Bytes of a header set with its count, the numbered header first. It is written at the address unless that is 0."""
     first, last, batch = np.int64(0), np.int64(0), np.int64(0)
-    if 0 <= number < table.headers[table.headers.shape[0] - 1, 0]:
-        batch = _batch_of(table.headers, number)
+    if has_set(table.headers, number):
+        batch = batch_of(table.headers, number)
         place = table.headers[batch, 1] + 4 * (number - table.headers[batch, 0])
         first, last = np.int64(peek_i32(np.uint64(place))), np.int64(peek_i32(np.uint64(place + 4)))
     count = last - first + (table.mark.shape[0] > 0)
@@ -173,7 +169,7 @@ def _headers(table, number, seq, at):
 
 @kernel(inlined=True)
 def _topic_of(table, address, length):
-    """Index of a name among the trace's topics, or -1."""
+    """The index of a name among the trace's topics, or -1."""
     for topic in range(table.topic_ends.shape[0] - 1):
         begin = table.topic_ends[topic]
         if table.topic_ends[topic + 1] - begin == length:
@@ -189,7 +185,7 @@ def _topic_of(table, address, length):
 
 @kernel()
 def _parsed(table, address, length):
-    """Of a recorded target: its topic (-1: not one of the trace's), partition, and where its key begins (-1: null)."""
+    """What a recorded target says: topic (-1: not one of the trace's), partition, and where the key begins (-1: null)."""
     at = np.int64(1)
     while at < length and peek_u8(np.uint64(address + at)) != _SLASH:
         at += 1
@@ -204,7 +200,7 @@ def _parsed(table, address, length):
 
 @kernel(inlined=True)
 def _decoded_bytes(address, length):
-    """Bytes of a percent-encoded text when it is decoded."""
+    """Bytes of a percent-encoded text once it is decoded."""
     count, at = np.int64(0), np.int64(0)
     while at < length:
         at += 3 if peek_u8(np.uint64(address + at)) == _PERCENT and at + 2 < length else 1
@@ -221,7 +217,7 @@ def _nibble(byte):
 
 @kernel()
 def _put_decoded(at, address, length):
-    """Write a percent-encoded text decoded; the address behind it."""
+    """Write a percent-encoded text decoded; the address after it."""
     place = np.int64(0)
     while place < length:
         byte = np.int64(peek_u8(np.uint64(address + place)))
@@ -237,7 +233,7 @@ def _put_decoded(at, address, length):
 
 @kernel()
 def _segment(address, length, number):
-    """Where segment `number` of a path (from 1) begins, and its length: 0 where there is none."""
+    """Where segment `number` of a path (from 1) begins, and its length; 0 bytes where there is none."""
     begin, seen = np.int64(0), np.int64(0)
     for at in range(length + 1):
         byte = peek_u8(np.uint64(address + at)) if at < length else np.uint8(_QUERY)
@@ -257,8 +253,9 @@ def _quoted(byte):
 
 
 @kernel()
-def _filled_bytes(table, first, last, seq, client, method, address, length, at_ms):
+def _filled_bytes(table, first, last, event):
     """Bytes of the parts `first` to `last` when they are filled in."""
+    method, address, length, at_ms = event.method, event.address, event.length, event.at_ms
     total = np.int64(0)
     for part in range(first, last):
         kind = table.kinds[part]
@@ -269,9 +266,9 @@ def _filled_bytes(table, first, last, seq, client, method, address, length, at_m
         elif kind == EMAIL:
             total += EMAIL_BYTES
         elif kind == CLIENT:
-            total += digits_of(client)
+            total += digits_of(event.client)
         elif kind == NUMBER:
-            total += digits_of(seq)
+            total += digits_of(event.seq)
         elif kind == METHOD:
             total += table.method_ends[method + 1] - table.method_ends[method]
         elif kind == AT_MS:
@@ -286,18 +283,19 @@ def _filled_bytes(table, first, last, seq, client, method, address, length, at_m
 
 
 @kernel()
-def _put_filled(at, table, first, last, seq, client, method, address, length, at_ms):
-    """Write what `_filled_bytes` counts; the address behind it."""
+def _put_filled(at, table, first, last, event):
+    """Write what `_filled_bytes` counts; the address after it."""
+    seq, method, address, length, at_ms = event.seq, event.method, event.address, event.length, event.at_ms
     for part in range(first, last):
         kind = table.kinds[part]
         if kind == LITERAL:
             at = put(at, table.literals, table.begins[part], table.ends[part])
         elif kind == UUID:
-            at = put_uuid(at, table.seed[0], seq)
+            at = put_uuid(at, table.seed, seq)
         elif kind == EMAIL:
-            at = put_email(at, table.seed[0], seq)
+            at = put_email(at, table.seed, seq)
         elif kind == CLIENT:
-            at = put_number(at, client, digits_of(client))
+            at = put_number(at, event.client, digits_of(event.client))
         elif kind == NUMBER:
             at = put_number(at, seq, digits_of(seq))
         elif kind == METHOD:
@@ -321,14 +319,15 @@ def _put_filled(at, table, first, last, seq, client, method, address, length, at
 
 @kernel(inlined=True)
 def _route_of(table, target, partition, key, key_bytes, due_ms, seq):
-    """The route of a record: its own partition (-1: none), that of its key, or one that those of its millisecond share.
+    """The route of a record: its recorded partition, that of its key, or one that all records of a millisecond share.
 
-    As Java's clients (KIP-480), which stay with a partition for a batch: records that go round one by one would make as
-    many batches as there are partitions. The millisecond is mixed (by the golden ratio), so that no rate falls in step.
+    Java's clients stay with a partition for a batch as well (KIP-480): records that take turns would make as many
+    batches as there are partitions. The millisecond is mixed (by the golden ratio), so that no rate falls into step
+    with the partitions.
     """
     first = table.first_route[target]
     partitions = table.first_route[target + 1] - first
-    if partition >= 0 and table.keep_partition[0]:
+    if partition >= 0 and table.keep_partition:
         return first + partition % partitions
     if key_bytes >= 0:
         return first + partition_of(key, key_bytes, partitions)
@@ -338,35 +337,27 @@ def _route_of(table, target, partition, key, key_bytes, due_ms, seq):
 
 @kernel(
     types.int64(
-        types.int64[::1], types.uint32[::1], types.uint32[::1], types.uint8[::1], types.int64[::1],
-        types.int64, types.int64, types.int64, types.int64, types.int64, types.int64, types.int64,
-        types.int64[:, ::1], EVENT_TYPE, types.int64[::1], FEED_TYPE, types.int64[::1],
+        DUE_ROWS_TYPE, types.int64, types.int64, SHARE_TYPE, types.int64[:, ::1], EVENT_TYPE, FEED_END_TYPE
     )
-)  # fmt: skip
-def render_events(
-    due_ns, request, client, method, at_ns, first_seq, begin, lane, lanes, start_ns, warm_up_ns, horizon_ns,
-    requests, table, control, feed, state,
-):  # fmt: skip
-    """Render a lane's share of due rows (seq % lanes == lane) from row `begin` on into its feed.
-
-    As `replay_native.render.render_rows`: the row to go on with, or -1 - row where a record is larger than the ring.
-    """
-    entries, ring = feed.entries, feed.ring
-    head, ring_head = load_acquire(control, Control.FEED_HEAD), load_acquire(control, Control.RING_HEAD)
-    base, size = np.int64(ring.ctypes.data), np.int64(ring.shape[0])
-    parts = table.kinds.shape[0]
-    row = begin + (lane - (first_seq + begin) % lanes + lanes) % lanes
-    while row < due_ns.shape[0]:
-        due, seq = due_ns[row] + start_ns, first_seq + row
-        if due > horizon_ns or state[0] - head >= entries.shape[0]:
+)
+def render_events(rows, first_seq, begin, share, requests, table, end):
+    """As `http1.render.render_rows`, for records: render a lane's share of due rows into its feed."""
+    head, ring_head = heads_of(end)
+    parts, key_parts = table.kinds.shape[0], max(table.key_parts, np.int64(0))
+    due_ns, step, count = rows.due_ns, row_step(share), rows.due_ns.shape[0]
+    row = first_row(share, first_seq, begin)
+    while row < count:
+        if not is_mine(share, rows.client[row]):
+            row += 1
+            continue
+        due, seq = due_ns[row] + share.start_ns, first_seq + row
+        if due > share.horizon_ns or not has_entry(end, head):
             break
-        number, kind, client_id = np.int64(request[row]), np.int64(method[row]), np.int64(client[row])
-        batch, place = number >> BATCH_BITS, number & BATCH_MASK
-        offsets = requests[batch, OFFSETS] + 8 * place
-        first = peek_i64(np.uint64(offsets))
-        address, length = requests[batch, DATA] + first, peek_i64(np.uint64(offsets + 8)) - first
-        at_ms = at_ns[row] // 1_000_000
-        target, partition, key_at, headers = table.default_target[0], np.int64(-1), np.int64(-1), np.int64(-1)
+        number, kind = np.int64(rows.request[row]), np.int64(rows.method[row])
+        address, length = target_of(requests, number)
+        at_ms = rows.at_ns[row] // 1_000_000
+        event = Event(seq, np.int64(rows.client[row]), kind, address, length, at_ms)
+        target, partition, key_at, headers = table.default_target, np.int64(-1), np.int64(-1), np.int64(-1)
         value, value_bytes, key_bytes = np.int64(0), np.int64(-1), np.int64(-1)
         recorded = table.recorded[kind] != 0
         if recorded:
@@ -375,24 +366,20 @@ def render_events(
                 target = table.topic_target[topic]
             if key_at >= 0:
                 key_bytes = _decoded_bytes(address + key_at, length - key_at)
-            headers = np.int64(peek_i32(np.uint64(requests[batch, HEADERS_ID] + 4 * place)))
-            value, value_bytes = _value_of(
-                table, np.int64(peek_i32(np.uint64(requests[batch, BODY_ID] + 4 * place)))
-            )
+            headers = entry_of(requests, number, HEADERS)
+            value, value_bytes = body_at(table.bodies, entry_of(requests, number, BODY))
         else:
-            key_parts = max(table.key_parts[0], 0)
-            if table.key_parts[0] >= 0:
-                key_bytes = _filled_bytes(table, 0, key_parts, seq, client_id, kind, address, length, at_ms)
-            value_bytes = _filled_bytes(table, key_parts, parts, seq, client_id, kind, address, length, at_ms)
+            if table.key_parts >= 0:
+                key_bytes = _filled_bytes(table, 0, key_parts, event)
+            value_bytes = _filled_bytes(table, key_parts, parts, event)
         total = tail_bytes(key_bytes, value_bytes, _headers(table, headers, seq, np.int64(0)))
-        left = size - (state[1] & (size - 1))
-        offset = state[1] if total <= left else state[1] + left
-        if total > size:
+        offset = place_in_ring(end, total, ring_head)
+        if offset == TOO_LARGE:
             return -1 - row
-        if offset + total - ring_head > size:
+        if offset < 0:
             break
 
-        at = put_varint(base + (offset & (size - 1)), key_bytes)
+        at = put_varint(address_in_ring(end, offset), key_bytes)
         key = at
         if recorded:
             if key_bytes > 0:
@@ -400,20 +387,15 @@ def render_events(
             at = put_bytes(at, value, value_bytes)
         else:
             if key_bytes > 0:
-                at = _put_filled(at, table, 0, key_parts, seq, client_id, kind, address, length, at_ms)
+                at = _put_filled(at, table, 0, key_parts, event)
             at = put_varint(at, value_bytes)
-            at = _put_filled(at, table, key_parts, parts, seq, client_id, kind, address, length, at_ms)
+            at = _put_filled(at, table, key_parts, parts, event)
         _headers(table, headers, seq, at)
 
-        entry = entries[state[0] & (entries.shape[0] - 1)]
-        entry.due_ns, entry.seq, entry.offset, entry.length = due, seq, offset, total
-        entry.client = client[row]
-        due_ms = (due + table.wall[0]) // 1_000_000
+        entry = push_entry(end, due, seq, offset, total, rows.client[row])
+        due_ms = (due + table.wall_ns) // 1_000_000
         entry.route = np.uint32(_route_of(table, target, partition, key, key_bytes, due_ms, seq))
-        entry.flags = WARM_UP if due_ns[row] < warm_up_ns else 0
-        entry.taken_ns = 0
-        entry.state = at_ms if table.wall[1] else due_ms
-        state[0] += 1
-        state[1] = offset + total
-        row += lanes
-    return min(row, due_ns.shape[0])
+        entry.flags = WARM_UP if due_ns[row] < share.warm_up_ns else 0
+        entry.state = at_ms if table.keep_time else due_ms
+        row += step
+    return min(row, count)

@@ -1,4 +1,4 @@
-"""What a Kafka lane does with many records at once: take up what is due, by partition, and write down what became of it."""
+"""What a Kafka lane does with many records at once: take up what is due, by partition, and record what became of it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,30 @@ from numba import boolean, int64, uint8
 from replay_native.feed.ring import FEED_TYPE, entry_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.libc import ppoll
-from replay_native.ground.shared import (
-    load_acquire,
-    peek_u8,
-    poke_i64,
-    poke_u32,
-    store_release,
-)
-from replay_native.ledger.lane_metrics import BANK_TYPE, C, Control
+from replay_native.ground.shared import load_acquire, peek_u8, poke_i64, poke_u32, store_release
+from replay_native.ledger.lane_metrics import METRICS_TYPE, C, Control
 from replay_native.ledger.record import (
     record_done_together,
     record_sent_together,
     record_taken,
     record_unsent,
+    request_of,
 )
 
 from .recordbatch import COUNT, append
 
 TAKEN, NEXT_DUE_NS = 0, 1
 LANE_WORDS = 2
-"""State of a lane, int64: entries taken up so far, and when the next is due (-1: the feed is empty)."""
+"""Words of a lane's state: entries taken up so far, and when the next is due (-1: the feed is empty)."""
 
 _POLLIN = 1
 
 
 @kernel("int64(int64, int64, int64[::1])")
 def wait_readable(fd, timeout_ns, scratch):
-    """Sleep until a descriptor is readable, or for so long (below 0: without end); 1 where it is. `scratch` is int64[3]."""
+    """Sleep until a descriptor is readable, at most `timeout_ns` (below 0: without limit). Returns 1 where it is.
+    Scratch: int64[3].
+    """
     base = np.int64(scratch.ctypes.data)
     scratch[0] = 0
     poke_u32(np.uint64(base), np.uint32(fd))
@@ -45,23 +42,23 @@ def wait_readable(fd, timeout_ns, scratch):
     return np.int64(ppoll(np.uint64(base), np.uint64(1), np.uint64(time_out), np.uint64(0)))
 
 
-@kernel(int64(BANK_TYPE, FEED_TYPE, int64[::1], int64, int64[::1], entry_type[::1], boolean), brief=True)
-def take_up(bank, feed, lane, now_ns, counts, rows, closed_loop):
+@kernel(int64(METRICS_TYPE, FEED_TYPE, int64[::1], int64, int64[::1], entry_type[::1], boolean), brief=True)
+def take_up(metrics, feed, lane, now_ns, counts, rows, closed_loop):
     """Take up what is due by `now_ns`, as many as `rows` holds, into `rows` in the order of their routes.
 
-    counts int64[routes + 1] becomes where each route's rows begin. Returns how many; 0 also where nothing is due.
+    Writes to counts int64[routes + 1] where each route's rows begin. Returns how many rows there are.
     """
     entries, mask = feed.entries, feed.entries.shape[0] - 1
-    first, tail = lane[TAKEN], load_acquire(bank.control, Control.FEED_TAIL)
+    first, tail = lane[TAKEN], load_acquire(metrics.control, Control.FEED_TAIL)
     last = min(tail, first + rows.shape[0])
     counts[:] = 0
     taken = first
     while taken < last and (closed_loop or entries[taken & mask].due_ns <= now_ns):
         entry = entries[taken & mask]
-        if bank.counters[C.planned] == 0:
-            bank.counters[C.first_due_ns] = entry.due_ns
+        if metrics.counters[C.planned] == 0:
+            metrics.counters[C.first_due_ns] = entry.due_ns
         entry.taken_ns = now_ns
-        record_taken(bank, entry.flags, now_ns - entry.due_ns, closed_loop)
+        record_taken(metrics, entry.flags, now_ns - entry.due_ns, closed_loop)
         counts[entry.route + 1] += 1
         taken += 1
     for route in range(counts.shape[0] - 1):
@@ -83,7 +80,7 @@ def take_up(bank, feed, lane, now_ns, counts, rows, closed_loop):
     brief=True,
 )
 def add(buffer, state, kept, rows, ring, first, last, limit):
-    """As `recordbatch.append`; the rows that were appended are copied to where `kept` has room for them."""
+    """As `recordbatch.append`; the rows that were appended are also copied to `kept`."""
     before = state[COUNT]
     behind = append(buffer, state, rows, ring, first, last, limit)
     for row in range(first, behind):
@@ -93,50 +90,45 @@ def add(buffer, state, kept, rows, ring, first, last, limit):
 
 @kernel("void(int64[::1], int64, int64)", brief=True)
 def release(control, head, ring_head):
-    """Give the rings back to the producer up to here."""
+    """Release the rings to the producer up to this entry."""
     store_release(control, Control.RING_HEAD, ring_head)
     store_release(control, Control.FEED_HEAD, head)
 
 
-@kernel((BANK_TYPE, entry_type[::1], int64, boolean), brief=True)
-def sent(bank, rows, sent_ns, closed_loop):
-    """These are about to be sent."""
-    record_sent_together(bank, rows, sent_ns, closed_loop)
+@kernel((METRICS_TYPE, entry_type[::1], int64, boolean), brief=True)
+def sent(metrics, rows, sent_ns, closed_loop):
+    """Record that rows are about to be sent."""
+    record_sent_together(metrics, rows, sent_ns, closed_loop)
 
 
-@kernel((BANK_TYPE, entry_type[::1], int64, int64, int64, int64, boolean), brief=True)
-def done(bank, rows, outcome, sent_ns, done_ns, status, closed_loop):
-    """These, of one route and sent together, ended alike."""
-    record_done_together(bank, outcome, rows, sent_ns, done_ns, status, closed_loop)
+@kernel((METRICS_TYPE, entry_type[::1], int64, int64, int64, int64, boolean), brief=True)
+def done(metrics, rows, outcome, sent_ns, done_ns, status, closed_loop):
+    """Record that rows of one route, which were sent together, ended the same way."""
+    record_done_together(metrics, outcome, rows, sent_ns, done_ns, status, closed_loop)
 
 
-@kernel((BANK_TYPE, entry_type[::1], int64, int64))
-def unsent(bank, rows, reason, max_wait_ns):
-    """These will not be sent; `reason` is C.unsent_..."""
+@kernel((METRICS_TYPE, entry_type[::1], int64, int64))
+def unsent(metrics, rows, reason, max_wait_ns):
+    """Give rows up: they will not be sent. `reason` is C.unsent_..."""
     for row in range(rows.shape[0]):
-        entry = rows[row]
-        record_unsent(
-            bank, reason, entry.flags, np.int64(entry.route), entry.seq, np.int64(entry.client), entry.due_ns,
-            entry.taken_ns, max_wait_ns,
-        )  # fmt: skip
+        record_unsent(metrics, reason, request_of(rows[row]), max_wait_ns)
 
 
 @kernel(inlined=True)
 def _take_varint(at):
-    """A signed number written as a varint, and the address behind it."""
-    word, shift, more = np.uint64(0), np.uint64(0), True
-    while more:
+    """Read a signed varint: the number, and the address after it."""
+    word, shift, byte = np.uint64(0), np.uint64(0), np.uint64(128)
+    while byte >= np.uint64(128):
         byte = np.uint64(peek_u8(np.uint64(at)))
         word |= (byte & np.uint64(127)) << shift
         shift += np.uint64(7)
-        more = byte >= np.uint64(128)
         at += 1
     return np.int64(word >> np.uint64(1)) ^ -np.int64(word & np.uint64(1)), at
 
 
 @kernel(inlined=True)
 def _is_name(at, length, name):
-    """Whether the bytes at an address are a name's."""
+    """Whether the bytes at an address are this name."""
     same = length if length == name.shape[0] else np.int64(-1)
     place = np.int64(0)
     while place < same and peek_u8(np.uint64(at + place)) == name[place]:
@@ -146,10 +138,10 @@ def _is_name(at, length, name):
 
 @kernel("void(uint8[::1], uint8[::1], int64[:, ::1])")
 def correlations(records, name, spans):
-    """Where what a record is known by stands: its key, or where there is a `name` the value of its header of that name.
+    """Where the correlation of each record is: its key, or if there is a `name` the value of its header of that name.
 
-    `records` are those of a batch, behind its header; spans int64[count, 2] become where each begins and ends in them
-    (-1, -1: it has none, or null).
+    `records` are those of a batch, after its header. Writes to spans int64[count, 2] where each begins and ends in
+    them, (-1, -1) where a record has none, or null.
     """
     base = np.int64(records.ctypes.data)
     at = base

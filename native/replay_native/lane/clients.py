@@ -1,8 +1,28 @@
-"""What a lane keeps of each client, and the waiting room: requests that left the feed's ring to wait for their client.
+"""The lane's clients, and the wait queue: requests that left the feed's ring to wait for their client or a connection.
 
-A row of the room is in its client's line (oldest first), and in the age list of all that wait. A client with a row that
-needs nothing but a connection is in the ready list; where clients have connections of their own, one that needs another
-is in the dial list. All are linked by index, so that each step is a few words, however many clients there are.
+Theory of operation
+-------------------
+
+Without clients, requests wait where they were rendered: in the feed's ring, which is first in, first out. That does
+not do where clients matter (`order = "client"`, `connect = "per-client"`): the next request of one client may have to
+wait for seconds, and must not hold up the ring, the feed, or anybody else. So a request leaves the ring as soon as it
+is taken up. It goes onto a free connection, or into a row of the **wait queue** with a copy of its bytes. Retries wait
+there too.
+
+A row of the wait queue is in these lists (`ground/linked`):
+
+- `free_rows`: it is not in use.
+- `client_queues[key]`: it waits; the oldest of its client is first, but a retry goes to the front.
+- `wait_order`: it waits; the oldest of all is first. `max_wait` and the limit of the queue take from its front.
+- none of them: it backs off, and is in the heap of `retry`.
+
+A client is in these:
+
+- `ready_clients`: it has a row that needs nothing but a connection. Free connections are given to the first.
+- `dial_clients`: it needs another connection of its own. One connection per turn is made for the first.
+
+A row is **ready** from the moment at which it could be sent if there were a connection: at once, or with `order` when
+its client has no request in flight. `startable` counts the ready rows, per client and for the lane.
 """
 
 from __future__ import annotations
@@ -12,249 +32,175 @@ from numba import from_dtype
 
 from replay_native.ground import libc
 from replay_native.ground.jit import kernel
-from replay_native.ground.memory import release, with_room
+from replay_native.ground.linked import NONE, drop, first_of, is_in_list, pop_front, push_back, push_front
+from replay_native.ground.memory import release, with_capacity
 
 _memcpy = libc.memcpy
 
-NONE = -1
-OUT = -2
-"""Of a client's links: it is not in that list."""
-
 CLIENT = np.dtype([
-    ("tls_session", "u8"), ("first", "i4"), ("last", "i4"), ("in_flight", "i4"), ("startable", "i4"), ("ready_next", "i4"),
-    ("dial_next", "i4"), ("idle", "i4"), ("open", "i4"), ("connecting", "i4"),
+    ("tls_session", "u8"), ("in_flight", "i4"), ("startable", "i4"), ("open", "i4"), ("connecting", "i4"),
 ])  # fmt: skip
-"""One client: its line in the room, its requests in flight (attempted and not ended), rows of its line that wait for a
-connection alone, and the next in the ready and the dial list. Of its own connections: the idle one that it used last,
-how many there are, and how many of those are being made for no request in particular; and the address of the TLS
-session that its next one resumes, 0 for none."""
+"""One client. `tls_session` is the address of the TLS session that its next connection resumes, 0 for none.
+`in_flight` counts its requests that were attempted and have not ended; `startable` its rows that wait for a connection
+only; `open` its connections, and `connecting` those that are being made for no request in particular.
+"""
 
 WAITING = np.dtype([
     ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("since_ns", "i8"), ("ready_ns", "i8"), ("flags", "i8"),
     ("tries", "i8"), ("retry_ns", "i8"), ("first_ready_ns", "i8"), ("sent_ns", "i8"), ("outcome", "i8"), ("status", "i8"),
     ("received_bytes", "i8"), ("reason", "i8"), ("own_ns", "i8"),
-    ("request", "u8"), ("capacity", "i8"), ("length", "i8"), ("client", "u4"), ("route", "u4"), ("key", "i4"),
-    ("next", "i4"), ("previous", "i4"), ("newer", "i4"), ("older", "i4"),
+    ("request", "u8"), ("capacity", "i8"), ("length", "i8"), ("client", "u4"), ("route", "u4"), ("key", "i8"),
 ])  # fmt: skip
-"""One row of the room. It waits since `since_ns`; `ready_ns` is when it could have been sent, had there been a connection
-(-1: not yet). Of a request that was tried before: how often, when it is tried again, when it was first ready and first
-sent, and what its last try came to (`reason`: why its answer was malformed). `own_ns`: see `connections`.
-`key` is its client's row in the lane's table; `request` the address of its own copy of the request."""
+"""One row of the wait queue. `since_ns`: when it began to wait; `ready_ns`: when it could have been sent, had there
+been a connection (-1: not yet). `key` is its client's row; `request` the address of its copy of the request. The rest
+is known only of a request that was tried before: `tries` so far, when it is tried again (`retry_ns`), when it was
+first ready and first sent, and how its last try ended (`reason`: why its response was malformed). `own_ns`: see
+`CONNECTION`.
+"""
 
 client_type, waiting_type = from_dtype(CLIENT), from_dtype(WAITING)
 
 REQUEST_BYTES = 256
-"""Least room of a copy of a request."""
+"""Least capacity of a copy of a request."""
 
 KEPT_BYTES = 16_384
-"""A copy's room that stays with its row; a larger one is given back."""
-
-
-def make_clients(count):
-    """The table of `count` clients, CLIENT[count], every page of it resident."""
-    clients = np.zeros(count, CLIENT)
-    clients["first"] = clients["last"] = clients["idle"] = NONE
-    clients["ready_next"] = clients["dial_next"] = OUT
-    return clients
-
-
-def make_room(rows):
-    """An empty room, WAITING[rows], its rows in the stack of free ones."""
-    room = np.zeros(rows, WAITING)
-    room["next"] = np.arange(1, rows + 1)
-    room["next"][-1:] = NONE
-    return room
+"""A copy's memory of at most this size stays with its row. Larger memory is given back."""
 
 
 @kernel(inlined=True)
 def key_of(lane, client):
     """The row of a client in the lane's table: a lane has every `lanes`-th client."""
-    return np.int64(client) // lane.state[0].lanes
+    return np.int64(client) // lane.settings.lanes
 
 
-# The room.
+# Rows of the wait queue.
 
 
 @kernel(inlined=True)
-def hold(lane, row, address, length):
-    """Copy a request into a free row's own buffer; the row is in use from now on."""
-    st, w = lane.state[0], lane.room[row]
-    st.room_free = w.next
-    w.request, w.capacity = with_room(w.request, w.capacity, max(length, np.int64(REQUEST_BYTES)))
+def copy_to_row(lane, address, length):
+    """Copy a request into a free row, and return the row. There is one."""
+    row = pop_front(lane.free_rows, 0)
+    w = lane.wait_queue[row]
+    w.request, w.capacity = with_capacity(w.request, w.capacity, max(length, np.int64(REQUEST_BYTES)))
     _memcpy(w.request, address, np.uint64(length))
     w.length = length
     w.ready_ns = -1
     w.tries = 0
     w.sent_ns = -1
+    return row
 
 
 @kernel(inlined=True)
-def push_age(lane, row):
-    """The row waits from now on: it is the youngest that does."""
-    st, w = lane.state[0], lane.room[row]
-    w.newer = NONE
-    w.older = np.int32(st.age_last)
-    if st.age_last == NONE:
-        st.age_first = row
-    else:
-        lane.room[st.age_last].newer = np.int32(row)
-    st.age_last = row
-    st.waiting += 1
-    st.waiting_bytes += w.length
-
-
-@kernel(inlined=True)
-def drop_age(lane, row):
-    """The row waits no more."""
-    st, w = lane.state[0], lane.room[row]
-    if w.older == NONE:
-        st.age_first = w.newer
-    else:
-        lane.room[w.older].newer = w.newer
-    if w.newer == NONE:
-        st.age_last = w.older
-    else:
-        lane.room[w.newer].older = w.older
-    st.waiting -= 1
-    st.waiting_bytes -= w.length
-
-
-@kernel(inlined=True)
-def leave_room(lane, row):
-    """The row is free again."""
-    st, w = lane.state[0], lane.room[row]
+def free_row(lane, row):
+    """Give a row back."""
+    w = lane.wait_queue[row]
     if w.capacity > KEPT_BYTES:
         release(w.request)
         w.request = np.uint64(0)
         w.capacity = 0
-    w.next = np.int32(st.room_free)
-    st.room_free = row
+    push_front(lane.free_rows, 0, row)
+
+
+@kernel(inlined=True)
+def join_wait_order(lane, row):
+    """The row waits from now on, as the youngest."""
+    push_back(lane.wait_order, 0, row)
+    lane.state[0].waiting_bytes += lane.wait_queue[row].length
+
+
+@kernel(inlined=True)
+def leave_wait_order(lane, row):
+    """The row no longer waits."""
+    drop(lane.wait_order, row)
+    lane.state[0].waiting_bytes -= lane.wait_queue[row].length
 
 
 @kernel(inlined=True)
 def swap_requests(c, w):
-    """The row's copy of its request becomes the connection's, and the other way round."""
+    """Exchange the connection's copy of a request and the row's, so that neither is copied again."""
     request, capacity = c.request, c.capacity
     c.request, c.capacity = w.request, w.capacity
     w.request, w.capacity = request, capacity
 
 
-# A client's line.
+# The queue of one client.
 
 
 @kernel(inlined=True)
-def join_line(lane, row):
-    """To the end of its client's line; to its front where it was tried before."""
-    w = lane.room[row]
-    client = lane.clients[w.key]
-    if w.tries and client.first != NONE:
-        w.previous = NONE
-        w.next = client.first
-        lane.room[client.first].previous = np.int32(row)
-        client.first = np.int32(row)
-        return
-    w.next = NONE
-    w.previous = client.last
-    if client.last == NONE:
-        client.first = np.int32(row)
+def join_client_queue(lane, row):
+    """Append the row to its client's queue. A retry goes to the front: its client's later requests come after it."""
+    w = lane.wait_queue[row]
+    if w.tries:
+        push_front(lane.client_queues, w.key, row)
     else:
-        lane.room[client.last].next = np.int32(row)
-    client.last = np.int32(row)
+        push_back(lane.client_queues, w.key, row)
 
 
 @kernel(inlined=True)
-def leave_line(lane, row):
-    """Out of its client's line, from wherever it stands."""
-    st, w = lane.state[0], lane.room[row]
-    client = lane.clients[w.key]
-    if w.previous == NONE:
-        client.first = w.next
-    else:
-        lane.room[w.previous].next = w.next
-    if w.next == NONE:
-        client.last = w.previous
-    else:
-        lane.room[w.next].previous = w.previous
+def leave_client_queue(lane, row):
+    """Take the row out of its client's queue, wherever it stands."""
+    w = lane.wait_queue[row]
+    drop(lane.client_queues, row)
     if w.ready_ns >= 0:
-        client.startable -= 1
-        st.startable -= 1
+        lane.clients[w.key].startable -= 1
+        lane.state[0].startable -= 1
+
+
+@kernel(inlined=True)
+def first_waiting(lane, key):
+    """The first row of a client's queue, or NONE."""
+    return first_of(lane.client_queues, key)
 
 
 @kernel(inlined=True)
 def set_ready(lane, row, now):
-    """From now on the row waits for a connection alone."""
-    st, w = lane.state[0], lane.room[row]
+    """From now on the row waits for a connection only."""
+    w = lane.wait_queue[row]
     w.ready_ns = now
     lane.clients[w.key].startable += 1
-    st.startable += 1
+    lane.state[0].startable += 1
     push_ready(lane, w.key)
 
 
 @kernel(inlined=True)
-def settle_line(lane, key, now):
-    """Whether the first of a client's line may go: in order, only once none of its requests is in flight."""
-    client = lane.clients[key]
-    if client.first != NONE and client.in_flight == 0 and lane.room[client.first].ready_ns < 0:
-        set_ready(lane, client.first, now)
+def settle_client(lane, key, now):
+    """Make the first row of a client ready if it is its turn: none of the client's requests is in flight."""
+    row = first_waiting(lane, key)
+    if row != NONE and lane.clients[key].in_flight == 0 and lane.wait_queue[row].ready_ns < 0:
+        set_ready(lane, row, now)
 
 
-# Lists of clients.
+# Clients that wait for a connection.
 
 
 @kernel(inlined=True)
 def push_ready(lane, key):
-    """To the end of the ready list, where it is not in it."""
-    st = lane.state[0]
-    if lane.clients[key].ready_next != OUT:
-        return
-    lane.clients[key].ready_next = NONE
-    if st.ready_last == NONE:
-        st.ready_first = key
-    else:
-        lane.clients[st.ready_last].ready_next = np.int32(key)
-    st.ready_last = key
+    """Append the client to the ready ones, unless it is among them."""
+    if not is_in_list(lane.ready_clients, key):
+        push_back(lane.ready_clients, 0, key)
 
 
 @kernel(inlined=True)
 def pop_ready(lane):
-    """The first of the ready list, which is not empty."""
-    st = lane.state[0]
-    key = st.ready_first
-    st.ready_first = lane.clients[key].ready_next
-    if st.ready_first == NONE:
-        st.ready_last = NONE
-    lane.clients[key].ready_next = OUT
-    return key
-
-
-@kernel(inlined=True)
-def wants_connection(lane, key):
-    """Whether rows of a client wait for which no connection of its own is on its way, and it may have one more."""
-    client = lane.clients[key]
-    return client.startable > client.connecting and client.open < lane.state[0].client_connections
+    """The first ready client. There is one."""
+    return pop_front(lane.ready_clients, 0)
 
 
 @kernel(inlined=True)
 def push_dial(lane, key):
-    """To the end of the dial list, where it is not in it."""
-    st = lane.state[0]
-    if lane.clients[key].dial_next != OUT:
-        return
-    lane.clients[key].dial_next = NONE
-    if st.dial_last == NONE:
-        st.dial_first = key
-    else:
-        lane.clients[st.dial_last].dial_next = np.int32(key)
-    st.dial_last = key
+    """Append the client to those that need another connection, unless it is among them."""
+    if not is_in_list(lane.dial_clients, key):
+        push_back(lane.dial_clients, 0, key)
 
 
 @kernel(inlined=True)
 def pop_dial(lane):
-    """The first of the dial list, which is not empty."""
-    st = lane.state[0]
-    key = st.dial_first
-    st.dial_first = lane.clients[key].dial_next
-    if st.dial_first == NONE:
-        st.dial_last = NONE
-    lane.clients[key].dial_next = OUT
-    return key
+    """The first client that needs another connection. There is one."""
+    return pop_front(lane.dial_clients, 0)
+
+
+@kernel(inlined=True)
+def wants_connection(lane, key):
+    """Whether the client has ready rows with no connection of its own on the way, and may have one more."""
+    client = lane.clients[key]
+    return client.startable > client.connecting and client.open < lane.settings.client_connections

@@ -1,4 +1,4 @@
-"""The socket of a connection: it is opened, counted and closed."""
+"""The socket of a connection: how it is opened, counted and closed."""
 
 from __future__ import annotations
 
@@ -7,33 +7,21 @@ from errno import ECONNRESET, EPIPE, EPROTO, ETIMEDOUT
 import numpy as np
 
 from replay_native.feed.addresses import A
-from replay_native.feed.resolve import ask, can_ask
+from replay_native.feed.resolve import can_request, request_address
 from replay_native.ground.clock import now_ns
 from replay_native.ground.jit import kernel
-from replay_native.ground.libc import (
-    EADDRNOTAVAIL,
-    EMFILE,
-    ENFILE,
-    ENOBUFS,
-    ENOMEM,
-)
-from replay_native.ledger.lane_metrics import (
-    GENERATOR,
-    REFUSED,
-    RESET,
-    TIMEOUT,
-    TLS,
-    C,
-)
+from replay_native.ground.libc import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from replay_native.ledger.lane_metrics import GENERATOR, REFUSED, RESET, TIMEOUT, TLS, C
 
 from .clients import push_ready
-from .connections import CONNECTING, give_closed_slot, push_timed
+from .connections import give_closed_slot, push_timed
 from .io import close_connection, open_connection
+from .states import CONNECTING
 
 
 @kernel(inlined=True)
 def outcome_of(error):
-    """The outcome that an errno of connect, send or receive stands for."""
+    """The outcome of a request whose connect, send or receive failed with an errno."""
     if error in (EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM):
         return GENERATOR
     if error in (ECONNRESET, EPIPE):
@@ -45,13 +33,13 @@ def outcome_of(error):
 
 @kernel()
 def dial(lane, slot):
-    """Begin to connect this slot, which asks for an address first where names are looked up for each: 0, or errno."""
+    """Begin to connect a slot: 0, or errno. Where names are looked up per connection, it first requests an address."""
     st, c = lane.state[0], lane.connections[slot]
     st.next_address %= st.addresses_chosen
     c.address = lane.chosen[st.next_address]
     st.next_address += 1
-    if can_ask(lane.asks):
-        ask(lane.asks, token_of(lane, slot), st.ask_fd, lane.scratch)
+    if can_request(lane.resolve):
+        request_address(lane.resolve, token_of(lane, slot), lane.settings.resolve_fd, lane.scratch)
     else:
         error = open_socket(lane, slot)
         if error:
@@ -60,36 +48,36 @@ def dial(lane, slot):
     c.state = CONNECTING
     st.connecting += 1
     count_open(lane, 1)
-    push_timed(lane, slot, now_ns(lane.scratch) + st.timeout_ns)
+    push_timed(lane, slot, now_ns(lane.scratch) + lane.settings.timeout_ns)
     return np.int64(0)
 
 
 @kernel(inlined=True)
 def token_of(lane, slot):
-    """A slot and its generation: what comes back for another generation is for a connection that is gone."""
+    """A slot and its generation. What comes back for another generation is for a connection that is gone."""
     return (lane.connections[slot].generation & 0x7FFFFFFF) << 32 | slot
 
 
 @kernel()
 def open_socket(lane, slot):
-    """Open this slot's socket to its address: 0, or errno."""
-    c, counts = lane.connections[slot], lane.bank.address_counts
+    """Open the socket of a slot to its address: 0, or errno."""
+    c, counts = lane.connections[slot], lane.metrics.address_counts
     fd = open_connection(
-        lane.state[0].epoll, lane.bank.addresses[c.address], token_of(lane, slot), lane.scratch
+        lane.state[0].epoll, lane.metrics.addresses[c.address], token_of(lane, slot), lane.scratch
     )
     if fd < 0:
         counts[c.address, A.connects_failed] += 1
         return -fd
     counts[c.address, A.connects] += 1
-    lane.bank.counters[C.connects] += 1
+    lane.metrics.counters[C.connects] += 1
     c.fd = fd
     return np.int64(0)
 
 
 @kernel(inlined=True)
 def count_open(lane, change):
-    """Keep the number of sockets."""
-    st, counters = lane.state[0], lane.bank.counters
+    """Count sockets that were opened or closed."""
+    st, counters = lane.state[0], lane.metrics.counters
     st.open += change
     counters[C.open] = st.open
     counters[C.open_max] = max(counters[C.open_max], st.open)
@@ -97,7 +85,7 @@ def count_open(lane, change):
 
 @kernel()
 def hang_up(lane, slot, abort):
-    """Close a connection that is in no list."""
+    """Close a connection, which is in no list."""
     c = lane.connections[slot]
     close_connection(c, abort, lane.scratch)
     count_open(lane, -1)
@@ -106,9 +94,9 @@ def hang_up(lane, slot, abort):
 
 @kernel(inlined=True)
 def forget_connection(lane, slot):
-    """The slot has no connection any more; its client may need another."""
+    """Free the slot of a connection that is closed. Its client may need another one."""
     c = lane.connections[slot]
-    if lane.state[0].per_client:
+    if lane.settings.per_client:
         lane.clients[c.key].open -= 1
         if lane.clients[c.key].startable:
             push_ready(lane, c.key)

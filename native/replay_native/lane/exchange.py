@@ -1,4 +1,9 @@
-"""The life of a request on its connection: begin, transmit, receive, record; or the connection is lost."""
+"""A request on its connection: how it begins, is sent, is answered and recorded, or loses its connection.
+
+A request that is put on a connection is copied there (or changes buffers with its row of the wait queue), so the ring
+is free for the next one at once, whatever the target does. `_attempt` puts a client's values in, `transmit` stamps and
+sends, `receive` parses what comes in any split, `_record` writes the end down or hands the request to `retry`.
+"""
 
 from __future__ import annotations
 
@@ -7,81 +12,46 @@ from errno import EPROTO
 import numpy as np
 
 from replay_native.feed.addresses import A, is_removed
-from replay_native.feed.ring import (
-    IDEMPOTENT,
-    LOOKED_AT,
-    PATCHES_MASK,
-    PATCHES_SHIFT,
-    STATUS_SHIFT,
-    WARM_UP,
-)
+from replay_native.feed.ring import EVALUATED, IDEMPOTENT, PATCHES_MASK, PATCHES_SHIFT, STATUS_SHIFT, WARM_UP
 from replay_native.ground import libc
 from replay_native.ground.clock import now_ns
 from replay_native.ground.jit import kernel
 from replay_native.ground.libc import EAGAIN, EINTR
-from replay_native.ground.memory import release, with_room
+from replay_native.ground.linked import NONE, pop_front
+from replay_native.ground.memory import release, with_capacity
 from replay_native.http1 import parser as http1
-from replay_native.http1.sessions import (
-    PATCH_BYTES,
-    look,
-    patched_bytes,
-    put_patched,
-)
+from replay_native.http1.sessions import PATCH_BYTES, Answer, evaluate, patched_bytes, put_patched
 from replay_native.ledger.gaps import unread_ns
-from replay_native.ledger.lane_metrics import (
-    BEGINNING_BYTES,
-    MALFORMED,
-    REFUSED,
-    RESET,
-    TLS,
-    TRUNCATED,
-    C,
-)
+from replay_native.ledger.lane_metrics import BEGINNING_BYTES, MALFORMED, REFUSED, RESET, TLS, TRUNCATED, C
 from replay_native.ledger.record import (
+    Ending,
+    Evaluation,
     record_done,
-    record_looked,
+    record_evaluation,
     record_malformed,
     record_net,
     record_net_unsent,
     record_sent,
     record_unsent,
+    request_of,
 )
 
 from . import tls
 from .clients import (
     KEPT_BYTES,
-    NONE,
     REQUEST_BYTES,
-    drop_age,
+    free_row,
     key_of,
-    leave_line,
-    leave_room,
-    settle_line,
+    leave_client_queue,
+    leave_wait_order,
+    settle_client,
     swap_requests,
 )
-from .connections import (
-    BUSY,
-    begin_attempt,
-    drop_timed,
-    hasten,
-    push_idle,
-    push_timed,
-)
-from .dialing import (
-    count_open,
-    dial,
-    forget_connection,
-    hang_up,
-    outcome_of,
-)
-from .io import (
-    close_connection,
-    is_drained,
-    is_quiet,
-    receive_bytes,
-    send_bytes,
-)
+from .connections import begin_attempt, drop_timed, hasten, push_idle, push_timed
+from .dialing import count_open, dial, forget_connection, hang_up, outcome_of
+from .io import close_connection, is_drained, is_quiet, receive_bytes, send_bytes
 from .retry import back_off, count_attempt, may_retry
+from .states import BUSY
 from .waiting import release_head
 
 _memcpy = libc.memcpy
@@ -95,7 +65,7 @@ def begin(lane, slot):
     st, c = lane.state[0], lane.connections[slot]
     ring = lane.feed.ring
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
-    c.request, c.capacity = with_room(c.request, c.capacity, max(e.length, np.int64(REQUEST_BYTES)))
+    c.request, c.capacity = with_capacity(c.request, c.capacity, max(e.length, np.int64(REQUEST_BYTES)))
     _memcpy(c.request, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), np.uint64(e.length))
     c.request_bytes = e.length
     c.seq, c.due_ns, c.taken_ns, c.ready_ns = e.seq, e.due_ns, e.taken_ns, e.taken_ns
@@ -109,10 +79,10 @@ def begin(lane, slot):
 
 @kernel()
 def begin_row(lane, slot, row):
-    """Put a request of the waiting room onto a free or fresh connection, and send it."""
-    c, w = lane.connections[slot], lane.room[row]
-    drop_age(lane, row)
-    leave_line(lane, row)
+    """Put a row of the wait queue onto a free or fresh connection, and send it."""
+    c, w = lane.connections[slot], lane.wait_queue[row]
+    leave_wait_order(lane, row)
+    leave_client_queue(lane, row)
     swap_requests(c, w)
     c.request_bytes = w.length
     c.seq, c.due_ns, c.taken_ns = w.seq, w.due_ns, w.taken_ns
@@ -120,20 +90,20 @@ def begin_row(lane, slot, row):
     c.ready_ns = w.first_ready_ns if w.tries else w.ready_ns
     c.tries = w.tries + 1
     c.sent_ns, c.own_ns = w.sent_ns, w.own_ns
-    leave_room(lane, row)
+    free_row(lane, row)
     _attempt(lane, slot)
 
 
 @kernel()
 def _put_values(lane, slot):
-    """Put its client's values into the connection's request; False where one of them is absent."""
+    """Put the client's values into the connection's request. False where one of them is absent."""
     c = lane.connections[slot]
     patches = c.flags >> PATCHES_SHIFT & PATCHES_MASK
     length = c.request_bytes - PATCH_BYTES * patches
     total = patched_bytes(lane.sessions, c.client, c.request, length, patches)
     if total < 0:
         return False
-    c.spare, c.spare_capacity = with_room(c.spare, c.spare_capacity, max(total, np.int64(REQUEST_BYTES)))
+    c.spare, c.spare_capacity = with_capacity(c.spare, c.spare_capacity, max(total, np.int64(REQUEST_BYTES)))
     put_patched(c.spare, lane.sessions, c.client, c.request, length, patches)
     c.request, c.spare = c.spare, c.request
     c.capacity, c.spare_capacity = c.spare_capacity, c.capacity
@@ -147,59 +117,66 @@ def _put_values(lane, slot):
 
 @kernel()
 def _give_back(lane, slot):
-    """The request on the connection lacks a value: it is unsent, and the connection is free for the next."""
-    st, c = lane.state[0], lane.connections[slot]
+    """The request on the connection lacks a value: it counts as unsent, and the connection is free for the next one."""
+    c = lane.connections[slot]
     now = now_ns(lane.scratch)
-    own_ns = c.own_ns + lane.bank.counters[C.lost_ns]
-    record_net_unsent(lane.bank, C.unsent_capture, c.flags, own_ns, now - c.due_ns, st.max_wait_ns)
-    record_unsent(
-        lane.bank, C.unsent_capture, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns, st.max_wait_ns
+    own_ns = c.own_ns + lane.metrics.counters[C.lost_ns]
+    record_net_unsent(
+        lane.metrics, C.unsent_capture, c.flags, own_ns, now - c.due_ns, lane.settings.max_wait_ns
     )
+    record_unsent(lane.metrics, C.unsent_capture, request_of(c), lane.settings.max_wait_ns)
     push_idle(lane, slot, now)
-    if st.by_client:
-        settle_line(lane, key_of(lane, c.client), now)
+    if lane.settings.by_client:
+        settle_client(lane, key_of(lane, c.client), now)
 
 
 @kernel(inlined=True)
 def _attempt(lane, slot):
-    """The connection carries its request from now on: it is in flight."""
-    st, c = lane.state[0], lane.connections[slot]
+    """The connection carries its request from now on, and the request is in flight."""
+    c = lane.connections[slot]
     if c.sent_ns < 0 and c.flags & PATCHES_MASK << PATCHES_SHIFT and not _put_values(lane, slot):
         _give_back(lane, slot)
         return
-    c.key = key_of(lane, c.client) if st.by_client else np.int64(0)
+    c.key = key_of(lane, c.client) if lane.settings.by_client else np.int64(0)
     begin_attempt(c)
     c.resent = 0
     if c.tries == 1:
         count_attempt(lane, c.client)
-    lane.bank.counters[C.retries] += c.tries > 1
+    lane.metrics.counters[C.retries] += c.tries > 1
     transmit(lane, slot)
 
 
 @kernel()
 def transmit(lane, slot):
     """Send the connection's request from its first byte."""
-    st, c = lane.state[0], lane.connections[slot]
+    c = lane.connections[slot]
     c.state = BUSY
     now = now_ns(lane.scratch)
     if c.sent_ns < 0:
         c.sent_ns = now
-        c.own_ns += lane.bank.counters[C.lost_ns]
-        record_sent(lane.bank, c.flags, now - c.taken_ns, c.ready_ns - c.taken_ns, c.fresh, st.closed_loop)
-    lane.bank.counters[C.attempts] += 1
-    push_timed(lane, slot, now + st.timeout_ns)
+        c.own_ns += lane.metrics.counters[C.lost_ns]
+        record_sent(
+            lane.metrics,
+            c.flags,
+            now - c.taken_ns,
+            c.ready_ns - c.taken_ns,
+            c.fresh,
+            lane.settings.closed_loop,
+        )
+    lane.metrics.counters[C.attempts] += 1
+    push_timed(lane, slot, now + lane.settings.timeout_ns)
     send_rest(lane, slot)
 
 
 @kernel()
 def send_rest(lane, slot):
-    """Send what the socket takes of the rest. Of a connection that takes no more `cut_off` makes an end."""
+    """Send as much of the rest as the socket takes. Where sending fails, `cut_off` ends the request in the next pass."""
     c = lane.connections[slot]
     while c.send_error == 0 and c.sent_bytes < c.request_bytes:
         sent = send_bytes(c, c.request + np.uint64(c.sent_bytes), np.uint64(c.request_bytes - c.sent_bytes))
         if sent >= 0:
             c.sent_bytes += sent
-            lane.bank.counters[C.bytes_sent] += sent
+            lane.metrics.counters[C.bytes_sent] += sent
         elif sent == -EAGAIN:
             return
         elif sent != -EINTR:
@@ -210,7 +187,7 @@ def send_rest(lane, slot):
 
 @kernel()
 def cut_off(lane, slot):
-    """A send failed. The answer may be there already (an early 413): reading decides."""
+    """A send failed. The response may be there already (an early 413), so read before giving up."""
     c = lane.connections[slot]
     receive(lane, slot, True)
     if c.state == BUSY:
@@ -219,12 +196,12 @@ def cut_off(lane, slot):
 
 @kernel()
 def receive(lane, slot, to_end):
-    """Read and parse what has come, until the socket is empty or the answer is whole.
+    """Read and parse what has come, until the socket is empty or the response is whole.
 
-    A read that fills less than the buffer has emptied the socket, unless the peer's end came with it (`to_end`): no
-    further event would tell of that.
+    A read that fills less than the buffer has emptied the socket. With `to_end` the peer has closed, and reading goes
+    on to the end: events are edge-triggered, and no further one will come.
     """
-    st, c = lane.state[0], lane.connections[slot]
+    c = lane.connections[slot]
     buffer = lane.buffer
     while c.state == BUSY:
         got = receive_bytes(c, buffer)
@@ -238,8 +215,8 @@ def receive(lane, slot, to_end):
         now = now_ns(lane.scratch)
         if got == 0:
             if c.first_byte_ns >= 0 and http1.end_of_input(c):
-                if c.flags & LOOKED_AT:
-                    _look(lane, slot, 0, now)
+                if c.flags & EVALUATED:
+                    _evaluate(lane, slot, 0, now)
                 _answered(lane, slot, now, False)
             else:
                 _lost(lane, slot, TRUNCATED)
@@ -247,19 +224,22 @@ def receive(lane, slot, to_end):
         if c.first_byte_ns < 0:
             c.first_byte_ns = now
         c.received_bytes += got
-        lane.bank.counters[C.bytes_received] += got
-        at = http1.parse(c, buffer, 0, got, st.header_limit)
+        lane.metrics.counters[C.bytes_received] += got
+        at = http1.parse(c, buffer, 0, got, lane.settings.header_limit)
         if c.fresh == 0 and http1.is_idle_close(c):
-            lane.bank.counters[C.closed_by_target] += 1
+            lane.metrics.counters[C.closed_by_target] += 1
             _send_again(lane, slot)
             return
         if c.received_bytes == got and c.parse_state != http1.DONE:
             _keep_beginning(lane, slot, got)
-        if c.flags & LOOKED_AT:
-            _look(lane, slot, at, now)
+        if c.flags & EVALUATED:
+            _evaluate(lane, slot, at, now)
         if c.parse_state == http1.DONE:
             reusable = (
-                not st.single_use and at == got and c.sent_bytes == c.request_bytes and http1.keeps_alive(c)
+                not lane.settings.single_use
+                and at == got
+                and c.sent_bytes == c.request_bytes
+                and http1.keeps_alive(c)
             )
             _answered(lane, slot, now, reusable and is_quiet(c, buffer))
         elif c.parse_state == http1.BAD:
@@ -270,7 +250,7 @@ def receive(lane, slot, to_end):
 
 @kernel()
 def _keep_beginning(lane, slot, got):
-    """Keep the first bytes of an answer, whose first read is in the buffer, for a sample, should it be malformed.
+    """Keep the first bytes of a response for a sample, in case it is malformed. They are in the buffer.
 
     Only the first line is kept, up to the first `:` or `=`: what follows may be a secret.
     """
@@ -286,37 +266,46 @@ def _keep_beginning(lane, slot, got):
 
 
 @kernel()
-def _look(lane, slot, end, now):
-    """Hold an answer that is whole with buffer[:end] against the rules of its route; keep what has come of others."""
+def _evaluate(lane, slot, end, now):
+    """Apply the rules of the route to a response that is whole with buffer[:end]. Of one that is not, keep what has
+    come.
+    """
     c, sessions = lane.connections[slot], lane.sessions
     limit, kept = sessions.kept.shape[1], sessions.kept[slot]
     if c.parse_state != http1.DONE or c.kept_bytes:
-        room = max(min(end, limit - c.kept_bytes), np.int64(0))
-        _memcpy(kept.ctypes.data + np.uint64(c.kept_bytes), lane.buffer.ctypes.data, np.uint64(room))
+        fits = max(min(end, limit - c.kept_bytes), np.int64(0))
+        _memcpy(kept.ctypes.data + np.uint64(c.kept_bytes), lane.buffer.ctypes.data, np.uint64(fits))
         c.kept_bytes += end
     if c.parse_state != http1.DONE or not 200 <= c.status < 600:
         return
     data = kept if c.kept_bytes else lane.buffer
     size = c.kept_bytes if c.kept_bytes else np.int64(end)
-    lane.bank.counters[C.answers_cut] += size > limit
-    checks, failed, cut = look(
-        sessions, c.client, c.route, data, 0, min(size, limit), size <= limit, c.status, c.flags >> STATUS_SHIFT,
-        c.body_bytes, lane.bank.rule_counts, c.flags & WARM_UP == 0,
-    )  # fmt: skip
-    record_looked(
-        lane.bank, checks, failed, cut, c.status // 100 - 2, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns,
-        c.sent_ns, c.first_byte_ns, now, c.status, lane.state[0].closed_loop,
-    )  # fmt: skip
+    lane.metrics.counters[C.answers_cut] += size > limit
+    answer = Answer(c.status, c.flags >> STATUS_SHIFT, c.body_bytes, np.int64(size <= limit))
+    checks, failed, cut = evaluate(
+        sessions,
+        c.client,
+        c.route,
+        data,
+        min(size, limit),
+        answer,
+        lane.metrics.rule_counts,
+        c.flags & WARM_UP == 0,
+    )
+    ending = Ending(c.status // 100 - 2, c.status, np.int64(0), c.sent_ns, c.first_byte_ns, now)
+    record_evaluation(
+        lane.metrics, Evaluation(checks, failed, cut), request_of(c), ending, lane.settings.closed_loop
+    )
 
 
 @kernel(inlined=True)
 def _answered(lane, slot, now, reusable):
-    """A whole answer: its outcome is its class; the connection is free, or closed."""
+    """The response is whole: its outcome is its class. The connection is free, or closed."""
     st, c = lane.state[0], lane.connections[slot]
     outcome = c.status // 100 - 2
-    if c.ssl and c.fresh and st.tls_resume:
-        # With the first answer TLS 1.3's tickets have come as well.
-        if st.per_client:
+    if c.ssl and c.fresh and lane.settings.tls_resume:
+        # TLS 1.3 sends its tickets after the handshake: they have come with the first response.
+        if lane.settings.per_client:
             client = lane.clients[c.key]
             client.tls_session = tls.newer_session(c.ssl, client.tls_session)
         else:
@@ -326,53 +315,50 @@ def _answered(lane, slot, now, reusable):
         if c.beginning_bytes == 0:
             _keep_beginning(lane, slot, c.received_bytes)
         finish(lane, slot, MALFORMED, now)
-    elif reusable and not is_removed(lane.bank, c.address):
+    elif reusable and not is_removed(lane.metrics, c.address):
         _record(lane, slot, outcome, now)
         drop_timed(lane, slot)
         c.fresh = 0
         push_idle(lane, slot, now)
     else:
-        lane.bank.address_counts[c.address, A.drained] += reusable
+        lane.metrics.address_counts[c.address, A.drained] += reusable
         finish(lane, slot, outcome, now)
 
 
 @kernel()
 def _record(lane, slot, outcome, now):
-    """Write down how the connection's request ended, unless it is tried again."""
+    """Record how the connection's request ended, or schedule a retry."""
     st, c = lane.state[0], lane.connections[slot]
     status = c.status if c.parse_state == http1.DONE else np.int64(0)
-    lane.bank.address_counts[c.address, A.requests] += 1
-    lane.bank.address_counts[c.address, A.errors] += outcome >= REFUSED
-    lane.bank.counters[C.informational] += c.informational
-    if st.retry_attempts > 1 and may_retry(lane, c.tries, c.flags, outcome, status, c.sent_ns):
-        row = st.room_free
-        w = lane.room[row]
-        st.room_free = w.next
+    lane.metrics.address_counts[c.address, A.requests] += 1
+    lane.metrics.address_counts[c.address, A.errors] += outcome >= REFUSED
+    lane.metrics.counters[C.informational] += c.informational
+    if lane.settings.retry_attempts > 1 and may_retry(lane, c.tries, c.flags, outcome, status, c.sent_ns):
+        row = pop_front(lane.free_rows, 0)
+        w = lane.wait_queue[row]
         swap_requests(c, w)
         w.length = c.request_bytes
         w.seq, w.due_ns, w.taken_ns, w.flags = c.seq, c.due_ns, c.taken_ns, c.flags
-        w.client, w.route, w.key = np.uint32(c.client), np.uint32(c.route), np.int32(c.key)
+        w.client, w.route, w.key = np.uint32(c.client), np.uint32(c.route), c.key
         w.first_ready_ns, w.sent_ns, w.received_bytes = c.ready_ns, c.sent_ns, c.received_bytes
         w.reason, w.own_ns = c.reason, c.own_ns
         back_off(lane, row, c.tries, outcome, status, now)
         return
-    own_ns = c.own_ns if c.sent_ns >= 0 else c.own_ns + lane.bank.counters[C.lost_ns]
+    own_ns = c.own_ns if c.sent_ns >= 0 else c.own_ns + lane.metrics.counters[C.lost_ns]
     unread = unread_ns(st.unread_ns, st.polled_ns, now)
-    record_net(lane.bank, c.flags, c.due_ns, c.sent_ns, now, own_ns, unread, st.closed_loop)
+    record_net(lane.metrics, c.flags, c.due_ns, c.sent_ns, now, own_ns, unread, lane.settings.closed_loop)
     if outcome == MALFORMED:
-        record_malformed(lane.bank, c.flags, c.route, c.reason, lane.beginnings[slot], c.beginning_bytes)
-    record_done(
-        lane.bank, outcome, c.flags, c.route, c.seq, c.client, c.due_ns, c.taken_ns, c.sent_ns, c.first_byte_ns, now,
-        status, c.received_bytes, st.closed_loop,
-    )  # fmt: skip
-    if st.by_client:
+        record_malformed(lane.metrics, c.flags, c.route, c.reason, lane.beginnings[slot], c.beginning_bytes)
+    ending = Ending(outcome, status, c.received_bytes, c.sent_ns, c.first_byte_ns, now)
+    record_done(lane.metrics, request_of(c), ending, lane.settings.closed_loop)
+    if lane.settings.by_client:
         lane.clients[c.key].in_flight -= 1
-        settle_line(lane, c.key, now)
+        settle_client(lane, c.key, now)
 
 
 @kernel()
 def finish(lane, slot, outcome, now):
-    """The request ended and so does its connection."""
+    """The request ended, and its connection is closed."""
     _record(lane, slot, outcome, now)
     drop_timed(lane, slot)
     hang_up(lane, slot, outcome >= REFUSED)
@@ -380,9 +366,9 @@ def finish(lane, slot, outcome, now):
 
 @kernel()
 def _lost(lane, slot, outcome):
-    """The connection ended before the answer was whole."""
+    """The connection ended before the response was whole."""
     c = lane.connections[slot]
-    lane.bank.counters[C.closed_by_target] += 1
+    lane.metrics.counters[C.closed_by_target] += 1
     again = c.fresh == 0 and c.first_byte_ns < 0 and c.flags & IDEMPOTENT and c.resent == 0
     if not again or outcome == TLS:
         finish(lane, slot, outcome, now_ns(lane.scratch))
@@ -392,8 +378,8 @@ def _lost(lane, slot, outcome):
 
 @kernel()
 def _send_again(lane, slot):
-    """A connection that had served before ended under its request: send that once more, on a new connection."""
-    c, counters = lane.connections[slot], lane.bank.counters
+    """A reused connection was closed by the target before it answered: send the request once more, on a new one."""
+    c, counters = lane.connections[slot], lane.metrics.counters
     counters[C.resent] += 1
     c.resent = 1
     begin_attempt(c)

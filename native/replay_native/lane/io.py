@@ -1,6 +1,7 @@
-"""The I/O table: how a lane opens, sends on, receives from and closes a connection. Bytes, or minus errno.
+"""The I/O table: how a lane opens, sends on, receives from and closes a connection. Each returns bytes, or minus
+errno.
 
-A row with an `fd` and an `ssl` is all that it asks of a connection: where `ssl` is 0 it is plain, else TLS.
+A connection is any record with an `fd` and an `ssl`. Where `ssl` is 0 it is plain, else the call goes on to `tls`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _INTERESTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
 
 @kernel(inlined=True)
 def watch(epoll, fd, token, scratch):
-    """Register a socket once, edge-triggered, for input and output; 0 or minus errno."""
+    """Register a socket, once and edge-triggered, for input and output: 0, or minus errno."""
     base = scratch.ctypes.data
     poke_u32(base, np.uint32(_INTERESTS))
     poke_i64(base + np.uint64(EPOLL_DATA_OFFSET), token)
@@ -76,7 +77,7 @@ def open_connection(epoll, address, token, scratch):
 
 @kernel()
 def connect_error(fd, scratch):
-    """What became of a connect: 0, or errno."""
+    """How a connect ended: 0, or errno."""
     base = scratch.ctypes.data
     poke_u32(base, np.uint32(0))
     poke_u32(base + np.uint64(8), np.uint32(4))
@@ -87,7 +88,7 @@ def connect_error(fd, scratch):
 
 @kernel(inlined=True)
 def send_bytes(c, address, length):
-    """Send what the connection takes: bytes, or minus errno."""
+    """Send as much as the connection takes: bytes, or minus errno."""
     if c.ssl:
         return tls.send(c.ssl, address, length)
     sent = _send(c.fd, address, length, MSG_NOSIGNAL)
@@ -104,20 +105,20 @@ def receive_bytes(c, buffer):
 
 
 @kernel(inlined=True)
-def is_drained(c, got, room):
-    """Whether a read of `got` bytes into `room` has emptied the socket. Of TLS only -EAGAIN says so."""
-    return got < room and c.ssl == 0
+def is_drained(c, got, capacity):
+    """Whether a read of `got` bytes has emptied the socket. With TLS only -EAGAIN says so."""
+    return got < capacity and c.ssl == 0
 
 
 @kernel(inlined=True)
 def is_quiet(c, buffer):
-    """Whether nothing has come after a whole answer that was received, as far as is known without asking the socket."""
+    """Whether nothing came after a whole response, as far as is known without a system call."""
     return c.ssl == 0 or tls.is_quiet(c.ssl, buffer)
 
 
 @kernel(inlined=True)
 def close_connection(c, abort, scratch):
-    """Close; with `abort` by RST, so that the port is free at once and a slow peer learns of it."""
+    """Close. With `abort` by RST: the port is free at once, and a slow peer learns of it."""
     if c.ssl:
         tls.close(c.ssl, abort)
         c.ssl = 0

@@ -1,8 +1,8 @@
-"""The OpenSSL calls that kernels make: of the very library that Python's own `ssl` speaks TLS by.
+"""The OpenSSL calls that kernels make, in the library that Python's own `ssl` uses.
 
-Two copies of OpenSSL in one process are two sets of settings and of mended faults, so no other is ever loaded: the
-symbols are looked up through the extension module `_ssl`, and so in the library that it was linked with. Where that
-has none to be found (OpenSSL built into Python), each call is a stub that fails, and `unsupported` says why.
+No other copy of OpenSSL is ever loaded: two in one process would have two configurations and two sets of security
+fixes. The symbols are looked up through the extension module `_ssl`, and so in the library that it was linked with.
+Where they cannot be found (OpenSSL built into Python), each call is a stub that fails, and `unsupported` says why.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from numba.types import int32, intp, uintp
 from replay_native.ground.libc import external
 
 MISSING: list[str] = []
-"""Names that this library lacks: calls to them fail with ENOSYS."""
+"""Names that this library does not have. Calls to them fail with ENOSYS."""
 
 OLDEST = (1, 1, 1)
-"""OpenSSL from which on sessions of TLS 1.3 can be asked whether they can be resumed."""
+"""The first OpenSSL in which a TLS 1.3 session says whether it can be resumed."""
 
 ERROR_SSL, WANT_READ, WANT_WRITE, ERROR_SYSCALL, ZERO_RETURN = 1, 2, 3, 5, 6
-"""What SSL_get_error answers, of what is looked at."""
+"""Results of SSL_get_error."""
 
 SENT_AND_RECEIVED_SHUTDOWN = 3
 CTRL_SET_TLSEXT_HOSTNAME = 55
 _CTRL_MODE, _CTRL_SET_READ_AHEAD, _CTRL_SET_MIN_PROTO_VERSION = 33, 41, 123
 _TLS_1_2, _FILETYPE_PEM = 0x0303, 1
 _MODES = 0x1 | 0x2 | 0x4
-"""Partial writes, from a buffer that may have moved; reads that pass over what is no data."""
+"""Partial writes, a buffer that may have moved, and reads that skip records without data."""
 _MODE_RELEASE_BUFFERS = 0x10
 _OPTIONS = 1 << 17 | 1 << 30
 """No compression, no renegotiation."""
 _OP_IGNORE_UNEXPECTED_EOF = 1 << 7
-"""A connection that ends without TLS's goodbye has ended (OpenSSL 3): HTTP itself says what is whole."""
+"""A connection that ends without close_notify has ended (OpenSSL 3). HTTP itself says whether a message is whole."""
 
 
 def _load() -> tuple[ctypes.CDLL | None, str]:
@@ -88,7 +88,7 @@ err_clear_error = _external("ERR_clear_error", types.void())
 
 
 def unsupported() -> str:
-    """Why kernels can't speak TLS here, in words; empty where they can."""
+    """Why kernels cannot speak TLS here; empty where they can."""
     if _why_not:
         return f"native lanes can't speak TLS: {_why_not}"
     return f"native lanes can't speak TLS: OpenSSL lacks {', '.join(MISSING)}" if MISSING else ""
@@ -98,7 +98,7 @@ def unsupported() -> str:
 
 
 def call(name: str, *arguments: int | bytes | None) -> int:
-    """Call a function whose result is an address, a long or nothing."""
+    """Call a function that returns an address, a long or nothing."""
     function = getattr(library, name)
     function.restype = ctypes.c_ssize_t
     passed = [ctypes.c_ssize_t(one) if isinstance(one, int) else ctypes.c_char_p(one) for one in arguments]
@@ -106,15 +106,16 @@ def call(name: str, *arguments: int | bytes | None) -> int:
 
 
 def call_int(name: str, *arguments: int | bytes | None) -> int:
-    """Call a function whose result is an int."""
+    """Call a function that returns an int."""
     return ctypes.c_int(call(name, *arguments)).value
 
 
 def new_context(method: str, *, keeps_buffers: bool = False) -> int:
     """The address of a new SSL_CTX for `TLS_client_method` or `TLS_server_method`: TLS 1.2 and 1.3, as kernels use it.
 
-    A connection has buffers of 34 KB while it is in use, or always: that is faster, where there are not too many.
-    Free it by `call("SSL_CTX_free", address)`; connections made from it live on. OSError where there is no memory.
+    A connection has buffers of 34 KB while it is in use. With `keeps_buffers` it keeps them: that is faster, if there
+    are not too many connections. Free the context by `call("SSL_CTX_free", address)`; its connections live on. OSError
+    where there is no memory.
     """
     context = call("SSL_CTX_new", call(method))
     if not context:
@@ -128,7 +129,7 @@ def new_context(method: str, *, keeps_buffers: bool = False) -> int:
 
 
 def use_identity(context: int, cert: str, key: str) -> bool:
-    """Give a context its certificate (with its chain) and key, PEM files; False where they can't be used."""
+    """Give a context its certificate (with its chain) and key, PEM files. False where they cannot be used."""
     return (
         call_int("SSL_CTX_use_certificate_chain_file", context, cert.encode()) == 1
         and call_int("SSL_CTX_use_PrivateKey_file", context, key.encode(), _FILETYPE_PEM) == 1
@@ -138,7 +139,7 @@ def use_identity(context: int, cert: str, key: str) -> bool:
 
 @contextlib.contextmanager
 def sigpipe_held_back() -> Iterator[None]:
-    """Around a kernel, on its own thread: OpenSSL writes by write(2), and a peer that left would end the process."""
+    """Block SIGPIPE around a kernel, on its thread: OpenSSL uses write(2), and a peer that left would end the process."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
     try:
         yield

@@ -1,7 +1,21 @@
 """TLS on a connection that the I/O table opened: handshake, send, receive, close, and sessions to resume.
 
-Each answers as its plain twin in `io` does: bytes, 0 at the peer's end, or minus errno; -EAGAIN says that OpenSSL waits
-for the socket, -EPROTO that TLS itself failed. `ssl` is the address of OpenSSL's object, 0 on a plain connection.
+Theory of operation
+-------------------
+
+OpenSSL works on the socket itself, which is non-blocking, so each call has a plain twin in `io` and returns what that
+would: bytes, 0 at the peer's end, or minus errno. -EAGAIN: OpenSSL waits for the socket, for reading or for writing.
+-EPROTO: TLS itself failed. `ssl` is the address of OpenSSL's object, 0 on a plain connection.
+
+The socket is registered edge-triggered for both directions, so the lane need not know which one OpenSSL waits for: it
+calls again at any event. For the same reason a socket is empty only when a read says -EAGAIN: a record may have been
+read and not yet handed out.
+
+OpenSSL keeps a queue of errors per thread. What is left in it would be taken for the error of the next call on another
+connection, so every path that may fail clears it.
+
+Sessions: TLS 1.3 sends its tickets after the handshake, so a session is taken with the first response
+(`newer_session`). It is reference counted; whoever keeps one frees it.
 """
 
 from __future__ import annotations
@@ -42,9 +56,9 @@ BYTES_AT_ONCE = 1 << 30
 
 @kernel()
 def begin_client(context, fd, name, session):
-    """Secure a connection that is there: the address of its SSL object, 0 where there is no memory.
+    """Begin TLS on a connection: the address of its SSL object, 0 where there is no memory.
 
-    `name` is the address of the server's name (SNI), 0 for none; `session` is one to resume, 0 for none.
+    `name` is the address of the server's name (SNI), 0 for none; `session` is the one to resume, 0 for none.
     """
     ssl = _new(context)
     if ssl == 0:
@@ -62,7 +76,7 @@ def begin_client(context, fd, name, session):
 
 @kernel()
 def begin_server(context, fd):
-    """The other side of `begin_client`."""
+    """As `begin_client`, for a server."""
     ssl = _new(context)
     if ssl:
         _set_fd(ssl, np.int32(fd))
@@ -78,7 +92,7 @@ def _failed(ssl, returned):
     why = _get_error(ssl, returned)
     if why in (WANT_READ, WANT_WRITE):
         return -np.int64(EAGAIN)
-    # What is left in this thread's queue of errors would be taken for the next call's.
+    # What is left in this thread's queue of errors would be taken for those of the next call.
     _clear_error()
     if why == ZERO_RETURN:
         return np.int64(0)
@@ -89,20 +103,20 @@ def _failed(ssl, returned):
 
 @kernel()
 def handshake(ssl):
-    """Go on with the handshake: 1 where it is done, else as `receive`."""
+    """Go on with the handshake: 1 where it is complete, else as `receive`."""
     done = _do_handshake(ssl)
     return np.int64(1) if done == 1 else _failed(ssl, done)
 
 
 @kernel(inlined=True)
 def is_resumed(ssl):
-    """Whether its handshake resumed a session: no certificate was sent or verified."""
+    """Whether the handshake resumed a session: then no certificate was sent or verified."""
     return np.int64(_session_reused(ssl))
 
 
 @kernel()
 def send(ssl, address, length):
-    """Send what the socket takes: bytes, or minus errno. After -EAGAIN the same bytes must be sent again."""
+    """Send as much as the socket takes: bytes, or minus errno. After -EAGAIN the same bytes must be sent again."""
     sent = _write(ssl, address, np.int32(min(length, np.uint64(BYTES_AT_ONCE))))
     if sent > 0:
         return np.int64(sent)
@@ -112,20 +126,22 @@ def send(ssl, address, length):
 
 @kernel()
 def receive(ssl, buffer):
-    """Receive into `buffer`, a record at most: bytes, 0 at the peer's end, or minus errno."""
+    """Receive into `buffer`, at most one record: bytes, 0 at the peer's end, or minus errno."""
     got = _read(ssl, buffer.ctypes.data, np.int32(buffer.size))
     return np.int64(got) if got > 0 else _failed(ssl, got)
 
 
 @kernel()
 def is_quiet(ssl, buffer):
-    """Whether nothing came with the bytes that were received last: no end of the connection, nothing unasked for."""
+    """Whether nothing came with the bytes that were received last: neither more data nor the end of the connection."""
     return _has_pending(ssl) == 0 or receive(ssl, buffer) == -EAGAIN
 
 
 @kernel()
 def close(ssl, abort):
-    """Say goodbye, unless `abort`; give the object back. Its session stays good: it did not fail."""
+    """Send close_notify, unless `abort`, and free the object. Its session can still be resumed: the connection did not
+    fail.
+    """
     if not abort:
         _shutdown(ssl)
     _set_shutdown(ssl, SENT_AND_RECEIVED_SHUTDOWN)
@@ -135,7 +151,7 @@ def close(ssl, abort):
 
 @kernel()
 def newer_session(ssl, kept):
-    """The session to resume by from now on: that of `ssl`, or `kept` where it has none. The other one is freed."""
+    """The session to resume from now on: that of `ssl`, or `kept` where it has none. The other one is freed."""
     session = _get1_session(ssl)
     if session == 0:
         return kept
@@ -149,6 +165,6 @@ def newer_session(ssl, kept):
 
 @kernel()
 def free_session(session):
-    """Give a session back."""
+    """Free a session; 0 is none."""
     if session:
         _session_free(session)

@@ -1,6 +1,7 @@
-"""Requests that wait: in the queue, which is entries [head, taken) of the ring, or in the room.
+"""Requests that wait, and how they end without being sent: in the ring (entries [head, taken)) or in the wait queue.
 
-The room is where clients matter: a request leaves the ring when it is taken up. Retries wait there too.
+The wait queue is used where clients matter, and for retries; `clients` explains it. Without it the ring itself is the
+queue, so `release_head` is the moment at which a request leaves it.
 """
 
 from __future__ import annotations
@@ -9,39 +10,38 @@ import numpy as np
 
 from replay_native.ground.clock import now_ns, thread_cpu_ns
 from replay_native.ground.jit import kernel
+from replay_native.ground.linked import NONE, first_of, length_of
 from replay_native.ground.shared import load_acquire, store_release
 from replay_native.ledger.gaps import GAP_NS
 from replay_native.ledger.lane_metrics import C, Control
 from replay_native.ledger.record import (
+    Ending,
     record_done,
     record_net,
     record_net_unsent,
     record_taken,
     record_unsent,
+    request_of,
 )
 
 from .clients import (
-    NONE,
-    drop_age,
-    hold,
-    leave_line,
-    leave_room,
+    copy_to_row,
+    first_waiting,
+    free_row,
+    leave_client_queue,
+    leave_wait_order,
     pop_ready,
     push_ready,
-    settle_line,
+    settle_client,
 )
-from .retry import (
-    back_off,
-    count_attempt,
-    end_row,
-    may_retry,
-)
+from .connections import last_free
+from .retry import back_off, count_attempt, end_row, may_retry
 
 
 @kernel(inlined=True)
 def release_head(lane):
-    """The head of the queue is done with: its place in the rings is the producer's again."""
-    st, control = lane.state[0], lane.bank.control
+    """The head of the queue is no longer needed: give its place in both rings back to the producer."""
+    st, control = lane.state[0], lane.metrics.control
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     end = e.offset + e.length
     st.head += 1
@@ -52,27 +52,26 @@ def release_head(lane):
 
 @kernel(inlined=True)
 def count_waiting(lane):
-    """Keep the number of those that wait."""
+    """Publish how many requests wait."""
     st = lane.state[0]
-    lane.bank.counters[C.waiting] = st.taken - st.head + st.waiting
+    lane.metrics.counters[C.waiting] = st.taken - st.head + length_of(lane.wait_order, 0)
 
 
 @kernel(inlined=True)
 def own_since_due(lane, e):
-    """The lane's own part of the time until now of a request in the ring: it was taken up late, and waited while the lane
-    lost time.
+    """The lane's own part of the time since a request in the ring was due: it was taken up late, and waited while the
+    lane lost time.
     """
-    return e.taken_ns - e.due_ns + lane.bank.counters[C.lost_ns] - e.state
+    return e.taken_ns - e.due_ns + lane.metrics.counters[C.lost_ns] - e.state
 
 
 @kernel(inlined=True)
 def fail_next(lane, key, outcome):
-    """A connect failed, for this client where it was its own: so does the request that is next, if one still waits."""
-    st = lane.state[0]
-    if st.per_client:
+    """Fail the next waiting request after a failed connect: with connections per client, that client's next request."""
+    if lane.settings.per_client:
         _fail_client(lane, key, outcome)
         return
-    while st.ready_first != NONE:
+    while first_of(lane.ready_clients, 0) != NONE:
         if _fail_client(lane, pop_ready(lane), outcome):
             return
     if queued(lane) > 0:
@@ -81,48 +80,42 @@ def fail_next(lane, key, outcome):
 
 @kernel()
 def _fail_head(lane, outcome):
-    """An attempt began for the request at the head, and failed before it could be sent."""
+    """Fail the request at the head: an attempt began for it, and ended before it could be sent."""
     st = lane.state[0]
-    if st.closed_loop:
+    if lane.settings.closed_loop:
         take_up(lane)
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     now = now_ns(lane.scratch)
     count_attempt(lane, np.int64(e.client))
-    if st.retry_attempts > 1 and may_retry(lane, np.int64(1), e.flags, outcome, np.int64(0), np.int64(-1)):
-        row = st.room_free
-        hold_head(lane, row, np.int64(0))
-        lane.room[row].first_ready_ns = e.taken_ns
-        lane.room[row].received_bytes = 0
-        lane.room[row].reason = 0
+    if lane.settings.retry_attempts > 1 and may_retry(
+        lane, np.int64(1), e.flags, outcome, np.int64(0), np.int64(-1)
+    ):
+        row = head_to_row(lane, np.int64(0))
+        lane.wait_queue[row].first_ready_ns = e.taken_ns
+        lane.wait_queue[row].received_bytes = 0
+        lane.wait_queue[row].reason = 0
         back_off(lane, row, np.int64(1), outcome, np.int64(0), now)
     else:
         own_ns = own_since_due(lane, e)
-        record_net(lane.bank, e.flags, e.due_ns, np.int64(-1), now, own_ns, np.int64(0), st.closed_loop)
-        record_done(
-            lane.bank, outcome, e.flags, np.int64(e.route), e.seq, np.int64(e.client), e.due_ns, e.taken_ns, np.int64(-1),
-            np.int64(-1), now, np.int64(0), np.int64(0), st.closed_loop,
-        )  # fmt: skip
+        record_net(
+            lane.metrics, e.flags, e.due_ns, np.int64(-1), now, own_ns, np.int64(0), lane.settings.closed_loop
+        )
+        never, nothing = np.int64(-1), np.int64(0)
+        ending = Ending(outcome, nothing, nothing, never, never, now)
+        record_done(lane.metrics, request_of(e), ending, lane.settings.closed_loop)
     release_head(lane)
 
 
 @kernel()
 def give_up_head(lane, reason):
-    """The request at the head will not be sent. `reason` is a counter: C.unsent_..."""
+    """Give the request at the head up: it will not be sent. `reason` is a counter: C.unsent_..."""
     st = lane.state[0]
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     waited_ns = now_ns(lane.scratch) - e.due_ns
-    record_net_unsent(lane.bank, reason, e.flags, own_since_due(lane, e), waited_ns, st.max_wait_ns)
-    record_unsent(
-        lane.bank,
-        reason,
-        e.flags,
-        np.int64(e.route),
-        e.seq,
-        np.int64(e.client),
-        e.due_ns,
-        e.taken_ns,
-        st.max_wait_ns,
+    record_net_unsent(
+        lane.metrics, reason, e.flags, own_since_due(lane, e), waited_ns, lane.settings.max_wait_ns
     )
+    record_unsent(lane.metrics, reason, request_of(e), lane.settings.max_wait_ns)
     release_head(lane)
 
 
@@ -134,90 +127,98 @@ def _wanted(lane):
 
 @kernel(inlined=True)
 def queued(lane):
-    """How many of them are in the ring."""
+    """How many requests in the ring want a connection now."""
     st = lane.state[0]
-    if not st.closed_loop:
+    if not lane.settings.closed_loop:
         return st.taken - st.head
     if st.draining or not st.started:
         return np.int64(0)
-    return load_acquire(lane.bank.control, Control.FEED_TAIL) - st.taken
+    return load_acquire(lane.metrics.control, Control.FEED_TAIL) - st.taken
 
 
 @kernel(inlined=True)
 def wants_dial(lane):
-    """Whether requests wait for which no connection is on its way, and one more is allowed."""
+    """Whether there are requests with no connection on the way, and one more is allowed."""
     st = lane.state[0]
     if st.draining:
         return False
-    if st.per_client:
-        return st.dial_first != NONE and (st.open < st.connections or st.free_last != NONE)
-    if st.open >= st.connections:
+    if lane.settings.per_client:
+        return first_of(lane.dial_clients, 0) != NONE and (
+            st.open < lane.settings.connections or last_free(lane) != NONE
+        )
+    if st.open >= lane.settings.connections:
         return False
-    return _wanted(lane) > (0 if st.closed_loop else st.connecting)
+    return _wanted(lane) > (0 if lane.settings.closed_loop else st.connecting)
 
 
 @kernel()
 def take_up(lane):
-    """Take up the next entry: it is planned from now on."""
-    st, bank = lane.state[0], lane.bank
+    """Take the next entry up: it counts as planned from now on."""
+    st, metrics = lane.state[0], lane.metrics
     e = lane.feed.entries[st.taken & (lane.feed.entries.size - 1)]
     e.taken_ns = now_ns(lane.scratch)
-    if bank.counters[C.planned] == 0:
-        bank.counters[C.first_due_ns] = e.due_ns
-        bank.counters[C.cpu_first_ns] = thread_cpu_ns(lane.scratch)
-    e.state = bank.counters[C.lost_ns]
-    record_taken(bank, e.flags, e.taken_ns - e.due_ns, st.closed_loop)
-    if e.taken_ns - e.due_ns > GAP_NS and not st.closed_loop:
-        bank.counters[C.sends_postponed] += 1
-        bank.counters[C.sends_postponed_ns] += e.taken_ns - e.due_ns
+    if metrics.counters[C.planned] == 0:
+        metrics.counters[C.first_due_ns] = e.due_ns
+        metrics.counters[C.cpu_first_ns] = thread_cpu_ns(lane.scratch)
+    e.state = metrics.counters[C.lost_ns]
+    record_taken(metrics, e.flags, e.taken_ns - e.due_ns, lane.settings.closed_loop)
+    if e.taken_ns - e.due_ns > GAP_NS and not lane.settings.closed_loop:
+        metrics.counters[C.sends_postponed] += 1
+        metrics.counters[C.sends_postponed_ns] += e.taken_ns - e.due_ns
     st.taken += 1
 
 
 @kernel(inlined=True)
 def bound_queue(lane):
-    """The queue may hold half of the rings; past that its oldest request is given up."""
+    """Keep the queue within half of the rings: past that, give its oldest request up."""
     st = lane.state[0]
     entries = lane.feed.entries
     newest = entries[(st.taken - 1) & (entries.size - 1)]
     while st.taken - st.head > 1:
         oldest = entries[st.head & (entries.size - 1)]
         held = newest.offset + newest.length - oldest.offset
-        if st.taken - st.head <= st.entries_limit and held <= st.ring_limit:
+        if st.taken - st.head <= lane.settings.entries_limit and held <= lane.settings.ring_limit:
             return
         give_up_head(lane, C.unsent_limit)
 
 
 @kernel(inlined=True)
-def hold_head(lane, row, key):
-    """Copy the request at the head into a free row."""
+def head_to_row(lane, key):
+    """Copy the request at the head into a free row, and return the row. There is one."""
     ring = lane.feed.ring
-    e, w = lane.feed.entries[lane.state[0].head & (lane.feed.entries.size - 1)], lane.room[row]
-    hold(lane, row, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), e.length)
+    e = lane.feed.entries[lane.state[0].head & (lane.feed.entries.size - 1)]
+    row = copy_to_row(lane, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), e.length)
+    w = lane.wait_queue[row]
     w.seq, w.due_ns, w.taken_ns, w.since_ns, w.flags = e.seq, e.due_ns, e.taken_ns, e.taken_ns, e.flags
-    w.client, w.route, w.key = e.client, e.route, np.int32(key)
+    w.client, w.route, w.key = e.client, e.route, key
     w.own_ns = e.taken_ns - e.due_ns - e.state
+    return row
 
 
 @kernel()
 def _fail_client(lane, key, outcome):
-    """An attempt began for the first of a client's requests, and failed before it could be sent; False if none waits."""
+    """Fail the first request of a client: an attempt began for it, and ended before it could be sent. False if none is
+    ready.
+    """
     if lane.clients[key].startable == 0:
         return False
-    st, row, now = lane.state[0], np.int64(lane.clients[key].first), now_ns(lane.scratch)
-    w = lane.room[row]
+    row, now = first_waiting(lane, key), now_ns(lane.scratch)
+    w = lane.wait_queue[row]
     if w.tries == 0:
         count_attempt(lane, np.int64(w.client))
     w.received_bytes, w.reason = 0, 0
-    if st.retry_attempts > 1 and may_retry(lane, w.tries + 1, w.flags, outcome, np.int64(0), w.sent_ns):
+    if lane.settings.retry_attempts > 1 and may_retry(
+        lane, w.tries + 1, w.flags, outcome, np.int64(0), w.sent_ns
+    ):
         w.first_ready_ns = w.first_ready_ns if w.tries else w.ready_ns
-        drop_age(lane, row)
-        leave_line(lane, row)
+        leave_wait_order(lane, row)
+        leave_client_queue(lane, row)
         back_off(lane, row, w.tries + 1, outcome, np.int64(0), now)
         count_waiting(lane)
     else:
         w.outcome, w.status = outcome, 0
         end_row(lane, row, now)
-        _forget_row(lane, row, now)
+        _end_waiting(lane, row, now)
     if lane.clients[key].startable:
         push_ready(lane, key)
     return True
@@ -225,26 +226,23 @@ def _fail_client(lane, key, outcome):
 
 @kernel()
 def give_up_row(lane, row, reason):
-    """A request of the room will not be sent (`reason` is a counter: C.unsent_...), or not again."""
-    w, now = lane.room[row], now_ns(lane.scratch)
+    """Give a row of the wait queue up: it will not be sent (`reason` is a counter: C.unsent_...), or not again."""
+    w, now = lane.wait_queue[row], now_ns(lane.scratch)
     if w.tries:
         end_row(lane, row, now)
     else:
-        own_ns = w.own_ns + lane.bank.counters[C.lost_ns]
-        record_net_unsent(lane.bank, reason, w.flags, own_ns, now - w.due_ns, lane.state[0].max_wait_ns)
-        record_unsent(
-            lane.bank, reason, w.flags, np.int64(w.route), w.seq, np.int64(w.client), w.due_ns, w.taken_ns,
-            lane.state[0].max_wait_ns,
-        )  # fmt: skip
-    _forget_row(lane, row, now)
+        own_ns = w.own_ns + lane.metrics.counters[C.lost_ns]
+        record_net_unsent(lane.metrics, reason, w.flags, own_ns, now - w.due_ns, lane.settings.max_wait_ns)
+        record_unsent(lane.metrics, reason, request_of(w), lane.settings.max_wait_ns)
+    _end_waiting(lane, row, now)
 
 
 @kernel()
-def _forget_row(lane, row, now):
-    """A request of the room is done with; it may be the turn of the next of its client."""
-    key = np.int64(lane.room[row].key)
-    drop_age(lane, row)
-    leave_line(lane, row)
-    leave_room(lane, row)
+def _end_waiting(lane, row, now):
+    """Take a row out of the wait queue for good. It may now be the turn of its client's next request."""
+    key = np.int64(lane.wait_queue[row].key)
+    leave_wait_order(lane, row)
+    leave_client_queue(lane, row)
+    free_row(lane, row)
     count_waiting(lane)
-    settle_line(lane, key, now)
+    settle_client(lane, key, now)

@@ -14,7 +14,7 @@ from numba.cpython.unsafe.numbers import leading_zeros
 from replay_native.ground.jit import kernel
 
 HIGHEST_NS = 3_600_000_000_000
-"""The largest value kept apart; a larger one is recorded as this."""
+"""The largest value. A larger one is recorded as this."""
 
 
 def half_magnitude(digits: int) -> int:
@@ -67,13 +67,13 @@ def highest_at(index, half):
 
 @kernel(inlined=True)
 def clamp(value):
-    """Into the range that histograms hold."""
+    """Limit a value to the range of the histograms."""
     return min(max(value, np.int64(0)), np.int64(HIGHEST_NS))
 
 
 @kernel(inlined=True)
 def record(counts, half, value):
-    """Count one value (ns); out of range is clamped."""
+    """Count one value (ns), limited to the range."""
     counts[index_of(clamp(value), half)] += 1
 
 
@@ -104,7 +104,7 @@ def merge(into, counts):
 def take_delta(now, before, delta):
     """Put `now - before` into `delta` and `now` into `before`; return how many values came since.
 
-    `now` may be written to meanwhile: each counter is read once, so every value lands in exactly one delta.
+    `now` may be written to at the same time: each counter is read once, so every value lands in exactly one delta.
     """
     n = np.int64(0)
     for i in range(now.size):
@@ -117,7 +117,7 @@ def take_delta(now, before, delta):
 
 @kernel("int64(uint32[::1], uint32[::1], uint64[::1])")
 def take_delta_u32(now, before, delta):
-    """`take_delta` for 32-bit counters: right across a wrap, if taken more often than every 2^32 values."""
+    """`take_delta` for 32-bit counters. Correct across an overflow, if it is called at least every 2^32 values."""
     n = np.int64(0)
     for i in range(now.size):
         current = now[i]
@@ -129,7 +129,7 @@ def take_delta_u32(now, before, delta):
 
 @kernel("void(uint64[::1], int64, int64[::1], int64[::1])")
 def values_at_ranks(counts, half, ranks, values):
-    """For ascending 1-based `ranks`, the highest value equivalent to the one of that rank, into `values`."""
+    """Write the value of each of the ascending 1-based `ranks` to `values`: the highest one of its counter."""
     seen, r = np.int64(0), 0
     for i in range(counts.size):
         seen += np.int64(counts[i])
@@ -142,7 +142,7 @@ def values_at_ranks(counts, half, ranks, values):
 
 @kernel("void(uint64[::1], int64, int64, float64[::1])")
 def moments(counts, half, unit, out):
-    """Mean and standard deviation from the middle value of each counter, as HdrHistogram does, into `out[0:2]`.
+    """Write mean and standard deviation to `out[0:2]`, from the middle value of each counter, as HdrHistogram does.
 
     `unit` is log2 of the width of the smallest counter.
     """
@@ -168,9 +168,9 @@ def _middle(index, half, unit):
 
 @kernel("int64(uint64[::1], int64, uint8[::1])")
 def encode_payload(counts, limit, out):
-    """ZigZag LEB128 of `counts[:limit]`, runs of zeros as one negative number; returns bytes written.
+    """Write `counts[:limit]` as ZigZag LEB128, a run of zeros as one negative number. Returns the bytes written.
 
-    `out` needs 9 bytes a counter. V2 encoding: HdrHistogram's V2CompressedHistogram.
+    `out` needs 9 bytes per counter. This is the V2 encoding of HdrHistogram's V2CompressedHistogram.
     """
     at, i = np.int64(0), np.int64(0)
     while i < limit:

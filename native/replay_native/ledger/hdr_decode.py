@@ -1,4 +1,4 @@
-"""The way back from the V2 payload of an HDR histogram to its counts, and the used part of a counts array."""
+"""The V2 payload of an HDR histogram decoded to its counts, and the used part of a counts array."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from replay_native.ground.jit import kernel
 _BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 
 CUT_SHORT, TOO_MANY_COUNTERS, NEGATIVE_RUN = -1, -2, -3
-"""What `decode_payload` returns for a payload that ends inside a number, holds more counters than the
-histogram has room for, or a run of zeros of impossible length.
+"""What `decode_payload` returns for a payload that ends inside a number, has more counters than the histogram, or has
+a run of zeros of impossible length.
 """
 
 
 @kernel((_BYTES, uint64[::1]))
 def decode_payload(payload, counts):
-    """Fill `counts` (zeroed by the caller) from ZigZag LEB128; counters read, or a negative code.
+    """Fill `counts`, which the caller has zeroed, from ZigZag LEB128. Returns the counters read, or a negative code.
 
-    V2 encoding of HdrHistogram: at most 9 bytes a number, the ninth one whole; a negative number is a run of
-    zeros.
+    This is the V2 encoding of HdrHistogram: at most 9 bytes per number, all 8 bits of the ninth count, and a negative
+    number is a run of zeros.
     """
     at, index = np.int64(0), np.int64(0)
     while at < payload.size:

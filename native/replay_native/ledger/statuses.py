@@ -1,8 +1,8 @@
 """Responses against the recording: which are worse than the recorded ones, counted by route.
 
-A response is worse where the recording has a 2xx or 3xx and the target now sends a 4xx or a redirect. 408 and 429 do not
-count: they say that the target is overloaded, not that the request is wrong for it. 304 counts as 200. A redirect where
-the recording has a redirect is not worse, since logs do not say where it led. 5xx are errors, counted elsewhere.
+A response is worse where the recording has a 2xx or 3xx and the target now sends a 4xx or a redirect. 408 and 429 do
+not count: they say that the target is overloaded, not that the request is wrong for it. 304 counts as 200. A redirect
+where the recording has a redirect is not worse, since logs do not say where it led. 5xx are errors, counted elsewhere.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from replay_native.ground.jit import kernel
 
 
 class StatusIndex(NamedTuple):
-    """Columns of a bank's `status_counts`: whole responses whose recorded status is known, those of them that are worse;
-    whole responses whose recorded status is not known, and those of them that are a 4xx (but 408 and 429).
+    """Columns of `status_counts`. `compared`: whole responses whose recorded status is known; `worse`: those of them
+    that are worse. `unknown`: whole responses whose recorded status is not known; `unknown_4xx`: those that are a 4xx,
+    without 408 and 429.
     """
 
     compared: int = 0
@@ -31,7 +32,7 @@ NOT_MODIFIED, REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 304, 408, 429
 
 @kernel(inlined=True)
 def is_refusal(status):
-    """Whether a status is a 4xx that says that the request is wrong for this target."""
+    """Whether a status is a 4xx that refuses the request itself."""
     return 400 <= status < 500 and status not in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS)
 
 

@@ -1,7 +1,7 @@
-"""The sink: an HTTP/1.1 server in one kernel. It answers at wire speed, notes arrivals, and fails on command.
+"""The sink: an HTTP/1.1 server in one kernel. It responds at wire speed, notes arrivals, and fails on command.
 
-What a request may ask for is in `replay.staging.sink`, which owns the memory and the thread. Here are
-sockets, timers, events and the loop; a request comes in by `sink_request`, its answer goes out by `sink_answer`.
+`replay.staging.sink` owns its memory and its thread, and says what a request may ask for. This module has the sockets,
+timers, events and the loop. `sink_request` reads requests, `sink_response` writes responses.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ _prctl = libc.prctl
 
 HEARTBEAT_NS = 100_000_000
 AWAKE_NS = 60_000
-"""How long before a server has done a request the sink is awake: about what a machine takes to wake up."""
+"""How long before a server is done the sink wakes up: about what waking up takes."""
 ACCEPT_AGAIN_NS = 10_000_000
 LISTENER_TOKEN, WAKE_TOKEN = -1, -2
 
 
 @kernel()
 def _accept_one(s, fd):
-    """Give an accepted socket a slot, or close it where all are taken."""
+    """Give an accepted socket a slot, or close it if there is none."""
     st, control = s.settings[0], s.control
     slot = st.free_first
     if slot != NONE:
@@ -105,7 +105,7 @@ def _accept_one(s, fd):
 
 @kernel()
 def _secure(s, slot):
-    """Go on with the handshake; then read what came with its end."""
+    """Go on with the TLS handshake, then read what came with its end."""
     p = s.peers[slot]
     done = tls.handshake(p.ssl)
     if done == 1:
@@ -117,7 +117,7 @@ def _secure(s, slot):
 
 @kernel()
 def _accept(s):
-    """Accept all that wait. Out of descriptors, it tries again a little later."""
+    """Accept all waiting connections. Without free descriptors, try again a little later."""
     st = s.settings[0]
     st.accept_again = 0
     while True:
@@ -133,8 +133,8 @@ def _accept(s):
 
 @kernel()
 def _on_event(s, slot, generation, mask):
-    """One socket event. A connection whose timer is set sends by the timer alone; a client that will say no
-    more has left, and gets no answer that must wait.
+    """Handle one socket event. A connection whose timer is set sends only by the timer. A client that has closed its
+    end has left, and gets no response that must wait.
     """
     p = s.peers[slot]
     if p.generation & 0x7FFFFFFF != generation or p.state == CLOSED:
@@ -178,7 +178,7 @@ def _on_timers(s, now):
 
 @kernel(inlined=True)
 def _sleep_ns(s, now):
-    """How long nothing needs doing."""
+    """How long there is nothing to do."""
     st, control = s.settings[0], s.control
     if st.spin:
         return np.int64(0)
@@ -192,7 +192,7 @@ def _sleep_ns(s, now):
 
 @kernel()
 def _wait(s, sleep_ns):
-    """Wait for events, at most this long; how many came."""
+    """Wait for events, at most this long. Returns how many came."""
     st, scratch, events = s.settings[0], s.scratch, s.events.ctypes.data
     if sleep_ns > 0 and st.has_pwait2:
         scratch[0] = sleep_ns // 1_000_000_000
@@ -231,7 +231,7 @@ def _loop(s):
 
 @kernel((SINK_TYPE,))
 def run(s):
-    """Serve on this thread until told to stop. Afterwards SinkWords.STATE is 2, or minus errno."""
+    """Serve on this thread until STOP. Afterwards SinkWords.STATE is 2, or minus errno."""
     st, control = s.settings[0], s.control
     slack = _prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
     _prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)

@@ -1,13 +1,14 @@
-"""What the sink keeps: the control plane's words, connections, options of requests, settings, arrivals."""
+"""The sink's memory: control words, connections, options of requests, settings, arrivals."""
 
 from __future__ import annotations
 
 from collections import namedtuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
-from numba import from_dtype, types
+from numba import from_dtype
 
-from replay_native.ground.bundle import bundle_type
+from replay_native.ground.bundle import Array, bundle, numba_type
 
 from .queueing import QUEUE
 
@@ -15,21 +16,46 @@ _SinkWords = namedtuple(
     "_SinkWords", "STOP STALL_AT_NS STALL_NS STATE PORT ARRIVALS OPEN ACCEPTED REFUSED WORDS"
 )
 SinkWords = _SinkWords(*range(0, 80, 8))
-"""Words of `control`, a cache line apart. STOP and STALL_* (write STALL_NS last) are the control plane's.
+"""Words of `control`, a cache line apart. The control plane writes STOP and STALL_* (STALL_NS last).
 
-STATE is 0, 1 running, 2 ended, or minus errno; ARRIVALS counts requests, stored or not; REFUSED counts
-connections over the cap.
+STATE is 0, 1 (running), 2 (ended), or minus errno. ARRIVALS counts requests, stored or not; REFUSED counts connections
+over the cap.
 """
 
 STAMP = np.dtype([("seq", "i8"), ("arrival_ns", "i8"), ("connection", "i8")])
 """One arrived request. `seq` is -1 without X-Replay; `connection` counts accepted connections from 0."""
 
-OPTIONS = (
-    "status", "body", "delay_ms", "stall_ms", "drip_ms", "step", "chunked", "trailers", "until_close",
-    "informational", "close", "close_silently", "idle_close_ms", "reset", "reset_reused", "reset_at",
-    "hang_up", "hang_up_reused", "truncate_at", "garbage", "endless_headers", "never", "fails",
-)  # fmt: skip
-O = namedtuple("OptionIndex", OPTIONS)(*range(len(OPTIONS)))
+
+class OptionIndex(NamedTuple):
+    """Columns of `options`: what a request may ask for, by the name in its path."""
+
+    status: int = 0
+    body: int = 1
+    delay_ms: int = 2
+    stall_ms: int = 3
+    drip_ms: int = 4
+    step: int = 5
+    chunked: int = 6
+    trailers: int = 7
+    until_close: int = 8
+    informational: int = 9
+    close: int = 10
+    close_silently: int = 11
+    idle_close_ms: int = 12
+    reset: int = 13
+    reset_reused: int = 14
+    reset_at: int = 15
+    hang_up: int = 16
+    hang_up_reused: int = 17
+    truncate_at: int = 18
+    garbage: int = 19
+    endless_headers: int = 20
+    never: int = 21
+    fails: int = 22
+
+
+O = OptionIndex()
+OPTIONS = OptionIndex._fields
 NO_OPTION = -1
 OPTION_BYTES = 16
 OPTION_NAMES = np.frombuffer(b"".join(name.encode().ljust(OPTION_BYTES, b"\0") for name in OPTIONS), np.uint8)
@@ -43,8 +69,9 @@ PEER = np.dtype([
         "in_time", "tries_left",
     )
 ] + [("ssl", "u8")])  # fmt: skip
-"""One connection of the sink. `ssl` is 0 on a plain one; `in_time` is whether a server will have done what it was
-asked for before its patience is over."""
+"""One connection of the sink. `ssl` is 0 on a plain one; `in_time`: a server will have answered before the time limit
+of the queue is over.
+"""
 
 SETTINGS = np.dtype([
     (name, "i8") for name in (
@@ -53,24 +80,32 @@ SETTINGS = np.dtype([
         "has_pwait2",
     )
 ] + [("tls_context", "u8")])  # fmt: skip
-"""The sink's settings (first row) and what it keeps between loops."""
-
-Sink = namedtuple(
-    "Sink", "control stamps peers settings timers options inputs outputs answer events scratch queue free_ns"
-)
-"""control int64[SinkWords.WORDS], stamps STAMP[n], peers PEER[cap], settings SETTINGS[1], timers int64[cap],
-options int64[cap, len(OPTIONS)], inputs and outputs uint8[cap, ROW_BYTES], answer uint8[n] (the usual answer,
-whole), events uint8[n], scratch int64[4], queue QUEUE[1], free_ns int64[servers] (none: requests need no server)."""
+"""The sink's settings (first line) and what it keeps between turns."""
 
 stamp_type, peer_type, settings_type = from_dtype(STAMP), from_dtype(PEER), from_dtype(SETTINGS)
-SINK_TYPE = bundle_type(
-    Sink,
-    [
-        types.int64[::1], stamp_type[::1], peer_type[::1], settings_type[::1], types.int64[::1],
-        types.int64[:, ::1], types.uint8[:, ::1], types.uint8[:, ::1], types.uint8[::1], types.uint8[::1],
-        types.int64[::1], from_dtype(QUEUE)[::1], types.int64[::1],
-    ],
-)  # fmt: skip
+queue_type = from_dtype(QUEUE)
+
+
+@bundle
+class Sink(NamedTuple):
+    """All memory of a sink."""
+
+    control: Annotated[Array, "int64[::1]", "control words; see SinkWords"]
+    stamps: Annotated[Array, stamp_type[::1], "requests that arrived"]
+    peers: Annotated[Array, peer_type[::1], "connections"]
+    settings: Annotated[Array, settings_type[::1], "what the sink is told, and what it keeps; one row"]
+    timers: Annotated[Array, "int64[::1]", "per connection: when it must be looked at again"]
+    options: Annotated[Array, "int64[:, ::1]", "per connection: the options of its request (OPTIONS)"]
+    inputs: Annotated[Array, "uint8[:, ::1]", "per connection: bytes received (ROW_BYTES)"]
+    outputs: Annotated[Array, "uint8[:, ::1]", "per connection: bytes to be sent (ROW_BYTES)"]
+    answer: Annotated[Array, "uint8[::1]", "the usual response, whole"]
+    events: Annotated[Array, "uint8[::1]", "epoll's events"]
+    scratch: Annotated[Array, "int64[::1]", "memory for the arguments of system calls"]
+    queue: Annotated[Array, queue_type[::1], "the queue in front of the servers; one row"]
+    free_ns: Annotated[Array, "int64[::1]", "per server: when it is free; empty: requests need no server"]
+
+
+SINK_TYPE = numba_type(Sink)
 
 CLOSED, READING, ANSWERING, SECURING, QUEUED = range(5)
 IN_HEAD, IN_BODY, IN_CHUNK_SIZE, IN_CHUNK_LINE, IN_CHUNK = range(5)
@@ -86,5 +121,5 @@ ROW_BYTES = 16_384
 
 
 def text_of(literal: bytes) -> np.ndarray:
-    """What kernels compare with and copy from."""
+    """A literal that kernels compare with and copy from."""
     return np.frombuffer(literal, np.uint8).copy()

@@ -1,4 +1,4 @@
-"""The sink's requests: parsed as they come in, their options read, their arrival noted."""
+"""The sink's requests: parsed as they come in, with their options, and their arrival noted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _PATH = text_of(b"/sink/")
 
 @kernel()
 def _starts(data, at, end, text):
-    """Whether `text` (lower case) is at this place, in any case."""
+    """Whether `text` (given in lower case) is at this place, in upper or lower case."""
     if at + text.size > end:
         return False
     for i in range(text.size):
@@ -85,7 +85,7 @@ def _last_number(data, at, end):
 
 @kernel()
 def _read_options(data, at, end, options):
-    """The options of a path after `/sink/`: `name` or `name=number`, apart by slashes."""
+    """Read the options of a path after `/sink/`: `name` or `name=number`, separated by slashes."""
     while at < end and data[at] not in (SPACE, 63):
         last = at
         while last < end and data[last] not in (SPACE, SLASH, 63):
@@ -102,7 +102,7 @@ def _read_options(data, at, end, options):
 
 @kernel(inlined=True)
 def _read_request_line(s, slot, data, at, end):
-    """Method, path and version."""
+    """Read method, path and version."""
     p = s.peers[slot]
     p.to_head = _starts(data, at, end, _HEAD)
     p.keep = data[end - 1] != 48
@@ -117,7 +117,7 @@ def _read_request_line(s, slot, data, at, end):
 
 @kernel(inlined=True)
 def _read_header(s, slot, data, at, end):
-    """One header line, of those that matter."""
+    """Read a header line that matters."""
     p = s.peers[slot]
     initial = data[at] | 32
     if initial == 120 and _starts(data, at, end, _REPLAY):
@@ -141,7 +141,9 @@ def _read_header(s, slot, data, at, end):
 
 @kernel()
 def _read_head(s, slot, at):
-    """Read a whole head: the offset after it, or -1 where more must come. Sets the phase that follows."""
+    """Read a complete head, and set the phase that follows. Returns the offset after it, or -1 where it is not
+    complete yet.
+    """
     p, data = s.peers[slot], s.inputs[slot]
     base = data.ctypes.data
     p.seq = -1
@@ -173,7 +175,7 @@ def _read_head(s, slot, at):
 
 @kernel()
 def _pass_chunk_byte(p, byte):
-    """One byte of a chunked body that is not data."""
+    """Skip one byte of a chunked body that is not data."""
     if p.phase in (IN_CHUNK_SIZE, IN_CHUNK_LINE):
         digit = np.int64(byte) - 48 if byte < 58 else (np.int64(byte) & 31) + 9
         if byte == LF:
@@ -196,7 +198,7 @@ def _pass_chunk_byte(p, byte):
 
 @kernel()
 def _pass_body(s, slot, at):
-    """Pass over the request's body, as far as it has come; the offset reached."""
+    """Skip the request's body, as far as it has come. Returns the offset reached."""
     p, data = s.peers[slot], s.inputs[slot]
     while at < p.in_end and p.phase != WHOLE:
         if p.phase in (IN_BODY, IN_CHUNK):
@@ -213,7 +215,7 @@ def _pass_body(s, slot, at):
 
 @kernel(inlined=True)
 def _note_arrival(s, slot):
-    """Write down that a request came; a full array counts on but stores no more."""
+    """Record that a request came. Once the array is full, requests are only counted."""
     p = s.peers[slot]
     count = s.control[SinkWords.ARRIVALS]
     if count < s.stamps.size:
@@ -224,7 +226,7 @@ def _note_arrival(s, slot):
 
 @kernel()
 def _consume(s, slot):
-    """Answer what has been read, request by request, until one must wait or more must come."""
+    """Respond to what has been read, request by request, until one must wait or is not complete."""
     p, data = s.peers[slot], s.inputs[slot]
     at = np.int64(0)
     while p.state == READING and at < p.in_end:
@@ -251,8 +253,9 @@ def _consume(s, slot):
 
 @kernel()
 def receive(s, slot, to_the_end):
-    """Read and answer until the socket is empty, or an answer must wait. A short read means that it is empty,
-    unless its end is known to have come."""
+    """Read and respond until the socket is empty, or a response must wait. A short read means that the socket is
+    empty, unless the peer is known to have closed it.
+    """
     p = s.peers[slot]
     if p.in_end:
         _consume(s, slot)

@@ -1,4 +1,6 @@
-"""The sink's answers: after a turn at a server where there is a queue, rendered as asked for, and sent in pieces."""
+"""The sink's responses: made after a turn in the queue (if there is one), rendered by the request's options, sent in
+pieces.
+"""
 
 from __future__ import annotations
 
@@ -55,14 +57,14 @@ _SAY_LENGTH, _SAY_CHUNKED = text_of(b"Content-Length: "), text_of(b"Transfer-Enc
 
 @kernel(inlined=True)
 def _set_timer(s, slot, at_ns):
-    """One timer a connection."""
+    """Set the timer of a connection. It has one."""
     s.timers[slot] = at_ns
     s.settings[0].next_timer_ns = min(s.settings[0].next_timer_ns, at_ns)
 
 
 @kernel()
 def _ask_a_server(s, slot, at_ns):
-    """Wait until a server has done it, or until patience is over; that server works on it all the same."""
+    """Wait until a server is done, or until patience is over. In that case the server still works on the request."""
     p, queue = s.peers[slot], s.queue[0]
     done_ns = take_on(queue, s.free_ns, at_ns)
     patient_ns = at_ns + queue.patience_ns
@@ -72,7 +74,7 @@ def _ask_a_server(s, slot, at_ns):
 
 @kernel()
 def on_turn(s, slot, now):
-    """A server has done it, and it is answered; or patience is over, and it is asked for again, or fails."""
+    """A server is done: respond. Or patience is over: try again, or fail."""
     p = s.peers[slot]
     if p.in_time:
         _answer(s, slot)
@@ -87,10 +89,10 @@ def on_turn(s, slot, now):
 
 @kernel()
 def take_up(s, slot):
-    """A whole request has come: answer it, or have it wait for a server."""
+    """A whole request has come: respond, or let it wait for a server."""
     p = s.peers[slot]
     p.served += 1
-    # The connection is idle no more: a timer that an answer before this one set is over.
+    # The connection is no longer idle: clear the timer that an earlier response set.
     s.timers[slot] = FAR_NS
     if s.free_ns.shape[0] > 0 and p.plain:
         p.tries_left = s.queue[0].retries
@@ -101,7 +103,7 @@ def take_up(s, slot):
 
 @kernel()
 def _answer(s, slot):
-    """Answer a whole request: usually by one send, else as its options say."""
+    """Respond to a whole request: usually by one send, else by its options."""
     p = s.peers[slot]
     p.state = READING
     sent = np.int64(0)
@@ -122,7 +124,7 @@ def _answer(s, slot):
 
 @kernel()
 def _finish_later(s, slot, sent):
-    """The usual answer did not go out whole by TLS, which must be given the very same bytes again."""
+    """Finish a usual response that TLS took only in part: it must be given the same bytes again."""
     p, out = s.peers[slot], s.outputs[slot]
     s.options[slot, :] = NO_OPTION
     for i in range(s.answer.size):
@@ -134,7 +136,7 @@ def _finish_later(s, slot, sent):
 
 @kernel()
 def _answer_as_told(s, slot, sent):
-    """Answer by the options of the request; of a usual answer, `sent` bytes are out already."""
+    """Respond by the options of the request. Of a usual response, `sent` bytes are out already."""
     p, o = s.peers[slot], s.options[slot]
     reused = p.served > 1
     if o[O.reset] >= 0 or (o[O.reset_reused] >= 0 and reused):
@@ -161,7 +163,7 @@ def _answer_as_told(s, slot, sent):
 
 @kernel()
 def _begin_answer(s, slot):
-    """Set out what will be sent, and how it will end."""
+    """Decide what will be sent, and how the connection ends."""
     p, o = s.peers[slot], s.options[slot]
     p.state = ANSWERING
     s.timers[slot] = FAR_NS
@@ -189,7 +191,7 @@ def _begin_answer(s, slot):
 
 @kernel()
 def _put(out, at, text):
-    """Append text; the place after it."""
+    """Append text. Returns the place after it."""
     for i in range(text.size):
         out[at + i] = text[i]
     return at + text.size
@@ -197,7 +199,7 @@ def _put(out, at, text):
 
 @kernel()
 def _put_number(out, at, number, base):
-    """Append a number, decimal or hexadecimal; the place after it."""
+    """Append a number, decimal or hexadecimal. Returns the place after it."""
     digits = np.int64(1)
     rest = number // base
     while rest:
@@ -212,14 +214,14 @@ def _put_number(out, at, number, base):
 
 @kernel()
 def _put_status(out, status):
-    """Begin with the status line; the place after it."""
+    """Write the status line. Returns the place after it."""
     at = _put(out, np.int64(0), _STATUS_LINE)
     return _put(out, _put_number(out, at, status, np.int64(10)), _REASON)
 
 
 @kernel()
 def _render_head(s, slot, out):
-    """The status line and headers; sets the stage that follows. Bytes written."""
+    """Write status line and headers, and set the stage that follows. Returns the bytes written."""
     p, o = s.peers[slot], s.options[slot]
     status = o[O.status] if o[O.status] >= 0 else np.int64(200)
     if random_of(_SALT, s.control[SinkWords.ARRIVALS], _SALT) % np.uint64(100) < np.uint64(
@@ -242,7 +244,7 @@ def _render_head(s, slot, out):
 
 @kernel()
 def _render_body(s, slot, out):
-    """The next piece of the body; bytes written."""
+    """Write the next piece of the body. Returns the bytes written."""
     p, o = s.peers[slot], s.options[slot]
     chunked = o[O.chunked] >= 0
     at = np.int64(0)
@@ -267,7 +269,7 @@ def _render_body(s, slot, out):
 
 @kernel()
 def _render(s, slot):
-    """Put the next piece of the answer into the connection's output; False where nothing more comes."""
+    """Put the next piece of the response into the connection's output. False where there is none."""
     p, out = s.peers[slot], s.outputs[slot]
     p.out_at = 0
     p.out_end = 0
@@ -296,7 +298,9 @@ def _render(s, slot):
 
 @kernel()
 def send_more(s, slot):
-    """Send what the socket takes, or the next drop of a drip. One that reads much gives way to the others."""
+    """Send as much as the socket takes, or the next piece of a drip. A connection that takes much gives way to the
+    others.
+    """
     p, o = s.peers[slot], s.options[slot]
     step = max(o[O.step], np.int64(1)) if o[O.drip_ms] >= 0 else np.int64(ROW_BYTES)
     for _ in range(PIECES_AT_ONCE):
@@ -323,7 +327,7 @@ def send_more(s, slot):
 
 @kernel()
 def _answer_ends(s, slot):
-    """The answer is out: keep the connection, or close it as was told."""
+    """The response is out: keep the connection, or close it as decided."""
     p, o = s.peers[slot], s.options[slot]
     if p.after != KEEP:
         hang_up(s, slot, p.after == RST)
@@ -335,7 +339,7 @@ def _answer_ends(s, slot):
 
 @kernel()
 def hang_up(s, slot, abort):
-    """Close a connection, by RST with `abort`, and give its slot back."""
+    """Close a connection (by RST with `abort`), and free its slot."""
     p, st = s.peers[slot], s.settings[0]
     close_connection(p, abort, s.scratch)
     p.fd = NONE
@@ -349,7 +353,7 @@ def hang_up(s, slot, abort):
 
 @kernel()
 def stall(s, now):
-    """While the whole server is to stall, neither read nor answer. Returns the clock afterwards."""
+    """Neither read nor respond while the whole server stalls. Returns the clock afterwards."""
     st, control, scratch = s.settings[0], s.control, s.scratch
     stall_ns = load_acquire(control, SinkWords.STALL_NS)
     if stall_ns > 0 and now >= load_acquire(control, SinkWords.STALL_AT_NS):

@@ -1,30 +1,65 @@
 """Exact permutation of run labels: adjusted p-values by max-T, and simultaneous intervals by inverting it.
 
-Runs stand in blocks; a labelling says of each run whether it is of the new build, and keeps the number of new runs in each
-block. One block of all runs is the plain permutation; blocks of two are sign flips. `values` float64[runs, metrics] and
-`observed` uint8[runs] are the data, `labels` uint8[labellings, runs] every labelling (or a sample with the observed one).
+Runs are grouped in blocks. A labelling says of each run whether it is of the new build, and keeps the number of new
+runs in each block. One block of all runs is the plain permutation; blocks of two are sign flips. `values`
+float64[runs, metrics] and `observed` uint8[runs] are the data, `labels` uint8[labellings, runs] every labelling (or a
+sample with the observed one).
 
-The effect of a labelling is that of the regression on it with a level for each block: sum(g * y) / sum(g * g), both centred
-by block. Statistic: its |t|, a monotone function of |effect| / (total spread), the same one for every metric.
-Westfall and Young, Resampling-Based Multiple Testing (1993); inversion: Lehmann and Romano, Testing Statistical Hypotheses,
-section 15.2.
+The effect of a labelling is that of the regression on it with a level for each block: sum(g * y) / sum(g * g), both
+centred by block. Statistic: its |t|, a monotone function of |effect| / (total spread), the same one for every metric.
+Westfall and Young, Resampling-Based Multiple Testing (1993); inversion: Lehmann and Romano, Testing Statistical
+Hypotheses, section 15.2.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from numba import types
 
+from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 
+
+@bundle
+class Effects(NamedTuple):
+    """The effects of the observed labels."""
+
+    effects: Annotated[Array, "float64[::1]", "per metric: the effect"]
+    errors: Annotated[Array, "float64[::1]", "per metric: its standard error"]
+    freedom: Annotated[int, "int64", "degrees of freedom"]
+
+
+@bundle
+class Inversion(NamedTuple):
+    """Scratch of `intervals`, one value per labelling."""
+
+    top: Annotated[Array, "float64[:, ::1]", "the largest |t|, whose it is, the second largest"]
+    low: Annotated[Array, "float64[::1]", "where the effects that it keeps begin"]
+    high: Annotated[Array, "float64[::1]", "where they end"]
+
+
+@bundle
+class Bounds(NamedTuple):
+    """Simultaneous intervals."""
+
+    lower: Annotated[Array, "float64[::1]", "per metric: the lower bound"]
+    upper: Annotated[Array, "float64[::1]", "per metric: the upper bound"]
+
+
+EFFECTS_TYPE, INVERSION_TYPE, BOUNDS_TYPE = numba_type(Effects), numba_type(Inversion), numba_type(Bounds)
+
 TIE = 1e-9
-"""Statistics closer than this, relatively, are equal: they come from sums in another order."""
+"""Statistics with a smaller relative difference are equal: their sums were computed in another order."""
 
 
 @kernel("int64(int64[::1], uint8[::1], uint8[:, ::1])")
 def enumerate_labels(ends, observed, out):
-    """Every labelling into `out`, which has a row for each; how many there were. `ends[b]` is one past block b."""
+    """Write every labelling to `out`, which has a row for each. Returns how many there were. `ends[b]` is one past
+    block b.
+    """
     n = observed.size
     for block in range(ends.size):
         start = ends[block - 1] if block else 0
@@ -43,7 +78,9 @@ def enumerate_labels(ends, observed, out):
 
 @kernel()
 def _next(ends, labels):
-    """The next labelling in place: the last block that has one takes it, those after it begin anew. False after the last."""
+    """Make the next labelling in place: advance the last block that has another one, and restart those after it. False
+    after the last.
+    """
     for back in range(ends.size):
         block = ends.size - 1 - back
         start = ends[block - 1] if block else 0
@@ -54,7 +91,7 @@ def _next(ends, labels):
 
 @kernel()
 def _next_in_block(labels, start, end):
-    """The next permutation of 0s and 1s in descending order; False, and the first one again, after the last."""
+    """Make the next permutation of 0s and 1s in descending order. After the last: False, and the first one again."""
     at, ones = end - 1, np.int64(0)
     while at > start and not (labels[at] == 1 and labels[at - 1] == 0):
         ones += labels[at]
@@ -73,7 +110,7 @@ def _next_in_block(labels, start, end):
 
 @kernel("void(int64[::1], uint8[::1], uint64, uint8[:, ::1])")
 def sample_labels(ends, observed, seed, out):
-    """Random labellings into `out`, the observed one first (so that the p-value is valid: Phipson and Smyth 2010)."""
+    """Write random labellings to `out`, the observed one first, so that the p-value is valid (Phipson and Smyth 2010)."""
     state = np.uint64(seed)
     for row in range(out.shape[0]):
         for i in range(observed.size):
@@ -91,7 +128,7 @@ def sample_labels(ends, observed, seed, out):
 
 @kernel()
 def _centre(ends, column):
-    """Take each block's mean off its runs."""
+    """Subtract each block's mean from its runs."""
     for block in range(ends.size):
         start = ends[block - 1] if block else 0
         mean = 0.0
@@ -106,7 +143,7 @@ def _centre(ends, column):
     "int64(float64[:, ::1], int64[::1], uint8[::1], float64[:, ::1], float64[::1], float64[::1], float64[::1])"
 )
 def fit(values, ends, observed, centred, group, effects, errors):
-    """Effects and their standard errors of the observed labels, float64[metrics] each; the degrees of freedom.
+    """Write effects and standard errors of the observed labels, float64[metrics] each. Returns the degrees of freedom.
 
     Fills `centred` float64[metrics, runs] and `group` float64[runs] with values and labels centred by block. The
     standard error is NaN where there are no degrees of freedom.
@@ -143,9 +180,9 @@ def _dot(a, b):
 
 @kernel("void(uint8[:, ::1], float64[:, ::1], float64[::1], float64[:, ::1])")
 def sum_new(columns, centred, group, sums):
-    """Sums over the runs that each labelling calls new, of each row of `centred` and last of `group`.
+    """Write the sums over the runs that each labelling calls new: of each row of `centred`, and last of `group`.
 
-    `columns` uint8[runs, labellings] is the table of labellings on its side; `sums` float64[metrics + 1, labellings].
+    `columns` uint8[runs, labellings] is the transposed table of labellings; `sums` float64[metrics + 1, labellings].
     """
     metrics = centred.shape[0]
     for m in range(metrics + 1):
@@ -160,10 +197,10 @@ def sum_new(columns, centred, group, sums):
 
 @kernel("void(float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1])")
 def max_t(centred, sums, effects, largest, p_adjusted):
-    """Westfall-Young p-values by single-step max-T into `p_adjusted` float64[metrics].
+    """Write Westfall-Young p-values by single-step max-T to `p_adjusted` float64[metrics].
 
-    `sums` float64[metrics + 1, labellings] are the sums of `centred`'s rows, and last of `group`, over the runs that each
-    labelling calls new. A metric that is the same in every run has p 1. `largest` float64[labellings] is scratch.
+    `sums` float64[metrics + 1, labellings] are the sums of `centred`'s rows, and last of `group`, over the runs that
+    each labelling calls new. A metric that is the same in every run has p 1. `largest` float64[labellings] is scratch.
     """
     metrics, count = centred.shape[0], sums.shape[1]
     weight = _weight(sums)
@@ -185,27 +222,25 @@ def max_t(centred, sums, effects, largest, p_adjusted):
 
 @kernel(inlined=True)
 def _weight(sums):
-    """sum(g * g): what the observed labelling, the one that overlaps itself most, sums up to."""
+    """sum(g * g): the largest sum, that of the observed labelling, which overlaps most with itself."""
     weight = 0.0
     for at in range(sums.shape[1]):
         weight = max(weight, sums[sums.shape[0] - 1, at])
     return weight
 
 
-@kernel(
-    "float64(float64[:, ::1], float64[::1], float64[::1], int64, int64,"
-    " float64[:, ::1], float64[::1], float64[::1], float64[::1], float64[::1])"
-)
-def intervals(sums, effects, errors, freedom, outside, top, low, high, lower, upper):
-    """Simultaneous intervals into `lower`, `upper` float64[metrics]; the critical |t| of the family.
+@kernel(types.float64(types.float64[:, ::1], EFFECTS_TYPE, types.int64, INVERSION_TYPE, BOUNDS_TYPE))
+def intervals(sums, fitted, outside, scratch, bounds):
+    """Write the simultaneous intervals to `bounds`; returns the critical |t| of the family. `sums` as for `max_t`.
 
-    An effect d of metric m is rejected where at most `outside` labellings have a statistic as extreme as the observed one,
-    m being shifted back by d and the others by their estimates. For each labelling the d that it keeps are an interval
-    around the estimate, in closed form; so the bound is an order statistic of their ends. Infinite where no d can be
-    rejected. `sums` as for `max_t`. Scratch: `top` float64[3, labellings] (largest |t|, whose, second largest), `low`,
-    `high` float64[labellings].
+    An effect d of metric m is rejected where at most `outside` labellings have a statistic as extreme as the observed
+    one, with m shifted back by d and the others by their estimates. The d that one labelling keeps are an interval
+    around the estimate, in closed form, so the bound is an order statistic of the ends. It is infinite where no d can
+    be rejected.
     """
-    _family(sums, effects, errors, freedom, top)
+    effects, errors, lower, upper = fitted.effects, fitted.errors, bounds.lower, bounds.upper
+    top, low, high = scratch.top, scratch.low, scratch.high
+    _family(sums, effects, errors, fitted.freedom, top)
     weight, metrics, count = _weight(sums), effects.size, sums.shape[1]
     for m in range(metrics):
         for at in range(count):
@@ -227,7 +262,9 @@ def intervals(sums, effects, errors, freedom, outside, top, low, high, lower, up
 
 @kernel()
 def _family(sums, effects, errors, freedom, top):
-    """Of each labelling over metrics shifted back by their estimates: the largest |t|, whose it is, the second largest."""
+    """Write the largest |t| of each labelling over metrics shifted back by their estimates, its metric, and the second
+    largest.
+    """
     weight, metrics = _weight(sums), effects.size
     for at in range(sums.shape[1]):
         top[0, at], top[1, at], top[2, at] = 0.0, -1.0, 0.0

@@ -1,4 +1,4 @@
-"""Runs of an imagined service, by their log quantiles alone: what the decision rule is calibrated on.
+"""Simulated runs of a service, as their log quantiles: the decision rule is calibrated on them.
 
 A run has its own level (normal), an autoregressive level from interval to interval, and requests around both.
 """
@@ -14,7 +14,7 @@ from replay_native.ground.jit import kernel
 from .rank import nth_value
 
 INTERVALS, REQUESTS = 50, 20
-"""Intervals a run, and requests an interval: 1,000 requests, just enough for a p99."""
+"""Intervals per run, and requests per interval: 1,000 requests, just enough for a p99."""
 
 LEVEL_SD = 0.1
 """Standard deviation of the level from interval to interval."""
@@ -38,13 +38,15 @@ def _uniform(state):
 
 @kernel(inlined=True)
 def _normal(state):
-    """Box and Muller's."""
+    """A standard normal variate (Box and Muller)."""
     return math.sqrt(-2.0 * math.log(_uniform(state))) * math.cos(2.0 * math.pi * _uniform(state))
 
 
 @kernel(inlined=True)
 def _fill(state, kind, level, requests, start):
-    """REQUESTS log latencies around `level`: sigma 0.5; one in ten five times slower; Pareto with exponent 1.5."""
+    """Write REQUESTS log latencies around `level`: with sigma 0.5; with one in ten five times slower; or Pareto with
+    exponent 1.5.
+    """
     if kind == HEAVY:
         for at in range(start, start + REQUESTS):
             requests[at] = level - math.log(_uniform(state)) / 1.5
@@ -62,7 +64,7 @@ def _fill(state, kind, level, requests, start):
 
 @kernel("void(uint64[::1], float64, float64, int64, float64[::1], float64[:, ::1])")
 def quantiles_of_runs(state, run_sd, autocorrelation, kind, requests, out):
-    """log p50, p90, p99 (Java's ranks) of each run into `out` float64[runs, 3].
+    """Write log p50, p90, p99 (with Java's ranks) of each run to `out` float64[runs, 3].
 
     `state` uint64[1] is the generator's; `requests` float64[INTERVALS * REQUESTS] is scratch.
     """

@@ -1,7 +1,7 @@
 """Student's t distribution: two-sided p-values and critical values, for any number of degrees of freedom above 0.
 
-P(|T| >= t) is the regularised incomplete beta function I_x(freedom / 2, 1 / 2) at x = freedom / (freedom + t * t), by its
-continued fraction (Numerical Recipes, 6.4; Lentz's method).
+P(|T| >= t) is the regularised incomplete beta function I_x(freedom / 2, 1 / 2) at x = freedom / (freedom + t * t), by
+its continued fraction (Numerical Recipes, 6.4; Lentz's method).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _kept_off_zero(value):
 
 @kernel("float64(float64, float64)")
 def critical(p, freedom):
-    """The t with P(|T| >= t) = p: 0 for p of 1, by bisection."""
+    """The t with P(|T| >= t) = p, by bisection; 0 for p = 1."""
     low, high = 0.0, 1.0
     while two_sided(high, freedom) > p and high < 1e300:
         low, high = high, 2.0 * high

@@ -1,64 +1,77 @@
-"""Permutation of run labels where sides or blocks differ in number: max-T and its inversion with a studentised effect.
+"""Permutation of run labels where sides or blocks differ in size: max-T and its inversion with a studentised effect.
 
 `rank` divides an effect by the spread of all runs, which is right where each block holds as many new runs as old ones:
-there the spread of each side cancels out. Elsewhere a side with few and widely scattered runs passes for a difference. Here
-each effect is divided by its own standard error, which lets runs scatter differently (HC2: MacKinnon and White 1985; with
-one block it is Welch's; Janssen 1997 on permuting such a statistic).
+there the spread of each side cancels out. Elsewhere a side with few and widely scattered runs passes for a difference.
+Here each effect is divided by its own standard error, which lets runs scatter differently (HC2: MacKinnon and White
+1985; with one block it is Welch's; Janssen 1997 on permuting such a statistic).
 
-With g the labels centred by block, w = sum(g * g), z the values centred by block and e = sum(g * z) / w, the squared error
-is sum(q * (z - e * g)^2) / w^2, where q = g^2 / (1 - leverage) depends on a run's block and label only. So the sums over
-the runs that a labelling calls new are enough.
+With g the labels centred by block, w = sum(g * g), z the values centred by block and e = sum(g * z) / w, the squared
+error is sum(q * (z - e * g)^2) / w^2, where q = g^2 / (1 - leverage) depends on a run's block and label only. So the
+sums over the runs that a labelling calls new are enough.
 
-A shift u of the effect makes z = residual - u * x, x being the observed g. The squared effect and the squared error of a
-labelling are quadratic in u, so the u that it keeps (its |t| reaches the observed one) end where a polynomial of degree
-four is zero. The outermost zero on each side is taken: an interval may be too wide by that, never too narrow.
+A shift u of the effect makes z = residual - u * x, x being the observed g. The squared effect and the squared error of
+a labelling are quadratic in u, so the u that it keeps (its |t| reaches the observed one) end where a polynomial of
+degree four is zero. The outermost zero on each side is taken: an interval may be too wide by that, never too narrow.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Annotated, NamedTuple
 
+from numba import types
+
+from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 
-from .rank import TIE, nth_value
+from .rank import BOUNDS_TYPE, TIE, nth_value
 
 NOTHING = 1e-12
-"""A sum of squares below this share of its terms is zero: it is what rounding left over."""
+"""A sum of squares below this share of its terms is zero: it is a rounding error."""
 
 _STEPS_MAX = 200
 
 SCRATCH = 13
-"""Rows of scratch, each as long as there are labellings."""
+"""Rows of scratch, each with one value per labelling."""
 
 _SHARED, _SUMS, _LARGEST, _TOP, _LOW, _HIGH = 0, 3, 7, 8, 11, 12
 
 
-@kernel(
-    "float64(uint8[:, ::1], float64[:, ::1], float64[:, ::1], float64, float64, float64[::1], float64[::1], int64,"
-    " float64[:, ::1], float64[::1], float64[::1], float64[::1])"
-)
-def judge(
-    columns,
-    residuals,
-    design,
-    weight,
-    level,
-    effects,
-    errors,
-    outside,
-    scratch,
-    p_adjusted,
-    lower,
-    upper,
-):
-    """Westfall-Young p-values, simultaneous intervals (as `rank.intervals`), and the family's critical |t|.
+@bundle
+class Design(NamedTuple):
+    """The labellings, and the observed labels with what is left of the values. For the letters see the head of this
+    module.
+    """
 
-    `columns` uint8[runs, labellings]; `residuals` float64[metrics, runs] of the observed labels, `errors` the standard
-    errors (0 where a metric does not vary within the sides). `design` float64[4, runs] is x, q of a run that is called old,
-    how much higher q of a new one is, and what q * g of a run grows by when it is called new; `weight` w; `level`
-    sum(q * g^2).
+    columns: Annotated[Array, "uint8[:, ::1]", "[runs, labellings]: 1 where a labelling calls a run new"]
+    residuals: Annotated[Array, "float64[:, ::1]", "[metrics, runs]: values less the observed effect"]
+    runs: Annotated[
+        Array,
+        "float64[:, ::1]",
+        "[4, runs]: x; q if it is called old; how much q grows if new; the same of q * g",
+    ]
+    weight: Annotated[float, "float64", "w"]
+    level: Annotated[float, "float64", "sum(q * g^2)"]
+    effects: Annotated[Array, "float64[::1]", "per metric: the observed effect"]
+    errors: Annotated[
+        Array, "float64[::1]", "per metric: its standard error; 0 where it does not vary within the sides"
+    ]
+
+
+DESIGN_TYPE = numba_type(Design)
+
+
+@kernel(types.float64(DESIGN_TYPE, types.int64, types.float64[:, ::1], types.float64[::1], BOUNDS_TYPE))
+def judge(observed, outside, scratch, p_adjusted, bounds):
+    """Write Westfall-Young p-values and simultaneous intervals (as `rank.intervals`); returns the family's critical
+    |t|.
+
     `scratch` float64[SCRATCH, labellings].
     """
+    columns, residuals, design, weight, level = (
+        observed.columns, observed.residuals, observed.runs, observed.weight, observed.level,
+    )  # fmt: skip
+    effects, errors, lower, upper = observed.effects, observed.errors, bounds.lower, bounds.upper
     metrics, count = effects.size, columns.shape[1]
     _share(columns, design, scratch)
     scratch[_LARGEST : _TOP + 3, :] = 0.0
@@ -161,7 +174,7 @@ def _t(scratch, at, weight, level, spread, u):
 
 @kernel(inlined=True)
 def _take(scratch, at, m, t):
-    """Keep of each labelling the largest |t|, whose it is, and the second largest."""
+    """Keep the largest |t| of each labelling, its metric, and the second largest."""
     if t > scratch[_TOP, at]:
         scratch[_TOP + 2, at] = scratch[_TOP, at]
         scratch[_TOP, at], scratch[_TOP + 1, at] = t, m
@@ -191,9 +204,9 @@ def _keep(scratch, at, m, weight, level, effect, error):
 def _largest_zero(a3, a2, a1, a0, least):
     """The largest zero of s^4 + a3 s^3 + a2 s^2 + a1 s + a0, or `least` where it is smaller. a0 <= 0 <= least.
 
-    None is above `least` if no coefficient of the polynomial in s - `least` is negative. Otherwise Newton's method from
-    Fujiwara's bound, which lies right of every zero of the polynomial and its derivatives, so that the steps go down to the
-    largest zero and never past it.
+    None is above `least` if no coefficient of the polynomial in s - `least` is negative. Otherwise Newton's method
+    from Fujiwara's bound, which lies right of every zero of the polynomial and its derivatives, so that the steps go
+    down to the largest zero and never past it.
     """
     s = least
     value = (((s + a3) * s + a2) * s + a1) * s + a0

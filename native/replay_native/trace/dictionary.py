@@ -1,22 +1,19 @@
 """Byte strings to ids: an open-addressing table with full comparison, and the copying around it.
 
-A table is plain arrays, owned by Python (`replay.trace.dictionary.StringTable`): `slots` (a power of two, twice the
-entries at least; the upper half of the hash, which also says where to look, and id + 1; 0 is empty), `store` (the
-strings' bytes), `entries` (a row each: its place, which is where it begins in the store and how long it is; and two
-words compared together with the string), and `state` (the words named below).
+Python owns the arrays of a table (`replay.trace.dictionary.StringTable`). An entry is a row: its place (where the
+string begins in the store, and how long it is) and two words that are compared together with the string.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
-from replay_native.ground.shared import (
-    peek_i64,
-    peek_u8,
-    peek_u32,
-    poke_i64,
-)
+from replay_native.ground.shared import peek_i64, peek_u8, peek_u32, poke_i64
 
 ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED, TOUCHED = 0, 1, 2, 3, 4, 5
 STATE_WORDS = 6
@@ -25,7 +22,7 @@ PLACE, WORD_0, WORD_1 = 0, 1, 2
 ENTRY_WORDS = 3
 
 LENGTH_BITS = 24
-"""The lower bits of a place, which are the length; a longer string does not fit."""
+"""The lower bits of a place, which are the length. A longer string does not fit."""
 
 HASHED_AHEAD = 64
 """Strings that are hashed, and their slots read, before the first of them is looked up (a power of two)."""
@@ -38,6 +35,31 @@ _LOWER = np.int64(4294967295)
 _LENGTHS = np.int64((1 << LENGTH_BITS) - 1)
 
 
+@bundle
+class Strings(NamedTuple):
+    """Byte strings, one after another."""
+
+    data: Annotated[Array, "uint8[::1]", "their bytes"]
+    offsets: Annotated[Array, "int64[::1]", "per string and one more: where it begins"]
+
+
+@bundle
+class Table(NamedTuple):
+    """The arrays of a table of strings."""
+
+    slots: Annotated[
+        Array,
+        "int64[::1]",
+        "upper half of the hash, and id + 1; 0 is empty. A power of two, twice the entries",
+    ]
+    store: Annotated[Array, "uint8[::1]", "the bytes of the strings"]
+    entries: Annotated[Array, "int64[:, ::1]", "per entry: PLACE, WORD_0, WORD_1"]
+    state: Annotated[Array, "int64[::1]", "ENTRIES, STORED_BYTES, CLOSED, NEXT_ID, SEED, TOUCHED"]
+
+
+STRINGS_TYPE, TABLE_TYPE = numba_type(Strings), numba_type(Table)
+
+
 @kernel(inlined=True)
 def mix(hashed, word):
     """Fold one word into a hash."""
@@ -47,14 +69,14 @@ def mix(hashed, word):
 
 @kernel(inlined=True)
 def _mix_other(hashed, word):
-    """`mix` with another multiplier: where both halves take the same word, one does not undo the other."""
+    """`mix` with another multiplier, so that the same word in both halves does not cancel out."""
     hashed = (hashed ^ word) * _OTHER_MULTIPLIER
     return hashed ^ (hashed >> np.int64(29))
 
 
 @kernel(inlined=True)
 def _short_word(address, length):
-    """Up to seven bytes as one word; with the length it names them."""
+    """Up to seven bytes as one word, which is unique among strings of the same length."""
     if length >= 4:
         low, high = np.int64(peek_u32(address)), np.int64(peek_u32(address + np.uint64(length - 4)))
         return low | (high << np.int64(32))
@@ -69,7 +91,8 @@ def _short_word(address, length):
 def hash_bytes(data, begin, end, seed):
     """A 64-bit hash of `data[begin:end]`; `seed` makes collisions unpredictable.
 
-    Words are folded into two halves by turns, so that one need not wait for the other; the last word overlaps.
+    Words are folded into two halves in turns, which the CPU computes in parallel. The last word overlaps the one
+    before.
     """
     length = end - begin
     address = np.uint64(np.int64(data.ctypes.data) + begin)
@@ -91,7 +114,7 @@ def hash_bytes(data, begin, end, seed):
 
 @kernel(inlined=True)
 def same_bytes(left, left_at, right, right_at, length):
-    """Whether two stretches of bytes are equal."""
+    """Whether two ranges of bytes are equal."""
     left_address = np.uint64(np.int64(left.ctypes.data) + left_at)
     right_address = np.uint64(np.int64(right.ctypes.data) + right_at)
     if length < 8:
@@ -130,32 +153,33 @@ def _slot_of(hashed, mask):
 
 
 @kernel(inlined=True)
-def _is_entry(entry, data, begin, length, word0, word1, store, entries):
+def _is_entry(table, entry, data, begin, length, word0, word1):
     """Whether a string with its words is this entry."""
+    entries = table.entries
     place = entries[entry, PLACE]
     return (
         place & _LENGTHS == length
         and entries[entry, WORD_0] == word0
         and entries[entry, WORD_1] == word1
-        and same_bytes(store, place >> LENGTH_BITS, data, begin, length)
+        and same_bytes(table.store, place >> LENGTH_BITS, data, begin, length)
     )
 
 
 @kernel()
-def find_or_add(data, begin, end, word0, word1, slots, store, entries, state):
+def find_or_add(data, begin, end, word0, word1, table):
     """The id of a string (with its two extra words), or -1 - id where it is new.
 
-    While the table is open a new string is inserted. At the first that does not fit the table closes for
-    good, and every unknown string gets a fresh id without being remembered: ids are then no longer unique by
-    content.
+    A new string is inserted while the table is open. The first one that does not fit closes the table for good. From
+    then on every unknown string gets a fresh id and is not remembered, so ids are no longer unique by content.
     """
-    hashed = mix(mix(hash_bytes(data, begin, end, state[SEED]), word0), word1)
-    return find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, entries, state)
+    hashed = mix(mix(hash_bytes(data, begin, end, table.state[SEED]), word0), word1)
+    return find_or_add_hashed(hashed, data, begin, end, word0, word1, table)
 
 
 @kernel()
-def find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, entries, state):
+def find_or_add_hashed(hashed, data, begin, end, word0, word1, table):
     """`find_or_add` of a string whose hash is known."""
+    slots, state = table.slots, table.state
     mask = np.int64(slots.shape[0] - 1)
     slot = _slot_of(hashed, mask)
     tag = hashed & _UPPER
@@ -163,12 +187,13 @@ def find_or_add_hashed(hashed, data, begin, end, word0, word1, slots, store, ent
     while slots[slot] != 0:
         if slots[slot] & _UPPER == tag:
             entry = (slots[slot] & _LOWER) - 1
-            if _is_entry(entry, data, begin, length, word0, word1, store, entries):
+            if _is_entry(table, entry, data, begin, length, word0, word1):
                 return entry
         slot = (slot + 1) & mask
     number = state[NEXT_ID]
     state[NEXT_ID] = number + 1
     count, used = state[ENTRIES], state[STORED_BYTES]
+    store, entries = table.store, table.entries
     full = count == entries.shape[0] or length > min(store.shape[0] - used, _LENGTHS)
     if state[CLOSED] != 0 or full:
         state[CLOSED] = 1
@@ -190,7 +215,7 @@ def hash_all(data, offsets, seed, hashes):
 
 @kernel("void(int64[::1], int64[::1])")
 def move_slots(old, slots):
-    """Move what the slots of one table hold into empty, larger ones."""
+    """Move the slots of a table into a larger, empty array."""
     mask = np.int64(slots.shape[0] - 1)
     for index in range(old.shape[0]):
         if old[index] != 0:
@@ -201,8 +226,16 @@ def move_slots(old, slots):
 
 
 @kernel()
-def _touch(data, offsets, words, first, last, slots, store, entries, state, hashes):
+def _touch(strings, words, first, last, table, hashes):
     """Hash some strings, and read what their lookups will need, so that the cache misses of all of them overlap."""
+    data, offsets, slots, store, entries = (
+        strings.data,
+        strings.offsets,
+        table.slots,
+        table.store,
+        table.entries,
+    )
+    state = table.state
     mask = np.int64(slots.shape[0] - 1)
     seen = np.int64(0)
     for index in range(first, last):
@@ -222,25 +255,25 @@ def _touch(data, offsets, words, first, last, slots, store, entries, state, hash
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int64[:,::1], int64, int64, int64[::1], uint8[::1], int64[:,::1], int64[::1],"
-    " int64[::1], uint32[::1], int64[::1])"
-)
-def intern(data, offsets, words, first, last, slots, store, entries, state, hashes, ids, fresh):
-    """Look up strings `first` to `last` of (data, offsets), adding unknown ones; how many were new.
+    types.int64(
+        STRINGS_TYPE, types.int64[:, ::1], types.int64, types.int64, TABLE_TYPE, types.int64[::1], types.uint32[::1],
+        types.int64[::1],
+    )
+)  # fmt: skip
+def intern(strings, words, first, last, table, hashes, ids, fresh):
+    """Look up strings `first` to `last`, and add unknown ones. Returns how many were new.
 
-    ids[i - first] is the id of string i; fresh[:returned] are the indexes of the new strings, whose ids count
-    up. Room: hashes int64[HASHED_AHEAD].
+    ids[i - first] is the id of string i; fresh[:returned] are the indexes of the new strings, whose ids count up.
+    Scratch: hashes int64[HASHED_AHEAD].
     """
     found = np.int64(0)
+    data, offsets = strings.data, strings.offsets
     for index in range(first, last):
         ahead = (index - first) & (HASHED_AHEAD - 1)
         if ahead == 0:
-            until = min(index + HASHED_AHEAD, last)
-            _touch(data, offsets, words, index, until, slots, store, entries, state, hashes)
+            _touch(strings, words, index, min(index + HASHED_AHEAD, last), table, hashes)
         begin, end = offsets[index], offsets[index + 1]
-        number = find_or_add_hashed(
-            hashes[ahead], data, begin, end, words[index, 0], words[index, 1], slots, store, entries, state
-        )
+        number = find_or_add_hashed(hashes[ahead], data, begin, end, words[index, 0], words[index, 1], table)
         if number < 0:
             number = -1 - number
             fresh[found] = index
@@ -251,7 +284,7 @@ def intern(data, offsets, words, first, last, slots, store, entries, state, hash
 
 @kernel("int64(uint8[::1], int64[::1], int64[::1], int64, uint8[::1], int64[::1], int64)")
 def gather(data, offsets, chosen, count, target, ends, row):
-    """Append strings `chosen[:count]` to (target, ends) behind its first `row` rows; the bytes used then."""
+    """Append the strings `chosen[:count]` to (target, ends), after its first `row` rows. Returns the bytes used."""
     at = ends[row]
     for index in range(count):
         begin, end = offsets[chosen[index]], offsets[chosen[index] + 1]
@@ -265,8 +298,8 @@ def gather(data, offsets, chosen, count, target, ends, row):
 def dense_ids(hashes, slots, slot_ids, state, ids):
     """Number 64-bit hashes densely by first appearance; state[0] counts them.
 
-    `slots` (a power of two, 0 is empty) holds at least twice state[0] + len(hashes) entries. Past state[1]
-    distinct hashes an unknown one shares the id that its remainder names, which bounds memory.
+    `slots` (0 is empty) is a power of two, at least twice state[0] + len(hashes). Past state[1] distinct hashes an
+    unknown one shares the id of its remainder, which bounds memory.
     """
     mask = np.int64(slots.shape[0] - 1)
     for index in range(hashes.shape[0]):
@@ -303,7 +336,7 @@ def rehash(old_slots, old_ids, slots, slot_ids):
 
 @kernel("void(uint32[::1], int64[::1])")
 def tally(ids, weights):
-    """Count each id that is inside `weights`."""
+    """Count the ids that have a place in `weights`."""
     for index in range(ids.shape[0]):
         if ids[index] < weights.shape[0]:
             weights[ids[index]] += 1

@@ -1,4 +1,4 @@
-"""The order of stamps that are nearly in it: a radix sort of words that hold a stamp and its place."""
+"""A radix sort of words that hold a stamp and its place, for stamps that are nearly in order."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from replay_native.ground.jit import kernel
 DIGIT_BITS = 11
 DIGITS = 1 << DIGIT_BITS
 SIGN_BIT = 63
-"""It is 0 in every word: a pass over it moves nothing."""
+"""It is 0 in every word, so a pass over it moves nothing."""
 
 _MASK = np.uint64(DIGITS - 1)
 
 
 @kernel(inlined=True)
 def _pass(words, out, shift, counts):
-    """Move words to their places by one digit; words of the same one keep their order."""
+    """Sort words by one digit. Words with the same digit keep their order."""
     counts[:] = 0
     for index in range(words.shape[0]):
         counts[np.int64((words[index] >> shift) & _MASK)] += 1
@@ -26,16 +26,16 @@ def _pass(words, out, shift, counts):
         counts[digit] = place
         place += here
     for index in range(words.shape[0]):
-        digit = np.int64((words[index] >> shift) & _MASK)
-        out[counts[digit]] = words[index]
-        counts[digit] += 1
+        its_digit = np.int64((words[index] >> shift) & _MASK)
+        out[counts[its_digit]] = words[index]
+        counts[its_digit] += 1
 
 
 @kernel("void(uint64[::1], uint64[::1], int64, int64, int64[::1])")
 def sort_words(words, spare, low_bit, high_bit, counts):
     """Sort words by their bits from low_bit to below high_bit, stably (LSD radix sort: Knuth 5.2.5); bit 63 is 0.
 
-    spare is as long as words, counts int64[DIGITS]; both are overwritten.
+    Scratch: spare, as long as words, and counts int64[DIGITS].
     """
     shift = low_bit
     while shift < high_bit:

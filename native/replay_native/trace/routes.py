@@ -1,20 +1,23 @@
-"""Route templates: a path's variable segments become {id}, {uuid}, {hash}, {date}, {email} or {slug}.
+"""Route templates: variable segments of a path become {id}, {uuid}, {hash}, {date}, {email} or {slug}.
 
-The template of a request is `METHOD SPACE PATH` without the query. `slugs` is a sorted set of hashes of
-template prefixes whose children are folded to {slug}, `kept` of prefixes with a child that keeps its name all
-the same. Templates of a user's own are tried first: a path that one of them matches has it as it was written.
+The template of a request is `METHOD SPACE PATH` without the query. A user's own templates are tried first; a path that
+one of them matches gets that template as it was written.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 
-from .dictionary import copy_bytes, find_or_add, hash_bytes
+from .dictionary import STRINGS_TYPE, TABLE_TYPE, copy_bytes, find_or_add, hash_bytes
 
 SEGMENTS_MAX = 16
-"""Segments of a template; what is deeper becomes `/*`."""
+"""Segments of a template at most. Deeper ones become `/*`."""
 
 LITERAL_BYTES_MAX = 48
 """A longer segment is a {slug}."""
@@ -22,10 +25,10 @@ LITERAL_BYTES_MAX = 48
 EXTENSION_BYTES_MAX = 5
 
 TEMPLATE_BYTES_MAX = 1024
-"""Room for a template: a method name, and SEGMENTS_MAX segments with their slashes."""
+"""Bytes of a template at most: a method name, and SEGMENTS_MAX segments with their slashes."""
 
 FULL, DEPTH = 0, 1
-"""How deep templates go: whole paths; or only the first segment; or (2) only the method."""
+"""How deep templates go: FULL: whole paths; DEPTH: the first segment; 2: the method alone."""
 
 _LITERAL, _ID, _UUID, _HASH, _DATE, _EMAIL, _SLUG = 0, 1, 2, 3, 4, 5, 6
 
@@ -34,14 +37,14 @@ _PLACEHOLDERS = np.frombuffer(_NAMES, dtype=np.uint8)
 _BEGINS = np.array([0, 0, 4, 10, 16, 22, 29, 35], dtype=np.int64)
 
 LENGTH_MAX = 1000
-"""A segment longer than this is not looked at."""
+"""A longer segment is a literal without being examined."""
 
 _HEXES, _UPPERS, _LOWERS, _SEPARATORS, _EMAILS = 10, 20, 30, 40, 50
 _COUNT = np.int64(1023)
 
 
 def _counted() -> np.ndarray:
-    """For each byte, one in each of the ten-bit counters (digits lowest) that it counts for."""
+    """By byte: 1 in each of the ten-bit counters (digits lowest) for which it counts."""
     table = np.zeros(256, dtype=np.int64)
     table[ord("0") : ord("9") + 1] = 1 | 1 << _HEXES
     table[ord("a") : ord("z") + 1] = 1 << _LOWERS
@@ -53,9 +56,24 @@ def _counted() -> np.ndarray:
     return table
 
 
+@bundle
+class TemplateRules(NamedTuple):
+    """How requests become templates."""
+
+    depth: Annotated[int, "int64", "FULL, DEPTH, or 2 for the method alone"]
+    names: Annotated[Array, "uint8[::1]", "the names of the methods"]
+    name_ends: Annotated[Array, "int64[::1]", "per method and one more: where its name begins"]
+    slugs: Annotated[Array, "int64[::1]", "sorted hashes of the prefixes whose children are folded to {slug}"]
+    kept: Annotated[Array, "int64[::1]", "sorted hashes of children that keep their names all the same"]
+    own: Annotated[Array, "uint8[::1]", "the user's own templates"]
+    own_ends: Annotated[Array, "int64[::1]", "per own template and one more: where it begins"]
+    own_methods: Annotated[Array, "int64[::1]", "per own template: its method, below 0 for any"]
+
+
+RULES_TYPE = numba_type(TemplateRules)
 _COUNTED = _counted()
 HASH_SEED = np.int64(7_046_029_254_386_353)
-"""Of the hashes by which `slugs` and `kept` know template prefixes."""
+"""Seed of the hashes of template prefixes in `slugs` and `kept`."""
 
 
 @kernel(inlined=True)
@@ -70,7 +88,7 @@ def _is_hex(byte):
 
 @kernel()
 def _is_uuid(data, begin, end):
-    """8-4-4-4-12 hexadecimal digits."""
+    """Whether it is 8-4-4-4-12 hexadecimal digits."""
     if end - begin != 36:
         return False
     for index in range(36):
@@ -85,7 +103,7 @@ def _is_uuid(data, begin, end):
 
 @kernel()
 def _is_date(data, begin, end):
-    """yyyy-mm, yyyy-mm-dd, or that with a time behind it."""
+    """Whether it is yyyy-mm, yyyy-mm-dd, or the latter followed by a time."""
     length = end - begin
     if length < 7 or data[begin + 4] != 45:
         return False
@@ -109,7 +127,7 @@ def _is_date(data, begin, end):
 
 @kernel()
 def _segment_class(data, begin, end):
-    """What a path segment (without its extension) is."""
+    """The class of a path segment without its extension."""
     counts = np.int64(0)
     length = end - begin
     if length > LENGTH_MAX:
@@ -140,8 +158,8 @@ def _segment_class(data, begin, end):
 
 @kernel()
 def _stem(data, begin, end):
-    """Where a segment's extension begins (its dot), or its end: at most five letters or digits, not all
-    digits.
+    """Where the extension of a segment begins (its dot), or its end. An extension is at most five letters or digits,
+    not all digits.
     """
     dot = end - 1
     while dot > begin and end - dot <= EXTENSION_BYTES_MAX and data[dot] != 46:
@@ -172,7 +190,7 @@ def _contains(hashes, value):
 
 @kernel()
 def _write_segment(data, begin, end, out, at, slugs, kept):
-    """Write one segment's template behind out[:at] (which ends in a slash); the offset after it."""
+    """Write the template of a segment after out[:at], which ends in a slash. Returns the offset after it."""
     if begin < end and data[begin] == 123:
         return copy_bytes(data, begin, min(end, begin + LITERAL_BYTES_MAX), out, at)
     stem = _stem(data, begin, end)
@@ -194,7 +212,7 @@ def _write_segment(data, begin, end, out, at, slugs, kept):
 
 @kernel()
 def _write_template(data, begin, end, out, at, depth, slugs, kept):
-    """Write the template of the path in data[begin:end] behind out[:at]; the offset after it."""
+    """Write the template of the path in data[begin:end] after out[:at]. Returns the offset after it."""
     if depth > DEPTH or begin == end or data[begin] != 47:
         out[at] = 42
         return at + 1
@@ -217,7 +235,7 @@ def _write_template(data, begin, end, out, at, depth, slugs, kept):
 
 @kernel(inlined=True)
 def _path_end(data, begin, end):
-    """Where the path of a target ends: before its query, its parameters, or what is behind them."""
+    """Where the path of a target ends: before its query, parameters or fragment."""
     for index in range(begin, end):
         if data[index] == 63 or data[index] == 35 or data[index] == 59:
             return index
@@ -236,8 +254,8 @@ def _until(data, at, end, byte):
 def matches(data, begin, end, pattern, at, last):
     """Whether pattern[at:last] is the path in data[begin:end].
 
-    `{name}` stands for a segment, or for the rest of one before the end that is written behind it; `*` at the end
-    for all that follows its slash.
+    `{name}` stands for a segment, or for the part of one before the literal that follows it. `*` at the end stands for
+    everything after its slash.
     """
     first = at
     while at < last:
@@ -270,43 +288,46 @@ def matches_one(path, pattern):
 
 
 @kernel()
-def _own(data, begin, end, kind, own, own_ends, own_methods):
-    """The first template of the user's own that a request of method `kind` is of, or -1."""
-    for index in range(own_methods.shape[0]):
-        fits = own_methods[index] < 0 or own_methods[index] == kind
-        if fits and matches(data, begin, end, own, own_ends[index], own_ends[index + 1]):
+def _own(data, begin, end, kind, rules):
+    """The first own template of the user that a request of method `kind` matches, or -1."""
+    for index in range(rules.own_methods.shape[0]):
+        fits = rules.own_methods[index] < 0 or rules.own_methods[index] == kind
+        if fits and matches(data, begin, end, rules.own, rules.own_ends[index], rules.own_ends[index + 1]):
             return index
     return -1
 
 
 @kernel(
-    "int64(int64[::1], uint8[::1], uint8[::1], int64, int64, uint8[::1], int64[::1], int64[::1], int64[::1],"
-    " uint8[::1], int64[::1], int64[::1],"
-    " int64, uint8[::1], int64[::1], uint8[::1], int64[:,::1], int64[::1], uint32[::1])"
+    types.int64(
+        STRINGS_TYPE,
+        types.uint8[::1],
+        types.int64,
+        RULES_TYPE,
+        types.int64,
+        types.uint8[::1],
+        TABLE_TYPE,
+        types.uint32[::1],
+    )
 )
-def templates(
-    offsets, data, method, first, depth, names, name_ends, slugs, kept, own, own_ends, own_methods,
-    entries_max, out, slots, store, entries, state, ids,
-):  # fmt: skip
-    """Number the templates of requests `first` on, into ids; stops where the table holds `entries_max` of
-    them.
+def templates(targets, method, first, rules, entries_max, out, table, ids):
+    """Number the templates of the requests from `first` on, into `ids`, until the table holds `entries_max` of them.
 
-    Returns the index of the request where it stopped, or the number of requests. Method i's name is
-    names[name_ends[i]:name_ends[i + 1]]; own template i is own[own_ends[i]:own_ends[i + 1]], for the method of
-    this index or, where it is below 0, for any; `out` has room for TEMPLATE_BYTES_MAX.
+    Returns the index of the request where it stopped, or the number of requests. Scratch: `out`
+    uint8[TEMPLATE_BYTES_MAX].
     """
+    data, offsets = targets.data, targets.offsets
     for index in range(first, method.shape[0]):
-        if state[0] >= entries_max:
+        if table.state[0] >= entries_max:
             return index
         kind = np.int64(method[index])
-        at = copy_bytes(names, name_ends[kind], name_ends[kind + 1], out, 0)
+        at = copy_bytes(rules.names, rules.name_ends[kind], rules.name_ends[kind + 1], out, 0)
         out[at] = 32
         begin, end = offsets[index], _path_end(data, offsets[index], offsets[index + 1])
-        chosen = _own(data, begin, end, kind, own, own_ends, own_methods)
+        chosen = _own(data, begin, end, kind, rules)
         if chosen >= 0:
-            at = copy_bytes(own, own_ends[chosen], own_ends[chosen + 1], out, at + 1)
+            at = copy_bytes(rules.own, rules.own_ends[chosen], rules.own_ends[chosen + 1], out, at + 1)
         else:
-            at = _write_template(data, begin, end, out, at + 1, depth, slugs, kept)
-        number = find_or_add(out, 0, at, 0, 0, slots, store, entries, state)
+            at = _write_template(data, begin, end, out, at + 1, rules.depth, rules.slugs, rules.kept)
+        number = find_or_add(out, 0, at, 0, 0, table)
         ids[index] = number if number >= 0 else -1 - number
     return method.shape[0]

@@ -1,34 +1,57 @@
 """When generated requests arrive: a renewal process of mean 1 in the time of a rate curve, by inversion.
 
-A curve is `edges_ns` int64[n + 1], from 0 on, and `rates` float64[n, 2]: requests a second at the begin and the
-end of each segment, linear between them. A gap of the process is an area under the curve; where it ends is the
-next arrival (time-change inversion: Cinlar 1975, 4.7). A two-state Markov chain may modulate the curve (MMPP2).
-The state goes on where the portion before it ended, so that portions of any size give the same arrivals.
+A gap of the process is an area under the curve; where it ends is the next arrival (time-change inversion: Cinlar 1975,
+4.7). A two-state Markov chain may modulate the curve (MMPP2). The state goes on where the portion before ended, so
+portions of any size give the same arrivals.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from numba import types
 
+from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.randoms import exponential_of, random_of, unit_of
 
 EVEN, POISSON, GAMMA = 0, 1, 2
-"""Processes: gaps of exactly 1, exponential ones, and Gamma variates of a shape."""
+"""Kinds of processes: gaps of exactly 1; exponential gaps; Gamma variates with a shape."""
 
 COUNTER, SEGMENT, BEGIN_NS, END_NS, CHAIN_STATE, SWITCH_NS, SWITCHES, STARTED = 0, 1, 2, 3, 4, 5, 6, 7
 STATE_WORDS = 8
 AREA, PIECE_AREA, BEGIN_RATE, END_RATE = 0, 1, 2, 3
 STATE_REALS = 4
-"""State of a process: `words` int64 and `reals` float64, zeros at the start. A piece is the part of a segment in
-which the chain stays in its state.
+"""State of a process: `words` int64 and `reals` float64, zeros at the start. A piece is a part of a segment in which
+the chain stays in one state.
 """
 
 NEVER_NS = np.int64(1) << np.int64(62)
 _GAPS, _CHAIN = np.uint64(0x67617073), np.uint64(0x636861696E)
 _NS = 1e9
+
+
+@bundle
+class Process(NamedTuple):
+    """A process and its curve."""
+
+    edges_ns: Annotated[
+        Array, "int64[::1]", "where the segments of the curve begin, from 0 on, and where the last one ends"
+    ]
+    rates: Annotated[
+        Array, "float64[:, ::1]", "per segment: requests per second at its begin and end, linear between them"
+    ]
+    kind: Annotated[int, "int64", "EVEN, POISSON or GAMMA"]
+    shape: Annotated[float, "float64", "the shape of GAMMA"]
+    modulation: Annotated[
+        Array, "float64[::1]", "of the chain's two states: factor, factor, dwell ns, dwell ns (0: no chain)"
+    ]
+    seed: Annotated[int, "uint64", "names the random draws"]
+
+
+PROCESS_TYPE = numba_type(Process)
 
 
 @kernel(inlined=True)
@@ -47,7 +70,7 @@ def _normal(seed, words):
 
 @kernel()
 def _gamma(seed, words, shape):
-    """A Gamma variate of mean 1 (Marsaglia and Tsang 2000, their squeeze first); shapes below 1 by their boost."""
+    """A Gamma variate of mean 1 (Marsaglia and Tsang 2000, with their squeeze, and their boost for shapes below 1)."""
     raised = shape if shape >= 1.0 else shape + 1.0
     d = raised - 1.0 / 3.0
     c = 1.0 / math.sqrt(9.0 * d)
@@ -66,7 +89,7 @@ def _gamma(seed, words, shape):
 
 @kernel(inlined=True)
 def _gap(process, shape, seed, words):
-    """The next gap; the first of even ones is 0: they begin with the curve."""
+    """The next gap. The first even one is 0, so that even arrivals begin with the curve."""
     if process == POISSON:
         return exponential_of(_draw(seed, words))
     if process == GAMMA:
@@ -77,7 +100,7 @@ def _gap(process, shape, seed, words):
 
 @kernel()
 def _switch(modulation, seed, words):
-    """Move the chain on: modulation is (factor, factor, dwell ns, dwell ns) of its states; dwell 0: none."""
+    """Move the chain to its other state; the first time draw the state that it begins in."""
     if modulation[2] <= 0.0:
         words[SWITCH_NS] = NEVER_NS
         return
@@ -95,8 +118,9 @@ def _switch(modulation, seed, words):
 
 
 @kernel()
-def _next_piece(edges_ns, rates, modulation, seed, words, reals):
+def _next_piece(process, words, reals):
     """Go on to the next piece of the curve; False at its end."""
+    edges_ns, rates, modulation = process.edges_ns, process.rates, process.modulation
     if words[STARTED] == 0:
         words[STARTED] = 1
         words[END_NS] = edges_ns[0]
@@ -107,7 +131,7 @@ def _next_piece(edges_ns, rates, modulation, seed, words, reals):
     if segment >= rates.shape[0]:
         return False
     if words[END_NS] >= words[SWITCH_NS]:
-        _switch(modulation, seed, words)
+        _switch(modulation, process.seed, words)
     begin_ns = words[END_NS]
     end_ns = min(edges_ns[segment + 1], words[SWITCH_NS])
     length_ns = np.float64(edges_ns[segment + 1] - edges_ns[segment])
@@ -133,19 +157,18 @@ def _ns_at(area, begin_rate, end_rate, length_ns):
     return 2.0 * area / (begin_rate + root) * _NS
 
 
-@kernel(
-    "int64(int64[::1], float64[:,::1], int64, float64, float64[::1], uint64, int64, int64[::1], float64[::1],"
-    " int64[::1])"
-)
-def arrive(edges_ns, rates, process, shape, modulation, seed, start_ns, words, reals, out_at_ns):
-    """The next arrivals, in order, ns from `start_ns` on; fewer than there is room for: the curve has ended."""
+@kernel(types.int64(PROCESS_TYPE, types.int64, types.int64[::1], types.float64[::1], types.int64[::1]))
+def arrive(process, start_ns, words, reals, out_at_ns):
+    """Write the next arrivals in order, ns from `start_ns` on. Returns how many; fewer than fit where the curve has
+    ended.
+    """
     written = np.int64(0)
     while written < out_at_ns.shape[0]:
-        gap = _gap(process, shape, seed, words)
+        gap = _gap(process.kind, process.shape, process.seed, words)
         while reals[AREA] + gap >= reals[PIECE_AREA]:
             gap -= reals[PIECE_AREA] - reals[AREA]
             reals[AREA] = reals[PIECE_AREA]
-            if not _next_piece(edges_ns, rates, modulation, seed, words, reals):
+            if not _next_piece(process, words, reals):
                 return written
         reals[AREA] += gap
         length_ns = words[END_NS] - words[BEGIN_NS]

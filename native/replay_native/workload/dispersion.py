@@ -1,6 +1,6 @@
 """How bursty arrivals are: moments of their counts in windows, of their gaps, and of the sessions they belong to.
 
-All in one pass over stamps in time order, in memory that does not grow with the trace.
+They are computed in one pass over stamps in time order, in memory that does not grow with the trace.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from replay_native.ground.jit import kernel
 
 BLOCKS = 64
-"""Equal parts of the span: resampled together, since neighbours depend on each other."""
+"""Equal parts of the time span. Each is resampled as a whole, since neighbours depend on each other."""
 
 BIN, COUNT = 0, 1
 SUM, SQUARES = 0, 1
@@ -38,7 +38,8 @@ def _settle(word, sums, bins):
 def count_windows(at_ns, start_ns, windows_ns, bins, words, sums):
     """Add counts in windows: sums float64[windows, BLOCKS, 2] of the counts and of their squares.
 
-    Window i has bins[i] whole ones from start_ns on; words int64[windows, 2] is the one begun (zeros first).
+    There are bins[i] whole windows of kind i from start_ns on. words int64[windows, 2], zeros at first, is the window
+    that was begun.
     """
     for window in range(windows_ns.shape[0]):
         width_ns, word = windows_ns[window], words[window]
@@ -52,7 +53,7 @@ def count_windows(at_ns, start_ns, windows_ns, bins, words, sums):
 
 @kernel("void(int64[::1], int64[:,::1], float64[:,:,::1])")
 def end_windows(bins, words, sums):
-    """Count the windows begun."""
+    """Count the windows that were begun."""
     for window in range(bins.shape[0]):
         _settle(words[window], sums[window], bins[window])
 

@@ -1,9 +1,13 @@
-"""What generated requests ask for, and who asks: draws by weight, each named by its event's number alone."""
+"""What generated requests ask for, and who asks. Draws are weighted, and named by the number of the event alone."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.randoms import exponential_of, random_of
 
@@ -12,9 +16,43 @@ _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
 
+@bundle
+class Alias(NamedTuple):
+    """Walker's alias table: entry i is i with probability share[i], else alias[i]."""
+
+    share: Annotated[Array, "float64[::1]", "per entry: the probability that it is itself"]
+    alias: Annotated[Array, "int64[::1]", "per entry: what it is otherwise"]
+
+
+@bundle
+class Visits(NamedTuple):
+    """What sessions consist of. Each kind of session has steps; each step asks for one of a range of ids."""
+
+    kinds: Annotated[Alias, Alias, "draws the kind of a session"]
+    kind_ends: Annotated[Array, "int64[::1]", "per kind and one more: its first step"]
+    ids_begin: Annotated[Array, "int64[::1]", "per step: its first id"]
+    ids_count: Annotated[Array, "int64[::1]", "per step: how many ids it draws from"]
+    pause_ns: Annotated[Array, "float64[::1]", "per step: the mean pause before it"]
+    ids: Annotated[Array, "uint32[::1]", "requests"]
+    seed: Annotated[int, "uint64", "names the random draws"]
+
+
+@bundle
+class Generated(NamedTuple):
+    """Rows that were made."""
+
+    at_ns: Annotated[Array, "int64[::1]", "when each comes"]
+    request: Annotated[Array, "uint32[::1]", "what it asks for"]
+    client: Annotated[Array, "uint32[::1]", "who asks"]
+    step: Annotated[Array, "int64[::1]", "the step of the session"]
+
+
+ALIAS_TYPE, VISITS_TYPE, GENERATED_TYPE = numba_type(Alias), numba_type(Visits), numba_type(Generated)
+
+
 @kernel("void(float64[::1], float64[::1], int64[::1], int64[::1])")
 def build_alias(weights, share, alias, work):
-    """Walker's alias table by Vose's method (1991): entry i is i with share[i], else alias[i]. work int64[n]."""
+    """Build Walker's alias table by Vose's method (1991). Scratch: work int64[n]."""
     n = weights.shape[0]
     total = 0.0
     for index in range(n):
@@ -45,40 +83,50 @@ def build_alias(weights, share, alias, work):
 
 
 @kernel(inlined=True)
-def chosen(share, alias, bits):
+def chosen(table, bits):
     """The entry that 64 random bits draw from an alias table (of less than 2^32 entries)."""
+    share, alias = table.share, table.alias
     place = np.int64(((bits >> _SHIFT) * np.uint64(share.shape[0])) >> _SHIFT)
     return place if np.float64(bits & _LOW) < share[place] * 4294967296.0 else alias[place]
 
 
-@kernel("void(float64[::1], int64[::1], uint32[::1], int64, uint64, int64, uint32[::1], uint32[::1])")
-def ask(share, alias, ids, clients, seed, first, out_request, out_client):
-    """What events `first` and on ask for (ids[entry]), and which of `clients` asks."""
+@kernel(
+    types.void(
+        ALIAS_TYPE,
+        types.uint32[::1],
+        types.int64,
+        types.uint64,
+        types.int64,
+        types.uint32[::1],
+        types.uint32[::1],
+    )
+)
+def ask(table, ids, clients, seed, first, out_request, out_client):
+    """What the events from `first` on ask for (ids[entry]), and which of `clients` asks."""
     for index in range(out_request.shape[0]):
-        out_request[index] = ids[chosen(share, alias, random_of(seed, first + index, _CHOICE))]
+        out_request[index] = ids[chosen(table, random_of(seed, first + index, _CHOICE))]
         bits = random_of(seed, first + index, _CLIENT)
         out_client[index] = np.uint32(((bits >> _SHIFT) * np.uint64(clients)) >> _SHIFT)
 
 
 @kernel(
-    "int64(int64[::1], int64, float64[::1], int64[::1], int64[::1], int64[::1], int64[::1], float64[::1],"
-    " uint32[::1], int64, int64, uint64, int64[::1], uint32[::1], uint32[::1], int64[::1], int64[::1])"
+    types.UniTuple(types.int64, 2)(
+        types.int64[::1], types.int64, VISITS_TYPE, types.int64, types.int64, GENERATED_TYPE
+    )
 )
-def visit(
-    start_ns, begin, share, alias, kind_ends, ids_begin, ids_count, pause_ns, ids, first, until_ns, seed,
-    out_at_ns, out_request, out_client, out_step, consumed,
-):  # fmt: skip
-    """Sessions that begin at start_ns[begin:] as their requests, as many whole ones as fit; the rows written.
+def visit(start_ns, begin, visits, first, until_ns, out):
+    """Write the requests of the sessions that begin at start_ns[begin:], as many whole sessions as fit.
 
-    Session kind k has the steps kind_ends[k] to kind_ends[k + 1]; step s waits an exponential time of mean
-    pause_ns[s] and asks for one of ids[ids_begin[s]:][:ids_count[s]]: the same place in each step of a session,
-    so that what a session makes it asks for again. Session `first + i` is client first + i. What would come at
-    `until_ns` or later is left out. consumed[0] is the session to go on with.
+    Each step waits an exponential time and asks for an id. A session asks for the same place in the ids of all its
+    steps, so what it makes it asks for again. Session `first + i` is client first + i. What would come at `until_ns`
+    or later is left out. Returns the rows written, and the session to go on with.
     """
     written, session = np.int64(0), begin
+    kind_ends, pause_ns, seed = visits.kind_ends, visits.pause_ns, visits.seed
+    out_at_ns, out_request, out_client, out_step = out.at_ns, out.request, out.client, out.step
     while session < start_ns.shape[0]:
         number = first + session
-        kind = chosen(share, alias, random_of(seed, number, _CHOICE))
+        kind = chosen(visits.kinds, random_of(seed, number, _CHOICE))
         if written + kind_ends[kind + 1] - kind_ends[kind] > out_at_ns.shape[0]:
             break
         at_ns = start_ns[session]
@@ -91,12 +139,10 @@ def visit(
             if at_ns >= until_ns:
                 break
             out_at_ns[written] = at_ns
-            out_request[written] = ids[
-                ids_begin[step] + np.int64((pick * np.uint64(ids_count[step])) >> _SHIFT)
-            ]
+            drawn = np.int64((pick * np.uint64(visits.ids_count[step])) >> _SHIFT)
+            out_request[written] = visits.ids[visits.ids_begin[step] + drawn]
             out_client[written] = np.uint32(number)
             out_step[written] = step
             written += 1
         session += 1
-    consumed[0] = session
-    return written
+    return written, session

@@ -1,28 +1,28 @@
-"""Fewer or more of the same traffic: thinning, growing by gap interpolation, cloning sessions.
+"""Less or more of the same traffic: thinning, growing by gap interpolation, cloning sessions.
 
-`table` holds raw addresses of the requests dictionary, a row a batch of 1,048,576 requests, as
-`Requests.addresses` gives them; `classes` int64[routes] says which rule a route falls under (-1: none). Draws are
-named by a row's number since the start of the trace, so that portions of any size give the same rows.
+`requests` is the trace's dictionary (`trace/columns`); `classes` int64[routes] says which rule a route falls under
+(-1: none). Random draws are named by a row's number since the start of the trace, so portions of any size give the
+same rows.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, NamedTuple
 
+import numpy as np
+from numba import types
+
+from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.randoms import random_of, unit_of
-from replay_native.ground.shared import peek_u32
-
-BATCH_BITS, BATCH_MASK = 20, (1 << 20) - 1
-ROUTE = 3
-"""Column of `table`."""
+from replay_native.trace.columns import ROWS_TYPE, route_of
 
 LEFT, EXTRA = 0, 1
 ROUTE_WORDS = 2
-"""Of a route: rows of it still to come, and how many of these still get one copy more."""
+"""Words of a route: its rows that are still to come, and how many of these get one more copy."""
 
 KEPT = np.iinfo(np.int64).min
-"""In place of the time of a row before, where a class has none yet."""
+"""In place of the time of the row before, where a rule has none yet."""
 
 _REQUESTS, _CLIENTS = np.uint64(0x7265717565737473), np.uint64(0x636C69656E7473)
 _EXTRAS, _PLACES = np.uint64(0x657874726173), np.uint64(0x706C61636573)
@@ -30,39 +30,70 @@ _TIES = np.uint64(0x74696573)
 _SESSIONS, _SHIFTS = np.uint64(0x73657373696F6E73), np.uint64(0x736869667473)
 
 
-@kernel(inlined=True)
-def _route_of(request, table):
-    number = np.int64(request)
-    address = table[number >> BATCH_BITS, ROUTE] + 4 * (number & BATCH_MASK)
-    return np.int64(peek_u32(np.uint64(address)))
+@bundle
+class Growth(NamedTuple):
+    """How often the rows of each route are to be there."""
+
+    classes: Annotated[Array, "int64[::1]", "per route: the rule that it falls under, -1 for none"]
+    whole: Annotated[Array, "int64[::1]", "per rule: the least number of times that a row is there"]
+    states: Annotated[Array, "int64[:, ::1]", "per route: LEFT, EXTRA"]
+    before_ns: Annotated[Array, "int64[::1]", "per rule: the time of the row before; KEPT for none yet"]
+    seed: Annotated[int, "uint64", "names the random draws"]
+    repeat: Annotated[
+        bool, "boolean", "copies come together with their row, and are not spread over the gap before it"
+    ]
+
+
+@bundle
+class Clones(NamedTuple):
+    """How sessions are cloned."""
+
+    pause_ns: Annotated[int, "int64", "a session ends with a pause of this length"]
+    clients: Annotated[Array, "int64[:, ::1]", "per client: LAST_NS, SESSION"]
+    clones: Annotated[Array, "int64[::1]", "per session: how many clones it gets"]
+    first_clients: Annotated[Array, "int64[::1]", "per session: the client of its first clone"]
+    gaps_ns: Annotated[Array, "int64[::1]", "per session: over how long before it its clones are spread"]
+    seed: Annotated[int, "uint64", "names the random draws"]
+
+
+@bundle
+class Copies(NamedTuple):
+    """Rows that were made."""
+
+    at_ns: Annotated[Array, "int64[::1]", "when each comes"]
+    source: Annotated[Array, "int64[::1]", "the row that it is a copy of"]
+    client: Annotated[Array, "uint32[::1]", "who sends it (where clients are cloned)"]
+
+
+GROWTH_TYPE, CLONES_TYPE, COPIES_TYPE = numba_type(Growth), numba_type(Clones), numba_type(Copies)
 
 
 @kernel(inlined=True)
-def _class_of(request, table, classes):
-    return classes[_route_of(request, table)]
+def _class_of(request, requests, classes):
+    return classes[route_of(requests, np.int64(request))]
 
 
 @kernel("void(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
-def count_classes(request, table, classes, counts):
-    """Add the rows of each class to counts int64[n + 1]; the last one is of none."""
+def count_classes(request, requests, classes, counts):
+    """Add the rows of each rule to counts int64[n + 1]; the last one counts rows of no rule."""
     for index in range(request.shape[0]):
-        found = _class_of(request[index], table, classes)
+        found = _class_of(request[index], requests, classes)
         counts[found if found >= 0 else counts.shape[0] - 1] += 1
 
 
 @kernel("int64(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
-def keep_classes(request, table, classes, kept):
-    """Indexes of the rows that fall under a rule; how many."""
+def keep_classes(request, requests, classes, kept):
+    """Write the indexes of the rows that fall under a rule. Returns how many."""
     count = np.int64(0)
     for index in range(request.shape[0]):
         kept[count] = index
-        count += _class_of(request[index], table, classes) >= 0
+        count += _class_of(request[index], requests, classes) >= 0
     return count
 
 
 @kernel("int64(int64, uint64, float64, int64, int64[::1])")
 def thin_requests(rows, seed, share, first, kept):
-    """Indexes of the rows that stay with probability `share`, each by itself; how many."""
+    """Write the indexes of the rows that stay, each with probability `share`. Returns how many."""
     count = np.int64(0)
     for index in range(rows):
         kept[count] = index
@@ -72,7 +103,7 @@ def thin_requests(rows, seed, share, first, kept):
 
 @kernel("int64(uint32[::1], uint64, float64, int64[::1])")
 def thin_clients(client, seed, share, kept):
-    """Indexes of the rows of the clients that stay with probability `share`, with all they do; how many."""
+    """Write the indexes of the rows of clients that stay, each client with probability `share`. Returns how many."""
     count = np.int64(0)
     for index in range(client.shape[0]):
         kept[count] = index
@@ -82,7 +113,7 @@ def thin_clients(client, seed, share, kept):
 
 @kernel(inlined=True)
 def _copies_of(words, whole, seed, number):
-    """How often a row is to be there. Exactly EXTRA of the LEFT rows get one more (Knuth's algorithm S)."""
+    """How often a row is to appear. Exactly EXTRA of the LEFT rows get one more copy (Knuth's algorithm S)."""
     more = np.int64(0)
     if words[EXTRA] > 0:
         draw = unit_of(random_of(seed, number, _EXTRAS)) * np.float64(words[LEFT])
@@ -94,7 +125,7 @@ def _copies_of(words, whole, seed, number):
 
 @kernel(inlined=True)
 def _place(out_at_ns, begin, count, from_ns, until_ns, seed, number):
-    """`count` uniform moments in a gap, in order, from out_at_ns[begin] on."""
+    """Write `count` uniformly drawn times in a gap, in order, from out_at_ns[begin] on."""
     gap_ns = np.float64(until_ns - from_ns)
     for copy in range(count):
         bits = random_of(seed, (number << np.int64(14)) + copy, _PLACES)
@@ -107,23 +138,23 @@ def _place(out_at_ns, begin, count, from_ns, until_ns, seed, number):
 
 
 @kernel(
-    "int64(int64[::1], uint32[::1], int64, int64[:,::1], int64[::1], int64[::1], int64[:,::1], int64[::1],"
-    " uint64, int64, boolean, int64[::1], int64[::1], int64[::1])"
+    types.UniTuple(types.int64, 2)(
+        ROWS_TYPE, types.int64, types.int64[:, ::1], GROWTH_TYPE, types.int64, COPIES_TYPE
+    )
 )
-def grow(
-    at_ns, request, begin, table, classes, whole, states, before_ns, seed, first, repeat, out_at_ns, out_source,
-    consumed,
-):  # fmt: skip
-    """Rows from `begin` on, each as often as its class asks for, as many as fit; how many were written.
+def grow(rows, begin, requests, growth, first, out):
+    """Write the rows from `begin` on, each as often as its rule asks for, as many as fit. `first` is the number of row
+    0.
 
-    All copies but the row itself are spread uniformly over the gap since the row before of the same class
-    (before_ns int64[classes]), or come with it (repeat). A row of no class is there once. whole int64[classes] is
-    the least number of times that a row is there; states int64[routes, ROUTE_WORDS]. out_source is the row that
-    was copied; consumed[0] the row to go on with.
+    Copies are spread uniformly over the gap since the row before of the same rule; the row itself comes last. A row of
+    no rule is there once. Returns how many were written, and the row to go on with.
     """
     written, index = np.int64(0), begin
+    at_ns, request, seed, before_ns = rows.at_ns, rows.request, growth.seed, growth.before_ns
+    classes, whole, states = growth.classes, growth.whole, growth.states
+    out_at_ns, out_source = out.at_ns, out.source
     while index < at_ns.shape[0]:
-        route = _route_of(request[index], table)
+        route = route_of(requests, np.int64(request[index]))
         found, times = classes[route], np.int64(1)
         if found >= 0:
             if written + whole[found] + 1 > out_at_ns.shape[0]:
@@ -132,7 +163,7 @@ def grow(
         elif written + 1 > out_at_ns.shape[0]:
             break
         if times > 1:
-            alone = repeat or before_ns[found] == KEPT
+            alone = growth.repeat or before_ns[found] == KEPT
             from_ns = at_ns[index] if alone else before_ns[found]
             _place(out_at_ns, written, times - 1, from_ns, at_ns[index], seed, first + index)
         if times > 0:
@@ -142,32 +173,35 @@ def grow(
         if found >= 0:
             before_ns[found] = at_ns[index]
         index += 1
-    consumed[0] = index
-    return written
+    return written, index
 
 
 @kernel("void(uint64, float64[::1])")
 def draw_ties(seed, out):
-    """A number above 0, and at most 1, for each route: which of equal ones comes first."""
+    """Draw a number in (0, 1] for each route: it decides which of equal remainders comes first."""
     for route in range(out.shape[0]):
         out[route] = unit_of(random_of(seed, route, _TIES))
 
 
 LAST_NS, SESSION = 0, 1
 CLIENT_WORDS = 2
-"""Of a client: when it was last seen, and its session then (-1: none yet)."""
+"""Words of a client: when it was last seen, and its session then (-1: none yet)."""
 
 
 @kernel(
-    "int64(int64[::1], uint32[::1], uint32[::1], int64[:,::1], int64[::1], int64, int64[:,::1], int64,"
-    " int64[::1], int64[::1])"
-)
-def find_sessions(at_ns, request, client, table, classes, pause_ns, clients, sessions, starts_ns, masks):
-    """Number sessions by their first rows: a client's rows with no pause of `pause_ns` between them; how many.
+    types.int64(
+        ROWS_TYPE, types.int64[:, ::1], types.int64[::1], types.int64, types.int64[:, ::1], types.int64, types.int64[::1],
+        types.int64[::1],
+    )
+)  # fmt: skip
+def find_sessions(rows, requests, classes, pause_ns, clients, sessions, starts_ns, masks):
+    """Number sessions by their first rows. A session is the rows of a client with no pause of `pause_ns` between them.
+    Returns how many there are.
 
-    clients int64[n, CLIENT_WORDS]; starts_ns and masks int64, of room for sessions + rows: when each begins, and
-    the classes (bits) of its rows.
+    clients int64[n, CLIENT_WORDS]; starts_ns and masks int64, with space for sessions + rows: when each session
+    begins, and the rules (bits) of its rows.
     """
+    at_ns, request, client = rows.at_ns, rows.request, rows.client
     for index in range(at_ns.shape[0]):
         who = np.int64(client[index])
         if clients[who, SESSION] < 0 or at_ns[index] - clients[who, LAST_NS] >= pause_ns:
@@ -176,7 +210,7 @@ def find_sessions(at_ns, request, client, table, classes, pause_ns, clients, ses
             masks[sessions] = 0
             sessions += 1
         clients[who, LAST_NS] = at_ns[index]
-        found = _class_of(request[index], table, classes)
+        found = _class_of(request[index], requests, classes)
         if found >= 0:
             masks[clients[who, SESSION]] |= np.int64(1) << found
     return sessions
@@ -184,11 +218,11 @@ def find_sessions(at_ns, request, client, table, classes, pause_ns, clients, ses
 
 @kernel("int64(int64[::1], int64[::1], float64[::1], uint64, int64[::1], int64[::1], int64[::1])")
 def plan_clones(starts_ns, masks, factors, seed, before_ns, clones, gaps_ns):
-    """How many clones each session gets, and the gap since the session before of its class, over which their
-    begins are spread; clones in all.
+    """Decide how many clones each session gets, and over which gap since the session before of the same rule their
+    begins are spread. Returns how many clones there are.
 
-    A session of several classes grows by the greatest of their factors float64[classes], and counts as of that
-    class. A fraction of a clone is drawn.
+    A session of several rules grows by the largest of their factors float64[rules], and counts for that rule. A
+    fraction of a clone is drawn.
     """
     total = np.int64(0)
     for session in range(starts_ns.shape[0]):
@@ -209,24 +243,20 @@ def plan_clones(starts_ns, masks, factors, seed, before_ns, clones, gaps_ns):
     return total
 
 
-@kernel(
-    "int64(int64[::1], uint32[::1], int64, int64, int64[:,::1], int64, int64[::1], int64[::1], int64[::1], uint64,"
-    " int64[::1], int64[::1], uint32[::1], int64[::1])"
-)
-def clone_rows(
-    at_ns, client, begin, pause_ns, clients, sessions, clones, first_clients, gaps_ns, seed, out_at_ns, out_source,
-    out_client, consumed,
-):  # fmt: skip
-    """Rows from `begin` on, and those of the clones of their sessions, as many as fit; how many were written.
+@kernel(types.UniTuple(types.int64, 3)(ROWS_TYPE, types.int64, CLONES_TYPE, types.int64, COPIES_TYPE))
+def clone_rows(rows, begin, plan, sessions, out):
+    """Write the rows from `begin` on, and those of the clones of their sessions, as many as fit.
 
-    Clone j of session s is client first_clients[s] + j and comes earlier by a part of gaps_ns[s]. consumed is
-    the row to go on with, and the sessions numbered so far.
+    Clone j of session s is client first_clients[s] + j, and comes earlier by a part of gaps_ns[s]. Returns how many
+    were written, the row to go on with, and how many sessions were numbered so far.
     """
     written, index = np.int64(0), begin
+    at_ns, client, clients, clones, gaps_ns = rows.at_ns, rows.client, plan.clients, plan.clones, plan.gaps_ns
+    out_at_ns, out_source, out_client = out.at_ns, out.source, out.client
     while index < at_ns.shape[0]:
         who = np.int64(client[index])
         session = clients[who, SESSION]
-        fresh = session < 0 or at_ns[index] - clients[who, LAST_NS] >= pause_ns
+        fresh = session < 0 or at_ns[index] - clients[who, LAST_NS] >= plan.pause_ns
         session = sessions if fresh else session
         if written + 1 + clones[session] > out_at_ns.shape[0]:
             break
@@ -235,9 +265,9 @@ def clone_rows(
             sessions += 1
         clients[who, LAST_NS] = at_ns[index]
         for clone in range(clones[session]):
-            bits = random_of(seed, (session << np.int64(14)) + clone, _SHIFTS)
+            bits = random_of(plan.seed, (session << np.int64(14)) + clone, _SHIFTS)
             out_at_ns[written] = at_ns[index] - np.int64(unit_of(bits) * np.float64(gaps_ns[session]))
-            out_client[written] = np.uint32(first_clients[session] + clone)
+            out_client[written] = np.uint32(plan.first_clients[session] + clone)
             out_source[written] = index
             written += 1
         out_at_ns[written] = at_ns[index]
@@ -245,20 +275,19 @@ def clone_rows(
         out_source[written] = index
         written += 1
         index += 1
-    consumed[0], consumed[1] = index, sessions
-    return written
+    return written, index, sessions
 
 
 @kernel("void(int64[::1], int64, float64, int64[::1])")
 def squeeze(at_ns, origin_ns, factor, out_at_ns):
-    """Stamps whose distance from the origin is divided by a factor, to the nearest ns."""
+    """Divide the distance of stamps from the origin by a factor, to the nearest ns."""
     for index in range(at_ns.shape[0]):
         out_at_ns[index] = origin_ns + np.int64(np.rint(np.float64(at_ns[index] - origin_ns) / factor))
 
 
 @kernel("int64(uint32[::1], int64[::1], int64)")
 def renumber(client, ids, known):
-    """Number clients anew by first appearance, in place; how many are known. ids int64[clients] is -1 at first."""
+    """Renumber clients by first appearance, in place. Returns how many are known. ids int64[clients] is -1 at first."""
     for index in range(client.shape[0]):
         who = np.int64(client[index])
         if ids[who] < 0:

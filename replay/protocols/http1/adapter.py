@@ -127,7 +127,7 @@ async def failed_handshakes(
     name: NameWatch, tls: Tls | None, authority: str, specs: Sequence[LaneSpec]
 ) -> list[Note]:
     """What one more handshake shows, after a run in which some failed: lanes only count them."""
-    failed = sum(int(spec.bank.counters[C.handshakes_failed]) for spec in specs)
+    failed = sum(int(spec.metrics.counters[C.handshakes_failed]) for spec in specs)
     if not failed or tls is None:
         return []
     result = "one more, after the run, had no answer"

@@ -20,6 +20,12 @@ from . import target as targets
 from . import words
 from .adapter import HttpPlan
 
+OF_REQUESTS = (
+    "host", "headers", "send_headers", "rewrite_host", "client_ip_header", "body", "set", "capture", "check", "cookies",
+    "auth",
+)  # fmt: skip
+"""Settings that say how HTTP requests are written, and what becomes of their responses."""
+
 
 class Http1(Protocol):
     """HTTP/1.1."""
@@ -41,9 +47,14 @@ class Http1(Protocol):
 
     def unused(self, scenario: Scenario, targets_of_http: Sequence[Target]) -> list[tuple[str, str]]:
         """See `Protocol`."""
-        if any(map(targets.is_secure, targets_of_http)):
-            return []
-        return [(key, "https targets") for key in given_keys(scenario.tls, "tls")]
+        unused = []
+        if not targets_of_http:
+            usual = Scenario()
+            given = [name for name in OF_REQUESTS if getattr(scenario, name) != getattr(usual, name)]
+            unused += [(name, "HTTP targets") for name in given]
+        if not any(map(targets.is_secure, targets_of_http)):
+            unused += [(key, "https targets") for key in given_keys(scenario.tls, "tls")]
+        return unused
 
     def facts(self, plan: Plan, scenario: Scenario) -> list[Fact]:
         """See `Protocol`."""

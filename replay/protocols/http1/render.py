@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from replay.settings.scenario import BODY_METHODS
 from replay.trace import Trace
 from replay_native.feed.ring import HEAD, IDEMPOTENT
 from replay_native.http1 import render as kernels
+from replay_native.templates.text import LITERAL
 
 from .recorded_headers import NOTHING, RecordedLines
 from .templates import Part, Template, Values, is_link
@@ -117,28 +119,29 @@ class RenderSpec:
             bare_ends=bare_ends,
             flags=np.array([flags_of(method) for method in self.methods], np.int64),
             headers=_bytes(constant),
-            numbered=np.array([self.x_replay is not None], np.uint8),
+            numbered=self.x_replay is not None,
             route_template=np.array(self.route_template, np.int32),
             route_flags=np.array(self.route_flags or [0] * len(self.route_template), np.int64),
             route_path=_places(self.route_path, bodies, len(self.route_template)),
             route_head=_places(self.route_head, bodies + paths, len(self.route_template)),
-            seed=np.array([self.seed & (2**64 - 1)], np.uint64),
+            seed=self.seed & (2**64 - 1),
             type_of_headers=np.empty(0, np.int32) if self.recorded is None else self.recorded.type_of_headers,
             bodies=np.zeros((1, 3), np.int64) if self.recorded is None else self.recorded.batches,
             of_host=self.lines.of_host,
             of_headers=self.lines.of_headers,
             recorded_ends=self.lines.ends,
             recorded=self.lines.data,
-            client_network=np.array(self.client_network, np.uint32),
+            client_network=self.client_network[0],
+            client_hosts=self.client_network[1],
             **self._template_arrays(last),
             **self.values.arrays(),
         )
 
-    def _template_arrays(self, last: bytes) -> dict[str, npt.NDArray[np.generic]]:
+    def _template_arrays(self, last: bytes) -> dict[str, npt.NDArray[Any]]:
         """All templates: bodies, paths, and heads, which end with the lines that all requests have last."""
         literals = bytearray()
         kinds, begins, ends, fixed, patches, whole, heads, first_parts = [], [], [], [], [], [], [], [0]
-        finished = [Template((*head.parts, Part(kernels.LITERAL, last))) for head in self.heads]
+        finished = [Template((*head.parts, Part(LITERAL, last))) for head in self.heads]
         for template in (*self.templates, *self.paths, *finished):
             head = b"Content-Type: " + template.content_type.encode("latin-1") + b"\r\nContent-Length: "
             heads.append((len(literals), len(literals) + len(head)))

@@ -17,9 +17,10 @@ from replay.settings.scenario import BODY_METHODS, BodyRule, Scenario
 from replay.settings.session_rules import SetRule
 from replay.settings.target import Target
 from replay.trace import Requests, Trace
-from replay_native.feed.ring import LOOKED_AT
+from replay_native.feed.ring import EVALUATED
 from replay_native.http1 import render as kernels
 from replay_native.http1.sessions import JAR_SLOT
+from replay_native.templates.text import LITERAL
 
 from .recorded_headers import (
     NOTHING,
@@ -108,7 +109,7 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
         paths=paths,
         route_path=route_path,
         route_flags=tuple(
-            LOOKED_AT * sessions.looks_at(route) for route in range(len(trace.requests.routes))
+            EVALUATED * sessions.evaluates(route) for route in range(len(trace.requests.routes))
         ),
         recorded=recorded_bodies(trace),
         lines=recorded,
@@ -125,7 +126,7 @@ class Line(NamedTuple):
     @property
     def is_constant(self) -> bool:
         """Whether it is the same for every request."""
-        return all(part.kind == kernels.LITERAL for part in self.parts)
+        return all(part.kind == LITERAL for part in self.parts)
 
 
 def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list[Line], RecordedLines]:
@@ -150,7 +151,7 @@ def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list
             names=scenario.rewrite_host, chosen=chosen, defaults=replaced,
         )  # fmt: skip
         kept = {name: pair for name, pair in kept.items() if name not in replaced}
-    lines = [Line(name, (Part(kernels.LITERAL, _line(name, value)),)) for name, value in kept.values()]
+    lines = [Line(name, (Part(LITERAL, _line(name, value)),)) for name, value in kept.values()]
     if sends_host:
         lines[0] = Line("Host", (Part(kernels.RECORDED_HOST),))
     if scenario.send_headers:
@@ -172,7 +173,7 @@ def _client_line(name: str, network: str) -> Line:
         before, after = ('for="[', ']"') if ipv6 else ("for=", "")
     kind = kernels.CLIENT_IPV6 if ipv6 else kernels.CLIENT_IPV4
     texts = f"{name}: {before}".encode(), f"{after}\r\n".encode()
-    return Line(name, (Part(kernels.LITERAL, texts[0]), Part(kind), Part(kernels.LITERAL, texts[1])))
+    return Line(name, (Part(LITERAL, texts[0]), Part(kind), Part(LITERAL, texts[1])))
 
 
 def set_rules_by_route(requests: Requests, rules: Sequence[SetRule]) -> list[list[SetRule]]:
@@ -209,13 +210,13 @@ def _heads(
         if not own and constant and not scenario.cookies:
             wanted.append(None)
             continue
-        parts = [Part(kernels.LITERAL, b" HTTP/1.1\r\n")]
+        parts = [Part(LITERAL, b" HTTP/1.1\r\n")]
         parts += [part for line in lines if line.name.lower() not in own for part in line.parts]
         for name, rule in own.items():
             value = expand(f"the header {rule.header}", rule.value or "", environ).encode("latin-1")
-            parts.append(Part(kernels.LITERAL, f"{rule.header}: ".encode("ascii")))
+            parts.append(Part(LITERAL, f"{rule.header}: ".encode("ascii")))
             parts += parse_template(value, values, "cookie" if name == "cookie" else "raw")
-            parts.append(Part(kernels.LITERAL, b"\r\n"))
+            parts.append(Part(LITERAL, b"\r\n"))
         if scenario.cookies:
             parts.append(Part(kernels.CAPTURED, number=JAR_SLOT))
         wanted.append(Template(merged(parts)))

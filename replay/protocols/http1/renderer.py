@@ -5,6 +5,7 @@ from __future__ import annotations
 from replay.lane.feed import FeedWriter
 from replay.plan.schedule import DueBatch, Schedule
 from replay.protocols.feeder import checked
+from replay_native.feed.ring import LaneShare
 from replay_native.http1 import render as kernels
 
 from .render import RenderSpec
@@ -33,11 +34,10 @@ class RequestRenderer:
         writer: FeedWriter,
     ) -> int:
         """See `Renderer`."""
+        share = LaneShare(lane, lanes, self._by_client, start_ns, self._warm_up_ns, horizon_ns)
         reached = kernels.render_rows(
-            batch.due_ns, batch.request, batch.client, batch.route, batch.method, batch.status, batch.first_seq,
-            row, lane, lanes, self._by_client, start_ns, self._warm_up_ns, horizon_ns,
-            self._requests, self._table, writer.control, writer.feed, writer.state,
-        )  # fmt: skip
+            batch.rows, batch.first_seq, row, share, self._requests, self._table, writer.rings
+        )
         return checked(reached, batch, writer)
 
     def route(self, batch: DueBatch, row: int) -> int:

@@ -77,7 +77,7 @@ class SessionSpec:
         """Memory of one client, at most."""
         return sum(self.slot_bytes) + 16 * len(self.slot_bytes)
 
-    def looks_at(self, route: int) -> bool:
+    def evaluates(self, route: int) -> bool:
         """Whether answers of a route are looked at."""
         return self.cookies or bool(self.route_rules and self.route_rules[route])
 
@@ -89,7 +89,7 @@ class SessionSpec:
     def table(
         self, clients: int, lanes: int, connections: int, refused: npt.NDArray[np.int64] | None = None
     ) -> kernels.Sessions:
-        """As a native lane takes it, for so many clients and connections; `refused` is its bank's `rule_refused`."""
+        """As a native lane takes it, for so many clients and connections; `refused` is `rule_refused` of its metrics."""
         texts, rules = bytearray(), np.zeros(max(1, len(self.rules)), kernels.RULE)
         programs: list[npt.NDArray[np.int32]] = []
         sets: list[npt.NDArray[np.uint8]] = []
@@ -114,7 +114,7 @@ class SessionSpec:
         rows = max(1, clients if used else 1)
         return kernels.Sessions(
             values=np.zeros((rows, slots), np.uint64),
-            rooms=np.zeros((rows, slots), np.int32),
+            capacities=np.zeros((rows, slots), np.int32),
             lengths=np.zeros((rows, slots), np.int32),
             bounds=np.array(self.slot_bytes, np.int64),
             route_rules=route_rules,
@@ -127,7 +127,7 @@ class SessionSpec:
             found=np.zeros(max(1, self.answer_bytes), np.uint8),
             jar=np.zeros(max(1, self.slot_bytes[0]), np.uint8),
             kept=np.zeros((connections if used else 1, max(1, self.answer_bytes)), np.uint8),
-            lanes=np.array([lanes], np.int64),
+            lanes=lanes,
             refused=np.zeros(max(1, len(self.rules)), np.int64) if refused is None else refused,
         )
 

@@ -27,10 +27,11 @@ from replay_native.http1.sessions import (
     SEGMENT,
     TARGET,
 )
+from replay_native.templates.text import CLIENT, EMAIL, EMAIL_BYTES, LITERAL, NUMBER, UUID, UUID_BYTES
 
 FIXED_BYTES = {
-    kernels.UUID: kernels.UUID_BYTES, kernels.EMAIL: kernels.EMAIL_BYTES, kernels.CLIENT_UUID: kernels.UUID_BYTES,
-    kernels.CLIENT_EMAIL: kernels.EMAIL_BYTES,
+    UUID: UUID_BYTES, EMAIL: EMAIL_BYTES, kernels.CLIENT_UUID: UUID_BYTES,
+    kernels.CLIENT_EMAIL: EMAIL_BYTES,
 }  # fmt: skip
 
 CSV_BYTES_MAX = 1 << 30
@@ -40,10 +41,10 @@ CSV_ROWS_MAX = 10_000_000
 
 _PLACEHOLDER = re.compile(rb"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _BUILT_IN = {
-    b"uuid": kernels.UUID, b"email": kernels.EMAIL, b"client": kernels.CLIENT, b"n": kernels.NUMBER,
+    b"uuid": UUID, b"email": EMAIL, b"client": CLIENT, b"n": NUMBER,
 }  # fmt: skip
 _GENERATED = {
-    ("uuid", "request"): kernels.UUID, ("email", "request"): kernels.EMAIL,
+    ("uuid", "request"): UUID, ("email", "request"): EMAIL,
     ("uuid", "client"): kernels.CLIENT_UUID, ("email", "client"): kernels.CLIENT_EMAIL,
 }  # fmt: skip
 
@@ -220,11 +221,11 @@ def parse_template(
         if part is None:
             continue
         if match.start() > at:
-            parts.append(Part(kernels.LITERAL, body[at : match.start()]))
+            parts.append(Part(LITERAL, body[at : match.start()]))
         parts.append(part)
         at = match.end()
     if at < len(body):
-        parts.append(Part(kernels.LITERAL, body[at:]))
+        parts.append(Part(LITERAL, body[at:]))
     return tuple(parts)
 
 
@@ -243,8 +244,8 @@ def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
     """The parts with literals that touch put together."""
     result: list[Part] = []
     for part in parts:
-        if result and part.kind == result[-1].kind == kernels.LITERAL:
-            result[-1] = Part(kernels.LITERAL, result[-1].text + part.text)
+        if result and part.kind == result[-1].kind == LITERAL:
+            result[-1] = Part(LITERAL, result[-1].text + part.text)
         else:
             result.append(part)
     return tuple(result)

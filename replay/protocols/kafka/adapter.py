@@ -126,7 +126,7 @@ class _Fitted:
         """The lane's whole run; then where the partitions end."""
         self.spec = spec
         if self.watch is not None:
-            self.watch.record_into(spec.bank)
+            self.watch.record_into(spec.metrics)
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self.lane.run, spec)
             if self.watch is not None:
@@ -148,7 +148,7 @@ class _Fitted:
     def _hurries(self) -> bool:
         """Whether the run was told to end."""
         assert self.spec is not None
-        return bool(shared.read_word(self.spec.bank.control, Control.STOP) != Stop.RUN)
+        return bool(shared.read_word(self.spec.metrics.control, Control.STOP) != Stop.RUN)
 
     def figures(self) -> KafkaFigures:
         """What only Kafka has."""
@@ -194,7 +194,7 @@ class _Fitted:
         """Whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions."""
         if self.moved is None or self.spec is None:
             return None
-        counters = self.spec.bank.counters
+        counters = self.spec.metrics.counters
         acknowledged = sum(self.lane.outcomes.acknowledged.values())
         doubtful = int(counters[C.error] + counters[C.timeout] + counters[C.in_flight])
         return not self._missing() and acknowledged <= sum(self.moved.values()) <= acknowledged + doubtful

@@ -28,7 +28,7 @@ from replay_native.feed.ring import WARM_UP
 from replay_native.kafka import produce
 from replay_native.kafka.recordbatch import HEADER_BYTES
 from replay_native.ledger import hdr
-from replay_native.ledger.lane_metrics import Bank, T
+from replay_native.ledger.lane_metrics import LaneMetrics, T
 
 from .batch import Batch
 from .consumer import (
@@ -79,17 +79,17 @@ class _Sum:
     missing: int = 0
     at_least_ns: int | None = None
 
-    def add(self, bank: Bank, latencies: np.ndarray) -> None:
+    def add(self, metrics: LaneMetrics, latencies: np.ndarray) -> None:
         self.count += len(latencies)
-        hdr.record_all(bank.totals[self.which], hdr.HALF_3, np.ascontiguousarray(latencies, np.int64))
+        hdr.record_all(metrics.totals[self.which], hdr.HALF_3, np.ascontiguousarray(latencies, np.int64))
 
-    def lack(self, bank: Bank, waited: np.ndarray) -> None:
+    def lack(self, metrics: LaneMetrics, waited: np.ndarray) -> None:
         """These never came: they count with as long as they were waited for."""
         if len(waited):
             self.missing += len(waited)
             least = int(waited.min())
             self.at_least_ns = least if self.at_least_ns is None else min(least, self.at_least_ns)
-            hdr.record_all(bank.totals[self.which], hdr.HALF_3, np.ascontiguousarray(waited, np.int64))
+            hdr.record_all(metrics.totals[self.which], hdr.HALF_3, np.ascontiguousarray(waited, np.int64))
 
 
 class Watch:
@@ -114,7 +114,7 @@ class Watch:
         self._highs = [0] * len(self._parts)
         self._lag_max = [0] * len(self._parts)
         self._owed = 0
-        self._bank: Bank | None = None
+        self._metrics: LaneMetrics | None = None
         self._ready, self._ending = Event(), Event()
         self.problem: ReplayError | None = None
         self.refused: set[str] = set()
@@ -143,9 +143,9 @@ class Watch:
         """The histograms that it fills."""
         return tuple(self._sums)
 
-    def record_into(self, bank: Bank) -> None:
+    def record_into(self, metrics: LaneMetrics) -> None:
         """Where the histograms are. Nothing is acknowledged before this."""
-        self._bank = bank
+        self._metrics = metrics
 
     def acknowledged(self, index: int, first: int, batch: Batch) -> None:
         """The lane's partition `index` holds these records from the offset `first` on."""
@@ -300,12 +300,12 @@ class Watch:
         self._add("answer", np.array([latency for latency in found if latency is not None], np.int64))
 
     def _add(self, kind: str, latencies: np.ndarray) -> None:
-        if self._bank is not None and len(latencies):
-            self._sums[kind].add(self._bank, latencies)
+        if self._metrics is not None and len(latencies):
+            self._sums[kind].add(self._metrics, latencies)
 
     def _lack(self, kind: str, dues: np.ndarray, now: int) -> None:
-        if self._bank is not None:
-            self._sums[kind].lack(self._bank, now - dues[dues > 0])
+        if self._metrics is not None:
+            self._sums[kind].lack(self._metrics, now - dues[dues > 0])
 
     def _give_up(self, now: int) -> None:
         """What is still owed never came."""

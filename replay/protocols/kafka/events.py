@@ -15,8 +15,9 @@ from replay.plan.schedule import DueBatch, Schedule
 from replay.protocols.adapter import Renderer
 from replay.protocols.feeder import checked
 from replay.trace import Trace
-from replay_native.http1 import render
+from replay_native.feed.ring import LaneShare
 from replay_native.kafka import events as kernels
+from replay_native.templates.text import CLIENT, EMAIL, LITERAL, NUMBER, UUID
 
 PRODUCE = "PRODUCE"
 """The method of a recorded record."""
@@ -31,7 +32,7 @@ _MARK_NAME = bytes([2 * len(MARK)]) + MARK.encode()
 
 _PLACEHOLDER = re.compile(r"\{(uuid|email|client|n|method|path|at_ms|path\[(\d{1,4})\])\}")
 _KINDS = {
-    "uuid": render.UUID, "email": render.EMAIL, "client": render.CLIENT, "n": render.NUMBER,
+    "uuid": UUID, "email": EMAIL, "client": CLIENT, "n": NUMBER,
     "method": kernels.METHOD, "path": kernels.PATH, "at_ms": kernels.AT_MS,
 }  # fmt: skip
 
@@ -45,14 +46,14 @@ def parse(template: str) -> list[Part]:
     at = 0
     for match in _PLACEHOLDER.finditer(template):
         if match.start() > at:
-            parts.append((render.LITERAL, 0, template[at : match.start()].encode()))
+            parts.append((LITERAL, 0, template[at : match.start()].encode()))
         if match[2]:
             parts.append((kernels.SEGMENT, int(match[2]), b""))
         else:
             parts.append((_KINDS[match[1]], 0, b""))
         at = match.end()
     if at < len(template):
-        parts.append((render.LITERAL, 0, template[at:].encode()))
+        parts.append((LITERAL, 0, template[at:].encode()))
     return parts
 
 
@@ -101,22 +102,23 @@ class EventRenderer(Renderer):
             topics=topics,
             topic_ends=topic_ends,
             topic_target=np.array(list(destination.values()), np.int64),
-            default_target=np.zeros(1, np.int64),
+            default_target=0,
             first_route=np.cumsum([0, *partitions]).astype(np.int64),
-            keep_partition=np.array([keep_partition], np.int64),
+            keep_partition=keep_partition,
             kinds=np.array([kind for kind, _, _ in [*key, *value]], np.uint8),
             begins=np.array(begins, np.int64),
             ends=np.array(ends, np.int64),
-            key_parts=np.array([len(key) if kafka.key else -1], np.int64),
+            key_parts=len(key) if kafka.key else -1,
             literals=_bytes(bytes(literals)),
             methods=methods,
             method_ends=method_ends,
             headers=trace.requests.header_batches(),
             bodies=trace.requests.body_batches()[0],
-            seed=np.array([schedule.scenario.seed & (2**64 - 1)], np.uint64),
-            wall=np.array([time.time_ns() - time.monotonic_ns(), kafka.timestamps == "recorded"], np.int64),
+            seed=schedule.scenario.seed & (2**64 - 1),
+            wall_ns=time.time_ns() - time.monotonic_ns(),
+            keep_time=kafka.timestamps == "recorded",
             mark=_bytes(_MARK_NAME + mark if mark else b""),
-            mark_name_bytes=np.array([len(_MARK_NAME)], np.int64),
+            mark_name_bytes=len(_MARK_NAME),
         )
 
     @property
@@ -142,11 +144,10 @@ class EventRenderer(Renderer):
         writer: FeedWriter,
     ) -> int:
         """See `Renderer`."""
+        share = LaneShare(lane, lanes, False, start_ns, self._warm_up_ns, horizon_ns)
         reached = kernels.render_events(
-            batch.due_ns, batch.request, batch.client, batch.method, batch.at_ns, batch.first_seq, row, lane, lanes,
-            start_ns, self._warm_up_ns, horizon_ns, self._requests, self._table, writer.control, writer.feed,
-            writer.state,
-        )  # fmt: skip
+            batch.rows, batch.first_seq, row, share, self._requests, self._table, writer.rings
+        )
         return checked(reached, batch, writer)
 
     def route(self, batch: DueBatch, row: int) -> int:

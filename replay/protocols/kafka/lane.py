@@ -154,12 +154,12 @@ class _Running:
 
     def __init__(self, owner: KafkaLane, spec: LaneSpec, sender: Sender, selector: PreciseSelector) -> None:
         self._plan, self._outcomes, self._spec = owner.plan, owner.outcomes, spec
-        self._bank, self._feed, self._control = spec.bank, spec.feed, spec.bank.control
-        self._counters = spec.bank.counters
+        self._metrics, self._feed, self._control = spec.metrics, spec.feed, spec.metrics.control
+        self._counters = spec.metrics.counters
         self._sender, self._selector = sender, selector
         self._loop = asyncio.get_running_loop()
         self._lane = np.zeros(produce.LANE_WORDS, np.int64)
-        routes = spec.bank.slots.shape[0]
+        routes = spec.metrics.slots.shape[0]
         self._counts = np.zeros(routes + 1, np.int64)
         self._rows = np.zeros(TAKEN_AT_ONCE, ENTRY)
         self._open: list[Batch | None] = [None] * len(owner.plan.partitions)
@@ -182,7 +182,7 @@ class _Running:
         self._counters[C.cpu_first_ns] = time.thread_time_ns()
         self._selector.idle_ns = 0
         self._selector.tick = self._tick
-        self._selector.polls = Polls(self._bank)
+        self._selector.polls = Polls(self._metrics)
         self._loop.add_reader(self._spec.wake_fd, self._woken)
         state = -errno.EIO
         try:
@@ -261,7 +261,7 @@ class _Running:
         total = 0
         while not self._spec.closed_loop or self._waiting_bytes < CLOSED_LOOP_BYTES:
             count = produce.take_up(
-                self._bank, self._feed, self._lane, now, self._counts, self._rows, self._spec.closed_loop
+                self._metrics, self._feed, self._lane, now, self._counts, self._rows, self._spec.closed_loop
             )
             if not count:
                 break
@@ -337,7 +337,7 @@ class _Running:
             self._no_longer_waits(batch)
             self._in_flight[batch] = None
             batch.sent_ns = now
-            produce.sent(self._bank, batch.rows, now, self._spec.closed_loop)
+            produce.sent(self._metrics, batch.rows, now, self._spec.closed_loop)
 
     def _ended(self, batch: Batch, error: Exception | None, offset: int) -> None:
         """The broker acknowledged it, or it failed for good."""
@@ -375,7 +375,7 @@ class _Running:
                 self._outcomes.note_too_large(self._plan.partitions[batch.index].topic, batch)
             outcome, status = outcome_of(error), status_of(error)
         now = time.monotonic_ns()
-        produce.done(self._bank, batch.rows, outcome, batch.sent_ns, now, status, self._spec.closed_loop)
+        produce.done(self._metrics, batch.rows, outcome, batch.sent_ns, now, status, self._spec.closed_loop)
         self._note_time()
 
     def _note_offsets(self, batch: Batch, offset: int) -> None:
@@ -393,7 +393,7 @@ class _Running:
         batch.close()
         if reason != C.unsent_interrupted:
             self._count_own(batch)
-        produce.unsent(self._bank, batch.rows, reason, self._spec.max_wait_ns)
+        produce.unsent(self._metrics, batch.rows, reason, self._spec.max_wait_ns)
         self._rooms.give_back(self._limits[batch.index], batch.room)
 
     def _count_own(self, batch: Batch) -> None:
@@ -426,11 +426,13 @@ class _Running:
         """STOP: what is due by now is planned, and unsent; so is what waits. What is in flight may finish."""
         self._draining = True
         while not self._spec.closed_loop:
-            count = produce.take_up(self._bank, self._feed, self._lane, now, self._counts, self._rows, False)
+            count = produce.take_up(
+                self._metrics, self._feed, self._lane, now, self._counts, self._rows, False
+            )
             if not count:
                 break
             produce.unsent(
-                self._bank, self._rows[:count].copy(), C.unsent_interrupted, self._spec.max_wait_ns
+                self._metrics, self._rows[:count].copy(), C.unsent_interrupted, self._spec.max_wait_ns
             )
         while self._waiting:
             self._give_up(self._waiting[0], C.unsent_interrupted)

@@ -22,7 +22,7 @@ class TooLarge:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What the lane knows beside its bank: errors by name, the offsets of its records, by topic those that
+    """What the lane knows beside its metrics: errors by name, the offsets of its records, by topic those that
     are too large, and by address why a broker was lost.
     """
 

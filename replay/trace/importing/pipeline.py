@@ -402,6 +402,16 @@ def _about_time(found: Found, time_zone: str) -> list[str]:
     return said
 
 
+def _about_queries(found: Found) -> list[str]:
+    """Whether a server left queries out of its log."""
+    if not found.queries_cut:
+        return []
+    return [
+        f"the log has no query of {units.counted(found.queries_cut, 'request')} that had one: they are replayed without"
+        " (Squid logs queries with `strip_query_terms off`)"
+    ]
+
+
 def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_Input]) -> None:
     manifest, rejects = writer.manifest, found.rejects
     manifest.stamp, manifest.duration_subtracted = reader.stamp, reader.subtracts
@@ -413,7 +423,11 @@ def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_I
     manifest.secrets_by_name = dict(sorted(found.secrets_by_name.items(), key=lambda item: -item[1]))
     manifest.time_zone, manifest.time_zone_changed = found.time_zone, found.time_zone_changed
     manifest.unknown_values = found.unknown_values
-    manifest.assumptions = [*_about_time(found, manifest.options["time_zone"]), *found.assumptions]
+    manifest.assumptions = [
+        *_about_time(found, manifest.options["time_zone"]),
+        *_about_queries(found),
+        *found.assumptions,
+    ]
 
 
 def import_files(

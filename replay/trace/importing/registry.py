@@ -89,7 +89,8 @@ class Probe:
 @dataclass(slots=True)
 class Found:
     """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
-    the recording says nothing, `unknown_values` counts values by field that could not be read.
+    the recording says nothing, `unknown_values` counts values by field that could not be read, `queries_cut` requests whose
+    query the server left out of its log.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -101,6 +102,7 @@ class Found:
     assumptions: list[str] = field(default_factory=list)
     unknown_values: dict[str, int] = field(default_factory=dict)
     moments: dict[str, int] = field(default_factory=dict)
+    queries_cut: int = 0
 
     def assume(self, what: str) -> None:
         """Note what the recording does not say and the import supposes, once."""

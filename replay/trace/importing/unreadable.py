@@ -63,6 +63,14 @@ UNREADABLE = (
         " '%(client_addr)s - - [%(asctime)s] \"%(request_line)s\" %(status_code)s -' and datefmt '%d/%b/%Y:%H:%M:%S %z';"
         " or import the log of the proxy before it",
     ),
+    Unreadable(
+        "a log of Amazon API Gateway whose paths are templates (resourcePath)",
+        re.compile(
+            rb'\A(?=[^\n]*"(?:httpMethod|requestId|requestTime)")(?![^\n]*"path")[^\n]*"resourcePath"\s*:'
+        ),
+        'add "path":"$context.path" to the stage\'s log format; or take the templates as paths:'
+        " --columns at=requestTime,method=httpMethod,path=resourcePath",
+    ),
     Unreadable("an array of JSON, and not JSON Lines", re.compile(rb'\A\s*\[\s*\{\s*"'), _jq(".[]")),
     Unreadable(
         "JSON over several lines, and not JSON Lines",

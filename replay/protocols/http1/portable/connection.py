@@ -33,7 +33,7 @@ from replay_native.ledger.lane_metrics import (
     RESET,
     TLS,
     TRUNCATED,
-    Bank,
+    LaneMetrics,
 )
 
 RECEIVE_BYTES = 65_536
@@ -56,7 +56,7 @@ class Http(Transport):
 
     def __init__(
         self,
-        bank: Bank,
+        metrics: LaneMetrics,
         header_limit_bytes: int,
         *,
         tls: Tls | None = None,
@@ -64,7 +64,7 @@ class Http(Transport):
         first: int = 0,
         ask: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
-        self._turns, self._counts = Turns(bank, first, ask), bank.address_counts
+        self._turns, self._counts = Turns(metrics, first, ask), metrics.address_counts
         self._header_limit_bytes = header_limit_bytes
         self._tls = tls
         self._context = python_context(tls) if tls is not None else None
@@ -245,7 +245,7 @@ class Exchange:
             return Outcome(failure=TRUNCATED, stale=True, unread=True)
         if parser["parse_state"] == http1.BAD:
             return self._malformed(int(parser["reason"]))
-        if request.is_looked_at:
+        if request.is_evaluated:
             request.answer += data[: max(0, min(taken, request.answer_limit - len(request.answer)))]
             request.answer_bytes += taken
         if parser["parse_state"] != http1.DONE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from replay.lane.contract import LaneSpec
 from replay.portable import engine
-from replay.portable.protocol import Looked, Outcome, Request
+from replay.portable.protocol import Evaluated, Outcome, Request
 from replay.protocols.http1.session_spec import SessionSpec
 from replay_native.feed.ring import WARM_UP
 from replay_native.ledger.lane_metrics import C
@@ -25,19 +25,19 @@ class HttpTransport(Http):
 
     def __init__(self, spec: LaneSpec) -> None:
         super().__init__(
-            spec.bank, spec.response_headers_bytes, tls=spec.tls, on_handshake=self._count_handshake,
+            spec.metrics, spec.response_headers_bytes, tls=spec.tls, on_handshake=self._count_handshake,
             first=spec.number, ask=spec.ask,
         )  # fmt: skip
-        self._bank = spec.bank
+        self._metrics = spec.metrics
         rules = spec.sessions if isinstance(spec.sessions, SessionSpec) else SessionSpec()
         self.answer_limit = rules.answer_bytes
-        self._values = Sessions(rules, spec.bank.rule_counts, spec.bank.rule_refused)
+        self._values = Sessions(rules, spec.metrics.rule_counts, spec.metrics.rule_refused)
 
     def _count_handshake(self, resumed: bool, took_ns: int) -> None:
         if took_ns >= 0:
-            record_handshake(self._bank, int(resumed), took_ns)
+            record_handshake(self._metrics, int(resumed), took_ns)
         else:
-            self._bank.counters[C.handshakes_failed] += 1
+            self._metrics.counters[C.handshakes_failed] += 1
 
     def fill_in(self, request: Request) -> bool:
         """See `Transport`."""
@@ -48,16 +48,16 @@ class HttpTransport(Http):
             request.data = patched
         return patched is not None
 
-    def look(self, request: Request, outcome: Outcome) -> Looked:
+    def evaluate(self, request: Request, outcome: Outcome) -> Evaluated:
         """See `Transport`."""
         is_whole = request.answer_bytes <= request.answer_limit
         headers, body = parts_of(request.answer)
         answer = Answer(outcome.status, headers, body if is_whole else None, request.answer_size)
-        looked = self._values.look(
+        found = self._values.evaluate(
             request.client,
             request.route,
             answer,
             request.recorded_status,
             is_measured=not request.flags & WARM_UP,
         )
-        return looked._replace(is_whole=is_whole)
+        return Evaluated(found, is_whole)

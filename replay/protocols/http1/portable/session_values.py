@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay.portable.protocol import Looked
 from replay.protocols.http1.session_spec import Rule, SessionSpec
 from replay.protocols.http1.templates import ENCODINGS, Encode, encoded
 from replay_native.http1 import sessions as kernels
 from replay_native.http1.json_pointer import ABSENT
+from replay_native.ledger.record import Evaluation
 
 from .cookies import Jar, cookie_parts
 from .json_pointer import find, value_of
@@ -45,7 +45,7 @@ class Answer:
 
 
 class Sessions:
-    """The values of every client of a lane. `counts` int64[rules, 2] and `refused` int64[rules] are the bank's."""
+    """The values of every client of a lane. `counts` int64[rules, 2] and `refused` int64[rules] belong to its metrics."""
 
     def __init__(
         self, spec: SessionSpec, counts: object, refused: npt.NDArray[np.int64] | None = None
@@ -81,8 +81,10 @@ class Sessions:
         value = self._values.get((client, slot))
         return None if value is None else encoded(value, _ENCODING[encoding])
 
-    def look(self, client: int, route: int, answer: Answer, recorded: int, *, is_measured: bool) -> Looked:
-        """Hold an answer against the rules of its route; see the kernel."""
+    def evaluate(
+        self, client: int, route: int, answer: Answer, recorded: int, *, is_measured: bool
+    ) -> Evaluation:
+        """Apply the rules of a route to a response; see the kernel."""
         cut = self._take_cookies(client, answer) if self._spec.cookies else 0
         checks, failed = 0, -1
         for number in self._spec.route_rules[route]:
@@ -95,7 +97,7 @@ class Sessions:
                 checks += 1
                 if not holds and failed < 0:
                     failed = number
-        return Looked(checks, failed, cut)
+        return Evaluation(checks, failed, cut)
 
     def _count(self, number: int, good: bool) -> None:
         self._counts[number, 0 if good else 1] += 1  # type: ignore[index]

@@ -190,11 +190,9 @@ class Connections:
                 f"{self._hole_bytes:,} bytes in {counted(self._holes, 'gap')} of the connections were not captured"
             )
         if self._cut_responses:
-            said.append(
-                f"{counted(self._cut_responses, 'response')} were not captured whole: their status is unknown"
-            )
+            said.append(f"responses not captured whole, whose status is unknown: {self._cut_responses:,}")
         if self._headless:
-            said.append(f"{counted(self._headless, 'connection')} began before the capture")
+            said.append(f"connections that began before the capture: {self._headless:,}")
         if self._fragments.incomplete:
-            said.append(f"{counted(self._fragments.incomplete, 'IP packet')} lack fragments")
+            said.append(f"IP packets that lack fragments: {self._fragments.incomplete:,}")
         return said

@@ -288,7 +288,7 @@ class PlainRecords:
         self._methods: list[int] = []
         self._cleaner = Cleaner(found, options)
         self._keys, self._key_ends, self._key_names = packed_names()
-        self._suffixes = -1 if options.keep_secrets else 0
+        self._keeps_secrets = options.keep_secrets
         self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
         self._parts = np.zeros((kernels.COLUMNS, PARTS_AT_ONCE), dtype=np.int64)
         self._rows = np.zeros_like(self._parts)
@@ -321,10 +321,11 @@ class PlainRecords:
         self._held += len(piece)
         self._state[scan.POSITION], count = 0, PARTS_AT_ONCE
         while count == PARTS_AT_ONCE:
-            kernels.cut(
-                self._buffer, self._held, self._key, self._method_words, self._state, self._parts,
-                self._head_data, self._head_ends, self._host_data, self._host_ends,
+            cutting = kernels.Cutting(
+                self._key, self._method_words, self._state, self._parts, self._head_data, self._head_ends,
+                self._host_data, self._host_ends,
             )  # fmt: skip
+            kernels.cut(self._buffer, self._held, cutting)
             count = int(self._state[scan.ROWS])
             if count:
                 yield self._portion(count)
@@ -353,10 +354,10 @@ class PlainRecords:
         rows, chosen = self._rows[:, :paired], self._chosen[:paired]
         counts = np.zeros(1 + len(self._key_names), dtype=np.int64)
         unused = np.zeros(PARTS_AT_ONCE + 1, dtype=np.int64)
-        targets.write_targets(
-            self._buffer, self._rows, paired, self._keys, self._key_ends, self._suffixes, self._name, self._targets,
-            self._targets, self._target_ends, self._host_data[:0], unused, unused, counts,
-        )  # fmt: skip
+        secret = targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name, counts)
+        # The requests are plain: none is rewritten, so the scratch is not used.
+        out = targets.TargetsOut(self._targets, self._targets, self._target_ends, self._host_data[:0], unused)
+        targets.write_targets(self._buffer, self._rows, paired, secret, out, unused)
         note_redacted(self._found, counts, self._key_names)
         data, offsets = self._cleaner.targets(
             self._targets, self._target_ends[: paired + 1], rows[scan.NEEDS]

@@ -1,10 +1,13 @@
 """HAProxy's httplog: the accept date is the start of a request, in ms and in the proxy's own zone.
 
-A captured `X-Forwarded-For` is the first of the headers in braces.
+A log does not name its captured headers, in braces with bars between them: the client is the first of them that is an
+address, as `X-Forwarded-For` is.
 What is no printable ASCII, a quote or a `#` stands as `#XX` (its manual, 8.6).
 """
 
 from __future__ import annotations
+
+import re
 
 from replay.trace.importing.readers.layout import UNITS_NS, Layout, template
 from replay.trace.importing.readers.templates import NAMES, register
@@ -22,4 +25,15 @@ def _layout(captured: str) -> Layout:
     )
 
 
-HAPROXY = register("haproxy", "HAProxy with option httplog", _layout("{$forwarded} "), _layout(""))
+_SEVERAL_CAPTURED = re.compile(rb"\{[^{}\n]*\|[^{}\n]*\} (?:\{[^{}\n]*\} )?\"[A-Z]+ ")
+
+
+def _supposed(head: bytes) -> str:
+    if not _SEVERAL_CAPTURED.search(head):
+        return ""
+    return "the log does not name its captured headers: the first of them that is an address is taken as the client"
+
+
+HAPROXY = register(
+    "haproxy", "HAProxy with option httplog", _layout("{$forwarded} "), _layout(""), supposed=_supposed
+)

@@ -14,7 +14,6 @@ from replay.trace.importing.capture.conversation import TLS, Exchange
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import Found, Importer, Options, Probe, Rows, importer
 from replay.trace.importing.sources import SourceFile
-from replay.units import counted
 from replay_native.ground.jit import warm
 
 
@@ -83,13 +82,13 @@ class PcapReader(RecordReader):
         """What the capture lacks and what was no HTTP/1, counted by protocol and port."""
         losses, said = capture.losses, connections.said()
         if losses.dropped:
-            said.append(f"{counted(losses.dropped, 'packet')} were dropped while it was captured")
+            said.append(f"packets dropped while it was captured: {losses.dropped:,}")
         if losses.without_time:
-            said.append(f"{counted(losses.without_time, 'packet')} have no time (simple packet blocks)")
+            said.append(f"packets without a time (simple packet blocks): {losses.without_time:,}")
         if losses.cut_in_headers:
-            said.append(f"{counted(losses.cut_in_headers, 'packet')} were cut off within their headers")
+            said.append(f"packets cut off within their headers: {losses.cut_in_headers:,}")
         for link, count in losses.unknown_links.items():
-            said.append(f"{counted(count, 'packet')} are of link type {link}, which is not read")
+            said.append(f"packets of link type {link}, which is not read: {count:,}")
         if nothing_read:
             speaks_tls = any(speaks == TLS for speaks, _ in connections.others)
             raise InputError(

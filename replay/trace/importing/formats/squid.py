@@ -1,7 +1,8 @@
 """Squid's native access.log: its stamp is when the transaction was completed, the duration behind it is in ms.
 
 `time elapsed client result/status bytes method URL user hierarchy/peer type` (wiki.squid-cache.org, SquidFaq/SquidLogs). The
-duration is padded with spaces. Queries are cut off behind their `?` unless the configuration says `strip_query_terms off`.
+duration is padded with spaces. Queries are cut off behind their `?` unless the configuration says `strip_query_terms off`;
+such requests are counted.
 Tunnels (CONNECT) name a port and no path: they are rejected, and counted.
 """
 
@@ -28,4 +29,5 @@ SQUID = register(
         took_unit_ns=UNITS_NS["ms"],
     ),
     rank=2,
+    cut_query=re.compile(rb"^\S+ \S+ \S+ \S+ \S+ (?!CONNECT )\S+ \S+\? ", re.MULTILINE),
 )

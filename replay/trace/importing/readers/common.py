@@ -119,37 +119,14 @@ class CommonLog(LineReader):
         return Probe(None, SECOND_NS)
 
     def _scan(self, block: Bytes, end: int) -> None:
-        scan.scan_common(
-            block,
-            end,
-            self._key,
-            self._agents,
-            self._agent_ends,
-            self._method_words,
-            self._state,
-            self._columns,
-            self._rejected,
-        )
+        scan.scan_common(block, end, self._scanner())
 
     def _rows(self, block: Bytes) -> Rows:
         columns = self._columns
         count = int(self._state[scan.ROWS])
         redacted = np.zeros(1 + len(self._key_names), dtype=np.int64)
         named = targets.write_targets(
-            block,
-            columns,
-            count,
-            self._keys,
-            self._key_ends,
-            self._suffixes,
-            self._name,
-            self._scratch,
-            self._targets,
-            self._target_ends,
-            self._named_hosts,
-            self._host_ends,
-            self._host_rows,
-            redacted,
+            block, columns, count, self._secrets(redacted), self._targets_out(), self._host_rows
         )
         data, offsets = self._cleaned(columns, count, redacted)
         self._name_methods()

@@ -72,8 +72,7 @@ class FieldReader(LineReader):
         if constant and not self._state[scan.METHODS]:
             words = np.frombuffer(constant.ljust(scan.METHOD_BYTES_MAX, b"\0"), dtype=np.int64)
             self._method_words[0], self._state[scan.METHODS] = words, 1
-        spec = layout.spec()
-        self._spec = spec._replace(agents=self._agents, agent_ends=self._agent_ends)
+        self._spec = layout.spec()
         self._constant = np.frombuffer(bytearray(layout.path.encode("ascii")), dtype=np.uint8)
 
     @property
@@ -124,20 +123,22 @@ class FieldReader(LineReader):
         yield from super().read(file)
 
     def _scan(self, block: Bytes, end: int) -> None:
-        kernels.scan_fields(
-            block, end, self._spec, self._key, self._method_words, self._state, self._columns, self._rejected,
-            self._spans, self._gaps, self._gap_text, self._number,
-        )  # fmt: skip
+        scratch = field_spec.Scratch(self._spans, self._gaps, self._gap_text, self._number)
+        kernels.scan_fields(block, end, self._spec, self._scanner(), scratch)
 
     def _rows(self, block: Bytes) -> Rows:
         columns, state = self._columns, self._state
         count = int(state[scan.ROWS])
         redacted = np.zeros(1 + len(self._key_names), dtype=np.int64)
         named = field_targets.write_field_targets(
-            block, columns, count, self.layout.escapes, self._constant, self._keys, self._key_ends, self._suffixes,
-            self._name, self._scratch, self._targets, self._target_ends, self._named_hosts, self._host_ends,
-            redacted,
-        )  # fmt: skip
+            block,
+            columns,
+            count,
+            self.layout.escapes,
+            self._constant,
+            self._secrets(redacted),
+            self._targets_out(),
+        )
         data, offsets = self._cleaned(columns, count, redacted)
         self._name_methods()
         return Rows(

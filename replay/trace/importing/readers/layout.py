@@ -109,10 +109,9 @@ class Layout:
         roles = self.columns if self.delimiter else [role for _, role in self.pieces[1:]]
         literals, literal_ends = flatten(_literals(self.pieces))
         keys, key_ends, first, nodes, key_roles, parents = _trie(self.keys)
-        none, no_ends = flatten([])
         return field_spec.FieldSpec(
             options, literals, literal_ends, np.array(roles, np.int64), keys, key_ends, first, nodes, key_roles,
-            parents, none, no_ends,
+            parents,
         )  # fmt: skip
 
     def cut(self, line: str) -> dict[int, str] | None:

@@ -84,7 +84,7 @@ class LineReader(ABC):
         self._key = secrets.randbits(62)
         self._cleaner = Cleaner(found, options)
         self._keys, self._key_ends, self._key_names = packed_names()
-        self._suffixes = -1 if options.keep_secrets else 0
+        self._keeps_secrets = options.keep_secrets
         agents = () if options.keep_health_checks else HEALTH_CHECKERS
         self._agents, self._agent_ends = flatten([agent.encode() for agent in agents])
         self._state = np.zeros(state_words, dtype=np.int64)
@@ -208,6 +208,28 @@ class LineReader(ABC):
             ]
         indexes = ids.astype(np.int64)
         return np.where(indexes < len(self.hosts), indexes, -1)
+
+    def _scanner(self) -> scan.Scan:
+        """What the scanning kernels know and fill."""
+        return scan.Scan(
+            self._key,
+            self._agents,
+            self._agent_ends,
+            self._method_words,
+            self._state,
+            self._columns,
+            self._rejected,
+        )
+
+    def _secrets(self, redacted: Int64s) -> targets.Secrets:
+        """Which parameters are secret; `redacted` counts the values that are replaced."""
+        return targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name, redacted)
+
+    def _targets_out(self) -> targets.TargetsOut:
+        """Where the kernels write targets and hosts."""
+        return targets.TargetsOut(
+            self._scratch, self._targets, self._target_ends, self._named_hosts, self._host_ends
+        )
 
     def _host_name(self, name: str) -> str:
         """A host as it is kept; empty where it is none."""

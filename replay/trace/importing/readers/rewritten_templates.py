@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from replay.trace.importing.registry import (
     Found,
     Importer,
     Options,
     Probe,
+    Rows,
     importer,
 )
 from replay.trace.importing.rejects import BANNER
+from replay.trace.importing.sources import SourceFile
 
 from .layout import Layout
 from .lines import sniffed_lines
@@ -38,16 +40,26 @@ class RewritingTemplate(RewritingReader):
         layouts: tuple[Layout, ...],
         rewrite: Rewrite,
         banner: re.Pattern[bytes] | None,
+        cut_query: re.Pattern[bytes] | None = None,
     ) -> None:
         super().__init__(found, options, layouts[0])
         self._layouts, self._rewritten, self._banner = layouts, rewrite, banner
+        self._cut_query, self._queries_cut = cut_query, 0
         self.blank_reason = BANNER
 
     def rewrite(self, data: bytes) -> bytes:
         """The lines as the layouts read them."""
         data, blanked = without_banner(self._rewritten(data), self._banner)
         self.blanked += blanked
+        if self._cut_query is not None:
+            self._queries_cut += len(self._cut_query.findall(data))
         return data
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        """The rows of one file, block by block."""
+        self._queries_cut = 0
+        yield from super().read(file)
+        self._found.queries_cut += self._queries_cut
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
@@ -64,9 +76,10 @@ def register(
     *layouts: Layout,
     rank: int = 1,
     banner: re.Pattern[bytes] | None = None,
+    cut_query: re.Pattern[bytes] | None = None,
 ) -> Importer:
     """Enter a format of these layouts. `is_its` says which share of a rewritten head's lines has this form; `banner`
-    finds what the server writes between requests.
+    finds what the server writes between requests, `cut_query` the lines whose query it left out.
     """
 
     def sniff(head: bytes, options: Options) -> float:
@@ -74,7 +87,7 @@ def register(
         return min(is_its(after), max(share(after, layout) for layout in layouts))
 
     def reader(found: Found, options: Options) -> RewritingTemplate:
-        return RewritingTemplate(found, options, layouts, rewrite, banner)
+        return RewritingTemplate(found, options, layouts, rewrite, banner, cut_query)
 
     return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=rank))
 

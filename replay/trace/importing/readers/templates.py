@@ -38,12 +38,20 @@ def share(head: bytes, layout: Layout) -> float:
 class TemplateReader(FieldReader):
     """Reads lines of the one of several layouts that fits each file's head best."""
 
-    def __init__(self, found: Found, options: Options, layouts: tuple[Layout, ...]) -> None:
+    def __init__(
+        self,
+        found: Found,
+        options: Options,
+        layouts: tuple[Layout, ...],
+        supposed: Callable[[bytes], str] = lambda head: "",
+    ) -> None:
         super().__init__(found, options, layouts[0])
-        self._layouts = layouts
+        self._layouts, self._supposed = layouts, supposed
 
     def probe(self, head: bytes) -> Probe:
         """What the first lines say of the stamps."""
+        if sentence := self._supposed(head):
+            self._found.assume(sentence)
         unit_ns = self.layout.at_unit_ns
         best = self._best(head)
         if best is not self.layout and not unit_ns:
@@ -65,14 +73,22 @@ class TemplateReader(FieldReader):
         return 0
 
 
-def register(name: str, title: str, *layouts: Layout, rank: int = 1) -> Importer:
-    """Enter a format of these layouts (variants of it) into the registry."""
+def register(
+    name: str,
+    title: str,
+    *layouts: Layout,
+    rank: int = 1,
+    supposed: Callable[[bytes], str] = lambda head: "",
+) -> Importer:
+    """Enter a format of these layouts (variants of it) into the registry. `supposed` says what is supposed of a file with
+    this head, in a sentence, or nothing.
+    """
 
     def sniff(head: bytes, options: Options) -> float:
         return max(share(head, layout) for layout in layouts)
 
     def reader(found: Found, options: Options) -> TemplateReader:
-        return TemplateReader(found, options, layouts)
+        return TemplateReader(found, options, layouts, supposed)
 
     return importer(Importer(name=name, title=title, sniff=sniff, reader=reader, rank=rank))
 
