@@ -78,7 +78,7 @@ def test_its_targets_are_planned_and_checked_as_all_others(tmp_path, env):
     ):
         done = command(env, "run", trace.path, "--target", url, "--dry-run", "--plain")
         assert done.returncode == code and words in " ".join((done.stdout + done.stderr).split()), done
-    words = (
+    flags = (
         "--target",
         "echo://127.0.0.1:1",
         "--dry-run",
