@@ -76,8 +76,12 @@ def output_options(
         for name, bare, text in files
     ]  # fmt: skip
     options.append(
-        click.option("--annotations", is_flag=True, help="Print ::error and ::notice lines [default: in GitHub Actions, but for report].")
-    )  # fmt: skip
+        click.option(
+            "--annotations",
+            is_flag=True,
+            help="Print ::error and ::notice lines [default: in GitHub Actions, but for report].",
+        )
+    )
 
     def added(command: Command) -> Command:
         for option in reversed(options):
