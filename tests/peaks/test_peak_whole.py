@@ -83,7 +83,9 @@ def test_a_service_is_climbed_up_and_down_again(trace: Path, tmp_path: Path) -> 
         and " src=" not in page.partition("<style>")[0]
         and "<iframe" not in page
     )
-    assert re.search(r">\d+ ms</text>", page) and re.search(r">[\d.]+×</text>", page), "both axes are labelled"
+    assert re.search(r">\d+ ms</text>", page) and re.search(r">[\d.]+×</text>", page), (
+        "both axes are labelled"
+    )
     runs = [path for path in (tmp_path / "out").iterdir() if (path / "run.json").exists()]
     assert len(runs) >= len(found["trials"])
     assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
