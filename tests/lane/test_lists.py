@@ -17,6 +17,7 @@ from replay.lane.addresses import AddressTable
 from replay.lane.contract import Address, LaneSpec, Retry
 from replay.lane.feed import FeedWriter
 from replay.lane.native import make_lane
+from replay.protocols.http1.session_spec import SessionSpec
 from replay_native.feed.ring import ENTRY, IDEMPOTENT, Feed
 from replay_native.ground import jit
 from replay_native.lane import loop
@@ -84,6 +85,7 @@ class Turns(RuleBasedStateMachine):
             ordered=ordered,
             retry=Retry(on, attempts=3, backoff_ns=2 * MS_NS, backoff_max_ns=8 * MS_NS) if retries else None,
             clients=CLIENTS,
+            sessions=SessionSpec(),
         )
         self.lane, self.writer = make_lane(self.spec), FeedWriter(self.spec)
         assert loop.begin_lane(self.lane) == 0
