@@ -158,7 +158,7 @@ def _lane_spec(
     if name is not None and name.is_per_connection:
         asking["ask"] = lambda: name.row_for(memory)
         if adapter.engine_name == "native":
-            asking["asks"] = make_resolve_rings(adapter.connections[number])
+            asking["resolve_rings"] = make_resolve_rings(adapter.connections[number])
             asking["resolve_fd"] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             stack.callback(os.close, asking["resolve_fd"])
     return LaneSpec(

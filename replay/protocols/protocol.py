@@ -101,6 +101,6 @@ class Protocol(ABC):
 def waits(scenario: Scenario) -> str:
     """The time limits of a request."""
     return (
-        f"{units.format_duration(scenario.timeout_ns)} for a response,"
+        f"{units.format_duration(scenario.timeout_ns)} for a complete response,"
         f" {units.format_duration(scenario.max_wait_ns)} for a free connection"
     )

@@ -176,6 +176,9 @@ def test_damage_ends_every_verb_with_a_sentence(kind):
 @pytest.mark.parametrize("file", ["events-000000.arrow", "requests.arrow", "headers.arrow", "bodies.arrow"])
 def test_columns_that_another_writer_compressed_are_refused(trace, capsys, file, codec):
     path = trace / file
+    manifest = json.loads((trace / "manifest.json").read_text())
+    del manifest["files"]  # of an older trace, which has no checksums: those would tell first
+    (trace / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1}))
     with pa.OSFile(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
     with pa.OSFile(str(path), "wb") as sink:

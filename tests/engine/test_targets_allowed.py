@@ -150,6 +150,7 @@ def test_a_further_target_elsewhere_stops_all_of_them(network, trap, tmp_path, s
         target = "http://127.0.0.1:{server.port}"
         [[also]]
         target = "{scheme}://{trap.place[0]}:{trap.place[1]}{topic}"
+        methods = "all"
         only = ["/b"]
         """
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -33,16 +34,38 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, int]
     trace, capture = folder / "sent.trace", folder / "a.pcap"
     write_trace(trace, [Row(n * 5_000_000, target=b"/%d" % (n % 7)) for n in range(ROWS)])
     with Sink(capacity=10_000) as sink:
-        words = ["tcpdump", "-i", "lo", "--nano", "-B", "32768", "-w", str(capture), f"tcp port {sink.port}"]
+        words = [
+            "tcpdump",
+            "-i",
+            "lo",
+            "--nano",
+            "-U",
+            "-B",
+            "32768",
+            "-w",
+            str(capture),
+            f"tcp port {sink.port}",
+        ]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as dump:
             assert dump.stderr is not None
             while "listening" not in (line := dump.stderr.readline()):
                 assert line, "tcpdump ended before it captured"
             target = f"http://127.0.0.1:{sink.port}"
-            ran = ["replay", "run", str(trace), "--target", target, "-o", str(folder / "run")]
+            ran = [
+                sys.executable,
+                "-m",
+                "replay.cli",
+                "run",
+                str(trace),
+                "--target",
+                target,
+                "-o",
+                str(folder / "run"),
+            ]
             subprocess.run(ran, timeout=120, check=False, capture_output=True)
             time.sleep(1)
-            dump.terminate()
+            # Every packet is written at once (-U), and a worker of pytest may have SIGTERM ignored, which children inherit.
+            dump.kill()
         return trace, capture, sink.port
 
 

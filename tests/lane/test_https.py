@@ -267,7 +267,7 @@ def test_settings_of_tls_in_a_scenario(tmp_path: Path) -> None:
     assert (scenario.tls.ca, scenario.tls.cert) == (str(tmp_path / "ca.pem"), "mine.pem")
     for text, words in (
         ('key = "k.pem"', "a key without its certificate"),
-        ('insecure = true\nca = "ca.pem"', "nothing is verified"),
+        ('insecure = true\nca = "ca.pem"', "no certificate is verified"),
         ('server_name = "two words"', "is not a name"),
     ):
         path.write_text(f"[tls]\n{text}\n")

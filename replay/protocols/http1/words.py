@@ -46,11 +46,11 @@ def _tls(scenario: Scenario) -> str:
 
 def bounds(plan: Plan, scenario: Scenario) -> list[Fact]:
     """How many connections there are, whose they are, and how long they are waited for."""
-    basis = "as long as recorded" if plan.connections_recorded else "of 100 ms; the recording does not say"
+    basis = "as long as recorded" if plan.connections_recorded else "100 ms (the recording has no durations)"
     if plan.length_ns is None or plan.peak_1s_per_s is None:
         needed = "each has one request in flight"
     else:
-        needed = f"about {units.format_count(plan.connections_estimate)} at once, for answers {basis}"
+        needed = f"about {units.format_count(plan.connections_estimate)} at once, if responses take {basis}"
     cap = (
         f"auto, up to {units.format_count(scenario.limits.auto_connections)}"
         if scenario.connections == AUTO
@@ -59,9 +59,9 @@ def bounds(plan: Plan, scenario: Scenario) -> list[Fact]:
     if plan.clients is not None:
         counted = plan.clients
         needed = (
-            f"each client its own, {units.format_count(counted.at_once)} at once with"
+            f"one per client, {units.format_count(counted.at_once)} at once with"
             f" {units.format_duration(scenario.idle_timeout_ns)} of keep-alive; {units.format_count(counted.connects)}"
-            f" are made, up to {units.format_count(counted.connects_peak_1s)} in a second"
+            f" connects, up to {units.format_count(counted.connects_peak_1s)} per second"
         )
         if scenario.connections == AUTO:
             cap = "as many as are needed"
@@ -69,7 +69,7 @@ def bounds(plan: Plan, scenario: Scenario) -> list[Fact]:
         rate = (
             ""
             if plan.peak_1s_per_s is None
-            else f", up to {units.format_count(plan.peak_1s_per_s)} in a second"
+            else f", up to {units.format_count(plan.peak_1s_per_s)} per second"
         )
-        needed = f"each request its own{rate}; {needed}"
+        needed = f"one per request{rate}; {needed}"
     return [("connections", f"{cap}; {needed}"), ("waits", waits(scenario))]
