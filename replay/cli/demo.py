@@ -15,8 +15,8 @@ from replay.report.console import Console
 from replay.report.page import Page
 
 from .options import out_option
-from .places import result_folder
-from .run import RUNS, replay_recordings, report_console_for
+from .places import RUNS, result_folder
+from .run import replay_recordings, report_console_for
 
 SPEED = 120.0
 SEED = 1

@@ -45,10 +45,9 @@ from replay.trace.importing import open_trace
 
 from .import_ import ProgressBar
 from .outputs import Outputs, outputs_of
-from .places import keeping, result_folder
+from .places import RUNS, keeping, result_folder
 from .progress import KERNELS, warm_kernels
 from .run import (
-    RUNS,
     read_scenario,
     report_console_for,
     work_area,

@@ -18,6 +18,9 @@ from replay.errors import (
     reason_of,
 )
 
+RUNS = Path("runs")
+"""Where runs go without `-o`."""
+
 _NAME_KEPT = 100
 """How many characters of a recording's name its result keeps."""
 

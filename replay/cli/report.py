@@ -52,7 +52,7 @@ def _newest() -> Path:
     """The newest run in runs/, and say which. UsageError where there is none."""
     from replay.results.listing import list_runs
 
-    from .run import RUNS
+    from .places import RUNS
 
     listed = [run for run in list_runs(RUNS).runs if not run.problem]
     if not listed:

@@ -22,7 +22,7 @@ from .flags import flags_of_all, given_settings, settings_flags
 from .help import GroupedCommand
 from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
-from .places import result_folder
+from .places import RUNS, result_folder
 from .streams import say, shown_of
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from replay.protocols.protocol import TargetPlan
     from replay.report.console import Console
     from replay.settings.scenario import Scenario
-
-RUNS = Path("runs")
-"""Where runs go without `-o`."""
 
 
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:

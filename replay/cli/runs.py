@@ -15,11 +15,11 @@ from replay.shown import json_shown, shown
 
 from .options import OptionalValue
 from .outputs import STDOUT, write_file
+from .places import RUNS
 
 if TYPE_CHECKING:
     from replay.results.listing import ListedRun, Listing
 
-RUNS = Path("runs")
 _WIDTH_MIN, _TARGET_MIN = 40, 8
 _HEADS = ("when", "run", "target", "verdict", "p99", "objectives")
 _GAP = "  "

@@ -196,9 +196,9 @@ class _Lane:
             feed.is_starved = True
 
     def _wait(self, job: Job) -> None:
-        """It waits, for its client's turn or a connection; where the room is full its oldest is given up.
+        """It waits, for its client's turn or a connection; where the queue is full its oldest is given up.
 
-        The room may hold half of the rings. Where clients matter requests leave the rings at once, else they stay there.
+        The queue may hold half of the rings. Where clients matter requests leave the rings at once, else they stay there.
         """
         self._waiting.add(job)
         if self._spec.by_client:

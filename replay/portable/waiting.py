@@ -1,4 +1,4 @@
-"""The portable engine's waiting room: requests taken up and not yet attempted, and whose turn it is."""
+"""The portable engine's wait queue: requests taken up and not yet attempted, and whose turn it is."""
 
 from __future__ import annotations
 

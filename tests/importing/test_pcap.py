@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import struct
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -26,6 +27,8 @@ from tests.support.packets import (
     START_NS,
     Connection,
     Frame,
+    block,
+    blocks_of,
     fragments,
     framed,
     pcap,
@@ -310,13 +313,49 @@ def test_other_protocols_are_named_by_port(tmp_path: Path) -> None:
 
 def test_a_capture_of_tls_alone_is_refused_with_the_way(tmp_path: Path) -> None:
     made = Connection(service=443).open().ask(TLS_HELLO).close()
-    with pytest.raises(InputError, match="no HTTP/1 request: 1 connection to port 443 spoke TLS") as caught:
+    with pytest.raises(
+        InputError, match=r"no request in .*1 connection to port 443 spoke TLS \(capture where it has"
+    ):
         imported(tmp_path, pcap(made.frames()))
-    assert "where TLS has ended" in caught.value.hint
+
+
+def test_a_capture_without_http_costs_none_of_those_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "1.pcap").write_bytes(pcap(one_exchange().frames()))
+    made = Connection(service=443, at_ns=START_NS + 10**9).open().ask(TLS_HELLO).close()
+    (tmp_path / "2.pcap").write_bytes(pcap(made.frames()))
+    trace = import_files([tmp_path / "1.pcap", tmp_path / "2.pcap"], tmp_path / "a.trace")
+    assert rows_of(trace) == ONE
+    assert any("port 443 spoke TLS" in each for each in trace.manifest.assumptions)
+
+
+def test_packets_of_a_link_that_is_not_read_are_counted_by_it_alone(tmp_path: Path) -> None:
+    section, ethernet, *packets = blocks_of(pcapng(one_exchange().frames()))
+    other = block(1, struct.pack("<HHI", 195, 0, 0))
+    strange = block(6, struct.pack("<IIIII", 1, 0, 0, 8, 8) + bytes(8))
+    trace = imported(tmp_path, b"".join([section, ethernet, other, *packets, strange]))
+    assert rows_of(trace) == ONE
+    said = [each for each in trace.manifest.assumptions if "link type" in each]
+    assert said == ["packets of link type 195, which is not read: 1"]
+
+
+def test_a_response_that_is_no_http_is_counted(tmp_path: Path) -> None:
+    made = Connection().open().ask(request("/a")).answer(b"nonsense\r\n\r\n").close()
+    trace = imported(tmp_path, pcap(made.frames()))
+    assert [row.status for row in rows_of(trace)] == [-1]
+    assert "responses not captured whole, whose status is unknown: 1" in trace.manifest.assumptions
+
+
+def test_tls_secrets_in_a_capture_are_named_and_not_used(tmp_path: Path) -> None:
+    data = pcapng(one_exchange().frames()) + block(10, b"TLSK" + bytes(8))
+    assert (
+        "the capture holds TLS secrets, which are not used" in imported(tmp_path, data).manifest.assumptions
+    )
 
 
 def test_packets_that_the_capture_dropped_are_counted(tmp_path: Path) -> None:
-    trace = imported(tmp_path, pcapng(one_exchange().frames(), dropped=12))
+    statistics = pcapng([], dropped=7)[len(pcapng([])) :]
+    first, *rest = blocks_of(pcapng(one_exchange().frames(), dropped=12))
+    trace = imported(tmp_path, b"".join([first, rest[0], statistics, *rest[1:]]))
     assert "packets dropped while it was captured: 12" in trace.manifest.assumptions
 
 

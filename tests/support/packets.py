@@ -138,6 +138,16 @@ def pcapng(
     return b"".join(out)
 
 
+def blocks_of(data: bytes) -> list[bytes]:
+    """The blocks of a pcapng file in little-endian order."""
+    found, at = [], 0
+    while at < len(data):
+        size = struct.unpack("<I", data[at + 4 : at + 8])[0]
+        found.append(data[at : at + size])
+        at += size
+    return found
+
+
 @dataclass
 class Connection:
     """A TCP connection whose packets are written down as it goes, a millisecond apart."""

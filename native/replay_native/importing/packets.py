@@ -27,7 +27,8 @@ COLUMNS = 15
 data[IP_BEGIN:END] is its IP packet. IPv4 addresses are in the form ::ffff:a.b.c.d (RFC 4291, 2.5.5.2)."""
 
 OTHER, TCP, FRAGMENT, CUT, UNKNOWN_LINK = 0, 1, 2, 3, 4
-"""KIND: not TCP; a TCP segment; a fragment of an IP packet; cut off within its headers; a link type that is not known."""
+"""KIND: not TCP; a TCP segment; a fragment of an IP packet; cut off within its headers; a link type that is not known, which
+PORTS then holds."""
 
 PACKET_BYTES_MAX = 1 << 20
 _V4_MAPPED = 0xFFFF << 32
@@ -194,6 +195,7 @@ def dissect(data, at, end, whole_end, link, packet):
         at, kind = _network(data, at, end, link)
         if at < 0:
             packet[KIND] = UNKNOWN_LINK if at == -2 else CUT
+            packet[PORTS] = link
             return
         at, kind = _tagged(data, at, end, kind)
         if kind == _TYPE_IPV4:

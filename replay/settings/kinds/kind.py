@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Self, TypeGuard
 
 from replay.errors import UsageError
 
 
-class Kind:
+class Kind(ABC):
     """A value that a scenario writes as text with a unit or a grammar of its own, and the code uses as a number or text."""
 
     __slots__ = ()
@@ -34,13 +35,13 @@ class Kind:
     """Whether each use of the flag adds to the list."""
 
     @classmethod
+    @abstractmethod
     def parse(cls, value: Any) -> Self:
         """The value of a text or number. UsageError states what is wrong."""
-        raise NotImplementedError
 
+    @abstractmethod
     def written(self) -> object:
         """The value as a scenario file writes it; `parse` reads it back."""
-        raise NotImplementedError
 
     @classmethod
     def accepts(cls, value: Any) -> bool:

@@ -463,7 +463,8 @@ def import_files(
             _import_file(given, inputs, work, reader, found, judge, progress)
         work.end()
         if writer.manifest.rows == 0:
-            raise InputError(f"no request in {inputs[0].file.name}{_all_rejected(found.rejects)}")
+            why = "".join(f"; {each}" for each in found.assumptions)
+            raise InputError(f"no request in {inputs[0].file.name}{_all_rejected(found.rejects)}{why}")
         manifest = writer.manifest
         manifest.importer, manifest.resolution_ns = chosen.name, resolution_ns
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)

@@ -140,7 +140,7 @@ class Connections:
             return False, down
         if not length or up in self._closed or down in self._closed:
             return True, None
-        # Its beginning was not captured. Who asks is told by what is said, or by the ports.
+        # Its beginning was not captured. The payload shows who asks; if it does not, the client has the higher port.
         if REQUEST_LINE.match(payload):
             is_up = True
         elif STATUS_LINE.match(payload):
@@ -179,20 +179,20 @@ class Connections:
         rejects.lines += 1
         rejects.add(NOT_CAPTURED if what == "request" else REQUEST_NOT_CAPTURED, self._name, number, b"")
 
-    def said(self) -> list[str]:
-        """What is worth saying after the end: what was lost, and what was no HTTP/1."""
-        said = [
+    def notes(self) -> list[str]:
+        """What was lost, and what was not HTTP/1, for the summary of the import."""
+        notes = [
             f"{counted(count, 'connection')} to port {port} spoke {speaks}, which is not read"
             for (speaks, port), count in self.others.most_common()
         ]
         if self._holes:
-            said.append(
+            notes.append(
                 f"{self._hole_bytes:,} bytes in {counted(self._holes, 'gap')} of the connections were not captured"
             )
         if self._cut_responses:
-            said.append(f"responses not captured whole, whose status is unknown: {self._cut_responses:,}")
+            notes.append(f"responses not captured whole, whose status is unknown: {self._cut_responses:,}")
         if self._headless:
-            said.append(f"connections that began before the capture: {self._headless:,}")
+            notes.append(f"connections that began before the capture: {self._headless:,}")
         if self._fragments.incomplete:
-            said.append(f"IP packets that lack fragments: {self._fragments.incomplete:,}")
-        return said
+            notes.append(f"IP packets that lack fragments: {self._fragments.incomplete:,}")
+        return notes

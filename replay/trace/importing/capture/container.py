@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -47,13 +48,31 @@ def first_stamp(head: bytes) -> int | None:
 
 @dataclass(slots=True)
 class Losses:
-    """What the capture itself says it lacks, and what could not be read."""
+    """What the capture itself reports as missing, and what could not be read."""
 
-    dropped: int = 0
+    drops: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    """By section, interface and who dropped them. Statistics count from the start, so the last ones are complete."""
+
     without_time: int = 0
     cut_in_headers: int = 0
-    unknown_links: dict[int, int] = field(default_factory=dict)
+    unknown_links: Counter[int] = field(default_factory=Counter)
     has_tls_secrets: bool = False
+
+    def notes(self) -> list[str]:
+        """What the capture lacks, for the summary of the import."""
+        counts = {
+            "packets dropped while it was captured": sum(self.drops.values()),
+            "packets without a time (simple packet blocks)": self.without_time,
+            "packets cut off within their headers": self.cut_in_headers,
+            **{
+                f"packets of link type {link}, which is not read": count
+                for link, count in self.unknown_links.items()
+            },
+        }
+        notes = [f"{words}: {count:,}" for words, count in counts.items() if count]
+        return (
+            [*notes, "the capture holds TLS secrets, which are not used"] if self.has_tls_secrets else notes
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +95,7 @@ class Capture:
         self._table = np.zeros((0, kernels.INTERFACE_WORDS), dtype=np.int64)
         self._packet = np.zeros(kernels.COLUMNS, dtype=np.int64)
         self._order = "<"
+        self._sections = 0
 
     def blocks(self) -> Iterator[Packets]:
         """All packets."""
@@ -145,11 +165,7 @@ class Capture:
     def _note(self, columns: Columns) -> None:
         kinds = columns[kernels.KIND]
         self.losses.cut_in_headers += int(np.count_nonzero(kinds == kernels.CUT))
-        unknown = int(np.count_nonzero(kinds == kernels.UNKNOWN_LINK))
-        if unknown:
-            links = {int(link) for link, *_ in self._interfaces} or {int(self._state[kernels.LINK])}
-            for link in links:
-                self.losses.unknown_links[link] = self.losses.unknown_links.get(link, 0) + unknown
+        self.losses.unknown_links.update(columns[kernels.PORTS, kinds == kernels.UNKNOWN_LINK].tolist())
 
     def _take_block(self, buffer: npt.NDArray[np.uint8], end: int) -> bool:
         """Read the pcapng block at the position, which holds no packet; whether all of it was there."""
@@ -161,6 +177,7 @@ class Capture:
             self._order = "<" if magic == _BYTE_ORDER_MAGIC else ">"
             self._state[kernels.SWAPPED] = self._order == ">"
             self._interfaces.clear()
+            self._sections += 1
         kind, size = struct.unpack(self._order + "II", buffer[at : at + 8].tobytes())
         if size < 12 or size % 4 or size > _BLOCK_BYTES_MAX:
             self.damaged = f"damaged capture: block of {size:,} bytes"
@@ -180,7 +197,9 @@ class Capture:
             found = self._options(body[12:])
             for name in (_OPTION_INTERFACE_DROPS, _OPTION_SYSTEM_DROPS):
                 if len(found.get(name, b"")) == 8:
-                    self.losses.dropped += struct.unpack(self._order + "Q", found[name])[0]
+                    interface = struct.unpack(self._order + "I", body[:4])[0]
+                    count = struct.unpack(self._order + "Q", found[name])[0]
+                    self.losses.drops[self._sections, interface, name] = count
         elif kind == _SIMPLE:
             self.losses.without_time += 1
         elif kind == _SECRETS:

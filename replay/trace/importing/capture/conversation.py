@@ -12,7 +12,8 @@ from .messages import OTHER, REQUEST_LINE, STATUS_LINE, Message, Messages
 WAITING_MAX = 1 << 12
 """Requests of one connection that wait for their responses; the oldest goes without when one more comes."""
 
-TLS, HTTP_2, ANOTHER, UPGRADED = "TLS", "HTTP/2", "another protocol", "an upgraded connection (WebSocket)"
+TLS, HTTP_2, ANOTHER = "TLS (capture where it has ended)", "HTTP/2", "another protocol"
+UPGRADED = "an upgraded connection (WebSocket)"
 _TLS_RECORDS = frozenset(range(20, 25))
 _PREFACE = b"PRI * HTTP/2.0\r\n"
 _NO_BODY = frozenset({b"204", b"304"})

@@ -164,9 +164,11 @@ class Messages:
         self._head.clear()
         start = self._start_line.match(head)
         if start is None:
-            if self.count:
+            # What a client says first tells its protocol. Anything else that is no message is a message lost.
+            is_another = not self.count and self._without_body is None
+            if not is_another:
                 self._lost(self._begun[2])
-            self._forget(LOST if self.count else OTHER)
+            self._forget(OTHER if is_another else LOST)
             return at + used
         self.count += 1
         at_ns, acknowledged, number = self._begun

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.errors import InputError
 from replay.trace.importing.capture.connections import Connections
 from replay.trace.importing.capture.container import Capture, begins_capture, first_stamp
-from replay.trace.importing.capture.conversation import TLS, Exchange
+from replay.trace.importing.capture.conversation import Exchange
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import Found, Importer, Options, Probe, Rows, importer
 from replay.trace.importing.sources import SourceFile
@@ -34,16 +33,16 @@ class PcapReader(RecordReader):
         return Probe(first_stamp(head), 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one capture. InputError where it has no HTTP/1 at all."""
+        """The rows of one capture, which may have none."""
         capture, connections = Capture(file.name, file.stream()), Connections(self._found, file.name)
-        rows_before = self._found.rejects.lines
         for packets in capture.blocks():
             connections.take(packets)
             yield from self.rows(self._records(file, connections.finished()))
         connections.end()
         file.damaged = file.damaged or capture.damaged
         yield from self.rows(self._records(file, connections.finished()))
-        self._report(file, capture, connections, self._found.rejects.lines == rows_before)
+        for each in (*connections.notes(), *capture.losses.notes()):
+            self._found.assume(each)
 
     def _records(self, file: SourceFile, exchanges: Iterator[Exchange]) -> Iterator[Record]:
         rejects = self._found.rejects
@@ -75,30 +74,6 @@ class PcapReader(RecordReader):
             headers=self.kept(end_to_end(request.headers)),
             body=request.body,
         )
-
-    def _report(
-        self, file: SourceFile, capture: Capture, connections: Connections, nothing_read: bool
-    ) -> None:
-        """What the capture lacks and what was no HTTP/1, counted by protocol and port."""
-        losses, said = capture.losses, connections.said()
-        if losses.dropped:
-            said.append(f"packets dropped while it was captured: {losses.dropped:,}")
-        if losses.without_time:
-            said.append(f"packets without a time (simple packet blocks): {losses.without_time:,}")
-        if losses.cut_in_headers:
-            said.append(f"packets cut off within their headers: {losses.cut_in_headers:,}")
-        for link, count in losses.unknown_links.items():
-            said.append(f"packets of link type {link}, which is not read: {count:,}")
-        if nothing_read:
-            speaks_tls = any(speaks == TLS for speaks, _ in connections.others)
-            raise InputError(
-                f"{file.name} has no HTTP/1 request" + (f": {'; '.join(said)}" if said else ""),
-                hint="encrypted traffic is not read: capture where TLS has ended, or record it with a proxy"
-                if speaks_tls
-                else "",
-            )
-        for each in said:
-            self._found.assume(each)
 
 
 PCAP = importer(Importer(name="pcap", title="a packet capture", sniff=sniff, reader=PcapReader, rank=9))
