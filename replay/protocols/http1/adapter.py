@@ -1,4 +1,4 @@
-"""Connects HTTP to a run: engine, the target's addresses and who responds there, requests, sockets, retries."""
+"""Connects HTTP to a run: the engine, the target's addresses, a first handshake, requests, sockets and retries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .session_spec import make_session_spec
 from .target import is_secure
 
 ONE_MORE_S = 5.0
-"""How long one more handshake after the run may take."""
+"""Time limit for one more handshake after the run."""
 
 
 def why_portable(name: str, *, secure: bool) -> str:
@@ -55,7 +55,7 @@ def choose_engine(name: str, *, secure: bool = False) -> tuple[Literal["native",
 
 
 class HttpPlan(TargetPlan):
-    """One HTTP target of a run: how its requests are written, and what becomes of responses."""
+    """One HTTP target of a run: how its requests are rendered and how responses are judged."""
 
     def __init__(self, schedule: Schedule, found: Found) -> None:
         super().__init__(schedule, found)

@@ -16,14 +16,14 @@ from replay.settings.session_rules import Auth
 from replay.units import SECOND_NS
 
 TIMEOUT_S = 30.0
-"""A command that takes longer has failed."""
+"""Time limit for the command."""
 
 OUTPUT_BYTES_MAX = 1 << 16
-"""A command that prints more has failed: a header is far shorter."""
+"""Limit on the command's output: a header is far shorter."""
 
 
 class Authoriser:
-    """Keeps the header fresh. `put` is called with each new header line; what fails in mid-run is a note."""
+    """Refreshes the header. `put` is called with each new header line; a failure during the run becomes a note."""
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
@@ -36,7 +36,9 @@ class Authoriser:
         return await header_line(self._auth)
 
     async def keep_fresh(self, put: Callable[[bytes], None]) -> None:
-        """Run until cancelled. A command that fails leaves what was good, and is tried again in its time."""
+        """Runs until cancelled. After a failure the last good header stays, and the command is tried again at its
+        next time.
+        """
         if not self._auth.refresh_ns:
             return
         while True:
@@ -61,8 +63,11 @@ class Authoriser:
 
 
 async def header_line(auth: Auth) -> bytes:
-    """Run the command: `Authorization: Bearer ...` and a line end. An error's sentence, which a run may keep, says
-    nothing of the command and of what it printed; its hint, which is only shown, does."""
+    """Runs the command and returns its header line: `Authorization: Bearer ...`, with its line end.
+
+    The sentence of an error may be kept in a run, so it does not contain the command or its output. The hint, which
+    is only printed, does.
+    """
     words = [expand("auth.command", word, os.environ) for word in _split(auth.command)]
     program = words[0]
     try:
@@ -98,7 +103,9 @@ async def header_line(auth: Auth) -> bytes:
 
 
 async def _output_of(words: list[str]) -> tuple[int, bytes, bytes]:
-    """Run a program: its exit code, and what it wrote to standard output and error. Past OUTPUT_BYTES_MAX it is killed."""
+    """Runs a program. Returns its exit code and what it wrote to standard output and error. Above OUTPUT_BYTES_MAX it
+    is killed.
+    """
     process = await trio.lowlevel.open_process(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

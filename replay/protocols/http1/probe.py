@@ -1,6 +1,7 @@
-"""A first handshake before anything is sent: does the target speak TLS where it should, and is it who it should be?
+"""Makes a first handshake before anything is sent.
 
-What is wrong is said in the words of whoever has to mend it, and nothing was loaded yet.
+It finds out whether the target speaks TLS where it should, and whether its certificate is the right one. A mistake is
+reported in the terms of whoever has to fix it, before any load.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ EXPIRED, NOT_YET_VALID = 10, 9
 SELF_SIGNED, SELF_SIGNED_IN_CHAIN = 18, 19
 ISSUER_UNKNOWN = (2, 20, 21)
 WRONG_NAME = (62, 64)
-"""Codes of OpenSSL's verification (x509_vfy.h)."""
+"""OpenSSL's verification codes (x509_vfy.h)."""
 
 HANDSHAKE, CERTIFICATE_REQUEST = 22, 13
-"""A record's content type, and a message's type (RFC 8446, 5.1 and 4)."""
+"""A record's content type and a message's type (RFC 8446, sections 5.1 and 4)."""
 
 INSECURE = "--insecure replays without verifying"
 
@@ -57,7 +58,7 @@ async def shake_hands(addresses: Sequence[Address], tls: Tls | None, authority: 
 
 
 class _Talk:
-    """A TLS handshake of which the bytes that came are seen, too."""
+    """A TLS handshake that also exposes the received bytes."""
 
     def __init__(self, stream: trio.abc.Stream, context: ssl.SSLContext, server_name: str) -> None:
         self._stream = stream
@@ -69,7 +70,7 @@ class _Talk:
         self.seen = b""
 
     def _see(self, _: object, direction: str, version: int, kind: int, message: int, data: bytes) -> None:
-        """Look at a message of the handshake: Python has no other way to know what a server asked for."""
+        """Inspects a handshake message. Python has no other way to learn what a server asked for."""
         self.asks_certificate |= (direction, kind, message) == ("read", HANDSHAKE, CERTIFICATE_REQUEST)
 
     async def shake_hands(self) -> None:

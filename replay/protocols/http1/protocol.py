@@ -28,7 +28,7 @@ OF_REQUESTS = (
 
 
 class Http1(Protocol):
-    """HTTP/1.1."""
+    """HTTP/1.1 over TCP, or over TLS for `https`."""
 
     kernels = ("http1.render", *native.KERNEL_MODULES)
     has_statuses = True

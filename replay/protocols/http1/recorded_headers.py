@@ -24,8 +24,8 @@ NOT_OF_ALL = frozenset(
         "true-client-ip", "cf-connecting-ip",
     }
 )  # fmt: skip
-"""Recorded headers that `all` leaves out, beside those that frame a request and X-Forwarded-...: they are sent by name
-alone, for they say who asked, of whom, and through what.
+"""Recorded headers that `all` leaves out, besides framing headers and X-Forwarded-*. They say who asked whom, and
+through what, so they are sent only when they are listed by name.
 """
 
 NEVER_SENT = frozenset(
@@ -35,7 +35,9 @@ NEVER_SENT = frozenset(
         "alt-used", "early-data",
     }
 )  # fmt: skip
-"""Recorded headers that belong to the recorded connection: they are sent neither by name nor in disguise."""
+"""Recorded headers that belong to the recorded connection. They are never sent, not even when they are listed by
+name.
+"""
 
 VALUE_BYTES_MAX = 64 << 10
 
@@ -68,7 +70,7 @@ def renamed(host: bytes, names: HostNames) -> bytes | None:
 
 
 def rewritten(value: bytes, names: HostNames) -> bytes:
-    """A header's value with the hosts of whole URLs in it renamed (Referer, Origin, and any other)."""
+    """A header's value in which the hosts of complete URLs are renamed (in Referer, Origin and any other header)."""
     if not names or b"://" not in value:
         return value
 
@@ -80,7 +82,7 @@ def rewritten(value: bytes, names: HostNames) -> bytes:
 
 
 def _undisguised(name: str) -> str:
-    """A header's name as a server may read it: some take `Transfer_Encoding` for the one with a dash."""
+    """A header's name as a server may normalise it: some read `Transfer_Encoding` as the name with a dash."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -107,7 +109,7 @@ class RecordedLines:
 
     @property
     def typical_bytes(self) -> int:
-        """About what a request takes of them."""
+        """The approximate number of bytes that they add to a request."""
         return int(np.diff(self.ends).mean()) if self.ends.size > 1 else 0
 
     @property

@@ -20,7 +20,9 @@ from .recorded_headers import NOTHING, RecordedLines
 from .templates import Part, Template, Values, is_link
 
 IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
-"""RFC 9110, 9.2.2: sent once more when a reused connection ends before the answer."""
+"""Idempotent methods (RFC 9110, section 9.2.2), which are resent once if a reused connection closes before the
+response.
+"""
 
 _TARGET_BYTES_TYPICAL = 64
 
@@ -29,7 +31,7 @@ CLIENT_NETWORKS: dict[str, ClientNetwork] = {
     "10.0.0.0/8": (10 << 24, 0xFFFFFF),
     "198.18.0.0/15": (198 << 24 | 18 << 16, 0x1FFFF),
 }
-"""IPv4 networks of clients: the network, and the bits of a host in it (RFC 1918, RFC 2544)."""
+"""IPv4 networks for simulated clients: the network, and the number of host bits (RFC 1918, RFC 2544)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,11 +57,12 @@ def recorded_bodies(trace: Trace) -> RecordedBodies | None:
 
 @dataclass(frozen=True, slots=True)
 class RenderSpec:
-    """Everything of a request but its row. `x_replay` is the run's id where requests are numbered, else None.
+    """Everything in a request that does not depend on its row.
 
-    `headers` are the serialised header lines, Host first. By route `route_template`, `route_head` and `route_path` are the
-    indices of its body, of what it has in place of `headers`, and of its path; -1 where it has none of its own. `auth` is
-    a header line that is known only when the run begins. `route_flags` are those of every entry of a route.
+    `x_replay` is the run's id where requests are numbered, else None. `headers` are the serialised header lines, Host
+    first. By route, `route_template`, `route_head` and `route_path` are the indices of its body, its headers (in
+    place of `headers`) and its path; -1 means that the route has none of its own. `auth` is a header line that is
+    known only when the run begins. `route_flags` are the flags of every entry of a route.
     """
 
     methods: tuple[str, ...]
@@ -90,7 +93,7 @@ class RenderSpec:
 
     @property
     def typical_bytes(self) -> int:
-        """About the bytes of a request: for the size of a feed."""
+        """The approximate size of a request in bytes, to size a feed."""
         bodies = max(map(self._typical_of, self.templates), default=0)
         if self.recorded is not None:
             bodies = max(bodies, self.recorded.mean_bytes)
@@ -103,7 +106,7 @@ class RenderSpec:
         return sum(len(part.text) + 36 for part in template.parts)
 
     def table(self) -> kernels.RenderTable:
-        """As the kernel takes it. Keep it for as long as it is used."""
+        """The bundle that the kernel takes. Keep a reference to it while the kernel uses it."""
         last = self.auth
         if self.x_replay is not None:
             last += b"X-Replay: " + self.x_replay + b"-"
@@ -138,7 +141,7 @@ class RenderSpec:
         )
 
     def _template_arrays(self, last: bytes) -> dict[str, npt.NDArray[Any]]:
-        """All templates: bodies, paths, and heads, which end with the lines that all requests have last."""
+        """All templates: bodies, paths and heads. A head ends with the lines that every request ends with."""
         literals = bytearray()
         kinds, begins, ends, fixed, patches, whole, heads, first_parts = [], [], [], [], [], [], [], [0]
         finished = [Template((*head.parts, Part(LITERAL, last))) for head in self.heads]
@@ -175,7 +178,7 @@ class RenderSpec:
 
 
 def _places(of_route: Sequence[int], first: int, routes: int) -> npt.NDArray[np.int32]:
-    """By route its template among those from `first` on, or -1."""
+    """The template of each route among those from `first` on, or -1."""
     places = np.array(of_route or [-1] * routes, np.int32)
     return np.where(places < 0, places, places + first).astype(np.int32)
 

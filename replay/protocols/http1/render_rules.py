@@ -1,4 +1,4 @@
-"""From a scenario to a `RenderSpec`: header lines, bodies, paths and headers by route."""
+"""Turns a scenario into a `RenderSpec`: header lines, bodies, paths and headers by route."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ REQUEST_BYTES_MAX = 64 << 20
 
 
 def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]:
-    """By route, the index of the first rule that names it, or -1. UsageError where a rule names no route."""
+    """The index of the first rule that matches each route, or -1. UsageError if a rule matches no route."""
     for index, rule in enumerate(rules):
         method, space, _ = rule.route.partition(" ")
         if space and method.isalpha() and method not in BODY_METHODS:
@@ -58,7 +58,7 @@ def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]
 
 
 def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[np.int64]) -> None:
-    """Refuse a plan whose requests lack a body: `bodiless` counts by route those that need one."""
+    """Refuses a plan whose requests lack a body. `bodiless` counts them by route."""
     rules = rules_by_route(requests, scenario.body)
     by_route = zip(requests.routes, rules, bodiless.tolist(), strict=True)
     lacking = [route for route, rule, rows in by_route if rows and rule < 0]
@@ -71,9 +71,7 @@ def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[n
 
 
 def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions: SessionSpec) -> RenderSpec:
-    """Everything of the requests that the scenario decides. UsageError for a header or body that cannot be
-    sent.
-    """
+    """Everything in the requests that the scenario decides. UsageError for a header or body that cannot be sent."""
     lines, recorded = header_lines(trace, scenario, target)
     headers = b"".join(part.text for line in lines for part in line.parts)
     links = {rule.name for rule in scenario.capture if rule.as_ == "path"}
@@ -118,7 +116,7 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
 
 
 class Line(NamedTuple):
-    """A header line as it is sent, its end with it; of recorded lines, which are several, `name` is empty."""
+    """A header line as it is sent, with its line end. For recorded lines, which may be several, `name` is empty."""
 
     name: str
     parts: tuple[Part, ...]
@@ -177,7 +175,7 @@ def _client_line(name: str, network: str) -> Line:
 
 
 def set_rules_by_route(requests: Requests, rules: Sequence[SetRule]) -> list[list[SetRule]]:
-    """By route the [[set]] rules that it has. UsageError where a rule names no route."""
+    """The [[set]] rules of each route. UsageError if a rule matches no route."""
     found: list[list[SetRule]] = [[] for _ in requests.routes]
     for index, rule in enumerate(rules):
         named = set(named_by(requests.routes, requests.actions, rule.route, f"set[{index}].route"))

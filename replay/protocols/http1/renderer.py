@@ -12,7 +12,7 @@ from .render import RenderSpec
 
 
 class RequestRenderer:
-    """Due rows as HTTP requests; with `by_client` all of a client's go to one lane."""
+    """Renders due rows as HTTP requests. With `by_client` all of a client's requests go to one lane."""
 
     def __init__(self, schedule: Schedule, render: RenderSpec, *, by_client: bool = False) -> None:
         self._by_client = by_client

@@ -32,7 +32,9 @@ STATUSES = 600
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One capture or check, as both engines take it. `source` says what `name` and `text` are (see the kernels' RULE)."""
+    """One capture or check, in the form that both engines use. `source` decides what `name` and `text` mean (see the
+    kernels' RULE).
+    """
 
     kind: int
     source: int
@@ -48,7 +50,7 @@ class Rule:
 
     @property
     def packed_name(self) -> bytes:
-        """As the kernels take it: the tokens of a pointer each with a zero byte behind it."""
+        """The text for the kernels: each token of a pointer is followed by a zero byte."""
         return (
             b"".join(token + b"\0" for token in self.tokens) if self.source == kernels.POINTER else self.name
         )
@@ -74,7 +76,7 @@ class SessionSpec:
 
     @property
     def client_bytes(self) -> int:
-        """Memory of one client, at most."""
+        """Upper limit on the memory of one client, in bytes."""
         return sum(self.slot_bytes) + 16 * len(self.slot_bytes)
 
     def evaluates(self, route: int) -> bool:
@@ -89,7 +91,9 @@ class SessionSpec:
     def table(
         self, clients: int, lanes: int, connections: int, refused: npt.NDArray[np.int64] | None = None
     ) -> kernels.Sessions:
-        """As a native lane takes it, for so many clients and connections; `refused` is `rule_refused` of its metrics."""
+        """The bundle for a native lane with this many clients and connections. `refused` is `rule_refused` of its
+        metrics.
+        """
         texts, rules = bytearray(), np.zeros(max(1, len(self.rules)), kernels.RULE)
         programs: list[npt.NDArray[np.int32]] = []
         sets: list[npt.NDArray[np.uint8]] = []
@@ -133,7 +137,7 @@ class SessionSpec:
 
 
 def _moved(pattern: Pattern, first_set: int) -> npt.NDArray[np.int32]:
-    """A program whose sets begin at a row of their own."""
+    """The program of [[set]] rules for a template, whose sets begin at their own row."""
     program = pattern.program.copy()
     program[program[:, 0] == BYTES, 1] += first_set
     program[0, 2] += first_set
@@ -244,7 +248,7 @@ def _status_map(statuses: Sequence[str]) -> bytes:
 
 
 def _refuse_circles(requests: Requests, scenario: Scenario) -> None:
-    """A value that is only taken from answers to requests that need it first can never be taken."""
+    """Refuses a value that could never be captured because only responses to requests that need it would give it."""
     for name in dict.fromkeys(rule.name for rule in scenario.capture):
         giving: set[int] = set()
         for rule in scenario.capture:

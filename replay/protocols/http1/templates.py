@@ -50,7 +50,7 @@ _GENERATED = {
 
 
 class Part(NamedTuple):
-    """A part of a template: its kind (see the kernel), the bytes of a literal, the number of a column."""
+    """A part of a template: its kind (see the kernel), the bytes of a literal, or the index of a column."""
 
     kind: int
     text: bytes = b""
@@ -58,7 +58,7 @@ class Part(NamedTuple):
 
 
 Encode = Literal["raw", "json", "target", "form", "segment", "json_value", "cookie"]
-"""How a value is written: the encodings of `replay_native.sessions`."""
+"""How a value is encoded: one of the encodings of `replay_native.sessions`."""
 
 ENCODINGS: dict[Encode, int] = {
     "raw": RAW, "json": JSON_TEXT, "target": TARGET, "form": FORM, "segment": SEGMENT, "json_value": JSON_VALUE,
@@ -70,24 +70,24 @@ _JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*("|\Z)', re.DOTALL)
 
 
 class Template(NamedTuple):
-    """A text, cut into parts; `content_type` is that of a body."""
+    """A text split into parts. `content_type` is that of a body."""
 
     parts: tuple[Part, ...]
     content_type: str = ""
 
     @property
     def fixed_bytes(self) -> int:
-        """Bytes of all parts whose length is known beforehand."""
+        """Total size of the parts whose length is known beforehand."""
         return sum(FIXED_BYTES.get(part.kind, len(part.text)) for part in self.parts)
 
     @property
     def patches(self) -> int:
-        """How many values of it the lane puts in."""
+        """The number of values that the lane fills in."""
         return sum(part.kind == kernels.CAPTURED for part in self.parts)
 
 
 def encoded(value: bytes, encode: Encode) -> bytes:
-    """A value as it is written into a place of a request; the obvious twin of the lane's."""
+    """A value as it is encoded at a place of a request. This is the Python twin of the lane's encoder."""
     if encode == "segment" and value in (b".", b".."):
         return b"%2E" * len(value)
     if encode == "json_value":
@@ -102,7 +102,7 @@ def encoded(value: bytes, encode: Encode) -> bytes:
 
 
 def encoding_of_body(content_type: str) -> Encode:
-    """How values are written into a body of this type."""
+    """How values are encoded in a body of this type."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind.endswith("json"):
         return "json"
@@ -154,7 +154,7 @@ class Values:
 
     @property
     def longest_bytes(self) -> int:
-        """Of all cells."""
+        """Total size of all cells in bytes."""
         return max((len(cell) for cells in self._cells for cell in cells), default=0)
 
     def arrays(self) -> Mapping[str, npt.NDArray[np.generic]]:
@@ -210,7 +210,7 @@ def _cells(rows: csv.DictReader[str], name: str, path: Path) -> list[bytes]:
 def parse_template(
     body: bytes, values: Values | None = None, encode: Encode = "raw", *, fill: bool = True
 ) -> tuple[Part, ...]:
-    """Cut a text at the names that it holds in braces. Any other brace stands for itself."""
+    """Splits a text at the names in braces. Any other brace is literal text."""
     values = values or Values(())
     parts: list[Part] = []
     at = 0
@@ -230,7 +230,7 @@ def parse_template(
 
 
 def parse_path(path: str, values: Values) -> tuple[Part, ...]:
-    """Cut a path: a value stays one segment, or one value of the query, whatever it holds."""
+    """Splits a path at its names. A value stays one path segment, or one value of the query, whatever it contains."""
     before, mark, query = path.encode("ascii").partition(b"?")
     return merged([*parse_template(before, values, "segment"), *parse_template(mark + query, values, "form")])
 

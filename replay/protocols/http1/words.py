@@ -45,7 +45,7 @@ def _tls(scenario: Scenario) -> str:
 
 
 def bounds(plan: Plan, scenario: Scenario) -> list[Fact]:
-    """How many connections there are, whose they are, and how long they are waited for."""
+    """How many connections there are, whose they are, and how long requests wait for one."""
     basis = "as long as recorded" if plan.connections_recorded else "100 ms (the recording has no durations)"
     if plan.length_ns is None or plan.peak_1s_per_s is None:
         needed = "each has one request in flight"

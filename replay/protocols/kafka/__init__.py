@@ -1,6 +1,6 @@
-"""Kafka under the same clock: the one package that imports aiokafka.
+"""The Kafka protocol. No other package imports aiokafka.
 
-`protocol` is what the registry finds; `adapter` connects it to a run, whose lane (`lane`) is a thread with an asyncio loop.
+The registry finds `protocol`. `adapter` connects it to a run, and `lane` is a thread with its own asyncio loop.
 """
 
 from .protocol import KafkaProtocol

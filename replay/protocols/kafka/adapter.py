@@ -1,4 +1,4 @@
-"""Connects Kafka to a run: looks at its topics, connects its lane, and reports at the end what the offsets prove."""
+"""Connects Kafka to a run: inspects the topics, connects the lane, and reports what the offsets prove at the end."""
 
 from __future__ import annotations
 
@@ -49,13 +49,14 @@ from .lane import Acknowledged, KafkaLane, LanePlan
 from .target import KafkaTarget
 
 SWITCH_INTERVAL_S = 0.0002
-"""Between threads that want the interpreter: with Python's own 5 ms a busy control plane makes a tick late."""
+"""Seconds a thread may hold the interpreter. With Python's default of 5 ms a busy control plane delays a tick."""
 
 
 def topics_of(schedule: Schedule, target: Target) -> tuple[list[str], dict[str, int]]:
-    """Topics that are written to, and by recorded topic the index of its own. UsageError where there is none.
+    """Returns the topics to write to and, for each recorded topic, the index of its target topic.
 
-    The URL's topic takes all that `topic_map` does not send elsewhere; without one, records keep their topic.
+    The URL's topic takes everything that `topic_map` does not send elsewhere. Without one, records keep their topic.
+    UsageError if a record would have no topic.
     """
     kafka = schedule.scenario.kafka
     recorded = recorded_topics(schedule.trace)
@@ -74,7 +75,9 @@ def topics_of(schedule: Schedule, target: Target) -> tuple[list[str], dict[str, 
 
 def keeps_partitions(scenario: Scenario, recorded: dict[str, int], topics: list[str], goes_to: dict[str, int],
                      partitions: dict[str, int]) -> bool:  # fmt: skip
-    """Whether recorded partitions stay. UsageError where they are asked for and are not all there."""
+    """Whether records keep their recorded partition. UsageError if they must and a target topic has too few
+    partitions.
+    """
     if scenario.kafka.partitions == "key" or not recorded:
         return False
     for name, count in recorded.items():
@@ -90,7 +93,7 @@ def keeps_partitions(scenario: Scenario, recorded: dict[str, int], topics: list[
 
 
 def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str, Any]:
-    """What aiokafka's producer is made with."""
+    """The keyword arguments of aiokafka's producer."""
     kafka = scenario.kafka
     if kafka.enable_idempotence and kafka.acks != "all":
         acks: int | str = "all"
@@ -107,7 +110,7 @@ def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str,
 
 @dataclass(slots=True)
 class _Fitted:
-    """One run onto Kafka: its lane, and the offsets before it."""
+    """One run onto Kafka: its lane, and the partitions' end offsets before it."""
 
     target: KafkaTarget
     scenario: Scenario
@@ -123,7 +126,7 @@ class _Fitted:
     moved: dict[TopicPartition, int] | None = None
 
     async def engine(self, spec: LaneSpec) -> None:
-        """The lane's whole run; then where the partitions end."""
+        """Runs the lane to its end, then asks where the partitions end."""
         self.spec = spec
         if self.watch is not None:
             self.watch.record_into(spec.metrics)
@@ -136,7 +139,7 @@ class _Fitted:
             await trio.to_thread.run_sync(self._ask_ends)
 
     def _ask_ends(self) -> None:
-        """How far each partition's end moved; blocks."""
+        """Asks how far each partition's end offset moved; blocks."""
         acknowledged = self.lane.outcomes.acknowledged
         least = {part: self.before[part] + acknowledged[part] for part in self.parts}
         try:
@@ -146,12 +149,12 @@ class _Fitted:
         self.moved = {part: ends[part] - self.before[part] for part in self.parts if part in ends}
 
     def _hurries(self) -> bool:
-        """Whether the run was told to end."""
+        """Whether the run has been asked to stop."""
         assert self.spec is not None
         return bool(shared.read_word(self.spec.metrics.control, Control.STOP) != Stop.RUN)
 
     def figures(self) -> KafkaFigures:
-        """What only Kafka has."""
+        """The figures of run.json that only Kafka has."""
         outcomes, moved = self.lane.outcomes, self.moved
         consumed, lag_max = self.watch.figures() if self.watch is not None else ({}, {})
         return KafkaFigures(
@@ -177,7 +180,7 @@ class _Fitted:
         )
 
     def notes(self) -> list[Note]:
-        """What was known before the run, and what went wrong in it."""
+        """Notes on what was known before the run and on what went wrong during it."""
         outcomes = self.lane.outcomes
         return [
             *self.known,
@@ -187,7 +190,7 @@ class _Fitted:
         ]
 
     def _refused(self) -> list[str]:
-        """Hosts that the cluster led to in mid-run and that are not allowed."""
+        """Hosts that the cluster advertised during the run and that are not allowed."""
         return sorted({*self.lane.gate.refused, *(self.watch.refused if self.watch is not None else ())})
 
     def _agree(self) -> bool | None:
@@ -200,13 +203,13 @@ class _Fitted:
         return not self._missing() and acknowledged <= sum(self.moved.values()) <= acknowledged + doubtful
 
     def _missing(self) -> dict[TopicPartition, int]:
-        """By partition, acknowledged records that its end does not cover."""
+        """Acknowledged records that the partition's end offset does not cover, by partition."""
         acknowledged = self.lane.outcomes.acknowledged
         found = {part: acknowledged[part] - moved for part, moved in (self.moved or {}).items()}
         return {part: count for part, count in found.items() if count > 0}
 
     def close(self) -> None:
-        """Let the lane go."""
+        """Closes the lane."""
         sys.setswitchinterval(self.interval_s)
         gc.unfreeze()
         self.lane.close()
@@ -227,7 +230,7 @@ class KafkaPlan(TargetPlan):
 
 
 async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> ProtocolAdapter:
-    """What a run onto Kafka needs. TargetError, LimitError or UsageError where it cannot or may not be."""
+    """Prepares a run onto Kafka. TargetError, LimitError or UsageError if it cannot or must not run."""
     schedule, scenario, target = plan.schedule, plan.schedule.scenario, plan.target
     assert isinstance(target, KafkaTarget)
     settings = client_settings(target, scenario.kafka)
@@ -306,13 +309,13 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
 
 
 def _batch_bytes(scenario: Scenario, topic: TopicSettings | None) -> int:
-    """The largest batch of a topic: what the scenario says, or less where the topic takes no more."""
+    """The largest batch of a topic: the scenario's limit, or the topic's own where that is lower."""
     wanted = int(scenario.kafka.max_batch_size)
     return min(wanted, topic.largest_bytes) if topic is not None and topic.largest_bytes else wanted
 
 
 def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
-    """The topic where answers are waited for, if any. UsageError where nothing can be measured of it."""
+    """The topic on which answers are expected, if any. UsageError if nothing could be measured from it."""
     kafka = scenario.kafka
     if (kafka.consume or kafka.answers) and scenario.closed_loop:
         raise UsageError(
@@ -328,7 +331,7 @@ def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
 
 
 def _check_for(schedule: Schedule, target: KafkaTarget, scenario: Scenario) -> Check:
-    """What every address of this run's cluster has to pass, whether the URL names it or the cluster advertises it."""
+    """Checks an address of this run's cluster, whether the URL names it or the cluster advertises it."""
     permitted, origins = allowed(scenario), schedule.trace.requests.hosts
     named = {host for host, _ in target.brokers}
 
@@ -340,7 +343,9 @@ def _check_for(schedule: Schedule, target: KafkaTarget, scenario: Scenario) -> C
 
 
 async def _check_hosts(hosts: Sequence[str], target: Target, scenario: Scenario, check: Check) -> None:
-    """Look brokers up, and check all their addresses. TargetError where one has none, LimitError where one may not be."""
+    """Resolves the brokers and checks all their addresses. TargetError if one has no address, LimitError if one is
+    not allowed.
+    """
     for host in hosts:
         found = await resolve(replace(target, host=host), scenario)
         check(host, [address.host for address in found])

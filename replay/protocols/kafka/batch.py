@@ -1,6 +1,7 @@
-"""A record batch that kernels wrote, with the entries of its records.
+"""A record batch written by kernels, with the feed entries of its records.
 
-Until it is sent a batch stays open: what is due meanwhile is added, so a queue grows in bytes and not in requests.
+A batch stays open until it is sent: records that become due meanwhile are added, so a backlog grows in bytes, not in
+requests.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ CODECS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
     "lz4": (3, codecs.lz4_encode),
     "zstd": (4, codecs.zstd_encode),
 }
-"""Name to its number in a batch's attributes, and what compresses."""
+"""Compression codec by name: its number in a batch's attributes, and the function that compresses."""
 
 RECORDS_MAX = 16_384
-"""Records of a batch, whatever their bytes."""
+"""Limit on the records of a batch, whatever their size."""
 
 RECORD_BYTES_MIN = 7
 """The shortest record: a byte each for its length, attributes, deltas, null key, null value and number of headers."""
@@ -66,11 +67,13 @@ class Batch:
 
     @property
     def room(self) -> tuple[np.ndarray, np.ndarray]:
-        """Its memory, for another batch once nobody needs this one."""
+        """Gives up its memory for reuse once nobody needs this batch."""
         return self.buffer, self._kept
 
     def add(self, rows: np.ndarray, ring: np.ndarray, first: int, limit: int, taken_ns: int) -> int:
-        """Append rows from `first` on, up to `limit` bytes, taken up at `taken_ns`; the row to go on with."""
+        """Appends rows from `first` on, up to `limit` bytes, enqueued at `taken_ns`. Returns the row to continue
+        with.
+        """
         most = min(len(rows), first + len(self._kept) - self.count)
         last = int(produce.add(self.buffer, self.state, self._kept, rows, ring, first, most, limit))
         if last > first:
@@ -82,11 +85,11 @@ class Batch:
         return last
 
     def close(self) -> None:
-        """Nothing is added any more."""
+        """Closes the batch: nothing more is added."""
         self.is_open = False
 
     def sealed(self) -> memoryview:
-        """The batch as it goes on the wire, of the producer that it has now."""
+        """Returns the batch as bytes for the wire, with its present producer id, epoch and sequence."""
         self.is_open = False
         if self.compression is None:
             buffer, state, attributes = self.buffer, self.state, 0
@@ -108,13 +111,15 @@ class Batch:
 
 
 class Rooms:
-    """Memory of batches, used again: the last one given back is the first to go, as it is in the CPU's cache."""
+    """Reuses the memory of batches. The buffer that was returned last is taken first, since it is still in the CPU's
+    cache.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def take(self, batch_bytes: int, least_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Memory for a batch of at most `batch_bytes`, or for one record with a tail of `least_bytes`."""
+        """Returns memory for a batch of at most `batch_bytes`, or for a single record with a tail of `least_bytes`."""
         size = max(batch_bytes, least_bytes) + HEADER_BYTES + OVERHEAD_MAX
         kept = self._kept.get(size)
         if kept:
@@ -122,7 +127,7 @@ class Rooms:
         return np.empty(size, np.uint8), np.empty(min(RECORDS_MAX, size // RECORD_BYTES_MIN), ENTRY)
 
     def give_back(self, batch_bytes: int, room: tuple[np.ndarray, np.ndarray]) -> None:
-        """Keep the memory of a batch of at most `batch_bytes` for the next one; any other is let go."""
+        """Keeps the memory of a batch of at most `batch_bytes` for reuse, and frees any other."""
         size = batch_bytes + HEADER_BYTES + OVERHEAD_MAX
         if room[0].size == size and room[1].size == min(RECORDS_MAX, size // RECORD_BYTES_MIN):
             kept = self._kept.setdefault(size, [])

@@ -1,4 +1,4 @@
-"""Looking at a cluster: how it is connected to, which partitions its topics have, and where they end."""
+"""Inspects a cluster: how to connect to it, which partitions its topics have, and where they end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ POLL_S = 0.1
 DESCRIBE_TIMEOUT_S = 5.0
 STOP_S = 5.0
 STILL_S = 3.0
-"""Ends that did not move for this long stay where they are. Followers fetch at least every 0.5 s by default
+"""End offsets that did not move for this long are final. Followers fetch at least every 0.5 s by default
 (replica.fetch.wait.max.ms).
 """
 SETTLE_S_MAX = 30.0
@@ -51,14 +51,14 @@ Result = TypeVar("Result")
 
 
 class _Reasons(logging.Handler):
-    """Keeps, by thread, the last error that aiokafka only logs: why a broker could not be connected to."""
+    """Keeps the last error, by thread, that aiokafka only logs: why a broker could not be connected to."""
 
     def __init__(self) -> None:
         super().__init__()
         self.last: dict[int, BaseException] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take the exception out of a message's arguments."""
+        """Keeps the exception of a log record, and lets the record pass."""
         for argument in record.args if isinstance(record.args, tuple) else ():
             if isinstance(argument, BaseException):
                 self.last[threading.get_ident()] = argument
@@ -71,12 +71,12 @@ _logger.propagate = False
 
 
 def last_reason() -> BaseException | None:
-    """Why this thread's last connection failed, as far as aiokafka said; forgotten when asked."""
+    """Why this thread's last connection failed, if aiokafka logged it. Asking clears it."""
     return _REASONS.last.pop(threading.get_ident(), None)
 
 
 def client_settings(target: KafkaTarget, kafka: Kafka) -> dict[str, Any]:
-    """What every client of the cluster is made with. UsageError or InputError for what cannot be used."""
+    """The settings that every client of the cluster shares. UsageError or InputError for values that cannot be used."""
     settings: dict[str, Any] = {
         "bootstrap_servers": [
             f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in target.brokers
@@ -107,7 +107,7 @@ def client_settings(target: KafkaTarget, kafka: Kafka) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What was found: hosts of all brokers, and by topic how many partitions it has."""
+    """What was found: the hosts of all brokers, and the number of partitions by topic."""
 
     hosts: tuple[str, ...]
     partitions: dict[str, int]
@@ -123,9 +123,10 @@ class Cluster:
 def in_own_loop(
     brokers: str, gate: Gate, work: Callable[[], Awaitable[Result]], timeout_s: float, *, strict: bool = True
 ) -> Result:
-    """Run asyncio work to its end in this thread. A ReplayError says why the cluster cannot be used.
+    """Runs asyncio work to its end in this thread.
 
-    `strict`: the work ends with a LimitError as soon as the gate refuses a host.
+    A ReplayError says why the cluster cannot be used. With `strict` the work ends with a LimitError as soon as the
+    gate refuses a host.
     """
 
     async def bounded() -> Result:
@@ -153,8 +154,10 @@ def look(
     topics: Sequence[str],
     check: Check,
 ) -> Cluster:
-    """Connect, and look at the topics; blocks. TargetError where the cluster, a topic or a leader is not there,
-    LimitError where it leads to a host that `check` refuses.
+    """Connects and inspects the topics; blocks.
+
+    TargetError if the cluster, a topic or a leader is missing. LimitError if the cluster leads to a host that `check`
+    refuses.
     """
     gate = Gate(check)
     try:
@@ -169,7 +172,7 @@ def look(
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer, however it is. aiokafka raises where its fetching had failed: what was read is good all the same."""
+    """Stops a consumer in any state. aiokafka raises if fetching had failed, but what was read is still valid."""
     with contextlib.suppress(Exception, asyncio.CancelledError):
         async with asyncio.timeout(STOP_S):
             try:
@@ -193,7 +196,7 @@ async def _look(settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    """All partitions of a topic, once each has a leader."""
+    """Returns all partitions of a topic once each has a leader."""
     client, waited_s = consumer._client, 0.0
     client.add_topic(topic)
     while True:
@@ -214,7 +217,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
 
 
 def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetError:
-    """A partition that has no leader, and which of its brokers are missing."""
+    """The error for a partition without a leader; it lists the brokers that are missing."""
     known = {node.nodeId for node in cluster.brokers()}
     replicas = cluster._partitions[topic][number].replicas
     absent = [str(node) for node in replicas if node not in known]
@@ -225,9 +228,9 @@ def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetErro
 
 @dataclass(frozen=True, slots=True)
 class TopicSettings:
-    """What brokers say of a topic's settings: after how long its records are removed, and its largest batch.
+    """A topic's settings as the brokers report them: how long it keeps records, and its largest batch.
 
-    None where nothing is removed by age, or where the brokers do not say.
+    None where records are not removed by age, or where the brokers do not report it.
     """
 
     retention_ms: int | None = None
@@ -237,7 +240,9 @@ class TopicSettings:
 def settings_of(
     target: KafkaTarget, settings: dict[str, Any], topics: Sequence[str], check: Check
 ) -> dict[str, TopicSettings]:
-    """The settings of topics; blocks. Topics that the brokers do not describe to this user are left out."""
+    """Returns the settings of topics; blocks. Topics that the brokers do not describe to this user are missing from
+    it.
+    """
 
     async def ask() -> dict[str, TopicSettings]:
         admin = AIOKafkaAdminClient(**settings)
@@ -261,7 +266,7 @@ def settings_of(
 
 
 def _topic_settings(given: dict[str, str]) -> TopicSettings:
-    """A topic's settings, from the texts of the protocol. What is not a number is not known."""
+    """Parses a topic's settings. A value that is not a number is unknown."""
 
     def number(name: str) -> int:
         text = given.get(name) or ""
@@ -275,10 +280,10 @@ def _topic_settings(given: dict[str, str]) -> TopicSettings:
 def settled_ends(
     target: KafkaTarget, settings: dict[str, Any], least: dict[TopicPartition, int], check: Check
 ) -> dict[TopicPartition, int]:
-    """Where partitions end, once each has reached its `least` end or they have stood still; blocks.
+    """Returns the partitions' end offsets, once each has reached `least` or all have stood still; blocks.
 
-    A partition's end is its high watermark, which followers move: with acks=1 it may lag behind what was acknowledged.
-    A ReplayError where the brokers cannot be asked.
+    A partition's end is its high watermark, which moves when followers fetch: with acks=1 it may lag behind what was
+    acknowledged. ReplayError if the brokers cannot be asked.
     """
 
     async def ask() -> dict[TopicPartition, int]:
@@ -299,7 +304,7 @@ def settled_ends(
 async def _settled(
     consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], least: dict[TopicPartition, int]
 ) -> dict[TopicPartition, int]:
-    """The ends once they have settled, or as they were when they could be asked for last."""
+    """Returns the end offsets once they have settled, or the last ones that the brokers reported."""
     loop = asyncio.get_running_loop()
     begin = moved_at = loop.time()
     while any(ends[part] < end for part, end in least.items()):

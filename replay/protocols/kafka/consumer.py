@@ -30,12 +30,12 @@ from .gate import Gate, GatedLoop
 from .target import KafkaTarget
 
 FRAME = struct.Struct("<iiqqqqi")
-"""Of which partition, how many records, offsets from and to, the partition's end, when (ns), bytes that follow: for each
-record the length of what it is known by (int32, -1: nothing), then all of it.
+"""Header of a frame: partition, number of records, offsets from and to, the partition's end, time (ns), and the
+length of what follows. For each record follow the length of its join key (int32; -1: none) and then all keys.
 """
 
 READY, FAILED, REFUSED = -1, -2, -3
-"""In place of a partition: the consumer is ready; it failed, for the reason that follows; it did not connect to the host
+"""Codes in place of a partition: the consumer is ready; it failed, for the reason that follows; it refused the host
 that follows, which is not allowed.
 """
 
@@ -46,7 +46,9 @@ COMMIT_MS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to consume: from `answers` on, the partitions are those of answers, known by key or header `answers_by`."""
+    """What to consume. From index `answers` on the partitions are those of answers, which are joined by their key or
+    by the header `answers_by`.
+    """
 
     target: KafkaTarget
     kafka: Kafka
@@ -58,7 +60,7 @@ class Order:
 
 
 def _known_by(records: Sequence[ConsumerRecord], by: str) -> bytes:
-    """What records are known by, as a frame holds it."""
+    """The join keys of records, as a frame holds them."""
     if by == "key":
         known: list[bytes | None] = [record.key for record in records]
     else:
@@ -112,7 +114,7 @@ async def _consume(order: Order, gate: Gate) -> None:
 
 
 def _read(count: int) -> bytes:
-    """So many bytes of the standard input, and none beyond: its end is waited for later."""
+    """Reads this many bytes of standard input and none beyond, since its end is awaited later."""
     data = b""
     while len(data) < count and (more := os.read(sys.stdin.fileno(), count - len(data))):
         data += more
@@ -120,7 +122,7 @@ def _read(count: int) -> bytes:
 
 
 def main() -> None:
-    """Take the order, and carry it out until told to end."""
+    """Reads the order and executes it until standard input is closed."""
     order: Order = pickle.loads(_read(int.from_bytes(_read(8), "little")))
     gate = Gate(order.allowed.check)
     try:

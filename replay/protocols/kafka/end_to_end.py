@@ -1,6 +1,6 @@
-"""Joins what was produced with what a consumer saw: due to consumed, and due to a pipeline's answer.
+"""Joins produced records with what a consumer saw: from due to consumed, and from due to a pipeline's answer.
 
-The consumer is a process of its own (`consumer`); all joining (`joins`) happens on one thread, beside the lane's.
+The consumer is a process of its own (`consumer`). All joining (`joins`) happens on one thread beside the lane's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ STOP_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """A batch that was acknowledged: dues below 0 are of the warm-up (as -due). `records` only where answers come."""
+    """An acknowledged batch. Due times below 0 belong to the warm-up (as -due). `records` is set only where answers
+    are expected.
+    """
 
     index: int
     first: int
@@ -59,7 +61,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the consumer got of a partition at once."""
+    """Records of one partition that the consumer received together."""
 
     index: int
     count: int
@@ -72,7 +74,7 @@ class Seen:
 
 @dataclass(slots=True)
 class _Sum:
-    """One histogram, and what it lacks."""
+    """One histogram, and the records that are missing from it."""
 
     which: int
     count: int = 0
@@ -84,7 +86,7 @@ class _Sum:
         hdr.record_all(metrics.totals[self.which], hdr.HALF_3, np.ascontiguousarray(latencies, np.int64))
 
     def lack(self, metrics: LaneMetrics, waited: np.ndarray) -> None:
-        """These never came: they count with as long as they were waited for."""
+        """Counts records that never came, with the time that they were waited for."""
         if len(waited):
             self.missing += len(waited)
             least = int(waited.min())
@@ -93,13 +95,15 @@ class _Sum:
 
 
 class Watch:
-    """Consumes in a process of its own, and joins. `acknowledged` is called by the lane's thread, the rest by others."""
+    """Consumes in a separate process, and joins. The lane's thread calls `acknowledged`; other threads call the rest."""
 
     def __init__(
         self, target: KafkaTarget, kafka: Kafka, group: str, own: Sequence[TopicPartition],
         answers: Sequence[TopicPartition], timeout_ns: int, allowed: Allowed,
     ) -> None:  # fmt: skip
-        """Start it and wait until it is at the ends of its partitions; blocks. A ReplayError where that cannot be."""
+        """Starts the consumer and waits until it is at the end of its partitions; blocks. ReplayError if it cannot
+        get there.
+        """
         self._own = own if kafka.consume else ()
         self._parts = [*self._own, *answers]
         name = "" if kafka.answers_by == "key" else kafka.answers_by
@@ -140,27 +144,29 @@ class Watch:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The histograms that it fills."""
+        """The histograms that this fills."""
         return tuple(self._sums)
 
     def record_into(self, metrics: LaneMetrics) -> None:
-        """Where the histograms are. Nothing is acknowledged before this."""
+        """Sets where the histograms are. Nothing is acknowledged before this."""
         self._metrics = metrics
 
     def acknowledged(self, index: int, first: int, batch: Batch) -> None:
-        """The lane's partition `index` holds these records from the offset `first` on."""
+        """Notes that the lane's partition `index` holds these records from offset `first` on."""
         rows = batch.rows
         dues = np.where(rows["flags"] & WARM_UP, -rows["due_ns"], rows["due_ns"])
         records = batch.buffer[HEADER_BYTES : batch.size].copy() if self._answers is not None else None
         self._acks.append(Ack(index, first, dues, records))
 
     def lag(self) -> dict[str, int]:
-        """Records that each partition holds and the consumer has not got yet, by `topic/partition`."""
+        """Records that the consumer has not received yet, by `topic/partition`."""
         pairs = zip(self._parts, self._highs, self._positions, strict=True)
         return {f"{part.topic}/{part.partition}": max(high - at, 0) for part, high, at in pairs}
 
     def finish(self, wait_s: float, hurry: Callable[[], bool]) -> None:
-        """The lane has ended: wait for what is still to come, no longer than this, nor in a hurry; then end. Blocks."""
+        """Waits for records that are still to come once the lane has ended, for at most this long; then stops the
+        consumer. Blocks.
+        """
         deadline = time.monotonic() + wait_s
         while (self._acks or self._owed) and time.monotonic() < deadline:
             if hurry() or self.problem is not None:
@@ -169,7 +175,7 @@ class Watch:
         self.close()
 
     def figures(self) -> tuple[dict[str, Consumed], dict[str, int]]:
-        """What came by histogram, and the greatest lag by partition; after `finish`."""
+        """Results by histogram, and the greatest lag by partition; valid after `finish`."""
         consumed = {
             kind: Consumed(
                 count=found.count,
@@ -183,7 +189,7 @@ class Watch:
         return consumed, dict(zip(names, self._lag_max, strict=True))
 
     def close(self) -> None:
-        """End it. Closing twice is no harm."""
+        """Stops the consumer. Closing twice is harmless."""
         self._ending.set()
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
@@ -208,7 +214,7 @@ class Watch:
         self._ready.set()
 
     def _follow(self) -> None:
-        """Until the consumer ends."""
+        """Reads frames until the consumer ends."""
         stream = self._process.stdout
         assert stream is not None
         held = b""
@@ -225,7 +231,7 @@ class Watch:
             self.problem = TargetError("the consumer ended by itself", hint="its message is above")
 
     def _frames(self, data: bytes) -> bytes:
-        """Take whole frames; what is left of the data."""
+        """Handles complete frames. Returns the rest of the data."""
         at = 0
         while len(data) - at >= FRAME.size:
             index, count, first, end, high, seen_ns, more = FRAME.unpack_from(data, at)
@@ -267,7 +273,7 @@ class Watch:
         self._add("answer", np.array([latency for latency in found if latency is not None], np.int64))
 
     def _join(self) -> None:
-        """Bring both sides together, as far as they are here."""
+        """Joins what both sides have delivered so far."""
         while self._acks:
             ack = self._acks.popleft()
             if ack.index < len(self._own):
@@ -308,7 +314,7 @@ class Watch:
             self._sums[kind].lack(self._metrics, now - dues[dues > 0])
 
     def _give_up(self, now: int) -> None:
-        """What is still owed never came."""
+        """Counts everything that is still missing as never received."""
         for offsets in self._offsets:
             for _, dues in offsets.acks:
                 self._lack("end_to_end", dues, now)

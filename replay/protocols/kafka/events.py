@@ -1,4 +1,4 @@
-"""How a scenario writes records: everything that is the same for every row, rendered once for the kernel."""
+"""How a scenario writes records: everything that is the same for all rows, rendered once for the kernel."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from replay_native.kafka import events as kernels
 from replay_native.templates.text import CLIENT, EMAIL, LITERAL, NUMBER, UUID
 
 PRODUCE = "PRODUCE"
-"""The method of a recorded record."""
+"""The method that a recorded Kafka record has in a trace."""
 
 TOPICS = "topics"
-"""Of a manifest's options: the topics of a recording, each with the number of its partitions."""
+"""Key of a manifest's options: the topics of a recording, each with its number of partitions."""
 MARK = "X-Replay"
-"""The header by which a record can be found again: RUN-SEQ, as HTTP requests have it."""
+"""The header that identifies a record: RUN-SEQ, as in HTTP requests."""
 
 _MARK_NAME = bytes([2 * len(MARK)]) + MARK.encode()
-"""Behind its length as a varint."""
+"""The text after its length as a varint."""
 
 _PLACEHOLDER = re.compile(r"\{(uuid|email|client|n|method|path|at_ms|path\[(\d{1,4})\])\}")
 _KINDS = {
@@ -37,11 +37,11 @@ _KINDS = {
 }  # fmt: skip
 
 Part = tuple[int, int, bytes]
-"""A part of a template: its kind, the number of its path segment, the bytes of a literal."""
+"""A part of a template: its kind, the index of its path segment, or the bytes of a literal."""
 
 
 def parse(template: str) -> list[Part]:
-    """Cut a template at its placeholders. Any other brace stands for itself."""
+    """Splits a template at its placeholders. Any other brace is literal text."""
     parts: list[Part] = []
     at = 0
     for match in _PLACEHOLDER.finditer(template):
@@ -58,7 +58,7 @@ def parse(template: str) -> list[Part]:
 
 
 def recorded_topics(trace: Trace) -> dict[str, int]:
-    """The topics of a recording of Kafka, with their partitions; none of any other."""
+    """The topics of a Kafka recording, with their partitions; empty for any other recording."""
     topics = trace.manifest.options.get(TOPICS, {})
     if not isinstance(topics, dict) or not all(isinstance(count, int) for count in topics.values()):
         raise UsageError(f"{trace.path}: its manifest does not say its topics", hint="record it again")
@@ -75,10 +75,11 @@ def _flat(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.i
 
 
 class EventRenderer(Renderer):
-    """Due rows as records. `destination` maps each recorded topic to its target's index in `partitions`.
+    """Renders due rows as records.
 
-    `partitions` has how many each target topic has; its routes are one a partition. With a `mark` each record gets a
-    header X-Replay: the mark and its sequence number.
+    `destination` maps each recorded topic to the index of its target topic. `partitions` has the number of partitions
+    of each target topic; each partition is a route. With a `mark` each record gets a header X-Replay: the mark and
+    its sequence number.
     """
 
     def __init__(
@@ -123,13 +124,13 @@ class EventRenderer(Renderer):
 
     @property
     def typical_bytes(self) -> int:
-        """About the bytes of a record: for the size of a feed."""
+        """The approximate size of a record in bytes, to size a feed."""
         _, mean, _ = self._schedule.trace.requests.body_batches()
         return max(mean, int(self._table.literals.size)) + 256
 
     @property
     def largest_bytes(self) -> int:
-        """About the bytes of the largest."""
+        """The approximate size of the largest record in bytes."""
         _, _, largest = self._schedule.trace.requests.body_batches()
         return max(largest, int(self._table.literals.size)) + 65_536
 
@@ -151,5 +152,5 @@ class EventRenderer(Renderer):
         return checked(reached, batch, writer)
 
     def route(self, batch: DueBatch, row: int) -> int:
-        """The first partition of the first topic: where it would have gone is known only when it is written."""
+        """The first partition of the first topic, since a record's partition is known only when it is rendered."""
         return 0

@@ -1,4 +1,4 @@
-"""What Kafka's errors are: the outcome of a record, and words for people."""
+"""Kafka's errors: the outcome of a record, and the message for people."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from .gate import PLACE, HostRefusedError
 
 
 class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
-    """A record that its topic does not take, as one without a key where it is compacted. aiokafka does not know the code."""
+    """A record that its topic rejects, such as one without a key on a compacted topic. aiokafka does not know the
+    code.
+    """
 
     errno = 87
     message = "INVALID_RECORD"
 
 
 TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
-"""Errors of a batch that is larger than its topic, or a segment of it, takes."""
+"""Errors of a batch that exceeds the limit of its topic or of a segment."""
 
 NEVER_APPENDED = (
     InvalidRecordError,
     *TOO_LARGE, errors.InvalidTimestampError,
     errors.TopicAuthorizationFailedError, errors.InvalidTopicError, errors.PolicyViolationError,
 )  # fmt: skip
-"""Errors of a batch that took up no sequence numbers at the broker."""
+"""Errors of a batch that used no sequence numbers at the broker."""
 
 
 def error_of(code: int) -> type[Exception]:
-    """The error that a code of the protocol stands for."""
+    """The exception class of a protocol error code."""
     found: type[Exception] = errors.for_code(code)
     return InvalidRecordError if code == InvalidRecordError.errno else found
 
@@ -66,12 +68,14 @@ def name_of(error: BaseException) -> str:
 
 
 def status_of(error: BaseException) -> int:
-    """The code of a broker's error, 0 for one of ours."""
+    """The code of a broker's error; 0 for an error of our own."""
     return int(error.errno) if isinstance(error, errors.BrokerResponseError) else 0
 
 
 def told(error: BaseException, brokers: str) -> ReplayError:
-    """Why a cluster cannot be used, in words. `brokers` is named where the error does not say which one it was."""
+    """Why a cluster cannot be used, as a message. `brokers` stands in where the error does not say which broker it
+    was.
+    """
     if isinstance(error, ReplayError):
         return error
     brokers = getattr(error, PLACE, brokers)
@@ -118,7 +122,7 @@ _CERTIFICATES = {
     10: "has expired",
     18: "is self-signed",
 } | dict.fromkeys((2, 19, 20, 21), "was issued by an authority that is not trusted")
-"""By codes of OpenSSL's verification (x509_vfy.h)."""
+"""Messages by OpenSSL's verification code (x509_vfy.h)."""
 
 _PREFIX = re.compile(r"(\[Error -?\d+\] )?(\w+(Error|Failed): )?")
 
@@ -141,6 +145,6 @@ def connection_problem(error: BaseException) -> str:
 
 
 def _sentence(error: BaseException) -> str:
-    """The first line of an error, without the name of its class, which aiokafka puts first."""
+    """The first line of an error, without the class name that aiokafka puts in front."""
     words = str(error).partition("\n")[0].strip()
     return words[_PREFIX.match(words).end() :]  # type: ignore[union-attr]

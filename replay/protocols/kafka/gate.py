@@ -18,17 +18,17 @@ from typing import Any
 from replay.errors import LimitError
 
 Check = Callable[[str, Sequence[str]], None]
-"""Called with a host and addresses of it; raises LimitError where they may not be connected to."""
+"""Called with a host and its addresses; raises LimitError if they must not be connected to."""
 
 PLACE = "kafka_place"
-"""The attribute of an OSError that says which `HOST:PORT` could not be connected to."""
+"""Attribute of an OSError: the `HOST:PORT` that could not be connected to."""
 
 _host: ContextVar[str] = ContextVar("_host", default="")
-"""The host that the current task connects to, as the cluster or the user wrote it."""
+"""The host that the current task connects to, as the cluster or the user spelled it."""
 
 
 class HostRefusedError(ConnectionError):
-    """A connection to a host that is not allowed was not made. aiokafka treats it as any failed connection."""
+    """Raised in place of a connection to a host that is not allowed. aiokafka treats it like any failed connection."""
 
     def __init__(self, limit: LimitError) -> None:
         super().__init__(str(limit))
@@ -36,9 +36,10 @@ class HostRefusedError(ConnectionError):
 
 
 class Gate:
-    """Checks each address before it is connected to. `refused` has, by host, why nothing went there.
+    """Checks each address before a connection is made.
 
-    `on_refusal` is called at each refusal, in the thread of the loop that would have connected.
+    `refused` has the reason by host. `on_refusal` is called at each refusal, in the thread of the loop that would
+    have connected.
     """
 
     def __init__(self, check: Check) -> None:
@@ -47,7 +48,7 @@ class Gate:
         self.on_refusal: Callable[[], object] = lambda: None
 
     def check(self, host: str, address: str) -> None:
-        """HostRefusedError where this address of a host may not be connected to."""
+        """Raises HostRefusedError if this address of a host is not allowed."""
         try:
             self._check(host, [address])
         except LimitError as error:
@@ -56,7 +57,7 @@ class Gate:
             raise HostRefusedError(error) from None
 
     def dial(self, host: str, port: int, timeout_s: float) -> socket.socket:
-        """A blocking connection. OSError where there is none, HostRefusedError where there may be none."""
+        """Opens a blocking connection. OSError if it fails, HostRefusedError if it is not allowed."""
         failure: OSError | None = None
         for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             self.check(host, str(address[0]))
@@ -93,6 +94,6 @@ class GatedLoop(asyncio.SelectorEventLoop):
             _host.reset(token)
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """See asyncio. HostRefusedError where the address may not be connected to: not a byte is sent there."""
+        """See asyncio. HostRefusedError if the address is not allowed: no byte is sent to it."""
         self._gate.check(_host.get() or str(address[0]), str(address[0]))
         await super().sock_connect(sock, address)

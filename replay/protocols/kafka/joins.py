@@ -1,4 +1,4 @@
-"""Which consumed record is which produced one: by its offset in its own topic, or by what an answer has of it."""
+"""Matches consumed records with produced ones: by the offset in their own topic, or by an answer's join key."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 @dataclass(slots=True)
 class Offsets:
-    """One partition's records, joined by their offsets; both sides come in order."""
+    """One partition's records, joined by offset; both sides arrive in order."""
 
     acks: deque[tuple[int, np.ndarray]] = field(default_factory=deque)
     seen: deque[tuple[int, int, int]] = field(default_factory=deque)
     skipped: list[np.ndarray] = field(default_factory=list)
-    """Dues of records that the consumer went past without seeing."""
+    """Due times of records that the consumer passed without seeing them."""
 
     def join(self) -> list[np.ndarray]:
-        """Latencies that have become known, of measured records."""
+        """Newly known latencies of measured records."""
         found = []
         while self.acks and self.seen:
             (first, dues), (seen_first, seen_end, seen_ns) = self.acks[0], self.seen[0]
@@ -42,7 +42,7 @@ class Offsets:
 
 @dataclass(slots=True)
 class Answers:
-    """Records that wait for an answer, by what it has of them; answers that came before their acknowledgement."""
+    """Records that wait for an answer, by join key, and answers that arrived before their acknowledgement."""
 
     waiting: dict[bytes, deque[int]] = field(default_factory=dict)
     early: dict[bytes, deque[int]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Answers:
     owed: int = 0
 
     def sent(self, known_by: bytes, due: int) -> int | None:
-        """A record was acknowledged (due below 0: warm-up). Its latency where the answer is here already."""
+        """Adds an acknowledged record (due below 0: warm-up). Returns its latency if the answer is already here."""
         early = self.early.get(known_by)
         while early:
             seen_ns = early.popleft()
@@ -67,7 +67,7 @@ class Answers:
         return None
 
     def came(self, known_by: bytes, seen_ns: int) -> int | None:
-        """An answer came. Its latency where its record waits."""
+        """Adds an answer. Returns the latency if its record waits."""
         waiting = self.waiting.get(known_by)
         if not waiting:
             self.early.setdefault(known_by, deque()).append(seen_ns)
@@ -80,7 +80,7 @@ class Answers:
         return seen_ns - due if due > 0 else None
 
     def expire(self, before_ns: int) -> list[int]:
-        """Give up what waits since before then; dues of what was measured."""
+        """Gives up records that have waited since before then. Returns the due times of measured ones."""
         missing = []
         while self.order and (abs(self.order[0][0]) < before_ns or self.order[0][1] not in self.waiting):
             due, known_by = self.order.popleft()

@@ -1,7 +1,8 @@
-"""A Kafka lane: a thread with an asyncio loop of its own that keeps the lane's contract (docs/lane-contract.md).
+"""A Kafka lane: a thread with its own asyncio loop that keeps the lane's contract (docs/lane-contract.md).
 
-Every tick takes up what is due, appends it to the open batch of its partition, and sends what the brokers take now.
-`wait` is the time until then, `sent` just before the batch's first send, `done` the broker's acknowledgement.
+Every tick takes the due records from the feed, appends each to the open batch of its partition, and sends what the
+brokers accept now. `wait` is the time until then, `sent` is just before the batch's first send, and `done` is the
+broker's acknowledgement.
 """
 
 from __future__ import annotations
@@ -48,17 +49,19 @@ from .splitting import Limits
 
 HEARTBEAT_NS = 100_000_000
 EXPIRE_NS = 10_000_000
-"""Between two looks for what has waited too long."""
+"""Interval between checks for records that have waited too long."""
 
 TAKEN_AT_ONCE = 16_384
 WAITING_BYTES_MAX = 256 << 20
-"""Bytes of records that may wait for the sender; past them the oldest batch is given up (`unsent_limit`)."""
+"""Bytes of records that may wait for the sender. Above this limit the oldest batch is given up (`unsent_limit`)."""
 
 CLOSED_LOOP_BYTES = 8 << 20
-"""In a closed loop, bytes that may wait before more is taken up."""
+"""In a closed loop, the bytes that may wait before more records are taken."""
 
 SPANS_A_WAIT = 20
-"""A batch that waits takes records up over this part of `max_wait`: what is given up together waited about as long."""
+"""A waiting batch collects records for this fraction of `max_wait`, so that records which are given up together have
+waited about as long.
+"""
 
 STOP_S = 2.0
 
@@ -68,10 +71,10 @@ Acknowledged = Callable[[int, int, Batch], None]
 
 @dataclass(frozen=True, slots=True)
 class LanePlan:
-    """What a Kafka lane needs beside its spec: how the producer is made, and where each route goes.
+    """What a Kafka lane needs beyond its spec: the producer's settings, and where each route goes.
 
-    `partitions[i]` is where route `first_route` + i goes, in batches of at most `batch_bytes[i]`. The lane connects only to
-    what `check` lets through.
+    `partitions[i]` is the destination of route `first_route` + i, in batches of at most `batch_bytes[i]`. The lane
+    connects only to hosts that `check` accepts.
     """
 
     producer: dict[str, Any]
@@ -86,7 +89,7 @@ class LanePlan:
 
 
 class KafkaLane:
-    """A lane that connects at once (`ready`), and runs when it is given its spec (`run`)."""
+    """A lane that connects at once (`ready`), and runs when it receives its spec (`run`)."""
 
     def __init__(self, plan: LanePlan) -> None:
         self.plan = plan
@@ -99,12 +102,12 @@ class KafkaLane:
         self._thread.start()
 
     def run(self, spec: LaneSpec) -> None:
-        """Run to the end; blocks. EngineError where the lane could not go on."""
+        """Runs to the end; blocks. EngineError if the lane could not continue."""
         self._spec.set_result(spec)
         self.ended.result()
 
     def close(self) -> None:
-        """Let go of a lane that was never run; after `run` this does nothing."""
+        """Closes a lane that was never run. After `run` this does nothing."""
         if not self._spec.done():
             self._spec.set_result(None)
         self._thread.join(STOP_S)

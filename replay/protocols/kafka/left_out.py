@@ -1,6 +1,6 @@
 """Counts what a read_committed consumer leaves out: records of aborted transactions, and transaction markers.
 
-aiokafka skips both without a trace. `counting` puts in its place a reader of fetched batches that notes what it skips; the
+aiokafka skips both silently. `counting` replaces its reader of fetched batches with one that notes what it skips. The
 class that it extends is private to aiokafka, so pyproject.toml pins aiokafka's minor version.
 """
 
@@ -21,7 +21,7 @@ READ_COMMITTED = fetcher.READ_COMMITTED
 
 @dataclass(slots=True)
 class LeftOut:
-    """What was skipped. Of a partition it counts once it is known where its recording ends: see `settle`."""
+    """What was skipped. A partition's figures count once it is known where its recording ends: see `settle`."""
 
     aborted_records: int = 0
     control_batches: int = 0
@@ -30,11 +30,11 @@ class LeftOut:
     )
 
     def add(self, part: TopicPartition, offset: int, aborted_records: int, control_batches: int) -> None:
-        """Something at this offset of a partition was skipped."""
+        """Notes that the record at this offset was skipped."""
         self._pending[part].append((offset, aborted_records, control_batches))
 
     def settle(self, part: TopicPartition, end: int | None) -> None:
-        """Count what was skipped before `end` (None: all of it), and forget the rest."""
+        """Counts what was skipped before `end` (None: all of it), and forgets the rest."""
         for offset, aborted, control in self._pending.pop(part, ()):
             if end is None or offset < end:
                 self.aborted_records += aborted
@@ -42,7 +42,7 @@ class LeftOut:
 
 
 class _CountingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """aiokafka's reader of fetched batches, as of 0.14, that notes what it skips."""
+    """aiokafka's reader of fetched batches (as of 0.14) that also notes what it skips."""
 
     left_out: LeftOut
     next_fetch_offset: int
@@ -70,7 +70,7 @@ class _CountingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return batch.is_transactional and batch.producer_id in self._aborted_producers
 
     def _skip_control(self, batch: Any) -> None:
-        """A marker: the transaction of its producer has ended."""
+        """Handles a marker: its producer's transaction has ended."""
         if self._isolation_level == READ_COMMITTED and batch.producer_id is not None:
             self._consume_aborted_up_to(batch.base_offset)
             if self._contains_abort_marker(batch):
@@ -88,7 +88,7 @@ class _CountingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def counting(left_out: LeftOut) -> Iterator[None]:
-    """Have all consumers of this process count into `left_out` meanwhile."""
+    """Makes all consumers of this process count into `left_out` while the context is open."""
 
     class Records(_CountingRecords):
         """Counts into this recording."""

@@ -1,4 +1,4 @@
-"""What a broker's port speaks, asked once a cluster cannot be used: TLS where none is spoken to it, or Kafka without."""
+"""Finds out what a broker's port speaks once a cluster cannot be used: TLS or plain Kafka."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .target import KafkaTarget
 TIMEOUT_S = 2.0
 
 _API_VERSIONS = 18
-"""The one request that each listener of Kafka answers, whoever asks (KIP-35)."""
+"""The one request that every Kafka listener answers without authentication (KIP-35)."""
 
 _CORRELATION = 0x52504C59
 
 
 def mismatch(target: KafkaTarget, protocol: str, gate: Gate) -> TargetError | None:
-    """What is wrong with kafka.security_protocol, if the first broker that can be connected to shows it; blocks."""
+    """What is wrong with kafka.security_protocol, if the first broker that accepts a connection shows it; blocks."""
     secured = "SSL" in protocol
     for host, port in target.brokers:
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -45,7 +45,9 @@ def _error(what: str, protocol: str, meant: str) -> TargetError:
 
 
 def _speaks_tls(gate: Gate, host: str, port: int) -> bool:
-    """Whether a handshake succeeds, whatever the certificate, or is refused by an alert of TLS. OSError: no connection."""
+    """Whether a TLS handshake succeeds, whatever the certificate, or is refused by a TLS alert. OSError if there is
+    no connection.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with gate.dial(host, port, TIMEOUT_S) as plain:
@@ -59,7 +61,7 @@ def _speaks_tls(gate: Gate, host: str, port: int) -> bool:
 
 
 def _speaks_kafka(gate: Gate, host: str, port: int) -> bool:
-    """Whether a plain ApiVersions request is answered. OSError: no connection."""
+    """Whether a plain ApiVersions request is answered. OSError if there is no connection."""
     body = struct.pack(">hhih", _API_VERSIONS, 0, _CORRELATION, -1)
     with gate.dial(host, port, TIMEOUT_S) as plain, contextlib.suppress(OSError):
         plain.sendall(struct.pack(">i", len(body)) + body)

@@ -30,10 +30,10 @@ NEVER_NS = 1 << 62
 
 
 class PreciseSelector(selectors.EpollSelector):
-    """Sleeps in ppoll on its epoll descriptor, which is itself readable when anything in it is.
+    """Waits in ppoll on its epoll descriptor, which becomes readable when any of its sockets does.
 
-    At `tick_at_ns` it calls `tick()`, which sets the next: so many a second would be dear as the loop's own timers.
-    `called` is set by what the tick leaves for the loop to do. `polls` hears of every sleep.
+    At `tick_at_ns` it calls `tick()`, which sets the next tick: asyncio's own timers would be too expensive at this
+    rate. `called` is set when a tick leaves work for the loop. `polls` is notified of every sleep.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class PreciseSelector(selectors.EpollSelector):
         self._scratch = np.zeros(3, np.int64)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for events, for so many seconds at most (None: without end), and tick meanwhile."""
+        """Waits for events for at most `timeout` seconds (None: no limit), and ticks meanwhile."""
         now = time.monotonic_ns()
         until = NEVER_NS if timeout is None else now + int(timeout * 1e9)
         self.called = False
@@ -72,7 +72,7 @@ class PreciseSelector(selectors.EpollSelector):
 
 
 class _Loop(GatedLoop):
-    """Tells its selector of what is to be called soon."""
+    """Notifies its selector of every callback that is scheduled soon."""
 
     def __init__(self, gate: Gate, selector: PreciseSelector) -> None:
         self._precise = selector
@@ -90,7 +90,7 @@ class _Loop(GatedLoop):
 
 
 def run_precisely(main: Callable[[PreciseSelector], Awaitable[Result]], gate: Gate) -> Result:
-    """Run `main(selector)` in this thread on such a loop, with the thread's timers at their finest meanwhile."""
+    """Runs `main(selector)` in this thread on such a loop, with the finest timer resolution of the thread meanwhile."""
     slack_ns = _libc.prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
     _libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     selector = PreciseSelector()

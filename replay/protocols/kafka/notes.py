@@ -1,4 +1,4 @@
-"""Notes on a run onto Kafka: what its topics will not keep or take, what was lost, and by whom."""
+"""Notes on a run onto Kafka: what its topics will not keep or accept, what was lost, and by which broker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .outcomes import TooLarge
 
 
 def too_old(oldest_ns: int, described: Mapping[str, TopicSettings]) -> list[Note]:
-    """Notes on topics that do not keep records for as long as it is since the oldest was recorded."""
+    """Notes on topics whose retention is shorter than the age of the oldest recorded stamp."""
     age_ns = time.time_ns() - oldest_ns
     return [
         Note(
@@ -47,7 +47,7 @@ def _too_large(topic: str, records: TooLarge, settings: TopicSettings | None) ->
 
 
 def missing(by_partition: Mapping[TopicPartition, int]) -> list[Note]:
-    """A note on acknowledged records that the ends of their partitions do not cover."""
+    """A note on acknowledged records that the partitions' end offsets do not cover."""
     if not by_partition:
         return []
     where = ", ".join(f"{part.topic}/{part.partition} ({count:,})" for part, count in by_partition.items())
@@ -61,5 +61,5 @@ def missing(by_partition: Mapping[TopicPartition, int]) -> list[Note]:
 
 
 def lost(brokers: Mapping[str, str]) -> list[Note]:
-    """Notes on brokers that were lost in mid-run."""
+    """Notes on brokers that were lost during the run."""
     return [Note("BROKER_LOST", f"the broker {place}: {why}") for place, why in brokers.items()]

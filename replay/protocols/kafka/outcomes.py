@@ -1,4 +1,4 @@
-"""What a Kafka lane knows of its records beside the figures that every lane has."""
+"""What a Kafka lane knows about its records beyond the figures that every lane has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .batch import Batch
 
 @dataclass(slots=True)
 class TooLarge:
-    """Records of a topic that it does not take even alone, and the smallest and largest of them, in bytes as a batch."""
+    """Records that their topic rejects even alone: how many, and the smallest and largest size in bytes as a batch."""
 
     count: int = 0
     smallest: int = sys.maxsize
@@ -22,8 +22,8 @@ class TooLarge:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What the lane knows beside its metrics: errors by name, the offsets of its records, by topic those that
-    are too large, and by address why a broker was lost.
+    """What the lane knows beyond its metrics: errors by name, offsets of its records, oversized records by topic, and
+    by address why a broker was lost.
     """
 
     errors: Counter[str] = field(default_factory=Counter)
@@ -34,7 +34,7 @@ class Outcomes:
     lost: dict[str, str] = field(default_factory=dict)
 
     def note_too_large(self, topic: str, batch: Batch) -> None:
-        """A batch of one record that its topic does not take."""
+        """Counts a batch of one record that its topic rejects."""
         found = self.too_large.setdefault(topic, TooLarge())
         found.count += batch.count
         found.smallest, found.largest = min(found.smallest, batch.size), max(found.largest, batch.size)

@@ -33,7 +33,7 @@ KERNELS = (
 
 
 class KafkaProtocol(Protocol):
-    """Records, produced onto topics."""
+    """Produces records onto topics."""
 
     kernels = KERNELS
 

@@ -1,4 +1,4 @@
-"""Recording from Kafka: topics as they are on the brokers, to a trace that replays record by record."""
+"""Records Kafka topics as the brokers hold them, into a trace that replays record by record."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ from .recording import Recording
 from .target import KafkaTarget, parse
 
 NEXT_OFFSETS = "next_offsets"
-"""Of a manifest's options: by topic and partition the first offset that was not recorded."""
+"""Key of a manifest's options: the first offset that was not recorded, by topic and partition."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_MS = 500
 RECORDS_AT_ONCE = 5_000
 SILENT_S = 30.0
-"""Without any record for so long a recording ends where it is, though it has not reached its end."""
+"""A recording ends after this long without any record, even if it has not reached its end."""
 
 REFUSED_SILENT_S = 5.0
-"""The same, once the cluster has led to a host that is not allowed."""
+"""The same, once the cluster has advertised a host that is not allowed."""
 
 TIMESTAMP_RESOLUTION_NS = 1_000_000
 FOREVER_S = 10 * 365 * 86_400.0
@@ -58,14 +58,14 @@ _SAFE = "".join(chr(byte) for byte in range(33, 127) if byte != ord("%"))
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Brokers, and topics on them."""
+    """Brokers, and the topics on them."""
 
     target: KafkaTarget
     topics: tuple[str, ...]
 
 
 def parse_source(text: str) -> Source:
-    """`kafka://HOST:PORT/T1,T2`, taken apart. UsageError says what is wrong with it."""
+    """Parses `kafka://HOST:PORT/T1,T2`. UsageError says what is wrong with it."""
     place, _, names = text.removeprefix("kafka://").partition("/")
     if not text.startswith("kafka://"):
         raise UsageError(
@@ -81,7 +81,7 @@ def parse_source(text: str) -> Source:
 
 
 def resume_offsets(trace: Trace, topics: Sequence[str]) -> dict[TopicPartition, int]:
-    """Where an earlier recording ended. InputError where it is none of Kafka, or of none of these topics."""
+    """Where an earlier recording ended. InputError if it is not a Kafka recording, or not of these topics."""
     found = trace.manifest.options.get(NEXT_OFFSETS)
     if not isinstance(found, dict):
         raise InputError(f"{trace.path} is no recording of Kafka: it cannot be gone on with")
@@ -100,12 +100,11 @@ def record(
     isolation: str = COMMITTED, permitted: Allowed | None = None,
     progress: Callable[[int], None] = lambda records: None,
 ) -> Recording:  # fmt: skip
-    """Record topics to the new trace `out`, in bounded memory; blocks. SIGINT and SIGTERM end it in order.
+    """Records topics into the new trace `out`, in bounded memory; blocks. SIGINT and SIGTERM end it in order.
 
-    `from_ms` None is the earliest record, `until_ms` None what is there now; both are ms since the epoch, by the
-    records' own stamps. `resume` has first offsets that go before `from_ms`. Only loopback, what is `permitted`, and the
-    hosts that the source names are connected to. TargetError where the cluster cannot be read, LimitError where it leads to
-    another host, InputError where there is nothing to record, KeyboardInterrupt where a signal came before the first record.
+    `from_ms` None starts at the earliest record, and `until_ms` None ends with what is there now. Both are ms since
+    the epoch, by the records' own stamps. `resume` has first offsets that win over `from_ms`. Only loopback, what is
+    `permitted`, and the hosts that the source names are connected to.
     """
     settings = client_settings(source.target, kafka or Kafka())
     check = _check_for(source, permitted or allowed_hosts(()))
@@ -143,7 +142,7 @@ def record(
 
 
 def _check_for(source: Source, permitted: Allowed) -> Check:
-    """Reading loads nothing, so the hosts that the source names need no --allow. What they advertise does."""
+    """The hosts that the source names need no --allow, since reading is no load. Hosts that they advertise do."""
     named = {host for host, _ in source.target.brokers}
 
     def check(host: str, addresses: Sequence[str]) -> None:
@@ -154,7 +153,7 @@ def _check_for(source: Source, permitted: Allowed) -> Check:
 
 
 def _nothing(source: Source, recording: Recording, *, resumed: bool) -> InputError:
-    """What to say where no record was written."""
+    """The error for a recording without a record."""
     if recording.open_offsets or recording.left_out.aborted_records:
         hint = (
             f"all there is belongs to transactions that are open or were aborted: --isolation {UNCOMMITTED}"
@@ -174,7 +173,7 @@ def _by_topic(offsets: Mapping[TopicPartition, int]) -> dict[str, dict[str, int]
 
 
 class _Tape:
-    """Writes records down."""
+    """Writes records into a trace."""
 
     def __init__(self, writer: TraceWriter, progress: Callable[[int], None]) -> None:
         self._writer, self._progress = writer, progress
@@ -185,7 +184,7 @@ class _Tape:
         self.disordered: dict[str, int] = {}
 
     def add(self, part: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
-        """Take records of one partition, in the order of their offsets."""
+        """Adds records of one partition, in offset order."""
         writer, prefix = self._writer, f"/{part.topic}/{part.partition}".encode()
         keyed = prefix + b"?key="
         targets = [
@@ -212,7 +211,7 @@ class _Tape:
         self._progress(self.records)
 
     def _note_order(self, part: TopicPartition, stamps: npt.NDArray[np.int64]) -> None:
-        """Count records that are stamped before one at a lower offset of their partition."""
+        """Counts records that are stamped before one at a lower offset of their partition."""
         least = int(stamps[0])
         latest = np.maximum.accumulate(np.concatenate(([self._latest_ms.get(part, least)], stamps)))
         early = int(np.count_nonzero(stamps < latest[:-1]))
@@ -224,8 +223,10 @@ class _Tape:
 
 @dataclass(slots=True)
 class _Work:
-    """The consuming side of a recording. `next_offsets` is how far each partition was recorded; `stopped` are those in which
-    a record came that is not wanted any more.
+    """The consuming side of a recording.
+
+    `next_offsets` is how far each partition was recorded. `stopped` are the partitions that have reached a record
+    beyond the end.
     """
 
     settings: dict[str, Any]
@@ -244,7 +245,7 @@ class _Work:
         return sorted(self.highs)
 
     async def run(self, tape: _Tape) -> None:
-        """Until every partition is read to its end, the past is silent, or a signal comes."""
+        """Runs until every partition is read to its end, nothing more comes, or a signal arrives."""
         consumer = AIOKafkaConsumer(
             **self.settings, enable_auto_commit=False, auto_offset_reset="earliest",
             max_poll_records=RECORDS_AT_ONCE, isolation_level=self.recording.isolation,
@@ -268,7 +269,7 @@ class _Work:
         self.recording.interrupted = stop.is_set()
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
-        """Put each partition where its recording begins."""
+        """Moves each partition to where its recording begins."""
         firsts = await consumer.beginning_offsets(self.parts)
         if self.from_ms is not None:
             ends = await consumer.end_offsets(self.parts)
@@ -279,10 +280,10 @@ class _Work:
             consumer.seek(part, self.next_offsets[part])
 
     async def _ends(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-        """Where each partition's recording ends, as far as that is known yet.
+        """Where each partition's recording ends, as far as that is known.
 
-        With `until_ms` it is the first record of that moment or later. The broker is not asked for it: what it finds may be
-        the marker of a transaction, whose stamp says nothing about the records behind it.
+        With `until_ms` it is the first record of that moment or later. The broker is not asked for it: its answer may
+        be a transaction marker, whose stamp says nothing about the records after it.
         """
         if self.until_ms is not None:
             return {}
@@ -290,7 +291,7 @@ class _Work:
         return {part: min(readable[part], high) for part, high in self.highs.items()}
 
     def _count_open(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> None:
-        """Count what a read_committed consumer did not get to, as transactions were open."""
+        """Counts what a read_committed consumer did not reach because transactions were open."""
         if self.recording.isolation != COMMITTED:
             return
         for part in set(ends) - self.stopped:
@@ -300,7 +301,7 @@ class _Work:
     async def _read(
         self, consumer: AIOKafkaConsumer, tape: _Tape, ends: dict[TopicPartition, int], stop: asyncio.Event
     ) -> None:
-        """Partitions without an end are open until a record of `until_ms` comes, or that moment is over."""
+        """Waits with partitions that have no end yet, until a record of `until_ms` comes or that moment has passed."""
         open_ = {part for part in self.parts if part not in ends or self.next_offsets[part] < ends[part]}
         heard_s = time.monotonic()
         consumer.pause(*(set(self.parts) - open_))
@@ -338,7 +339,9 @@ class _Work:
     async def _end_what_is_over(
         self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], open_: set[TopicPartition]
     ) -> bool:
-        """Where `until_ms` is over, the partitions' present ends are theirs; False where the broker cannot say them."""
+        """Once `until_ms` has passed, takes the partitions' present ends. Returns False if the broker cannot report
+        them.
+        """
         endless = [part for part in open_ if part not in ends]
         if endless and self.until_ms is not None and time.time() * 1_000 > self.until_ms:
             try:
@@ -348,7 +351,7 @@ class _Work:
         return True
 
     def _is_wanted(self, record: ConsumerRecord, ends: Mapping[TopicPartition, int]) -> bool:
-        """Whether a record comes before the end that was asked for."""
+        """Whether a record lies before the requested end."""
         end = ends.get(TopicPartition(record.topic, record.partition))
         return (end is None or record.offset < end) and (
             self.until_ms is None or record.timestamp < self.until_ms

@@ -1,4 +1,4 @@
-"""How a recording of Kafka went, and what a reader of the trace has to know about it."""
+"""The result of a Kafka recording, and what a reader of the trace has to know about it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Recording:
     refused: tuple[str, ...] = ()
 
     def remarks(self) -> list[str]:
-        """What is not in the trace, and what is not in order."""
+        """Lines about what is not in the trace and what is out of order."""
         found = [self._left_out(), self._open(), self._disordered(), self._refused()]
         return [text for text in found if text]
 

@@ -1,7 +1,7 @@
-"""Brings batches to the leaders of their partitions: a few requests in flight a broker, sent again where that may help.
+"""Sends batches to the leaders of their partitions: a few requests in flight per broker, resent where that may help.
 
-A partition's batches keep their order, also when they are sent again: then one at a time, oldest first, and what is
-new waits. Idempotent batches keep their sequence numbers, unless the broker never took those before them.
+A partition's batches keep their order when they are resent: one at a time, oldest first, while new ones
+wait. Idempotent batches keep their sequence numbers, unless the broker never accepted earlier ones.
 """
 
 from __future__ import annotations
@@ -38,18 +38,20 @@ from .splitting import halves
 from .wire import Answer, ProduceConnection
 
 IN_FLIGHT = 5
-"""Requests in flight a broker, as in Java's clients: a broker knows the last five batches of an idempotent producer."""
+"""Requests in flight per broker, as in Java's clients: a broker remembers the last five batches of an idempotent
+producer.
+"""
 
 BACKOFF_S = 0.1
 IDLE_S = 60.0
-"""A connection on which nothing was sent for so long may be closed by a broker as idle (connections.max.idle.ms)."""
+"""A broker may close a connection as idle after this long without a request (connections.max.idle.ms)."""
 
 SEQUENCE_MASK = 0x7FFFFFFF
 
 
 @dataclass(slots=True)
 class _Partition:
-    """What is to be sent to a partition. `again` is in the order of the batches' numbers."""
+    """Batches to be sent to a partition. `again` is in the order of the batches' numbers."""
 
     part: TopicPartition
     leader: int | None = None
@@ -61,7 +63,7 @@ class _Partition:
     sequence: int = 0
 
     def next(self, now: float) -> Batch | None:
-        """What may be sent now."""
+        """The batch that may be sent now."""
         if self.again:
             return self.again[0] if not self.in_flight and now >= self.again_at else None
         return self.waiting[0] if self.waiting else None
@@ -69,7 +71,7 @@ class _Partition:
 
 @dataclass(slots=True)
 class _Request:
-    """A request in flight: its batches by partition, each with the sequence that it was sent with."""
+    """A request in flight: its batches by partition, each with the sequence number that it was sent with."""
 
     batches: dict[TopicPartition, tuple[Batch, int]]
     sent_at: float
@@ -77,7 +79,7 @@ class _Request:
 
 @dataclass(slots=True)
 class _Node:
-    """A broker. `place` is where it is, or was before the cluster's metadata left it out."""
+    """A broker. `place` is its address, or its last address once the cluster's metadata has dropped it."""
 
     number: int
     place: str = ""
@@ -89,13 +91,15 @@ class _Node:
 
 
 class Sender:
-    """Sends batches. One that is `settled` meanwhile is sent again only where its sequence numbers would be missed."""
+    """Sends batches. A batch that was `settled` meanwhile is resent only if its sequence numbers would otherwise be
+    missing.
+    """
 
     def __init__(
         self, producer: AIOKafkaProducer, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
         lost: dict[str, str],
     ) -> None:  # fmt: skip
-        """`settings` are those that the producer was made with. `lost` becomes, by address, why a broker was lost."""
+        """`settings` are the producer's. `lost` receives why a broker was lost, by address."""
         self._lost_brokers = lost
         self._client, self._ids, self._settings = producer.client, producer._txn_manager, settings
         self._acks = -1 if settings["acks"] == "all" else int(settings["acks"])
@@ -115,29 +119,31 @@ class Sender:
         ended: Callable[[Batch, Exception | None, int], None],
         split: Callable[[Batch, tuple[Batch, Batch]], None],
     ) -> None:
-        """Call `sending(batches, bytes)` just before a send, with those that were never sent before, and
-        `ended(batch, error, offset)` when the broker acknowledged one (offset -1: where is not known) or it failed for good,
-        and `split(batch, halves)` when two halves go in its place.
+        """Sets the callbacks.
+
+        `sending(batches, bytes)` is called just before a send, with the batches that were never sent before.
+        `ended(batch, error, offset)` is called when the broker acknowledged a batch (offset -1: unknown) or the batch
+        failed for good. `split(batch, halves)` is called when two halves replace a batch.
         """
         self._sending, self._ended, self._split = sending, ended, split
 
     async def connect(self) -> None:
-        """Connect to every leader. The first KafkaError or OSError where that cannot be."""
+        """Connects to every leader. Raises the first KafkaError or OSError."""
         for number in {p.leader for p in self._partitions if p.leader is not None}:
             node = self._node(number)
             node.connection = await self._connected(node)
 
     def put(self, batch: Batch) -> None:
-        """Send a batch when it can be; until then records may be added to it."""
+        """Enqueues a batch. Records may be added to it until it is sent."""
         self._partitions[batch.index].waiting.append(batch)
         self._busy[batch.index] = None
 
     def withdraw(self, batch: Batch) -> None:
-        """Do not send a batch that was not sent yet."""
+        """Removes a batch that was not sent yet."""
         self._partitions[batch.index].waiting.remove(batch)
 
     def flush(self) -> None:
-        """Send what can be sent now. To be called again in a while where something waits."""
+        """Sends what can be sent now. Returns whether to call again later because something waits."""
         while self._busy and not self._closed:
             requests = self._gather()
             if not requests:
@@ -146,7 +152,7 @@ class Sender:
                 self._send(self._nodes[node], batches)
 
     def check(self) -> None:
-        """Give up connections that do not answer."""
+        """Closes connections that do not answer."""
         now = self._loop.time()
         for node in self._nodes.values():
             if (
@@ -157,7 +163,7 @@ class Sender:
                 node.connection.close()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Closes all connections."""
         self._closed = True
         for task in (self._refreshing, *(node.connecting for node in self._nodes.values())):
             if task is not None:
@@ -169,7 +175,7 @@ class Sender:
     # Sending.
 
     def _gather(self) -> dict[int, list[Batch]]:
-        """By broker that takes more, at most one batch of each of its partitions."""
+        """At most one batch of each partition, by broker that accepts more."""
         now = self._loop.time()
         found: dict[int, list[Batch]] = {}
         for index in list(self._busy):
@@ -214,7 +220,7 @@ class Sender:
         node.connection.send(data)
 
     def _number(self, batch: Batch, partition: _Partition) -> None:
-        """An idempotent producer's numbers, at the first send."""
+        """Assigns an idempotent producer's sequence numbers at the first send."""
         if self._ids is not None:
             batch.producer_id, batch.epoch = self._ids.producer_id, self._ids.producer_epoch
             batch.sequence = partition.sequence
@@ -244,7 +250,7 @@ class Sender:
             self._failed(batch, sequence, error())
 
     def _failed(self, batch: Batch, sequence: int, error: Exception) -> None:
-        """A batch came back: it is sent again, or has failed for good."""
+        """Handles a batch that came back: it is resent, or it has failed for good."""
         partition = self._partitions[batch.index]
         partition.in_flight -= 1
         batch.error = error
@@ -265,7 +271,7 @@ class Sender:
             self._ended(batch, error, -1)
 
     def _halve(self, batch: Batch, partition: _Partition) -> None:
-        """Each record of the batch may fit: two halves go in its place, with its sequence numbers."""
+        """Replaces a batch that is too large by two halves with its sequence numbers, since each record may fit."""
         parts = halves(batch)
         self._split(batch, parts)
         for half in parts:
@@ -273,14 +279,14 @@ class Sender:
         self._busy[batch.index] = None
 
     def _may_help(self, batch: Batch, sequence: int, error: Exception) -> bool:
-        """Whether to send it again. Out of order is also what comes behind a batch that failed."""
+        """Whether to resend it. A batch behind a failed one is out of order, too."""
         if isinstance(error, OutOfOrderSequenceNumber):
             again = self._partitions[batch.index].again
             return batch.sequence != sequence or bool(again and again[0].number < batch.number)
         return bool(getattr(error, "retriable", False))
 
     def _close_gap(self, batch: Batch, partition: _Partition) -> None:
-        """The broker never took this batch's numbers, nor any behind them: all those have to begin earlier."""
+        """Renumbers later batches after the broker never took this batch's sequence numbers."""
         if self._ids is None:
             return
         flying = [r.batches[partition.part][0] for node in self._nodes.values() for r in node.in_flight
@@ -329,7 +335,7 @@ class Sender:
         self.flush()
 
     def _lost(self, node: _Node, error: Exception) -> None:
-        """What was in flight is sent again, in its order: whether the broker has it is not known."""
+        """Resends what was in flight, in order, since it is unknown whether the broker has it."""
         node.connection = None
         node.connect_at = self._loop.time() + BACKOFF_S
         requests = list(node.in_flight)
@@ -344,7 +350,7 @@ class Sender:
             self._forget_leader(node)
 
     def _note_lost(self, node: _Node, why: str) -> None:
-        """Say that a broker was lost, and why at first."""
+        """Notes that a broker was lost, with the first reason."""
         self._lost_brokers.setdefault(node.place or f"id {node.number}", why)
 
     def _forget_leader(self, node: _Node) -> None:
@@ -361,14 +367,14 @@ class Sender:
                     partition.leader = partition.last_leader = leader
 
     def _note_leaderless(self, partition: _Partition) -> None:
-        """The metadata has no leader of a partition: the broker that led it is missing, and no other took its place."""
+        """Notes a partition without a leader: its broker is missing, and no other took over."""
         node = self._nodes.get(partition.last_leader)
         if node is not None and node.connection is None:
             name = f"{partition.part.topic}/{partition.part.partition}"
             self._note_lost(node, f"it led {name}, and no broker does now")
 
     def _refresh(self) -> None:
-        """Ask who leads, unless that is being asked."""
+        """Asks for the leaders, unless a request for them is already in flight."""
         if self._refreshing is None and not self._closed:
             self._refreshing = self._loop.create_task(self._ask_leaders())
 

@@ -1,8 +1,8 @@
 """Batches that a broker finds too large, and the limits that follow.
 
-A topic's `max.message.bytes` bounds the batch and not the record. Where the brokers describe their topics it is known
-beforehand; where they do not, it is learned: a batch of several records that is too large is cut in two, and later ones
-are bounded by half of its size.
+A topic's `max.message.bytes` limits the batch, not the record. Where the brokers describe their topics it is known
+beforehand. Elsewhere it is learned: a batch of several records that is too large is split in two, and later batches are
+limited to half of its size.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from replay_native.kafka.recordbatch import HEADER_BYTES, OVERHEAD_MAX
 from .batch import Batch
 
 LEAST_BYTES = 1_024
-"""No limit is learned below this."""
+"""No learned limit is below this."""
 
 
 class Limits:
-    """The largest batch, by partition, in bytes."""
+    """The largest batch by partition, in bytes."""
 
     def __init__(self, limits: Sequence[int]) -> None:
         self._limits = list(limits)
@@ -31,17 +31,17 @@ class Limits:
         return self._limits[index]
 
     def took(self, batch: Batch) -> None:
-        """The broker took a batch: one of its size is not too large."""
+        """Notes that the broker accepted a batch: one of its size is not too large."""
         self._taken[batch.index] = max(self._taken[batch.index], batch.size)
 
     def refused(self, batch: Batch) -> None:
-        """A batch of several records was too large: from now on they are bounded by half of it."""
+        """Notes that a batch of several records was too large. Later ones are limited to half of it."""
         least = max(self._taken[batch.index], LEAST_BYTES)
         self._limits[batch.index] = min(self._limits[batch.index], max(batch.size // 2, least))
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:
-    """The records of a batch in two, in their order. Numbers and sequences are those that its records had in it."""
+    """Splits a batch's records into two batches, in order. Numbers and sequences are those that the records had."""
     middle = batch.count // 2
     rows = batch.rows.copy()
     ring = _ring(batch, rows)
@@ -65,9 +65,11 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def _ring(batch: Batch, rows: np.ndarray) -> np.ndarray:
-    """The batch's bytes as a ring from which its records can be taken once more; `rows` become where they are in it.
+    """Returns the batch's bytes as a ring from which its records can be taken again. `rows` receive their places in
+    it.
 
-    A record is its length, attributes, two deltas, and then the tail that a row stands for: both end at the same place.
+    A record is its length, its attributes, two deltas, and the tail that a row stands for. Both end at the same
+    place.
     """
     ring = np.zeros(1 << (batch.size - 1).bit_length(), np.uint8)
     ring[: batch.size] = batch.buffer[: batch.size]
@@ -81,7 +83,7 @@ def _ring(batch: Batch, rows: np.ndarray) -> np.ndarray:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A length as a record has it (zigzag), and where it ends."""
+    """Reads a record's length (zigzag varint). Returns it and where it ends."""
     word = shift = 0
     while True:
         byte = data[at]

@@ -1,4 +1,4 @@
-"""Targets of Kafka: `kafka://HOST:PORT,HOST:PORT/TOPIC`."""
+"""Kafka targets: `kafka://HOST:PORT,HOST:PORT/TOPIC`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 @dataclass(frozen=True)
 class KafkaTarget(Target):
-    """Brokers and a topic. `brokers` are all that the URL names; the first one is `host` and `port`.
+    """Brokers and a topic.
 
-    `base_path` is the topic; without one records keep theirs.
+    `brokers` are all that the URL names; the first one is `host` and `port`. `base_path` is the topic. Without one,
+    records keep theirs.
     """
 
     brokers: tuple[tuple[str, int], ...] = ()
 
 
 def parse(url: str) -> KafkaTarget:
-    """A target of Kafka, taken apart. UsageError says what is wrong with it."""
+    """Parses a Kafka target. UsageError says what is wrong with it."""
     places, _, topic = url.partition("://")[2].partition("/")
     brokers = []
     for place in places.split(","):

@@ -22,7 +22,7 @@ ANSWER_MAX = 16 << 20
 
 
 class Answer(NamedTuple):
-    """What a broker says of one batch."""
+    """A broker's answer about one batch."""
 
     part: TopicPartition
     code: int
@@ -33,7 +33,7 @@ def produce_request(
     version: int, correlation: int, client_id: bytes, acks: int, timeout_ms: int,
     batches: Sequence[tuple[TopicPartition, memoryview]],
 ) -> bytes:  # fmt: skip
-    """A whole frame: one batch a partition, those of a topic next to each other."""
+    """A complete frame: one batch per partition; those of a topic are adjacent."""
     head = struct.pack(
         f">hhih{len(client_id)}shhi",
         PRODUCE_KEY,
@@ -59,7 +59,9 @@ def produce_request(
 
 
 def produce_answers(version: int, frame: memoryview) -> tuple[int, list[Answer]]:
-    """The correlation id of an answer, and what it says. struct.error or ValueError where it is none."""
+    """Parses an answer: its correlation id, and what it says about each batch. struct.error or ValueError if it is
+    not an answer.
+    """
     row = struct.Struct(">ihqqq" if version >= 5 else ">ihqq")
     correlation, topics = struct.unpack_from(">ii", frame)
     at, found = 8, []
@@ -76,17 +78,19 @@ def produce_answers(version: int, frame: memoryview) -> tuple[int, list[Answer]]
 
 
 class ProduceConnection(asyncio.BufferedProtocol):
-    """A connection to one broker. Answers come in the order of their requests.
+    """A connection to one broker. Answers come in the order of the requests.
 
-    `answered(answers)` and `writable()` are called as it goes, `lost(error)` once, when it has ended. `clogged` says that
-    the socket does not take more now.
+    It calls `answered(answers)` and `writable()` as it goes, and `lost(error)` once when it has ended. `clogged`
+    means that the socket accepts no more at present.
     """
 
     def __init__(
         self, connection: AIOKafkaConnection, acks: int, timeout_ms: int,
         answered: Callable[[list[Answer]], None], writable: Callable[[], None], lost: Callable[[Exception], None],
     ) -> None:  # fmt: skip
-        """Take the transport of a connection that aiokafka made. IncompatibleBrokerVersion where its Produce is older."""
+        """Takes over the transport of a connection that aiokafka made. IncompatibleBrokerVersion if its Produce
+        version is too old.
+        """
         low, high = connection._versions[PRODUCE_KEY]
         self._version = min(high, HIGHEST)
         if self._version < max(low, LOWEST):
@@ -106,7 +110,7 @@ class ProduceConnection(asyncio.BufferedProtocol):
         self._transport.resume_reading()
 
     def send(self, batches: Sequence[tuple[TopicPartition, memoryview]]) -> None:
-        """Send one request. Not while `clogged`."""
+        """Sends one request. Do not call while `clogged`."""
         self._correlation = (self._correlation + 1) & 0x7FFFFFFF
         self._transport.write(
             produce_request(
@@ -115,15 +119,15 @@ class ProduceConnection(asyncio.BufferedProtocol):
         )
 
     def close(self) -> None:
-        """End it at once; `lost` is called soon."""
+        """Closes it at once; `lost` is called soon after."""
         self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the transport reads to."""
+        """Returns the buffer that the transport reads into."""
         return memoryview(self._buffer)[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take whole frames out of what was read."""
+        """Handles the complete frames in the buffer."""
         self._filled += nbytes
         at = 0
         while self._filled - at >= 4:
@@ -153,19 +157,19 @@ class ProduceConnection(asyncio.BufferedProtocol):
             self._answered(answers)
 
     def pause_writing(self) -> None:
-        """The socket is full."""
+        """Notes that the socket is full."""
         self.clogged = True
 
     def resume_writing(self) -> None:
-        """All that was to be written is in the socket."""
+        """Notes that everything has been written to the socket."""
         self.clogged = False
         self._writable()
 
     def eof_received(self) -> None:
-        """The broker has closed."""
+        """Handles the broker's close."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It has ended, whoever ended it."""
+        """Handles the end of the connection, whoever closed it."""
         if not self.is_lost:
             self.is_lost = True
             self._connection._on_close_cb = None

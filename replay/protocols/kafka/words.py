@@ -1,4 +1,4 @@
-"""What the printed plan says of Kafka: acknowledgements and batches."""
+"""What the printed plan says about Kafka: acknowledgements and batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from replay.settings.scenario import Scenario
 
 
 def bounds(scenario: Scenario) -> list[Fact]:
-    """How records go: a producer has one connection a broker, whoever asks."""
+    """How records are sent. A producer has one connection per broker, whatever the clients."""
     kafka = scenario.kafka
     acks = "all" if kafka.enable_idempotence else kafka.acks
     compressed = "" if kafka.compression_type == "none" else f", {kafka.compression_type}"
