@@ -1,4 +1,6 @@
-"""The builds of an A/B session: each started for one run on a port of its own, and ended for sure, with all it started."""
+"""The builds of an A/B session. Each is started on its own port for one run, then stopped with everything that it
+started.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ READY_S = 60.0
 GRACE_S = 5.0
 POLL_S = 0.05
 LOG_SHOWN = 300
-"""Characters of a build's own words that an error repeats."""
+"""Characters of a build's output that an error repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,11 @@ class Build:
     def running(
         self, log: Path, ready: str = "", ready_s: float = READY_S, url: str = f"http://{HOST}:{{port}}"
     ) -> Iterator[str]:
-        """Start it, and wait until it is ready; its URL. Everything it started is gone afterwards.
+        """Starts the build, waits until it is ready, and yields its URL. Everything it started is gone afterwards.
 
-        `url` is that of a build that is started, with `{port}` in it. `ready` is a path or URL that must answer below 500
-        (`{port}` is replaced); without, the port must accept.
-        TargetError where the build ends or is not ready in time, with its last words.
+        `url` is that of a build that is started, with `{port}` in it. `ready` is a path or URL that must answer below
+        500 (`{port}` is replaced); without it the port must accept connections. TargetError if the build ends or is
+        not ready in time, with its last output.
         """
         if self.is_url:
             yield self.what
@@ -94,7 +96,7 @@ class Build:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Finds a loopback port on which nobody listens."""
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         return int(taken.getsockname()[1])
@@ -127,7 +129,7 @@ def _words(log: Path) -> str:
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to every process of its session; after GRACE_S, SIGKILL, until none is left."""
+    """Sends SIGTERM to every process of its session, and SIGKILL after GRACE_S until none is left."""
     _signal_all(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_S
     while time.monotonic() < deadline:
@@ -151,7 +153,7 @@ def _signal_all(session: int, number: int) -> None:
 
 
 def _members(session: int) -> list[int]:
-    """The living processes of a session. Its id is the first one's, and is not given anew while any of them lives."""
+    """The living processes of a session. Its id is that of the first one, and is not reused while any of them lives."""
     found = []
     for entry in Path("/proc").iterdir() if Path("/proc/self/stat").exists() else ():
         if entry.name.isdigit():
@@ -163,7 +165,7 @@ def _members(session: int) -> list[int]:
 
 
 def run_step(name: str, command: str, log: Path, time_limit_s: float) -> None:
-    """A command of the user's around the runs. UsageError where it fails or takes too long; it is ended for sure."""
+    """Runs a command of the user around the runs. UsageError if it fails or takes too long; it is always stopped."""
     if not command:
         return
     with log.open("ab") as file:

@@ -1,4 +1,4 @@
-"""Whether runs can say anything of their builds: same recording, scenario and machine, whole, and more than one a side."""
+"""Whether runs can be compared: same recording, scenario and machine, complete, and more than one per side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REASONS_MAX = 5
 
 
 def invalid(base: Side, new: Side) -> list[str]:
-    """Runs whose generator was the bottleneck, and why: they are refused."""
+    """Runs whose generator was the bottleneck, with the reason. They are refused."""
     found = []
     for side in (base, new):
         for run in side.runs:
@@ -31,7 +31,9 @@ def invalid(base: Side, new: Side) -> list[str]:
 
 
 def incomparable(base: Side, new: Side) -> list[str]:
-    """Why these runs say nothing of the builds: other recordings, scenarios, machines, or runs that were cut off."""
+    """Why these runs say nothing about the builds: other recordings, scenarios or machines, or runs that were cut
+    off.
+    """
     documents = [
         (run.name, run.document) for side in (base, new) for run in side.runs if run.document is not None
     ]
@@ -61,7 +63,7 @@ def _changed(one: dict, two: dict) -> list[str]:
 
 
 def one_run(base: Side, new: Side) -> str:
-    """That a side is a single run; an empty string where none is."""
+    """The reason if a side is a single run; otherwise an empty string."""
     lone = [side.label for side in (base, new) if len(side.runs) == 1]
     what = f"one run of {' and of '.join(lone)}: how much runs differ by themselves is not known"
     return f"{what} (4 a side is the least)" if lone else ""

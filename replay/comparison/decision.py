@@ -40,7 +40,7 @@ class Options:
     sequential: bool = False
 
     def margin(self, metric: Metric) -> float:
-        """The tolerance on the metric's own scale."""
+        """The tolerance on the metric's scale."""
         return math.log1p(self.tolerance) if metric.is_latency else self.error_tolerance
 
 
@@ -68,7 +68,9 @@ class Finding:
 def decide(
     effect: float, low: float, high: float, margin: float, *, base_at_least: bool, new_at_least: bool
 ) -> VerdictName:
-    """The rule for one metric, on its own scale. A side whose figure is a lower bound cannot carry what it might undo."""
+    """Decides one metric, on its own scale. A side whose figure is a lower bound cannot support a decision that the
+    true value might reverse.
+    """
     if low > 0 and effect > margin and not base_at_least:
         return "REGRESSION"
     if high < 0 and effect < -margin and not new_at_least:

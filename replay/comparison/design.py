@@ -1,4 +1,4 @@
-"""What is compared with what: all runs, runs within blocks that were interleaved, pairs, or sessions (nights) as wholes."""
+"""Chooses what is compared with what: all runs, runs within interleaved blocks, pairs, or whole sessions (nights)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .sides import Side, SideRun
 Asked = Literal["auto", "labels", "blocks", "pairs", "sessions"]
 BLOCK = 4
 BLOCKS_MIN, PAIRS_MIN = 3, 10
-"""Fewer blocks cannot reach alpha; fewer pairs have little power (docs/statistics.md)."""
+"""Minimum numbers: fewer blocks cannot reach alpha, and fewer pairs have little power (docs/statistics.md)."""
 
 SESSIONS_MIN = 4
-"""Sessions a side that a verdict takes."""
+"""Sessions per side that a verdict needs."""
 
 _ABBA = ((0, 1, 1, 0), (1, 0, 0, 1))
 
@@ -41,9 +41,10 @@ class Design:
 def design_of(
     base: Side, new: Side, asked: Asked, order: Order, blocks: Sequence[Sequence[SideRun]] | None = None
 ) -> Design:
-    """How two sides are compared. Sides that were run one after the other are compared by session where there are enough.
+    """Decides how two sides are compared.
 
-    UsageError where the runs make no whole blocks or pairs, or too few of them.
+    Sides that were run one after the other are compared by session if there are enough. UsageError if the runs make
+    no whole blocks or pairs, or too few.
     """
     everyone = [*base.runs, *new.runs]
     plain = Design([[run] for run in everyone], [len(everyone)], "labels of all runs")
@@ -84,7 +85,7 @@ def _as_given(base: Side, new: Side, asked: str) -> Design:
 
 
 def _by_session(base: Side, new: Side, order: Order, *, as_given: bool) -> Design | None:
-    """Sessions as the units: cut by the pauses between runs, or as the paths were given; None where a side has too few."""
+    """Sessions as units: cut at the pauses between runs, or as the paths were given. None if a side has too few."""
     sides = _sessions(base, new, as_given=as_given)
     if sides is None:
         return None
@@ -110,7 +111,7 @@ def _sessions(base: Side, new: Side, *, as_given: bool) -> list[list[list[SideRu
 
 
 def _start(session: list[SideRun]) -> int:
-    """When a session started, as far as its runs say."""
+    """When a session started, if its runs report it."""
     return min((run.started_ns for run in session if run.started_ns is not None), default=0)
 
 
@@ -120,7 +121,7 @@ def _too_few(base: Side, new: Side) -> str:
 
 
 def _interleaved(base: Side, new: Side) -> list[SideRun] | None:
-    """The runs in the order of their starts, where that is at least BLOCKS_MIN whole blocks of ABBA or BAAB."""
+    """The runs in the order of their starts, if that is at least BLOCKS_MIN whole blocks of ABBA or BAAB."""
     timed = [(run.started_ns, side is new, run) for side in (base, new) for run in side.runs]
     if any(start is None for start, _, _ in timed) or len(timed) % BLOCK or len(timed) < BLOCK * BLOCKS_MIN:
         return None

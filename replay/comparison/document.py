@@ -43,7 +43,7 @@ class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ComparisonDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer. `reasons` are why nothing could be concluded; `left_out` what was not tested."""
+    """The complete result. `reasons` are why nothing could be concluded; `left_out` is what was not tested."""
 
     format_version: int = FORMAT_VERSION
     replay_version: str = __version__

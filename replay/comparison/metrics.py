@@ -24,10 +24,10 @@ TAIL_MIN = 10
 """Requests beyond a percentile that a run must have: p99 needs 1,000 requests (reference: docs/statistics.md)."""
 
 BIAS_MAX = 0.1
-"""By how much sides of different length may shift a percentile against each other, over its scatter within a run."""
+"""Limit on the bias between sides of different length, relative to a percentile's scatter within a run."""
 
 SUBSTITUTES = (99.9, 99.5, 99.0, 98.0, 95.0, 90.0, 75.0, 50.0)
-"""Percentiles that stand in for a higher one that one side is too short for."""
+"""Percentiles that replace a higher one for which one side is too short."""
 
 ALL = "all"
 _FORM = re.compile(r"(?:(?P<kind>[a-z_]+(?:\.[a-z_]+)?)\.)?p(?P<percentile>\d+(?:\.\d+)?)")
@@ -55,12 +55,12 @@ class Metric:
 
     @property
     def is_latency(self) -> bool:
-        """Whether its scale is relative (log ns); else it is a share."""
+        """Whether its scale is relative (log ns); otherwise it is a share."""
         return self.percentile is not None
 
     @property
     def requests_min(self) -> int:
-        """Requests a run and route that it takes."""
+        """Requests per run and route that it needs."""
         return (
             1
             if self.percentile is None
@@ -69,7 +69,7 @@ class Metric:
 
 
 def parse_metric(text: str) -> Metric:
-    """A metric of all routes from its name. UsageError where there is none of this name."""
+    """Parses a metric over all routes. UsageError if there is none with this name."""
     if text == "errors":
         return Metric()
     found = _FORM.fullmatch(text)
@@ -115,7 +115,7 @@ def biggest_routes(base: Side, new: Side, count: int) -> list[str]:
 
 
 def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str]) -> Family:
-    """Every wanted metric over all routes, latencies by each of `routes` too, as far as every run has them."""
+    """Collects every wanted metric over all routes, and latencies for each of `routes`, as far as every run has them."""
     made = Family()
     runs = [*base.runs, *new.runs]
     has_response = all(run.count("response") for run in runs)
@@ -206,7 +206,7 @@ def _add(made: Family, metric: Metric, base: Side, new: Side) -> None:
 
 
 def _missing(metric: Metric, base: Side, new: Side) -> tuple[str, bool]:
-    """Why a metric cannot be tested, and whether that leaves a question open; or an empty string."""
+    """Why a metric cannot be tested (or an empty string), and whether that leaves a question open."""
     runs = [*base.runs, *new.runs]
     if not metric.is_latency:
         if not all(run.counts_errors for run in runs):

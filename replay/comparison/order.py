@@ -18,8 +18,8 @@ SESSION_GAP_NS = 3 * 3600 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`first` and `second` are the labels of sides that were run one after the other, else empty. `notes` is what else to
-    know.
+    """`first` and `second` are the labels of sides that were run one after the other, otherwise empty. `notes` are
+    remarks on the order.
     """
 
     first: str = ""
@@ -33,7 +33,7 @@ class Order:
 
     @property
     def reason(self) -> str:
-        """Why runs in this order say nothing of the builds."""
+        """Why runs in this order say nothing about the builds."""
         return (
             f"{NOT_INTERLEAVED}: all runs of {self.first} started before all runs of {self.second}, so a machine that "
             "drifts looks like a difference between the builds; run them in turns with `replay ab`, or accept the risk "
@@ -42,7 +42,7 @@ class Order:
 
 
 def order_of(base: Side, new: Side) -> Order:
-    """The order of two sides' runs, by their start times. A side of a single run has none."""
+    """Determines the order of two sides' runs from their start times. A side of a single run has none."""
     if min(len(base.runs), len(new.runs)) < 2:
         return Order()
     times = [[run.started_ns for run in side.runs] for side in (base, new)]
@@ -74,13 +74,13 @@ def _unchecked(why: str) -> str:
 
 
 def _mean_rank(mine: list[int], others: list[int]) -> float:
-    """The mean rank of `mine` among all runs; those of one side that are equal share it."""
+    """The mean rank of `mine` among all runs. Equal runs of one side share a rank."""
     ordered = sorted([*mine, *others])
     return sum(ordered.index(time) + (ordered.count(time) - 1) / 2 for time in mine) / len(mine)
 
 
 def sessions_by_time(side: Side) -> list[list[SideRun]] | None:
-    """The runs of a side in the order of their starts, cut where they pause; None where a start is unknown."""
+    """The runs of a side in the order of their starts, cut at pauses; None if a start is unknown."""
     if any(run.started_ns is None for run in side.runs):
         return None
     sessions: list[list[SideRun]] = []
@@ -95,8 +95,8 @@ def sessions_by_time(side: Side) -> list[list[SideRun]] | None:
 
 
 def sessions_as_given(side: Side) -> list[list[SideRun]]:
-    """A session for each path of the command line: a run, a log, or a folder of several. A single path says nothing, so
-    that each of its runs is one.
+    """One session for each path of the command line: a run, a log, or a folder of several. With a single path each of
+    its runs is a session.
     """
     paths = sorted({run.given for run in side.runs})
     if len(paths) == 1:

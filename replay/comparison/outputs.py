@@ -1,4 +1,4 @@
-"""Figures of a comparison as text: what the terminal, the page and the outputs for CI systems show alike."""
+"""Figures of a comparison as text, shared by the terminal, the page and the outputs for CI systems."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def figure_text(value: float, metric: Metric) -> str:
 
 
 def interval_text(finding: Finding) -> str:
-    """`+1.2% to +4.5%`, or what little is known."""
+    """`+1.2% to +4.5%`, or the bound that is known."""
     low, high = (change_text(value, finding.metric) for value in (finding.low, finding.high))
     return "unknown" if math.isinf(finding.low) and math.isinf(finding.high) else f"{low} to {high}"
 
 
 def caught_text(found: Comparison) -> str:
-    """The smallest slowdown that this comparison can detect, in a sentence; empty where nothing was tested."""
+    """The smallest slowdown that this comparison can detect, as a sentence; empty if nothing was tested."""
     if not found.findings:
         return ""
     if math.isinf(found.caught):
@@ -34,7 +34,7 @@ def caught_text(found: Comparison) -> str:
 
 
 def runs_text(finding: Finding) -> str:
-    """How many runs a side would settle a metric; empty where it is settled."""
+    """How many runs per side would decide a metric; empty if it is decided."""
     if finding.verdict != "INCONCLUSIVE":
         return ""
     return ">999" if finding.runs_needed is None else str(finding.runs_needed)

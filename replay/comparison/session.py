@@ -33,7 +33,7 @@ from .verdict import Comparison, compare_sides
 
 BLOCK = 4
 RETRIES_MAX = 2
-"""Blocks that may be made anew, all in all, because the generator was the bottleneck in one of their runs."""
+"""Limit on the blocks that are repeated in a session because the generator was the bottleneck in one of their runs."""
 
 OBJECTIVE = 'slo = ["statuses differ<100%"]'
 SETTLED = ("REGRESSION", "IMPROVEMENT", "NO_REGRESSION")
@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a session is asked to do. Times in seconds; `ready` as for `Build.running`."""
+    """The options of a session. Times are in seconds; `ready` is as for `Build.running`."""
 
     base: Build
     new: Build
@@ -59,8 +59,8 @@ class Plan:
 
 
 def url_of_builds(scenario: Scenario) -> str:
-    """Where a build that is started listens, with `{port}` in it: by HTTP, or by the protocol and to the path (a topic)
-    that the scenario's own target has.
+    """The URL of a build that is started, with `{port}` in it: HTTP, or the protocol and path (a topic) of the
+    scenario's own target.
     """
     place = f"{HOST}:{{port}}"
     if not scenario.target:
@@ -72,7 +72,7 @@ def url_of_builds(scenario: Scenario) -> str:
 
 
 class Interrupted(ReplayError):
-    """The user ended the session; the runs that were made are whole."""
+    """The user ended the session. The runs that were made are complete."""
 
     exit_code = 130  # type: ignore[assignment]
 
@@ -97,7 +97,9 @@ class Session:
         return self.plan.time_limit_s - (time.monotonic() - self.started_s)
 
     def run(self) -> Comparison:
-        """All of it; the comparison at the look that ended it. ReplayError where a build or step fails."""
+        """Runs the session and returns the comparison at the look that ended it. ReplayError if a build or step
+        fails.
+        """
         try:
             self.plan.out.mkdir(parents=True)
         except OSError as error:
@@ -124,7 +126,7 @@ class Session:
         return found
 
     def _blocks_up_to(self, look: Look, order: random.Random) -> bool:
-        """Make blocks until there are as many as the look wants; False where time does not allow for another."""
+        """Makes blocks until the look has enough; False if there is no time for another."""
         while len(self.blocks) < look.blocks:
             if self.blocks and self.left_s < self.longest_block_s:
                 self.say(f"no time for another block of {self.longest_block_s:.0f} s within the limit")
@@ -145,7 +147,7 @@ class Session:
         return True
 
     def _one(self, build: Build) -> SideRun:
-        """One run of one build, in its own folder."""
+        """Makes one run of one build, in its own folder."""
         self.number += 1
         name = f"{self.number:02}-{build.label}"
         ready = self.plan.ready, self.plan.ready_s
@@ -175,7 +177,7 @@ class Session:
         return self.plan.out / f"{name}.log"
 
     def compare(self, look: Look) -> Comparison:
-        """The comparison of the blocks so far, at the alpha of a look."""
+        """Compares the blocks so far, at the alpha of a look."""
         sides = []
         for build in (self.plan.base, self.plan.new):
             runs = tuple(run for block in self.blocks for owner, run in block if owner is build)

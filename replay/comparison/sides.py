@@ -1,4 +1,4 @@
-"""The two sides of a comparison: which runs each has, read from run folders by totals.hlog, or from anyone's .hlog."""
+"""Loads the two sides of a comparison: run folders by their totals.hlog, or any .hlog file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from replay.results.run import load_run
 
 UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 LOGGED = "logged"
-"""The outcome of what a log of somebody else's holds: it does not say how requests ended."""
+"""The outcome of values in a foreign log, which does not say how requests ended."""
 
 _LABEL = re.compile(r"[^/\\=,.][^/\\=,]*")
 _NEVER = 1 << 62
 _JUMP_S = 1.0
 _EPOCH_MIN_S, _EPOCH_MAX_S = 1e8, 9e9
-"""Seconds since the epoch lie between (1973 to 2255); smaller stamps count from the start of a run or a machine."""
+"""Stamps in this range (1973 to 2255) are seconds since the epoch. Smaller ones count from the start of a run or a
+machine.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,25 +49,25 @@ class SideRun:
 
     @functools.cached_property
     def started_ns(self) -> int | None:
-        """When it started, ns since the epoch, where it says so."""
+        """When it started, in ns since the epoch, if known."""
         if self.document is not None:
             return self.document.start.wall_ns
         return None if self.logged_ns is None else self.logged_ns[0]
 
     @property
     def ended_ns(self) -> int | None:
-        """When it ended, as far as is known."""
+        """When it ended, if known."""
         if self.document is not None:
             return self.document.start.wall_ns + round(max(self.document.ending.at_s, 0.0) * 1e9)
         return None if self.logged_ns is None else self.logged_ns[1]
 
     def quantile(self, kind: str, percentile: float, route: str = "") -> Value | None:
-        """The value at `percentile` in ns; None where nothing was measured."""
+        """The value at `percentile` in ns; None if nothing was measured."""
         found = self.measured.percentiles(kind, (percentile,), route)
         return Value(found[0].ns * self.scale, found[0].at_least) if found else None
 
     def count(self, kind: str, route: str = "") -> int:
-        """Requests that this latency was measured of."""
+        """The number of requests behind this latency."""
         histogram = self.measured.histogram(kind, route)
         return histogram.count if histogram is not None else 0
 
@@ -141,7 +143,7 @@ def _is_run(path: Path) -> bool:
 
 
 def load_run_folder(path: Path) -> SideRun:
-    """The run in a folder that `replay run` wrote. InputError where it is none."""
+    """Loads a run folder that `replay run` wrote. InputError if it is none."""
     run = load_run(path)
     document = run.document
     doubts = []
@@ -190,7 +192,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
 
 
 def _times(log: hlog.Log) -> tuple[int, int] | None:
-    """When a log begins and ends, ns since the epoch; None where its times count from something that it does not say."""
+    """When a log begins and ends, in ns since the epoch; None if its reference time is unknown."""
     first = log.start_s if log.start_s is not None else log.intervals[0].start_s
     if not _EPOCH_MIN_S <= first < _EPOCH_MAX_S:
         return None
@@ -200,7 +202,7 @@ def _times(log: hlog.Log) -> tuple[int, int] | None:
 
 
 def _clock_notes(log: hlog.Log) -> list[str]:
-    """A clock that jumped back harms no total; whoever looks at the log over time should know."""
+    """The note on a clock that jumped back. Totals are right, but the log's time axis is not."""
     last: dict[str, float] = {}
     jumps = 0
     for interval in log.intervals:

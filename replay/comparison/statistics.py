@@ -21,13 +21,13 @@ from . import linear
 
 ALPHA = 0.05
 LABELLINGS_MAX = 200_000
-"""More labellings than this are sampled."""
+"""Above this number labellings are sampled."""
 
 CELLS_MAX = 20_000_000
-"""Labellings times metrics, at most: what a comparison may take in time."""
+"""Limit on labellings times metrics, which bounds the time of a comparison."""
 
 UNEQUAL_COST = 4
-"""How many times as long a labelling takes where sides or blocks differ in number, roughly."""
+"""How much longer a labelling takes, roughly, where sides or blocks differ in number."""
 
 SAMPLED_MIN = 20_000
 POWER = 0.8
@@ -55,12 +55,12 @@ class Inference:
 
     @property
     def critical_t(self) -> float:
-        """What |t| must exceed in all metrics."""
+        """The |t| that must be exceeded in all metrics."""
         return float(self.critical.max(initial=0.0))
 
 
 def count_labellings(blocks: Sequence[int], labels: np.ndarray) -> int:
-    """In how many ways the new runs of each block can be chosen."""
+    """The number of ways to choose the new runs of each block."""
     ways, start = 1, 0
     for size in blocks:
         ways *= math.comb(size, int(labels[start : start + size].sum()))
@@ -146,7 +146,7 @@ def _with_trend(columns: np.ndarray, observed: np.ndarray, sizes: Sequence[int],
 
 
 def _is_balanced(sizes: Sequence[int], observed: np.ndarray) -> bool:
-    """Whether all blocks are of one size and half new: then the spreads of both sides weigh the same in every labelling."""
+    """Whether all blocks have one size and are half new: then both sides' spreads weigh the same in every labelling."""
     news = [int(part.sum()) for part in np.split(observed, np.cumsum(sizes)[:-1])]
     return len(set(sizes)) == 1 and all(2 * new == size for new, size in zip(news, sizes, strict=True))
 
@@ -218,7 +218,7 @@ def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, flo
 
 
 def _outside(table: np.ndarray, alpha: float) -> int:
-    """How many labellings may be as extreme as one that is rejected."""
+    """How many labellings may be as extreme as a rejected one."""
     return math.floor(alpha * len(table) + 1e-9)
 
 

@@ -33,14 +33,14 @@ from .statuses import judge_statuses
 from .words import NOTHING_SHOWN, RUNS_MIN, overall
 
 FEW, UNEQUAL = 8, 1.5
-"""A side of fewer runs than this, beside one of so many times as many, does not show its own spread."""
+"""A side with fewer runs than this, against a side with this many times more, does not show its own spread."""
 
 EXPONENT_MAX = 700.0
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The whole answer. `reasons` say why nothing can be concluded, `notes` what else to know."""
+    """The complete result. `reasons` are why nothing could be concluded; `notes` are remarks."""
 
     verdict: VerdictName
     sentence: str
@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def exit_code(self) -> Exit:
-        """What scripts are told."""
+        """The exit code for scripts."""
         if self.verdict == "REGRESSION":
             return Exit.FAILED
         if self.verdict == "INVALID":
@@ -68,18 +68,18 @@ class Comparison:
 
     @property
     def caught(self) -> float:
-        """The slowdown that any latency of the family would have been caught at; infinite where none would."""
+        """The smallest slowdown that every latency of the family would have shown; infinite if none would."""
         return max((f.caught for f in self.findings if f.metric.is_latency), default=math.inf)
 
     @property
     def runs_needed(self) -> int | None:
-        """Runs a side that settle every metric; None where too many."""
+        """Runs per side that decide every metric; None if too many are needed."""
         needed = [finding.runs_needed for finding in self.findings]
         return None if None in needed or not needed else max(n for n in needed if n is not None)
 
 
 def compare(base: str, new: str, options: Options | None = None) -> Comparison:
-    """Compare two sides given as `[LABEL=]PATH[,PATH...]`. A ReplayError where they cannot be read."""
+    """Compares two sides given as `[LABEL=]PATH[,PATH...]`. ReplayError if they cannot be read."""
     options = options or Options()
     return compare_sides(*load_sides(base, new, options.unit), options)
 
@@ -87,7 +87,7 @@ def compare(base: str, new: str, options: Options | None = None) -> Comparison:
 def compare_sides(
     base: Side, new: Side, options: Options, blocks: Sequence[Sequence[SideRun]] | None = None
 ) -> Comparison:
-    """Compare loaded sides; `blocks` are groups of runs within which the labels were randomised."""
+    """Compares loaded sides. `blocks` are groups of runs within which the labels were randomised."""
     refused = invalid(base, new)
     if refused:
         sentence = f"the generator was the bottleneck, so these runs say nothing of the builds: {refused[0]}"

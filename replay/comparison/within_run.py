@@ -1,4 +1,6 @@
-"""How well one run of each side knows its own quantiles. It does not know how much runs differ: an effect size, no test."""
+"""How well one run of each side knows its own quantiles. It does not show how much runs differ, so it is an effect
+size, not a test.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict over all metrics, and the one sentence that says it to a stranger."""
+"""The verdict over all metrics, and one sentence that explains it to a newcomer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .statistics import RUNS_NEEDED_MAX
 
 NOTHING_SHOWN = "nothing was shown either way"
 RUNS_MIN = 4
-"""Runs a side below which nothing can be excluded at alpha 0.05."""
+"""Below this number of runs per side nothing can be excluded at alpha 0.05."""
 
 
 def change_text(value: float, metric: Metric) -> str:
@@ -36,7 +36,7 @@ def overall(
     new: Side,
     options: Options,
 ) -> tuple[VerdictName, str]:
-    """The verdict over all metrics, and one sentence that says it to a stranger."""
+    """Returns the verdict over all metrics, and one sentence that explains it to a newcomer."""
     by_verdict = {
         v: [f for f in findings if f.verdict == v] for v in ("REGRESSION", "IMPROVEMENT", "INCONCLUSIVE")
     }
@@ -68,7 +68,9 @@ def overall(
 
 
 def _runs_wanted(findings: Sequence[Finding], kind: str = "") -> str:
-    """How many runs a side would show it: at least RUNS_MIN, as many as the metric needs that is hardest to settle."""
+    """How many runs per side would show it: at least RUNS_MIN, and as many as the metric needs that is hardest to
+    decide.
+    """
     needed = [finding.runs_needed for finding in findings]
     if None in needed:
         return f"even {RUNS_NEEDED_MAX} {kind}runs a side would not show it: find what makes runs differ"

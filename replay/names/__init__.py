@@ -1,7 +1,7 @@
-"""From a name to addresses, as a client on this machine would: the hosts file and DNS, as nsswitch.conf and resolv.conf say.
+"""Looks up names as a client on this machine would: the hosts file and DNS, as nsswitch.conf and resolv.conf say.
 
-The only package with dnspython, which makes and reads messages. What is asked, of whom, in which order and for how long, and
-what that cost, is decided here.
+This is the only package that uses dnspython, which builds and parses messages. What is asked of which server, in
+which order, for how long and at what cost, is decided here.
 """
 
 from .exchange import Query

@@ -1,4 +1,4 @@
-"""What a name costs each time it is looked up, and what its full form with a trailing dot would cost."""
+"""What each lookup of a name costs, and what its absolute form with a trailing dot would cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .lookup import Answer, lookup
 from .settings import Settings
 
 ROUNDS = 5
-"""Lookups of each form, in turns; times are medians, so that a server's cache favours neither."""
+"""Lookups of each form, alternating. The times are medians, so that a server's cache favours neither form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class Cost:
 
     @property
     def sent(self) -> int:
-        """How many queries that is."""
+        """The number of queries."""
         return len(self.queries)
 
 
 async def cost_of(name: str, settings: Settings) -> tuple[Cost, Cost]:
-    """The name as it is written, and as the absolute name that has its addresses. NameFailure where nothing has."""
+    """Measures the name as it is written, and its absolute form. NameFailure if neither has an address."""
     answer = await lookup(name, settings)
     absolute = f"{answer.found.rstrip('.')}." if answer.source == "dns" else name
     took: dict[str, list[int]] = {}

@@ -61,12 +61,12 @@ class Query:
 
 
 Note = Callable[[Query], None]
-"""Called with each query when it ended."""
+"""Called with each query when it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server said of one kind of record."""
+    """A server's answer for one kind of record."""
 
     kind: str
     code: str
@@ -121,7 +121,7 @@ class Client:
         return ()
 
     def ended(self, query: Query) -> None:
-        """Note a query that ended."""
+        """Records a query that has ended."""
         self._answers.add(query.answer)
         self.note(query)
 
@@ -133,7 +133,7 @@ class Client:
         )
 
     def _patience_s(self, place: int) -> float:
-        """How long a server may take: later ones of several get more, in whole seconds."""
+        """Time limit for one server, in whole seconds. Later ones of several servers get more."""
         timeout_s, servers = self.settings.timeout_s, len(self.settings.servers)
         return (
             timeout_s if place == 0 else max(float(int(timeout_s * 2**place) // servers), min(timeout_s, 1.0))
@@ -141,7 +141,7 @@ class Client:
 
 
 class _Exchange:
-    """One server, asked for one name."""
+    """One server that is asked for one name."""
 
     def __init__(
         self,
@@ -248,8 +248,9 @@ class _Exchange:
     async def _send(
         self, sock: trio.socket.SocketType | None, waiting: list[dns.message.Message]
     ) -> trio.socket.SocketType:
-        """Send what waits, or its first where queries go one at a time. The socket is connected, so that a port where
-        nobody listens is known at once.
+        """Sends the waiting questions, or only the first where queries go one at a time.
+
+        The socket is connected, so that a port on which nobody listens is noticed at once.
         """
         if sock is not None and self._client.socket_for_each:
             sock.close()
@@ -265,7 +266,7 @@ class _Exchange:
 
     @staticmethod
     async def _frame(stream: trio.SocketStream, received: bytearray) -> bytes:
-        """The next message of a connection: its length in two bytes, and as many bytes."""
+        """Reads the next message from a connection: its length in two bytes, then the message."""
         while len(received) < 2 or len(received) < 2 + int.from_bytes(received[:2], "big"):
             data = await stream.receive_some()
             if not data:
@@ -277,7 +278,7 @@ class _Exchange:
         return frame
 
     def _read(self, data: bytes) -> Reply | None:
-        """A reply to one of the questions that are out; None for anything else, which is not waited for any less."""
+        """Parses a reply to one of the open questions. None for anything else, which does not shorten the wait."""
         try:
             message = dns.message.from_wire(data, ignore_trailing=True)
         except dns.exception.DNSException:
@@ -299,13 +300,13 @@ class _Exchange:
         )
 
     def _abandon(self, answer: str) -> None:
-        """Note the queries that have no reply."""
+        """Records the queries that got no reply."""
         for kind in list(self._outstanding):
             self._end(kind, answer)
 
 
 def read_reply(message: dns.message.Message, kind: str) -> Reply:
-    """What a reply says of one kind: the addresses at the end of its chain of aliases, however long, and their least TTL."""
+    """Reads one kind of record from a reply: the addresses at the end of its chain of aliases, and their lowest TTL."""
     code = dns.rcode.to_text(message.rcode())
     records = sum(len(rrset) for rrset in message.answer)
     is_lame = (

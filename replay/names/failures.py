@@ -1,4 +1,4 @@
-"""Why a name has no address, in words that tell the cases apart."""
+"""Why a name has no address: one message for each case."""
 
 from __future__ import annotations
 

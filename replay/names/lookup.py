@@ -31,7 +31,7 @@ with a buffer twice as large: a name of 100 addresses is looked up three times.
 """
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\.")
-"""What res_hnok(3) takes for the name of a host: nothing else is asked for."""
+"""What res_hnok(3) accepts as a host name. Nothing else is looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Answer:
 
 
 async def lookup(name: str, settings: Settings, note: Note = lambda query: None) -> Answer:
-    """The addresses of a name. NameFailure where it has none."""
+    """Returns the addresses of a name. NameFailure if it has none."""
     if address := address_of(name):
         return Answer((address,), "literal", name)
     lowered = name.lower()
@@ -76,7 +76,7 @@ async def lookup(name: str, settings: Settings, note: Note = lambda query: None)
 
 
 async def _ask_until_it_fits(name: str, settings: Settings, note: Note) -> Answer:
-    """Ask DNS as often as glibc would until its buffer holds the answer."""
+    """Asks DNS as often as glibc would until its buffer holds the answer."""
     try:
         ascii_name = name if name.isascii() else dns.name.from_text(name).to_text(omit_final_dot=True)
     except (dns.exception.DNSException, UnicodeError):
@@ -92,7 +92,7 @@ async def _ask_until_it_fits(name: str, settings: Settings, note: Note) -> Answe
 
 
 async def _ask_dns(name: str, settings: Settings, note: Note) -> Answer:
-    """Candidate after candidate, until one has addresses."""
+    """Tries one candidate after the other until one has addresses."""
     begin = time.monotonic()
     client = Client(settings, note)
     asked: list[str] = []
@@ -130,7 +130,7 @@ def _by_kind(replies: tuple[Reply, ...]) -> list[Reply]:
 
 
 def _why(replies: tuple[Reply, ...], client: Client) -> Why:
-    """What a candidate without an address comes down to."""
+    """The result of a candidate without an address."""
     if not replies:
         return client.failure
     codes = [reply.code for reply in replies]

@@ -17,7 +17,7 @@ from replay.errors import UsageError
 RESOLV_CONF, HOSTS, NSSWITCH = Path("/etc/resolv.conf"), Path("/etc/hosts"), Path("/etc/nsswitch.conf")
 PORT = 53
 SERVERS_MAX, NDOTS_MAX, TIMEOUT_S_MAX, ATTEMPTS_MAX = 3, 15, 30, 5
-"""What the C library caps these at."""
+"""The limits that the C library puts on these options."""
 
 Server = tuple[str, int]
 
@@ -26,7 +26,7 @@ STATUSES = ("SUCCESS", "NOTFOUND", "UNAVAIL", "TRYAGAIN")
 
 
 class Candidate(NamedTuple):
-    """An absolute name to ask for, and whether it comes of the search list."""
+    """An absolute name to ask for, and whether it comes from the search list."""
 
     name: str
     is_searched: bool
@@ -49,8 +49,8 @@ FILES_AND_DNS: tuple[Source, ...] = (Source("files"), Source("dns"))
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Servers in their order, and how they are asked. `hosts` has addresses by name in lower case; a domain "" of `search`
-    is the root.
+    """Name servers in order, and how to ask them. `hosts` has addresses by name in lower case. A domain "" in
+    `search` is the root.
     """
 
     servers: tuple[Server, ...] = (("127.0.0.1", PORT),)
@@ -114,9 +114,8 @@ def read_settings(
     nsswitch: Path = NSSWITCH,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The machine's settings; `resolver` is asked in place of its name servers.
-
-    A file that cannot be read is treated as empty, as the C library does.
+    """Reads the machine's settings. `resolver` replaces its name servers. A file that cannot be read counts as empty,
+    as in the C library.
     """
     environ = os.environ if environ is None else environ
     servers, search, options = _read_resolv_conf(conf)
@@ -168,7 +167,7 @@ def _read_resolv_conf(path: Path) -> tuple[list[Server], list[str] | None, list[
 
 
 def _read_sources(path: Path) -> tuple[Source, ...]:
-    """The sources of the last line for hosts; the hosts file and DNS where there is none."""
+    """The sources of the last `hosts:` line; the hosts file and DNS if there is none."""
     found = FILES_AND_DNS
     for line in _lines(path):
         database, colon, text = line.partition("#")[0].strip().partition(":")
@@ -185,7 +184,7 @@ def _read_sources(path: Path) -> tuple[Source, ...]:
 
 
 def _ends(actions: str) -> frozenset[str]:
-    """The statuses that end the lookup, of `[NOTFOUND=return !UNAVAIL=return]`."""
+    """Parses the statuses that end a lookup: `[NOTFOUND=return !UNAVAIL=return]`."""
     ends: set[str] = set()
     for negated, status, action in re.findall(r"(!?)\s*(\w+)\s*=\s*(\w+)", actions):
         meant = set(STATUSES) - {status.upper()} if negated else {status.upper()}
@@ -194,7 +193,7 @@ def _ends(actions: str) -> frozenset[str]:
 
 
 def _option(options: list[str], name: str, default: int, least: int, most: int) -> int:
-    """The last `name:N` among options that is a number, within bounds."""
+    """The last `name:N` among the options that is a number, limited to its bounds."""
     given = [text.partition(":")[2] for text in options if text.startswith(f"{name}:")]
     numbers = [int(text) for text in given if text.isascii() and text.isdigit()]
     return min(max(numbers[-1], least), most) if numbers else default
@@ -229,7 +228,9 @@ def _is_strict_address(text: str) -> bool:
 
 
 def address_of(text: str) -> str:
-    """The address that a text is, in its usual form; "" if it is none. `127.1` and `0x7f000001` are addresses, too."""
+    """Parses an address and returns its usual form, or "" if the text is none. `127.1` and `0x7f000001` are
+    addresses, too.
+    """
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -1,1 +1,1 @@
-"""How high a peak a target survives, and whether it comes back from one."""
+"""Finds how high a peak a target survives, and whether it recovers."""

@@ -1,4 +1,4 @@
-"""Up to the peak, there for a while, and down again through the same loads: what differs is hysteresis."""
+"""Climbs to the peak, holds it, and comes down through the same loads. The difference on the way down is hysteresis."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .recovery import Verdict as RecoveryVerdict
 from .search import Search, Trial, Verdict
 
 HOLDS_MAX, HOLD_STEP = 3, 0.05
-"""Where the peak could not be held, up to two more loads are tried: each the highest that was passed on the way up and
+"""If the peak could not be held, up to two lower loads are tried: each is the highest that passed on the way up and
 is lower by at least this share.
 """
 
 LOADS_DOWN_MAX = 6
-"""Loads of the way down: the overload, and the highest that were passed on the way up."""
+"""Loads of the descent: the overload, and the highest loads that passed on the way up."""
 
 
 class Measure(Protocol):
-    """Makes one trial at a load, and says what came of it."""
+    """Makes one trial at a load and returns its result."""
 
     def __call__(self, load: float, stage: str) -> Trial:
         """`stage` is up, probe, hold or down."""
@@ -28,8 +28,8 @@ class Measure(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CoolDown:
-    """After a trial at `load` that missed a goal: how long until the target was at the lowest load what it had been
-    there before (None: it never was).
+    """The recovery after a trial at `load` that missed a goal: seconds until the target behaved at the lowest load as
+    it had before (None: never).
     """
 
     load: float
@@ -62,10 +62,11 @@ class Climb:
 
 
 def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambda _: None) -> Climb:
-    """Search, hold, and come down again.
+    """Searches, holds, and comes down again.
 
-    After each trial that missed a goal the target is probed at the lowest load until it is itself again: else what
-    one trial broke would fail the next. A target that never is, or a trial that the generator limited, ends it there.
+    After each trial that missed a goal the target is probed at the lowest load until it has recovered; otherwise the
+    damage of one trial would fail the next. The climb ends if the target never recovers, or if the generator limited
+    a trial.
     """
 
     def tried(load: float, stage: str) -> Trial:
@@ -78,7 +79,7 @@ def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambd
     cool_downs: list[CoolDown] = []
 
     def recovers(after: Trial) -> bool:
-        """Whether the target is itself again after a trial that missed a goal."""
+        """Whether the target has recovered after a trial that missed a goal."""
         base = next((each for each in search.trials if each.load == search.lowest and each.ok), None)
         if base is None or after.ok or after.generator_limited:
             return True
@@ -116,7 +117,7 @@ def _is_back(found: Climb) -> bool:
 def _hold(
     found: Climb, search: Search, tried: Callable[[float, str], Trial], recovers: Callable[[Trial], bool]
 ) -> None:
-    """The peak for longer than a trial; a lower load where it does not bear that."""
+    """Holds the peak for longer than a trial; tries a lower load if the target does not sustain it."""
     load = found.peak
     for number in range(HOLDS_MAX):
         trial = tried(load, "hold")
@@ -134,7 +135,7 @@ def _hold(
 
 
 def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]) -> float | None:
-    """Seconds until a target is at the lowest load as in `base`; None after WATCH_TIMES the length of the trial."""
+    """Seconds until a target behaves at the lowest load as in `base`; None after WATCH_TIMES the length of the trial."""
     waited_s = 0.0
     while True:
         probe = tried(base.load, "probe")
@@ -146,7 +147,7 @@ def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]
 
 
 def _down(found: Climb, search: Search, tried: Callable[[float, str], Trial]) -> None:
-    """An overload, and from it down through the loads of the way up; at the lowest until it is itself again."""
+    """Overloads the target, then descends through the loads of the ascent. At the lowest it waits for recovery."""
     passed = sorted({trial.load for trial in search.trials if trial.load <= found.peak}, reverse=True)
     loads = passed if len(passed) <= LOADS_DOWN_MAX else [*passed[: LOADS_DOWN_MAX - 1], passed[-1]]
     overload = max(trial.load for trial in search.trials)

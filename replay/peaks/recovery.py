@@ -1,4 +1,7 @@
-"""Does it come back? A system is metastable where a surge is over and its harm is not (Bronson, HotOS 2021)."""
+"""Judges whether a target recovers.
+
+A system is metastable if a surge is over and its harm is not (Bronson, HotOS 2021).
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ from statistics import median
 from typing import Literal
 
 Verdict = Literal["RECOVERED", "DID_NOT_RECOVER", "NOT_HARMED", "UNSTEADY", "UNKNOWN"]
-"""UNSTEADY: the baseline itself got slower while it lasted, so that nothing can come back to it."""
+"""UNSTEADY: the baseline itself got slower during the run, so recovery cannot be judged."""
 
 WATCH_TIMES = 3
-"""It is watched for this many times as long as the surge took."""
+"""The target is watched for this many times the length of the surge."""
 
 P50_TIMES, P50_FLOOR_NS = 2.0, 5_000_000
-"""A median of up to twice the baseline's, or 5 ms above it, is like the baseline."""
+"""A median of up to twice the baseline's, or up to 5 ms above it, counts as recovered."""
 
 FAILED_MORE = 0.01
-"""So is a failed share of up to this much more."""
+"""A share of failures up to this much above the baseline's counts as recovered."""
 
 GOOD_LEAST, GOOD_SHARE = 3, 0.9
-"""Recovered is what stays so: three good seconds at least, and nine in ten until the end."""
+"""Recovery must last: at least three good seconds, and nine in ten until the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Recovery:
 def like_baseline(
     p50_ns: float | None, failed_share: float, base_p50_ns: float | None, base_failed_share: float
 ) -> bool:
-    """Whether a median and a failed share are like those of the baseline; a median that is not known is."""
+    """Whether a median and a share of failures are like the baseline's. An unknown median counts as alike."""
     if failed_share > base_failed_share + FAILED_MORE:
         return False
     if p50_ns is None or base_p50_ns is None:
@@ -65,8 +68,8 @@ def like_baseline(
 
 
 def judge(rows: Sequence[Moment], from_s: float, until_s: float) -> Recovery:
-    """Whether a target has recovered from a surge that lasted from `from_s` to `until_s`. Rows in order, one a
-    second.
+    """Judges whether a target has recovered from a surge that lasted from `from_s` to `until_s`. Rows are in order,
+    one per second.
     """
     before = [row for row in rows if row.t_s + 0.5 < from_s]
     medians = [row.p50_ns for row in before[len(before) // 4 :] if row.p50_ns is not None]

@@ -17,21 +17,23 @@ from replay.errors import UsageError
 Verdict = Literal[
     "FOUND", "NO_LIMIT", "FAILS_AT_LOWEST", "GENERATOR_LIMITED", "OUT_OF_TRIALS", "DID_NOT_RECOVER"
 ]
-"""How a search ends; it is the climb that says DID_NOT_RECOVER: no further trial would say anything."""
+"""How a search ends. DID_NOT_RECOVER comes from the climb: no further trial would mean anything."""
 
 STEP_UP = 2.0
-"""By how much the load grows until a goal is missed."""
+"""Factor by which the load grows until a goal is missed."""
 
 TRIALS_MAX = 200
-"""A search that has not ended by then never will: its answers contradict each other."""
+"""A search that takes more trials than this never ends, since its results contradict each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One trial at a load. `passed` says of each goal whether it was met; `generator_limited`, where it is not
-    empty, why the trial says nothing of the target. Latencies in ns, None where nothing was answered; `rate_per_s` was
-    asked for, `done_per_s` answered well. `differs_share` is that of responses with a worse status than recorded;
-    `status_failure`, where it is not empty, why no goal was met on their account.
+    """One trial at a load.
+
+    `passed` is whether each goal was met. `generator_limited`, if not empty, is why the trial says nothing about the
+    target. Latencies are in ns, None if nothing was answered. `rate_per_s` was requested, `done_per_s` was answered
+    well. `differs_share` is the share of responses with a worse status than recorded. `status_failure`, if not empty,
+    is why statuses alone fail every goal.
     """
 
     load: float
@@ -55,7 +57,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Of one goal: the highest load that met it below the lowest that missed it (0: none; infinite: none)."""
+    """The bounds of one goal: the highest load that met it below the lowest that missed it (0: none; infinite: none)."""
 
     lower: float
     upper: float
@@ -63,11 +65,11 @@ class Bounds:
 
 @dataclass(slots=True)
 class Search:
-    """Asks for loads (`next_load`) and takes trials (`add`), until it knows each goal's bounds within `width`.
+    """Asks for loads (`next_load`) and takes trials (`add`) until it knows each goal's bounds within `width`.
 
-    `width` is relative: upper / lower - 1 at the end. `votes`, an odd number, is of how many trials the majority
-    decides a load. With `each` the bounds of every goal are looked for; without, only as far as it takes to know where
-    the first of them is missed: the target is not driven further.
+    `width` is relative: upper / lower - 1 at the end. `votes`, an odd number, is the number of trials whose majority
+    decides a load. With `each`, the bounds of every goal are searched; without, only as far as needed to know where
+    the first goal is missed, so that the target is not driven further.
     """
 
     goals: Sequence[str]
@@ -88,25 +90,25 @@ class Search:
             )
 
     def add(self, trial: Trial) -> None:
-        """Take a trial at the load that was asked for."""
+        """Adds a trial at the load that was asked for."""
         self.trials.append(trial)
 
     def passes(self, load: float, goal: str) -> bool | None:
-        """What the majority of the trials at a load says of a goal; None where it takes more of them."""
+        """The majority of the trials at a load for a goal; None if more trials are needed."""
         said = [trial.passed[goal] for trial in self.trials if trial.load == load]
         if 2 * sum(said) > self.votes:
             return True
         return False if 2 * (len(said) - sum(said)) > self.votes else None
 
     def bounds(self, goal: str) -> Bounds:
-        """How far a goal's bounds have come."""
+        """The present bounds of a goal."""
         loads = sorted({trial.load for trial in self.trials})
         upper = next((load for load in loads if self.passes(load, goal) is False), math.inf)
         lower = max((load for load in loads if load < upper and self.passes(load, goal)), default=0.0)
         return Bounds(lower, upper)
 
     def next_load(self) -> float | None:
-        """The load to try next; None where the search has ended (see `verdict`)."""
+        """The load to try next; None once the search has ended (see `verdict`)."""
         if self.verdict() is not None:
             return None
         for goal in self.goals:
@@ -115,7 +117,7 @@ class Search:
         return None
 
     def _wanted(self, goal: str) -> float | None:
-        """The load that would say most of a goal; None where its bounds are close enough."""
+        """The load that would narrow a goal's bounds most; None if they are close enough."""
         bounds = self.bounds(goal)
         if not self.each and bounds.lower >= self.peak().upper:
             return None
@@ -135,7 +137,7 @@ class Search:
         return math.sqrt(bounds.lower * bounds.upper)
 
     def verdict(self) -> Verdict | None:
-        """How the search has ended; None while it goes on."""
+        """How the search has ended; None while it continues."""
         if self.trials and self.trials[-1].generator_limited:
             return "GENERATOR_LIMITED"
         if any(self.passes(self.lowest, goal) is False for goal in self.goals):
@@ -150,7 +152,7 @@ class Search:
         return Bounds(min(each.lower for each in found), min(each.upper for each in found))
 
     def contradictions(self) -> list[float]:
-        """Loads that met every goal although a lower one missed one: answers that are not monotone."""
+        """Loads that met every goal although a lower one missed one, so the results are not monotone."""
         upper = self.peak().upper
         loads = sorted({trial.load for trial in self.trials if trial.load > upper})
         return [load for load in loads if all(self.passes(load, goal) for goal in self.goals)]

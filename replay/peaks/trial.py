@@ -1,4 +1,6 @@
-"""Trials with a real target: the trace at a scale for a while, judged by the scenario's objectives."""
+"""Makes trials with a real target: replays the trace at a scale for a while and judges it by the scenario's
+objectives.
+"""
 
 from __future__ import annotations
 
@@ -43,22 +45,22 @@ from .search import Trial
 from .window import Stretch, cut, find_stretch
 
 GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
-"""Of a scenario that has no objectives."""
+"""The objectives of a scenario that has none."""
 
 PAUSE_S = 0.5
-"""Between trials on the way up, all of whose requests have ended."""
+"""Pause between trials on the way up, once all requests have ended."""
 
 SAME_RATE, SCALINGS_MAX = 0.005, 4
-"""A hold's mean rate is that of its trial within this share; it takes so many tries at most to find its scale."""
+"""Tolerance on a hold's mean rate against that of its trial, and the number of attempts to find its scale."""
 
 PROBE_SHARE, PROBE_REQUESTS = 0.1, 30
-"""A probe is as long as it takes to send so many requests, but at least this share of a trial, at most a trial."""
+"""A probe lasts until this many requests are sent, but at least this share of a trial and at most a trial."""
 
 
 def at_load(scenario: Scenario, load: float, *, rest: bool = True) -> Scenario:
-    """A scenario whose peak, constant rate or factors are `load` times as high; what it leaves alone is scaled as well.
+    """A scenario whose peak, constant rate or factors are `load` times as high.
 
-    `rest`: there are routes that its factors leave alone.
+    What it leaves alone is scaled as well. With `rest` there are routes that its factors leave alone.
     """
     if scenario.rate_per_s is not None:
         return msgspec.structs.replace(scenario, rate_per_s=Rate(scenario.rate_per_s * load))
@@ -97,7 +99,7 @@ class Bench:
         self.stretch: Stretch | None = None
 
     def prepare(self) -> Stretch:
-        """Find the stretch and cut it out of the trace. UsageError where nothing of it would be sent."""
+        """Finds the stretch and cuts it out of the trace. UsageError if none of it would be sent."""
         window_ns = max(self._hold_ns, self._trial_ns)
         speed = self._clock().speed
         found = find_stretch(
@@ -134,7 +136,7 @@ class Bench:
         return [str(text) for text in self._given.slo]
 
     def __call__(self, load: float, stage: str) -> Trial:
-        """One trial; a second one where the generator was at fault, since that may have been a hiccup."""
+        """Makes one trial, and a second one if the generator was at fault, since that may have been a hiccup."""
         if self.stretch is None:
             self.prepare()
         if stage != "down" and self._number:
@@ -146,7 +148,7 @@ class Bench:
         return trial
 
     def _refuse_baseline(self, run: Run, until_ns: int) -> None:
-        """RefusedError where the target refuses most of the baseline: it would seem to survive any surge."""
+        """Raises RefusedError if the target refuses most of the baseline: it would seem to survive any surge."""
         share = _baseline_share(run, until_ns / units.SECOND_NS)
         if share > FAILED_SHARE and not self._accepts_statuses:
             raise RefusedError(
@@ -155,7 +157,7 @@ class Bench:
             )
 
     def _length_ns(self, stage: str) -> int:
-        """How long a trial of a stage is."""
+        """The length of a trial in each stage."""
         if stage != "probe":
             return self._hold_ns if stage == "hold" else self._trial_ns
         least_ns = PROBE_REQUESTS / max(self._lowest_per_s, 1e-3) * units.SECOND_NS
@@ -180,7 +182,9 @@ class Bench:
         return trial
 
     def _prepared(self, load: float, stage: str, area: Path) -> Prepared:
-        """What a trial sends. A hold has the mean rate of the trial at its load, however busy the rest of the window is."""
+        """The trace and scenario that a trial sends. A hold has the mean rate of the trial at its load, however busy
+        the rest of the window is.
+        """
         part = self._parts["hold" if stage == "hold" else "trial"]
         factor = load
         found = run_blocking(partial(find_targets, self._scenario))
@@ -200,8 +204,10 @@ class Bench:
         return prepared
 
     def _status_failure(self, document: RunDocument, load: float) -> str:
-        """Why a trial has failed by its statuses; empty where it has not. Trials at the first load are the baseline, judged
-        as any run is. What the target refuses there it refuses at any load: the others may have SUSPECT_SHARE more.
+        """Why a trial has failed by its statuses; empty if it has not.
+
+        Trials at the first load are the baseline, which is judged like any run. What the target refuses there it
+        refuses at any load, so later trials may have SUSPECT_SHARE more.
         """
         differs = document.status_differs
         share = differs.share if differs is not None else 0.0
@@ -257,7 +263,7 @@ class Bench:
 
 
 def _rate(prepared: Prepared) -> float:
-    """The mean rate that is planned for all targets, over all of a trial's length."""
+    """The planned mean rate over all targets and all of a trial's length."""
     rows = sum(plan.rows or 0 for plan in prepared.plans)
     return rows * units.SECOND_NS / max(prepared.scenario.duration_ns or 0, 1)
 
@@ -270,7 +276,7 @@ def _baseline_share(run: Run, until_s: float) -> float:
 
 
 def moments(run: Run) -> list[Moment]:
-    """What happened in each second of a run; a response has failed that is a 5xx, or worse than recorded."""
+    """What happened in each second of a run. A response has failed if it is a 5xx, or worse than recorded."""
     found = []
     for row in run.timeline():
         failed = row.outcomes.get("5xx", 0) + row.status_worse + row.unknown_4xx
@@ -287,7 +293,9 @@ def moments(run: Run) -> list[Moment]:
 
 
 def _judged(document: RunDocument, load: float, stage: str, status_failure: str) -> Trial:
-    """What a run says of its load. One that the circuit breaker ended, or whose statuses failed, has met no objective."""
+    """The result of a run as a trial. A run that the circuit breaker ended, or whose statuses failed, has met no
+    objective.
+    """
     whole = document.ending.how == "whole"
     response, accounts = document.latency.response, document.accounts
     failed = (

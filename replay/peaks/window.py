@@ -1,4 +1,4 @@
-"""Which part of a recording the trials of a peak are made of: its busiest, however long the recording is."""
+"""Chooses the part of a recording that the trials of a peak use: its busiest, however long the recording is."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from replay.workload.transform import Transform, transform
 from replay_native.ground.jit import warm
 
 BINS_A_TRIAL = 50
-"""The busiest stretch is found to this part of its length."""
+"""Resolution of the search for the busiest stretch, as a share of its length."""
 
 BINS_MAX = 1 << 23
-"""Bins of a long recording: they get longer beyond it."""
+"""Limit on the bins of a long recording. Beyond it the bins get longer."""
 
 Int64s = npt.NDArray[np.int64]
 
@@ -53,7 +53,9 @@ class Stretch:
 
 
 def busiest(counts: Int64s, trial: int, window: int) -> tuple[int, int]:
-    """Where the busiest `trial` bins begin, and the busiest `window` bins that hold them; the first where some are alike."""
+    """Where the busiest `trial` bins begin, and the busiest `window` bins that contain them. Of equal stretches the
+    first is taken.
+    """
     sums = np.concatenate([[0], np.cumsum(counts)])
     trial, window = min(trial, len(counts)), min(max(window, trial), len(counts))
     trial_at = int((sums[trial:] - sums[:-trial]).argmax())
@@ -86,7 +88,7 @@ def find_stretch(
     recorded_bin_ns = bin_ns * clock.speed
 
     def moments(begin: int, length: int) -> tuple[int, int, float]:
-        """First and last moment of so many bins, and the rate in them."""
+        """First and last moment of a number of bins, and the rate in them."""
         from_ns = clock.origin_ns + round(begin * recorded_bin_ns)
         until_ns = min(from_ns + round(length * recorded_bin_ns), clock.origin_ns + bounds)
         rows = int(counts[begin : begin + length].sum())
@@ -104,7 +106,7 @@ def find_stretch(
 
 
 def _times(wanted_ns: float, there_ns: int) -> float:
-    """How often a stretch is repeated; a bin more or less is none."""
+    """How often a stretch is repeated. One bin more or less is no repetition."""
     times = wanted_ns / max(there_ns, 1)
     return 1.0 if times <= 1 + 1 / BINS_A_TRIAL else round(times, 3)
 
@@ -118,7 +120,7 @@ def _kept(trace: Trace, scenario: Scenario, area: Path) -> Trace:
 
 
 def _counts(trace: Trace, clock: Clock, scenario: Scenario, bin_ns: int, bounds_ns: int) -> Int64s:
-    """Requests that would be sent, by bins of the replay's time."""
+    """Counts the requests that would be sent, by bins of replay time."""
     warm(["plan.survey"])
     length_ns = max(round(bounds_ns / clock.speed), 1)
     counts = np.zeros(-(-length_ns // bin_ns), np.int64)
@@ -134,7 +136,7 @@ def _counts(trace: Trace, clock: Clock, scenario: Scenario, bin_ns: int, bounds_
 
 
 def cut(trace: Trace, out: Path, from_ns: int, until_ns: int, length_ns: int) -> Trace:
-    """Write the events between two moments as a trace of their own, over and over until it is `length_ns` long."""
+    """Writes the events between two moments as a new trace, repeated until it is `length_ns` long."""
     change = {"transform": "window", "from_ns": from_ns, "until_ns": until_ns}
     with DerivedTraceWriter(out, trace, [change]) as writer:
         for later_ns in _offsets(trace, from_ns, until_ns, length_ns):
@@ -148,7 +150,7 @@ def cut(trace: Trace, out: Path, from_ns: int, until_ns: int, length_ns: int) ->
 
 
 def _offsets(trace: Trace, from_ns: int, until_ns: int, length_ns: int) -> Iterator[int]:
-    """By how much each repetition is later. One follows the other by the mean gap, if the recording is no longer."""
+    """The offset between repetitions. Without a longer recording they follow each other by the mean gap."""
     first_ns = last_ns = None
     rows = 0
     for batch in trace.batches(from_ns, until_ns):
@@ -163,7 +165,7 @@ def _offsets(trace: Trace, from_ns: int, until_ns: int, length_ns: int) -> Itera
 
 
 def _words(found: Stretch, zone: dt.tzinfo) -> str:
-    """The window and its busiest part, as the reports say them."""
+    """The window and its busiest part, as reports print them."""
 
     def span(from_ns: int, until_ns: int) -> str:
         length = units.format_duration(until_ns - from_ns)
