@@ -78,7 +78,8 @@ def work_area(out: Path) -> Iterator[Path]:
     "sinks",
     multiple=True,
     metavar="NAME=...",
-    help="Also write each second to csv=FILE, jsonl=FILE, or a sink of an installed package; repeatable.",
+    help="Also export each second: otlp=URL, prometheus=HOST:PORT, csv=FILE, jsonl=FILE, or a sink of an "
+    "installed package; repeatable.",
 )
 @output_options("report.html in the run's folder")
 @click.option("--dry-run", is_flag=True, help="Print the plan, and send nothing.")
@@ -200,7 +201,21 @@ def replay_recordings(
                 say(f"{note.code}: {note.message}")
         if outputs is not None:
             outputs.write(result, folder / "report.html")
+    _linger(sinks)
     return exit_code(document)
+
+
+def _linger(sinks: Sequence[Sink]) -> None:
+    """Give sinks that need it more time after the report. An interrupt ends the waiting; the run is saved already."""
+    from replay.engine.sinks.interface import LingeringSink
+
+    waiting = [sink for sink in sinks if isinstance(sink, LingeringSink) and sink.lingering()]
+    for sink in waiting:
+        say(sink.lingering())
+    with contextlib.suppress(KeyboardInterrupt):
+        for sink in waiting:
+            if warning := sink.linger():
+                say(warning)
 
 
 def exit_code(document: Any) -> int:

@@ -45,3 +45,16 @@ def name_of(sink: object) -> str:
 def lacking(sink: object) -> list[str]:
     """The methods that an object lacks to be a sink."""
     return [method for method in METHODS if not callable(getattr(sink, method, None))]
+
+
+@runtime_checkable
+class LingeringSink(Protocol):
+    """A sink that may need more time after the run, such as a port that is still to be scraped. The command asks it once the
+    report was printed; a program that runs `replay.run` may do the same.
+    """
+
+    def lingering(self) -> str:
+        """What it still waits for, in a sentence; empty if nothing."""
+
+    def linger(self) -> str:
+        """Waits for it. Returns a warning if it did not come, else an empty string."""

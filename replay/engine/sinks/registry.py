@@ -21,7 +21,25 @@ GROUP = "replay.sinks"
 
 Factory = Callable[[str], Sink]
 
-BUILT_IN: dict[str, Factory] = {"csv": rows.csv_rows, "jsonl": rows.jsonl}
+
+def _prometheus(value: str) -> Sink:
+    from .metrics.prometheus import prometheus
+
+    return prometheus(value)
+
+
+def _otlp(value: str) -> Sink:
+    from .metrics.otlp import otlp
+
+    return otlp(value)
+
+
+BUILT_IN: dict[str, Factory] = {
+    "csv": rows.csv_rows,
+    "jsonl": rows.jsonl,
+    "otlp": _otlp,
+    "prometheus": _prometheus,
+}
 
 
 def _registered() -> dict[str, list[EntryPoint]]:
