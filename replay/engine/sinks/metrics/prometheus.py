@@ -217,12 +217,12 @@ def _app(sink: PrometheusSink) -> Any:
     registry.register(_Collected())
     inner = make_wsgi_app(registry)
 
-    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") != "/metrics":
+    def app(request: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if request.get("PATH_INFO") != "/metrics":
             start_response("404 Not Found", [("Content-Type", "text/plain")])
             return [b"the metrics are at /metrics\n"]
-        is_final = sink.has_ended and environ.get("REQUEST_METHOD") == "GET"
-        return _Sent(inner(environ, start_response), sink, is_final)
+        is_final = sink.has_ended and request.get("REQUEST_METHOD") == "GET"
+        return _Sent(inner(request, start_response), sink, is_final)
 
     return app
 
