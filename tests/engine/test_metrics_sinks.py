@@ -326,3 +326,12 @@ def test_a_header_of_the_environment_that_is_no_pair_is_refused(monkeypatch: pyt
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "hunter2")
     with pytest.raises(UsageError, match="OTEL_EXPORTER_OTLP_HEADERS: a part is not name=value"):
         make_sink("otlp=http://127.0.0.1:4318")
+
+
+def test_without_the_extra_the_command_to_install_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("prometheus_client", "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for text in ("prometheus=9464", "otlp=http://127.0.0.1:4318"):
+        with pytest.raises(UsageError) as refused:
+            make_sink(text)
+        assert "pip install 'replay-engine[metrics]'" in refused.value.hint

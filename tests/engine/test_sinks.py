@@ -240,7 +240,7 @@ def test_a_wrong_sink_is_refused(tmp_path: Path) -> None:
     (tmp_path / "there.csv").touch()
     for text, said in (
         ("jsnl=x", "did you mean jsonl"),
-        ("prometheus=:9000", "there are: csv, jsonl"),
+        ("graphite=:9000", "there are: csv, jsonl, otlp, prometheus"),
         ("csv", "csv needs a file"),
         ("csv=", "csv needs a file"),
         (f"csv={tmp_path}/there.csv", "exists already"),
