@@ -144,6 +144,7 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
                 nursery.start_soon(target.adapter.background)
                 if target.adapter.name is not None:
                     nursery.start_soon(_follow_name, state, target, target.adapter.name)
+            nursery.start_soon(state.sampler.run)
             nursery.start_soon(_tick, state, recording)
             nursery.start_soon(_obey, state, received, recording)
             if signals and all(target.adapter.engine_name != "portable" for target in state.targets):
@@ -168,7 +169,7 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
             state.notes = [
                 note for target in state.targets for note in await target.adapter.afterwards(target.specs)
             ]
-        recording.tick(time.monotonic_ns(), last=True)
+        recording.tick(time.monotonic_ns(), last=True, watched=state.sampler.take())
         await others.caught_up()
         document = _finish(state, recording, cpu_s)
         await others.caught_up()
@@ -242,7 +243,7 @@ async def _tick(state: RunState, recording: Recording) -> None:
     number = 1
     while True:
         await trio.sleep(max(0.0, number - state.elapsed_s()))
-        recording.tick(time.monotonic_ns(), lag=state.lag())
+        recording.tick(time.monotonic_ns(), lag=state.lag(), watched=state.sampler.take())
         number = int(state.elapsed_s()) + 1
 
 
@@ -329,6 +330,7 @@ def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
         kafka=[target.adapter.figures() for target in state.targets],
         notes=[*(note for target in state.targets for note in target.adapter.notes()), *state.notes],
         names=[figures for target in state.targets if (figures := target.name_figures()) is not None],
+        watches=state.sampler.figures(),
     )
 
 

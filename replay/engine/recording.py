@@ -19,6 +19,7 @@ from replay.results.document import (
     Note,
     RunDocument,
     Started,
+    WatchFigures,
 )
 from replay.results.facts import Facts
 from replay.results.folder import RunFolder
@@ -67,13 +68,20 @@ class Recording:
         self._sink_notes: list[Note] = []
         self._ended: _Ended | None = None
 
-    def tick(self, now_ns: int, *, last: bool = False, lag: dict[str, int] | None = None) -> Second:
+    def tick(
+        self,
+        now_ns: int,
+        *,
+        last: bool = False,
+        lag: dict[str, int] | None = None,
+        watched: dict[str, float | None] | None = None,
+    ) -> Second:
         """Hand what was counted since the last tick to every sink. The run ends with its `last` tick. OutputError where
         the folder has no room.
         """
         if last:
             self._ended = _Ended(now_ns, host.load(), self._run_delay())
-        second, deltas = self._recorder.tick(now_ns, last=last, lag=lag)
+        second, deltas = self._recorder.tick(now_ns, last=last, lag=lag, watched=watched)
         for sink in self._sinks:
             sink.second(second, deltas)
         return second
@@ -112,6 +120,7 @@ class Recording:
         kafka: Sequence[KafkaFigures | None] = (),
         notes: Sequence[Note] = (),
         names: Sequence[NameFigures] = (),
+        watches: Sequence[WatchFigures] = (),
     ) -> RunDocument:
         """run.json with its histograms and samples. `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is
         by target.
@@ -130,6 +139,7 @@ class Recording:
             kafka=list(kafka),
             notes=[*notes, *self._sink_notes],
             names=list(names),
+            watches=list(watches),
         )
         return assemble(self._folder, self._all_metrics, self._started, facts, lookup)
 

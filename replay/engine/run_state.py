@@ -16,6 +16,7 @@ import trio
 from replay.errors import OutputError, reason_of
 from replay.lane.contract import LaneSpec
 from replay.ledger.host import facts
+from replay.plan.safety import allowed
 from replay.plan.schedule import Schedule
 from replay.protocols.adapter import ProtocolAdapter
 from replay.protocols.feeder import Feeder
@@ -34,6 +35,7 @@ from replay.results.folder import RunFolder
 from replay.settings.lane import lane_settings
 from replay.settings.scenario import Scenario
 from replay.units import SECOND_NS
+from replay.watching.sampler import Sampler
 from replay_native.feed.resolve import make_resolve_rings
 from replay_native.feed.ring import make_feed
 from replay_native.ledger import lane_metrics
@@ -50,6 +52,7 @@ class RunState:
     run_id: str
     targets: list[TargetRun]
     routes: list[RouteStart]
+    sampler: Sampler
     start_ns: int = 0
     start_at_ns: int | None = None
     ending: Ending = field(default_factory=Ending)
@@ -107,7 +110,8 @@ def make_state(
     except BaseException:
         folder.discard()
         raise
-    return RunState(scenario, folder, run_id, targets, routes)
+    sampler = Sampler(scenario.watch, allowed(scenario))
+    return RunState(scenario, folder, run_id, targets, routes, sampler)
 
 
 def _target_runs(

@@ -46,7 +46,24 @@ def facts_of(document: RunDocument) -> list[Fact]:
     if resent := document.accounts_detail.resent:
         why = "the target had closed the first one"
         facts.append(Fact("resent", f"{counted(resent, 'request')}, on a new connection: {why}"))
-    return facts + [_tls(tls) for tls in [each.tls for each in several] or [document.tls] if tls]
+    facts += [_tls(tls) for tls in [each.tls for each in several] or [document.tls] if tls]
+    return facts + list(_watched(document))
+
+
+def _watched(document: RunDocument) -> Iterator[Fact]:
+    """The watched figures: from where to where, when each changed, and what could not be sampled."""
+    for figure in document.watches:
+        known = [value for value in document.watched.get(figure.name, []) if value is not None]
+        words = "no sample"
+        if known:
+            words = f"{known[0]:g} at first, {min(known):g} to {max(known):g}, {known[-1]:g} at last"
+        if figure.changed_at_s is not None:
+            words += f"; changed at {figure.changed_at_s:.0f} s"
+        if figure.failed:
+            words += f"; {counted(figure.failed, 'sample')} failed: {figure.reason}"
+        yield Fact("watched", f"{figure.name}: {words}", "yellow" if figure.failed else "")
+    if document.watched_first:
+        yield Fact("", document.watched_first, "yellow")
 
 
 def target_words(document: RunDocument) -> str:

@@ -303,6 +303,11 @@ def lag_and_wait(rows: Sequence[Second], clock: RecordedClock | None) -> Chart |
     return over_time(rows, series, "", clock, "latency")
 
 
+def watched(rows: Sequence[Second], name: str, clock: RecordedClock | None) -> Chart | None:
+    """A figure of the target's own side, as it was sampled."""
+    return over_time(rows, [(name, lambda row: row.watched.get(name), BLUE)], "", clock)
+
+
 def latency_of(field: str) -> Callable[[Second], float | None]:
     """A latency of a second, for `over_time`."""
     return lambda row: _positive(getattr(row, field))

@@ -135,6 +135,11 @@ def _figures(run: Run) -> list[Section]:
             figures.lag_and_wait(rows, clock),
         ),
     ]
+    made += [
+        Figure(f"Watched: {name}", "A figure of the target's own side, sampled each second.",
+               figures.watched(rows, name, clock), nothing="It was 0 all the time, or had no sample.")
+        for name in document.watched
+    ]  # fmt: skip
     beside = figures.recorded_beside(document.routes)
     if beside is not None:
         reading = "The service time of the biggest routes: rings as recorded, dots as replayed."

@@ -12,11 +12,11 @@ from replay.shown import json_shown
 from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics
 
-from . import hlog
+from . import hlog, slo, watched
 from .document import RunDocument, Started
 from .facts import Facts
 from .folder import RunFolder
-from .judging import objectives_of, status_differs, validity_of
+from .judging import objectives_of, rows_of, status_differs, validity_of
 from .lane_figures import address_figures, connection_figures, generator_figures, retry_figures
 from .latency_figures import latencies_of
 from .measured import OTHER, Measured, from_metrics, tags
@@ -81,6 +81,10 @@ def describe(
     shares = shares_of(all_metrics, started, facts, measured)
     validity = validity_of(shares, started, facts, accounts, detail, generator, imbalance)
     differs, validity = status_differs(started, measured, validity)
+    rows = rows_of(folder)
+    watches, watched_first = watched.with_shifts(
+        facts.watches, rows, [slo.parse(text) for text in started.slo]
+    )
     ended_wall_ns = started.start.wall_ns + facts.ended_ns - started.start.monotonic_ns
     return RunDocument(
         replay_version=__version__,
@@ -114,5 +118,8 @@ def describe(
         names=facts.names,
         tls=next((tls for share in shares if (tls := tls_figures(share)) is not None), None),
         sessions=session_figures(all_metrics, started, by_name, measured),
+        watched=watched.values_of(rows),
+        watches=watches,
+        watched_first=watched_first,
         **{name: getattr(started, name) for name in _AS_STARTED},
     )

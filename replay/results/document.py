@@ -35,6 +35,7 @@ from .figures import (
     SloOutcome,
     TargetFigures,
     TlsFigures,
+    WatchFigures,
     WindowsHeld,
 )
 from .latencies import Latencies, Latency
@@ -81,6 +82,7 @@ __all__ = [
     "TlsFigures",
     "TlsPeer",
     "TraceIdentity",
+    "WatchFigures",
     "WindowsHeld",
     "actions_of",
 ]
@@ -106,7 +108,8 @@ class Note(msgspec.Struct, frozen=True):
 
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The content of run.json. In a run of several targets the figures are over all of them, and `targets` has those
-    of each; `kafka` and `tls` are those of the first target that has any.
+    of each; `kafka` and `tls` are those of the first target that has any. `watched` are the samples of watched figures, one
+    per row of the timeline; `watched_first` says which of them changed first before an objective was missed.
     """
 
     format_version: int = FORMAT_VERSION
@@ -141,6 +144,9 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     names: list[NameFigures] = []
     tls: TlsFigures | None = None
     sessions: SessionFigures | None = None
+    watched: dict[str, list[float | None]] = {}
+    watches: list[WatchFigures] = []
+    watched_first: str = ""
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

@@ -256,3 +256,16 @@ class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
     latency: Latencies
     kafka: KafkaFigures | None = None
     tls: TlsFigures | None = None
+
+
+class WatchFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """A watched figure of the target's own side: how often it was sampled, how often that failed, and the first reason.
+    `changed_at_s` is when it left what it was in the beginning; null if it never did.
+    """
+
+    name: str
+    source: str = ""
+    samples: int = 0
+    failed: int = 0
+    reason: str = ""
+    changed_at_s: float | None = None

@@ -104,13 +104,17 @@ def status_differs(
     return figures, validity if reason is None else said_first(validity, reason)
 
 
+def rows_of(folder: RunFolder) -> list[Second]:
+    """The rows of the timeline; none if it is damaged."""
+    with contextlib.suppress(InputError):
+        return read_rows(folder.timeline, Second)
+    return []
+
+
 def objectives_of(folder: RunFolder, started: Started, measured: Measured) -> list[SloOutcome]:
     """Evaluate the objectives. Those by window read the logs; a damaged log has no windows, so its objectives fail."""
     objectives = [slo.parse(text) for text in started.slo]
-    rows: list[Second] = []
-    if any(objective.window_ns for objective in objectives):
-        with contextlib.suppress(InputError):
-            rows = read_rows(folder.timeline, Second)
+    rows = rows_of(folder) if any(objective.window_ns for objective in objectives) else []
     per_route = "service" if started.closed_loop else "response"
 
     def windows(objective: slo.Slo) -> Iterator[Window]:

@@ -176,9 +176,14 @@ class Recorder:
         ]
 
     def tick(
-        self, now_ns: int, *, last: bool = False, lag: dict[str, int] | None = None
+        self,
+        now_ns: int,
+        *,
+        last: bool = False,
+        lag: dict[str, int] | None = None,
+        watched: dict[str, float | None] | None = None,
     ) -> tuple[Second, Deltas]:
-        """What was counted since the last tick, with a consumer's lag. The last tick of a run takes every route."""
+        """What was counted since the last tick, with consumer lag and watched figures. The last tick takes every route."""
         now_s = max((now_ns - self._started.start.monotonic_ns) / SECOND_NS, self.last_s + 0.001)
         since_s, length_s = self.last_s, now_s - self.last_s
         self.last_s = now_s
@@ -200,7 +205,7 @@ class Recorder:
             routes=self._by_route(),
             histograms=tuple(histograms),
         )
-        return self._second(since_s, length_s, figures, (now, came), lag or {}), deltas
+        return self._second(since_s, length_s, figures, (now, came), lag or {}, watched or {}), deltas
 
     def _by_route(self) -> dict[str, dict[str, int]]:
         """Requests since the last tick by route and outcome, without the warm-up's."""
@@ -220,6 +225,7 @@ class Recorder:
         figures: dict[str, list[int] | None],
         counted: tuple[np.ndarray, np.ndarray],
         lag: dict[str, int],
+        watched: dict[str, float | None],
     ) -> Second:
         now, came = counted
         outcomes = {name: n for name in OUTCOMES if (n := int(came[AT[f"outcome_{name}"]]))}
@@ -243,6 +249,7 @@ class Recorder:
             outcomes_measured=None if (measured := self._outcomes_measured()) == outcomes else measured,
             **dict(zip(("status_worse", "unknown_4xx"), self._statuses(), strict=True)),
             lag=lag,
+            watched=watched,
         )
 
     def _outcomes_measured(self) -> dict[str, int]:

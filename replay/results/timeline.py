@@ -33,6 +33,7 @@ class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status_worse: int = 0
     unknown_4xx: int = 0
     lag: dict[str, int] = {}
+    watched: dict[str, float | None] = {}
 
     def figure_ns(self, name: str) -> tuple[int, bool] | None:
         """The percentile of this name, and whether it is a lower bound; None where nothing ended."""
@@ -51,7 +52,7 @@ _MEANING = """One row of the timeline: what happened from `t_s` (since the start
     `outcomes_measured` are the outcomes without the warm-up, where they differ. `status_worse` counts responses with a
     worse status than recorded, `unknown_4xx` responses with a 4xx where the recording has no status; both without the
     warm-up. `unsent_of_target` counts requests in `unsent` that were not sent because of the target. `lag` is that of the
-    Kafka consumer in records, by partition.
+    Kafka consumer in records, by partition. `watched` are the newest samples of watched figures; null where there is none.
     """
 
 if TYPE_CHECKING:

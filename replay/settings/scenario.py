@@ -98,6 +98,9 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
             for key in ("contains", "equals"):
                 if getattr(check, key) is not None:
                     kept[key] = _digest(getattr(check, key))
+        for watch in saved["watch"]:
+            watch["command"] = "given" if watch["command"] else ""
+            watch["json"] = watch["json"].partition("?")[0]
         for secret in ("command", "value"):
             saved["auth"][secret] = "given" if saved["auth"]["command"] else ""
         return saved

@@ -210,6 +210,17 @@ class ValidityLimitsSettings(TypedDict, total=False):
     busy_share_full: float
 
 
+class WatchSettings(TypedDict, total=False):
+    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, or from a command."""
+
+    name: Required[str]
+    prometheus: str
+    query: str
+    json: str
+    pointer: str
+    command: str
+
+
 class Settings(TypedDict, total=False):
     """Every setting of a scenario but `target` and `trace`."""
 
@@ -267,3 +278,4 @@ class Settings(TypedDict, total=False):
     kafka: KafkaSettings
     slo: Sequence[str]
     validity: ValidityLimitsSettings
+    watch: Sequence[WatchSettings]

@@ -17,7 +17,7 @@ from replay.results.timeline import Second
 from replay_native.ledger.lane_metrics import OUTCOMES
 
 _FIELDS = tuple(field.name for field in msgspec.structs.fields(Second))
-_NESTED = ("outcomes", "outcomes_measured", "lag")
+_NESTED = ("outcomes", "outcomes_measured", "lag", "watched")
 COLUMNS = (
     *(name for name in _FIELDS if name not in _NESTED),
     *(f"outcome_{name}" for name in OUTCOMES),

@@ -1,17 +1,48 @@
-"""What a run is judged by."""
+"""What a run is judged by, and which figures of the target are recorded beside it."""
 
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
+from replay.errors import UsageError
 from replay.ledger.validity import ValidityLimits
 
 from ..kinds import SloText
 from ..naming import NameOf
-from ..row import row
+from ..row import Table, row
 from .kafka import KafkaSettings
+
+WATCHED_MAX = 32
+"""Figures that a run may watch: each is a request per second."""
+
+
+class Watch(Table, kw_only=True, frozen=True):
+    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, or from a command."""
+
+    name: Annotated[str, row("Name of the figure in reports", metavar="NAME")]
+    prometheus: Annotated[
+        str, row("Address of a Prometheus server", metavar="URL", example="http://127.0.0.1:9090")
+    ] = ""
+    query: Annotated[
+        str,
+        row(
+            "PromQL whose result is one number",
+            metavar="TEXT",
+            example="sum(kube_deployment_status_replicas)",
+        ),
+    ] = ""
+    json: Annotated[
+        str, row("Address of a JSON document", metavar="URL", example="http://127.0.0.1:8080/stats")
+    ] = ""
+    pointer: Annotated[
+        str, row("JSON Pointer to the number in it", metavar="POINTER", example="/queue/length")
+    ] = ""
+    command: Annotated[
+        str, row("Command whose output begins with the number", metavar="COMMAND", example="./replicas.sh")
+    ] = ""
 
 
 class OutputSettings(KafkaSettings, kw_only=True, frozen=True):
-    """What a run is judged by."""
+    """What a run is judged by, and which figures of the target are recorded beside it."""
 
     group: ClassVar[str] = "output"
 
@@ -27,7 +58,41 @@ class OutputSettings(KafkaSettings, kw_only=True, frozen=True):
     validity: Annotated[
         ValidityLimits, row("Thresholds that decide whether the generator was the bottleneck (docs/trust.md)")
     ] = ValidityLimits()
+    watch: Annotated[tuple[Watch, ...], row("Figures of the target's own side (docs/watching.md)")] = ()
 
 
 def check(settings: OutputSettings, name_of: NameOf) -> None:
-    """Nothing: each setting of this group stands alone."""
+    """UsageError for a watched figure that has no source, or more than one, or shares its name."""
+    if len(settings.watch) > WATCHED_MAX:
+        raise UsageError(f"{name_of('watch')}: at most {WATCHED_MAX} figures can be watched")
+    names: set[str] = set()
+    for index, watch in enumerate(settings.watch):
+        where = name_of(f"watch[{index}]")
+        if not watch.name or watch.name in names:
+            raise UsageError(f"{where}: each figure needs a name of its own", hint='write name = "queue"')
+        names.add(watch.name)
+        _check_watch(watch, where)
+
+
+def _check_watch(watch: Watch, where: str) -> None:
+    sources = [name for name in ("prometheus", "json", "command") if getattr(watch, name)]
+    if len(sources) != 1:
+        raise UsageError(
+            f"{where} ({watch.name}) has {' and '.join(sources) or 'no source'}",
+            hint="give it one of: prometheus with query, json with pointer, command",
+        )
+    source = sources[0]
+    if (source == "prometheus") != bool(watch.query):
+        raise UsageError(f"{where} ({watch.name}): prometheus and query belong together")
+    if watch.pointer and (source != "json" or not watch.pointer.startswith("/")):
+        raise UsageError(
+            f"{where} ({watch.name}): pointer {watch.pointer!r} is not a JSON Pointer into a json document",
+            hint='write pointer = "/queue/length"',
+        )
+    if source != "command":
+        url = urlsplit(getattr(watch, source))
+        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password:
+            raise UsageError(
+                f"{where} ({watch.name}): {source} is not an http URL, or has credentials in it",
+                hint=f'write {source} = "http://HOST:PORT..."',
+            )

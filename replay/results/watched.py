@@ -1,0 +1,99 @@
+"""The watched figures of a run: their values by second, and which of them changed first before an objective was missed.
+
+A figure has changed where it leaves what it was in the beginning: more than SPREADS median absolute deviations from the
+median of the first seconds, and more than SHARE of that median, for LASTING samples in a row. That one thing happened
+before another does not prove that it was the cause, and reports say only the order.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+from .figures import WatchFigures
+from .slo import Slo
+from .timeline import Second
+
+BEGINNING = 5
+"""Samples, at least, that show what a figure was in the beginning; else a fifth of the run."""
+
+LASTING = 3
+SPREADS = 6.0
+SHARE = 0.2
+
+Values = Sequence[float | None]
+
+_HIGH_PERCENTILE = 90.0
+
+
+def values_of(rows: Sequence[Second]) -> dict[str, list[float | None]]:
+    """The values of each figure, one per row of the timeline; None where there is no sample."""
+    names = dict.fromkeys(name for row in rows for name in row.watched)
+    return {name: [row.watched.get(name) for row in rows] for name in names}
+
+
+def shifted_at(values: Values) -> int | None:
+    """The row from which a figure differs from its beginning; None if it never did, or too little is known."""
+    known = [(at, value) for at, value in enumerate(values) if value is not None]
+    begin = max(BEGINNING, len(known) // 5)
+    if len(known) < begin + LASTING:
+        return None
+    first = [value for _, value in known[:begin]]
+    middle = statistics.median(first)
+    spread = statistics.median(abs(value - middle) for value in first)
+    limit = max(SPREADS * spread, SHARE * abs(middle))
+    differs = [abs(value - middle) > limit for _, value in known]
+    return next(
+        (
+            known[start][0]
+            for start in range(begin, len(known) - LASTING + 1)
+            if all(differs[start : start + LASTING])
+        ),
+        None,
+    )
+
+
+def breached_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
+    """The first row whose own figures miss an objective over all routes; None if no row does."""
+    return next((at for at, row in enumerate(rows) if any(_misses(row, slo) for slo in objectives)), None)
+
+
+def _misses(row: Second, slo: Slo) -> bool:
+    """A row has p50, p99 and the maximum alone: an objective of another percentile is judged by the nearest of them."""
+    if slo.route:
+        return False
+    if slo.percentile is None:
+        ended = sum(row.measured.values())
+        return ended > 0 and sum(row.measured.get(name, 0) for name in slo.outcomes) > slo.limit * ended
+    near = "max" if slo.percentile == 100 else "p99" if slo.percentile >= _HIGH_PERCENTILE else "p50"
+    name = f"{slo.metric.replace('.', '_')}_{near}_ns"
+    figure = row.figure_ns(name) if name in row.__struct_fields__ else None
+    return figure is not None and figure[0] > slo.limit
+
+
+def with_shifts(
+    figures: Sequence[WatchFigures], rows: Sequence[Second], objectives: Sequence[Slo]
+) -> tuple[list[WatchFigures], str]:
+    """The figures with the second in which each changed, and a sentence about the first; empty if there is none to say."""
+    values, breach = values_of(rows), breached_at(rows, objectives)
+    known = {figure.name: figure for figure in figures}
+    moved: list[tuple[float, str]] = []
+    found = []
+    for name, each in values.items():
+        figure = known.get(name, WatchFigures(name=name, samples=sum(value is not None for value in each)))
+        at = shifted_at(each)
+        if at is not None:
+            figure = msgspec.structs.replace(figure, changed_at_s=round(rows[at].t_s, 3))
+            moved.append((rows[at].t_s, name))
+        found.append(figure)
+    found += [figure for figure in figures if figure.name not in values]
+    if breach is None or not moved:
+        return found, ""
+    at_s, name = min(moved)
+    if at_s > rows[breach].t_s:
+        return found, ""
+    before_s = round(rows[breach].t_s - at_s)
+    when = f"{before_s} s before" if before_s else "in the second in which"
+    return found, f"{name} changed first, {when} an objective was missed"

@@ -1,0 +1,144 @@
+"""One sample of a watched figure: from a Prometheus server, a JSON document, or a command. Each function blocks.
+
+A `SampleError` says why there is no number. What a source returns is bounded, redirects are not followed, and hosts must
+be loopback or allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import socket
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from functools import partial
+from http.client import HTTPException
+from typing import Any, Protocol
+
+import msgspec
+
+from replay.errors import LimitError, reason_of
+from replay.settings.groups.output import Watch
+
+TIMEOUT_S = 2.0
+BODY_BYTES_MAX = 1 << 20
+OUTPUT_BYTES_MAX = 1 << 12
+
+Sample = Callable[[], float]
+
+
+class Permitted(Protocol):
+    """Hosts beyond loopback that may be asked (`replay.plan.safety.Allowed`)."""
+
+    def check(self, host: str, addresses: Sequence[str], /) -> None:
+        """LimitError if an address of a host is neither loopback nor allowed."""
+
+
+class SampleError(Exception):
+    """Why a sample has no number, in one sentence without secrets."""
+
+
+def source_of(watch: Watch, permitted: Permitted) -> Sample:
+    """The function that takes a sample of a figure."""
+    if watch.prometheus:
+        return partial(_prometheus, watch.prometheus, watch.query, permitted)
+    if watch.json:
+        return partial(_json, watch.json, watch.pointer, permitted)
+    return partial(_command, watch.command)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect may lead to a host that is not allowed."""
+
+    def redirect_request(self, *args: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
+
+
+def _get(url: str, permitted: Permitted) -> Any:
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        found = socket.getaddrinfo(host, parts.port or 80, type=socket.SOCK_STREAM)
+        permitted.check(host, [str(entry[4][0]) for entry in found])
+        request = urllib.request.Request(url, headers={"Accept": "application/json"})
+        with _OPENER.open(request, timeout=TIMEOUT_S) as response:
+            body = response.read(BODY_BYTES_MAX + 1)
+    except LimitError:
+        raise SampleError(
+            f"{host} is beyond this machine and not allowed; if it is meant: --allow {host}"
+        ) from None
+    except urllib.error.HTTPError as error:
+        raise SampleError(f"{host} answered {error.code}") from None
+    except urllib.error.URLError as error:
+        why = error.reason
+        raise SampleError(f"{host}: {reason_of(why) if isinstance(why, OSError) else why}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise SampleError(f"{host}: {reason_of(error)}") from None
+    if len(body) > BODY_BYTES_MAX:
+        raise SampleError(f"{host} answered with more than {BODY_BYTES_MAX >> 20} MiB")
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise SampleError(f"{host} did not answer with JSON") from None
+
+
+def _json(url: str, pointer: str, permitted: Permitted) -> float:
+    value = _get(url, permitted)
+    for token in pointer.split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict) and name in value:
+            value = value[name]
+        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            raise SampleError(f"the document has no {pointer}")
+    return _number(value, f"{pointer or 'the document'} is no number")
+
+
+def _prometheus(url: str, query: str, permitted: Permitted) -> float:
+    place = url.rstrip("/") + "/api/v1/query?" + urllib.parse.urlencode({"query": query})
+    answer = _get(place, permitted)
+    data = answer.get("data") if isinstance(answer, dict) else None
+    result = data.get("result") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(result, list):
+        raise SampleError("the server did not answer as Prometheus does")
+    if data.get("resultType") == "vector":
+        if len(result) != 1:
+            raise SampleError(f"the query has {len(result)} results: aggregate it to one, as sum(...) does")
+        result = result[0].get("value") if isinstance(result[0], dict) else None
+    if not isinstance(result, list) or len(result) != 2:
+        raise SampleError("the query has no single number")
+    return _number(result[1], "the result is no number")
+
+
+def _command(command: str) -> float:
+    try:
+        done = subprocess.run(
+            shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise SampleError(f"the command took more than {TIMEOUT_S:g} s") from None
+    except (OSError, ValueError) as error:
+        raise SampleError(f"the command cannot be run: {reason_of(error)}") from None
+    if done.returncode:
+        raise SampleError(f"the command ended with exit code {done.returncode}")
+    words = done.stdout[:OUTPUT_BYTES_MAX].decode("utf-8", "replace").split()
+    return _number(words[0] if words else "", "the command printed no number")
+
+
+def _number(value: Any, otherwise: str) -> float:
+    """A number, also one in a text. SampleError for anything else, infinities and NaN included."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise SampleError(otherwise)
+    return number
