@@ -18,6 +18,7 @@ WIDTH = 100
 BODIES_SHOWN = 10
 
 RULES = {
+    "watch": {"name": "queue", "json": "http://127.0.0.1:8080/stats", "pointer": "/queue/length"},
     "also": {"target": "kafka://127.0.0.1:9092/events", "methods": "all"},
     "variable": {"name": "user", "generate": "email"},
     "capture": {"route": "*", "name": "token", "json": "/token"},
