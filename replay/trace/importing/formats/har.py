@@ -30,6 +30,10 @@ from replay.units import datetime_to_ns
 _HEAD = re.compile(rb'\s*(?:\xef\xbb\xbf)?\{\s*"log"\s*:\s*\{')
 _STARTED = re.compile(rb'"startedDateTime"\s*:\s*"([^"]{1,64})"')
 _MS_NS = 1_000_000
+_BELOW_US = re.compile(r"[.,]\d{6}(\d{1,3})")
+"""Digits that `datetime` drops."""
+
+_FRACTION = re.compile(rb"[.,](\d{1,9})")
 
 NO_START = "no start time"
 
@@ -115,7 +119,9 @@ def _instant(text: str) -> int | None:
         return None
     if not 1970 <= moment.year <= 2261:
         return None
-    return datetime_to_ns(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
+    finer = _BELOW_US.search(text)
+    below_us_ns = int(finer[1].ljust(3, "0")) if finer else 0
+    return datetime_to_ns(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)) + below_us_ns
 
 
 def _took_ns(entry: _Entry) -> int:
@@ -221,7 +227,11 @@ class HarReader(RecordReader):
     def probe(self, head: bytes) -> Probe:
         """What the first entry says of the stamps."""
         found = _STARTED.search(head)
-        return Probe(_instant(found[1].decode("latin-1")) if found else None, _MS_NS)
+        if found is None:
+            return Probe(None, _MS_NS)
+        fraction = _FRACTION.search(found[1])
+        digits = max(3, len(fraction[1])) if fraction else 3
+        return Probe(_instant(found[1].decode("latin-1")), 10 ** (9 - digits))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """The rows of one file. InputError where it is not whole."""
@@ -302,8 +312,10 @@ class HarReader(RecordReader):
                 "a HAR has bodies without their content coding: Content-Encoding of responses is left out"
             )
         kind = media_type(((b"Content-Type", (content.mimeType or "").encode("utf-8", "replace")),))
-        made = self.responses.made(plain, body, size=on_wire, kind="" if kind == "x-unknown" else kind)
-        if made is None or body is None:
+        is_whole = body is None or len(body) >= content.size
+        kind = "" if kind == "x-unknown" else kind
+        made = self.responses.made(plain, body, size=on_wire, is_whole=is_whole, kind=kind)
+        if made is None or body is None or not is_whole:
             return made
         is_exact = not is_coded and _size(content.size) in (-1, len(body))
         return made if is_exact else replace(made, size=on_wire, digest=0)
