@@ -269,6 +269,7 @@ class _Said(TypedDict):
     log_format: str
     time_zone: str
     responses: KeptResponses
+    service: str
     keep_secrets: bool
     keep_health_checks: bool
 
@@ -298,6 +299,9 @@ class _Said(TypedDict):
     "--tz", "time_zone", default="", metavar="ZONE", help="The zone of stamps that name none [default: UTC]."
 )
 @routes_option
+@click.option(
+    "--service", default="", metavar="NAME", help="Of spans: only the requests that this service received."
+)
 @click.option(
     "--responses",
     type=click.Choice(get_args(KeptResponses)),
@@ -338,6 +342,7 @@ def command(
         time_zone=said["time_zone"],
         routes=RouteRules() if rules_file is None else read_route_rules(rules_file),
         responses=said["responses"],
+        service=said["service"],
     )
     with ProgressBar(Console(stderr=True)) as progress:
         trace = import_files(

@@ -99,7 +99,12 @@ class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
     action: str = ""
 
 
-NO_REQUEST = frozenset({"blank", "header", "from the browser's cache", "never sent"})
+NO_REQUEST = frozenset(
+    {
+        "blank", "header", "from the browser's cache", "never sent", "client or internal span", "caused by another request",
+        "of another service", "span that came before", "logs or metrics",
+    }
+)  # fmt: skip
 """Reasons of rejected lines that hold no request that a server saw: nothing is missing without them."""
 
 

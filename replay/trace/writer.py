@@ -200,6 +200,10 @@ class TraceWriter:
                 if is_partial_of(entry.name, self.path.name) and _is_left_over(entry):
                     delete_named(entry, is_trace_file)
 
+    def use_rules(self, rules: RouteRules) -> None:
+        """Take other rules for the routes, which are found at the end."""
+        self._rules = rules
+
     def method_id(self, name: str) -> int:
         """Index of a method name, for `add_requests`. InputError past 256 different ones."""
         return self._requests.method_id(name)
