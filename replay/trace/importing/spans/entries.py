@@ -90,7 +90,11 @@ def _repeated(keys: Int64s, services: Int64s, request: Int64s) -> Bools:
     """Spans of requests that came before: an exporter sends a batch again. A client and a server may share an id."""
     order = np.lexsort((np.arange(len(keys)), services, keys))
     order = order[request[order] >= 0]
-    same = (keys[order][1:] == keys[order][:-1]) & (services[order][1:] == services[order][:-1])
+    same = (
+        (keys[order][1:] != 0)
+        & (keys[order][1:] == keys[order][:-1])
+        & (services[order][1:] == services[order][:-1])
+    )
     found = np.zeros(len(keys), bool)
     found[order[1:][same]] = True
     return found

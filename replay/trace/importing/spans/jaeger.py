@@ -8,7 +8,7 @@ from typing import Any
 
 from replay.units import US_NS
 
-from .model import KINDS, NotASpan, Span, SpanId, span_id
+from .model import NotASpan, Span, SpanId, kind_of, span_id
 
 
 def _list(value: Any) -> list[Any]:
@@ -50,23 +50,22 @@ def _time_ns(value: Any) -> int:
 
 
 def _span(fields: Any, services: dict[str, str]) -> Span:
-    own = span_id(fields.get("traceID"), fields.get("spanID")) if isinstance(fields, dict) else None
-    if own is None:
-        raise NotASpan("a span without ids")
+    if not isinstance(fields, dict):
+        raise NotASpan("not an object")
     tags = _tags(fields.get("tags"))
     parents = list(_parents(fields))
     child_of = next((of for kind, of in parents if kind == "CHILD_OF"), None)
     start_ns, took = _time_ns(fields.get("startTime")), fields.get("duration")
-    known = start_ns >= 0 and isinstance(took, int | float) and 0 <= took < 9e15
+    took_ns = int(took) * US_NS if isinstance(took, int | float) and 0 <= took < 9e15 else -1
     return Span(
-        id=own,
+        id=span_id(fields.get("traceID"), fields.get("spanID")),
         parent=child_of or next((of for _, of in parents), None),
         link=next((of for kind, of in parents if kind != "CHILD_OF"), None),
         service=services.get(str(fields.get("processID")), ""),
-        kind=KINDS.get(str(tags.get("span.kind", "")).lower(), "internal"),
+        kind=kind_of(str(tags.get("span.kind", "")), tags),
         name=str(fields.get("operationName") or ""),
         start_ns=start_ns,
-        end_ns=start_ns + int(took) * US_NS if known else -1,
+        end_ns=start_ns + took_ns if min(start_ns, took_ns) >= 0 else -1,
         attributes=tags,
     )
 

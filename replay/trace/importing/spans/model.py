@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 Kind = Literal["server", "client", "producer", "consumer", "internal"]
 
+_OF_SERVERS = ("http.target", "url.path", "http.route", "http.server_name")
+"""Attributes that only the spans of servers have."""
+
 KINDS: dict[str, Kind] = {
     "server": "server", "client": "client", "producer": "producer", "consumer": "consumer", "internal": "internal",
 }  # fmt: skip
@@ -21,9 +24,9 @@ class NotASpan(ValueError):
 
 @dataclass(slots=True)
 class Span:
-    """One span. `parent` and `link` are of this trace or another; `end_ns` is -1 where it is not recorded."""
+    """One span. `id` is None and `end_ns` is -1 where they are not recorded; `parent` and `link` may be of another trace."""
 
-    id: SpanId
+    id: SpanId | None
     parent: SpanId | None
     link: SpanId | None
     service: str
@@ -65,3 +68,11 @@ def span_id(trace: Any, span: Any) -> SpanId | None:
 def _normal(text: str) -> str:
     """Hexadecimal digits in lower case and without leading zeros: some programs write 64 bits of 128. Base64 as it is."""
     return text.lower().lstrip("0") if len(text) in (16, 32) or len(text) < 16 else text
+
+
+def kind_of(name: str, attributes: dict[str, Any]) -> Kind:
+    """The kind of this name; where it names none, the spans of servers are told by their attributes."""
+    found = KINDS.get(name.removeprefix("SPAN_KIND_").lower())
+    if found is not None:
+        return found
+    return "server" if any(name in attributes for name in _OF_SERVERS) else "internal"

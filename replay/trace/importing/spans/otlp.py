@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .model import KINDS, Kind, NotASpan, Span, span_id
+from .model import NotASpan, Span, kind_of, span_id
 
-_KINDS: tuple[Kind, ...] = ("internal", "internal", "server", "client", "producer", "consumer")
+_KINDS = ("", "internal", "server", "client", "producer", "consumer")
 
 _OTHER_SIGNALS = ("resourceLogs", "resourceMetrics", "resourceProfiles", "resource_logs", "resource_metrics")
 
@@ -66,10 +66,10 @@ def _attributes(pairs: Any) -> dict[str, Any]:
     return found
 
 
-def _kind(value: Any) -> Kind:
+def _kind(value: Any) -> str:
     if isinstance(value, str):
-        return KINDS.get(value.removeprefix("SPAN_KIND_").lower(), "internal")
-    return _KINDS[value] if isinstance(value, int) and 0 <= value < len(_KINDS) else "internal"
+        return value
+    return _KINDS[value] if isinstance(value, int) and 0 <= value < len(_KINDS) else ""
 
 
 def _time_ns(value: Any) -> int:
@@ -83,23 +83,21 @@ def _time_ns(value: Any) -> int:
 def _span(value: Any, service: str) -> Span:
     fields = _dict(value)
     trace = _get(fields, "traceId", "trace_id")
-    own = span_id(trace, _get(fields, "spanId", "span_id"))
-    if own is None:
-        raise NotASpan("a span without ids")
+    attributes = _attributes(fields.get("attributes"))
     links = [
         span_id(_get(link, "traceId", "trace_id"), _get(link, "spanId", "span_id"))
         for link in map(_dict, _list(fields.get("links")))
     ]
     return Span(
-        id=own,
+        id=span_id(trace, _get(fields, "spanId", "span_id")),
         parent=span_id(trace, _get(fields, "parentSpanId", "parent_span_id")),
         link=next((link for link in links if link), None),
         service=service,
-        kind=_kind(fields.get("kind")),
+        kind=kind_of(_kind(fields.get("kind")), attributes),
         name=str(fields.get("name") or ""),
         start_ns=_time_ns(_get(fields, "startTimeUnixNano", "start_time_unix_nano")),
         end_ns=_time_ns(_get(fields, "endTimeUnixNano", "end_time_unix_nano")),
-        attributes=_attributes(fields.get("attributes")),
+        attributes=attributes,
     )
 
 
