@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,11 +22,14 @@ from replay.trace import (
     is_trace,
 )
 from replay.trace.dictionary import ClientTable
+from replay.trace.route_rules import TEMPLATES_MAX, by_precision
 
 from .readers.guessed_columns import proposed_columns
 from .readers.jitter import Columns, Jitter
 from .readers.lines import SNIFFED_LINES
+from .readers.recorded_responses import NOT_TEXT
 from .registry import (
+    EndsLate,
     Found,
     Importer,
     Options,
@@ -285,6 +288,7 @@ class _Import:
         self._hosts: list[int] = []
         self._streams = 0
         self._jitter: Jitter | None = None
+        self._wide = False
         self._first_ns: int | None = None
 
     @staticmethod
@@ -344,7 +348,19 @@ class _Import:
         }
         if rows.took_ns is not None:
             columns["took_ns"] = rows.took_ns.astype(np.int64)
+        self._add_responses(rows, columns)
         self._write([columns] if self._jitter is None else self._jitter.add(columns))
+
+    def _add_responses(self, rows: Rows, columns: Columns) -> None:
+        """Add the columns of responses. Once rows have had them, all later ones have them: the jitter holds rows of several
+        blocks together.
+        """
+        self._wide = self._wide or rows.response is not None or rows.first_byte_ns is not None
+        if not self._wide:
+            return
+        response = self._numbered(rows.response, rows.responses, self._writer.add_response)
+        for name, column in (("response", response), ("first_byte_ns", rows.first_byte_ns)):
+            columns[name] = np.full(len(rows.at_ns), -1, np.int64) if column is None else column
 
     def _numbered_clients(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         """Ids of clients. The one that has most of the first requests, if one has, is counted."""
@@ -412,6 +428,27 @@ def _about_queries(found: Found) -> list[str]:
     ]
 
 
+def _about_bodies(found: Found) -> list[str]:
+    """Which recorded bodies of responses were not kept."""
+    return [
+        f"bodies of {units.counted(count, 'response')} {why}: their sizes and digests are kept, not the bodies"
+        + (" (--responses all)" if why == NOT_TEXT else "")
+        for why, count in found.bodies_left.items()
+    ]
+
+
+def _take_names(writer: TraceWriter, found: Found, options: Options) -> None:
+    """Take the routes and topics that the recording itself names; the user's own routes come first."""
+    own = options.routes.templates
+    named = by_precision(found.templates)[: max(TEMPLATES_MAX - len(own), 0)]
+    if named:
+        rules = replace(options.routes, templates=(*own, *named))
+        writer.use_rules(rules)
+        writer.manifest.options |= rules.as_dict()
+    if found.topics:
+        writer.manifest.options["topics"] = found.topics
+
+
 def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_Input]) -> None:
     manifest, rejects = writer.manifest, found.rejects
     manifest.stamp, manifest.duration_subtracted = reader.stamp, reader.subtracts
@@ -426,6 +463,7 @@ def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_I
     manifest.assumptions = [
         *_about_time(found, manifest.options["time_zone"]),
         *_about_queries(found),
+        *_about_bodies(found),
         *found.assumptions,
     ]
 
@@ -452,6 +490,11 @@ def import_files(
     options = options or Options()
     opened, left_out = _opened(paths, options, None if format is None else _named(format, options))
     files, chosen = [file for file, _ in opened], _shared(opened)
+    if options.service and not chosen.takes_service:
+        raise UsageError(
+            f"--service is not for {chosen.title}: it does not say which service a request is of",
+            hint=f"it is for {' and '.join(importers_that(lambda known: known.takes_service))}",
+        )
     found = Found(key=b"".join(file.head for file in files))
     with TraceWriter(out, overwrite=overwrite, rules=options.routes) as writer:
         reader = chosen.reader(found, options)
@@ -461,6 +504,8 @@ def import_files(
         for given in inputs:
             judge = FileJudge(found.rejects, given.file.name, chosen.title) if format is None else None
             _import_file(given, inputs, work, reader, found, judge, progress)
+        for rows in reader.rows_at_end() if isinstance(reader, EndsLate) else ():
+            work.add(rows)
         work.end()
         if writer.manifest.rows == 0:
             why = "".join(f"; {each}" for each in found.assumptions)
@@ -469,6 +514,7 @@ def import_files(
         manifest.importer, manifest.resolution_ns = chosen.name, resolution_ns
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
         manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
+        _take_names(writer, found, options)
         manifest.left_out = left_out
         work.note_clients(found, chosen)
         _describe(writer, found, reader, inputs)
