@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from replay.trace.requests import Headers
 
@@ -50,6 +51,20 @@ class Exchange:
     took_ns: int = -1
     first_byte_ns: int = -1
     response: Response | None = None
+
+
+@dataclass(slots=True)
+class Accounts:
+    """What came, and what became of it, each by its words.
+
+    `counts["requests"]` are requests with a good head; each of them is handed over, or in `lost`. `incomplete` are those
+    that were handed over without a part. `refused` were answered by us, never passed on, and are no requests.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    incomplete: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
 
 
 class Budget:

@@ -125,6 +125,7 @@ class Server:
         self._listener, self._handle, self._limits, self._tls = listener, handle, limits, tls
         self.counts, self._say = counts, say
         self._open: set[Connection] = set()
+        self._accepted = 0
         self._connections_max, self._freed = raise_file_limit(files_each), trio.Event()
         self._said: set[str] = set()
         self._accepting = trio.CancelScope()
@@ -164,9 +165,9 @@ class Server:
     def _accept_the_last(self, nursery: trio.Nursery) -> None:
         """Take the connections that already wait, then stop listening."""
         with contextlib.suppress(OSError):
-            while len(self._open) < self._connections_max:
+            while self._accepted < self._connections_max:
                 sock, address = self._listener.accept()
-                nursery.start_soon(self._connection, sock, str(address[0]))
+                self._begin(nursery, sock, str(address[0]))
         self._listener.close()
 
     async def _end_after_grace(self, scope: trio.CancelScope) -> None:
@@ -182,7 +183,7 @@ class Server:
 
     async def _accept(self, nursery: trio.Nursery) -> None:
         while True:
-            while len(self._open) >= self._connections_max:
+            while self._accepted >= self._connections_max:
                 self.counts["waits for descriptors"] += 1
                 self.say_once(
                     f"{self._connections_max:,} connections are open, as many as there are descriptors for: new ones wait"
@@ -191,8 +192,12 @@ class Server:
                 self._freed = trio.Event()
                 await self._freed.wait()
             sock, peer = await self._next()
-            nursery.start_soon(self._connection, sock, peer)
+            self._begin(nursery, sock, peer)
             await trio.lowlevel.checkpoint()
+
+    def _begin(self, nursery: trio.Nursery, sock: socket.socket, peer: str) -> None:
+        self._accepted += 1
+        nursery.start_soon(self._connection, sock, peer)
 
     async def _next(self) -> tuple[socket.socket, str]:
         """The next connection that comes."""
@@ -223,6 +228,7 @@ class Server:
                 await self._handle(connection)
         finally:
             self._open.discard(connection)
+            self._accepted -= 1
             connection.stream.close()
             self._freed.set()
 

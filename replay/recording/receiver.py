@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,14 +13,15 @@ import trio
 from replay.errors import UsageError
 
 from . import framing
-from .exchange import Budget, Clients, Clock, Exchange, KeptBody, exchange_of
+from .exchange import Accounts, Budget, Clients, Clock, Exchange, KeptBody, exchange_of
 from .listening import Connection, Limits, Server, listen, parse_place
+from .requests import RequestReader, linger
 
-READ_BYTES = 64 << 10
 BODY_BYTES_MAX = 1 << 20
 BUDGET_BYTES = 256 << 20
 
-HALF_REQUEST, REFUSED = "request broke off", "refused"
+HALF_HEADS = "half heads"
+HALF_REQUEST, BAD_BODY = "request broke off", "malformed body"
 BODY_MEMORY = "no memory for the body"
 
 OnRequest = Callable[[Exchange], None]
@@ -44,59 +44,19 @@ class MirrorSettings:
     tls: ssl.SSLContext | None = None
 
 
-class RequestReader:
-    """Reads the requests of one connection, one after the other."""
-
-    def __init__(self, connection: Connection, clock: Clock, limits: Limits) -> None:
-        self._connection, self._clock, self._limits = connection, clock, limits
-        self.buffer = bytearray()
-        self.at_ns = 0
-        self._read_ns = 0
-
-    async def more(self) -> bool:
-        """Read more into the buffer; False at the end."""
-        data = await self._connection.stream.receive(READ_BYTES)
-        self._read_ns = self._clock.now_ns()
-        self.buffer += data
-        return bool(data)
-
-    async def head(self) -> framing.RequestHead | None:
-        """The next head, which stays in the buffer; None where the client has ended. RefusedError as `request_head` says.
-
-        `at_ns` is then the time of the request's first byte.
-        """
-        connection, buffer = self._connection, self.buffer
-        while True:
-            while buffer.startswith(b"\r\n"):
-                del buffer[:2]
-            if buffer:
-                if connection.idle:
-                    connection.idle, self.at_ns = False, self._read_ns
-                    connection.wait_for("head", self._limits.head_s)
-                head = framing.request_head(buffer)
-                if head is not None:
-                    return head
-            if not await self.more():
-                return None
-
-    def waits_for_body(self) -> None:
-        """The next piece of the body must come within the limit."""
-        self._connection.wait_for("body", self._limits.body_s)
-
-
 class MirrorReceiver:
-    """Serves a mirror on a listening socket. `counts` says what came and what did not become a request."""
+    """Serves a mirror on a listening socket, and keeps accounts of what came."""
 
     def __init__(
         self, listener: socket.socket, on_request: OnRequest, settings: MirrorSettings, *,
-        counts: Counter[str], lost: Counter[str], say: Callable[[str], None],
+        accounts: Accounts, say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._on_request, self._settings = on_request, settings
         self._clients, self.clock = Clients(), Clock()
-        self.counts, self.lost = counts, lost
+        self.accounts = accounts
         self._answers = _answers(settings.answer)
         self.server = Server(
-            listener, self._handle, files_each=1, limits=settings.limits, counts=counts, say=say, tls=settings.tls
+            listener, self._handle, files_each=1, limits=settings.limits, counts=accounts.counts, say=say, tls=settings.tls
         )  # fmt: skip
 
     async def _handle(self, connection: Connection) -> None:
@@ -105,29 +65,33 @@ class MirrorReceiver:
             while await self._one(connection, reader):
                 self.server.wait_idle(connection)
         except framing.RefusedError as error:
+            connection.idle, reader.begun = True, False
             await self._refuse(connection, error)
         finally:
-            if not connection.idle:
-                self.lost[HALF_REQUEST] += 1
+            if reader.begun:
+                self.accounts.counts[HALF_HEADS] += 1
 
     async def _one(self, connection: Connection, reader: RequestReader) -> bool:
         """Receive and answer one request; whether another one may follow."""
         head = await reader.head()
         if head is None:
             return False
+        accounts, is_whole = self.accounts, False
+        accounts.counts["requests"] += 1
         kept = KeptBody(self._settings.body_limit(head), self._settings.budget)
         try:
-            if not await self._body(connection, reader, head, kept):
+            is_whole = await self._body(connection, reader, head, kept)
+            if not is_whole:
                 return False
-            self.counts["requests"] += 1
             if kept.starved:
-                self.lost[BODY_MEMORY] += 1
-            connection.idle = True
+                accounts.incomplete[BODY_MEMORY] += 1
             self._on_request(
                 exchange_of(head, reader.at_ns, self._clients.of(connection.peer, head.headers), kept)
             )
         finally:
             kept.give_up()
+            if not is_whole:
+                accounts.lost[HALF_REQUEST] += 1
         keeps = head.keeps and not self.server.draining
         with contextlib.suppress(OSError):
             await connection.stream.send(self._answers[keeps, head.minor])
@@ -155,20 +119,10 @@ class MirrorReceiver:
                 return False
 
     async def _refuse(self, connection: Connection, error: framing.RefusedError) -> None:
-        connection.idle = True
-        self.lost[f"{REFUSED}: {error.why}"] += 1
+        self.accounts.refused[error.why] += 1
         with contextlib.suppress(OSError):
             await connection.stream.send(framing.refusal(error.status, error.why))
             await linger(connection)
-
-
-async def linger(connection: Connection) -> None:
-    """Read and drop what a refused client still sends, so that our answer is not lost to a reset."""
-    await connection.stream.end()
-    with trio.move_on_after(1.0):
-        for _ in range(256):
-            if not await connection.stream.receive(READ_BYTES):
-                return
 
 
 def _answers(status: int) -> dict[tuple[bool, int], bytes]:
@@ -188,24 +142,20 @@ def _answers(status: int) -> dict[tuple[bool, int], bytes]:
 
 async def serve_mirror(
     place: str, on_request: OnRequest, settings: MirrorSettings | None = None, *,
-    counts: Counter[str] | None = None, lost: Counter[str] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    accounts: Accounts | None = None, say: Callable[[str], None] = lambda line: None,
     task_status: trio.TaskStatus[MirrorReceiver] = trio.TASK_STATUS_IGNORED,
 ) -> None:  # fmt: skip
     """Serve a mirror at `HOST:PORT` until `receiver.server.drain()` is called, or the task is cancelled.
 
-    Each complete request is handed to `on_request`, which must not wait; it is answered right after. `lost` counts requests
-    that were not handed over, by reason. `nursery.start` returns the receiver once it listens. UsageError where the address
-    cannot be had.
+    Each complete request is handed to `on_request`, which must not wait; it is answered right after. `accounts.lost` counts
+    requests that were not handed over, by reason. `nursery.start` returns the receiver once it listens. UsageError where
+    the address cannot be had.
     """
     host, port = parse_place(place)
     settings = settings or MirrorSettings()
     if not 200 <= settings.answer <= 299:
         raise UsageError(f"--answer {settings.answer} is not a status from 200 to 299")
     listener = listen(host, port)
-    receiver = MirrorReceiver(
-        listener, on_request, settings, counts=Counter() if counts is None else counts,
-        lost=Counter() if lost is None else lost, say=say,
-    )  # fmt: skip
+    receiver = MirrorReceiver(listener, on_request, settings, accounts=accounts or Accounts(), say=say)
     task_status.started(receiver)
     await receiver.server.serve()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +10,14 @@ import trio
 
 from replay.recording.exchange import Budget, Exchange
 from replay.recording.listening import Limits
-from replay.recording.receiver import HALF_REQUEST, MirrorReceiver, MirrorSettings, fixed_limit, serve_mirror
+from replay.recording.receiver import (
+    HALF_HEADS,
+    HALF_REQUEST,
+    MirrorReceiver,
+    MirrorSettings,
+    fixed_limit,
+    serve_mirror,
+)
 
 
 @asynccontextmanager
@@ -101,8 +107,9 @@ async def test_a_mirror_that_stops_in_the_middle_is_counted_and_others_go_on():
         await ask(receiver, POST + b"Content-Length: 5\r\n\r\nhe")
         await ask(receiver, POST[:20])
         await ask(receiver, POST + b"\r\n")
-        lost = Counter(receiver.lost)
-    assert lost == {HALF_REQUEST: 2}
+        accounts = receiver.accounts
+    assert accounts.lost == {HALF_REQUEST: 1}
+    assert accounts.counts[HALF_HEADS] == 1
     assert len(got) == 1
 
 
@@ -110,9 +117,8 @@ async def test_an_ambiguous_request_is_refused_and_not_handed_over():
     bad = POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     async with mirror() as (receiver, got):
         back = await ask(receiver, bad + POST + b"\r\n")
-        lost = dict(receiver.lost)
     assert back.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert lost == {"refused: both Content-Length and Transfer-Encoding": 1}
+    assert receiver.accounts.refused == {"both Content-Length and Transfer-Encoding": 1}
     assert not got
 
 
@@ -137,9 +143,8 @@ async def test_memory_for_bodies_is_bounded_and_given_back():
         for _ in range(3):
             await ask(receiver, POST + b"Content-Length: 5\r\n\r\nhello")
         await ask(receiver, POST + b"Content-Length: 7\r\n\r\nhello..")
-        lost = dict(receiver.lost)
     assert [request.body for request in got] == [b"hello", b"hello", b"hello", None]
-    assert lost == {"no memory for the body": 1}
+    assert receiver.accounts.incomplete == {"no memory for the body": 1}
     assert budget.used == 0
 
 
@@ -148,8 +153,8 @@ async def test_a_slow_client_is_ended_and_an_idle_one_is_not_counted():
     async with mirror(MirrorSettings(limits=limits)) as (receiver, _got):
         assert await ask(receiver, b"GET / HT", ends=False) == b""
         assert await ask(receiver, ends=False) == b""
-        assert dict(receiver.lost) == {HALF_REQUEST: 1}
-        assert receiver.counts["timed out in a head"] == 1
+        assert receiver.accounts.counts[HALF_HEADS] == 1
+        assert receiver.accounts.counts["timed out in a head"] == 1
 
 
 async def test_a_drain_ends_idle_connections_and_finishes_requests():
@@ -177,4 +182,4 @@ async def test_without_descriptors_new_connections_wait(monkeypatch):
             assert not got
             await first.aclose()
     assert len(got) == 1
-    assert receiver.counts["waits for descriptors"] == 1
+    assert receiver.accounts.counts["waits for descriptors"] == 1
