@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+import msgspec
+
 from replay.trace.requests import Headers
 
 from .framing import RequestHead
@@ -16,8 +18,7 @@ _FORWARDED_FOR = re.compile(rb"(?:^|[;,])[ \t]*for=\"?(\[[0-9A-Fa-f:.]+\]|[^\";,
 _PORT = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d+|\[([^\]]+)\](?::\d+)?")
 
 
-@dataclass(slots=True)
-class Response:
+class Response(msgspec.Struct, array_like=True):
     """What came back. `size` counts the body without its transfer coding; `body` is None where it was not kept, `cut` where
     it is only the beginning. `complete` is false where the connection broke off.
     """
@@ -30,8 +31,7 @@ class Response:
     complete: bool = True
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, array_like=True):
     """A request as it was sent, with its response where one came. -1 is unknown.
 
     `at_ns` is when its first byte was read, ns since the Unix epoch; `first_byte_ns` and `took_ns` count from there to the

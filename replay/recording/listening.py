@@ -23,6 +23,8 @@ BACKLOG = 4_096
 RESERVED_FILES = 64
 """Descriptors that connections leave to the rest of the program."""
 
+CUT_OFF_CONNECTIONS = "connections cut off at the end"
+
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _AGAIN_S = 0.05
 _EXPIRE_EVERY_S = 0.25
@@ -128,6 +130,7 @@ class Server:
         self._accepted = 0
         self._connections_max, self._freed = raise_file_limit(files_each), trio.Event()
         self._said: set[str] = set()
+        self._serving: trio.CancelScope | None = None
         self._accepting = trio.CancelScope()
         self.draining = False
 
@@ -143,8 +146,9 @@ class Server:
             async with trio.open_nursery() as nursery:
                 with self._accepting:
                     await self._accept(nursery)
+                self._serving = nursery.cancel_scope
                 self._accept_the_last(nursery)
-                background.start_soon(self._end_after_grace, nursery.cancel_scope)
+                background.start_soon(self._end_after_grace)
             background.cancel_scope.cancel()
 
     def drain(self) -> None:
@@ -156,6 +160,12 @@ class Server:
         for connection in self._open:
             if connection.idle:
                 self.wait_idle(connection)
+
+    def abort(self) -> None:
+        """While it drains: do not wait for requests in flight."""
+        if self._serving is not None:
+            self.counts[CUT_OFF_CONNECTIONS] += len(self._open)
+            self._serving.cancel()
 
     def wait_idle(self, connection: Connection) -> None:
         """Between two requests: the next one must begin within the limit."""
@@ -170,10 +180,9 @@ class Server:
                 self._begin(nursery, sock, str(address[0]))
         self._listener.close()
 
-    async def _end_after_grace(self, scope: trio.CancelScope) -> None:
+    async def _end_after_grace(self) -> None:
         await trio.sleep(self._limits.grace_s)
-        self.counts["cut off at the end"] += len(self._open)
-        scope.cancel()
+        self.abort()
 
     def say_once(self, line: str) -> None:
         """Say something that concerns many connections."""

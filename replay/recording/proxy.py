@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 import trio
 
 from replay.errors import reason_of
+from replay.trace.responses import BodyDigest, body_digest
 
-from . import digest, framing
+from . import framing
 from .exchange import Accounts, Budget, Clients, Clock, KeptBody, Response, exchange_of
 from .listening import Connection, Limits, Server
 from .receiver import (
@@ -74,7 +75,8 @@ class Proxy:
         self.upstream, self.settings, self.on_exchange = upstream, settings, on_exchange
         self.clients, self.clock = Clients(), Clock()
         self.accounts = accounts
-        digest.prepare()
+        BodyDigest()
+        self.nothing_digest = body_digest(b"")
         self.server = Server(
             listener, self._handle, files_each=2, limits=settings.limits, counts=accounts.counts, say=say, tls=settings.tls
         )  # fmt: skip
@@ -102,14 +104,16 @@ class _Turn:
         self.head, self.at_ns, self.first_ns = head, at_ns, -1
         self.kept = KeptBody(settings.body_limit(head), settings.budget)
         self.response_kept = KeptBody(settings.response_limit, settings.budget)
-        self.digest = digest.Digest()
+        self.digest: BodyDigest | None = None
         self.response: framing.ResponseHead | None = None
         self.whole = False
         self.settled: trio.Event | None = trio.Event() if head.upgrades else None
 
     def keep_response(self, piece: memoryview) -> None:
         """Take a piece of the response's body."""
-        self.digest.add(piece)
+        if self.digest is None:
+            self.digest = BodyDigest()
+        self.digest.update(piece)
         self.response_kept.add(piece)
 
     def give_up(self) -> None:
@@ -413,7 +417,7 @@ class _Conversation:
             exchange.response = Response(
                 headers=response.headers,
                 size=kept.size,
-                digest=turn.digest.value(),
+                digest=proxy.nothing_digest if turn.digest is None else turn.digest.value,
                 body=bytes(kept.data) if wanted else None,
                 cut=wanted and not kept.whole,
                 complete=complete,

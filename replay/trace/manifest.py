@@ -111,6 +111,8 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     `assumptions` are sentences: what the import supposed because the recording does not say it. `unknown_values` counts, by
     field, values of rows that are not what the field should have.
 
+    `lost` counts, by reason, requests that a live recording or a capture saw and does not have, or has only a part of.
+
     A trace that was made of another one has the `lines` and `rejected` of the import in `imported_lines` and
     `imported_rejected`.
 
@@ -151,6 +153,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     segments: list[Segment] = []
     files: dict[str, FileSums] = {}
     history: list[dict[str, Any]] = []
+    lost: dict[str, int] = {}
     responses: int = 0
     response_bodies: int = 0
     response_bodies_cut: int = 0

@@ -94,7 +94,7 @@ class Probe:
 class Found:
     """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
     the recording says nothing, `unknown_values` counts values by field that could not be read, `queries_cut` requests whose
-    query the server left out of its log.
+    query the server left out of its log, `lost` what a live recording does not have, by reason.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -107,6 +107,7 @@ class Found:
     unknown_values: dict[str, int] = field(default_factory=dict)
     moments: dict[str, int] = field(default_factory=dict)
     queries_cut: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
 
     def assume(self, what: str) -> None:
         """Note what the recording does not say and the import supposes, once."""
