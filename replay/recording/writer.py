@@ -22,11 +22,10 @@ import msgspec
 
 from replay.errors import ReplayError
 from replay.trace.importing import Found, Options
-from replay.trace.importing.cleaning import Cleaner
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.journal import JournalRecord, JournalResponse, JournalWriter, Notes
 from replay.trace.requests import Headers
-from replay.trace.responses import media_type
+from replay.trace.responses import RecordedResponse, media_type
 
 from .exchange import Exchange
 from .headers import HeaderList
@@ -40,7 +39,6 @@ HEADERS_REMEMBERED = 1 << 14
 NICENESS = 5
 
 DISK, CUT_BODY = "the disk took no more", "body over the limit"
-CODED = "are in a content coding"
 
 
 class Setup(msgspec.Struct):
@@ -81,10 +79,9 @@ class RecordMaker:
 
     def __init__(self, setup: Setup) -> None:
         self.found = Found(key=secrets.token_bytes(32))
-        options = Options(keep_secrets=setup.keep_secrets)
-        self._keeps_secrets, self._keeps_responses = setup.keep_secrets, setup.keep_responses
+        options = Options(keep_secrets=setup.keep_secrets, responses="all")
+        self._keeps_responses = setup.keep_responses
         self._reader = RecordReader(self.found, options)
-        self._cleaner = Cleaner(self.found, options)
         self._wanted = HeaderList.parse(setup.headers)
         self._client_key = secrets.token_bytes(16)
         self._known: dict[Headers, tuple[Headers, dict[str, int]]] = {}
@@ -140,23 +137,21 @@ class RecordMaker:
         response = exchange.response
         assert response is not None
         pairs = end_to_end([(name, value or b"") for name, value in response.headers])
-        is_coded = any(name.lower() == b"content-encoding" and value != b"identity" for name, value in pairs)
-        body = response.body
-        if body and not self._keeps_secrets:
-            if is_coded:
-                self.found.assume(
-                    f"bodies of responses that {CODED} are not kept (--keep-secrets keeps them)"
-                )
-                body = None
-            else:
-                body = self._cleaner.body(body)
+        if self._keeps_responses:
+            made = self._reader.responses.made(
+                pairs, response.body, size=response.size, is_whole=response.complete and not response.cut
+            )
+        else:
+            made = RecordedResponse(media_type(tuple(pairs)))
+        if made is None:
+            return None
         return JournalResponse(
-            type=media_type(tuple(pairs)),
-            headers=self._cleaner.headers(pairs) if self._keeps_responses else (),
+            type=made.type,
+            headers=made.headers,
             size=response.size if response.complete else -1,
             digest=response.digest if response.complete else 0,
-            body=body,
-            cut=response.cut and body is not None,
+            body=made.body,
+            cut=made.cut,
         )
 
 
@@ -228,7 +223,7 @@ class Writer:
         notes.incomplete = {**given.incomplete, **({CUT_BODY: self._cut} if self._cut else {})}
         notes.refused, notes.ended = given.refused, given.ended
         notes.secrets_dropped, notes.secrets_by_name = found.secrets_dropped, found.secrets_by_name
-        notes.assumptions = found.assumptions
+        notes.assumptions, notes.bodies_left = found.assumptions, found.bodies_left
 
 
 _Exchanges = msgspec.msgpack.Decoder(list[Exchange])

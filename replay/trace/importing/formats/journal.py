@@ -61,6 +61,7 @@ class JournalReader(RecordReader):
             (found.lost, {**notes.lost, **{f"only a part: {why}": n for why, n in notes.incomplete.items()}}),
             (found.secrets_dropped, notes.secrets_dropped),
             (found.secrets_by_name, notes.secrets_by_name),
+            (found.bodies_left, notes.bodies_left),
         ):
             for name, count in theirs.items():
                 mine[name] = mine.get(name, 0) + count
