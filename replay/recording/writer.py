@@ -24,6 +24,7 @@ from replay.errors import ReplayError
 from replay.trace.importing import Found, Options
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.journal import JournalRecord, JournalResponse, JournalWriter, Notes
+from replay.trace.manifest import CUT_BODY_MARK
 from replay.trace.requests import Headers
 from replay.trace.responses import RecordedResponse, media_type
 
@@ -101,7 +102,7 @@ class RecordMaker:
             return why
         return JournalRecord(
             at_ns=exchange.at_ns,
-            method=record.method,
+            method=record.method if exchange.body is not None else record.method + CUT_BODY_MARK,
             target=record.target,
             host=record.host,
             client=self._client(exchange.client),

@@ -123,6 +123,25 @@ def test_kept_secrets_are_sent_again_byte_by_byte(service, tmp_path):
     assert sorted(seen) == sorted(first)
 
 
+def test_a_body_over_the_limit_passes_and_is_never_replayed(service, tmp_path):
+    seen = service.RequestHandlerClass.seen
+    limits = ("--body-limit", "1KiB", "--body-limit", "POST /upload*=0")
+    with recording(tmp_path / "day.trace", *upstream(service), *limits) as recorder:
+        assert ask(recorder, "/a", bytes(2_000)) == bytes(2_000)
+        assert ask(recorder, "/upload/1?x", b"short") == b"short"
+        assert ask(recorder, "/a", b"short") == b"short"
+        assert recorder.stop() == 0
+    assert "body over the limit 2" in recorder.printed
+    manifest = recorder.trace().manifest
+    assert manifest.methods == ["POST (body cut)", "POST"]
+    assert manifest.lost == {"only a part: body over the limit": 2}
+    seen.clear()
+    url = f"http://127.0.0.1:{service.server_address[1]}"
+    done = replay("run", str(recorder.out), "--target", url, "--methods", "all", "-o", str(tmp_path / "run"))
+    assert "POST (body cut)" in done.stdout + done.stderr
+    assert seen == [("POST", "/a", b"short")]
+
+
 def test_a_mirror_is_recorded_without_responses(tmp_path):
     with recording(tmp_path / "day.trace", "--mirror", "--answer", "202") as recorder:
         for number in range(20):
