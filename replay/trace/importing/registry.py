@@ -102,9 +102,9 @@ class Probe:
 class Found:
     """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
     the recording says nothing, `unknown_values` counts values by field that could not be read, `queries_cut` requests whose
-    query the server left out of its log, `bodies_left` recorded bodies of responses that were not kept, by reason.
-    `missing` counts what a recording of spans does not have, `queries` its targets that have one, `topics` the partitions of
-    its Kafka topics; `templates` are routes that the recording itself names.
+    query the server left out of its log, `lost` what a live recording does not have, by reason, `bodies_left` recorded
+    bodies of responses that were not kept, by reason. `missing` counts what a recording of spans does not have, `queries`
+    its targets that have one, `topics` the partitions of its Kafka topics; `templates` are routes that it names itself.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -117,6 +117,7 @@ class Found:
     unknown_values: dict[str, int] = field(default_factory=dict)
     moments: dict[str, int] = field(default_factory=dict)
     queries_cut: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
     bodies_left: dict[str, int] = field(default_factory=dict)
     missing: Counter[str] = field(default_factory=Counter)
     queries: int = 0
