@@ -15,8 +15,9 @@ from click.testing import CliRunner, Result
 
 from replay.cli import replay
 from replay.trace import Trace
-from replay.trace.importing.cleaning import Pseudonyms
-from replay.trace.importing.secrets import SECRET_NAMES, SECRET_SUFFIXES, scrub
+from replay.trace.importing.pseudonyms import Pseudonyms
+from replay.trace.importing.secret_names import SECRET_NAMES, SECRET_SUFFIXES
+from replay.trace.importing.showing import scrub
 
 VALUE = "Zq7Xv3Wk9Tp5"
 """What must be nowhere."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from replay.trace.importing.cleaning import Cleaner
 from replay.trace.importing.registry import Found, Options
-from replay.trace.importing.secrets import SECRET_NAMES, SECRET_SUFFIXES
+from replay.trace.importing.secret_names import SECRET_NAMES, SECRET_SUFFIXES
 
 _REQUEST = re.compile(rb'((?:\\.|[^"\\]|"(?! [\d-]))*)" (?=[\d-])', re.DOTALL)
 _STAMP = re.compile(rb"(\d\d)/([A-Z][a-z][a-z])/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")

@@ -37,7 +37,7 @@ from .registry import (
     importers_that,
 )
 from .rejects import FileJudge, Rejects
-from .secrets import showable
+from .showing import showable
 from .sources import SourceFile, expand
 from .unreadable import refuse_unreadable
 from .wrappers import VAGUE, unwrap, wrappers_of
@@ -470,6 +470,8 @@ def import_files(
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
         manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
         manifest.left_out = left_out
+        if found.changes:
+            manifest.options["scrubbed"] = found.scrubbed()
         work.note_clients(found, chosen)
         _describe(writer, found, reader, inputs)
     assert writer.trace is not None
