@@ -285,6 +285,7 @@ class _Import:
         self._hosts: list[int] = []
         self._streams = 0
         self._jitter: Jitter | None = None
+        self._wide = False
         self._first_ns: int | None = None
 
     @staticmethod
@@ -344,7 +345,19 @@ class _Import:
         }
         if rows.took_ns is not None:
             columns["took_ns"] = rows.took_ns.astype(np.int64)
+        self._add_responses(rows, columns)
         self._write([columns] if self._jitter is None else self._jitter.add(columns))
+
+    def _add_responses(self, rows: Rows, columns: Columns) -> None:
+        """Add the columns of responses. Once rows have had them, all later ones have them: the jitter holds rows of several
+        blocks together.
+        """
+        self._wide = self._wide or rows.response is not None or rows.first_byte_ns is not None
+        if not self._wide:
+            return
+        response = self._numbered(rows.response, rows.responses, self._writer.add_response)
+        for name, column in (("response", response), ("first_byte_ns", rows.first_byte_ns)):
+            columns[name] = np.full(len(rows.at_ns), -1, np.int64) if column is None else column
 
     def _numbered_clients(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         """Ids of clients. The one that has most of the first requests, if one has, is counted."""

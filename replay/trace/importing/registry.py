@@ -14,6 +14,7 @@ from replay.errors import UsageError
 from replay.trace.extensions import Extensions
 from replay.trace.manifest import Stamp
 from replay.trace.requests import Headers
+from replay.trace.responses import RecordedResponse
 from replay.trace.route_rules import RouteRules
 
 from .marks import Change
@@ -39,7 +40,7 @@ class Rows:
 
     `at_ns` is the recorded instant, cut to the format's resolution. Target i is data[offsets[i]:offsets[i +
     1]]. `method` and `host` index the reader's `methods` and `hosts`. `client_hash` is a keyed hash of who
-    asked.
+    asked. `headers`, `body` and `response` index the sequences beside them (-1 is none).
     """
 
     at_ns: npt.NDArray[np.int64]
@@ -55,6 +56,9 @@ class Rows:
     header_sets: Sequence[Headers] = ()
     body: npt.NDArray[np.int64] | None = None
     bodies: Sequence[Body] = ()
+    response: npt.NDArray[np.int64] | None = None
+    responses: Sequence[RecordedResponse] = ()
+    first_byte_ns: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from replay.trace.importing.registry import Found, Options, Rows
 from replay.trace.importing.rejects import NO_METHOD, NO_PATH
 from replay.trace.manifest import Stamp
 from replay.trace.requests import Headers
+from replay.trace.responses import RecordedResponse
 
 ROWS_AT_ONCE = 1 << 13
 
@@ -27,7 +28,9 @@ _UNSAFE = re.compile(rb"[^!-~]")
 
 @dataclass(slots=True)
 class Record:
-    """One recorded request. `target` may be a whole URL; -1 is unknown."""
+    """One recorded request. `target` may be a whole URL; -1 is unknown. `first_byte_ns` is from the first byte of the
+    request to that of the response.
+    """
 
     at_ns: int
     method: str
@@ -39,6 +42,8 @@ class Record:
     size: int = -1
     headers: Headers = ()
     body: bytes = b""
+    response: RecordedResponse | None = None
+    first_byte_ns: int = -1
 
 
 WRITTEN_ANEW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})
@@ -122,6 +127,9 @@ class RecordReader:
         methods, hosts = self._methods, self._hosts
         sets: dict[Headers, int] = {}
         bodies: dict[bytes, int] = {}
+        responses = [record.response for record in records if record.response is not None]
+        wide = bool(responses) or any(record.first_byte_ns >= 0 for record in records)
+        number = count()
         return Rows(
             at_ns=column(record.at_ns for record in records),
             data=data,
@@ -144,4 +152,9 @@ class RecordReader:
                 bodies.setdefault(record.body, len(bodies)) if record.body else -1 for record in records
             ),
             bodies=list(bodies),
+            response=column(-1 if record.response is None else next(number) for record in records)
+            if wide
+            else None,
+            responses=responses,
+            first_byte_ns=column(record.first_byte_ns for record in records) if wide else None,
         )
