@@ -20,13 +20,14 @@ JSON_DEPTH_MAX = 64
 
 _SPACE = r"[ \t\r\n]*"
 _JSON_TOKEN = re.compile(
-    _SPACE + r'(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<bare>-?\d[\d.eE+-]*|true|false|null)|(?P<mark>[{}\[\]:,]))',
+    _SPACE
+    + r'(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<bare>-?\d[\d.eE+-]*|true|false|null)|(?P<mark>[{}\[\]:,]))',
     re.DOTALL,
 )
 _FIELD = re.compile(r"(?:^|&)([^=&]*)=([^&]*)")
 _COOKIE = re.compile(r"(?:^|;)[ \t]*([^=;]+)=([^;]*)")
 _SEGMENT = re.compile(r"/([^/?#]+)")
-_ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|(.))', re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 _SHORT_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 

@@ -101,11 +101,19 @@ class TraceWriter:
     Leaving the block whole renames the trace into place (`trace` is then open); leaving it by an exception
     leaves nothing behind. OutputError where `path` exists (unless `overwrite`, and only if it is a trace) or
     cannot be written. The importer fills in what it knows in `manifest`; counts, lists and segments are
-    filled in here. `rules` are the user's own, for the routes.
+    filled in here. `rules` are the user's own, for the routes. Only the user can read a `private` trace, and one with
+    bodies.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False, rules: RouteRules | None = None) -> None:
-        self.path, self._rules = Path(path), rules
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        rules: RouteRules | None = None,
+        private: bool = False,
+    ) -> None:
+        self.path, self._rules, self._private = Path(path), rules, private
         self.overwrite = overwrite
         self.manifest = Manifest(written_by=f"replay {__version__}")
         self.trace: Trace | None = None
@@ -115,7 +123,7 @@ class TraceWriter:
         with _written_to(self.path):
             self._refuse_existing()
             self._remove_leftovers()
-            self._folder.mkdir()
+            self._folder.mkdir(0o700 if self._private else 0o777)
             self._marked = -1
             try:
                 self._marked = _mark(self._folder)
@@ -330,8 +338,15 @@ class TraceWriter:
             if entry.name.endswith(".arrow")
         }
         write_manifest(self._folder, manifest)
+        self._close_to_others()
         self._rename()
         self.trace = Trace.open(self.path)
+
+    def _close_to_others(self) -> None:
+        """Let only the user read a trace with secrets or bodies."""
+        if self._private or any(name.endswith("bodies.arrow") for name in self.manifest.files):
+            for entry in self._folder.iterdir():
+                entry.chmod(0o600)
 
     def _rename(self) -> None:
         self._refuse_existing()

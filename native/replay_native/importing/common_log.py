@@ -126,10 +126,10 @@ def has_ampersand(data, at, end):
     if at + WIDTH <= data.shape[0]:
         found = bytes_equal(np.int64(data.ctypes.data) + at, np.uint8(_AMPERSAND))
         return found & ((np.int64(1) << min(end - at, np.int64(WIDTH))) - 1) != 0
+    found = False
     for index in range(at, min(end, at + WIDTH)):
-        if data[index] == _AMPERSAND:
-            return True
-    return False
+        found |= data[index] == _AMPERSAND
+    return found
 
 
 @kernel(inlined=True)

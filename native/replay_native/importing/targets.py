@@ -250,7 +250,9 @@ def _parameters_begin(data, at, end):
     """Where the first parameter of a target begins, after its `?`, `;` or `&`; `end` where there is none."""
     while at + 8 <= end:
         word = word_at(data, at)
-        found = zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS) | zero_bytes(word ^ _AMPERSANDS)
+        found = (
+            zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS) | zero_bytes(word ^ _AMPERSANDS)
+        )
         if found != 0:
             break
         at += 8

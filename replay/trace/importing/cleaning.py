@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from replay.trace.dictionary import Bytes, Int64s
 from replay.trace.places import Kind, Place, cookies, form_fields, is_form, is_json, json_leaves, query_fields
 from replay.trace.requests import Headers
+from replay.trace.responses import RecordedResponse
 from replay_native.importing import common_log as scan
 
 from .marks import PERSON, Change, Marks
 from .people import marked
 from .pseudonyms import Pseudonyms
 from .registry import Found, Options
+from .scrub_rules import How
 from .secret_names import WHO_WORDS, is_secret, is_secret_header
 from .secrets import REDACTED, redacted
 
@@ -25,6 +29,9 @@ REMEMBERED = 1 << 16
 
 REMEMBERED_BYTES_MAX = 4_096
 """Longer texts are cleaned each time."""
+
+DECODED_BYTES_MAX = 16 << 20
+"""Of a compressed body at most so much is kept."""
 
 VALUE_CHARS_MIN = 8
 """A secret of fewer characters may stand elsewhere by chance: it is not looked for there."""
@@ -48,18 +55,31 @@ _LOWERED = bytes(byte | 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
 _NUMBERS = re.compile(rb"\d[\dA-Z +%()-]{6}")
 
-Known = tuple[bytes, list[Change], list[str]]
+Known = tuple[bytes, list[Change]]
 
 
 class Cleaner:
-    """Cleans what one recording keeps, and counts in `found` what it changed."""
+    """Cleans what one recording keeps, and counts in `found` what it changed.
 
-    def __init__(self, found: Found, options: Options) -> None:
+    One that `learns` finds a secret again wherever it stands later, as a segment of a path or under another name: for
+    whole requests, whose responses give secrets out.
+    """
+
+    def __init__(self, found: Found, options: Options, *, learns: bool = False) -> None:
+        self._learns = learns
         self._found, self._keeps, self._rules = found, options.keep_secrets, options.scrub
         self._pseudonyms = Pseudonyms(options.scrub_key or found.key)
         self._known: dict[tuple[bytes, str], Known] = {}
         self._secrets: set[str] = set()
         self._given_out: dict[str, str] = {}
+
+    def _how(self, place: Kind, name: str) -> How | None:
+        """What the user's rules say of a value; a rule that says something is noted."""
+        rule = self._rules.of(place, name)
+        if rule is None:
+            return None
+        self._found.rules_used.add(str(rule))
+        return rule.how
 
     def _clean(self, text: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
         """A text cleaned, and remembered; what was changed is counted every time."""
@@ -67,10 +87,11 @@ class Cleaner:
         if known is None:
             marks = Marks(place)
             cleaned = marked(clean(text.decode("latin-1"), marks), marks.person)
-            known = marks.resolved(cleaned, self._pseudonyms).encode("latin-1"), marks.changes, marks.secrets
+            known = marks.resolved(cleaned, self._pseudonyms).encode("latin-1"), marks.changes
             if len(self._known) < REMEMBERED and len(text) <= REMEMBERED_BYTES_MAX:
                 self._known[text, place] = known
-            self._learn(marks.secrets)
+            if self._learns:
+                self._learn(marks.secrets)
         self._count(known[1])
         return self._without_known(known[0], place) if self._secrets else known[0]
 
@@ -80,7 +101,12 @@ class Cleaner:
         found = self._found
         for change, count in Counter(changes).items():
             kind = change.place.rpartition(" ")[2]
-            what = {"header": "header_values", "cookie": "header_values", "path": "query_values", "query": "query_values"}
+            what = {
+                "header": "header_values",
+                "cookie": "header_values",
+                "path": "query_values",
+                "query": "query_values",
+            }
             if change.name in PERSON:
                 found.drop("pseudonyms", count)
             else:
@@ -89,7 +115,7 @@ class Cleaner:
             found.note_change(change, count)
 
     def _learn(self, secrets: list[str]) -> None:
-        """Values that are secrets wherever they stand from now on; and those that a response gave out before, as they are."""
+        """Look for these values from now on, and report those that a response gave out before under another name."""
         for value in secrets:
             word = value.rpartition(" ")[2]
             if len(word) < VALUE_CHARS_MIN or not _WORD.fullmatch(word):
@@ -120,14 +146,14 @@ class Cleaner:
         """A request's target with pseudonyms for secrets."""
         return target if self._keeps else self._clean(target, "query", self._clean_target)
 
-    def targets(self, data: Bytes, ends: Int64s, needs: Int64s, *, whole: bool = False) -> tuple[Bytes, Int64s]:
-        """The targets of rows, cleaned where a kernel found them suspect. With `whole` requests, which may bring secrets
-        from responses, or with rules of the user's own, all are looked at.
+    def targets(self, data: Bytes, ends: Int64s, needs: Int64s) -> tuple[Bytes, Int64s]:
+        """The targets of rows, cleaned where a kernel found them suspect; all of them where values or names are to be
+        looked for that the kernels do not know.
         """
         changed: dict[int, bytes] = {}
         if self._keeps:
             return data, ends
-        every = self._rules.has("query") or (whole and self._secrets)
+        every = self._rules.has("query") or bool(self._secrets)
         for row in range(len(needs)) if every else np.flatnonzero(needs & scan.SUSPECT).tolist():
             before = data[ends[row] : ends[row + 1]].tobytes()
             after = self.target(before)
@@ -143,15 +169,18 @@ class Cleaner:
         pieces.append(data[at : ends[-1]])
         return np.concatenate(pieces), ends + np.cumsum(grown)
 
-    def headers(self, pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
+    def headers(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> Headers:
         """Headers with pseudonyms for secrets, in their values and in those of others; addresses of clients are left out."""
         given = tuple(pairs)
         if self._keeps:
             return given
-        kept: list[tuple[bytes, bytes]] = []
+        kept: list[tuple[bytes, bytes | None]] = []
         for name, value in given:
+            if value is None:
+                kept.append((name, value))
+                continue
             text = name.decode("latin-1").strip().lower()
-            how = self._rules.how("header", text)
+            how = self._how("header", text)
             if how is None and _says_address(text, value):
                 how = "drop"
             if how == "drop":
@@ -166,7 +195,7 @@ class Cleaner:
 
     def _header(self, name: str, value: bytes, has_rule: bool) -> bytes:
         """The value of one header."""
-        how = self._rules.how("header", name) or "pseudonym"
+        how = self._how("header", name) or "pseudonym"
 
         def clean(text: str, marks: Marks) -> str:
             if name == "cookie":
@@ -195,6 +224,31 @@ class Cleaner:
             return self._cleaned_body(body, f"{side}text", _clean_markup)
         return body
 
+    def response(self, response: RecordedResponse) -> RecordedResponse:
+        """A response with pseudonyms for the secrets in it. A compressed body is kept as what it decodes to, without the
+        header that says so; one in a coding that cannot be read is left out, and counted.
+        """
+        if self._keeps:
+            return response
+        headers, body = response.headers, response.body
+        coding = next(
+            (
+                value.strip().lower()
+                for name, value in headers
+                if value and name.lower() == b"content-encoding"
+            ),
+            b"",
+        )
+        if body and coding not in (b"", b"identity"):
+            body = decoded(body, coding)
+            headers = tuple(pair for pair in headers if pair[0].lower() != b"content-encoding")
+            if body is None:
+                self._found.note_change(
+                    Change("response", f"body in coding {coding.decode('latin-1')}", "drop"), 1
+                )
+        cleaned = self.body(body, "response ") if body else body
+        return dataclasses.replace(response, headers=self.headers(headers), body=cleaned)
+
     def _cleaned_body(self, body: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
         """A body cleaned, where it may hold a secret at all."""
         if place.endswith("json") and place != "json":
@@ -208,9 +262,9 @@ class Cleaner:
     def _note_given_out(self, body: bytes) -> None:
         """Remember the texts that a response gives out, so that one which turns out to be a secret is reported."""
         for leaf in json_leaves(body.decode("latin-1")):
-            if leaf.quoted and len(leaf.value) >= 16 and len(self._given_out) < REMEMBERED:
-                if leaf.value not in self._secrets and not is_secret(leaf.name.rpartition("/")[2]):
-                    self._given_out.setdefault(leaf.value, f"json:{leaf.name}")
+            is_new = leaf.value not in self._secrets and not is_secret(leaf.name.rpartition("/")[2])
+            if is_new and leaf.quoted and len(leaf.value) >= 16 and len(self._given_out) < REMEMBERED:
+                self._given_out.setdefault(leaf.value, f"json:{leaf.name}")
 
     def _ruled(
         self, text: str, places: Iterable[Place], kind: Kind, marks: Marks, *, default: bool = False
@@ -218,7 +272,7 @@ class Cleaner:
         """A text whose values are marked as the rules say; with `default` those without a rule get pseudonyms."""
         pieces, at = [], 0
         for place in places:
-            how = self._rules.how(kind, place.name) or ("pseudonym" if default else None)
+            how = self._how(kind, place.name) or ("pseudonym" if default else None)
             if how is None or place.end == place.begin or place.begin < at:
                 continue
             if how == "drop":
@@ -259,6 +313,20 @@ class Cleaner:
         return self._clean_target("?" + text, marks)[1:]
 
 
+def decoded(body: bytes, coding: bytes) -> bytes | None:
+    """A body without its content coding, up to DECODED_BYTES_MAX; None where the coding is not known. A body that is cut
+    gives its beginning.
+    """
+    if coding not in (b"gzip", b"x-gzip", b"deflate"):
+        return None
+    for window in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
+        try:
+            return zlib.decompressobj(window).decompress(body, DECODED_BYTES_MAX)
+        except zlib.error:
+            continue
+    return None
+
+
 def _says_address(name: str, value: bytes) -> bool:
     """Whether a header holds the address of a client."""
     words = set(re.split(r"[-_.]", name))
@@ -287,8 +355,3 @@ def _clean_markup(text: str, marks: Marks) -> str:
         return match[1] + marks.value(match[3], name) if is_secret(name) and match[3].strip() else match[0]
 
     return redacted(_ELEMENT.sub(element, text), marks)
-
-
-def changes_listed(changes: dict[Change, int]) -> Iterator[tuple[Change, int]]:
-    """What was changed, most often first."""
-    yield from sorted(changes.items(), key=lambda item: (-item[1], item[0]))

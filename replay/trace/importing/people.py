@@ -89,7 +89,9 @@ def email(pseudonyms: Pseudonyms, match: re.Match[str]) -> str:
     local = match[0][: match.start("at") - match.start()]
     if domain == "example.com" or domain.endswith(".example.com"):
         return pseudonyms.of(local.lower()) + match["at"] + match["domain"]
-    return f"{pseudonyms.of(local.lower())}{match['at']}{pseudonyms.of(domain.rpartition('.')[0])}.example.com"
+    return (
+        f"{pseudonyms.of(local.lower())}{match['at']}{pseudonyms.of(domain.rpartition('.')[0])}.example.com"
+    )
 
 
 def _digits_of(text: str) -> str:

@@ -466,7 +466,7 @@ def import_files(
     opened, left_out = _opened(paths, options, None if format is None else _named(format, options))
     files, chosen = [file for file, _ in opened], _shared(opened)
     found = Found(key=b"".join(file.head for file in files))
-    with TraceWriter(out, overwrite=overwrite, rules=options.routes) as writer:
+    with TraceWriter(out, overwrite=overwrite, rules=options.routes, private=options.keep_secrets) as writer:
         reader = chosen.reader(found, options)
         resolution_ns, inputs = _inputs(files, reader)
         spread = jitter and resolution_ns >= SPREAD_FROM_NS
@@ -485,6 +485,9 @@ def import_files(
         manifest.left_out = left_out
         if found.changes:
             manifest.options["scrubbed"] = found.scrubbed()
+        for rule in options.scrub.as_list():
+            if rule not in found.rules_used:
+                found.assume(f"--scrub {rule} names no value of this recording")
         work.note_clients(found, chosen)
         _describe(writer, found, reader, inputs)
     assert writer.trace is not None

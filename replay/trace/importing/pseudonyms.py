@@ -18,8 +18,12 @@ from typing import NamedTuple
 REMEMBERED = 1 << 16
 """Values whose pseudonyms are remembered."""
 
-_UNIT = re.compile(r"(%(?:25){0,4})([0-9A-Fa-f]{2})|(\\{1,16}u)([0-9A-Fa-f]{4})|(\\{1,16}x)([0-9A-Fa-f]{2})|.", re.DOTALL)
-_SCHEME = re.compile(r"(?:Bearer|Basic|Digest|Negotiate|NTLM|Token|ApiKey)(?:[ +]|%(?:25)*20)+", re.IGNORECASE)
+_UNIT = re.compile(
+    r"(%(?:25){0,4})([0-9A-Fa-f]{2})|(\\{1,16}u)([0-9A-Fa-f]{4})|(\\{1,16}x)([0-9A-Fa-f]{2})|.", re.DOTALL
+)
+_SCHEME = re.compile(
+    r"(?:Bearer|Basic|Digest|Negotiate|NTLM|Token|ApiKey)(?:[ +]|%(?:25)*20)+", re.IGNORECASE
+)
 _PERMUTED_BITS = 120
 """Forms with more values than this many bits are not permuted: two of a hash's values are never the same."""
 _ROUNDS = 8
@@ -68,7 +72,7 @@ def _in_unit(unit: _Unit, data: bytes) -> str:
 
 
 class _Digit(NamedTuple):
-    """A byte of a value that becomes another one: its place, how many bytes it can become, which of them it is, the first."""
+    """A byte of a value that changes: its place, how many bytes it can become, its number among them, and the first."""
 
     place: int
     radix: int
@@ -170,7 +174,8 @@ class Pseudonyms:
         seed = self._hash(b"stream", bytes(digit.number for digit in digits))
         stream = hashlib.shake_256(seed).digest(2 * len(digits))
         return [
-            (stream[2 * place] << 8 | stream[2 * place + 1]) % digit.radix for place, digit in enumerate(digits)
+            (stream[2 * place] << 8 | stream[2 * place + 1]) % digit.radix
+            for place, digit in enumerate(digits)
         ]
 
     def _permuted(self, digits: list[_Digit], size: int) -> list[int]:
@@ -182,7 +187,9 @@ class Pseudonyms:
             right *= digit.radix if place >= len(digits) // 2 else 1
 
         def f(turn: int, half: int, below: int) -> int:
-            return int.from_bytes(self._hash(b"round" + bytes((turn,)) + radixes, b"%x" % half), "big") % below
+            return (
+                int.from_bytes(self._hash(b"round" + bytes((turn,)) + radixes, b"%x" % half), "big") % below
+            )
 
         number = _unshuffled((_shuffled(number, size // right, right, f) + 1) % size, size // right, right, f)
         numbers = []

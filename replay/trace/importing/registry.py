@@ -112,6 +112,7 @@ class Found:
     secrets_dropped: dict[str, int] = field(default_factory=dict)
     secrets_by_name: dict[str, int] = field(default_factory=dict)
     changes: dict[Change, int] = field(default_factory=dict)
+    rules_used: set[str] = field(default_factory=set)
     time_zone: str = ""
     time_zone_changed: bool = False
     assumptions: list[str] = field(default_factory=list)

@@ -44,7 +44,8 @@ def parse_rule(text: str) -> ScrubRule:
     name = match["name"].strip()
     if place == "json" and not name.startswith("/"):
         raise UsageError(
-            f"--scrub {text!r}: {name!r} is not a JSON Pointer", hint=f"write json:/{name.replace('.', '/')}={how}"
+            f"--scrub {text!r}: {name!r} is not a JSON Pointer",
+            hint=f"write json:/{name.replace('.', '/')}={how}",
         )
     return ScrubRule(place, name, how)  # type: ignore[arg-type]
 
@@ -52,7 +53,9 @@ def parse_rule(text: str) -> ScrubRule:
 def _unknown(text: str, what: str, given: str, known: tuple[str, ...]) -> UsageError:
     guess = units.nearest(given, known)
     meant = f" (did you mean {guess}?)" if guess else ""
-    return UsageError(f"--scrub {text!r}: there is no {what} {given!r}{meant}", hint=f"known: {', '.join(known)}")
+    return UsageError(
+        f"--scrub {text!r}: there is no {what} {given!r}{meant}", hint=f"known: {', '.join(known)}"
+    )
 
 
 def parse_rules(texts: Iterable[str]) -> ScrubRules:
@@ -78,11 +81,11 @@ class ScrubRules:
         """Whether any rule is for one of these places."""
         return any(rule.place in places for rule in self.rules)
 
-    def how(self, place: Kind, name: str) -> How | None:
-        """What a rule says of a value; None where none does."""
+    def of(self, place: Kind, name: str) -> ScrubRule | None:
+        """The rule of a value, the last one that names it; None where none does."""
         for rule in reversed(self.rules):
             if rule.place == place and _pattern(place, rule.name).fullmatch(name):
-                return rule.how
+                return rule
         return None
 
     def as_list(self) -> list[str]:

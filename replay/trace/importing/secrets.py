@@ -62,6 +62,7 @@ class Shown:
     def user_info(self, text: str) -> None:
         """See `Instead`."""
 
+
 # Marks, in every way in which they may be written.
 
 CODED = r"%(?:25){0,4}"

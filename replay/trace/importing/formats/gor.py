@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from replay.trace.dictionary import Int64s, StringTable
-from replay.trace.importing.cleaning import Cleaner
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import (
     Found,
@@ -25,6 +24,7 @@ from replay.trace.importing.registry import (
     importer,
 )
 from replay.trace.importing.sources import BLOCK_BYTES, SourceFile
+from replay.trace.importing.suspects import packed_names
 from replay.trace.requests import Headers
 from replay_native.ground.jit import warm
 from replay_native.importing import common_log as scan
@@ -285,7 +285,7 @@ class PlainRecords:
         self._state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
         self._method_words = np.zeros((scan.METHODS_MAX, 2), dtype=np.int64)
         self._methods: list[int] = []
-        self._cleaner = Cleaner(found, options)
+        self._cleaner = reader.cleaner
         self._keys, self._key_ends = packed_names()
         self._keeps_secrets = options.keep_secrets
         self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
@@ -357,7 +357,7 @@ class PlainRecords:
         out = targets.TargetsOut(self._targets, self._targets, self._target_ends, self._host_data[:0], unused)
         targets.write_targets(self._buffer, self._rows, paired, secret, out, unused)
         data, offsets = self._cleaner.targets(
-            self._targets, self._target_ends[: paired + 1], rows[scan.NEEDS], whole=True
+            self._targets, self._target_ends[: paired + 1], rows[scan.NEEDS]
         )
         headers, header_sets = self._headers(count, chosen)
         body, bodies = self._bodies(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -29,8 +29,8 @@ from replay.trace.importing.rejects import (
     NO_METHOD,
     NO_PATH,
 )
-from replay.trace.importing.suspects import packed_names
 from replay.trace.importing.sources import BLOCK_BYTES, SourceFile
+from replay.trace.importing.suspects import packed_names
 from replay_native.importing import common_log as scan
 from replay_native.importing import field_spec, targets
 

@@ -69,7 +69,7 @@ class RecordReader:
 
     def __init__(self, found: Found, options: Options) -> None:
         self._found, self._options = found, options
-        self._cleaner = Cleaner(found, options)
+        self.cleaner = Cleaner(found, options, learns=True)
         self._key = secrets.randbits(62)
         self._methods: dict[str, int] = {}
         self._hosts: dict[str, int] = {}
@@ -105,14 +105,16 @@ class RecordReader:
             target = url[3] if url[3].startswith(b"/") else b"/" + url[3]
         if not _PLAIN.fullmatch(target):
             target = _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
-        record.target = self._cleaner.target(target)
-        record.body = self._cleaner.body(record.body)
+        record.target = self.cleaner.target(target)
+        record.body = self.cleaner.body(record.body)
+        if record.response is not None:
+            record.response = self.cleaner.response(record.response)
         record.host = record.host.rpartition("@")[2]
         return ""
 
     def kept(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         """Headers without secrets."""
-        return self._cleaner.headers(headers)
+        return self.cleaner.headers(headers)
 
     def rows(self, records: Iterator[Record]) -> Iterator[Rows]:
         """Good records as rows."""
