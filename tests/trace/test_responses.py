@@ -56,7 +56,7 @@ def write(path: Path, rows: list[tuple[int, RecordedResponse | None, int]], *, p
 
 def read(trace: Trace) -> list[tuple[int, RecordedResponse | None, int]]:
     """What `write` was given, as the trace has it."""
-    stamps, firsts = [], []
+    stamps, firsts = list[int](), list[int]()
     for batch in trace.batches():
         stamps += (batch.at_ns - START_NS).tolist()
         firsts += [-1] * len(batch) if batch.first_byte_ns is None else batch.first_byte_ns.tolist()

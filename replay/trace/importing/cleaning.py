@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -13,7 +11,6 @@ import numpy as np
 from replay.trace.dictionary import Bytes, Int64s
 from replay.trace.places import Kind, Place, cookies, form_fields, is_form, is_json, json_leaves, query_fields
 from replay.trace.requests import Headers
-from replay.trace.responses import RecordedResponse
 from replay_native.importing import common_log as scan
 
 from .marks import PERSON, Change, Marks
@@ -29,9 +26,6 @@ REMEMBERED = 1 << 16
 
 REMEMBERED_BYTES_MAX = 4_096
 """Longer texts are cleaned each time."""
-
-DECODED_BYTES_MAX = 16 << 20
-"""Of a compressed body at most so much is kept."""
 
 VALUE_CHARS_MIN = 8
 """A secret of fewer characters may stand elsewhere by chance: it is not looked for there."""
@@ -61,17 +55,15 @@ Known = tuple[bytes, list[Change]]
 class Cleaner:
     """Cleans what one recording keeps, and counts in `found` what it changed.
 
-    One that `learns` finds a secret again wherever it stands later, as a segment of a path or under another name: for
-    whole requests, whose responses give secrets out.
+    One that `learns` finds a secret again wherever it stands later, as a segment of a path or under another name. Logs,
+    which are read by kernels, do without.
     """
 
-    def __init__(self, found: Found, options: Options, *, learns: bool = False) -> None:
+    def __init__(self, found: Found, options: Options, *, learns: bool = True) -> None:
         self._learns = learns
         self._found, self._keeps, self._rules = found, options.keep_secrets, options.scrub
         self._pseudonyms = Pseudonyms(options.scrub_key or found.key)
         self._known: dict[tuple[bytes, str], Known] = {}
-        self._secrets: set[str] = set()
-        self._given_out: dict[str, str] = {}
 
     def _how(self, place: Kind, name: str) -> How | None:
         """What the user's rules say of a value; a rule that says something is noted."""
@@ -93,7 +85,7 @@ class Cleaner:
             if self._learns:
                 self._learn(marks.secrets)
         self._count(known[1])
-        return self._without_known(known[0], place) if self._secrets else known[0]
+        return self._without_known(known[0], place) if self._found.known_secrets else known[0]
 
     def _count(self, changes: list[Change]) -> None:
         if not changes:
@@ -120,9 +112,9 @@ class Cleaner:
             word = value.rpartition(" ")[2]
             if len(word) < VALUE_CHARS_MIN or not _WORD.fullmatch(word):
                 continue
-            if len(self._secrets) < REMEMBERED:
-                self._secrets.add(word)
-            if (place := self._given_out.get(word)) is not None:
+            if len(self._found.known_secrets) < REMEMBERED:
+                self._found.known_secrets.add(word)
+            if (place := self._found.given_out.get(word)) is not None:
                 self._found.assume(
                     f"a secret of a request stood before in a response, at {place}, where nothing names it a secret:"
                     f" import with --scrub '{place}=pseudonym'"
@@ -133,7 +125,7 @@ class Cleaner:
         changes: list[Change] = []
 
         def word(match: re.Match[str]) -> str:
-            if match[0] not in self._secrets:
+            if match[0] not in self._found.known_secrets:
                 return match[0]
             changes.append(Change(place, "(known value)", "pseudonym"))
             return self._pseudonyms.of(match[0])
@@ -153,7 +145,7 @@ class Cleaner:
         changed: dict[int, bytes] = {}
         if self._keeps:
             return data, ends
-        every = self._rules.has("query") or bool(self._secrets)
+        every = self._rules.has("query") or bool(self._found.known_secrets)
         for row in range(len(needs)) if every else np.flatnonzero(needs & scan.SUSPECT).tolist():
             before = data[ends[row] : ends[row + 1]].tobytes()
             after = self.target(before)
@@ -209,7 +201,8 @@ class Cleaner:
         return self._clean(value, f"header {name}" if has_rule or is_secret_header(name) else "header", clean)
 
     def body(self, body: bytes, side: str = "") -> bytes:
-        """A body with pseudonyms for the secrets in it; a binary one as it is. `side` is `response ` for those."""
+        """A body with pseudonyms for the secrets in it; a binary one as it is. `side` is `response ` for
+        those of responses."""
         if self._keeps or not body or _BINARY.search(body):
             return body
         start = body.lstrip()[:1]
@@ -220,34 +213,7 @@ class Cleaner:
             return self._cleaned_body(body, f"{side}form", redacted)
         if is_form(text):
             return self._cleaned_body(body, f"{side}form", self._clean_form)
-        if start == b"<" or side:
-            return self._cleaned_body(body, f"{side}text", _clean_markup)
-        return body
-
-    def response(self, response: RecordedResponse) -> RecordedResponse:
-        """A response with pseudonyms for the secrets in it. A compressed body is kept as what it decodes to, without the
-        header that says so; one in a coding that cannot be read is left out, and counted.
-        """
-        if self._keeps:
-            return response
-        headers, body = response.headers, response.body
-        coding = next(
-            (
-                value.strip().lower()
-                for name, value in headers
-                if value and name.lower() == b"content-encoding"
-            ),
-            b"",
-        )
-        if body and coding not in (b"", b"identity"):
-            body = decoded(body, coding)
-            headers = tuple(pair for pair in headers if pair[0].lower() != b"content-encoding")
-            if body is None:
-                self._found.note_change(
-                    Change("response", f"body in coding {coding.decode('latin-1')}", "drop"), 1
-                )
-        cleaned = self.body(body, "response ") if body else body
-        return dataclasses.replace(response, headers=self.headers(headers), body=cleaned)
+        return self._cleaned_body(body, f"{side}text", _clean_markup)
 
     def _cleaned_body(self, body: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
         """A body cleaned, where it may hold a secret at all."""
@@ -256,15 +222,17 @@ class Cleaner:
         if not self._rules.has("json", "form"):
             plain = body.translate(_LOWERED, b"-_.[]")
             if not any(part in plain for part in _PARTS_OF_NAMES) and not _NUMBERS.search(body):
-                return self._without_known(body, place) if self._secrets else body
+                return self._without_known(body, place) if self._found.known_secrets else body
         return self._clean(body, place, clean)
 
     def _note_given_out(self, body: bytes) -> None:
         """Remember the texts that a response gives out, so that one which turns out to be a secret is reported."""
         for leaf in json_leaves(body.decode("latin-1")):
-            is_new = leaf.value not in self._secrets and not is_secret(leaf.name.rpartition("/")[2])
-            if is_new and leaf.quoted and len(leaf.value) >= 16 and len(self._given_out) < REMEMBERED:
-                self._given_out.setdefault(leaf.value, f"json:{leaf.name}")
+            is_new = leaf.value not in self._found.known_secrets and not is_secret(
+                leaf.name.rpartition("/")[2]
+            )
+            if is_new and leaf.quoted and len(leaf.value) >= 16 and len(self._found.given_out) < REMEMBERED:
+                self._found.given_out.setdefault(leaf.value, f"json:{leaf.name}")
 
     def _ruled(
         self, text: str, places: Iterable[Place], kind: Kind, marks: Marks, *, default: bool = False
@@ -311,20 +279,6 @@ class Cleaner:
         if self._rules.has("form"):
             text = self._ruled(text, form_fields(text), "form", marks)
         return self._clean_target("?" + text, marks)[1:]
-
-
-def decoded(body: bytes, coding: bytes) -> bytes | None:
-    """A body without its content coding, up to DECODED_BYTES_MAX; None where the coding is not known. A body that is cut
-    gives its beginning.
-    """
-    if coding not in (b"gzip", b"x-gzip", b"deflate"):
-        return None
-    for window in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
-        try:
-            return zlib.decompressobj(window).decompress(body, DECODED_BYTES_MAX)
-        except zlib.error:
-            continue
-    return None
 
 
 def _says_address(name: str, value: bytes) -> bool:

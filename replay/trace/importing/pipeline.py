@@ -26,6 +26,7 @@ from replay.trace.dictionary import ClientTable
 from .readers.guessed_columns import proposed_columns
 from .readers.jitter import Columns, Jitter
 from .readers.lines import SNIFFED_LINES
+from .readers.recorded_responses import NOT_TEXT
 from .registry import (
     Found,
     Importer,
@@ -425,6 +426,15 @@ def _about_queries(found: Found) -> list[str]:
     ]
 
 
+def _about_bodies(found: Found) -> list[str]:
+    """Which recorded bodies of responses were not kept."""
+    return [
+        f"bodies of {units.counted(count, 'response')} {why}: their sizes and digests are kept, not the bodies"
+        + (" (--responses all)" if why == NOT_TEXT else "")
+        for why, count in found.bodies_left.items()
+    ]
+
+
 def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_Input]) -> None:
     manifest, rejects = writer.manifest, found.rejects
     manifest.stamp, manifest.duration_subtracted = reader.stamp, reader.subtracts
@@ -439,6 +449,7 @@ def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_I
     manifest.assumptions = [
         *_about_time(found, manifest.options["time_zone"]),
         *_about_queries(found),
+        *_about_bodies(found),
         *found.assumptions,
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ from .secret_names import secret_key
 from .sources import SourceFile
 
 Body = bytes
+
+KeptResponses = Literal["none", "digest", "text", "all"]
 
 SECRET_NAMES_MAX = 200
 """Names of secrets that are counted each by itself."""
@@ -66,7 +68,8 @@ class Options:
     """What the user says of a recording. `columns` maps roles to columns or constants (`fields.read_columns`),
     `log_format` is a server's own format string, `time_zone` that of stamps which name none, `routes` the rules of
     the user's own. `scrub` are the user's rules for secrets, and `scrub_key` is the key of pseudonyms, where two recordings
-    are to agree.
+    are to agree. `responses` says what is kept of recorded responses: nothing, sizes and digests, bodies that are text
+    too, or all bodies.
     """
 
     keep_secrets: bool = False
@@ -77,6 +80,7 @@ class Options:
     routes: RouteRules = field(default_factory=RouteRules)
     scrub: ScrubRules = field(default_factory=ScrubRules)
     scrub_key: bytes = field(default=b"", repr=False)
+    responses: KeptResponses = "text"
 
     def as_dict(self) -> dict[str, Any]:
         """As the manifest keeps them."""
@@ -89,6 +93,7 @@ class Options:
             "time_zone": self.time_zone,
             **({"scrub": self.scrub.as_list()} if self.scrub.rules else {}),
             **({"scrub_key": "from a file"} if self.scrub_key else {}),
+            **({"responses": self.responses} if self.responses != "text" else {}),
         }
 
 
@@ -104,7 +109,7 @@ class Probe:
 class Found:
     """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
     the recording says nothing, `unknown_values` counts values by field that could not be read, `queries_cut` requests whose
-    query the server left out of its log.
+    query the server left out of its log, `bodies_left` recorded bodies of responses that were not kept, by reason.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -113,12 +118,15 @@ class Found:
     secrets_by_name: dict[str, int] = field(default_factory=dict)
     changes: dict[Change, int] = field(default_factory=dict)
     rules_used: set[str] = field(default_factory=set)
+    known_secrets: set[str] = field(default_factory=set)
+    given_out: dict[str, str] = field(default_factory=dict)
     time_zone: str = ""
     time_zone_changed: bool = False
     assumptions: list[str] = field(default_factory=list)
     unknown_values: dict[str, int] = field(default_factory=dict)
     moments: dict[str, int] = field(default_factory=dict)
     queries_cut: int = 0
+    bodies_left: dict[str, int] = field(default_factory=dict)
 
     def assume(self, what: str) -> None:
         """Note what the recording does not say and the import supposes, once."""
@@ -134,6 +142,10 @@ class Found:
         """Count stamps: `zoneless`, `repeated` (in an hour that was there twice), `skipped` (in one that was not there)."""
         if count:
             self.moments[what] = self.moments.get(what, 0) + count
+
+    def leave_body(self, why: str) -> None:
+        """Count the body of a response that is not kept."""
+        self.bodies_left[why] = self.bodies_left.get(why, 0) + 1
 
     def drop(self, what: str, count: int) -> None:
         """Count what was taken out."""

@@ -83,7 +83,7 @@ class LineReader(ABC):
     def __init__(self, found: Found, options: Options, *, columns: int, state_words: int) -> None:
         self._found = found
         self._key = secrets.randbits(62)
-        self._cleaner = Cleaner(found, options)
+        self._cleaner = Cleaner(found, options, learns=False)
         self._keys, self._key_ends = packed_names()
         self._keeps_secrets = options.keep_secrets
         agents = () if options.keep_health_checks else HEALTH_CHECKERS

@@ -12,6 +12,8 @@ import numpy as np
 
 from replay.trace.dictionary import flatten
 from replay.trace.importing.cleaning import Cleaner
+from replay.trace.importing.codings import BadCoding, coding_of
+from replay.trace.importing.readers.recorded_responses import ResponseKeeper, without_secrets
 from replay.trace.importing.registry import Found, Options, Rows
 from replay.trace.importing.rejects import NO_METHOD, NO_PATH
 from replay.trace.manifest import Stamp
@@ -69,7 +71,8 @@ class RecordReader:
 
     def __init__(self, found: Found, options: Options) -> None:
         self._found, self._options = found, options
-        self.cleaner = Cleaner(found, options, learns=True)
+        self._cleaner = Cleaner(found, options)
+        self.responses = ResponseKeeper(self._cleaner, found, options)
         self._key = secrets.randbits(62)
         self._methods: dict[str, int] = {}
         self._hosts: dict[str, int] = {}
@@ -105,16 +108,23 @@ class RecordReader:
             target = url[3] if url[3].startswith(b"/") else b"/" + url[3]
         if not _PLAIN.fullmatch(target):
             target = _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
-        record.target = self.cleaner.target(target)
-        record.body = self.cleaner.body(record.body)
-        if record.response is not None:
-            record.response = self.cleaner.response(record.response)
+        record.target = self._cleaner.target(target)
+        record.body = self._clean_body(record.body, record.headers)
         record.host = record.host.rpartition("@")[2]
         return ""
 
+    def _clean_body(self, body: bytes, headers: Headers) -> bytes:
+        """The body of a request without secrets, also where it is compressed."""
+        coding = coding_of(headers) if body and not self._options.keep_secrets else b""
+        try:
+            return without_secrets(self._cleaner, body, coding)
+        except BadCoding:
+            self._found.count_unknown("content coding of a body", 1)
+            return body
+
     def kept(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         """Headers without secrets."""
-        return self.cleaner.headers(headers)
+        return self._cleaner.headers(headers)
 
     def rows(self, records: Iterator[Record]) -> Iterator[Rows]:
         """Good records as rows."""
