@@ -40,7 +40,7 @@ from .registry import (
     importers_that,
 )
 from .rejects import FileJudge, Rejects
-from .secrets import showable
+from .showing import showable
 from .sources import SourceFile, expand
 from .unreadable import refuse_unreadable
 from .wrappers import VAGUE, unwrap, wrappers_of
@@ -497,7 +497,7 @@ def import_files(
             hint=f"it is for {' and '.join(importers_that(lambda known: known.takes_service))}",
         )
     found = Found(key=b"".join(file.head for file in files))
-    with TraceWriter(out, overwrite=overwrite, rules=options.routes) as writer:
+    with TraceWriter(out, overwrite=overwrite, rules=options.routes, private=options.keep_secrets) as writer:
         reader = chosen.reader(found, options)
         resolution_ns, inputs = _inputs(files, reader)
         spread = jitter and resolution_ns >= SPREAD_FROM_NS
@@ -517,6 +517,11 @@ def import_files(
         manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
         _take_names(writer, found, options)
         manifest.left_out = left_out
+        if found.changes:
+            manifest.options["scrubbed"] = found.scrubbed()
+        for rule in options.scrub.as_list():
+            if rule not in found.rules_used:
+                found.assume(f"--scrub {rule} names no value of this recording")
         work.note_clients(found, chosen)
         _describe(writer, found, reader, inputs)
     assert writer.trace is not None
