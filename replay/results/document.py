@@ -21,6 +21,7 @@ from replay.ledger.validity import Validity
 from .figures import (
     AddressChange,
     AddressFigures,
+    AnswerFigures,
     Connections,
     Consumed,
     Delays,
@@ -56,6 +57,7 @@ __all__ = [
     "FORMAT_VERSION",
     "AddressChange",
     "AddressFigures",
+    "AnswerFigures",
     "ClockPair",
     "Connections",
     "Consumed",
@@ -141,6 +143,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     names: list[NameFigures] = []
     tls: TlsFigures | None = None
     sessions: SessionFigures | None = None
+    answers: AnswerFigures | None = None
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

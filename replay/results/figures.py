@@ -256,3 +256,15 @@ class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
     latency: Latencies
     kafka: KafkaFigures | None = None
     tls: TlsFigures | None = None
+
+
+class AnswerFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Responses that the run kept. `keep` is what was asked for, `kept` counts rows, `bodies` the bodies among them, `cut`
+    those of which only the beginning was kept. `dropped` counts by reason what should have been kept and was not.
+    """
+
+    keep: str
+    kept: int = 0
+    bodies: int = 0
+    cut: int = 0
+    dropped: dict[str, int] = {}
