@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from replay_native.keeping import json_digest as kernels
+from replay_native.keeping import json_state as kernels
+from replay_native.keeping.json_digest import DEPTH_MAX
 
 MASK = (1 << 64) - 1
 P1, P2, P3 = (int(prime) for prime in (kernels.P1, kernels.P2, kernels.P3))
@@ -90,6 +91,6 @@ def digest(data: bytes) -> int | None:
         )  # fmt: skip
     except ValueError:
         return None
-    if depth_of(value) > kernels.DEPTH_MAX:
+    if depth_of(value) > DEPTH_MAX:
         return None
     return sum(spread(mix(mix(pointer, hashed), tag)) for pointer, tag, hashed in leaves(value, ROOT)) & MASK

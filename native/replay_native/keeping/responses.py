@@ -1,8 +1,8 @@
 """What a lane keeps of each response while it comes in: notes on its headers, digests of its body, the body itself.
 
-One slot for each connection. `begin` expects a response, `take_head` and `take_body` get its parts in any pieces, `hand_over`
-puts what was kept into the ring once the response is whole. A slot's memory (`buffer`) holds the header section as it
-came until that is complete, then the notes, and after them the body.
+One slot for each connection. `begin` expects a response, `take_head` and `take_body` get its parts in any pieces,
+`hand_over` puts what was kept into the ring once the response is whole. A slot's memory (`buffer`) holds the header
+section as it came until that is complete, then the notes, and after them the body.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from numba import from_dtype, int64, uint8, void
+from numba import from_dtype, int64, uint8, uint64, void
 
 from replay_native.ground import libc, xxh64
 from replay_native.ground.bundle import Array, bundle, numba_type
@@ -19,6 +19,7 @@ from replay_native.ground.memory import release
 from replay_native.http1.answers import find_head, line_ends, lower, same_word, trimmed
 
 from . import json_digest
+from .json_state import JSON_FIELDS, P1, spread
 from .ring import (
     ENCODING,
     HAS_BODY,
@@ -27,6 +28,7 @@ from .ring import (
     IS_CUT,
     IS_JSON,
     IS_PACKED,
+    IS_WANTED,
     NOTE_BYTES,
     ROW_TYPE,
     AnswerRing,
@@ -51,7 +53,7 @@ KEPT_BYTES = 16_384
 
 SLOT = np.dtype([
     ("buffer", "u8"), ("capacity", "i8"), ("head", "i8"), ("notes", "i8"), ("body", "i8"), ("flags", "i8"),
-    ("has_head", "i8"), ("keeps_body", "i8"), *json_digest.JSON_FIELDS,
+    ("has_head", "i8"), *JSON_FIELDS,
 ])  # fmt: skip
 """One response on its way: bytes of its head, notes and body that are in `buffer`."""
 
@@ -67,9 +69,13 @@ class Keeping(NamedTuple):
     """What one lane keeps of responses. Where that is nothing, every table has one row."""
 
     mode: Annotated[int, "int64", "NONE, DIGEST, SAMPLE or ALL"]
-    sample_ppm: Annotated[int, "int64", "share of the requests whose body is kept (SAMPLE), parts per million"]
+    sample_ppm: Annotated[
+        int, "int64", "share of the requests whose body is kept (SAMPLE), parts per million"
+    ]
     body_limit: Annotated[int, "int64", "bytes of a body that are kept at most"]
-    packed_limit: Annotated[int, "int64", "bytes of a body with a content coding that are handed over at most"]
+    packed_limit: Annotated[
+        int, "int64", "bytes of a body with a content coding that are handed over at most"
+    ]
     names: Annotated[Array, "uint8[::1]", "names of headers in lower case, one after another; see TYPE"]
     name_ends: Annotated[Array, "int64[::1]", "per name and one more: where it begins"]
     initials: Annotated[Array, "boolean[::1]", "per byte: whether one of the names begins with it"]
@@ -88,7 +94,7 @@ KEEPING_TYPE = numba_type(Keeping)
 @kernel(inlined=True)
 def is_sampled(seq, sample_ppm):
     """Whether the body of this request is in the sample: the same requests in every run."""
-    return json_digest.spread(np.uint64(seq) + json_digest.P1) % _MILLION < np.uint64(sample_ppm)
+    return spread(np.uint64(seq) + P1) % _MILLION < np.uint64(sample_ppm)
 
 
 @kernel()
@@ -111,7 +117,8 @@ def begin(keeping, slot, seq):
     k = keeping.slots[slot]
     k.head = k.notes = k.body = k.flags = k.has_head = 0
     mode = keeping.mode
-    k.keeps_body = mode == ALL or (mode == SAMPLE and is_sampled(seq, keeping.sample_ppm))
+    if mode == ALL or (mode == SAMPLE and is_sampled(seq, keeping.sample_ppm)):
+        k.flags = IS_WANTED
     json_digest.begin(k)
     xxh64.begin(keeping.hashes[slot])
 
@@ -180,9 +187,9 @@ def _note_headers(keeping, k, data, begin, end):
         if index < 0:
             continue
         value, value_end = trimmed(data, name_end + 1, text_end)
-        if index == ENCODING and value < value_end:
-            if not same_word(data, value, value_end, _IDENTITY, 0, _IDENTITY.size):
-                k.flags |= IS_PACKED
+        is_coding = index == ENCODING and value < value_end
+        if is_coding and not same_word(data, value, value_end, _IDENTITY, 0, _IDENTITY.size):
+            k.flags |= IS_PACKED
         place = _begin_note(keeping, size, index)
         if place >= 0:
             note, size = size, _add_value(keeping, size, place, data, value, value_end)
@@ -196,9 +203,7 @@ def take_head(keeping, slot, data, begin, end, is_complete):
     if k.head or not is_complete:
         size = min(end - begin, np.int64(keeping.head.size) - k.head)
         _grow(k, k.head, k.head + size)
-        _memcpy(
-            k.buffer + np.uint64(k.head), np.uint64(data.ctypes.data) + np.uint64(begin), np.uint64(size)
-        )
+        _memcpy(k.buffer + np.uint64(k.head), np.uint64(data.ctypes.data) + np.uint64(begin), np.uint64(size))
         k.head += size
         if not is_complete:
             return
@@ -222,7 +227,7 @@ def take_body(keeping, slot, data, begin, end):
     if not is_packed:
         json_digest.update(k, keeping.stacks[slot], data, begin, end)
     xxh64.update(keeping.hashes[slot], keeping.tails[slot], data[begin:end])
-    if not (is_packed or k.keeps_body):
+    if not k.flags & (IS_PACKED | IS_WANTED):
         return
     limit = keeping.packed_limit if is_packed else keeping.body_limit
     size = min(end - begin, limit - k.body)
@@ -281,8 +286,21 @@ def head_from_python(keeping, slot, data, is_complete):
 
 @kernel(void(KEEPING_TYPE, int64, uint8[::1]))
 def body_from_python(keeping, slot, data):
-    """`take_body` for the portable engine, and for bodies whose content coding was undone."""
+    """`take_body` for the portable engine."""
     take_body(keeping, slot, data, np.int64(0), np.int64(data.size))
+
+
+@kernel(void(KEEPING_TYPE, uint8[::1], uint64[::1]))
+def digest_whole(keeping, data, found):
+    """Digest a whole body in slot 0: write its flags, its digest as JSON, and its XXH64 to `found`."""
+    k = keeping.slots[0]
+    begin(keeping, np.int64(0), np.int64(0))
+    k.flags = 0
+    take_body(keeping, np.int64(0), data, np.int64(0), np.int64(data.size))
+    if json_digest.is_whole(k):
+        k.flags |= IS_JSON | (IS_CONTAINER if k.container else 0)
+    found[0], found[1] = np.uint64(k.flags), k.sum
+    found[2] = xxh64.digest(keeping.hashes[0], keeping.tails[0])
 
 
 @kernel(void(KEEPING_TYPE, int64, ROW_TYPE), brief=True)

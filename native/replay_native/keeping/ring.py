@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import int64
 
-from replay_native.ground import libc
+from replay_native.ground import libc, shared
 from replay_native.ground.bundle import Array, Int, bundle, numba_type, value
 from replay_native.ground.jit import kernel
 from replay_native.ground.shared import load_acquire, peek_i64, peek_u8, poke_i64, store_release
@@ -31,9 +31,9 @@ RECORD_BYTES = 8 * RECORD_WORDS
 NOTE_BYTES = 4
 """Before the value of a header: its index, whether it was cut, and its length (two bytes, little-endian)."""
 
-IS_JSON, IS_CONTAINER, IS_PACKED, IS_CUT, HAS_BODY = 1, 2, 4, 8, 16
+IS_JSON, IS_CONTAINER, IS_PACKED, IS_CUT, HAS_BODY, IS_WANTED = 1, 2, 4, 8, 16, 32
 """Flags of a record: the body is one JSON text; that is an object or array; a content coding is on it; what was kept is
-only its beginning; some of it was kept.
+only its beginning; some of it was kept; the scenario wants the body, not only its digest.
 """
 
 TYPE, ENCODING, FIRST_CHOSEN = 0, 1, 2
@@ -114,7 +114,15 @@ def make_drained(rows: int, note_bytes: int, body_bytes: int) -> Drained:
     """Columns for so many rows, bytes of header values, and bytes of bodies."""
     headers = note_bytes // NOTE_BYTES
     return Drained(
-        *(np.empty(rows, kind) for kind in ("i8", "u4", "u4", "i8", "i2", "i8", "u4", "u8", "u8")),
+        seq=np.empty(rows, np.int64),
+        client=np.empty(rows, np.uint32),
+        route=np.empty(rows, np.uint32),
+        due_ns=np.empty(rows, np.int64),
+        status=np.empty(rows, np.int16),
+        length=np.empty(rows, np.int64),
+        flags=np.empty(rows, np.uint32),
+        of_json=np.empty(rows, np.uint64),
+        of_bytes=np.empty(rows, np.uint64),
         type_ends=np.zeros(rows + 1, np.int32),
         types=np.empty(note_bytes, np.uint8),
         encoding_ends=np.zeros(rows + 1, np.int32),
@@ -126,6 +134,11 @@ def make_drained(rows: int, note_bytes: int, body_bytes: int) -> Drained:
         body_ends=np.zeros(rows + 1, np.int32),
         bodies=np.empty(body_bytes, np.uint8),
     )
+
+
+def is_empty(ring: AnswerRing) -> bool:
+    """Whether the consumer has taken all records that it can see."""
+    return shared.read_word(ring.words, HEAD) == shared.read_word(ring.words, TAIL)  # type: ignore[no-any-return]
 
 
 @kernel(inlined=True)
@@ -208,7 +221,10 @@ def _take_notes(at, end, out, row):
     type_end, encoding_end = out.type_ends[row], out.encoding_ends[row]
     header = np.int64(out.row_headers[row])
     while at < end:
-        index, size = peek_u8(at), np.int64(peek_u8(at + np.uint64(2))) | np.int64(peek_u8(at + np.uint64(3))) << 8
+        index, size = (
+            peek_u8(at),
+            np.int64(peek_u8(at + np.uint64(2))) | np.int64(peek_u8(at + np.uint64(3))) << 8,
+        )
         at += np.uint64(NOTE_BYTES)
         if index == TYPE:
             if type_end == out.type_ends[row]:
