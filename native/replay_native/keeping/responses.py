@@ -19,7 +19,7 @@ from replay_native.ground.memory import release
 from replay_native.http1.answers import find_head, line_ends, lower, same_word, trimmed
 
 from . import json_digest
-from .json_state import JSON_FIELDS, P1, spread
+from .json_state import ENDED, JSON_FIELDS, P1, spread
 from .ring import (
     ENCODING,
     HAS_BODY,
@@ -220,13 +220,14 @@ def take_head(keeping, slot, data, begin, end, is_complete):
 
 
 @kernel()
-def take_body(keeping, slot, data, begin, end):
-    """Take in a piece of the body."""
+def take_body(keeping, slot, data, begin, end, is_all):
+    """Take in a piece of the body. `is_all`: there is no other one, so JSON needs no other digest."""
     k = keeping.slots[slot]
     is_packed = k.flags & IS_PACKED != 0
     if not is_packed:
         json_digest.update(k, keeping.stacks[slot], data, begin, end)
-    xxh64.update(keeping.hashes[slot], keeping.tails[slot], data[begin:end])
+    if not (is_all and k.json_state == ENDED and k.container):
+        xxh64.update(keeping.hashes[slot], keeping.tails[slot], data[begin:end])
     if not k.flags & (IS_PACKED | IS_WANTED):
         return
     limit = keeping.packed_limit if is_packed else keeping.body_limit
@@ -250,7 +251,9 @@ def hand_over(keeping, slot, row):
         return
     if json_digest.is_whole(k):
         k.flags |= IS_JSON | (IS_CONTAINER if k.container else 0)
-    of_bytes = xxh64.digest(keeping.hashes[slot], keeping.tails[slot])
+    of_bytes = np.uint64(0)
+    if k.flags & (IS_JSON | IS_CONTAINER) != IS_JSON | IS_CONTAINER:
+        of_bytes = xxh64.digest(keeping.hashes[slot], keeping.tails[slot])
     push(keeping.ring, row, Content(k.buffer, k.notes, k.body, k.flags, k.sum, of_bytes))
     k.has_head = 0
     if k.capacity > KEPT_BYTES:
@@ -287,7 +290,7 @@ def head_from_python(keeping, slot, data, is_complete):
 @kernel(void(KEEPING_TYPE, int64, uint8[::1]))
 def body_from_python(keeping, slot, data):
     """`take_body` for the portable engine."""
-    take_body(keeping, slot, data, np.int64(0), np.int64(data.size))
+    take_body(keeping, slot, data, np.int64(0), np.int64(data.size), False)
 
 
 @kernel(void(KEEPING_TYPE, uint8[::1], uint64[::1]))
@@ -296,7 +299,7 @@ def digest_whole(keeping, data, found):
     k = keeping.slots[0]
     begin(keeping, np.int64(0), np.int64(0))
     k.flags = 0
-    take_body(keeping, np.int64(0), data, np.int64(0), np.int64(data.size))
+    take_body(keeping, np.int64(0), data, np.int64(0), np.int64(data.size), False)
     if json_digest.is_whole(k):
         k.flags |= IS_JSON | (IS_CONTAINER if k.container else 0)
     found[0], found[1] = np.uint64(k.flags), k.sum

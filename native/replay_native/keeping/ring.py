@@ -71,7 +71,7 @@ class Content(NamedTuple):
     body: Annotated[Int, "int64", "bytes of the body"]
     flags: Annotated[Int, "int64", "see IS_JSON"]
     of_json: Annotated[int, "uint64", "digest of the body as JSON"]
-    of_bytes: Annotated[int, "uint64", "XXH64 of the body"]
+    of_bytes: Annotated[int, "uint64", "XXH64 of the body; 0 where that is a JSON object or array"]
 
 
 @bundle
