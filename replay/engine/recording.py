@@ -13,6 +13,7 @@ from replay.errors import OutputError
 from replay.ledger import host
 from replay.results.assemble import assemble, write_document
 from replay.results.document import (
+    AnswerFigures,
     Ending,
     KafkaFigures,
     NameFigures,
@@ -121,6 +122,7 @@ class Recording:
         notes: Sequence[Note] = (),
         names: Sequence[NameFigures] = (),
         watches: Sequence[WatchFigures] = (),
+        answers: AnswerFigures | None = None,
     ) -> RunDocument:
         """run.json with its histograms and samples. `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is
         by target.
@@ -140,6 +142,7 @@ class Recording:
             notes=[*notes, *self._sink_notes],
             names=list(names),
             watches=list(watches),
+            answers=answers,
         )
         return assemble(self._folder, self._all_metrics, self._started, facts, lookup)
 

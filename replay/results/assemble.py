@@ -117,6 +117,7 @@ def describe(
         addresses=address_figures(all_metrics),
         names=facts.names,
         tls=next((tls for share in shares if (tls := tls_figures(share)) is not None), None),
+        answers=facts.answers,
         sessions=session_figures(all_metrics, started, by_name, measured),
         watched=watched.values_of(rows),
         watches=watches,

@@ -21,6 +21,7 @@ from replay.ledger.validity import Validity
 from .figures import (
     AddressChange,
     AddressFigures,
+    AnswerFigures,
     Connections,
     Consumed,
     Delays,
@@ -57,6 +58,7 @@ __all__ = [
     "FORMAT_VERSION",
     "AddressChange",
     "AddressFigures",
+    "AnswerFigures",
     "ClockPair",
     "Connections",
     "Consumed",
@@ -147,6 +149,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     watched: dict[str, list[float | None]] = {}
     watches: list[WatchFigures] = []
     watched_first: str = ""
+    answers: AnswerFigures | None = None
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

@@ -6,7 +6,7 @@ import msgspec
 
 from replay.ledger.host import RunDelay
 
-from .document import Ending, KafkaFigures, NameFigures, Note, WatchFigures
+from .document import AnswerFigures, Ending, KafkaFigures, NameFigures, Note, WatchFigures
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,3 +25,4 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[Note] = []
     names: list[NameFigures] = []
     watches: list[WatchFigures] = []
+    answers: AnswerFigures | None = None

@@ -9,7 +9,7 @@ from replay.ledger.validity import ValidityLimits
 from ..kinds import SloText
 from ..naming import NameOf
 from ..row import Table, row
-from .kafka import KafkaSettings
+from .answers import AnswersSettings
 
 WATCHED_MAX = 32
 """Figures that a run may watch: each is a request per second."""
@@ -41,7 +41,7 @@ class Watch(Table, kw_only=True, frozen=True):
     ] = ""
 
 
-class OutputSettings(KafkaSettings, kw_only=True, frozen=True):
+class OutputSettings(AnswersSettings, kw_only=True, frozen=True):
     """What a run is judged by, and which figures of the target are recorded beside it."""
 
     group: ClassVar[str] = "output"
