@@ -251,7 +251,7 @@ def _cut(text: str, begin: int) -> str:
 
 def _text_of(value: Any, field: str) -> str:
     if isinstance(value, Shown):
-        return value
+        return str(value)
     if is_secret_field(field):
         return REDACTED
     text = value if type(value) is str else msgspec.json.encode(_without_secrets(value)).decode()
