@@ -24,7 +24,9 @@ def runs_of(side: Side) -> RunsOfSide:
     return RunsOfSide(side.label, tuple(runs))
 
 
-def responses_of(base: Side, new: Side, fail_on: Sequence[str]) -> tuple[Differences | None, list[str]]:
+def responses_of(
+    base: Side, new: Side, fail_on: Sequence[str], alpha: float
+) -> tuple[Differences | None, list[str]]:
     """The comparison of what both sides answered, where all runs kept it; else None, and why, where some did."""
     runs = [*base.runs, *new.runs]
     kept = [run.document is not None and bool(Answers(run.name)) for run in runs]
@@ -35,6 +37,6 @@ def responses_of(base: Side, new: Side, fail_on: Sequence[str]) -> tuple[Differe
             f"responses are not compared: {runs[kept.index(False)].name} kept none, {runs[kept.index(True)].name} did"
         ]
     try:
-        return compare_responses(runs_of(base), runs_of(new), Options(fail_on=fail_on)), []
+        return compare_responses(runs_of(base), runs_of(new), Options(fail_on=fail_on, alpha=alpha)), []
     except ReplayError as error:
         return None, [f"responses are not compared: {error}"]

@@ -99,7 +99,7 @@ def compare_sides(
     found = _compare_speed(base, new, options, blocks)
     if found.verdict == "INVALID":
         return found
-    responses, notes = responses_of(base, new, options.fail_on)
+    responses, notes = responses_of(base, new, options.fail_on, options.alpha)
     return replace(found, responses=responses, notes=(*found.notes, *notes))
 
 
