@@ -33,14 +33,34 @@ from replay.results.run import load_run
 from tests.support.response_data import ROUTES, Fault, Reply, make_run
 
 PATHS: tuple[tuple[int, str], ...] = (
-    *((0, f"/{name}") for name in ("name", "price/amount", "price/currency", "stock", "available", "rating", "tags")),
-    *((0, f"/{name}") for name in ("description", "brand/id", "brand/name", "brand/country", "discount", "token")),
-    *((1, f"/{name}") for name in ("query", "total", "items", "items/*/title", "items/*/price", "facets/size")),
+    *(
+        (0, f"/{name}")
+        for name in ("name", "price/amount", "price/currency", "stock", "available", "rating", "tags")
+    ),
+    *(
+        (0, f"/{name}")
+        for name in ("description", "brand/id", "brand/name", "brand/country", "discount", "token")
+    ),
+    *(
+        (1, f"/{name}")
+        for name in ("query", "total", "items", "items/*/title", "items/*/price", "facets/size")
+    ),
     *((1, f"/{name}") for name in ("facets/colour", "next", "meta/request_id")),
     *((2, f"/{name}") for name in ("order_id", "state", "total", "currency", "lines", "lines/*/quantity")),
     *((2, f"/{name}") for name in ("shipping/method", "shipping/days", "shipping/free", "created_at")),
 )
-WAYS = ("missing", "null", "type", "wrong", "truncated", "reordered", "rounded", "rare", "one client", "added")
+WAYS = (
+    "missing",
+    "null",
+    "type",
+    "wrong",
+    "truncated",
+    "reordered",
+    "rounded",
+    "rare",
+    "one client",
+    "added",
+)
 RELATIVE, ABSOLUTE = 20.0, 0.03
 """Diffy's thresholds, in percent."""
 
@@ -60,7 +80,12 @@ def catalogue(seed: int, count: int) -> list[Planted]:
     made = []
     for route, path in PATHS:
         for way in WAYS:
-            if way in ("truncated", "reordered") and path not in ("/items", "/lines", "/facets/size", "/tags"):
+            if way in ("truncated", "reordered") and path not in (
+                "/items",
+                "/lines",
+                "/facets/size",
+                "/tags",
+            ):
                 continue
             if way == "rounded" and path not in ("/price/amount", "/rating", "/total", "/items/*/price"):
                 continue
@@ -167,7 +192,10 @@ def ours(found: Differences, planted: Planted) -> tuple[list[tuple[str, str]], f
 
 def faults(args: argparse.Namespace, area: Path) -> None:
     """The table of planted faults."""
-    base = [make_run(area / f"base-{n}", seed=args.seed + n, label=2 * n, requests=args.requests) for n in range(4)]
+    base = [
+        make_run(area / f"base-{n}", seed=args.seed + n, label=2 * n, requests=args.requests)
+        for n in range(4)
+    ]
     mine, theirs = Score(), Score()
     took = 0.0
     planted_all = catalogue(args.seed, args.faults)
@@ -190,13 +218,16 @@ def faults(args: argparse.Namespace, area: Path) -> None:
     print(f"{'':10}found  with a false name")
     print(f"replay    {mine.found:5}  {mine.false:5}   {took / len(planted_all):.1f} s each")
     print(f"Diffy     {theirs.found:5}  {theirs.false:5}")
-    print(f"replay: {len(mine.missed)} missed above the stated smallest rate: {mine.missed}; {mine.below} below it")
+    print(
+        f"replay: {len(mine.missed)} missed above the stated smallest rate: {mine.missed}; {mine.below} below it"
+    )
 
 
 def splits(args: argparse.Namespace, area: Path) -> None:
     """A/A: random 4 v 4 splits of a pool of runs of one build."""
     pool = [
-        make_run(area / f"pool-{n}", seed=args.seed + 50_000 + n, label=n, requests=args.requests) for n in range(args.pool)
+        make_run(area / f"pool-{n}", seed=args.seed + 50_000 + n, label=n, requests=args.requests)
+        for n in range(args.pool)
     ]
     responses = read_responses([KeptRun(path, load_run(path).document) for path in pool])
     rates = [one for route in responses.routes for one in RouteCounter(route).all_rates()]
@@ -214,7 +245,9 @@ def splits(args: argparse.Namespace, area: Path) -> None:
         named += bool((judged.p <= statistics.ALPHA).any())
         if at < args.splits // 10:
             diffy_named += bool(diffy(*(pool[n] for n in chosen[:3])))
-    print(f"A/A: {named} of {args.splits} splits of {args.pool} runs name a field ({len(rates)} aspects of fields)")
+    print(
+        f"A/A: {named} of {args.splits} splits of {args.pool} runs name a field ({len(rates)} aspects of fields)"
+    )
     print(f"Diffy: {diffy_named} of {args.splits // 10}")
 
 

@@ -27,7 +27,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 _HEX = re.compile(r"(?=.*\d)[0-9a-fA-F]{8,}")
 _OPAQUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.~+/=-]{10,}")
 _PREFIXED = re.compile(r"[A-Za-z]{1,12}[-_:#]?[0-9a-fA-F-]*\d[0-9a-fA-F-]*")
-_ID_NAME = re.compile(r"(?i)(^|[a-z_.-])(ids?|uuid|guid|nonce|token|etag|hash|digest|number|no|seq|key)$")
+_ID_NAME = re.compile(r"(?i)(^|[a-z_./-])(ids?|uuid|guid|nonce|token|etag|hash|digest|number|no|seq|key)$")
 _EPOCH_S = (1e9, 4e9)
 _DATE = re.compile(r"[A-Z][a-z]{2}, \d\d? [A-Z][a-z]{2} \d{4} ")
 
@@ -232,8 +232,9 @@ def _kind_of_texts(base: str, new: str, field: str) -> Kind:
 
 
 def shown_pair(base: Any, new: Any, field: str) -> tuple[str, str]:
-    """Both values as people may see them: secrets taken out, shortened around the first difference."""
-    one, two = (_text_of(value, field) for value in (base, new))
+    """Both values, fit to be shown: secrets taken out, shortened around the first difference."""
+    quoted = type(base) is not type(new) and not {type(base), type(new)} & {Shown}
+    one, two = (_text_of(value, field, quoted=quoted) for value in (base, new))
     if max(len(one), len(two)) <= SHOWN_CHARS:
         return one, two
     same = next(
@@ -249,12 +250,15 @@ def _cut(text: str, begin: int) -> str:
     return head + text[begin:end] + ("…" if len(text) > end else "")
 
 
-def _text_of(value: Any, field: str) -> str:
+def _text_of(value: Any, field: str, *, quoted: bool) -> str:
+    """`quoted`: a text has quotes, which tell it from a number."""
     if isinstance(value, Shown):
         return str(value)
     if is_secret_field(field):
         return REDACTED
-    text = value if type(value) is str else msgspec.json.encode(_without_secrets(value)).decode()
+    text = (
+        value if type(value) is str and not quoted else msgspec.json.encode(_without_secrets(value)).decode()
+    )
     return scrub(text[: 64 * SHOWN_CHARS], as_it_begins=True)
 
 

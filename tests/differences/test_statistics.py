@@ -33,12 +33,18 @@ def naive_judge(matrices, compared, base, new):
         rest = [run for run in runs if run not in chosen]
         table.append([naive_t(m, chosen, rest, c) for m, c in zip(matrices, compared, strict=True)])
     observed = table[0]
-    return observed, [sum(max(row) >= t - 1e-9 * max(1, abs(t)) for row in table) / len(table) for t in observed]
+    return observed, [
+        sum(max(row) >= t - 1e-9 * max(1, abs(t)) for row in table) / len(table) for t in observed
+    ]
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    seed=st.integers(0, 10**6), base=st.integers(3, 5), new=st.integers(2, 4), fields=st.integers(1, 4), coarse=st.booleans()
+    seed=st.integers(0, 10**6),
+    base=st.integers(3, 5),
+    new=st.integers(2, 4),
+    fields=st.integers(1, 4),
+    coarse=st.booleans(),
 )
 def test_it_is_the_plain_twin(seed, base, new, fields, coarse):
     rng = np.random.default_rng(seed)
