@@ -385,7 +385,8 @@ def test_fields_without_end_are_judged_as_one(tmp_path):
         ("3f2b0c9e-0000-4000-8000-000000000001", "3f2b0c9e-0000-4000-8000-0000000000ff", "/x", "id-like"),
         ("o-12", "o-13", "/order_id", "id-like"), (41, 42, "/id", "id-like"), (41, 42, "/stock", "value"),
         ("EUR", "USD", "/currency", "value"), (None, "x", "/x", "type"), (True, False, "/x", "value"),
-        ([1, 2], [2, 1], "/x", "order"), ([1, 2], [1], "/x", "absent"), ([1], [1, 2], "/x", "added"), ([1], [2], "/x", "value"),
+        ([1, 2], [2, 1], "/x", "order"), ([1, 2], [1], "/x", "absent"), ([1], [1, 2], "/x", "added"),
+        ([1], [2], "/x", "value"),
     ],
 )  # fmt: skip
 def test_kinds(one, two, field, kind):
