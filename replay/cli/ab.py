@@ -38,12 +38,14 @@ SETTINGS = (
     "max_wait",
     "connections",
     "allow",
+    "answers.keep",
 )
 """The settings that flags may change for both builds."""
 
 WORDS = {
     "methods": 'Methods to send; "all" includes those that write [default: the scenario\'s].',
     "warm_up": "First moments of each run that are not measured [default: the scenario's].",
+    "answers.keep": "Keep responses of each run: their digests, the bodies of a sample, too, or all [default: digest].",
     "duration": "End each run after this long [default: the scenario's].",
 }
 
@@ -126,7 +128,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     outputs = outputs_of(given)
     settings, recording = _scenario(scenario, given)
     base, new = _builds(given)
-
+    settings = _keeping_answers(settings, base, new)
     seed = given["order_seed"]
 
     def seconds(flag: str) -> float:
@@ -174,6 +176,19 @@ def _kernels_of(scenario: Any, *builds: Any) -> tuple[str, ...]:
 
     urls = [build.what if build.is_url else url_of_builds(scenario) for build in builds]
     return tuple(name for url in urls for name in kernels_of(replace(scenario, target=url)))
+
+
+def _keeping_answers(scenario: Any, *builds: Any) -> Any:
+    """The scenario, which keeps digests of responses unless it says otherwise. Kafka sends none."""
+    from msgspec.structs import replace
+
+    from replay.comparison.session import url_of_builds
+    from replay.settings.target import scheme_of
+
+    urls = [build.what if build.is_url else url_of_builds(scenario) for build in builds]
+    if scenario.answers.keep is not None or any(scheme_of(url) == "kafka" for url in urls):
+        return scenario
+    return replace(scenario, answers=replace(scenario.answers, keep="digest"))
 
 
 def _json(found: Any) -> bytes:

@@ -35,6 +35,7 @@ from replay.units import SECOND_NS, format_duration
 from replay_native.ledger import lane_metrics
 from replay_native.ledger.lane_metrics import Stop
 
+from .answers.keeper import LEAVE_S
 from .failure import failure_of
 from .priority import lowered
 from .recording import Recording
@@ -93,6 +94,7 @@ async def run_targets(
             stack.callback(adapter.close)
             opened.append((plan, adapter))
             routes += named_apart(adapter.routes, routes, plan.target.authority)
+        _check_keeping(scenario, [adapter for _, adapter in opened])
         state = make_state(stack, scenario, Path(out), opened, routes, run_id)
         state.start_at_ns = start_at_ns
         try:
@@ -114,6 +116,16 @@ def _check_start(start_at_ns: int | None) -> None:
             f"the run cannot start at its instant, which {when}",
             hint=f"give one at least {format_duration(START_DELAY_NS)} from now",
         )
+
+
+def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> None:
+    """UsageError where responses are to be kept, and no target sends any that lanes can keep."""
+    if scenario.answers.keep in (None, "none") or any(adapter.keeps_responses for adapter in adapters):
+        return
+    raise UsageError(
+        f"--keep-answers {scenario.answers.keep}: no target sends HTTP responses, which alone can be kept",
+        hint="leave it out",
+    )
 
 
 def _start_ns(state: RunState) -> int:
@@ -138,6 +150,7 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
             state.start_ns = _start_ns(state)
             all_metrics = [spec.metrics for spec in state.specs]
             recording = Recording(state.folder, all_metrics, started(state), [breaker], others)
+            _begin_keeping(state)
             cpu_before = time.process_time()
             for target in state.targets:
                 nursery.start_soon(target.feeder.run, state.start_ns)
@@ -154,6 +167,7 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
             cpu_s = time.process_time() - cpu_before
             nursery.cancel_scope.cancel()
     except BaseException as error:
+        _end_keeping(state, SILENT_S)
         if recording is None:
             state.folder.discard()
             raise
@@ -164,6 +178,7 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
             raise failure from None
         raise _failed(state, recording, failure) from None
     try:
+        await trio.to_thread.run_sync(_end_keeping, state)
         if state.ending.how in ("whole", "circuit_breaker"):
             state.notes = [
                 note for target in state.targets for note in await target.adapter.afterwards(target.specs)
@@ -175,6 +190,18 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
         return recording.with_last_notes(document)
     except (ReplayError, OSError) as error:
         raise _failed(state, recording, error) from None
+
+
+def _begin_keeping(state: RunState) -> None:
+    """Responses that lanes keep are written from now on."""
+    if state.answers is not None:
+        state.answers.begin(state.start_ns)
+
+
+def _end_keeping(state: RunState, patience_s: float = LEAVE_S) -> None:
+    """The lanes have ended: write what they kept and is not written yet."""
+    if state.answers is not None:
+        state.answers.end(patience_s)
 
 
 def _enable_faulthandler() -> None:
@@ -328,6 +355,7 @@ def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
         lanes_lost=sum(1 for spec in state.specs if not ended(spec)),
         kafka=[target.adapter.figures() for target in state.targets],
         notes=[*(note for target in state.targets for note in target.adapter.notes()), *state.notes],
+        answers=state.answers.figures() if state.answers is not None else None,
         names=[figures for target in state.targets if (figures := target.name_figures()) is not None],
     )
 

@@ -13,6 +13,7 @@ from replay.errors import OutputError
 from replay.ledger import host
 from replay.results.assemble import assemble, write_document
 from replay.results.document import (
+    AnswerFigures,
     Ending,
     KafkaFigures,
     NameFigures,
@@ -112,6 +113,7 @@ class Recording:
         kafka: Sequence[KafkaFigures | None] = (),
         notes: Sequence[Note] = (),
         names: Sequence[NameFigures] = (),
+        answers: AnswerFigures | None = None,
     ) -> RunDocument:
         """run.json with its histograms and samples. `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is
         by target.
@@ -130,6 +132,7 @@ class Recording:
             kafka=list(kafka),
             notes=[*notes, *self._sink_notes],
             names=list(names),
+            answers=answers,
         )
         return assemble(self._folder, self._all_metrics, self._started, facts, lookup)
 

@@ -15,6 +15,7 @@ import trio
 
 from replay.errors import OutputError, reason_of
 from replay.lane.contract import LaneSpec
+from replay.lane.keeping import MODES, NOTHING_KEPT, make_keeping
 from replay.ledger.host import facts
 from replay.plan.schedule import Schedule
 from replay.protocols.adapter import ProtocolAdapter
@@ -36,8 +37,10 @@ from replay.settings.scenario import Scenario
 from replay.units import SECOND_NS
 from replay_native.feed.resolve import make_resolve_rings
 from replay_native.feed.ring import make_feed
+from replay_native.keeping.responses import NONE, Keeping
 from replay_native.ledger import lane_metrics
 
+from .answers import AnswerKeeper, Source
 from .target_runs import TargetRun, first_seqs
 
 
@@ -54,6 +57,7 @@ class RunState:
     start_at_ns: int | None = None
     ending: Ending = field(default_factory=Ending)
     notes: list[Note] = field(default_factory=list)
+    answers: AnswerKeeper | None = None
     done: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -107,7 +111,17 @@ def make_state(
     except BaseException:
         folder.discard()
         raise
-    return RunState(scenario, folder, run_id, targets, routes)
+    return RunState(scenario, folder, run_id, targets, routes, answers=_keeper(folder, scenario, targets))
+
+
+def _keeper(folder: RunFolder, scenario: Scenario, targets: list[TargetRun]) -> AnswerKeeper | None:
+    """What writes the responses that lanes keep; None where they keep none."""
+    sources = []
+    for target in targets:
+        lanes = [spec.keeping for spec in target.specs if spec.keeping.mode != NONE]
+        if lanes:
+            sources.append(Source(target.first_seq, target.schedule.numbers(), lanes))
+    return AnswerKeeper(folder.path, scenario.answers, sources) if sources else None
 
 
 def _target_runs(
@@ -175,8 +189,25 @@ def _lane_spec(
         clients=-(-schedule.trace.manifest.clients // lanes),
         lanes=lanes,
         sessions=adapter.sessions,
+        keeping=_keeping(scenario, adapter, number),
         **lane_settings(scenario),
         **asking,
+    )
+
+
+def _keeping(scenario: Scenario, adapter: ProtocolAdapter, number: int) -> Keeping:
+    """What lane `number` keeps of responses."""
+    answers = scenario.answers
+    mode = MODES[answers.keep or "none"] if adapter.keeps_responses else NONE
+    if mode == NONE:
+        return NOTHING_KEPT
+    return make_keeping(
+        mode,
+        adapter.connections[number],
+        headers=answers.headers,
+        sample_ppm=round(answers.sample * 1_000_000),
+        body_limit=int(answers.body_limit_bytes),
+        head_limit=int(scenario.limits.response_headers_bytes),
     )
 
 

@@ -12,8 +12,10 @@ import numpy.typing as npt
 from replay.settings.lane import LaneSettings
 from replay_native.feed.resolve import ResolveRings, make_resolve_rings
 from replay_native.feed.ring import Feed
+from replay_native.keeping.responses import Keeping
 from replay_native.ledger.lane_metrics import LaneMetrics
 
+from .keeping import NOTHING_KEPT
 from .tls import Tls
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class LaneSpec(LaneSettings):
     client go one after another. Without `retry` none is tried again. The lane has every `lanes`-th client,
     `clients` of them.
     `sessions` is what a native lane takes from responses and checks; the order of clients goes with it.
+    `keeping` is what the lane keeps of responses, and the ring through which it hands that over.
     """
 
     metrics: LaneMetrics
@@ -92,6 +95,7 @@ class LaneSpec(LaneSettings):
     resolve_fd: int = -1
     ask: Callable[[], Awaitable[int]] | None = None
     sessions: SessionTables | None = None
+    keeping: Keeping = NOTHING_KEPT
 
     @property
     def by_client(self) -> bool:

@@ -28,6 +28,8 @@ KERNEL_MODULES = (
     "ledger.hdr",
     "ledger.hdr_decode",
     "http1.parser",
+    "keeping.responses",
+    "keeping.ring",
     "ledger.record",
     "ledger.gaps",
     "lane.loop",
@@ -110,6 +112,7 @@ def make_lane(spec: LaneSpec) -> Lane:
         scratch=np.zeros(8, np.int64),
         sessions=spec.sessions.table(spec.clients, spec.lanes, spec.connections, spec.metrics.rule_refused),
         beginnings=np.zeros((spec.connections, BEGINNING_BYTES), np.uint8),
+        keeping=spec.keeping,
     )
 
 

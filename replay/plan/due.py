@@ -20,7 +20,10 @@ from replay.trace import Batch, Trace, with_requests
 from replay.units import SECOND_NS
 from replay_native.ledger.hdr import COUNTERS_2
 from replay_native.plan import survey as kernels
+from replay_native.plan.numbers import mark_sent
 from replay_native.trace import columns
+
+from .numbers import RowNumbers
 
 DUE_ROWS = 65_536
 """Rows of one DueBatch."""
@@ -283,6 +286,31 @@ class DueRows:
         if len(whole) == len(segments):
             return sum(whole)
         return sum(len(batch) for batch in self.trace.batches(from_ns, until_ns))
+
+    def numbers(self, rows_a_pass: int) -> RowNumbers:
+        """Which row of the trace each request is. Reads the window once more where not all of it is sent."""
+        from_ns = self.clock.from_ns
+        first = (
+            sum(len(batch) for batch in self.trace.batches(None, from_ns))
+            if from_ns > self.trace.start_ns
+            else 0
+        )
+        if not self._skips_methods():
+            return RowNumbers.whole(first, rows_a_pass)
+        return RowNumbers.of_rows(self._sent_rows(first), rows_a_pass)
+
+    def _skips_methods(self) -> bool:
+        """Whether the trace has methods that are not sent."""
+        methods = len(self.trace.requests.methods)
+        return bool((self._rules[:methods] >= kernels.NOT_ALLOWED).any())
+
+    def _sent_rows(self, row: int) -> Iterator[Int64s]:
+        """The rows of the trace that are sent; its first batch begins with `row`."""
+        for batch in self._trace_batches(columns_alone=True):
+            marks = np.zeros(len(batch), np.bool_)
+            mark_sent(batch.request, self.table, self._rules, marks)
+            yield np.flatnonzero(marks) + row
+            row += len(batch)
 
     def _recorded_row(self, due: DueBatch, index: int) -> RecordedRow:
         request = self.trace.requests.get(int(due.request[index]))

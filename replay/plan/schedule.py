@@ -44,11 +44,12 @@ from .due import (
     span_text,
     time_zone,
 )
+from .numbers import RowNumbers
 
 __all__ = ["KERNELS", "DueBatch", "Plan", "RoutePlan", "Schedule", "make_schedule", "make_schedules"]
 
 
-KERNELS = ("plan.survey", "ledger.hdr")
+KERNELS = ("plan.survey", "plan.numbers", "ledger.hdr")
 """Kernel modules that a schedule needs."""
 
 
@@ -149,6 +150,10 @@ class Schedule:
         it.
         """
         return self._rows.batches()
+
+    def numbers(self) -> RowNumbers:
+        """Which row of the trace each request of the run is."""
+        return self._rows.numbers(self.rows_a_pass)
 
     def lookup(self, seqs: list[int]) -> dict[int, RecordedRow]:
         """The recorded rows of sequence numbers, of any pass. None of a trace that was damaged or taken away meanwhile:

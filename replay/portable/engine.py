@@ -429,6 +429,7 @@ class _Lane:
         if self._may_retry(job, outcome):
             self._counters[C.retried] += job.tries == 1
             job.last = outcome
+            self._transport.tried_again(request)
             self._retries.back_off(job, time.monotonic_ns())
             self._woken.set()
         else:
@@ -453,6 +454,7 @@ class _Lane:
     def _end(self, job: Job, outcome: Outcome, unread_ns: int = 0) -> None:
         """Write down how a request ended, whose response lay unread for `unread_ns`; its client's next one is ready."""
         self._records.ended(job, outcome, unread_ns)
+        self._transport.ended(job.request, job.due_ns, outcome)
         self._in_flight -= 1
         self._waiting.ended(job, time.monotonic_ns())
         if self._draining or not self._in_flight:

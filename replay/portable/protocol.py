@@ -166,6 +166,12 @@ class Transport(ABC):
         """Take values from a whole response and check it by rules, where the request `is_evaluated`."""
         return Evaluated()
 
+    def ended(self, request: Request, due_ns: int, outcome: Outcome) -> None:  # noqa: B027
+        """A request has ended."""
+
+    def tried_again(self, request: Request) -> None:  # noqa: B027
+        """A request will be tried again: nothing counts of the response that it has."""
+
 
 class Connectionless(Connection, Transport):
     """A transport that is one function, which keeps connections, if it has any, to itself."""

@@ -61,7 +61,8 @@ class ProtocolAdapter:
 
     `name` follows the target's name during the run. `tls` is how connections are secured, `peer` who responded;
     `portable_because` says why native lanes can't run. `tick_ns` is lateness by design: due requests are gathered for
-    that long. `rules` labels the captures and checks that are counted. `close` is called when the run is over, or
+    that long. With `keeps_responses` its lanes can keep responses.
+    `rules` labels the captures and checks that are counted. `close` is called when the run is over, or
     did not begin; `figures` and `notes` after its last lane ended; `background` runs beside the lanes until then.
     `afterwards` says what only a look at the target can tell, after a run that was not interrupted.
     `consumed` names the histograms that a consumer fills, `lag` is its lag by partition now.
@@ -82,6 +83,7 @@ class ProtocolAdapter:
     rules: list[str] = field(default_factory=list)
     retry: Retry | None = None
     tick_ns: int = 0
+    keeps_responses: bool = False
     close: Callable[[], None] = field(default=lambda: None)
     figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)
     consumed: tuple[str, ...] = ()

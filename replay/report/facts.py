@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from replay.ledger.catalog import HISTOGRAMS
 from replay.results.document import (
+    AnswerFigures,
     KafkaFigures,
     NameFigures,
     RunDocument,
@@ -46,7 +47,36 @@ def facts_of(document: RunDocument) -> list[Fact]:
     if resent := document.accounts_detail.resent:
         why = "the target had closed the first one"
         facts.append(Fact("resent", f"{counted(resent, 'request')}, on a new connection: {why}"))
+    if document.answers is not None:
+        facts.append(_answers(document.answers))
     return facts + [_tls(tls) for tls in [each.tls for each in several] or [document.tls] if tls]
+
+
+DROPPED_WORDS = {
+    "ring": "responses that came faster than they could be written",
+    "ring_bodies": "bodies that came faster than they could be written",
+    "disk": "responses that could not be written (no space)",
+    "too_large": "compressed bodies too large to be decoded",
+    "undecodable": "bodies whose content coding could not be undone",
+    "header_values": "header values that were cut",
+    "late": "responses still unwritten at the end",
+}
+"""What is lost of responses, by the reasons in run.json."""
+
+
+def _answers(answers: AnswerFigures) -> Fact:
+    """Responses that were kept, and what was lost."""
+    words = [f"{counted(answers.kept, 'response')} kept"]
+    if answers.bodies:
+        bodies = f"{counted(answers.bodies, 'body', 'bodies')}"
+        words.append(bodies + (f" ({answers.cut:,} cut at the limit)" if answers.cut else ""))
+    if answers.bodies and answers.secrets_kept:
+        words.append("with their secrets (--keep-secrets)")
+    elif answers.redacted:
+        words.append(f"secrets redacted in {answers.redacted:,}")
+    lost = [f"{count:,} {DROPPED_WORDS.get(reason, reason)}" for reason, count in answers.dropped.items()]
+    words += [f"lost: {', '.join(lost)}"] if lost else []
+    return Fact("responses", "; ".join(words), "yellow" if lost else "")
 
 
 def target_words(document: RunDocument) -> str:

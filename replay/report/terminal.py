@@ -164,7 +164,9 @@ def _files(page: Page, run: Run) -> None:
     folder = run.folder
     names = (folder.run, folder.totals, folder.latency, folder.timeline, folder.samples)
     page.title("Files")
-    page.say(f"{folder.path}/ {' '.join(path.name for path in names if path.exists())}")
+    files = [path.name for path in names if path.exists()]
+    files += ["answers/"] if run.document.answers is not None else []
+    page.say(f"{folder.path}/ {' '.join(files)}")
 
 
 def _closing(page: Page, run: Run) -> None:

@@ -113,6 +113,7 @@ def describe(
         addresses=address_figures(all_metrics),
         names=facts.names,
         tls=next((tls for share in shares if (tls := tls_figures(share)) is not None), None),
+        answers=facts.answers,
         sessions=session_figures(all_metrics, started, by_name, measured),
         **{name: getattr(started, name) for name in _AS_STARTED},
     )

@@ -6,7 +6,7 @@ import msgspec
 
 from replay.ledger.host import RunDelay
 
-from .document import Ending, KafkaFigures, NameFigures, Note
+from .document import AnswerFigures, Ending, KafkaFigures, NameFigures, Note
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,3 +24,4 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     kafka: list[KafkaFigures | None] = []
     notes: list[Note] = []
     names: list[NameFigures] = []
+    answers: AnswerFigures | None = None

@@ -259,12 +259,17 @@ class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Responses that the run kept. `keep` is what was asked for, `kept` counts rows, `bodies` the bodies among them, `cut`
-    those of which only the beginning was kept. `dropped` counts by reason what should have been kept and was not.
+    """Responses that were kept (`answers/`): how many, and how many with their body, of which some were `cut` at the limit
+    and some had secrets `redacted`. `dropped` counts by reason what was lost: `ring` (responses that found no space in a
+    lane's ring), `ring_bodies` (only their bodies), `disk` (no space, or it could not be written), `too_large` (a
+    compressed body beyond what is decoded), `undecodable` (its content coding could not be undone), `header_values` (cut
+    at 1,024 bytes), `late` (some were still unwritten when the run ended).
     """
 
     keep: str
     kept: int = 0
     bodies: int = 0
     cut: int = 0
+    redacted: int = 0
+    secrets_kept: bool = False
     dropped: dict[str, int] = {}

@@ -19,8 +19,10 @@ from replay.ledger.accounts import AT
 from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics, open_metrics
 
+from .answers import Answers
 from .assemble import assemble
 from .document import (
+    AnswerFigures,
     Ending,
     RunDocument,
     Started,
@@ -67,8 +69,25 @@ def _assembled(
     ending = Ending(
         how="killed", detail="the process was killed, or could not save its end", at_s=round(ended_s, 3)
     )
-    facts = Facts(ending=ending, ended_ns=ended_ns, skipped=started.skipped)
+    facts = Facts(
+        ending=ending, ended_ns=ended_ns, skipped=started.skipped, answers=_answers_left(folder, started)
+    )
     return assemble(folder, all_metrics, started, facts, lookup)
+
+
+def _answers_left(folder: RunFolder, started: Started) -> AnswerFigures | None:
+    """What can be read of the responses that the run kept. What its lanes dropped is not known any more."""
+    keep = started.scenario.get("answers", {}).get("keep") or "none"
+    answers = Answers(folder.path)
+    if keep == "none" or not answers:
+        return None
+    kept = bodies = cut = 0
+    for batch in answers.batches("body", "cut"):
+        kept += batch.num_rows
+        bodies += batch.num_rows - batch["body"].null_count
+        cut += batch["cut"].true_count
+    secrets_kept = bool(started.scenario["answers"].get("keep_secrets"))
+    return AnswerFigures(keep=keep, kept=kept, bodies=bodies, cut=cut, secrets_kept=secrets_kept)
 
 
 def cut_to_whole_lines(path: Path) -> int:

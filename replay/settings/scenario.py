@@ -14,6 +14,7 @@ import msgspec
 
 from replay._version import __version__
 
+from .groups.answers import Answers
 from .groups.clients import FAILURES, Retry
 from .groups.kafka import Kafka
 from .groups.load import BODY_METHODS, BodyRule
@@ -32,6 +33,7 @@ __all__ = [
     "DEFAULT_MAX_RATE_PER_S",
     "FAILURES",
     "Also",
+    "Answers",
     "BodyRule",
     "Breaker",
     "Kafka",

@@ -168,6 +168,16 @@ class KafkaSettings(TypedDict, total=False):
     answers_by: str
 
 
+class AnswersSettings(TypedDict, total=False):
+    """Responses that are kept in the run folder, for `replay diff`."""
+
+    keep: Literal["none", "digest", "sample", "all"] | None
+    sample: str | float
+    body_limit: str | int
+    headers: Sequence[str]
+    keep_secrets: bool
+
+
 class ValidityLimitsSettings(TypedDict, total=False):
     """Every threshold. Shares are of 1. Those of `lateness` and `own` delays are shares of the latency without the"""
 
@@ -272,6 +282,7 @@ class Settings(TypedDict, total=False):
     limits: LimitsSettings
     tls: TlsSettings
     kafka: KafkaSettings
+    answers: AnswersSettings
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     ignore: Sequence[IgnoreRuleSettings]

@@ -17,6 +17,7 @@ import trio
 from replay.lane import native as lanes
 from replay.lane.contract import Address, LaneSpec, Retry
 from replay.lane.feed import FeedWriter
+from replay.lane.keeping import NOTHING_KEPT
 from replay.lane.resolve_replies import answer_resolve_requests
 from replay.ledger.accounts import Accounts, balance
 from replay.protocols.http1.portable import lane as portable
@@ -33,6 +34,7 @@ from replay_native.feed.ring import (
     make_feed,
 )
 from replay_native.http1.sessions import JAR_SLOT
+from replay_native.keeping.responses import Keeping
 from replay_native.ledger import hdr, lane_metrics
 from replay_native.ledger.lane_metrics import (
     COUNTERS,
@@ -174,6 +176,7 @@ async def drive(
     number: int = 0,
     find_row: Callable[[], Awaitable[int]] | None = None,
     sessions: SessionSpec | None = None,
+    keeping: Keeping = NOTHING_KEPT,
 ) -> Driven:
     """Push the requests at their times, run the lane to its end, check its accounts.
 
@@ -209,6 +212,7 @@ async def drive(
             resolve_fd=resolve_fd,
             ask=find_row,
             sessions=sessions or SessionSpec(),
+            keeping=keeping,
         )
         driven = Driven(spec.metrics, spec)
         await _run(run_lane, driven, list(asks), lead_ns, during, ends)

@@ -26,16 +26,16 @@ def first_difference(used, used_words, fresh, fresh_words, data, ends, header_li
     found = np.full(3, -1, np.int64)
     for i in range(count):
         http1.reset(fresh[i], 0)
-        http1.parse(fresh[i], data, ends[i], ends[i + 1], header_limit)
+        http1.parse(fresh[i], data, ends[i], ends[i + 1], header_limit, False)
     for i in range(count):
         http1.reset(used[0], i & 1)
         for cut in range(ends[i], ends[i + 1] + 1):
             if cut > ends[i]:
-                http1.parse(used[0], data, cut - 1, cut, header_limit)
+                http1.parse(used[0], data, cut - 1, cut, header_limit, False)
             for j in range(count):
                 used_words[1, :] = used_words[0, :]
                 http1.reset(used[1], 0)
-                http1.parse(used[1], data, ends[j], ends[j + 1], header_limit)
+                http1.parse(used[1], data, ends[j], ends[j + 1], header_limit, False)
                 if (used_words[1, :] != fresh_words[j, :]).any():
                     found[0], found[1], found[2] = i, cut - ends[i], j
                     return found

@@ -479,10 +479,11 @@ def _quick(p, data, at, end):
 
 
 @kernel()
-def parse(p, data, at, end, header_limit):
+def parse(p, data, at, end, header_limit, by_parts):
     """Take in `data[at:end]`. Returns where it stopped: at `end`, after the last byte of a whole response (DONE), or
-    where it is BAD.
+    where it is BAD. With `by_parts` it stops after the head, too, and after each stretch of the body.
     """
+    head_ends = False
     while at < end and p.parse_state < DONE:
         state = p.parse_state
         if state < CHUNK_DATA or state in (CHUNK_DATA_CR, CHUNK_DATA_LF):
@@ -494,13 +495,16 @@ def parse(p, data, at, end, header_limit):
                 at += 1
                 if not fine:
                     p.parse_state = BAD
+                head_ends = by_parts and state < CHUNK_SIZE and p.parse_state >= CHUNK_SIZE
             p.head_bytes += at - start
             if p.head_bytes > header_limit and p.parse_state != BAD:
                 p.reason = TOO_LONG
                 p.parse_state = BAD
+            if head_ends:
+                return at
         elif state == UNTIL_CLOSE:
             p.body_bytes += end - at
-            at = end
+            return end
         else:
             step = min(end - at, p.remaining)
             at += step
@@ -509,6 +513,8 @@ def parse(p, data, at, end, header_limit):
             if p.remaining == 0:
                 p.parse_state = DONE if state == BODY else CHUNK_DATA_CR
                 p.head_bytes = 0
+            if by_parts:
+                return at
     return at
 
 
@@ -526,7 +532,13 @@ def parse_on(parsers, data, header_limit):
     """`parse` for the portable engine: go on with `parsers[0]`. Returns how many bytes of `data` belong to the
     response.
     """
-    return parse(parsers[0], data, np.int64(0), data.size, header_limit)
+    return parse(parsers[0], data, np.int64(0), data.size, header_limit, False)
+
+
+@kernel((from_dtype(PARSER)[::1], uint8[::1], int64, int64), brief=True)
+def parse_part(parsers, data, at, header_limit):
+    """`parse` by parts for the portable engine: go on with `data[at:]`. Returns where it stopped."""
+    return parse(parsers[0], data, at, data.size, header_limit, True)
 
 
 @kernel((from_dtype(PARSER)[::1],), brief=True)
@@ -556,7 +568,7 @@ def parse_pieces(parsers, data, cuts, to_head, header_limit):
     reset(p, to_head)
     at = np.int64(0)
     for i in range(cuts.size):
-        at = parse(p, data, at, cuts[i], header_limit)
+        at = parse(p, data, at, cuts[i], header_limit, False)
         if p.parse_state >= DONE:
             break
     return at

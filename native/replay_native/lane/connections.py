@@ -35,6 +35,7 @@ from replay_native.ground.linked import NONE, Lists, drop, first_of, last_of, po
 from replay_native.ground.shared import clears
 from replay_native.http1.parser import PARSER_FIELDS
 from replay_native.http1.sessions import Sessions
+from replay_native.keeping.responses import Keeping
 from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .clients import client_type, push_ready, waiting_type
@@ -161,6 +162,7 @@ class Lane(NamedTuple):
     beginnings: Annotated[
         Array, "uint8[:, ::1]", "per slot: the first bytes of a response that came in several reads"
     ]
+    keeping: Annotated[Keeping, Keeping, "what is kept of responses"]
 
 
 LANE_TYPE = numba_type(Lane)

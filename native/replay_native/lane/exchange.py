@@ -21,6 +21,7 @@ from replay_native.ground.linked import NONE, pop_front
 from replay_native.ground.memory import release, with_capacity
 from replay_native.http1 import parser as http1
 from replay_native.http1.sessions import PATCH_BYTES, Answer, evaluate, patched_bytes, put_patched
+from replay_native.keeping import responses
 from replay_native.ledger.gaps import unread_ns
 from replay_native.ledger.lane_metrics import BEGINNING_BYTES, MALFORMED, REFUSED, RESET, TLS, TRUNCATED, C
 from replay_native.ledger.record import (
@@ -50,6 +51,7 @@ from .clients import (
 from .connections import begin_attempt, drop_timed, hasten, push_idle, push_timed
 from .dialing import count_open, dial, forget_connection, hang_up, outcome_of
 from .io import close_connection, is_drained, is_quiet, receive_bytes, send_bytes
+from .keeping import hand_over_response, parse_kept
 from .retry import back_off, count_attempt, may_retry
 from .states import BUSY
 from .waiting import release_head
@@ -223,9 +225,14 @@ def receive(lane, slot, to_end):
             return
         if c.first_byte_ns < 0:
             c.first_byte_ns = now
+            if lane.keeping.mode:
+                responses.begin(lane.keeping, slot, c.seq)
         c.received_bytes += got
         lane.metrics.counters[C.bytes_received] += got
-        at = http1.parse(c, buffer, 0, got, lane.settings.header_limit)
+        if lane.keeping.mode:
+            at = parse_kept(lane, slot, got)
+        else:
+            at = http1.parse(c, buffer, np.int64(0), got, lane.settings.header_limit, False)
         if c.fresh == 0 and http1.is_idle_close(c):
             lane.metrics.counters[C.closed_by_target] += 1
             _send_again(lane, slot)
@@ -351,6 +358,8 @@ def _record(lane, slot, outcome, now):
         record_malformed(lane.metrics, c.flags, c.route, c.reason, lane.beginnings[slot], c.beginning_bytes)
     ending = Ending(outcome, status, c.received_bytes, c.sent_ns, c.first_byte_ns, now)
     record_done(lane.metrics, request_of(c), ending, lane.settings.closed_loop)
+    if lane.keeping.mode and outcome < REFUSED:
+        hand_over_response(lane, slot)
     if lane.settings.by_client:
         lane.clients[c.key].in_flight -= 1
         settle_client(lane, c.key, now)

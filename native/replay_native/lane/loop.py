@@ -50,6 +50,7 @@ from replay_native.ground.linked import NONE, first_of, length_of
 from replay_native.ground.memory import release
 from replay_native.ground.shared import load_acquire, peek_i64, store_release
 from replay_native.http1.sessions import forget_values
+from replay_native.keeping.responses import give_back
 from replay_native.ledger.gaps import BEAT_NS, GAP_NS, note_poll
 from replay_native.ledger.lane_metrics import TIMEOUT, C, Control, State, Stop
 
@@ -475,6 +476,7 @@ def end_lane(lane):
     for row in range(lane.wait_queue.shape[0]):
         release(lane.wait_queue[row].request)
     forget_values(lane.sessions)
+    give_back(lane.keeping)
     _close(st.epoll)
 
 

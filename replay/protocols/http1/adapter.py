@@ -113,6 +113,7 @@ async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
         connections=sizing.connections_for(schedule.plan, scenario, count),
         sessions=plan.sessions,
         rules=plan.sessions.labels,
+        keeps_responses=True,
         retry=retry_of(scenario),
         feed=(entries, ring_bytes),
         addresses=followed.addresses,

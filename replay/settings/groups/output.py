@@ -8,10 +8,10 @@ from ..ignore_rules import IgnoreRule
 from ..kinds import SloText
 from ..naming import NameOf
 from ..row import row
-from .kafka import KafkaSettings
+from .answers import AnswersSettings
 
 
-class OutputSettings(KafkaSettings, kw_only=True, frozen=True):
+class OutputSettings(AnswersSettings, kw_only=True, frozen=True):
     """What a run is judged by."""
 
     group: ClassVar[str] = "output"

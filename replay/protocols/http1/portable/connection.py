@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import trio
 
 from replay.lane.tls import Tls, python_context
@@ -35,6 +36,8 @@ from replay_native.ledger.lane_metrics import (
     TRUNCATED,
     LaneMetrics,
 )
+
+from .keeping import ResponseKeeping
 
 RECEIVE_BYTES = 65_536
 SENT_AT_ONCE_BYTES = 16_384
@@ -70,6 +73,8 @@ class Http(Transport):
         self._context = python_context(tls) if tls is not None else None
         self._on_handshake = on_handshake
         self._sessions: dict[int, ssl.SSLSession] = {}
+        self.keeping: ResponseKeeping | None = None
+        """What keeps responses."""
 
     async def connect(self, client: int) -> HttpConnection:
         """Connect to the next address; a client resumes sessions of its own.
@@ -84,14 +89,18 @@ class Http(Transport):
             await waiting.connect((address.host, address.port))
             stream = trio.SocketStream(waiting)
             if self._context is None:
-                return HttpConnection(stream, sock, stream, self._header_limit_bytes, row)
+                plain = HttpConnection(stream, sock, stream, self._header_limit_bytes, row)
+                plain.keeping = self.keeping
+                return plain
             keep = functools.partial(self._keep_session, client)
             secured = await self._secure(stream, self._context, client)
         except BaseException:
             self._counts[row, A.connects_failed] += 1
             sock.close()
             raise
-        return HttpConnection(stream, sock, secured, self._header_limit_bytes, row, keep)
+        connection = HttpConnection(stream, sock, secured, self._header_limit_bytes, row, keep)
+        connection.keeping = self.keeping
+        return connection
 
     async def _secure(
         self, plain: trio.SocketStream, context: ssl.SSLContext, client: int
@@ -138,10 +147,12 @@ class HttpConnection(Connection):
         self._header_limit_bytes = header_limit_bytes
         self._keep_session = keep_session
         self._is_fresh = True
+        self.keeping: ResponseKeeping | None = None
 
     async def send(self, request: Request) -> Outcome:
         """Send one request and read its answer."""
         exchange = Exchange(self._stream, request, self._header_limit_bytes, is_fresh=self._is_fresh)
+        exchange.keeping = self.keeping
         outcome = await exchange.run()
         self._is_fresh = False
         if (
@@ -192,6 +203,7 @@ class Exchange:
         self._parsers["to_head"] = request.is_head
         self._beginning = b""
         self._all_sent = False
+        self.keeping: ResponseKeeping | None = None
 
     async def run(self) -> Outcome:
         """Send and receive; how it ended. What may not go out at once is sent while the answer is awaited."""
@@ -238,8 +250,10 @@ class Exchange:
         if request.first_byte_ns < 0:
             request.first_byte_ns = time.monotonic_ns()
             self._beginning = _beginning(data)
+            if self.keeping is not None:
+                self.keeping.begin(request)
         request.bytes_received += len(data)
-        taken = int(http1.parse_on(self._parsers, np.frombuffer(data, np.uint8), self._header_limit_bytes))
+        taken = self._take(np.frombuffer(data, np.uint8))
         request.informational = int(parser["informational"])
         if not self._is_fresh and http1.shows_idle_close(self._parsers):
             return Outcome(failure=TRUNCATED, stale=True, unread=True)
@@ -251,6 +265,12 @@ class Exchange:
         if parser["parse_state"] != http1.DONE:
             return None
         return self._answered(reusable=self._all_sent and taken == len(data))
+
+    def _take(self, data: npt.NDArray[np.uint8]) -> int:
+        """Parse `data`. Returns how many bytes of it belong to the response."""
+        if self.keeping is not None:
+            return self.keeping.parse(self._parsers, self._request, data, self._header_limit_bytes)
+        return int(http1.parse_on(self._parsers, data, self._header_limit_bytes))
 
     def _malformed(self, reason: int) -> Outcome:
         return Outcome(failure=MALFORMED, reason=reason, beginning=self._beginning)

@@ -7,17 +7,23 @@ from replay.portable import engine
 from replay.portable.protocol import Evaluated, Outcome, Request
 from replay.protocols.http1.session_spec import SessionSpec
 from replay_native.feed.ring import WARM_UP
+from replay_native.keeping.responses import NONE
 from replay_native.ledger.lane_metrics import C
 from replay_native.ledger.record import record_handshake
 
 from .answers import parts_of
 from .connection import Http
+from .keeping import ResponseKeeping
 from .session_values import Answer, Sessions
 
 
 async def run_lane(spec: LaneSpec) -> None:
     """Run one lane to its end; see `replay.portable.engine.run_lane`."""
-    await engine.run_lane(spec, HttpTransport(spec))
+    transport = HttpTransport(spec)
+    try:
+        await engine.run_lane(spec, transport)
+    finally:
+        transport.close()
 
 
 class HttpTransport(Http):
@@ -28,6 +34,8 @@ class HttpTransport(Http):
             spec.metrics, spec.response_headers_bytes, tls=spec.tls, on_handshake=self._count_handshake,
             first=spec.number, ask=spec.ask,
         )  # fmt: skip
+        if spec.keeping.mode != NONE:
+            self.keeping = ResponseKeeping(spec.keeping)
         self._metrics = spec.metrics
         rules = spec.sessions if isinstance(spec.sessions, SessionSpec) else SessionSpec()
         self.answer_limit = rules.answer_bytes
@@ -38,6 +46,21 @@ class HttpTransport(Http):
             record_handshake(self._metrics, int(resumed), took_ns)
         else:
             self._metrics.counters[C.handshakes_failed] += 1
+
+    def close(self) -> None:
+        """The lane has ended."""
+        if self.keeping is not None:
+            self.keeping.give_back()
+
+    def ended(self, request: Request, due_ns: int, outcome: Outcome) -> None:
+        """See `Transport`."""
+        if self.keeping is not None:
+            self.keeping.end(request, due_ns, outcome)
+
+    def tried_again(self, request: Request) -> None:
+        """See `Transport`."""
+        if self.keeping is not None:
+            self.keeping.forget(request)
 
     def fill_in(self, request: Request) -> bool:
         """See `Transport`."""

@@ -1,0 +1,285 @@
+"""An order-free digest of a JSON text in one pass, piece by piece.
+
+Theory of operation
+-------------------
+
+The digest is the sum of one hash for each **leaf**: a string, a number, true, false, null, or an empty object or array.
+The hash of a leaf covers its JSON Pointer and its value. A sum does not depend on the order of its terms, so neither
+white space nor the order of members counts. Elements of an array count by their index.
+
+Equal values have equal hashes, however they are written: `"\\u0041"` is `"A"`, and 1, 1.0, 10e-1 are one number. Of
+members with one name each counts. Strings are compared by their bytes in UTF-8; half a surrogate pair is three bytes.
+
+The pointer is never a text: the hash of a child's pointer is made of its parent's and of the child's name or index. The
+parents are on a stack, so a text is at most DEPTH_MAX levels deep. What is deeper is not JSON for this module; nor is what
+breaks the grammar of RFC 8259.
+
+`tests/naive_digest.py` is the same in plain Python.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import from_dtype, int64, uint8, uint64
+
+from replay_native.ground.jit import kernel
+from replay_native.ground.shared import peek_u32
+
+from .json_number import begin_number, end_number, take_integer, take_number
+from .json_state import (
+    AFTER,
+    COLON,
+    DIGIT_0,
+    DIGIT_9,
+    ENDED,
+    ESCAPE,
+    FAILED,
+    FALSE,
+    INDEX,
+    JSON,
+    KEY,
+    KEY_OR_END,
+    MINUS,
+    MINUS_SIGN,
+    NO_TAG,
+    NULL,
+    NUMBER_ENDS,
+    QUOTE,
+    ROOT,
+    STRING,
+    STRING_ENDS,
+    TAG_ARRAY,
+    TAG_FALSE,
+    TAG_NULL,
+    TAG_NUMBER,
+    TAG_OBJECT,
+    TAG_STRING,
+    TAG_TRUE,
+    TRUE,
+    UNICODE,
+    VALUE,
+    VALUE_OR_END,
+    WORD_ENDS,
+    mix,
+    spread,
+)
+from .json_string import begin_string, take_escape, take_string, take_unicode
+
+DEPTH_MAX = 64
+"""Levels of a text at most."""
+
+STACK_WORDS = 2 * DEPTH_MAX
+"""uint64: for each level the pointer's hash, and the index of the present element (OBJECT: it is no array)."""
+
+OBJECT = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+_COMMA, _COLON, _BRACE, _BRACE_END, _BRACKET, _BRACKET_END = 44, 58, 123, 125, 91, 93
+_IS_SPACE = np.array([byte in b" \t\n\r" for byte in range(256)], np.bool_)
+
+_WORDS = np.zeros((3, 8), np.uint8)
+for _row, _text in enumerate((b"true", b"false", b"null")):
+    _WORDS[_row, : len(_text)] = np.frombuffer(_text, np.uint8)
+_WORD_SIZES = np.array([4, 5, 4], np.int64)
+_TRUE, _ALSE, _NULL = (np.uint32(int.from_bytes(text, "little")) for text in (b"true", b"alse", b"null"))
+
+
+@kernel(inlined=True)
+def begin(j):
+    """Expect a new text."""
+    j.json_state = VALUE
+    j.depth = 0
+    j.pointer = ROOT
+    j.sum = np.uint64(0)
+    j.container = 0
+
+
+@kernel(inlined=True)
+def _leaf(pointer, tag, hashed):
+    """The hash of a leaf."""
+    return spread(mix(mix(pointer, hashed), tag))
+
+
+@kernel()
+def _word(j, byte, state):
+    """Take a letter of true, false or null. Returns the state."""
+    row = state - TRUE
+    if byte != _WORDS[row, j.letters]:
+        return np.int64(FAILED)
+    j.letters += 1
+    return np.int64(WORD_ENDS) if j.letters == _WORD_SIZES[row] else state
+
+
+@kernel()
+def _letter(j, byte, state):
+    """Take a byte of an escape, or of true, false or null: (tag of the value that ends with it, state)."""
+    if state == ESCAPE:
+        return NO_TAG, np.int64(take_escape(j, byte))
+    if state == UNICODE:
+        return NO_TAG, np.int64(take_unicode(j, byte))
+    ends = _word(j, byte, state)
+    if ends != WORD_ENDS:
+        return NO_TAG, ends
+    j.hash = np.uint64(0)
+    return TAG_TRUE + np.uint64(state - TRUE), ends
+
+
+@kernel(inlined=True)
+def _short_value(j, data, at, end):
+    """A whole number, true, false or null that ends in data[at:end]: (tag, where it ends). Elsewhere the tag is 0."""
+    byte = data[at]
+    if DIGIT_0 <= byte <= DIGIT_9:
+        number_end, j.hash = take_integer(data, at, end)
+        return (TAG_NUMBER, number_end) if number_end >= 0 else (NO_TAG, at)
+    j.hash = np.uint64(0)
+    if at + 5 <= end and byte in (116, 102, 110):
+        word = peek_u32(data.ctypes.data + np.uint64(at + (byte == 102)))
+        if byte == 102 and word == _ALSE:
+            return TAG_FALSE, at + 5
+        if word == _TRUE:
+            return TAG_TRUE, at + 4
+        if word == _NULL:
+            return TAG_NULL, at + 4
+    return NO_TAG, at
+
+
+@kernel(inlined=True)
+def _open(j, stack, is_array, pointer):
+    """An object or array begins: (state, pointer of its first element)."""
+    if j.depth == DEPTH_MAX:
+        return FAILED, pointer
+    j.container = 1
+    stack[2 * j.depth] = pointer
+    stack[2 * j.depth + 1] = np.uint64(0) if is_array else OBJECT
+    j.depth += 1
+    if is_array:
+        return VALUE_OR_END, mix(pointer ^ INDEX, np.uint64(0))
+    return KEY_OR_END, pointer
+
+
+@kernel(inlined=True)
+def _value(j, stack, byte, pointer):
+    """Take the first byte of a value that is no string: (state, pointer)."""
+    if byte in (_BRACE, _BRACKET):
+        return _open(j, stack, byte == _BRACKET, pointer)
+    if byte == MINUS_SIGN or DIGIT_0 <= byte <= DIGIT_9:
+        return begin_number(j, byte), pointer
+    j.letters = 1
+    if byte == 116:
+        return TRUE, pointer
+    if byte == 102:
+        return FALSE, pointer
+    return NULL if byte == 110 else FAILED, pointer
+
+
+@kernel(inlined=True)
+def _after(j, stack, byte, pointer):
+    """Take what follows a member or element: (state, pointer)."""
+    place = 2 * (j.depth - 1)
+    index = stack[place + 1]
+    if byte == _COMMA:
+        if index == OBJECT:
+            return KEY, pointer
+        index += np.uint64(1)
+        stack[place + 1] = index
+        return VALUE, mix(stack[place] ^ INDEX, index)
+    if byte != (_BRACE_END if index == OBJECT else _BRACKET_END):
+        return FAILED, pointer
+    j.depth -= 1
+    return AFTER if j.depth else ENDED, pointer
+
+
+@kernel(inlined=True)
+def _structure(j, stack, byte, state, pointer):
+    """Take one byte outside strings, numbers and words: (state, pointer, tag of an object or array that is empty)."""
+    if state == AFTER:
+        state, pointer = _after(j, stack, byte, pointer)
+        return state, pointer, NO_TAG
+    if state == COLON:
+        return VALUE if byte == _COLON else FAILED, pointer, NO_TAG
+    is_empty = byte == (_BRACKET_END if state == VALUE_OR_END else _BRACE_END)
+    if state in (VALUE_OR_END, KEY_OR_END) and is_empty:
+        j.depth -= 1
+        j.hash = np.uint64(0)
+        return AFTER, stack[2 * j.depth], TAG_ARRAY if state == VALUE_OR_END else TAG_OBJECT
+    if state <= VALUE_OR_END:
+        state, pointer = _value(j, stack, byte, pointer)
+        return state, pointer, NO_TAG
+    return FAILED, pointer, NO_TAG
+
+
+@kernel(inlined=True)
+def _space_ends(data, at, end):
+    """Where white space ends."""
+    while at < end and _IS_SPACE[data[at]]:
+        at += 1
+    return at
+
+
+@kernel(inlined=True)
+def _colon(data, at, end):
+    """A member's name has ended: (state, where to go on). The colon is usually there."""
+    if at < end and data[at] == _COLON:
+        return np.int64(VALUE), _space_ends(data, at + 1, end)
+    return np.int64(COLON), at
+
+
+@kernel()
+def update(j, stack, data, at, end):
+    """Take in the next piece of the text, data[at:end]. `stack` is uint64[STACK_WORDS]."""
+    state, pointer, total = j.json_state, j.pointer, j.sum
+    while at < end and state != FAILED:
+        byte, tag = data[at], NO_TAG
+        if state < TRUE:
+            if byte == QUOTE and state <= KEY:
+                begin_string(j, np.int64(state >= KEY_OR_END))
+                at += 1
+                state = np.int64(STRING)
+            elif _IS_SPACE[byte]:
+                at = _space_ends(data, at, end)
+            else:
+                if state <= VALUE_OR_END:
+                    tag, at = _short_value(j, data, at, end)
+                if tag == NO_TAG:
+                    state, pointer, tag = _structure(j, stack, byte, state, pointer)
+                    at = _space_ends(data, at + 1, end) if state < TRUE else at + 1
+        elif state >= MINUS:
+            at, state = take_number(j, data, at, end, state)
+            tag = TAG_NUMBER if state == NUMBER_ENDS else NO_TAG
+        elif state != STRING:
+            at += 1
+            tag, state = _letter(j, byte, state)
+        if state == STRING and at < end:
+            at, state = take_string(j, data, at, end)
+            if state == STRING_ENDS and j.is_key:
+                pointer = mix(stack[2 * (j.depth - 1)], j.hash)
+                state, at = _colon(data, at, end)
+            elif state == STRING_ENDS:
+                tag = TAG_STRING
+        if tag != NO_TAG:
+            total += _leaf(pointer, tag, j.hash)
+            state = np.int64(AFTER if j.depth else ENDED)
+    j.json_state, j.pointer, j.sum = state, pointer, total
+
+
+@kernel(inlined=True)
+def is_whole(j):
+    """Whether what came was one JSON text; the digest is then `sum`."""
+    if j.json_state >= MINUS and j.depth == 0:
+        j.json_state = end_number(j, j.json_state)
+        if j.json_state == NUMBER_ENDS:
+            j.sum += _leaf(j.pointer, TAG_NUMBER, j.hash)
+            j.json_state = ENDED
+    return j.json_state == ENDED
+
+
+@kernel((from_dtype(JSON)[::1], uint64[::1], uint8[::1], int64[::1]))
+def digest_pieces(states, stack, data, cuts):
+    """For tests: the digest of `data`, as if it came in pieces that end at `cuts`, in `states[0].sum`. Returns whether
+    it is one JSON text.
+    """
+    j, at = states[0], np.int64(0)
+    begin(j)
+    for i in range(cuts.size):
+        update(j, stack, data, at, cuts[i])
+        at = cuts[i]
+    return is_whole(j)

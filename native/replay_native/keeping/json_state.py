@@ -1,0 +1,59 @@
+"""The state of a JSON text that is being digested, and how its hashes are made; see `json_digest`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from replay_native.ground.jit import kernel
+
+JSON_FIELDS = [
+    ("json_state", "i8"), ("depth", "i8"), ("pointer", "u8"), ("sum", "u8"), ("is_key", "i8"), ("letters", "i8"),
+    ("container", "i8"),
+    ("hash", "u8"), ("word", "u8"), ("size", "i8"), ("unit", "i8"), ("unit_digits", "i8"), ("surrogate", "i8"),
+    ("negative", "i8"), ("digits", "u8"), ("digit_count", "i8"), ("significant", "u8"), ("significant_count", "i8"),
+    ("point", "i8"), ("exponent", "i8"), ("exponent_sign", "i8"),
+]  # fmt: skip
+"""What is kept between two pieces. `container`: it holds an object or array. `letters` of true, false or
+null have come. A string: its `hash` so far, the `word` of its last bytes, its `size`, and an escape
+(`unit`, a `surrogate` that waits for its other half). A number: the hash and count of its digits from the first that is
+not 0 (`digits`), the same up to the last that is not 0 (`significant`), the digits after its `point`, its exponent.
+"""
+
+JSON = np.dtype(JSON_FIELDS)
+
+# json_state
+VALUE, VALUE_OR_END, KEY_OR_END, KEY, COLON, AFTER, ENDED, FAILED = range(8)
+TRUE, FALSE, NULL = 8, 9, 10
+STRING, ESCAPE, UNICODE, STRING_ENDS = range(11, 15)
+MINUS, ZERO, INTEGER, POINT, FRACTION, EXPONENT, EXPONENT_SIGN, EXPONENT_DIGIT, NUMBER_ENDS = range(15, 24)
+WORD_ENDS = 24
+
+P1, P2, P3 = np.uint64(0x9E3779B185EBCA87), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
+ROOT, TEXT, INDEX = (
+    np.uint64(0x8F3C1B5D2A49E670),
+    np.uint64(0x6A09E667F3BCC909),
+    np.uint64(0xBB67AE8584CAA73B),
+)
+"""Where the hashes of the whole text, of a string, and of an element's place begin."""
+
+NO_TAG = np.uint64(0)
+(TAG_STRING, TAG_NUMBER, TAG_TRUE, TAG_FALSE, TAG_NULL, TAG_OBJECT, TAG_ARRAY) = (
+    np.uint64(tag) for tag in range(1, 8)
+)
+
+QUOTE, BACKSLASH, MINUS_SIGN, DIGIT_0, DIGIT_9 = 34, 92, 45, 48, 57
+
+
+@kernel(inlined=True)
+def mix(hashed, word):
+    """Add a word to a hash."""
+    hashed += word * P2
+    return ((hashed << np.uint64(31)) | (hashed >> np.uint64(33))) * P1
+
+
+@kernel(inlined=True)
+def spread(hashed):
+    """Spread every bit of a hash over all of it."""
+    hashed = (hashed ^ (hashed >> np.uint64(33))) * P2
+    hashed = (hashed ^ (hashed >> np.uint64(29))) * P3
+    return hashed ^ (hashed >> np.uint64(32))

@@ -1,0 +1,309 @@
+"""What a lane keeps of each response while it comes in: notes on its headers, digests of its body, the body itself.
+
+One slot for each connection. `begin` expects a response, `take_head` and `take_body` get its parts in any pieces,
+`hand_over` puts what was kept into the ring once the response is whole. A slot's memory (`buffer`) holds the header
+section as it came until that is complete, then the notes, and after them the body.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from numba import from_dtype, int64, uint8, uint64, void
+
+from replay_native.ground import libc, xxh64
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+from replay_native.ground.memory import release
+from replay_native.http1.answers import find_head, line_ends, lower, same_word, trimmed
+
+from . import json_digest
+from .json_state import JSON_FIELDS, P1, spread
+from .ring import (
+    ENCODING,
+    HAS_BODY,
+    HEADERS_CUT,
+    IS_CONTAINER,
+    IS_CUT,
+    IS_JSON,
+    IS_PACKED,
+    IS_WANTED,
+    NOTE_BYTES,
+    ROW_TYPE,
+    AnswerRing,
+    Content,
+    push,
+)
+
+_malloc, _memcpy = libc.malloc, libc.memcpy
+
+NONE, DIGEST, SAMPLE, ALL = range(4)
+"""What is kept: nothing; digests and headers; bodies of a sample, too; all bodies."""
+
+VALUE_BYTES_MAX = 1_024
+"""Bytes of a header's value that are kept at most."""
+
+NOTES_MAX = 8_192
+"""Bytes of all notes on one response at most."""
+
+BUFFER_BYTES = 512
+KEPT_BYTES = 16_384
+"""Memory of at most this size stays with its slot. Larger memory is given back."""
+
+SLOT = np.dtype([
+    ("buffer", "u8"), ("capacity", "i8"), ("head", "i8"), ("notes", "i8"), ("body", "i8"), ("flags", "i8"),
+    ("has_head", "i8"), *JSON_FIELDS,
+])  # fmt: skip
+"""One response on its way: bytes of its head, notes and body that are in `buffer`."""
+
+_IDENTITY = np.frombuffer(b"identity", np.uint8)
+_COLON, _BLANKS = 58, (32, 9)
+_MILLION = np.uint64(1_000_000)
+
+slot_type = from_dtype(SLOT)
+
+
+@bundle
+class Keeping(NamedTuple):
+    """What one lane keeps of responses. Where that is nothing, every table has one row."""
+
+    mode: Annotated[int, "int64", "NONE, DIGEST, SAMPLE or ALL"]
+    sample_ppm: Annotated[
+        int, "int64", "share of the requests whose body is kept (SAMPLE), parts per million"
+    ]
+    body_limit: Annotated[int, "int64", "bytes of a body that are kept at most"]
+    packed_limit: Annotated[
+        int, "int64", "bytes of a body with a content coding that are handed over at most"
+    ]
+    names: Annotated[Array, "uint8[::1]", "names of headers in lower case, one after another; see TYPE"]
+    name_ends: Annotated[Array, "int64[::1]", "per name and one more: where it begins"]
+    initials: Annotated[Array, "boolean[::1]", "per byte: whether one of the names begins with it"]
+    slots: Annotated[Array, slot_type[::1], "per connection: the response that is coming"]
+    stacks: Annotated[Array, "uint64[:, ::1]", "per connection: the stack of its JSON text"]
+    hashes: Annotated[Array, "uint64[:, ::1]", "per connection: the state of XXH64"]
+    tails: Annotated[Array, "uint8[:, ::1]", "per connection: bytes that XXH64 has yet to take"]
+    head: Annotated[Array, "uint8[::1]", "a header section that came in several pieces"]
+    notes: Annotated[Array, "uint8[::1]", "notes that are being made"]
+    ring: Annotated[AnswerRing, AnswerRing, "where all of it goes"]
+
+
+KEEPING_TYPE = numba_type(Keeping)
+
+
+@kernel(inlined=True)
+def is_sampled(seq, sample_ppm):
+    """Whether the body of this request is in the sample: the same requests in every run."""
+    return spread(np.uint64(seq) + P1) % _MILLION < np.uint64(sample_ppm)
+
+
+@kernel()
+def _grow(k, used, size):
+    """Make the slot's memory at least `size` bytes, and keep the first `used` of them."""
+    if size <= k.capacity:
+        return
+    capacity = max(np.int64(BUFFER_BYTES), size, 2 * k.capacity)
+    memory = np.uint64(_malloc(np.uint64(capacity)))
+    if k.buffer:
+        _memcpy(memory, k.buffer, np.uint64(used))
+        release(k.buffer)
+    k.buffer = memory
+    k.capacity = capacity
+
+
+@kernel()
+def begin(keeping, slot, seq):
+    """Expect the response to request `seq`."""
+    k = keeping.slots[slot]
+    k.head = k.notes = k.body = k.flags = k.has_head = 0
+    mode = keeping.mode
+    if mode == ALL or (mode == SAMPLE and is_sampled(seq, keeping.sample_ppm)):
+        k.flags = IS_WANTED
+    json_digest.begin(k)
+    xxh64.begin(keeping.hashes[slot])
+
+
+# Headers.
+
+
+@kernel()
+def _chosen(keeping, data, begin, end):
+    """Which of the names data[begin:end] is, or -1."""
+    if begin >= end or not keeping.initials[lower(data[begin])]:
+        return np.int64(-1)
+    ends = keeping.name_ends
+    for index in range(ends.size - 1):
+        if same_word(data, begin, end, keeping.names, ends[index], ends[index + 1]):
+            return np.int64(index)
+    return np.int64(-1)
+
+
+@kernel()
+def _add_value(keeping, note, at, data, begin, end):
+    """Append data[begin:end] to the value of the note that begins at `note`. Returns where the notes end."""
+    notes = keeping.notes
+    held = at - note - NOTE_BYTES
+    fits = min(end - begin, VALUE_BYTES_MAX - held, np.int64(notes.size) - at)
+    if fits < end - begin:
+        if notes[note + 1] == 0:
+            keeping.ring.words[HEADERS_CUT] += 1
+        notes[note + 1] = 1
+    for i in range(fits):
+        notes[at + i] = data[begin + i]
+    notes[note + 2] = (held + fits) & 0xFF
+    notes[note + 3] = (held + fits) >> 8
+    return at + fits
+
+
+@kernel()
+def _begin_note(keeping, at, index):
+    """Begin a note. Returns where its value goes, or -1 where there is no space for it."""
+    notes = keeping.notes
+    if at + NOTE_BYTES > notes.size:
+        keeping.ring.words[HEADERS_CUT] += 1
+        return np.int64(-1)
+    notes[at] = index
+    notes[at + 1] = notes[at + 2] = notes[at + 3] = 0
+    return at + NOTE_BYTES
+
+
+@kernel()
+def _note_headers(keeping, k, data, begin, end):
+    """Make the notes on a header section. Returns their length."""
+    _, at = line_ends(data, begin, end)
+    size, note = np.int64(0), np.int64(-1)
+    while at < end:
+        line = at
+        text_end, at = line_ends(data, line, end)
+        if line < text_end and data[line] in _BLANKS:
+            if note >= 0:
+                value, value_end = trimmed(data, line, text_end)
+                size = _add_value(keeping, note, size, data, value - 1, value_end)
+            continue
+        name_end = line
+        while name_end < text_end and data[name_end] != _COLON:
+            name_end += 1
+        index, note = _chosen(keeping, data, line, name_end), np.int64(-1)
+        if index < 0:
+            continue
+        value, value_end = trimmed(data, name_end + 1, text_end)
+        is_coding = index == ENCODING and value < value_end
+        if is_coding and not same_word(data, value, value_end, _IDENTITY, 0, _IDENTITY.size):
+            k.flags |= IS_PACKED
+        place = _begin_note(keeping, size, index)
+        if place >= 0:
+            note, size = size, _add_value(keeping, size, place, data, value, value_end)
+    return size
+
+
+@kernel()
+def take_head(keeping, slot, data, begin, end, is_complete):
+    """Take in a piece of the header section, or of the informational responses before it."""
+    k = keeping.slots[slot]
+    if k.head or not is_complete:
+        size = min(end - begin, np.int64(keeping.head.size) - k.head)
+        _grow(k, k.head, k.head + size)
+        _memcpy(k.buffer + np.uint64(k.head), np.uint64(data.ctypes.data) + np.uint64(begin), np.uint64(size))
+        k.head += size
+        if not is_complete:
+            return
+        _memcpy(np.uint64(keeping.head.ctypes.data), k.buffer, np.uint64(k.head))
+        data, begin, end = keeping.head, np.int64(0), k.head
+    head, head_end = find_head(data, begin, end)
+    k.notes = _note_headers(keeping, k, data, head, head_end)
+    _grow(k, np.int64(0), k.notes)
+    _memcpy(k.buffer, np.uint64(keeping.notes.ctypes.data), np.uint64(k.notes))
+    k.has_head = 1
+
+
+# The body.
+
+
+@kernel()
+def take_body(keeping, slot, data, begin, end):
+    """Take in a piece of the body."""
+    k = keeping.slots[slot]
+    is_packed = k.flags & IS_PACKED != 0
+    if not is_packed:
+        json_digest.update(k, keeping.stacks[slot], data, begin, end)
+    xxh64.update(keeping.hashes[slot], keeping.tails[slot], data[begin:end])
+    if not k.flags & (IS_PACKED | IS_WANTED):
+        return
+    limit = keeping.packed_limit if is_packed else keeping.body_limit
+    size = min(end - begin, limit - k.body)
+    if size < end - begin:
+        k.flags |= IS_CUT
+    if size <= 0:
+        return
+    used = k.notes + k.body
+    _grow(k, used, used + size)
+    _memcpy(k.buffer + np.uint64(used), np.uint64(data.ctypes.data) + np.uint64(begin), np.uint64(size))
+    k.body += size
+    k.flags |= HAS_BODY
+
+
+@kernel()
+def hand_over(keeping, slot, row):
+    """The response is whole: put what was kept of it into the ring."""
+    k = keeping.slots[slot]
+    if k.has_head == 0:
+        return
+    if json_digest.is_whole(k):
+        k.flags |= IS_JSON | (IS_CONTAINER if k.container else 0)
+    of_bytes = xxh64.digest(keeping.hashes[slot], keeping.tails[slot])
+    push(keeping.ring, row, Content(k.buffer, k.notes, k.body, k.flags, k.sum, of_bytes))
+    k.has_head = 0
+    if k.capacity > KEPT_BYTES:
+        release(k.buffer)
+        k.buffer = np.uint64(0)
+        k.capacity = 0
+
+
+@kernel((KEEPING_TYPE,))
+def give_back(keeping):
+    """Give back the memory of all slots."""
+    for slot in range(keeping.slots.shape[0]):
+        k = keeping.slots[slot]
+        release(k.buffer)
+        k.buffer = np.uint64(0)
+        k.capacity = 0
+
+
+# From Python.
+
+
+@kernel(void(KEEPING_TYPE, int64, int64), brief=True)
+def begin_from_python(keeping, slot, seq):
+    """`begin` for the portable engine."""
+    begin(keeping, slot, seq)
+
+
+@kernel(void(KEEPING_TYPE, int64, uint8[::1], int64), brief=True)
+def head_from_python(keeping, slot, data, is_complete):
+    """`take_head` for the portable engine."""
+    take_head(keeping, slot, data, np.int64(0), np.int64(data.size), is_complete != 0)
+
+
+@kernel(void(KEEPING_TYPE, int64, uint8[::1]))
+def body_from_python(keeping, slot, data):
+    """`take_body` for the portable engine."""
+    take_body(keeping, slot, data, np.int64(0), np.int64(data.size))
+
+
+@kernel(void(KEEPING_TYPE, uint8[::1], uint64[::1]))
+def digest_whole(keeping, data, found):
+    """Digest a whole body in slot 0: write its flags, its digest as JSON, and its XXH64 to `found`."""
+    k = keeping.slots[0]
+    begin(keeping, np.int64(0), np.int64(0))
+    k.flags = 0
+    take_body(keeping, np.int64(0), data, np.int64(0), np.int64(data.size))
+    if json_digest.is_whole(k):
+        k.flags |= IS_JSON | (IS_CONTAINER if k.container else 0)
+    found[0], found[1] = np.uint64(k.flags), k.sum
+    found[2] = xxh64.digest(keeping.hashes[0], keeping.tails[0])
+
+
+@kernel(void(KEEPING_TYPE, int64, ROW_TYPE), brief=True)
+def hand_over_from_python(keeping, slot, row):
+    """`hand_over` for the portable engine."""
+    hand_over(keeping, slot, row)

@@ -1,0 +1,18 @@
+"""Which rows of a trace are sent: for numbers of requests that hold in every run of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import boolean, int64, uint8, uint32
+
+from replay_native.ground.jit import kernel
+from replay_native.trace.columns import method_of
+
+from .survey import NOT_ALLOWED
+
+
+@kernel((uint32[::1], int64[:, ::1], uint8[::1], boolean[::1]))
+def mark_sent(request, requests, rules, marks):
+    """Mark the rows of a batch that are sent, by their methods."""
+    for row in range(request.shape[0]):
+        marks[row] = rules[method_of(requests, np.int64(request[row]))] < NOT_ALLOWED

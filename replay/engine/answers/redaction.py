@@ -1,0 +1,79 @@
+"""Takes secrets out of bodies and headers of responses that are kept.
+
+In JSON a value is a secret by its member's name. `code` and `key` name secrets in a URL, but in a response mostly other
+things: there only a value that looks like a token is one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+
+from replay.trace.importing.secrets import JWT, REDACTED, is_secret, is_secret_header, redacted
+
+_MEMBER = re.compile(rb'"([^"\\]{1,120})"[ \t\r\n]{0,8}:[ \t\r\n]{0,64}')
+_MEMBER_OF_TEXT = re.compile(r'"([^"\\]{1,120})"[ \t\r\n]{0,8}:[ \t\r\n]{0,64}')
+_LITERALS = (None, True, False)
+_AMBIGUOUS = frozenset({"code", "key", "card", "ticket", "pin", "session"})
+_TOKEN = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.~+/=-]{20,}")
+_DECODER = json.JSONDecoder()
+_JWT_BEGINS = b"eyJ"
+
+
+@lru_cache(1 << 12)
+def _may_be_secret(name: bytes) -> bool:
+    text = name.decode("latin-1")
+    return is_secret(text) or text.lower() == "set-cookie"
+
+
+def redact_json(body: bytes) -> bytes:
+    """A JSON text without the values of members whose names are secrets'. One that was cut may end within such a value."""
+    if (
+        _JWT_BEGINS not in body
+        and b'\\"' not in body
+        and not any(map(_may_be_secret, set(_MEMBER.findall(body))))
+    ):
+        return body
+    text = body.decode("utf-8", "surrogateescape")
+    pieces, at = [], 0
+    for member in _MEMBER_OF_TEXT.finditer(text):
+        begin = member.end()
+        if member.start() < at or not _may_be_secret(member[1].encode("latin-1", "replace")):
+            continue
+        try:
+            value, end = _DECODER.raw_decode(text, begin)
+        except (ValueError, RecursionError):
+            value, end = "", len(text)
+        if value in _LITERALS or (member[1].lower() in _AMBIGUOUS and not _is_token(value)):
+            continue
+        pieces += [text[at:begin], f'"{REDACTED}"']
+        at = end
+    text = "".join([*pieces, text[at:]])
+    if '\\"' in text:
+        text = redacted(text, lambda name: None)
+    return JWT.sub(REDACTED, text).encode("utf-8", "surrogateescape")
+
+
+def _is_token(value: object) -> bool:
+    return not isinstance(value, str | int | float) or _TOKEN.fullmatch(str(value)) is not None
+
+
+def redact_text(body: bytes) -> bytes:
+    """Any other text without the secrets in it."""
+    text = body.decode("utf-8", "surrogateescape")
+    return JWT.sub(REDACTED, redacted(text, lambda name: None)).encode("utf-8", "surrogateescape")
+
+
+@lru_cache(256)
+def hides_header(name: str) -> bool:
+    """Whether the whole value of a header is a secret."""
+    return name.lower() in ("set-cookie", "www-authenticate") or is_secret_header(name)
+
+
+def redact_header(value: bytes) -> bytes:
+    """A value of a header, such as a URL, without the secrets in it."""
+    if b"=" not in value and b"@" not in value and b"eyJ" not in value:
+        return value
+    text = redacted(value.decode("latin-1"), lambda name: None, in_url=True)
+    return JWT.sub(REDACTED, text).encode("latin-1", "replace")

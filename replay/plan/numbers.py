@@ -1,0 +1,52 @@
+"""The numbers of requests: which row of the trace each request of a run is.
+
+Requests of a run are numbered in the order they are due. Two runs with other windows or methods number the same request
+differently, so what is kept of it goes by its row in the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Int64s = npt.NDArray[np.int64]
+
+
+class RowNumbers(NamedTuple):
+    """Stretches of adjacent rows that are sent: stretch i begins with request `starts[i]` of a pass, which is row `rows[i]`.
+    A pass over the trace has `rows_a_pass` requests.
+    """
+
+    starts: Int64s
+    rows: Int64s
+    rows_a_pass: int
+
+    @classmethod
+    def whole(cls, first_row: int, rows_a_pass: int) -> RowNumbers:
+        """Every row from the first on is sent."""
+        return cls(np.zeros(1, np.int64), np.array([first_row], np.int64), rows_a_pass)
+
+    @classmethod
+    def of_rows(cls, batches: Iterable[Int64s], rows_a_pass: int) -> RowNumbers:
+        """Of the rows that are sent, in batches."""
+        starts, rows, sent, last = [], [], 0, -2
+        for batch in batches:
+            breaks = np.flatnonzero(np.diff(batch, prepend=last) != 1)
+            starts.append(breaks + sent)
+            rows.append(batch[breaks])
+            sent += len(batch)
+            last = int(batch[-1]) if len(batch) else last
+        return cls(
+            np.concatenate([*starts, []]).astype(np.int64),
+            np.concatenate([*rows, []]).astype(np.int64),
+            rows_a_pass,
+        )
+
+    def find(self, seqs: Int64s) -> tuple[Int64s, Int64s]:
+        """The row and the pass of each request."""
+        passes, places = np.divmod(seqs, self.rows_a_pass)
+        stretch = np.searchsorted(self.starts, places, "right") - 1
+        return self.rows[stretch] + places - self.starts[stretch], passes

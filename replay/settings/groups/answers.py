@@ -1,0 +1,86 @@
+"""What a run keeps of the responses that it gets."""
+
+from typing import Annotated, ClassVar, Literal
+
+from replay.errors import UsageError
+
+from ..headers import HEADER_NAME
+from ..kinds import Share, Size
+from ..naming import NameOf
+from ..row import Table, row
+from .kafka import KafkaSettings
+from .target import is_kafka
+
+BODY_BYTES_MAX = 4 << 20
+HEADERS_MAX = 64
+HEADERS = (
+    "location", "cache-control", "vary", "content-language", "content-disposition", "allow", "retry-after",
+)  # fmt: skip
+"""The chosen headers by default: those that clients act on, without times, ids and secrets."""
+
+
+class Answers(Table, kw_only=True, frozen=True):
+    """Responses that are kept in the run folder, for `replay diff`."""
+
+    keep: Annotated[
+        Literal["none", "digest", "sample", "all"] | None,
+        row(
+            "Keep responses in the run folder: digests and headers, the bodies of a sample, too, or all bodies",
+            "--keep-answers",
+            default="none; of ab: digest",
+            used_by="HTTP",
+            example="digest",
+        ),
+    ] = None
+    sample: Annotated[
+        Share,
+        row("Share of the requests whose bodies are kept by `sample`: the same in every run", used_by="HTTP"),
+    ] = Share(0.01)
+    body_limit_bytes: Annotated[
+        Size, row("Keep this much of a body; its digest is of all of it", used_by="HTTP")
+    ] = Size(65_536)
+    headers: Annotated[
+        tuple[str, ...], row("Headers that are kept; secrets in them are redacted", used_by="HTTP")
+    ] = HEADERS
+    keep_secrets: Annotated[
+        bool,
+        row(
+            "Keep secrets in the bodies and headers of responses that are kept",
+            "--keep-secrets",
+            used_by="HTTP",
+        ),
+    ] = False
+
+
+class AnswersSettings(KafkaSettings, kw_only=True, frozen=True):
+    """Responses that are kept."""
+
+    group: ClassVar[str] = "answers"
+
+    answers: Annotated[Answers, row("Responses that are kept (docs/kept-responses.md)", used_by="HTTP")] = (
+        Answers()
+    )
+
+
+def check(settings: AnswersSettings, name_of: NameOf) -> None:
+    """Kafka targets send no responses; names of headers must be some."""
+    answers = settings.answers
+    keeps = answers.keep not in (None, "none")
+    if keeps and is_kafka(settings) and not settings.also:
+        raise UsageError(
+            f"{name_of('answers.keep')}: a Kafka target sends no responses that could be kept",
+            hint="leave it out; the answers of a pipeline are measured with --answers TOPIC",
+        )
+    for index, name in enumerate(answers.headers):
+        if not HEADER_NAME.fullmatch(name):
+            raise UsageError(
+                f"{name_of(f'answers.headers[{index}]')}: {name!r} is not the name of a header",
+                hint='write "location"',
+            )
+    if len(answers.headers) > HEADERS_MAX:
+        raise UsageError(f"{name_of('answers.headers')}: there are more than {HEADERS_MAX}")
+    if answers.body_limit_bytes > BODY_BYTES_MAX:
+        raise UsageError(
+            f"{name_of('answers.body_limit')}: {answers.body_limit_bytes:,} bytes are more than can be kept of a body",
+            hint=f"write at most {BODY_BYTES_MAX >> 20}MB; longer bodies are compared by digest",
+        )
