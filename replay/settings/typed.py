@@ -231,6 +231,13 @@ class WatchSettings(TypedDict, total=False):
     command: str
 
 
+class IgnoreRuleSettings(TypedDict, total=False):
+    """Fields of responses that may differ."""
+
+    route: str
+    field: Required[str]
+
+
 class Settings(TypedDict, total=False):
     """Every setting of a scenario but `target` and `trace`."""
 
@@ -290,3 +297,4 @@ class Settings(TypedDict, total=False):
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]
+    ignore: Sequence[IgnoreRuleSettings]

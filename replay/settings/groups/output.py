@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from replay.errors import UsageError
 from replay.ledger.validity import ValidityLimits
 
+from ..ignore_rules import IgnoreRule
 from ..kinds import SloText
 from ..naming import NameOf
 from ..row import Table, row
@@ -59,6 +60,10 @@ class OutputSettings(AnswersSettings, kw_only=True, frozen=True):
         ValidityLimits, row("Thresholds that decide whether the generator was the bottleneck (docs/trust.md)")
     ] = ValidityLimits()
     watch: Annotated[tuple[Watch, ...], row("Figures of the target's own side (docs/watching.md)")] = ()
+    ignore: Annotated[
+        tuple[IgnoreRule, ...],
+        row("Fields of responses that may differ between builds (docs/differences.md)"),
+    ] = ()
 
 
 def check(settings: OutputSettings, name_of: NameOf) -> None:
