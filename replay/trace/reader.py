@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from replay.errors import InputError, reason_of
+from replay.shown import html_table, shown
+from replay.units import counted, format_duration, format_moment, format_share, parse_zone
 from replay_native.trace.columns import TraceRows
 
 from .blocks import ReusedBuffers, check_size, corrupt
@@ -29,6 +32,12 @@ from .manifest import (
     read_manifest,
 )
 from .requests import REQUESTS, Requests
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HTML_ROUTES = 10
+"""Routes in a notebook's table of a trace."""
 
 PARTIAL_MARK = ".partial-"
 """Inside the name of a trace folder that is being written: NAME.partial-PID."""
@@ -151,7 +160,10 @@ def _refuse(path: Path) -> InputError:
 
 
 class Trace:
-    """A recording on disk. Knows nothing of targets."""
+    """A recording on disk. Knows nothing of targets.
+
+    Programs that read Arrow streams take it as a table (pandas, polars, DuckDB): see `to_arrow` for its columns.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
@@ -188,7 +200,50 @@ class Trace:
         return bool(self.manifest.files) or not self.manifest.segments
 
     def __repr__(self) -> str:
-        return f"<Trace {str(self.path)!r}: {self.rows:,} rows>"
+        return f"<Trace {shown(str(self.path))!r}: {counted(self.rows, 'request')}, {self._span()}>"
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _span(self) -> str:
+        return format_duration(self.end_ns - self.start_ns)
+
+    def _repr_html_(self) -> str:
+        """A notebook shows this: when it was recorded, and its biggest routes."""
+        manifest, zone = self.manifest, parse_zone(self.manifest.time_zone or "UTC")
+        facts = [
+            ("folder", str(self.path)),
+            ("requests", f"{self.rows:,} of {counted(manifest.clients, 'client')}"),
+            ("begins", format_moment(self.start_ns, zone)),
+            ("span", self._span()),
+        ]
+        if rejected := sum(manifest.rejected.values()):
+            facts.append(("rejected", f"{rejected:,} of {counted(manifest.lines, 'line')}"))
+        biggest = sorted(manifest.routes, key=lambda route: -route.rows)[:HTML_ROUTES]
+        routes = [(row.route, f"{row.rows:,}", format_share(row.rows / max(self.rows, 1))) for row in biggest]
+        return html_table("Trace", (), facts) + html_table("Routes", ("route", "requests", "share"), routes)
+
+    def to_arrow(self, from_ns: int | None = None, until_ns: int | None = None) -> pa.Table:
+        """The requests as an Arrow table, from `from_ns` on and before `until_ns` (ns since the epoch).
+
+        Columns: `at` (UTC), `method`, `path`, `host`, `route`, `action`, `client`, and of the recorded response `status`,
+        `took_ns`, `bytes`; null where the recording does not say. All of it is in memory: `arrow_batches` reads a trace
+        of any length. InputError where a file is damaged.
+        """
+        return self.arrow_batches(from_ns, until_ns).read_all()
+
+    def arrow_batches(self, from_ns: int | None = None, until_ns: int | None = None) -> pa.RecordBatchReader:
+        """The same rows as a reader of record batches, in constant memory."""
+        from .arrow import batches_of
+
+        return batches_of(self, from_ns, until_ns)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Arrow's C stream interface (PyCapsule), by which other programs take a trace as a table, in constant memory."""
+        return self.arrow_batches().__arrow_c_stream__(requested_schema)
 
     def _check(self) -> None:
         manifest, path = self.manifest, self.path

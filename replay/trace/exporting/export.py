@@ -24,6 +24,7 @@ from replay.errors import OutputError, UsageError, reason_of
 from replay.files import replacing
 from replay.shown import csv_cell
 from replay.trace import Batch, Request, Trace, with_requests
+from replay.trace.arrow import RequestColumns, printable
 from replay.trace.extensions import Extensions
 from replay.trace.importing.formats.gor import SEPARATOR
 
@@ -42,26 +43,15 @@ TABLE_SCHEMA = pa.schema(
 NO_HOST = "localhost"
 """The host of a URL whose request has none."""
 
-_UNSAFE = re.compile(rb"[^!-~]")
 _IN_QUOTES = re.compile(rb'["\\]')
 
 
 class _Lookup:
-    """The dictionary of requests as Arrow columns, to be taken from by id."""
+    """The dictionary of requests as columns of names, to be taken from by id."""
 
     def __init__(self, trace: Trace) -> None:
         requests = trace.requests
-        self.trace = trace
-        batches = requests.batches
-        self._targets = [
-            pa.Array.from_buffers(
-                pa.large_binary(), len(b.method), [None, pa.py_buffer(b.offsets), pa.py_buffer(b.data)]
-            )
-            for b in batches
-        ]
-        self._columns = {
-            name: [pa.array(getattr(b, name)) for b in batches] for name in ("method", "host", "route")
-        }
+        self._columns = RequestColumns(requests)
         self._names = {
             "method": pa.array(requests.methods, pa.string()),
             "host": pa.array([*requests.hosts, ""], pa.string()),
@@ -78,12 +68,12 @@ class _Lookup:
         """
         ids = batch.request
         named = {}
-        for name, column in self._columns.items():
-            indexes = _taken(column, ids)
+        for name, names in (self._safe_names if safe else self._names).items():
+            indexes = self._columns.indexes(name, ids)
             if name == "host":
-                indexes = pc.if_else(pc.less(indexes, 0), len(self._names["host"]) - 1, indexes)
-            named[name] = (self._safe_names if safe else self._names)[name].take(indexes)
-        paths = self._safe_text(ids) if safe else self._text(ids)
+                indexes = pc.if_else(pc.less(indexes, 0), len(names) - 1, indexes)
+            named[name] = names.take(indexes)
+        paths = self._safe_text(ids) if safe else self._columns.targets(ids)
         columns = [batch.at_ns, named["method"], paths, named["host"], named["route"], batch.client]
         columns += [batch.status, batch.took_ns, batch.bytes]
         return pa.table(
@@ -91,38 +81,13 @@ class _Lookup:
             schema=TABLE_SCHEMA,
         )
 
-    def _text(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
-        targets = _taken(self._targets, ids)
-        try:
-            return targets.cast(pa.large_string())
-        except pa.ArrowInvalid:
-            return pa.array([_printable(target.as_py()).decode() for target in targets], pa.large_string())
-
     def _safe_text(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
         """The targets as cells of a table: those that begin with a slash are no formulas."""
-        texts = self._text(ids)
+        texts = self._columns.targets(ids)
         odd = pc.invert(pc.starts_with(texts, "/"))
         if not pc.any(odd).as_py():
             return texts
         return pa.array([csv_cell(text) for text in texts.to_pylist()], pa.large_string())
-
-
-def _taken(column: list[pa.Array], ids: npt.NDArray[np.uint32]) -> pa.Array:
-    """Values of a column of the dictionary, which is in batches, by id. Only what is asked for is read: other parts may
-    not be loaded.
-    """
-    if len(column) == 1:
-        return column[0].take(pa.array(ids))
-    order = np.argsort(ids >> 20, kind="stable")
-    of_batch, rows = ids[order] >> 20, ids[order] & 0xFFFFF
-    parts = [column[index].take(pa.array(rows[of_batch == index])) for index in np.unique(of_batch).tolist()]
-    places = np.empty(len(ids), np.int64)
-    places[order] = np.arange(len(ids))
-    return pa.concat_arrays(parts).take(pa.array(places))
-
-
-def _printable(target: bytes) -> bytes:
-    return _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
 
 
 def _to_parquet(trace: Trace, file: IO[bytes], progress: Progress) -> None:
@@ -178,7 +143,7 @@ def _host(trace: Trace, request: Request) -> str:
 def _to_gor(trace: Trace, file: IO[bytes], progress: Progress) -> None:
     methods = trace.requests.methods
     for number, (at_ns, request, _, status, took_ns, size) in enumerate(_rows(trace, progress)):
-        head = b"%s %s HTTP/1.1\r\n" % (methods[request.method].encode(), _printable(request.target))
+        head = b"%s %s HTTP/1.1\r\n" % (methods[request.method].encode(), printable(request.target))
         host, body = _host(trace, request), _body(trace, request)
         lines = [(b"Host", host.encode("latin-1"))] if host else []
         lines += _headers(trace, request)
@@ -196,7 +161,7 @@ def _to_vegeta(trace: Trace, file: IO[bytes], progress: Progress) -> None:
     methods = trace.requests.methods
     encoder = msgspec.json.Encoder()
     for _, request, *_ in _rows(trace, progress):
-        url = f"http://{_host(trace, request) or NO_HOST}{_printable(request.target).decode()}"
+        url = f"http://{_host(trace, request) or NO_HOST}{printable(request.target).decode()}"
         target: dict[str, Any] = {"method": methods[request.method], "url": url}
         body = _body(trace, request)
         if body:
@@ -218,7 +183,7 @@ def _to_log(trace: Trace, file: IO[bytes], progress: Progress) -> None:
             second = at_ns // units.SECOND_NS
             moment = dt.datetime.fromtimestamp(second, zone)
             stamp = f"{moment.day:02d}/{_MONTHS[moment.month - 1]}/{moment:%Y:%H:%M:%S %z}".encode()
-        target = _IN_QUOTES.sub(lambda m: b"\\x%02X" % m[0][0], _printable(request.target))
+        target = _IN_QUOTES.sub(lambda m: b"\\x%02X" % m[0][0], printable(request.target))
         host = _host(trace, request).encode()
         target = b"http://" + host + target if host else target
         file.write(
