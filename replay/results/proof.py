@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from replay.errors import UsageError
 from replay.naming import named_by
@@ -11,26 +10,25 @@ from replay.units import counted, duration_text, format_share
 
 from . import slo
 from .document import RunDocument, SloOutcome
+from .measured import Measured
 from .verdicts import NOT_ENDED
 
-if TYPE_CHECKING:
-    from .run import Run
 
-
-def failed_proof(run: Run, objectives: Sequence[str]) -> str:
+def failed_proof(document: RunDocument, measured: Measured, objectives: Sequence[str]) -> str:
     """What an assertion says; empty where the run proves every objective. UsageError for a wrong objective."""
     if not objectives:
         raise UsageError("no objective to assert", hint=f"write {slo.FORMS}")
     parsed = [slo.parse(text) for text in objectives]
-    missed = [
-        (objective, outcome) for objective in parsed if not (outcome := _outcome(run, objective)).passed
+    outcomes = [(objective, _outcome(document, measured, objective)) for objective in parsed]
+    lines = [
+        line
+        for objective, outcome in outcomes
+        if not outcome.passed
+        for line in _missed(measured, objective, outcome)
     ]
-    lines = [line for objective, outcome in missed for line in _missed(run, objective, outcome)]
-    if why := _proves_nothing(run.document):
+    if why := _proves_nothing(document):
         lines.insert(0, why)
-    if not lines:
-        return ""
-    return "\n".join([*lines, f"  verdict: {run.verdict}", f"  run:     {run.folder.path}"])
+    return "\n".join(lines)
 
 
 def _proves_nothing(document: RunDocument) -> str:
@@ -48,10 +46,10 @@ def _proves_nothing(document: RunDocument) -> str:
     return ""
 
 
-def _outcome(run: Run, objective: slo.Slo) -> SloOutcome:
+def _outcome(document: RunDocument, measured: Measured, objective: slo.Slo) -> SloOutcome:
     """The outcome of an objective: the run's own where it was a setting of the run, else from the histograms."""
     wanted = slo.canonical(objective)
-    for known in run.document.slo:
+    for known in document.slo:
         if slo.canonical(slo.parse(known.slo)) == wanted:
             return known
     statuses = objective.outcomes == (slo.STATUSES,)
@@ -62,12 +60,12 @@ def _outcome(run: Run, objective: slo.Slo) -> SloOutcome:
             hint=f"give it to the run: slo=[{objective.text!r}]",
         )
     if objective.route:
-        rows = run.document.routes
+        rows = document.routes
         named_by([row.route for row in rows], [row.action for row in rows], objective.route, objective.text)
-    return slo.evaluate([objective], run.measured)[0]
+    return slo.evaluate([objective], measured)[0]
 
 
-def _missed(run: Run, objective: slo.Slo, outcome: SloOutcome) -> list[str]:
+def _missed(measured: Measured, objective: slo.Slo, outcome: SloOutcome) -> list[str]:
     """An objective that is missed: figure and limit, then its route and how many requests it is of."""
     share = objective.unit == "share"
     limit = format_share(objective.limit) if share else duration_text(round(objective.limit))
@@ -78,13 +76,13 @@ def _missed(run: Run, objective: slo.Slo, outcome: SloOutcome) -> list[str]:
     return [
         f"{figure} {slo.words_of(outcome)}; the limit is {operator} {limit}",
         f"  route:   {objective.route or 'all routes'}",
-        f"  count:   {counted(_count(run, objective), 'request')}",
+        f"  count:   {counted(_count(measured, objective), 'request')}",
     ]
 
 
-def _count(run: Run, objective: slo.Slo) -> int:
+def _count(measured: Measured, objective: slo.Slo) -> int:
     if objective.percentile is not None:
-        histogram = run.measured.histogram(objective.metric, objective.route)
+        histogram = measured.histogram(objective.metric, objective.route)
         return histogram.count if histogram is not None else 0
-    routes = run.measured.members(objective.route) if objective.route else run.measured.outcomes
-    return sum(sum(run.measured.outcomes.get(name, {}).values()) for name in routes)
+    routes = measured.members(objective.route) if objective.route else measured.outcomes
+    return sum(sum(measured.outcomes.get(name, {}).values()) for name in routes)

@@ -133,8 +133,8 @@ class Run:
         from .proof import failed_proof
 
         __tracebackhide__ = True
-        if failure := failed_proof(self, objectives):
-            raise AssertionError(failure)
+        if failure := failed_proof(self.document, self.measured, objectives):
+            raise AssertionError(f"{failure}\n  verdict: {self.verdict}\n  run:     {self.folder.path}")
 
     def samples(self) -> list[Sample]:
         """The slowest and the first failed requests, by route."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-if TYPE_CHECKING:
-    from .reader import Batch, Trace
-    from .requests import Requests
+from .batch import Batch
+from .requests import Requests
 
 ROWS_MAX = 1 << 16
 """Rows of a record batch: a few megabytes."""
@@ -85,13 +83,12 @@ def _taken(column: list[pa.Array], ids: npt.NDArray[np.uint32]) -> pa.Array:
     return pa.concat_arrays(parts).take(pa.array(places))
 
 
-def batches_of(trace: Trace, from_ns: int | None, until_ns: int | None) -> pa.RecordBatchReader:
-    """A reader of the requests between two moments. It has memory of its own: several may be read at once."""
-    return pa.RecordBatchReader.from_batches(SCHEMA, _batches(trace.again(), from_ns, until_ns))
+def batches_of(events: Iterator[Batch], requests: Requests) -> pa.RecordBatchReader:
+    """A reader of events, which are of these requests."""
+    return pa.RecordBatchReader.from_batches(SCHEMA, _batches(events, requests))
 
 
-def _batches(trace: Trace, from_ns: int | None, until_ns: int | None) -> Iterator[pa.RecordBatch]:
-    requests = trace.requests
+def _batches(events: Iterator[Batch], requests: Requests) -> Iterator[pa.RecordBatch]:
     columns = RequestColumns(requests)
     names = {
         "method": _dictionary(requests.methods),
@@ -99,7 +96,7 @@ def _batches(trace: Trace, from_ns: int | None, until_ns: int | None) -> Iterato
         "route": _dictionary(requests.routes),
     }
     actions, action_of = _actions(requests.actions)
-    for batch in trace.batches(from_ns, until_ns):
+    for batch in events:
         for begin in range(0, len(batch), ROWS_MAX):
             part = batch[begin : begin + ROWS_MAX]
             for rows in requests.loaded(part.request):

@@ -5,21 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from replay.errors import InputError, reason_of
 from replay.shown import html_table, shown
 from replay.units import counted, format_duration, format_moment, format_share, parse_zone
-from replay_native.trace.columns import TraceRows
 
+from .batch import Batch
 from .blocks import ReusedBuffers, check_size, corrupt
 from .columns import Columns, read_events
 from .manifest import (
@@ -49,50 +47,6 @@ _PARTIAL_NAME = re.compile(r"(.*)\.partial-\d+(?:-old)?", re.DOTALL)
 _TRACE_FILE = re.compile(
     rf"{re.escape(PARTIAL_FILE)}|{re.escape(MANIFEST)}|(?:requests|headers|bodies)\.arrow|[\w.-]*events-\d+\.arrow"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Events in time order, as columns of one length (writable, contiguous).
-
-    `at_ns` is ns since the Unix epoch; `request` indexes `Trace.requests`; `client` is a dense id; `status`,
-    `took_ns` and `bytes` are what was recorded of the answer, -1 where the recording does not say.
-    """
-
-    at_ns: npt.NDArray[np.int64]
-    request: npt.NDArray[np.uint32]
-    client: npt.NDArray[np.uint32]
-    status: npt.NDArray[np.int16]
-    took_ns: npt.NDArray[np.int64]
-    bytes: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.at_ns)
-
-    @property
-    def rows(self) -> TraceRows:
-        """As kernels take them."""
-        return TraceRows(self.at_ns, self.request, self.client, self.status, self.took_ns)
-
-    def __getitem__(self, rows: slice) -> Batch:
-        """A stretch of it."""
-        if rows == slice(0, len(self)):
-            return self
-        return Batch(
-            self.at_ns[rows], self.request[rows], self.client[rows], self.status[rows], self.took_ns[rows],
-            self.bytes[rows],
-        )  # fmt: skip
-
-
-def with_requests(
-    batches: Iterable[Batch], requests: Requests, *, columns_alone: bool = False
-) -> Iterator[Batch]:
-    """Events in the same order; the requests of each batch are loaded until the next one is asked for. With `columns_alone`
-    without their targets, headers and bodies.
-    """
-    for batch in batches:
-        for rows in requests.loaded(batch.request, columns_alone=columns_alone):
-            yield batch[rows]
 
 
 def is_trace(path: Path) -> bool:
@@ -239,7 +193,8 @@ class Trace:
         """The same rows as a reader of record batches, in constant memory."""
         from .arrow import batches_of
 
-        return batches_of(self, from_ns, until_ns)
+        own = self.again()
+        return batches_of(own.batches(from_ns, until_ns), own.requests)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Arrow's C stream interface (PyCapsule), by which other programs take a trace as a table, in constant memory."""
