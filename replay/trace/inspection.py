@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+import msgspec
+
 from replay import units
 from replay.shown import html_table, shown
 
@@ -44,7 +46,7 @@ class Inspection:
         """The figures for scripts; rates are requests per second."""
         trace, manifest, summary = self.trace, self.trace.manifest, self.summary
         peaks = {f"peak_{window}s": rate for window, rate in summary.peaks_per_s.items()}
-        return {
+        document = {
             "rows": summary.rows,
             "start_ns": trace.start_ns,
             "span_ns": summary.span_ns,
@@ -79,6 +81,8 @@ class Inspection:
             "examples": examples(trace, units.parse_zone(manifest.time_zone or "UTC")),
             "history": manifest.history,
         }
+        plain: dict[str, Any] = msgspec.to_builtins(document)
+        return plain
 
     def _facts(self) -> list[tuple[str, str]]:
         summary = self.summary
