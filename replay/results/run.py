@@ -90,6 +90,19 @@ class Run:
         histogram, censored = found, self.measured.is_censored(kind, route)
         return RunHistogram(histogram, lambda ns: self.measured.value(ns, histogram, censored).ns)
 
+    def percentiles(self, *names: str, route: str = "") -> pa.Table:
+        """Percentiles of latencies as an Arrow table: `percentile`, and a column in ns for each of `names` (response and
+        service, where none is named), over all routes or of one. UsageError as for `latency`.
+        """
+        from .tables import percentiles_table
+
+        usual = ("service",) if self.document.closed_loop else ("response", "service")
+        kinds = {name: self._kind(name, route) for name in names or usual}
+        for name, kind in kinds.items():
+            if self.measured.percentiles(kind, (50.0,), route) is None:
+                raise self._not_measured(name, route)
+        return percentiles_table(self.measured, kinds, route)
+
     def _kind(self, name: str, route: str) -> str:
         """The histogram of this name. UsageError where a route is unknown, or has no histograms of this name."""
         kind = ALIASES.get(name, name)

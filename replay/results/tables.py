@@ -1,8 +1,8 @@
-"""The timeline of a run as an Arrow table."""
+"""Figures of a run as Arrow tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,12 +10,25 @@ import pyarrow as pa
 
 from replay.ledger.catalog import FIGURES
 
+from .measured import Measured
 from .timeline import Second
 
 _NESTED = ("outcomes", "outcomes_measured", "lag")
 """Fields that are counts by name: each name is a column."""
 
 _KINDS = {int: pa.int64(), float: pa.float64()}
+
+PERCENTILES = (0.0, *range(5, 100, 5), 97.5, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0)
+"""Rows of a table of percentiles."""
+
+
+def percentiles_table(measured: Measured, kinds: Mapping[str, str], route: str) -> pa.Table:
+    """A row per percentile, and a column for each latency by the name that it was asked for."""
+    columns = {"percentile": pa.array([float(percentile) for percentile in PERCENTILES])}
+    for name, kind in kinds.items():
+        values = measured.percentiles(kind, PERCENTILES, route) or []
+        columns[f"{name}_ns"] = pa.array([value.ns for value in values], pa.int64())
+    return pa.table(columns)
 
 
 def timeline_table(rows: Sequence[Second]) -> pa.Table:

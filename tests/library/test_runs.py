@@ -112,6 +112,17 @@ def test_what_was_not_measured_is_refused_by_name(run):
         run.histogram("end_to_end")
 
 
+def test_percentiles_are_a_table_of_the_latencies_that_are_named(run):
+    table = run.percentiles()
+    assert table.column_names == ["percentile", "response_ns", "service_ns"]
+    at = table.column("percentile").to_pylist().index(99.0)
+    assert table.column("service_ns").to_pylist()[at] == run.latency("service").p99_ns
+    of_route = run.percentiles("service", route=ROUTES[0])
+    assert of_route.column("service_ns").to_pylist()[at] == run.latency("service", route=ROUTES[0]).p99_ns
+    with pytest.raises(UsageError, match="measured no 'answer'"):
+        run.percentiles("answer")
+
+
 def test_the_timeline_is_a_table_of_its_seconds(run):
     table, rows = run.timeline(), run.seconds()
     assert table.num_rows == len(rows) == 4
