@@ -65,9 +65,16 @@ def empty_events(rows: int) -> dict[str, npt.NDArray[Any]]:
     return {name: np.empty(rows, dtype=dtype) for name, dtype in EVENT_COLUMNS.items()}
 
 
+def array_of(column: npt.NDArray[Any]) -> pa.Array:
+    """A column of numbers as an Arrow array, in the same memory. `pa.array` would import pandas first, where it is."""
+    column = np.ascontiguousarray(column)
+    kind = pa.from_numpy_dtype(column.dtype)
+    return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)], null_count=0)
+
+
 def write_events(path: Path, columns: Columns) -> None:
     """Write one events file (columns of equal length, sorted by at_ns)."""
-    arrays = [pa.array(columns[name], type=EVENT_SCHEMA.field(name).type) for name in EVENT_COLUMNS]
+    arrays = [array_of(np.asarray(columns[name], dtype)) for name, dtype in EVENT_COLUMNS.items()]
     with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, EVENT_SCHEMA) as file:
         file.write_batch(pa.record_batch(arrays, schema=EVENT_SCHEMA))
 

@@ -236,7 +236,7 @@ def test_peak_refuses_what_it_varies_itself_and_a_folder_that_exists(tmp_path):
     trace = write_trace(tmp_path / "a.trace", [Row(n * 1_000_000) for n in range(10)])
     given = {"target": "http://127.0.0.1:9", "out": tmp_path / "peak"}
     with pytest.raises(UsageError, match="takes no setting 'speed'"):
-        replay.peak(trace, **given, speed=2)  # type: ignore[arg-type]
+        replay.peak(trace, **given, speed=2)  # type: ignore[call-arg,arg-type]
     with pytest.raises(UsageError, match="trial: '1ms' is too short"):
         replay.peak(trace, **given, trial="1ms")
     with pytest.raises(UsageError, match="votes"):
