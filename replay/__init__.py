@@ -1,8 +1,8 @@
 """Replays recorded traffic at the moments it was recorded, and reports the latency that users would have seen.
 
-The library in five verbs: `open` a trace, `import_log` to make one, `prepare` a run to see what it would send, `run` it
-onto a target, `load` what a run left. Under Trio: `await replay.engine.run(schedule, scenario, out)`, or
-`await prepared.run_async(out)`.
+Traces: `import_log` makes one, `open` opens one, `inspect` shows what is in it, `transform` makes another from it.
+Runs: `prepare` plans one without sending, `run` sends, `load` opens what a run left, `peak` looks for the highest load,
+`compare` judges runs of two builds. Under Trio: `await prepared.run_async(out)`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
     from types import ModuleType
-    from typing import Unpack
+    from typing import TypeAlias, Unpack
 
     from . import engine as engine
     from . import errors as errors
@@ -22,13 +22,30 @@ if TYPE_CHECKING:
     from . import protocols as protocols
     from . import settings as settings
     from . import trace as trace
+    from .comparison.design import Asked
+    from .comparison.verdict import Comparison
     from .engine import Prepared
     from .engine.sinks import Sink
+    from .peaks.climb import Climb
     from .results.run import Run
-    from .settings.typed import Settings
+    from .settings.typed import PeakSettings, Settings, TransformSettings
     from .trace import Trace
+    from .trace.inspection import Inspection
 
-__all__ = ["__version__", "import_log", "load", "open", "prepare", "run"]
+    Runs: TypeAlias = Run | str | PathLike[str] | Sequence[Run | str | PathLike[str]]
+
+__all__ = [
+    "__version__",
+    "compare",
+    "import_log",
+    "inspect",
+    "load",
+    "open",
+    "peak",
+    "prepare",
+    "run",
+    "transform",
+]
 
 _PACKAGES = ("engine", "errors", "plan", "protocols", "settings", "trace")
 
@@ -63,6 +80,40 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
     return import_files([Path(log) for log in logs], Path(out))
 
 
+def inspect(trace: Trace | str | PathLike[str]) -> Inspection:
+    """What is in a trace: rates, peaks, routes with their recorded latencies, statuses. `.document` is what
+    `replay inspect --json` prints. InputError where the trace is damaged.
+    """
+    from .trace.inspection import inspect
+
+    return inspect(_opened(trace))
+
+
+def transform(
+    trace: Trace | str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    overwrite: bool = False,
+    **settings: Unpack[TransformSettings],
+) -> Trace:
+    """Make the new trace `out` from another: a window, a share, more of it, faster.
+
+    Steps come in this order: window, routes, sample, scale, peak, speed, rewrite. UsageError where a setting is wrong,
+    InputError where nothing is left, OutputError where `out` exists (unless `overwrite`) or cannot be written.
+    """
+    from pathlib import Path
+
+    from .plan.transforms import transform_of
+    from .settings.file import load
+    from .settings.verbs import OF_TRANSFORM, refuse_others, tables_of
+    from .workload.transform import transform
+
+    refuse_others("transform", settings, tables_of(OF_TRANSFORM))
+    recording = _opened(trace)
+    scenario = load(None, settings, {name: name for name in settings})
+    return transform(recording, Path(out), transform_of(recording, scenario), overwrite=overwrite)
+
+
 def run(
     trace: Trace | str | PathLike[str],
     *,
@@ -93,17 +144,11 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
 
     `settings` are as for `run`. Raises a ReplayError as `run` does.
     """
-    from pathlib import Path
-
     from .engine.prepare import prepare
     from .settings.file import load as load_scenario
-    from .trace import Trace
 
-    recording = trace if isinstance(trace, Trace) else Trace.open(Path(trace))
-    scenario = load_scenario(
-        None, {"target": target, **settings}, {name: name for name in ("target", *settings)}
-    )
-    return prepare(recording, scenario)
+    given = {"target": target, **settings}
+    return prepare(_opened(trace), load_scenario(None, given, {name: name for name in given}))
 
 
 def load(path: str | PathLike[str]) -> Run:
@@ -111,3 +156,69 @@ def load(path: str | PathLike[str]) -> Run:
     from .results.run import load_run
 
     return load_run(path)
+
+
+def peak(
+    trace: Trace | str | PathLike[str],
+    *,
+    target: str,
+    out: str | PathLike[str],
+    lowest: float | str = 0.25,
+    highest: float | str = 64,
+    width: float | str = "2%",
+    trial: str | float = "15s",
+    hold: str | float = "60s",
+    votes: int = 3,
+    **settings: Unpack[PeakSettings],
+) -> Climb:
+    """Find the highest scale of a trace that meets the objectives (`slo`), hold it, and come down again.
+
+    The folder `out` gets the runs and peak.json. `lowest` and `highest` are scales, `trial` and `hold` times; see
+    `replay peak --help`. Blocks, as `run` does. Raises a ReplayError where a setting is wrong, and RefusedError where
+    the target refuses most of the lowest load already.
+    """
+    from pathlib import Path
+
+    from .peaks.find import find_in_folder
+    from .settings.file import load as load_scenario
+    from .settings.typed import PeakSettings
+    from .settings.verbs import refuse_others
+
+    refuse_others("peak", settings, PeakSettings.__annotations__)
+    given = {"target": target, **settings}
+    scenario = load_scenario(None, given, {name: name for name in given})
+    return find_in_folder(_opened(trace), scenario, Path(out), (lowest, highest, width, votes), (trial, hold))
+
+
+def compare(
+    base: Runs,
+    new: Runs,
+    *,
+    tolerance: float | str = 0.1,
+    error_tolerance: float | str = 0.001,
+    metrics: Sequence[str] = (),
+    routes: int | Sequence[str] = 5,
+    design: Asked = "auto",
+    unit: str = "",
+    sequential: bool = False,
+    labels: tuple[str, str] = ("base", "new"),
+) -> Comparison:
+    """Is the new build slower? Each side is a run, a folder of runs or a `.hlog` file, or several of them.
+
+    Tolerances are ratios (0.1) or texts ("10%"); `metrics` are p50, p99.9, service.p99, errors. InputError where a side
+    holds no runs, UsageError where an option is wrong or a run is given twice.
+    """
+    from .comparison.given import compare_given
+
+    return compare_given(
+        (base, new), labels, tolerance=tolerance, error_tolerance=error_tolerance, metrics=metrics,
+        routes=routes, design=design, unit=unit, sequential=sequential,
+    )  # fmt: skip
+
+
+def _opened(trace: Trace | str | PathLike[str]) -> Trace:
+    from pathlib import Path
+
+    from .trace import Trace
+
+    return trace if isinstance(trace, Trace) else Trace.open(Path(trace))

@@ -7,7 +7,9 @@ a formula.
 
 from __future__ import annotations
 
+import html
 import re
+from collections.abc import Iterable, Sequence
 
 _UNSAFE_CLASS = (
     "\x00-\x1f\x7f-\x9f"  # C0 controls, DEL and C1 controls
@@ -58,3 +60,16 @@ def csv_cell(text: str) -> str:
     if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
         return "'" + text
     return text
+
+
+def html_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table for notebooks, which shows cells as text whatever they hold, and asks for nothing from elsewhere."""
+
+    def row(cells: Sequence[str], tag: str = "td") -> str:
+        made = (f'<{tag} style="text-align:left">{html.escape(shown(cell))}</{tag}>' for cell in cells)
+        return f"<tr>{''.join(made)}</tr>"
+
+    body = "".join(row(cells) for cells in rows)
+    head = f"<thead>{row(heads, 'th')}</thead>" if heads else ""
+    title = f'<caption style="text-align:left">{html.escape(shown(caption))}</caption>'
+    return f"<table>{title}{head}<tbody>{body}</tbody></table>" if body else ""

@@ -10,7 +10,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "native")]
 
 project = "replay"
-extensions = ["myst_parser", "sphinx_external_toc", "sphinx.ext.autodoc", "sphinx_click"]
+extensions = [
+    "myst_parser",
+    "sphinx_external_toc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_click",
+]
 external_toc_path = "site/toc.yml"
 external_toc_exclude_missing = False
 html_theme = "furo"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from replay.errors import UsageError, damage_named
+from replay.errors import damage_named
 
 from .options import fail_on_option
 from .outputs import Outputs, output_options, outputs_of
@@ -97,13 +97,14 @@ def command(sides: tuple[str, ...], **given: Any) -> None:
 def options_of(given: dict[str, Any]) -> Options:
     """The comparison options of a command line. UsageError where one is not a percentage or metric."""
     from replay.comparison.decision import Options
+    from replay.comparison.given import parse_tolerance
     from replay.comparison.metrics import DEFAULT, parse_metric
 
     for name in given["metric"]:
         parse_metric(name)
     return Options(
-        tolerance=_percent("--tolerance", given["tolerance"]),
-        error_tolerance=_percent("--error-tolerance", given["error_tolerance"]),
+        tolerance=parse_tolerance("--tolerance", given["tolerance"]),
+        error_tolerance=parse_tolerance("--error-tolerance", given["error_tolerance"]),
         metrics=given["metric"] or DEFAULT,
         routes=given["route"] or given["routes"],
         design=given.get("design", "auto"),
@@ -111,17 +112,6 @@ def options_of(given: dict[str, Any]) -> Options:
         fail_on=given["fail_on"],
         sequential=given.get("sequential", False),
     )
-
-
-def _percent(flag: str, text: str) -> float:
-    """A percentage, with or without its sign, as a ratio. UsageError where it is none, or not above 0."""
-    try:
-        value = float(text.strip().removesuffix("%")) / 100
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 100:
-        raise UsageError(f"{flag}: {text!r} is no percentage above 0", hint=f"write {flag} 10%")
-    return value
 
 
 def write_outputs(found: Comparison, outputs: Outputs, page: Path, *, plain: bool) -> None:

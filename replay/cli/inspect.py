@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,14 @@ from replay.errors import UsageError
 from replay.report.console import Console, Table
 from replay.shown import json_shown
 from replay.trace import (
-    Route,
     RouteRules,
     Trace,
     read_route_rules,
 )
-from replay.trace.body_summary import BodySummary, TypeShare, summarize_bodies
-from replay.trace.examples import examples
+from replay.trace.body_summary import BodySummary, TypeShare
 from replay.trace.importing import Options, open_trace
-from replay.trace.summary import Summary, Took, summarize
+from replay.trace.inspection import Inspection, inspect
+from replay.trace.summary import Summary, Took
 
 from .history import step_words
 from .import_ import (
@@ -43,9 +41,6 @@ from .import_ import (
 ROUTES_SHOWN = 12
 STATUSES_SHOWN = 8
 TYPES_SHOWN = 5
-
-SAFE_METHODS = frozenset({"GET", "HEAD"})
-"""Methods that a replay sends without being asked to."""
 
 HEAT_MAP_FROM_NS = 2 * 3600 * units.SECOND_NS
 """A recording shorter than this has no hours to be compared."""
@@ -83,79 +78,9 @@ def _hours(summary: Summary) -> list[tuple[str, str | Text]]:
     return rows
 
 
-def skipped(summary: Summary) -> dict[str, int]:
-    """Rows that a replay skips until `--methods`, by method."""
-    return {method: rows for method, rows in summary.methods.items() if method not in SAFE_METHODS}
-
-
-def as_json(trace: Trace, summary: Summary, bodies: BodySummary, stats: dict[str, Any]) -> bytes:
-    """The figures for scripts; rates are requests a second."""
-    manifest = trace.manifest
-    peaks = {f"peak_{window}s": rate for window, rate in summary.peaks_per_s.items()}
-    data = {
-        "rows": summary.rows,
-        "start_ns": trace.start_ns,
-        "span_ns": summary.span_ns,
-        "rate": {"mean": summary.mean_per_s, **peaks},
-        "clients": manifest.clients,
-        "requests": manifest.requests,
-        "routes": _routes_json(trace, summary),
-        "actions": [
-            {"action": name, "rows": sum(route.rows for route in routes), "routes": [r.route for r in routes]}
-            for name, routes in manifest.actions().items()
-        ],
-        "routes_folded": manifest.routes_folded,
-        "by_hour": summary.by_hour,
-        "methods": summary.methods,
-        "statuses": {
-            "unknown" if status < 0 else str(status): rows for status, rows in summary.statuses.items()
-        },
-        "skipped": skipped(summary),
-        "lines": manifest.lines,
-        "rejected": manifest.rejected,
-        "left_out": [file.name for file in manifest.left_out],
-        "resolution_ns": manifest.resolution_ns,
-        "stamp": manifest.stamp,
-        "time_zone": manifest.time_zone,
-        "assumptions": manifest.assumptions,
-        "unknown_values": manifest.unknown_values,
-        "checksums": trace.has_checksums,
-        "examples": examples(trace, units.parse_zone(manifest.time_zone or "UTC")),
-        "history": manifest.history,
-        "bodies": {
-            "requests": bodies.requests,
-            "distinct": bodies.distinct,
-            "bytes": bodies.bytes,
-            "types": bodies.types,
-        },
-        "responses": {
-            "requests": bodies.responses,
-            "bodies": bodies.response_bodies,
-            "bodies_cut": bodies.response_bodies_cut,
-            "types": bodies.response_types,
-        },
-        **stats,
-    }
-    return msgspec.json.format(msgspec.json.encode(data), indent=2)
-
-
-def _routes_json(trace: Trace, summary: Summary) -> list[dict[str, Any]]:
-    """The routes, with what is known of them."""
-    found: list[dict[str, Any]] = []
-    for route, took in _by_share(trace, summary):
-        entry: dict[str, Any] = {"route": route.route, "rows": route.rows}
-        if route.action:
-            entry["action"] = route.action
-        if took is not None:
-            entry["recorded"] = {"count": took.count, "p50_ns": took.p50_ns, "p99_ns": took.p99_ns}
-        found.append(entry)
-    return found
-
-
-def _by_share(trace: Trace, summary: Summary) -> list[tuple[Route, Took | None]]:
-    """The routes and their recorded latencies, the most frequent first, whatever they were before a transform."""
-    pairs = zip_longest(trace.manifest.routes, summary.took_by_route)
-    return sorted(pairs, key=lambda pair: -pair[0].rows)
+def as_json(found: Inspection, stats: dict[str, Any]) -> bytes:
+    """The figures for scripts, those of `--stats` among them."""
+    return msgspec.json.format(msgspec.json.encode({**found.document, **stats}), indent=2)
 
 
 def _types_text(types: list[TypeShare]) -> str:
@@ -203,12 +128,13 @@ def _clients(count: int) -> str:
     return "1 client" if count == 1 else f"{count:,} clients"
 
 
-def _shares(trace: Trace, summary: Summary) -> Table:
+def _shares(found: Inspection) -> Table:
+    trace, summary = found.trace, found.summary
     table = Table(box=None, pad_edge=False, header_style="cyan")
     for name in ("share", "requests"):
         table.add_column(name, justify="right")
     timed = bool(summary.known_latencies)
-    routes = [(route, took) for route, took in _by_share(trace, summary) if route.rows]
+    routes = [(route, took) for route, took in found.by_share() if route.rows]
     if timed:
         table.add_column("p50", justify="right", no_wrap=True)
         table.add_column("p99", justify="right", no_wrap=True)
@@ -228,7 +154,8 @@ def _shares(trace: Trace, summary: Summary) -> Table:
     return table
 
 
-def _screen(console: Console, trace: Trace, summary: Summary, bodies: BodySummary) -> None:
+def _screen(console: Console, found: Inspection) -> None:
+    trace, summary = found.trace, found.summary
     manifest, table = trace.manifest, facts()
     table.add_row(
         "requests", f"{summary.rows:,}, {manifest.requests:,} distinct, of {_clients(manifest.clients)}"
@@ -249,7 +176,7 @@ def _screen(console: Console, trace: Trace, summary: Summary, bodies: BodySummar
     table.add_row("methods", " · ".join(methods))
     latency = f"of {units.format_share(summary.known_latencies / summary.rows)} of the requests"
     table.add_row("latency", f"recorded {latency}" if summary.known_latencies else "not recorded")
-    for name, line in _bodies(trace, bodies):
+    for name, line in _bodies(trace, found.bodies):
         table.add_row(name, line)
     for index, text in enumerate(actions_text(manifest)):
         table.add_row("actions" if index == 0 else "", Text(text))
@@ -261,7 +188,7 @@ def _screen(console: Console, trace: Trace, summary: Summary, bodies: BodySummar
         table.add_row("left out" if index == 0 else "", line)
     if not trace.has_checksums:
         table.add_row("checksums", "none: damage to this trace, which an older replay wrote, goes unnoticed")
-    skips = skipped(summary)
+    skips = found.skipped
     if skips:
         listed = ", ".join(f"{rows:,} {method}" for method, rows in skips.items())
         table.add_row("skipped", f"{listed}: a replay sends only GET and HEAD until --methods says more")
@@ -269,7 +196,7 @@ def _screen(console: Console, trace: Trace, summary: Summary, bodies: BodySummar
         table.add_row("skipped", "nothing: a replay sends every request")
     console.print(table)
     console.print()
-    console.print(_shares(trace, summary))
+    console.print(_shares(found))
 
 
 @click.command(name="inspect", short_help="Show what is in a trace or a log.")
@@ -298,16 +225,16 @@ def command(
                 f"--routes: the routes of {recordings[0]} were settled when it was imported",
                 hint=f"import its log again: replay import LOG --routes {rules_file}",
             )
-        summary, bodies = summarize(trace), summarize_bodies(trace)
+        found = inspect(trace)
         stats = None
         if stats_wanted or against is not None:
             from .stats import Stats
 
             stats = Stats(trace, None if against is None else Trace.open(against))
         if json_wanted:
-            click.echo(json_shown(as_json(trace, summary, bodies, {} if stats is None else stats.as_json())))
+            click.echo(json_shown(as_json(found, {} if stats is None else stats.as_json())))
             return
         console = Console(highlight=False)
-        _screen(console, trace, summary, bodies)
+        _screen(console, found)
         if stats is not None:
             stats.print(console)

@@ -7,15 +7,14 @@ from typing import Any
 
 import click
 
+from replay.settings.verbs import SET_BY_PEAK
+
 from .flags import flags_of_all, settings_flags
 from .help import GroupedCommand
 from .options import out_option
 from .outputs import output_options
 
-_SET_BY_PEAK = {
-    "scale", "grow", "sample", "sample_by", "peak", "rate", "speed", "compress_to", "duration", "warm_up", "x_replay",
-}  # fmt: skip
-SETTINGS = tuple(key for key in flags_of_all() if key not in _SET_BY_PEAK)
+SETTINGS = tuple(key for key in flags_of_all() if key not in SET_BY_PEAK)
 """The settings that flags may change; the others are what a search for the peak varies."""
 
 WORDS = {

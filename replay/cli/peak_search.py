@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from replay import units
 from replay.engine.prepare import kernels_of, parse_targets
 from replay.errors import (
     Exit,
-    OutputError,
-    RefusedError,
-    UsageError,
-    reason_of,
 )
-from replay.files import write_whole
-from replay.ledger.statuses import ACCEPT
-from replay.peaks.climb import Climb, climb
-from replay.peaks.recovery import Recovery
+from replay.peaks.climb import Climb
+from replay.peaks.find import find_peak, made, read, read_length, save
 from replay.peaks.search import Search
 from replay.peaks.trial import Bench
 from replay.report.console import Console
@@ -40,7 +28,6 @@ from replay.report.peak import (
 from replay.report.peak_page import write_peak_page, write_surge_page
 from replay.results.run import load_run
 from replay.settings.scenario import Scenario
-from replay.shown import json_shown
 from replay.trace.importing import open_trace
 
 from .import_ import ProgressBar
@@ -53,8 +40,6 @@ from .run import (
     work_area,
 )
 from .streams import shown_of
-
-Number = TypeVar("Number", int, float)
 
 ENDINGS = {
     "FOUND": "The highest load that meets every objective: {peak} times the recording, {rate}.",
@@ -83,54 +68,17 @@ def _sentence(found: Climb) -> str:
     )
 
 
-def _save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> bytes:
-    """Write peak.json beside the runs; returns it."""
-
-    def finite(value: Any) -> Any:
-        return None if isinstance(value, float) and math.isinf(value) else value
-
-    data = {key: finite(value) for key, value in asdict(what).items()} | {"recording": recording}
-    document = json_shown(msgspec.json.format(msgspec.json.encode(data), indent=2)) + b"\n"
-    write_whole(folder / "peak.json", document)
-    return document
-
-
-def _read(parse: Callable[[str], Number], text: str, flag: str) -> Number:
-    """What a flag says. UsageError names the flag."""
-    try:
-        return parse(text)
-    except UsageError as error:
-        raise UsageError(f"{flag}: {error}", hint=error.hint) from None
-
-
-def _duration(text: str, flag: str) -> int:
-    value_ns = _read(units.parse_duration_ns, text, flag)
-    if value_ns < units.SECOND_NS // 10:
-        raise UsageError(f"{flag}: {text!r} is too short for a trial", hint="give 15s")
-    return value_ns
-
-
 def _climb(bench: Bench, console: Console, lowest: str, highest: str, width: str, votes: int) -> Climb:
     search = Search(
         bench.goals,
-        _read(units.parse_factor, lowest, "--lowest"),
-        _read(units.parse_factor, highest, "--highest"),
-        _read(units.parse_share, width, "--width"),
+        read(units.parse_factor, lowest, "--lowest"),
+        read(units.parse_factor, highest, "--highest"),
+        read(units.parse_share, width, "--width"),
         votes,
         each=bench.each,
     )
-    window = bench.prepare()
-    console.print(window.words, style="dim")
-    found = climb(search, bench, lambda trial: console.print(trial_line(trial), style="dim"))
-    last = found.trials[-1]
-    if last.status_failure and last.stage == "up" and last.load == search.lowest:
-        # Whatever the generator did meanwhile: a refusal is a refusal.
-        raise RefusedError(
-            f"{last.status_failure} at the lowest load already, {search.lowest:g} times the recording",
-            hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
-        )
-    found.window = window
-    return found
+    console.print(bench.prepare().words, style="dim")
+    return find_peak(search, bench, lambda trial: console.print(trial_line(trial), style="dim"))
 
 
 def find(
@@ -145,12 +93,14 @@ def find(
     scenario, recordings = read_scenario(paths, given)
     parse_targets(scenario)
     flags = ("--trial", "--hold", "--trigger")
-    trial_ns, hold_ns, trigger_ns = (_duration(text, flag) for text, flag in zip(lengths, flags, strict=True))
+    trial_ns, hold_ns, trigger_ns = (
+        read_length(text, flag) for text, flag in zip(lengths, flags, strict=True)
+    )
     console = report_console_for(plain, False, stderr=outputs.takes_stdout)
     errors = Console(stderr=True, highlight=False)
     warm_kernels(errors, [*KERNELS, *kernels_of(scenario), "workload.scale"])
     with (
-        result_folder(out, RUNS, recordings[0]) as folder, _made(folder), work_area(folder) as area, keeping(folder)
+        result_folder(out, RUNS, recordings[0]) as folder, made(folder), work_area(folder) as area, keeping(folder)
     ):  # fmt: skip
         return _measured(
             scenario,
@@ -166,20 +116,6 @@ def find(
         )
 
 
-@contextlib.contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make the folder; remove it at the end if it is empty."""
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {reason_of(error)}", hint="give another -o") from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
 def _measured(
     scenario: Scenario, recordings: list[str], folder: Path, area: Path, lengths_ns: tuple[int, int, int], console: Console,
     errors: Console, surge: str | None, bounds: tuple[str, str, str, int], outputs: Outputs,
@@ -192,12 +128,12 @@ def _measured(
     lines, rejected = trace.manifest.unread()
     recording = {"lines": lines, "rejected": rejected}
     if surge is not None:
-        times = _read(units.parse_factor, surge, "--surge")
+        times = read(units.parse_factor, surge, "--surge")
         return _surged(bench, folder, console, times, lengths_ns[2], before, recording, outputs)
     trial, hold = (units.format_duration(length_ns) for length_ns in lengths_ns[:2])
     before.append(("trials", f"{trial} each; the peak is held for {hold}"))
     found = _climb(bench, errors, *bounds)
-    document, sentence, code = _save(folder, found, recording), _sentence(found), _climb_code(found)
+    document, sentence, code = save(folder, found, recording), _sentence(found), _climb_code(found)
 
     def page(path: Path) -> None:
         write_peak_page(found, sentence, path, before)
@@ -229,7 +165,7 @@ def _surged(
 ) -> int:  # fmt: skip
     """A surge, printed and saved; the exit code."""
     recovery = bench.surge(times, trigger_ns)
-    document = _save(folder, recovery, recording)
+    document = save(folder, recovery, recording)
     surge = load_run(folder / "surge")
 
     def page(path: Path) -> None:

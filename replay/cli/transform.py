@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from replay.settings.verbs import OF_TRANSFORM
 
 from .flags import given_settings, settings_flags
 from .help import GroupedCommand
@@ -72,30 +73,22 @@ def _report(console: Console, before: Trace, rows: list[int], after: Trace) -> N
     console.print(_growth(rows, after))
 
 
-SETTINGS = (
-    "window.from", "window.until", "window.tz", "only", "without", "sample", "sample_by", "scale", "grow", "peak", "speed",
-    "compress_to", "rewrite", "seed",
-)  # fmt: skip
-"""The settings that change a trace."""
-
-
 @click.command(
     name="transform",
     cls=GroupedCommand,
     short_help="Make a trace from another: a window, a share, more of it, faster.",
 )
 @click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG...")
-@settings_flags(SETTINGS)
+@settings_flags(OF_TRANSFORM)
 @out_option("Trace to write.", required=True)
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(recordings: tuple[str, ...], out: Path, force: bool, **given: Any) -> None:
     """Make a trace from another. Steps come in this order: window, routes, sample, scale, peak, speed, rewrite."""
-    from replay.plan.due import make_clock, time_zone
+    from replay.plan.transforms import transform_of
     from replay.report.console import Console
     from replay.settings.file import load
     from replay.trace.importing import open_trace
     from replay.workload.transform import (
-        Transform,
         rows_by_request,
         rows_by_route,
         rows_in_routes,
@@ -108,15 +101,7 @@ def command(recordings: tuple[str, ...], out: Path, force: bool, **given: Any) -
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         with ProgressBar(Console(stderr=True)) as progress:
             before = open_trace(recordings, Path(folder) / "imported.trace", progress=progress)
-        clock = make_clock(before, scenario, time_zone(before, scenario)) if before.rows else None
-        window = scenario.window
-        wanted = replace(
-            Transform.of(scenario),
-            from_ns=clock.from_ns if clock and window.from_ is not None else None,
-            until_ns=clock.window_until_ns if clock and window.until is not None else None,
-            speed=float(scenario.speed),
-            compress_to_ns=scenario.compress_to_ns,
-        )
+        wanted = transform_of(before, scenario)
         window_ns = wanted.from_ns, wanted.until_ns
         if wanted.rewrite:
             by_request = rows_by_request(before, *window_ns)

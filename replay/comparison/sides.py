@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -93,14 +93,26 @@ def load_sides(
         one, two = two, one
     if one[0] == two[0]:
         raise UsageError(f"both sides are called {one[0]!r}", hint="name them: base=PATH new=PATH")
+    return sides_of(*one, *two, unit, folder)
+
+
+def sides_of(
+    label: str,
+    paths: Sequence[Path],
+    other_label: str,
+    other_paths: Sequence[Path],
+    unit: str = "",
+    folder: Callable[[Path], SideRun] | None = None,
+) -> tuple[Side, Side]:
+    """Two sides of these labels and paths. Errors as `load_sides` says."""
     sides = tuple(
         Side(
-            label,
+            name,
             tuple(
-                replace(run, given=at) for at, path in enumerate(paths) for run in _load(path, unit, folder)
+                replace(run, given=at) for at, path in enumerate(given) for run in _load(path, unit, folder)
             ),
         )
-        for label, paths in (one, two)
+        for name, given in ((label, paths), (other_label, other_paths))
     )
     seen: dict[Path, str] = {}
     for side in sides:

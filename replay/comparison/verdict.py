@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from replay.differences.findings import Differences
 from replay.errors import Exit
+from replay.shown import html_table, shown
+from replay.units import format_latency, format_share
 
 from . import statistics, within_run
 from .comparable import incomparable, invalid, one_run
@@ -34,13 +37,16 @@ from .statistics import Inference
 from .statuses import judge_statuses
 from .words import NOTHING_SHOWN, RUNS_MIN, overall
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 FEW, UNEQUAL = 8, 1.5
 """A side with fewer runs than this, against a side with this many times more, does not show its own spread."""
 
 EXPONENT_MAX = 700.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
     """The complete result. `reasons` are why nothing could be concluded; `notes` are remarks. `responses` compares what was
     answered, if the runs kept it; the verdict is on speed and errors alone.
@@ -84,6 +90,39 @@ class Comparison:
         """Runs per side that decide every metric; None if too many are needed."""
         needed = [finding.runs_needed for finding in self.findings]
         return None if None in needed or not needed else max(n for n in needed if n is not None)
+
+    def to_arrow(self) -> pa.Table:
+        """The metrics as an Arrow table: what each was on both sides, its change with the interval, its verdict.
+
+        `base`, `new` are ns or shares (`unit`); changes are ratios less 1 or differences of shares; null: not known.
+        """
+        from .tables import findings_table
+
+        return findings_table(self.findings)
+
+    def __repr__(self) -> str:
+        return f"<Comparison {self.verdict}: {shown(self.sentence)}>"
+
+    def _repr_html_(self) -> str:
+        """A notebook shows this: the verdict, why, and each metric."""
+        facts = [("verdict", self.verdict), ("", self.sentence)]
+        facts += [("reason", reason) for reason in self.reasons] + [("note", note) for note in self.notes]
+        heads = ("route", "metric", self.base.label, self.new.label, "change", "verdict")
+        rows = [
+            (
+                finding.metric.where,
+                finding.metric.name,
+                *(_shown_figure(value, finding.metric) for value in (finding.base, finding.new)),
+                f"{100 * finding.change:+.3g}" + ("%" if finding.metric.is_latency else " points"),
+                finding.verdict,
+            )
+            for finding in self.findings
+        ]
+        return html_table("Comparison", (), facts) + html_table("Metrics", heads, rows)
+
+
+def _shown_figure(value: float, metric: Metric) -> str:
+    return format_latency(value) if metric.is_latency else format_share(value)
 
 
 def compare(base: str, new: str, options: Options | None = None) -> Comparison:

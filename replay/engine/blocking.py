@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
@@ -31,9 +31,10 @@ def owns_signals() -> bool:
 
 def _has_event_loop() -> bool:
     """Whether an event loop runs in this thread, or one may be woken by the main thread's signals."""
-    with contextlib.suppress(RuntimeError):
-        asyncio.get_running_loop()
-        return True
+    if asyncio := sys.modules.get("asyncio"):  # where nobody has imported it, none of its loops runs
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            return True
     if trio.lowlevel.in_trio_run():
         return True
     if threading.current_thread() is not threading.main_thread():

@@ -14,20 +14,23 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from replay.errors import UsageError
 from replay.plan.schedule import Plan, Schedule, make_schedules
 from replay.protocols.protocol import Found, TargetPlan
 from replay.protocols.registry import protocol_of
-from replay.results.document import RunDocument
 from replay.settings.scenario import Scenario
 from replay.settings.target import Target
 from replay.trace import Trace
 from replay_native.ground.jit import warm
 
 from .blocking import owns_signals, run_blocking
-from .nursery import run_targets
-from .sinks import Sink
+
+if TYPE_CHECKING:
+    from replay.results.document import RunDocument
+
+    from .sinks import Sink
 
 
 def parse_targets(scenario: Scenario) -> list[Target]:
@@ -125,7 +128,7 @@ class Prepared:
         """The same under Trio. Cancelled, it saves what was measured. With `signals` it handles SIGINT and SIGTERM."""
         targets = self.targets if self._is_fresh else await self._looked_up_again()
         self._is_fresh = False
-        return await run_targets(
+        return await _run_targets(
             targets,
             self.scenario,
             out,
@@ -189,12 +192,20 @@ def planned(
     schedule: Schedule, found: Found, show: Callable[[TargetPlan], None] = lambda target: None
 ) -> TargetPlan:
     """One target's requests, planned by its protocol and checked."""
-    protocol = protocol_of(schedule.plan.target)
-    warm(protocol.kernels)
-    target = protocol.plan(schedule, found)
+    target = protocol_of(schedule.plan.target).plan(schedule, found)
     show(target)
     target.check()
     return target
+
+
+async def _run_targets(
+    targets: Sequence[TargetPlan], scenario: Scenario, out: str | os.PathLike[str], **how: Any
+) -> RunDocument:
+    """Run planned targets. What only a run needs is loaded here: a dry run starts faster."""
+    from .nursery import run_targets
+
+    warm({name: None for target in targets for name in protocol_of(target.schedule.plan.target).kernels})
+    return await run_targets(targets, scenario, out, **how)
 
 
 async def run(
@@ -215,4 +226,4 @@ async def run(
     for one in schedules:
         (found,) = await find_targets(one.scenario)
         targets.append(planned(one, found))
-    return await run_targets(targets, scenario, out, sinks=sinks)
+    return await _run_targets(targets, scenario, out, sinks=sinks)

@@ -23,18 +23,6 @@ from .addresses import AddressTable
 from .contract import LaneSpec
 from .tls import Tls, native_context
 
-KERNEL_MODULES = (
-    "ground.shared",
-    "ledger.hdr",
-    "ledger.hdr_decode",
-    "http1.parser",
-    "keeping.responses",
-    "keeping.ring",
-    "ledger.record",
-    "ledger.gaps",
-    "lane.loop",
-)
-
 
 def _settings(spec: LaneSpec) -> LaneSettings:
     """What the kernels are told; TLS is added by whoever runs the lane."""

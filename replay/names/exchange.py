@@ -12,6 +12,8 @@ Theory of operation. A and AAAA leave together, from one socket. Replies are tak
 
 A server that cannot be reached, or whose reply is too short to be one, is passed over at once. One that is silent is passed
 over after its time, which grows with its place in the list. Each attempt asks every server once.
+
+dnspython is imported where a server is asked: most targets are an address, or in the hosts file.
 """
 
 from __future__ import annotations
@@ -21,18 +23,15 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import dns.exception
-import dns.flags
-import dns.inet
-import dns.message
-import dns.name
-import dns.rcode
-import dns.rdatatype
 import trio
 
 from .failures import Why
 from .settings import Server, Settings
+
+if TYPE_CHECKING:
+    import dns.message
 
 NO_ANSWER = ("SERVFAIL", "NOTIMP", "REFUSED")
 HEADER_BYTES = 12
@@ -98,6 +97,8 @@ class Client:
 
     async def ask(self, name: str) -> tuple[Reply, ...]:
         """The answers for one absolute name, of the kinds that have one. Empty if no server answers."""
+        import dns.exception
+
         try:
             questions = [self._question(name, kind) for kind in self.settings.kinds]
         except (dns.exception.DNSException, UnicodeError):
@@ -126,6 +127,9 @@ class Client:
         self.note(query)
 
     def _question(self, name: str, kind: str) -> dns.message.Message:
+        import dns.message
+        import dns.name
+
         edns, payload = (0, EDNS_PAYLOAD_BYTES) if self.settings.edns else (None, None)
         query_id = random.getrandbits(16)
         return dns.message.make_query(
@@ -252,6 +256,8 @@ class _Exchange:
 
         The socket is connected, so that a port on which nobody listens is noticed at once.
         """
+        import dns.inet
+
         if sock is not None and self._client.socket_for_each:
             sock.close()
             sock = None
@@ -279,6 +285,10 @@ class _Exchange:
 
     def _read(self, data: bytes) -> Reply | None:
         """Parses a reply to one of the open questions. None for anything else, which does not shorten the wait."""
+        import dns.exception
+        import dns.message
+        import dns.rdatatype
+
         try:
             message = dns.message.from_wire(data, ignore_trailing=True)
         except dns.exception.DNSException:
@@ -290,6 +300,8 @@ class _Exchange:
         return None
 
     def _begin(self, question: dns.message.Message) -> None:
+        import dns.rdatatype
+
         self._outstanding[dns.rdatatype.to_text(question.question[0].rdtype)] = time.monotonic_ns()
 
     def _end(self, kind: str, answer: str, reply: Reply | None = None) -> None:
@@ -307,6 +319,10 @@ class _Exchange:
 
 def read_reply(message: dns.message.Message, kind: str) -> Reply:
     """Reads one kind of record from a reply: the addresses at the end of its chain of aliases, and their lowest TTL."""
+    import dns.flags
+    import dns.rcode
+    import dns.rdatatype
+
     code = dns.rcode.to_text(message.rcode())
     records = sum(len(rrset) for rrset in message.answer)
     is_lame = (

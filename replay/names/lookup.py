@@ -15,9 +15,6 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-import dns.exception
-import dns.name
-
 from .exchange import Client, Note, Reply
 from .failures import NameFailure, Why
 from .settings import Settings, address_of
@@ -77,6 +74,9 @@ async def lookup(name: str, settings: Settings, note: Note = lambda query: None)
 
 async def _ask_until_it_fits(name: str, settings: Settings, note: Note) -> Answer:
     """Asks DNS as often as glibc would until its buffer holds the answer."""
+    import dns.exception
+    import dns.name
+
     try:
         ascii_name = name if name.isascii() else dns.name.from_text(name).to_text(omit_final_dot=True)
     except (dns.exception.DNSException, UnicodeError):

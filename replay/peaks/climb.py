@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from replay.shown import html_table
+from replay.units import format_latency, format_rate, format_share
 
 from .recovery import WATCH_TIMES, like_baseline
 from .recovery import Verdict as RecoveryVerdict
@@ -36,7 +40,7 @@ class CoolDown:
     took_s: float | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Climb:
     """What a climb has found. `peak` is the highest load that met every goal, `above` the lowest that did not.
 
@@ -59,6 +63,37 @@ class Climb:
     cool_downs: list[CoolDown] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     window: Any = None
+
+    def _facts(self) -> list[tuple[str, str]]:
+        held = {True: "yes", False: "no", None: "not known"}[self.held]
+        above = "none" if math.isinf(self.above) else f"{self.above:.3g} times the recording"
+        facts = [("verdict", self.verdict), ("peak", f"{self.peak:.3g} times the recording")]
+        facts += [("misses an objective", above), ("held", held), ("recovery", self.recovery)]
+        return facts
+
+    def __repr__(self) -> str:
+        return f"<Climb {self.verdict}: peak {self.peak:.3g} times the recording, {len(self.trials)} trials>"
+
+    def _repr_html_(self) -> str:
+        """A notebook shows this: the answer, and the trials in the order in which they ran."""
+        heads = ("stage", "times", "asked", "p50", "p99", "failed", "objectives")
+        rows = [
+            (
+                trial.stage,
+                f"{trial.load:.3g}",
+                format_rate(trial.rate_per_s),
+                _time(trial.p50_ns),
+                _time(trial.p99_ns),
+                format_share(trial.failed_share),
+                trial.generator_limited or ("met" if trial.ok else "missed"),
+            )
+            for trial in self.trials
+        ]
+        return html_table("Peak", (), self._facts()) + html_table("Trials", heads, rows)
+
+
+def _time(value_ns: int | None) -> str:
+    return "" if value_ns is None else format_latency(value_ns)
 
 
 def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambda _: None) -> Climb:

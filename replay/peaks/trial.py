@@ -270,7 +270,7 @@ def _rate(prepared: Prepared) -> float:
 
 def _baseline_share(run: Run, until_s: float) -> float:
     """The share of the baseline's requests whose response is worse than recorded (or a 4xx where that is not known)."""
-    rows = [row for row in run.timeline() if row.t_s + row.length_s <= until_s]
+    rows = [row for row in run.seconds() if row.t_s + row.length_s <= until_s]
     differs = sum(row.status_worse + row.unknown_4xx for row in rows)
     return differs / max(1, sum(row.ok + row.error + row.timeout for row in rows))
 
@@ -278,7 +278,7 @@ def _baseline_share(run: Run, until_s: float) -> float:
 def moments(run: Run) -> list[Moment]:
     """What happened in each second of a run. A response has failed if it is a 5xx, or worse than recorded."""
     found = []
-    for row in run.timeline():
+    for row in run.seconds():
         failed = row.outcomes.get("5xx", 0) + row.status_worse + row.unknown_4xx
         found.append(
             Moment(

@@ -155,7 +155,7 @@ def write_surge_page(
 ) -> None:
     """Write the page of a surge to `path`, the facts `before` above. OutputError where it cannot be."""
     facts = surge_facts(found, times, trigger_ns)
-    rows, clock = run.timeline(), run.document.recorded_clock
+    rows, clock = run.seconds(), run.document.recorded_clock
     series = [("p99", latency_of("response_p99_ns"), ORANGE), ("p50", latency_of("response_p50_ns"), BLUE)]
     in_flight = [("in flight", lambda row: float(row.in_flight), BLUE)]
     made = {

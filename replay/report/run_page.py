@@ -99,7 +99,7 @@ def _cards(document: RunDocument) -> str:
 
 
 def _figures(run: Run) -> list[Section]:
-    document, rows, measured = run.document, run.timeline(), run.measured
+    document, rows, measured = run.document, run.seconds(), run.measured
     clock = document.recorded_clock
     kinds = [("response", ORANGE), ("service", BLUE)]
     spectra = [

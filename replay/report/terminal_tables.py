@@ -193,7 +193,7 @@ def print_seconds(page: Page, run: Run) -> None:
     """The seconds with the highest p99."""
     document = run.document
     tail = "service_p99_ns" if document.closed_loop else "response_p99_ns"
-    rows = [row for row in run.timeline() if getattr(row, tail) is not None]
+    rows = [row for row in run.seconds() if getattr(row, tail) is not None]
     if len(rows) < 2:
         return
     page.title("Slowest seconds")

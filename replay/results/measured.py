@@ -100,11 +100,17 @@ class Measured:
         histogram = self.histogram(kind, route)
         if histogram is None or histogram.count == 0:
             return None
-        censored = kind == "response" and self.unsent(route) > 0
-        return [self._value(ns, histogram, censored) for ns in histogram.percentiles(percentiles)]
+        censored = self.is_censored(kind, route)
+        return [self.value(ns, histogram, censored) for ns in histogram.percentiles(percentiles)]
 
-    def _value(self, ns: int, histogram: Histogram, censored: bool) -> Value:
-        """A lower bound from `max_wait` on, where requests were unsent, and at the highest value of the histogram."""
+    def is_censored(self, kind: str, route: str = "") -> bool:
+        """Whether a latency has requests that were never sent, of which only a lower bound is known."""
+        return kind == "response" and self.unsent(route) > 0
+
+    def value(self, ns: int, histogram: Histogram, censored: bool) -> Value:
+        """The figure for a value of a histogram: a lower bound from `max_wait` on, where requests were unsent, and at
+        the highest value of the histogram.
+        """
         if ns >= hdr.HIGHEST_NS and histogram.layout in (NS_3, NS_2):
             return Value(hdr.HIGHEST_NS, True)
         if not censored or ns < self.max_wait_ns:

@@ -1,15 +1,20 @@
-"""A run as other commands read it: its document, and its histograms on demand."""
+"""A run as other commands and programs read it: its document, its histograms on demand, its seconds as a table."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from replay.errors import InputError, UsageError, reason_of
 from replay.files import read_whole
+from replay.ledger.catalog import ALIASES, HISTOGRAMS, PER_ROUTE
+from replay.naming import named_by
+from replay.shown import html_table, shown
+from replay.units import counted, format_latency, format_share
 
 from .document import Latency, RunDocument, refuse_newer
 from .folder import DOCUMENT_BYTES_MAX, RunFolder, read_rows
@@ -17,11 +22,23 @@ from .measured import Measured, from_folder
 from .recover import recover
 from .samples import Lookup, Sample
 from .timeline import Second
+from .verdicts import verdict_word
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from replay.ledger.hdr_package import RunHistogram
+
+HTML_ROUTES = 10
+"""Routes in a notebook's table of a run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """A complete run. `recovered`: it had been killed, and was completed just now."""
+    """A complete run. `recovered`: it had been killed, and was completed just now.
+
+    A `route` is one of the recording's, a pattern (`GET /users/*`) or a business action.
+    """
 
     folder: RunFolder
     document: RunDocument
@@ -32,29 +49,149 @@ class Run:
         """The histograms of totals.hlog, each decoded when it is asked for."""
         return from_folder(self.folder, self.document)
 
-    def latency(self, name: str = "response") -> Latency:
-        """The latencies of this name over all routes: response, service, wait, generator lag ("lateness") and so on.
+    @property
+    def verdict(self) -> str:
+        """The run in one word: VALID, SUSPECT, INVALID (the generator was at its limit), FAILED (the target was), or how
+        it was cut off.
+        """
+        document = self.document
+        failed = (document.status_differs is not None and document.status_differs.failed) or not all(
+            outcome.passed for outcome in document.slo
+        )
+        return verdict_word(document.ending.how, document.validity.verdict, failed=failed)
+
+    def latency(self, name: str = "response", *, route: str = "") -> Latency:
+        """The latencies of this name: response, service, wait, generator lag ("lateness") and so on; over all routes, or
+        of one.
 
         UsageError where the run has none of this name; a closed loop has `service` and `first_byte` alone.
         """
-        latencies = self.document.latency
-        found = getattr(latencies, name.replace(".", "_"), None)
+        kind = self._kind(name, route)
+        if route:
+            found = self.measured.latency(kind, route)
+        else:
+            found = getattr(self.document.latency, kind.replace(".", "_"), None)
         if not isinstance(found, Latency):
-            there = [
-                field
-                for field in latencies.__struct_fields__
-                if isinstance(getattr(latencies, field), Latency)
-            ]
-            raise UsageError(f"the run measured no {name!r}", hint=f"it measured {', '.join(there)}")
+            raise self._not_measured(name, route)
         return found
 
-    def timeline(self) -> list[Second]:
+    def histogram(self, name: str = "response", *, route: str = "") -> RunHistogram:
+        """The histogram behind `latency`, as an object of the `hdrhistogram` package, in ns: at 3 significant digits over
+        all routes, at 2 of one. Its percentiles are those of the run's reports.
+
+        UsageError as for `latency`.
+        """
+        from replay.ledger.hdr_package import RunHistogram
+
+        kind = self._kind(name, route)
+        found = self.measured.histogram(kind, route)
+        if found is None or not found.count:
+            raise self._not_measured(name, route)
+        histogram, censored = found, self.measured.is_censored(kind, route)
+        return RunHistogram(histogram, lambda ns: self.measured.value(ns, histogram, censored).ns)
+
+    def percentiles(self, *names: str, route: str = "") -> pa.Table:
+        """Percentiles of latencies as an Arrow table: `percentile`, and a column in ns for each of `names` (response and
+        service, where none is named), over all routes or of one. UsageError as for `latency`.
+        """
+        from .tables import percentiles_table
+
+        usual = ("service",) if self.document.closed_loop else ("response", "service")
+        kinds = {name: self._kind(name, route) for name in names or usual}
+        for name, kind in kinds.items():
+            if self.measured.percentiles(kind, (50.0,), route) is None:
+                raise self._not_measured(name, route)
+        return percentiles_table(self.measured, kinds, route)
+
+    def _kind(self, name: str, route: str) -> str:
+        """The histogram of this name. UsageError where a route is unknown, or has no histograms of this name."""
+        kind = ALIASES.get(name, name)
+        kind = next((row.name for row in HISTOGRAMS if kind in (row.name, row.field)), kind)
+        if route:
+            rows = self.document.routes
+            named_by([row.route for row in rows], [row.action for row in rows], route, "route")
+            if kind not in PER_ROUTE:
+                raise UsageError(
+                    f"{name} is measured over all routes only",
+                    hint=f"by route there are {' and '.join(PER_ROUTE)}",
+                )
+        return kind
+
+    def _not_measured(self, name: str, route: str) -> UsageError:
+        latencies = self.document.latency
+        there = [
+            field for field in latencies.__struct_fields__ if isinstance(getattr(latencies, field), Latency)
+        ]
+        of = f" of {route!r}" if route else ""
+        return UsageError(f"the run measured no {name!r}{of}", hint=f"it measured {', '.join(there)}")
+
+    def timeline(self) -> pa.Table:
+        """One row per second of the run, as an Arrow table (`.to_pandas()`): `at` in UTC, counts, percentiles in ns (null
+        where nothing ended), and a column for each outcome (`outcomes.2xx`) and consumer's lag (`lag.`).
+        """
+        from .tables import timeline_table
+
+        return timeline_table(self.seconds())
+
+    def seconds(self) -> list[Second]:
         """The rows of timeline.jsonl, without an incomplete last one."""
         return read_rows(self.folder.timeline, Second)
+
+    def assert_slo(self, *objectives: str) -> None:
+        """AssertionError unless the run proves each objective (`p99<250ms`, `p99 service of "GET /users/*" < 100ms`,
+        `errors<1%`). It names the figure, the limit, how many requests it is of, the route, and the run's folder.
+
+        A run that is INVALID or was cut off proves nothing, and fails as well. UsageError for a wrong objective.
+        """
+        from .proof import failed_proof
+
+        __tracebackhide__ = True
+        if failure := failed_proof(self.document, self.measured, objectives):
+            raise AssertionError(f"{failure}\n  verdict: {self.verdict}\n  run:     {self.folder.path}")
 
     def samples(self) -> list[Sample]:
         """The slowest and the first failed requests, by route."""
         return read_rows(self.folder.samples, Sample)
+
+    def _head(self) -> list[tuple[str, str]]:
+        """What sums it up: verdict, target, requests, latency."""
+        document, latency = self.document, self._shown_latency()
+        sent = counted(document.accounts.sent, "request")
+        rows = [("verdict", self.verdict), ("target", document.target), ("sent", sent)]
+        if latency is not None:
+            rows += [(name, _figure(latency, f"{name}_ns")) for name in ("p50", "p99")]
+        return rows
+
+    def _shown_latency(self) -> Latency | None:
+        found = getattr(self.document.latency, "service" if self.document.closed_loop else "response", None)
+        return found if isinstance(found, Latency) and found.count else None
+
+    def __repr__(self) -> str:
+        verdict, _, sent, *figures = (f"{name} {value}" for name, value in self._head())
+        words = [verdict.removeprefix("verdict "), sent.removeprefix("sent ") + " sent", *figures]
+        return f"<Run {shown(str(self.folder.path))!r}: {', '.join(words)}>"
+
+    def _repr_html_(self) -> str:
+        """A notebook shows this: the head of the report, its objectives and its biggest routes."""
+        document = self.document
+        rows = [*self._head(), ("folder", str(self.folder.path))]
+        rows += [(reason.code, reason.message) for reason in document.validity.reasons]
+        rows += [(outcome.slo, "met" if outcome.passed else "missed") for outcome in document.slo]
+        biggest = sorted(document.routes, key=lambda row: -row.count)[:HTML_ROUTES]
+        by_route = [
+            (row.route, f"{row.count:,}", format_share(row.share), *_pair(row.response or row.service))
+            for row in biggest
+        ]
+        heads = ("route", "requests", "share", "p50", "p99")
+        return html_table("Run", (), rows) + html_table("Routes", heads, by_route)
+
+
+def _figure(latency: Latency, name: str) -> str:
+    return ("≥" if name in latency.at_least else "") + format_latency(getattr(latency, name))
+
+
+def _pair(latency: Latency | None) -> tuple[str, str]:
+    return ("", "") if latency is None else (_figure(latency, "p50_ns"), _figure(latency, "p99_ns"))
 
 
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:

@@ -298,3 +298,71 @@ class Settings(TypedDict, total=False):
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]
     ignore: Sequence[IgnoreRuleSettings]
+
+
+class TransformSettings(TypedDict, total=False):
+    """The settings that change a trace."""
+
+    only: Sequence[str]
+    without: Sequence[str]
+    sample: str | float | None
+    sample_by: Literal["request", "client"]
+    scale: str | float | Sequence[str | float]
+    grow: Literal["requests", "sessions", "repeat"]
+    peak: str | float | None
+    rewrite: Sequence[str]
+    seed: int
+    window: WindowSettings
+    speed: str | float
+    compress_to: str | float | timedelta | None
+
+
+class PeakSettings(TypedDict, total=False):
+    """The settings of a search for the peak: all but those that it varies."""
+
+    host: str
+    headers: Mapping[str, str]
+    send_headers: str | Sequence[str]
+    rewrite_host: str | Sequence[str]
+    client_ip_header: str
+    client_ip_range: Literal["10.0.0.0/8", "198.18.0.0/15", "2001:db8::/32"]
+    resolve: Literal["ttl", "once", "per-connection"]
+    resolver: str
+    also: Sequence[AlsoSettings]
+    variable: Sequence[VariableSettings]
+    capture: Sequence[CaptureRuleSettings]
+    set: Sequence[SetRuleSettings]
+    check: Sequence[CheckRuleSettings]
+    cookies: bool
+    auth: AuthSettings
+    methods: str | Sequence[str]
+    only: Sequence[str]
+    without: Sequence[str]
+    rewrite: Sequence[str]
+    empty_bodies: bool
+    body: Sequence[BodyRuleSettings]
+    seed: int
+    window: WindowSettings
+    timeout: str | float | timedelta
+    max_wait: str | float | timedelta
+    connections: int | str
+    connect: Literal["pool", "per-client", "per-request"]
+    client_connections: int
+    idle_timeout: str | float | timedelta
+    order: Literal["due", "client"]
+    threads: int | str
+    engine: Literal["auto", "native", "portable"]
+    retry: RetrySettings
+    allow: Sequence[str]
+    allow_production: bool
+    max_rate: str | float | None
+    max_duration: str | float | timedelta | None
+    breaker: BreakerSettings
+    limits: LimitsSettings
+    tls: TlsSettings
+    kafka: KafkaSettings
+    answers: AnswersSettings
+    slo: Sequence[str]
+    validity: ValidityLimitsSettings
+    watch: Sequence[WatchSettings]
+    ignore: Sequence[IgnoreRuleSettings]

@@ -1,5 +1,6 @@
 """The trace: what was requested and when, as columns on disk (docs/trace-format.md)."""
 
+from .batch import Batch, with_requests
 from .derived import DerivedTraceWriter
 from .manifest import (
     FORMAT_VERSION,
@@ -12,11 +13,9 @@ from .manifest import (
     Source,
 )
 from .reader import (
-    Batch,
     Trace,
     half_trace,
     is_trace,
-    with_requests,
 )
 from .requests import Headers, Request, Requests
 from .responses import BodyDigest, RecordedResponse, Responses, body_digest, media_type

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .reader import Trace, with_requests
+from .batch import with_requests
+from .reader import Trace
 from .responses import media_type
 
 Int64s = npt.NDArray[np.int64]

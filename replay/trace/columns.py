@@ -92,11 +92,18 @@ def widen(columns: dict[str, npt.NDArray[Any]]) -> None:
         columns.setdefault(name, np.full(rows, -1, dtype))
 
 
+def array_of(column: npt.NDArray[Any]) -> pa.Array:
+    """A column of numbers as an Arrow array, in the same memory. `pa.array` would import pandas first, where it is."""
+    column = np.ascontiguousarray(column)
+    kind = pa.from_numpy_dtype(column.dtype)
+    return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)], null_count=0)
+
+
 def write_events(path: Path, columns: Columns) -> None:
     """Write one events file (columns of equal length, sorted by at_ns)."""
     wide = is_wide(columns) and any((columns[name] >= 0).any() for name in RESPONSE_COLUMNS)
     schema = WIDE_EVENT_SCHEMA if wide else EVENT_SCHEMA
-    arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
+    arrays = [array_of(np.asarray(columns[field.name], field.type.to_pandas_dtype())) for field in schema]
     with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
         file.write_batch(pa.record_batch(arrays, schema=schema))
 

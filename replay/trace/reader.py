@@ -6,12 +6,11 @@ import contextlib
 import hashlib
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -19,8 +18,10 @@ import numpy.typing as npt
 
 from replay import units
 from replay.errors import InputError, reason_of
-from replay_native.trace.columns import TraceRows
+from replay.shown import html_table, shown
+from replay.units import counted, format_duration, format_moment, format_share, parse_zone
 
+from .batch import Batch
 from .blocks import ReusedBuffers, check_size, corrupt
 from .columns import Columns, read_events
 from .journal import is_being_written, journal_of, read_notes
@@ -36,6 +37,12 @@ from .manifest import (
 from .requests import REQUESTS, Requests
 from .responses import RecordedResponse, Responses
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HTML_ROUTES = 10
+"""Routes in a notebook's table of a trace."""
+
 PARTIAL_MARK = ".partial-"
 """Inside the name of a trace folder that is being written: NAME.partial-PID."""
 
@@ -47,60 +54,6 @@ _TRACE_FILE = re.compile(
     rf"{re.escape(PARTIAL_FILE)}|{re.escape(MANIFEST)}|(?:requests|headers|bodies)\.arrow|[\w.-]*events-\d+\.arrow"
     r"|(?:responses|response-headers|response-bodies)\.arrow"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Events in time order, as columns of one length (writable, contiguous).
-
-    `at_ns` is ns since the Unix epoch; `request` indexes `Trace.requests`; `client` is a dense id; `status`,
-    `took_ns` and `bytes` are what was recorded of the response, -1 where the recording does not say. `response` indexes
-    `Trace.responses`, and `first_byte_ns` is the time to its first byte (-1 is none); both are None where no event of the
-    batch has either.
-    """
-
-    at_ns: npt.NDArray[np.int64]
-    request: npt.NDArray[np.uint32]
-    client: npt.NDArray[np.uint32]
-    status: npt.NDArray[np.int16]
-    took_ns: npt.NDArray[np.int64]
-    bytes: npt.NDArray[np.int64]
-    response: npt.NDArray[np.int32] | None = None
-    first_byte_ns: npt.NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.at_ns)
-
-    @property
-    def rows(self) -> TraceRows:
-        """As kernels take them."""
-        return TraceRows(self.at_ns, self.request, self.client, self.status, self.took_ns)
-
-    def __getitem__(self, rows: slice) -> Batch:
-        """A stretch of it."""
-        if rows == slice(0, len(self)):
-            return self
-        return self.taken(lambda column: column[rows])
-
-    def taken(self, of: Callable[[Any], Any], **replaced: npt.NDArray[Any]) -> Batch:
-        """Events whose columns are `of` these columns, or those given."""
-        columns = {
-            name: of(column)
-            for name in self.__slots__
-            if name not in replaced and (column := getattr(self, name)) is not None
-        }
-        return Batch(**columns, **replaced)
-
-
-def with_requests(
-    batches: Iterable[Batch], requests: Requests, *, columns_alone: bool = False
-) -> Iterator[Batch]:
-    """Events in the same order; the requests of each batch are loaded until the next one is asked for. With `columns_alone`
-    without their targets, headers and bodies.
-    """
-    for batch in batches:
-        for rows in requests.loaded(batch.request, columns_alone=columns_alone):
-            yield batch[rows]
 
 
 def is_trace(path: Path) -> bool:
@@ -188,7 +141,10 @@ def _killed(path: Path, journal: Path) -> InputError:
 
 
 class Trace:
-    """A recording on disk. Knows nothing of targets."""
+    """A recording on disk. Knows nothing of targets.
+
+    Programs that read Arrow streams take it as a table (pandas, polars, DuckDB): see `to_arrow` for its columns.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
@@ -227,7 +183,51 @@ class Trace:
         return bool(self.manifest.files) or not self.manifest.segments
 
     def __repr__(self) -> str:
-        return f"<Trace {str(self.path)!r}: {self.rows:,} rows>"
+        return f"<Trace {shown(str(self.path))!r}: {counted(self.rows, 'request')}, {self._span()}>"
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _span(self) -> str:
+        return format_duration(self.end_ns - self.start_ns)
+
+    def _repr_html_(self) -> str:
+        """A notebook shows this: when it was recorded, and its biggest routes."""
+        manifest, zone = self.manifest, parse_zone(self.manifest.time_zone or "UTC")
+        facts = [
+            ("folder", str(self.path)),
+            ("requests", f"{self.rows:,} of {counted(manifest.clients, 'client')}"),
+            ("begins", format_moment(self.start_ns, zone)),
+            ("span", self._span()),
+        ]
+        if rejected := sum(manifest.rejected.values()):
+            facts.append(("rejected", f"{rejected:,} of {counted(manifest.lines, 'line')}"))
+        biggest = sorted(manifest.routes, key=lambda route: -route.rows)[:HTML_ROUTES]
+        routes = [(row.route, f"{row.rows:,}", format_share(row.rows / max(self.rows, 1))) for row in biggest]
+        return html_table("Trace", (), facts) + html_table("Routes", ("route", "requests", "share"), routes)
+
+    def to_arrow(self, from_ns: int | None = None, until_ns: int | None = None) -> pa.Table:
+        """The requests as an Arrow table, from `from_ns` on and before `until_ns` (ns since the epoch).
+
+        Columns: `at` (UTC), `method`, `path`, `host`, `route`, `action`, `client`, and of the recorded response `status`,
+        `took_ns`, `bytes`; null where the recording does not say. All of it is in memory: `arrow_batches` reads a trace
+        of any length. InputError where a file is damaged.
+        """
+        return self.arrow_batches(from_ns, until_ns).read_all()
+
+    def arrow_batches(self, from_ns: int | None = None, until_ns: int | None = None) -> pa.RecordBatchReader:
+        """The same rows as a reader of record batches, in constant memory."""
+        from .arrow import batches_of
+
+        own = self.again()
+        return batches_of(own.batches(from_ns, until_ns), own.requests)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Arrow's C stream interface (PyCapsule), by which other programs take a trace as a table, in constant memory."""
+        return self.arrow_batches().__arrow_c_stream__(requested_schema)
 
     def _check(self) -> None:
         manifest, path = self.manifest, self.path

@@ -20,7 +20,7 @@ from replay.errors import InputError
 from replay_native.trace import dictionary as kernels
 
 from .blob_writer import BlobWriter, HeaderSets
-from .columns import BATCH_ROWS, REQUEST_SCHEMA
+from .columns import BATCH_ROWS, REQUEST_SCHEMA, array_of
 from .dictionary import (
     Bytes,
     Ids,
@@ -227,7 +227,7 @@ class RequestWriter:
             ((words[:, 1] >> 32) - 1).astype(np.int32),
             ((words[:, 1] & 0xFFFFFFFF) - 1).astype(np.int32),
         ]
-        arrays = [pa.array(column) for column in columns]
+        arrays = [array_of(column) for column in columns]
         arrays.insert(1, pa.Array.from_buffers(pa.large_binary(), rows, buffers, null_count=0))
         self._file.write_batch(pa.record_batch(arrays, schema=REQUEST_SCHEMA))
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from replay import units
 from replay.units import SECOND_NS
 
-from .reader import Batch, Trace
+from .batch import Batch
+from .reader import Trace
 
 PEAK_WINDOWS_S = (1, 10, 60)
 """Windows of whole seconds over which peak rates are given."""

@@ -25,13 +25,13 @@ from replay.errors import OutputError, reason_of
 from replay.files import delete_named
 from replay_native.trace import dictionary as kernels
 
+from .batch import Batch
 from .blocks import sums_of
 from .columns import ALL_COLUMNS, EVENT_COLUMNS, Columns
 from .manifest import FORMAT_VERSION, Manifest, write_manifest
 from .reader import (
     PARTIAL_FILE,
     PARTIAL_MARK,
-    Batch,
     Trace,
     is_partial_of,
     is_trace_file,

@@ -16,6 +16,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"replay", "replay_native"}
 NOT_OF_A_RUN = {"all", "dev", "docs"}
 """Extras that nobody needs to run it, and the one that names the others."""
+LOADED_BY = {"replay/pytest_plugin.py": "pytest"}
+"""Modules that another package loads, which is there then."""
 
 
 def normal(name: str) -> str:
@@ -48,6 +50,8 @@ def test_every_package_that_is_imported_is_declared():
     )
     packages = importlib.metadata.packages_distributions()
     for module, path in imported().items():
+        if LOADED_BY.get(path) == module:
+            continue
         distributions = {normal(name) for name in packages.get(module, [module])}
         assert distributions & declared, f"{path} imports {module}, which no installation brings"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from replay.lane import native as lanes
+from replay.lane import KERNEL_MODULES
 from replay.staging.sink import Identity, Sink
 from replay_native.ground import jit
 from tests.support.certificates import Authority
@@ -20,7 +20,7 @@ from .driver import ENGINES, RunLane
 
 @pytest.fixture(scope="session", autouse=True)
 def _lanes() -> None:
-    jit.warm(lanes.KERNEL_MODULES)
+    jit.warm(KERNEL_MODULES)
 
 
 @pytest.fixture(params=ENGINES)

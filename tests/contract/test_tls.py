@@ -281,13 +281,14 @@ async def test_an_answer_in_many_records_is_one_answer(
 LEFT_ALONE = """
 import dataclasses, signal, sys, trio
 from pathlib import Path
+from replay.lane import KERNEL_MODULES
 from replay.lane import native as lanes
 from replay.lane.tls import Tls
 from replay_native.ground import jit
 from tests.contract.driver import Ask, drive
 
 async def main(port, ca, folder):
-    jit.warm(lanes.KERNEL_MODULES)
+    jit.warm(KERNEL_MODULES)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     engine = lambda spec: lanes.run_lane(dataclasses.replace(spec, tls=Tls("127.0.0.1", ca=ca)))
     driven = await drive(engine, Path(folder), [Ask(at_ms=20.0 * i) for i in range(40)], int(port))

@@ -281,8 +281,8 @@ def test_due_to_consumed_is_measured_of_every_record(mock, tmp_path):
     assert felt.count == 1_500 and felt.min_ns > 0 and response.count == 1_500
     run = load_run(tmp_path / "run")
     assert run.measured.latency("end_to_end") == felt
-    assert {name.partition("/")[0] for row in run.timeline() for name in row.lag} == {"consumed"}
-    assert sum(row.end_to_end_p99_ns is not None for row in run.timeline()) > 0
+    assert {name.partition("/")[0] for row in run.seconds() for name in row.lag} == {"consumed"}
+    assert sum(row.end_to_end_p99_ns is not None for row in run.seconds()) > 0
     assert document.slo[0].passed
     assert "end to end" in printed(tmp_path / "run") and "1,500 were consumed" in printed(tmp_path / "run")
 

@@ -313,7 +313,7 @@ async def test_a_run_by_tls_says_how_it_was_secured(
     assert result.latency.handshake_full.count == full
     assert result.latency.handshake_resumed.count == resumed
     saved = load_run(tmp_path / "run")
-    assert sum(row.handshakes_full for row in saved.timeline()) == full
+    assert sum(row.handshakes_full for row in saved.seconds()) == full
     totals = (tmp_path / "run" / "totals.hlog").read_text()
     assert "Tag=handshake.full," in totals and "Tag=handshake.resumed," in totals
 

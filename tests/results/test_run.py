@@ -142,7 +142,7 @@ def test_every_request_lands_in_exactly_one_interval_while_lanes_go_on(tmp_path)
     for route in ROUTES:
         tag = hlog.tag_of("response", route, "2xx")
         assert np.array_equal(totals[tag].counts, summed[tag].counts)
-    assert sum(row.planned for row in load_run(made.folder.path).timeline()) == 45 * 15 + 1
+    assert sum(row.planned for row in load_run(made.folder.path).seconds()) == 45 * 15 + 1
 
 
 def test_intervals_by_route_meet_without_gaps_and_are_bounded_in_number(tmp_path):
@@ -423,7 +423,7 @@ def test_a_line_that_was_cut_short_is_removed(tmp_path):
             file.write(b"Tag=response.all,1.000,1.0")
     run = load_run(tmp_path / "run")
     assert not hlog.read_hlog(run.folder.latency).problems
-    assert len(run.timeline()) == 1
+    assert len(run.seconds()) == 1
 
 
 def test_a_run_killed_before_its_lanes_began_says_so(tmp_path):

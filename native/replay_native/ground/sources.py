@@ -50,11 +50,23 @@ def sources(name: str) -> dict[str, bytes]:
     waiting = [name]
     while waiting:
         module = waiting.pop()
-        path = _path(module)
-        if module not in found and module not in KEEPING and path.is_file():
-            found[module] = path.read_bytes()
-            waiting += _imported(module, found[module])
+        if module not in found and module not in KEEPING and (source := _source(module)) is not None:
+            found[module] = source
+            waiting += _imports(module)
     return found
+
+
+@functools.cache
+def _source(name: str) -> bytes | None:
+    """The source of a module; None where there is none of this name."""
+    path = _path(name)
+    return path.read_bytes() if path.is_file() else None
+
+
+@functools.cache
+def _imports(name: str) -> tuple[str, ...]:
+    """The kernel modules that a module imports."""
+    return tuple(found for found in _imported(name, _source(name) or b"") if _source(found) is not None)
 
 
 @functools.cache

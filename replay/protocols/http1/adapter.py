@@ -9,7 +9,7 @@ from typing import Literal
 import trio
 
 from replay.errors import ReplayError, UsageError
-from replay.lane import native, sizing
+from replay.lane import sizing
 from replay.lane.contract import Engine, LaneSpec
 from replay.lane.name_watch import NameWatch
 from replay.lane.retries import retry_of
@@ -51,6 +51,8 @@ def choose_engine(name: str, *, secure: bool = False) -> tuple[Literal["native",
         from .portable.lane import run_lane
 
         return "portable", run_lane
+    from replay.lane import native
+
     return "native", native.run_lane
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from replay.lane import native
+from replay.lane import KERNEL_MODULES
 from replay.plan.schedule import Plan, Schedule
 from replay.protocols.names import FoundName, find_name
 from replay.protocols.protocol import (
@@ -30,7 +30,7 @@ OF_REQUESTS = (
 class Http1(Protocol):
     """HTTP/1.1 over TCP, or over TLS for `https`."""
 
-    kernels = ("http1.render", *native.KERNEL_MODULES)
+    kernels = ("http1.render", *KERNEL_MODULES)
     has_statuses = True
 
     def parse(self, url: str) -> Target:

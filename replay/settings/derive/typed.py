@@ -13,6 +13,7 @@ import msgspec
 from ..kinds import is_kind
 from ..scenario import Scenario
 from ..table import keys_of, struct_of
+from ..verbs import OF_TRANSFORM, SET_BY_PEAK, tables_of
 
 OWN_PARAMETERS = ("target", "trace")
 """Settings that the library's functions take as parameters of their own."""
@@ -36,6 +37,10 @@ def text() -> str:
     names = [key for key in keys_of(Scenario) if key not in OWN_PARAMETERS]
     blocks = [_block(name, table) for name, table in _tables(Scenario)]
     blocks.append(_block("Settings", Scenario, names))
+    blocks.append(_block("TransformSettings", Scenario, tables_of(OF_TRANSFORM), _OF_TRANSFORM))
+    blocks.append(
+        _block("PeakSettings", Scenario, [name for name in names if name not in SET_BY_PEAK], _OF_PEAK)
+    )
     space = "\n\n" if blocks[0].startswith("class") else "\n"  # as the linter spaces imports
     return _HEAD + space + "\n\n\n".join(blocks) + "\n"
 
@@ -52,7 +57,7 @@ def _name(table: type[msgspec.Struct]) -> str:
     return table.__name__ if table.__name__.endswith("Settings") else f"{table.__name__}Settings"
 
 
-def _block(name: str, table: type[msgspec.Struct], keys: Sequence[str] = ()) -> str:
+def _block(name: str, table: type[msgspec.Struct], keys: Sequence[str] = (), summary: str = "") -> str:
     """A TypedDict of all keys, or of some; keys such as `from` need the form of a call."""
     required = {field.encode_name for field in msgspec.structs.fields(table) if field.required}
     types_of = {key: _type(hint) for key, hint in keys_of(table).items() if not keys or key in keys}
@@ -62,12 +67,14 @@ def _block(name: str, table: type[msgspec.Struct], keys: Sequence[str] = ()) -> 
         return "\n".join(
             [f"{name} = TypedDict(", f'    "{name}",', "    {", *lines, "    },", "    total=False,", ")"]
         )
-    words = _SUMMARY if table is Scenario else (table.__doc__ or "").strip().partition("\n")[0]
+    words = summary or (_SUMMARY if table is Scenario else (table.__doc__ or "").strip().partition("\n")[0])
     lines = [f"    {key}: {of}" for key, of in types_of.items()]
     return "\n".join([f"class {name}(TypedDict, total=False):", f'    """{words}"""', "", *lines])
 
 
 _SUMMARY = "Every setting of a scenario but `target` and `trace`."
+_OF_TRANSFORM = "The settings that change a trace."
+_OF_PEAK = "The settings of a search for the peak: all but those that it varies."
 
 
 def _type(hint: Any) -> str:

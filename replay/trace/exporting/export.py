@@ -24,11 +24,12 @@ from replay.errors import OutputError, UsageError, reason_of
 from replay.files import replacing
 from replay.shown import csv_cell
 from replay.trace import Batch, Trace
+from replay.trace.arrow import RequestColumns, printable
 from replay.trace.extensions import Extensions
 
 from .gor import write_gor
 from .har import write_har
-from .rows import NO_HOST, Progress, body_of, counted, headers_of, host_of, printable, rows
+from .rows import NO_HOST, Progress, body_of, counted, headers_of, host_of, rows
 
 TABLE_SCHEMA = pa.schema(
     [
@@ -43,21 +44,11 @@ _IN_QUOTES = re.compile(rb'["\\]')
 
 
 class _Lookup:
-    """The dictionary of requests as Arrow columns, to be taken from by id."""
+    """The dictionary of requests as columns of names, to be taken from by id."""
 
     def __init__(self, trace: Trace) -> None:
         requests = trace.requests
-        self.trace = trace
-        batches = requests.batches
-        self._targets = [
-            pa.Array.from_buffers(
-                pa.large_binary(), len(b.method), [None, pa.py_buffer(b.offsets), pa.py_buffer(b.data)]
-            )
-            for b in batches
-        ]
-        self._columns = {
-            name: [pa.array(getattr(b, name)) for b in batches] for name in ("method", "host", "route")
-        }
+        self._columns = RequestColumns(requests)
         self._names = {
             "method": pa.array(requests.methods, pa.string()),
             "host": pa.array([*requests.hosts, ""], pa.string()),
@@ -74,12 +65,12 @@ class _Lookup:
         """
         ids = batch.request
         named = {}
-        for name, column in self._columns.items():
-            indexes = _taken(column, ids)
+        for name, names in (self._safe_names if safe else self._names).items():
+            indexes = self._columns.indexes(name, ids)
             if name == "host":
-                indexes = pc.if_else(pc.less(indexes, 0), len(self._names["host"]) - 1, indexes)
-            named[name] = (self._safe_names if safe else self._names)[name].take(indexes)
-        paths = self._safe_text(ids) if safe else self._text(ids)
+                indexes = pc.if_else(pc.less(indexes, 0), len(names) - 1, indexes)
+            named[name] = names.take(indexes)
+        paths = self._safe_text(ids) if safe else self._columns.targets(ids)
         columns = [batch.at_ns, named["method"], paths, named["host"], named["route"], batch.client]
         columns += [batch.status, batch.took_ns, batch.bytes]
         return pa.table(
@@ -87,34 +78,13 @@ class _Lookup:
             schema=TABLE_SCHEMA,
         )
 
-    def _text(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
-        targets = _taken(self._targets, ids)
-        try:
-            return targets.cast(pa.large_string())
-        except pa.ArrowInvalid:
-            return pa.array([printable(target.as_py()).decode() for target in targets], pa.large_string())
-
     def _safe_text(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
         """The targets as cells of a table: those that begin with a slash are no formulas."""
-        texts = self._text(ids)
+        texts = self._columns.targets(ids)
         odd = pc.invert(pc.starts_with(texts, "/"))
         if not pc.any(odd).as_py():
             return texts
         return pa.array([csv_cell(text) for text in texts.to_pylist()], pa.large_string())
-
-
-def _taken(column: list[pa.Array], ids: npt.NDArray[np.uint32]) -> pa.Array:
-    """Values of a column of the dictionary, which is in batches, by id. Only what is asked for is read: other parts may
-    not be loaded.
-    """
-    if len(column) == 1:
-        return column[0].take(pa.array(ids))
-    order = np.argsort(ids >> 20, kind="stable")
-    of_batch, rows = ids[order] >> 20, ids[order] & 0xFFFFF
-    parts = [column[index].take(pa.array(rows[of_batch == index])) for index in np.unique(of_batch).tolist()]
-    places = np.empty(len(ids), np.int64)
-    places[order] = np.arange(len(ids))
-    return pa.concat_arrays(parts).take(pa.array(places))
 
 
 def _to_parquet(trace: Trace, file: IO[bytes], progress: Progress) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import IO
 
 from replay.trace import Trace
+from replay.trace.arrow import printable
 from replay.trace.importing.formats.gor import SEPARATOR, has_no_body
 
-from .rows import Progress, Row, body_of, headers_of, host_of, printable, rows
+from .rows import Progress, Row, body_of, headers_of, host_of, rows
 
 
 def _response(method: str, row: Row) -> bytes:

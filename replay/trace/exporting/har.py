@@ -12,10 +12,11 @@ import msgspec
 
 from replay._version import __version__
 from replay.trace import Headers, RecordedResponse, Trace
+from replay.trace.arrow import printable
 from replay.trace.importing.codings import BadCoding, coding_of, decoded
 from replay.units import SECOND_NS
 
-from .rows import NO_HOST, Progress, Row, body_of, headers_of, host_of, printable, rows
+from .rows import NO_HOST, Progress, Row, body_of, headers_of, host_of, rows
 
 _MS_NS = 1_000_000
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -13,8 +12,6 @@ Progress = Callable[[int, int], None]
 
 NO_HOST = "localhost"
 """The host of a URL whose request has none."""
-
-_UNSAFE = re.compile(rb"[^!-~]")
 
 
 class Row(NamedTuple):
@@ -28,11 +25,6 @@ class Row(NamedTuple):
     size: int
     response: RecordedResponse | None
     first_byte_ns: int
-
-
-def printable(target: bytes) -> bytes:
-    """A target in which everything that is not printable ASCII is percent-encoded."""
-    return _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
 
 
 def counted(trace: Trace, progress: Progress) -> Iterator[Batch]:

@@ -1,0 +1,123 @@
+"""A search for the peak from its bounds to its answer, and the files that it leaves: `replay peak` and the library."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from replay import units
+from replay.errors import OutputError, RefusedError, UsageError, reason_of
+from replay.files import write_whole
+from replay.ledger.statuses import ACCEPT
+from replay.settings.scenario import Scenario
+from replay.shown import json_shown
+from replay.trace import Trace
+
+from .climb import Climb, climb
+from .recovery import Recovery
+from .search import Search, Trial
+from .trial import Bench
+
+Number = TypeVar("Number", int, float)
+
+VOTES = (1, 3, 5)
+"""How many trials may decide a load."""
+
+
+def find_peak(search: Search, bench: Bench, say: Callable[[Trial], None] = lambda _: None) -> Climb:
+    """Climb, hold, and come down again. RefusedError where the target refuses most of the lowest load already."""
+    window = bench.stretch or bench.prepare()
+    found = climb(search, bench, say)
+    last = found.trials[-1]
+    if last.status_failure and last.stage == "up" and last.load == search.lowest:
+        # Whatever the generator did meanwhile: a refusal is a refusal.
+        raise RefusedError(
+            f"{last.status_failure} at the lowest load already, {search.lowest:g} times the recording",
+            hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
+        )
+    found.window = window
+    return found
+
+
+def find_in_folder(
+    trace: Trace,
+    scenario: Scenario,
+    folder: Path,
+    bounds: tuple[float | str, float | str, float | str, int],
+    lengths: tuple[float | str, float | str],
+) -> Climb:
+    """A search as a program asks for it: `bounds` are lowest, highest, width and votes, `lengths` those of trial and hold.
+    The new folder gets the runs and peak.json. UsageError names what is wrong.
+    """
+    lowest, highest, width, votes = bounds
+    if votes not in VOTES:
+        raise UsageError(f"votes: {votes!r} is no number of trials", hint="give 1, 3 or 5")
+    trial_ns, hold_ns = (
+        read_length(text, name) for text, name in zip(lengths, ("trial", "hold"), strict=True)
+    )
+    with (
+        made(folder, hint="give another out"),
+        tempfile.TemporaryDirectory(prefix=".work-", dir=folder) as area,
+    ):
+        bench = Bench(trace, scenario, folder, Path(area), trial_ns=trial_ns, hold_ns=hold_ns)
+        search = Search(
+            bench.goals,
+            read(units.parse_factor, lowest, "lowest"),
+            read(units.parse_factor, highest, "highest"),
+            read(units.parse_share, width, "width"),
+            votes,
+            each=bench.each,
+        )
+        found = find_peak(search, bench)
+        lines, rejected = trace.manifest.unread()
+        save(folder, found, {"lines": lines, "rejected": rejected})
+    return found
+
+
+def read(parse: Callable[[Any], Number], given: object, name: str) -> Number:
+    """A value. UsageError has the name of the flag or parameter."""
+    try:
+        return parse(given)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}", hint=error.hint) from None
+
+
+def read_length(given: object, name: str) -> int:
+    """The length of a trial in ns."""
+    value_ns = read(units.parse_duration_ns, given, name)
+    if value_ns < units.SECOND_NS // 10:
+        raise UsageError(f"{name}: {given!r} is too short for a trial", hint="give 15s")
+    return value_ns
+
+
+def save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> bytes:
+    """Write peak.json beside the runs; returns it. `recording` is how much of the recording could not be read."""
+
+    def finite(value: Any) -> Any:
+        return None if isinstance(value, float) and math.isinf(value) else value
+
+    data = {key: finite(value) for key, value in asdict(what).items()} | {"recording": recording}
+    document = json_shown(msgspec.json.format(msgspec.json.encode(data), indent=2)) + b"\n"
+    write_whole(folder / "peak.json", document)
+    return document
+
+
+@contextlib.contextmanager
+def made(folder: Path, hint: str = "give another -o") -> Iterator[None]:
+    """Make the folder; remove it at the end if it is empty. OutputError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {reason_of(error)}", hint=hint) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -1,0 +1,24 @@
+"""What the settings of a scenario make of a trace, with its window and speed: `replay transform` and the library."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from replay.settings.scenario import Scenario
+from replay.trace import Trace
+from replay.workload.transform import Transform
+
+from .due import make_clock, time_zone
+
+
+def transform_of(trace: Trace, scenario: Scenario) -> Transform:
+    """The transform that a scenario's settings ask for. UsageError where its window is not in the trace."""
+    clock = make_clock(trace, scenario, time_zone(trace, scenario)) if trace.rows else None
+    window = scenario.window
+    return replace(
+        Transform.of(scenario),
+        from_ns=clock.from_ns if clock and window.from_ is not None else None,
+        until_ns=clock.window_until_ns if clock and window.until is not None else None,
+        speed=float(scenario.speed),
+        compress_to_ns=scenario.compress_to_ns,
+    )

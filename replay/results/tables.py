@@ -1,0 +1,58 @@
+"""Figures of a run as Arrow tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from replay.ledger.catalog import FIGURES
+
+from .measured import Measured
+from .timeline import Second
+
+_NESTED = ("outcomes", "outcomes_measured", "lag")
+"""Fields that are counts by name: each name is a column."""
+
+_KINDS = {int: pa.int64(), float: pa.float64()}
+
+PERCENTILES = (0.0, *range(5, 100, 5), 97.5, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0)
+"""Rows of a table of percentiles."""
+
+
+def percentiles_table(measured: Measured, kinds: Mapping[str, str], route: str) -> pa.Table:
+    """A row per percentile, and a column for each latency by the name that it was asked for."""
+    columns = {"percentile": pa.array([float(percentile) for percentile in PERCENTILES])}
+    for name, kind in kinds.items():
+        values = measured.percentiles(kind, PERCENTILES, route) or []
+        columns[f"{name}_ns"] = pa.array([value.ns for value in values], pa.int64())
+    return pa.table(columns)
+
+
+def timeline_table(rows: Sequence[Second]) -> pa.Table:
+    """One row per second. `at` is when it began; counts by name have a column for each name that the run has."""
+    fields = [field for field in msgspec.structs.fields(Second) if field.name not in (*_NESTED, "wall_ns")]
+    columns: dict[str, Any] = {
+        "at": pa.array([row.wall_ns for row in rows], pa.timestamp("ns", tz="UTC")),
+    }
+    for field in fields:
+        kind = _KINDS.get(field.type, pa.int64())
+        columns[field.name] = pa.array([_value(row, field.name) for row in rows], kind)
+    for prefix, by_name in (
+        ("outcomes", [row.outcomes for row in rows]),
+        ("outcomes_measured", [row.measured for row in rows]),
+        ("lag", [row.lag for row in rows]),
+    ):
+        for name in sorted({name for counts in by_name for name in counts}):
+            columns[f"{prefix}.{name}"] = pa.array([counts.get(name, 0) for counts in by_name], pa.int64())
+    return pa.table(columns)
+
+
+def _value(row: Second, name: str) -> Any:
+    """A percentile ends where histograms do, as in reports."""
+    if name not in FIGURES:
+        return getattr(row, name)
+    figure = row.figure_ns(name)
+    return None if figure is None else figure[0]
