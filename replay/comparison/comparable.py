@@ -15,6 +15,13 @@ _NOT_OF_THE_LOAD = (
     "seed",
     "limits",
     "validity",
+    "live",
+    "live_allow",
+    "live_cert",
+    "live_key",
+    "live_linger",
+    "notify",
+    "start_at",
 )
 REASONS_MAX = 5
 

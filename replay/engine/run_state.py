@@ -20,6 +20,7 @@ from replay.plan.schedule import Schedule
 from replay.protocols.adapter import ProtocolAdapter
 from replay.protocols.feeder import Feeder
 from replay.protocols.protocol import TargetPlan
+from replay.results.deltas import RunEvent
 from replay.results.document import (
     ClockPair,
     Ending,
@@ -55,6 +56,8 @@ class RunState:
     ending: Ending = field(default_factory=Ending)
     notes: list[Note] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
+    events: list[RunEvent] = field(default_factory=list)
+    """What happened since the last tick."""
 
     @property
     def schedule(self) -> Schedule:
@@ -68,6 +71,15 @@ class RunState:
     def ended_at_s(self) -> float:
         """When a run that ends now has ended: at 0 where nothing was due yet."""
         return max(self.elapsed_s(), 0.0)
+
+    def happened(self, kind: str, text: str) -> None:
+        """Note an event for the next tick."""
+        self.events.append(RunEvent(round(self.ended_at_s(), 3), kind, text))
+
+    def take_events(self) -> list[RunEvent]:
+        """The events since the last call."""
+        taken, self.events = self.events, []
+        return taken
 
     @property
     def specs(self) -> list[LaneSpec]:

@@ -265,5 +265,12 @@ class Settings(TypedDict, total=False):
     limits: LimitsSettings
     tls: TlsSettings
     kafka: KafkaSettings
+    live: str
+    live_allow: Sequence[str]
+    live_cert: str
+    live_key: str
+    live_linger: str | float | timedelta
+    notify: Sequence[str]
+    start_at: str | datetime | time | None
     slo: Sequence[str]
     validity: ValidityLimitsSettings

@@ -7,10 +7,10 @@ from replay.ledger.validity import ValidityLimits
 from ..kinds import SloText
 from ..naming import NameOf
 from ..row import row
-from .kafka import KafkaSettings
+from .live import LiveSettings
 
 
-class OutputSettings(KafkaSettings, kw_only=True, frozen=True):
+class OutputSettings(LiveSettings, kw_only=True, frozen=True):
     """What a run is judged by."""
 
     group: ClassVar[str] = "output"
