@@ -132,6 +132,7 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
     recording: Recording | None = None
     breaker = CircuitBreaker(state.scenario.breaker, partial(_break_off, state))
     try:
+        _check_start(state.start_at_ns)
         async with trio.open_nursery() as nursery:
             if signals:
                 await nursery.start(received.watch)

@@ -253,6 +253,7 @@ def thinned(rows: Sequence[Second]) -> list[Second]:
 
 
 def merged(rows: Sequence[Second]) -> Second:
+    """Several seconds as one row: counts are added, and the worst latencies stand for all."""
     outcomes: dict[str, int] = {}
     for row in rows:
         for name, count in row.outcomes.items():

@@ -107,7 +107,9 @@ class Standing:
 def _spent(objective: slo.Slo, measured: Measured) -> tuple[int | None, int]:
     """Requests that count against an objective, and all that ended; None where only the end of a run can say."""
     route = objective.route
-    rows = [measured.outcomes.get(name, {}) for name in (measured.members(route) if route else measured.outcomes)]
+    rows = [
+        measured.outcomes.get(name, {}) for name in (measured.members(route) if route else measured.outcomes)
+    ]
     if objective.percentile is None:
         if objective.outcomes in ((slo.STATUSES,), (slo.MISMATCHES,)):
             return None, 0
@@ -168,7 +170,9 @@ class _Recent:
         self._outcomes.update(interval.outcomes)
         for at, counts in interval.parts:
             self._counts[at] += counts
-        while len(self._intervals) > 1 and self._length_s - self._intervals[0].length_s > self._window_s - 0.5:
+        while (
+            len(self._intervals) > 1 and self._length_s - self._intervals[0].length_s > self._window_s - 0.5
+        ):
             gone = self._intervals.popleft()
             self._length_s -= gone.length_s
             self._outcomes.subtract(gone.outcomes)

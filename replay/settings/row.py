@@ -41,7 +41,8 @@ def row(
 
     `default` describes a default that depends on something else. `used_by` names the protocol that alone reads the setting.
     `lane` passes it to the lanes. `positive` refuses 0. `common` puts it into the short form of `replay init`. `example` is
-    what `replay init` shows where the default is empty. `bare` is the value of a flag without one (`--live`). `ge` and `le` are limits of a plain number.
+    what `replay init` shows where the default is empty. `bare` is the value of a flag without one (`--live`). `ge` and `le`
+    are limits of a plain number.
     """
     facts = Row(flags, metavar, default, used_by, lane, positive, common, bare)
     return Meta(

@@ -95,7 +95,9 @@ def check(settings: LiveSettings, name_of: NameOf) -> None:
                 name = key.removesuffix("_ns")
                 raise UsageError(f"{name_of(name)}: there is no live page", hint="add --live")
     if settings.live_key and not settings.live_cert:
-        raise UsageError(f"{name_of('live_key')}: a key without its certificate", hint="give --live-cert FILE")
+        raise UsageError(
+            f"{name_of('live_key')}: a key without its certificate", hint="give --live-cert FILE"
+        )
     for url in settings.notify:
         check_web_hook(url, name_of("notify"))
 
@@ -125,4 +127,6 @@ def check_web_hook(url: str, name: str) -> None:
     except ValueError:
         is_url = False
     if not is_url or any(character <= " " or character > "~" for character in url):
-        raise UsageError(f"{name}: this is not the URL of a web hook (not shown, because it is a secret)", hint=hint)
+        raise UsageError(
+            f"{name}: this is not the URL of a web hook (not shown, because it is a secret)", hint=hint
+        )
