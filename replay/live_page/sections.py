@@ -116,7 +116,7 @@ def _cards(view: View) -> str:
             BAD,
         ),
         ("consumer lag", f"{lag:,}" if last.lag else "", ""),
-        ("recorded clock", _recorded(view.started.recorded_clock, last.t_s + last.length_s), ""),
+        ("recorded clock", _time_of_day(view.started.recorded_clock, last.t_s + last.length_s), ""),
     ]
     return cards(shown)
 
@@ -132,6 +132,11 @@ def _recorded(clock: RecordedClock | None, since_s: float) -> str:
     return format_moment(
         at_ns // SECOND_NS * SECOND_NS, dt.timezone(dt.timedelta(seconds=clock.utc_offset_s))
     )
+
+
+def _time_of_day(clock: RecordedClock | None, since_s: float) -> str:
+    moment = _recorded(clock, since_s).split()
+    return moment[1] if moment else ""
 
 
 def _figures_of(histogram: Histogram | None) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from replay.ledger.catalog import tag_over_all
 from replay.ledger.histogram import Histogram
 from replay.results.deltas import Deltas
@@ -16,6 +18,9 @@ from replay.results.timeline import Second
 from replay.units import format_latency
 
 from .history import HEAT_KINDS, History
+
+SHORT_S = 0.5
+"""The last row of a run may be a few milliseconds long. A shorter one than this is no second to show rates of."""
 
 EVENTS_MAX, RUNS_MAX = 200, 200
 """Events of a run and runs of a command that are listed: the last ones."""
@@ -76,16 +81,17 @@ class View:
 
     def take(self, second: Second, deltas: Deltas) -> None:
         """Take in one second."""
-        self.last = second
         self.standings = self.so_far.take(second, deltas)
         self.history.add(second, deltas.counters.get("retries", 0))
         wanted = {tag_over_all(kind): kind for kind in (*HEAT_KINDS, "wait")}
-        self.last_histograms = {
+        histograms = {
             wanted[delta.tag]: delta.histogram for delta in deltas.histograms if delta.tag in wanted
         }
         for kind in HEAT_KINDS:
-            if kind in self.last_histograms:
-                self.history.add_column(kind, second.t_s, self.last_histograms[kind])
+            if kind in histograms:
+                self.history.add_column(kind, second.t_s, histograms[kind])
+        if second.length_s >= SHORT_S or self.last is None:
+            self.last, self.last_histograms = second, histograms
         for event in deltas.events:
             self.happened(event.at_s, event.text or event.kind, is_bad=event.kind != "address")
         self._follow_breaches(second)
@@ -104,7 +110,7 @@ class View:
 
     def end(self, document: RunDocument) -> None:
         """The run is over and saved."""
-        self.document = document
+        self.document = msgspec.json.decode(msgspec.json.encode(document), type=RunDocument)
         how = document.ending.how
         words = "end" if how == "whole" else f"end: {document.ending.detail or how}"
         failed = failed_words(failures_of(document))
