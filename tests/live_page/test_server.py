@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from replay.engine.recording import Recording
+from replay.engine.sinks import Sink
 from replay.errors import UsageError
 from replay.live_page import app, feed
 from replay.live_page.page import COLUMNS, page
@@ -90,7 +91,7 @@ class Viewer:
         self._connection.close()
 
 
-def run_into(folder: Path, sink: LiveSink, seconds: int = 5, **more: Any) -> list[bytes]:
+def run_into(folder: Path, sink: Sink, seconds: int = 5, **more: Any) -> list[bytes]:
     """A run by the recorder with this sink; the lines of its timeline.jsonl."""
     start = started(**more)
     made = RunFolder.create(folder)
