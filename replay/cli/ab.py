@@ -39,6 +39,13 @@ SETTINGS = (
     "connections",
     "allow",
     "answers.keep",
+    "live",
+    "live_allow",
+    "live_cert",
+    "live_key",
+    "live_linger",
+    "notify",
+    "start_at",
 )
 """The settings that flags may change for both builds."""
 
@@ -111,6 +118,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     Each run starts and stops its build. The session may end with a verdict after 3, 4 and 6 blocks (alpha 0.01, 0.015,
     0.025). Exit codes are those of `replay compare`; 130 interrupted.
     """
+    from replay.audience import audience
     from replay.comparison.session import Plan, Session
     from replay.files import write_whole
     from replay.report.console import Console
@@ -123,6 +131,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from .places import keeping, result_folder
     from .progress import KERNELS as OF_A_RUN
     from .progress import warm_kernels
+    from .starting import instant_of, moment_text, wait_for
     from .streams import shown_of
 
     outputs = outputs_of(given)
@@ -145,12 +154,19 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     for note in bare_time_notes(settings):
         errors.print(f"note: {note}")
     warm_kernels(errors, (*OF_A_RUN, *_kernels_of(settings, base, new), *KERNELS))
-    with result_folder(out, SESSIONS, scenario) as folder, keeping(folder):
+    instant_ns = instant_of(settings)
+    with (
+        result_folder(out, SESSIONS, scenario) as folder, keeping(folder),
+        audience(settings, partial(tell, err=True)) as watching,
+    ):  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="replay-ab-") as area:
             with ProgressBar(errors) as progress:
                 trace = open_trace([recording], Path(area) / "imported.trace", progress=progress)
             report = partial(tell, err=True)
-            found = Session(replace(plan, out=folder), trace, settings, report).run()
+            if instant_ns is not None:
+                watching.waiting(f"The first run begins at {moment_text(instant_ns)}.")
+                wait_for(instant_ns, report, plain=given["plain"], lead_ns=0)
+            found = Session(replace(plan, out=folder), trace, settings, report, watching.sinks).run()
         write_whole(folder / "compare.json", _json(found))
         page = folder / "compare.html"
         ComparisonResult(found).page(page)

@@ -13,6 +13,8 @@ from replay.errors import UsageError
 from replay.settings.kinds import is_kind, setting_text
 from replay.settings.table import SETTINGS, Setting, metavar_of
 
+from .options import OptionalValue
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -29,6 +31,10 @@ class SettingFlag(click.Option):
         if self.metavar == "FILE":
             return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(value) for value in _values(self.setting) if value.startswith(incomplete)]
+
+
+class OptionalSettingFlag(SettingFlag, OptionalValue):
+    """The flag of a setting whose value may be left out: `--live`, `--live=HOST:PORT`."""
 
 
 def _values(setting: Setting) -> tuple[str, ...]:
@@ -65,7 +71,7 @@ def _flag(setting: Setting, required: bool, words: str) -> Callable[[Command], C
         )
     return click.option(
         *names,
-        cls=SettingFlag,
+        **_class_of(setting),
         setting=setting,
         metavar=metavar_of(setting),
         multiple=True,
@@ -73,6 +79,13 @@ def _flag(setting: Setting, required: bool, words: str) -> Callable[[Command], C
         callback=None if is_repeatable(setting) else _last,
         help=words or _help(setting),
     )
+
+
+def _class_of(setting: Setting) -> dict[str, Any]:
+    """The class of a setting's flag, and what it takes beside what all of them take."""
+    if setting.row.bare:
+        return {"cls": OptionalSettingFlag, "bare": setting.row.bare}
+    return {"cls": SettingFlag}
 
 
 def parameter_of(key: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from replay import units
+from replay.audience import audience
 from replay.engine.prepare import kernels_of, parse_targets
+from replay.engine.sinks import Sink
 from replay.errors import (
     Exit,
 )
@@ -37,8 +40,10 @@ from .progress import KERNELS, warm_kernels
 from .run import (
     read_scenario,
     report_console_for,
+    said_on_stderr,
     work_area,
 )
+from .starting import instant_of, moment_text, wait_for
 from .streams import shown_of
 
 ENDINGS = {
@@ -98,11 +103,21 @@ def find(
     )
     console = report_console_for(plain, False, stderr=outputs.takes_stdout)
     errors = Console(stderr=True, highlight=False)
-    warm_kernels(errors, [*KERNELS, *kernels_of(scenario), "workload.scale"])
+    instant_ns = instant_of(scenario)
     with (
-        result_folder(out, RUNS, recordings[0]) as folder, made(folder), work_area(folder) as area, keeping(folder)
+        result_folder(out, RUNS, recordings[0]) as folder, made(folder), work_area(folder) as area, keeping(folder),
+        audience(scenario, said_on_stderr) as watching,
     ):  # fmt: skip
+        warm_kernels(errors, [*KERNELS, *kernels_of(scenario), "workload.scale"])
+
+        def begin() -> None:
+            if instant_ns is not None:
+                watching.waiting(f"The search begins at {moment_text(instant_ns)}.")
+                wait_for(instant_ns, said_on_stderr, plain=plain, lead_ns=0)
+
         return _measured(
+            begin,
+            watching.sinks,
             scenario,
             recordings,
             folder,
@@ -117,13 +132,15 @@ def find(
 
 
 def _measured(
-    scenario: Scenario, recordings: list[str], folder: Path, area: Path, lengths_ns: tuple[int, int, int], console: Console,
-    errors: Console, surge: str | None, bounds: tuple[str, str, str, int], outputs: Outputs,
+    begin: Callable[[], None], sinks: Sequence[Sink], scenario: Scenario, recordings: list[str], folder: Path, area: Path,
+    lengths_ns: tuple[int, int, int], console: Console, errors: Console, surge: str | None,
+    bounds: tuple[str, str, str, int], outputs: Outputs,
 ) -> int:  # fmt: skip
     """Search, print and save; the exit code."""
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
-    bench = Bench(trace, scenario, folder, area, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1])
+    begin()
+    bench = Bench(trace, scenario, folder, area, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1], sinks=sinks)
     before = recording_facts(trace.manifest, scenario)
     lines, rejected = trace.manifest.unread()
     recording = {"lines": lines, "rejected": rejected}

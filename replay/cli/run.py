@@ -24,9 +24,10 @@ from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
 from .places import RUNS, result_folder
 from .scrub_options import Scrubbing, scrub_options, scrubbing
-from .streams import say, shown_of
+from .streams import say, shown_of, tell
 
 if TYPE_CHECKING:
+    from replay.audience import Audience
     from replay.engine.prepare import Prepared
     from replay.engine.sinks import Sink
     from replay.protocols.protocol import TargetPlan
@@ -108,6 +109,10 @@ def command(
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     if dry_run:
         import tempfile
+
+        from .starting import instant_of
+
+        instant_of(scenario)
 
         with tempfile.TemporaryDirectory(prefix="replay-") as area:
             _prepare(scenario, recordings, Path(area), console, sends=False, wanted=wanted)
@@ -213,6 +218,28 @@ def replay_recordings(
     *, outputs: Outputs | None = None, sinks: Sequence[Sink] = (), wanted: Scrubbing | None = None,
 ) -> int:  # fmt: skip
     """Run, print the report, write the outputs, and return the exit code."""
+    from replay.audience import audience
+
+    from .starting import instant_of
+
+    instant_ns = instant_of(scenario)
+    with audience(scenario, said_on_stderr) as watching:
+        watching.waiting("The run is being planned.")
+        prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
+        return _run_and_report(
+            prepared, folder, console, plain, watching, outputs=outputs, sinks=sinks, instant_ns=instant_ns
+        )
+
+
+def said_on_stderr(line: str) -> None:
+    """Print a line beside the report."""
+    tell(line, err=True)
+
+
+def _run_and_report(
+    prepared: Prepared, folder: Path, console: Console, plain: bool, watching: Audience,
+    *, outputs: Outputs | None, sinks: Sequence[Sink], instant_ns: int | None,
+) -> int:  # fmt: skip
     from replay.engine.sinks.threads import SINK_NOTES
     from replay.report.console import Console
     from replay.report.live import LiveView
@@ -220,10 +247,15 @@ def replay_recordings(
     from replay.report.terminal import print_report
     from replay.results.run import load_run
 
-    prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
+    from .starting import moment_text, wait_for
+
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
+    if instant_ns is not None:
+        watching.waiting(f"The first request is due at {moment_text(instant_ns)}.")
+        wait_for(instant_ns, (lambda line: None) if console.quiet else said_on_stderr, plain=plain)
     with LiveView(errors, *prepared.plans) as live:
-        document = prepared.run(folder, sinks=[live, *sinks], last=True)
+        all_sinks = [live, *sinks, *watching.sinks]
+        document = prepared.run(folder, sinks=all_sinks, start_at_ns=instant_ns, last=True)
     result = RunResult(load_run(folder))
     with shown_of(folder):
         if not console.quiet:

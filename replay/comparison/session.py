@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
 from replay.engine.prepare import prepare
+from replay.engine.sinks import Sink
 from replay.errors import (
     OutputError,
     RefusedError,
@@ -86,6 +87,7 @@ class Session:
     trace: Trace
     scenario: Scenario
     say: Say
+    sinks: Sequence[Sink] = ()
     blocks: list[list[tuple[Build, SideRun]]] = field(default_factory=list)
     number: int = 0
     retries: int = 0
@@ -157,7 +159,7 @@ class Session:
             run_step("prepare", self.plan.prepare.replace("{url}", url), self._log("prepare"), self.left_s)
             scenario = msgspec.structs.replace(self.scenario, target=url)
             with prepare(self.trace, scenario) as prepared:
-                document = prepared.run(self.plan.out / name)
+                document = prepared.run(self.plan.out / name, sinks=self.sinks)
         if document.ending.how == "interrupted":
             raise Interrupted("the session was interrupted", hint=f"its runs are in {self.plan.out}")
         if document.interrupted:

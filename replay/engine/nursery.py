@@ -144,6 +144,7 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
     recording: Recording | None = None
     breaker = CircuitBreaker(state.scenario.breaker, partial(_break_off, state))
     try:
+        _check_start(state.start_at_ns)
         async with trio.open_nursery() as nursery:
             if signals:
                 await nursery.start(received.watch)
@@ -184,7 +185,9 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
             state.notes = [
                 note for target in state.targets for note in await target.adapter.afterwards(target.specs)
             ]
-        recording.tick(time.monotonic_ns(), last=True, watched=state.sampler.take())
+        recording.tick(
+            time.monotonic_ns(), last=True, watched=state.sampler.take(), events=state.take_events()
+        )
         await others.caught_up()
         document = _finish(state, recording, cpu_s)
         await others.caught_up()
@@ -270,7 +273,9 @@ async def _tick(state: RunState, recording: Recording) -> None:
     number = 1
     while True:
         await trio.sleep(max(0.0, number - state.elapsed_s()))
-        recording.tick(time.monotonic_ns(), lag=state.lag(), watched=state.sampler.take())
+        recording.tick(
+            time.monotonic_ns(), lag=state.lag(), watched=state.sampler.take(), events=state.take_events()
+        )
         number = int(state.elapsed_s()) + 1
 
 
@@ -288,6 +293,8 @@ async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> N
         for spec, writer in zip(target.specs, target.feeder.writers, strict=True):
             full = AddressTable(spec.metrics).use(addresses)
             writer.wake()
+        hosts = ", ".join(dict.fromkeys(address.host for address in addresses))
+        state.happened("address", f"{target.planned.target.host} is now at {hosts}")
         return full
 
     def stop(why: str) -> None:
@@ -305,6 +312,7 @@ async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> N
 def _end(state: RunState, how: str, detail: str) -> None:
     """Tell feeder and lanes to come to an end in order."""
     state.ending = Ending(how=how, detail=detail, at_s=state.ended_at_s())  # type: ignore[arg-type]
+    state.happened(how, detail)
     state.end_feeding()
     state.stop(Stop.DRAIN)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from replay.errors import OutputError
 from replay.ledger import host
 from replay.results.assemble import assemble, write_document
+from replay.results.deltas import RunEvent
 from replay.results.document import (
     AnswerFigures,
     Ending,
@@ -76,6 +78,7 @@ class Recording:
         last: bool = False,
         lag: dict[str, int] | None = None,
         watched: dict[str, float | None] | None = None,
+        events: Sequence[RunEvent] = (),
     ) -> Second:
         """Hand what was counted since the last tick to every sink. The run ends with its `last` tick. OutputError where
         the folder has no room.
@@ -83,6 +86,8 @@ class Recording:
         if last:
             self._ended = _Ended(now_ns, host.load(), self._run_delay())
         second, deltas = self._recorder.tick(now_ns, last=last, lag=lag, watched=watched)
+        if events:
+            deltas = replace(deltas, events=tuple(events))
         for sink in self._sinks:
             sink.second(second, deltas)
         return second

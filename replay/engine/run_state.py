@@ -22,6 +22,7 @@ from replay.plan.schedule import Schedule
 from replay.protocols.adapter import ProtocolAdapter
 from replay.protocols.feeder import Feeder
 from replay.protocols.protocol import TargetPlan
+from replay.results.deltas import RunEvent
 from replay.results.document import (
     ClockPair,
     Ending,
@@ -62,6 +63,8 @@ class RunState:
     notes: list[Note] = field(default_factory=list)
     answers: AnswerKeeper | None = None
     done: trio.Event = field(default_factory=trio.Event)
+    events: list[RunEvent] = field(default_factory=list)
+    """What happened since the last tick."""
 
     @property
     def schedule(self) -> Schedule:
@@ -75,6 +78,15 @@ class RunState:
     def ended_at_s(self) -> float:
         """When a run that ends now has ended: at 0 where nothing was due yet."""
         return max(self.elapsed_s(), 0.0)
+
+    def happened(self, kind: str, text: str) -> None:
+        """Note an event for the next tick."""
+        self.events.append(RunEvent(round(self.ended_at_s(), 3), kind, text))
+
+    def take_events(self) -> list[RunEvent]:
+        """The events since the last call."""
+        taken, self.events = self.events, []
+        return taken
 
     @property
     def specs(self) -> list[LaneSpec]:

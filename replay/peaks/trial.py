@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 from replay import units
 from replay.engine.blocking import run_blocking
 from replay.engine.prepare import Prepared, find_targets, prepare
+from replay.engine.sinks import Sink
 from replay.errors import RefusedError, UsageError
 from replay.ledger.catalog import GOOD
 from replay.ledger.statuses import ACCEPT, FAILED_SHARE, SUSPECT_SHARE
@@ -86,11 +88,12 @@ class Bench:
     """
 
     def __init__(
-        self, trace: Trace, scenario: Scenario, folder: Path, area: Path, *, trial_ns: int, hold_ns: int
-    ) -> None:
+        self, trace: Trace, scenario: Scenario, folder: Path, area: Path, *, trial_ns: int, hold_ns: int,
+        sinks: Sequence[Sink] = (),
+    ) -> None:  # fmt: skip
         if scenario.closed_loop:
             raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
-        self._trace, self._folder, self._area = trace, folder, area
+        self._trace, self._folder, self._area, self._sinks = trace, folder, area, sinks
         self.each = not scenario.slo
         self._given = msgspec.structs.replace(scenario, slo=scenario.slo or GOALS)
         self._hold_ns, self._trial_ns, self._number, self._lowest_per_s = hold_ns, trial_ns, 0, 0.0
@@ -170,7 +173,7 @@ class Bench:
         area.mkdir(parents=True)
         try:
             prepared = self._prepared(load, stage, area)
-            document = prepared.run(folder)
+            document = prepared.run(folder, sinks=self._sinks)
         finally:
             shutil.rmtree(area, ignore_errors=True)
         if document.ending.how == "interrupted":
@@ -250,7 +253,9 @@ class Bench:
             compress_to_ns=None,
             duration_ns=None,
         )
-        document = prepare(made, scenario, name=str(self._trace.path), area=area).run(folder)
+        document = prepare(made, scenario, name=str(self._trace.path), area=area).run(
+            folder, sinks=self._sinks
+        )
         if document.ending.how == "interrupted":
             raise KeyboardInterrupt
         run = load_run(folder)

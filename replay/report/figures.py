@@ -36,18 +36,26 @@ HEAT = ("#6f97cf", "#6a72c9", "#8f5fd0", "#c2539b", "#e0583c", "#f0a53a")
 Goal = tuple[str, float, float | None]
 """An objective in a chart: its text, its limit, and its percentile (None for a share)."""
 
+HeatColumn = tuple[float, np.ndarray, np.ndarray]
+"""A column of a heat map: since when (in s), the rows that it has requests in, and how many."""
+
 
 def goals_of(document: RunDocument, metrics: Sequence[str]) -> list[Goal]:
     """The objectives of a run on all requests, that are of one of these metrics (`errors` for the share)."""
+    return goals_among([outcome.slo for outcome in document.slo], metrics)
+
+
+def goals_among(objectives: Sequence[str], metrics: Sequence[str]) -> list[Goal]:
+    """As `goals_of`, of objectives as text."""
     found: list[Goal] = []
-    for outcome in document.slo:
-        parsed = slo.parse(outcome.slo)
+    for text in objectives:
+        parsed = slo.parse(text)
         if parsed.route:
             continue
         if parsed.percentile is not None and parsed.metric in metrics:
-            found.append((outcome.slo, parsed.limit, parsed.percentile))
+            found.append((text, parsed.limit, parsed.percentile))
         elif parsed.outcomes == FAILED and "errors" in metrics:
-            found.append((outcome.slo, parsed.limit, None))
+            found.append((text, parsed.limit, None))
     return found
 
 
@@ -100,13 +108,26 @@ def _quantiles(
 
 
 def heat_map(run: Run, rows: Sequence[Second]) -> Chart | None:
+    """The heat map of a run's response, of a closed loop its service."""
+    document = run.document
+    columns, length_s = _heat_columns(run)
+    kind = "service" if document.closed_loop else "response"
+    return heat_chart(kind, columns, length_s, rows, document.recorded_clock, goals_of(document, (kind,)))
+
+
+def heat_chart(
+    kind: str,
+    columns: Sequence[HeatColumn],
+    length_s: float,
+    rows: Sequence[Second],
+    clock: RecordedClock | None,
+    goals: Sequence[Goal],
+) -> Chart | None:
     """How many requests had which latency over the run, hotter where more, on a log scale; p50 and p99 of each second, and
     the objectives.
     """
-    columns, length_s = _heat_columns(run)
     if len(columns) < 2:
         return None
-    document = run.document
     first = min(int(bins[0]) for _, bins, _ in columns)
     last = max(int(bins[-1]) for _, bins, _ in columns)
     edges = 10.0 ** (np.arange(first, last + 2) / ROWS_PER_DECADE)
@@ -117,11 +138,9 @@ def heat_map(run: Run, rows: Sequence[Second]) -> Chart | None:
             np.add.at(made[:, min(int(start_s / length_s * across), across - 1)], bins - first, numbers)
         return made
 
-    kind = "service" if document.closed_loop else "response"
-    goals = goals_of(document, (kind,))
     limits = [limit for _, limit, _ in goals]
     plot = Chart(
-        time_axis(length_s, document.recorded_clock),
+        time_axis(length_s, clock),
         latency_axis(min([edges[0], *limits]), max([edges[-1], *limits]), kind),
         height=280,
     )
@@ -172,7 +191,7 @@ def _levels(cells: np.ndarray, edges: np.ndarray) -> list[tuple[str, list[tuple[
     return [(colour, cell) for colour, cell in zip(HEAT, found, strict=True) if cell]
 
 
-def _heat_columns(run: Run) -> tuple[list[tuple[float, np.ndarray, np.ndarray]], float]:
+def _heat_columns(run: Run) -> tuple[list[HeatColumn], float]:
     """For each interval: when it began, the rows that it has something in, how much; and how long all took."""
     if not run.folder.latency.exists():
         return [], 0.0
@@ -230,10 +249,11 @@ def thinned(rows: Sequence[Second]) -> list[Second]:
     at_once = math.ceil(len(rows) / SECONDS_MAX)
     if at_once <= 1:
         return list(rows)
-    return [_merged(rows[at : at + at_once]) for at in range(0, len(rows), at_once)]
+    return [merged(rows[at : at + at_once]) for at in range(0, len(rows), at_once)]
 
 
-def _merged(rows: Sequence[Second]) -> Second:
+def merged(rows: Sequence[Second]) -> Second:
+    """Several seconds as one row: counts are added, and the worst latencies stand for all."""
     outcomes: dict[str, int] = {}
     for row in rows:
         for name, count in row.outcomes.items():

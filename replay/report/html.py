@@ -187,10 +187,20 @@ def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) 
 
     OutputError where it cannot be written.
     """
+    page, _ = page_and_policy(title, above, sections)
+    write_whole(path, page)
+
+
+def page_and_policy(
+    title: str, above: str, sections: Sequence[Section], *, script: str = "", own_server: bool = False
+) -> tuple[bytes, str]:
+    """A page, and its Content-Security-Policy. `script` is added to the script of every page. With `own_server` the page may
+    fetch from the server that it came from, and from nowhere else.
+    """
     body = "".join(section if isinstance(section, str) else drawn(section) for section in sections)
-    style, script = _part("page.css") + _label_rules(body), _part("page.js")
+    style, script = _part("page.css") + _label_rules(body), _part("page.js") + script
     allowed = f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"
-    policy = f"default-src 'none'; {allowed}; img-src data:"
+    policy = f"default-src 'none'; {allowed}; img-src data:" + ("; connect-src 'self'" if own_server else "")
     page = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
@@ -199,7 +209,7 @@ def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) 
         f"<body><header>{escape(above)}</header>{body}\n<footer>replay {__version__}</footer>\n"
         f"<script>{script}</script></body></html>\n"
     )
-    write_whole(path, page.encode("utf-8", "backslashreplace"))
+    return page.encode("utf-8", "backslashreplace"), policy
 
 
 @functools.cache

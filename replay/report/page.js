@@ -139,9 +139,15 @@ function enliven(figure, svg, data, tip) {
   svg.addEventListener('dblclick', () => zoom(0, 1));
 }
 
-for (const figure of document.querySelectorAll('figure')) {
+// Tables that are wider than the page can be scrolled by the keyboard; figures get their values under the pointer.
+function prepare(root) {
+  for (const box of root.querySelectorAll('.scroll')) if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  root.querySelectorAll('figure').forEach(show);
+}
+
+function show(figure) {
   const block = figure.querySelector('script');
-  if (!block) continue;
+  if (!block) return;
   const tip = document.createElement('div');
   tip.className = 'tip';
   tip.hidden = true;
@@ -149,7 +155,7 @@ for (const figure of document.querySelectorAll('figure')) {
   figure.classList.add('live');
   const data = JSON.parse(block.textContent);
   for (const svg of figure.querySelectorAll('svg[role]')) enliven(figure, svg, data, tip);
-  if (!data.x.zoom) continue;
+  if (!data.x.zoom) return;
   const hint = document.createElement('p');
   hint.className = 'hint';
   hint.textContent = 'drag to zoom, double-click to go back';
@@ -187,3 +193,4 @@ for (const list of document.querySelectorAll('.fields')) {
   list.before(bar);
   filter();
 }
+prepare(document);

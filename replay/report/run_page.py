@@ -41,12 +41,27 @@ RATIO_NOTED = 1.1
 def write_run_page(run: Run, path: Path) -> None:
     """Write the page of a run. OutputError where it cannot be."""
     document = run.document
-    sections: list[Section] = [_headline(run), _cards(document), _objectives(document), *_figures(run)]
-    sections += [
+    own = document_sections(document)
+    sections: list[Section] = [*own[:ABOVE_CHARTS], *_figures(run), *own[ABOVE_CHARTS:ABOVE_SAMPLES]]
+    sections += [*samples_sections(run), *own[ABOVE_SAMPLES:]]
+    where = f" · {document.trace.path}" if document.trace else ""
+    above = f"{run.folder.path}{where} · {document.target} · {document.started_at[:19].replace('T', ' ')} UTC"
+    write_page(path, f"replay: {run.folder.path.name}", above, sections)
+
+
+ABOVE_CHARTS, ABOVE_SAMPLES = 3, 6
+"""How many of a document's sections stand above the charts, and above the samples."""
+
+
+def document_sections(document: RunDocument) -> list[str]:
+    """What a page of a run has from its run.json alone, in order."""
+    return [
+        _headline(document),
+        _cards(document),
+        _objectives(document),
         _latencies(document),
         _routes(document, "Actions", document.actions),
         _routes(document, "Routes", document.routes),
-        *samples_sections(run),
         _checked(document),
         _target(document),
         _addresses(document),
@@ -54,13 +69,9 @@ def write_run_page(run: Run, path: Path) -> None:
         machine_section(document),
         settings_section(document),
     ]
-    where = f" · {document.trace.path}" if document.trace else ""
-    above = f"{run.folder.path}{where} · {document.target} · {document.started_at[:19].replace('T', ' ')} UTC"
-    write_page(path, f"replay: {run.folder.path.name}", above, sections)
 
 
-def _headline(run: Run) -> str:
-    document = run.document
+def _headline(document: RunDocument) -> str:
     took = format_duration(round(document.duration_s * 1e9))
     sentence = f"{sent_words(document)} in {took}"
     if isinstance(document.latency.response, Latency):

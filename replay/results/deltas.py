@@ -72,13 +72,26 @@ class HistogramDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class RunEvent:
+    """Something that happened in a run, `at_s` after its start: `kind` is `address` (the target's name has other
+    addresses), or how the run was ended early (`interrupted`, `circuit_breaker`, `not_allowed`).
+    """
+
+    at_s: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Deltas:
     """One second in full. `counters` are the lanes' counters (docs/lane-contract.md) of this second, `totals` the same
     since the start. `routes` counts requests by route and outcome, without the warm-up's. `histograms` are those over all
-    routes, and those of the routes whose turn it is: each `HistogramDelta` says since when it counts.
+    routes, and those of the routes whose turn it is: each `HistogramDelta` says since when it counts. `events` is what
+    happened meanwhile.
     """
 
     counters: Mapping[str, int] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)
     routes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     histograms: Sequence[HistogramDelta] = ()
+    events: Sequence[RunEvent] = ()

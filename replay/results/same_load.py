@@ -16,6 +16,14 @@ NOT_OF_THE_LOAD = (
     "validity",
     "ignore",
     "answers",
+    "watch",
+    "live",
+    "live_allow",
+    "live_cert",
+    "live_key",
+    "live_linger",
+    "notify",
+    "start_at",
 )
 """Settings that do not change what is sent, and when."""
 

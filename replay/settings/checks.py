@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from replay.errors import UsageError
 
-from .groups import answers, clients, kafka, load, output, safety, sessions, target, time, tls
+from .groups import answers, clients, kafka, live, load, output, safety, sessions, target, time, tls
 from .naming import NameOf
 from .scenario import Scenario
 from .table import SETTINGS, value_of
 
-_GROUPS = (target, sessions, load, time, clients, safety, tls, kafka, answers, output)
+_GROUPS = (target, sessions, load, time, clients, safety, tls, kafka, answers, live, output)
 
 
 def check(scenario: Scenario, name_of: NameOf) -> None:

@@ -272,4 +272,9 @@ def _beside(scenario: Scenario, path: Path, flags: Mapping[str, Any]) -> Scenari
         if getattr(scenario.tls, name) and f"tls.{name}" not in flags
     }
     tls = msgspec.structs.replace(scenario.tls, **files)
-    return msgspec.structs.replace(scenario, body=rules, variable=variables, tls=tls)
+    own = {
+        name: str(path.parent / value)
+        for name in ("live_cert", "live_key")
+        if (value := getattr(scenario, name)) and name not in flags
+    }
+    return msgspec.structs.replace(scenario, body=rules, variable=variables, tls=tls, **own)

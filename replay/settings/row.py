@@ -29,19 +29,22 @@ class Row(NamedTuple):
     is_lanes: bool = False
     is_positive: bool = False
     is_common: bool = False
+    bare: str = ""
 
 
 def row(
     text: str, *flags: str, metavar: str = "", default: str = "", used_by: str = "", lane: bool = False,
-    positive: bool = False, common: bool = False, example: Any = None, ge: int | None = None, le: int | None = None,
+    positive: bool = False, common: bool = False, example: Any = None, bare: str = "", ge: int | None = None,
+    le: int | None = None,
 ) -> Meta:  # fmt: skip
     """Declare a setting: its help text and flags.
 
     `default` describes a default that depends on something else. `used_by` names the protocol that alone reads the setting.
     `lane` passes it to the lanes. `positive` refuses 0. `common` puts it into the short form of `replay init`. `example` is
-    what `replay init` shows where the default is empty. `ge` and `le` are limits of a plain number.
+    what `replay init` shows where the default is empty. `bare` is the value of a flag without one (`--live`). `ge` and `le`
+    are limits of a plain number.
     """
-    facts = Row(flags, metavar, default, used_by, lane, positive, common)
+    facts = Row(flags, metavar, default, used_by, lane, positive, common, bare)
     return Meta(
         description=text, examples=None if example is None else [example], ge=ge, le=le, extra={_KEY: facts}
     )

@@ -15,7 +15,19 @@ from .kinds import is_kind
 from .row import Row, row_of
 from .scenario import Scenario
 
-GROUPS = ("target", "load", "time", "clients", "sessions", "safety", "TLS", "Kafka", "answers", "output")
+GROUPS = (
+    "target",
+    "load",
+    "time",
+    "clients",
+    "sessions",
+    "safety",
+    "TLS",
+    "Kafka",
+    "answers",
+    "live",
+    "output",
+)
 """The groups in the order of help, `replay init` and docs/settings.md."""
 
 

@@ -294,6 +294,13 @@ class Settings(TypedDict, total=False):
     tls: TlsSettings
     kafka: KafkaSettings
     answers: AnswersSettings
+    live: str
+    live_allow: Sequence[str]
+    live_cert: str
+    live_key: str
+    live_linger: str | float | timedelta
+    notify: Sequence[str]
+    start_at: str | datetime | time | None
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]
@@ -362,6 +369,13 @@ class PeakSettings(TypedDict, total=False):
     tls: TlsSettings
     kafka: KafkaSettings
     answers: AnswersSettings
+    live: str
+    live_allow: Sequence[str]
+    live_cert: str
+    live_key: str
+    live_linger: str | float | timedelta
+    notify: Sequence[str]
+    start_at: str | datetime | time | None
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]

@@ -10,7 +10,7 @@ from ..ignore_rules import IgnoreRule
 from ..kinds import SloText
 from ..naming import NameOf
 from ..row import Table, row
-from .answers import AnswersSettings
+from .live import LiveSettings
 
 WATCHED_MAX = 32
 """Figures that a run may watch: each is a request per second."""
@@ -42,7 +42,7 @@ class Watch(Table, kw_only=True, frozen=True):
     ] = ""
 
 
-class OutputSettings(AnswersSettings, kw_only=True, frozen=True):
+class OutputSettings(LiveSettings, kw_only=True, frozen=True):
     """What a run is judged by, and which figures of the target are recorded beside it."""
 
     group: ClassVar[str] = "output"

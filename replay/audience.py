@@ -1,0 +1,113 @@
+"""Who watches a command's runs from outside: the live page and web hooks, opened before anything is sent.
+
+with audience(scenario, print) as watching:
+    prepared.run(out, sinks=watching.sinks)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from replay.settings.scenario import Scenario
+from replay.units import SECOND_NS, format_duration
+
+if TYPE_CHECKING:
+    from replay.engine.sinks import Sink
+    from replay.live_page.server import LiveServer
+    from replay.live_page.sink import LiveSink
+    from replay.notify.messages import Notifications
+    from replay.notify.post import Poster
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Audience:
+    """Sinks for every run of a command."""
+
+    say: Say
+    sinks: list[Sink] = field(default_factory=list)
+    page: LiveSink | None = None
+    server: LiveServer | None = None
+    notifications: Notifications | None = None
+    poster: Poster | None = None
+
+    def waiting(self, words: str) -> None:
+        """Say on the page what it waits for."""
+        if self.page is not None:
+            self.page.waiting(words)
+
+    def finish(self, *, is_cancelled: bool) -> None:
+        """Send the last message. What could not be delivered is reported."""
+        if self.notifications is not None and self.poster is not None:
+            self.notifications.finish(is_cancelled=is_cancelled)
+            if lost := self.poster.close():
+                self.say(lost)
+
+    def linger(self, linger_ns: int) -> None:
+        """Keep the page for a while; an interrupt ends that, and is not one of the run."""
+        if self.server is None or not linger_ns:
+            return
+        self.server.end()
+        self.say(
+            f"the live page stays for another {format_duration(linger_ns)}; Ctrl-C ends it: {self.server.link}"
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait(linger_ns / SECOND_NS)
+
+
+@contextlib.contextmanager
+def audience(scenario: Scenario, say: Say) -> Iterator[Audience]:
+    """Open what a scenario asks for. `say` prints a line: the link, and what was not delivered.
+
+    UsageError where a port, certificate or URL cannot be used, LimitError where a host is not allowed. At the end the last
+    message is sent, the page stays as long as the scenario says, and its port is closed.
+    """
+    watching = Audience(say)
+    with contextlib.ExitStack() as stack:
+        if scenario.notify:
+            _open_notifications(watching, scenario)
+        if scenario.live:
+            _open_page(watching, scenario)
+            assert watching.server is not None
+            stack.callback(watching.server.close)
+        try:
+            yield watching
+        except BaseException as error:
+            watching.finish(is_cancelled=isinstance(error, KeyboardInterrupt))
+            if isinstance(error, SystemExit):
+                watching.linger(int(scenario.live_linger_ns))
+            raise
+        watching.finish(is_cancelled=False)
+        watching.linger(int(scenario.live_linger_ns))
+
+
+def _open_notifications(watching: Audience, scenario: Scenario) -> None:
+    from replay.notify.messages import Notifications
+    from replay.notify.post import Poster, web_hooks
+    from replay.plan.safety import allowed
+
+    hosts = allowed(scenario)
+    watching.poster = Poster(web_hooks(scenario.notify, hosts), hosts)
+    watching.notifications = Notifications(watching.poster.send)
+    watching.sinks.append(watching.notifications)
+
+
+def _open_page(watching: Audience, scenario: Scenario) -> None:
+    from replay.live_page.server import LiveServer
+    from replay.live_page.sink import LiveSink
+
+    server = LiveServer(scenario.live, scenario.live_allow, scenario.live_cert, scenario.live_key)
+    watching.server, watching.page = server, LiveSink(server.feed)
+    server.start()
+    watching.sinks.append(watching.page)
+    watching.say(f"live page: {server.link}")
+    if server.is_open_to_others:
+        watching.say(
+            "live page: it is sent in clear, so that everyone on the way can read it, the link's key included; --live-cert"
+            " FILE encrypts it"
+        )

@@ -1,0 +1,140 @@
+"""The live page's web application: `/` is the page, `/stream` its lines. Nothing can be changed through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .feed import Feed, line
+from .guard import HEADERS, STRICT, Guard
+from .page import page
+
+STREAM = "/stream"
+VIEWERS_MAX = 200
+BATCH = 200
+"""Messages that are sent at once."""
+
+BEAT_S = 15.0
+"""A silent stream gets an empty line this often: whoever waits at either end sees that the other is there."""
+
+Changed = Callable[[], trio.Event]
+"""The event of the next change of the feed."""
+
+
+def live_app(feed: Feed, changed: Changed, guard: Guard) -> ASGIApp:
+    """The application. `changed` is asked for the next event before the feed is read."""
+
+    async def root(request: Request) -> Response:
+        content, policy = page()
+        return Response(
+            content, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy}
+        )
+
+    async def stream(request: Request) -> Response:
+        after = request.query_params.get("after", "0")
+        if not (after.isascii() and after.isdigit() and len(after) <= 12):
+            return PlainTextResponse("after= must be the number of a line\n", 400)
+        if request.method == "HEAD":
+            return Response(media_type=Lines.media_type)
+        if feed.viewers >= VIEWERS_MAX:
+            return PlainTextResponse(f"there are {VIEWERS_MAX} viewers already\n", 503, {"Retry-After": "10"})
+        return Lines(feed, changed, int(after))
+
+    routes = [Route("/", root, methods=["GET"]), Route(STREAM, stream, methods=["GET"])]
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False
+    return _Guarded(app, guard)
+
+
+class Lines(Response):
+    """The stream: JSON lines from a number on, for as long as there are any."""
+
+    media_type = "application/x-ndjson"
+
+    def __init__(self, feed: Feed, changed: Changed, after: int) -> None:
+        super().__init__(media_type=self.media_type)
+        del self.headers["content-length"]
+        self._feed, self._changed, self._number = feed, changed, after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the viewer has left, or has everything."""
+        self._feed.viewers += 1
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_left, receive, nursery.cancel_scope)
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await self._send_all(send)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                nursery.cancel_scope.cancel()
+        finally:
+            self._feed.viewers -= 1
+
+    async def _send_all(self, send: Send) -> None:
+        version = 0
+        while True:
+            changed, is_over = self._changed(), self._feed.is_over
+            messages, self._number, lost = self._feed.messages_after(self._number, BATCH)
+            sections, version = self._feed.sections_after(version)
+            data = b"".join([line("lost", lost) if lost else b"", *messages, sections])
+            if not data and is_over:
+                data = line("over", True)
+            if data:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                if not messages and not sections:
+                    return
+                continue
+            with trio.move_on_after(BEAT_S) as waited:
+                await changed.wait()
+            if waited.cancelled_caught:
+                await send({"type": "http.response.body", "body": b"\n", "more_body": True})
+
+
+async def _left(receive: Receive, scope: trio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+_ALL_HEADERS = {**HEADERS, "Content-Security-Policy": STRICT}
+
+
+class _Guarded:
+    """Refuses what the guard refuses, and gives every answer its headers."""
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app, self._guard = app, guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message["headers"]}
+                ours = [(name.lower().encode(), value.encode()) for name, value in _ALL_HEADERS.items()]
+                message["headers"] = [*message["headers"], *(pair for pair in ours if pair[0] not in given)]
+            await send(message)
+
+        headers: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        server = str((scope.get("server") or ("", 0))[0])
+        is_stream, scheme = scope["path"] == STREAM, scope["scheme"]
+        refusal = self._guard.refusal(scope["method"], headers, server, is_stream=is_stream, scheme=scheme)
+        if refusal is None:
+            await self._app(scope, receive, send_guarded)
+            return
+        more = {"Allow": "GET, HEAD"} if refusal.status == 405 else {}
+        more |= {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+        answer = PlainTextResponse(refusal.words + "\n", refusal.status, more)
+        await answer(scope, receive, send_guarded)

@@ -1,0 +1,81 @@
+"""What viewers are sent: a log of messages that every viewer reads from where it is, and the sections of the page.
+
+Messages (seconds of runs, starts, ends) are numbered, so that a viewer who lost its connection asks for those after the
+last one that it has. Sections are states: a viewer gets the newest version of each that it has not seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+MESSAGES_MAX = 10_000
+"""Messages that are kept: the last 2 h 46 min in full. Charts and tables cover all of a run."""
+
+
+class Feed:
+    """Messages and sections, written by the sink's thread and read by the server's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._messages: deque[tuple[int, bytes]] = deque(maxlen=MESSAGES_MAX)
+        self._last = 0
+        self._sections: dict[str, tuple[int, str]] = {}
+        self._version = 0
+        self._listener: Callable[[], None] = lambda: None
+        self.viewers = 0
+        """Streams that are open now."""
+        self.is_over = False
+        """Whether nothing follows."""
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after each change, in the thread that made it."""
+        self._listener = changed
+
+    def append(self, kind: str, content: bytes) -> None:
+        """Add a message: `content` is JSON, under the key `kind`."""
+        with self._lock:
+            self._last += 1
+            self._messages.append((self._last, b'{"id":%d,"%s":%s}\n' % (self._last, kind.encode(), content)))
+        self._listener()
+
+    def draw(self, sections: Mapping[str, str]) -> None:
+        """Replace sections of the page. Those that did not change keep their version."""
+        with self._lock:
+            for name, text in sections.items():
+                if name not in self._sections or self._sections[name][1] != text:
+                    self._version += 1
+                    self._sections[name] = (self._version, text)
+        self._listener()
+
+    def end(self) -> None:
+        """Nothing follows: viewers that have read everything leave."""
+        self.is_over = True
+        self._listener()
+
+    def messages_after(self, number: int, most: int) -> tuple[list[bytes], int, int]:
+        """The next messages, the number of the last of them, and how many in between are not kept any more."""
+        with self._lock:
+            if number > self._last:
+                number = 0
+            first = self._messages[0][0] if self._messages else self._last + 1
+            lost = max(first - 1 - number, 0)
+            begin = max(number + 1 - first, 0)
+            found = [self._messages[at] for at in range(begin, min(begin + most, len(self._messages)))]
+            return [message for _, message in found], found[-1][0] if found else number + lost, lost
+
+    def sections_after(self, version: int) -> tuple[bytes, int]:
+        """A message with the sections that changed since a version; empty where none did. And the version now."""
+        with self._lock:
+            changed = {name: text for name, (at, text) in self._sections.items() if at > version}
+            now = self._version
+        return (line("sections", changed) if changed else b""), now
+
+
+def line(kind: str, content: Any) -> bytes:
+    """A message without a number."""
+    return msgspec.json.encode({kind: content}) + b"\n"

@@ -1,0 +1,103 @@
+"""Who may ask the live page's server for what: the checks before every answer, and the headers of every answer.
+
+- Host must be a name or address of this server. A page of somebody else whose name was pointed here (DNS rebinding) sends
+  its own. The port is not checked: a tunnel has another one.
+- Origin, where a browser sends one, must be the server itself, and so must Sec-Fetch-Site for the stream.
+- The stream needs the key, in a header. The page holds nothing of a run and needs none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from replay.settings.listening import is_loopback_host
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+STRICT = "default-src 'none'; frame-ancestors 'none'"
+"""The policy of every answer that is not the page."""
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+class Refusal(NamedTuple):
+    """Why a request is refused."""
+
+    status: int
+    words: str
+
+
+class Guard:
+    """Checks requests. `host` is what the server listens on, `names` are further names in links to it."""
+
+    def __init__(self, host: str, names: Iterable[str], key: str) -> None:
+        self._key = key
+        self._names = {_plain(host), *(_plain(name) for name in names)}
+        if is_loopback_host(host) or host in ("0.0.0.0", "::"):
+            self._names |= set(LOOPBACK_NAMES)
+
+    def refusal(
+        self, method: str, headers: Mapping[str, list[str]], server: str, *, is_stream: bool, scheme: str
+    ) -> Refusal | None:
+        """Why a request is refused, or None. `server` is the address that its connection came in at."""
+        hosts = headers.get("host", [])
+        if len(hosts) != 1 or not self._is_ours(hosts[0], server):
+            return Refusal(
+                421, "this server has another name: open the link that replay printed (--live-allow NAME)"
+            )
+        origins = headers.get("origin", [])
+        if any(origin.lower() != f"{scheme}://{hosts[0].lower()}" for origin in origins):
+            return Refusal(403, "another page asked")
+        if method not in ("GET", "HEAD"):
+            return Refusal(405, "this page can only be read")
+        if not is_stream:
+            return None
+        if any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", [])):
+            return Refusal(403, "another page asked")
+        return (
+            None
+            if self._has_key(headers.get("authorization", []))
+            else Refusal(401, "the key is missing or wrong")
+        )
+
+    def _is_ours(self, host: str, server: str) -> bool:
+        name = _plain(_without_port(host))
+        return name in self._names or (_is_address(name) and name == _plain(server))
+
+    def _has_key(self, given: list[str]) -> bool:
+        if len(given) != 1:
+            return False
+        scheme, _, key = given[0].partition(" ")
+        return scheme.lower() == "bearer" and secrets.compare_digest(key.strip().encode(), self._key.encode())
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+def _plain(host: str) -> str:
+    name = host.strip().lower().strip("[]").rstrip(".")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

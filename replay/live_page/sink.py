@@ -1,0 +1,68 @@
+"""The live page as a sink: the seconds of each run of a command into the feed, and its sections while somebody looks."""
+
+from __future__ import annotations
+
+import msgspec
+
+from replay.results.deltas import Deltas
+from replay.results.document import RunDocument, Started
+from replay.results.timeline import Second
+
+from .feed import Feed
+from .sections import chart_sections, figure_sections, sections_of, waiting_sections
+from .view import View
+
+
+class LiveSink:
+    """A sink of every run of a command (`replay.engine.sinks`)."""
+
+    name = "live page"
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._view: View | None = None
+        self._drawn_s = 0.0
+        feed.draw(waiting_sections("The run has not begun."))
+
+    def waiting(self, words: str) -> None:
+        """Say what the page waits for."""
+        self._feed.draw(waiting_sections(words))
+
+    def start(self, started: Started) -> None:
+        """A run begins."""
+        before = self._view
+        self._view = (
+            View(started, 1, []) if before is None else View(started, before.number + 1, before.ended)
+        )
+        self._drawn_s = 0.0
+        facts = {"run": self._view.number, "run_id": started.run_id, "target": started.target}
+        self._feed.append("start", msgspec.json.encode(facts))
+        self._feed.draw(sections_of(self._view))
+
+    def second(self, second: Second, deltas: Deltas) -> None:
+        """One more second: the row as timeline.jsonl has it, and the sections."""
+        view = self._view
+        assert view is not None
+        self._feed.append("second", b'{"run":%d,"row":%s}' % (view.number, msgspec.json.encode(second)))
+        view.take(second, deltas)
+        if not self._feed.viewers:
+            return
+        self._feed.draw(figure_sections(view))
+        column_s = view.history.rows[0].length_s if view.history.rows else 0.0
+        now_s = second.t_s + second.length_s
+        # Of a long run a column of a chart is many seconds, and the chart is drawn no more often than it changes.
+        if now_s - self._drawn_s >= column_s - 0.5 or self._drawn_s == 0.0:
+            self._drawn_s = now_s
+            self._feed.draw(chart_sections(view))
+
+    def end(self, document: RunDocument) -> None:
+        """The run is over and saved: the sections are those of its report."""
+        view = self._view
+        assert view is not None
+        view.end(document)
+        self._feed.draw(sections_of(view))
+        facts = {"run": view.number, "verdict": document.validity.verdict, "how": document.ending.how}
+        self._feed.append("end", msgspec.json.encode(facts))
+
+    def close(self) -> None:
+        """The feed goes on: another run may follow."""

@@ -1,0 +1,132 @@
+"""Who watches a run: the live page and notifications."""
+
+from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
+
+from replay.errors import UsageError
+
+from ..kinds import Duration, MomentText
+from ..listening import DEFAULT_PLACE, is_loopback_host, parse_place
+from ..naming import NameOf
+from ..row import row
+from .answers import AnswersSettings
+
+OF_THE_PAGE = ("live_allow", "live_cert", "live_key", "live_linger_ns")
+"""Settings that do nothing without `live`."""
+
+
+class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
+    """Who watches a run, and when it starts."""
+
+    group: ClassVar[str] = "live"
+
+    live: Annotated[
+        str,
+        row(
+            "Serve a page that shows the run while it goes",
+            "--live",
+            metavar="HOST:PORT",
+            default="off",
+            bare=DEFAULT_PLACE,
+            example=DEFAULT_PLACE,
+        ),
+    ] = ""
+    live_allow: Annotated[
+        tuple[str, ...],
+        row(
+            "Address beyond loopback that --live may listen on, or a name in links to it",
+            "--live-allow",
+            metavar="ADDRESS",
+            example=["10.1.2.3"],
+        ),
+    ] = ()
+    live_cert: Annotated[
+        str,
+        row(
+            "Certificate of the live page with its chain, a PEM file",
+            "--live-cert",
+            metavar="FILE",
+            default="none",
+            example="live.pem",
+        ),
+    ] = ""
+    live_key: Annotated[
+        str,
+        row(
+            "Private key of that certificate",
+            "--live-key",
+            metavar="FILE",
+            default="in the certificate's file",
+            example="live.key",
+        ),
+    ] = ""
+    live_linger_ns: Annotated[
+        Duration,
+        row("How long the live page is still served after the end", "--live-linger", default="0s"),
+    ] = Duration(0)
+    notify: Annotated[
+        tuple[str, ...],
+        row(
+            "Web hook that gets a JSON message at the start, the first breach, the recovery and the end;"
+            " $NAME comes from the environment",
+            "--notify",
+            metavar="URL",
+            example=["$WEB_HOOK"],
+        ),
+    ] = ()
+    start_at: Annotated[
+        MomentText | None,
+        row(
+            "When the first request is due: 18:00 of this machine's clock, ISO 8601 with or without a zone, or +10m",
+            "--start-at",
+            default="at once",
+            example="18:00",
+        ),
+    ] = None
+
+
+def check(settings: LiveSettings, name_of: NameOf) -> None:
+    """The page has an address that it may listen on, and web hooks are URLs. No message quotes a web hook."""
+    if settings.live:
+        _check_place(settings, name_of)
+    else:
+        for key in OF_THE_PAGE:
+            if getattr(settings, key):
+                name = key.removesuffix("_ns")
+                raise UsageError(f"{name_of(name)}: there is no live page", hint="add --live")
+    if settings.live_key and not settings.live_cert:
+        raise UsageError(
+            f"{name_of('live_key')}: a key without its certificate", hint="give --live-cert FILE"
+        )
+    for url in settings.notify:
+        check_web_hook(url, name_of("notify"))
+
+
+def _check_place(settings: LiveSettings, name_of: NameOf) -> None:
+    try:
+        host, _ = parse_place(settings.live)
+    except UsageError as error:
+        raise UsageError(f"{name_of('live')}: {error}", hint=error.hint) from None
+    allowed = {text.strip().lower().strip("[]") for text in settings.live_allow}
+    if not is_loopback_host(host) and host not in allowed:
+        raise UsageError(
+            f"{name_of('live')}: {host} is beyond this machine: others could watch the run",
+            hint=f"if they may: --live-allow {host}",
+        )
+
+
+def check_web_hook(url: str, name: str) -> None:
+    """UsageError where a text is no URL of a web hook. One that comes from the environment is checked when it is used."""
+    hint = "write --notify https://HOST/PATH, or --notify '$NAME' for a variable of the environment"
+    if "$" in url:
+        return
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        is_url = False
+    if not is_url or any(character <= " " or character > "~" for character in url):
+        raise UsageError(
+            f"{name}: this is not the URL of a web hook (not shown, because it is a secret)", hint=hint
+        )
