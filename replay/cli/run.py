@@ -98,7 +98,7 @@ def command(
     outputs = outputs_of(given)
     scenario, recordings = read_scenario(paths, given)
     scheme_of(scenario.target)
-    writers = _made_sinks(sinks)
+    writers = made_sinks(sinks)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     if dry_run:
         import tempfile
@@ -114,7 +114,8 @@ def command(
         )
 
 
-def _made_sinks(texts: tuple[str, ...]) -> list[Sink]:
+def made_sinks(texts: tuple[str, ...]) -> list[Sink]:
+    """The sinks of `--sink`. UsageError for what is none."""
     if not texts:
         return []
     from replay.engine.sinks import make_sinks

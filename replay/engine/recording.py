@@ -18,7 +18,9 @@ from replay.results.document import (
     NameFigures,
     Note,
     RunDocument,
+    SourceFigures,
     Started,
+    TraceIdentity,
 )
 from replay.results.facts import Facts
 from replay.results.folder import RunFolder
@@ -67,6 +69,11 @@ class Recording:
         self._sink_notes: list[Note] = []
         self._ended: _Ended | None = None
 
+    def started_changed(self) -> None:
+        """Write started.json once more: routes of a followed source have got names. Without room the older one stays."""
+        with contextlib.suppress(OutputError):
+            self._folder.write(self._folder.started, msgspec.json.encode(self._started))
+
     def tick(self, now_ns: int, *, last: bool = False, lag: dict[str, int] | None = None) -> Second:
         """Hand what was counted since the last tick to every sink. The run ends with its `last` tick. OutputError where
         the folder has no room.
@@ -112,6 +119,8 @@ class Recording:
         kafka: Sequence[KafkaFigures | None] = (),
         notes: Sequence[Note] = (),
         names: Sequence[NameFigures] = (),
+        source: SourceFigures | None = None,
+        trace: TraceIdentity | None = None,
     ) -> RunDocument:
         """run.json with its histograms and samples. `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is
         by target.
@@ -130,6 +139,8 @@ class Recording:
             kafka=list(kafka),
             notes=[*notes, *self._sink_notes],
             names=list(names),
+            source=source,
+            trace=trace,
         )
         return assemble(self._folder, self._all_metrics, self._started, facts, lookup)
 

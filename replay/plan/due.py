@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -218,6 +219,36 @@ def request_table(trace: Trace) -> npt.NDArray[np.int64]:
     return table
 
 
+class RowSource(Protocol):
+    """Where due rows come from: a trace, or a source that is followed while the run goes on."""
+
+    @property
+    def clock(self) -> Clock:
+        """How recorded time becomes due time."""
+        ...
+
+    @property
+    def table(self) -> Int64s:
+        """Raw addresses of the requests dictionary."""
+        ...
+
+    def batches(self) -> Iterator[DueBatch]:
+        """The due rows that are known before the run, in order."""
+        ...
+
+    def arriving(self) -> AsyncGenerator[DueBatch, None]:
+        """The due rows in order, as they become known."""
+        ...
+
+    def stop(self) -> None:
+        """Let `arriving` end."""
+        ...
+
+    def recorded(self, wanted: list[int]) -> dict[int, RecordedRow]:
+        """The recorded rows of sequence numbers."""
+        ...
+
+
 class DueRows:
     """The rows of a trace that are sent, each with its due time."""
 
@@ -244,6 +275,14 @@ class DueRows:
                     return
             if seq == before or not self.clock.repeats:
                 return
+
+    async def arriving(self) -> AsyncGenerator[DueBatch, None]:
+        """All of `batches`: the whole trace is known."""
+        for batch in self.batches():
+            yield batch
+
+    def stop(self) -> None:
+        """The feeder ends by itself."""
 
     def count(self, rows_max: int) -> Tally:
         """Survey one pass over the trace, of at most `rows_max` requests that are sent."""

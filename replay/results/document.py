@@ -33,6 +33,7 @@ from .figures import (
     RuleFigures,
     SessionFigures,
     SloOutcome,
+    SourceFigures,
     TargetFigures,
     TlsFigures,
     WindowsHeld,
@@ -75,6 +76,7 @@ __all__ = [
     "RuleFigures",
     "SessionFigures",
     "SloOutcome",
+    "SourceFigures",
     "Started",
     "TargetFigures",
     "TargetStart",
@@ -141,6 +143,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     names: list[NameFigures] = []
     tls: TlsFigures | None = None
     sessions: SessionFigures | None = None
+    source: SourceFigures | None = None
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

@@ -6,11 +6,13 @@ import msgspec
 
 from replay.ledger.host import RunDelay
 
-from .document import Ending, KafkaFigures, NameFigures, Note
+from .document import Ending, KafkaFigures, NameFigures, Note, SourceFigures, TraceIdentity
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the end of a run adds to what was known at its start. `ended_ns` is CLOCK_MONOTONIC."""
+    """What the end of a run adds to what was known at its start. `ended_ns` is CLOCK_MONOTONIC. `source` and `trace` are
+    those of a followed run.
+    """
 
     ending: Ending
     ended_ns: int
@@ -24,3 +26,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     kafka: list[KafkaFigures | None] = []
     notes: list[Note] = []
     names: list[NameFigures] = []
+    source: SourceFigures | None = None
+    trace: TraceIdentity | None = None

@@ -61,6 +61,8 @@ class RecordReader:
 
     stamp: Stamp = "start"
     subtracts = False
+    rows_at_once = ROWS_AT_ONCE
+    """Records that are made into rows together; whoever reads a source that still grows sets 1."""
 
     def __init__(self, found: Found, options: Options) -> None:
         self._found, self._options = found, options
@@ -111,7 +113,7 @@ class RecordReader:
 
     def rows(self, records: Iterator[Record]) -> Iterator[Rows]:
         """Good records as rows."""
-        while taken := list(islice(records, ROWS_AT_ONCE)):
+        while taken := list(islice(records, self.rows_at_once)):
             yield self._rows(taken)
 
     def _rows(self, records: list[Record]) -> Rows:
