@@ -103,6 +103,7 @@ def command(
     for), or - for standard input. Ends at SIGINT or SIGTERM, after -d, or at the end of standard input. The result is a run
     as that of `replay run`, with its exit codes.
     """
+    from replay.following.selecting import refuse_unfit
     from replay.settings.target import scheme_of
     from replay.units import parse_duration_ns
 
@@ -112,6 +113,7 @@ def command(
             f"{len(sources)} sources: {', '.join(sources)}", hint="follow one; others by runs of their own"
         )
     scheme_of(scenario.target)
+    refuse_unfit(scenario)
     delay_ns = None if delay is None else parse_duration_ns(delay)
     if delay_ns is not None and delay_ns <= 0:
         raise UsageError(

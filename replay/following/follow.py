@@ -38,7 +38,7 @@ from .own_requests import OwnRequests
 from .pending import SPREAD_TOGETHER_NS, FollowedRows
 from .reading import METHODS, OTHER_METHOD, Reading
 from .routes import RouteBook
-from .selecting import Selecting, copies_max, refuse_unfit
+from .selecting import Selecting, copies_max
 from .store import RequestStore
 from .stream import Stream
 from .trace import FollowedTrace
@@ -111,7 +111,6 @@ class Following:
     def __init__(
         self, stream: Stream, importer: Importer, wanted: Wanted, scenario: Scenario, say: Say
     ) -> None:
-        refuse_unfit(scenario)
         self.wanted, self.scenario, self._say = wanted, scenario, say
         self._wall = WallClock()
         self._copies = copies_max(scenario)

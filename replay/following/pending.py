@@ -1,9 +1,9 @@
 """From entries as they come to due rows in order: the schedule of a followed source.
 
 An entry is in time where it was read a little before it is due (`lead_ns`). It then waits, sorted with the others by due
-time, and is handed to the feeder SPARE_NS less than that before it is due. What is read later is late at the source. When this
-process itself was late to read, the entry counts from the last instant at which it was not there yet: then the lateness is
-the generator's own.
+time, and is handed to the feeder SPARE_NS later than that. What is read later is late at the source. When this process
+itself was late to read, the entry counts from the last instant at which it was not there yet: then the lateness is the
+generator's own.
 """
 
 from __future__ import annotations
