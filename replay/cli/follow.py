@@ -31,6 +31,9 @@ NOT_FOLLOWED = frozenset({"window.from", "window.until", "window.tz", "speed", "
 """Settings that need a whole recording."""
 
 
+HTTP = "http"
+
+
 def _flags() -> list[str]:
     return [key for key in flags_of_all() if key not in NOT_FOLLOWED]
 
@@ -44,6 +47,12 @@ def _flags() -> list[str]:
 )
 @out_option("Folder of the run [default: runs/NAME-TIME].")
 @click.option("--scenario", metavar="FILE", help="Scenario; flags override it.")
+@click.option(
+    "--mirror",
+    is_flag=True,
+    help="With the SOURCE http: follow what a proxy mirrors here (nginx, Envoy, HAProxy).",
+)
+@click.option("--listen", metavar="HOST:PORT", help="With --mirror: where to take the mirrored requests.")
 @click.option(
     "--delay", metavar="TIME", help="Send each entry so long after it was recorded [default: by the source]."
 )
@@ -95,7 +104,7 @@ def _flags() -> list[str]:
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code says how it went.")
 def command(
     paths: tuple[str, ...], out: Path | None, delay: str | None, from_: str, keep: Path | None, sinks: tuple[str, ...],
-    plain: bool, quiet: bool, **given: Any,
+    mirror: bool, listen: str | None, plain: bool, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Follow a log while it is written, and send each of its requests to a target some seconds after it was recorded.
 
@@ -121,13 +130,43 @@ def command(
         )
     outputs, writers = outputs_of(given), made_sinks(sinks)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
-    stream = _opened(sources[0], from_)
+    is_mirror = _is_mirror(sources[0], mirror, listen)
+    stream = _mirror(scenario, listen) if is_mirror else _opened(sources[0], from_)
     wanted = _wanted(sources[0], delay_ns, scenario, keep, given)
     with (
         result_folder(out, RUNS, "stdin" if sources[0] == "-" else sources[0]) as folder,
         contextlib.closing(stream),
     ):
         raise SystemExit(_follow(stream, wanted, scenario, folder, console, plain, outputs, writers))
+
+
+def _is_mirror(name: str, mirror: bool, listen: str | None) -> bool:
+    """Whether mirrored requests are followed. UsageError where the options contradict each other."""
+    if name == HTTP and mirror and listen:
+        return True
+    if name == HTTP and not Path(name).exists():
+        raise UsageError(
+            "http needs --mirror and --listen", hint="replay follow http --mirror --listen 127.0.0.1:8081"
+        )
+    if mirror or listen:
+        raise UsageError(
+            "--mirror and --listen are for the SOURCE http",
+            hint="replay follow http --mirror --listen HOST:PORT",
+        )
+    return False
+
+
+def _mirror(scenario: Scenario, place: str | None) -> Stream:
+    """The mirror's receiver. UsageError where the target is the receiver itself."""
+    from replay.following.mirror import MirrorStream
+    from replay.recording.listening import parse_place
+
+    assert place is not None
+    host, port = parse_place(place)
+    name, _, target_port = scenario.target.partition("://")[2].partition("/")[0].rpartition(":")
+    if port and target_port == str(port) and name.strip("[]") in (host, "localhost"):
+        raise UsageError(f"{scenario.target} is where the mirror listens", hint="give another target")
+    return MirrorStream(place, say)
 
 
 def _opened(name: str, from_: str) -> Stream:

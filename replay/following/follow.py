@@ -34,6 +34,7 @@ from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .clock import WallClock
 from .keep import Keeper
+from .mirror import MIRROR, MirrorStream
 from .own_requests import OwnRequests
 from .pending import SPREAD_TOGETHER_NS, FollowedRows
 from .reading import METHODS, OTHER_METHOD, Reading
@@ -76,6 +77,8 @@ class Wanted:
 
 def format_of(stream: Stream, wanted: Wanted) -> Importer:
     """The format of a source by its first lines. InputError where it is none that can be followed."""
+    if isinstance(stream, MirrorStream):
+        return MIRROR
     if stream.head.startswith(COMPRESSED):
         raise InputError(
             f"{stream.name} is compressed: a compressed log does not grow", hint="follow the log itself"
@@ -162,6 +165,7 @@ class Following:
             self.delay_ns,
             self.scenario.duration_ns,
             self.wanted.seed,
+            needs_own=bool(self.scenario.rewrite_host) or "host" in self.scenario.send_headers,
         )
         self._own = OwnRequests(self.delay_ns, self.reading.resolution_ns)
         self.rows.on_entries, self.rows.on_released = self._own.entered, self._own.released

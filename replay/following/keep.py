@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,24 @@ from replay.errors import ReplayError
 from replay.trace import Trace, TraceWriter
 from replay.trace.dictionary import flatten
 from replay.trace.importing.readers.jitter import Columns
+from replay.trace.requests import Headers
 from replay.trace.route_rules import RouteRules
 
 from .reading import Reading
 
 QUEUE_PARTS_MAX = 1 << 12
+
+Message = tuple[Headers, bytes]
+_NO_MESSAGE: Message = ((), b"")
+
+
+class _Part(NamedTuple):
+    """Entries on their way to the trace."""
+
+    columns: Columns
+    targets: list[bytes]
+    messages: list[Message]
+    hosts: npt.NDArray[np.int64]
 
 
 class Keeper:
@@ -27,7 +41,7 @@ class Keeper:
         self._reading = reading
         self._writer = TraceWriter(path, rules=rules)
         self._writer.__enter__()
-        self._parts: queue.Queue[tuple[Columns, list[bytes]] | None] = queue.Queue(QUEUE_PARTS_MAX)
+        self._parts: queue.Queue[_Part | None] = queue.Queue(QUEUE_PARTS_MAX)
         self._thread = threading.Thread(target=self._run, name="replay-keep", daemon=True)
         self.dropped = 0
         self.failure: ReplayError | None = None
@@ -37,38 +51,41 @@ class Keeper:
     def add(self, part: Columns) -> None:
         """Take entries with their starts (`start_ns`). Never waits."""
         store = self._reading.store
-        targets = [store.target(number) or b"" for number in part["request"].tolist()]
+        numbers = part["request"].tolist()
+        targets = [store.target(number) or b"" for number in numbers]
+        messages = [store.messages.get(number, _NO_MESSAGE) for number in numbers] if store.messages else []
+        hosts = np.array([store.host(number) for number in numbers], np.int64)
         try:
-            self._parts.put_nowait((part, targets))
+            self._parts.put_nowait(_Part(part, targets, messages, hosts))
         except queue.Full:
             self.dropped += len(targets)
 
     def _run(self) -> None:
         while (taken := self._parts.get()) is not None:
-            part, targets = taken
             if self.failure is not None:
-                self.dropped += len(targets)
+                self.dropped += len(taken.targets)
                 continue
             try:
-                self._write(part, targets)
+                self._write(taken)
             except ReplayError as error:
                 self.failure = error
-                self.dropped += len(targets)
+                self.dropped += len(taken.targets)
 
-    def _write(self, part: Columns, targets: list[bytes]) -> None:
-        writer = self._writer
+    def _write(self, taken: _Part) -> None:
+        writer, part, targets = self._writer, taken.columns, taken.targets
         data, offsets = flatten(targets)
         methods = np.array([writer.method_id(name) for name in self._reading.methods], np.int64)
         hosts = np.array([*map(writer.host_id, self._reading.hosts), -1], np.int64)
-        ids = writer.add_requests(data, offsets, methods[part["method"]], hosts[self._hosts(part["request"])])
+        headers = [writer.add_headers(found[0]) if found[0] else -1 for found in taken.messages]
+        bodies = [writer.add_body(found[1]) if found[1] else -1 for found in taken.messages]
+        ids = writer.add_requests(
+            data, offsets, methods[part["method"]], hosts[taken.hosts],
+            np.array(headers, np.int64) if headers else None, np.array(bodies, np.int64) if bodies else None,
+        )  # fmt: skip
         writer.add_events(
             part["start_ns"], ids, part["client"], part["status"], part["took_ns"], part["size"]
         )
         self._rows += len(targets)
-
-    def _hosts(self, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-        store = self._reading.store
-        return np.array([store.host(number) for number in ids.tolist()], np.int64)
 
     def close(self) -> Trace | None:
         """Write the rest; the trace, or None where there is none. `failure` then says why."""

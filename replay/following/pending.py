@@ -20,12 +20,14 @@ from replay.plan.due import DUE_ROWS, STATUS_CLASSES, Clock, DueBatch
 from replay.results.document import ClockPair
 from replay.results.samples import RecordedRow
 from replay.trace.importing.readers.jitter import Columns, Jitter
+from replay.trace.requests import Headers
 from replay.units import MS_NS
 
 from .account import SourceAccount
 from .clock import WallClock
 from .reading import Chunk, Reading
 from .selecting import Entries, Selecting
+from .trace import BatchTrace
 
 LEAD_MAX_NS, LEAD_SHARE = 300 * MS_NS, 0.2
 """How long before it is due an entry must have been read: this share of the delay, at most so long. The time is for the
@@ -69,7 +71,8 @@ class FollowedRows:
     """The due rows of a source (a `RowSource`)."""
 
     def __init__(
-        self, reading: Reading, selecting: Selecting, clock: WallClock, delay_ns: int, duration_ns: int | None, seed: int
+        self, reading: Reading, selecting: Selecting, clock: WallClock, delay_ns: int, duration_ns: int | None, seed: int,
+        *, needs_own: bool = False,
     ) -> None:  # fmt: skip
         self.reading, self._selecting, self._wall = reading, selecting, clock
         self.account = SourceAccount()
@@ -86,6 +89,7 @@ class FollowedRows:
         )
         self._held: list[Chunk] = []
         self._buckets: dict[int, list[Entries]] = {}
+        self._needs_own = needs_own
         self._stopped = False
         self._seq = 0
         self._recent: deque[_Recent] = deque(maxlen=RECENT_BATCHES)
@@ -208,7 +212,7 @@ class FollowedRows:
         account = self.account
         entries = Entries(
             part["start_ns"], part["client"], part["request"], part["method"], part["route"], part["status"], part["key"],
-            np.zeros(len(part["key"]), bool),
+            np.zeros(len(part["key"]), bool), part["has_body"],
         )  # fmt: skip
         account.entries += len(entries)
         self.last_entry_ns = self._wall.now_ns() - self._wall.offset_ns
@@ -230,7 +234,7 @@ class FollowedRows:
         gone = late | early
         if gone.any():
             self.reading.store.release(entries.request[gone])
-        kept = self._selecting.select(entries[~gone], None, account.skipped)
+        kept = self._selecting.select(entries[~gone], account.skipped)
         known = np.where((kept.status >= 100) & (kept.status < 600), kept.status // 100, 0)
         np.add.at(self.statuses, (kept.route, known), 1)
         kept, copies = self._selecting.scale(kept, account.skipped)
@@ -281,7 +285,24 @@ class FollowedRows:
             np.ascontiguousarray(entries.method),
             np.ascontiguousarray(entries.status),
             np.ascontiguousarray(entries.start_ns),
+            own=self._own(entries.request) if self._needs_own or self.reading.store.messages else None,
         )
+
+    def _own(self, requests: npt.NDArray[np.uint32]) -> BatchTrace:
+        """The header sets and bodies of a batch, to which its requests refer from now on."""
+        store, headers, bodies = self.reading.store, list[Headers](), list[bytes]()
+        sets: dict[Headers, int] = {}
+        for number in requests.tolist():
+            found = store.messages.get(number)
+            if found is None:
+                continue
+            if found[0] not in sets:
+                sets[found[0]] = len(headers)
+                headers.append(found[0])
+            if found[1]:
+                bodies.append(found[1])
+            store.refer(number, sets[found[0]], len(bodies) - 1 if found[1] else -1)
+        return BatchTrace(self.reading, headers, bodies)
 
     def remember(self, seqs: set[int]) -> None:
         """Keep the recorded rows of sampled requests, and forget those that are sampled no longer."""
@@ -316,11 +337,11 @@ def _rows_of(chunk: Chunk, rows: npt.NDArray[np.bool_]) -> Chunk:
         return chunk
     return Chunk(
         chunk.absent_ns, chunk.at_ns[rows], chunk.took_ns[rows], chunk.status[rows], chunk.size[rows], chunk.client[rows],
-        chunk.request[rows], chunk.method[rows], chunk.route[rows], chunk.key[rows],
+        chunk.request[rows], chunk.method[rows], chunk.route[rows], chunk.key[rows], chunk.has_body[rows],
     )  # fmt: skip
 
 
-_COLUMNS = ("at_ns", "took_ns", "status", "size", "client", "request", "method", "route", "key")
+_COLUMNS = ("at_ns", "took_ns", "status", "size", "client", "request", "method", "route", "key", "has_body")
 
 
 def _joined(chunks: list[Chunk]) -> Columns:

@@ -52,6 +52,7 @@ class Chunk:
     method: npt.NDArray[np.uint8]
     route: npt.NDArray[np.uint32]
     key: Int64s
+    has_body: npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -123,7 +124,8 @@ class Reading:
 
     def rejected(self) -> dict[str, int]:
         """Lines that could not be read while following, by reason."""
-        return {name: count for name, count in self._counts().items() if count > 0 and name not in NO_REQUEST}
+        counts = self._counts() + Counter(self.stream.lost())
+        return {name: count for name, count in counts.items() if count > 0 and name not in NO_REQUEST}
 
     def _counts(self) -> Counter[str]:
         counts = Counter(self.found.rejects.counts)
@@ -169,6 +171,21 @@ class Reading:
         data, ends = rows.data.tobytes(), rows.offsets.tolist()
         return flatten([self._rewrite(data[ends[i] : ends[i + 1]]) for i in range(len(ends) - 1)])
 
+    def _add_messages(self, rows: Rows, request: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+        """Keep recorded headers and bodies until their requests are sent; which requests have a body."""
+        has_body = np.zeros(len(request), bool)
+        if rows.headers is None and rows.body is None:
+            return has_body
+        sets = [-1] * len(request) if rows.headers is None else rows.headers.tolist()
+        bodies = [-1] * len(request) if rows.body is None else rows.body.tolist()
+        for place, number in enumerate(request.tolist()):
+            headers = rows.header_sets[sets[place]] if sets[place] >= 0 else ()
+            body = rows.bodies[bodies[place]] if bodies[place] >= 0 else b""
+            if headers or body:
+                self.store.messages[number] = (headers, body)
+                has_body[place] = bool(body)
+        return has_body
+
     def _learn(self, rows: Rows) -> None:
         if not len(rows.at_ns):
             return
@@ -194,6 +211,7 @@ class Reading:
         key = np.empty(len(method), np.int64)
         kernels.hash_all(data, offsets, KEY_SEED, key)
         count = len(method)
+        request = self.store.add(data, offsets, method, route, self._host_ids(rows))
         unknown = np.full(count, -1, np.int64)
         chunk = Chunk(
             absent_ns=self.stream.caught_up_ns,
@@ -202,10 +220,11 @@ class Reading:
             status=rows.status.astype(np.int16),
             size=rows.bytes.astype(np.int64),
             client=self._clients.number(rows.client_hash),
-            request=self.store.add(data, offsets, method, route, self._host_ids(rows)),
+            request=request,
             method=method,
             route=route,
             key=key ^ method,
+            has_body=self._add_messages(rows, request),
         )
         self.chunks.append(chunk)
         while (

@@ -41,6 +41,7 @@ class Entries:
     status: npt.NDArray[np.int16]
     key: Int64s
     is_copy: Picked
+    has_body: Picked
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -49,6 +50,7 @@ class Entries:
         return Entries(
             self.start_ns[rows], self.client[rows], self.request[rows], self.method[rows], self.route[rows],
             self.status[rows], self.key[rows], self.is_copy[rows],
+            self.has_body[rows],
         )  # fmt: skip
 
 
@@ -120,10 +122,8 @@ class Selecting:
             )
         return self._by_row[what]
 
-    def select(
-        self, entries: Entries, bodies: npt.NDArray[np.bool_] | None, skipped: Counter[str]
-    ) -> Entries:
-        """Those that are replayed; the others are counted by reason. `bodies` says which have a recorded body."""
+    def select(self, entries: Entries, skipped: Counter[str]) -> Entries:
+        """Those that are replayed; the others are counted by reason."""
         rules = self._rules[entries.method]
         for number in np.unique(entries.method[rules >= survey.NOT_ALLOWED]).tolist():
             skipped[f"method {self._methods[number]}"] += int(np.count_nonzero(entries.method == number))
@@ -136,9 +136,7 @@ class Selecting:
             named = self._named(self._scenario.without, "without")[entries.route]
             kept = self._drop(kept, named, "in --without", skipped)
         if not self._scenario.empty_bodies:
-            bare = (rules == survey.NEEDS_BODY) & ~self._has_body[entries.route]
-            if bodies is not None:
-                bare &= ~bodies
+            bare = (rules == survey.NEEDS_BODY) & ~self._has_body[entries.route] & ~entries.has_body
             kept = self._drop(kept, bare, "no body (--empty-bodies, or a [[body]] rule)", skipped)
         if self._scenario.sample is not None:
             share = float(self._scenario.sample)

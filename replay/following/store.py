@@ -11,6 +11,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
+from replay.trace.requests import Headers
 from replay_native.trace import columns
 
 BLOCK_ROWS = 1 << 16
@@ -56,6 +57,9 @@ class RequestStore:
     def __init__(self) -> None:
         self.table = np.zeros((BLOCKS_MAX, columns.TABLE_COLUMNS), np.int64)
         self._blocks: dict[int, _Block] = {}
+        self.messages: dict[int, tuple[Headers, bytes]] = {}
+        """Recorded headers and bodies, by request: few sources have any."""
+        self._copies: dict[int, int] = {}
         self._full: deque[_Block] = deque()
         self._kept: deque[int] = deque()
         self._next = 0
@@ -67,9 +71,8 @@ class RequestStore:
 
     def add(
         self, data: npt.NDArray[np.uint8], offsets: Int64s, method: npt.NDArray[np.uint8], route: Ids, host: Int64s,
-        headers: Int64s | None = None, body: Int64s | None = None,
     ) -> Ids:  # fmt: skip
-        """Ids of n requests: target i is data[offsets[i]:offsets[i + 1]]; the rest are indexes or -1."""
+        """Ids of n requests: target i is data[offsets[i]:offsets[i + 1]]; the rest are indexes, a host may be -1."""
         ids = np.empty(len(method), np.uint32)
         done = 0
         while done < len(method):
@@ -85,8 +88,7 @@ class RequestStore:
                 begin + offsets[done + 1 : last + 1] - offsets[done]
             )
             block.method[rows], block.route[rows], block.host[rows] = method[taken], route[taken], host[taken]
-            block.headers[rows] = -1 if headers is None else headers[taken]
-            block.body[rows] = -1 if body is None else body[taken]
+            block.headers[rows] = block.body[rows] = -1
             ids[taken] = (block.place << columns.BATCH_BITS) + np.arange(rows.start, rows.stop)
             block.rows = rows.stop
             done = last
@@ -112,11 +114,16 @@ class RequestStore:
         """One more use of each of these requests: a copy of it waits as well."""
         for place, count in self._by_block(ids):
             self._blocks[place].copies += count
+        if self.messages:
+            for number in ids.tolist():
+                self._copies[number] = self._copies.get(number, 0) + 1
 
     def release(self, ids: Ids) -> None:
         """These requests wait no longer. A full block goes once none of its requests waits, the last ones a little later."""
         for place, count in self._by_block(ids):
             self._blocks[place].released += count
+        if self.messages:
+            self._release_messages(ids.tolist())
         for _ in range(len(self._full)):
             block = self._full.popleft()
             if block.is_done:
@@ -125,6 +132,21 @@ class RequestStore:
                 self._full.append(block)
         while len(self._kept) > BLOCKS_KEPT:
             del self._blocks[self._kept.popleft()]
+
+    def _release_messages(self, numbers: list[int]) -> None:
+        """Give up the headers and bodies of requests that no copy waits for."""
+        for number in numbers:
+            copies = self._copies.pop(number, 0)
+            if copies > 1:
+                self._copies[number] = copies - 1
+            elif not copies:
+                self.messages.pop(number, None)
+
+    def refer(self, number: int, headers: int, body: int) -> None:
+        """Say which header set and body a request has among those that are rendered next, -1 for none."""
+        block, row = self._at(number)
+        if block is not None:
+            block.headers[row], block.body[row] = headers, body
 
     @staticmethod
     def _by_block(ids: Ids) -> list[tuple[int, int]]:

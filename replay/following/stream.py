@@ -54,6 +54,10 @@ class Stream(SourceFile):
         """What is wrong with the source now; empty for nothing."""
         return ""
 
+    def lost(self) -> dict[str, int]:
+        """What came and could not be handed over, by reason."""
+        return {}
+
     def _history(self) -> Iterator[bytes]:
         """Whole lines from before the run."""
         return iter(())

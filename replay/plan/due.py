@@ -50,6 +50,8 @@ class DueBatch:
 
     `due_ns` counts from the start of the run; `request` and `route` index the trace's dictionary, `method`
     its list; `status` is the recorded one, -1 where it is not known; `at_ns` is when it was recorded, since the epoch.
+    `own` has the hosts, header sets and bodies that the rows of a followed source refer to; None: those of the schedule's
+    trace.
     """
 
     first_seq: int
@@ -60,6 +62,7 @@ class DueBatch:
     method: npt.NDArray[np.uint8]
     status: npt.NDArray[np.int16]
     at_ns: npt.NDArray[np.int64]
+    own: Trace | None = None
 
     def __len__(self) -> int:
         return len(self.due_ns)
