@@ -27,6 +27,7 @@ from replay.results.document import (
 from replay.settings.groups.safety import DEFAULT_MAX_DURATION_NS, DEFAULT_MAX_RATE_PER_S
 from replay.settings.scenario import Scenario
 from replay.trace.importing.pipeline import tell_format
+from replay.trace.importing.readers.records import RecordReader
 from replay.trace.importing.registry import Importer, Options
 from replay.units import MS_NS, SECOND_NS, format_duration
 from replay.workload.rewrite import read_rewrite
@@ -196,7 +197,7 @@ class Following:
             by_method={},
             by_route=[],
             recorded_hosts=dict(history.hosts or {}),
-            recorded_headers=False,
+            recorded_headers=isinstance(self.reading.reader, RecordReader),
             peak_1s_per_s=peak if history.rows else 1.0,
             peak_60s_per_s=None,
             peak_at_ns=None,

@@ -121,7 +121,7 @@ class MirrorReader(RecordReader):
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """The rows of the requests, as they come."""
         assert isinstance(file, MirrorStream)
-        self.rows_at_once = TOGETHER
+        self.rows_at_once, self.follows = TOGETHER, False  # whole lists of records are handed on
         for exchanges in file.requests():
             yield from self.rows(iter(self._records(file, exchanges)))
 

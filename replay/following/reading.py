@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from replay.errors import EngineError, ReplayError
 from replay.trace.dictionary import ClientTable, flatten
+from replay.trace.importing.readers.records import RecordReader
 from replay.trace.importing.registry import Found, Importer, Options, Reader, Rows
 from replay.trace.manifest import NO_REQUEST
 from replay.workload.rewrite import Rewrite
@@ -79,8 +80,8 @@ class Reading:
         self.stream, self.importer = stream, importer
         self.found = Found(key=stream.head)
         self.reader: Reader = importer.reader(self.found, options)
-        if hasattr(self.reader, "rows_at_once"):
-            self.reader.rows_at_once = 1  # a record must not wait for the next ones
+        if isinstance(self.reader, RecordReader):
+            self.reader.follows = True
         probe = self.reader.probe(stream.head)
         self.resolution_ns, self.first_ns = probe.resolution_ns, probe.first_ns
         self.book, self.store, self._rewrite = book, store, rewrite

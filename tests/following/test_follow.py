@@ -26,7 +26,9 @@ def sink() -> Iterator[Sink]:
         yield found
 
 
-def _written(path: Path, count: int, *, every_s: float = 0.01, made: Callable[[int], str] | None = None) -> None:
+def _written(
+    path: Path, count: int, *, every_s: float = 0.01, made: Callable[[int], str] | None = None
+) -> None:
     """Write lines one by one, as a server does."""
     for number in range(count):
         with path.open("a") as file:
@@ -35,7 +37,12 @@ def _written(path: Path, count: int, *, every_s: float = 0.01, made: Callable[[i
 
 
 def _followed(
-    tmp_path: Path, sink: Sink, write: Callable[[Path], None], *flags: str, before: str = "", wait_s: float = 3.0
+    tmp_path: Path,
+    sink: Sink,
+    write: Callable[[Path], None],
+    *flags: str,
+    before: str = "",
+    wait_s: float = 3.0,
 ) -> Ended:
     """Follow a log that `write` writes to, and end by SIGTERM."""
     path = tmp_path / "a.log"
@@ -84,7 +91,9 @@ def test_an_entry_that_comes_after_it_was_due_is_late_at_the_source(tmp_path: Pa
 
     ended = _followed(tmp_path, sink, write, "--delay", "1500ms")
     assert ended.source["late_at_source"] == 3 and ended.planned == 1 and ended.balanced()
-    assert ended.run["validity"]["verdict"] != "INVALID" or "LATE" not in str(ended.run["validity"]["reasons"])
+    assert ended.run["validity"]["verdict"] != "INVALID" or "LATE" not in str(
+        ended.run["validity"]["reasons"]
+    )
     assert 4.9e9 < ended.source["needed_delay_ns"] < 7e9
     assert "LATE_AT_SOURCE" in ended.out
 
@@ -130,7 +139,9 @@ def test_standard_input_is_followed_to_its_end(tmp_path: Path, sink: Sink) -> No
         follow.process.stdin.flush()
     ended = follow.end(None)
     assert ended.planned == sink.arrivals == 30
-    assert ended.source["entries"] == 31 and ended.source["before_start"] == ended.source["late_at_source"] == 1
+    assert (
+        ended.source["entries"] == 31 and ended.source["before_start"] == ended.source["late_at_source"] == 1
+    )
     assert ended.run["ending"]["detail"] == "followed until the end of standard input"
 
 
@@ -248,7 +259,9 @@ def test_traffic_that_repeats_itself_is_no_loop(tmp_path: Path, sink: Sink) -> N
         (("--format", "har"), "a HAR file is whole only at its end"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, sink: Sink, flags: tuple[str, ...], said: str) -> None:
+def test_what_is_wrong_is_said_in_one_line(
+    tmp_path: Path, sink: Sink, flags: tuple[str, ...], said: str
+) -> None:
     (tmp_path / "a.log").write_text(line("/before"))
     ended = Followed(tmp_path, "a.log", sink.port, *flags).end(None)
     assert ended.code == 2 and said in ended.err and "Traceback" not in ended.err

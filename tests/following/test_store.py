@@ -15,7 +15,11 @@ def _add(store: RequestStore, targets: list[bytes]) -> np.ndarray:
     data, offsets = flatten(targets)
     count = len(targets)
     return store.add(
-        data, offsets, np.zeros(count, np.uint8), np.arange(count, dtype=np.uint32), np.full(count, -1, np.int64)
+        data,
+        offsets,
+        np.zeros(count, np.uint8),
+        np.arange(count, dtype=np.uint32),
+        np.full(count, -1, np.int64),
     )
 
 

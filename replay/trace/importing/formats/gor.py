@@ -223,6 +223,9 @@ class GorReader(RecordReader):
                 if why or record is None:
                     rejects.add(why, file.name, number, part[head.end() :][:999])
                     continue
+                if self.follows:
+                    yield record
+                    continue
                 if head[2] in self._early:
                     yield self._answered(record, self._early.pop(head[2]))
                     continue
@@ -230,6 +233,8 @@ class GorReader(RecordReader):
                     yield pending.pop(head[2] if head[2] in pending else next(iter(pending)))
                 pending[head[2]] = record
             elif head[1] == b"2":
+                if self.follows:
+                    continue
                 answer = _answer(number, head, part)
                 if head[2] in pending:
                     yield self._answered(pending.pop(head[2]), answer)
