@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from replay.trace import Trace
 from tests.support.followed import Followed, line
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.whole
 
@@ -130,14 +130,8 @@ def test_a_recording_with_bodies_is_followed(tmp_path: Path, service: _Service) 
     assert trace.requests.body(0) == bodies[0] and trace.rows == 29
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def test_mirrored_requests_are_followed(tmp_path: Path, service: _Service) -> None:
-    port = _free_port()
+    port = free_port()
     follow = Followed(
         tmp_path, "http", service.server_port, "--mirror", "--listen", f"127.0.0.1:{port}", "--methods", "all", "--delay",
         "1s", "--scale", "2", "--grow", "sessions",
