@@ -40,6 +40,7 @@ VERBS = {
     "demo": ("demo", "Replay a small evening onto a built-in service."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
     "run": ("run", "Replay a trace or a log onto a target."),
+    "follow": ("follow", "Replay a growing log onto a target, some seconds later."),
     "peak": ("peak", "Find the highest load that a target sustains, and whether it recovers."),
     "report": ("report", "Show the report of a run."),
     "compare": ("compare", "Compare runs of two builds: is the new one slower?"),

@@ -105,7 +105,7 @@ def command(
     scenario, recordings = read_scenario(paths, given)
     scheme_of(scenario.target)
     wanted = scrubbing(scrub, scrub_key_file, keep_secrets)
-    writers = _made_sinks(sinks)
+    writers = made_sinks(sinks)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     if dry_run:
         import tempfile
@@ -133,7 +133,8 @@ def command(
         )
 
 
-def _made_sinks(texts: tuple[str, ...]) -> list[Sink]:
+def made_sinks(texts: tuple[str, ...]) -> list[Sink]:
+    """The sinks of `--sink`. UsageError for what is none."""
     if not texts:
         return []
     from replay.engine.sinks import make_sinks

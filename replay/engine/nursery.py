@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -28,7 +29,7 @@ from replay.lane.name_watch import NameWatch
 from replay.lane.resolve_replies import answer_resolve_requests
 from replay.protocols.adapter import ProtocolAdapter
 from replay.protocols.protocol import TargetPlan
-from replay.results.document import Ending, RouteStart, RunDocument
+from replay.results.document import EndedHow, Ending, RouteStart, RunDocument
 from replay.settings.scenario import Scenario
 from replay.shown import shown
 from replay.units import SECOND_NS, format_duration
@@ -37,6 +38,7 @@ from replay_native.ledger.lane_metrics import Stop
 
 from .answers.keeper import LEAVE_S
 from .failure import failure_of
+from .live import LiveSource
 from .priority import lowered
 from .recording import Recording
 from .run_state import RunState, make_state, started
@@ -77,11 +79,13 @@ async def run_targets(
     start_at_ns: int | None = None,
     signals: bool = False,
     last: bool = False,
+    live: LiveSource | None = None,
 ) -> RunDocument:
     """Replay onto targets that were planned, and save the run in the new folder `out`; returns its run.json.
 
     All are on one timeline: what is due at the same recorded moment is due at the same instant. See `Prepared.run` for
-    the options; with `signals` the process is the run's own, and SIGINT and SIGTERM end it in order.
+    the options; with `signals` the process is the run's own, and SIGINT and SIGTERM end it in order. `live` feeds the
+    schedule of a followed source, which a signal ends.
     """
     run_id = secrets.token_hex(4)
     _check_start(start_at_ns)
@@ -96,7 +100,7 @@ async def run_targets(
             routes += named_apart(adapter.routes, routes, plan.target.authority)
         _check_keeping(scenario, [adapter for _, adapter in opened])
         state = make_state(stack, scenario, Path(out), opened, routes, run_id)
-        state.start_at_ns = start_at_ns
+        state.start_at_ns, state.live = start_at_ns, live
         try:
             return await _supervise(state, others, signals, last)
         finally:
@@ -150,21 +154,11 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
                 await nursery.start(received.watch)
             state.start_ns = _start_ns(state)
             all_metrics = [spec.metrics for spec in state.specs]
+            _begin_live(state)
             recording = Recording(state.folder, all_metrics, started(state), [breaker], others)
             _begin_keeping(state)
             cpu_before = time.process_time()
-            for target in state.targets:
-                nursery.start_soon(target.feeder.run, state.start_ns)
-                nursery.start_soon(target.adapter.background)
-                if target.adapter.name is not None:
-                    nursery.start_soon(_follow_name, state, target, target.adapter.name)
-            nursery.start_soon(state.sampler.run)
-            nursery.start_soon(_tick, state, recording)
-            nursery.start_soon(_obey, state, received, recording)
-            if signals and all(target.adapter.engine_name != "portable" for target in state.targets):
-                nursery.start_soon(_step_aside, state, last)
-            if state.scenario.closed_loop and state.scenario.duration_ns is not None:
-                nursery.start_soon(_end_closed_loop, state)
+            _start_tasks(nursery, state, recording, received, signals, last)
             await _run_lanes(state)
             cpu_s = time.process_time() - cpu_before
             nursery.cancel_scope.cancel()
@@ -194,6 +188,25 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
         return recording.with_last_notes(document)
     except (ReplayError, OSError) as error:
         raise _failed(state, recording, error) from None
+
+
+def _start_tasks(
+    nursery: trio.Nursery, state: RunState, recording: Recording, received: Signals, signals: bool, last: bool
+) -> None:
+    """Start everything that runs beside the lanes."""
+    for target in state.targets:
+        nursery.start_soon(target.feeder.run, state.start_ns)
+        nursery.start_soon(target.adapter.background)
+        if target.adapter.name is not None:
+            nursery.start_soon(_follow_name, state, target, target.adapter.name)
+    nursery.start_soon(state.sampler.run)
+    nursery.start_soon(_tick, state, recording)
+    nursery.start_soon(_watch_live, state, recording)
+    nursery.start_soon(_obey, state, received, recording)
+    if signals and all(target.adapter.engine_name != "portable" for target in state.targets):
+        nursery.start_soon(_step_aside, state, last)
+    if state.scenario.closed_loop and state.scenario.duration_ns is not None:
+        nursery.start_soon(_end_closed_loop, state)
 
 
 def _begin_keeping(state: RunState) -> None:
@@ -323,6 +336,10 @@ async def _obey(state: RunState, received: Signals, recording: Recording) -> Non
     A lane that does not leave even then cannot be cancelled: what was measured is saved, and the process ends.
     """
     await received.first.wait()
+    if state.live is not None:
+        state.live.finish(received.name)
+        with trio.move_on_after(state.live.drain_s):
+            await received.second.wait()
     _end(state, "interrupted", received.name)
     with trio.move_on_after(GRACE_S):
         await received.second.wait()
@@ -335,6 +352,24 @@ async def _obey(state: RunState, received: Signals, recording: Recording) -> Non
         os._exit(Exit.CRASHED)
 
 
+def _begin_live(state: RunState) -> None:
+    """Tell a source that is followed when the run starts."""
+    if state.live is not None:
+        state.live.begin(state.start_clock(), state.routes, [spec.metrics for spec in state.specs])
+
+
+async def _watch_live(state: RunState, recording: Recording) -> None:
+    """Look after a source that is followed."""
+    if state.live is not None:
+        await state.live.watch(partial(_end_live, state), recording.started_changed)
+
+
+def _end_live(state: RunState, how: str, detail: str) -> None:
+    """The source must not be followed any further: end the run, unless it is ending already."""
+    if state.ending.how == "whole" and not state.done.is_set():
+        _end(state, how, detail)
+
+
 async def _end_closed_loop(state: RunState) -> None:
     """A closed loop ends by the clock alone."""
     assert state.scenario.duration_ns is not None
@@ -345,6 +380,7 @@ async def _end_closed_loop(state: RunState) -> None:
 
 def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
     """Write the rest of the run folder."""
+    followed = {} if state.live is None else _followed(state, state.live)
     lanes_cpu_s = (
         sum(
             int(
@@ -363,11 +399,28 @@ def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
         lookup=partial(lookup, state.targets),
         lanes_lost=sum(1 for spec in state.specs if not ended(spec)),
         kafka=[target.adapter.figures() for target in state.targets],
-        notes=[*(note for target in state.targets for note in target.adapter.notes()), *state.notes],
+        notes=[
+            *(note for target in state.targets for note in target.adapter.notes()),
+            *state.notes,
+            *state.live_notes,
+        ],
         answers=state.answers.figures() if state.answers is not None else None,
         names=[figures for target in state.targets if (figures := target.name_figures()) is not None],
         watches=state.sampler.figures(),
+        **followed,
     )
+
+
+def _followed(state: RunState, live: LiveSource) -> dict[str, Any]:
+    """What the end of a run adds of the source that was followed."""
+    live.recorded_routes()
+    if state.ending.how == "whole":
+        how: EndedHow = "failed" if live.failed() else "whole"
+        state.ending = Ending(how=how, detail=live.why_ended(), at_s=state.ended_at_s())
+    planned = sum(int(spec.metrics.counters[lane_metrics.C.planned]) for spec in state.specs)
+    source = live.figures(planned)
+    state.live_notes = live.notes()
+    return {"source": source, "trace": live.identity()}
 
 
 def _save_what_can_be(state: RunState, recording: Recording) -> bool:

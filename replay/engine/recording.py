@@ -21,7 +21,9 @@ from replay.results.document import (
     NameFigures,
     Note,
     RunDocument,
+    SourceFigures,
     Started,
+    TraceIdentity,
     WatchFigures,
 )
 from replay.results.facts import Facts
@@ -70,6 +72,11 @@ class Recording:
         self._load, self._threads = host.load(), host.threads()
         self._sink_notes: list[Note] = []
         self._ended: _Ended | None = None
+
+    def started_changed(self) -> None:
+        """Write started.json once more: routes of a followed source have got names. Without room the older one stays."""
+        with contextlib.suppress(OutputError):
+            self._folder.write(self._folder.started, msgspec.json.encode(self._started))
 
     def tick(
         self,
@@ -128,6 +135,8 @@ class Recording:
         names: Sequence[NameFigures] = (),
         watches: Sequence[WatchFigures] = (),
         answers: AnswerFigures | None = None,
+        source: SourceFigures | None = None,
+        trace: TraceIdentity | None = None,
     ) -> RunDocument:
         """run.json with its histograms and samples. `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is
         by target.
@@ -148,6 +157,8 @@ class Recording:
             names=list(names),
             watches=list(watches),
             answers=answers,
+            source=source,
+            trace=trace,
         )
         return assemble(self._folder, self._all_metrics, self._started, facts, lookup)
 

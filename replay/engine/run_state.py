@@ -44,6 +44,7 @@ from replay_native.keeping.responses import NONE, Keeping
 from replay_native.ledger import lane_metrics
 
 from .answers import AnswerKeeper, Source
+from .live import LiveSource
 from .target_runs import TargetRun, first_seqs
 
 
@@ -62,6 +63,8 @@ class RunState:
     ending: Ending = field(default_factory=Ending)
     notes: list[Note] = field(default_factory=list)
     answers: AnswerKeeper | None = None
+    live: LiveSource | None = None
+    live_notes: list[Note] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
     events: list[RunEvent] = field(default_factory=list)
     """What happened since the last tick."""
@@ -74,6 +77,10 @@ class RunState:
     def elapsed_s(self) -> float:
         """Since the first request could be due; negative before that."""
         return (time.monotonic_ns() - self.start_ns) / SECOND_NS
+
+    def start_clock(self) -> ClockPair:
+        """The start of the run on both clocks."""
+        return ClockPair(self.start_ns, time.time_ns() + self.start_ns - time.monotonic_ns())
 
     def ended_at_s(self) -> float:
         """When a run that ends now has ended: at 0 where nothing was due yet."""
@@ -111,7 +118,7 @@ class RunState:
         """Feed nothing that is due after this moment."""
         now = time.monotonic_ns()
         for target in self.targets:
-            target.feeder.stop_ns = now
+            target.feeder.stop_at(now)
 
 
 @trio.lowlevel.enable_ki_protection
@@ -233,7 +240,7 @@ def started(state: RunState) -> Started:
     plan, trace = state.schedule.plan, state.schedule.trace
     lines, rejected = trace.manifest.unread()
     return Started(
-        start=ClockPair(state.start_ns, time.time_ns() + state.start_ns - time.monotonic_ns()),
+        start=state.start_clock(),
         routes=state.routes,
         max_wait_ns=int(state.scenario.max_wait_ns),
         closed_loop=state.scenario.closed_loop,

@@ -109,7 +109,8 @@ def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes:
     if scenario.closed_loop:
         return 65_536, 65_536 * request_bytes
     # A client lives on one lane, and one client may be most of the load.
-    peak = (schedule.plan.peak_1s_per_s or 1.0) / (1 if scenario.by_client else lanes)
+    rate_per_s = schedule.plan.feed_rate_per_s or schedule.plan.peak_1s_per_s or 1.0
+    peak = rate_per_s / (1 if scenario.by_client else lanes)
     ahead_s = AHEAD_NS / SECOND_NS
     waiting_s = min(scenario.max_wait_ns / SECOND_NS, 10.0)
     entries = math.ceil(peak * (ahead_s + 2 * waiting_s))

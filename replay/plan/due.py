@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,8 @@ class DueBatch:
 
     `due_ns` counts from the start of the run; `request` and `route` index the trace's dictionary, `method`
     its list; `status` is the recorded one, -1 where it is not known; `at_ns` is when it was recorded, since the epoch.
+    `own` has the hosts, header sets and bodies that the rows of a followed source refer to; None: those of the schedule's
+    trace.
     """
 
     first_seq: int
@@ -62,6 +65,7 @@ class DueBatch:
     method: npt.NDArray[np.uint8]
     status: npt.NDArray[np.int16]
     at_ns: npt.NDArray[np.int64]
+    own: Trace | None = None
 
     def __len__(self) -> int:
         return len(self.due_ns)
@@ -221,6 +225,40 @@ def request_table(trace: Trace) -> npt.NDArray[np.int64]:
     return table
 
 
+class RowSource(Protocol):
+    """Where due rows come from: a trace, or a source that is followed while the run goes on."""
+
+    @property
+    def clock(self) -> Clock:
+        """How recorded time becomes due time."""
+        ...
+
+    @property
+    def table(self) -> Int64s:
+        """Raw addresses of the requests dictionary."""
+        ...
+
+    def batches(self) -> Iterator[DueBatch]:
+        """The due rows that are known before the run, in order."""
+        ...
+
+    def arriving(self) -> AsyncGenerator[DueBatch, None]:
+        """The due rows in order, as they become known."""
+        ...
+
+    def stop(self) -> None:
+        """Let `arriving` end."""
+        ...
+
+    def recorded(self, wanted: list[int]) -> dict[int, RecordedRow]:
+        """The recorded rows of sequence numbers."""
+        ...
+
+    def numbers(self, rows_a_pass: int) -> RowNumbers:
+        """Which row of the recording each request of a pass is."""
+        ...
+
+
 class DueRows:
     """The rows of a trace that are sent, each with its due time."""
 
@@ -247,6 +285,14 @@ class DueRows:
                     return
             if seq == before or not self.clock.repeats:
                 return
+
+    async def arriving(self) -> AsyncGenerator[DueBatch, None]:
+        """All of `batches`: the whole trace is known."""
+        for batch in self.batches():
+            yield batch
+
+    def stop(self) -> None:
+        """The feeder ends by itself."""
 
     def count(self, rows_max: int) -> Tally:
         """Survey one pass over the trace, of at most `rows_max` requests that are sent."""

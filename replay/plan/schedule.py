@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from .due import (
     Clock,
     DueBatch,
     DueRows,
+    RowSource,
     Tally,
     make_clock,
     span_text,
@@ -78,6 +79,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     mean and `length_ns` are None where the target sets the pace. `recorded_*_ns` are since the epoch: the
     part of the recording that is replayed. `by_route` is in the order of the trace's routes. `rejected` counts the `lines`
     of the recording that could not be read, by reason; `files_left_out` says why files of a folder were not read.
+    `feed_rate_per_s` is the rate that feeds are made for where the requests are not known beforehand.
     `out_of_time_order` has, by partition of a whole Kafka recording, records stamped before one at a lower offset (None:
     not counted).
     """
@@ -98,6 +100,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     peak_1s_per_s: float | None
     peak_60s_per_s: float | None
     peak_at_ns: int | None
+    feed_rate_per_s: float | None = None
     mean_per_s: float | None
     length_ns: int | None
     warm_up_ns: int
@@ -128,7 +131,7 @@ class Schedule:
     plan: Plan
     rows_a_pass: int
     bodiless: npt.NDArray[np.int64]
-    _rows: DueRows
+    _rows: RowSource
 
     @property
     def warm_up_ns(self) -> int:
@@ -154,6 +157,14 @@ class Schedule:
     def numbers(self) -> RowNumbers:
         """Which row of the trace each request of the run is."""
         return self._rows.numbers(self.rows_a_pass)
+
+    def arriving(self) -> AsyncGenerator[DueBatch, None]:
+        """The due requests in order, as they become known: those of a trace at once, those of a followed source later."""
+        return self._rows.arriving()
+
+    def stop(self) -> None:
+        """Nothing more is wanted: `arriving` ends."""
+        self._rows.stop()
 
     def lookup(self, seqs: list[int]) -> dict[int, RecordedRow]:
         """The recorded rows of sequence numbers, of any pass. None of a trace that was damaged or taken away meanwhile:

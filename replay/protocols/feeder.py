@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
@@ -57,14 +58,21 @@ class Feeder:
 
     async def run(self, start_ns: int) -> None:
         """Feed until the schedule ends, or up to `stop_ns`; then end every feed."""
-        for batch in map(self._numbered, self._schedule.batches()):
-            await self._feed_batch(batch, start_ns)
-            if self.stop_ns is not None:
-                self._give_up_rest(batch, start_ns)
-                break
+        async with aclosing(self._schedule.arriving()) as batches:
+            async for arrived in batches:
+                batch = self._numbered(arrived)
+                await self._feed_batch(batch, start_ns)
+                if self.stop_ns is not None:
+                    self._give_up_rest(batch, start_ns)
+                    break
         self.fed.set()
         for writer in self.writers:
             writer.end()
+
+    def stop_at(self, stop_ns: int) -> None:
+        """Feed nothing that is due after this instant."""
+        self.stop_ns = stop_ns
+        self._schedule.stop()
 
     def _numbered(self, batch: DueBatch) -> DueBatch:
         """The batch with the sequence numbers that it has in this run."""

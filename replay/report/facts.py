@@ -11,6 +11,7 @@ from replay.results.document import (
     KafkaFigures,
     NameFigures,
     RunDocument,
+    SourceFigures,
     TlsFigures,
 )
 from replay.units import (
@@ -37,7 +38,8 @@ class Fact(NamedTuple):
 def facts_of(document: RunDocument) -> list[Fact]:
     """All of them, target by target."""
     several = document.targets
-    facts = [
+    facts = _source(document.source) if document.source is not None else []
+    facts += [
         fact
         for kafka in [each.kafka for each in several] or [document.kafka]
         if kafka
@@ -115,6 +117,8 @@ def sent_words(document: RunDocument) -> str:
     spread evenly.
     """
     accounts, trace = document.accounts, document.trace
+    if document.source is not None:
+        return f"{counted(accounts.sent, 'request')} sent of {counted(document.source.entries, 'entry', 'entries')}"
     rows = document.rows_in_window or accounts.planned + accounts.skipped
     rejected = sum(trace.rejected.values()) if trace else 0
     lines = trace.lines if trace else 0
@@ -164,6 +168,32 @@ def reasons(counts: dict[str, int]) -> str:
     """` (max wait 3, capture 180)`; nothing where all are 0."""
     named = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count]
     return f" ({', '.join(named)})" if named else ""
+
+
+def _source(source: SourceFigures) -> list[Fact]:
+    """What was followed, and what became of its entries."""
+    delay = f"{format_duration(source.delay_ns)} later ({source.delay_reason})"
+    found = [Fact("source", f"{source.source} ({source.format}), {delay}")]
+    entries = f"{counted(source.entries, 'entry', 'entries')}: late at source {source.late_at_source:,}"
+    entries += f", not due before the end {source.not_due:,}" if source.not_due else ""
+    entries += (
+        f", not sent {sum(source.skipped.values()):,}{reasons(source.skipped)}" if source.skipped else ""
+    )
+    entries += f"; {counted(source.copies, 'copy', 'copies')} by --scale" if source.copies else ""
+    found.append(Fact("", entries, "yellow" if source.late_at_source else ""))
+    if source.needed_delay_ns is not None and source.needed_delay_max_ns is not None:
+        needed, most = format_duration(source.needed_delay_ns), format_duration(source.needed_delay_max_ns)
+        found.append(Fact("", f"99.9% of the entries needed a delay of {needed}, the last one {most}"))
+    changes = [
+        counted(count, word)
+        for count, word in ((source.rotations, "rotation"), (source.truncations, "truncation"))
+        if count
+    ]
+    if changes:
+        found.append(Fact("", f"the file had {' and '.join(changes)}"))
+    if source.kept:
+        found.append(Fact("kept", source.kept))
+    return found
 
 
 def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:

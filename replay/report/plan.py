@@ -41,13 +41,13 @@ def print_plan(
     page.say("Plan", "bold")
     page.facts(
         (
-            *_target(plan, scenario, addresses),
+            *target_facts(plan, scenario, addresses),
             *_recording(plan),
             *_requests(plan),
             *_unread(plan),
             *_pace(plan),
-            *_bounds(plan, scenario),
-            *_objectives(plan, scenario),
+            *bounds_facts(plan, scenario),
+            *objectives_facts(plan, scenario),
             *([("note", "; ".join(notes))] if (notes := bare_time_notes(scenario)) else []),
             *([("engine", f"portable: {portable_because}")] if portable_because else []),
             *([("not used", "; ".join(unused))] if unused else []),
@@ -71,7 +71,8 @@ def _places(addresses: Sequence[str]) -> str:
     return shown
 
 
-def _target(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tuple[str, str]]:
+def target_facts(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tuple[str, str]]:
+    """Where requests go, and what the protocol says of it."""
     where = f", {_places(addresses)}" if addresses and addresses[0] not in plan.target else ""
     rows = [("target", f"{plan.target}{where}")]
     return [*rows, *protocol_of(plan.target).facts(plan, scenario)]
@@ -138,7 +139,7 @@ def _unread(plan: Plan) -> list[tuple[str, str]]:
     return rows
 
 
-def _objectives(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
+def objectives_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
     """What the run is judged by, in canonical units; with the rule on statuses that holds where no objective replaces it."""
     objectives = [slo.parse(str(text)) for text in scenario.slo]
     words = [slo.canonical(objective) + _cannot_fail(objective, scenario) for objective in objectives]
@@ -190,7 +191,8 @@ def _pace(plan: Plan) -> list[tuple[str, str]]:
     return rows
 
 
-def _bounds(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
+def bounds_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
+    """Connections, time limits, retries, and when the run aborts."""
     rows = protocol_of(plan.target).bounds(plan, scenario)
     breaker = scenario.breaker
     stop = (

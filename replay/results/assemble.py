@@ -26,8 +26,8 @@ from .samples import Lookup, collect, iso
 from .shares import balanced, shares_of, target_figures, tls_figures
 
 _AS_STARTED = (
-    "run_id", "start", "closed_loop", "target", "trace", "recorded_clock", "rows_in_window", "max_wait_ns", "scenario",
-    "plan", "host",
+    "run_id", "start", "closed_loop", "target", "recorded_clock", "rows_in_window", "max_wait_ns", "scenario", "plan",
+    "host",
 )  # fmt: skip
 """What run.json repeats of started.json."""
 
@@ -108,6 +108,8 @@ def describe(
         latency=latencies_of(measured, started.closed_loop, facts.kafka),
         routes=route_figures(measured, started),
         actions=action_figures(measured, started),
+        source=facts.source,
+        trace=facts.trace or started.trace,
         generator=generator,
         connections=connection_figures(by_name),
         retries=retry_figures(started, by_name),

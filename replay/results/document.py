@@ -34,6 +34,7 @@ from .figures import (
     RuleFigures,
     SessionFigures,
     SloOutcome,
+    SourceFigures,
     TargetFigures,
     TlsFigures,
     WatchFigures,
@@ -78,6 +79,7 @@ __all__ = [
     "RuleFigures",
     "SessionFigures",
     "SloOutcome",
+    "SourceFigures",
     "Started",
     "TargetFigures",
     "TargetStart",
@@ -150,6 +152,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     watches: list[WatchFigures] = []
     watched_first: str = ""
     answers: AnswerFigures | None = None
+    source: SourceFigures | None = None
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

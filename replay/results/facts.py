@@ -6,11 +6,22 @@ import msgspec
 
 from replay.ledger.host import RunDelay
 
-from .document import AnswerFigures, Ending, KafkaFigures, NameFigures, Note, WatchFigures
+from .document import (
+    AnswerFigures,
+    Ending,
+    KafkaFigures,
+    NameFigures,
+    Note,
+    SourceFigures,
+    TraceIdentity,
+    WatchFigures,
+)
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the end of a run adds to what was known at its start. `ended_ns` is CLOCK_MONOTONIC."""
+    """What the end of a run adds to what was known at its start. `ended_ns` is CLOCK_MONOTONIC. `source` and `trace` are
+    those of a followed run.
+    """
 
     ending: Ending
     ended_ns: int
@@ -26,3 +37,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     names: list[NameFigures] = []
     watches: list[WatchFigures] = []
     answers: AnswerFigures | None = None
+    source: SourceFigures | None = None
+    trace: TraceIdentity | None = None

@@ -37,6 +37,38 @@ class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
     cookies_cut: int = 0
 
 
+class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The source of a followed run. Each of its `entries` was replayed, `late_at_source` (read after it was due), `not_due`
+    (due after the end) or `skipped` by reason; so planned = entries - late_at_source - not_due - skipped + `copies` (made by
+    `scale`). `before_start` of the late ones were due before the run could send. `needed_delay_ns` is the delay at which
+    99.9% of the entries would have been in time, `needed_delay_max_ns` that of the last one. `lines` and `rejected` are
+    those read while following. `rotations` and `truncations` count changes of the file, `own_requests` entries that
+    look like requests of this run. `silent_max_s` is the longest time without an entry.
+    """
+
+    source: str
+    format: str
+    delay_ns: int
+    delay_reason: str
+    entries: int = 0
+    late_at_source: int = 0
+    before_start: int = 0
+    not_due: int = 0
+    skipped: dict[str, int] = {}
+    copies: int = 0
+    needed_delay_ns: int | None = None
+    needed_delay_max_ns: int | None = None
+    lines: int = 0
+    rejected: dict[str, int] = {}
+    rotations: int = 0
+    truncations: int = 0
+    own_requests: int = 0
+    silent_max_s: float = 0.0
+    ended_by: str = ""
+    kept: str = ""
+    kept_dropped: int = 0
+
+
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One route, or one business action: its requests by outcome, its share of all requests, its latencies over all
     outcomes (null: none), and what was recorded. In the figures of an action `route` is the name of the action.

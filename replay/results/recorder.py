@@ -28,7 +28,7 @@ from replay_native.ledger.statuses import S
 
 from . import hlog, slo
 from .deltas import SUMMED, Deltas, HistogramDelta
-from .document import Started
+from .document import RouteStart, Started
 from .measured import OTHER, counts_by_route, slot_of
 from .timeline import Second
 
@@ -66,23 +66,24 @@ class _Routes:
     def __init__(
         self,
         all_metrics: Sequence[LaneMetrics],
-        names: Sequence[str],
+        routes: Sequence[RouteStart],
         kind: str,
         rows: Sequence[int],
         *,
         every_time: bool = False,
     ) -> None:
-        self._all_metrics, self._names, self._kind = all_metrics, names, kind
+        self._all_metrics, self._routes, self._kind = all_metrics, routes, kind
+        rows_all = len(routes) + 1
         self._of_arena = PER_ROUTE.index(kind)
         self._rows = np.array(rows, np.int64)
         self._before = [
             np.zeros((metrics.arena.shape[0], metrics.arena.shape[2]), np.uint32) for metrics in all_metrics
         ]
         self._counted = [np.zeros_like(metrics.route_counts) for metrics in all_metrics]
-        self._least_s = 0.0 if every_time else max(ROUTE_INTERVAL_S, len(names) / ROUTES_A_TICK)
+        self._least_s = 0.0 if every_time else max(ROUTE_INTERVAL_S, rows_all / ROUTES_A_TICK)
         self._growth = 0.0 if every_time else ROUTE_INTERVAL_SHARE
-        self._since_s = np.zeros(len(names))
-        self._due_s = self._least_s * (np.arange(len(names)) + 1.0) / len(names)
+        self._since_s = np.zeros(rows_all)
+        self._due_s = self._least_s * (np.arange(rows_all) + 1.0) / rows_all
         self._scratch = np.zeros(NS_2.length, np.uint64)
 
     def take(self, now_s: float, everything: bool) -> list[tuple[str, float, np.ndarray]]:
@@ -93,7 +94,8 @@ class _Routes:
             row = int(turn[at])
             counts = self._take_one(row, code)
             if counts is not None:
-                tag = hlog.tag_of(self._kind, self._names[row], OUTCOMES[code])
+                name = self._routes[row].name if row < len(self._routes) else OTHER
+                tag = hlog.tag_of(self._kind, name, OUTCOMES[code])
                 taken.append((tag, float(self._since_s[row]), counts))
         self._since_s[turn] = now_s
         self._due_s[turn] = now_s + max(self._least_s, now_s * self._growth)
@@ -108,7 +110,7 @@ class _Routes:
             now = metrics.route_counts[turn]
             changed |= now != counted[turn]
             counted[turn] = now
-        changed[turn == len(self._names) - 1] = True
+        changed[turn == len(self._routes)] = True
         return changed
 
     def _take_one(self, row: int, code: int) -> np.ndarray | None:
@@ -159,17 +161,17 @@ class Recorder:
 
     def _routes_of(self, asked: Sequence[tuple[slo.Slo, list[int]]]) -> list[_Routes]:
         """Every route by its turn, but those that objectives ask for by window every time."""
-        names = [*(route.name for route in self._started.routes), OTHER]
+        names = [route.name for route in self._started.routes]
         usual = "service" if self._started.closed_loop else "response"
         every_time: dict[str, set[int]] = {usual: set()}
         for objective, rows in asked:
             kind = usual if objective.percentile is None else objective.metric
             every_time.setdefault(kind, set()).update(rows)
-        others = sorted({*range(len(names))} - every_time[usual])
+        others = sorted({*range(len(names) + 1)} - every_time[usual])
         return [
-            _Routes(self._all_metrics, names, usual, others),
+            _Routes(self._all_metrics, self._started.routes, usual, others),
             *(
-                _Routes(self._all_metrics, names, kind, sorted(of), every_time=True)
+                _Routes(self._all_metrics, self._started.routes, kind, sorted(of), every_time=True)
                 for kind, of in every_time.items()
                 if of
             ),

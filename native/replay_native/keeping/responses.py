@@ -254,7 +254,7 @@ def hand_over(keeping, slot, row):
     of_bytes = np.uint64(0)
     if k.flags & (IS_JSON | IS_CONTAINER) != IS_JSON | IS_CONTAINER:
         of_bytes = xxh64.digest(keeping.hashes[slot], keeping.tails[slot])
-    push(keeping.ring, row, Content(k.buffer, k.notes, k.body, k.flags, k.sum, of_bytes))
+    push(keeping.ring, row, Content(k.buffer, k.notes, k.body, k.flags, k.sum, of_bytes))  # type: ignore[arg-type]
     k.has_head = 0
     if k.capacity > KEPT_BYTES:
         release(k.buffer)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from replay.lane.feed import FeedWriter
 from replay.plan.schedule import DueBatch, Schedule
 from replay.protocols.feeder import checked
+from replay.trace import Trace
 from replay_native.feed.ring import LaneShare
 from replay_native.http1 import render as kernels
 
-from .render import RenderSpec
+from .render import RenderSpec, recorded_bodies
+from .render_rules import header_lines
+from .target import parse
 
 
 class RequestRenderer:
@@ -17,11 +22,25 @@ class RequestRenderer:
     def __init__(self, schedule: Schedule, render: RenderSpec, *, by_client: bool = False) -> None:
         self._by_client = by_client
         self._requests, self._warm_up_ns = schedule.requests_table, schedule.warm_up_ns
+        self._schedule = schedule
         self._spec, self._table = render, render.table()
+        self._own: Trace | None = None
+        self._own_table = self._table
 
     def authorise(self, line: bytes) -> None:
         """Send this header line with every request that is rendered from now on."""
-        self._table = self._spec.authorised(line).table()
+        self._spec = self._spec.authorised(line)
+        self._table, self._own = self._spec.table(), None
+
+    def _table_of(self, batch: DueBatch) -> kernels.RenderTable:
+        """The table with what was recorded of a batch that brings its own headers and bodies."""
+        if batch.own is None:
+            return self._table
+        if batch.own is not self._own:
+            _, lines = header_lines(batch.own, self._schedule.scenario, parse(self._schedule.plan.target))
+            own = dataclasses.replace(self._spec, recorded=recorded_bodies(batch.own), lines=lines)
+            self._own, self._own_table = batch.own, own.table()
+        return self._own_table
 
     def render(
         self,
@@ -36,7 +55,7 @@ class RequestRenderer:
         """See `Renderer`."""
         share = LaneShare(lane, lanes, self._by_client, start_ns, self._warm_up_ns, horizon_ns)
         reached = kernels.render_rows(
-            batch.rows, batch.first_seq, row, share, self._requests, self._table, writer.rings
+            batch.rows, batch.first_seq, row, share, self._requests, self._table_of(batch), writer.rings
         )
         return checked(reached, batch, writer)
 

@@ -240,7 +240,7 @@ def _opened(
     return opened, left_out
 
 
-def _named(format_name: str, options: Options) -> Importer:
+def named_importer(format_name: str, options: Options) -> Importer:
     """The format that the user named, if the other options are for it."""
     chosen = importer_named(format_name)
     if options.columns and not chosen.takes_columns:
@@ -489,7 +489,7 @@ def import_files(
     is left of an import that fails.
     """
     options = options or Options()
-    opened, left_out = _opened(paths, options, None if format is None else _named(format, options))
+    opened, left_out = _opened(paths, options, None if format is None else named_importer(format, options))
     files, chosen = [file for file, _ in opened], _shared(opened)
     if options.service and not chosen.takes_service:
         raise UsageError(

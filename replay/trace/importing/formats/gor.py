@@ -223,13 +223,8 @@ class GorReader(RecordReader):
                 if why or record is None:
                     rejects.add(why, file.name, number, part[head.end() :][:999])
                     continue
-                if head[2] in self._early:
-                    yield self._answered(record, self._early.pop(head[2]))
-                    continue
-                if len(pending) >= PENDING_MAX or head[2] in pending:
-                    yield pending.pop(head[2] if head[2] in pending else next(iter(pending)))
-                pending[head[2]] = record
-            elif head[1] == b"2":
+                yield from self._placed(head[2], record)
+            elif head[1] == b"2" and not self.follows:
                 answer = _answer(number, head, part)
                 if head[2] in pending:
                     yield self._answered(pending.pop(head[2]), answer)
@@ -237,9 +232,21 @@ class GorReader(RecordReader):
                 if len(self._early) >= PENDING_MAX or head[2] in self._early:
                     self._reject_early(file, head[2] if head[2] in self._early else next(iter(self._early)))
                 self._early[head[2]] = answer
-            else:
+            elif head[1] != b"2":
                 rejects.lines += 1
                 rejects.add(REPLAYED, file.name, number, part[:200])
+
+    def _placed(self, name: bytes, record: Record) -> Iterator[Record]:
+        """A request that need not wait for its response; else what waits no longer where it does."""
+        pending = self._pending
+        if self.follows:
+            yield record
+        elif name in self._early:
+            yield self._answered(record, self._early.pop(name))
+        else:
+            if len(pending) >= PENDING_MAX or name in pending:
+                yield pending.pop(name if name in pending else next(iter(pending)))
+            pending[name] = record
 
     def _answered(self, record: Record, answer: _Answer) -> Record:
         record.took_ns = kernels.took_of(answer.at_ns - record.at_ns, answer.latency_ns)

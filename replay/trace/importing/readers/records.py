@@ -68,6 +68,11 @@ class RecordReader:
 
     stamp: Stamp = "start"
     subtracts = False
+    rows_at_once = ROWS_AT_ONCE
+    """Records that are made into rows together."""
+
+    follows = False
+    """Whether the file still grows: records then wait neither for each other nor for their responses."""
 
     def __init__(self, found: Found, options: Options) -> None:
         self._found, self._options = found, options
@@ -128,7 +133,7 @@ class RecordReader:
 
     def rows(self, records: Iterator[Record]) -> Iterator[Rows]:
         """Good records as rows."""
-        while taken := list(islice(records, ROWS_AT_ONCE)):
+        while taken := list(islice(records, 1 if self.follows else self.rows_at_once)):
             yield self._rows(taken)
 
     def _rows(self, records: list[Record]) -> Rows:

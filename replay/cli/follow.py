@@ -1,0 +1,277 @@
+"""`replay follow`: each entry of a source that grows is sent to a target, some seconds after it was recorded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from replay.errors import Exit, UsageError
+
+from .flags import flags_of_all, settings_flags
+from .help import GroupedCommand
+from .options import out_option
+from .outputs import Outputs, output_options, outputs_of
+from .places import RUNS, result_folder
+from .run import exit_code, made_sinks, read_scenario, report_console_for
+from .streams import say, shown_of
+
+if TYPE_CHECKING:
+    from replay.engine.sinks import Sink
+    from replay.following.follow import Following, Wanted
+    from replay.following.stream import Stream
+    from replay.report.console import Console
+    from replay.settings.scenario import Scenario
+
+NOT_FOLLOWED = frozenset({"window.from", "window.until", "window.tz", "speed", "compress_to", "rate", "peak"})
+"""Settings that need a whole recording."""
+
+
+HTTP = "http"
+
+
+def _flags() -> list[str]:
+    return [key for key in flags_of_all() if key not in NOT_FOLLOWED]
+
+
+@click.command(
+    name="follow", cls=GroupedCommand, short_help="Replay a growing log onto a target, some seconds later."
+)
+@click.argument("paths", nargs=-1, metavar="SOURCE [SCENARIO.toml]")
+@settings_flags(
+    _flags(), words={"duration": "End after this long [default: at a signal, or at the source's end]."}
+)
+@out_option("Folder of the run [default: runs/NAME-TIME].")
+@click.option("--scenario", metavar="FILE", help="Scenario; flags override it.")
+@click.option(
+    "--mirror",
+    is_flag=True,
+    help="With the SOURCE http: follow what a proxy mirrors here (nginx, Envoy, HAProxy).",
+)
+@click.option("--listen", metavar="HOST:PORT", help="With --mirror: where to take the mirrored requests.")
+@click.option(
+    "--delay", metavar="TIME", help="Send each entry so long after it was recorded [default: by the source]."
+)
+@click.option(
+    "--from",
+    "from_",
+    type=click.Choice(["now", "beginning"]),
+    default="now",
+    help="Follow what comes from now on, or the file from its beginning [default: now].",
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path), metavar="X.trace", help="Keep the trace of what was followed."
+)
+@click.option(
+    "--format", "format_name", metavar="NAME", help="Take the source as this format of `replay import`."
+)
+@click.option(
+    "--columns",
+    default="",
+    metavar="ROLE=COL,...",
+    help="What is what in a table: at=ts,method=GET,path=url.",
+)
+@click.option(
+    "--log-format",
+    default="",
+    metavar="STRING",
+    help="nginx's log_format or Apache's LogFormat, as it stands there.",
+)
+@click.option(
+    "--tz", "time_zone", default="", metavar="ZONE", help="The zone of stamps that name none [default: UTC]."
+)
+@click.option(
+    "--routes", "rules_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="TOML with routes and business actions of your own (docs/importing.md).",
+)  # fmt: skip
+@click.option("--keep-secrets", is_flag=True, help="Keep the values of parameters that look like secrets.")
+@click.option(
+    "--keep-health-checks", is_flag=True, help="Keep the requests of load balancers' health checks."
+)
+@click.option(
+    "--sink",
+    "sinks",
+    multiple=True,
+    metavar="NAME=...",
+    help="Also write each second to csv=FILE, jsonl=FILE, or a sink of an installed package; repeatable.",
+)
+@output_options("report.html in the run's folder")
+@click.option("--plain", is_flag=True, help="No colours, no live view.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code says how it went.")
+def command(
+    paths: tuple[str, ...], out: Path | None, delay: str | None, from_: str, keep: Path | None, sinks: tuple[str, ...],
+    mirror: bool, listen: str | None, plain: bool, quiet: bool, **given: Any,
+) -> None:  # fmt: skip
+    """Follow a log while it is written, and send each of its requests to a target some seconds after it was recorded.
+
+    SOURCE is a log file that grows (rotated and truncated files are followed, and one that does not exist yet is waited
+    for), or - for standard input. Ends at SIGINT or SIGTERM, after -d, or at the end of standard input. The result is a run
+    as that of `replay run`, with its exit codes.
+    """
+    from replay.following.selecting import refuse_unfit
+    from replay.settings.target import scheme_of
+    from replay.units import parse_duration_ns
+
+    scenario, sources = read_scenario(paths, given)
+    if len(sources) != 1:
+        raise UsageError(
+            f"{len(sources)} sources: {', '.join(sources)}", hint="follow one; others by runs of their own"
+        )
+    scheme_of(scenario.target)
+    refuse_unfit(scenario)
+    delay_ns = None if delay is None else parse_duration_ns(delay)
+    if delay_ns is not None and delay_ns <= 0:
+        raise UsageError(
+            f"--delay {delay}: an entry cannot be sent before it was recorded", hint="--delay 3s"
+        )
+    outputs, writers = outputs_of(given), made_sinks(sinks)
+    console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
+    is_mirror = _is_mirror(sources[0], mirror, listen)
+    stream = _mirror(scenario, listen) if is_mirror else _opened(sources[0], from_)
+    wanted = _wanted(sources[0], delay_ns, scenario, keep, given)
+    with (
+        result_folder(out, RUNS, "stdin" if sources[0] == "-" else sources[0]) as folder,
+        contextlib.closing(stream),
+    ):
+        raise SystemExit(_follow(stream, wanted, scenario, folder, console, plain, outputs, writers))
+
+
+def _is_mirror(name: str, mirror: bool, listen: str | None) -> bool:
+    """Whether mirrored requests are followed. UsageError where the options contradict each other."""
+    if name == HTTP and mirror and listen:
+        return True
+    if name == HTTP and not Path(name).exists():
+        raise UsageError(
+            "http needs --mirror and --listen", hint="replay follow http --mirror --listen 127.0.0.1:8081"
+        )
+    if mirror or listen:
+        raise UsageError(
+            "--mirror and --listen are for the SOURCE http",
+            hint="replay follow http --mirror --listen HOST:PORT",
+        )
+    return False
+
+
+def _mirror(scenario: Scenario, place: str | None) -> Stream:
+    """The mirror's receiver. UsageError where the target is the receiver itself."""
+    from replay.following.mirror import MirrorStream
+    from replay.recording.listening import parse_place
+
+    assert place is not None
+    host, port = parse_place(place)
+    name, _, target_port = scenario.target.partition("://")[2].partition("/")[0].rpartition(":")
+    if port and target_port == str(port) and name.strip("[]") in (host, "localhost"):
+        raise UsageError(f"{scenario.target} is where the mirror listens", hint="give another target")
+    return MirrorStream(place, say)
+
+
+def _opened(name: str, from_: str) -> Stream:
+    """The source, from now on or from its beginning: what comes while the rest is prepared is not lost."""
+    from replay.following.log import GrowingLog
+    from replay.following.pipe import StandardInput
+
+    if name == "-":
+        return StandardInput()
+    if "://" in name:
+        raise UsageError(f"{name} cannot be followed", hint="follow a log file, or - for standard input")
+    return GrowingLog(Path(name), from_beginning=from_ == "beginning")
+
+
+def _wanted(
+    name: str, delay_ns: int | None, scenario: Scenario, keep: Path | None, given: dict[str, Any]
+) -> Wanted:
+    from replay import units
+    from replay.errors import OutputError
+    from replay.following.follow import Wanted
+    from replay.trace import RouteRules, read_route_rules
+    from replay.trace.importing.pipeline import named_importer
+    from replay.trace.importing.readers.tabular import parse_columns
+    from replay.trace.importing.registry import Options
+
+    if given["time_zone"]:
+        units.parse_zone(given["time_zone"])
+    if keep is not None and keep.exists():
+        raise OutputError(f"{keep} exists", hint="give another --keep")
+    options = Options(
+        keep_secrets=given["keep_secrets"],
+        keep_health_checks=given["keep_health_checks"],
+        columns=parse_columns(given["columns"]),
+        log_format=given["log_format"],
+        time_zone=given["time_zone"],
+        routes=RouteRules() if given["rules_file"] is None else read_route_rules(given["rules_file"]),
+    )
+    importer = None if given["format_name"] is None else named_importer(given["format_name"], options)
+    return Wanted(
+        name=name, format=importer, options=options, delay_ns=delay_ns, seed=scenario.seed, keep=keep
+    )
+
+
+def _follow(
+    stream: Stream, wanted: Wanted, scenario: Scenario, folder: Path, console: Console, plain: bool,
+    outputs: Outputs, sinks: list[Sink],
+) -> int:  # fmt: skip
+    """Prepare, run, print the report, write the outputs, and return the exit code."""
+    from replay.engine.blocking import owns_signals, run_blocking
+    from replay.engine.nursery import run_targets
+    from replay.engine.prepare import find_targets, kernels_of, planned
+    from replay.following.follow import Following, format_of
+    from replay.report.console import Console
+    from replay.report.live import LiveView
+    from replay.report.outputs.of_run import RunResult
+    from replay.report.terminal import print_report
+    from replay.results.run import load_run
+
+    from .progress import KERNELS, warm_kernels
+
+    errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
+    found = run_blocking(lambda: find_targets(scenario))
+    warm_kernels(errors, (*KERNELS, *kernels_of(scenario)))
+    if not stream.wait_for_head(lambda: False, lambda why: say(f"{why}: waiting for its first lines")):
+        return int(Exit.INTERRUPTED)
+    following = Following(stream, format_of(stream, wanted), wanted, scenario, say)
+    with _closing(following):
+        following.wait_for_history()
+        following.set_addresses(found[0].hosts)
+        plan = planned(following.schedule(), found[0], partial(_show, following, console))
+        with LiveView(errors, plan.schedule.plan) as live:
+            document = run_blocking(
+                partial(
+                    run_targets, [plan], scenario, folder, sinks=[live, *sinks], signals=owns_signals(), last=True,
+                    live=following,
+                )
+            )  # fmt: skip
+    result = RunResult(load_run(folder))
+    with shown_of(folder):
+        if not console.quiet:
+            print_report(result.run, console)
+        outputs.write(result, folder / "report.html")
+    if following.reading.failure is not None:
+        say(str(following.reading.failure), f"what was measured until then is in {folder}")
+        return int(Exit.CRASHED)
+    return exit_code(document)
+
+
+@contextlib.contextmanager
+def _closing(following: Following) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        following.close()
+
+
+def _show(following: Following, console: Console, target: Any) -> None:
+    from replay.report.followed import print_followed
+    from replay.units import counted, format_duration
+
+    history = following.reading.history
+    source = [
+        ("source", f"{following.stream.name}, {following.reading.importer.title}"),
+        ("delay", f"{format_duration(following.delay_ns)} ({following.delay_reason})"),
+    ]
+    if history.rows:
+        source.append(("known", f"routes of the last {counted(history.rows, 'request')} before now"))
+    print_followed(target.schedule.plan, target.schedule.scenario, target.found.hosts, source, console)

@@ -1,0 +1,154 @@
+"""Mirrored requests as a source: what a proxy sends here is answered at once, and followed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import trio
+
+from replay.errors import ReplayError
+from replay.recording.exchange import Accounts, Budget, Exchange
+from replay.recording.receiver import BUDGET_BYTES, MirrorReceiver, MirrorSettings, serve_mirror
+from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
+from replay.trace.importing.registry import Importer, Probe, Rows
+from replay.trace.importing.sources import SourceFile
+
+from .stream import POLL_S, Stream
+
+TOGETHER = 1_024
+CUT_BODY = "body over the limit"
+
+
+class MirrorStream(Stream):
+    """Requests that arrive at HOST:PORT. They are received in a thread of its own, from the start."""
+
+    kind = "mirror"
+
+    def __init__(self, place: str, say: Callable[[str], None] = lambda line: None) -> None:
+        super().__init__(f"mirrored requests at {place}")
+        self.place = place
+        self.accounts = Accounts()
+        self._budget = Budget(BUDGET_BYTES)
+        self._say = say
+        self._exchanges: deque[Exchange] = deque()
+        self._receiver: MirrorReceiver | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._failure: BaseException | None = None
+        self._listens = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="replay-mirror", daemon=True)
+        self._thread.start()
+        self._listens.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _serve(self) -> None:
+        async def main() -> None:
+            settings = MirrorSettings(budget=self._budget)
+            async with trio.open_nursery() as nursery:
+                serve = partial(serve_mirror, accounts=self.accounts, say=self._say)
+                self._receiver = await nursery.start(serve, self.place, self._exchanges.append, settings)
+                self._token = trio.lowlevel.current_trio_token()
+                self._listens.set()
+
+        try:
+            trio.run(main)
+        except BaseException as error:
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            self._failure = error
+        finally:
+            self._listens.set()
+
+    def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
+        """Nothing has to be told: requests are what they are."""
+        return True
+
+    def _new(self) -> list[bytes]:
+        return []
+
+    def requests(self) -> Iterator[list[Exchange]]:
+        """The requests as they come."""
+        self.in_history = False
+        self.on_live()
+        while not self.stopped.is_set():
+            found = [self._exchanges.popleft() for _ in range(min(len(self._exchanges), TOGETHER))]
+            if found:
+                yield found
+            else:
+                self.caught_up_ns = time.monotonic_ns()
+                self.stopped.wait(POLL_S)
+            if self._failure is not None:
+                raise (
+                    self._failure
+                    if isinstance(self._failure, ReplayError)
+                    else RuntimeError(str(self._failure))
+                )
+
+    def taken(self, exchange: Exchange) -> None:
+        """The body of a request is somebody else's now: the receiver may use its memory again."""
+        if exchange.body and self._token is not None:
+            with_size = len(exchange.body)
+            try:
+                self._token.run_sync_soon(self._budget.give_back, with_size)
+            except trio.RunFinishedError:
+                return
+
+    def lost(self) -> dict[str, int]:
+        """Requests that came and were not handed over, by reason."""
+        return dict(self.accounts.lost + self.accounts.refused)
+
+    def close(self) -> None:
+        """Take no more requests, and let those that are being received end."""
+        if self._token is not None and self._receiver is not None:
+            try:
+                self._token.run_sync_soon(self._receiver.server.drain)
+            except trio.RunFinishedError:
+                return
+            self._thread.join(timeout=15.0)
+
+
+class MirrorReader(RecordReader):
+    """Makes rows of mirrored requests, without secrets."""
+
+    def probe(self, head: bytes) -> Probe:
+        """Stamps are exact."""
+        return Probe(None, 1)
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        """The rows of the requests, as they come."""
+        assert isinstance(file, MirrorStream)
+        self.rows_at_once, self.follows = TOGETHER, False  # whole lists of records are handed on
+        for exchanges in file.requests():
+            yield from self.rows(iter(self._records(file, exchanges)))
+
+    def _records(self, file: MirrorStream, exchanges: list[Exchange]) -> list[Record]:
+        rejects, records = self._found.rejects, []
+        for exchange in exchanges:
+            rejects.lines += 1
+            file.taken(exchange)
+            pairs = [(name, value or b"") for name, value in exchange.headers]
+            record = Record(
+                at_ns=exchange.at_ns,
+                method=exchange.method,
+                target=exchange.target,
+                host=exchange.host,
+                client=exchange.client.encode(),
+                headers=self.kept(pair for pair in end_to_end(pairs)),
+                body=exchange.body or b"",
+            )
+            why = self.wrong(record) or (CUT_BODY if exchange.body is None else "")
+            if why:
+                rejects.add(why, file.name, rejects.lines, exchange.target[:200])
+            else:
+                records.append(record)
+        return records
+
+
+MIRROR = Importer(
+    name="mirror", title="requests that a proxy mirrors", sniff=lambda head, options: 0.0, reader=MirrorReader
+)
+"""Not in the registry: no file is one."""

@@ -1,0 +1,364 @@
+"""From entries as they come to due rows in order: the schedule of a followed source.
+
+An entry is in time where it was read a little before it is due (`lead_ns`). It then waits, sorted with the others by due
+time, and is handed to the feeder SPARE_NS later than that. What is read later is late at the source. When this process
+itself was late to read, the entry counts from the last instant at which it was not there yet: then the lateness is the
+generator's own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import trio
+
+from replay.plan.due import DUE_ROWS, STATUS_CLASSES, Clock, DueBatch
+from replay.plan.numbers import RowNumbers
+from replay.results.document import ClockPair
+from replay.results.samples import RecordedRow
+from replay.trace.importing.readers.jitter import Columns, Jitter
+from replay.trace.requests import Headers
+from replay.units import MS_NS
+
+from .account import SourceAccount
+from .clock import WallClock
+from .reading import Chunk, Reading
+from .selecting import Entries, Selecting
+from .trace import BatchTrace
+
+LEAD_MAX_NS, LEAD_SHARE = 300 * MS_NS, 0.2
+"""How long before it is due an entry must have been read: this share of the delay, at most so long. The time is for the
+lanes to get it while this process waits for a CPU.
+"""
+
+SPARE_NS = 30 * MS_NS
+"""From the time limit for reading an entry to its release: what is read in between still takes its place in the order."""
+
+PAUSE_S = 0.01
+SETTLE_NS = 200 * MS_NS
+"""How long after its end entries of one coarse stamp are still waited for, so that they are spread together."""
+
+SPREAD_TOGETHER_NS = 100 * MS_NS
+"""Stamps as coarse as this, or coarser, are held until all of one stamp are there."""
+
+SPREAD_FROM_NS = MS_NS
+AHEAD_MAX_NS = 60_000 * MS_NS
+"""An entry that was stamped so long after now was stamped by a wrong clock."""
+
+BUCKET_NS = 50 * MS_NS
+RECENT_BATCHES = 4_096
+
+Int64s = npt.NDArray[np.int64]
+
+
+class _Recent(NamedTuple):
+    """Rows that were released: for the samples of the run."""
+
+    first_seq: int
+    at_ns: Int64s
+    request: npt.NDArray[np.uint32]
+
+
+def lead_of(delay_ns: int) -> int:
+    """How long before it is due an entry must have been read."""
+    return min(LEAD_MAX_NS, round(delay_ns * LEAD_SHARE))
+
+
+class FollowedRows:
+    """The due rows of a source (a `RowSource`)."""
+
+    def __init__(
+        self, reading: Reading, selecting: Selecting, clock: WallClock, delay_ns: int, duration_ns: int | None, seed: int,
+        *, needs_own: bool = False,
+    ) -> None:  # fmt: skip
+        self.reading, self._selecting, self._wall = reading, selecting, clock
+        self.account = SourceAccount()
+        self._delay_ns, self._duration_ns = delay_ns, duration_ns
+        self.lead_ns = lead_of(delay_ns)
+        self._release_ns = max(self.lead_ns - SPARE_NS, self.lead_ns // 2)
+        self.clock = Clock(
+            origin_ns=0, from_ns=0, until_ns=1 << 62, window_until_ns=1 << 62, speed=1.0, period_ns=0.0, rows_max=1 << 62,
+            repeats=False,
+        )  # fmt: skip
+        self._start = ClockPair(0, 0)
+        self._jitter = (
+            Jitter(seed, 0, reading.resolution_ns) if reading.resolution_ns >= SPREAD_FROM_NS else None
+        )
+        self._held: list[Chunk] = []
+        self._buckets: dict[int, list[Entries]] = {}
+        self._needs_own = needs_own
+        self._stopped = False
+        self._seq = 0
+        self._recent: deque[_Recent] = deque(maxlen=RECENT_BATCHES)
+        self._samples: dict[int, RecordedRow] = {}
+        self.last_entry_ns = 0
+        self.last_released_ns = 0
+        self.first_at_ns, self.last_at_ns = 0, 0
+        self.on_rename: Callable[[int, str, str], None] = lambda row, name, action: None
+        self.statuses = np.zeros((reading.book.size, len(STATUS_CLASSES)), np.int64)
+        self.on_entries: Callable[[Entries], None] = lambda entries: None
+        self.on_released: Callable[[Entries], None] = lambda entries: None
+        self.on_recorded: Callable[[Entries, dict[str, Int64s]], None] = lambda entries, more: None
+
+    @property
+    def table(self) -> Int64s:
+        """Raw addresses of the requests, for the kernels."""
+        return self.reading.store.table
+
+    def begin(self, start: ClockPair) -> None:
+        """The run starts."""
+        self._start = ClockPair(start.monotonic_ns, self._wall.of(start.monotonic_ns))
+        self.clock = Clock(
+            origin_ns=self._start.wall_ns - self._delay_ns, from_ns=0, until_ns=1 << 62, window_until_ns=1 << 62,
+            speed=1.0, period_ns=0.0, rows_max=1 << 62, repeats=False,
+        )  # fmt: skip
+        self.last_entry_ns = start.monotonic_ns
+
+    def batches(self) -> Iterator[DueBatch]:
+        """Nothing is known before the run."""
+        return iter(())
+
+    def stop(self) -> None:
+        """Release no more."""
+        self._stopped = True
+        self.reading.stream.stopped.set()
+
+    async def arriving(self) -> AsyncGenerator[DueBatch, None]:
+        """Due rows in order, until the source has ended and all of it is released, or `stop`."""
+        while not self._stopped:
+            ended = self.reading.ended.is_set()
+            self._take()
+            now_ns = self._elapsed_ns()
+            limit_ns = self._duration_ns
+            for entries in self._due(
+                now_ns + self._release_ns if limit_ns is None else min(now_ns + self._release_ns, limit_ns)
+            ):
+                batch = self._batch(entries)
+                yield batch
+                self.reading.store.release(batch.request)
+                if self._stopped:
+                    return
+            over = limit_ns is not None and now_ns >= limit_ns
+            if over or (ended and not self.reading.chunks and not self._held and not self._buckets):
+                self.stop()
+            await trio.sleep(PAUSE_S)
+
+    def _elapsed_ns(self) -> int:
+        """Since the start of the run."""
+        return self._wall.now_ns() - self._start.wall_ns
+
+    def _take(self) -> None:
+        """Take what was read, and spread what is coarse."""
+        chunks = self.reading.chunks
+        waiting = len(chunks)
+        while self.reading.book.renames:
+            row, name, action = self.reading.book.renames.popleft()
+            self._selecting.renamed(row, name, action)
+            self.on_rename(row, name, action)
+        for _ in range(waiting):
+            self._held.append(chunks.popleft())
+        if not self._held:
+            return
+        if self.reading.resolution_ns < SPREAD_TOGETHER_NS:
+            held, self._held = self._held, []
+            self._enter(held)
+            return
+        self._take_complete()
+
+    def _take_complete(self) -> None:
+        """Take the entries of coarse stamps whose time is over, and those that can wait no longer."""
+        now_ns, resolution_ns = self._wall.now_ns(), self.reading.resolution_ns
+        all_there = self.reading.ended.is_set()
+        ready: list[Chunk] = []
+        left: list[Chunk] = []
+        for chunk in self._held:
+            complete = chunk.at_ns + resolution_ns + SETTLE_NS <= now_ns
+            urgent = self._starts(chunk) + self._delay_ns - self.lead_ns - 2 * SPARE_NS <= now_ns
+            picked = complete | urgent | all_there
+            if picked.any():
+                ready.append(_rows_of(chunk, picked))
+            if not picked.all():
+                left.append(_rows_of(chunk, ~picked))
+        self._held = left
+        if ready:
+            self._enter(ready)
+
+    def _starts(self, chunk: Chunk) -> Int64s:
+        """When requests began, by stamps as they were read."""
+        return chunk.at_ns - np.maximum(chunk.took_ns, 0) if self.reading.reader.subtracts else chunk.at_ns
+
+    def _enter(self, chunks: list[Chunk]) -> None:
+        """Spread entries, decide which are in time, and put those in order."""
+        columns = _joined(chunks)
+        for part in self._spread(columns):
+            if self.reading.reader.subtracts:
+                part["start_ns"] = part["at_ns"] - np.maximum(part["took_ns"], 0)
+            else:
+                part["start_ns"] = part["at_ns"]
+            self._judge(part)
+
+    def _spread(self, columns: Columns) -> Iterator[Columns]:
+        if self._jitter is None:
+            yield columns
+            return
+        yield from self._jitter.add(columns)
+        yield from self._jitter.flush()
+
+    def _judge(self, part: Columns) -> None:
+        """Count entries, and keep those that are in time."""
+        account = self.account
+        entries = Entries(
+            part["start_ns"], part["client"], part["request"], part["method"], part["route"], part["status"], part["key"],
+            np.zeros(len(part["key"]), bool), part["has_body"],
+        )  # fmt: skip
+        account.entries += len(entries)
+        self.last_entry_ns = self._wall.now_ns() - self._wall.offset_ns
+        self.first_at_ns = min(self.first_at_ns or 1 << 62, int(entries.start_ns.min()))
+        self.last_at_ns = max(self.last_at_ns, int(entries.start_ns.max()))
+        self.on_entries(entries)
+        self.on_recorded(entries, part)
+        absent_ns = np.maximum(part["absent_ns"] + self._wall.offset_ns, self._start.wall_ns)
+        needed_ns = absent_ns + self.lead_ns - entries.start_ns
+        account.needed.add(part["absent_ns"] + self._wall.offset_ns + self.lead_ns - entries.start_ns)
+        late = needed_ns > self._delay_ns
+        early = entries.start_ns > absent_ns + AHEAD_MAX_NS
+        account.late += int(np.count_nonzero(late))
+        account.before_start += int(np.count_nonzero(entries.start_ns + self._delay_ns < self._start.wall_ns))
+        if early.any():
+            account.skipped["stamped more than 60 s ahead of this machine's clock"] += int(
+                np.count_nonzero(early)
+            )
+        gone = late | early
+        if gone.any():
+            self.reading.store.release(entries.request[gone])
+        kept = self._selecting.select(entries[~gone], account.skipped)
+        known = np.where((kept.status >= 100) & (kept.status < 600), kept.status // 100, 0)
+        np.add.at(self.statuses, (kept.route, known), 1)
+        kept, copies = self._selecting.scale(kept, account.skipped)
+        self._release_unused(entries[~gone], kept)
+        self._queue(kept)
+        for copy in copies:
+            self.reading.store.keep(copy.request)
+            self._queue(copy)
+
+    def _release_unused(self, given: Entries, kept: Entries) -> None:
+        """Give up the requests of entries that are not sent."""
+        if len(kept) < len(given):
+            unused = np.setdiff1d(given.request, kept.request, assume_unique=True)
+            self.reading.store.release(unused)
+
+    def _queue(self, entries: Entries) -> None:
+        if not len(entries):
+            return
+        buckets = (entries.start_ns - self.clock.origin_ns) // BUCKET_NS
+        for bucket in np.unique(buckets).tolist():
+            self._buckets.setdefault(bucket, []).append(entries[buckets == bucket])
+
+    def _due(self, until_ns: int) -> Iterator[Entries]:
+        """What is due up to an instant of the run, in order, and no longer waits."""
+        for bucket in sorted(bucket for bucket in self._buckets if bucket * BUCKET_NS <= until_ns):
+            entries = _concatenated(self._buckets.pop(bucket))
+            entries = entries[np.argsort(entries.start_ns, kind="stable")]
+            count = int(np.searchsorted(entries.start_ns, until_ns + self.clock.origin_ns, side="right"))
+            if count < len(entries):
+                self._buckets[bucket] = [entries[count:]]
+            for begin in range(0, count, DUE_ROWS):
+                yield entries[begin : min(begin + DUE_ROWS, count)]
+
+    def _batch(self, entries: Entries) -> DueBatch:
+        first, self._seq = self._seq, self._seq + len(entries)
+        copies = int(np.count_nonzero(entries.is_copy))
+        self.account.copies += copies
+        self.account.released += len(entries) - copies
+        self.last_released_ns = int(entries.start_ns[-1])
+        self._recent.append(_Recent(first, entries.start_ns, entries.request))
+        self.on_released(entries)
+        return DueBatch(
+            first,
+            np.ascontiguousarray(entries.start_ns - self.clock.origin_ns),
+            np.ascontiguousarray(entries.request),
+            np.ascontiguousarray(entries.client),
+            np.ascontiguousarray(entries.route),
+            np.ascontiguousarray(entries.method),
+            np.ascontiguousarray(entries.status),
+            np.ascontiguousarray(entries.start_ns),
+            own=self._own(entries.request) if self._needs_own or self.reading.store.messages else None,
+        )
+
+    def _own(self, requests: npt.NDArray[np.uint32]) -> BatchTrace:
+        """The header sets and bodies of a batch, to which its requests refer from now on."""
+        store, headers, bodies = self.reading.store, list[Headers](), list[bytes]()
+        sets: dict[Headers, int] = {}
+        for number in requests.tolist():
+            found = store.messages.get(number)
+            if found is None:
+                continue
+            if found[0] not in sets:
+                sets[found[0]] = len(headers)
+                headers.append(found[0])
+            if found[1]:
+                bodies.append(found[1])
+            store.refer(number, sets[found[0]], len(bodies) - 1 if found[1] else -1)
+        return BatchTrace(self.reading, headers, bodies)
+
+    def remember(self, seqs: set[int]) -> None:
+        """Keep the recorded rows of sampled requests, and forget those that are sampled no longer."""
+        for seq in [seq for seq in self._samples if seq not in seqs]:
+            del self._samples[seq]
+        wanted = sorted(seqs - self._samples.keys())
+        if not wanted or not self._recent:
+            return
+        firsts = [recent.first_seq for recent in self._recent]
+        batches = list(self._recent)
+        for seq, place in zip(wanted, np.searchsorted(firsts, wanted, side="right") - 1, strict=True):
+            if place < 0:
+                continue
+            recent, row = batches[place], seq - firsts[place]
+            if row < len(recent.at_ns):
+                self._name(seq, int(recent.at_ns[row]), int(recent.request[row]))
+
+    def _name(self, seq: int, at_ns: int, request: int) -> None:
+        store = self.reading.store
+        target, method = store.target(request), store.method(request)
+        if target is not None:
+            self._samples[seq] = RecordedRow(at_ns, self.reading.methods[method], target.decode("latin-1"))
+
+    def numbers(self, rows_a_pass: int) -> RowNumbers:
+        """Entries are numbered as they are sent."""
+        return RowNumbers.whole(0, rows_a_pass)
+
+    def recorded(self, wanted: list[int]) -> dict[int, RecordedRow]:
+        """The recorded rows of sampled requests, as far as they are known."""
+        self.remember(set(wanted))
+        return {seq: self._samples[seq] for seq in wanted if seq in self._samples}
+
+
+def _rows_of(chunk: Chunk, rows: npt.NDArray[np.bool_]) -> Chunk:
+    if rows.all():
+        return chunk
+    return Chunk(
+        chunk.absent_ns, chunk.at_ns[rows], chunk.took_ns[rows], chunk.status[rows], chunk.size[rows], chunk.client[rows],
+        chunk.request[rows], chunk.method[rows], chunk.route[rows], chunk.key[rows], chunk.has_body[rows],
+    )  # fmt: skip
+
+
+_COLUMNS = ("at_ns", "took_ns", "status", "size", "client", "request", "method", "route", "key", "has_body")
+
+
+def _joined(chunks: list[Chunk]) -> Columns:
+    """The columns of chunks one after the other, with the instant of each row before which it was not there."""
+    columns: Columns = {name: np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in _COLUMNS}
+    columns["absent_ns"] = np.concatenate(
+        [np.full(len(chunk.at_ns), chunk.absent_ns, np.int64) for chunk in chunks]
+    )
+    return columns
+
+
+def _concatenated(parts: list[Entries]) -> Entries:
+    if len(parts) == 1:
+        return parts[0]
+    return Entries(*(np.concatenate([getattr(part, name) for part in parts]) for name in Entries.__slots__))

@@ -1,0 +1,172 @@
+"""The requests that wait to be sent, in memory, as render kernels read them (`replay_native.trace.columns`).
+
+They lie in blocks that are appended to and given up as a whole: memory is bounded by what waits, and the table that
+kernels read stays where it is. An id is its block's place in the table and its row in the block.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.trace.requests import Headers
+from replay_native.trace import columns
+
+BLOCK_ROWS = 1 << 16
+BLOCK_BYTES = 8 << 20
+"""A block is full at so many requests, or bytes of targets. Memory is used only as it fills."""
+
+BLOCKS_MAX = 1 << 12
+"""Places in the table: ids are 32 bits, of which a row takes 20."""
+
+BLOCKS_KEPT = 4
+"""Blocks that are kept after their last request was sent: samples of a run name their requests."""
+
+Ids = npt.NDArray[np.uint32]
+Int64s = npt.NDArray[np.int64]
+
+
+class _Block:
+    def __init__(self, place: int, data_bytes: int) -> None:
+        self.place = place
+        self.offsets = np.zeros(BLOCK_ROWS + 1, np.int64)
+        self.data = np.empty(data_bytes, np.uint8)
+        self.method = np.empty(BLOCK_ROWS, np.uint8)
+        self.route = np.empty(BLOCK_ROWS, np.uint32)
+        self.host = np.empty(BLOCK_ROWS, np.int32)
+        self.headers = np.empty(BLOCK_ROWS, np.int32)
+        self.body = np.empty(BLOCK_ROWS, np.int32)
+        self.rows = 0
+        self.copies = self.released = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether none of its requests waits."""
+        return self.released >= self.rows + self.copies
+
+    def addresses(self) -> list[int]:
+        arrays = (self.offsets, self.data, self.method, self.route, self.host, self.headers, self.body)
+        return [array.ctypes.data for array in arrays]
+
+
+class RequestStore:
+    """Requests by id. The reading thread calls `add`, the control plane all else: each word of a block has one writer."""
+
+    def __init__(self) -> None:
+        self.table = np.zeros((BLOCKS_MAX, columns.TABLE_COLUMNS), np.int64)
+        self._blocks: dict[int, _Block] = {}
+        self.messages: dict[int, tuple[Headers, bytes]] = {}
+        """Recorded headers and bodies, by request: few sources have any."""
+        self._copies: dict[int, int] = {}
+        self._full: deque[_Block] = deque()
+        self._kept: deque[int] = deque()
+        self._next = 0
+        self._open: _Block | None = None
+
+    def has_room(self) -> bool:
+        """Whether more requests may be added: nearly all places of the table may be taken."""
+        return len(self._blocks) < BLOCKS_MAX - 2
+
+    def add(
+        self, data: npt.NDArray[np.uint8], offsets: Int64s, method: npt.NDArray[np.uint8], route: Ids, host: Int64s,
+    ) -> Ids:  # fmt: skip
+        """Ids of n requests: target i is data[offsets[i]:offsets[i + 1]]; the rest are indexes, a host may be -1."""
+        ids = np.empty(len(method), np.uint32)
+        done = 0
+        while done < len(method):
+            block = self._with_room(int(offsets[done + 1] - offsets[done]))
+            begin = int(block.offsets[block.rows])
+            fits = int(np.searchsorted(offsets, offsets[done] + len(block.data) - begin, side="right")) - 1
+            last = min(len(method), done + BLOCK_ROWS - block.rows, fits)
+            rows = slice(block.rows, block.rows + last - done)
+            taken = slice(done, last)
+            size = int(offsets[last] - offsets[done])
+            block.data[begin : begin + size] = data[offsets[done] : offsets[last]]
+            block.offsets[rows.start + 1 : rows.stop + 1] = (
+                begin + offsets[done + 1 : last + 1] - offsets[done]
+            )
+            block.method[rows], block.route[rows], block.host[rows] = method[taken], route[taken], host[taken]
+            block.headers[rows] = block.body[rows] = -1
+            ids[taken] = (block.place << columns.BATCH_BITS) + np.arange(rows.start, rows.stop)
+            block.rows = rows.stop
+            done = last
+        return ids
+
+    def _with_room(self, size: int) -> _Block:
+        """The block that the next request goes into."""
+        block = self._open
+        if block is None or block.rows == BLOCK_ROWS or block.offsets[block.rows] + size > len(block.data):
+            if block is not None:
+                self._full.append(block)
+            place = self._next
+            while place in self._blocks:
+                place = (place + 1) % BLOCKS_MAX
+            self._next = (place + 1) % BLOCKS_MAX
+            block = _Block(place, max(BLOCK_BYTES, size))
+            self.table[place] = block.addresses()
+            self._blocks[place] = block
+            self._open = block
+        return block
+
+    def keep(self, ids: Ids) -> None:
+        """One more use of each of these requests: a copy of it waits as well."""
+        for place, count in self._by_block(ids):
+            self._blocks[place].copies += count
+        if self.messages:
+            for number in ids.tolist():
+                self._copies[number] = self._copies.get(number, 0) + 1
+
+    def release(self, ids: Ids) -> None:
+        """These requests wait no longer. A full block goes once none of its requests waits, the last ones a little later."""
+        for place, count in self._by_block(ids):
+            self._blocks[place].released += count
+        if self.messages:
+            self._release_messages(ids.tolist())
+        for _ in range(len(self._full)):
+            block = self._full.popleft()
+            if block.is_done:
+                self._kept.append(block.place)
+            else:
+                self._full.append(block)
+        while len(self._kept) > BLOCKS_KEPT:
+            del self._blocks[self._kept.popleft()]
+
+    def _release_messages(self, numbers: list[int]) -> None:
+        """Give up the headers and bodies of requests that no copy waits for."""
+        for number in numbers:
+            copies = self._copies.pop(number, 0)
+            if copies > 1:
+                self._copies[number] = copies - 1
+            elif not copies:
+                self.messages.pop(number, None)
+
+    def refer(self, number: int, headers: int, body: int) -> None:
+        """Say which header set and body a request has among those that are rendered next, -1 for none."""
+        block, row = self._at(number)
+        if block is not None:
+            block.headers[row], block.body[row] = headers, body
+
+    @staticmethod
+    def _by_block(ids: Ids) -> list[tuple[int, int]]:
+        places, counts = np.unique(ids >> np.uint32(columns.BATCH_BITS), return_counts=True)
+        return list(zip(places.tolist(), counts.tolist(), strict=True))
+
+    def target(self, number: int) -> bytes | None:
+        """The target of a request; None where its block is gone."""
+        block, row = self._at(number)
+        return None if block is None else block.data[block.offsets[row] : block.offsets[row + 1]].tobytes()
+
+    def method(self, number: int) -> int:
+        """The method of a request, -1 where its block is gone."""
+        block, row = self._at(number)
+        return -1 if block is None else int(block.method[row])
+
+    def host(self, number: int) -> int:
+        """The host of a request, -1 for none."""
+        block, row = self._at(number)
+        return -1 if block is None else int(block.host[row])
+
+    def _at(self, number: int) -> tuple[_Block | None, int]:
+        return self._blocks.get(number >> columns.BATCH_BITS), number & columns.BATCH_MASK

@@ -1,0 +1,109 @@
+"""What grows, as importers read it: a `SourceFile` whose blocks come as they are written, and wait in between."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.trace.importing.sources import SourceFile
+
+POLL_S = 0.02
+"""Between two looks at the source."""
+
+LINE_BYTES_MAX = 1 << 20
+"""A longer line is not waited for."""
+
+
+class Stream(SourceFile):
+    """A source of lines without an end of its own, or with one that is not known.
+
+    `in_history` is true while lines from before the run are handed out. `caught_up_ns` is the last instant
+    (CLOCK_MONOTONIC) at which there was nothing left to read: what is read later was not there then. `has_header`: the
+    first line of a file names its columns.
+    """
+
+    kind = ""
+    rotations = 0
+    has_header = False
+
+    def __init__(self, name: str) -> None:
+        self.name, self.head, self.wrapper, self.damaged = name, b"", "", ""
+        self.compression = ""
+        self.bytes_done = 0
+        self.in_history = True
+        self.caught_up_ns = time.monotonic_ns()
+        self.ended_by_itself = False
+        self.stopped = threading.Event()
+        self.on_live: Callable[[], None] = lambda: None
+
+    @abstractmethod
+    def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
+        """Wait for what the format is told by, into `head`; False where it was stopped before."""
+
+    @property
+    def truncations(self) -> int:
+        """How often the source was truncated or replaced in place."""
+        return 0
+
+    def trouble(self) -> str:
+        """What is wrong with the source now; empty for nothing."""
+        return ""
+
+    def lost(self) -> dict[str, int]:
+        """What came and could not be handed over, by reason."""
+        return {}
+
+    def _history(self) -> Iterator[bytes]:
+        """Whole lines from before the run."""
+        return iter(())
+
+    @abstractmethod
+    def _new(self) -> list[bytes]:
+        """New whole lines; none where there are none now."""
+
+    def _last(self) -> list[bytes]:
+        """What is left at the end: a last line without its end."""
+        return []
+
+    def _has_ended(self) -> bool:
+        """Whether nothing will ever come."""
+        return False
+
+    def stream(self) -> Iterator[memoryview]:
+        """The same as pieces of bytes."""
+        for data in self._pieces():
+            yield memoryview(bytearray(data))
+
+    def _blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
+        for data in self._pieces():
+            buffer = np.zeros(len(data) + 64, dtype=np.uint8)  # kernels look at some bytes behind the end
+            buffer[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+            yield buffer, len(data)
+
+    def _pieces(self) -> Iterator[bytes]:
+        for data in self._history():
+            if data:
+                yield data
+        self.in_history = False
+        self.on_live()
+        while not self.stopped.is_set():
+            found = self._new()
+            for data in found:
+                self.bytes_done += len(data)
+                yield data
+            if not found:
+                if self._has_ended():
+                    self.ended_by_itself = True
+                    break
+                self.caught_up_ns = time.monotonic_ns()
+                self.stopped.wait(POLL_S)
+        if self.ended_by_itself:
+            yield from self._last()
+
+    def close(self) -> None:
+        """Give up what is open."""
