@@ -11,7 +11,7 @@ from ._version import __version__
 
 TYPE_CHECKING = False  # the command sets its signal handlers before it can afford to import typing
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from os import PathLike
     from types import ModuleType
     from typing import Unpack
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .engine import Prepared
     from .engine.sinks import Sink
     from .results.run import Run
+    from .settings.scenario import Scenario
     from .settings.typed import Settings
     from .trace import Trace
 
@@ -80,11 +81,20 @@ def run(
     a ReplayError (`replay.errors`) before anything is sent where a setting is wrong, the plan is over a limit or the
     target cannot be reached.
     """
-    from .engine.sinks import make_sinks
+    import sys
 
-    made = make_sinks(sinks)
-    with prepare(trace, target=target, **settings) as prepared:
-        prepared.run(out, sinks=made)
+    from .audience import audience
+    from .engine.prepare import prepare
+    from .engine.sinks import make_sinks
+    from .settings.instant import instant_of
+
+    made, scenario = make_sinks(sinks), _scenario(target, settings)
+    instant_ns = instant_of(scenario)
+    with (
+        audience(scenario, lambda line: print(line, file=sys.stderr, flush=True)) as watching,
+        prepare(_opened(trace), scenario) as prepared,
+    ):
+        prepared.run(out, sinks=[*made, *watching.sinks], start_at_ns=instant_ns)
     return load(out)
 
 
@@ -93,17 +103,30 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
 
     `settings` are as for `run`. Raises a ReplayError as `run` does.
     """
+    from .engine.prepare import prepare
+    from .errors import UsageError
+
+    scenario = _scenario(target, settings)
+    for name in ("live", "notify", "start_at"):
+        if getattr(scenario, name):
+            hint = "replay.run takes it; the .run of what is prepared takes sinks and start_at_ns"
+            raise UsageError(f"{name}: nothing is run here", hint=hint)
+    return prepare(_opened(trace), scenario)
+
+
+def _opened(trace: Trace | str | PathLike[str]) -> Trace:
     from pathlib import Path
 
-    from .engine.prepare import prepare
-    from .settings.file import load as load_scenario
     from .trace import Trace
 
-    recording = trace if isinstance(trace, Trace) else Trace.open(Path(trace))
-    scenario = load_scenario(
-        None, {"target": target, **settings}, {name: name for name in ("target", *settings)}
-    )
-    return prepare(recording, scenario)
+    return trace if isinstance(trace, Trace) else Trace.open(Path(trace))
+
+
+def _scenario(target: str, settings: Mapping[str, object]) -> Scenario:
+    from .settings.file import load as load_scenario
+
+    names = {name: name for name in ("target", *settings)}
+    return load_scenario(None, {"target": target, **settings}, names)
 
 
 def load(path: str | PathLike[str]) -> Run:

@@ -39,8 +39,8 @@ PERCENTILES = (50.0, 99.0, 99.9)
 TITLES = {"response": "Response", "service": "Service", "lateness": "Generator lag"}
 SECTIONS = (
     "headline", "cards", "objectives", "runs", "heat-response", "heat-service", "rates", "statuses", "failed",
-    "heat-lateness", "lag", "connections", "retries", "consumer", "percentiles", "latencies", "actions", "routes", "events",
-    "plan", "report",
+    "heat-lateness", "lag", "connections", "retries", "consumer", "percentiles", "latencies", "actions", "routes",
+    "route-heat", "events", "plan", "report",
 )  # fmt: skip
 """Every section of the page, in order."""
 
@@ -173,6 +173,10 @@ def chart_sections(view: View) -> dict[str, str]:
         "connections": ("Connections, requests in flight and waiting", _connections(rows, clock)),
         "retries": ("Retries", _counted(rows, view.history.retries, "retries per second", clock)),
         "consumer": ("Consumer lag", _counted(rows, view.history.lag, "records behind", clock, per_s=False)),
+        "route-heat": (
+            f"{TITLES[view.usual]} by route over time",
+            view.route_heat.chart(view.biggest, max(view.history.end_s, 1e-9), clock),
+        ),
         "percentiles": ("Latency by percentile so far", _spectrum(view)),
     }
     for kind in () if closed else ("response", "lateness"):

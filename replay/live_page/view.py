@@ -18,6 +18,7 @@ from replay.results.timeline import Second
 from replay.units import format_latency
 
 from .history import HEAT_KINDS, History
+from .route_heat import ROUTES_MAX, RouteHeat
 
 SHORT_S = 0.5
 """The last row of a run may be a few milliseconds long. A shorter one than this is no second to show rates of."""
@@ -64,6 +65,7 @@ class View:
 
     def __post_init__(self) -> None:
         self.so_far = SoFar(self.started)
+        self.route_heat = RouteHeat(self.usual)
         self._in_breach: dict[str, bool] = {}
         self.happened(0.0, "start")
 
@@ -71,6 +73,11 @@ class View:
     def usual(self) -> str:
         """The latency that users see: of a closed loop only the service is measured."""
         return "service" if self.started.closed_loop else "response"
+
+    @property
+    def biggest(self) -> list[str]:
+        """The routes whose latency over time is shown."""
+        return [route for route, _ in self.so_far.routes[:ROUTES_MAX]]
 
     def happened(self, at_s: float, text: str, *, is_bad: bool = False) -> None:
         """List an event."""
@@ -92,6 +99,7 @@ class View:
                 self.history.add_column(kind, second.t_s, histograms[kind])
         if second.length_s >= SHORT_S or self.last is None:
             self.last, self.last_histograms = second, histograms
+        self.route_heat.take(deltas, self.biggest)
         for event in deltas.events:
             self.happened(event.at_s, event.text or event.kind, is_bad=event.kind != "address")
         self._follow_breaches(second)
