@@ -44,6 +44,7 @@ VERBS = {
     "report": ("report", "Show the report of a run."),
     "compare": ("compare", "Compare runs of two builds: is the new one slower?"),
     "ab": ("ab", "Run two builds in turns and compare them."),
+    "serve": ("serve", "Show the runs of a folder in a browser."),
     "doctor": ("doctor", "Show what this machine can do, and what it lacks."),
 }
 """Verb to its module and its line in the help, so that the help imports none of them."""
