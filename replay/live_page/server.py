@@ -15,7 +15,7 @@ import trio
 
 from replay.engine.priority import CONTROL_NICE
 from replay.errors import UsageError, reason_of
-from replay.settings.listening import is_loopback_host, parse_place, place_text
+from replay.settings.listening import is_any, is_loopback_host, parse_place, place_text
 from replay.web.guard import Guard
 from replay.web.listen import bound, check_installed, config_of
 
@@ -37,6 +37,7 @@ class LiveServer:
         check_installed("--live")
         host, port = parse_place(place)
         self._allow, self._host = list(allow), host
+        self._own_names = [socket.gethostname()] if is_any(host) else []
         self._cert, self._cert_key = cert, key or cert
         _check_certificate(cert, self._cert_key)
         self._socket = bound("--live", host, port)
@@ -52,10 +53,8 @@ class LiveServer:
     @property
     def link(self) -> str:
         """What a viewer opens; its fragment, which no browser sends, is the key."""
-        host = self._host
-        if host in ("0.0.0.0", "::"):
-            named = [name for name in self._allow if name.strip("[]") != host]
-            host = named[0].strip("[]") if named else socket.gethostname()
+        named = [name.strip("[]") for name in self._allow if name.strip("[]") != self._host]
+        host = [*named, *self._own_names][0] if self._own_names else self._host
         return f"{'https' if self._cert else 'http'}://{place_text(host, self.port)}/#{self.token}"
 
     @property
@@ -123,7 +122,9 @@ class LiveServer:
         config = config_of(self._socket)
         if self._cert:
             config.certfile, config.keyfile = self._cert, self._cert_key
-        app = live_app(self.feed, lambda: next_change, Guard(self._host, self._allow, self.token))
+        app = live_app(
+            self.feed, lambda: next_change, Guard(self._host, [*self._allow, *self._own_names], self.token)
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(lambda task_status: serve(
                 app, config, shutdown_trigger=self._stopped.wait, task_status=task_status, mode="asgi"  # type: ignore[arg-type, union-attr]

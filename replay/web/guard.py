@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from replay.settings.listening import is_loopback_host
+from replay.settings.listening import is_any, is_loopback_host
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -44,7 +44,7 @@ class Guard:
     def __init__(self, host: str, names: Iterable[str] = (), key: str = "") -> None:
         self._key = key
         self._names = {_plain(host), *(_plain(name) for name in names)}
-        if is_loopback_host(host) or host in ("0.0.0.0", "::"):
+        if is_loopback_host(host) or is_any(host):
             self._names |= set(LOOPBACK_NAMES)
 
     def refusal(
