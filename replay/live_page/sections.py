@@ -78,6 +78,9 @@ def waiting_sections(words: str) -> dict[str, str]:
 
 
 def _headline(view: View) -> str:
+    if view.last is None:
+        due = format_moment(view.started.start.wall_ns // SECOND_NS * SECOND_NS)
+        return headline("STARTING", f"the first request is due at {due}", [view.started.target])
     sums, planned = view.so_far.sums, view.started.plan.get("rows")
     of = f" of {planned:,}" if isinstance(planned, int) and len(view.started.targets) < 2 else ""
     took = format_duration(round(view.so_far.elapsed_s) * SECOND_NS)

@@ -352,3 +352,12 @@ def test_a_long_run_takes_bounded_memory_and_keeps_its_beginning() -> None:
     assert sum(row.ok for row in history.rows) == 5_000 and sum(history.retries) == 10_000
     assert sum(int(counts.sum()) for _, _, counts in history.heat("response")) == 35_000
     assert max(row.response_p99_ns or 0 for row in history.rows) == 4_999
+
+
+def test_before_the_first_second_it_says_when_the_first_request_is_due() -> None:
+    made = feed.Feed()
+    sink = LiveSink(made)
+    sink.waiting("The run is being planned.")
+    assert "being planned" in json.loads(made.sections_after(0)[0])["sections"]["headline"]
+    sink.start(started())
+    assert "STARTING" in json.loads(made.sections_after(0)[0])["sections"]["headline"]
