@@ -33,7 +33,7 @@ from replay.results.started import actions_of
 from replay.results.timeline import Second
 from replay.units import SECOND_NS, format_duration, format_latency, format_moment, format_rate, format_share
 
-from .view import View
+from .view import LATENCIES_SHOWN, View
 
 ROUTES_SHOWN = 50
 PERCENTILES = (50.0, 99.0, 99.9)
@@ -249,11 +249,10 @@ def _counted(
 
 def _latencies(view: View) -> str:
     rows = []
-    kinds = ("service",) if view.started.closed_loop else ("response", "service", "lateness", "wait")
-    for kind in kinds:
+    for kind in ("service",) if view.started.closed_loop else LATENCIES_SHOWN:
         whole = view.so_far.total(kind)
         if whole is not None and whole.count:
-            title = TITLES.get(kind, kind).lower()
+            title = TITLES.get(kind, kind.replace("_", " ")).lower()
             so_far = [*_figures_of(whole), format_latency(whole.max)]
             rows.append([title, *so_far, *_figures_of(view.last_histograms.get(kind))])
     head = ("", "p50", "p99", "p99.9", "max", "p50", "p99", "p99.9")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from replay.ledger.catalog import tag_over_all
+from replay.ledger.catalog import CONSUMED, tag_over_all
 from replay.ledger.histogram import Histogram
 from replay.results.deltas import Deltas
 from replay.results.document import RunDocument, Started
@@ -19,6 +19,9 @@ from replay.units import format_latency
 
 from .history import HEAT_KINDS, History
 from .route_heat import ROUTES_MAX, RouteHeat
+
+LATENCIES_SHOWN = (*HEAT_KINDS, "wait", *CONSUMED)
+"""Latencies of which the page has figures."""
 
 SHORT_S = 0.5
 """The last row of a run may be a few milliseconds long. A shorter one than this is no second to show rates of."""
@@ -90,7 +93,7 @@ class View:
         """Take in one second."""
         self.standings = self.so_far.take(second, deltas)
         self.history.add(second, deltas.counters.get("retries", 0))
-        wanted = {tag_over_all(kind): kind for kind in (*HEAT_KINDS, "wait")}
+        wanted = {tag_over_all(kind): kind for kind in LATENCIES_SHOWN}
         histograms = {
             wanted[delta.tag]: delta.histogram for delta in deltas.histograms if delta.tag in wanted
         }
