@@ -31,6 +31,7 @@ from replay.results.deltas import RunEvent
 from replay.results.document import Ending, RouteStart
 from replay.results.folder import RunFolder
 from replay.results.timeline import Second
+from replay.web import listen
 from replay_native.ledger import lane_metrics
 from tests.support.certificates import Authority
 from tests.support.metrics_data import Lane, at_s, started
@@ -361,3 +362,26 @@ def test_before_the_first_second_it_says_when_the_first_request_is_due() -> None
     assert "being planned" in json.loads(made.sections_after(0)[0])["sections"]["headline"]
     sink.start(started())
     assert "STARTING" in json.loads(made.sections_after(0)[0])["sections"]["headline"]
+
+
+def test_a_viewer_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "USER_TIMEOUT_S", 1)
+    server = LiveServer("127.0.0.1:0")
+    server.start()
+    stuck = socket.socket()
+    try:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        stuck.connect(("127.0.0.1", server.port))
+        head = f"GET /stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {server.token}\r\n\r\n"
+        stuck.sendall(head.encode())
+        until = time.monotonic() + 30
+        while not server.feed.viewers and time.monotonic() < until:
+            time.sleep(0.02)
+        for _ in range(300):
+            server.feed.append("n", b'"%s"' % (b"x" * 50_000))
+        while server.feed.viewers and time.monotonic() < until:
+            time.sleep(0.1)
+        assert server.feed.viewers == 0
+    finally:
+        stuck.close()
+        server.close()
