@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from replay.errors import InputError, reason_of
+from replay.files import read_whole
 from replay.results.listing import ListedRun, listed
 
 RUNS_MAX = 5_000
@@ -18,6 +22,7 @@ DEPTH_MAX = 3
 """`runs/peak-1/surge` is two below `runs`."""
 
 FILES_MAX = 1_000
+PEAK_BYTES_MAX = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,46 @@ def runs_in(root: Path) -> list[ServedRun]:
         raise InputError(f"{root} cannot be read: {reason_of(error)}") from None
     found.sort(key=lambda run: (-run.listed.started_ns, run.name))
     return found[:RUNS_MAX]
+
+
+class _Trial(msgspec.Struct):
+    load: float = 0.0
+    rate_per_s: float = 0.0
+
+
+class FoundPeak(msgspec.Struct):
+    """What a peak.json says: the verdict of a search or a surge, the peak as times the recording, and its trials."""
+
+    verdict: str
+    peak: float | None = None
+    trials: list[_Trial] = []
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """The rate of the peak."""
+        return next(
+            (trial.rate_per_s for trial in self.trials if trial.load == self.peak and trial.rate_per_s), None
+        )
+
+
+def peaks_in(root: Path) -> list[tuple[str, float, FoundPeak]]:
+    """The searches right below a folder, the newest first: name, when it ended (s since the epoch), and what it found. One
+    that cannot be read is left out: its runs are listed all the same.
+    """
+    found = []
+    with os.scandir(root) as entries:
+        names = [
+            entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name[0] != "."
+        ]
+    for name in names:
+        path = root / name / "peak.json"
+        if _is_file(path):
+            with contextlib.suppress(
+                OSError, InputError, msgspec.DecodeError, UnicodeDecodeError, RecursionError
+            ):
+                peak = msgspec.json.decode(read_whole(path, PEAK_BYTES_MAX), type=FoundPeak)
+                found.append((name, path.lstat().st_mtime, peak))
+    return sorted(found, key=lambda each: -each[1])[:RUNS_MAX]
 
 
 def _folders(folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]:

@@ -16,9 +16,9 @@ from replay.report.html import BAD, GOOD, Html, html_table, named, page_and_poli
 from replay.report.run_page import run_page
 from replay.report.svg import escape
 from replay.results.run import load_run
-from replay.units import counted, format_latency
+from replay.units import counted, format_latency, format_rate
 
-from .folder import ServedRun, runs_in, whole_run
+from .folder import ServedRun, peaks_in, runs_in, whole_run
 
 Page = tuple[bytes, str]
 """A page and its policy."""
@@ -39,8 +39,24 @@ def list_page(root: Path, wanted: str) -> Page:
     button = "<p><button>Compare base with new</button></p>"
     form = f'<form method="get" action="/compare">{table}{button}</form>' if runs else "<p>No runs.</p>"
     above = f"the runs in {root}"
-    body = f"<main><h1>Runs</h1>{search}{form}</main>"
+    body = f"<main><h1>Runs</h1>{search}{form}{_peaks(root)}</main>"
     return page_and_policy("replay: runs", above, [body])
+
+
+def _peaks(root: Path) -> str:
+    """The searches of `replay peak`, newest first."""
+    rows = [
+        [
+            named(name),
+            _utc(ended_s),
+            named(peak.verdict),
+            f"{peak.peak:.3g}×" if peak.peak else "",
+            format_rate(peak.rate_per_s) if peak.rate_per_s else "",
+        ]
+        for name, ended_s, peak in peaks_in(root)
+    ]
+    head = ("search", "ended (UTC)", "verdict", "peak, of the recording", "rate at the peak")
+    return html_table(head, rows, "Peaks")
 
 
 def _matches(run: ServedRun, wanted: str) -> bool:
@@ -51,10 +67,6 @@ def _row(run: ServedRun) -> list[str]:
     found = run.listed
     if found.problem:
         return [named(run.name), "", "", toned("UNREADABLE", BAD), "", named(found.problem), "", ""]
-    try:
-        started = dt.datetime.fromtimestamp(found.started_ns // 10**9, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        started = "?"
     tone = {"VALID": GOOD, "FAILED": BAD, "INVALID": BAD}.get(found.verdict, "")
     verdict = toned(found.verdict, tone) if tone else found.verdict
     p99 = "" if found.p99_ns is None else ("≥" if found.p99_at_least else "") + format_latency(found.p99_ns)
@@ -66,7 +78,15 @@ def _row(run: ServedRun) -> list[str]:
         else named(run.name)
     )
     sides = [_box(side, run.name) if is_whole else "" for side in ("base", "new")]
-    return [name, started, named(found.target), verdict, p99, met, *sides]
+    return [name, _utc(found.started_ns / 1e9), named(found.target), verdict, p99, met, *sides]
+
+
+def _utc(at_s: float) -> str:
+    """A moment in UTC; a folder of others may name one that no calendar has."""
+    try:
+        return dt.datetime.fromtimestamp(at_s, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return "?"
 
 
 def _box(side: str, name: str) -> Html:

@@ -51,6 +51,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(made / "linked-log", 3)
     (made / "linked-log" / "timeline.jsonl").unlink()
     (made / "linked-log" / "timeline.jsonl").symlink_to(outside / "secret.json")
+    trial = {"load": 2.5, "rate_per_s": 1234.0}
+    (made / "peak" / "peak.json").write_text(json.dumps({"verdict": "FOUND", "peak": 2.5, "trials": [trial]}))
+    (made / "odd").mkdir()
+    (made / "odd" / "peak.json").write_text(json.dumps({"verdict": NASTY, "peak": 1e300, "trials": []}))
+    os.utime(made / "odd" / "peak.json", (1, 400_000_000_000))
+    (made / "wrong").mkdir()
+    (made / "wrong" / "peak.json").write_text(json.dumps({"verdict": [SECRET], "peak": "x"}))
+    (made / "linked-peak").mkdir()
+    (made / "linked-peak" / "peak.json").symlink_to(made / "peak" / "peak.json")
     (made / "linked-run").symlink_to(outside / "run")
     (made / "linked-document").mkdir()
     (made / "linked-document" / "run.json").symlink_to(outside / "run" / "run.json")
@@ -97,6 +106,13 @@ def test_it_lists_runs_and_follows_no_link(port: int) -> None:
     assert "unsafe" not in headers["content-security-policy"]
     assert "form-action 'self'" in headers["content-security-policy"]
     assert "set-cookie" not in headers
+
+
+def test_searches_are_listed(port: int) -> None:
+    peaks = ask(port, "/")[1].partition("<h2>Peaks</h2>")[2]
+    assert "FOUND" in peaks and "2.5×" in peaks and "1,234/s" in peaks
+    assert "odd" in peaks and "<script>alert" not in peaks
+    assert "wrong" not in peaks and "linked-peak" not in peaks and SECRET not in peaks
 
 
 def test_the_list_can_be_filtered(port: int) -> None:
