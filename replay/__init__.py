@@ -11,7 +11,7 @@ from ._version import __version__
 
 TYPE_CHECKING = False  # the command sets its signal handlers before it can afford to import typing
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from os import PathLike
     from types import ModuleType
     from typing import TypeAlias, Unpack
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .engine.sinks import Sink
     from .peaks.climb import Climb
     from .results.run import Run
+    from .settings.scenario import Scenario
     from .settings.typed import PeakSettings, Settings, TransformSettings
     from .trace import Trace
     from .trace.inspection import Inspection
@@ -131,11 +132,20 @@ def run(
     a ReplayError (`replay.errors`) before anything is sent where a setting is wrong, the plan is over a limit or the
     target cannot be reached.
     """
-    from .engine.sinks import make_sinks
+    import sys
 
-    made = make_sinks(sinks)
-    with prepare(trace, target=target, **settings) as prepared:
-        prepared.run(out, sinks=made)
+    from .audience import audience
+    from .engine.prepare import prepare
+    from .engine.sinks import make_sinks
+    from .settings.instant import instant_of
+
+    made, scenario = make_sinks(sinks), _scenario(target, settings)
+    instant_ns = instant_of(scenario)
+    with (
+        audience(scenario, lambda line: print(line, file=sys.stderr, flush=True)) as watching,
+        prepare(_opened(trace), scenario) as prepared,
+    ):
+        prepared.run(out, sinks=[*made, *watching.sinks], start_at_ns=instant_ns)
     return load(out)
 
 
@@ -145,10 +155,21 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
     `settings` are as for `run`. Raises a ReplayError as `run` does.
     """
     from .engine.prepare import prepare
+    from .errors import UsageError
+
+    scenario = _scenario(target, settings)
+    for name in ("live", "notify", "start_at"):
+        if getattr(scenario, name):
+            hint = "replay.run takes it; the .run of what is prepared takes sinks and start_at_ns"
+            raise UsageError(f"{name}: nothing is run here", hint=hint)
+    return prepare(_opened(trace), scenario)
+
+
+def _scenario(target: str, settings: Mapping[str, object]) -> Scenario:
     from .settings.file import load as load_scenario
 
-    given = {"target": target, **settings}
-    return prepare(_opened(trace), load_scenario(None, given, {name: name for name in given}))
+    names = {name: name for name in ("target", *settings)}
+    return load_scenario(None, {"target": target, **settings}, names)
 
 
 def load(path: str | PathLike[str]) -> Run:

@@ -50,7 +50,7 @@ class Audience:
 
     def linger(self, linger_ns: int) -> None:
         """Keep the page for a while; an interrupt ends that, and is not one of the run."""
-        if self.server is None or not linger_ns:
+        if self.server is None or self.page is None or not linger_ns or self.page.is_interrupted:
             return
         self.server.end()
         self.say(

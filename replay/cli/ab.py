@@ -124,6 +124,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from replay.report.console import Console
     from replay.report.outputs.of_comparison import ComparisonResult
     from replay.settings.bare_times import bare_time_notes
+    from replay.settings.instant import instant_of, moment_text
     from replay.trace.importing import open_trace
     from replay.units import parse_duration_ns
 
@@ -131,7 +132,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from .places import keeping, result_folder
     from .progress import KERNELS as OF_A_RUN
     from .progress import warm_kernels
-    from .starting import instant_of, moment_text, wait_for
+    from .starting import wait_for
     from .streams import shown_of
 
     outputs = outputs_of(given)

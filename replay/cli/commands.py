@@ -46,6 +46,7 @@ VERBS = {
     "compare": ("compare", "Compare runs of two builds: is the new one slower?"),
     "diff": ("diff", "Compare the responses of two builds: are they the same?"),
     "ab": ("ab", "Run two builds in turns and compare them."),
+    "serve": ("serve", "Show the runs of a folder in a browser."),
     "doctor": ("doctor", "Show what this machine can do, and what it lacks."),
 }
 """Verb to its module and its line in the help, so that the help imports none of them."""

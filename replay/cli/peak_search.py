@@ -30,6 +30,7 @@ from replay.report.peak import (
 )
 from replay.report.peak_page import write_peak_page, write_surge_page
 from replay.results.run import load_run
+from replay.settings.instant import instant_of, moment_text
 from replay.settings.scenario import Scenario
 from replay.trace.importing import open_trace
 
@@ -43,7 +44,7 @@ from .run import (
     said_on_stderr,
     work_area,
 )
-from .starting import instant_of, moment_text, wait_for
+from .starting import wait_for
 from .streams import shown_of
 
 ENDINGS = {

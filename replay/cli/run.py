@@ -110,7 +110,7 @@ def command(
     if dry_run:
         import tempfile
 
-        from .starting import instant_of
+        from replay.settings.instant import instant_of
 
         instant_of(scenario)
 
@@ -220,8 +220,7 @@ def replay_recordings(
 ) -> int:  # fmt: skip
     """Run, print the report, write the outputs, and return the exit code."""
     from replay.audience import audience
-
-    from .starting import instant_of
+    from replay.settings.instant import instant_of
 
     instant_ns = instant_of(scenario)
     with audience(scenario, said_on_stderr) as watching:
@@ -247,8 +246,9 @@ def _run_and_report(
     from replay.report.outputs.of_run import RunResult
     from replay.report.terminal import print_report
     from replay.results.run import load_run
+    from replay.settings.instant import moment_text
 
-    from .starting import moment_text, wait_for
+    from .starting import wait_for
 
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
     if instant_ns is not None:

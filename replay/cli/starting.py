@@ -1,58 +1,18 @@
-"""`--start-at`: the instant at which the first request is due, and the wait for it."""
+"""`--start-at`: the wait for the instant at which the first request is due."""
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 import time
 from collections.abc import Callable
 
-from replay.errors import UsageError
-from replay.settings.scenario import Scenario
-from replay.units import SECOND_NS, Moment, datetime_to_ns, format_duration, parse_moment, to_datetime
+from replay.settings.instant import moment_text
+from replay.units import SECOND_NS, format_duration
 
 LEAD_NS = 10 * SECOND_NS
 """A run begins this long before its instant: connections are opened, lanes start and sleep."""
 
 MINUTE_NS = 60 * SECOND_NS
-
-
-def instant_of(scenario: Scenario, now_ns: int | None = None) -> int | None:
-    """The instant of `start_at` in ns since the epoch; None without one. UsageError where it is over.
-
-    A time of day is today's, by this machine's clock and zone; so is a date without a zone.
-    """
-    if scenario.start_at is None:
-        return None
-    text = str(scenario.start_at)
-    now_ns = time.time_ns() if now_ns is None else now_ns
-    at_ns = _resolved(parse_moment(text), now_ns)
-    if at_ns <= now_ns:
-        day = to_datetime(at_ns).astimezone() + dt.timedelta(days=1)
-        ago = format_duration(now_ns - at_ns) if at_ns < now_ns else "now"
-        hint = f"give a later one, such as {day.strftime('%Y-%m-%dT%H:%M')} for tomorrow, or +10m"
-        raise UsageError(f"--start-at: {text} was {ago} ago ({moment_text(at_ns)})", hint=hint)
-    return at_ns
-
-
-def _resolved(moment: Moment, now_ns: int) -> int:
-    if moment.absolute_ns is not None:
-        return moment.absolute_ns
-    if moment.offset_ns is not None:
-        return now_ns + moment.offset_ns
-    if moment.naive is not None:
-        return datetime_to_ns(moment.naive.astimezone())
-    seconds, rest_ns = divmod(moment.clock_ns or 0, SECOND_NS)
-    today = to_datetime(now_ns).astimezone().replace(tzinfo=None)
-    wall = today.replace(hour=seconds // 3600, minute=seconds // 60 % 60, second=seconds % 60, microsecond=0)
-    return datetime_to_ns(wall.astimezone()) + rest_ns
-
-
-def moment_text(at_ns: int) -> str:
-    """`2026-01-05 18:00:00 +01:00`, by this machine's zone."""
-    moment = to_datetime(at_ns).astimezone()
-    offset = moment.strftime("%z")
-    return f"{moment.strftime('%Y-%m-%d %H:%M:%S')} {offset[:3]}:{offset[3:5]}"
 
 
 def wait_for(at_ns: int, say: Callable[[str], None], *, plain: bool, lead_ns: int = LEAD_NS) -> None:

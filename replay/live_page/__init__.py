@@ -5,5 +5,6 @@ The page is a sink of the run (`sink`): each second it adds up the figures (`vie
 (`server`, `app`) streams the log to every viewer from wherever that viewer is. The thread has its own Trio nursery, since
 `peak` and `ab` make many runs under one link, and so that nobody who watches takes turns with whoever feeds the lanes.
 
-No viewer has a queue: each reads the same log at its own pace. One that never reads costs a socket for USER_TIMEOUT_S.
+No viewer has a queue: each reads the same log at its own pace. One that never reads costs a
+socket until the kernel closes it (`replay.web.listen`).
 """

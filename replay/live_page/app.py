@@ -9,10 +9,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from replay.web.guard import Guard
+from replay.web.guarded import Guarded
 
 from .feed import Feed, line
-from .guard import HEADERS, STRICT, Guard
 from .page import page
 
 STREAM = "/stream"
@@ -49,7 +51,7 @@ def live_app(feed: Feed, changed: Changed, guard: Guard) -> ASGIApp:
     routes = [Route("/", root, methods=["GET"]), Route(STREAM, stream, methods=["GET"])]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
-    return _Guarded(app, guard)
+    return Guarded(app, guard, private=STREAM)
 
 
 class Lines(Response):
@@ -99,42 +101,3 @@ async def _left(receive: Receive, scope: trio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
-
-
-_ALL_HEADERS = {**HEADERS, "Content-Security-Policy": STRICT}
-
-
-class _Guarded:
-    """Refuses what the guard refuses, and gives every answer its headers."""
-
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
-        self._app, self._guard = app, guard
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                given = {name.lower() for name, _ in message["headers"]}
-                ours = [(name.lower().encode(), value.encode()) for name, value in _ALL_HEADERS.items()]
-                message["headers"] = [*message["headers"], *(pair for pair in ours if pair[0] not in given)]
-            await send(message)
-
-        headers: dict[str, list[str]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        server = str((scope.get("server") or ("", 0))[0])
-        is_stream, scheme = scope["path"] == STREAM, scope["scheme"]
-        refusal = self._guard.refusal(scope["method"], headers, server, is_stream=is_stream, scheme=scheme)
-        if refusal is None:
-            await self._app(scope, receive, send_guarded)
-            return
-        more = {"Allow": "GET, HEAD"} if refusal.status == 405 else {}
-        more |= {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
-        answer = PlainTextResponse(refusal.words + "\n", refusal.status, more)
-        await answer(scope, receive, send_guarded)

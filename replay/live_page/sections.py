@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from replay.ledger.catalog import FAILED
+from replay.ledger.catalog import FAILED, UNSENT_REASONS
 from replay.ledger.histogram import Histogram
 from replay.report import figures
 from replay.report.charts import BLUE, GREEN, ORANGE, PURPLE, RED, Chart
+from replay.report.facts import reasons
 from replay.report.html import (
     BAD,
     GOOD,
@@ -32,15 +33,15 @@ from replay.results.started import actions_of
 from replay.results.timeline import Second
 from replay.units import SECOND_NS, format_duration, format_latency, format_moment, format_rate, format_share
 
-from .view import View
+from .view import LATENCIES_SHOWN, View
 
 ROUTES_SHOWN = 50
 PERCENTILES = (50.0, 99.0, 99.9)
 TITLES = {"response": "Response", "service": "Service", "lateness": "Generator lag"}
 SECTIONS = (
     "headline", "cards", "objectives", "runs", "heat-response", "heat-service", "rates", "statuses", "failed",
-    "heat-lateness", "lag", "connections", "retries", "consumer", "percentiles", "latencies", "actions", "routes", "events",
-    "plan", "report",
+    "heat-lateness", "lag", "connections", "retries", "consumer", "percentiles", "latencies", "outcomes", "actions",
+    "routes", "route-heat", "events", "plan", "report",
 )  # fmt: skip
 """Every section of the page, in order."""
 
@@ -52,7 +53,7 @@ def sections_of(view: View) -> dict[str, str]:
         return made
     own = document_sections(view.document)
     made |= dict(zip(("headline", "cards", "objectives"), own[:ABOVE_CHARTS], strict=True))
-    made |= dict.fromkeys(("latencies", "actions", "routes"), "")
+    made |= dict.fromkeys(("latencies", "outcomes", "actions", "routes"), "")
     return made | {"report": "".join(own[ABOVE_CHARTS:])}
 
 
@@ -64,6 +65,7 @@ def figure_sections(view: View) -> dict[str, str]:
         "objectives": _objectives(view),
         "runs": _runs(view),
         "latencies": _latencies(view),
+        "outcomes": _outcomes(view),
         "actions": _actions(view),
         "routes": _routes(view),
         "events": _events(view),
@@ -76,6 +78,9 @@ def waiting_sections(words: str) -> dict[str, str]:
 
 
 def _headline(view: View) -> str:
+    if view.last is None:
+        due = format_moment(view.started.start.wall_ns // SECOND_NS * SECOND_NS)
+        return headline("STARTING", f"the first request is due at {due}", [view.started.target])
     sums, planned = view.so_far.sums, view.started.plan.get("rows")
     of = f" of {planned:,}" if isinstance(planned, int) and len(view.started.targets) < 2 else ""
     took = format_duration(round(view.so_far.elapsed_s) * SECOND_NS)
@@ -173,6 +178,10 @@ def chart_sections(view: View) -> dict[str, str]:
         "connections": ("Connections, requests in flight and waiting", _connections(rows, clock)),
         "retries": ("Retries", _counted(rows, view.history.retries, "retries per second", clock)),
         "consumer": ("Consumer lag", _counted(rows, view.history.lag, "records behind", clock, per_s=False)),
+        "route-heat": (
+            f"{TITLES[view.usual]} by route over time",
+            view.route_heat.chart(view.biggest, max(view.history.end_s, 1e-9), clock),
+        ),
         "percentiles": ("Latency by percentile so far", _spectrum(view)),
     }
     for kind in () if closed else ("response", "lateness"):
@@ -240,15 +249,26 @@ def _counted(
 
 def _latencies(view: View) -> str:
     rows = []
-    kinds = ("service",) if view.started.closed_loop else ("response", "service", "lateness", "wait")
-    for kind in kinds:
+    for kind in ("service",) if view.started.closed_loop else LATENCIES_SHOWN:
         whole = view.so_far.total(kind)
         if whole is not None and whole.count:
-            title = TITLES.get(kind, kind).lower()
+            title = TITLES.get(kind, kind.replace("_", " ")).lower()
             so_far = [*_figures_of(whole), format_latency(whole.max)]
             rows.append([title, *so_far, *_figures_of(view.last_histograms.get(kind))])
     head = ("", "p50", "p99", "p99.9", "max", "p50", "p99", "p99.9")
     return html_table(head, rows, "Latencies", groups=[("", 1), ("run so far", 4), ("last second", 3)])
+
+
+def _outcomes(view: View) -> str:
+    """How requests ended so far; of those never sent, why."""
+    sums, ended = view.so_far.sums, view.so_far.outcomes
+    rows = []
+    for name, count in ended.most_common():
+        why = {row.name: sums[row.counter] for row in UNSENT_REASONS} if name == "unsent" else {}
+        words = f"{name}{reasons(why)}"
+        share = format_share(count / max(ended.total(), 1))
+        rows.append([toned(words, BAD) if name in FAILED else words, f"{count:,}", share])
+    return html_table(("outcome", "requests", "share"), rows, "Outcomes")
 
 
 def _routes(view: View) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import logging
 import os
 import secrets
 import socket
@@ -12,25 +10,21 @@ import ssl
 import threading
 import time
 from collections.abc import Sequence
-from importlib import import_module
 
 import trio
 
 from replay.engine.priority import CONTROL_NICE
 from replay.errors import UsageError, reason_of
-from replay.settings.listening import is_loopback_host, parse_place, place_text
+from replay.settings.listening import is_any, is_loopback_host, parse_place, place_text
+from replay.web.guard import Guard
+from replay.web.listen import bound, check_installed, config_of
 
 from .feed import Feed
 
-USER_TIMEOUT_S = 20
-"""A connection whose peer takes nothing for so long is closed by the kernel."""
-
-BACKLOG = 128
 STARTED_S, LAST_LINES_S, LEAVE_S = 10.0, 2.0, 2.0
 """How long the server may take to start, viewers to get the last lines, and the server to leave."""
 
 POLL_S = 0.02
-INSTALL = "pip install 'replay-engine[live]'"
 
 
 class LiveServer:
@@ -40,12 +34,13 @@ class LiveServer:
         """Bind the socket. UsageError where that cannot be, where a certificate cannot be used, or where what the page is
         served by is not installed.
         """
-        _check_installed()
+        check_installed("--live")
         host, port = parse_place(place)
         self._allow, self._host = list(allow), host
+        self._own_names = [socket.gethostname()] if is_any(host) else []
         self._cert, self._cert_key = cert, key or cert
         _check_certificate(cert, self._cert_key)
-        self._socket = _bound(host, port)
+        self._socket = bound("--live", host, port)
         self.port: int = self._socket.getsockname()[1]
         self.feed = Feed()
         self.token = secrets.token_urlsafe(24)
@@ -58,10 +53,8 @@ class LiveServer:
     @property
     def link(self) -> str:
         """What a viewer opens; its fragment, which no browser sends, is the key."""
-        host = self._host
-        if host in ("0.0.0.0", "::"):
-            named = [name for name in self._allow if name.strip("[]") != host]
-            host = named[0].strip("[]") if named else socket.gethostname()
+        named = [name.strip("[]") for name in self._allow if name.strip("[]") != self._host]
+        host = [*named, *self._own_names][0] if self._own_names else self._host
         return f"{'https' if self._cert else 'http'}://{place_text(host, self.port)}/#{self.token}"
 
     @property
@@ -108,11 +101,9 @@ class LiveServer:
         self._started.set()
 
     async def _serve(self) -> None:
-        from hypercorn.config import Config
         from hypercorn.trio import serve
 
         from .app import live_app
-        from .guard import Guard
 
         self._trio, self._stopped = trio.lowlevel.current_trio_token(), trio.Event()
         next_change = trio.Event()
@@ -128,38 +119,17 @@ class LiveServer:
                 self._trio.run_sync_soon(wake, idempotent=True)
 
         self.feed.listen(changed)
-        config = Config()
-        config.bind = [f"fd://{os.dup(self._socket.fileno())}"]
-        config.errorlog = _quiet()
-        config.accesslog = None
-        config.alpn_protocols = ["http/1.1"]
-        config.include_server_header = False
-        config.graceful_timeout = 0.5
-        config.read_timeout = None
+        config = config_of(self._socket)
         if self._cert:
             config.certfile, config.keyfile = self._cert, self._cert_key
-        app = live_app(self.feed, lambda: next_change, Guard(self._host, self._allow, self.token))
+        app = live_app(
+            self.feed, lambda: next_change, Guard(self._host, [*self._allow, *self._own_names], self.token)
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(lambda task_status: serve(
                 app, config, shutdown_trigger=self._stopped.wait, task_status=task_status, mode="asgi"  # type: ignore[arg-type, union-attr]
             ))  # fmt: skip
             self._started.set()
-
-
-def _quiet() -> logging.Logger:
-    """A logger that writes nothing: the terminal is the run's."""
-    logger = logging.getLogger("replay.live_page")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
-    return logger
-
-
-def _check_installed() -> None:
-    try:
-        import_module("hypercorn.trio")
-        import_module("starlette.applications")
-    except ImportError as error:
-        raise UsageError(f"--live needs {error.name}, which is not installed", hint=INSTALL) from None
 
 
 def _check_certificate(cert: str, key: str) -> None:
@@ -177,31 +147,3 @@ def _check_certificate(cert: str, key: str) -> None:
 
 def _no_password() -> str:
     raise ssl.SSLError("the key has a password")
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens. UsageError where the address is not this machine's, or the port is taken."""
-    place = place_text(host, port)
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        made = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise UsageError(f"--live: {place} cannot be listened on: {reason_of(error)}") from None
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Connections inherit it: a viewer that never reads cannot hold one for longer.
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * USER_TIMEOUT_S)
-        made.bind(address)
-        made.listen(BACKLOG)
-    except OSError as error:
-        made.close()
-        hint = ""
-        if error.errno == errno.EADDRINUSE:
-            hint = f"give another one: --live={place_text(host, 0)} takes any that is free"
-            raise UsageError(f"--live: {place} is in use by another program", hint=hint) from None
-        if error.errno == errno.EADDRNOTAVAIL:
-            hint = "give an address of this machine, or 0.0.0.0 for all of them"
-        raise UsageError(f"--live: {place} cannot be listened on: {reason_of(error)}", hint=hint) from None
-    return made

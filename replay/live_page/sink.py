@@ -24,6 +24,12 @@ class LiveSink:
         self._drawn_s = 0.0
         feed.draw(waiting_sections("The run has not begun."))
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether somebody ended the last run: nobody waits for the page then."""
+        document = self._view.document if self._view is not None else None
+        return document is not None and document.ending.how == "interrupted"
+
     def waiting(self, words: str) -> None:
         """Say what the page waits for."""
         self._feed.draw(waiting_sections(words))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from replay.ledger.catalog import tag_over_all
+from replay.ledger.catalog import CONSUMED, tag_over_all
 from replay.ledger.histogram import Histogram
 from replay.results.deltas import Deltas
 from replay.results.document import RunDocument, Started
@@ -18,6 +18,10 @@ from replay.results.timeline import Second
 from replay.units import format_latency
 
 from .history import HEAT_KINDS, History
+from .route_heat import ROUTES_MAX, RouteHeat
+
+LATENCIES_SHOWN = (*HEAT_KINDS, "wait", *CONSUMED)
+"""Latencies of which the page has figures."""
 
 SHORT_S = 0.5
 """The last row of a run may be a few milliseconds long. A shorter one than this is no second to show rates of."""
@@ -64,6 +68,7 @@ class View:
 
     def __post_init__(self) -> None:
         self.so_far = SoFar(self.started)
+        self.route_heat = RouteHeat(self.usual)
         self._in_breach: dict[str, bool] = {}
         self.happened(0.0, "start")
 
@@ -71,6 +76,11 @@ class View:
     def usual(self) -> str:
         """The latency that users see: of a closed loop only the service is measured."""
         return "service" if self.started.closed_loop else "response"
+
+    @property
+    def biggest(self) -> list[str]:
+        """The routes whose latency over time is shown."""
+        return [route for route, _ in self.so_far.routes[:ROUTES_MAX]]
 
     def happened(self, at_s: float, text: str, *, is_bad: bool = False) -> None:
         """List an event."""
@@ -83,7 +93,7 @@ class View:
         """Take in one second."""
         self.standings = self.so_far.take(second, deltas)
         self.history.add(second, deltas.counters.get("retries", 0))
-        wanted = {tag_over_all(kind): kind for kind in (*HEAT_KINDS, "wait")}
+        wanted = {tag_over_all(kind): kind for kind in LATENCIES_SHOWN}
         histograms = {
             wanted[delta.tag]: delta.histogram for delta in deltas.histograms if delta.tag in wanted
         }
@@ -92,6 +102,7 @@ class View:
                 self.history.add_column(kind, second.t_s, histograms[kind])
         if second.length_s >= SHORT_S or self.last is None:
             self.last, self.last_histograms = second, histograms
+        self.route_heat.take(deltas, self.biggest)
         for event in deltas.events:
             self.happened(event.at_s, event.text or event.kind, is_bad=event.kind != "address")
         self._follow_breaches(second)

@@ -10,6 +10,7 @@ from replay.comparison.outputs import caught_text, figure_text, interval_text, r
 from replay.comparison.sides import Side, SideRun
 from replay.comparison.verdict import Comparison
 from replay.comparison.words import change_text
+from replay.files import write_whole
 from replay.results.measured import FAILED
 from replay.units import counted, format_latency, format_share
 
@@ -27,8 +28,8 @@ from .html import (
     headline,
     html_table,
     named,
+    page_and_policy,
     toned,
-    write_page,
 )
 from .svg import escape
 
@@ -40,6 +41,12 @@ RUNS_SHOWN, LEFT_OUT_SHOWN = 200, 100
 
 def write_comparison_page(found: Comparison, path: Path) -> None:
     """Write the page of a comparison. OutputError where it cannot be."""
+    page, _ = comparison_page(found)
+    write_whole(path, page)
+
+
+def comparison_page(found: Comparison) -> tuple[bytes, str]:
+    """The page of a comparison and its policy."""
     kind = next((f.metric.kind for f in found.findings if f.metric.is_latency), "response")
     sections: list[Section] = [
         headline(found.verdict, found.sentence, [*found.reasons, caught_text(found)]),
@@ -55,7 +62,7 @@ def write_comparison_page(found: Comparison, path: Path) -> None:
         sections += [headline_of(found.responses).replace("h1>", "h3>"), *sections_of(found.responses)]
     sections.append(_runs(found, kind))
     above = f"{found.new.label} against {found.base.label}"
-    write_page(path, f"replay: {above}", above, sections)
+    return page_and_policy(f"replay: {above}", above, sections)
 
 
 def _changes(found: Comparison) -> Figure:

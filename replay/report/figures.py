@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from replay.comparison.within_run import quantile_bounds
+from replay.ledger.catalog import HISTOGRAMS
 from replay.ledger.histogram import Histogram
 from replay.results import hlog, slo
 from replay.results.document import RecordedClock, RouteFigures, RunDocument
@@ -139,9 +140,10 @@ def heat_chart(
         return made
 
     limits = [limit for _, limit, _ in goals]
+    title = next((row.title for row in HISTOGRAMS if row.field == kind), kind)
     plot = Chart(
         time_axis(length_s, clock),
-        latency_axis(min([edges[0], *limits]), max([edges[-1], *limits]), kind),
+        latency_axis(min([edges[0], *limits]), max([edges[-1], *limits]), title),
         height=280,
     )
     across = min(len(columns), COLUMNS_MAX)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from replay.files import write_whole
 from replay.results.document import Latencies, Latency, RouteFigures, RuleFigures, RunDocument
 from replay.results.failures import failed_words, failures_of
 from replay.results.measured import FAILED
@@ -26,8 +27,8 @@ from .html import (
     headline,
     html_table,
     named,
+    page_and_policy,
     toned,
-    write_page,
 )
 from .run_details import machine_section, samples_sections, settings_section
 from .svg import escape
@@ -40,13 +41,19 @@ RATIO_NOTED = 1.1
 
 def write_run_page(run: Run, path: Path) -> None:
     """Write the page of a run. OutputError where it cannot be."""
+    page, _ = run_page(run, str(run.folder.path))
+    write_whole(path, page)
+
+
+def run_page(run: Run, name: str) -> tuple[bytes, str]:
+    """The page of a run and its policy; `name` stands over it."""
     document = run.document
     own = document_sections(document)
     sections: list[Section] = [*own[:ABOVE_CHARTS], *_figures(run), *own[ABOVE_CHARTS:ABOVE_SAMPLES]]
     sections += [*samples_sections(run), *own[ABOVE_SAMPLES:]]
     where = f" · {document.trace.path}" if document.trace else ""
-    above = f"{run.folder.path}{where} · {document.target} · {document.started_at[:19].replace('T', ' ')} UTC"
-    write_page(path, f"replay: {run.folder.path.name}", above, sections)
+    above = f"{name}{where} · {document.target} · {document.started_at[:19].replace('T', ' ')} UTC"
+    return page_and_policy(f"replay: {run.folder.path.name}", above, sections)
 
 
 ABOVE_CHARTS, ABOVE_SAMPLES = 3, 6

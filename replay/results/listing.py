@@ -109,14 +109,15 @@ def list_runs(parent: Path) -> Listing:
         raise InputError(f"{parent} cannot be read: {reason_of(error)}") from None
     for child in children:
         if (child / "run.json").exists() or (child / "started.json").exists():
-            listing.runs.append(_listed(child))
+            listing.runs.append(listed(child))
         elif child.is_dir() and any(child.glob("*/run.json")):
             listing.others.append(child)
     listing.runs.sort(key=lambda run: (-run.started_ns, run.path.name))
     return listing
 
 
-def _listed(path: Path) -> ListedRun:
+def listed(path: Path) -> ListedRun:
+    """What the folder of a run says of itself."""
     try:
         if (path / "run.json").exists():
             return _of_document(path, _read(path / "run.json", _Document))

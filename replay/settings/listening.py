@@ -31,6 +31,11 @@ def is_loopback_host(host: str) -> bool:
         return False
 
 
+def is_any(host: str) -> bool:
+    """Whether a host stands for every address of this machine."""
+    return host in ("0.0.0.0", "::")
+
+
 def place_text(host: str, port: int) -> str:
     """`HOST:PORT` as a URL has it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from replay.cli import starting
-from replay.cli.starting import instant_of, moment_text, wait_for
+from replay.cli.starting import wait_for
 from replay.engine import prepare
 from replay.errors import UsageError
 from replay.settings.file import load
+from replay.settings.instant import instant_of, moment_text
 from replay.settings.scenario import Scenario
 from replay.staging.sink import Sink
 from replay.trace import Trace
@@ -92,8 +92,8 @@ def test_the_wait_follows_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> Non
         slept.append(seconds)
         now_ns[0] += 60 * SECOND_NS if len(slept) == 3 else round(seconds * SECOND_NS)
 
-    monkeypatch.setattr(starting.time, "time_ns", lambda: now_ns[0])
-    monkeypatch.setattr(starting.time, "sleep", sleep)
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns[0])
+    monkeypatch.setattr(time, "sleep", sleep)
     said: list[str] = []
     wait_for(NOON_NS + 80 * SECOND_NS, said.append, plain=True)
     assert now_ns[0] == NOON_NS + 70 * SECOND_NS

@@ -15,10 +15,13 @@ import pytest
 import trio
 
 import replay.engine
+from replay.engine.sinks import Deltas, Second
+from replay.engine.sinks import Sink as EachSecond
 from replay.errors import LimitError, TargetError
 from replay.lane.contract import Address
 from replay.lane.resolve import check_reachable, resolve
 from replay.protocols.registry import parse_target
+from replay.results.deltas import RunEvent
 from replay.results.document import RunDocument
 from replay.settings.file import load
 from replay.staging.dns_server import DnsServer
@@ -44,16 +47,27 @@ def sinks() -> Iterator[tuple[Sink, Sink]]:
         yield first, second
 
 
+class Events(EachSecond):
+    """A sink that keeps the events of a run."""
+
+    def __init__(self) -> None:
+        self.kept: list[RunEvent] = []
+
+    def second(self, second: Second, deltas: Deltas) -> None:
+        self.kept += deltas.events
+
+
 async def run(
-    folder: Path, server: DnsServer, port: int, during: Callable[[], Awaitable[None]], **settings: Any
-) -> RunDocument:
+    folder: Path, server: DnsServer, port: int, during: Callable[[], Awaitable[None]], events: Events | None = None,
+    **settings: Any,
+) -> RunDocument:  # fmt: skip
     """Three seconds at 100/s; `during` begins with the run."""
     planned, scenario = schedule(
         folder, port, rows=300, **{"target": f"http://{NAME}:{port}", "resolver": server.address, **settings}
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(during)
-        return await replay.engine.run(planned, scenario, folder / "run")
+        return await replay.engine.run(planned, scenario, folder / "run", sinks=[events] if events else [])
 
 
 def balanced(document: RunDocument) -> None:
@@ -72,9 +86,11 @@ async def test_traffic_follows_a_name_that_moves(
             await trio.sleep(0.02)
         server.set(NAME, NEW, ttl_s=1)
 
-    document = await run(tmp_path, server, sinks[0].port, move, engine=engine)
+    events = Events()
+    document = await run(tmp_path, server, sinks[0].port, move, events, engine=engine)
     balanced(document)
     assert document.accounts.ok == 300
+    assert [(event.kind, event.text) for event in events.kept] == [("address", f"{NAME} is now at {NEW}")]
     assert sinks[0].arrivals >= 50 and sinks[1].arrivals > 0
     assert [(row.address, row.requests, row.removed) for row in document.addresses] == [
         (OLD, sinks[0].arrivals, True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import replay
 from replay.errors import UsageError
 from replay.settings.file import load
 from replay.settings.listening import is_loopback_host, parse_place
@@ -97,6 +99,22 @@ def test_places() -> None:
             parse_place(text)
 
 
+def test_the_library_serves_it_too_and_what_is_only_prepared_does_not(
+    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Sink(capacity=1_000) as target:
+        url = f"http://127.0.0.1:{target.port}"
+        at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=4)
+        run = replay.run(
+            trace, target=url, out=tmp_path / "run", live="127.0.0.1:0", start_at=at, duration="200ms"
+        )
+        assert abs(run.document.start.wall_ns / 1e9 - at.timestamp()) < 0.05
+        for given in ({"live": "127.0.0.1:0"}, {"notify": ["http://127.0.0.1:1/"]}, {"start_at": "+1h"}):
+            with pytest.raises(UsageError, match="nothing is run here"):
+                replay.prepare(trace, target=url, **given)  # type: ignore[arg-type]
+    assert "live page: http://127.0.0.1:" in capsys.readouterr().err
+
+
 @pytest.mark.whole
 def test_without_the_packages_it_says_how_to_install_them(trace: Path) -> None:
     code = "import sys; sys.modules['hypercorn'] = None; from replay.cli import main; main()"
@@ -130,10 +148,10 @@ def test_it_lingers_ends_with_ctrl_c_and_the_exit_code_is_the_runs(trace: Path, 
         kept = (trace.parent / "run" / "timeline.jsonl").read_text().splitlines()
         assert rows == [json.loads(row) for row in kept]
         os.kill(process.pid, signal.SIGINT)
-        assert process.wait(20) == 99
+        saved = (trace.parent / "run" / "run.json").read_text()
+        assert process.wait(20) == (4 if json.loads(saved)["validity"]["verdict"] == "INVALID" else 99)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", int(link[1])), 1)
-    saved = (trace.parent / "run" / "run.json").read_text()
     assert link[2] not in saved
 
 

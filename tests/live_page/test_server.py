@@ -14,18 +14,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from replay.engine.recording import Recording
 from replay.engine.sinks import Sink
 from replay.errors import UsageError
+from replay.ledger.histogram import NS_3, Histogram
 from replay.live_page import app, feed
+from replay.live_page.history import COLUMNS_MAX, ROWS_MAX, History
 from replay.live_page.page import COLUMNS, page
 from replay.live_page.sections import SECTIONS
 from replay.live_page.server import LiveServer
 from replay.live_page.sink import LiveSink
+from replay.results.deltas import RunEvent
+from replay.results.document import Ending, RouteStart
 from replay.results.folder import RunFolder
 from replay.results.timeline import Second
+from replay.web import listen
 from replay_native.ledger import lane_metrics
 from tests.support.certificates import Authority
 from tests.support.metrics_data import Lane, at_s, started
@@ -293,3 +299,89 @@ def test_with_a_certificate_it_speaks_tls(authority: Authority, tmp_path: Path) 
     (tmp_path / "broken.pem").write_text("no certificate")
     with pytest.raises(UsageError, match=r"broken\.pem cannot be used"):
         LiveServer("127.0.0.1:0", cert=str(tmp_path / "broken.pem"))
+
+
+def test_actions_outcomes_events_and_the_plan_are_shown_while_it_goes(tmp_path: Path) -> None:
+    made = feed.Feed()
+    sink = LiveSink(made)
+    made.viewers = 1
+    named = [
+        RouteStart("GET /a", action="browsing"),
+        RouteStart("POST /b", action="registration"),
+        RouteStart("GET /c"),
+    ]
+    start = started(named=named, slo=["p50<1us"], plan={"rows": 500, "length_ns": 5_000_000_000})
+    folder = RunFolder.create(tmp_path / "run")
+    metrics = lane_metrics.create(folder.lane(0), 3, lane_metrics.ARENA_BYTES, 0)
+    lane, recording = Lane(metrics), Recording(folder, [metrics], start, [sink])
+    for second in range(12):
+        lane.many(40, seed=second)
+        lane.unsent(1)
+        events = [RunEvent(second + 0.5, "address", f"svc is now at <{second}>")] if second == 3 else []
+        recording.tick(at_s(second + 1), events=events)
+    drawn = json.loads(made.sections_after(0)[0])["sections"]
+    assert "RUNNING" in drawn["headline"] and "480 of 500 requests sent" in drawn["headline"]
+    assert "p50&lt;1us is in breach" in drawn["headline"]
+    assert "registration" in drawn["actions"] and "browsing" in drawn["actions"]
+    assert "unsent (max wait 12)" in drawn["outcomes"]
+    assert "svc is now at &lt;3&gt;" in drawn["events"] and "breach of p50&lt;1us" in drawn["events"]
+    assert "500" in drawn["plan"]
+    charts = {name for name, text in drawn.items() if "<figure>" in text}
+    assert charts >= {
+        "heat-response", "heat-service", "heat-lateness", "rates", "statuses", "failed", "lag", "percentiles", "route-heat",
+    }  # fmt: skip
+    recording.tick(at_s(12.5), last=True, events=[RunEvent(12.5, "circuit_breaker", "too many failed")])
+    recording.finish(at_s(12.5), ending=Ending(how="circuit_breaker", detail="too many failed", at_s=12.5))
+    ended = json.loads(made.sections_after(0)[0])["sections"]
+    assert "too many failed" in ended["events"]
+    assert "Accounts" in ended["report"] and not ended["routes"]
+
+
+def test_a_long_run_takes_bounded_memory_and_keeps_its_beginning() -> None:
+    history = History()
+    for number in range(5_000):
+        row = Second(
+            t_s=float(number), length_s=1.0, wall_ns=0, planned=1, sent=1, ok=1, error=0, timeout=0, unsent=0, in_flight=0,
+            waiting=0, open=1, bytes_sent=0, bytes_received=0, outcomes={"2xx": 1}, response_p99_ns=number,
+        )  # fmt: skip
+        history.add(row, retries=2)
+        counts = np.zeros(NS_3.length, np.uint64)
+        counts[5 + number % 3] = 7
+        history.add_column("response", float(number), Histogram(counts))
+    assert len(history.rows) <= ROWS_MAX and len(history.heat("response")) <= COLUMNS_MAX
+    assert history.rows[0].t_s == 0.0 and history.end_s == 5_000.0
+    assert sum(row.ok for row in history.rows) == 5_000 and sum(history.retries) == 10_000
+    assert sum(int(counts.sum()) for _, _, counts in history.heat("response")) == 35_000
+    assert max(row.response_p99_ns or 0 for row in history.rows) == 4_999
+
+
+def test_before_the_first_second_it_says_when_the_first_request_is_due() -> None:
+    made = feed.Feed()
+    sink = LiveSink(made)
+    sink.waiting("The run is being planned.")
+    assert "being planned" in json.loads(made.sections_after(0)[0])["sections"]["headline"]
+    sink.start(started())
+    assert "STARTING" in json.loads(made.sections_after(0)[0])["sections"]["headline"]
+
+
+def test_a_viewer_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "USER_TIMEOUT_S", 1)
+    server = LiveServer("127.0.0.1:0")
+    server.start()
+    stuck = socket.socket()
+    try:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        stuck.connect(("127.0.0.1", server.port))
+        head = f"GET /stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {server.token}\r\n\r\n"
+        stuck.sendall(head.encode())
+        until = time.monotonic() + 30
+        while not server.feed.viewers and time.monotonic() < until:
+            time.sleep(0.02)
+        for _ in range(300):
+            server.feed.append("n", b'"%s"' % (b"x" * 50_000))
+        while server.feed.viewers and time.monotonic() < until:
+            time.sleep(0.1)
+        assert server.feed.viewers == 0
+    finally:
+        stuck.close()
+        server.close()

@@ -1,9 +1,9 @@
-"""Who may ask the live page's server for what: the checks before every answer, and the headers of every answer.
+"""Who may ask a server of pages for what: the checks before every answer, and the headers of every answer.
 
 - Host must be a name or address of this server. A page of somebody else whose name was pointed here (DNS rebinding) sends
   its own. The port is not checked: a tunnel has another one.
-- Origin, where a browser sends one, must be the server itself, and so must Sec-Fetch-Site for the stream.
-- The stream needs the key, in a header. The page holds nothing of a run and needs none.
+- Origin, where a browser sends one, must be the server itself, and so must Sec-Fetch-Site for what is private.
+- What is private needs the key, in a header, where the server has one. The live page itself holds nothing of a run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from replay.settings.listening import is_loopback_host
+from replay.settings.listening import is_any, is_loopback_host
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -37,29 +37,29 @@ class Refusal(NamedTuple):
 
 
 class Guard:
-    """Checks requests. `host` is what the server listens on, `names` are further names in links to it."""
+    """Checks requests. `host` is what the server listens on, `names` are further names in links to it. Without a `key`
+    nothing is private.
+    """
 
-    def __init__(self, host: str, names: Iterable[str], key: str) -> None:
+    def __init__(self, host: str, names: Iterable[str] = (), key: str = "") -> None:
         self._key = key
         self._names = {_plain(host), *(_plain(name) for name in names)}
-        if is_loopback_host(host) or host in ("0.0.0.0", "::"):
+        if is_loopback_host(host) or is_any(host):
             self._names |= set(LOOPBACK_NAMES)
 
     def refusal(
-        self, method: str, headers: Mapping[str, list[str]], server: str, *, is_stream: bool, scheme: str
+        self, method: str, headers: Mapping[str, list[str]], server: str, *, is_private: bool, scheme: str
     ) -> Refusal | None:
         """Why a request is refused, or None. `server` is the address that its connection came in at."""
         hosts = headers.get("host", [])
         if len(hosts) != 1 or not self._is_ours(hosts[0], server):
-            return Refusal(
-                421, "this server has another name: open the link that replay printed (--live-allow NAME)"
-            )
+            return Refusal(421, "this server has another name: open the link that replay printed")
         origins = headers.get("origin", [])
         if any(origin.lower() != f"{scheme}://{hosts[0].lower()}" for origin in origins):
             return Refusal(403, "another page asked")
         if method not in ("GET", "HEAD"):
             return Refusal(405, "this page can only be read")
-        if not is_stream:
+        if not is_private:
             return None
         if any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", [])):
             return Refusal(403, "another page asked")

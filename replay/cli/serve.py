@@ -1,0 +1,52 @@
+"""`replay serve`: the runs of a folder in a browser."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import click
+
+from replay.errors import InputError
+
+from .places import RUNS
+from .streams import tell
+
+HOST = "127.0.0.1"
+
+
+@click.command(name="serve", short_help="Show the runs of a folder in a browser.")
+@click.argument("folder", type=click.Path(path_type=Path), default=RUNS, metavar="[FOLDER]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8090,
+    show_default=True,
+    metavar="N",
+    help="Port on 127.0.0.1; 0 takes any that is free.",
+)
+def command(folder: Path, port: int) -> None:
+    """Show the runs in FOLDER [default: runs] in a browser: the list, the page of each, and two groups compared.
+
+    Only this machine can open it. Pages are made anew from what was measured; nothing in FOLDER is sent as it is, and no
+    link in it is followed. Ctrl-C ends it.
+    """
+    from replay.web.listen import bound, check_installed
+
+    check_installed("serve")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder", hint="give the folder that holds runs")
+    made = bound("--port", HOST, port)
+
+    import trio
+
+    from replay.report.console import Console
+    from replay.run_pages.app import serve_pages
+
+    from .compare import KERNELS
+    from .progress import warm_kernels
+
+    warm_kernels(Console(stderr=True, highlight=False), KERNELS)
+    tell(f"the runs in {folder}: http://{HOST}:{made.getsockname()[1]}/")
+    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(made):
+        trio.run(serve_pages, folder.resolve(), made, HOST)

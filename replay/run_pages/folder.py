@@ -1,0 +1,129 @@
+"""Which runs a folder holds. Links are not followed: neither those to folders, nor those to files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from replay.errors import InputError, reason_of
+from replay.files import read_whole
+from replay.results.listing import ListedRun, listed
+
+RUNS_MAX = 5_000
+"""Runs that are listed: the newest."""
+
+DEPTH_MAX = 3
+"""`runs/peak-1/surge` is two below `runs`."""
+
+FILES_MAX = 1_000
+PEAK_BYTES_MAX = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRun:
+    """A run in the list. `name` is its path below the folder."""
+
+    name: str
+    listed: ListedRun
+
+
+def runs_in(root: Path) -> list[ServedRun]:
+    """The runs below a folder, the newest first. InputError where it cannot be read."""
+    try:
+        found = [ServedRun(name, listed(path)) for name, path in _folders(root, "", DEPTH_MAX)]
+    except OSError as error:
+        raise InputError(f"{root} cannot be read: {reason_of(error)}") from None
+    found.sort(key=lambda run: (-run.listed.started_ns, run.name))
+    return found[:RUNS_MAX]
+
+
+class _Trial(msgspec.Struct):
+    load: float = 0.0
+    rate_per_s: float = 0.0
+
+
+class FoundPeak(msgspec.Struct):
+    """What a peak.json says: the verdict of a search or a surge, the peak as times the recording, and its trials."""
+
+    verdict: str
+    peak: float | None = None
+    trials: list[_Trial] = []
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """The rate of the peak."""
+        return next(
+            (trial.rate_per_s for trial in self.trials if trial.load == self.peak and trial.rate_per_s), None
+        )
+
+
+def peaks_in(root: Path) -> list[tuple[str, float, FoundPeak]]:
+    """The searches right below a folder, the newest first: name, when it ended (s since the epoch), and what it found. One
+    that cannot be read is left out: its runs are listed all the same.
+    """
+    found = []
+    with os.scandir(root) as entries:
+        names = [
+            entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name[0] != "."
+        ]
+    for name in names:
+        path = root / name / "peak.json"
+        if _is_file(path):
+            with contextlib.suppress(
+                OSError, InputError, msgspec.DecodeError, UnicodeDecodeError, RecursionError
+            ):
+                peak = msgspec.json.decode(read_whole(path, PEAK_BYTES_MAX), type=FoundPeak)
+                found.append((name, path.lstat().st_mtime, peak))
+    return sorted(found, key=lambda each: -each[1])[:RUNS_MAX]
+
+
+def _folders(folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]:
+    """The folders of finished and unfinished runs, with their names."""
+    with os.scandir(folder) as entries:
+        children = sorted(
+            (
+                entry.name
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+            ),
+        )
+    for name in children:
+        path = folder / name
+        if _is_file(path / "run.json") or _is_file(path / "started.json"):
+            yield above + name, path
+        elif depth > 1:
+            try:
+                yield from _folders(path, f"{above}{name}/", depth - 1)
+            except PermissionError:
+                continue
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def whole_run(root: Path, name: str) -> Path:
+    """The folder of a finished run that the list names. InputError where there is none, or where it holds anything but
+    files and folders of its own.
+    """
+    path = dict(_folders(root, "", DEPTH_MAX)).get(name)
+    if path is None:
+        raise InputError("there is no run of this name here")
+    if not _is_file(path / "run.json"):
+        raise InputError(
+            f"the run {name} has not ended, or was killed", hint="replay report completes a killed run"
+        )
+    with os.scandir(path) as entries:
+        for number, entry in enumerate(entries):
+            if entry.is_symlink() or not (entry.is_file() or entry.is_dir()) or number > FILES_MAX:
+                raise InputError(f"the run {name} holds something that is no file of its own: {entry.name}")
+    return path
