@@ -149,6 +149,8 @@ class TraceWriter:
         _give_back_memory()
         self._responses.close()
         manifest.requests = requests.rows
+        if requests.bodies:
+            manifest.format_version = FORMAT_VERSION
         manifest.methods, manifest.hosts = requests.methods, requests.hosts
         weights = self._weights[: requests.repeated_rows]
         manifest.routes, manifest.routes_folded = assign_routes(
