@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
 
 import cramjam
 import numpy as np
@@ -33,7 +32,10 @@ UNPACKED_BUDGET_BYTES_MAX = 256 << 20
 """Memory for unpacked blocks, and at most an eighth of the machine's."""
 
 READ_BYTES_MAX = 1 << 20
-"""Blocks that lie side by side are read together, up to so many bytes."""
+"""Blocks that lie near each other are read together, up to so many bytes,"""
+
+GAP_BYTES_MAX = 32 << 10
+"""and with at most so many bytes between two of them, which are read for nothing: that costs less than another read."""
 
 _INDEX_BUDGET_BYTES = 1 << 20
 
@@ -76,7 +78,7 @@ class PackedBodies:
         self._places = np.concatenate([[0], np.cumsum(-(-self._sizes // page) * page)]).astype(np.int64)
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
         self._memory = mmap.mmap(-1, max(int(self._places[-1]), page), flags=flags)
-        self._raw = np.frombuffer(self._memory, np.uint8)
+        self._view, self._raw = memoryview(self._memory), np.frombuffer(self._memory, np.uint8)
         self._loaded, self._seen = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
         self._held_bytes, self._budget_bytes = 0, _budget_bytes()
         self._portion = 1 << 20
@@ -95,7 +97,7 @@ class PackedBodies:
         block = int(np.searchsorted(self._starts, index, side="right")) - 1
         if not self._loaded[block]:
             self._make_room(int(self._sizes[block]), self._loaded)
-            self._read([block])
+            self._load(np.array([block]))
         place, row = int(self._places[block]), index - int(self._starts[block])
         begin, end = self._raw[place + 8 * row : place + 8 * row + 16].view(np.int64).tolist()
         data = place + 8 * (int(self._rows[block]) + 1)
@@ -107,7 +109,7 @@ class PackedBodies:
         for block in range(len(self._rows)):
             if not self._loaded[block]:
                 self._make_room(int(self._sizes[block]), self._loaded)
-                self._read([block])
+                self._load(np.array([block]))
             found.append(np.diff(self._offsets(block)).astype(np.int64))
         return np.concatenate(found)
 
@@ -143,23 +145,20 @@ class PackedBodies:
     def _bring(self, wanted: Bools) -> None:
         missing = np.flatnonzero(wanted & ~self._loaded)
         self._make_room(int(self._sizes[missing].sum()), self._loaded & ~wanted)
-        for run in self._runs(missing):
-            self._read(run)
+        self._load(missing)
 
-    def _runs(self, blocks: Int64s) -> Iterator[list[int]]:
-        """Blocks, those together that lie side by side in the file."""
-        run: list[int] = []
-        for block in blocks.tolist():
-            if run and (
-                block != run[-1] + 1
-                or self._begins[block] != self._ends[run[-1]]
-                or self._ends[block] - self._begins[run[0]] > READ_BYTES_MAX
-            ):
-                yield run
-                run = []
-            run.append(block)
-        if run:
-            yield run
+    def _load(self, missing: Int64s) -> None:
+        """Load blocks, those together that lie near each other in the file."""
+        begins, ends = self._begins[missing], self._ends[missing]
+        places = zip(begins.tolist(), ends.tolist(), strict=True)
+        first, begin, before = 0, -1, -1
+        for index, (at, end) in enumerate(places):
+            if begin >= 0 and (at - before > GAP_BYTES_MAX or at < before or end - begin > READ_BYTES_MAX):
+                self._read(missing[first:index], begins[first:index], ends[first:index])
+                first, begin = index, -1
+            begin, before = at if begin < 0 else begin, end
+        if len(missing):
+            self._read(missing[first:], begins[first:], ends[first:])
 
     def _make_room(self, more_bytes: int, spare: Bools) -> None:
         """Give back blocks that are not needed where so many more bytes are past the budget."""
@@ -172,39 +171,31 @@ class PackedBodies:
         self._held_bytes -= int(self._sizes[spare].sum())
         self._loaded &= ~spare
 
-    def _read(self, run: list[int]) -> None:
-        """Read, check and unpack blocks that lie side by side."""
-        first, last = run[0], run[-1]
-        begin = int(self._begins[first])
-        packed = np.empty(int(self._ends[last]) - begin, np.uint8)
+    def _read(self, blocks: Int64s, begins: Int64s, ends: Int64s) -> None:
+        """Read, check and unpack blocks by one read of what lies from the first to the last of them."""
+        begin = int(begins[0])
+        packed = np.empty(int(ends[-1]) - begin, np.uint8)
         self._file.read_unchecked(packed, begin)
-        begins, ends = self._begins[first : last + 1] - begin, self._ends[first : last + 1] - begin
-        wrong = self._hasher.of_pieces(packed, begins, ends) != self._sums[first : last + 1]
+        begins, ends = begins - begin, ends - begin
+        wrong = self._hasher.of_pieces(packed, begins, ends) != self._sums[blocks]
         if wrong.any():
-            raise self._damage(first + int(np.argmax(wrong)))
-        view = memoryview(packed.data)
-        for block, from_, to in zip(run, begins.tolist(), ends.tolist(), strict=True):
-            self._unpack(block, view[from_:to])
-        self._loaded[first : last + 1] = True
-        self._held_bytes += int(self._sizes[first : last + 1].sum())
+            raise self._damage(int(blocks[np.argmax(wrong)]))
+        view, raw = memoryview(packed.data), self._view
+        places, sizes = self._places[blocks].tolist(), self._sizes[blocks].tolist()
+        for index, (from_, to) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
+            place, size = places[index], sizes[index]
+            if not _unpack(view[from_:to], raw[place : place + size]):
+                raise self._damage(int(blocks[index]))
+        for block in blocks[~self._seen[blocks]].tolist():
+            self._check(block)
+        self._seen[blocks] = self._loaded[blocks] = True
+        self._held_bytes += sum(sizes)
 
-    def _unpack(self, block: int, packed: memoryview) -> None:
-        place, size = int(self._places[block]), int(self._sizes[block])
-        target = self._raw[place : place + size]
-        if len(packed) == size:
-            target[:] = np.frombuffer(packed, np.uint8)
-        else:
-            try:
-                done = cramjam.lz4.decompress_block_into(packed, target.data, output_len=size)
-            except cramjam.DecompressionError:
-                done = -1
-            if done != size:
-                raise self._damage(block)
-        if not self._seen[block]:
-            offsets = self._offsets(block)
-            if offsets[0] != 0 or offsets[-1] != self._bytes[block] or (offsets[1:] < offsets[:-1]).any():
-                raise self._damage(block)
-            self._seen[block] = True
+    def _check(self, block: int) -> None:
+        """Kernels read by the places in a block: each must be inside of it."""
+        offsets = self._offsets(block)
+        if offsets[0] != 0 or offsets[-1] != self._bytes[block] or (offsets[1:] < offsets[:-1]).any():
+            raise self._damage(block)
 
     def _damage(self, block: int) -> Exception:
         begin, end = int(self._begins[block]), int(self._ends[block])
@@ -212,3 +203,15 @@ class PackedBodies:
             self._file.path,
             f"bytes {begin:,} to {end - 1:,} (block {block} of bodies) are not those that were written",
         )
+
+
+def _unpack(packed: memoryview, target: memoryview) -> bool:
+    """Unpack a block into memory; whether it is what it was."""
+    if len(packed) == len(target):
+        target[:] = packed
+        return True
+    try:
+        done = cramjam.lz4.decompress_block_into(packed, target, output_len=len(target))
+    except cramjam.DecompressionError:
+        return False
+    return int(done) == len(target)

@@ -19,13 +19,16 @@ from .blocks import Hasher
 from .packed import PACKED_SCHEMA
 
 BLOCK_BYTES = 16 << 10
-"""Bodies that are packed together: little is unpacked for nothing when one is read, and yet they compress."""
+"""Bodies that are packed together, with the places between them: little is unpacked for nothing when one is read, and yet
+they compress.
+"""
 
 DIGESTS_MAX = 1 << 23
 """Slots of the largest table of digests, 24 bytes each. Past half of them the oldest bodies are forgotten."""
 
 _DIGESTS_MIN = 1 << 12
 _BATCH_BLOCKS, _BATCH_BYTES = 1 << 12, 16 << 20
+_PLACE_BYTES = 8
 _DIGEST = struct.Struct("<qq")
 
 
@@ -60,7 +63,7 @@ class PackedWriter:
         self._known = DigestTable()
         self.rows = 0
         self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._held_bytes = _PLACE_BYTES
         self._blocks: list[tuple[int, int, int, bytes]] = []
         self._blocks_bytes = 0
 
@@ -69,11 +72,11 @@ class PackedWriter:
         found = self._known.find_or_put(body, self.rows)
         if found < self.rows:
             return found
-        if self._held and self._held_bytes + len(body) > BLOCK_BYTES:
+        if self._held and self._held_bytes + len(body) + _PLACE_BYTES > BLOCK_BYTES:
             self._pack()
         self.rows += 1
         self._held.append(body)
-        self._held_bytes += len(body) + 8
+        self._held_bytes += len(body) + _PLACE_BYTES
         if self._held_bytes >= BLOCK_BYTES:
             self._pack()
         return found
@@ -87,7 +90,7 @@ class PackedWriter:
         packed = packed if len(packed) < len(plain) else plain
         self._blocks.append((len(sizes), int(offsets[-1]), int(sizes.max()), packed))
         self._blocks_bytes += len(packed)
-        self._held, self._held_bytes = [], 0
+        self._held, self._held_bytes = [], _PLACE_BYTES
         if len(self._blocks) >= _BATCH_BLOCKS or self._blocks_bytes >= _BATCH_BYTES:
             self._flush()
 
