@@ -128,7 +128,6 @@ class _Answer(NamedTuple):
     number: int
     head: bytes
     body: bytes
-    is_chunked: bool
     shown: bytes
 
 
@@ -137,8 +136,8 @@ def _answer(number: int, head: re.Match[bytes], part: bytes) -> _Answer:
     headers_end, body_begin = _parted(part, head.end())
     lines = part[head.end() : headers_end]
     length, is_chunked = _LENGTH.search(lines), _CHUNKED.search(lines) is not None
-    body = part[body_begin:]
-    whole = len(body) or -1
+    body = dechunked(part[body_begin:]) if is_chunked else part[body_begin:]
+    whole = len(body) if body or is_chunked else -1
     return _Answer(
         at_ns=int(head[3]),
         latency_ns=int(head[4] or 0),
@@ -146,8 +145,7 @@ def _answer(number: int, head: re.Match[bytes], part: bytes) -> _Answer:
         size=int(length[1]) if length else whole,
         number=number,
         head=lines[lines.find(b"\n") :],
-        body=dechunked(body) if is_chunked else body,
-        is_chunked=is_chunked,
+        body=body,
         shown=part[:200],
     )
 
@@ -247,7 +245,7 @@ class GorReader(RecordReader):
     def _answered(self, record: Record, answer: _Answer) -> Record:
         record.took_ns = kernels.took_of(answer.at_ns - record.at_ns, answer.latency_ns)
         record.status, record.size = answer.status, answer.size
-        body, size = answer.body, len(answer.body) if answer.is_chunked else answer.size
+        body, size = answer.body, answer.size
         if answer.head.strip() or body:
             bare = has_no_body(record.method, record.status)
             record.response = self.response_of(self.response_head(answer.head), body, size, bare=bare)
