@@ -168,10 +168,10 @@ class GorReader(RecordReader):
         return record
 
     def response_of(
-        self, head: tuple[Headers, str], body: bytes, size: int, *, bare: bool
+        self, head: tuple[Headers, str], body: bytes, size: int, *, bare: bool, digest: int | None = None
     ) -> RecordedResponse | None:
         """A response with these headers and this media type, of whose body of `size` bytes (-1: to its end) this was
-        recorded. `bare`: it has no body whatever its length says.
+        recorded. `bare`: it has no body whatever its length says. `digest` is that of what was recorded, if it is known.
         """
         if self._options.responses == "none":
             return None
@@ -180,7 +180,7 @@ class GorReader(RecordReader):
             size = 0
         is_whole = len(body) == size or (size < 0 and bool(body))
         return self.responses.made_with(
-            headers, kind, body if body or is_whole else None, size=size, is_whole=is_whole
+            headers, kind, body if body or is_whole else None, size=size, is_whole=is_whole, digest=digest
         )
 
     def response_head(self, head: bytes) -> tuple[Headers, str]:
@@ -405,9 +405,9 @@ class PlainRecords:
         return column, found
 
     def _response(self, key: tuple[int, ...], body: bytes) -> RecordedResponse | None:
-        head, _, _, size, method, status = key
-        name = self._reader.methods[self._methods[method]]
-        return self._reader.response_of(self._known_heads[head], body, size, bare=has_no_body(name, status))
+        head, digest, _, size, method, status = key
+        bare = has_no_body(self._reader.methods[self._methods[method]], status)
+        return self._reader.response_of(self._known_heads[head], body, size, bare=bare, digest=digest)
 
     def _bodies(
         self, rows: Int64s, headers: Int64s, header_sets: list[Headers]

@@ -64,12 +64,18 @@ class ResponseKeeper:
         return self.made_with(headers, media_type(tuple(pairs)) or kind, body, size=size, is_whole=is_whole)
 
     def made_with(
-        self, headers: Headers, kind: str, body: bytes | None, *, size: int = -1, is_whole: bool = True
-    ) -> RecordedResponse | None:
-        """As `made`, with headers that are clean. None where all that is known is the size, which the event has, too."""
+        self, headers: Headers, kind: str, body: bytes | None, *, size: int = -1, is_whole: bool = True,
+        digest: int | None = None,
+    ) -> RecordedResponse | None:  # fmt: skip
+        """As `made`, with headers that are clean; `digest` is that of the body, where it is known already. None where the size
+        is all that is known: the event has it, too.
+        """
         if body is None:
             return RecordedResponse(kind, headers, size) if headers or kind else None
-        digest = body_digest(body) if is_whole else 0
+        if not is_whole:
+            digest = 0
+        elif digest is None:
+            digest = body_digest(body)
         size = len(body) if is_whole else size
         kept = self._kept(kind, headers, body) if body else b""
         cut = kept is not None and (not is_whole or len(kept) > RESPONSE_BODY_BYTES_MAX)
