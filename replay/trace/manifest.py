@@ -12,7 +12,7 @@ from replay.files import read_whole
 from replay.shown import json_shown
 
 FORMAT_VERSION = 3
-"""The newest version of the trace folder that this code reads. It writes this one where a trace has responses, and
+"""The newest version of the trace folder that this code reads. It writes this one where a trace has bodies or responses, and
 PLAIN_VERSION otherwise. Version 1 has no `files`.
 """
 

@@ -50,21 +50,22 @@ PRIVATE_FILES = (BODIES, RESPONSE_BODIES)
 """A trace with any of these is readable by its user alone."""
 
 
+def _cannot_write(path: Path, error: OSError) -> Exception:
+    """An error of the disk as an OutputError that names the trace; one of the process stays what it is."""
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return error
+    if error.errno == errno.ENOSPC:
+        return OutputError(f"no space left to write {path}", hint="free space, or give another -o")
+    return OutputError(f"cannot write {path}: {reason_of(error)}", hint="give another place with -o")
+
+
 @contextlib.contextmanager
 def _written_to(path: Path) -> Iterator[None]:
-    """An error of the disk as an OutputError that names the trace; one of the process stays what it is."""
+    """See `_cannot_write`."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise
-        if error.errno == errno.ENOSPC:
-            raise OutputError(
-                f"no space left to write {path}", hint="free space, or give another -o"
-            ) from error
-        raise OutputError(
-            f"cannot write {path}: {reason_of(error)}", hint="give another place with -o"
-        ) from error
+        raise _cannot_write(path, error) from error
 
 
 def _give_back_memory() -> None:
@@ -163,6 +164,8 @@ class TraceWriter:
         _give_back_memory()
         self._responses.close()
         manifest.requests = requests.rows
+        if requests.bodies:
+            manifest.format_version = FORMAT_VERSION
         manifest.methods, manifest.hosts = requests.methods, requests.hosts
         weights = self._weights[: requests.repeated_rows]
         manifest.routes, manifest.routes_folded = assign_routes(
@@ -229,16 +232,24 @@ class TraceWriter:
 
     def add_headers(self, headers: Headers) -> int:
         """Index of a header set, given as (name, value) pairs."""
-        return self._requests.headers_id(headers)
+        try:
+            return self._requests.headers_id(headers)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
 
     def add_body(self, body: bytes) -> int:
         """Index of a body."""
-        return self._requests.body_id(body)
+        try:
+            return self._requests.body_id(body)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
 
     def add_response(self, response: RecordedResponse) -> int:
         """Index of a recorded response, for `add_events`."""
-        with _written_to(self.path):
+        try:
             return self._responses.add(response)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
 
     def add_request(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from replay.trace.importing.cleaning import Cleaner
@@ -25,13 +26,15 @@ _TEXT = frozenset(
     }
 )  # fmt: skip
 _LOOKED_AT_BYTES = 1 << 10
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a]")
+"""Bytes that no text has."""
 
 
 def is_text(kind: str, body: bytes) -> bool:
     """Whether a body is text, by its media type; by its beginning where it has no type."""
     if kind:
         return kind.startswith("text/") or kind in _TEXT or kind.endswith(("+json", "+xml", "+text"))
-    return not any(byte < 9 or 13 < byte < 27 for byte in body[:_LOOKED_AT_BYTES])
+    return _CONTROL.search(body, 0, _LOOKED_AT_BYTES) is None
 
 
 def without_secrets(cleaner: Cleaner, body: bytes, coding: bytes, side: str = "") -> bytes:
@@ -61,12 +64,18 @@ class ResponseKeeper:
         return self.made_with(headers, media_type(tuple(pairs)) or kind, body, size=size, is_whole=is_whole)
 
     def made_with(
-        self, headers: Headers, kind: str, body: bytes | None, *, size: int = -1, is_whole: bool = True
-    ) -> RecordedResponse | None:
-        """As `made`, with headers that are clean. None where all that is known is the size, which the event has, too."""
+        self, headers: Headers, kind: str, body: bytes | None, *, size: int = -1, is_whole: bool = True,
+        digest: int | None = None,
+    ) -> RecordedResponse | None:  # fmt: skip
+        """As `made`, with headers that are clean; `digest` is that of the body, where it is known already. None where the size
+        is all that is known: the event has it, too.
+        """
         if body is None:
             return RecordedResponse(kind, headers, size) if headers or kind else None
-        digest = body_digest(body) if is_whole else 0
+        if not is_whole:
+            digest = 0
+        elif digest is None:
+            digest = body_digest(body)
         size = len(body) if is_whole else size
         kept = self._kept(kind, headers, body) if body else b""
         cut = kept is not None and (not is_whole or len(kept) > RESPONSE_BODY_BYTES_MAX)
