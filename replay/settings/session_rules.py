@@ -145,7 +145,9 @@ class SetRule(Table, kw_only=True, frozen=True):
     ] = ()
     path: Annotated[
         str | None,
-        row("Path that replaces the recorded one; a recorded query stays if this has none"),
+        row(
+            "Path that replaces the recorded one; {*} keeps a segment, and the recorded query stays if this has none"
+        ),
     ] = None
     header: Annotated[str | None, row("Name of the header")] = None
     json: Annotated[

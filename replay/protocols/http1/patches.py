@@ -21,6 +21,9 @@ from replay_native.templates.text import LITERAL
 
 from .templates import Encode, Part, Patches, Template, Values, is_generated_by_value, merged, parse_template
 
+RECORDED_SEGMENT = "{*}"
+"""A segment of a path that stays as it was recorded."""
+
 PATCHED_BYTES_MAX = 1 << 30
 """The templates of recorded requests may take so much memory."""
 
@@ -192,16 +195,23 @@ class _Patcher:
         recorded query are set as well; None elsewhere.
         """
         path = (one.rule.path or "").partition("?")
-        if not (has_queries or self._values.has_by_value(one.rule.path or "")):
+        if not (has_queries or is_by_request(one.rule.path or "", self._values)):
             return None
-        recorded = [place.value for place in path_segments(before)]
+        places = list(path_segments(before))
+        recorded, raw = (
+            [place.value for place in places],
+            [before[place.begin : place.end] for place in places],
+        )
         parts: list[Part] = []
         first = [] if path[0].startswith("/") else [path[0]]  # a captured link, which is all of the path
         for number, segment in enumerate(first or path[0].split("/")[1:]):
             value = recorded[number] if number < len(recorded) else ""
             self._values.recorded = value.encode("utf-8", "surrogatepass")
             parts += [] if first else [Part(LITERAL, b"/")]
-            parts += parse_template(segment.encode("ascii"), self._values, "segment")
+            if segment == RECORDED_SEGMENT:
+                parts.append(Part(LITERAL, raw[number].encode("latin-1") if number < len(raw) else b""))
+            else:
+                parts += parse_template(segment.encode("ascii"), self._values, "segment")
         self._values.recorded = None
         parts += parse_template((path[1] + path[2]).encode("ascii"), self._values, "form")
         self.found.add(one.number)
@@ -220,6 +230,11 @@ def _matches(pattern: str, pointer: str) -> bool:
     return len(wanted) == len(given) and all(a in ("*", b) for a, b in zip(wanted, given, strict=True))
 
 
+def is_by_request(path: str, values: Values) -> bool:
+    """Whether a path takes something from the recorded one: a segment (`{*}`), or the value in the place of which it is."""
+    return RECORDED_SEGMENT in path or values.has_by_value(path)
+
+
 def needs_patches(rules: Sequence[RuleOfRoute], values: Values) -> bool:
     """Whether requests of a route with these rules are templates of their own."""
     return any(
@@ -227,7 +242,7 @@ def needs_patches(rules: Sequence[RuleOfRoute], values: Values) -> bool:
         or one.rule.form is not None
         or one.rule.query is not None
         or one.rule.when_recorded
-        or (one.rule.path is not None and values.has_by_value(one.rule.path))
+        or (one.rule.path is not None and is_by_request(one.rule.path, values))
         for one in rules
     )
 

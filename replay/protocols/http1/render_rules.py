@@ -22,7 +22,7 @@ from replay_native.http1 import render as kernels
 from replay_native.http1.sessions import JAR_SLOT
 from replay_native.templates.text import LITERAL
 
-from .patches import RuleOfRoute, make_patches
+from .patches import RuleOfRoute, is_by_request, make_patches
 from .recorded_headers import (
     NOTHING,
     RecordedLines,
@@ -271,6 +271,6 @@ def _path(rules: Sequence[RuleOfRoute], values: Values) -> Template | None:
     """The path that [[set]] gives a route; a later rule wins. None where it has none, or one for each request."""
     own = [one.rule.path for one in rules if one.rule.path is not None]
     by_request = any(one.rule.query is not None for one in rules) and "?" not in (own[-1] if own else "?")
-    if not own or values.has_by_value(own[-1]) or by_request:
+    if not own or is_by_request(own[-1], values) or by_request:
         return None
     return Template(parse_path(own[-1], values))
