@@ -95,8 +95,9 @@ def work_area(out: Path) -> Iterator[Path]:
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code says how it went.")
 def command(
-    paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], variables: tuple[str, ...], scrub: tuple[str, ...], scrub_key_file: Path | None,
-    keep_secrets: bool, dry_run: bool, plain: bool, quiet: bool, **given: Any,
+    paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], variables: tuple[str, ...],
+    scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool,
+    dry_run: bool, plain: bool, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Replay a trace, or logs, onto a target: each request at its recorded moment.
 

@@ -446,6 +446,7 @@ def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_I
     manifest.secrets_by_name = dict(sorted(found.secrets_by_name.items(), key=lambda item: -item[1]))
     manifest.time_zone, manifest.time_zone_changed = found.time_zone, found.time_zone_changed
     manifest.unknown_values = found.unknown_values
+    manifest.lost = found.lost
     manifest.assumptions = [
         *_about_time(found, manifest.options["time_zone"]),
         *_about_queries(found),

@@ -109,7 +109,8 @@ class Probe:
 class Found:
     """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
     the recording says nothing, `unknown_values` counts values by field that could not be read, `queries_cut` requests whose
-    query the server left out of its log, `bodies_left` recorded bodies of responses that were not kept, by reason.
+    query the server left out of its log, `lost` what a live recording does not have, by reason, `bodies_left` recorded
+    bodies of responses that were not kept, by reason.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -126,6 +127,7 @@ class Found:
     unknown_values: dict[str, int] = field(default_factory=dict)
     moments: dict[str, int] = field(default_factory=dict)
     queries_cut: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
     bodies_left: dict[str, int] = field(default_factory=dict)
 
     def assume(self, what: str) -> None:

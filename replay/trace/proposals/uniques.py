@@ -22,7 +22,7 @@ _PASSWORD = re.compile(
     r"password|passwd|pwd|pass|psw|pw|passwort|kennwort|passphrase|userpass|password\d?|password(?:confirm|confirmation|again|repeat)"
 )
 _CREATES = re.compile(
-    r"regist|sign-?up|create|join|enrol|users?$|accounts?$|members?$|customers?$|profiles?$", re.IGNORECASE
+    r"regist|sign-?up|create|join|enrol|users?$|accounts?$|members?$|customers?$", re.IGNORECASE
 )
 _LOGS_IN = re.compile(r"log-?in|sign-?in|auth|token|session|oauth|password", re.IGNORECASE)
 _LIKE_CHARS_MIN = 8
