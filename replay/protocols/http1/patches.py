@@ -178,17 +178,17 @@ class _Patcher:
         return merged([part for part in parts if part != Part(LITERAL)])
 
     def _value(self, value: str, encode: Encode) -> list[Part]:
-        """A value in its place. Beside other text, a JSON value without quotes becomes a string."""
-        alone = re.fullmatch(r"\{[A-Za-z_]\w*\}", value) is not None
-        parts = parse_template(
-            value.encode(), self._values, "json" if encode == "json_value" and not alone else encode
-        )
-        if encode != "json_value":
-            return list(parts)
-        is_text = not alone or any(is_generated_by_value(part) for part in parts)
-        if is_text and not _is_number(self._values.recorded or b""):
-            return [Part(LITERAL, b'"'), *parts, Part(LITERAL, b'"')]
-        return list(parts)
+        """A value in its place. Where JSON had no quotes, a captured value is written as what it is, and text in quotes."""
+        if encode not in ("json", "json_value"):
+            return list(parse_template(value.encode(), self._values, encode))
+        quoted = parse_template(b'"' + value.encode() + b'"', self._values, "json")
+        if encode == "json":
+            return _without_quotes(quoted)
+        if re.fullmatch(r"\{[A-Za-z_]\w*\}", value) is None:
+            return list(quoted)
+        parts = parse_template(value.encode(), self._values, "json")
+        is_text = any(map(is_generated_by_value, parts)) and not _is_number(self._values.recorded or b"")
+        return list(quoted if is_text else parts)
 
     def _own_path(self, one: RuleOfRoute, before: str, has_queries: bool) -> tuple[Part, ...] | None:
         """The path of a rule, segment by segment, where it has values that stand for recorded ones, or parameters of the
@@ -216,6 +216,14 @@ class _Patcher:
         parts += parse_template((path[1] + path[2]).encode("ascii"), self._values, "form")
         self.found.add(one.number)
         return merged(parts)
+
+
+def _without_quotes(parts: Sequence[Part]) -> list[Part]:
+    """The parts of a JSON string without the quotes around it."""
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return [first._replace(text=first.text[1:-1])]
+    return [first._replace(text=first.text[1:]), *parts[1:-1], last._replace(text=last.text[:-1])]
 
 
 def _is_number(text: bytes) -> bool:
