@@ -27,6 +27,7 @@ from replay.trace.importing.readers.tabular import parse_columns
 from replay.trace.importing.registry import KeptResponses
 
 from .options import out_option
+from .scrub_options import scrub_options, scrubbing
 
 ROUTES_SHOWN = 6
 FOLDED_SHOWN = 3
@@ -122,6 +123,28 @@ def names_text(manifest: Manifest) -> str:
     return f" ({', '.join(names[:NAMES_SHOWN])}{more})"
 
 
+PLACES_SHOWN = 6
+
+
+def changed_lines(manifest: Manifest) -> list[Text]:
+    """What was changed, by place and name, and what became of it."""
+    lines = [
+        Text(
+            f"{change['count']:,} {change['place']} {shown(str(change['name']))}: {WORDS_OF_HOW[str(change['how'])]}"
+        )
+        for change in manifest.scrubbed[:PLACES_SHOWN]
+    ]
+    more = len(manifest.scrubbed) - PLACES_SHOWN
+    return (
+        [*lines, Text(f"and {more:,} more (options.scrubbed of the manifest)", "dim")] if more > 0 else lines
+    )
+
+
+WORDS_OF_HOW = {
+    "pseudonym": "pseudonym", "fake": "fake", "drop": "left out", "email": "fake", "phone": "fake", "card": "fake",
+    "iban": "fake",
+}  # fmt: skip
+
 EXAMPLE_CHARS = 100
 
 
@@ -179,6 +202,8 @@ def as_json(trace: Trace) -> bytes:
         "response_bodies": manifest.response_bodies,
         "response_bodies_cut": manifest.response_bodies_cut,
         "secrets_dropped": manifest.secrets_dropped,
+        "keep_secrets": manifest.options.get("keep_secrets", False),
+        "scrubbed": manifest.scrubbed,
         "examples": examples(trace, units.parse_zone(manifest.time_zone or "UTC")),
     }
     return msgspec.json.format(msgspec.json.encode(data), indent=2)
@@ -217,7 +242,13 @@ def _summary(trace: Trace) -> Table:
             f"{count:,} {what.replace('_', ' ').removesuffix('s' if count == 1 else '')}"
             for what, count in manifest.secrets_dropped.items()
         )
-        table.add_row("secrets", f"{dropped} taken out{names_text(manifest)}")
+        table.add_row("secrets", f"{dropped} replaced{names_text(manifest)}")
+    for index, line in enumerate(changed_lines(manifest)):
+        table.add_row("changed" if index == 0 else "", line)
+    if manifest.options.get("keep_secrets"):
+        table.add_row(
+            "secrets", Text("kept as they are (--keep-secrets): only you can read this trace", "yellow")
+        )
     table.add_row("trace", Text(str(trace.path), style="bold"))
     return table
 
@@ -269,6 +300,8 @@ class _Said(TypedDict):
     log_format: str
     time_zone: str
     responses: KeptResponses
+    scrub: tuple[str, ...]
+    scrub_key_file: Path | None
     keep_secrets: bool
     keep_health_checks: bool
 
@@ -307,7 +340,7 @@ class _Said(TypedDict):
 )
 @click.option("--no-jitter", is_flag=True, help="Keep coarse stamps as they are.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the jitter.")
-@click.option("--keep-secrets", is_flag=True, help="Keep the values of parameters that look like secrets.")
+@scrub_options
 @click.option(
     "--keep-health-checks", is_flag=True, help="Keep the requests of load balancers' health checks."
 )
@@ -326,12 +359,15 @@ def command(
 ) -> None:
     """Make a trace of recordings: rotated files in any order, folders, gzip or zstd, or - for standard input.
 
-    Coarse stamps are spread inside their resolution; client addresses and secrets are not kept.
+    Coarse stamps are spread inside their resolution. Client addresses are not kept; secrets get pseudonyms.
     """
     if said["time_zone"]:
         units.parse_zone(said["time_zone"])
+    wanted = scrubbing(said["scrub"], said["scrub_key_file"], said["keep_secrets"])
     options = Options(
-        keep_secrets=said["keep_secrets"],
+        keep_secrets=wanted.keep_secrets,
+        scrub=wanted.rules,
+        scrub_key=wanted.key,
         keep_health_checks=said["keep_health_checks"],
         columns=parse_columns(said["columns"]),
         log_format=said["log_format"],

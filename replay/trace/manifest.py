@@ -161,6 +161,12 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     response_bodies: int = 0
     response_bodies_cut: int = 0
 
+    @property
+    def scrubbed(self) -> list[dict[str, str | int]]:
+        """What became of secrets: `place`, `name`, `how` and `count`, most often first."""
+        found: list[dict[str, str | int]] = self.options.get("scrubbed", [])
+        return found
+
     def unread(self) -> tuple[int, dict[str, int]]:
         """Lines of the recording as it was imported, and those of them that could not be read, by reason; blank lines and
         headers aside.

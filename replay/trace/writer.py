@@ -105,11 +105,19 @@ class TraceWriter:
     Leaving the block whole renames the trace into place (`trace` is then open); leaving it by an exception
     leaves nothing behind. OutputError where `path` exists (unless `overwrite`, and only if it is a trace) or
     cannot be written. The importer fills in what it knows in `manifest`; counts, lists and segments are
-    filled in here. `rules` are the user's own, for the routes.
+    filled in here. `rules` are the user's own, for the routes. Only the user can read a `private` trace, and one with
+    bodies.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False, rules: RouteRules | None = None) -> None:
-        self.path, self._rules = Path(path), rules
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        rules: RouteRules | None = None,
+        private: bool = False,
+    ) -> None:
+        self.path, self._rules, self._private = Path(path), rules, private
         self.overwrite = overwrite
         self.manifest = Manifest(written_by=f"replay {__version__}")
         self.trace: Trace | None = None
@@ -342,8 +350,10 @@ class TraceWriter:
         self.trace = Trace.open(self.path)
 
     def _open_to_others(self) -> None:
-        """Give the folder its usual mode. Bodies may hold what only this user may read: a trace with bodies is private."""
-        if any(name in self.manifest.files for name in PRIVATE_FILES):
+        """Give the folder its usual mode. Bodies may hold what only this user may read: a trace with bodies, or with
+        secrets, is private.
+        """
+        if self._private or any(name in self.manifest.files for name in PRIVATE_FILES):
             for entry in self._folder.iterdir():
                 entry.chmod(0o600)
         else:
