@@ -296,6 +296,25 @@ def test_requests_pass_when_the_writer_is_killed(service, tmp_path):
     assert "the writer ended" in recorder.printed
 
 
+def test_without_descriptors_new_connections_wait_and_nothing_is_refused(service, tmp_path):
+    limit = ("prlimit", "--nofile=104:104")
+    with recording(tmp_path / "day.trace", *upstream(service), before=limit) as recorder:
+        idle = [socket.create_connection(("127.0.0.1", recorder.port)) for _ in range(20)]
+        late = socket.create_connection(("127.0.0.1", recorder.port))
+        late.sendall(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
+        late.settimeout(1)
+        with pytest.raises(TimeoutError):
+            late.recv(100)
+        late.settimeout(10)
+        for sock in idle:
+            sock.close()
+        assert late.recv(100).startswith(b"HTTP/1.1 200")
+        late.close()
+        assert recorder.stop() == 0
+    assert targets(recorder.trace()) == [b"/late"]
+    assert "20 connections are open" in recorder.printed
+
+
 def test_an_existing_trace_is_refused_before_anything_is_recorded(service, tmp_path):
     with recording(tmp_path / "day.trace", *upstream(service)) as recorder:
         ask(recorder, "/a")

@@ -169,6 +169,16 @@ def test_a_journal_without_requests_says_so(tmp_path):
         import_files([path], tmp_path / "day.trace")
 
 
+def test_a_journal_without_requests_is_in_nobodys_way(tmp_path):
+    path = tmp_path / "day.trace.journal"
+    first = JournalWriter(path, Notes())
+    with pytest.raises(OutputError, match="being written"):
+        JournalWriter(path, Notes())
+    first.close()
+    written(path, blocks=1).close()
+    assert read_notes(path).records == 5
+
+
 def test_a_file_of_something_else_is_no_journal(tmp_path):
     (tmp_path / "x").write_bytes(b"hello")
     with pytest.raises(InputError, match="not the journal"):
