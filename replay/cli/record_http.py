@@ -182,6 +182,11 @@ def _about_trace(recorded: Recorded) -> list[str]:
     more = f" and {len(routes) - ROUTES_SHOWN:,} more" if len(routes) > ROUTES_SHOWN else ""
     lines = [f"statuses {statuses}", f"routes {named}{more}", f"clients {manifest.clients:,}"]
     lines += [f"secrets {line.plain}" for line in changed_lines(manifest)]
+    if manifest.responses and not recorded.notes.options.get("keep_responses"):
+        lines.append(
+            "of responses sizes and digests are kept; --keep-responses keeps them whole, and lets replay init propose"
+            " the rules of sessions"
+        )
     if recorded.notes.options.get("keep_secrets"):
         lines.append("secrets are recorded as they are: only this user can read the trace")
     return lines

@@ -167,6 +167,11 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         found: list[dict[str, str | int]] = self.options.get("scrubbed", [])
         return found
 
+    @property
+    def cut_rows(self) -> int:
+        """Requests that were recorded without the whole of their body."""
+        return sum(route.rows for route in self.routes if CUT_BODY_MARK in route.route)
+
     def unread(self) -> tuple[int, dict[str, int]]:
         """Lines of the recording as it was imported, and those of them that could not be read, by reason; blank lines and
         headers aside.
