@@ -38,8 +38,8 @@ HOSTS_MAX = 1 << 16
 OUT_OF_TIME_ORDER = "out_of_time_order"
 """Key of `options` in a recording of Kafka: by `topic/partition`, records stamped before one at a lower offset."""
 
-CUT_BODY_MARK = " (body cut)"
-"""Behind a method: requests that were recorded without the whole of their body. A name with a blank is never sent."""
+CUT_BODY_MARK = "(body-cut)"
+"""Behind a method: requests that were recorded without the whole of their body. A name with brackets is never sent."""
 
 Stamp = Literal["start", "end", "unknown"]
 """What the recorded stamp meant. "unknown": start or end cannot be told from the log; taken as it is."""

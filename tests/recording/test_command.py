@@ -156,18 +156,18 @@ def test_a_body_over_the_limit_passes_and_is_never_replayed(service, tmp_path):
         assert recorder.stop() == 0
     assert "body over the limit 2" in recorder.printed
     manifest = recorder.trace().manifest
-    assert manifest.methods == ["POST (body cut)", "POST"]
+    assert manifest.methods == ["POST(body-cut)", "POST"]
     assert manifest.lost == {"only a part: body over the limit": 2}
     seen.clear()
     url = f"http://127.0.0.1:{service.server_address[1]}"
     done = replay("run", str(recorder.out), "--target", url, "--methods", "all", "-o", str(tmp_path / "run"))
-    assert "POST (body cut)" in done.stdout + done.stderr
+    assert "POST(body-cut)" in done.stdout + done.stderr
     assert seen == [("POST", "/a", b"short")]
     shown = " ".join(replay("inspect", str(recorder.out)).stdout.split())
-    assert "2 POST (body cut): recorded without the whole of their body, and never replayed" in shown
+    assert "2 POST(body-cut): recorded without the whole of their body, and never replayed" in shown
     exported = replay("export", str(recorder.out), "-o", str(tmp_path / "day.gor"))
     assert "1 request (2 without the whole of their body left out)" in " ".join(exported.stdout.split())
-    assert b"body cut" not in (tmp_path / "day.gor").read_bytes()
+    assert b"body-cut" not in (tmp_path / "day.gor").read_bytes()
 
 
 def test_a_mirror_is_recorded_without_responses(tmp_path):
