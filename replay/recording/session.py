@@ -22,9 +22,10 @@ from replay.trace.journal import Notes, journal_of, read_notes
 from .exchange import Accounts, Clock
 from .framing import RequestHead
 from .listening import Limits, Server, listen, parse_place
-from .proxy import Proxy, ProxySettings
+from .proxy import Proxy
 from .receiver import BODY_BYTES_MAX, BodyLimit, MirrorReceiver, MirrorSettings
 from .recorder import Recorder
+from .turns import ProxySettings
 from .upstream import Upstream
 from .writer import Setup
 
