@@ -85,13 +85,21 @@ def work_area(out: Path) -> Iterator[Path]:
     "installed package; repeatable.",
 )
 @output_options("report.html in the run's folder")
+@click.option(
+    "--set",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Value of a variable that the scenario takes from the environment; repeatable.",
+)
 @scrub_options
 @click.option("--dry-run", is_flag=True, help="Print the plan, and send nothing.")
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code says how it went.")
 def command(
-    paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], scrub: tuple[str, ...], scrub_key_file: Path | None,
-    keep_secrets: bool, dry_run: bool, plain: bool, quiet: bool, **given: Any,
+    paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], variables: tuple[str, ...],
+    scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool,
+    dry_run: bool, plain: bool, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Replay a trace, or logs, onto a target: each request at its recorded moment.
 
@@ -103,6 +111,7 @@ def command(
 
     outputs = outputs_of(given)
     scenario, recordings = read_scenario(paths, given)
+    set_variables(scenario, variables)
     scheme_of(scenario.target)
     wanted = scrubbing(scrub, scrub_key_file, keep_secrets)
     writers = made_sinks(sinks)
@@ -131,6 +140,28 @@ def command(
                 wanted=wanted,
             )
         )
+
+
+def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
+    """Set variables of the scenario for this process (`--set NAME=VALUE`). UsageError where it has none of that name."""
+    from replay import units
+
+    known = {variable.name: variable.env for variable in scenario.variable if variable.env is not None}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text!r} has no value", hint="write --set NAME=VALUE")
+        variable = known.get(name) or (name if name in known.values() else None)
+        if variable is None:
+            guess = units.nearest(name, known)
+            meant = f" (did you mean {guess}?)" if guess else ""
+            hint = (
+                f"it has {', '.join(known)}" if known else 'give the scenario a [[variable]] with env = "..."'
+            )
+            raise UsageError(
+                f"--set {name}: the scenario takes no such variable from the environment{meant}", hint=hint
+            )
+        os.environ[variable] = value
 
 
 def made_sinks(texts: tuple[str, ...]) -> list[Sink]:

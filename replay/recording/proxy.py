@@ -11,58 +11,39 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
-import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import trio
 
 from replay.errors import reason_of
-from replay.trace.responses import BodyDigest, body_digest
+from replay.trace.responses import BodyDigest
 
 from . import framing
-from .exchange import Accounts, Budget, Clients, Clock, KeptBody, Response, exchange_of
-from .listening import Connection, Limits, Server
-from .receiver import (
-    BAD_BODY,
-    BODY_BYTES_MAX,
-    BODY_MEMORY,
-    BUDGET_BYTES,
-    HALF_HEADS,
-    HALF_REQUEST,
-    BodyLimit,
-    OnRequest,
-    fixed_limit,
-)
-from .requests import READ_BYTES, RequestReader, linger
+from .exchange import Accounts, Clients, Clock
+from .listening import Connection, Server
+from .receiver import BAD_BODY, BODY_MEMORY, HALF_HEADS, HALF_REQUEST, OnRequest
+from .requests import READ_BYTES, RequestReader, answer
 from .streams import Stream
+from .turns import (
+    CLIENT_LEFT,
+    CUT_OFF,
+    DOWN,
+    EARLY,
+    NOT_UNDERSTOOD,
+    SERVICE_ENDED,
+    UPGRADES,
+    ProxySettings,
+    Turn,
+)  # fmt: skip
 from .upstream import Upstream
 
 PIPELINED_MAX = 64
 """Requests of one connection that may wait for their responses. The next one is not read before."""
 
-DOWN, UPGRADES = "502 of ours", "upgrades"
-
-NOT_UNDERSTOOD, SERVICE_ENDED = "response not understood", "service ended before its response"
-CLIENT_LEFT, CUT_OFF = "client left before its response", "no response until the end"
-EARLY = "answered before the whole request"
-"""Why an exchange is recorded without a part of it."""
-
 
 class _ServiceIsDeafError(Exception):
     """The service takes no more; what it has sent is still to be read."""
-
-
-@dataclass(slots=True)
-class ProxySettings:
-    """How a proxy behaves. `response_limit` is how much of a response's body is kept; 0 keeps none."""
-
-    limits: Limits = field(default_factory=Limits)
-    body_limit: BodyLimit = field(default_factory=lambda: fixed_limit(BODY_BYTES_MAX))
-    response_limit: int = 0
-    budget: Budget = field(default_factory=lambda: Budget(BUDGET_BYTES))
-    tls: ssl.SSLContext | None = None
 
 
 class Proxy:
@@ -75,51 +56,14 @@ class Proxy:
         self.upstream, self.settings, self.on_exchange = upstream, settings, on_exchange
         self.clients, self.clock = Clients(), Clock()
         self.accounts = accounts
+        # Loads the kernels, so that the first response does not wait for them.
         BodyDigest()
-        self.nothing_digest = body_digest(b"")
         self.server = Server(
             listener, self._handle, files_each=2, limits=settings.limits, counts=accounts.counts, say=say, tls=settings.tls
         )  # fmt: skip
 
     async def _handle(self, connection: Connection) -> None:
         await _Conversation(self, connection).run()
-
-
-class _Turn:
-    """A request and its response, while either of them is under way."""
-
-    __slots__ = (
-        "at_ns",
-        "digest",
-        "first_ns",
-        "head",
-        "kept",
-        "response",
-        "response_kept",
-        "settled",
-        "whole",
-    )
-
-    def __init__(self, head: framing.RequestHead, at_ns: int, settings: ProxySettings) -> None:
-        self.head, self.at_ns, self.first_ns = head, at_ns, -1
-        self.kept = KeptBody(settings.body_limit(head), settings.budget)
-        self.response_kept = KeptBody(settings.response_limit, settings.budget)
-        self.digest: BodyDigest | None = None
-        self.response: framing.ResponseHead | None = None
-        self.whole = False
-        self.settled: trio.Event | None = trio.Event() if head.upgrades else None
-
-    def keep_response(self, piece: memoryview) -> None:
-        """Take a piece of the response's body."""
-        if self.digest is None:
-            self.digest = BodyDigest()
-        self.digest.update(piece)
-        self.response_kept.add(piece)
-
-    def give_up(self) -> None:
-        """Free the bodies."""
-        self.kept.give_up()
-        self.response_kept.give_up()
 
 
 class _Conversation:
@@ -129,18 +73,18 @@ class _Conversation:
         self._proxy, self._connection = proxy, connection
         self._settings, self._accounts = proxy.settings, proxy.accounts
         self._reader = RequestReader(connection, proxy.clock, proxy.settings.limits)
-        self._pending: deque[_Turn] = deque()
+        self._pending: deque[Turn] = deque()
         self._answered = trio.Event()
         self._service: Stream | None = None
         self._is_tunnel = self._is_opaque = self._client_ended = False
-        self._sending: _Turn | None = None
+        self._sending: Turn | None = None
         self._resets_client = self._resets_service = False
         self._why_cut = CUT_OFF
 
     async def run(self) -> None:
         """Pass everything on until either side has ended."""
         try:
-            head = await self._next_head()
+            head = await self._reader.head()
             if head is None:
                 return
             try:
@@ -154,13 +98,6 @@ class _Conversation:
         finally:
             self._end()
 
-    async def _next_head(self) -> framing.RequestHead | None:
-        head = await self._reader.head()
-        if head is None and self._reader.begun:
-            self._accounts.counts[HALF_HEADS] += 1
-            self._reader.begun = False
-        return head
-
     async def _both_ways(self, head: framing.RequestHead) -> None:
         refused: list[framing.RefusedError] = []
 
@@ -171,6 +108,7 @@ class _Conversation:
                     return
             except framing.RefusedError as error:
                 refused.append(error)
+                self._connection.deadline_s = math.inf
                 await self._until_answered()
             except _ServiceIsDeafError:
                 await self._drop_requests()
@@ -200,7 +138,7 @@ class _Conversation:
         """Pass requests on until the client ends its direction."""
         connection, server = self._connection, self._proxy.server
         while head is not None:
-            turn = _Turn(head, self._reader.at_ns, self._settings)
+            turn = Turn(head, self._reader.at_ns, self._settings)
             self._accounts.counts["requests"] += 1
             self._pending.append(turn)
             self._sending = turn
@@ -216,14 +154,13 @@ class _Conversation:
             elif not server.draining:
                 server.wait_idle(connection)
             while len(self._pending) >= PIPELINED_MAX or self._is_opaque:
-                self._answered = trio.Event()
-                await self._answered.wait()
-            head = await self._next_head()
+                await self._next_answer()
+            head = await self._reader.head()
         self._client_ended, connection.deadline_s = True, math.inf
         if self._pending and self._service is not None:
             await self._service.end()
 
-    async def _pass_on(self, turn: _Turn) -> None:
+    async def _pass_on(self, turn: Turn) -> None:
         """Pass one request on: its head with what is there of its body, then the rest as it comes."""
         reader = self._reader
         buffer, begin = reader.buffer, turn.head.end
@@ -249,6 +186,8 @@ class _Conversation:
 
     async def _to_service(self, data: bytes) -> None:
         assert self._service is not None
+        # Where the service is slow, the client is not to blame.
+        self._connection.deadline_s = math.inf
         try:
             await self._service.send(data)
         except OSError:
@@ -277,21 +216,18 @@ class _Conversation:
     async def _until_answered(self) -> None:
         """Wait until the responses to all complete requests are there."""
         while any(turn.whole for turn in self._pending):
-            self._answered = trio.Event()
-            await self._answered.wait()
+            await self._next_answer()
+
+    async def _next_answer(self) -> None:
+        self._answered = trio.Event()
+        await self._answered.wait()
 
     # From the service to the client.
 
     async def _responses(self) -> None:
         """Pass responses on until the service ends, or nothing more can come."""
-        buffer, service = bytearray(), self._service
-        assert service is not None
-        while True:
-            if not buffer:
-                data = await service.receive(READ_BYTES)
-                if not data:
-                    return
-                buffer += data
+        buffer = bytearray()
+        while buffer or await self._more(buffer):
             if not self._pending:
                 # A response without a request, such as 408: the service says why it closes.
                 await self._pass_back_the_rest(buffer)
@@ -301,12 +237,11 @@ class _Conversation:
                 turn.first_ns = self._proxy.clock.now_ns()
             if not await self._response(turn, buffer):
                 return
-            if self._client_ended and not self._pending:
-                return
-            if self._proxy.server.draining and not self._pending and not self._reader.begun:
+            is_over = self._client_ended or (self._proxy.server.draining and not self._reader.begun)
+            if is_over and not self._pending:
                 return
 
-    async def _response(self, turn: _Turn, buffer: bytearray) -> bool:
+    async def _response(self, turn: Turn, buffer: bytearray) -> bool:
         """Pass on one response, or one informational one; whether another one may follow."""
         while (head := self._response_head(turn, buffer)) is None:
             if self._is_opaque or not await self._more(buffer):
@@ -348,12 +283,11 @@ class _Conversation:
                     self._finish(turn)
                 return False
 
-    def _response_head(self, turn: _Turn, buffer: bytearray) -> framing.ResponseHead | None:
-        try:
+    def _response_head(self, turn: Turn, buffer: bytearray) -> framing.ResponseHead | None:
+        with contextlib.suppress(ValueError):
             return framing.response_head(buffer, turn.head.method)
-        except ValueError:
-            self._not_understood()
-            return None
+        self._not_understood()
+        return None
 
     def _not_understood(self) -> None:
         """What follows cannot be told apart: it is passed on up to its end, and no further request is."""
@@ -389,7 +323,7 @@ class _Conversation:
 
     # What is recorded.
 
-    def _finish(self, turn: _Turn) -> None:
+    def _finish(self, turn: Turn) -> None:
         """The response is complete: hand the exchange over, and let the next one be."""
         self._pending.popleft()
         if not turn.whole:
@@ -401,27 +335,10 @@ class _Conversation:
         if not self._pending and not self._reader.begun and turn.whole and not self._is_tunnel:
             self._proxy.server.wait_idle(self._connection)
 
-    def _record(self, turn: _Turn, *, complete: bool) -> None:
-        proxy, head, response = self._proxy, turn.head, turn.response
-        client = proxy.clients.of(self._connection.peer, head.headers)
-        exchange = exchange_of(head, turn.at_ns, client, turn.kept)
-        if not turn.whole:
-            # The service answered before it had the whole request, or one side left.
-            exchange.body = None
-        if response is not None:
-            kept = turn.response_kept
-            exchange.status = response.status
-            exchange.first_byte_ns = max(0, turn.first_ns - turn.at_ns)
-            exchange.took_ns = max(0, proxy.clock.now_ns() - turn.at_ns) if complete else -1
-            wanted = self._settings.response_limit > 0
-            exchange.response = Response(
-                headers=response.headers,
-                size=kept.size,
-                digest=proxy.nothing_digest if turn.digest is None else turn.digest.value,
-                body=bytes(kept.data) if wanted else None,
-                cut=wanted and not kept.whole,
-                complete=complete,
-            )
+    def _record(self, turn: Turn, *, complete: bool) -> None:
+        proxy = self._proxy
+        client = proxy.clients.of(self._connection.peer, turn.head.headers)
+        exchange = turn.exchange(client, proxy.clock.now_ns() if complete else -1)
         if turn.kept.starved or turn.response_kept.starved:
             self._accounts.incomplete[BODY_MEMORY] += 1
         turn.give_up()
@@ -437,31 +354,14 @@ class _Conversation:
         )
         self._accounts.counts["requests"] += 1
         self._accounts.counts[DOWN] += 1
-        turn = _Turn(head, self._reader.at_ns, self._settings)
+        turn = Turn(head, self._reader.at_ns, self._settings)
         self._pending.append(turn)
         self._why_cut = DOWN
         if not head.expects:
-            await self._take_body(turn)
+            turn.whole = await self._reader.body(head, turn.kept.add)
         self._end_pending()
         self._connection.idle = True
-        await self._answer(502, "the service cannot be reached", with_body=head.method != b"HEAD")
-
-    async def _take_body(self, turn: _Turn) -> None:
-        """Receive a request's body without passing it on."""
-        reader = self._reader
-        del reader.buffer[: turn.head.end]
-        body = framing.body_of(turn.head.length, turn.kept.add)
-        while True:
-            try:
-                del reader.buffer[: body.take(reader.buffer, 0)]
-            except ValueError as error:
-                raise framing.RefusedError(str(error)) from None
-            if body.done:
-                turn.whole = True
-                return
-            reader.waits_for_body()
-            if not await reader.more():
-                return
+        await answer(self._connection, 502, "the service cannot be reached", with_body=head.method != b"HEAD")
 
     async def _refuse(self, error: framing.RefusedError) -> None:
         """Answer a request that is not passed on, unless a response has begun that this would become a part of."""
@@ -479,12 +379,7 @@ class _Conversation:
                 return
         if self._service is not None:
             self._service.close(reset=True)
-        await self._answer(error.status, error.why)
-
-    async def _answer(self, status: int, text: str, *, with_body: bool = True) -> None:
-        with contextlib.suppress(OSError):
-            await self._connection.stream.send(framing.refusal(status, text, with_body=with_body))
-            await linger(self._connection)
+        await answer(self._connection, error.status, error.why)
 
     def _end(self) -> None:
         """Account for what did not come to its end, and close both connections."""
@@ -502,6 +397,6 @@ class _Conversation:
                 self._accounts.lost[HALF_REQUEST] += 1
                 turn.give_up()
                 continue
-            self._accounts.incomplete[self._why_cut] += 1
+            self._accounts.incomplete[CLIENT_LEFT if self._connection.expired else self._why_cut] += 1
             self._record(turn, complete=False)
         self._pending.clear()

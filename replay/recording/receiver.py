@@ -15,7 +15,7 @@ from replay.errors import UsageError
 from . import framing
 from .exchange import Accounts, Budget, Clients, Clock, Exchange, KeptBody, exchange_of
 from .listening import Connection, Limits, Server, listen, parse_place
-from .requests import RequestReader, linger
+from .requests import RequestReader, answer
 
 BODY_BYTES_MAX = 1 << 20
 BUDGET_BYTES = 256 << 20
@@ -66,7 +66,8 @@ class MirrorReceiver:
                 self.server.wait_idle(connection)
         except framing.RefusedError as error:
             connection.idle, reader.begun = True, False
-            await self._refuse(connection, error)
+            self.accounts.refused[error.why] += 1
+            await answer(connection, error.status, error.why)
         finally:
             if reader.begun:
                 self.accounts.counts[HALF_HEADS] += 1
@@ -80,7 +81,7 @@ class MirrorReceiver:
         accounts.counts["requests"] += 1
         kept = KeptBody(self._settings.body_limit(head), self._settings.budget)
         try:
-            is_whole = await self._body(connection, reader, head, kept)
+            is_whole = await reader.body(head, kept.add)
             if not is_whole:
                 return False
             if kept.starved:
@@ -97,32 +98,6 @@ class MirrorReceiver:
             await connection.stream.send(self._answers[keeps, head.minor])
             return keeps
         return False
-
-    async def _body(
-        self, connection: Connection, reader: RequestReader, head: framing.RequestHead, kept: KeptBody
-    ) -> bool:
-        """Receive a body; whether it is complete."""
-        buffer = reader.buffer
-        del buffer[: head.end]
-        body = framing.body_of(head.length, kept.add)
-        if head.expects and not buffer and not body.done:
-            await connection.stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while True:
-            try:
-                del buffer[: body.take(buffer, 0)]
-            except ValueError as error:
-                raise framing.RefusedError(str(error)) from None
-            if body.done:
-                return True
-            reader.waits_for_body()
-            if not await reader.more():
-                return False
-
-    async def _refuse(self, connection: Connection, error: framing.RefusedError) -> None:
-        self.accounts.refused[error.why] += 1
-        with contextlib.suppress(OSError):
-            await connection.stream.send(framing.refusal(error.status, error.why))
-            await linger(connection)
 
 
 def _answers(status: int) -> dict[tuple[bool, int], bytes]:

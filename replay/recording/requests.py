@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import trio
 
 from . import framing
@@ -51,9 +53,36 @@ class RequestReader:
         """The next piece of the body must come within the limit."""
         self._connection.wait_for("body", self._limits.body_s)
 
+    async def body(self, head: framing.RequestHead, keep: framing.Keep) -> bool:
+        """Receive the body of a request whose head is still in the buffer; whether it came to its end. RefusedError where it
+        is malformed. A client that waits for 100 (Continue) gets it.
+        """
+        buffer = self.buffer
+        del buffer[: head.end]
+        body = framing.body_of(head.length, keep)
+        if head.expects and not buffer and not body.done:
+            await self._connection.stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while True:
+            try:
+                del buffer[: body.take(buffer, 0)]
+            except ValueError as error:
+                raise framing.RefusedError(str(error)) from None
+            if body.done:
+                return True
+            self.waits_for_body()
+            if not await self.more():
+                return False
 
-async def linger(connection: Connection) -> None:
-    """Read and drop what a refused client still sends, so that our answer is not lost to a reset."""
+
+async def answer(connection: Connection, status: int, text: str, *, with_body: bool = True) -> None:
+    """Send a response of ours. The connection is to be closed after it."""
+    with contextlib.suppress(OSError):
+        await connection.stream.send(framing.refusal(status, text, with_body=with_body))
+        await _linger(connection)
+
+
+async def _linger(connection: Connection) -> None:
+    """Read and drop what the client still sends, so that our answer is not lost to a reset."""
     await connection.stream.end()
     with trio.move_on_after(1.0):
         for _ in range(256):

@@ -16,14 +16,16 @@ from replay.errors import OutputError, ReplayError
 from replay.trace import Trace, TraceWriter
 from replay.trace.importing import Options, import_files
 from replay.trace.importing.pipeline import Progress
+from replay.trace.importing.scrub_rules import ScrubRules
 from replay.trace.journal import Notes, journal_of, read_notes
 
 from .exchange import Accounts, Clock
 from .framing import RequestHead
 from .listening import Limits, Server, listen, parse_place
-from .proxy import Proxy, ProxySettings
+from .proxy import Proxy
 from .receiver import BODY_BYTES_MAX, BodyLimit, MirrorReceiver, MirrorSettings
 from .recorder import Recorder
+from .turns import ProxySettings
 from .upstream import Upstream
 from .writer import Setup
 
@@ -62,6 +64,8 @@ class Recording:
     bodies: BodyLimits = field(default_factory=BodyLimits)
     keep_responses: bool = False
     keep_secrets: bool = False
+    scrub: ScrubRules = field(default_factory=ScrubRules)
+    scrub_key: bytes = field(default=b"", repr=False)
     headers: str = "all"
     tls: ssl.SSLContext | None = None
     overwrite: bool = False
@@ -102,10 +106,17 @@ def record(
 
 
 def _trace_of(recording: Recording, journal: Path, progress: Progress | None) -> Trace:
+    options = Options(
+        keep_secrets=recording.keep_secrets, scrub=recording.scrub, scrub_key=recording.scrub_key
+    )
     trace = import_files(
-        [journal], recording.out, format="journal", options=Options(keep_secrets=recording.keep_secrets),
-        overwrite=recording.overwrite, progress=progress,
-    )  # fmt: skip
+        [journal],
+        recording.out,
+        format="journal",
+        options=options,
+        overwrite=recording.overwrite,
+        progress=progress,
+    )
     journal.unlink(missing_ok=True)
     return trace
 
@@ -126,6 +137,8 @@ async def _serve(
             keep_secrets=recording.keep_secrets,
             keep_responses=recording.keep_responses,
             headers=recording.headers,
+            scrub=recording.scrub.as_list(),
+            scrub_key=recording.scrub_key,
         )
         recorder = Recorder(setup, accounts, say)
         await recorder.start()
@@ -133,7 +146,7 @@ async def _serve(
         async with trio.open_nursery() as nursery, _signals() as signals:
             nursery.start_soon(recorder.run)
             nursery.start_soon(_drain_at_signal, server, signals)
-            listening(f"{host}:{server.port}")
+            listening(f"[{host}]:{server.port}" if ":" in host else f"{host}:{server.port}")
             await server.serve()
             ended = await recorder.close()
             nursery.cancel_scope.cancel()

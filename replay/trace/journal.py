@@ -80,6 +80,8 @@ class Notes(msgspec.Struct):
     refused: dict[str, int] = {}
     secrets_dropped: dict[str, int] = {}
     secrets_by_name: dict[str, int] = {}
+    changes: list[tuple[str, str, str, int]] = []
+    rules_used: list[str] = []
     assumptions: list[str] = []
     bodies_left: dict[str, int] = {}
     options: dict[str, bool | int | str] = {}
@@ -99,6 +101,7 @@ class JournalWriter:
         self._end, self._turn = FIRST_BLOCK, 0
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
+            _remove_empty(path)
             self._file = os.open(path, flags, 0o600)
         except FileExistsError:
             raise _in_the_way(path) from None
@@ -134,7 +137,7 @@ class JournalWriter:
         """Rewrite the notes, in the slot that does not hold the last ones."""
         payload = msgspec.msgpack.encode(self.notes)
         if len(payload) > NOTES_BYTES - _NOTES_HEAD.size:
-            self.notes.secrets_by_name, self.notes.assumptions = {}, []
+            self.notes.secrets_by_name, self.notes.assumptions, self.notes.changes = {}, [], []
             payload = msgspec.msgpack.encode(self.notes)
         self._turn += 1
         data = _NOTES_HEAD.pack(self._turn, len(payload), zlib.crc32(payload)) + payload
@@ -145,6 +148,13 @@ class JournalWriter:
         with contextlib.suppress(OSError):
             self.write_notes()
         os.close(self._file)
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove a journal that a recording left behind which ended before its first request."""
+    with contextlib.suppress(OSError, InputError):
+        if path.stat().st_size == FIRST_BLOCK and not is_being_written(path) and not read_notes(path).records:
+            path.unlink()
 
 
 def _in_the_way(path: Path) -> OutputError:

@@ -81,6 +81,7 @@ def test_a_recording_becomes_a_trace_when_it_ends(service, tmp_path):
     assert batch.status.tolist() == [201, 200]
     assert (batch.took_ns > 0).all()
     assert trace.manifest.responses == 2
+    assert trace.manifest.scrubbed
     raw = b"".join(file.read_bytes() for file in out.iterdir())
     assert b"s3cr3tvalue" not in raw
     assert b"hunter22" not in raw
@@ -89,6 +90,28 @@ def test_a_recording_becomes_a_trace_when_it_ends(service, tmp_path):
     assert not recorder.journal.exists()
     for line in ("requests 2, recorded 2", "statuses ", "routes ", f"replay inspect {out}"):
         assert line in recorder.printed
+
+
+def test_the_users_rules_for_secrets_hold(service, tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(bytes(range(32)))
+    traces = []
+    for number in range(2):
+        rules = ("--scrub", "form:nick=pseudonym", "--scrub", "form:never=drop", "--scrub-key-file", str(key))
+        with recording(tmp_path / f"{number}.trace", *upstream(service), *rules) as recorder:
+            for _ in range(3):
+                ask(recorder, "/a", b"nick=rumpelstilz&x=1", Authorization="Bearer abcdefgh12345678")
+            assert recorder.stop() == 0
+        traces.append(recorder.trace())
+    bodies = [trace.requests.body(0) for trace in traces]
+    assert bodies[0] == bodies[1] and bodies[0].endswith(b"&x=1")
+    assert b"rumpelstilz" not in bodies[0] and len(bodies[0]) == len(b"nick=rumpelstilz&x=1")
+    manifest = traces[0].manifest
+    counts = {(change["place"], change["name"]): change["count"] for change in manifest.scrubbed}
+    assert counts["form", "nick"] == 3
+    assert {count for (place, _), count in counts.items() if place == "header"} <= {3}
+    assert any("form:never=drop names no value" in each for each in manifest.assumptions)
+    assert manifest.options["scrub"] == ["form:nick=pseudonym", "form:never=drop"]
 
 
 def test_a_trace_without_bodies_has_the_usual_mode(service, tmp_path):
@@ -133,13 +156,18 @@ def test_a_body_over_the_limit_passes_and_is_never_replayed(service, tmp_path):
         assert recorder.stop() == 0
     assert "body over the limit 2" in recorder.printed
     manifest = recorder.trace().manifest
-    assert manifest.methods == ["POST (body cut)", "POST"]
+    assert manifest.methods == ["POST(body-cut)", "POST"]
     assert manifest.lost == {"only a part: body over the limit": 2}
     seen.clear()
     url = f"http://127.0.0.1:{service.server_address[1]}"
     done = replay("run", str(recorder.out), "--target", url, "--methods", "all", "-o", str(tmp_path / "run"))
-    assert "POST (body cut)" in done.stdout + done.stderr
+    assert "POST(body-cut)" in done.stdout + done.stderr
     assert seen == [("POST", "/a", b"short")]
+    shown = " ".join(replay("inspect", str(recorder.out)).stdout.split())
+    assert "2 POST(body-cut): recorded without the whole of their body, and never replayed" in shown
+    exported = replay("export", str(recorder.out), "-o", str(tmp_path / "day.gor"))
+    assert "1 request (2 without the whole of their body left out)" in " ".join(exported.stdout.split())
+    assert b"body-cut" not in (tmp_path / "day.gor").read_bytes()
 
 
 def test_a_mirror_is_recorded_without_responses(tmp_path):
@@ -271,6 +299,25 @@ def test_requests_pass_when_the_writer_is_killed(service, tmp_path):
     assert targets(recorder.trace()) == [b"/before"]
     assert "no longer recorded" in recorder.printed
     assert "the writer ended" in recorder.printed
+
+
+def test_without_descriptors_new_connections_wait_and_nothing_is_refused(service, tmp_path):
+    limit = ("prlimit", "--nofile=104:104")
+    with recording(tmp_path / "day.trace", *upstream(service), before=limit) as recorder:
+        idle = [socket.create_connection(("127.0.0.1", recorder.port)) for _ in range(20)]
+        late = socket.create_connection(("127.0.0.1", recorder.port))
+        late.sendall(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
+        late.settimeout(1)
+        with pytest.raises(TimeoutError):
+            late.recv(100)
+        late.settimeout(10)
+        for sock in idle:
+            sock.close()
+        assert late.recv(100).startswith(b"HTTP/1.1 200")
+        late.close()
+        assert recorder.stop() == 0
+    assert targets(recorder.trace()) == [b"/late"]
+    assert "20 connections are open" in recorder.printed
 
 
 def test_an_existing_trace_is_refused_before_anything_is_recorded(service, tmp_path):

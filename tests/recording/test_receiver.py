@@ -182,4 +182,4 @@ async def test_without_descriptors_new_connections_wait(monkeypatch):
             assert not got
             await first.aclose()
     assert len(got) == 1
-    assert receiver.accounts.counts["waits for descriptors"] == 1
+    assert receiver.accounts.counts["waits for descriptors"] >= 1

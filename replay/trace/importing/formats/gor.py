@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from replay.trace.dictionary import Int64s, StringTable
-from replay.trace.importing.cleaning import Cleaner, packed_names
+from replay.trace.importing.cleaning import Cleaner
 from replay.trace.importing.readers.gor_messages import (
     CHUNKED,
     HEAD,

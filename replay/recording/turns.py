@@ -1,0 +1,96 @@
+"""A request with its response, while either of them is on its way through the proxy."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+
+import trio
+
+from replay.trace.responses import BodyDigest
+
+from . import framing
+from .exchange import Budget, Exchange, KeptBody, Response, exchange_of
+from .listening import Limits
+from .receiver import BODY_BYTES_MAX, BUDGET_BYTES, BodyLimit, fixed_limit
+
+DOWN, UPGRADES = "502 of ours", "upgrades"
+
+NOT_UNDERSTOOD, SERVICE_ENDED = "response not understood", "service ended before its response"
+CLIENT_LEFT, CUT_OFF = "client left before its response", "no response until the end"
+EARLY = "answered before the whole request"
+"""Why an exchange is recorded without a part of it."""
+
+_EMPTY_DIGEST = 0xEF46DB3751D8E999
+"""XXH64 of no bytes."""
+
+
+@dataclass(slots=True)
+class ProxySettings:
+    """How a proxy behaves. `response_limit` is how much of a response's body is kept; 0 keeps none."""
+
+    limits: Limits = field(default_factory=Limits)
+    body_limit: BodyLimit = field(default_factory=lambda: fixed_limit(BODY_BYTES_MAX))
+    response_limit: int = 0
+    budget: Budget = field(default_factory=lambda: Budget(BUDGET_BYTES))
+    tls: ssl.SSLContext | None = None
+
+
+class Turn:
+    """A request and its response, while either of them is under way."""
+
+    __slots__ = (
+        "_keeps",
+        "at_ns",
+        "digest",
+        "first_ns",
+        "head",
+        "kept",
+        "response",
+        "response_kept",
+        "settled",
+        "whole",
+    )
+
+    def __init__(self, head: framing.RequestHead, at_ns: int, settings: ProxySettings) -> None:
+        self.head, self.at_ns, self.first_ns = head, at_ns, -1
+        self.kept = KeptBody(settings.body_limit(head), settings.budget)
+        self.response_kept = KeptBody(settings.response_limit, settings.budget)
+        self.digest: BodyDigest | None = None
+        self.response: framing.ResponseHead | None = None
+        self.whole = False
+        self._keeps = settings.response_limit > 0
+        self.settled: trio.Event | None = trio.Event() if head.upgrades else None
+
+    def keep_response(self, piece: memoryview) -> None:
+        """Take a piece of the response's body."""
+        if self.digest is None:
+            self.digest = BodyDigest()
+        self.digest.update(piece)
+        self.response_kept.add(piece)
+
+    def give_up(self) -> None:
+        """Free the bodies."""
+        self.kept.give_up()
+        self.response_kept.give_up()
+
+    def exchange(self, client: str, ended_ns: int) -> Exchange:
+        """What is recorded of it. `ended_ns` is when the response was complete, -1 where it is not."""
+        exchange = exchange_of(self.head, self.at_ns, client, self.kept)
+        if not self.whole:
+            # The service answered before it had the whole request, or one side left.
+            exchange.body = None
+        if self.response is None:
+            return exchange
+        exchange.status = self.response.status
+        exchange.first_byte_ns = max(0, self.first_ns - self.at_ns)
+        exchange.took_ns = max(0, ended_ns - self.at_ns) if ended_ns >= 0 else -1
+        exchange.response = Response(
+            headers=self.response.headers,
+            size=self.response_kept.size,
+            digest=_EMPTY_DIGEST if self.digest is None else self.digest.value,
+            body=bytes(self.response_kept.data) if self._keeps else None,
+            cut=self._keeps and not self.response_kept.whole,
+            complete=ended_ns >= 0,
+        )
+        return exchange
