@@ -234,6 +234,7 @@ class Settings(TypedDict, total=False):
     set: Sequence[SetRuleSettings]
     check: Sequence[CheckRuleSettings]
     cookies: bool
+    split_clients: bool
     auth: AuthSettings
     methods: str | Sequence[str]
     only: Sequence[str]

@@ -123,6 +123,14 @@ def _leaf(levels: list[_Level], text: str, begin: int, end: int, quoted: bool) -
     return Place(pointer, begin, end, text[begin:end], False, first)
 
 
+def pointer_matches(pattern: str, pointer: str) -> bool:
+    """Whether a JSON Pointer is one that a rule names: `*` is any step."""
+    if "*" not in pattern:
+        return pattern == pointer
+    wanted, given = pattern.split("/"), pointer.split("/")
+    return len(wanted) == len(given) and all(a in ("*", b) for a, b in zip(wanted, given, strict=True))
+
+
 def form_fields(text: str, begin: int = 0) -> Iterator[Place]:
     """The fields of a form, or of a query from `begin` on."""
     for match in _FIELD.finditer(text[begin:] if begin else text):
