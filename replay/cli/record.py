@@ -13,6 +13,7 @@ from replay import units
 from replay.errors import Exit, UsageError
 
 from .options import out_option
+from .scrub_options import scrub_options
 from .streams import tell
 
 HTTP = "http"
@@ -20,7 +21,7 @@ HTTP = "http"
 KAFKA_OPTIONS = ("from_", "until", "resume", "scenario", "isolation")
 HTTP_OPTIONS = (
     "listen", "upstream", "upstream_ca", "mirror", "answer", "cert", "key", "record_headers", "body_limit", "keep_responses",
-    "keep_secrets",
+    "keep_secrets", "scrub", "scrub_key_file",
 )  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def _shown(at_ns: int) -> str:
     help="Longest body that is recorded [default: 1MiB]; 'POST /upload=0' for one route.",
 )
 @click.option("--keep-responses", is_flag=True, help="Record headers and bodies of responses, too.")
-@click.option("--keep-secrets", is_flag=True, help="Record tokens, cookies and passwords as they are.")
+@scrub_options
 @click.option(
     "--from",
     "from_",

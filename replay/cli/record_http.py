@@ -13,7 +13,8 @@ from replay.recording.session import BodyLimits, Recorded, Recording, record
 from replay.recording.upstream import Upstream, server_context
 from replay.report.console import Console
 
-from .import_ import ProgressBar
+from .import_ import ProgressBar, changed_lines
+from .scrub_options import scrubbing
 from .streams import say, tell
 
 ROUTES_SHOWN = 6
@@ -58,6 +59,8 @@ class HttpOptions:
     body_limit: tuple[str, ...]
     keep_responses: bool
     keep_secrets: bool
+    scrub: tuple[str, ...]
+    scrub_key_file: Path | None
 
     def check(self) -> None:
         """UsageError where options contradict each other."""
@@ -80,6 +83,7 @@ def _recording(options: HttpOptions, out: Path, allow: tuple[str, ...], force: b
     from replay.settings.file import load
 
     options.check()
+    wanted = scrubbing(options.scrub, options.scrub_key_file, options.keep_secrets)
     upstream = None
     if options.upstream is not None:
         permitted = allowed(load(None, flags={"allow": list(allow)}))
@@ -91,7 +95,9 @@ def _recording(options: HttpOptions, out: Path, allow: tuple[str, ...], force: b
         answer=options.answer,
         bodies=parse_limits(options.body_limit),
         keep_responses=options.keep_responses,
-        keep_secrets=options.keep_secrets,
+        keep_secrets=wanted.keep_secrets,
+        scrub=wanted.rules,
+        scrub_key=wanted.key,
         headers=options.record_headers,
         tls=None if options.cert is None else server_context(options.cert, options.key),
         overwrite=force,
@@ -169,11 +175,7 @@ def _about_trace(recorded: Recorded) -> list[str]:
     named = ", ".join(f"{route.route} {route.rows:,}" for route in routes[:ROUTES_SHOWN])
     more = f" and {len(routes) - ROUTES_SHOWN:,} more" if len(routes) > ROUTES_SHOWN else ""
     lines = [f"statuses {statuses}", f"routes {named}{more}", f"clients {manifest.clients:,}"]
-    if manifest.secrets_dropped:
-        dropped = ", ".join(
-            f"{count:,} {what.replace('_', ' ')}" for what, count in manifest.secrets_dropped.items()
-        )
-        lines.append(f"secrets taken out {dropped}")
+    lines += [f"secrets {line.plain}" for line in changed_lines(manifest)]
     if recorded.notes.options.get("keep_secrets"):
         lines.append("secrets are recorded as they are: only this user can read the trace")
     return lines

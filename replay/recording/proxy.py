@@ -502,6 +502,6 @@ class _Conversation:
                 self._accounts.lost[HALF_REQUEST] += 1
                 turn.give_up()
                 continue
-            self._accounts.incomplete[self._why_cut] += 1
+            self._accounts.incomplete[CLIENT_LEFT if self._connection.expired else self._why_cut] += 1
             self._record(turn, complete=False)
         self._pending.clear()

@@ -16,6 +16,7 @@ from replay.errors import OutputError, ReplayError
 from replay.trace import Trace, TraceWriter
 from replay.trace.importing import Options, import_files
 from replay.trace.importing.pipeline import Progress
+from replay.trace.importing.scrub_rules import ScrubRules
 from replay.trace.journal import Notes, journal_of, read_notes
 
 from .exchange import Accounts, Clock
@@ -62,6 +63,8 @@ class Recording:
     bodies: BodyLimits = field(default_factory=BodyLimits)
     keep_responses: bool = False
     keep_secrets: bool = False
+    scrub: ScrubRules = field(default_factory=ScrubRules)
+    scrub_key: bytes = field(default=b"", repr=False)
     headers: str = "all"
     tls: ssl.SSLContext | None = None
     overwrite: bool = False
@@ -102,10 +105,17 @@ def record(
 
 
 def _trace_of(recording: Recording, journal: Path, progress: Progress | None) -> Trace:
+    options = Options(
+        keep_secrets=recording.keep_secrets, scrub=recording.scrub, scrub_key=recording.scrub_key
+    )
     trace = import_files(
-        [journal], recording.out, format="journal", options=Options(keep_secrets=recording.keep_secrets),
-        overwrite=recording.overwrite, progress=progress,
-    )  # fmt: skip
+        [journal],
+        recording.out,
+        format="journal",
+        options=options,
+        overwrite=recording.overwrite,
+        progress=progress,
+    )
     journal.unlink(missing_ok=True)
     return trace
 
@@ -126,6 +136,8 @@ async def _serve(
             keep_secrets=recording.keep_secrets,
             keep_responses=recording.keep_responses,
             headers=recording.headers,
+            scrub=recording.scrub.as_list(),
+            scrub_key=recording.scrub_key,
         )
         recorder = Recorder(setup, accounts, say)
         await recorder.start()

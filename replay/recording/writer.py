@@ -16,13 +16,17 @@ import signal
 import struct
 import sys
 import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from replay.errors import ReplayError
 from replay.trace.importing import Found, Options
+from replay.trace.importing.marks import Change
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
+from replay.trace.importing.scrub_rules import parse_rules
 from replay.trace.journal import JournalRecord, JournalResponse, JournalWriter, Notes
 from replay.trace.manifest import CUT_BODY_MARK
 from replay.trace.requests import Headers
@@ -51,6 +55,8 @@ class Setup(msgspec.Struct):
     keep_secrets: bool = False
     keep_responses: bool = False
     headers: str = "all"
+    scrub: list[str] = []
+    scrub_key: bytes = b""
 
 
 class Began(msgspec.Struct):
@@ -75,17 +81,49 @@ class Ended(msgspec.Struct):
     notes: Notes
 
 
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What was counted of secrets."""
+
+    dropped: Counter[str]
+    names: Counter[str]
+    changes: Counter[Change]
+
+    @classmethod
+    def of(cls, found: Found) -> _Counts:
+        """All that was counted so far."""
+        return cls(Counter(found.secrets_dropped), Counter(found.secrets_by_name), Counter(found.changes))
+
+    def since(self, before: _Counts) -> _Counts:
+        """What was counted since."""
+        return _Counts(
+            self.dropped - before.dropped, self.names - before.names, self.changes - before.changes
+        )
+
+    def count_again(self, found: Found) -> None:
+        """Count the same once more."""
+        for what, count in self.dropped.items():
+            found.drop(what, count)
+        for name, count in self.names.items():
+            found.note_secret(name, count)
+        for change, count in self.changes.items():
+            found.note_change(change, count)
+
+
 class RecordMaker:
     """Makes clean records of exchanges."""
 
     def __init__(self, setup: Setup) -> None:
         self.found = Found(key=secrets.token_bytes(32))
-        options = Options(keep_secrets=setup.keep_secrets, responses="all")
+        options = Options(
+            keep_secrets=setup.keep_secrets, responses="all", scrub=parse_rules(setup.scrub), scrub_key=setup.scrub_key
+        )  # fmt: skip
         self._keeps_responses = setup.keep_responses
         self._reader = RecordReader(self.found, options)
         self._wanted = HeaderList.parse(setup.headers)
         self._client_key = secrets.token_bytes(16)
-        self._known: dict[Headers, tuple[Headers, dict[str, int]]] = {}
+        self._known: dict[Headers, tuple[Headers, _Counts]] = {}
+        self._secrets_known = 0
 
     def made(self, exchange: Exchange) -> JournalRecord | str:
         """The record of an exchange; why there can be none, where that is so."""
@@ -120,18 +158,20 @@ class RecordMaker:
 
     def _headers(self, headers: Headers) -> Headers:
         """The headers that are recorded, without secrets. Sets are remembered: most requests repeat one."""
+        if len(self.found.known_secrets) != self._secrets_known:
+            # A header may hold a value that has turned out to be a secret since.
+            self._secrets_known = len(self.found.known_secrets)
+            self._known.clear()
         known = self._known.get(headers)
         if known is not None:
-            for what, count in known[1].items():
-                self.found.drop(what, count)
+            known[1].count_again(self.found)
             return known[0]
-        before = dict(self.found.secrets_dropped)
+        before = _Counts.of(self.found)
         pairs = [(name, value or b"") for name, value in headers]
         kept = self._reader.kept(pair for pair in end_to_end(pairs) if self._wanted.has(pair[0]))
-        dropped = {name: count - before.get(name, 0) for name, count in self.found.secrets_dropped.items()}
         if len(self._known) >= HEADERS_REMEMBERED:
             self._known.clear()
-        self._known[headers] = kept, dropped
+        self._known[headers] = kept, _Counts.of(self.found).since(before)
         return kept
 
     def _response(self, exchange: Exchange) -> JournalResponse | None:
@@ -224,6 +264,8 @@ class Writer:
         notes.incomplete = {**given.incomplete, **({CUT_BODY: self._cut} if self._cut else {})}
         notes.refused, notes.ended = given.refused, given.ended
         notes.secrets_dropped, notes.secrets_by_name = found.secrets_dropped, found.secrets_by_name
+        notes.changes = [(*change, count) for change, count in found.changes.items()]
+        notes.rules_used = sorted(map(str, found.rules_used))
         notes.assumptions, notes.bodies_left = found.assumptions, found.bodies_left
 
 

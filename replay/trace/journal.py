@@ -80,6 +80,8 @@ class Notes(msgspec.Struct):
     refused: dict[str, int] = {}
     secrets_dropped: dict[str, int] = {}
     secrets_by_name: dict[str, int] = {}
+    changes: list[tuple[str, str, str, int]] = []
+    rules_used: list[str] = []
     assumptions: list[str] = []
     bodies_left: dict[str, int] = {}
     options: dict[str, bool | int | str] = {}
@@ -134,7 +136,7 @@ class JournalWriter:
         """Rewrite the notes, in the slot that does not hold the last ones."""
         payload = msgspec.msgpack.encode(self.notes)
         if len(payload) > NOTES_BYTES - _NOTES_HEAD.size:
-            self.notes.secrets_by_name, self.notes.assumptions = {}, []
+            self.notes.secrets_by_name, self.notes.assumptions, self.notes.changes = {}, [], []
             payload = msgspec.msgpack.encode(self.notes)
         self._turn += 1
         data = _NOTES_HEAD.pack(self._turn, len(payload), zlib.crc32(payload)) + payload

@@ -81,6 +81,7 @@ def test_a_recording_becomes_a_trace_when_it_ends(service, tmp_path):
     assert batch.status.tolist() == [201, 200]
     assert (batch.took_ns > 0).all()
     assert trace.manifest.responses == 2
+    assert trace.manifest.scrubbed
     raw = b"".join(file.read_bytes() for file in out.iterdir())
     assert b"s3cr3tvalue" not in raw
     assert b"hunter22" not in raw
@@ -89,6 +90,28 @@ def test_a_recording_becomes_a_trace_when_it_ends(service, tmp_path):
     assert not recorder.journal.exists()
     for line in ("requests 2, recorded 2", "statuses ", "routes ", f"replay inspect {out}"):
         assert line in recorder.printed
+
+
+def test_the_users_rules_for_secrets_hold(service, tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(bytes(range(32)))
+    traces = []
+    for number in range(2):
+        rules = ("--scrub", "form:nick=pseudonym", "--scrub", "form:never=drop", "--scrub-key-file", str(key))
+        with recording(tmp_path / f"{number}.trace", *upstream(service), *rules) as recorder:
+            for _ in range(3):
+                ask(recorder, "/a", b"nick=rumpelstilz&x=1", Authorization="Bearer abcdefgh12345678")
+            assert recorder.stop() == 0
+        traces.append(recorder.trace())
+    bodies = [trace.requests.body(0) for trace in traces]
+    assert bodies[0] == bodies[1] and bodies[0].endswith(b"&x=1")
+    assert b"rumpelstilz" not in bodies[0] and len(bodies[0]) == len(b"nick=rumpelstilz&x=1")
+    manifest = traces[0].manifest
+    counts = {(change["place"], change["name"]): change["count"] for change in manifest.scrubbed}
+    assert counts["form", "nick"] == 3
+    assert {count for (place, _), count in counts.items() if place == "header"} <= {3}
+    assert any("form:never=drop names no value" in each for each in manifest.assumptions)
+    assert manifest.options["scrub"] == ["form:nick=pseudonym", "form:never=drop"]
 
 
 def test_a_trace_without_bodies_has_the_usual_mode(service, tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.recording import framing
+from tests.oracles import framing_oracle
 
 GOOD = b"POST /a?b=1 HTTP/1.1\r\nHost: x\r\n"
 
@@ -190,6 +191,11 @@ def test_a_head_that_is_taken_means_the_same_to_h11(method, headers, length, chu
     expected = -1 if b"transfer-encoding" in known else int(known.get(b"content-length", b"0"))
     assert head.length == expected
     assert head.end == len(raw) - len(judge.trailing_data[0])
+
+
+@pytest.mark.parametrize("case", [framing_oracle.request_case, framing_oracle.response_case])
+def test_mutated_messages_mean_the_same_to_h11_or_are_refused(case):
+    assert [complaint for seed in range(2_000) if (complaint := case(seed))] == []
 
 
 @given(st.binary(max_size=200))

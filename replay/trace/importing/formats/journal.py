@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from replay.trace.importing.marks import Change
 from replay.trace.importing.readers.records import ROWS_AT_ONCE, Record, RecordReader
 from replay.trace.importing.registry import Found, Importer, Options, Probe, Rows, importer
 from replay.trace.importing.sources import SourceFile
@@ -65,6 +66,9 @@ class JournalReader(RecordReader):
         ):
             for name, count in theirs.items():
                 mine[name] = mine.get(name, 0) + count
+        for place, name, how, count in notes.changes:
+            found.note_change(Change(place, name, how), count)
+        found.rules_used |= set(notes.rules_used)
         for sentence in notes.assumptions:
             found.assume(sentence)
         if not notes.ended:
