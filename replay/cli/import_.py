@@ -302,6 +302,7 @@ class _Said(TypedDict):
     responses: KeptResponses
     scrub: tuple[str, ...]
     scrub_key_file: Path | None
+    service: str
     keep_secrets: bool
     keep_health_checks: bool
 
@@ -331,6 +332,9 @@ class _Said(TypedDict):
     "--tz", "time_zone", default="", metavar="ZONE", help="The zone of stamps that name none [default: UTC]."
 )
 @routes_option
+@click.option(
+    "--service", default="", metavar="NAME", help="Of spans: only the requests that this service received."
+)
 @click.option(
     "--responses",
     type=click.Choice(get_args(KeptResponses)),
@@ -374,6 +378,7 @@ def command(
         time_zone=said["time_zone"],
         routes=RouteRules() if rules_file is None else read_route_rules(rules_file),
         responses=said["responses"],
+        service=said["service"],
     )
     with ProgressBar(Console(stderr=True)) as progress:
         trace = import_files(

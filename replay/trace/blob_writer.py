@@ -45,10 +45,6 @@ class BlobWriter:
             self._flush()
         return index
 
-    def add_bytes(self, value: bytes) -> int:
-        """The id of a byte string."""
-        return self.add(value, hashlib.blake2b(value, digest_size=16).digest(), len(value))
-
     def _flush(self) -> None:
         if self._file is None:
             self._file = pa.ipc.new_file(os.fspath(self._path), self._schema)

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from .blocks import PagedFile
-from .columns import BATCH_ROWS, open_paged
+from .columns import BATCH_ROWS, open_paged, schema_of
 from .manifest import FileSums
+from .packed import PACKED_SCHEMA, PackedBodies
 
 BUDGET_BYTES_MAX = 1 << 30
 """Memory for one such dictionary, and at most an eighth of the machine's."""
@@ -24,11 +25,16 @@ def _budget_bytes() -> int:
     return min(BUDGET_BYTES_MAX, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8)
 
 
+def open_file(path: Path, sums: FileSums | None) -> PagedFile:
+    """A dictionary file, within the memory that one may take."""
+    return PagedFile(path, sums, _budget_bytes())
+
+
 class Blobs:
     """A dictionary file of one column."""
 
-    def __init__(self, path: Path, sums: FileSums | None, *schemas: pa.Schema) -> None:
-        self._file = PagedFile(path, sums, _budget_bytes())
+    def __init__(self, file: PagedFile, *schemas: pa.Schema) -> None:
+        self._file = file
         self._batches = list(open_paged(self._file, *schemas))
         self._portion = BATCH_ROWS
         """Ids that `load` tries first: twice as many as it could load the last time."""
@@ -81,3 +87,40 @@ class Blobs:
             count = (count + 1) // 2
         self._portion = 2 * count
         return count
+
+
+BODIES_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), False)])
+
+
+class PlainBodies(Blobs):
+    """Bodies as replay wrote them before they were packed."""
+
+    def __init__(self, file: PagedFile) -> None:
+        super().__init__(file, BODIES_SCHEMA)
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """The length of each body, by id."""
+        found = [np.empty(0, np.int64)]
+        for batch in self.loaded_batches():
+            ends = np.frombuffer(batch.column(0).buffers()[1], np.int64, batch.num_rows + 1)
+            found.append(ends[1:] - ends[:-1])
+        return np.concatenate(found)
+
+    def table(self) -> tuple[npt.NDArray[np.int64], int, int]:
+        """See `Requests.body_batches`."""
+        rows, total, largest, first = [], 0, 0, 0
+        for batch in self.loaded_batches():
+            _, starts, data = batch.column(0).buffers()
+            offsets = np.frombuffer(starts, np.int64, batch.num_rows + 1)
+            rows.append((first, starts.address, data.address if data is not None else 0))
+            first += batch.num_rows
+            total += int(offsets[-1] - offsets[0])
+            largest = max(largest, int(np.diff(offsets).max(initial=0)))
+        rows.append((first, 0, 0))
+        return np.array(rows, np.int64), total // max(first, 1), largest
+
+
+def open_bodies(path: Path, sums: FileSums | None) -> PlainBodies | PackedBodies:
+    """A dictionary of bodies, packed or not. InputError where it is damaged."""
+    file = open_file(path, sums)
+    return PackedBodies(file) if schema_of(file).equals(PACKED_SCHEMA) else PlainBodies(file)

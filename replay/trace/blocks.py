@@ -62,7 +62,7 @@ def check_size(path: Path, found_bytes: int, written_bytes: int) -> None:
         raise corrupt(path, f"it {what}: it has {found_bytes:,} bytes, and {written_bytes:,} were written")
 
 
-class _Hasher:
+class Hasher:
     """Hashes blocks. One for each reader: it holds scratch memory."""
 
     def __init__(self) -> None:
@@ -70,7 +70,14 @@ class _Hasher:
         self._state = np.zeros(STATE_WORDS, np.uint64)
         self._tail = np.zeros(_TAIL_BYTES, np.uint8)
 
+    def of_pieces(self, data: Bytes, begins: Int64s, ends: Int64s) -> npt.NDArray[np.uint64]:
+        """The checksum of each piece of `data`."""
+        found = np.empty(len(begins), np.uint64)
+        kernels.hash_pieces(data, begins, ends, self._state, self._tail, found)
+        return found
+
     def hashes(self, data: Bytes) -> npt.NDArray[np.uint64]:
+        """The checksum of each block of `data`."""
         found = np.empty(-(-len(data) // BLOCK_BYTES), np.uint64)
         kernels.hash_blocks(data, BLOCK_BYTES, self._state, self._tail, found)
         return found
@@ -78,7 +85,7 @@ class _Hasher:
 
 def sums_of(path: Path) -> FileSums:
     """Length and block checksums of a file that was just written."""
-    hasher, found, size = _Hasher(), list[npt.NDArray[np.uint64]](), 0
+    hasher, found, size = Hasher(), list[npt.NDArray[np.uint64]](), 0
     buffer = np.empty(READ_BYTES, np.uint8)
     with open_regular(path) as file:
         while count := os.readv(file.fileno(), [buffer.data]):
@@ -98,7 +105,7 @@ class CheckedFile:
             self.size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise InputError(f"{path}: {reason_of(error)}", hint=AGAIN) from None
-        self._hasher = _Hasher()
+        self._hasher = Hasher()
         self._expected = _expected(path, sums)
         if sums is not None:
             check_size(path, self.size, sums.bytes)
@@ -117,11 +124,12 @@ class CheckedFile:
         done = 0
         while done < len(memory):
             piece = memory[done : done + READ_BYTES]
-            self._read(piece, first_byte + done)
+            self.read_unchecked(piece, first_byte + done)
             self._check(piece, first_byte + done)
             done += len(piece)
 
-    def _read(self, piece: Bytes, at: int) -> None:
+    def read_unchecked(self, piece: Bytes, at: int) -> None:
+        """Fill `piece` with the bytes from `at` on, whatever they are."""
         done = 0
         while done < len(piece):
             try:

@@ -167,6 +167,13 @@ def open_paged(file: PagedFile, *schemas: pa.Schema) -> Iterator[pa.RecordBatch]
     file.settle()
 
 
+def schema_of(file: PagedFile) -> pa.Schema:
+    """The schema of a paged file. InputError where it is damaged."""
+    with _arrow_errors(file.path):
+        _load_footer(file)
+        return pa.ipc.open_file(pa.py_buffer(file.raw)).schema
+
+
 @contextlib.contextmanager
 def _arrow_errors(path: Path) -> Iterator[None]:
     """What Arrow finds wrong with a file, as our own error."""

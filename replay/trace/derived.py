@@ -17,7 +17,7 @@ from replay_native.workload import scale as kernels
 
 from .blocks import READ_BYTES, CheckedFile, PagedFile
 from .columns import REQUEST_SCHEMA, open_paged
-from .manifest import PLAIN_VERSION, FileSums, Manifest, Route
+from .manifest import FORMAT_VERSION, PLAIN_VERSION, FileSums, Manifest, Route
 from .reader import Trace
 from .requests import (
     BODIES,
@@ -144,5 +144,8 @@ def inherited_manifest(base: Manifest, change: list[dict[str, Any]]) -> Manifest
     kept.rows = kept.lines = kept.start_ns = kept.end_ns = kept.clients = 0
     kept.responses = kept.response_bodies = kept.response_bodies_cut = 0
     kept.rejected, kept.rejected_examples, kept.segments = {}, [], []
-    kept.format_version, kept.files = PLAIN_VERSION, {}
+    kept.format_version = (
+        FORMAT_VERSION if BODIES in base.files and base.format_version == FORMAT_VERSION else PLAIN_VERSION
+    )
+    kept.files = {}
     return kept

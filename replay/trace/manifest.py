@@ -12,7 +12,7 @@ from replay.files import read_whole
 from replay.shown import json_shown
 
 FORMAT_VERSION = 3
-"""The newest version of the trace folder that this code reads. It writes this one where a trace has responses, and
+"""The newest version of the trace folder that this code reads. It writes this one where a trace has bodies or responses, and
 PLAIN_VERSION otherwise. Version 1 has no `files`.
 """
 
@@ -102,7 +102,12 @@ class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
     action: str = ""
 
 
-NO_REQUEST = frozenset({"blank", "header", "from the browser's cache", "never sent"})
+NO_REQUEST = frozenset(
+    {
+        "blank", "header", "from the browser's cache", "never sent", "client or internal span", "caused by another request",
+        "of another service", "span that came before", "logs or metrics",
+    }
+)  # fmt: skip
 """Reasons of rejected lines that hold no request that a server saw: nothing is missing without them."""
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from replay.errors import InputError
 from replay_native.trace import dictionary as kernels
 
-from .blob_writer import BlobWriter, HeaderSets
+from .blob_writer import HeaderSets
 from .columns import BATCH_ROWS, REQUEST_SCHEMA
 from .dictionary import (
     Bytes,
@@ -29,9 +29,9 @@ from .dictionary import (
     flatten,
 )
 from .manifest import HOSTS_MAX, METHODS_MAX
+from .packed_writer import PackedWriter
 from .requests import (
     BODIES,
-    BODIES_SCHEMA,
     HEADERS,
     REQUESTS,
     Headers,
@@ -116,7 +116,7 @@ class RequestWriter:
         self._methods, self._hosts = _Names(METHODS_MAX), _Names(HOSTS_MAX)
         self._table = StringTable(DEDUPE_ENTRIES_MAX, DEDUPE_BYTES_MAX)
         self._header_sets = HeaderSets(folder / HEADERS)
-        self._bodies = BlobWriter(folder / BODIES, BODIES_SCHEMA)
+        self._bodies = PackedWriter(folder / BODIES)
         self._sink = pa.OSFile(os.fspath(folder / REQUESTS), "wb")
         self._file = pa.ipc.new_file(self._sink, REQUEST_SCHEMA)
         self._put_by = _PutBy(folder)
@@ -136,6 +136,11 @@ class RequestWriter:
     def hosts(self) -> list[str]:
         """Host names by index."""
         return list(self._hosts.index)
+
+    @property
+    def bodies(self) -> int:
+        """Distinct bodies taken."""
+        return self._bodies.rows
 
     @property
     def rows(self) -> int:
@@ -163,7 +168,7 @@ class RequestWriter:
 
     def body_id(self, body: bytes) -> int:
         """Index of a body."""
-        return self._bodies.add_bytes(body)
+        return self._bodies.add(body)
 
     def add(self, method: int, target: bytes, host: int, headers: int, body: int) -> int:
         """The id of one request."""
@@ -236,6 +241,7 @@ class RequestWriter:
         self._flush()
         self.repeated_rows = len(self._table)
         self._table = StringTable(0, 0)
+        self._bodies.end()
 
     def close(self) -> None:
         """Write the requests and close the files."""

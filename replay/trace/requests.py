@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from .blobs import Blobs
+from .blobs import Blobs, open_bodies, open_file
 from .blocks import PagedFile, corrupt, view_of
 from .columns import BATCH_ROWS, REQUEST_SCHEMA, open_paged
 from .manifest import FileSums
@@ -28,8 +28,6 @@ HEADERS_SCHEMA = _headers_schema(nullable=True)
 
 _HEADERS_SCHEMA_BEFORE = _headers_schema(nullable=False)
 """That of traces which have no null."""
-
-BODIES_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), False)])
 
 CONTENT_TYPE_BYTES_MAX = 1_000
 
@@ -110,13 +108,16 @@ class Requests:
         self.routes, self.actions = routes, actions
         self._path, files = folder / REQUESTS, files or {}
 
-        def blobs(name: str, *schemas: pa.Schema) -> Blobs | None:
-            known = name in files if files else (folder / name).exists()
-            return Blobs(folder / name, files.get(name), *schemas) if known else None
+        def has(name: str) -> bool:
+            return name in files if files else (folder / name).exists()
 
         self._file = PagedFile(self._path, files.get(REQUESTS), REQUESTS_BUDGET_BYTES)
-        self._header_sets = blobs(HEADERS, HEADERS_SCHEMA, _HEADERS_SCHEMA_BEFORE)
-        self._bodies = blobs(BODIES, BODIES_SCHEMA)
+        self._header_sets = (
+            Blobs(open_file(folder / HEADERS, files.get(HEADERS)), HEADERS_SCHEMA, _HEADERS_SCHEMA_BEFORE)
+            if has(HEADERS)
+            else None
+        )
+        self._bodies = open_bodies(folder / BODIES, files.get(BODIES)) if has(BODIES) else None
         self.batches: list[RequestBatch] = []
         chunks = [np.empty((0, _COLUMNS, 2), np.int64)]
         for batch in request_batches(self._file):
@@ -251,29 +252,16 @@ class Requests:
 
     def body_sizes(self) -> npt.NDArray[np.int64]:
         """The length of each body, by id."""
-        found = [np.empty(0, np.int64)]
-        for batch in self._bodies.loaded_batches() if self._bodies is not None else ():
-            ends = np.frombuffer(batch.column(0).buffers()[1], np.int64, batch.num_rows + 1)
-            found.append(ends[1:] - ends[:-1])
-        return np.concatenate(found)
+        return self._bodies.sizes() if self._bodies is not None else np.empty(0, np.int64)
 
     def body_batches(self) -> tuple[npt.NDArray[np.int64], int, int]:
         """Where bodies lie, int64[batches + 1, 3]: the id of the first of each batch, and raw addresses of its
         offsets (int64) and data, valid for as long as this object; the last row is the id past the end. Then the
         mean and the largest length. What lies there has to be loaded (`load`).
         """
-        rows, total, largest = [], 0, 0
-        batches = self._bodies.loaded_batches() if self._bodies is not None else ()
-        first = 0
-        for batch in batches:
-            _, starts, data = batch.column(0).buffers()
-            offsets = np.frombuffer(starts, np.int64, batch.num_rows + 1)
-            rows.append((first, starts.address, data.address if data is not None else 0))
-            first += batch.num_rows
-            total += int(offsets[-1] - offsets[0])
-            largest = max(largest, int(np.diff(offsets).max(initial=0)))
-        rows.append((first, 0, 0))
-        return np.array(rows, np.int64), total // max(first, 1), largest
+        if self._bodies is None:
+            return np.zeros((1, 3), np.int64), 0, 0
+        return self._bodies.table()
 
     def header_batches(self) -> npt.NDArray[np.int64]:
         """Where header sets lie, int64[batches + 1, 7]: the id of the first of each batch, and raw addresses of the

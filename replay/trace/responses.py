@@ -14,10 +14,11 @@ from replay_native.ground import xxh64
 from replay_native.ground.jit import warm
 
 from .blob_writer import BlobWriter, HeaderSets
-from .blobs import Blobs
+from .blobs import Blobs, open_bodies, open_file
 from .blocks import corrupt
 from .manifest import FileSums
-from .requests import BODIES_SCHEMA, HEADERS_SCHEMA, Headers
+from .packed_writer import PackedWriter
+from .requests import HEADERS_SCHEMA, Headers
 
 RESPONSES, RESPONSE_HEADERS, RESPONSE_BODIES = (
     "responses.arrow",
@@ -102,13 +103,18 @@ class Responses:
     """The dictionary of distinct responses of a trace, by id (column `response` of its events)."""
 
     def __init__(self, folder: Path, files: Mapping[str, FileSums]) -> None:
+        def has(name: str) -> bool:
+            return name in files if files else (folder / name).exists()
+
         def blobs(name: str, schema: pa.Schema) -> Blobs | None:
-            return Blobs(folder / name, files.get(name), schema) if name in files else None
+            return Blobs(open_file(folder / name, files.get(name)), schema) if has(name) else None
 
         self._path = folder / RESPONSES
         self._rows = blobs(RESPONSES, RESPONSES_SCHEMA)
         self._header_sets = blobs(RESPONSE_HEADERS, HEADERS_SCHEMA)
-        self._bodies = blobs(RESPONSE_BODIES, BODIES_SCHEMA)
+        self._bodies = None
+        if has(RESPONSE_BODIES):
+            self._bodies = open_bodies(folder / RESPONSE_BODIES, files.get(RESPONSE_BODIES))
 
     def __len__(self) -> int:
         return len(self._rows or ())
@@ -172,13 +178,13 @@ class ResponseWriter:
     def __init__(self, folder: Path) -> None:
         self._rows = BlobWriter(folder / RESPONSES, RESPONSES_SCHEMA)
         self._header_sets = HeaderSets(folder / RESPONSE_HEADERS)
-        self._bodies = BlobWriter(folder / RESPONSE_BODIES, BODIES_SCHEMA)
+        self._bodies = PackedWriter(folder / RESPONSE_BODIES)
         self._kept = bytearray()
 
     def add(self, response: RecordedResponse) -> int:
         """The id of a response."""
         headers = self._header_sets.add(response.headers) if response.headers else -1
-        body = self._bodies.add_bytes(response.body) if response.body else -1
+        body = self._bodies.add(response.body) if response.body else -1
         row = {
             "type": response.type, "headers": headers, "size": response.size, "digest": response.digest,
             "body": body, "cut": response.cut,

@@ -113,6 +113,20 @@ def read_route_rules(path: Path) -> RouteRules:
     return RouteRules(templates, tuple((name, _action(path, name, of)) for name, of in actions.items()))
 
 
+def is_template(text: str) -> bool:
+    """Whether a text is a template that `read_route_rules` would take."""
+    try:
+        _check_template(text, "")
+    except UsageError:
+        return False
+    return True
+
+
+def by_precision(templates: Sequence[str]) -> list[str]:
+    """Templates in an order in which each is tried before those that name its paths, too: fewest holes first."""
+    return sorted(templates, key=lambda text: (text.endswith("*"), text.count("{"), -len(text), text))
+
+
 def _texts(value: Any, where: str, example: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
         raise UsageError(f"{where} is not a list of texts", hint=f'write ["{example}"]')

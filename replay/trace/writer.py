@@ -163,6 +163,8 @@ class TraceWriter:
         _give_back_memory()
         self._responses.close()
         manifest.requests = requests.rows
+        if requests.bodies:
+            manifest.format_version = FORMAT_VERSION
         manifest.methods, manifest.hosts = requests.methods, requests.hosts
         weights = self._weights[: requests.repeated_rows]
         manifest.routes, manifest.routes_folded = assign_routes(
@@ -214,6 +216,10 @@ class TraceWriter:
             for entry in [*self.path.parent.iterdir()]:
                 if is_partial_of(entry.name, self.path.name) and _is_left_over(entry):
                     delete_named(entry, is_trace_file)
+
+    def use_rules(self, rules: RouteRules) -> None:
+        """Take other rules for the routes, which are found at the end."""
+        self._rules = rules
 
     def method_id(self, name: str) -> int:
         """Index of a method name, for `add_requests`. InputError past 256 different ones."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from replay.errors import InputError
-from replay.trace import Trace
+from replay.trace import RecordedResponse, Trace, body_digest
 from replay.trace.importing import import_files
 from tests.support.packets import (
     ETHERNET,
@@ -348,7 +348,7 @@ def test_a_response_that_is_no_http_is_counted(tmp_path: Path) -> None:
 def test_tls_secrets_in_a_capture_are_named_and_not_used(tmp_path: Path) -> None:
     data = pcapng(one_exchange().frames()) + block(10, b"TLSK" + bytes(8))
     assert (
-        "the capture holds TLS secrets, which are not used" in imported(tmp_path, data).manifest.assumptions
+        "the capture holds TLS secrets: TLS is not decrypted" in imported(tmp_path, data).manifest.assumptions
     )
 
 
@@ -396,3 +396,56 @@ def test_any_size_of_blocks_gives_the_same(
     assert sorted(read(tmp_path, frames)) == rows
     trace = imported(tmp_path, pcapng(frames))
     assert sorted(rows_of(trace)) == rows
+
+
+def talk(port: int, count: int, *, body: bytes = b"x" * 300) -> Connection:
+    """A connection with so many requests and responses, a packet a second."""
+    connection = Connection(port=port, step_ns=1_000 * MS_NS, at_ns=START_NS + port).open()
+    for number in range(count):
+        connection.ask(request(f"/{port}/{number}")).answer(response(body=body))
+    return connection
+
+
+def by_time(*connections: Connection) -> list[Frame]:
+    frames = [frame for connection in connections for frame in connection.frames()]
+    return sorted(frames, key=lambda frame: frame.at_ns)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_files_of_a_rotation_are_read_as_one_capture(tmp_path: Path, size: int) -> None:
+    frames = by_time(talk(1_111, 9), talk(2_222, 9))
+    whole = imported(tmp_path, pcap(frames))
+    paths = []
+    for number, at in enumerate(range(0, len(frames), size)):
+        paths.append(tmp_path / f"day.pcap{number:03d}")
+        paths[-1].write_bytes(pcap(frames[at : at + size]))
+    joined = import_files([*reversed(paths)], tmp_path / "joined.trace")
+    assert rows_of(joined) == rows_of(whole)
+    assert (joined.rows, joined.manifest.rejected) == (18, {})
+    assert list(joined.recorded_responses()) == list(whole.recorded_responses())
+    assert joined.manifest.assumptions == whole.manifest.assumptions
+
+
+def test_captures_of_the_same_time_are_not_joined(tmp_path: Path) -> None:
+    """Two captures in two places: what one saw of a connection is not what the other lacks."""
+    frames = by_time(talk(1_111, 9))
+    for name, part in (("a", frames[: len(frames) // 2 + 4]), ("b", frames[len(frames) // 2 :])):
+        (tmp_path / f"{name}.pcap").write_bytes(pcap(part))
+    trace = import_files([tmp_path / "a.pcap", tmp_path / "b.pcap"], tmp_path / "t.trace")
+    assert "connections that began before the capture: 1" in trace.manifest.assumptions
+
+
+def test_a_response_that_was_captured_whole_is_in_the_trace(tmp_path: Path) -> None:
+    trace = imported(tmp_path, pcap(by_time(talk(1_111, 3))))
+    (answer,) = set(trace.recorded_responses())
+    assert answer == RecordedResponse("", (), 300, body_digest(b"x" * 300), b"x" * 300)
+    (batch,) = trace.batches()
+    assert batch.first_byte_ns is not None and batch.first_byte_ns.tolist() == [1_000 * MS_NS] * 3
+
+
+def test_a_response_with_a_hole_has_no_body(tmp_path: Path) -> None:
+    frames = by_time(talk(1_111, 1, body=b"y" * 9_000))
+    trace = imported(tmp_path, pcap([*frames[:6], *frames[7:]]))
+    (answer,) = trace.recorded_responses()
+    assert answer is None or (answer.body is None and answer.digest == 0)
+    assert trace.manifest.response_bodies == 0

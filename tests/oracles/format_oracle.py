@@ -12,6 +12,7 @@ import json
 import random
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from replay.trace.importing.formats.gor import SEPARATOR, GorReader
 from replay.trace.importing.pipeline import import_files
 from replay.trace.importing.readers.fields import FieldReader
 from replay.trace.importing.readers.tabular import JsonReader, TableReader
-from replay.trace.importing.registry import Rows
+from replay.trace.importing.registry import EndsLate, Rows
 from replay.trace.importing.showing import showable
 from replay.trace.importing.sources import HEAD_BYTES, SourceFile
 from tests.importing.test_records import (
@@ -127,7 +128,8 @@ def one_case(seed: int, name: str = "") -> str:
     lines, rejected, rows = rejects.lines, sum(rejects.counts.values()), 0
     try:
         reader.probe(file.head)  # type: ignore[attr-defined]
-        for part in reader.read(file):  # type: ignore[attr-defined]
+        parts = chain(reader.read(file), reader.rows_at_end() if isinstance(reader, EndsLate) else ())  # type: ignore[attr-defined]
+        for part in parts:
             rows += len(part.at_ns)
             targets = part.data[: part.offsets[len(part.at_ns)]]
             if ((targets < 33) | (targets > 126)).any():
@@ -135,6 +137,8 @@ def one_case(seed: int, name: str = "") -> str:
     except ReplayError:
         _readers.pop(name)
         return ""
+    if isinstance(reader, EndsLate):
+        _readers.pop(name)
     new = sum(rejects.counts.values()) - rejected
     read = rejects.lines - lines
     return (

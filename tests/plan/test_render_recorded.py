@@ -46,12 +46,17 @@ def schedule_of(folder: Path, rows: list[Recorded], text: str = "", **flags: obj
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(RECORDED, min_size=1, max_size=20), batch_rows=st.sampled_from([1, 3, 1 << 16]))
+@given(
+    rows=st.lists(RECORDED, min_size=1, max_size=20),
+    batch_rows=st.sampled_from([1, 3, 1 << 16]),
+    block_bytes=st.sampled_from([1, 64, 1 << 14]),
+)
 def test_recorded_bodies_are_the_twins(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[Recorded], batch_rows: int
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Recorded], batch_rows: int, block_bytes: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("replay.trace.request_writer.BLOB_BATCH_ROWS", batch_rows)
+        patch.setattr("replay.trace.blob_writer.BLOB_BATCH_ROWS", batch_rows)
+        patch.setattr("replay.trace.packed_writer.BLOCK_BYTES", block_bytes)
         schedule = schedule_of(tmp_path_factory.mktemp("t"), rows, empty_bodies=True)
     feed = empty_feed()
     (batch,) = schedule.batches()

@@ -431,6 +431,53 @@ GENERATORS = [
     ),
 ]
 
+_OTLP_SERVER = (
+    '{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},"scopeSpans":[{"spans":['
+    '{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","parentSpanId":"","name":"GET /a","kind":2,'
+    '"startTimeUnixNano":"1700000000000000001","endTimeUnixNano":"1700000000250000001","attributes":['
+    '{"key":"http.request.method","value":{"stringValue":"GET"}},{"key":"url.path","value":{"stringValue":"/a"}},'
+    '{"key":"url.query","value":{"stringValue":"x=1"}},{"key":"server.address","value":{"stringValue":"h.example"}},'
+    '{"key":"http.response.status_code","value":{"intValue":"200"}}]},'
+    '{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b175","parentSpanId":"eee19b7ec3c1b174",'
+    '"name":"SELECT","kind":3,"startTimeUnixNano":"1700000000000000002","endTimeUnixNano":"1700000000000000003"}]}]}]}\n'
+)
+_OTLP_OLDER = (
+    '{"resourceSpans":[{"resource":{},"instrumentationLibrarySpans":[{"spans":[{"traceId":"01","spanId":"02",'
+    '"name":"HTTP PUT","kind":"SPAN_KIND_SERVER","startTimeUnixNano":1700000001000000000,'
+    '"endTimeUnixNano":1700000001001000000,'
+    '"attributes":[{"key":"http.target","value":{"stringValue":"/b?c=d"}},{"key":"http.host","value":{"stringValue":"H:8080"}},'
+    '{"key":"http.status_code","value":{"intValue":503}},'
+    '{"key":"http.response_content_length","value":{"intValue":"7"}}]}]}]}]}\n'
+)
+
+SPANS = [
+    Example(
+        "otlp",
+        _OTLP_SERVER + _OTLP_OLDER + '{"resourceLogs":[]}\n',
+        [
+            Event(AT * S + 1, "GET", b"/a?x=1", "h.example", 200, 250 * MS),
+            Event((AT + 1) * S, "PUT", b"/b?c=d", "h:8080", 503, MS, 7),
+        ],
+        "start",
+        {"client or internal span": 1, "logs or metrics": 1},
+    ),
+    Example(
+        "jaeger",
+        '{"data":[{"traceID":"abc","spans":[{"traceID":"abc","spanID":"1","operationName":"/a","references":[],'
+        '"startTime":1700000000000001,"duration":1500,"tags":[{"key":"span.kind","type":"string","value":"server"},'
+        '{"key":"http.method","type":"string","value":"POST"},{"key":"http.url","type":"string","value":"http://h:81/a?b"},'
+        '{"key":"http.status_code","type":"int64","value":201}],"logs":[],"processID":"p1","warnings":null},'
+        '{"traceID":"abc","spanID":"2","operationName":"/b","references":[{"refType":"CHILD_OF","traceID":"abc","spanID":"1"}],'
+        '"startTime":1700000000000009,"duration":10,"tags":[{"key":"span.kind","type":"string","value":"server"},'
+        '{"key":"http.method","type":"string","value":"GET"},{"key":"http.target","type":"string","value":"/b"}],"logs":[],'
+        '"processID":"p2","warnings":null}],"processes":{"p1":{"serviceName":"shop","tags":[]},"p2":{"serviceName":"stock"}}}],'
+        '"total":0,"limit":0,"offset":0,"errors":null}\n',
+        [Event(AT * S + US, "POST", b"/a?b", "h:81", 201, 1500 * US)],
+        "start",
+        {"caused by another request": 1},
+    ),
+]
+
 EXAMPLES = [
-    *PAIRS, *RAILS, *AWS_LOGS, *CLOUDS, *APPLICATIONS, *PROXIES, *LOCAL, *GENERATORS,
+    *SPANS, *PAIRS, *RAILS, *AWS_LOGS, *CLOUDS, *APPLICATIONS, *PROXIES, *LOCAL, *GENERATORS,
 ]  # fmt: skip

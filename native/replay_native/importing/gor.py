@@ -11,7 +11,6 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
-from replay_native.ground import xxh64
 from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.simd import find_byte
@@ -338,12 +337,3 @@ def pair(parts, count, slots, rows, chosen, left):
             left[at] = part
             at += 1
     return paired
-
-
-@kernel("void(uint8[::1], int64[::1], int64[::1], uint64[::1], uint8[::1], uint64[::1])")
-def digest_each(data, begins, ends, state, tail, digests):
-    """XXH64 of each data[begins[i]:ends[i]]. `state` and `tail` are scratch (ground/xxh64)."""
-    for index in range(digests.shape[0]):
-        xxh64.begin(state)
-        xxh64.update(state, tail, data[begins[index] : ends[index]])
-        digests[index] = xxh64.digest(state, tail)

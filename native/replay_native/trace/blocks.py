@@ -14,3 +14,12 @@ def hash_blocks(data, block_bytes, state, tail, hashes):
         begin(state)
         update(state, tail, data[first : min(first + block_bytes, data.shape[0])])
         hashes[block] = digest(state, tail)
+
+
+@kernel("void(uint8[::1], int64[::1], int64[::1], uint64[::1], uint8[::1], uint64[::1])")
+def hash_pieces(data, begins, ends, state, tail, hashes):
+    """The checksum of each data[begins[i]:ends[i]]. `state` and `tail` are scratch (ground/xxh64)."""
+    for index in range(hashes.shape[0]):
+        begin(state)
+        update(state, tail, data[begins[index] : ends[index]])
+        hashes[index] = digest(state, tail)

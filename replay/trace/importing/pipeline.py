@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,12 +22,14 @@ from replay.trace import (
     is_trace,
 )
 from replay.trace.dictionary import ClientTable
+from replay.trace.route_rules import TEMPLATES_MAX, by_precision
 
 from .readers.guessed_columns import proposed_columns
 from .readers.jitter import Columns, Jitter
 from .readers.lines import SNIFFED_LINES
 from .readers.recorded_responses import NOT_TEXT
 from .registry import (
+    EndsLate,
     Found,
     Importer,
     Options,
@@ -435,6 +437,18 @@ def _about_bodies(found: Found) -> list[str]:
     ]
 
 
+def _take_names(writer: TraceWriter, found: Found, options: Options) -> None:
+    """Take the routes and topics that the recording itself names; the user's own routes come first."""
+    own = options.routes.templates
+    named = by_precision(found.templates)[: max(TEMPLATES_MAX - len(own), 0)]
+    if named:
+        rules = replace(options.routes, templates=(*own, *named))
+        writer.use_rules(rules)
+        writer.manifest.options |= rules.as_dict()
+    if found.topics:
+        writer.manifest.options["topics"] = found.topics
+
+
 def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_Input]) -> None:
     manifest, rejects = writer.manifest, found.rejects
     manifest.stamp, manifest.duration_subtracted = reader.stamp, reader.subtracts
@@ -477,6 +491,11 @@ def import_files(
     options = options or Options()
     opened, left_out = _opened(paths, options, None if format is None else _named(format, options))
     files, chosen = [file for file, _ in opened], _shared(opened)
+    if options.service and not chosen.takes_service:
+        raise UsageError(
+            f"--service is not for {chosen.title}: it does not say which service a request is of",
+            hint=f"it is for {' and '.join(importers_that(lambda known: known.takes_service))}",
+        )
     found = Found(key=b"".join(file.head for file in files))
     with TraceWriter(out, overwrite=overwrite, rules=options.routes, private=options.keep_secrets) as writer:
         reader = chosen.reader(found, options)
@@ -486,6 +505,8 @@ def import_files(
         for given in inputs:
             judge = FileJudge(found.rejects, given.file.name, chosen.title) if format is None else None
             _import_file(given, inputs, work, reader, found, judge, progress)
+        for rows in reader.rows_at_end() if isinstance(reader, EndsLate) else ():
+            work.add(rows)
         work.end()
         if writer.manifest.rows == 0:
             why = "".join(f"; {each}" for each in found.assumptions)
@@ -494,6 +515,7 @@ def import_files(
         manifest.importer, manifest.resolution_ns = chosen.name, resolution_ns
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
         manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
+        _take_names(writer, found, options)
         manifest.left_out = left_out
         if found.changes:
             manifest.options["scrubbed"] = found.scrubbed()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ class Options:
     `log_format` is a server's own format string, `time_zone` that of stamps which name none, `routes` the rules of
     the user's own. `scrub` are the user's rules for secrets, and `scrub_key` is the key of pseudonyms, where two recordings
     are to agree. `responses` says what is kept of recorded responses: nothing, sizes and digests, bodies that are text
-    too, or all bodies.
+    too, or all bodies; `service` takes the share of one service out of a recording of spans.
     """
 
     keep_secrets: bool = False
@@ -81,6 +82,7 @@ class Options:
     scrub: ScrubRules = field(default_factory=ScrubRules)
     scrub_key: bytes = field(default=b"", repr=False)
     responses: KeptResponses = "text"
+    service: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As the manifest keeps them."""
@@ -94,6 +96,7 @@ class Options:
             **({"scrub": self.scrub.as_list()} if self.scrub.rules else {}),
             **({"scrub_key": "from a file"} if self.scrub_key else {}),
             **({"responses": self.responses} if self.responses != "text" else {}),
+            **({"service": self.service} if self.service else {}),
         }
 
 
@@ -110,7 +113,9 @@ class Found:
     """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
     the recording says nothing, `unknown_values` counts values by field that could not be read, `queries_cut` requests whose
     query the server left out of its log, `lost` what a live recording does not have, by reason, `bodies_left` recorded
-    bodies of responses that were not kept, by reason.
+    bodies of responses that were not kept, by reason. `missing` counts what a recording of spans does not have, `queries`
+    its targets that have one, `topics` the partitions of its Kafka topics; `templates` are routes that the recording
+    itself names.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -129,6 +134,10 @@ class Found:
     queries_cut: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     bodies_left: dict[str, int] = field(default_factory=dict)
+    missing: Counter[str] = field(default_factory=Counter)
+    queries: int = 0
+    topics: dict[str, int] = field(default_factory=dict)
+    templates: list[str] = field(default_factory=list)
 
     def assume(self, what: str) -> None:
         """Note what the recording does not say and the import supposes, once."""
@@ -207,12 +216,22 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class EndsLate(Protocol):
+    """A reader that has rows only when all files were read."""
+
+    def rows_at_end(self) -> Iterator[Rows]:
+        """The rows that were held back."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Importer:
     """One format. `sniff(head, options)` says how much the head of a file looks like it (0 to 1); of equals the
     one with the higher `rank` is taken. `reader(found, options)` makes a reader.
 
-    `takes_columns` and `takes_log_format` say that `--columns` and `--log-format` may be given for it. `names_clients` is
+    `takes_columns`, `takes_log_format` and `takes_service` say that `--columns`, `--log-format` and `--service` may be given
+    for it. `names_clients` is
     false for formats that never say who asked.
     """
 
@@ -223,6 +242,7 @@ class Importer:
     rank: int = 0
     takes_columns: bool = False
     takes_log_format: bool = False
+    takes_service: bool = False
     names_clients: bool = True
 
 

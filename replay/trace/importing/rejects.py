@@ -27,11 +27,23 @@ BANNER = "message of the server"
 CACHED, NEVER_SENT = "from the browser's cache", "never sent"
 """What a browser has in its recording, but sent to no server."""
 
+CAUSED, NOT_WANTED, REPEATED_SPAN = "caused by another request", "of another service", "span that came before"
+"""Spans of requests that are not sent: their cause is, another service was asked for, or they are already."""
+
+NO_SPAN_REQUEST = frozenset(
+    {
+        "client or internal span", "message of another system", "remote procedure call", "server span without HTTP",
+        "no topic", "logs or metrics", CAUSED, NOT_WANTED, REPEATED_SPAN,
+    }
+)  # fmt: skip
+"""What spans are that give no request of their own."""
+
 NOT_CAPTURED, REQUEST_NOT_CAPTURED = "not captured whole", "response without request"
 """What holes in a capture cost."""
 
 _NO_REQUEST = frozenset(
     {HEADER, DETAIL, MEASUREMENT, AMBIGUOUS, NO_START, BODY_ELSEWHERE, BANNER, CACHED, NEVER_SENT}
+    | NO_SPAN_REQUEST
 )
 """What lines are that are no request of their own."""
 

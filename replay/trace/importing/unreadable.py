@@ -8,19 +8,6 @@ from dataclasses import dataclass
 
 from replay.errors import InputError
 
-_ATTRIBUTE = (
-    "def v(k): [.attributes[]|select(.key==k)|.value|(.stringValue//.intValue)][0]; "
-    '.resourceSpans[].scopeSpans[].spans[]|select(.kind==2 or .kind=="SPAN_KIND_SERVER")'
-    '|{at_ns: .startTimeUnixNano, method: (v("http.request.method")//v("http.method")), '
-    'path: (v("url.path")//v("http.target")), query: v("url.query"), '
-    'status: (v("http.response.status_code")//v("http.status_code")), '
-    "took_ns: ((.endTimeUnixNano|tonumber)-(.startTimeUnixNano|tonumber))}"
-)
-_JAEGER = (
-    'def v(k): [.tags[]|select(.key==k)|.value][0]; .data[].spans[]|select(v("http.method"))'
-    '|{at_us: .startTime, took_us: .duration, method: v("http.method"), '
-    'path: (v("http.target")//v("http.url")), status: v("http.status_code")}'
-)
 _POSTMAN = "..|objects|.request?|objects|{method, url: (.url.raw? // .url)}"
 
 
@@ -38,14 +25,6 @@ class Unreadable:
 
 
 UNREADABLE = (
-    Unreadable(
-        "traces of OpenTelemetry (OTLP)", re.compile(rb'\A\s*\{\s*"resourceSpans"\s*:'), _jq(_ATTRIBUTE)
-    ),
-    Unreadable(
-        "traces of Jaeger",
-        re.compile(rb'\A\s*\{(?=[\s\S]{0,65536}"spans"\s*:)[\s\S]{0,65536}"traceID"\s*:'),
-        _jq(_JAEGER),
-    ),
     Unreadable(
         "a collection of Postman, which has no times",
         re.compile(

@@ -29,18 +29,25 @@ OPEN_MAX = 1 << 18
 _End = tuple[int, int, int]
 _Key = tuple[int, int, int, int, int, int]
 
+Note = tuple[str, str]
+"""A noun, which is counted, and what is said of it; without a noun the count stands behind."""
+
+_GAP, _GAP_BYTES = ("gap", ""), ("byte", "")
+
 
 class Connections:
     """All connections of a capture."""
 
     def __init__(self, found: Found, name: str) -> None:
-        self._found, self._name = found, name
+        self._found, self.name = found, name
+        """`name` is the file that is being read."""
         self._open: OrderedDict[_Key, Conversation] = OrderedDict()
         self._closed: OrderedDict[_Key, int] = OrderedDict()
         self._fragments = Fragments()
         self._finished: list[Exchange] = []
         self._first_sequences: dict[_Key, int | None] = {}
-        self._last_ns = 0
+        self.last_ns = 0
+        """The stamp of the last packet."""
         self.others: Counter[tuple[str, int]] = Counter()
         """Connections by what they spoke, where that was not HTTP/1, and the server's port."""
         self._hole_bytes = self._holes = self._headless = self._cut_responses = 0
@@ -66,7 +73,7 @@ class Connections:
         flags, ports = column[kernels.FLAGS], column[kernels.PORTS]
         source = (column[kernels.SOURCE_HIGH], column[kernels.SOURCE_LOW], ports >> 16)
         target = (column[kernels.TARGET_HIGH], column[kernels.TARGET_LOW], ports & 0xFFFF)
-        self._last_ns = at_ns = column[kernels.AT_NS]
+        self.last_ns = at_ns = column[kernels.AT_NS]
         payload = data[column[kernels.BEGIN] : column[kernels.END]].tobytes()
         if flags & _SYN:
             self._synchronise(source, target, column, acknowledges=bool(flags & _ACK))
@@ -155,7 +162,7 @@ class Connections:
     def _close(self, key: _Key) -> None:
         conversation = self._open.pop(key)
         self._first_sequences.pop(key, None)
-        conversation.close(self._last_ns)
+        conversation.close(self.last_ns)
         self._closed[key] = 0
         if len(self._closed) > CLOSED_MAX:
             self._closed.popitem(last=False)
@@ -177,22 +184,28 @@ class Connections:
             self._cut_responses += 1
             return
         rejects.lines += 1
-        rejects.add(NOT_CAPTURED if what == "request" else REQUEST_NOT_CAPTURED, self._name, number, b"")
+        rejects.add(NOT_CAPTURED if what == "request" else REQUEST_NOT_CAPTURED, self.name, number, b"")
 
-    def notes(self) -> list[str]:
-        """What was lost, and what was not HTTP/1, for the summary of the import."""
-        notes = [
-            f"{counted(count, 'connection')} to port {port} spoke {speaks}, which is not read"
-            for (speaks, port), count in self.others.most_common()
-        ]
-        if self._holes:
-            notes.append(
-                f"{self._hole_bytes:,} bytes in {counted(self._holes, 'gap')} of the connections were not captured"
-            )
-        if self._cut_responses:
-            notes.append(f"responses not captured whole, whose status is unknown: {self._cut_responses:,}")
-        if self._headless:
-            notes.append(f"connections that began before the capture: {self._headless:,}")
-        if self._fragments.incomplete:
-            notes.append(f"IP packets that lack fragments: {self._fragments.incomplete:,}")
+    def notes(self) -> Counter[Note]:
+        """What was lost, and what was not HTTP/1: how much of it, for `noted`."""
+        notes: Counter[Note] = Counter()
+        for (speaks, port), count in self.others.most_common():
+            notes["connection", f"to port {port} spoke {speaks}, which is not read"] = count
+        notes[_GAP], notes[_GAP_BYTES] = self._holes, self._hole_bytes
+        notes["", "responses not captured whole, whose status is unknown"] = self._cut_responses
+        notes["", "connections that began before the capture"] = self._headless
+        notes["", "IP packets that lack fragments"] = self._fragments.incomplete
         return notes
+
+
+def noted(notes: Counter[Note]) -> list[str]:
+    """The notes of all captures of an import, a sentence each."""
+    gaps, gap_bytes = notes.pop(_GAP, 0), notes.pop(_GAP_BYTES, 0)
+    said = [
+        f"{counted(count, noun)} {what}" if noun else f"{what}: {count:,}"
+        for (noun, what), count in notes.items()
+        if count
+    ]
+    if gaps:
+        said.append(f"{gap_bytes:,} bytes in {counted(gaps, 'gap')} of the connections were not captured")
+    return said

@@ -58,6 +58,15 @@ class Losses:
     unknown_links: Counter[int] = field(default_factory=Counter)
     has_tls_secrets: bool = False
 
+    def add(self, other: Losses) -> None:
+        """Take those of a further file, whose sections count from 0 again."""
+        sections = 1 + max((section for section, *_ in self.drops), default=-1)
+        self.drops |= {(sections + section, *rest): count for (section, *rest), count in other.drops.items()}  # type: ignore[misc]
+        self.without_time += other.without_time
+        self.cut_in_headers += other.cut_in_headers
+        self.unknown_links += other.unknown_links
+        self.has_tls_secrets |= other.has_tls_secrets
+
     def notes(self) -> list[str]:
         """What the capture lacks, for the summary of the import."""
         counts = {
@@ -71,7 +80,7 @@ class Losses:
         }
         notes = [f"{words}: {count:,}" for words, count in counts.items() if count]
         return (
-            [*notes, "the capture holds TLS secrets, which are not used"] if self.has_tls_secrets else notes
+            [*notes, "the capture holds TLS secrets: TLS is not decrypted"] if self.has_tls_secrets else notes
         )
 
 

@@ -12,7 +12,11 @@ from .messages import OTHER, REQUEST_LINE, STATUS_LINE, Message, Messages
 WAITING_MAX = 1 << 12
 """Requests of one connection that wait for their responses; the oldest goes without when one more comes."""
 
-TLS, HTTP_2, ANOTHER = "TLS (capture where it has ended)", "HTTP/2", "another protocol"
+TLS, HTTP_2, ANOTHER = (
+    "TLS (capture where it has ended; keys are not used)",
+    "HTTP/2",
+    "another protocol",
+)
 UPGRADED = "an upgraded connection (WebSocket)"
 _TLS_RECORDS = frozenset(range(20, 25))
 _PREFACE = b"PRI * HTTP/2.0\r\n"

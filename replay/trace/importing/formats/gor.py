@@ -33,6 +33,7 @@ from replay_native.ground.jit import warm
 from replay_native.importing import common_log as scan
 from replay_native.importing import gor as kernels
 from replay_native.importing import targets
+from replay_native.trace.blocks import hash_pieces
 
 SEPARATOR = "\n🐵🙈🙉\n".encode()
 RECORD_BYTES_MAX = 64 << 20
@@ -161,7 +162,9 @@ class GorReader(RecordReader):
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
-        warm(["trace.dictionary", "importing.common_log", "importing.targets", "importing.gor"])
+        warm(
+            ["trace.dictionary", "importing.common_log", "importing.targets", "importing.gor", "trace.blocks"]
+        )
         self._header_sets: dict[bytes, Headers] = {}
         self._response_heads: dict[bytes, tuple[Headers, str]] = {}
         self._pending: dict[bytes, Record] = {}
@@ -471,7 +474,7 @@ class PlainRecords:
         begins, ends = self._parts[kernels.BODY_BEGIN, parts], self._parts[kernels.BODY_END, parts]
         digests = np.empty(len(parts), np.uint64)
         state, tail = np.zeros(xxh64.STATE_WORDS, np.uint64), np.zeros(32, np.uint8)
-        kernels.digest_each(self._buffer, begins, ends, state, tail, digests)
+        hash_pieces(self._buffer, begins, ends, state, tail, digests)
         keys = zip(
             heads[parts].tolist(), digests.tolist(), (ends - begins).tolist(), rows[scan.BYTES].tolist(),
             rows[scan.METHOD].tolist(), rows[scan.STATUS].tolist(), strict=True,

@@ -5,17 +5,22 @@ A request's time is that of its first byte; its duration ends with the last byte
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
-from replay.trace.importing.capture.connections import Connections
-from replay.trace.importing.capture.container import Capture, begins_capture, first_stamp
+from replay.trace.importing.capture.connections import Connections, Note, noted
+from replay.trace.importing.capture.container import Capture, Losses, begins_capture, first_stamp
 from replay.trace.importing.capture.conversation import Exchange
 from replay.trace.importing.capture.messages import Message
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import Found, Importer, Options, Probe, Rows, importer
 from replay.trace.importing.sources import SourceFile
 from replay.trace.responses import RecordedResponse
+from replay.units import SECOND_NS
 from replay_native.ground.jit import warm
+
+DISORDER_NS = SECOND_NS
+"""A file of a rotation may begin so much before the last packet of the one before: packets are not written in order."""
 
 
 def sniff(head: bytes, options: Options) -> float:
@@ -24,11 +29,14 @@ def sniff(head: bytes, options: Options) -> float:
 
 
 class PcapReader(RecordReader):
-    """Reads captures. Connections are followed within one file: what runs on into the next is cut there."""
+    """Reads captures. Files that follow each other in time are a rotation: connections go on from one into the next."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
         warm(["trace.dictionary", "importing.targets", "importing.packets"])
+        self._connections: Connections | None = None
+        self._losses = Losses()
+        self._notes: Counter[Note] = Counter()
 
     def probe(self, head: bytes) -> Probe:
         """The captures of a rotation carry their order in their first stamps; microseconds at worst."""
@@ -36,25 +44,40 @@ class PcapReader(RecordReader):
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """The rows of one capture, which may have none."""
-        capture, connections = Capture(file.name, file.stream()), Connections(self._found, file.name)
+        first_ns, before = first_stamp(file.head), self._connections
+        if before is not None and (first_ns is None or first_ns < before.last_ns - DISORDER_NS):
+            yield from self._end(before)
+            before = None
+        self._connections = connections = before or Connections(self._found, file.name)
+        connections.name = file.name
+        capture = Capture(file.name, file.stream())
         for packets in capture.blocks():
             connections.take(packets)
-            yield from self.rows(self._records(file, connections.finished()))
-        connections.end()
+            yield from self.rows(self._records(connections))
         file.damaged = file.damaged or capture.damaged
-        yield from self.rows(self._records(file, connections.finished()))
-        for each in (*connections.notes(), *capture.losses.notes()):
+        self._losses.add(capture.losses)
+
+    def rows_at_end(self) -> Iterator[Rows]:
+        """The rows of the connections that were still open."""
+        if self._connections is not None:
+            yield from self._end(self._connections)
+        for each in (*noted(self._notes), *self._losses.notes()):
             self._found.assume(each)
 
-    def _records(self, file: SourceFile, exchanges: Iterator[Exchange]) -> Iterator[Record]:
+    def _end(self, connections: Connections) -> Iterator[Rows]:
+        connections.end()
+        self._notes += connections.notes()
+        yield from self.rows(self._records(connections))
+
+    def _records(self, connections: Connections) -> Iterator[Record]:
         rejects = self._found.rejects
-        for exchange in exchanges:
+        for exchange in connections.finished():
             rejects.lines += 1
             record = self._record(exchange)
             why = self.wrong(record)
             if why:
                 line = exchange.request.start[0]
-                rejects.add(why, file.name, exchange.request.number, line)
+                rejects.add(why, connections.name, exchange.request.number, line)
             else:
                 yield record
 

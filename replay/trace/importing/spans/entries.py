@@ -1,0 +1,127 @@
+"""Which requests of a recording of spans are sent: a request that another one causes must not be sent as well.
+
+A span's parent is often in another file, and often comes later than the span, so all spans are held until the end: of each
+its ids, its service and its place, some 40 bytes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .model import Span, SpanId
+
+_STEPS_MAX = 1_000
+"""Spans between a request and the one that caused it. More are taken for a circle."""
+
+Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What becomes of each request, by its number: SENT, or why not. `orphans` name a parent that is not in the recording;
+    `circles` are spans whose parents go in a circle.
+    """
+
+    what: npt.NDArray[np.uint8]
+    orphans: int
+    circles: int
+
+
+SENT, NESTED, ELSEWHERE, REPEATED = range(4)
+"""Sent; caused by another request of the recording; of a service that is not wanted; recorded before."""
+
+
+def _key(of: SpanId | None) -> int:
+    """64 bits of the ids of a span; 0 is none."""
+    return hash(of) or 1 if of is not None else 0
+
+
+class Entries:
+    """The spans of a recording: who caused whom."""
+
+    def __init__(self) -> None:
+        self._keys, self._parents, self._links = array("q"), array("q"), array("q")
+        self._services, self._requests, self._consumers = array("i"), array("q"), array("b")
+        self._names: dict[str, int] = {}
+
+    @property
+    def services(self) -> list[str]:
+        """The services by number."""
+        return list(self._names)
+
+    def add(self, span: Span, request: int) -> None:
+        """Take a span: it is of request `request`, or of none (-1)."""
+        self._keys.append(_key(span.id))
+        self._parents.append(_key(span.parent))
+        self._links.append(_key(span.link))
+        self._services.append(self._names.setdefault(span.service, len(self._names)))
+        self._requests.append(request)
+        self._consumers.append(span.kind == "consumer")
+
+    def choose(self, requests: int, service: str | None) -> Choice:
+        """What becomes of so many requests; `service` is the one whose share is wanted (None: what enters the system)."""
+        keys, request = np.array(self._keys, np.int64), np.array(self._requests, np.int64)
+        services, is_request = np.array(self._services, np.int64), request >= 0
+        repeated = _repeated(keys, np.array(self._services, np.int64), request)
+        parents = np.array(self._parents, np.int64)
+        parent = _found(keys, is_request & ~repeated, parents)
+        consumers = np.array(self._consumers, bool)
+        links = _found(keys, is_request, np.array(self._links, np.int64))
+        parent = np.where((parent < 0) & consumers, links, parent)
+        parent = np.where(parent == np.arange(len(keys)), -1, parent)
+        what = np.full(requests, SENT, np.uint8)
+        mine = np.flatnonzero(is_request)
+        wanted = np.ones(len(keys), bool) if service is None else services == self._names.get(service, -1)
+        causes, circles = _causes(mine, parent, is_request & wanted, wanted)
+        what[request[mine[causes >= 0]]] = NESTED
+        what[request[mine[~wanted[mine]]]] = ELSEWHERE
+        what[request[mine[repeated[mine]]]] = REPEATED
+        is_sent = what[request[mine]] == SENT
+        orphans = int(np.count_nonzero((parents[mine] != 0) & (parent[mine] < 0) & is_sent))
+        return Choice(what, orphans, circles)
+
+
+def _repeated(keys: Int64s, services: Int64s, request: Int64s) -> Bools:
+    """Spans of requests that came before: an exporter sends a batch again. A client and a server may share an id."""
+    order = np.lexsort((np.arange(len(keys)), services, keys))
+    order = order[request[order] >= 0]
+    same = (
+        (keys[order][1:] != 0)
+        & (keys[order][1:] == keys[order][:-1])
+        & (services[order][1:] == services[order][:-1])
+    )
+    found = np.zeros(len(keys), bool)
+    found[order[1:][same]] = True
+    return found
+
+
+def _found(keys: Int64s, preferred: Bools, wanted: Int64s) -> Int64s:
+    """The place of the span of each wanted key, -1 for none: of spans that share it a request's, else the first."""
+    if not len(keys):
+        return np.full(len(wanted), -1, np.int64)
+    order = np.lexsort((np.arange(len(keys)), ~preferred, keys))
+    places = np.searchsorted(keys[order], wanted)
+    places = np.minimum(places, len(keys) - 1)
+    return np.where((keys[order][places] == wanted) & (wanted != 0), order[places], -1)
+
+
+def _causes(mine: Int64s, parent: Int64s, is_request: Bools, inside: Bools) -> tuple[Int64s, int]:
+    """The nearest request above each of these spans, -1 for none. The way up ends where it leaves what is `inside`; a
+    circle has no request above it, and is counted.
+    """
+    causes = np.full(len(mine), -1, np.int64)
+    open_, above = np.arange(len(mine)), parent[mine]
+    for _ in range(_STEPS_MAX):
+        on = (above >= 0) & inside[above]
+        open_, above = open_[on], above[on]
+        if not len(open_):
+            return causes, 0
+        hit = is_request[above]
+        causes[open_[hit]] = above[hit]
+        open_, above = open_[~hit], parent[above[~hit]]
+    return causes, len(open_)
