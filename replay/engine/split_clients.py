@@ -24,16 +24,19 @@ def with_split_clients(trace: Trace, scenario: Scenario, area: Path) -> Trace:
     """
     if not scenario.split_clients:
         return trace
-    names = {rule.name for rule in scenario.capture} | {
-        one.name for one in scenario.variable if one.by == "value"
+    in_headers = {
+        name for rule in scenario.set if rule.header is not None for name, _ in placeholders(rule.text)
     }
+    names = {rule.name for rule in scenario.capture if rule.name in in_headers}
+    names |= {one.name for one in scenario.variable if one.by == "value"}
     if not names and not scenario.cookies:
         raise UsageError(
             "split_clients: no rule tells sessions apart",
-            hint='give [[capture]] rules, cookies, or variables by = "value"',
+            hint='send a captured value in a header, or give cookies = true, or a variable by = "value"',
         )
     telling = [rule for rule in scenario.set if any(name in names for name, _ in placeholders(rule.text))]
-    sets, captures = _by_route(trace.requests, telling), _by_route(trace.requests, scenario.capture)
+    sets = _by_route(trace.requests, telling)
+    captures = _by_route(trace.requests, [rule for rule in scenario.capture if rule.name in names])
 
     def is_sent(route: int, sent: Sent) -> bool:
         if sent.kind == "cookie":

@@ -47,23 +47,21 @@ class Place(NamedTuple):
 
 def json_text(raw: str) -> str:
     """The text that the inside of a JSON string stands for; `raw` is UTF-8 read as Latin-1."""
-    if "\\" not in raw:
-        return _utf8(raw)
+    text = _utf8(raw)
+    if "\\" not in text:
+        return text
 
     def one(match: re.Match[str]) -> str:
-        if match[1]:
-            return chr(int(match[1], 16)).encode("utf-8", "surrogatepass").decode("latin-1")
-        return _SHORT_ESCAPES.get(match[2], match[2])
+        return chr(int(match[1], 16)) if match[1] else _SHORT_ESCAPES.get(match[2], match[2])
 
-    return _utf8(_ESCAPE.sub(one, raw))
+    # UTF-16 puts the two halves of a character together.
+    return _ESCAPE.sub(one, text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def _utf8(latin: str) -> str:
     try:
         return latin.encode("latin-1").decode("utf-8")
-    except UnicodeDecodeError:
-        return latin
-    except UnicodeEncodeError:
+    except UnicodeError:
         return latin
 
 

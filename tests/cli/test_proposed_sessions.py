@@ -1,4 +1,4 @@
-"""Registrations, logins and orders recorded with default scrubbing: what `replay init` proposes replays without a refusal."""
+"""Registrations, logins and orders, recorded with default scrubbing, replay without a refusal as `replay init` proposes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def run(folder: Path, *words: str, env: dict[str, str] | None = None) -> subproc
 @pytest.fixture
 def service() -> Iterator[int]:
     place = Path(__file__).parents[1] / "support" / "strict_service.py"
-    with subprocess.Popen([sys.executable, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None and process.stdin is not None
         yield int(process.stdout.readline())
         process.stdin.close()
@@ -44,7 +46,9 @@ class Person:
     """Somebody with a connection of their own."""
 
     def __init__(self, port: int, number: int, address: str) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, source_address=(address, 0), timeout=60)
+        self._connection = http.client.HTTPConnection(
+            "127.0.0.1", port, source_address=(address, 0), timeout=60
+        )
         self._number, self._token, self._cookie = number, "", ""
         self._email = f"ann.{number}@corp.example.org"
 
@@ -63,7 +67,9 @@ class Person:
 
     def register(self) -> None:
         self.ask("GET", "/public")
-        self.ask("POST", "/register", {"email": self._email, "password": PASSWORD, "name": f"Ann {self._number}"})
+        self.ask(
+            "POST", "/register", {"email": self._email, "password": PASSWORD, "name": f"Ann {self._number}"}
+        )
 
     def log_in(self) -> None:
         self.ask("POST", "/login", {"email": self._email, "password": PASSWORD})
@@ -124,7 +130,9 @@ ONE, EACH = ["127.0.0.1"] * PEOPLE, [f"127.0.0.{number + 2}" for number in range
 
 @pytest.mark.whole
 @pytest.mark.parametrize("addresses", [ONE, EACH], ids=["one address", "an address each"])
-def test_what_is_proposed_replays_without_a_refusal(tmp_path: Path, service: int, addresses: list[str]) -> None:
+def test_what_is_proposed_replays_without_a_refusal(
+    tmp_path: Path, service: int, addresses: list[str]
+) -> None:
     trace = Trace.open(recorded(tmp_path, service, addresses))
     assert refused(service) == {}
     for file in trace.path.iterdir():
@@ -136,7 +144,11 @@ def test_what_is_proposed_replays_without_a_refusal(tmp_path: Path, service: int
     assert bool(scenario.get("split_clients")) == (addresses is ONE)
     assert PASSWORD not in (tmp_path / "day.toml").read_text()
     unset = run(tmp_path, "run", "day.toml", "-o", "unset")
-    assert unset.returncode == 2 and "password (DAY_PASSWORD)" in unset.stderr and not (tmp_path / "unset").exists()
+    assert (
+        unset.returncode == 2
+        and "password (DAY_PASSWORD)" in unset.stderr
+        and not (tmp_path / "unset").exists()
+    )
     again = ["--set", "password=An0ther-one", "--plain", "--connections", "32"]
     for number, more in enumerate(([], [], ["--scale", "5", "--grow", "sessions"])):
         done = run(tmp_path, "run", "day.toml", "-o", f"run-{number}", *again, *more)

@@ -99,7 +99,11 @@ class Handler(BaseHTTPRequestHandler):
             csrf, session = secrets.token_hex(12), secrets.token_hex(12)
             FORMS[session] = csrf
             page = f'<html><form><input type="hidden" name="csrf" value="{csrf}"></form></html>'
-            return 200, {"Content-Type": "text/html", "Set-Cookie": f"form={session}; Path=/; HttpOnly"}, page.encode()
+            return (
+                200,
+                {"Content-Type": "text/html", "Set-Cookie": f"form={session}; Path=/; HttpOnly"},
+                page.encode(),
+            )
         cookie = SimpleCookie(self.headers.get("Cookie") or "").get("form")
         form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         if cookie is None or FORMS.pop(cookie.value, "") != form.get("csrf"):

@@ -54,22 +54,24 @@ def find_proposals(trace: Trace) -> Proposals:
     found.uniques, found.accounts = uniques(found, trace.requests.routes)
     if found.sessions:
         _replay_on_paper(events(), found.sessions)
+    if any(session.is_credential for session in found.sessions):
         _try_split(events, found)
     return found
 
 
 def _try_split(events: Callable[[], Iterator[Event]], found: Proposals) -> None:
-    """Take the sessions of one client apart, where rules hold more often then."""
-    places = {place for session in found.sessions for place in session.places}
+    """Take the sessions of one client apart by their credentials and new values, where more rules hold then."""
+    sessions = [session for session in found.sessions if session.is_credential]
+    places = {place for session in sessions for place in session.places}
     places |= {place for unique in found.uniques for place in unique.places}
-    givers = {giver for session in found.sessions for giver in session.givers}
+    givers = {giver for session in sessions for giver in session.givers}
     splitter = Splitter(
         lambda route, sent: SentPlace(route, sent.kind, sent.name, sent.scheme) in places,
         lambda route, given: Giver(route, given.finder, given.name) in givers,
     )
     again = [Session(session.givers, session.places) for session in found.sessions]
     _replay_on_paper(sessions_of(events(), splitter), again)
-    if sum(session.right for session in again) > sum(session.right for session in found.sessions):
+    if sum(session.good for session in again) > sum(session.good for session in found.sessions):
         found.sessions, found.split = again, splitter.count
 
 

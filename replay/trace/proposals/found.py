@@ -72,9 +72,14 @@ class Session:
     hits: dict[SentPlace, int] = field(default_factory=dict)
 
     @property
-    def right(self) -> int:
-        """How often any place had the recorded value."""
-        return sum(self.hits.values())
+    def good(self) -> int:
+        """Requests of the places that had the recorded value often enough."""
+        return sum(sent for place, sent in self.sent.items() if self.hits[place] >= HIT_RATE_MIN * sent)
+
+    @property
+    def is_credential(self) -> bool:
+        """Whether the value says who asks: it is sent in a header or a cookie."""
+        return any(place.kind in ("header", "cookie") for place in self.places)
 
 
 @dataclass(slots=True)
