@@ -43,7 +43,7 @@ class SessionSettings(TargetSettings, kw_only=True, frozen=True):
     split_clients: Annotated[
         bool,
         row(
-            "Take each session of a recorded client as a client of its own, by the values of [[capture]] and [[set]]",
+            "Take each session of a recorded client as a client of its own, by the values that its rules send",
             used_by="HTTP",
         ),
     ] = False
