@@ -31,4 +31,7 @@ def command(trace: Path, out: Path, force: bool) -> None:
         task = bar.add_task("export", total=opened.rows)
         export(opened, out, overwrite=force, progress=lambda done, _: bar.update(task, completed=done))
     size = units.format_bytes(out.stat().st_size)
-    Console(highlight=False).print(f"{out}: {opened.rows:,} requests, {size}")
+    cut, is_table = opened.manifest.cut_rows, out.name.endswith((".csv", ".tsv", ".parquet"))
+    left_out = "" if is_table or not cut else f" ({cut:,} without the whole of their body left out)"
+    rows = opened.rows - (0 if is_table else cut)
+    Console(highlight=False).print(f"{out}: {units.counted(rows, 'request')}{left_out}, {size}")

@@ -24,6 +24,7 @@ from replay.trace import (
 from replay.trace.body_summary import BodySummary, TypeShare, summarize_bodies
 from replay.trace.examples import examples
 from replay.trace.importing import Options, open_trace
+from replay.trace.manifest import CUT_BODY_MARK
 from replay.trace.summary import Summary, Took, summarize
 
 from .history import step_words
@@ -262,10 +263,14 @@ def _screen(console: Console, trace: Trace, summary: Summary, bodies: BodySummar
     if not trace.has_checksums:
         table.add_row("checksums", "none: damage to this trace, which an older replay wrote, goes unnoticed")
     skips = skipped(summary)
+    cut = {method: skips.pop(method) for method in [*skips] if method.endswith(CUT_BODY_MARK)}
+    if cut:
+        listed = ", ".join(f"{rows:,} {method}" for method, rows in cut.items())
+        table.add_row("cut", f"{listed}: recorded without the whole of their body, and never replayed")
     if skips:
         listed = ", ".join(f"{rows:,} {method}" for method, rows in skips.items())
         table.add_row("skipped", f"{listed}: a replay sends only GET and HEAD until --methods says more")
-    else:
+    elif not cut:
         table.add_row("skipped", "nothing: a replay sends every request")
     console.print(table)
     console.print()

@@ -12,6 +12,7 @@ from replay.recording.headers import HeaderList
 from replay.recording.session import BodyLimits, Recorded, Recording, record
 from replay.recording.upstream import Upstream, server_context
 from replay.report.console import Console
+from replay.trace.journal import journal_of
 
 from .import_ import ProgressBar, changed_lines
 from .scrub_options import scrubbing
@@ -113,8 +114,13 @@ def record_http(options: HttpOptions, out: Path, *, allow: tuple[str, ...], forc
         way = "mirrored requests" if options.mirror else f"requests to {options.upstream}"
         say(f"recording {way} at {scheme}://{place} to {out}; Ctrl-C or SIGTERM ends it")
 
-    with ProgressBar(Console(stderr=True)) as progress:
-        recorded = record(recording, say, listening=listening, progress=progress)
+    try:
+        with ProgressBar(Console(stderr=True)) as progress:
+            recorded = record(recording, say, listening=listening, progress=progress)
+    except KeyboardInterrupt:
+        if (journal := journal_of(out)).exists():
+            say(f"the trace was not made; {journal} holds the recording", f"replay import {journal} -o {out}")
+        raise
     for line in summary_lines(recorded, out):
         tell(line)
     if recorded.failure is not None:
@@ -176,6 +182,11 @@ def _about_trace(recorded: Recorded) -> list[str]:
     more = f" and {len(routes) - ROUTES_SHOWN:,} more" if len(routes) > ROUTES_SHOWN else ""
     lines = [f"statuses {statuses}", f"routes {named}{more}", f"clients {manifest.clients:,}"]
     lines += [f"secrets {line.plain}" for line in changed_lines(manifest)]
+    if manifest.responses and not recorded.notes.options.get("keep_responses"):
+        lines.append(
+            "of responses sizes and digests are kept; --keep-responses keeps them whole, and lets replay init propose"
+            " the rules of sessions"
+        )
     if recorded.notes.options.get("keep_secrets"):
         lines.append("secrets are recorded as they are: only this user can read the trace")
     return lines

@@ -171,6 +171,7 @@ class _Conversation:
                     return
             except framing.RefusedError as error:
                 refused.append(error)
+                self._connection.deadline_s = math.inf
                 await self._until_answered()
             except _ServiceIsDeafError:
                 await self._drop_requests()
@@ -249,6 +250,8 @@ class _Conversation:
 
     async def _to_service(self, data: bytes) -> None:
         assert self._service is not None
+        # Where the service is slow, the client is not to blame.
+        self._connection.deadline_s = math.inf
         try:
             await self._service.send(data)
         except OSError:

@@ -18,7 +18,7 @@ from replay.errors import EngineError, OutputError
 from .exchange import Accounts, Exchange
 from .writer import ACCOUNTS, EXCHANGES, FRAME, SETUP, Began, Ended, Given, Setup
 
-QUEUE_BYTES, QUEUE_EXCHANGES = 128 << 20, 1 << 17
+QUEUE_BYTES, QUEUE_EXCHANGES = 128 << 20, 1 << 16
 """What may wait for the writer. What comes on top of it is lost."""
 
 FRAME_EXCHANGES, FRAME_BYTES = 512, 1 << 20

@@ -145,7 +145,7 @@ async def _serve(
         async with trio.open_nursery() as nursery, _signals() as signals:
             nursery.start_soon(recorder.run)
             nursery.start_soon(_drain_at_signal, server, signals)
-            listening(f"{host}:{server.port}")
+            listening(f"[{host}]:{server.port}" if ":" in host else f"{host}:{server.port}")
             await server.serve()
             ended = await recorder.close()
             nursery.cancel_scope.cancel()

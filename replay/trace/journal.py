@@ -101,6 +101,7 @@ class JournalWriter:
         self._end, self._turn = FIRST_BLOCK, 0
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
+            _remove_empty(path)
             self._file = os.open(path, flags, 0o600)
         except FileExistsError:
             raise _in_the_way(path) from None
@@ -147,6 +148,13 @@ class JournalWriter:
         with contextlib.suppress(OSError):
             self.write_notes()
         os.close(self._file)
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove a journal that a recording left behind which ended before its first request."""
+    with contextlib.suppress(OSError, InputError):
+        if path.stat().st_size == FIRST_BLOCK and not is_being_written(path) and not read_notes(path).records:
+            path.unlink()
 
 
 def _in_the_way(path: Path) -> OutputError:

@@ -38,8 +38,8 @@ HOSTS_MAX = 1 << 16
 OUT_OF_TIME_ORDER = "out_of_time_order"
 """Key of `options` in a recording of Kafka: by `topic/partition`, records stamped before one at a lower offset."""
 
-CUT_BODY_MARK = " (body cut)"
-"""Behind a method: requests that were recorded without the whole of their body. A name with a blank is never sent."""
+CUT_BODY_MARK = "(body-cut)"
+"""Behind a method: requests that were recorded without the whole of their body. A name with brackets is never sent."""
 
 Stamp = Literal["start", "end", "unknown"]
 """What the recorded stamp meant. "unknown": start or end cannot be told from the log; taken as it is."""
@@ -171,6 +171,11 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """What became of secrets: `place`, `name`, `how` and `count`, most often first."""
         found: list[dict[str, str | int]] = self.options.get("scrubbed", [])
         return found
+
+    @property
+    def cut_rows(self) -> int:
+        """Requests that were recorded without the whole of their body."""
+        return sum(route.rows for route in self.routes if CUT_BODY_MARK in route.route)
 
     def unread(self) -> tuple[int, dict[str, int]]:
         """Lines of the recording as it was imported, and those of them that could not be read, by reason; blank lines and

@@ -154,15 +154,15 @@ def half_trace(path: Path) -> Path | None:
 
 def _refuse(path: Path) -> InputError:
     """Why `path` is not a trace."""
+    journal = journal_of(path)
+    if journal.is_file():
+        return _killed(path, journal)
     half = half_trace(path)
     if half is not None:
         return InputError(
             f"{half} is half a trace: its import did not end",
             hint="import the log again; this one can be deleted",
         )
-    journal = journal_of(path)
-    if journal.is_file():
-        return _killed(path, journal)
     if path.is_dir():
         return InputError(f"{path} is a folder, but not a trace: it has no {MANIFEST}")
     if path.exists():

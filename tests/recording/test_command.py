@@ -156,13 +156,18 @@ def test_a_body_over_the_limit_passes_and_is_never_replayed(service, tmp_path):
         assert recorder.stop() == 0
     assert "body over the limit 2" in recorder.printed
     manifest = recorder.trace().manifest
-    assert manifest.methods == ["POST (body cut)", "POST"]
+    assert manifest.methods == ["POST(body-cut)", "POST"]
     assert manifest.lost == {"only a part: body over the limit": 2}
     seen.clear()
     url = f"http://127.0.0.1:{service.server_address[1]}"
     done = replay("run", str(recorder.out), "--target", url, "--methods", "all", "-o", str(tmp_path / "run"))
-    assert "POST (body cut)" in done.stdout + done.stderr
+    assert "POST(body-cut)" in done.stdout + done.stderr
     assert seen == [("POST", "/a", b"short")]
+    shown = " ".join(replay("inspect", str(recorder.out)).stdout.split())
+    assert "2 POST(body-cut): recorded without the whole of their body, and never replayed" in shown
+    exported = replay("export", str(recorder.out), "-o", str(tmp_path / "day.gor"))
+    assert "1 request (2 without the whole of their body left out)" in " ".join(exported.stdout.split())
+    assert b"body-cut" not in (tmp_path / "day.gor").read_bytes()
 
 
 def test_a_mirror_is_recorded_without_responses(tmp_path):
@@ -294,6 +299,25 @@ def test_requests_pass_when_the_writer_is_killed(service, tmp_path):
     assert targets(recorder.trace()) == [b"/before"]
     assert "no longer recorded" in recorder.printed
     assert "the writer ended" in recorder.printed
+
+
+def test_without_descriptors_new_connections_wait_and_nothing_is_refused(service, tmp_path):
+    limit = ("prlimit", "--nofile=104:104")
+    with recording(tmp_path / "day.trace", *upstream(service), before=limit) as recorder:
+        idle = [socket.create_connection(("127.0.0.1", recorder.port)) for _ in range(20)]
+        late = socket.create_connection(("127.0.0.1", recorder.port))
+        late.sendall(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
+        late.settimeout(1)
+        with pytest.raises(TimeoutError):
+            late.recv(100)
+        late.settimeout(10)
+        for sock in idle:
+            sock.close()
+        assert late.recv(100).startswith(b"HTTP/1.1 200")
+        late.close()
+        assert recorder.stop() == 0
+    assert targets(recorder.trace()) == [b"/late"]
+    assert "20 connections are open" in recorder.printed
 
 
 def test_an_existing_trace_is_refused_before_anything_is_recorded(service, tmp_path):

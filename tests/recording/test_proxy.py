@@ -389,6 +389,34 @@ async def test_a_slow_loris_is_ended_and_a_long_poll_is_not():
     assert running.accounts.counts["timed out in a body"] == 1
 
 
+async def test_a_slow_service_is_not_the_clients_fault():
+    async def handle(connection: RawConnection) -> None:
+        await connection.until(b"\r\n\r\n")
+        await trio.sleep(0.8)
+        await connection.until(b"the end")
+        await connection.say(OK)
+
+    body = bytes(16 << 20) + b"the end"
+    settings = ProxySettings(limits=Limits(head_s=0.3, body_s=0.3, idle_s=0.3))
+    async with raw_service(handle) as service, proxy_to(service.port, settings) as running:
+        assert await running.ask(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body, ends=False) == OK
+    assert not running.accounts.lost
+
+
+async def test_a_refused_request_waits_for_the_responses_before_it():
+    async def handle(connection: RawConnection) -> None:
+        await connection.until(b"\r\n\r\n")
+        await trio.sleep(0.8)
+        await connection.say(OK)
+        await connection.more()
+
+    settings = ProxySettings(limits=Limits(head_s=0.2, body_s=0.2, idle_s=0.2))
+    async with raw_service(handle) as service, proxy_to(service.port, settings) as running:
+        back = await running.ask(GET + BAD, ends=False)
+    assert back.startswith(OK + b"HTTP/1.1 400 ")
+    assert service.received == [GET]
+
+
 async def test_a_drain_ends_when_the_last_response_is_out():
     async def handle(connection: RawConnection) -> None:
         await connection.until(b"\r\n\r\n")

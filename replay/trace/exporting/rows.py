@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from replay.trace import Batch, RecordedResponse, Request, Trace, with_requests
+from replay.trace.manifest import CUT_BODY_MARK
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
@@ -45,8 +46,9 @@ def counted(trace: Trace, progress: Progress) -> Iterator[Batch]:
 
 
 def rows(trace: Trace, progress: Progress) -> Iterator[Row]:
-    """Every event."""
+    """Every event whose request is there with its whole body."""
     get, response_of = trace.requests.get, trace.responses.get
+    cut = {number for number, method in enumerate(trace.requests.methods) if method.endswith(CUT_BODY_MARK)}
     for batch in counted(trace, progress):
         nothing = [-1] * len(batch)
         columns = zip(
@@ -56,8 +58,11 @@ def rows(trace: Trace, progress: Progress) -> Iterator[Row]:
             nothing if batch.first_byte_ns is None else batch.first_byte_ns.tolist(), strict=True,
         )  # fmt: skip
         for at_ns, request, client, status, took_ns, size, response, first_byte_ns in columns:
+            asked = get(request)
+            if asked.method in cut:
+                continue
             answered = response_of(response) if response >= 0 else None
-            yield Row(at_ns, get(request), client, status, took_ns, size, answered, first_byte_ns)
+            yield Row(at_ns, asked, client, status, took_ns, size, answered, first_byte_ns)
 
 
 def headers_of(trace: Trace, request: Request) -> tuple[tuple[bytes, bytes], ...]:
