@@ -122,5 +122,8 @@ class PlainBodies(Blobs):
 
 def open_bodies(path: Path, sums: FileSums | None) -> PlainBodies | PackedBodies:
     """A dictionary of bodies, packed or not. InputError where it is damaged."""
-    file = open_file(path, sums)
-    return PackedBodies(file) if schema_of(file).equals(PACKED_SCHEMA) else PlainBodies(file)
+    file = PagedFile(path, sums, 0)
+    if schema_of(file).equals(PACKED_SCHEMA):
+        return PackedBodies(file)
+    file.close()
+    return PlainBodies(open_file(path, sums))

@@ -37,8 +37,6 @@ READ_BYTES_MAX = 1 << 20
 GAP_BYTES_MAX = 32 << 10
 """and with at most so many bytes between two of them, which are read for nothing: that costs less than another read."""
 
-_INDEX_BUDGET_BYTES = 1 << 20
-
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 

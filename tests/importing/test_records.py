@@ -15,7 +15,8 @@ import pytest
 from replay.errors import InputError
 from replay.trace import Trace
 from replay.trace.importing import Options, import_files
-from replay.trace.importing.formats.gor import SEPARATOR, dechunked
+from replay.trace.importing.formats.gor import SEPARATOR
+from replay.trace.importing.readers.gor_messages import dechunked
 from replay.trace.importing.readers.tabular import parse_columns
 from tests.support.events import Event, events
 

@@ -487,7 +487,9 @@ def _all_of(
             host = reader.hosts[part.host[i]] if part.host[i] >= 0 else ""
             headers = part.header_sets[part.headers[i]] if part.headers[i] >= 0 else ()
             body = part.bodies[part.body[i]] if part.body[i] >= 0 else b""
-            answer = (int(part.status[i]), int(part.took_ns[i]), int(part.bytes[i]))
+            has_response = part.response is not None and part.response[i] >= 0
+            response = repr(part.responses[part.response[i]]) if has_response else ""  # type: ignore[index]
+            answer = (int(part.status[i]), int(part.took_ns[i]), int(part.bytes[i]), response)
             rows.append(
                 (int(part.at_ns[i]), reader.methods[part.method[i]], target, host, headers, body, answer)
             )

@@ -15,7 +15,7 @@ from replay.errors import InputError
 from replay.trace import RecordedResponse, Trace, TraceWriter, packed, packed_writer
 from replay.trace.blob_writer import BlobWriter
 from replay.trace.blobs import BODIES_SCHEMA, PlainBodies, open_bodies
-from replay.trace.blocks import sums_of
+from replay.trace.blocks import BLOCK_BYTES, sums_of
 from replay.trace.packed import PackedBodies
 from replay.trace.packed_writer import DigestTable, PackedWriter
 from tests.support.trace_data import without_checksums
@@ -89,11 +89,14 @@ def by_address(found: PackedBodies, table: np.ndarray, index: int) -> bytes:
 
 
 def test_memory_stays_within_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bodies = [hashlib.blake2b(b"%d" % number).digest() * 16 for number in range(4_000)]
+    bodies = [hashlib.shake_128(b"%d" % number).digest(1_000) for number in range(4_000)]
     write(tmp_path / "bodies.arrow", bodies)
     monkeypatch.setattr(packed, "UNPACKED_BUDGET_BYTES_MAX", 1 << 20)
     found = opened(tmp_path / "bodies.arrow")
     assert not found.whole
+    assert found._file.size > 8 * BLOCK_BYTES and found._file._loaded.sum() <= 4, (
+        "the packed blocks are given back"
+    )
     rng, held = np.random.default_rng(1), 0
     ids = rng.integers(0, len(bodies), 3_000).astype(np.int32)
     begin = 0

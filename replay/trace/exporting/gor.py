@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import IO
 
 from replay.trace import Trace
-from replay.trace.importing.formats.gor import SEPARATOR, has_no_body
+from replay.trace.importing.formats.gor import SEPARATOR
+from replay.trace.importing.readers.gor_messages import has_no_body
 
 from .rows import Progress, Row, body_of, headers_of, host_of, printable, rows
 

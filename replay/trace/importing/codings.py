@@ -5,12 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 
+import pyarrow as pa
+
 from replay.trace.requests import Headers
 
 DECODED_BYTES_MAX = 64 << 20
 """A body that is larger without its coding is not read."""
 
-_PIECE_BYTES = 1 << 8
+_PIECE_BYTES = 1 << 18
 """Bytes that are decoded at once: a small body may stand for gigabytes."""
 
 _ANY_ZLIB = 32 + zlib.MAX_WBITS
@@ -71,26 +73,23 @@ def _zlib(bits: int) -> Callable[[bytes], bytes]:
 def _deflate(body: bytes) -> bytes:
     """zlib's format (RFC 1950), or the bare one that some servers send."""
     try:
-        return _zlib(_ANY_ZLIB)(body)
-    except BadCoding:
+        zlib.decompressobj(zlib.MAX_WBITS).decompress(body, 1)
+    except zlib.error:
         return _zlib(-zlib.MAX_WBITS)(body)
+    return _zlib(zlib.MAX_WBITS)(body)
 
 
 def _streamed(name: str) -> Callable[[bytes], bytes]:
     def decode(body: bytes) -> bytes:
-        import cramjam
-
-        decoder = getattr(cramjam, name).Decompressor()
         found = bytearray()
         try:
-            for at in range(0, len(body), _PIECE_BYTES):
-                decoder.decompress(body[at : at + _PIECE_BYTES])
-                found += bytes(decoder.flush())
-                if len(found) > DECODED_BYTES_MAX:
-                    raise BadCoding("too large")
-            found += bytes(decoder.finish())
-        except (cramjam.DecompressionError, OSError) as error:
-            raise BadCoding(str(error)) from None
+            with pa.CompressedInputStream(pa.BufferReader(body), name) as stream:
+                while piece := stream.read(_PIECE_BYTES):
+                    found += piece
+                    if len(found) > DECODED_BYTES_MAX:
+                        raise BadCoding("too large")
+        except (OSError, pa.ArrowException) as error:
+            raise BadCoding(str(error).partition("\n")[0]) from None
         return bytes(found)
 
     return decode

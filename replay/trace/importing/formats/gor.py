@@ -9,12 +9,25 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from replay.trace.dictionary import Int64s, StringTable
 from replay.trace.importing.cleaning import Cleaner
+from replay.trace.importing.readers.gor_messages import (
+    CHUNKED,
+    HEAD,
+    HEADER,
+    HOST,
+    LENGTH,
+    REQUEST,
+    Answer,
+    answer_of,
+    dechunked,
+    has_no_body,
+    message_end,
+    parted,
+)
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import (
     Found,
@@ -51,110 +64,11 @@ BROKEN, TOO_LONG, LONE, REPLAYED = (
     "replayed response",
 )
 
-_HEAD = re.compile(rb"([123]) ([0-9A-Za-z]+) (\d{1,19})(?: (-?\d{1,19}))?\s*\n")
-_REQUEST = re.compile(rb"([^ \r\n]{1,32}) ([^\r\n]*?)(?: HTTP/[\d.]+)?\r?\n")
-_STATUS = re.compile(rb"HTTP/[\d.]+ (\d{3})")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*\r?\n")
-_LENGTH = re.compile(rb"\nContent-Length:[ \t]*(\d{1,15})[ \t]*\r?\n", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\nTransfer-Encoding:[ \t]*chunked", re.IGNORECASE)
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_GLUED = re.compile(rb"\s*(?:[123] [0-9A-Za-z]+ \d{10,19}\b|[A-Z]{3,16} \S+ HTTP/|HTTP/[\d.]+ \d{3})")
-"""How a message begins that no separator parts from the one before."""
-
-_HOST = re.compile(rb"\nHost:[ \t]*([^\s]+)", re.IGNORECASE)
-
 
 def sniff(head: bytes, options: Options) -> float:
     """Whether the head is that of a message and a message follows."""
-    found = _HEAD.match(head.lstrip(b"\n"))
+    found = HEAD.match(head.lstrip(b"\n"))
     return 1.0 if found and re.match(rb"[A-Z]+ |HTTP/", head.lstrip(b"\n")[found.end() :]) else 0.0
-
-
-def dechunked(raw: bytes) -> bytes:
-    """A body without its chunk sizes (RFC 9112, 7.1); what is left of a broken one is cut off."""
-    return b"".join(raw[begin:end] for begin, end in _chunks(raw))
-
-
-def _chunks(raw: bytes) -> list[tuple[int, int]]:
-    """Where the data of each chunk is."""
-    found, at = list[tuple[int, int]](), 0
-    while (end := raw.find(b"\r\n", at)) >= 0:
-        size = re.match(rb"[0-9A-Fa-f]{1,8}", raw[at:end])
-        if size is None or int(size[0], 16) == 0:
-            break
-        length = int(size[0], 16)
-        found.append((end + 2, end + 2 + length))
-        at = end + 2 + length + 2
-    return found
-
-
-_LAST_CHUNK = re.compile(rb"(?:\r\n)?0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
-
-
-def _chunked_end(raw: bytes) -> int:
-    """Where a chunked body ends: behind its last chunk and its trailers, or nowhere before the end."""
-    chunks = _chunks(raw)
-    last = _LAST_CHUNK.match(raw, chunks[-1][1] if chunks else 0)
-    return last.end() if last else len(raw)
-
-
-def _parted(part: bytes, begin: int) -> tuple[int, int]:
-    """Where the headers of a message end, behind their last line break, and where its body begins. Tools write LF alone."""
-    found = _HEAD_END.search(part, begin)
-    if found is None:
-        return len(part), len(part)
-    return part.index(b"\n", found.start()) + 1, found.end()
-
-
-def _message_end(part: bytes, begin: int) -> int:
-    """Where the message that begins at `begin` ends, by its length; what is behind it belongs to none."""
-    headers_end, body_begin = _parted(part, begin)
-    head = part[max(begin - 1, 0) : headers_end]
-    length = _LENGTH.search(head)
-    if length is not None:
-        return min(len(part), body_begin + int(length[1]))
-    if _CHUNKED.search(head):
-        return body_begin + _chunked_end(part[body_begin:])
-    return body_begin if _GLUED.match(part, body_begin) else len(part)
-
-
-class _Answer(NamedTuple):
-    """What a response says of its request: its header lines and its body without chunk sizes among it."""
-
-    at_ns: int
-    latency_ns: int
-    status: int
-    size: int
-    number: int
-    head: bytes
-    body: bytes
-    is_chunked: bool
-    shown: bytes
-
-
-def _answer(number: int, head: re.Match[bytes], part: bytes) -> _Answer:
-    status = _STATUS.match(part, head.end())
-    headers_end, body_begin = _parted(part, head.end())
-    lines = part[head.end() : headers_end]
-    length, is_chunked = _LENGTH.search(lines), _CHUNKED.search(lines) is not None
-    body = part[body_begin:]
-    whole = len(body) or -1
-    return _Answer(
-        at_ns=int(head[3]),
-        latency_ns=int(head[4] or 0),
-        status=int(status[1]) if status and int(status[1]) >= 100 else -1,
-        size=int(length[1]) if length else whole,
-        number=number,
-        head=lines[lines.find(b"\n") :],
-        body=dechunked(body) if is_chunked else body,
-        is_chunked=is_chunked,
-        shown=part[:200],
-    )
-
-
-def has_no_body(method: str, status: int) -> bool:
-    """Whether a response has no body whatever its length says (RFC 9110, 8.6)."""
-    return method == "HEAD" or status in (204, 304) or 100 <= status < 200
 
 
 class GorReader(RecordReader):
@@ -168,12 +82,12 @@ class GorReader(RecordReader):
         self._header_sets: dict[bytes, Headers] = {}
         self._response_heads: dict[bytes, tuple[Headers, str]] = {}
         self._pending: dict[bytes, Record] = {}
-        self._early: dict[bytes, _Answer] = {}
+        self._early: dict[bytes, Answer] = {}
         self._plain = PlainRecords(self, found, options)
 
     def probe(self, head: bytes) -> Probe:
         """What the first message says of the stamps."""
-        found = _HEAD.match(head.lstrip(b"\n"))
+        found = HEAD.match(head.lstrip(b"\n"))
         return Probe(int(found[3]) if found else None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
@@ -208,14 +122,14 @@ class GorReader(RecordReader):
         """Requests of numbered parts, each as soon as its response came or waits no longer."""
         pending, rejects = self._pending, self._found.rejects
         for number, part in parts:
-            head = _HEAD.match(part)
+            head = HEAD.match(part)
             if head is None or max(int(head[3]), int(head[4] or 0)) >= 1 << 63:
                 rejects.lines += 1
                 rejects.add(
                     BROKEN if len(part) <= RECORD_BYTES_MAX else TOO_LONG, file.name, number, part[:999]
                 )
                 continue
-            end = _message_end(part, head.end())
+            end = message_end(part, head.end())
             behind, part = part[end:], part[:end]
             if behind.strip():
                 yield from self._behind(file, number, behind)
@@ -233,7 +147,7 @@ class GorReader(RecordReader):
                     yield pending.pop(head[2] if head[2] in pending else next(iter(pending)))
                 pending[head[2]] = record
             elif head[1] == b"2":
-                answer = _answer(number, head, part)
+                answer = answer_of(number, head, part)
                 if head[2] in pending:
                     yield self._answered(pending.pop(head[2]), answer)
                     continue
@@ -244,10 +158,10 @@ class GorReader(RecordReader):
                 rejects.lines += 1
                 rejects.add(REPLAYED, file.name, number, part[:200])
 
-    def _answered(self, record: Record, answer: _Answer) -> Record:
+    def _answered(self, record: Record, answer: Answer) -> Record:
         record.took_ns = kernels.took_of(answer.at_ns - record.at_ns, answer.latency_ns)
         record.status, record.size = answer.status, answer.size
-        body, size = answer.body, len(answer.body) if answer.is_chunked else answer.size
+        body, size = answer.body, answer.size
         if answer.head.strip() or body:
             bare = has_no_body(record.method, record.status)
             record.response = self.response_of(self.response_head(answer.head), body, size, bare=bare)
@@ -273,7 +187,7 @@ class GorReader(RecordReader):
         """The headers of a response without secrets, and its media type. Sets are remembered."""
         known = self._response_heads.get(head)
         if known is None:
-            pairs = end_to_end(_HEADER.findall(head))
+            pairs = end_to_end(HEADER.findall(head))
             known = self.kept(pairs), media_type(tuple(pairs))
             if len(self._response_heads) < PENDING_MAX:
                 self._response_heads[head] = known
@@ -282,23 +196,23 @@ class GorReader(RecordReader):
     def _behind(self, file: SourceFile, number: int, behind: bytes) -> Iterator[Record]:
         """What stands behind a message: a record that only its separator is missing before, or nothing that is known."""
         begins = behind.lstrip(b"\r\n")
-        if _HEAD.match(begins):
+        if HEAD.match(begins):
             yield from self._records(file, [(number, begins)])
             return
         self._found.rejects.lines += 1
         self._found.rejects.add(BROKEN, file.name, number, behind[:999])
 
     def _request(self, at_ns: int, part: bytes, begin: int) -> Record | None:
-        line = _REQUEST.match(part, begin)
+        line = REQUEST.match(part, begin)
         if line is None or at_ns > (1 << 63) - 1:
             return None
-        headers_end, body_begin = _parted(
+        headers_end, body_begin = parted(
             part, line.end() - 1 - (part[line.end() - 2 : line.end() - 1] == b"\r")
         )
         head, body = part[line.end() - 1 : headers_end], part[body_begin:]
         if body:
             body = self._body(head, body)
-        host = _HOST.search(head)
+        host = HOST.search(head)
         return Record(
             at_ns=at_ns,
             method=line[1].decode("latin-1"),
@@ -310,16 +224,16 @@ class GorReader(RecordReader):
 
     @staticmethod
     def _body(head: bytes, body: bytes) -> bytes:
-        if _CHUNKED.search(head):
+        if CHUNKED.search(head):
             return dechunked(body)
-        length = _LENGTH.search(head)
+        length = LENGTH.search(head)
         return body[: int(length[1])] if length else body
 
     def headers_of(self, head: bytes) -> Headers:
         """The headers, without what a replay writes itself. Sets are remembered: most requests repeat one."""
         known = self._header_sets.get(head)
         if known is None:
-            known = self.kept(end_to_end(_HEADER.findall(head)))
+            known = self.kept(end_to_end(HEADER.findall(head)))
             if len(self._header_sets) < PENDING_MAX:
                 self._header_sets[head] = known
         return known
@@ -417,7 +331,7 @@ class PlainRecords:
         heads = self._interned_heads(count)
         headers, header_sets = self._headers(heads[chosen])
         response, responses = self._responses(rows, heads)
-        body, bodies = self._bodies(rows)
+        body, bodies = self._bodies(rows, headers, header_sets)
         return Rows(
             at_ns=rows[kernels.AT_NS],
             data=data,
@@ -493,13 +407,16 @@ class PlainRecords:
         name = self._reader.methods[self._methods[method]]
         return self._reader.response_of(self._known_heads[head], body, size, bare=has_no_body(name, status))
 
-    def _bodies(self, rows: Int64s) -> tuple[Int64s, list[bytes]]:
+    def _bodies(
+        self, rows: Int64s, headers: Int64s, header_sets: list[Headers]
+    ) -> tuple[Int64s, list[bytes]]:
         """Each row's index into the bodies of these rows (-1: none), and those."""
         begins, ends = rows[kernels.BODY_BEGIN], rows[kernels.BODY_END]
         column = np.full(rows.shape[1], -1, dtype=np.int64)
         found: dict[bytes, int] = {}
         for row in np.flatnonzero(ends > begins).tolist():
-            body = self._cleaner.body(self._buffer[begins[row] : ends[row]].tobytes())
+            of = header_sets[headers[row]] if headers[row] >= 0 else ()
+            body = self._reader.clean_body(self._buffer[begins[row] : ends[row]].tobytes(), of)
             column[row] = found.setdefault(body, len(found))
         return column, list(found)
 

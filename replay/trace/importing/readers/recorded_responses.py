@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from replay.trace.importing.cleaning import Cleaner
@@ -25,13 +26,15 @@ _TEXT = frozenset(
     }
 )  # fmt: skip
 _LOOKED_AT_BYTES = 1 << 10
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a]")
+"""Bytes that no text has."""
 
 
 def is_text(kind: str, body: bytes) -> bool:
     """Whether a body is text, by its media type; by its beginning where it has no type."""
     if kind:
         return kind.startswith("text/") or kind in _TEXT or kind.endswith(("+json", "+xml", "+text"))
-    return not any(byte < 9 or 13 < byte < 27 for byte in body[:_LOOKED_AT_BYTES])
+    return _CONTROL.search(body, 0, _LOOKED_AT_BYTES) is None
 
 
 def without_secrets(cleaner: Cleaner, body: bytes, coding: bytes, side: str = "") -> bytes:

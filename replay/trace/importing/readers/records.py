@@ -109,11 +109,11 @@ class RecordReader:
         if not _PLAIN.fullmatch(target):
             target = _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
         record.target = self._cleaner.target(target)
-        record.body = self._clean_body(record.body, record.headers)
+        record.body = self.clean_body(record.body, record.headers)
         record.host = record.host.rpartition("@")[2]
         return ""
 
-    def _clean_body(self, body: bytes, headers: Headers) -> bytes:
+    def clean_body(self, body: bytes, headers: Headers) -> bytes:
         """The body of a request without secrets, also where it is compressed."""
         coding = coding_of(headers) if body and not self._options.keep_secrets else b""
         try:

@@ -1,0 +1,104 @@
+"""The messages of a `.gor` file in plain Python: where each ends, its length, its chunks, what a response says."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+HEAD = re.compile(rb"([123]) ([0-9A-Za-z]+) (\d{1,19})(?: (-?\d{1,19}))?\s*\n")
+REQUEST = re.compile(rb"([^ \r\n]{1,32}) ([^\r\n]*?)(?: HTTP/[\d.]+)?\r?\n")
+_STATUS = re.compile(rb"HTTP/[\d.]+ (\d{3})")
+HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*\r?\n")
+LENGTH = re.compile(rb"\nContent-Length:[ \t]*(\d{1,15})[ \t]*\r?\n", re.IGNORECASE)
+CHUNKED = re.compile(rb"\nTransfer-Encoding:[ \t]*chunked", re.IGNORECASE)
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_GLUED = re.compile(rb"\s*(?:[123] [0-9A-Za-z]+ \d{10,19}\b|[A-Z]{3,16} \S+ HTTP/|HTTP/[\d.]+ \d{3})")
+"""How a message begins that no separator parts from the one before."""
+
+HOST = re.compile(rb"\nHost:[ \t]*([^\s]+)", re.IGNORECASE)
+
+
+def dechunked(raw: bytes) -> bytes:
+    """A body without its chunk sizes (RFC 9112, 7.1); what is left of a broken one is cut off."""
+    return b"".join(raw[begin:end] for begin, end in _chunks(raw))
+
+
+def _chunks(raw: bytes) -> list[tuple[int, int]]:
+    """Where the data of each chunk is."""
+    found, at = list[tuple[int, int]](), 0
+    while (end := raw.find(b"\r\n", at)) >= 0:
+        size = re.match(rb"[0-9A-Fa-f]{1,8}", raw[at:end])
+        if size is None or int(size[0], 16) == 0:
+            break
+        length = int(size[0], 16)
+        found.append((end + 2, end + 2 + length))
+        at = end + 2 + length + 2
+    return found
+
+
+_LAST_CHUNK = re.compile(rb"(?:\r\n)?0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
+
+
+def _chunked_end(raw: bytes) -> int:
+    """Where a chunked body ends: behind its last chunk and its trailers, or nowhere before the end."""
+    chunks = _chunks(raw)
+    last = _LAST_CHUNK.match(raw, chunks[-1][1] if chunks else 0)
+    return last.end() if last else len(raw)
+
+
+def parted(part: bytes, begin: int) -> tuple[int, int]:
+    """Where the headers of a message end, behind their last line break, and where its body begins. Tools write LF alone."""
+    found = _HEAD_END.search(part, begin)
+    if found is None:
+        return len(part), len(part)
+    return part.index(b"\n", found.start()) + 1, found.end()
+
+
+def message_end(part: bytes, begin: int) -> int:
+    """Where the message that begins at `begin` ends, by its length; what is behind it belongs to none."""
+    headers_end, body_begin = parted(part, begin)
+    head = part[max(begin - 1, 0) : headers_end]
+    length = LENGTH.search(head)
+    if length is not None:
+        return min(len(part), body_begin + int(length[1]))
+    if CHUNKED.search(head):
+        return body_begin + _chunked_end(part[body_begin:])
+    return body_begin if _GLUED.match(part, body_begin) else len(part)
+
+
+class Answer(NamedTuple):
+    """What a response says of its request: its header lines and its body without chunk sizes among it."""
+
+    at_ns: int
+    latency_ns: int
+    status: int
+    size: int
+    number: int
+    head: bytes
+    body: bytes
+    shown: bytes
+
+
+def answer_of(number: int, head: re.Match[bytes], part: bytes) -> Answer:
+    """What a response in `part`, behind its `head`, says."""
+    status = _STATUS.match(part, head.end())
+    headers_end, body_begin = parted(part, head.end())
+    lines = part[head.end() : headers_end]
+    length, is_chunked = LENGTH.search(lines), CHUNKED.search(lines) is not None
+    body = dechunked(part[body_begin:]) if is_chunked else part[body_begin:]
+    whole = len(body) if body or is_chunked else -1
+    return Answer(
+        at_ns=int(head[3]),
+        latency_ns=int(head[4] or 0),
+        status=int(status[1]) if status and int(status[1]) >= 100 else -1,
+        size=int(length[1]) if length else whole,
+        number=number,
+        head=lines[lines.find(b"\n") :],
+        body=body,
+        shown=part[:200],
+    )
+
+
+def has_no_body(method: str, status: int) -> bool:
+    """Whether a response has no body whatever its length says (RFC 9110, 8.6)."""
+    return method == "HEAD" or status in (204, 304) or 100 <= status < 200
