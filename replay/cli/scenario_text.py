@@ -48,6 +48,8 @@ def scenario_text(
         given["methods"] = "all"
     if proposed.cookies:
         given["cookies"] = True
+    if proposed.split:
+        given["split_clients"] = True
     more = "docs/settings.md describes every setting" + (
         "." if everything else "; replay init --all lists them all."
     )
@@ -72,6 +74,8 @@ def scenario_text(
         for setting in own:
             if setting.key == "cookies" and proposed.cookies:
                 lines += _comment(f"Proposed from the recording. {proposed.cookies}.")
+            if setting.key == "split_clients" and proposed.split:
+                lines += _comment(f"Proposed from the recording. {proposed.split}.")
             lines += _setting(setting, given.get(setting.key))
     return "\n".join([*lines, *_tables(trace, wanted, everything), *_proposals(proposed)])
 

@@ -26,6 +26,7 @@ from replay.trace import Trace
 from replay_native.ground.jit import warm
 
 from .blocking import owns_signals, run_blocking
+from .split_clients import with_split_clients
 
 if TYPE_CHECKING:
     from replay.results.document import RunDocument
@@ -179,7 +180,10 @@ def prepare(
         found = run_blocking(partial(find_targets, scenario))
     own_area = Path(tempfile.mkdtemp(prefix="replay-")) if area is None else None
     try:
-        schedules = make_schedules(trace, scenario, name=name, area=area or own_area)
+        place = area or own_area
+        assert place is not None
+        trace = with_split_clients(trace, scenario, place)
+        schedules = make_schedules(trace, scenario, name=name, area=place)
         targets = [planned(schedule, one, show) for schedule, one in zip(schedules, found, strict=True)]
     except BaseException:
         if own_area is not None:

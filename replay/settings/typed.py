@@ -262,6 +262,7 @@ class Settings(TypedDict, total=False):
     set: Sequence[SetRuleSettings]
     check: Sequence[CheckRuleSettings]
     cookies: bool
+    split_clients: bool
     auth: AuthSettings
     methods: str | Sequence[str]
     only: Sequence[str]
@@ -347,6 +348,7 @@ class PeakSettings(TypedDict, total=False):
     set: Sequence[SetRuleSettings]
     check: Sequence[CheckRuleSettings]
     cookies: bool
+    split_clients: bool
     auth: AuthSettings
     methods: str | Sequence[str]
     only: Sequence[str]

@@ -47,23 +47,21 @@ class Place(NamedTuple):
 
 def json_text(raw: str) -> str:
     """The text that the inside of a JSON string stands for; `raw` is UTF-8 read as Latin-1."""
-    if "\\" not in raw:
-        return _utf8(raw)
+    text = _utf8(raw)
+    if "\\" not in text:
+        return text
 
     def one(match: re.Match[str]) -> str:
-        if match[1]:
-            return chr(int(match[1], 16)).encode("utf-8", "surrogatepass").decode("latin-1")
-        return _SHORT_ESCAPES.get(match[2], match[2])
+        return chr(int(match[1], 16)) if match[1] else _SHORT_ESCAPES.get(match[2], match[2])
 
-    return _utf8(_ESCAPE.sub(one, raw))
+    # UTF-16 puts the two halves of a character together.
+    return _ESCAPE.sub(one, text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def _utf8(latin: str) -> str:
     try:
         return latin.encode("latin-1").decode("utf-8")
-    except UnicodeDecodeError:
-        return latin
-    except UnicodeEncodeError:
+    except UnicodeError:
         return latin
 
 
@@ -121,6 +119,14 @@ def _leaf(levels: list[_Level], text: str, begin: int, end: int, quoted: bool) -
     if quoted:
         return Place(pointer, begin + 1, end - 1, json_text(text[begin + 1 : end - 1]), True, first)
     return Place(pointer, begin, end, text[begin:end], False, first)
+
+
+def pointer_matches(pattern: str, pointer: str) -> bool:
+    """Whether a JSON Pointer is one that a rule names: `*` is any step."""
+    if "*" not in pattern:
+        return pattern == pointer
+    wanted, given = pattern.split("/"), pointer.split("/")
+    return len(wanted) == len(given) and all(a in ("*", b) for a, b in zip(wanted, given, strict=True))
 
 
 def form_fields(text: str, begin: int = 0) -> Iterator[Place]:

@@ -15,7 +15,7 @@ from replay import units
 from replay.errors import LimitError, UsageError
 from replay.settings.session_rules import SetRule
 from replay.trace import Requests
-from replay.trace.places import Place, form_fields, json_leaves, path_segments, query_fields
+from replay.trace.places import Place, form_fields, json_leaves, path_segments, pointer_matches, query_fields
 from replay.trace.requests import Request
 from replay_native.templates.text import LITERAL
 
@@ -141,7 +141,7 @@ class _Patcher:
                 changes += [
                     (place, one.rule, encode)
                     for one in rules
-                    if one.rule.json is not None and _matches(one.rule.json, place.name)
+                    if one.rule.json is not None and pointer_matches(one.rule.json, place.name)
                 ]
         if any(one.rule.form is not None for one in rules):
             changes += [
@@ -228,14 +228,6 @@ def _without_quotes(parts: Sequence[Part]) -> list[Part]:
 
 def _is_number(text: bytes) -> bool:
     return re.fullmatch(rb"-?\d+(?:\.\d+)?", text) is not None
-
-
-def _matches(pattern: str, pointer: str) -> bool:
-    """Whether a JSON Pointer is one that a rule names; `*` is any step."""
-    if "*" not in pattern:
-        return pattern == pointer
-    wanted, given = pattern.split("/"), pointer.split("/")
-    return len(wanted) == len(given) and all(a in ("*", b) for a, b in zip(wanted, given, strict=True))
 
 
 def is_by_request(path: str, values: Values) -> bool:

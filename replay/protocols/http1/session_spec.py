@@ -256,7 +256,7 @@ def _refuse_circles(requests: Requests, scenario: Scenario) -> None:
                 giving |= set(named_by(requests.routes, requests.actions, rule.route, "capture"))
         needing: set[int] = set()
         for rule_of in scenario.set:
-            if any(used == name for used, _ in placeholders(rule_of.text)):
+            if not rule_of.when_recorded and any(used == name for used, _ in placeholders(rule_of.text)):
                 named = set(named_by(requests.routes, requests.actions, rule_of.route, "set"))
                 for other in rule_of.without:
                     named -= set(named_by(requests.routes, requests.actions, other, "set"))

@@ -40,6 +40,13 @@ class SessionSettings(TargetSettings, kw_only=True, frozen=True):
     cookies: Annotated[
         bool, row("Keep the cookies that responses set, for each client, and send them", used_by="HTTP")
     ] = False
+    split_clients: Annotated[
+        bool,
+        row(
+            "Take each session of a recorded client as a client of its own, by the values that its rules send",
+            used_by="HTTP",
+        ),
+    ] = False
     auth: Annotated[Auth, row("A header whose value a command prints", used_by="HTTP")] = Auth()
 
 

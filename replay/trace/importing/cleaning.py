@@ -228,9 +228,8 @@ class Cleaner:
     def _note_given_out(self, body: bytes) -> None:
         """Remember the texts that a response gives out, so that one which turns out to be a secret is reported."""
         for leaf in json_leaves(body.decode("latin-1")):
-            is_new = leaf.value not in self._found.known_secrets and not is_secret(
-                leaf.name.rpartition("/")[2]
-            )
+            named = is_secret(leaf.name.rpartition("/")[2]) or self._rules.of("json", leaf.name) is not None
+            is_new = leaf.value not in self._found.known_secrets and not named
             if is_new and leaf.quoted and len(leaf.value) >= 16 and len(self._found.given_out) < REMEMBERED:
                 self._found.given_out.setdefault(leaf.value, f"json:{leaf.name}")
 

@@ -19,7 +19,10 @@ REMEMBERED = 1 << 16
 """Values whose pseudonyms are remembered."""
 
 _UNIT = re.compile(
-    r"(%(?:25){0,4})([0-9A-Fa-f]{2})|(\\{1,16}u)([0-9A-Fa-f]{4})|(\\{1,16}x)([0-9A-Fa-f]{2})|.", re.DOTALL
+    r"(?P<percent>%(?:25){0,4})(?P<coded>[0-9A-Fa-f]{2})"
+    r"|(?P<pair>\\{1,16}u[Dd][89ABab][0-9A-Fa-f]{2}\\{1,16}u[Dd][C-Fc-f][0-9A-Fa-f]{2})"
+    r"|(?P<long>\\{1,16}u)(?P<code>[0-9A-Fa-f]{4})|(?P<short>\\{1,16}x)(?P<byte>[0-9A-Fa-f]{2})|.",
+    re.DOTALL,
 )
 _SCHEME = re.compile(
     r"(?:Bearer|Basic|Digest|Negotiate|NTLM|Token|ApiKey)(?:[ +]|%(?:25)*20)+", re.IGNORECASE
@@ -45,14 +48,22 @@ def _units(text: str) -> tuple[list[_Unit], bytes]:
     plain = bytearray()
     for match in _UNIT.finditer(text):
         begin = len(plain)
-        mark = match[1] or match[3] or match[5] or ""
-        if match[3]:
-            plain += chr(int(match[4], 16)).encode("utf-8", "surrogatepass")
+        mark = match["percent"] or match["short"] or match["long"] or ""
+        written = match["coded"] or match["byte"] or match["code"] or match[0]
+        if match["pair"]:
+            high, low = (int(code, 16) for code in re.findall(r"u([0-9A-Fa-f]{4})", match[0]))
+            mark = match[0][: match[0].index("u") + 1]
+            plain += chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00).encode()
+        elif match["long"]:
+            code = int(written, 16)
+            is_half = 0xD800 <= code < 0xE000
+            mark, written = ("", match[0]) if is_half else (mark, written)
+            plain += b"?" if is_half else chr(code).encode()
         elif mark:
-            plain.append(int(match[2] or match[6], 16))
+            plain.append(int(written, 16))
         else:
             plain += match[0].encode("latin-1", "replace")
-        units.append(_Unit(mark, match[2] or match[4] or match[6] or match[0], begin, len(plain)))
+        units.append(_Unit(mark, written, begin, len(plain)))
     return units, bytes(plain)
 
 
@@ -63,12 +74,19 @@ def _written(units: list[_Unit], plain: bytes) -> str:
 
 def _in_unit(unit: _Unit, data: bytes) -> str:
     if not unit.mark:
-        return data.decode("latin-1")
-    if unit.mark.endswith("u"):
-        code = f"{ord(data.decode('utf-8', 'surrogatepass')):04x}"
-    else:
-        code = f"{data[0]:02x}"
-    return unit.mark + (code if unit.text == unit.text.lower() and not unit.text.isdigit() else code.upper())
+        return unit.text if len(unit.text) > 1 else data.decode("latin-1")
+    if not unit.mark.endswith("u"):
+        return unit.mark + _in_case_of(f"{data[0]:02x}", unit.text)
+    words = data.decode("utf-8").encode("utf-16-be")
+    codes = [words[at : at + 2].hex() for at in range(0, len(words), 2)]
+    return "".join(
+        unit.mark + _in_case_of(code, unit.text.replace("\\", "").replace("u", "")) for code in codes
+    )
+
+
+def _in_case_of(code: str, given: str) -> str:
+    """Hexadecimal digits in the case of those before."""
+    return code if given == given.lower() and not given.isdigit() else code.upper()
 
 
 class _Digit(NamedTuple):

@@ -7,54 +7,23 @@ that follow from it on paper, and counts how often each would have had the value
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import NamedTuple
+from itertools import islice
 
 from replay.trace import Trace
 
-from .values import BITS_MIN, Given, Sent, bits_of, given_by, is_common, sent_by
+from .events import Event, read_events
+from .found import VALUES_MAX, Giver, OwnValues, Proposals, SentPlace, Session
+from .splitting import Splitter, sessions_of
+from .uniques import uniques
+from .values import BITS_MIN, bits_of
 
 EVENTS_MAX = 200_000
 """Events of a trace that are looked at: its first ones."""
 
-VALUES_MAX = 4_096
-"""Values of responses that are remembered of one client, and values of one place."""
-
-HIT_RATE_MIN = 0.9
-"""A rule that would have had the recorded value less often is proposed as a comment: more often than not something else
-gives the value.
-"""
-
 MANY_CLIENTS = 3
 """A value that so many clients share is a constant, not one of a session."""
-
-
-class Event(NamedTuple):
-    """One event of the trace, with what it sent and what its response gave out."""
-
-    client: int
-    route: int
-    sent: list[Sent]
-    given: list[Given]
-
-
-class Giver(NamedTuple):
-    """Where values come from: responses of a route, and how they are found in them."""
-
-    route: int
-    finder: str
-    name: str
-
-
-class SentPlace(NamedTuple):
-    """Where values go: requests of a route, the kind and name of the place, and the scheme before them."""
-
-    route: int
-    kind: str
-    name: str
-    scheme: str
 
 
 @dataclass(slots=True)
@@ -73,88 +42,37 @@ class Link:
         return sum(map(bits_of, self.values)) >= BITS_MIN
 
 
-@dataclass(slots=True)
-class OwnValues:
-    """The values that clients sent in one place, and that no response had given them before: by value, the clients."""
-
-    count: int = 0
-    values: dict[str, set[int]] = field(default_factory=dict)
-
-    def add(self, value: str, client: int) -> None:
-        """Count one more."""
-        self.count += 1
-        if value in self.values or len(self.values) < VALUES_MAX:
-            self.values.setdefault(value, set()).add(client)
-
-
-@dataclass(slots=True)
-class Session:
-    """A value of a session: where it is given out, where it is sent, and how often a replay on paper had it right."""
-
-    givers: list[Giver]
-    places: list[SentPlace]
-    sent: dict[SentPlace, int] = field(default_factory=dict)
-    hits: dict[SentPlace, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Proposals:
-    """What was found. `counts` are the sends of each place, `first_places` where a client's own value was first sent."""
-
-    events: int = 0
-    responses: int = 0
-    sessions: list[Session] = field(default_factory=list)
-    counts: dict[SentPlace, int] = field(default_factory=dict)
-    own: dict[SentPlace, OwnValues] = field(default_factory=dict)
-    first_places: dict[str, SentPlace] = field(default_factory=dict)
-
-
 def find_proposals(trace: Trace) -> Proposals:
     """What the recording shows of sessions."""
     found = Proposals()
-    events = _reader(trace)
+
+    def events() -> Iterator[Event]:
+        return islice((event for _, batch in read_events(trace) for event in batch), EVENTS_MAX)
+
     links = _links(events, found)
-    found.sessions = _sessions(links)
+    found.sessions = _sessions(links, trace.requests.routes)
+    found.uniques, found.accounts = uniques(found, trace.requests.routes)
     if found.sessions:
-        _replay_on_paper(events, found.sessions)
+        _replay_on_paper(events(), found.sessions)
+    if any(session.is_credential for session in found.sessions):
+        _try_split(events, found)
     return found
 
 
-def _reader(trace: Trace) -> Callable[[], Iterator[Event]]:
-    """A function that reads the events of a trace, the first EVENTS_MAX."""
-    requests = trace.requests
-
-    @lru_cache(1 << 16)
-    def sent(index: int) -> tuple[int, list[Sent]]:
-        request = requests.get(index)
-        headers = requests.headers(request.headers) if request.headers >= 0 else ()
-        body = requests.body(request.body) if request.body >= 0 else b""
-        values = [
-            one
-            for one in sent_by(request.target.decode("latin-1"), headers, body)
-            if not is_common(one.value)
-        ]
-        return request.route, values
-
-    @lru_cache(1 << 14)
-    def given(index: int) -> list[Given]:
-        return [one for one in given_by(trace.responses.get(index)) if not is_common(one.value)]
-
-    def read() -> Iterator[Event]:
-        left = EVENTS_MAX
-        for batch in trace.batches():
-            responses = [-1] * len(batch) if batch.response is None else batch.response.tolist()
-            columns = zip(
-                batch.request.tolist(), batch.client.tolist(), batch.status.tolist(), responses, strict=True
-            )
-            for request, client, status, response in columns:
-                if left == 0:
-                    return
-                left -= 1
-                route, values = sent(request)
-                yield Event(client, route, values, given(response) if response >= 0 and status < 400 else [])
-
-    return read
+def _try_split(events: Callable[[], Iterator[Event]], found: Proposals) -> None:
+    """Take the sessions of one client apart by their credentials and new values, where more rules hold then."""
+    sessions = [session for session in found.sessions if session.is_credential]
+    places = {place for session in sessions for place in session.places}
+    places |= {place for unique in found.uniques for place in unique.places}
+    givers = {giver for session in sessions for giver in session.givers}
+    splitter = Splitter(
+        lambda route, sent: SentPlace(route, sent.kind, sent.name, sent.scheme) in places,
+        lambda route, given: Giver(route, given.finder, given.name) in givers,
+    )
+    again = [Session(session.givers, session.places) for session in found.sessions]
+    _replay_on_paper(sessions_of(events(), splitter), again)
+    if sum(session.good for session in again) > sum(session.good for session in found.sessions):
+        found.sessions, found.split = again, splitter.count
 
 
 Links = dict[tuple[Giver, SentPlace], Link]
@@ -197,9 +115,9 @@ def _links(events: Callable[[], Iterator[Event]], found: Proposals) -> Links:
     return links
 
 
-def _sessions(links: Links) -> list[Session]:
+def _sessions(links: Links, routes: Sequence[str]) -> list[Session]:
     """The links that are no chance, gathered: givers that feed one place are one value, and so are places of one giver."""
-    proofs = {key: link for key, link in links.items() if link.is_proof and _fits(*key)}
+    proofs = _proofs(links, routes)
     groups: list[Session] = []
     of: dict[Giver | SentPlace, Session] = {}
     for giver, place in sorted(proofs, key=lambda key: -proofs[key].hits):
@@ -225,6 +143,23 @@ def _sessions(links: Links) -> list[Session]:
     return groups
 
 
+def _proofs(links: Links, routes: Sequence[str]) -> Links:
+    """The links that are no chance: by themselves, or with those of routes that differ in the value alone."""
+    alike: dict[tuple[Giver, str], Link] = defaultdict(Link)
+    shapes: dict[tuple[Giver, SentPlace], tuple[Giver, str]] = {}
+    for (giver, place), link in links.items():
+        shape = routes[place.route]
+        if place.kind == "path":
+            steps = shape.split("/")
+            steps[int(place.name) + 1 : int(place.name) + 2] = ["*"]
+            shape = "/".join(steps)
+        key = shapes[giver, place] = giver, f"{place.kind} {place.name} {shape}"
+        alike[key].hits += link.hits
+        alike[key].values |= link.values
+        alike[key].clients |= link.clients
+    return {key: link for key, link in links.items() if alike[shapes[key]].is_proof and _fits(*key)}
+
+
 def _fits(giver: Giver, place: SentPlace) -> bool:
     """Whether a rule can bring a value from here to there: a link goes to a whole path, and a cookie to its own name."""
     if (giver.finder == "location") != (place.kind == "target"):
@@ -234,12 +169,12 @@ def _fits(giver: Giver, place: SentPlace) -> bool:
     return True
 
 
-def _replay_on_paper(events: Callable[[], Iterator[Event]], sessions: list[Session]) -> None:
+def _replay_on_paper(events: Iterator[Event], sessions: list[Session]) -> None:
     """Count for each place of each session how often the last captured value was the one that was sent."""
     of_place = {place: number for number, session in enumerate(sessions) for place in session.places}
     of_giver = {giver: number for number, session in enumerate(sessions) for giver in session.givers}
     held: dict[tuple[int, int, str], str] = {}
-    for event in events():
+    for event in events:
         for sent in event.sent:
             place = SentPlace(event.route, sent.kind, sent.name, sent.scheme)
             number = of_place.get(place)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from replay import units
 
-from .find import HIT_RATE_MIN, Giver, Proposals, SentPlace, Session
-from .uniques import WRITES, Needed, passwords, plain_name, uniques
+from .found import HIT_RATE_MIN, Giver, Needed, Proposals, SentPlace, Session
+from .uniques import WRITES, passwords, plain_name
 
 ROUTES_LISTED_MAX = 3
 """A header that more routes send is set for all of them but those that do not."""
@@ -34,6 +34,7 @@ class Proposed:
 
     rules: list[Rule] = field(default_factory=list)
     cookies: str = ""
+    split: str = ""
     writes: bool = False
     notes: list[str] = field(default_factory=list)
     needed: list[str] = field(default_factory=list)
@@ -60,10 +61,7 @@ class _Writer:
             taken += session.places
             self._session(session)
         own = [] if keeps_secrets else passwords(self._found)
-        made, accounts = uniques(
-            self._found, self._routes, [*taken, *(place for one in own for place in one.places)]
-        )
-        for unique in made:
+        for unique in self._found.uniques:
             name = self._name(f"new_{plain_name(unique.first.name) or 'value'}")
             count = units.counted(unique.values, "value")
             why = f"{count} of {self._where(unique.first)}, no two clients alike: new for each of them, in each run"
@@ -71,9 +69,13 @@ class _Writer:
             self._made.rules.append(Rule("variable", keys, why))
             self._set_all(unique.places, name)
         if not keeps_secrets:
-            for needed in [*own, *accounts, *self._secret_headers(taken)]:
+            for needed in [*own, *self._found.accounts, *self._secret_headers(taken)]:
                 self._needed(needed)
         self._set_paths()
+        if self._found.split:
+            self._made.split = (
+                f"{units.counted(self._found.split, 'session')} of fewer clients: people behind one address"
+            )
         order = {"variable": 0, "capture": 1, "set": 2}
         self._made.rules.sort(key=lambda rule: order[rule.table])
         methods = {self._routes[place.route].split(" ")[0] for place in self._found.counts}

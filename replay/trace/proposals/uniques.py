@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from .find import OwnValues, Proposals, SentPlace
+from .found import Needed, OwnValues, Proposals, SentPlace, Unique
 from .values import bits_of
 
 UNIQUE_SHARE = 0.9
@@ -29,23 +28,6 @@ _LIKE_CHARS_MIN = 8
 """A shorter value has too few others of its form: it is made of more characters than the recorded one."""
 
 WRITES = ("POST", "PUT", "PATCH")
-
-
-class Unique(NamedTuple):
-    """Values that are new for each client or request: how they are made, the place that brings them, and all places."""
-
-    generate: str
-    first: SentPlace
-    places: list[SentPlace]
-    values: int
-
-
-class Needed(NamedTuple):
-    """Values that the replay needs and the trace does not hold: the variable's name, the places, how many there are."""
-
-    name: str
-    places: list[SentPlace]
-    values: int
 
 
 def plain_name(name: str) -> str:
@@ -72,13 +54,12 @@ def passwords(found: Proposals) -> list[Needed]:
     return [Needed("password", places, len(values))] if places else []
 
 
-def uniques(
-    found: Proposals, routes: Sequence[str], taken: Iterable[SentPlace]
-) -> tuple[list[Unique], list[Needed]]:
+def uniques(found: Proposals, routes: Sequence[str]) -> tuple[list[Unique], list[Needed]]:
     """Values that are new for each client or request, and accounts that exist before the recording begins."""
     made: list[Unique] = []
     needed: list[Needed] = []
-    used = set(taken)
+    used = {place for session in found.sessions for place in session.places}
+    used |= {place for place in found.own if is_password(place)}
     for place, own in sorted(found.own.items(), key=lambda item: -item[1].count):
         if (
             place in used

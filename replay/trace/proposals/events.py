@@ -1,0 +1,56 @@
+"""The events of a trace with what they sent and what their responses gave out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from replay.trace import Batch, Trace
+
+from .values import Given, Sent, given_by, is_common, sent_by
+
+FAILED = 400
+"""A response of this status or a higher one gives nothing out."""
+
+
+class Event(NamedTuple):
+    """One event of the trace, with what it sent and what its response gave out."""
+
+    client: int
+    route: int
+    sent: list[Sent]
+    given: list[Given]
+
+
+def read_events(trace: Trace) -> Iterator[tuple[Batch, Iterator[Event]]]:
+    """The events of a trace, batch by batch."""
+    requests = trace.requests
+
+    @lru_cache(1 << 16)
+    def sent(index: int) -> tuple[int, list[Sent]]:
+        request = requests.get(index)
+        headers = requests.headers(request.headers) if request.headers >= 0 else ()
+        body = requests.body(request.body) if request.body >= 0 else b""
+        values = [
+            one
+            for one in sent_by(request.target.decode("latin-1"), headers, body)
+            if not is_common(one.value)
+        ]
+        return request.route, values
+
+    @lru_cache(1 << 14)
+    def given(index: int) -> list[Given]:
+        return [one for one in given_by(trace.responses.get(index)) if not is_common(one.value)]
+
+    def events(batch: Batch) -> Iterator[Event]:
+        responses = [-1] * len(batch) if batch.response is None else batch.response.tolist()
+        columns = zip(
+            batch.request.tolist(), batch.client.tolist(), batch.status.tolist(), responses, strict=True
+        )
+        for request, client, status, response in columns:
+            route, values = sent(request)
+            yield Event(client, route, values, given(response) if response >= 0 and status < FAILED else [])
+
+    for batch in trace.batches():
+        yield batch, events(batch)

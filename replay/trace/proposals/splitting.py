@@ -1,0 +1,74 @@
+"""Tells the sessions of one client apart: people behind one address, by the values that they send and are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from replay.trace import DerivedTraceWriter, Trace
+
+from .events import Event, read_events
+from .values import Given, Sent
+
+IsSent = Callable[[int, Sent], bool]
+"""Whether a value that requests of a route send says whose they are."""
+
+IsGiven = Callable[[int, Given], bool]
+"""Whether a value that responses of a route give out does."""
+
+_FIRST = {"header": 0, "cookie": 0}
+"""Credentials say more than what is asked for."""
+
+
+class Splitter:
+    """Numbers sessions by first appearance. A request belongs to the session that sent one of its values first, or was
+    given it; one without such values to what is left of its client.
+    """
+
+    def __init__(self, is_sent: IsSent, is_given: IsGiven) -> None:
+        self._is_sent, self._is_given = is_sent, is_given
+        self._of_value: dict[tuple[int, str], int] = {}
+        self._rest: dict[int, int] = {}
+        self.count = 0
+
+    def session(self, event: Event) -> int:
+        """The session of the next event."""
+        sent = [one for one in event.sent if self._is_sent(event.route, one)]
+        sent.sort(key=lambda one: _FIRST.get(one.kind, 1))
+        given = [one.value for one in event.given if self._is_given(event.route, one)]
+        known = (self._of_value.get((event.client, one.value)) for one in sent)
+        session = next((number for number in known if number is not None), None)
+        if session is None:
+            session = self._new() if sent or given else self._rest_of(event.client)
+        for one in sent:
+            self._of_value.setdefault((event.client, one.value), session)
+        for value in given:
+            self._of_value[event.client, value] = session
+        return session
+
+    def _new(self) -> int:
+        self.count += 1
+        return self.count - 1
+
+    def _rest_of(self, client: int) -> int:
+        if client not in self._rest:
+            self._rest[client] = self._new()
+        return self._rest[client]
+
+
+def split_trace(trace: Trace, out: Path, splitter: Splitter) -> Trace:
+    """The trace with a client for each session, written to `out`."""
+    with DerivedTraceWriter(out, trace, [{"transform": "split_clients"}]) as writer:
+        for batch, events in read_events(trace):
+            client = np.fromiter((splitter.session(event) for event in events), np.uint32, len(batch))
+            writer.add_batch(batch.taken(lambda column: column, client=client), in_order=True)
+    assert writer.trace is not None
+    return writer.trace
+
+
+def sessions_of(events: Iterator[Event], splitter: Splitter) -> Iterator[Event]:
+    """The events with their sessions as clients."""
+    for event in events:
+        yield event._replace(client=splitter.session(event))
