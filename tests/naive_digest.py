@@ -69,7 +69,11 @@ def leaves(value: Any, pointer: int) -> Iterator[tuple[int, int, int]]:
     elif isinstance(value, Decimal):
         yield pointer, int(kernels.TAG_NUMBER), of_number(value)
     else:
-        yield pointer, int({True: kernels.TAG_TRUE, False: kernels.TAG_FALSE, None: kernels.TAG_NULL}[value]), 0
+        yield (
+            pointer,
+            int({True: kernels.TAG_TRUE, False: kernels.TAG_FALSE, None: kernels.TAG_NULL}[value]),
+            0,
+        )
 
 
 def depth_of(value: Any) -> int:
