@@ -17,12 +17,15 @@ from . import statistics
 from .causes import add_causes
 from .counting import Rates, RouteCounter
 from .examples import FIELDS_MAX, add_examples, where_different
-from .fields import OTHER
+from .fields import BODY, OTHER
 from .findings import ComparedSide, Differences, FieldFinding, Verdict
 from .ignoring import Ignoring
 from .reading import KeptRun, Responses, read_responses
 from .statistics import RUNS_MIN, Judged
 from .values import Kind
+
+OPAQUE = 0.5
+"""Where digests differ in such a share of base's own responses, no difference in them can be seen."""
 
 STABLE = 0.01
 """A field that differs in no more of base's own responses counts as stable."""
@@ -81,7 +84,7 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
     smallest = _smallest(judged, family.rates, base, new, responses)
     made = Differences(
         verdict, "", *sides, tuple(reasons),
-        (*_notes(base, new), *responses.notes, *ignoring.unused()),
+        (*_opaque(findings), *_notes(base, new), *responses.notes, *ignoring.unused()),
         tuple(findings), tuple(ignoring.left_out.values()),
         requests=sum(route.requests for route in responses.routes), routes=len(responses.routes),
         equal=_fields(responses) - len(findings), smallest=smallest, labellings=judged.labellings, exact=judged.exact,
@@ -157,12 +160,12 @@ def _too_few(base: RunsOfSide, new: RunsOfSide) -> list[str]:
 
 
 def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -> list[FieldFinding]:
-    """One finding per field: of its aspects the one that differs most surely."""
+    """One finding per field: of its aspects the one that differs most surely, or else most often."""
     best: dict[tuple[str, str], int] = {}
     for at, rates in enumerate(family.rates):
         key = (rates.route.route, rates.field)
         held = best.get(key)
-        if held is None or (judged.p[at], -judged.t[at]) < (judged.p[held], -judged.t[held]):
+        if held is None or _comes_before(judged, at, held, alpha):
             best[key] = at
     return [
         FieldFinding(
@@ -175,6 +178,13 @@ def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -
         )
         for (route, name), at in best.items()
     ]  # fmt: skip
+
+
+def _comes_before(judged: Judged, at: int, held: int, alpha: float) -> bool:
+    """Whether one aspect of a field says more than another."""
+    if min(judged.p[at], judged.p[held]) <= alpha:
+        return bool((judged.p[at], -judged.t[at]) < (judged.p[held], -judged.t[held]))
+    return bool(judged.across[at] > judged.across[held])
 
 
 def _first_kind(rates: Rates) -> Kind:
@@ -225,6 +235,20 @@ def _smallest(
     return _finite(max(found))
 
 
+def _opaque(findings: Sequence[FieldFinding]) -> list[str]:
+    """The warning that bodies of which digests alone were kept say nothing, since they always differ."""
+    routes = [
+        one.route for one in findings if one.field == BODY and one.within >= OPAQUE and not one.different
+    ]
+    if not routes:
+        return []
+    more = f" and {counted(len(routes) - 1, 'more route')}" if len(routes) > 1 else ""
+    return [
+        f"bodies of {routes[0]}{more} differ between runs of one build, and only their digests were kept: nothing was shown"
+        " about what is in them; keep bodies with --keep-answers all"
+    ]
+
+
 def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
     """What else to know of the runs."""
     notes = []
@@ -252,6 +276,9 @@ def sentence_of(made: Differences) -> str:
     if named := made.different:
         more = f", and {counted(len(named) - 1, 'more field')}" if len(named) > 1 else ""
         return f"{new} answers differently from {base}: {_said(named[0], base)}{more}"
+    opaque = _opaque(made.fields)
+    if opaque:
+        return f"{new} answers as {base} does, as far as can be seen: {opaque[0]}"
     least = "no rate" if made.smallest is None else format_share(made.smallest)
     return (
         f"{new} answers as {base} does: no field differs more between the builds than between runs of {base}"

@@ -19,12 +19,14 @@ from .fields import FORM_HTML, FORM_JSON, FORM_TEXT, Flattener, Names, Sightings
 UNKNOWN = np.uint32(1)
 """What stands in a column of hashes where the run does not say."""
 
-NO_RESPONSE = 0
+LOST_ROWS = ("ring", "disk", "late")
+"""Reasons why a run has no row of a response that it got."""
+
 BODIES_MAX = 2_000_000
 """Bodies that are taken apart, over all runs; with more, every n-th request is."""
 
 ROUTE_UNKNOWN = "(unknown route)"
-_COPIES_BITS = 16
+_COPIES_BITS = 32
 _FIELD_FORMS = (FORM_JSON, FORM_TEXT, FORM_HTML)
 _HEAD = (
     "number",
@@ -58,7 +60,8 @@ class KeptRun:
 class RouteResponses:
     """The responses to one route: `keys`, `clients` and `due_ns` by request, the rest by run. In `heads` are hashes uint32
     of what stands beside the body, by name (status, type, `header NAME`, body: its digest), and in `forms` what each body
-    is. `parsed` says which bodies were taken apart; `sightings` has their fields.
+    is. `parsed` says which bodies were taken apart; `sightings` has their fields. `is_lossy`: a request without a row may
+    have got a response.
     """
 
     route: str
@@ -71,6 +74,7 @@ class RouteResponses:
     parsed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     names: Names = field(default_factory=Names)
     sightings: list[dict[int, Sightings]] = field(default_factory=list)
+    is_lossy: bool = False
 
     @property
     def requests(self) -> int:
@@ -100,8 +104,10 @@ def read_responses(runs: Sequence[KeptRun]) -> Responses:
     universe = _universe(heads, horizon)
     if not universe.keys.size:
         raise InputError(f"{runs[0].path} and the other runs have no response in common")
-    names = [tuple(route.route for route in run.document.routes) for run in runs]
-    routes = _routes(universe, names[0])
+    routes = _routes(universe, _route_names(runs[0]))
+    if any(_lost_rows(run) for run in runs):
+        for route in routes.values():
+            route.is_lossy = True
     for at, head in enumerate(heads):
         _place_head(at, len(runs), head, universe, routes)
     _note_encodings(runs, heads, notes)
@@ -114,6 +120,18 @@ def read_responses(runs: Sequence[KeptRun]) -> Responses:
                 " (other fields)"
             )
     return found
+
+
+def _route_names(run: KeptRun) -> Sequence[str]:
+    """The routes as the run numbered them."""
+    figures = run.document.answers
+    return figures.routes if figures is not None else []
+
+
+def _lost_rows(run: KeptRun) -> bool:
+    """Whether a response that a run has no row of may have come all the same."""
+    figures = run.document.answers
+    return figures is not None and any(reason in LOST_ROWS for reason in figures.dropped)
 
 
 @dataclass(slots=True, eq=False)
@@ -133,7 +151,7 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
     table = answers.by_number(*_HEAD)
     notes += [f"{run.path}/answers/{name}: {why}" for name, why in answers.problems.items()]
     numbers, copies = (table[name].to_numpy().astype(np.uint64) for name in ("number", "copy"))
-    if numbers.size and (int(numbers[-1]) >> (63 - _COPIES_BITS) or int(copies.max()) >> _COPIES_BITS):
+    if numbers.size and int(numbers[-1]) >> (63 - _COPIES_BITS):
         raise InputError(f"{run.path}/answers holds request numbers that no trace has")
     keys = (numbers << np.uint64(_COPIES_BITS) | copies).astype(np.int64)
     last = np.append(keys[1:] != keys[:-1], True) if keys.size else np.zeros(0, bool)

@@ -58,7 +58,7 @@ def _requests(runs: Sequence[KeptRun]) -> tuple[np.ndarray, ...]:
     names = ("number", "copy", "client", "route", "due_ns")
     tables = [run.answers.by_number(*names) for run in runs]
     columns = [np.concatenate([table[name].to_numpy() for table in tables]) for name in names]
-    keys = columns[0].astype(np.uint64) << np.uint64(16) | columns[1].astype(np.uint64)
+    keys = columns[0].astype(np.uint64) << np.uint64(32) | columns[1].astype(np.uint64)
     _, first = np.unique(keys, return_index=True)
     return tuple(column[first] for column in columns)
 

@@ -21,6 +21,7 @@ from replay.ledger.host import Host
 from replay.ledger.validity import Validity
 from replay.results.answers import AnswersWriter
 from replay.results.document import (
+    AnswerFigures,
     ClockPair,
     Connections,
     Ending,
@@ -227,6 +228,7 @@ def write_document(path: Path, requests: int, *, label: int = 0, **more: Any) ->
         ),
         "connections": Connections(),
         "max_wait_ns": 10**10,
+        "answers": AnswerFigures(keep="all", kept=requests, routes=list(ROUTES)),
         "host": Host(),
     }
     (path / "run.json").write_bytes(msgspec.json.encode(RunDocument(**(given | more))))
