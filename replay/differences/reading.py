@@ -13,6 +13,7 @@ import pyarrow as pa
 from replay.errors import InputError
 from replay.results.answers import FORMS, Answers
 from replay.results.document import RunDocument
+from replay.units import counted
 
 from .fields import FORM_HTML, FORM_JSON, FORM_TEXT, Flattener, Names, Sightings
 
@@ -297,7 +298,7 @@ def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list
         int((head.table["form"].to_numpy() == FORMS.index("unreadable")).sum()) for head in heads
     )
     if unreadable:
-        notes.append(f"{unreadable:,} bodies could not be decoded: they are compared as they were sent")
+        notes.append(f"{counted(unreadable, 'body', 'bodies')} could not be decoded: compared as sent")
 
 
 def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses) -> None:

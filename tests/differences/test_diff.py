@@ -267,9 +267,8 @@ def write_document_at(path):
 
 def test_of_a_run_that_was_cut_short_the_common_part_is_compared(base, tmp_path):
     fault = planted(PRODUCT, lambda reply: reply.number > 300 and reply.document.update(stock=-1))
-    ending = {"ending": Ending(how="interrupted", at_s=0.2)}
     new = [make_run(tmp_path / f"n{n}", seed=n, requests=600, fault=fault) for n in range(3)]
-    new.append(make_run(tmp_path / "cut", seed=9, requests=200, **ending))
+    new.append(make_run(tmp_path / "cut", seed=9, requests=200, ending=Ending(how="interrupted", at_s=0.2)))
     _, found = diff(tmp_path, base, new)
     assert found["requests"] == 200 and found["verdict"] == "SAME"
     assert any("did not come to its end (interrupted)" in note for note in found["notes"])
@@ -406,8 +405,8 @@ VALUES = st.recursive(
 @settings(max_examples=200)
 @given(one=VALUES, two=VALUES, field=st.sampled_from(["/a", "/a/*", "/a/*/b", "document"]))
 def test_any_two_documents_can_be_shown(one, two, field):
-    sides = [elements_of(msgspec.json.encode({"a": value}), 1, field) for value in (one, two)]
-    pair = first_difference(*sides, field)
+    before, after = (elements_of(msgspec.json.encode({"a": value}), 1, field) for value in (one, two))
+    pair = first_difference(before, after, field)
     if pair is not None:
         texts = shown_pair(pair.base, pair.new, field)
         assert all(isinstance(text, str) and len(text) < 200 for text in texts)
@@ -421,7 +420,8 @@ def test_a_long_text_is_shortened_around_the_difference():
 def test_the_first_difference_is_the_element_that_changed():
     base = [Element((str(n),), f"/a/{n}", n) for n in range(5)]
     new = [element._replace(value=9 if element.value == 3 else element.value) for element in base]
-    assert first_difference(base, new, "/a/*")[:3] == ("/a/3", 3, 9)
+    found = first_difference(base, new, "/a/*")
+    assert found is not None and found[:3] == ("/a/3", 3, 9)
 
 
 def test_the_command_is_fast_enough_to_be_used(base, tmp_path):
