@@ -82,6 +82,12 @@ def _is_recording(text: str) -> bool:
     help="Command to run before each run, when the build is ready; {url} is its address.",
 )
 @click.option(
+    "--reset",
+    default="",
+    metavar="CMD",
+    help="Command to run before each run, before the build starts: brings its data back to the start.",
+)
+@click.option(
     "--cleanup",
     default="",
     metavar="CMD",
@@ -130,7 +136,8 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
 
     plan = Plan(
         base=base, new=new, out=SESSIONS, ready=given["ready"], ready_s=seconds("ready_timeout"),
-        setup=given["setup"], prepare=given["prepare"], cleanup=given["cleanup"], cool_down_s=seconds("cool_down"),
+        setup=given["setup"], prepare=given["prepare"], reset=given["reset"], cleanup=given["cleanup"],
+        cool_down_s=seconds("cool_down"),
         time_limit_s=seconds("time_limit"), seed=secrets.randbits(32) if seed is None else seed,
         options=options_of(given),
     )  # fmt: skip

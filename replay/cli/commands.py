@@ -43,6 +43,7 @@ VERBS = {
     "peak": ("peak", "Find the highest load that a target sustains, and whether it recovers."),
     "report": ("report", "Show the report of a run."),
     "compare": ("compare", "Compare runs of two builds: is the new one slower?"),
+    "diff": ("diff", "Compare the responses of two builds: are they the same?"),
     "ab": ("ab", "Run two builds in turns and compare them."),
     "doctor": ("doctor", "Show what this machine can do, and what it lacks."),
 }

@@ -10,6 +10,7 @@ import click
 
 from replay.errors import UsageError, damage_named
 
+from .options import fail_on_option
 from .outputs import Outputs, output_options, outputs_of
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ _OPTIONS = (
     click.option("--route", multiple=True, metavar="ROUTE", help="Compare this route, not the biggest ones; repeatable."),
     click.option("--routes", type=click.IntRange(0, 200), default=5, show_default=True,
                  help="Number of biggest routes to compare."),
-    click.option("--fail-on", type=click.Choice(["regression", "inconclusive"]), default="regression", show_default=True,
-                 help="inconclusive: exit with 3 where nothing can be concluded."),
+    fail_on_option(("regression", "different", "inconclusive"), "regression",
+                   "different: exit with 99 where responses differ, too; inconclusive: with 3 where nothing can be"
+                   " concluded."),
     click.option("--plain", is_flag=True, help="No colours."),
 )  # fmt: skip
 

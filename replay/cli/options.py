@@ -44,6 +44,26 @@ class OptionalValue(click.Option):
         return f"{names}[={self.metavar or 'VALUE'}]", record[1]
 
 
+def fail_on_option(words: tuple[str, ...], default: str, text: str) -> Callable[[Command], Command]:
+    """`--fail-on WORD[,WORD...]`, repeatable; the default word always counts. The value is a tuple of words."""
+
+    def split(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+        asked = [word.strip() for value in given for word in value.split(",")]
+        for word in asked:
+            if word not in words:
+                raise click.BadParameter(f"{word!r} is not one of {', '.join(words)}", context, parameter)
+        return tuple(dict.fromkeys([default, *asked]))
+
+    return click.option(
+        "--fail-on",
+        multiple=True,
+        metavar=f"{'|'.join(words)}[,...]",
+        callback=split,
+        help=f"{text} [default: {default}]",
+        shell_complete=lambda context, parameter, begun: [word for word in words if word.startswith(begun)],
+    )
+
+
 class _OutOption(click.Option):
     """`-o/--out`, whose alias `--output` is not in the help."""
 

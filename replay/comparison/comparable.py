@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
+from replay.results.same_load import changed_settings
+
 from .sides import Side
 
 _MACHINE = ("name", "cpu_model", "cores", "cores_usable")
-_NOT_OF_THE_LOAD = (
-    "target",
-    "trace",
-    "host",
-    "slo",
-    "allow",
-    "allow_production",
-    "seed",
-    "limits",
-    "validity",
-)
 REASONS_MAX = 5
 
 
@@ -45,7 +36,7 @@ def incomparable(base: Side, new: Side) -> list[str]:
             found.append(f"{pair} replayed different recordings")
         elif document.closed_loop != first.closed_loop:
             found.append(f"one of {pair} is a closed loop")
-        elif changed := _changed(document.scenario, first.scenario):
+        elif changed := changed_settings(document.scenario, first.scenario):
             found.append(f"{pair} had other scenarios ({', '.join(changed)})")
         if any(getattr(document.host, key) != getattr(first.host, key) for key in _MACHINE):
             found.append(f"{pair} were made on different machines")
@@ -53,11 +44,6 @@ def incomparable(base: Side, new: Side) -> list[str]:
     if names:
         found.append(f"{names[0]} is a log, {first_name} a run: they do not measure the same")
     return found[:REASONS_MAX]
-
-
-def _changed(one: dict, two: dict) -> list[str]:
-    keys = sorted((one.keys() | two.keys()) - set(_NOT_OF_THE_LOAD))
-    return [key for key in keys if one.get(key) != two.get(key)]
 
 
 def one_run(base: Side, new: Side) -> str:

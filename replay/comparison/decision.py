@@ -8,6 +8,7 @@ user's alone; noise widens intervals, never the tolerance.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,10 @@ from .metrics import DEFAULT, ROUTES_DEFAULT, Metric
 from .statistics import ALPHA
 
 VerdictName = Literal["REGRESSION", "IMPROVEMENT", "NO_REGRESSION", "INCONCLUSIVE", "INVALID"]
-FailOn = Literal["regression", "inconclusive"]
+FailOn = Sequence[str]
+"""Words of FAIL_ON that change the exit code."""
+
+FAIL_ON = ("regression", "different", "inconclusive")
 
 TOLERANCE = 0.10
 ERROR_TOLERANCE = 0.001
@@ -36,7 +40,7 @@ class Options:
     routes: int | tuple[str, ...] = ROUTES_DEFAULT
     design: Asked = "auto"
     unit: str = ""
-    fail_on: FailOn = "regression"
+    fail_on: FailOn = ("regression",)
     sequential: bool = False
 
     def margin(self, metric: Metric) -> float:

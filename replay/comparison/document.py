@@ -7,6 +7,8 @@ import math
 import msgspec
 
 from replay._version import __version__
+from replay.differences.document import DifferencesDocument
+from replay.differences.document import document_of as differences_document
 from replay.shown import json_shown
 
 from .decision import Finding
@@ -43,7 +45,9 @@ class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ComparisonDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer. `reasons` are why nothing could be concluded; `left_out` what was not tested."""
+    """The whole answer. `reasons` are why nothing could be concluded; `left_out` what was not tested. `responses` compares
+    what was answered, where all runs kept it.
+    """
 
     format_version: int = FORMAT_VERSION
     replay_version: str = __version__
@@ -64,6 +68,7 @@ class ComparisonDocument(msgspec.Struct, frozen=True, kw_only=True):
     would_catch: float | None
     runs_needed: int | None
     metrics: list[MetricDocument]
+    responses: DifferencesDocument | None = None
 
 
 def document_of(found: Comparison) -> ComparisonDocument:
@@ -86,6 +91,7 @@ def document_of(found: Comparison) -> ComparisonDocument:
         would_catch=_finite(found.caught),
         runs_needed=found.runs_needed,
         metrics=[_metric(finding) for finding in found.findings],
+        responses=None if found.responses is None else differences_document(found.responses),
     )
 
 

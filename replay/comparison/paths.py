@@ -11,7 +11,7 @@ from replay.errors import UsageError
 FORM = "base=PATH[,PATH...] new=PATH[,PATH...]"
 
 
-def two_sides(given: Sequence[str]) -> tuple[str, str]:
+def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
     """Both sides, each as `load_sides` reads it. More than two paths are grouped by the folders they are in.
 
     UsageError where they are not in exactly two folders; its hint is the command to type.
@@ -19,7 +19,7 @@ def two_sides(given: Sequence[str]) -> tuple[str, str]:
     if len(given) == 2:
         return given[0], given[1]
     if len(given) < 2:
-        raise UsageError("compare needs the runs of two builds", hint=f"replay compare {FORM}")
+        raise UsageError(f"{verb} needs the runs of two builds", hint=f"replay {verb} {FORM}")
     groups: dict[str, list[str]] = {}
     for path in given:
         groups.setdefault(str(Path(path).parent.resolve()), []).append(path)
@@ -35,7 +35,7 @@ def two_sides(given: Sequence[str]) -> tuple[str, str]:
     sides = [f"base={','.join(paths[:half])}", f"new={','.join(paths[half:])}"]
     raise UsageError(
         f"which of these {len(given)} are of which build? They are in {folders}, not in two",
-        hint=f"replay compare {shlex.join(sides)}",
+        hint=f"replay {verb} {shlex.join(sides)}",
     )
 
 

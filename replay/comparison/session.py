@@ -51,6 +51,7 @@ class Plan:
     ready_s: float = READY_S
     setup: str = ""
     prepare: str = ""
+    reset: str = ""
     cleanup: str = ""
     cool_down_s: float = 1.0
     time_limit_s: float = 600.0
@@ -149,6 +150,7 @@ class Session:
         self.number += 1
         name = f"{self.number:02}-{build.label}"
         ready = self.plan.ready, self.plan.ready_s
+        run_step("reset", self.plan.reset, self._log("reset"), self.left_s)
         with build.running(self._log(name), *ready, url_of_builds(self.scenario)) as url:
             run_step("prepare", self.plan.prepare.replace("{url}", url), self._log("prepare"), self.left_s)
             scenario = msgspec.structs.replace(self.scenario, target=url)

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -78,8 +78,11 @@ class Side:
     runs: tuple[SideRun, ...]
 
 
-def load_sides(base: str, new: str, unit: str = "") -> tuple[Side, Side]:
-    """Both sides from `[LABEL=]PATH[,PATH...]`; labels `base` and `new` say themselves which is which.
+def load_sides(
+    base: str, new: str, unit: str = "", folder: Callable[[Path], SideRun] | None = None
+) -> tuple[Side, Side]:
+    """Both sides from `[LABEL=]PATH[,PATH...]`; labels `base` and `new` say themselves which is which. `folder` reads the
+    folder of a run [default: `load_run_folder`].
 
     UsageError for a wrong form, InputError where a path holds no runs, a log is damaged beyond use, or its unit is unknown.
     """
@@ -91,7 +94,9 @@ def load_sides(base: str, new: str, unit: str = "") -> tuple[Side, Side]:
     sides = tuple(
         Side(
             label,
-            tuple(replace(run, given=at) for at, path in enumerate(paths) for run in _load(path, unit)),
+            tuple(
+                replace(run, given=at) for at, path in enumerate(paths) for run in _load(path, unit, folder)
+            ),
         )
         for label, paths in (one, two)
     )
@@ -107,6 +112,12 @@ def load_sides(base: str, new: str, unit: str = "") -> tuple[Side, Side]:
     return sides[0], sides[1]
 
 
+def load_side(text: str, default: str, folder: Callable[[Path], SideRun] | None = None) -> Side:
+    """One side from `[LABEL=]PATH[,PATH...]`. UsageError and InputError as of `load_sides`."""
+    label, paths = _split(text, default)
+    return Side(label, tuple(run for path in paths for run in _load(path, "", folder)))
+
+
 def _split(text: str, default: str) -> tuple[str, list[Path]]:
     label, paths = default, text
     head, equals, tail = text.partition("=")
@@ -120,20 +131,21 @@ def _split(text: str, default: str) -> tuple[str, list[Path]]:
     return label, [Path(name) for name in names]
 
 
-def _load(path: Path, unit: str) -> list[SideRun]:
+def _load(path: Path, unit: str, folder: Callable[[Path], SideRun] | None = None) -> list[SideRun]:
+    folder = folder or load_run_folder
     if not path.exists():
         raise InputError(f"{path} does not exist", hint="give a run folder, a folder of runs, or .hlog files")
     if not path.is_dir():
         return [_from_log(path, unit)]
     if _is_run(path):
-        return [load_run_folder(path)]
+        return [folder(path)]
     found = [child for child in sorted(path.iterdir()) if _is_run(child) or child.suffix == ".hlog"]
     if not found:
         raise InputError(
             f"{path} holds no runs: neither a run.json, nor folders of runs, nor .hlog files",
             hint="give the folder that `replay run -o` wrote, or one with several of them",
         )
-    return [load_run_folder(child) if child.is_dir() else _from_log(child, unit) for child in found]
+    return [folder(child) if child.is_dir() else _from_log(child, unit) for child in found]
 
 
 def _is_run(path: Path) -> bool:
@@ -162,6 +174,11 @@ def load_run_folder(path: Path) -> SideRun:
         notes=tuple(notes),
         requests=requests,
     )
+
+
+def load_without_latencies(path: Path) -> SideRun:
+    """The run in a folder, for whoever reads its document alone. InputError where it is none."""
+    return SideRun(str(path), Measured(lambda tag: None, {}, _NEVER), load_run(path).document)
 
 
 def _from_log(path: Path, unit: str) -> SideRun:

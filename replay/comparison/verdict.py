@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from replay.differences.findings import Differences
 from replay.errors import Exit
 
 from . import statistics, within_run
@@ -27,6 +28,7 @@ from .metrics import (
     parse_metric,
 )
 from .order import Order, order_of
+from .responses import responses_of
 from .sides import Side, SideRun, load_sides
 from .statistics import Inference
 from .statuses import judge_statuses
@@ -40,7 +42,9 @@ EXPONENT_MAX = 700.0
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The whole answer. `reasons` say why nothing can be concluded, `notes` what else to know."""
+    """The whole answer. `reasons` say why nothing can be concluded, `notes` what else to know. `responses` compares what was
+    answered, where the runs kept it; the verdict is on speed and errors alone.
+    """
 
     verdict: VerdictName
     sentence: str
@@ -55,6 +59,7 @@ class Comparison:
     labellings: int = 0
     exact: bool = True
     critical_t: float = math.inf
+    responses: Differences | None = None
 
     @property
     def exit_code(self) -> Exit:
@@ -63,8 +68,11 @@ class Comparison:
             return Exit.FAILED
         if self.verdict == "INVALID":
             return Exit.INVALID
-        wants = self.verdict == "INCONCLUSIVE" and self.options.fail_on == "inconclusive"
-        return Exit.INCONCLUSIVE if wants else Exit.PASSED
+        answers = self.responses.verdict if self.responses and "different" in self.options.fail_on else ""
+        if answers == "DIFFERENT":
+            return Exit.FAILED
+        is_open = "INCONCLUSIVE" in (self.verdict, answers) and "inconclusive" in self.options.fail_on
+        return Exit.INCONCLUSIVE if is_open else Exit.PASSED
 
     @property
     def caught(self) -> float:
@@ -88,6 +96,16 @@ def compare_sides(
     base: Side, new: Side, options: Options, blocks: Sequence[Sequence[SideRun]] | None = None
 ) -> Comparison:
     """Compare loaded sides; `blocks` are groups of runs within which the labels were randomised."""
+    found = _compare_speed(base, new, options, blocks)
+    if found.verdict == "INVALID":
+        return found
+    responses, notes = responses_of(base, new, options.fail_on, options.alpha)
+    return replace(found, responses=responses, notes=(*found.notes, *notes))
+
+
+def _compare_speed(
+    base: Side, new: Side, options: Options, blocks: Sequence[Sequence[SideRun]] | None
+) -> Comparison:
     refused = invalid(base, new)
     if refused:
         sentence = f"the generator was the bottleneck, so these runs say nothing of the builds: {refused[0]}"

@@ -139,10 +139,7 @@ def cut(trace: Trace, out: Path, from_ns: int, until_ns: int, length_ns: int) ->
     with DerivedTraceWriter(out, trace, [change]) as writer:
         for later_ns in _offsets(trace, from_ns, until_ns, length_ns):
             for batch in trace.batches(from_ns, min(until_ns, from_ns + length_ns - later_ns)):
-                writer.add_events(
-                    batch.at_ns + later_ns, batch.request, batch.client, batch.status, batch.took_ns, batch.bytes,
-                    in_order=True,
-                )  # fmt: skip
+                writer.add_batch(batch, later_ns=later_ns, in_order=True)
     assert writer.trace is not None
     return writer.trace
 

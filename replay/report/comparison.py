@@ -11,6 +11,8 @@ from replay.comparison.verdict import Comparison
 from replay.comparison.words import change_text
 from replay.units import counted
 
+from .differences import STYLE as DIFFERENCE_STYLE
+from .differences import print_differences
 from .page import Page
 
 _STYLE = {
@@ -42,9 +44,15 @@ def print_comparison(found: Comparison, console: Console) -> None:
     _metrics(page, found)
     for text in (*found.notes, *(f"left out: {text}" for text in found.left_out)):
         page.say(text, "dim", indent=2)
+    if found.responses is not None:
+        page.title("Responses")
+        print_differences(found.responses, console, again=False)
     if found.findings:
         page.say()
         page.say(f"{found.verdict}: {found.sentence}", _STYLE[found.verdict])
+        if found.responses is not None:
+            said = f"responses {found.responses.verdict}: {found.responses.sentence}"
+            page.say(said, DIFFERENCE_STYLE[found.responses.verdict])
 
 
 def _metrics(page: Page, found: Comparison) -> None:

@@ -15,6 +15,7 @@ from replay.units import counted, format_latency, format_share
 
 from . import comparison_figures as figures
 from .comparison import WORDS
+from .differences_page import headline_of, sections_of
 from .html import (
     OPEN,
     TONES,
@@ -49,6 +50,9 @@ def write_comparison_page(found: Comparison, path: Path) -> None:
     if (order := figures.runs_in_order(found.base, found.new, kind)) is not None:
         reading = "Filled: p50; rings: p99. A drift from run to run would show here."
         sections.append(Figure("Every run over time", reading, order))
+    if found.responses is not None:
+        sections.append("<h2>Responses</h2>")
+        sections += [headline_of(found.responses).replace("h1>", "h3>"), *sections_of(found.responses)]
     sections.append(_runs(found, kind))
     above = f"{found.new.label} against {found.base.label}"
     write_page(path, f"replay: {above}", above, sections)

@@ -27,7 +27,8 @@ from .svg import element, escape
 GOOD, BAD, OPEN, SOFT = "good", "bad", "open", "soft"
 TONES = {
     "VALID": GOOD, "NO_REGRESSION": GOOD, "IMPROVEMENT": GOOD, "FOUND": GOOD, "NO_LIMIT": GOOD,
-    "RECOVERED": GOOD, "NOT_HARMED": GOOD, "INVALID": BAD, "REGRESSION": BAD, "DID_NOT_RECOVER": BAD,
+    "RECOVERED": GOOD, "NOT_HARMED": GOOD, "SAME": GOOD, "INVALID": BAD, "REGRESSION": BAD,
+    "DID_NOT_RECOVER": BAD, "DIFFERENT": BAD,
 }  # fmt: skip
 """Of verdicts; OPEN for all else."""
 

@@ -155,3 +155,35 @@ for (const figure of document.querySelectorAll('figure')) {
   hint.textContent = 'drag to zoom, double-click to go back';
   figure.after(hint);
 }
+
+// A search over the blocks of a list: by text, and by the kind that stands in the head of each.
+for (const list of document.querySelectorAll('.fields')) {
+  const blocks = [...list.querySelectorAll('.field')];
+  const kindOf = (block) => block.querySelector('summary span:last-of-type').textContent;
+  const kinds = [...new Set(blocks.map(kindOf))].sort();
+  const bar = document.createElement('div'), text = document.createElement('input');
+  const kind = document.createElement('select'), count = document.createElement('span');
+  bar.className = 'search';
+  text.type = 'search';
+  text.placeholder = 'search fields, routes and values';
+  text.setAttribute('aria-label', text.placeholder);
+  kind.setAttribute('aria-label', 'kind of difference');
+  kind.append(...['', ...kinds].map((name) => new Option(name || 'all kinds', name)));
+  count.className = 'soft';
+  const filter = () => {
+    const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const block of blocks) {
+      const content = block.textContent.toLowerCase();
+      const fits = words.every((word) => content.includes(word)) && (!kind.value || kindOf(block) === kind.value);
+      block.hidden = !fits;
+      shown += fits;
+    }
+    count.textContent = shown + ' of ' + blocks.length;
+  };
+  text.addEventListener('input', filter);
+  kind.addEventListener('change', filter);
+  bar.append(text, kind, count);
+  list.before(bar);
+  filter();
+}

@@ -220,6 +220,13 @@ class ValidityLimitsSettings(TypedDict, total=False):
     busy_share_full: float
 
 
+class IgnoreRuleSettings(TypedDict, total=False):
+    """Fields of responses that may differ."""
+
+    route: str
+    field: Required[str]
+
+
 class Settings(TypedDict, total=False):
     """Every setting of a scenario but `target` and `trace`."""
 
@@ -278,3 +285,4 @@ class Settings(TypedDict, total=False):
     answers: AnswersSettings
     slo: Sequence[str]
     validity: ValidityLimitsSettings
+    ignore: Sequence[IgnoreRuleSettings]

@@ -18,28 +18,35 @@ from .reader import (
     is_trace,
     with_requests,
 )
-from .requests import Request, Requests
+from .requests import Headers, Request, Requests
+from .responses import BodyDigest, RecordedResponse, Responses, body_digest, media_type
 from .route_rules import RouteRules, read_route_rules
 from .writer import TraceWriter
 
 __all__ = [
     "FORMAT_VERSION",
     "Batch",
+    "BodyDigest",
     "DerivedTraceWriter",
+    "Headers",
     "Jitter",
     "LeftOut",
     "Manifest",
+    "RecordedResponse",
     "RejectedExample",
     "Request",
     "Requests",
+    "Responses",
     "Route",
     "RouteRules",
     "Segment",
     "Source",
     "Trace",
     "TraceWriter",
+    "body_digest",
     "half_trace",
     "is_trace",
+    "media_type",
     "read_route_rules",
     "with_requests",
 ]

@@ -37,9 +37,23 @@ EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
 """An event: when it was recorded, what was asked by whom, and what came of it (-1 is unknown)."""
 
 
-EVENT_SCHEMA = pa.schema(
-    [pa.field(name, pa.from_numpy_dtype(dtype), False) for name, dtype in EVENT_COLUMNS.items()]
-)
+RESPONSE_COLUMNS: dict[str, np.dtype[Any]] = {
+    "response": np.dtype(np.int32),
+    "first_byte_ns": np.dtype(np.int64),
+}
+"""Further columns of events files with recorded responses: the row of the responses dictionary, and the time from the
+first byte of the request to that of the response (-1 is none). A file whose events have neither lacks the columns.
+"""
+
+ALL_COLUMNS = EVENT_COLUMNS | RESPONSE_COLUMNS
+
+
+def _event_schema(columns: Mapping[str, np.dtype[Any]]) -> pa.Schema:
+    return pa.schema([pa.field(name, pa.from_numpy_dtype(dtype), False) for name, dtype in columns.items()])
+
+
+EVENT_SCHEMA = _event_schema(EVENT_COLUMNS)
+WIDE_EVENT_SCHEMA = _event_schema(ALL_COLUMNS)
 
 REQUEST_SCHEMA = pa.schema(
     [
@@ -60,16 +74,31 @@ def events_file(index: int) -> str:
     return f"events-{index:06d}.arrow"
 
 
-def empty_events(rows: int) -> dict[str, npt.NDArray[Any]]:
-    """Uninitialised event columns of `rows` rows."""
-    return {name: np.empty(rows, dtype=dtype) for name, dtype in EVENT_COLUMNS.items()}
+def empty_events(rows: int, *, wide: bool = False) -> dict[str, npt.NDArray[Any]]:
+    """Uninitialised event columns of `rows` rows; `wide` has the columns of responses."""
+    columns = ALL_COLUMNS if wide else EVENT_COLUMNS
+    return {name: np.empty(rows, dtype=dtype) for name, dtype in columns.items()}
+
+
+def is_wide(columns: Mapping[str, Any]) -> bool:
+    """Whether event columns have those of responses."""
+    return "response" in columns
+
+
+def widen(columns: dict[str, npt.NDArray[Any]]) -> None:
+    """Add the columns of responses, without any, where they are missing."""
+    rows = len(columns["at_ns"])
+    for name, dtype in RESPONSE_COLUMNS.items():
+        columns.setdefault(name, np.full(rows, -1, dtype))
 
 
 def write_events(path: Path, columns: Columns) -> None:
     """Write one events file (columns of equal length, sorted by at_ns)."""
-    arrays = [pa.array(columns[name], type=EVENT_SCHEMA.field(name).type) for name in EVENT_COLUMNS]
-    with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, EVENT_SCHEMA) as file:
-        file.write_batch(pa.record_batch(arrays, schema=EVENT_SCHEMA))
+    wide = is_wide(columns) and any((columns[name] >= 0).any() for name in RESPONSE_COLUMNS)
+    schema = WIDE_EVENT_SCHEMA if wide else EVENT_SCHEMA
+    arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
+    with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
+        file.write_batch(pa.record_batch(arrays, schema=schema))
 
 
 _FOOTER_END = struct.Struct("<i6s")
@@ -176,7 +205,8 @@ def read_events(
 ) -> list[dict[str, npt.NDArray[Any]]]:
     """The batches of one events file as columns in memory from `buffers`. InputError where it is damaged.
 
-    The columns are writable. Their memory is used again once nobody refers to them.
+    The columns are writable. Their memory is used again once nobody refers to them. The columns of responses are there
+    where the file has them.
     """
     file = CheckedFile(path, sums)
     try:
@@ -187,14 +217,14 @@ def read_events(
     result = []
     with _arrow_errors(path):
         source = pa.py_buffer(raw)
-        reader = _open(path, source, (EVENT_SCHEMA,))
+        reader = _open(path, source, (EVENT_SCHEMA, WIDE_EVENT_SCHEMA))
         for index in range(reader.num_record_batches):
             batch = reader.get_batch(index)
             _check_batch(path, source, batch)
             result.append(
                 {
-                    name: view_of(raw, column.buffers()[1], dtype, batch.num_rows)
-                    for (name, dtype), column in zip(EVENT_COLUMNS.items(), batch.columns, strict=True)
+                    name: view_of(raw, column.buffers()[1], ALL_COLUMNS[name], batch.num_rows)
+                    for name, column in zip(batch.schema.names, batch.columns, strict=True)
                 }
             )
     return result
@@ -214,7 +244,7 @@ def event_offsets(path: Path) -> tuple[int, dict[str, int]]:
         batch = pa.ipc.open_file(source).get_batch(0)
         places = {
             name: column.buffers()[1].address - source.address
-            for name, column in zip(EVENT_COLUMNS, batch.columns, strict=True)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
         }
         return batch.num_rows, places
     finally:

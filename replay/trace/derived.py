@@ -17,7 +17,7 @@ from replay_native.workload import scale as kernels
 
 from .blocks import READ_BYTES, CheckedFile, PagedFile
 from .columns import REQUEST_SCHEMA, open_paged
-from .manifest import FORMAT_VERSION, FileSums, Manifest, Route
+from .manifest import PLAIN_VERSION, FileSums, Manifest, Route
 from .reader import Trace
 from .requests import (
     BODIES,
@@ -26,6 +26,7 @@ from .requests import (
     REQUESTS_BUDGET_BYTES,
     request_batches,
 )
+from .responses import RESPONSE_BODIES, RESPONSE_HEADERS, RESPONSES
 from .route_rules import RouteRules
 from .routes import assign_routes
 from .writer import TraceWriter
@@ -50,7 +51,7 @@ class DerivedTraceWriter(TraceWriter):
     def _open_dictionaries(self) -> None:
         warm(["workload.scale"])
         base = self._base
-        for name in (REQUESTS, HEADERS, BODIES):
+        for name in (REQUESTS, HEADERS, BODIES, RESPONSES, RESPONSE_HEADERS, RESPONSE_BODIES):
             if base.has_file(name) and (name != REQUESTS or self._rewrite is None):
                 _copy_checked(base.path / name, base.manifest.files.get(name), self._folder / name)
         if self._rewrite is not None:
@@ -59,6 +60,11 @@ class DerivedTraceWriter(TraceWriter):
         self._table = self._base.requests.addresses()
         self._routes = np.arange(len(self._base.manifest.routes), dtype=np.int64)
         self._counts = np.zeros(len(self._routes) + 1, np.int64)
+
+    def _kept_responses(self) -> npt.NDArray[np.uint8]:
+        if not len(self._kept):
+            self._kept = self._base.responses.kept()
+        return self._kept
 
     def _weigh(self, request: npt.NDArray[np.uint32]) -> None:
         if self._rewrite is not None:
@@ -136,6 +142,7 @@ def inherited_manifest(base: Manifest, change: list[dict[str, Any]]) -> Manifest
     if not kept.imported_lines:
         kept.imported_lines, kept.imported_rejected = kept.lines, kept.rejected
     kept.rows = kept.lines = kept.start_ns = kept.end_ns = kept.clients = 0
+    kept.responses = kept.response_bodies = kept.response_bodies_cut = 0
     kept.rejected, kept.rejected_examples, kept.segments = {}, [], []
-    kept.format_version, kept.files = FORMAT_VERSION, {}
+    kept.format_version, kept.files = PLAIN_VERSION, {}
     return kept

@@ -11,8 +11,15 @@ from replay.errors import InputError, reason_of
 from replay.files import read_whole
 from replay.shown import json_shown
 
-FORMAT_VERSION = 2
-"""Version of the trace folder that this code writes, and the newest that it reads. Version 1 has no `files`."""
+FORMAT_VERSION = 3
+"""The newest version of the trace folder that this code reads. It writes this one where a trace has responses, and
+PLAIN_VERSION otherwise. Version 1 has no `files`.
+"""
+
+PLAIN_VERSION = 2
+
+_FROM_VERSION_3 = ("responses", "response_bodies", "response_bodies_cut")
+"""Keys that older versions do not have."""
 
 MANIFEST = "manifest.json"
 
@@ -106,9 +113,12 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     A trace that was made of another one has the `lines` and `rejected` of the import in `imported_lines` and
     `imported_rejected`.
+
+    `responses` counts the events with a recorded response, `response_bodies` those of them whose body was kept, and
+    `response_bodies_cut` those of which only the beginning was.
     """
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = PLAIN_VERSION
     written_by: str = ""
     rows: int = 0
     lines: int = 0
@@ -141,6 +151,9 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     segments: list[Segment] = []
     files: dict[str, FileSums] = {}
     history: list[dict[str, Any]] = []
+    responses: int = 0
+    response_bodies: int = 0
+    response_bodies_cut: int = 0
 
     def unread(self) -> tuple[int, dict[str, int]]:
         """Lines of the recording as it was imported, and those of them that could not be read, by reason; blank lines and
@@ -187,5 +200,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json into `folder`."""
-    data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    keys = msgspec.to_builtins(manifest)
+    if manifest.format_version < FORMAT_VERSION:
+        for key in _FROM_VERSION_3:
+            del keys[key]
+    data = msgspec.json.format(msgspec.json.encode(keys), indent=2)
     (folder / MANIFEST).write_bytes(json_shown(data) + b"\n")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,6 +32,7 @@ from .manifest import (
     read_manifest,
 )
 from .requests import REQUESTS, Requests
+from .responses import RecordedResponse, Responses
 
 PARTIAL_MARK = ".partial-"
 """Inside the name of a trace folder that is being written: NAME.partial-PID."""
@@ -39,6 +43,7 @@ PARTIAL_FILE = ".replay-partial"
 _PARTIAL_NAME = re.compile(r"(.*)\.partial-\d+(?:-old)?", re.DOTALL)
 _TRACE_FILE = re.compile(
     rf"{re.escape(PARTIAL_FILE)}|{re.escape(MANIFEST)}|(?:requests|headers|bodies)\.arrow|[\w.-]*events-\d+\.arrow"
+    r"|(?:responses|response-headers|response-bodies)\.arrow"
 )
 
 
@@ -47,7 +52,9 @@ class Batch:
     """Events in time order, as columns of one length (writable, contiguous).
 
     `at_ns` is ns since the Unix epoch; `request` indexes `Trace.requests`; `client` is a dense id; `status`,
-    `took_ns` and `bytes` are what was recorded of the answer, -1 where the recording does not say.
+    `took_ns` and `bytes` are what was recorded of the response, -1 where the recording does not say. `response` indexes
+    `Trace.responses`, and `first_byte_ns` is the time to its first byte (-1 is none); both are None where no event of the
+    batch has either.
     """
 
     at_ns: npt.NDArray[np.int64]
@@ -56,6 +63,8 @@ class Batch:
     status: npt.NDArray[np.int16]
     took_ns: npt.NDArray[np.int64]
     bytes: npt.NDArray[np.int64]
+    response: npt.NDArray[np.int32] | None = None
+    first_byte_ns: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.at_ns)
@@ -69,10 +78,16 @@ class Batch:
         """A stretch of it."""
         if rows == slice(0, len(self)):
             return self
-        return Batch(
-            self.at_ns[rows], self.request[rows], self.client[rows], self.status[rows], self.took_ns[rows],
-            self.bytes[rows],
-        )  # fmt: skip
+        return self.taken(lambda column: column[rows])
+
+    def taken(self, of: Callable[[Any], Any], **replaced: npt.NDArray[Any]) -> Batch:
+        """Events whose columns are `of` these columns, or those given."""
+        columns = {
+            name: of(column)
+            for name in self.__slots__
+            if name not in replaced and (column := getattr(self, name)) is not None
+        }
+        return Batch(**columns, **replaced)
 
 
 def with_requests(
@@ -156,6 +171,8 @@ class Trace:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
         self._buffers = ReusedBuffers()
+        self._looked_up = (-1, np.empty(0, np.int32))
+        """The segment in which `response` looked last, and its responses."""
 
     @classmethod
     def open(cls, path: str | Path) -> Trace:
@@ -260,6 +277,42 @@ class Trace:
             manifest.files,
         )  # fmt: skip
 
+    @cached_property
+    def responses(self) -> Responses:
+        """The dictionary of distinct recorded responses. InputError where it is damaged."""
+        return Responses(self.path, self.manifest.files)
+
+    def response(self, event: int) -> RecordedResponse | None:
+        """The recorded response of the event in row `event` of the trace. IndexError where there is no such row."""
+        segments = self.manifest.segments
+        index = bisect_right(self._first_rows, event) - 1
+        if not 0 <= event < self.rows:
+            raise IndexError(event)
+        if self._looked_up[0] != index:
+            self._looked_up = index, self._responses_of(segments[index])
+        response = int(self._looked_up[1][event - self._first_rows[index]])
+        return self.responses.get(response) if response >= 0 else None
+
+    @cached_property
+    def _first_rows(self) -> list[int]:
+        """The row of the first event of each segment."""
+        return [0, *accumulate(segment.rows for segment in self.manifest.segments)][:-1]
+
+    def _responses_of(self, segment: Segment) -> npt.NDArray[np.int32]:
+        """The column `response` of a segment."""
+        none = np.full(segment.rows, -1, np.int32)
+        found = [columns["response"].copy() for columns in self._read(segment) if "response" in columns]
+        return np.concatenate(found) if found else none
+
+    def recorded_responses(
+        self, from_ns: int | None = None, until_ns: int | None = None
+    ) -> Iterator[RecordedResponse | None]:
+        """The recorded response of each event (None where it has none), in the order of the events."""
+        get = self.responses.get
+        for batch in self.batches(from_ns, until_ns):
+            ids = [-1] * len(batch) if batch.response is None else batch.response.tolist()
+            yield from (get(index) if index >= 0 else None for index in ids)
+
     def batches(self, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Batch]:
         """The events in time order, from `from_ns` on and before `until_ns`, at most 1,048,576 at a time.
 
@@ -293,6 +346,8 @@ class Trace:
             raise corrupt(path, "an event after the end that the manifest says")
         if batch.request.max() >= self.manifest.requests:
             raise corrupt(path, "an event of a request that is not in the dictionary")
+        if batch.response is not None and batch.response.max() >= len(self.responses):
+            raise corrupt(path, "an event with a response that is not in the dictionary")
         if batch.client.max() >= self.manifest.clients:
             raise corrupt(path, f"a client past the {self.manifest.clients:,} of the manifest")
 

@@ -5,7 +5,6 @@ lasts.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import mmap
 import os
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import pyarrow as pa
 from replay.errors import InputError
 from replay_native.trace import dictionary as kernels
 
+from .blob_writer import BlobWriter, HeaderSets
 from .columns import BATCH_ROWS, REQUEST_SCHEMA
 from .dictionary import (
     Bytes,
@@ -33,7 +33,6 @@ from .requests import (
     BODIES,
     BODIES_SCHEMA,
     HEADERS,
-    HEADERS_SCHEMA,
     REQUESTS,
     Headers,
 )
@@ -45,14 +44,6 @@ DEDUPE_BYTES_MAX = 48 << 20
 """Bytes of their targets."""
 
 METHOD_LENGTH_MAX = 32
-
-BLOBS_REMEMBERED = 1 << 16
-"""Header sets and bodies whose repetition is noticed."""
-
-HEADERS_KNOWN = 1 << 13
-"""Header sets that are known without their digest."""
-
-BLOB_BATCH_ROWS, BLOB_BATCH_BYTES = 1 << 16, 16 << 20
 
 PENDING_ROWS = 1 << 15
 """Requests that are held before they are put by."""
@@ -72,44 +63,6 @@ class _Names:
                 return -1
             found = self.index[name] = len(self.index)
         return found
-
-
-class _BlobWriter:
-    """Appends values to a dictionary file that is made at the first of them."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path, self._schema = path, schema
-        self._pending: list[Any] = []
-        self._pending_bytes = self._rows = 0
-        self._known: dict[bytes, int] = {}
-        self._file: Any = None
-
-    def add(self, value: Any, key: bytes, size: int) -> int:
-        found = self._known.get(key)
-        if found is not None:
-            return found
-        index, self._rows = self._rows, self._rows + 1
-        if len(self._known) < BLOBS_REMEMBERED:
-            self._known[key] = index
-        self._pending.append(value)
-        self._pending_bytes += size
-        if len(self._pending) >= BLOB_BATCH_ROWS or self._pending_bytes >= BLOB_BATCH_BYTES:
-            self._flush()
-        return index
-
-    def _flush(self) -> None:
-        if self._file is None:
-            self._file = pa.ipc.new_file(os.fspath(self._path), self._schema)
-        array = pa.array(self._pending, type=self._schema.field(0).type)
-        self._file.write_batch(pa.record_batch([array], schema=self._schema))
-        self._pending, self._pending_bytes = [], 0
-
-    def close(self) -> None:
-        if self._pending:
-            self._flush()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 class _PutBy:
@@ -162,9 +115,8 @@ class RequestWriter:
     def __init__(self, folder: Path) -> None:
         self._methods, self._hosts = _Names(METHODS_MAX), _Names(HOSTS_MAX)
         self._table = StringTable(DEDUPE_ENTRIES_MAX, DEDUPE_BYTES_MAX)
-        self._header_sets = _BlobWriter(folder / HEADERS, HEADERS_SCHEMA)
-        self._known_headers: dict[Headers, int] = {}
-        self._bodies = _BlobWriter(folder / BODIES, BODIES_SCHEMA)
+        self._header_sets = HeaderSets(folder / HEADERS)
+        self._bodies = BlobWriter(folder / BODIES, BODIES_SCHEMA)
         self._sink = pa.OSFile(os.fspath(folder / REQUESTS), "wb")
         self._file = pa.ipc.new_file(self._sink, REQUEST_SCHEMA)
         self._put_by = _PutBy(folder)
@@ -207,20 +159,11 @@ class RequestWriter:
 
     def headers_id(self, headers: Headers) -> int:
         """Index of a header set."""
-        known = self._known_headers.get(headers)
-        if known is not None:
-            return known
-        key = hashlib.blake2b(repr(headers).encode(), digest_size=16).digest()
-        value = [{"name": name, "value": content} for name, content in headers]
-        size = sum(len(name) + len(content or b"") for name, content in headers)
-        index = self._header_sets.add(value, key, size)
-        if len(self._known_headers) < HEADERS_KNOWN:
-            self._known_headers[headers] = index
-        return index
+        return self._header_sets.add(headers)
 
     def body_id(self, body: bytes) -> int:
         """Index of a body."""
-        return self._bodies.add(body, hashlib.blake2b(body, digest_size=16).digest(), len(body))
+        return self._bodies.add_bytes(body)
 
     def add(self, method: int, target: bytes, host: int, headers: int, body: int) -> int:
         """The id of one request."""

@@ -18,11 +18,12 @@ from replay_native.trace import order
 
 from .columns import (
     BATCH_ROWS,
-    EVENT_COLUMNS,
     Columns,
     empty_events,
     event_offsets,
     events_file,
+    is_wide,
+    widen,
     write_events,
 )
 from .manifest import Segment
@@ -84,6 +85,8 @@ class _EventFiles:
 
     def append(self, columns: Columns) -> None:
         rows, done = len(columns["at_ns"]), 0
+        if is_wide(columns):
+            widen(self._buffer)
         while done < rows:
             taken = min(rows - done, BATCH_ROWS - self._buffered)
             if taken == BATCH_ROWS:
@@ -117,11 +120,11 @@ class _EventFiles:
 
 class _RunReader:
     """Reads the files of one run a chunk of rows at a time, by plain reads; removes each file when it is
-    read.
+    read. `wide`: with the columns of responses, also where a file has none.
     """
 
-    def __init__(self, paths: list[Path], chunk_rows: int) -> None:
-        self._paths = list(reversed(paths))
+    def __init__(self, paths: list[Path], chunk_rows: int, *, wide: bool = False) -> None:
+        self._paths, self._wide = list(reversed(paths)), wide
         self._chunk_rows = chunk_rows
         self._fd = -1
         self._at = self._end = 0
@@ -143,8 +146,11 @@ class _RunReader:
             self._at, self._fd = 0, os.open(path, os.O_RDONLY)
             path.unlink()
         rows = min(self._chunk_rows, self._end - self._at)
-        columns = empty_events(rows)
+        columns = empty_events(rows, wide=self._wide)
         for name, column in columns.items():
+            if name not in self._places:
+                column.fill(-1)
+                continue
             os.preadv(self._fd, [column.data], self._places[name] + self._at * column.itemsize)
         self._at += rows
         if self._at == self._end:
@@ -175,9 +181,7 @@ def _merge(runs: list[_RunReader], output: _EventFiles) -> None:
             return
         until_ns = min(int(run.loaded["at_ns"][-1]) for run in runs)
         taken = [run.take(until_ns) for run in runs]
-        output.append(
-            _sorted({name: np.concatenate([part[name] for part in taken]) for name in EVENT_COLUMNS})
-        )
+        output.append(_sorted({name: np.concatenate([part[name] for part in taken]) for name in taken[0]}))
 
 
 class EventSorter:
@@ -193,6 +197,7 @@ class EventSorter:
 
     def add(self, columns: Columns) -> None:
         """Take rows (columns of equal length)."""
+        columns = self._of_one_width(columns)
         rows, done = len(columns["at_ns"]), 0
         while done < rows:
             taken = min(rows - done, WINDOWS_HELD * WINDOW_ROWS - self._held)
@@ -203,8 +208,19 @@ class EventSorter:
             if self._held == WINDOWS_HELD * WINDOW_ROWS:
                 self._settle(self._held - WINDOW_ROWS)
 
+    def _of_one_width(self, columns: Columns) -> Columns:
+        """Once rows have had the columns of responses, what is held and all later rows have them."""
+        if is_wide(columns):
+            widen(self._window)
+            widen(self._spare)
+        elif is_wide(self._window):
+            columns = dict(columns)
+            widen(columns)
+        return columns
+
     def add_in_order(self, columns: Columns) -> None:
         """Take rows in time order, none before those taken so far: they are written as they are."""
+        columns = self._of_one_width(columns)
         if self._held:
             self._settle(self._held)
         self._runs[-1].append(columns)
@@ -242,13 +258,15 @@ class EventSorter:
         """Write what is held, merge the runs if there are several; the final files, in time order."""
         self._settle(self._held)
         self._runs[-1].close()
+        wide = is_wide(self._window)
         self._window = self._spare = empty_events(0)
         if len(self._runs) == 1:
             return [self._renamed(segment) for segment in self._runs[0].segments]
         output = _EventFiles(self._folder, "")
         chunk_rows = max(MERGE_ROWS // len(self._runs), MERGE_ROWS_OF_RUN_MIN)
         readers = [
-            _RunReader([self._folder / part.file for part in run.segments], chunk_rows) for run in self._runs
+            _RunReader([self._folder / part.file for part in run.segments], chunk_rows, wide=wide)
+            for run in self._runs
         ]
         self._runs = []
         try:

@@ -25,11 +25,12 @@ from replay.files import delete_named
 from replay_native.trace import dictionary as kernels
 
 from .blocks import sums_of
-from .columns import EVENT_COLUMNS
-from .manifest import Manifest, write_manifest
+from .columns import ALL_COLUMNS, EVENT_COLUMNS, Columns
+from .manifest import FORMAT_VERSION, Manifest, write_manifest
 from .reader import (
     PARTIAL_FILE,
     PARTIAL_MARK,
+    Batch,
     Trace,
     is_partial_of,
     is_trace_file,
@@ -37,6 +38,7 @@ from .reader import (
 )
 from .request_writer import DEDUPE_ENTRIES_MAX, RequestWriter
 from .requests import REQUESTS, Headers
+from .responses import CUT_BODY, KEPT_BODY, RecordedResponse, ResponseWriter
 from .route_rules import RouteRules
 from .routes import assign_routes
 from .sorting import EventSorter
@@ -123,11 +125,13 @@ class TraceWriter:
                 self._discard_folder()
                 raise
         self._clients = 0
+        self._kept = np.empty(0, np.uint8)
         return self
 
     def _open_dictionaries(self) -> None:
         """Begin the dictionaries in the folder."""
         self._requests = RequestWriter(self._folder)
+        self._responses = ResponseWriter(self._folder)
         self._weights = np.zeros(DEDUPE_ENTRIES_MAX, dtype=np.int64)
 
     def _weigh(self, request: npt.NDArray[np.uint32]) -> None:
@@ -143,6 +147,7 @@ class TraceWriter:
         manifest, requests = self.manifest, self._requests
         requests.close()
         _give_back_memory()
+        self._responses.close()
         manifest.requests = requests.rows
         manifest.methods, manifest.hosts = requests.methods, requests.hosts
         weights = self._weights[: requests.repeated_rows]
@@ -211,6 +216,11 @@ class TraceWriter:
         """Index of a body."""
         return self._requests.body_id(body)
 
+    def add_response(self, response: RecordedResponse) -> int:
+        """Index of a recorded response, for `add_events`."""
+        with _written_to(self.path):
+            return self._responses.add(response)
+
     def add_request(
         self,
         method: str,
@@ -251,20 +261,26 @@ class TraceWriter:
         took_ns: Column | None = None,
         bytes: Column | None = None,
         *,
+        response: Column | None = None,
+        first_byte_ns: Column | None = None,
         in_order: bool = False,
     ) -> None:
-        """Take events in any order (columns of one length; None is unknown), of requests added before.
+        """Take events in any order (columns of one length; None is unknown), of requests and responses added before.
 
         `in_order`: they are in time order, and none comes before those taken so far: this costs less.
         """
-        given = (at_ns, request, client, status, took_ns, bytes)
+        given = (at_ns, request, client, status, took_ns, bytes, response, first_byte_ns)
+        wide = response is not None or first_byte_ns is not None
         columns = {
             name: np.full(len(at_ns), -1, dtype=dtype) if column is None else np.asarray(column, dtype=dtype)
-            for (name, dtype), column in zip(EVENT_COLUMNS.items(), given, strict=True)
+            for (name, dtype), column in zip(ALL_COLUMNS.items(), given, strict=True)
+            if wide or name in EVENT_COLUMNS
         }
         if not len(at_ns):
             return
         self._weigh(columns["request"])
+        if wide:
+            self._count_responses(columns)
         self._clients = max(self._clients, int(client.max()) + 1)
         self.manifest.rows += len(at_ns)
         with _written_to(self.path):
@@ -272,6 +288,29 @@ class TraceWriter:
                 self._events.add_in_order(columns)
             else:
                 self._events.add(columns)
+
+    def add_batch(self, batch: Batch, *, later_ns: int = 0, in_order: bool = False) -> None:
+        """Take events of another trace whose requests and responses have the same ids here."""
+        self.add_events(
+            batch.at_ns + later_ns if later_ns else batch.at_ns, batch.request, batch.client, batch.status,
+            batch.took_ns, batch.bytes, response=batch.response, first_byte_ns=batch.first_byte_ns, in_order=in_order,
+        )  # fmt: skip
+
+    def _kept_responses(self) -> npt.NDArray[np.uint8]:
+        """What is kept of each response (`Responses.kept`)."""
+        if len(self._kept) != len(self._responses):
+            self._kept = self._responses.kept()
+        return self._kept
+
+    def _count_responses(self, columns: Columns) -> None:
+        """Count the responses of events, and their bodies."""
+        manifest, response = self.manifest, columns["response"]
+        kept = self._kept_responses()[response[response >= 0]]
+        manifest.responses += len(kept)
+        manifest.response_bodies += int(np.count_nonzero(kept & KEPT_BODY))
+        manifest.response_bodies_cut += int(np.count_nonzero(kept & CUT_BODY))
+        if len(kept) or (columns["first_byte_ns"] >= 0).any():
+            manifest.format_version = FORMAT_VERSION
 
     def _finish(self) -> None:
         """Settle events, dictionaries and routes; write the manifest last; rename."""

@@ -7,7 +7,7 @@ of the stream (or of its client), so that the same seed gives the same events wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -44,13 +44,7 @@ class Step(Protocol):
 
 def taken(batch: Batch, rows: Int64s, **replaced: npt.NDArray[Any]) -> Batch:
     """Rows of a batch by their indexes, with some columns replaced."""
-    columns = {
-        column.name: replaced[column.name]
-        if column.name in replaced
-        else np.take(getattr(batch, column.name), rows)
-        for column in fields(Batch)
-    }
-    return Batch(**columns)
+    return batch.taken(lambda column: np.take(column, rows), **replaced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +190,4 @@ class Speed:
         for batch in events():
             at_ns = np.empty(len(batch), np.int64)
             kernels.squeeze(batch.at_ns, self.origin_ns, self.factor, at_ns)
-            yield Batch(
-                at_ns,
-                batch.request,
-                batch.client,
-                batch.status,
-                batch.took_ns,
-                batch.bytes,
-            )
+            yield replace(batch, at_ns=at_ns)

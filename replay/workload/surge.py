@@ -41,14 +41,6 @@ def surge(
             trace.batches(until_ns, end_ns),
         ):  # fmt: skip
             for batch in part:
-                writer.add_events(
-                    batch.at_ns,
-                    batch.request,
-                    batch.client,
-                    batch.status,
-                    batch.took_ns,
-                    batch.bytes,
-                    in_order=True,
-                )
+                writer.add_batch(batch, in_order=True)
     assert writer.trace is not None
     return writer.trace

@@ -6,7 +6,7 @@ The steps always come in this order, whatever the order of the flags; each is wr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -222,10 +222,7 @@ def transform(trace: Trace, out: str | Path, wanted: Transform, *, overwrite: bo
         if rewrite is not None:
             rewrite.check()
         for batch in _renumbered(pipeline.events()):
-            writer.add_events(
-                batch.at_ns, batch.request, batch.client, batch.status, batch.took_ns, batch.bytes,
-                in_order=pipeline.ordered,
-            )  # fmt: skip
+            writer.add_batch(batch, in_order=pipeline.ordered)
         if not writer.manifest.rows:
             raise InputError(
                 "no request is left", hint="keep more: a longer window, more routes or a larger sample"
@@ -243,4 +240,4 @@ def _renumbered(batches: Iterator[Batch]) -> Iterator[Batch]:
             ids = np.concatenate([ids, np.full(max(most, 2 * len(ids)) - len(ids), -1, np.int64)])
         client = batch.client.copy()
         known = kernels.renumber(client, ids, known)
-        yield Batch(batch.at_ns, batch.request, client, batch.status, batch.took_ns, batch.bytes)
+        yield replace(batch, client=client)

@@ -21,6 +21,7 @@ import pytest
 import replay.cli
 from replay.cli import doctor
 from replay.staging.sink import Sink
+from replay.trace import FORMAT_VERSION
 from tests.support.trace_data import Row, write_trace
 
 LINE = '192.0.2.{0} - - [05/Jan/2026:18:00:{1:02} +0100] "{2} {3} HTTP/1.1" 200 512\n'
@@ -163,7 +164,7 @@ def test_a_damaged_trace(invoke: Callable[..., str], tmp_path: Path) -> None:
 def test_a_trace_of_a_newer_version(command: Command, tmp_path: Path) -> None:
     trace = write_trace(tmp_path / "t.trace", [Row(0)])
     manifest = json.loads((trace.path / "manifest.json").read_text())
-    manifest["format_version"] += 1
+    manifest["format_version"] = FORMAT_VERSION + 1
     (trace.path / "manifest.json").write_text(json.dumps(manifest))
     assert "newer replay" in said(command("run", "t.trace", "--target", "http://127.0.0.1:9"))
 

@@ -110,7 +110,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, trace: Trace) -> None:
 def test_the_command_says_what_it_wrote(tmp_path: Path, trace: Trace) -> None:
     result = CliRunner().invoke(verb.command, [str(trace.path), "-o", str(tmp_path / "x.gor")])
     assert result.exit_code == 0 and "300 requests" in " ".join(result.output.split())
-    assert set(ENDINGS) == {".parquet", ".csv", ".tsv", ".gor", ".json", ".jsonl", ".log"}
+    assert set(ENDINGS) == {".parquet", ".csv", ".tsv", ".gor", ".har", ".json", ".jsonl", ".log"}
 
 
 def test_an_event_is_what_it_was(trace: Trace) -> None:

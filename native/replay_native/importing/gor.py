@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import types
 
+from replay_native.ground import xxh64
 from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.simd import find_byte
@@ -35,9 +36,11 @@ from .common_log import (
 )
 
 AT_NS = AT_S
-TOOK_NS, BODY_BEGIN, BODY_END, PART_BEGIN, PART_END, KIND, NUMBER = 8, 9, 10, 11, 12, 13, 14
-COLUMNS = 15
-"""The columns of `common_log` with the time in nanoseconds, and some more. CLIENT is the hash of the record's id."""
+TOOK_NS, BODY_BEGIN, BODY_END, PART_BEGIN, PART_END, KIND, NUMBER, PAIRED = 8, 9, 10, 11, 12, 13, 14, 15
+COLUMNS = 16
+"""The columns of `common_log` with the time in nanoseconds, and some more. CLIENT is the hash of the record's id; PAIRED is
+the part of the response, in the rows that `pair` makes.
+"""
 
 ODD, REQUEST, RESPONSE, ODD_NAMED = 0, 1, 2, 3
 """What a part is. Odd ones are for the reader. ODD_NAMED: its id is known, and it must keep its place among others of
@@ -61,7 +64,7 @@ class Cutting(NamedTuple):
     methods: Annotated[Array, "int64[:, ::1]", "the methods seen so far: their names, two words each"]
     state: Annotated[Array, "int64[::1]", "the scanner's state; see `common_log`"]
     parts: Annotated[Array, "int64[:, ::1]", "one column per part (COLUMNS)"]
-    heads: Annotated[Array, "uint8[::1]", "the header lines of requests, without Content-Length"]
+    heads: Annotated[Array, "uint8[::1]", "the header lines of messages, without Content-Length"]
     head_ends: Annotated[Array, "int64[::1]", "per part and one more: where its lines begin"]
     hosts: Annotated[Array, "uint8[::1]", "the hosts of requests, in lower case"]
     host_ends: Annotated[Array, "int64[::1]", "per part and one more: where its host begins"]
@@ -259,12 +262,13 @@ def _read_part(data, begin, end, part, cutting):
         return ODD_NAMED
     if (length >= 0 and end > body + length) or (is_request and length < 0 and end > body):
         return ODD_NAMED
+    parts[BODY_BEGIN, part] = body
+    parts[BODY_END, part] = end
+    head_ends[part + 1] = head_end
     if not is_request:
         parts[BYTES, part] = length if length >= 0 else (end - body if end > body else np.int64(-1))
         return RESPONSE
-    parts[BODY_BEGIN, part] = body
-    parts[BODY_END, part] = end
-    head_ends[part + 1], host_ends[part + 1] = head_end, host_end
+    host_ends[part + 1] = host_end
     return REQUEST
 
 
@@ -324,7 +328,7 @@ def pair(parts, count, slots, rows, chosen, left):
         began = parts[AT_NS, response] - parts[AT_NS, request]
         rows[TOOK_NS, paired] = took_of(began, parts[TOOK_NS, response])
         rows[STATUS, paired], rows[BYTES, paired] = parts[STATUS, response], parts[BYTES, response]
-        rows[CLIENT, paired] = 0
+        rows[CLIENT, paired], rows[PAIRED, paired] = 0, response
         chosen[paired] = request
         left[request] = left[response] = 0
         paired += 1
@@ -334,3 +338,12 @@ def pair(parts, count, slots, rows, chosen, left):
             left[at] = part
             at += 1
     return paired
+
+
+@kernel("void(uint8[::1], int64[::1], int64[::1], uint64[::1], uint8[::1], uint64[::1])")
+def digest_each(data, begins, ends, state, tail, digests):
+    """XXH64 of each data[begins[i]:ends[i]]. `state` and `tail` are scratch (ground/xxh64)."""
+    for index in range(digests.shape[0]):
+        xxh64.begin(state)
+        xxh64.update(state, tail, data[begins[index] : ends[index]])
+        digests[index] = xxh64.digest(state, tail)

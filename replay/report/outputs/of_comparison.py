@@ -14,6 +14,7 @@ from replay.comparison.words import change_text
 from replay.units import SECOND_NS
 
 from .markdown import bullets, code, escaped, table
+from .of_differences import DifferencesResult
 from .result import Annotation, Case, Level, Status, Suite
 
 _MARK = {
@@ -57,6 +58,8 @@ class ComparisonResult:
         runs = (*found.base.runs, *found.new.runs)
         name = f"{found.new.label} against {found.base.label}"
         said = f"{found.verdict}: {found.sentence}"
+        if found.responses is not None:
+            cases += DifferencesResult(found.responses).suite().cases
         return Suite("replay compare", name, cases, sum(map(_length_s, runs)), said)
 
     def _case(self, finding: Finding) -> Case:
@@ -78,7 +81,7 @@ class ComparisonResult:
 
     def _undecided(self, where: str, name: str, why: str) -> Case:
         """A case of which nothing was shown."""
-        if self.found.options.fail_on == "inconclusive":
+        if "inconclusive" in self.found.options.fail_on:
             return Case(where, name, "failure", why, "INCONCLUSIVE")
         return Case(where, name, "skipped", f"inconclusive: {why}")
 
@@ -113,7 +116,8 @@ class ComparisonResult:
         runs = f"{len(found.base.runs)} and {len(found.new.runs)} runs"
         tolerance = f"tolerance {100 * found.options.tolerance:g}%"
         lines.append(f"- {runs}; {tolerance}; {found.design or 'nothing was permuted'}")
-        return "\n".join(lines) + "\n\n"
+        text = "\n".join(lines) + "\n\n"
+        return text + (DifferencesResult(found.responses).markdown() if found.responses is not None else "")
 
     def annotations(self) -> list[Annotation]:
         """The verdict, then each metric that changed."""
@@ -129,6 +133,7 @@ class ComparisonResult:
                 )
                 for finding in changed
             ),
+            *(DifferencesResult(found.responses).annotations() if found.responses is not None else ()),
         ]
 
 

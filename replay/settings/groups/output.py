@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from replay.ledger.validity import ValidityLimits
 
+from ..ignore_rules import IgnoreRule
 from ..kinds import SloText
 from ..naming import NameOf
 from ..row import row
@@ -27,6 +28,10 @@ class OutputSettings(AnswersSettings, kw_only=True, frozen=True):
     validity: Annotated[
         ValidityLimits, row("Thresholds that decide whether the generator was the bottleneck (docs/trust.md)")
     ] = ValidityLimits()
+    ignore: Annotated[
+        tuple[IgnoreRule, ...],
+        row("Fields of responses that may differ between builds (docs/differences.md)"),
+    ] = ()
 
 
 def check(settings: OutputSettings, name_of: NameOf) -> None:

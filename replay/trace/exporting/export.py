@@ -1,4 +1,4 @@
-"""A trace as a file for others: Parquet, CSV, TSV, GoReplay, vegeta targets, log lines. The ending says which."""
+"""A trace as a file for others: Parquet, CSV, TSV, GoReplay, HAR, vegeta targets, log lines. The ending says which."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import datetime as dt
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,12 +23,12 @@ from replay import units
 from replay.errors import OutputError, UsageError, reason_of
 from replay.files import replacing
 from replay.shown import csv_cell
-from replay.trace import Batch, Request, Trace, with_requests
+from replay.trace import Batch, Trace
 from replay.trace.extensions import Extensions
-from replay.trace.importing.formats.gor import SEPARATOR
 
-Progress = Callable[[int, int], None]
-"""Called with (rows done, rows in all)."""
+from .gor import write_gor
+from .har import write_har
+from .rows import NO_HOST, Progress, body_of, counted, headers_of, host_of, printable, rows
 
 TABLE_SCHEMA = pa.schema(
     [
@@ -39,10 +39,6 @@ TABLE_SCHEMA = pa.schema(
 )  # fmt: skip
 """The columns of a table: those of an import, so that it comes back by itself; -1 is unknown."""
 
-NO_HOST = "localhost"
-"""The host of a URL whose request has none."""
-
-_UNSAFE = re.compile(rb"[^!-~]")
 _IN_QUOTES = re.compile(rb'["\\]')
 
 
@@ -96,7 +92,7 @@ class _Lookup:
         try:
             return targets.cast(pa.large_string())
         except pa.ArrowInvalid:
-            return pa.array([_printable(target.as_py()).decode() for target in targets], pa.large_string())
+            return pa.array([printable(target.as_py()).decode() for target in targets], pa.large_string())
 
     def _safe_text(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
         """The targets as cells of a table: those that begin with a slash are no formulas."""
@@ -121,14 +117,10 @@ def _taken(column: list[pa.Array], ids: npt.NDArray[np.uint32]) -> pa.Array:
     return pa.concat_arrays(parts).take(pa.array(places))
 
 
-def _printable(target: bytes) -> bytes:
-    return _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
-
-
 def _to_parquet(trace: Trace, file: IO[bytes], progress: Progress) -> None:
     lookup = _Lookup(trace)
     with pq.ParquetWriter(file, TABLE_SCHEMA, compression="zstd") as writer:
-        for batch in _counted(trace, progress):
+        for batch in counted(trace, progress):
             writer.write_table(lookup.table(batch))
 
 
@@ -137,72 +129,24 @@ def _to_csv(delimiter: str) -> Callable[[Trace, IO[bytes], Progress], None]:
         lookup = _Lookup(trace)
         options = csv.WriteOptions(delimiter=delimiter)
         with csv.CSVWriter(file, TABLE_SCHEMA, write_options=options) as writer:
-            for batch in _counted(trace, progress):
+            for batch in counted(trace, progress):
                 writer.write_table(lookup.table(batch, safe=True))
 
     return write
 
 
-def _counted(trace: Trace, progress: Progress) -> Iterator[Batch]:
-    done = 0
-    for batch in with_requests(trace.batches(), trace.requests):
-        yield batch
-        done += len(batch)
-        progress(done, trace.rows)
-
-
-def _rows(trace: Trace, progress: Progress) -> Iterator[tuple[int, Request, int, int, int, int]]:
-    """(at_ns, request, client, status, took_ns, bytes) of every event."""
-    get = trace.requests.get
-    for batch in _counted(trace, progress):
-        yield from zip(
-            batch.at_ns.tolist(), map(get, batch.request.tolist()), batch.client.tolist(), batch.status.tolist(),
-            batch.took_ns.tolist(), batch.bytes.tolist(), strict=True,
-        )  # fmt: skip
-
-
-def _headers(trace: Trace, request: Request) -> tuple[tuple[bytes, bytes], ...]:
-    """Those with a value: a null one, as a record's may be, has no place in a request."""
-    found = trace.requests.headers(request.headers) if request.headers >= 0 else ()
-    return tuple((name, value) for name, value in found if value is not None)
-
-
-def _body(trace: Trace, request: Request) -> bytes:
-    return trace.requests.body(request.body) if request.body >= 0 else b""
-
-
-def _host(trace: Trace, request: Request) -> str:
-    return trace.requests.hosts[request.host] if request.host >= 0 else ""
-
-
-def _to_gor(trace: Trace, file: IO[bytes], progress: Progress) -> None:
-    methods = trace.requests.methods
-    for number, (at_ns, request, _, status, took_ns, size) in enumerate(_rows(trace, progress)):
-        head = b"%s %s HTTP/1.1\r\n" % (methods[request.method].encode(), _printable(request.target))
-        host, body = _host(trace, request), _body(trace, request)
-        lines = [(b"Host", host.encode("latin-1"))] if host else []
-        lines += _headers(trace, request)
-        lines += [(b"Content-Length", b"%d" % len(body))] if body else []
-        head += b"".join(b"%s: %s\r\n" % line for line in lines)
-        file.write(b"1 %024x %d 0\n" % (number, at_ns) + head + b"\r\n" + body + SEPARATOR)
-        if max(status, took_ns, size) >= 0:
-            answer = b"HTTP/1.1 %03d -\r\n" % max(status, 0)
-            answer += b"Content-Length: %d\r\n\r\n" % size if size >= 0 else b"\r\n"
-            ended_ns = at_ns + max(took_ns, 0)
-            file.write(b"2 %024x %d %d\n" % (number, ended_ns, took_ns) + answer + SEPARATOR)
-
-
 def _to_vegeta(trace: Trace, file: IO[bytes], progress: Progress) -> None:
     methods = trace.requests.methods
     encoder = msgspec.json.Encoder()
-    for _, request, *_ in _rows(trace, progress):
-        url = f"http://{_host(trace, request) or NO_HOST}{_printable(request.target).decode()}"
+    for row in rows(trace, progress):
+        request = row.request
+        url = f"http://{host_of(trace, request) or NO_HOST}{printable(request.target).decode()}"
         target: dict[str, Any] = {"method": methods[request.method], "url": url}
-        body = _body(trace, request)
+        body = body_of(trace, request)
         if body:
             target["body"] = base64.b64encode(body).decode()
         header: dict[str, list[str]] = {}
-        for name, value in _headers(trace, request):
+        for name, value in headers_of(trace, request):
             header.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
         if header:
             target["header"] = header
@@ -213,13 +157,13 @@ def _to_log(trace: Trace, file: IO[bytes], progress: Progress) -> None:
     methods = trace.requests.methods
     zone = units.parse_zone(trace.manifest.time_zone or "UTC")
     second, stamp = -1, b""
-    for at_ns, request, client, status, _, size in _rows(trace, progress):
+    for at_ns, request, client, status, _, size, *_ in rows(trace, progress):
         if at_ns // units.SECOND_NS != second:
             second = at_ns // units.SECOND_NS
             moment = dt.datetime.fromtimestamp(second, zone)
             stamp = f"{moment.day:02d}/{_MONTHS[moment.month - 1]}/{moment:%Y:%H:%M:%S %z}".encode()
-        target = _IN_QUOTES.sub(lambda m: b"\\x%02X" % m[0][0], _printable(request.target))
-        host = _host(trace, request).encode()
+        target = _IN_QUOTES.sub(lambda m: b"\\x%02X" % m[0][0], printable(request.target))
+        host = host_of(trace, request).encode()
         target = b"http://" + host + target if host else target
         file.write(
             b'client-%d - - [%s] "%s %s HTTP/1.1" %s %s "-" "-"\n'
@@ -248,7 +192,8 @@ _BUILT_IN = (
     Exporter("parquet", "Parquet", _to_parquet),
     Exporter("csv", "CSV", _to_csv(",")),
     Exporter("tsv", "TSV", _to_csv("\t")),
-    Exporter("gor", "GoReplay", _to_gor),
+    Exporter("gor", "GoReplay", write_gor),
+    Exporter("har", "HAR", write_har),
     Exporter("json", "vegeta targets", _to_vegeta),
     Exporter("jsonl", "vegeta targets", _to_vegeta),
     Exporter("log", "combined log lines", _to_log),

@@ -26,6 +26,7 @@ from replay.trace.dictionary import ClientTable
 from .readers.guessed_columns import proposed_columns
 from .readers.jitter import Columns, Jitter
 from .readers.lines import SNIFFED_LINES
+from .readers.recorded_responses import NOT_TEXT
 from .registry import (
     Found,
     Importer,
@@ -285,6 +286,7 @@ class _Import:
         self._hosts: list[int] = []
         self._streams = 0
         self._jitter: Jitter | None = None
+        self._wide = False
         self._first_ns: int | None = None
 
     @staticmethod
@@ -344,7 +346,19 @@ class _Import:
         }
         if rows.took_ns is not None:
             columns["took_ns"] = rows.took_ns.astype(np.int64)
+        self._add_responses(rows, columns)
         self._write([columns] if self._jitter is None else self._jitter.add(columns))
+
+    def _add_responses(self, rows: Rows, columns: Columns) -> None:
+        """Add the columns of responses. Once rows have had them, all later ones have them: the jitter holds rows of several
+        blocks together.
+        """
+        self._wide = self._wide or rows.response is not None or rows.first_byte_ns is not None
+        if not self._wide:
+            return
+        response = self._numbered(rows.response, rows.responses, self._writer.add_response)
+        for name, column in (("response", response), ("first_byte_ns", rows.first_byte_ns)):
+            columns[name] = np.full(len(rows.at_ns), -1, np.int64) if column is None else column
 
     def _numbered_clients(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         """Ids of clients. The one that has most of the first requests, if one has, is counted."""
@@ -412,6 +426,15 @@ def _about_queries(found: Found) -> list[str]:
     ]
 
 
+def _about_bodies(found: Found) -> list[str]:
+    """Which recorded bodies of responses were not kept."""
+    return [
+        f"bodies of {units.counted(count, 'response')} {why}: their sizes and digests are kept, not the bodies"
+        + (" (--responses all)" if why == NOT_TEXT else "")
+        for why, count in found.bodies_left.items()
+    ]
+
+
 def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_Input]) -> None:
     manifest, rejects = writer.manifest, found.rejects
     manifest.stamp, manifest.duration_subtracted = reader.stamp, reader.subtracts
@@ -426,6 +449,7 @@ def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_I
     manifest.assumptions = [
         *_about_time(found, manifest.options["time_zone"]),
         *_about_queries(found),
+        *_about_bodies(found),
         *found.assumptions,
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from replay.errors import UsageError
 from replay.trace.extensions import Extensions
 from replay.trace.manifest import Stamp
 from replay.trace.requests import Headers
+from replay.trace.responses import RecordedResponse
 from replay.trace.route_rules import RouteRules
 
 from .rejects import Rejects
@@ -21,6 +22,8 @@ from .secrets import secret_key
 from .sources import SourceFile
 
 Body = bytes
+
+KeptResponses = Literal["none", "digest", "text", "all"]
 
 SECRET_NAMES_MAX = 200
 """Names of secrets that are counted each by itself."""
@@ -34,7 +37,7 @@ class Rows:
 
     `at_ns` is the recorded instant, cut to the format's resolution. Target i is data[offsets[i]:offsets[i +
     1]]. `method` and `host` index the reader's `methods` and `hosts`. `client_hash` is a keyed hash of who
-    asked.
+    asked. `headers`, `body` and `response` index the sequences beside them (-1 is none).
     """
 
     at_ns: npt.NDArray[np.int64]
@@ -50,13 +53,17 @@ class Rows:
     header_sets: Sequence[Headers] = ()
     body: npt.NDArray[np.int64] | None = None
     bodies: Sequence[Body] = ()
+    response: npt.NDArray[np.int64] | None = None
+    responses: Sequence[RecordedResponse] = ()
+    first_byte_ns: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the user says of a recording. `columns` maps roles to columns or constants (`fields.read_columns`),
     `log_format` is a server's own format string, `time_zone` that of stamps which name none, `routes` the rules of
-    the user's own.
+    the user's own. `responses` says what is kept of recorded responses: nothing, sizes and digests, bodies that are text
+    too, or all bodies.
     """
 
     keep_secrets: bool = False
@@ -65,6 +72,7 @@ class Options:
     log_format: str = ""
     time_zone: str = ""
     routes: RouteRules = field(default_factory=RouteRules)
+    responses: KeptResponses = "text"
 
     def as_dict(self) -> dict[str, Any]:
         """As the manifest keeps them."""
@@ -75,6 +83,7 @@ class Options:
             "columns": dict(self.columns),
             "log_format": self.log_format,
             "time_zone": self.time_zone,
+            **({"responses": self.responses} if self.responses != "text" else {}),
         }
 
 
@@ -90,7 +99,7 @@ class Probe:
 class Found:
     """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
     the recording says nothing, `unknown_values` counts values by field that could not be read, `queries_cut` requests whose
-    query the server left out of its log.
+    query the server left out of its log, `bodies_left` recorded bodies of responses that were not kept, by reason.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -103,6 +112,7 @@ class Found:
     unknown_values: dict[str, int] = field(default_factory=dict)
     moments: dict[str, int] = field(default_factory=dict)
     queries_cut: int = 0
+    bodies_left: dict[str, int] = field(default_factory=dict)
 
     def assume(self, what: str) -> None:
         """Note what the recording does not say and the import supposes, once."""
@@ -118,6 +128,10 @@ class Found:
         """Count stamps: `zoneless`, `repeated` (in an hour that was there twice), `skipped` (in one that was not there)."""
         if count:
             self.moments[what] = self.moments.get(what, 0) + count
+
+    def leave_body(self, why: str) -> None:
+        """Count the body of a response that is not kept."""
+        self.bodies_left[why] = self.bodies_left.get(why, 0) + 1
 
     def drop(self, what: str, count: int) -> None:
         """Count what was taken out."""

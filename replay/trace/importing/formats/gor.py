@@ -27,6 +27,8 @@ from replay.trace.importing.registry import (
 )
 from replay.trace.importing.sources import BLOCK_BYTES, SourceFile
 from replay.trace.requests import Headers
+from replay.trace.responses import RecordedResponse, media_type
+from replay_native.ground import xxh64
 from replay_native.ground.jit import warm
 from replay_native.importing import common_log as scan
 from replay_native.importing import gor as kernels
@@ -116,35 +118,42 @@ def _message_end(part: bytes, begin: int) -> int:
 
 
 class _Answer(NamedTuple):
-    """What a response says of its request; and what is shown of it where that never comes."""
+    """What a response says of its request: its header lines and its body without chunk sizes among it."""
 
     at_ns: int
     latency_ns: int
     status: int
     size: int
     number: int
+    head: bytes
+    body: bytes
+    is_chunked: bool
     shown: bytes
 
 
 def _answer(number: int, head: re.Match[bytes], part: bytes) -> _Answer:
     status = _STATUS.match(part, head.end())
     headers_end, body_begin = _parted(part, head.end())
-    length = _LENGTH.search(part, head.end(), headers_end)
-    whole = len(part) - body_begin if len(part) > body_begin else -1
+    lines = part[head.end() : headers_end]
+    length, is_chunked = _LENGTH.search(lines), _CHUNKED.search(lines) is not None
+    body = part[body_begin:]
+    whole = len(body) or -1
     return _Answer(
         at_ns=int(head[3]),
         latency_ns=int(head[4] or 0),
         status=int(status[1]) if status and int(status[1]) >= 100 else -1,
         size=int(length[1]) if length else whole,
         number=number,
+        head=lines[lines.find(b"\n") :],
+        body=dechunked(body) if is_chunked else body,
+        is_chunked=is_chunked,
         shown=part[:200],
     )
 
 
-def _answered(record: Record, answer: _Answer) -> Record:
-    record.took_ns = kernels.took_of(answer.at_ns - record.at_ns, answer.latency_ns)
-    record.status, record.size = answer.status, answer.size
-    return record
+def has_no_body(method: str, status: int) -> bool:
+    """Whether a response has no body whatever its length says (RFC 9110, 8.6)."""
+    return method == "HEAD" or status in (204, 304) or 100 <= status < 200
 
 
 class GorReader(RecordReader):
@@ -154,6 +163,7 @@ class GorReader(RecordReader):
         super().__init__(found, options)
         warm(["trace.dictionary", "importing.common_log", "importing.targets", "importing.gor"])
         self._header_sets: dict[bytes, Headers] = {}
+        self._response_heads: dict[bytes, tuple[Headers, str]] = {}
         self._pending: dict[bytes, Record] = {}
         self._early: dict[bytes, _Answer] = {}
         self._plain = PlainRecords(self, found, options)
@@ -214,7 +224,7 @@ class GorReader(RecordReader):
                     rejects.add(why, file.name, number, part[head.end() :][:999])
                     continue
                 if head[2] in self._early:
-                    yield _answered(record, self._early.pop(head[2]))
+                    yield self._answered(record, self._early.pop(head[2]))
                     continue
                 if len(pending) >= PENDING_MAX or head[2] in pending:
                     yield pending.pop(head[2] if head[2] in pending else next(iter(pending)))
@@ -222,7 +232,7 @@ class GorReader(RecordReader):
             elif head[1] == b"2":
                 answer = _answer(number, head, part)
                 if head[2] in pending:
-                    yield _answered(pending.pop(head[2]), answer)
+                    yield self._answered(pending.pop(head[2]), answer)
                     continue
                 if len(self._early) >= PENDING_MAX or head[2] in self._early:
                     self._reject_early(file, head[2] if head[2] in self._early else next(iter(self._early)))
@@ -230,6 +240,41 @@ class GorReader(RecordReader):
             else:
                 rejects.lines += 1
                 rejects.add(REPLAYED, file.name, number, part[:200])
+
+    def _answered(self, record: Record, answer: _Answer) -> Record:
+        record.took_ns = kernels.took_of(answer.at_ns - record.at_ns, answer.latency_ns)
+        record.status, record.size = answer.status, answer.size
+        body, size = answer.body, len(answer.body) if answer.is_chunked else answer.size
+        if answer.head.strip() or body:
+            bare = has_no_body(record.method, record.status)
+            record.response = self.response_of(self.response_head(answer.head), body, size, bare=bare)
+        return record
+
+    def response_of(
+        self, head: tuple[Headers, str], body: bytes, size: int, *, bare: bool
+    ) -> RecordedResponse | None:
+        """A response with these headers and this media type, of whose body of `size` bytes (-1: to its end) this was
+        recorded. `bare`: it has no body whatever its length says.
+        """
+        if self._options.responses == "none":
+            return None
+        headers, kind = head
+        if not body and bare:
+            size = 0
+        is_whole = len(body) == size or (size < 0 and bool(body))
+        return self.responses.made_with(
+            headers, kind, body if body or is_whole else None, size=size, is_whole=is_whole
+        )
+
+    def response_head(self, head: bytes) -> tuple[Headers, str]:
+        """The headers of a response without secrets, and its media type. Sets are remembered."""
+        known = self._response_heads.get(head)
+        if known is None:
+            pairs = end_to_end(_HEADER.findall(head))
+            known = self.kept(pairs), media_type(tuple(pairs))
+            if len(self._response_heads) < PENDING_MAX:
+                self._response_heads[head] = known
+        return known
 
     def _behind(self, file: SourceFile, number: int, behind: bytes) -> Iterator[Record]:
         """What stands behind a message: a record that only its separator is missing before, or nothing that is known."""
@@ -288,7 +333,7 @@ class PlainRecords:
         self._methods: list[int] = []
         self._cleaner = Cleaner(found, options)
         self._keys, self._key_ends, self._key_names = packed_names()
-        self._keeps_secrets = options.keep_secrets
+        self._keeps_secrets, self._keeps_none = options.keep_secrets, options.responses == "none"
         self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
         self._parts = np.zeros((kernels.COLUMNS, PARTS_AT_ONCE), dtype=np.int64)
         self._rows = np.zeros_like(self._parts)
@@ -299,7 +344,11 @@ class PlainRecords:
         self._make_room(2 * BLOCK_BYTES)
 
     def _new_heads(self) -> None:
-        self._heads, self._header_sets = StringTable(PENDING_MAX, HEADS_BYTES_MAX), list[Headers]()
+        self._heads, self._known_heads = (
+            StringTable(PENDING_MAX, HEADS_BYTES_MAX),
+            list[tuple[Headers, str]](),
+        )
+        """Header lines of requests and responses, and the clean headers of each with the media type of a response."""
 
     def _make_room(self, size: int) -> None:
         """Buffers for records of so many bytes."""
@@ -362,10 +411,12 @@ class PlainRecords:
         data, offsets = self._cleaner.targets(
             self._targets, self._target_ends[: paired + 1], rows[scan.NEEDS]
         )
-        headers, header_sets = self._headers(count, chosen)
-        body, bodies = self._bodies(rows)
         for words in self._method_words[len(self._methods) : self._state[scan.METHODS]]:
             self._methods.append(self._reader.method_index(words.tobytes().rstrip(b"\0").decode("ascii")))
+        heads = self._interned_heads(count)
+        headers, header_sets = self._headers(heads[chosen])
+        response, responses = self._responses(rows, heads)
+        body, bodies = self._bodies(rows)
         return Rows(
             at_ns=rows[kernels.AT_NS],
             data=data,
@@ -380,6 +431,8 @@ class PlainRecords:
             header_sets=header_sets,
             body=body,
             bodies=bodies,
+            response=response if responses else None,
+            responses=responses,
         )
 
     def _host(self, count: int) -> Int64s:
@@ -391,19 +444,53 @@ class PlainRecords:
             self._host_indexes.append(self._reader.host_index(name) if name else -1)
         return np.array(self._host_indexes, dtype=np.int64)[ids]
 
-    def _headers(self, count: int, chosen: Int64s) -> tuple[Int64s, list[Headers]]:
-        """Each row's index into the header sets of these rows (-1: none), and those."""
+    def _interned_heads(self, count: int) -> Int64s:
+        """Each part's index into the header sets that are remembered."""
         if self._heads.closed:
             self._new_heads()
         ends = self._head_ends[: count + 1]
         ids, fresh = self._heads.intern(self._head_data, ends)
         for part in fresh.tolist():
-            head = self._head_data[ends[part] : ends[part + 1]].tobytes()
-            self._header_sets.append(self._reader.headers_of(b"\r\n" + head))
-        used, places = np.unique(ids[chosen], return_inverse=True)
-        sets = [self._header_sets[index] for index in used.tolist()]
+            head = b"\r\n" + self._head_data[ends[part] : ends[part + 1]].tobytes()
+            is_response = self._parts[kernels.KIND, part] == kernels.RESPONSE
+            found = self._reader.response_head(head) if is_response else (self._reader.headers_of(head), "")
+            self._known_heads.append(found)
+        return ids.astype(np.int64)
+
+    def _headers(self, heads: Int64s) -> tuple[Int64s, list[Headers]]:
+        """Each row's index into the header sets of these rows (-1: none), and those."""
+        used, places = np.unique(heads, return_inverse=True)
+        sets = [self._known_heads[index][0] for index in used.tolist()]
         empty = np.array([not headers for headers in sets])
         return np.where(empty[places], -1, places).astype(np.int64), sets
+
+    def _responses(self, rows: Int64s, heads: Int64s) -> tuple[Int64s, list[RecordedResponse]]:
+        """Each row's index into the responses of these rows (-1: none), and those."""
+        column, found = np.full(rows.shape[1], -1, dtype=np.int64), list[RecordedResponse]()
+        if self._keeps_none:
+            return column, found
+        parts, known = rows[kernels.PAIRED], dict[tuple[int, ...], int]()
+        begins, ends = self._parts[kernels.BODY_BEGIN, parts], self._parts[kernels.BODY_END, parts]
+        digests = np.empty(len(parts), np.uint64)
+        state, tail = np.zeros(xxh64.STATE_WORDS, np.uint64), np.zeros(32, np.uint8)
+        kernels.digest_each(self._buffer, begins, ends, state, tail, digests)
+        keys = zip(
+            heads[parts].tolist(), digests.tolist(), (ends - begins).tolist(), rows[scan.BYTES].tolist(),
+            rows[scan.METHOD].tolist(), rows[scan.STATUS].tolist(), strict=True,
+        )  # fmt: skip
+        for row, key in enumerate(keys):
+            index = known.get(key)
+            if index is None:
+                made = self._response(key, self._buffer[begins[row] : ends[row]].tobytes())
+                index = known[key] = -1 if made is None else len(found)
+                found += [] if made is None else [made]
+            column[row] = index
+        return column, found
+
+    def _response(self, key: tuple[int, ...], body: bytes) -> RecordedResponse | None:
+        head, _, _, size, method, status = key
+        name = self._reader.methods[self._methods[method]]
+        return self._reader.response_of(self._known_heads[head], body, size, bare=has_no_body(name, status))
 
     def _bodies(self, rows: Int64s) -> tuple[Int64s, list[bytes]]:
         """Each row's index into the bodies of these rows (-1: none), and those."""

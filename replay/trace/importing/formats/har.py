@@ -8,6 +8,7 @@ import datetime as dt
 import re
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -23,11 +24,16 @@ from replay.trace.importing.registry import (
 )
 from replay.trace.importing.rejects import CACHED, NEVER_SENT
 from replay.trace.importing.sources import SourceFile
+from replay.trace.responses import RecordedResponse, media_type
 from replay.units import datetime_to_ns
 
 _HEAD = re.compile(rb'\s*(?:\xef\xbb\xbf)?\{\s*"log"\s*:\s*\{')
 _STARTED = re.compile(rb'"startedDateTime"\s*:\s*"([^"]{1,64})"')
 _MS_NS = 1_000_000
+_BELOW_US = re.compile(r"[.,]\d{6}(\d{1,3})")
+"""Digits that `datetime` drops."""
+
+_FRACTION = re.compile(rb"[.,](\d{1,9})")
 
 NO_START = "no start time"
 
@@ -70,11 +76,16 @@ class _Request(msgspec.Struct):
 
 class _Content(msgspec.Struct):
     size: float = -1
+    text: str | None = None
+    encoding: str | None = None
+    mimeType: str | None = ""
 
 
 class _Response(msgspec.Struct):
     status: float = -1
+    headers: list[_Pair] = []
     content: _Content | None = None
+    bodySize: float = -1
 
 
 class _Entry(msgspec.Struct):
@@ -108,7 +119,9 @@ def _instant(text: str) -> int | None:
         return None
     if not 1970 <= moment.year <= 2261:
         return None
-    return datetime_to_ns(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
+    finer = _BELOW_US.search(text)
+    below_us_ns = int(finer[1].ljust(3, "0")) if finer else 0
+    return datetime_to_ns(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)) + below_us_ns
 
 
 def _took_ns(entry: _Entry) -> int:
@@ -171,13 +184,54 @@ def _posted(posted: _Posted) -> tuple[bytes, str]:
     return urllib.parse.urlencode(pairs).encode(), kind or "application/x-www-form-urlencoded"
 
 
+def _size(value: float) -> int:
+    return int(value) if 0 <= value < _SIZE_MAX else -1
+
+
+def _pairs(headers: list[_Pair]) -> list[tuple[bytes, bytes]]:
+    """Headers without the pseudo-headers of HTTP/2."""
+    return [
+        (pair.name.encode("utf-8", "replace"), pair.value.encode("utf-8", "replace"))
+        for pair in headers
+        if not pair.name.startswith(":")
+    ]
+
+
+_CHARSET = re.compile(r"charset=\"?([\w.:-]{1,40})", re.IGNORECASE)
+
+
+def _content_bytes(content: _Content) -> bytes | None:
+    """The body of a response, without its content coding: a HAR has it as text, decoded. None where it is left out."""
+    if content.text is None or (not content.text and content.size != 0):
+        return None
+    if (content.encoding or "").lower() == "base64":
+        return base64.b64decode(content.text)
+    named = _CHARSET.search(content.mimeType or "")
+    try:
+        return content.text.encode(named[1] if named else "utf-8")
+    except (LookupError, UnicodeEncodeError):
+        return content.text.encode("utf-8", "surrogatepass")
+
+
+def _first_byte_ns(entry: _Entry) -> int:
+    """From the first byte of the request to that of the response: sending and waiting."""
+    parts = [(entry.timings or {}).get(name, -1) for name in ("send", "wait")]
+    if not all(isinstance(part, int | float) and 0 <= part < 1e12 for part in parts):
+        return -1
+    return int(sum(parts) * _MS_NS)
+
+
 class HarReader(RecordReader):
     """Reads HAR files, whole."""
 
     def probe(self, head: bytes) -> Probe:
         """What the first entry says of the stamps."""
         found = _STARTED.search(head)
-        return Probe(_instant(found[1].decode("latin-1")) if found else None, _MS_NS)
+        if found is None:
+            return Probe(None, _MS_NS)
+        fraction = _FRACTION.search(found[1])
+        digits = max(3, len(fraction[1])) if fraction else 3
+        return Probe(_instant(found[1].decode("latin-1")), 10 ** (9 - digits))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """The rows of one file. InputError where it is not whole."""
@@ -219,28 +273,52 @@ class HarReader(RecordReader):
         if not _ZONED.search(started):
             self._found.count_moments("zoneless", 1)
         request, response = entry.request, entry.response
-        pairs = [
-            (pair.name.encode(), pair.value.encode())
-            for pair in request.headers
-            if not pair.name.startswith(":")
-        ]
+        pairs = _pairs(request.headers)
         body, kind = _posted(request.postData) if request.postData else (b"", "")
         if kind and (request.postData and kind != request.postData.mimeType):
             pairs = [pair for pair in pairs if pair[0].lower() != b"content-type"]
         if kind and not any(name.lower() == b"content-type" for name, _ in pairs):
             pairs.append((b"Content-Type", kind.encode()))
         status = int(response.status) if response and 100 <= response.status <= 999 else -1
-        size = response.content.size if response and response.content else -1
+        answered = response is not None and response.status > 0
         return Record(
             at_ns=at_ns,
             method=request.method,
             target=request.url.encode(),
             status=status,
             took_ns=_took_ns(entry),
-            size=int(size) if 0 <= size < _SIZE_MAX else -1,
+            size=_size(response.content.size) if response and response.content else -1,
             headers=self.kept(end_to_end(pairs)),
             body=body,
+            response=self._response(response) if response is not None and answered else None,
+            first_byte_ns=_first_byte_ns(entry) if answered else -1,
         )
+
+    def _response(self, response: _Response) -> RecordedResponse | None:
+        """What a HAR says of a response. It has bodies without their content coding: so are they kept, and the header that
+        names it is not.
+        """
+        pairs, content = end_to_end(_pairs(response.headers)), response.content or _Content()
+        plain = [pair for pair in pairs if pair[0].lower() != b"content-encoding"]
+        try:
+            body = _content_bytes(content)
+        except binascii.Error:
+            self._found.count_unknown("response body", 1)
+            body = None
+        is_coded = len(plain) < len(pairs)
+        on_wire = _size(response.bodySize) if is_coded else max(_size(response.bodySize), _size(content.size))
+        if is_coded:
+            self._found.assume(
+                "a HAR has bodies without their content coding: Content-Encoding of responses is left out"
+            )
+        kind = media_type(((b"Content-Type", (content.mimeType or "").encode("utf-8", "replace")),))
+        is_whole = body is None or len(body) >= content.size
+        kind = "" if kind == "x-unknown" else kind
+        made = self.responses.made(plain, body, size=on_wire, is_whole=is_whole, kind=kind)
+        if made is None or body is None or not is_whole:
+            return made
+        is_exact = not is_coded and _size(content.size) in (-1, len(body))
+        return made if is_exact else replace(made, size=on_wire, digest=0)
 
 
 HAR = importer(

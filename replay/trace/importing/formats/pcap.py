@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from replay.trace.importing.capture.connections import Connections
 from replay.trace.importing.capture.container import Capture, begins_capture, first_stamp
 from replay.trace.importing.capture.conversation import Exchange
+from replay.trace.importing.capture.messages import Message
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import Found, Importer, Options, Probe, Rows, importer
 from replay.trace.importing.sources import SourceFile
+from replay.trace.responses import RecordedResponse
 from replay_native.ground.jit import warm
 
 
@@ -73,7 +75,14 @@ class PcapReader(RecordReader):
             size=response.body_bytes if response else -1,
             headers=self.kept(end_to_end(request.headers)),
             body=request.body,
+            response=self._response(response) if response else None,
+            first_byte_ns=max(0, response.at_ns - request.at_ns) if response else -1,
         )
+
+    def _response(self, response: Message) -> RecordedResponse | None:
+        """A body with a hole in it is not kept: what is behind the hole is no part of its beginning."""
+        body = None if response.damaged else response.body
+        return self.responses.made(end_to_end(response.headers), body, size=response.body_bytes)
 
 
 PCAP = importer(Importer(name="pcap", title="a packet capture", sniff=sniff, reader=PcapReader, rank=9))

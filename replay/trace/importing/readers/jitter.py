@@ -42,6 +42,8 @@ class Jitter:
             return
         self.latest_ns = max(self.latest_ns, int(columns["at_ns"].max()))
         rows, done = len(columns["at_ns"]), 0
+        for name in columns.keys() - self._held.keys() if self._held else ():
+            self._held[name] = np.full(len(self._held["at_ns"]), -1, columns[name].dtype)
         while done < rows:
             self._make_room(columns)
             taken = min(rows - done, len(self._held["at_ns"]) - self._held_rows)

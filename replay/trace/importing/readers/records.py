@@ -6,16 +6,19 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 
 from replay.trace.dictionary import flatten
 from replay.trace.importing.cleaning import Cleaner
+from replay.trace.importing.codings import BadCoding, coding_of
+from replay.trace.importing.readers.recorded_responses import ResponseKeeper, without_secrets
 from replay.trace.importing.registry import Found, Options, Rows
 from replay.trace.importing.rejects import NO_METHOD, NO_PATH
 from replay.trace.manifest import Stamp
 from replay.trace.requests import Headers
+from replay.trace.responses import RecordedResponse
 
 ROWS_AT_ONCE = 1 << 13
 
@@ -27,7 +30,9 @@ _UNSAFE = re.compile(rb"[^!-~]")
 
 @dataclass(slots=True)
 class Record:
-    """One recorded request. `target` may be a whole URL; -1 is unknown."""
+    """One recorded request. `target` may be a whole URL; -1 is unknown. `first_byte_ns` is from the first byte of the
+    request to that of the response.
+    """
 
     at_ns: int
     method: str
@@ -39,6 +44,8 @@ class Record:
     size: int = -1
     headers: Headers = ()
     body: bytes = b""
+    response: RecordedResponse | None = None
+    first_byte_ns: int = -1
 
 
 WRITTEN_ANEW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})
@@ -65,6 +72,7 @@ class RecordReader:
     def __init__(self, found: Found, options: Options) -> None:
         self._found, self._options = found, options
         self._cleaner = Cleaner(found, options)
+        self.responses = ResponseKeeper(self._cleaner, found, options)
         self._key = secrets.randbits(62)
         self._methods: dict[str, int] = {}
         self._hosts: dict[str, int] = {}
@@ -101,9 +109,18 @@ class RecordReader:
         if not _PLAIN.fullmatch(target):
             target = _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], target)
         record.target = self._cleaner.target(target)
-        record.body = self._cleaner.body(record.body)
+        record.body = self._clean_body(record.body, record.headers)
         record.host = record.host.rpartition("@")[2]
         return ""
+
+    def _clean_body(self, body: bytes, headers: Headers) -> bytes:
+        """The body of a request without secrets, also where it is compressed."""
+        coding = coding_of(headers) if body and not self._options.keep_secrets else b""
+        try:
+            return without_secrets(self._cleaner, body, coding)
+        except BadCoding:
+            self._found.count_unknown("content coding of a body", 1)
+            return body
 
     def kept(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         """Headers without secrets."""
@@ -122,6 +139,9 @@ class RecordReader:
         methods, hosts = self._methods, self._hosts
         sets: dict[Headers, int] = {}
         bodies: dict[bytes, int] = {}
+        responses = [record.response for record in records if record.response is not None]
+        wide = bool(responses) or any(record.first_byte_ns >= 0 for record in records)
+        number = count()
         return Rows(
             at_ns=column(record.at_ns for record in records),
             data=data,
@@ -144,4 +164,9 @@ class RecordReader:
                 bodies.setdefault(record.body, len(bodies)) if record.body else -1 for record in records
             ),
             bodies=list(bodies),
+            response=column(-1 if record.response is None else next(number) for record in records)
+            if wide
+            else None,
+            responses=responses,
+            first_byte_ns=column(record.first_byte_ns for record in records) if wide else None,
         )

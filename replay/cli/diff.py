@@ -1,0 +1,156 @@
+"""`replay diff`: are the responses of the new build the same? A verdict on runs that kept them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from replay.errors import OutputError, UsageError, damage_named
+
+from .options import fail_on_option
+from .outputs import Outputs, output_options, outputs_of
+
+if TYPE_CHECKING:
+    from replay.differences.findings import Differences
+    from replay.differences.judging import Options, RunsOfSide
+    from replay.settings.ignore_rules import IgnoreRule
+
+FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
+
+
+@click.command(name="diff", short_help="Are the responses the same? A verdict on runs of two builds.")
+@click.argument("sides", nargs=-1, metavar="[base=]RUN[,RUN...] [new=]RUN[,RUN...]")
+@click.option(
+    "--values", is_flag=True, help="With base=recorded: compare values, too, not presence and type alone."
+)
+@click.option(
+    "--trace",
+    "trace_path",
+    metavar="TRACE",
+    help="With base=recorded: the trace [default: the one that the runs name].",
+)
+@click.option(
+    "--ignore",
+    "ignore_files",
+    multiple=True,
+    metavar="FILE.toml",
+    help="[[ignore]] rules besides those of the runs' scenarios; repeatable.",
+)
+@click.option(
+    "--accept",
+    metavar="FILE",
+    help="Write an [[ignore]] rule for each field that differs, for review, into a new FILE.",
+)
+@fail_on_option(
+    ("different", "inconclusive"), "different", "inconclusive: exit with 3 where nothing can be concluded."
+)
+@click.option("--plain", is_flag=True, help="No colours.")
+@output_options("diff.html")
+def command(sides: tuple[str, ...], **given: Any) -> None:
+    """Compare the responses of two builds, from runs that kept them (--keep-answers), 4 or more of each build.
+
+    base=recorded compares with the responses in the recording.
+
+    Exit codes: 0 the same, or inconclusive; 99 different; 3 inconclusive with --fail-on inconclusive;
+    4 a run was invalid; 2 wrong usage or input.
+    """  # fmt: skip
+    from replay.differences.judging import compare_responses
+
+    outputs, options = outputs_of(given), _options(given)
+    accept = _new_file(given["accept"])
+    if any(side.partition("=")[2] == "recorded" for side in sides):
+        found = _against_recording(sides, given, options)
+    else:
+        if given["values"] or given["trace_path"]:
+            raise UsageError(
+                "--values and --trace are for a comparison with the recording",
+                hint="replay diff base=recorded new=RUN",
+            )
+        base, new = _two_sides(sides)
+        with damage_named("one of the runs"):
+            found = compare_responses(base, new, options)
+    write_differences(found, outputs, plain=given["plain"])
+    if accept is not None:
+        _accept(found, accept)
+    raise SystemExit(int(found.exit_code))
+
+
+def write_differences(found: Differences, outputs: Outputs, *, plain: bool) -> None:
+    """The report on stdout, or on stderr where a file goes to stdout; then the outputs."""
+    from replay.report.differences import print_differences
+    from replay.report.outputs.of_differences import DifferencesResult
+
+    from .run import report_console_for
+
+    if not outputs.takes_stdout:
+        print_differences(found, report_console_for(plain, quiet=False))
+    outputs.write(DifferencesResult(found), Path("diff.html"))
+
+
+def _options(given: dict[str, Any]) -> Options:
+    from replay.differences.judging import Options
+    from replay.settings.file import load
+
+    rules: list[IgnoreRule] = []
+    for name in given["ignore_files"]:
+        found = load(Path(name)).ignore
+        if not found:
+            raise UsageError(
+                f"--ignore: {name} has no [[ignore]] rule", hint="replay diff --accept FILE writes some"
+            )
+        rules += found
+    return Options(ignore=tuple(rules), fail_on=given["fail_on"], values=given["values"])
+
+
+def _two_sides(sides: tuple[str, ...]) -> tuple[RunsOfSide, RunsOfSide]:
+    """Both sides, by the rules of `replay compare`."""
+    from replay.comparison.paths import two_sides
+    from replay.comparison.responses import runs_of
+    from replay.comparison.sides import load_sides, load_without_latencies
+
+    with damage_named(f"one of the runs in {' '.join(sides)}"):
+        base, new = load_sides(*two_sides(sides, "diff"), folder=load_without_latencies)
+        return runs_of(base), runs_of(new)
+
+
+def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: Options) -> Differences:
+    """Runs against the responses of their recording."""
+    from replay.comparison.responses import runs_of
+    from replay.comparison.sides import load_side, load_without_latencies
+    from replay.differences.recorded import compare_with_recording
+
+    others = [side for side in sides if side.partition("=")[2] != "recorded"]
+    if len(sides) != 2 or len(others) != 1 or (not sides[0].startswith("base=") and sides[0] not in others):
+        raise UsageError(
+            "the recording is compared with one side of runs", hint="replay diff base=recorded new=RUN"
+        )
+    with damage_named(f"one of the runs in {others[0]}"):
+        return compare_with_recording(
+            runs_of(load_side(others[0], "new", load_without_latencies)), given["trace_path"], options
+        )
+
+
+def _new_file(name: str | None) -> Path | None:
+    """Where accepted rules go. OutputError where something is there: it may be a scenario."""
+    if name is None:
+        return None
+    path = Path(name)
+    if path.exists() or path.is_symlink():
+        raise OutputError(
+            f"--accept: {name} exists already", hint="give a new name; its rules are for review first"
+        )
+    if not path.parent.is_dir():
+        raise OutputError(f"--accept: there is no folder {path.parent}", hint="make it first")
+    return path
+
+
+def _accept(found: Differences, path: Path) -> None:
+    from replay.differences.accepting import rules_text
+    from replay.files import write_whole
+
+    from .streams import tell
+
+    write_whole(path, rules_text(found).encode())
+    tell(f"{path} written: review it before it becomes a part of the scenario", err=True)

@@ -1,0 +1,42 @@
+"""The kept responses of the runs of a comparison, beside its verdict on speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from replay.differences.findings import Differences
+from replay.differences.judging import Options, RunsOfSide, compare_responses
+from replay.differences.reading import KeptRun
+from replay.errors import InputError, ReplayError
+from replay.results.answers import Answers
+
+from .sides import Side
+
+
+def runs_of(side: Side) -> RunsOfSide:
+    """A side's runs with their responses. InputError where one is a log of somebody else."""
+    runs = []
+    for run in side.runs:
+        if run.document is None:
+            raise InputError(f"{run.name} is a log: it holds no responses", hint="give run folders")
+        runs.append(KeptRun(Path(run.name), run.document))
+    return RunsOfSide(side.label, tuple(runs))
+
+
+def responses_of(
+    base: Side, new: Side, fail_on: Sequence[str], alpha: float
+) -> tuple[Differences | None, list[str]]:
+    """The comparison of what both sides answered, where all runs kept it; else None, and why, where some did."""
+    runs = [*base.runs, *new.runs]
+    kept = [run.document is not None and bool(Answers(run.name)) for run in runs]
+    if not any(kept):
+        return None, []
+    if not all(kept):
+        return None, [
+            f"responses are not compared: {runs[kept.index(False)].name} kept none, {runs[kept.index(True)].name} did"
+        ]
+    try:
+        return compare_responses(runs_of(base), runs_of(new), Options(fail_on=fail_on, alpha=alpha)), []
+    except ReplayError as error:
+        return None, [f"responses are not compared: {error}"]

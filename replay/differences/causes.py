@@ -1,0 +1,102 @@
+"""Differences that follow from others: later ones of the same client, and parts of a whole that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .counting import RouteCounter
+from .examples import Where
+from .fields import BODY, LINES, ROOT
+from .findings import FieldFinding
+
+_CLIENTS_MIN = 2
+"""With fewer clients every difference comes after another one."""
+
+_MOSTLY = 0.95
+
+
+def add_causes(
+    findings: Sequence[FieldFinding], places: Sequence[Where], counters: Mapping[str, RouteCounter]
+) -> None:
+    """Fill in `requests`, `clients`, `inside` and `after` of the fields that the verdict names."""
+    firsts = []
+    for finding, where in zip(findings, places, strict=True):
+        first = _first_by_client(counters[finding.route], where)
+        finding.requests, finding.clients = len(where.rows), len(first)
+        firsts.append(first)
+    rows = [set(where.rows.tolist()) for where in places]
+    for at, finding in enumerate(findings):
+        finding.inside = _whole_of(at, findings, rows)
+    for at, finding in enumerate(findings):
+        causes = [
+            other
+            for other in range(len(findings))
+            if other != at and not findings[other].inside and _is_after(firsts[at], firsts[other])
+        ]
+        if causes:
+            earliest = min(causes, key=lambda other: (-_lead(firsts[at], firsts[other]), other))
+            finding.after = findings[earliest].name
+
+
+_First = Mapping[int, tuple[int, int]]
+"""When a field first differs, by client: due time, and key of the request."""
+
+
+def _first_by_client(counter: RouteCounter, where: Where) -> dict[int, tuple[int, int]]:
+    route = counter.route
+    found: dict[int, tuple[int, int]] = {}
+    clients, due_ns, keys = (
+        column[where.rows].tolist() for column in (route.clients, route.due_ns, route.keys)
+    )
+    for client, due, key in zip(clients, due_ns, keys, strict=True):
+        if client not in found or (due, key) < found[client]:
+            found[client] = (due, key)
+    return found
+
+
+def _is_after(later: _First, earlier: _First) -> bool:
+    """Whether for every client that has the later difference, the earlier one came first."""
+    return len(later) >= _CLIENTS_MIN and all(
+        client in earlier and earlier[client] < first for client, first in later.items()
+    )
+
+
+def _lead(later: _First, earlier: _First) -> int:
+    """How long the earlier difference came before, over all clients: the first cause comes longest before."""
+    return sum(first[0] - earlier[client][0] for client, first in later.items())
+
+
+def _whole_of(at: int, findings: Sequence[FieldFinding], rows: Sequence[set[int]]) -> str:
+    """The nearest field that this one is a part of and differs with; empty where there is none."""
+    finding = findings[at]
+    own = [
+        other
+        for other, whole in enumerate(findings)
+        if whole.route == finding.route and len(rows[at] & rows[other]) >= _MOSTLY * len(rows[at])
+    ]
+    if finding.field.startswith("line"):
+        return _first_line(finding, [findings[other] for other in own])
+    wholes = [findings[other].field for other in own if _is_part(finding, findings[other])]
+    return max(wholes, key=len, default="")
+
+
+def _is_part(part: FieldFinding, whole: FieldFinding) -> bool:
+    if whole.field == ROOT:
+        return whole.aspect == "shape" and part.field != BODY
+    return whole.kind in ("absent", "added", "type") and part.field.startswith(f"{whole.field}/")
+
+
+def _first_line(finding: FieldFinding, others: Sequence[FieldFinding]) -> str:
+    """The line from which all lines moved, where their number differs: an inserted line changes all that follow it."""
+    if not any(other.field == LINES for other in others):
+        return ""
+    first = min((_line_of(other.field) for other in others), default=_MANY)
+    return f"line {first}" if first < _line_of(finding.field) else ""
+
+
+_MANY = 1 << 30
+
+
+def _line_of(field: str) -> int:
+    """Number of a line; what is no single line follows from any of them."""
+    return int(field.removeprefix("line ")) if field.startswith("line ") else _MANY

@@ -1,0 +1,124 @@
+"""What was found of one field, and of a whole comparison of responses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from replay.errors import Exit
+
+from .counting import Aspect
+from .ignoring import IgnoredField
+from .statistics import ALPHA
+from .values import Kind
+
+Verdict = Literal["SAME", "DIFFERENT", "INCONCLUSIVE", "INVALID"]
+FAIL_ON = ("different", "inconclusive")
+
+RECORDED = "recorded"
+"""The side that stands for the responses in the recording."""
+
+
+class Example(NamedTuple):
+    """One request whose responses differ: texts fit to be shown. `which` is `first` or `typical`."""
+
+    which: str
+    number: int
+    copy: int
+    client: int
+    base_run: str
+    new_run: str
+    pointer: str
+    base: str
+    new: str
+
+
+class FieldName(NamedTuple):
+    """A field of a route."""
+
+    route: str
+    field: str
+
+
+@dataclass(slots=True)
+class FieldFinding:
+    """One field. `within` and `across` are shares of compared responses that differ between two runs of base, and between
+    base and new; `smallest` is the share from which on a new difference would have been found (None: none). `requests`
+    differ, of `clients`; `after` is the field whose difference always came first for the same client, `inside` the field
+    that this one is a part of and differs with.
+    """
+
+    route: str
+    field: str
+    kind: Kind
+    aspect: Aspect
+    within: float
+    across: float
+    different: bool
+    p: float | None
+    smallest: float | None
+    compared: float
+    requests: int = 0
+    clients: int = 0
+    after: FieldName | None = None
+    inside: str = ""
+    examples: list[Example] = dataclasses.field(default_factory=list)
+
+    @property
+    def name(self) -> FieldName:
+        """What names it."""
+        return FieldName(self.route, self.field)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it differs by itself, as far as is known."""
+        return self.after is None and not self.inside
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedSide:
+    """A side: its label, and its runs, or the recording."""
+
+    label: str
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """The whole answer. `reasons` say why nothing can be concluded, `notes` what else to know. `smallest` is the largest of
+    the smallest rates of fields that hardly differ within base. `equal` counts fields that never differ, of all `routes`.
+    """
+
+    verdict: Verdict
+    sentence: str
+    base: ComparedSide
+    new: ComparedSide
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    fields: tuple[FieldFinding, ...] = ()
+    ignored: tuple[IgnoredField, ...] = ()
+    requests: int = 0
+    routes: int = 0
+    equal: int = 0
+    smallest: float | None = None
+    labellings: int = 0
+    exact: bool = True
+    alpha: float = ALPHA
+    fail_on: Sequence[str] = ("different",)
+
+    @property
+    def different(self) -> list[FieldFinding]:
+        """The fields that the verdict names."""
+        return [found for found in self.fields if found.different]
+
+    @property
+    def exit_code(self) -> Exit:
+        """What scripts are given."""
+        if self.verdict == "INVALID":
+            return Exit.INVALID
+        if self.verdict == "DIFFERENT" and "different" in self.fail_on:
+            return Exit.FAILED
+        wants = self.verdict == "INCONCLUSIVE" and "inconclusive" in self.fail_on
+        return Exit.INCONCLUSIVE if wants else Exit.PASSED

@@ -1,0 +1,293 @@
+"""Compares the kept responses of two sides of runs: which fields differ more between the builds than within one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from replay.errors import InputError, UsageError
+from replay.results.same_load import changed_settings
+from replay.settings.ignore_rules import IgnoreRule
+from replay.units import counted, format_share
+
+from . import statistics
+from .causes import add_causes
+from .counting import Rates, RouteCounter
+from .examples import FIELDS_MAX, add_examples, where_different
+from .fields import BODY, OTHER
+from .findings import ComparedSide, Differences, FieldFinding, Verdict
+from .ignoring import Ignoring
+from .reading import KeptRun, Responses, read_responses
+from .statistics import RUNS_MIN, Judged
+from .values import Kind
+
+OPAQUE = 0.5
+"""Where digests differ in such a share of base's own responses, no difference in them can be seen."""
+
+STABLE = 0.01
+"""A field that differs in no more of base's own responses counts as stable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to compare: rules of `--ignore`, and what exits with a failure."""
+
+    ignore: tuple[IgnoreRule, ...] = ()
+    fail_on: Sequence[str] = ("different",)
+    alpha: float = statistics.ALPHA
+    values: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunsOfSide:
+    """A side: its label and its runs."""
+
+    label: str
+    runs: tuple[KeptRun, ...]
+
+    @property
+    def compared(self) -> ComparedSide:
+        """As it stands in the result."""
+        return ComparedSide(self.label, tuple(str(run.path) for run in self.runs))
+
+
+@dataclass(slots=True)
+class _Family:
+    """All fields that differ anywhere."""
+
+    rates: list[Rates] = field(default_factory=list)
+    counters: dict[str, RouteCounter] = field(default_factory=dict)
+
+
+def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Differences:
+    """The whole comparison. InputError where a run kept nothing, UsageError where traces or scenarios are not the same."""
+    runs = [*base.runs, *new.runs]
+    refuse_unlike(runs)
+    sides = base.compared, new.compared
+    if refused := invalid_runs((base, new)):
+        sentence = f"the generator was the bottleneck, so these runs say nothing of the builds: {refused[0]}"
+        return Differences("INVALID", sentence, *sides, tuple(refused), fail_on=options.fail_on)
+    responses = read_responses(runs)
+    ignoring = Ignoring([*rules_of(runs), *options.ignore])
+    family = _family(responses, ignoring)
+    judged = _judge(family.rates, len(base.runs), len(new.runs), options.alpha)
+    reasons = _too_few(base, new)
+    findings = _findings(family, judged, options.alpha, settled=not reasons)
+    _explain(findings, family, runs, len(base.runs))
+    findings.sort(key=_rank)
+    verdict: Verdict = "DIFFERENT" if any(found.different for found in findings) else "SAME"
+    if reasons:
+        verdict = "INCONCLUSIVE"
+    smallest = _smallest(judged, family.rates, base, new, responses)
+    made = Differences(
+        verdict, "", *sides, tuple(reasons),
+        (*_opaque(findings), *_notes(base, new), *responses.notes, *ignoring.unused()),
+        tuple(findings), tuple(ignoring.left_out.values()),
+        requests=sum(route.requests for route in responses.routes), routes=len(responses.routes),
+        equal=_fields(responses) - len(findings), smallest=smallest, labellings=judged.labellings, exact=judged.exact,
+        alpha=options.alpha, fail_on=options.fail_on,
+    )  # fmt: skip
+    return replace(made, sentence=sentence_of(made))
+
+
+def refuse_unlike(runs: Sequence[KeptRun]) -> None:
+    """UsageError where runs are of different recordings or scenarios: their requests cannot be paired."""
+    first = runs[0]
+    for run in runs[1:]:
+        one, two = first.document, run.document
+        pair = f"{first.path} and {run.path}"
+        if (one.trace and one.trace.digest) != (two.trace and two.trace.digest):
+            paths = [document.trace.path if document.trace else "none" for document in (one, two)]
+            raise UsageError(
+                f"{pair} replayed different recordings ({paths[0]}, {paths[1]}): their requests cannot be paired",
+                hint="give runs of one trace",
+            )
+        if changed := changed_settings(one.scenario, two.scenario):
+            said = "; ".join(
+                f"{key}: {one.scenario.get(key)!r} and {two.scenario.get(key)!r}" for key in changed[:3]
+            )
+            raise UsageError(
+                f"{pair} had different scenarios: {said}", hint="give runs of one scenario onto both builds"
+            )
+
+
+def invalid_runs(sides: Sequence[RunsOfSide]) -> list[str]:
+    """Runs whose generator was the bottleneck, and why: requests did not reach the target as they should have."""
+    found = []
+    for side in sides:
+        for run in side.runs:
+            if run.document.validity.verdict == "INVALID":
+                why = "; ".join(reason.message for reason in run.document.validity.reasons)
+                found.append(f"{run.path} ({side.label}) is INVALID: {why}")
+    return found
+
+
+def rules_of(runs: Sequence[KeptRun]) -> list[IgnoreRule]:
+    """The `[[ignore]]` rules of the runs' scenarios."""
+    rules: list[IgnoreRule] = []
+    for run in runs:
+        for rule in run.document.scenario.get("ignore", []):
+            if not isinstance(rule, dict) or not isinstance(rule.get("field"), str):
+                raise InputError(f"{run.path}/run.json: a rule of scenario.ignore has no field")
+            rules.append(IgnoreRule(route=str(rule.get("route", "*")), field=rule["field"]))
+    return list(dict.fromkeys(rules))
+
+
+def _family(responses: Responses, ignoring: Ignoring) -> _Family:
+    family = _Family()
+    for route in responses.routes:
+        counter = family.counters[route.route] = RouteCounter(route)
+        family.rates += [
+            rates for rates in counter.all_rates() if not ignoring.takes(route.route, rates.field)
+        ]
+    return family
+
+
+def _judge(rates: Sequence[Rates], base: int, new: int, alpha: float) -> Judged:
+    pairs = (base + new) * (base + new - 1) // 2
+    table = np.array([one.rates for one in rates]).reshape(len(rates), pairs)
+    return statistics.judge(table, np.array([one.compared for one in rates]), base, new, alpha)
+
+
+def _too_few(base: RunsOfSide, new: RunsOfSide) -> list[str]:
+    if min(len(base.runs), len(new.runs)) >= RUNS_MIN:
+        return []
+    counts = f"{counted(len(base.runs), 'run')} of {base.label} and {len(new.runs)} of {new.label}"
+    return [f"{counts} are too few to tell a difference from noise ({RUNS_MIN} a side is the least)"]
+
+
+def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -> list[FieldFinding]:
+    """One finding per field: of its aspects the one that differs most surely, or else most often."""
+    best: dict[tuple[str, str], int] = {}
+    for at, rates in enumerate(family.rates):
+        key = (rates.route.route, rates.field)
+        held = best.get(key)
+        if held is None or _comes_before(judged, at, held, alpha):
+            best[key] = at
+    return [
+        FieldFinding(
+            route, name, _first_kind(family.rates[at]), family.rates[at].aspect,
+            within=float(judged.within[at]), across=float(judged.across[at]),
+            different=settled and bool(judged.p[at] <= alpha and judged.t[at] > 0),
+            p=float(judged.p[at]) if settled else None,
+            smallest=_finite(judged.smallest[at]) if settled else None,
+            compared=family.rates[at].compared,
+        )
+        for (route, name), at in best.items()
+    ]  # fmt: skip
+
+
+def _comes_before(judged: Judged, at: int, held: int, alpha: float) -> bool:
+    """Whether one aspect of a field says more than another."""
+    if min(judged.p[at], judged.p[held]) <= alpha:
+        return bool((judged.p[at], -judged.t[at]) < (judged.p[held], -judged.t[held]))
+    return bool(judged.across[at] > judged.across[held])
+
+
+def _first_kind(rates: Rates) -> Kind:
+    """The kind of a field whose values were not kept."""
+    return "order" if rates.aspect == "order" else "value"
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _explain(findings: list[FieldFinding], family: _Family, runs: Sequence[KeptRun], bases: int) -> None:
+    """Kinds, examples and causes."""
+    chosen = sorted(findings, key=_rank)[:FIELDS_MAX]
+    named = [found for found in chosen if found.field != OTHER]
+    places = [where_different(family.counters[found.route], found, bases) for found in named]
+    add_examples(named, places, family.counters, runs)
+    different = [at for at, found in enumerate(named) if found.different]
+    add_causes([named[at] for at in different], [places[at] for at in different], family.counters)
+
+
+def _rank(found: FieldFinding) -> tuple:
+    """What the verdict names first, its causes before what follows from them; then what differs most."""
+    return (not found.different, not found.is_first, found.within - found.across, found.route, found.field)
+
+
+def _fields(responses: Responses) -> int:
+    """Fields that were looked at."""
+    return sum(
+        len(route.heads) + (len(route.names.names) - 1 if route.parsed.any() else 0)
+        for route in responses.routes
+    )
+
+
+def _smallest(
+    judged: Judged, rates: Sequence[Rates], base: RunsOfSide, new: RunsOfSide, responses: Responses
+) -> float | None:
+    """The rate from which on a new difference would have been found in any field that is stable within base, on the route
+    with the fewest responses.
+    """
+    if min(len(base.runs), len(new.runs)) < RUNS_MIN:
+        return None
+    found = [
+        float(one) for one, within in zip(judged.smallest, judged.within, strict=True) if within <= STABLE
+    ]
+    fewest = min(route.requests for route in responses.routes)
+    found.append(float(statistics.smallest_of_equal(judged, len(new.runs), fewest)))
+    return _finite(max(found))
+
+
+def _opaque(findings: Sequence[FieldFinding]) -> list[str]:
+    """The warning that bodies of which digests alone were kept say nothing, since they always differ."""
+    routes = [
+        one.route for one in findings if one.field == BODY and one.within >= OPAQUE and not one.different
+    ]
+    if not routes:
+        return []
+    more = f" and {counted(len(routes) - 1, 'more route')}" if len(routes) > 1 else ""
+    return [
+        f"bodies of {routes[0]}{more} differ between runs of one build, and only their digests were kept: nothing was shown"
+        " about what is in them; keep bodies with --keep-answers all"
+    ]
+
+
+def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
+    """What else to know of the runs."""
+    notes = []
+    starts = [[run.document.start.wall_ns for run in side.runs] for side in (base, new)]
+    if min(map(len, starts)) >= 2 and (max(starts[0]) < min(starts[1]) or max(starts[1]) < min(starts[0])):
+        notes.append(
+            "all runs of one side were made before all runs of the other: what changes with time or with state looks like"
+            " a difference; `replay ab` makes them in turns"
+        )
+    for run in (*base.runs, *new.runs):
+        figures = run.document.answers
+        if figures is not None and figures.dropped:
+            dropped = ", ".join(f"{count:,} {reason}" for reason, count in figures.dropped.items())
+            notes.append(f"{run.path} did not keep all it should have: {dropped}")
+    return notes
+
+
+def sentence_of(made: Differences) -> str:
+    """One sentence for a stranger."""
+    base, new = made.base.label, made.new.label
+    if made.reasons:
+        worst = next(iter(made.fields), None)
+        glance = f"; at a glance {_said(worst, base)}" if worst is not None else ""
+        return f"nothing can be concluded: {made.reasons[0]}{glance}"
+    if named := made.different:
+        more = f", and {counted(len(named) - 1, 'more field')}" if len(named) > 1 else ""
+        return f"{new} answers differently from {base}: {_said(named[0], base)}{more}"
+    opaque = _opaque(made.fields)
+    if opaque:
+        return f"{new} answers as {base} does, as far as can be seen: {opaque[0]}"
+    least = "no rate" if made.smallest is None else format_share(made.smallest)
+    return (
+        f"{new} answers as {base} does: no field differs more between the builds than between runs of {base}"
+        f" ({made.requests:,} requests); a new difference in {least} of a route's responses would have been found"
+    )
+
+
+def _said(found: FieldFinding, base: str) -> str:
+    return (
+        f"{found.route} {found.field} ({found.kind}) in {format_share(found.across)} of the responses"
+        f" ({format_share(found.within)} between runs of {base})"
+    )

@@ -1,0 +1,337 @@
+"""The kept responses of several runs, request by request: what each run answered to the same request of the trace."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from replay.errors import InputError
+from replay.results.answers import FORMS, Answers
+from replay.results.document import RunDocument
+from replay.units import counted
+
+from .fields import FORM_HTML, FORM_JSON, FORM_TEXT, Flattener, Names, Sightings
+
+UNKNOWN = np.uint32(1)
+"""What stands in a column of hashes where the run does not say."""
+
+LOST_ROWS = ("ring", "disk", "late")
+"""Reasons why a run has no row of a response that it got."""
+
+BODIES_MAX = 2_000_000
+"""Bodies that are taken apart, over all runs; with more, every n-th request is."""
+
+ROUTE_UNKNOWN = "(unknown route)"
+_COPIES_BITS = 32
+_FIELD_FORMS = (FORM_JSON, FORM_TEXT, FORM_HTML)
+_HEAD = (
+    "number",
+    "copy",
+    "client",
+    "route",
+    "due_ns",
+    "status",
+    "type",
+    "encoding",
+    "form",
+    "digest",
+    "headers",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRun:
+    """A run with its responses."""
+
+    path: Path
+    document: RunDocument
+
+    @property
+    def answers(self) -> Answers:
+        """Its responses, unread."""
+        return Answers(self.path)
+
+
+@dataclass(slots=True, eq=False)
+class RouteResponses:
+    """The responses to one route: `keys`, `clients` and `due_ns` by request, the rest by run. In `heads` are hashes uint32
+    of what stands beside the body, by name (status, type, `header NAME`, body: its digest), and in `forms` what each body
+    is. `parsed` says which bodies were taken apart; `sightings` has their fields. `is_lossy`: a request without a row may
+    have got a response.
+    """
+
+    route: str
+    keys: np.ndarray
+    clients: np.ndarray
+    due_ns: np.ndarray
+    statuses: np.ndarray
+    heads: dict[str, np.ndarray] = field(default_factory=dict)
+    forms: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
+    parsed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    names: Names = field(default_factory=Names)
+    sightings: list[dict[int, Sightings]] = field(default_factory=list)
+    is_lossy: bool = False
+
+    @property
+    def requests(self) -> int:
+        """Requests of the route that at least one run got a response to."""
+        return len(self.keys)
+
+
+@dataclass(slots=True, eq=False)
+class Responses:
+    """All routes, with what to know of the reading."""
+
+    routes: list[RouteResponses]
+    notes: list[str] = field(default_factory=list)
+    bodies: bool = False
+
+
+def key_parts(key: int) -> tuple[int, int]:
+    """Number and copy of a request."""
+    return key >> _COPIES_BITS, key & ((1 << _COPIES_BITS) - 1)
+
+
+def read_responses(runs: Sequence[KeptRun]) -> Responses:
+    """What the runs answered, as far as all of them go. InputError where one kept nothing, or its files are damaged."""
+    notes: list[str] = []
+    heads = [_read_head(run, notes) for run in runs]
+    horizon = _horizon(runs, heads, notes)
+    universe = _universe(heads, horizon)
+    if not universe.keys.size:
+        raise InputError(f"{runs[0].path} and the other runs have no response in common")
+    routes = _routes(universe, _route_names(runs[0]))
+    if any(_lost_rows(run) for run in runs):
+        for route in routes.values():
+            route.is_lossy = True
+    for at, head in enumerate(heads):
+        _place_head(at, len(runs), head, universe, routes)
+    _note_encodings(runs, heads, notes)
+    found = Responses(list(routes.values()), notes)
+    _read_bodies(runs, universe, found)
+    for route in found.routes:
+        if route.names.folded:
+            notes.append(
+                f"{route.route}: fields beyond the first {len(route.names.names):,} are judged as one,"
+                " (other fields)"
+            )
+    return found
+
+
+def _route_names(run: KeptRun) -> Sequence[str]:
+    """The routes as the run numbered them."""
+    figures = run.document.answers
+    return figures.routes if figures is not None else []
+
+
+def _lost_rows(run: KeptRun) -> bool:
+    """Whether a response that a run has no row of may have come all the same."""
+    figures = run.document.answers
+    return figures is not None and any(reason in LOST_ROWS for reason in figures.dropped)
+
+
+@dataclass(slots=True, eq=False)
+class _Head:
+    """The columns of one run, without bodies, by ascending key."""
+
+    keys: np.ndarray
+    table: pa.Table
+
+
+def _read_head(run: KeptRun, notes: list[str]) -> _Head:
+    answers = run.answers
+    if not answers:
+        raise InputError(
+            f"{run.path} kept no responses", hint="run it with --keep-answers all (or digest, sample)"
+        )
+    table = answers.by_number(*_HEAD)
+    notes += [f"{run.path}/answers/{name}: {why}" for name, why in answers.problems.items()]
+    numbers, copies = (table[name].to_numpy().astype(np.uint64) for name in ("number", "copy"))
+    if numbers.size and int(numbers[-1]) >> (63 - _COPIES_BITS):
+        raise InputError(f"{run.path}/answers holds request numbers that no trace has")
+    keys = (numbers << np.uint64(_COPIES_BITS) | copies).astype(np.int64)
+    last = np.append(keys[1:] != keys[:-1], True) if keys.size else np.zeros(0, bool)
+    if (twice := int(keys.size - last.sum())) > 0:
+        notes.append(f"{run.path} has {twice:,} requests with more than one response: the last one counts")
+        table, keys = table.filter(pa.array(last)), keys[last]
+    return _Head(keys, table)
+
+
+def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> int | None:
+    """Up to which due time all runs go, where one was cut short."""
+    found: int | None = None
+    for run, head in zip(runs, heads, strict=True):
+        if run.document.ending.how == "whole" and not run.answers.problems:
+            continue
+        last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
+        notes.append(
+            f"{run.path} did not come to its end ({run.document.ending.how}): what was due in its"
+            f" first {max(last, 0) / 1e9:.3g} s is compared"
+        )
+        found = last if found is None else min(found, last)
+    return found
+
+
+@dataclass(slots=True, eq=False)
+class _Universe:
+    """Every request that a run got a response to: its key, client, route and due time; by route, the position in it."""
+
+    keys: np.ndarray
+    clients: np.ndarray
+    routes: np.ndarray
+    due_ns: np.ndarray
+    local: np.ndarray
+
+
+def _universe(heads: Sequence[_Head], horizon: int | None) -> _Universe:
+    columns = [
+        np.concatenate([head.table[name].to_numpy().astype(np.int64) for head in heads])
+        for name in ("client", "route", "due_ns")
+    ]
+    keys, first = np.unique(np.concatenate([head.keys for head in heads]), return_index=True)
+    clients, routes, due_ns = (column[first] for column in columns)
+    if horizon is not None:
+        kept = due_ns <= horizon
+        keys, clients, routes, due_ns = keys[kept], clients[kept], routes[kept], due_ns[kept]
+    order = np.argsort(routes, kind="stable")
+    local = np.empty(len(keys), np.int64)
+    starts = np.searchsorted(routes[order], routes[order], "left")
+    local[order] = np.arange(len(keys)) - starts
+    return _Universe(keys, clients, routes, due_ns, local)
+
+
+def _routes(universe: _Universe, names: Sequence[str]) -> dict[int, RouteResponses]:
+    made: dict[int, RouteResponses] = {}
+    for index in np.unique(universe.routes).tolist():
+        own = universe.routes == index
+        name = names[index] if index < len(names) else ROUTE_UNKNOWN
+        made[index] = RouteResponses(
+            name, universe.keys[own], universe.clients[own], universe.due_ns[own], np.zeros(0)
+        )
+    return made
+
+
+def _hash(data: bytes) -> int:
+    """32 bits that are neither ABSENT nor UNKNOWN."""
+    return max(zlib.crc32(data), 2)
+
+
+def _hashes(column: pa.ChunkedArray) -> np.ndarray:
+    """uint32 of each text of a dictionary column."""
+    parts = []
+    for chunk in column.chunks:
+        table = np.array([_hash(text.encode()) for text in chunk.dictionary.to_pylist()] or [2], np.uint32)
+        parts.append(table[chunk.indices.to_numpy()])
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint32)
+
+
+def _place_head(
+    at: int, runs: int, head: _Head, universe: _Universe, routes: dict[int, RouteResponses]
+) -> None:
+    """Put the columns of one run where its requests are."""
+    place = np.searchsorted(universe.keys, head.keys)
+    place[place == len(universe.keys)] = 0
+    kept = universe.keys[place] == head.keys
+    place = place[kept]
+    table = head.table
+    digests = table["digest"].to_numpy()[kept]
+    folded = (digests ^ digests >> np.uint64(32)).astype(np.uint32)
+    forms = table["form"].to_numpy()[kept]
+    columns = {
+        "status": table["status"].to_numpy()[kept].astype(np.int64).astype(np.uint32) + np.uint32(2),
+        "type": _hashes(table["type"])[kept],
+        "body": np.where((digests == 0) & (forms != 0), UNKNOWN, np.maximum(folded, 2)),
+    }
+    columns |= _headers(table["headers"], kept)
+    for index, route in routes.items():
+        own = universe.routes[place] == index
+        rows = universe.local[place[own]]
+        if not route.forms.size:
+            route.forms = np.full((runs, route.requests), 255, np.uint8)
+            route.statuses = np.zeros((runs, route.requests), np.int16)
+            route.parsed = np.zeros((runs, route.requests), bool)
+        route.forms[at, rows] = forms[own]
+        route.statuses[at, rows] = table["status"].to_numpy()[kept][own]
+        for name, values in columns.items():
+            if not values[own].any():
+                continue
+            if name not in route.heads:
+                route.heads[name] = np.zeros((runs, route.requests), np.uint32)
+            route.heads[name][at, rows] = values[own]
+
+
+def _headers(column: pa.ChunkedArray, kept: np.ndarray) -> dict[str, np.ndarray]:
+    """By `header NAME`, a hash of all its values, 0 where a response lacks it."""
+    found: dict[str, np.ndarray] = {}
+    flat = column.combine_chunks()
+    flat = flat if isinstance(flat, pa.ListArray) else pa.concat_arrays(column.chunks)
+    if not len(flat.flatten()):
+        return found
+    rows = np.repeat(np.arange(len(flat)), np.diff(flat.offsets.to_numpy()))
+    pairs = flat.flatten()
+    for row, name, value in zip(
+        rows.tolist(), pairs.field("name").to_pylist(), pairs.field("value").to_pylist(), strict=True
+    ):
+        key = f"header {name.lower()}"
+        if key not in found:
+            found[key] = np.zeros(len(flat), np.uint32)
+        found[key][row] = (_hash(value) + int(found[key][row]) * 31) & 0xFFFFFFFF
+    return {name: values[kept] for name, values in found.items()}
+
+
+def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> None:
+    """Bodies are compared decoded; that runs were sent other content codings is worth knowing."""
+    by_run = []
+    for head in heads:
+        seen = {text for chunk in head.table["encoding"].chunks for text in chunk.unique().to_pylist()}
+        by_run.append(tuple(sorted(seen)))
+    if len(set(by_run)) > 1:
+        other = next(at for at, seen in enumerate(by_run) if seen != by_run[0])
+        said = [f"{runs[at].path} got {', '.join(by_run[at]) or 'no responses'}" for at in (0, other)]
+        notes.append(f"content codings differ ({'; '.join(said)}): bodies are compared decoded")
+    unreadable = sum(
+        int((head.table["form"].to_numpy() == FORMS.index("unreadable")).sum()) for head in heads
+    )
+    if unreadable:
+        notes.append(f"{counted(unreadable, 'body', 'bodies')} could not be decoded: compared as sent")
+
+
+def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses) -> None:
+    """Take apart the bodies that every run has room for; of very many, those of every n-th request."""
+    by_route = dict(zip(np.unique(universe.routes).tolist(), found.routes, strict=True))
+    every = max(1, -(-len(universe.keys) * len(runs) // BODIES_MAX))
+    for at, run in enumerate(runs):
+        flatteners = {index: Flattener(route.names) for index, route in by_route.items()}
+        for place, body, form in _bodies(run, universe):
+            if place % every:
+                continue
+            index, row = int(universe.routes[place]), int(universe.local[place])
+            flatteners[index].add(row, body, form)
+            by_route[index].parsed[at, row] = True
+            found.bodies = True
+        for index, route in by_route.items():
+            route.sightings.append(flatteners[index].sightings)
+    if found.bodies and every > 1:
+        found.notes.append(
+            f"of so many responses the bodies of every {every}th request are compared by field"
+        )
+
+
+def _bodies(run: KeptRun, universe: _Universe) -> Iterator[tuple[int, bytes, int]]:
+    """Place in the universe, body and form of each whole body that has fields."""
+    for batch in run.answers.batches("number", "copy", "form", "body", "cut"):
+        keys = batch["number"].to_numpy() << np.uint64(_COPIES_BITS) | batch["copy"].to_numpy()
+        keys = keys.astype(np.int64)
+        places = np.minimum(np.searchsorted(universe.keys, keys), len(universe.keys) - 1)
+        forms = batch["form"].to_numpy()
+        usable = (universe.keys[places] == keys) & np.isin(forms, _FIELD_FORMS)
+        usable &= ~batch["cut"].to_numpy(zero_copy_only=False)
+        usable &= batch["body"].is_valid().to_numpy(zero_copy_only=False)
+        chosen = np.flatnonzero(usable)
+        bodies = batch["body"].take(pa.array(chosen)).to_pylist()
+        yield from zip(places[chosen].tolist(), bodies, forms[chosen].tolist(), strict=True)

@@ -1,0 +1,130 @@
+"""Which fields differ more between builds than between runs of one, with error control over all fields together.
+
+The run is the unit. For each field t = (mean rate across - mean rate within base) / (spread within base + 1/pairs): the
+rates are those of every two runs, the spread is their standard deviation, and 1/pairs is one differing response. Every way
+to call as many of the runs "base" is tried; p is the share of these labellings in which the largest t of all fields
+reaches the field's own. With 4 runs a side there are 70, so p can be 2/70.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .counting import run_pairs
+
+ALPHA = 0.05
+RUNS_MIN = 4
+"""Runs a side below which no labelling is rare enough."""
+
+LABELLINGS_MAX = 20_000
+_CELLS_MAX = 20_000_000
+_SEED = 20_261_130
+_RESERVE = 2.0
+_EPSILON = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Of each field, float64[fields]: mean rates within base and across, the statistic and its p-value over all fields, and
+    the smallest rate of a new difference that would have been found (infinite: none). `needed` is the t that it takes.
+    """
+
+    within: np.ndarray
+    across: np.ndarray
+    t: np.ndarray
+    p: np.ndarray
+    smallest: np.ndarray
+    needed: float
+    labellings: int
+    exact: bool
+
+
+def labellings(base: int, new: int) -> tuple[np.ndarray, bool]:
+    """bool[labellings, runs], true for base; the observed one is first. Whether these are all."""
+    runs = base + new
+    if math.comb(runs, base) <= LABELLINGS_MAX:
+        chosen = np.array(list(itertools.combinations(range(runs), base)))
+        table = np.zeros((len(chosen), runs), bool)
+        np.put_along_axis(table, chosen, True, axis=1)
+        return table, True
+    rng = np.random.default_rng(_SEED)
+    table = np.argsort(rng.random((LABELLINGS_MAX, runs)), axis=1) < base
+    table[0] = np.arange(runs) < base
+    return table, False
+
+
+def statistic(rates: np.ndarray, compared: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of float64[fields, pairs of runs] by labelling: t, mean within base, mean across, and spread within base, each
+    float64[fields, labellings].
+    """
+    one, two = run_pairs(table.shape[1])
+    inside = (table[:, one] & table[:, two]).astype(np.float64).T
+    between = (table[:, one] != table[:, two]).astype(np.float64).T
+    inside_count, between_count = inside[:, 0].sum(), between[:, 0].sum()
+    # Shifted by a rate of its own, a field that always differs has a spread of 0 and not of a rounding.
+    shift = rates[:, :1]
+    moved = rates - shift
+    within = moved @ inside / max(inside_count, 1)
+    across = moved @ between / max(between_count, 1)
+    squares = moved**2 @ inside - inside_count * within**2
+    spread = np.sqrt(np.maximum(squares, 0) / max(inside_count - 1, 1))
+    t = (across - within) / (spread + 1 / compared[:, None])
+    return t, within + shift, across + shift, spread
+
+
+def judge(rates: np.ndarray, compared: np.ndarray, base: int, new: int, alpha: float = ALPHA) -> Judged:
+    """Judge the fields of `base` runs that come before `new` runs. `compared` is the number of pairs of responses."""
+    table, exact = labellings(base, new)
+    count = len(table)
+    fields = len(rates)
+    if not fields:
+        empty = np.zeros(0)
+        return Judged(empty, empty, empty, empty, empty, 0.0, count, exact)
+    observed, within, across, spread = (part[:, 0] for part in statistic(rates, compared, table[:1]))
+    step = max(1, _CELLS_MAX // fields)
+    parts = [statistic(rates, compared, table[at : at + step])[0].max(axis=0) for at in range(0, count, step)]
+    largest = np.sort(np.concatenate(parts))
+    reached = count - np.searchsorted(largest, observed - _EPSILON * np.maximum(1, np.abs(observed)))
+    needed = _critical(largest, float(observed.max()), alpha)
+    smallest = _smallest(needed, spread, compared, within, new)
+    return Judged(within, across, observed, reached / count, smallest, needed, count, exact)
+
+
+def _critical(largest: np.ndarray, observed: float, alpha: float) -> float:
+    """The t that a field must exceed, from the sorted maxima of all labellings.
+
+    The observed labelling is among those that a difference reaches, and so is the one with both sides swapped, where there
+    is one: with as many runs on both sides it has the same t where builds do not scatter.
+    """
+    allowed = math.floor(alpha * len(largest) + 1e-9) - 2
+    if allowed < 0:
+        return math.inf
+    others = largest[: np.searchsorted(largest, observed)]
+    others = np.append(others, largest[len(others) + 1 :])
+    return float(others[-1 - allowed]) if len(others) > allowed else 0.0
+
+
+def _smallest(
+    needed: float, spread: np.ndarray, compared: np.ndarray, within: np.ndarray, new: int
+) -> np.ndarray:
+    """The smallest rate that is found almost surely: its count must exceed what t needs by two of its own deviations over
+    the new runs, since a rare difference happens now more and now less often.
+    """
+    if math.isinf(needed):
+        return np.full(len(spread), np.inf)
+    count = np.maximum(needed, 0) * (spread * compared + 1) + 1
+    half = _RESERVE / math.sqrt(new) / 2
+    root = half + np.sqrt(half**2 + count)
+    with np.errstate(divide="ignore"):
+        rate = root**2 / compared / np.maximum(1 - within, 0)
+    return np.where(rate <= 1, rate, np.inf)
+
+
+def smallest_of_equal(judged: Judged, new: int, compared: int) -> float:
+    """The smallest rate that would have been found in a field that never differs, of so many responses."""
+    nothing, count = np.zeros(1), np.array([float(max(compared, 1))])
+    return float(_smallest(judged.needed, nothing, count, nothing, new)[0])

@@ -1,0 +1,108 @@
+"""A comparison of responses in the terminal: the verdict, the fields that differ with an example each, what else to know."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from replay.differences.findings import Differences, FieldFinding
+from replay.units import counted, format_share
+
+from .page import Page
+
+STYLE = {
+    "DIFFERENT": "bold red",
+    "INVALID": "bold red",
+    "SAME": "bold green",
+    "INCONCLUSIVE": "bold yellow",
+}
+
+NAMED_MAX, NOISY_MAX = 40, 12
+"""Fields that are listed: those that the verdict names, and those that differ within base alike."""
+
+
+def print_differences(found: Differences, console: Console, *, again: bool = True) -> None:
+    """Print all that a comparison of responses says; `again` repeats the verdict at the end."""
+    page = Page(console)
+    page.say(f"{found.verdict}: {found.sentence}", STYLE[found.verdict])
+    for reason in found.reasons:
+        if reason not in found.sentence:
+            page.say(reason, "yellow", indent=2)
+    _named(page, found)
+    _noisy(page, found)
+    for note in (*_ignored(found), *found.notes):
+        if note in found.sentence:
+            continue
+        page.say(note, "dim", indent=2)
+    if again and found.fields:
+        page.say()
+        page.say(f"{found.verdict}: {found.sentence}", STYLE[found.verdict])
+
+
+def _named(page: Page, found: Differences) -> None:
+    named = found.different
+    if not named:
+        return
+    page.title(
+        f"{counted(len(named), 'field differs', 'fields differ')} between {found.base.label} and {found.new.label}"
+    )
+    for one in named[:NAMED_MAX]:
+        page.say(f"{one.route}  {one.field}", "bold", indent=0 if one.is_first else 2)
+        indent = 2 if one.is_first else 4
+        page.say(f"{share_text(one)}{following_text(one)}", indent=indent)
+        for example in one.examples[: 0 if one.inside else 1]:
+            page.say(f"request {example.number}, {example.pointer}", "dim", indent=indent)
+            page.facts(
+                [
+                    (f"{' ' * indent}{found.base.label}", example.base),
+                    (f"{' ' * indent}{found.new.label}", example.new),
+                ]
+            )
+    if len(named) > NAMED_MAX:
+        page.say(f"and {len(named) - NAMED_MAX:,} more fields: --json or --html lists all", "dim", indent=2)
+
+
+def _noisy(page: Page, found: Differences) -> None:
+    noisy = [one for one in found.fields if not one.different]
+    if not noisy:
+        return
+    page.title(f"{counted(len(noisy), 'field differs', 'fields differ')} between runs of one build, too")
+    headers = [("", "name"), ("field", "name"), ("kind", ""), ("within", "right"), ("across", "right")]
+    page.table(
+        [*headers, ("would have found", "right")],
+        [
+            [one.route, one.field, one.kind, format_share(one.within), format_share(one.across), smallest_text(one)]
+            for one in noisy[:NOISY_MAX]
+        ],
+    )  # fmt: skip
+    if len(noisy) > NOISY_MAX:
+        page.say(f"and {len(noisy) - NOISY_MAX:,} more", "dim", indent=2)
+
+
+def _ignored(found: Differences) -> list[str]:
+    if not found.ignored:
+        return []
+    names = ", ".join(f"{one.route} {one.field}" for one in found.ignored[:5])
+    more = f" and {len(found.ignored) - 5:,} more" if len(found.ignored) > 5 else ""
+    return [f"ignored by rules, though they differ: {names}{more}"]
+
+
+def share_text(one: FieldFinding) -> str:
+    """`value in 12% of 5,000 responses (0% within base)`."""
+    return (
+        f"{one.kind} in {format_share(one.across)} of {one.compared:,.0f} responses"
+        f" ({format_share(one.within)} within base)"
+    )
+
+
+def following_text(one: FieldFinding) -> str:
+    """What its difference follows from; empty where from nothing."""
+    if one.inside:
+        return f"; a part of {one.inside}"
+    if one.after is not None:
+        return f"; only after {one.after.route} {one.after.field} differed for the same client"
+    return f"; {counted(one.clients, 'client')}" if one.clients > 1 else ""
+
+
+def smallest_text(one: FieldFinding) -> str:
+    """The smallest rate of a new difference that would have been found."""
+    return "its shape alone" if one.smallest is None else format_share(one.smallest)

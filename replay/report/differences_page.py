@@ -1,0 +1,125 @@
+"""The page of a comparison of responses: the verdict, each field with both builds' values side by side, and a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from replay.differences.findings import Differences, Example, FieldFinding
+from replay.units import counted, format_share
+
+from .differences import following_text, share_text, smallest_text
+from .html import (
+    OPEN,
+    SOFT,
+    TONES,
+    Html,
+    Section,
+    barred,
+    cards,
+    folded,
+    headline,
+    html_table,
+    named,
+    toned,
+    write_page,
+)
+from .svg import escape
+
+FIELDS_SHOWN = 500
+"""Fields that get a block of their own; JSON has all."""
+
+
+def write_differences_page(found: Differences, path: Path) -> None:
+    """Write the page. OutputError where it cannot be."""
+    above = f"{found.new.label} against {found.base.label}"
+    write_page(
+        path, f"replay: responses of {above}", above, [headline_of(found), *sections_of(found), _runs(found)]
+    )
+
+
+def headline_of(found: Differences) -> str:
+    """The verdict."""
+    return headline(found.verdict, found.sentence, found.reasons)
+
+
+def sections_of(found: Differences) -> list[Section]:
+    """What the page of a comparison shows of responses, below the verdict."""
+    different, noisy = found.different, [one for one in found.fields if not one.different]
+    notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in found.notes)
+    return [
+        _cards(found),
+        _fields("Fields that differ between the builds", different, found),
+        _fields("Fields that differ between runs of one build, too", noisy, found),
+        _ignored(found),
+        notes,
+    ]
+
+
+def _cards(found: Differences) -> str:
+    tone = TONES.get(found.verdict, OPEN)
+    return cards(
+        [
+            (found.base.label, counted(len(found.base.runs), "run"), ""),
+            (found.new.label, counted(len(found.new.runs), "run"), ""),
+            ("requests", f"{found.requests:,}", ""),
+            ("fields that differ", str(len(found.different)), tone),
+            ("fields that are noise", str(len(found.fields) - len(found.different)), SOFT),
+            ("fields always equal", f"{found.equal:,}", ""),
+            ("smallest rate found", "none" if found.smallest is None else format_share(found.smallest), ""),
+        ]
+    )  # fmt: skip
+
+
+def _fields(title: str, listed: list[FieldFinding], found: Differences) -> str:
+    """A block for each field; the page's script adds the search."""
+    if not listed:
+        return ""
+    blocks = "".join(_block(one, found) for one in listed[:FIELDS_SHOWN])
+    more = len(listed) - FIELDS_SHOWN
+    left = f'<p class="soft">and {more:,} more fields, in the JSON</p>' if more > 0 else ""
+    return f'<h2>{escape(title)}</h2><div class="fields">{blocks}</div>{left}'
+
+
+def _block(one: FieldFinding, found: Differences) -> str:
+    """One field: what it is, how often it differs, and its examples side by side."""
+    tone = "bad" if one.different else "soft"
+    head = f'<b>{escape(named(one.field))}</b> <span class="soft">{escape(named(one.route))}</span>'
+    head += f" {toned(one.kind, tone)} {barred(format_share(one.across), one.across)}"
+    said = f"{share_text(one)}{following_text(one)}"
+    more = f"a new difference would have been found from: {smallest_text(one)}"
+    if one.p is not None:
+        more += f"; p {one.p:.3g} over all fields"
+    rows = [_example(example) for example in one.examples]
+    labels = (found.base.label, found.new.label)
+    if not one.different:
+        labels = ("one run", "another run")
+    table = html_table(("request", "where", *labels), rows, long=(1, 2, 3), left=True)
+    is_open = " open" if one.different and one.is_first else ""
+    return (
+        f'<details class="field"{is_open}><summary>{head}</summary><p>{escape(said)}</p>'
+        f'<p class="soft">{escape(more)}</p>{table}</details>'
+    )
+
+
+def _example(example: Example) -> list[str]:
+    request = f"{example.number} ({example.which}), client {example.client}"
+    return [request, named(example.pointer), _code(example.base), _code(example.new)]
+
+
+def _code(text: str) -> Html:
+    return Html(f"<code>{escape(text)}</code>")
+
+
+def _ignored(found: Differences) -> str:
+    rows = [
+        [one.route, one.field, f"{one.rule.route} {one.rule.field}"] for one in found.ignored[:FIELDS_SHOWN]
+    ]
+    table = html_table(("route", "field", "rule"), rows, long=(1, 2), left=True)
+    return folded(f"{counted(len(found.ignored), 'field')} ignored by rules", table)
+
+
+def _runs(found: Differences) -> str:
+    rows = [[run, side.label] for side in (found.base, found.new) for run in side.runs[:200]]
+    exact = "" if found.exact else " (sampled)"
+    design = f"{found.labellings:,} labellings{exact}" if found.labellings else ""
+    return html_table(("run", "side"), rows, "Runs", reading=design, left=True)

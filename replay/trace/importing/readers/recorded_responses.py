@@ -1,0 +1,90 @@
+"""What an import keeps of recorded responses: headers and bodies without secrets, sizes and digests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replay.trace.importing.cleaning import Cleaner
+from replay.trace.importing.codings import BadCoding, coding_of, decoded, encoded
+from replay.trace.importing.registry import Found, Options
+from replay.trace.requests import Headers
+from replay.trace.responses import RecordedResponse, body_digest, media_type
+
+RESPONSE_BODY_BYTES_MAX = 1 << 20
+"""Of a longer body of a response the beginning is kept."""
+
+NOT_TEXT, NOT_READ = "are not text", "are not in the coding that they name"
+"""Why bodies of responses are not kept."""
+
+_TEXT = frozenset(
+    {
+        "application/json", "application/xml", "application/javascript", "application/ecmascript",
+        "application/x-javascript", "application/x-www-form-urlencoded", "application/x-ndjson", "application/graphql",
+        "application/yaml", "application/x-yaml", "application/toml", "application/sql", "application/jwt",
+        "image/svg+xml",
+    }
+)  # fmt: skip
+_LOOKED_AT_BYTES = 1 << 10
+
+
+def is_text(kind: str, body: bytes) -> bool:
+    """Whether a body is text, by its media type; by its beginning where it has no type."""
+    if kind:
+        return kind.startswith("text/") or kind in _TEXT or kind.endswith(("+json", "+xml", "+text"))
+    return not any(byte < 9 or 13 < byte < 27 for byte in body[:_LOOKED_AT_BYTES])
+
+
+def without_secrets(cleaner: Cleaner, body: bytes, coding: bytes) -> bytes:
+    """A body whose secrets are taken out under its content coding. BadCoding where that cannot be taken off."""
+    plain = decoded(body, coding)
+    clean = cleaner.body(plain)
+    return body if clean == plain else encoded(clean, coding)
+
+
+class ResponseKeeper:
+    """Makes recorded responses of what a reader found."""
+
+    def __init__(self, cleaner: Cleaner, found: Found, options: Options) -> None:
+        self._cleaner, self._found = cleaner, found
+        self._keeps, self._secrets = options.responses, options.keep_secrets
+
+    def made(
+        self, pairs: Sequence[tuple[bytes, bytes]], body: bytes | None, *, size: int = -1, is_whole: bool = True,
+        kind: str = "",
+    ) -> RecordedResponse | None:  # fmt: skip
+        """A response with these headers (end to end). `body` is what was recorded of its body (None: nothing), which had
+        `size` bytes on the wire. `kind` is the media type where it is recorded apart from the headers.
+        """
+        if self._keeps == "none":
+            return None
+        headers = self._cleaner.headers(pairs)
+        return self.made_with(headers, media_type(tuple(pairs)) or kind, body, size=size, is_whole=is_whole)
+
+    def made_with(
+        self, headers: Headers, kind: str, body: bytes | None, *, size: int = -1, is_whole: bool = True
+    ) -> RecordedResponse | None:
+        """As `made`, with headers that are clean. None where all that is known is the size, which the event has, too."""
+        if body is None:
+            return RecordedResponse(kind, headers, size) if headers or kind else None
+        digest = body_digest(body) if is_whole else 0
+        size = len(body) if is_whole else size
+        kept = self._kept(kind, headers, body) if body else b""
+        cut = kept is not None and (not is_whole or len(kept) > RESPONSE_BODY_BYTES_MAX)
+        kept = None if kept is None or (cut and not kept) else kept[:RESPONSE_BODY_BYTES_MAX]
+        return RecordedResponse(kind, headers, size, digest, kept, cut and kept is not None)
+
+    def _kept(self, kind: str, headers: Headers, body: bytes) -> bytes | None:
+        """A body as it is kept; None where it is not."""
+        if self._keeps == "digest":
+            return None
+        coding = coding_of(headers)
+        if self._keeps == "text" and not is_text(kind, b"" if coding else body):
+            self._found.leave_body(NOT_TEXT)
+            return None
+        try:
+            return without_secrets(self._cleaner, body, coding)
+        except BadCoding:
+            if self._secrets:
+                return body
+            self._found.leave_body(NOT_READ)
+            return None

@@ -1,0 +1,201 @@
+"""Recorded responses of a trace: one dictionary of distinct responses, their header sets and the bodies that were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from replay_native.ground import xxh64
+from replay_native.ground.jit import warm
+
+from .blob_writer import BlobWriter, HeaderSets
+from .blobs import Blobs
+from .blocks import corrupt
+from .manifest import FileSums
+from .requests import BODIES_SCHEMA, HEADERS_SCHEMA, Headers
+
+RESPONSES, RESPONSE_HEADERS, RESPONSE_BODIES = (
+    "responses.arrow",
+    "response-headers.arrow",
+    "response-bodies.arrow",
+)
+
+MEDIA_TYPE_CHARS_MAX = 127
+"""A longer media type is cut: RFC 6838 (4.2) allows 127 characters in each of its two parts, and none comes near."""
+
+_ROW_BYTES = 64
+"""About what a response takes in memory until it is written."""
+
+_RESPONSE = pa.struct(
+    [
+        pa.field("type", pa.string(), False),
+        pa.field("headers", pa.int32(), False),
+        pa.field("size", pa.int64(), False),
+        pa.field("digest", pa.uint64(), False),
+        pa.field("body", pa.int32(), False),
+        pa.field("cut", pa.bool_(), False),
+    ]
+)
+RESPONSES_SCHEMA = pa.schema([pa.field("response", _RESPONSE, False)])
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedResponse:
+    """One recorded response.
+
+    `type` is the media type in lower case without parameters ("" where there is none). `size` counts the bytes of the body
+    as they came over the wire, without the transfer coding (-1 is unknown); `digest` is XXH64 of them (0 is unknown).
+    `body` is the body where it was kept, in the content coding that `headers` name; where it is `cut`, it is only the
+    beginning.
+    """
+
+    type: str = ""
+    headers: Headers = ()
+    size: int = -1
+    digest: int = 0
+    body: bytes | None = None
+    cut: bool = False
+
+
+def media_type(headers: Headers) -> str:
+    """The media type that the first Content-Type names, in lower case and without its parameters; "" where none does."""
+    for name, value in headers:
+        if name.lower() == b"content-type" and value:
+            text = value.partition(b";")[0].strip().lower()[:MEDIA_TYPE_CHARS_MAX].decode("latin-1")
+            return text if text.isascii() and text.isprintable() else ""
+    return ""
+
+
+class BodyDigest:
+    """XXH64 of a body that comes in pieces."""
+
+    def __init__(self) -> None:
+        warm(["ground.xxh64"])
+        self._state = np.zeros(xxh64.STATE_WORDS, np.uint64)
+        self._tail = np.zeros(32, np.uint8)
+        xxh64.begin(self._state)
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Add the next piece."""
+        if len(data):
+            xxh64.update(self._state, self._tail, np.frombuffer(bytearray(data), np.uint8))
+
+    @property
+    def value(self) -> int:
+        """The digest of everything that was added."""
+        return int(xxh64.digest(self._state, self._tail))
+
+
+def body_digest(body: bytes | bytearray | memoryview) -> int:
+    """XXH64 of a whole body."""
+    digest = BodyDigest()
+    digest.update(body)
+    return digest.value
+
+
+class Responses:
+    """The dictionary of distinct responses of a trace, by id (column `response` of its events)."""
+
+    def __init__(self, folder: Path, files: Mapping[str, FileSums]) -> None:
+        def blobs(name: str, schema: pa.Schema) -> Blobs | None:
+            return Blobs(folder / name, files.get(name), schema) if name in files else None
+
+        self._path = folder / RESPONSES
+        self._rows = blobs(RESPONSES, RESPONSES_SCHEMA)
+        self._header_sets = blobs(RESPONSE_HEADERS, HEADERS_SCHEMA)
+        self._bodies = blobs(RESPONSE_BODIES, BODIES_SCHEMA)
+
+    def __len__(self) -> int:
+        return len(self._rows or ())
+
+    def get(self, index: int) -> RecordedResponse:
+        """Response `index`. IndexError where there is none; InputError where the trace is damaged."""
+        if self._rows is None:
+            raise IndexError(index)
+        row = self._rows[index]
+        return RecordedResponse(
+            type=row["type"],
+            headers=self._headers(row["headers"]),
+            size=row["size"],
+            digest=row["digest"],
+            body=self._body(row["body"], row["size"]),
+            cut=row["cut"],
+        )
+
+    def _headers(self, index: int) -> Headers:
+        if index < 0:
+            return ()
+        if self._header_sets is None or index >= len(self._header_sets):
+            raise corrupt(self._path, "a header set that is not in its dictionary")
+        return tuple((pair["name"], pair["value"]) for pair in self._header_sets[index])
+
+    def _body(self, index: int, size: int) -> bytes | None:
+        if index < 0:
+            return b"" if size == 0 else None
+        if self._bodies is None or index >= len(self._bodies):
+            raise corrupt(self._path, "a body that is not in its dictionary")
+        return bytes(self._bodies[index])
+
+    def kept(self) -> npt.NDArray[np.uint8]:
+        """By response: KEPT_BODY where a body is kept, with CUT_BODY where it is only the beginning."""
+        found = [np.empty(0, np.uint8)]
+        for batch in self._rows.loaded_batches() if self._rows is not None else ():
+            rows = batch.column(0)
+            has = rows.field("body").to_numpy() >= 0
+            cut = rows.field("cut").to_numpy(zero_copy_only=False)
+            found.append(kept_flags(has, cut))
+        return np.concatenate(found)
+
+    def types(self) -> Iterator[tuple[list[str], npt.NDArray[np.int64]]]:
+        """The media types and sizes of all responses, a batch at a time, in the order of their ids."""
+        for batch in self._rows.loaded_batches() if self._rows is not None else ():
+            rows = batch.column(0)
+            yield rows.field("type").to_pylist(), rows.field("size").to_numpy().copy()
+
+
+KEPT_BODY, CUT_BODY = np.uint8(1), np.uint8(2)
+
+
+def kept_flags(has: npt.NDArray[np.bool_], cut: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """What `Responses.kept` says of responses."""
+    return np.where(has, KEPT_BODY + np.where(cut, CUT_BODY, np.uint8(0)), np.uint8(0)).astype(np.uint8)
+
+
+class ResponseWriter:
+    """Writes the three dictionary files of responses into `folder`; none where no response comes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._rows = BlobWriter(folder / RESPONSES, RESPONSES_SCHEMA)
+        self._header_sets = HeaderSets(folder / RESPONSE_HEADERS)
+        self._bodies = BlobWriter(folder / RESPONSE_BODIES, BODIES_SCHEMA)
+        self._kept = bytearray()
+
+    def add(self, response: RecordedResponse) -> int:
+        """The id of a response."""
+        headers = self._header_sets.add(response.headers) if response.headers else -1
+        body = self._bodies.add_bytes(response.body) if response.body else -1
+        row = {
+            "type": response.type, "headers": headers, "size": response.size, "digest": response.digest,
+            "body": body, "cut": response.cut,
+        }  # fmt: skip
+        index = self._rows.add(row, tuple(row.values()), _ROW_BYTES)
+        if index == len(self._kept):
+            self._kept.append(int(body >= 0) * (KEPT_BODY + int(response.cut) * CUT_BODY))
+        return index
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def kept(self) -> npt.NDArray[np.uint8]:
+        """As `Responses.kept`."""
+        return np.frombuffer(bytes(self._kept), np.uint8)
+
+    def close(self) -> None:
+        """Write what is held, and close the files."""
+        for file in (self._rows, self._header_sets, self._bodies):
+            file.close()
