@@ -63,6 +63,14 @@ class Counts:
     redacted: int = 0
     lost: dict[str, int] = field(default_factory=dict)
 
+    def stored(self) -> tuple[int, int, int]:
+        """What counts only once it is stored."""
+        return self.bodies, self.cut, self.redacted
+
+    def restore(self, stored: tuple[int, int, int]) -> None:
+        """The last batch could not be stored."""
+        self.bodies, self.cut, self.redacted = stored
+
     def lose(self, reason: str, count: int = 1) -> None:
         """Count what was lost for a reason."""
         if count:
