@@ -56,20 +56,24 @@ def leaves(value: Any, pointer: int) -> Iterator[tuple[int, int, int]]:
     """(pointer, tag, value) of each leaf, hashed."""
     if isinstance(value, Members):
         if not value:
-            yield pointer, 6, 0
+            yield pointer, int(kernels.TAG_OBJECT), 0
         for name, member in value:
             yield from leaves(member, mix(pointer, of_text(name)))
     elif isinstance(value, list):
         if not value:
-            yield pointer, 7, 0
+            yield pointer, int(kernels.TAG_ARRAY), 0
         for index, element in enumerate(value):
             yield from leaves(element, mix(pointer ^ INDEX, index))
     elif isinstance(value, str):
-        yield pointer, 1, of_text(value)
+        yield pointer, int(kernels.TAG_STRING), of_text(value)
     elif isinstance(value, Decimal):
-        yield pointer, 2, of_number(value)
+        yield pointer, int(kernels.TAG_NUMBER), of_number(value)
     else:
-        yield pointer, {True: 3, False: 4, None: 5}[value], 0
+        yield (
+            pointer,
+            int({True: kernels.TAG_TRUE, False: kernels.TAG_FALSE, None: kernels.TAG_NULL}[value]),
+            0,
+        )
 
 
 def depth_of(value: Any) -> int:
@@ -93,4 +97,4 @@ def digest(data: bytes) -> int | None:
         return None
     if depth_of(value) > DEPTH_MAX:
         return None
-    return sum(spread(mix(mix(pointer, hashed), tag)) for pointer, tag, hashed in leaves(value, ROOT)) & MASK
+    return sum(spread(mix(pointer ^ tag, hashed)) for pointer, tag, hashed in leaves(value, ROOT)) & MASK

@@ -117,7 +117,7 @@ def test_any_split_of_a_response_keeps_the_same(data: st.DataObject, chunks: int
     assert (row["seq"], row["client"], row["route"], row["status"]) == (9, 3, 1, 200)
     assert (row["type"], row["encoding"], row["body"]) == (b"application/json", b"", BODY)
     assert row["flags"] & IS_JSON and row["json"] == naive_digest.digest(BODY)
-    assert row["bytes"] == xxh64(BODY)
+    assert row["bytes"] == 0
     assert row["length"] == len(BODY)
     responses.give_back(keeping)
 
@@ -214,3 +214,13 @@ def test_what_an_earlier_response_left_is_gone() -> None:
     _, row = drained(keeping)
     assert (row["seq"], row["status"], row["length"], row["body"]) == (6, 204, 0, b"")
     assert row["headers"] == [("x-version", b"2")] and row["type"] == b""
+
+
+@given(data=st.data(), body=st.binary(max_size=200))
+def test_what_is_no_json_has_the_xxh64_of_all_of_it(data: st.DataObject, body: bytes) -> None:
+    text = response(b"<p>" + body)
+    keeping = keeping_of(body_limit=5)
+    receive(keeping, text, data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
+    (row,) = drained(keeping)
+    assert row["bytes"] == xxh64(b"<p>" + body) and not row["flags"] & IS_JSON
+    responses.give_back(keeping)

@@ -63,7 +63,7 @@ from .json_state import (
     mix,
     spread,
 )
-from .json_string import begin_string, take_escape, take_string, take_unicode
+from .json_string import begin_string, take_escape, take_string, take_unicode, take_whole_string
 
 DEPTH_MAX = 64
 """Levels of a text at most."""
@@ -96,7 +96,7 @@ def begin(j):
 @kernel(inlined=True)
 def _leaf(pointer, tag, hashed):
     """The hash of a leaf."""
-    return spread(mix(mix(pointer, hashed), tag))
+    return spread(mix(pointer ^ tag, hashed))
 
 
 @kernel()
@@ -119,27 +119,27 @@ def _letter(j, byte, state):
     ends = _word(j, byte, state)
     if ends != WORD_ENDS:
         return NO_TAG, ends
-    j.hash = np.uint64(0)
-    return TAG_TRUE + np.uint64(state - TRUE), ends
+    return TAG_TRUE if state == TRUE else TAG_FALSE if state == FALSE else TAG_NULL, ends
 
 
 @kernel(inlined=True)
-def _short_value(j, data, at, end):
-    """A whole number, true, false or null that ends in data[at:end]: (tag, where it ends). Elsewhere the tag is 0."""
+def _short_value(data, at, end):
+    """A whole number, true, false or null that ends in data[at:end]: (tag, where it ends, its hash). Elsewhere the tag is
+    NO_TAG.
+    """
     byte = data[at]
     if DIGIT_0 <= byte <= DIGIT_9:
-        number_end, j.hash = take_integer(data, at, end)
-        return (TAG_NUMBER, number_end) if number_end >= 0 else (NO_TAG, at)
-    j.hash = np.uint64(0)
+        number_end, hashed = take_integer(data, at, end)
+        return (TAG_NUMBER, number_end, hashed) if number_end >= 0 else (NO_TAG, at, hashed)
     if at + 5 <= end and byte in (116, 102, 110):
         word = peek_u32(data.ctypes.data + np.uint64(at + (byte == 102)))
         if byte == 102 and word == _ALSE:
-            return TAG_FALSE, at + 5
+            return TAG_FALSE, at + 5, np.uint64(0)
         if word == _TRUE:
-            return TAG_TRUE, at + 4
+            return TAG_TRUE, at + 4, np.uint64(0)
         if word == _NULL:
-            return TAG_NULL, at + 4
-    return NO_TAG, at
+            return TAG_NULL, at + 4, np.uint64(0)
+    return NO_TAG, at, np.uint64(0)
 
 
 @kernel(inlined=True)
@@ -199,7 +199,6 @@ def _structure(j, stack, byte, state, pointer):
     is_empty = byte == (_BRACKET_END if state == VALUE_OR_END else _BRACE_END)
     if state in (VALUE_OR_END, KEY_OR_END) and is_empty:
         j.depth -= 1
-        j.hash = np.uint64(0)
         return AFTER, stack[2 * j.depth], TAG_ARRAY if state == VALUE_OR_END else TAG_OBJECT
     if state <= VALUE_OR_END:
         state, pointer = _value(j, stack, byte, pointer)
@@ -228,35 +227,39 @@ def update(j, stack, data, at, end):
     """Take in the next piece of the text, data[at:end]. `stack` is uint64[STACK_WORDS]."""
     state, pointer, total = j.json_state, j.pointer, j.sum
     while at < end and state != FAILED:
-        byte, tag = data[at], NO_TAG
+        byte, tag, hashed, ends = data[at], NO_TAG, np.uint64(0), False
         if state < TRUE:
             if byte == QUOTE and state <= KEY:
-                begin_string(j, np.int64(state >= KEY_OR_END))
-                at += 1
-                state = np.int64(STRING)
+                is_key = state >= KEY_OR_END
+                at, hashed, ends = take_whole_string(data, at + 1, end)
+                if not ends:
+                    begin_string(j, np.int64(is_key))
+                    state = np.int64(STRING)
             elif _IS_SPACE[byte]:
                 at = _space_ends(data, at, end)
             else:
                 if state <= VALUE_OR_END:
-                    tag, at = _short_value(j, data, at, end)
+                    tag, at, hashed = _short_value(data, at, end)
                 if tag == NO_TAG:
                     state, pointer, tag = _structure(j, stack, byte, state, pointer)
                     at = _space_ends(data, at + 1, end) if state < TRUE else at + 1
+        elif state == STRING:
+            at, state = take_string(j, data, at, end)
+            is_key, ends, hashed = j.is_key != 0, state == STRING_ENDS, j.hash
         elif state >= MINUS:
             at, state = take_number(j, data, at, end, state)
             tag = TAG_NUMBER if state == NUMBER_ENDS else NO_TAG
-        elif state != STRING:
+            hashed = j.hash
+        else:
             at += 1
             tag, state = _letter(j, byte, state)
-        if state == STRING and at < end:
-            at, state = take_string(j, data, at, end)
-            if state == STRING_ENDS and j.is_key:
-                pointer = mix(stack[2 * (j.depth - 1)], j.hash)
-                state, at = _colon(data, at, end)
-            elif state == STRING_ENDS:
-                tag = TAG_STRING
+        if ends and is_key:
+            pointer = mix(stack[2 * (j.depth - 1)], hashed)
+            state, at = _colon(data, at, end)
+        elif ends:
+            tag = TAG_STRING
         if tag != NO_TAG:
-            total += _leaf(pointer, tag, j.hash)
+            total += _leaf(pointer, tag, hashed)
             state = np.int64(AFTER if j.depth else ENDED)
     j.json_state, j.pointer, j.sum = state, pointer, total
 

@@ -38,8 +38,13 @@ ROOT, TEXT, INDEX = (
 
 NO_TAG = np.uint64(0)
 (TAG_STRING, TAG_NUMBER, TAG_TRUE, TAG_FALSE, TAG_NULL, TAG_OBJECT, TAG_ARRAY) = (
-    np.uint64(tag) for tag in range(1, 8)
-)
+    np.uint64(tag)
+    for tag in (
+        0x3C6EF372FE94F82B, 0xA54FF53A5F1D36F1, 0x510E527FADE682D1, 0x9B05688C2B3E6C1F, 0x1F83D9ABFB41BD6B,
+        0x5BE0CD19137E2179, 0x428A2F98D728AE22,
+    )
+)  # fmt: skip
+"""What kind of leaf it is, as a number that its hash begins with."""
 
 QUOTE, BACKSLASH, MINUS_SIGN, DIGIT_0, DIGIT_9 = 34, 92, 45, 48, 57
 

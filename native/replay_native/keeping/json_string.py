@@ -91,6 +91,29 @@ def _plain_bytes(word):
 
 
 @kernel(inlined=True)
+def take_whole_string(data, at, end):
+    """A string without escapes that ends in data[at:end]: (where to go on, its hash, True). Elsewhere (`at`, 0, False).
+
+    Most strings are such. They need no state, and begin on a whole word.
+    """
+    base, begin, limit = data.ctypes.data, at, min(end, data.shape[0] - 7)
+    hashed = TEXT
+    while at < limit:
+        word = np.uint64(peek_i64(base + np.uint64(at)))
+        count = _plain_bytes(word)
+        if count == 8:
+            hashed = mix(hashed, word)
+            at += 8
+            continue
+        if at + count >= end or data[at + count] != QUOTE:
+            break
+        word &= (np.uint64(1) << np.uint64(8 * count)) - np.uint64(1)
+        at += count
+        return at + 1, mix(hashed, word) ^ np.uint64(at - begin), True
+    return begin, np.uint64(0), False
+
+
+@kernel(inlined=True)
 def take_string(j, data, at, end):
     """Take in plain characters of a string, eight at a time, and what ends them: (where to go on, state). Where the
     string ends, its `hash` is whole.

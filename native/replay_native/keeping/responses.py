@@ -19,7 +19,7 @@ from replay_native.ground.memory import release
 from replay_native.http1.answers import find_head, line_ends, lower, same_word, trimmed
 
 from . import json_digest
-from .json_state import JSON_FIELDS, P1, spread
+from .json_state import ENDED, JSON_FIELDS, P1, spread
 from .ring import (
     ENCODING,
     HAS_BODY,
@@ -58,7 +58,9 @@ SLOT = np.dtype([
 """One response on its way: bytes of its head, notes and body that are in `buffer`."""
 
 _IDENTITY = np.frombuffer(b"identity", np.uint8)
-_COLON, _BLANKS = 58, (32, 9)
+_COLON, _BLANKS, _ONE = 58, (32, 9), 49
+_CODE_AT = 9
+"""Where the status begins in a status line."""
 _MILLION = np.uint64(1_000_000)
 
 slot_type = from_dtype(SLOT)
@@ -129,8 +131,6 @@ def begin(keeping, slot, seq):
 @kernel()
 def _chosen(keeping, data, begin, end):
     """Which of the names data[begin:end] is, or -1."""
-    if begin >= end or not keeping.initials[lower(data[begin])]:
-        return np.int64(-1)
     ends = keeping.name_ends
     for index in range(ends.size - 1):
         if same_word(data, begin, end, keeping.names, ends[index], ends[index + 1]):
@@ -180,10 +180,13 @@ def _note_headers(keeping, k, data, begin, end):
                 value, value_end = trimmed(data, line, text_end)
                 size = _add_value(keeping, note, size, data, value - 1, value_end)
             continue
+        note = np.int64(-1)
+        if not keeping.initials[lower(data[line])]:
+            continue
         name_end = line
         while name_end < text_end and data[name_end] != _COLON:
             name_end += 1
-        index, note = _chosen(keeping, data, line, name_end), np.int64(-1)
+        index = _chosen(keeping, data, line, name_end)
         if index < 0:
             continue
         value, value_end = trimmed(data, name_end + 1, text_end)
@@ -209,8 +212,9 @@ def take_head(keeping, slot, data, begin, end, is_complete):
             return
         _memcpy(np.uint64(keeping.head.ctypes.data), k.buffer, np.uint64(k.head))
         data, begin, end = keeping.head, np.int64(0), k.head
-    head, head_end = find_head(data, begin, end)
-    k.notes = _note_headers(keeping, k, data, head, head_end)
+    if begin + _CODE_AT < end and data[begin + _CODE_AT] == _ONE:
+        begin, end = find_head(data, begin, end)
+    k.notes = _note_headers(keeping, k, data, begin, end)
     _grow(k, np.int64(0), k.notes)
     _memcpy(k.buffer, np.uint64(keeping.notes.ctypes.data), np.uint64(k.notes))
     k.has_head = 1
@@ -220,13 +224,14 @@ def take_head(keeping, slot, data, begin, end, is_complete):
 
 
 @kernel()
-def take_body(keeping, slot, data, begin, end):
-    """Take in a piece of the body."""
+def take_body(keeping, slot, data, begin, end, is_all):
+    """Take in a piece of the body. `is_all`: there is no other one, so JSON needs no other digest."""
     k = keeping.slots[slot]
     is_packed = k.flags & IS_PACKED != 0
     if not is_packed:
         json_digest.update(k, keeping.stacks[slot], data, begin, end)
-    xxh64.update(keeping.hashes[slot], keeping.tails[slot], data[begin:end])
+    if not (is_all and k.json_state == ENDED and k.container):
+        xxh64.update(keeping.hashes[slot], keeping.tails[slot], data[begin:end])
     if not k.flags & (IS_PACKED | IS_WANTED):
         return
     limit = keeping.packed_limit if is_packed else keeping.body_limit
@@ -250,7 +255,9 @@ def hand_over(keeping, slot, row):
         return
     if json_digest.is_whole(k):
         k.flags |= IS_JSON | (IS_CONTAINER if k.container else 0)
-    of_bytes = xxh64.digest(keeping.hashes[slot], keeping.tails[slot])
+    of_bytes = np.uint64(0)
+    if k.flags & (IS_JSON | IS_CONTAINER) != IS_JSON | IS_CONTAINER:
+        of_bytes = xxh64.digest(keeping.hashes[slot], keeping.tails[slot])
     push(keeping.ring, row, Content(k.buffer, k.notes, k.body, k.flags, k.sum, of_bytes))
     k.has_head = 0
     if k.capacity > KEPT_BYTES:
@@ -287,7 +294,7 @@ def head_from_python(keeping, slot, data, is_complete):
 @kernel(void(KEEPING_TYPE, int64, uint8[::1]))
 def body_from_python(keeping, slot, data):
     """`take_body` for the portable engine."""
-    take_body(keeping, slot, data, np.int64(0), np.int64(data.size))
+    take_body(keeping, slot, data, np.int64(0), np.int64(data.size), False)
 
 
 @kernel(void(KEEPING_TYPE, uint8[::1], uint64[::1]))
@@ -296,7 +303,7 @@ def digest_whole(keeping, data, found):
     k = keeping.slots[0]
     begin(keeping, np.int64(0), np.int64(0))
     k.flags = 0
-    take_body(keeping, np.int64(0), data, np.int64(0), np.int64(data.size))
+    take_body(keeping, np.int64(0), data, np.int64(0), np.int64(data.size), False)
     if json_digest.is_whole(k):
         k.flags |= IS_JSON | (IS_CONTAINER if k.container else 0)
     found[0], found[1] = np.uint64(k.flags), k.sum

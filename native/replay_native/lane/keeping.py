@@ -20,7 +20,8 @@ def parse_kept(lane, slot, got):
         at = http1.parse(c, buffer, at, got, lane.settings.header_limit, True)
         stretch = c.body_bytes - body_bytes
         if stretch:
-            responses.take_body(keeping, slot, buffer, at - stretch, at)
+            is_all = c.parse_state == http1.DONE and c.body_bytes == stretch
+            responses.take_body(keeping, slot, buffer, at - stretch, at, is_all)
         elif keeping.slots[slot].has_head == 0 and c.parse_state != http1.BAD:
             responses.take_head(keeping, slot, buffer, begin, at, c.parse_state >= http1.CHUNK_SIZE)
     return at
