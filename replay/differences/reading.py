@@ -26,7 +26,7 @@ LOST_ROWS = ("ring", "disk", "late")
 BODIES_MAX = 2_000_000
 """Bodies that are taken apart, over all runs; with more, every n-th request is."""
 
-ROUTE_UNKNOWN = "(unknown route)"
+
 _COPIES_BITS = 32
 _FIELD_FORMS = (FORM_JSON, FORM_TEXT, FORM_HTML)
 _HEAD = (
@@ -209,7 +209,7 @@ def _routes(universe: _Universe, names: Sequence[str]) -> dict[int, RouteRespons
     made: dict[int, RouteResponses] = {}
     for index in np.unique(universe.routes).tolist():
         own = universe.routes == index
-        name = names[index] if index < len(names) else ROUTE_UNKNOWN
+        name = names[index] if index < len(names) else f"(route {index})"
         made[index] = RouteResponses(
             name, universe.keys[own], universe.clients[own], universe.due_ns[own], np.zeros(0)
         )
