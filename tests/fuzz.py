@@ -17,6 +17,7 @@ from replay_native.ground import jit
 from .oracles import (
     damage_oracle,
     format_oracle,
+    framing_oracle,
     http1_oracle,
     log_oracle,
     recordbatch_oracle,
@@ -47,6 +48,8 @@ FUZZERS: dict[str, Callable[[int], str]] = {
     "JSON lines together and alone": format_oracle.alike_case,
     "pairs against plain Python": format_oracle.pairs_case,
     "JSON lines with headers in any order": format_oracle.orders_case,
+    "recording proxy's requests against h11": framing_oracle.request_case,
+    "recording proxy's responses on mutated bytes": framing_oracle.response_case,
 }
 """What is fuzzed: a name, and a function from a seed to a complaint (or nothing)."""
 

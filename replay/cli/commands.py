@@ -31,7 +31,7 @@ from .streams import say
 
 VERBS = {
     "import": ("import_", "Turn logs and other recordings into a trace."),
-    "record": ("record", "Record Kafka topics to a trace."),
+    "record": ("record", "Record live HTTP traffic or Kafka topics to a trace."),
     "generate": ("generate", "Make a trace of synthetic traffic."),
     "transform": ("transform", "Make a trace from another: a window, a share, more of it, faster."),
     "inspect": ("inspect", "Show what is in a trace or a log."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict, Unpack, get_args
 
 import click
 import msgspec
@@ -23,8 +24,10 @@ from replay.trace.examples import examples
 from replay.trace.importing import Options, import_files, importer_names
 from replay.trace.importing.pipeline import Progress as ImportProgress
 from replay.trace.importing.readers.tabular import parse_columns
+from replay.trace.importing.registry import KeptResponses
 
 from .options import out_option
+from .scrub_options import scrub_options, scrubbing
 
 ROUTES_SHOWN = 6
 FOLDED_SHOWN = 3
@@ -120,6 +123,28 @@ def names_text(manifest: Manifest) -> str:
     return f" ({', '.join(names[:NAMES_SHOWN])}{more})"
 
 
+PLACES_SHOWN = 6
+
+
+def changed_lines(manifest: Manifest) -> list[Text]:
+    """What was changed, by place and name, and what became of it."""
+    lines = [
+        Text(
+            f"{change['count']:,} {change['place']} {shown(str(change['name']))}: {WORDS_OF_HOW[str(change['how'])]}"
+        )
+        for change in manifest.scrubbed[:PLACES_SHOWN]
+    ]
+    more = len(manifest.scrubbed) - PLACES_SHOWN
+    return (
+        [*lines, Text(f"and {more:,} more (options.scrubbed of the manifest)", "dim")] if more > 0 else lines
+    )
+
+
+WORDS_OF_HOW = {
+    "pseudonym": "pseudonym", "fake": "fake", "drop": "left out", "email": "fake", "phone": "fake", "card": "fake",
+    "iban": "fake",
+}  # fmt: skip
+
 EXAMPLE_CHARS = 100
 
 
@@ -139,6 +164,14 @@ def example_lines(trace: Trace) -> list[Text]:
 def unknown_text(manifest: Manifest) -> str:
     """How many values of which fields were not what these should have."""
     return ", ".join(f"{count:,} {name}" for name, count in manifest.unknown_values.items())
+
+
+def responses_text(manifest: Manifest) -> str:
+    """How many responses are recorded, and how many of them with their bodies."""
+    text = f"recorded of {manifest.responses:,} requests ({units.format_share(manifest.responses / manifest.rows)})"
+    text += f", {manifest.response_bodies:,} with their bodies"
+    cut = manifest.response_bodies_cut
+    return f"{text} ({cut:,} of them only the beginning)" if cut else text
 
 
 def assumed_lines(manifest: Manifest) -> list[Text]:
@@ -165,7 +198,12 @@ def as_json(trace: Trace) -> bytes:
         "time_zone": manifest.time_zone,
         "clients": manifest.clients,
         "methods": manifest.methods,
+        "responses": manifest.responses,
+        "response_bodies": manifest.response_bodies,
+        "response_bodies_cut": manifest.response_bodies_cut,
         "secrets_dropped": manifest.secrets_dropped,
+        "keep_secrets": manifest.options.get("keep_secrets", False),
+        "scrubbed": manifest.scrubbed,
         "examples": examples(trace, units.parse_zone(manifest.time_zone or "UTC")),
     }
     return msgspec.json.format(msgspec.json.encode(data), indent=2)
@@ -193,6 +231,8 @@ def _summary(trace: Trace) -> Table:
     table.add_row(
         "routes", f"{len(routes):,}: {', '.join(routes[:ROUTES_SHOWN])}{', …' * (len(routes) > ROUTES_SHOWN)}"
     )
+    if manifest.responses:
+        table.add_row("responses", responses_text(manifest))
     for index, text in enumerate(actions_text(manifest)):
         table.add_row("actions" if index == 0 else "", Text(text))
     for index, line in enumerate(folded_lines(manifest)):
@@ -202,7 +242,13 @@ def _summary(trace: Trace) -> Table:
             f"{count:,} {what.replace('_', ' ').removesuffix('s' if count == 1 else '')}"
             for what, count in manifest.secrets_dropped.items()
         )
-        table.add_row("secrets", f"{dropped} taken out{names_text(manifest)}")
+        table.add_row("secrets", f"{dropped} replaced{names_text(manifest)}")
+    for index, line in enumerate(changed_lines(manifest)):
+        table.add_row("changed" if index == 0 else "", line)
+    if manifest.options.get("keep_secrets"):
+        table.add_row(
+            "secrets", Text("kept as they are (--keep-secrets): only you can read this trace", "yellow")
+        )
     table.add_row("trace", Text(str(trace.path), style="bold"))
     return table
 
@@ -247,6 +293,19 @@ routes_option = click.option(
 )
 
 
+class _Said(TypedDict):
+    """What the user says of the recordings (`Options`)."""
+
+    columns: str
+    log_format: str
+    time_zone: str
+    responses: KeptResponses
+    scrub: tuple[str, ...]
+    scrub_key_file: Path | None
+    keep_secrets: bool
+    keep_health_checks: bool
+
+
 @click.command(name="import", short_help="Make a trace of access logs.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
 @out_option("Trace to write [default: LOG.trace, here].")
@@ -272,9 +331,16 @@ routes_option = click.option(
     "--tz", "time_zone", default="", metavar="ZONE", help="The zone of stamps that name none [default: UTC]."
 )
 @routes_option
+@click.option(
+    "--responses",
+    type=click.Choice(get_args(KeptResponses)),
+    default="text",
+    show_default=True,
+    help="What to keep of recorded responses: nothing, sizes and digests, bodies that are text, too, or all bodies.",
+)
 @click.option("--no-jitter", is_flag=True, help="Keep coarse stamps as they are.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the jitter.")
-@click.option("--keep-secrets", is_flag=True, help="Keep the values of parameters that look like secrets.")
+@scrub_options
 @click.option(
     "--keep-health-checks", is_flag=True, help="Keep the requests of load balancers' health checks."
 )
@@ -284,30 +350,30 @@ def command(
     logs: tuple[str, ...],
     out: Path | None,
     format_name: str | None,
-    columns: str,
-    log_format: str,
-    time_zone: str,
     rules_file: Path | None,
     no_jitter: bool,
     seed: int,
-    keep_secrets: bool,
-    keep_health_checks: bool,
     json_wanted: bool,
     force: bool,
+    **said: Unpack[_Said],
 ) -> None:
     """Make a trace of recordings: rotated files in any order, folders, gzip or zstd, or - for standard input.
 
-    Coarse stamps are spread inside their resolution; client addresses and secrets are not kept.
+    Coarse stamps are spread inside their resolution. Client addresses are not kept; secrets get pseudonyms.
     """
-    if time_zone:
-        units.parse_zone(time_zone)
+    if said["time_zone"]:
+        units.parse_zone(said["time_zone"])
+    wanted = scrubbing(said["scrub"], said["scrub_key_file"], said["keep_secrets"])
     options = Options(
-        keep_secrets=keep_secrets,
-        keep_health_checks=keep_health_checks,
-        columns=parse_columns(columns),
-        log_format=log_format,
-        time_zone=time_zone,
+        keep_secrets=wanted.keep_secrets,
+        scrub=wanted.rules,
+        scrub_key=wanted.key,
+        keep_health_checks=said["keep_health_checks"],
+        columns=parse_columns(said["columns"]),
+        log_format=said["log_format"],
+        time_zone=said["time_zone"],
         routes=RouteRules() if rules_file is None else read_route_rules(rules_file),
+        responses=said["responses"],
     )
     with ProgressBar(Console(stderr=True)) as progress:
         trace = import_files(

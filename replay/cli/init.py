@@ -6,6 +6,7 @@ import os
 import shlex
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,10 @@ from replay.errors import OutputError, UsageError, reason_of
 
 from .flags import settings_flags
 from .options import out_option
+
+if TYPE_CHECKING:
+    from replay.trace import Trace
+    from replay.trace.proposals import Proposed
 
 
 def write_new(path: Path, text: str) -> None:
@@ -41,7 +46,11 @@ def write_new(path: Path, text: str) -> None:
 def command(
     recordings: tuple[str, ...], target: str | None, out: Path | None, everything: bool, schema: bool
 ) -> None:
-    """Write a scenario in TOML: target and trace set, other settings at their defaults in comments."""
+    """Write a scenario in TOML: target and trace set, other settings at their defaults in comments.
+
+    From a recording with responses it proposes the rules of its sessions: what responses give out and requests send, what
+    is new for each client, and the passwords that you must set.
+    """
     from .streams import tell
 
     if schema:
@@ -86,4 +95,36 @@ def _text(recording: str, path: Path, target: str, everything: bool) -> str:
 
     with tempfile.TemporaryDirectory(prefix="replay-") as area, ProgressBar(Console(stderr=True)) as progress:
         trace = open_trace([recording], Path(area) / "imported.trace", progress=progress)
-        return scenario_text(trace, os.path.relpath(recording, path.parent), target, everything=everything)
+        name = os.path.relpath(recording, path.parent)
+        proposed = _proposed(trace, path)
+        text = scenario_text(trace, name, target, everything=everything, proposed=proposed)
+    _tell_proposed(proposed)
+    return text
+
+
+def _proposed(trace: Trace, path: Path) -> Proposed:
+    """What the recording proposes: only requests with headers or bodies show something."""
+    from replay.trace.proposals import Proposed, find_proposals, propose
+
+    has_messages = trace.requests.has_headers or trace.manifest.responses
+    if not has_messages or trace.manifest.importer == "kafka":
+        return Proposed()
+    keeps_secrets = bool(trace.manifest.options.get("keep_secrets"))
+    return propose(
+        find_proposals(trace), trace.requests.routes, keeps_secrets=keeps_secrets, scenario=path.stem
+    )
+
+
+def _tell_proposed(proposed: Proposed) -> None:
+    """Print how many rules are proposed, and which variables the user must set."""
+    from replay.units import counted
+
+    from .streams import tell
+
+    if proposed.rules or proposed.cookies:
+        active = sum(rule.is_active for rule in proposed.rules) + bool(proposed.cookies)
+        tell(f"{counted(active, 'rule')} proposed from the recording; each has its figures beside it")
+    if proposed.needed:
+        tell(
+            f"to be set before a run, in the environment or by --set NAME=VALUE: {', '.join(proposed.needed)}"
+        )

@@ -21,6 +21,7 @@ from replay.trace import (
     Trace,
     read_route_rules,
 )
+from replay.trace.body_summary import BodySummary, TypeShare, summarize_bodies
 from replay.trace.examples import examples
 from replay.trace.importing import Options, open_trace
 from replay.trace.summary import Summary, Took, summarize
@@ -33,6 +34,7 @@ from .import_ import (
     folded_lines,
     left_out_lines,
     rejected_lines,
+    responses_text,
     routes_option,
     span_text,
     stamps_text,
@@ -40,6 +42,7 @@ from .import_ import (
 
 ROUTES_SHOWN = 12
 STATUSES_SHOWN = 8
+TYPES_SHOWN = 5
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 """Methods that a replay sends without being asked to."""
@@ -85,7 +88,7 @@ def skipped(summary: Summary) -> dict[str, int]:
     return {method: rows for method, rows in summary.methods.items() if method not in SAFE_METHODS}
 
 
-def as_json(trace: Trace, summary: Summary, stats: dict[str, Any]) -> bytes:
+def as_json(trace: Trace, summary: Summary, bodies: BodySummary, stats: dict[str, Any]) -> bytes:
     """The figures for scripts; rates are requests a second."""
     manifest = trace.manifest
     peaks = {f"peak_{window}s": rate for window, rate in summary.peaks_per_s.items()}
@@ -119,6 +122,18 @@ def as_json(trace: Trace, summary: Summary, stats: dict[str, Any]) -> bytes:
         "checksums": trace.has_checksums,
         "examples": examples(trace, units.parse_zone(manifest.time_zone or "UTC")),
         "history": manifest.history,
+        "bodies": {
+            "requests": bodies.requests,
+            "distinct": bodies.distinct,
+            "bytes": bodies.bytes,
+            "types": bodies.types,
+        },
+        "responses": {
+            "requests": bodies.responses,
+            "bodies": bodies.response_bodies,
+            "bodies_cut": bodies.response_bodies_cut,
+            "types": bodies.response_types,
+        },
         **stats,
     }
     return msgspec.json.format(msgspec.json.encode(data), indent=2)
@@ -141,6 +156,32 @@ def _by_share(trace: Trace, summary: Summary) -> list[tuple[Route, Took | None]]
     """The routes and their recorded latencies, the most frequent first, whatever they were before a transform."""
     pairs = zip_longest(trace.manifest.routes, summary.took_by_route)
     return sorted(pairs, key=lambda pair: -pair[0].rows)
+
+
+def _types_text(types: list[TypeShare]) -> str:
+    """Media types with their shares of the messages, and the mean size of their bodies."""
+    total = sum(share.messages for share in types)
+    shown = []
+    for share in types[:TYPES_SHOWN]:
+        mean = f", {share.bytes / share.sized:,.0f} bytes on average" if share.sized else ""
+        shown.append(f"{share.type or 'no type'} {units.format_share(share.messages / total)}{mean}")
+    more = len(types) - TYPES_SHOWN
+    return " · ".join([*shown, f"and {units.counted(more, 'more type')}"] if more > 0 else shown)
+
+
+def _bodies(trace: Trace, bodies: BodySummary) -> list[tuple[str, Text]]:
+    """Bodies of requests, and recorded responses, with their types."""
+    rows = []
+    if bodies.requests:
+        share = units.format_share(bodies.requests / trace.rows)
+        rows.append(
+            ("bodies", Text(f"of {bodies.requests:,} requests ({share}), {bodies.distinct:,} distinct"))
+        )
+        rows.append(("", Text(_types_text(bodies.types))))
+    if bodies.responses:
+        rows.append(("responses", Text(responses_text(trace.manifest))))
+        rows.append(("", Text(_types_text(bodies.response_types))))
+    return rows
 
 
 def _rates(trace: Trace, summary: Summary) -> list[tuple[str, str | Text]]:
@@ -187,7 +228,7 @@ def _shares(trace: Trace, summary: Summary) -> Table:
     return table
 
 
-def _screen(console: Console, trace: Trace, summary: Summary) -> None:
+def _screen(console: Console, trace: Trace, summary: Summary, bodies: BodySummary) -> None:
     manifest, table = trace.manifest, facts()
     table.add_row(
         "requests", f"{summary.rows:,}, {manifest.requests:,} distinct, of {_clients(manifest.clients)}"
@@ -208,6 +249,8 @@ def _screen(console: Console, trace: Trace, summary: Summary) -> None:
     table.add_row("methods", " · ".join(methods))
     latency = f"of {units.format_share(summary.known_latencies / summary.rows)} of the requests"
     table.add_row("latency", f"recorded {latency}" if summary.known_latencies else "not recorded")
+    for name, line in _bodies(trace, bodies):
+        table.add_row(name, line)
     for index, text in enumerate(actions_text(manifest)):
         table.add_row("actions" if index == 0 else "", Text(text))
     for index, line in enumerate(folded_lines(manifest)):
@@ -255,16 +298,16 @@ def command(
                 f"--routes: the routes of {recordings[0]} were settled when it was imported",
                 hint=f"import its log again: replay import LOG --routes {rules_file}",
             )
-        summary = summarize(trace)
+        summary, bodies = summarize(trace), summarize_bodies(trace)
         stats = None
         if stats_wanted or against is not None:
             from .stats import Stats
 
             stats = Stats(trace, None if against is None else Trace.open(against))
         if json_wanted:
-            click.echo(json_shown(as_json(trace, summary, {} if stats is None else stats.as_json())))
+            click.echo(json_shown(as_json(trace, summary, bodies, {} if stats is None else stats.as_json())))
             return
         console = Console(highlight=False)
-        _screen(console, trace, summary)
+        _screen(console, trace, summary, bodies)
         if stats is not None:
             stats.print(console)

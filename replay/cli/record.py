@@ -1,10 +1,11 @@
-"""`replay record`: topics of a Kafka cluster become a trace."""
+"""`replay record`: live HTTP, or topics of a Kafka cluster, become a trace."""
 
 from __future__ import annotations
 
 import datetime as dt
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,7 +13,45 @@ from replay import units
 from replay.errors import Exit, UsageError
 
 from .options import out_option
+from .scrub_options import scrub_options
 from .streams import tell
+
+HTTP = "http"
+
+KAFKA_OPTIONS = ("from_", "until", "resume", "scenario", "isolation")
+HTTP_OPTIONS = (
+    "listen", "upstream", "upstream_ca", "mirror", "answer", "cert", "key", "record_headers", "body_limit", "keep_responses",
+    "keep_secrets", "scrub", "scrub_key_file",
+)  # fmt: skip
+
+
+class _RecordCommand(click.Command):
+    """The verb with its options in groups: for HTTP, for Kafka, for both."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group."""
+        groups: dict[str, list[tuple[str, str]]] = {"HTTP (replay record http)": []}
+        groups |= {"Kafka (replay record kafka://...)": [], "Both": []}
+        http, kafka, both = groups.values()
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                name = parameter.name
+                (http if name in HTTP_OPTIONS else kafka if name in KAFKA_OPTIONS else both).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def _refuse_others(context: click.Context, names: tuple[str, ...], source: str, other: str) -> None:
+    """UsageError where an option was given that is for the other kind of source."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and given is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"{parameter.opts[-1] if parameter.opts[-1].startswith('--') else parameter.opts[0]} is not for {source}",
+                hint=f"it is for {other}",
+            )
 
 
 def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
@@ -49,9 +88,57 @@ def _shown(at_ns: int) -> str:
     return f"{units.to_datetime(at_ns):%Y-%m-%d %H:%M:%S} UTC"
 
 
-@click.command(name="record", short_help="Record Kafka topics to a trace.")
-@click.argument("source", metavar="kafka://HOST:PORT/TOPIC[,TOPIC]")
+@click.command(
+    name="record", cls=_RecordCommand, short_help="Record live HTTP traffic or Kafka topics to a trace."
+)
+@click.argument("source", metavar="http|kafka://HOST:PORT/TOPIC[,TOPIC]")
 @out_option("Trace to write: NAME.trace.", required=True)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default="127.0.0.1:8080",
+    show_default=True,
+    help="Where to take requests.",
+)
+@click.option("--upstream", metavar="URL", help="Service that requests are passed on to, unchanged.")
+@click.option(
+    "--upstream-ca",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Authorities (PEM) that an https:// service is verified by [default: the system's].",
+)
+@click.option(
+    "--mirror", is_flag=True, help="Take what a proxy mirrors here (nginx mirror, Envoy, HAProxy, Traefik)."
+)
+@click.option(
+    "--answer",
+    type=click.IntRange(200, 299),
+    metavar="STATUS",
+    default=204,
+    show_default=True,
+    help="With --mirror: the status of every response.",
+)
+@click.option(
+    "--cert", type=click.Path(path_type=Path), metavar="FILE", help="Certificate (PEM): clients speak TLS."
+)
+@click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Its key, where --cert has none."
+)
+@click.option(
+    "--record-headers",
+    metavar="LIST",
+    default="all",
+    show_default=True,
+    help="Request headers to record: all, none, or accept,x-*,!x-trace. Those with secrets are left out in any case.",
+)
+@click.option(
+    "--body-limit",
+    metavar="SIZE",
+    multiple=True,
+    help="Longest body that is recorded [default: 1MiB]; 'POST /upload=0' for one route.",
+)
+@click.option("--keep-responses", is_flag=True, help="Record headers and bodies of responses, too.")
+@scrub_options
 @click.option(
     "--from",
     "from_",
@@ -74,17 +161,44 @@ def _shown(at_ns: int) -> str:
     help="read_uncommitted also records open and aborted transactions [default: read_committed].",
 )
 @click.option(
-    "--allow", multiple=True, metavar="HOST", help="Host beyond loopback that the cluster may advertise."
+    "--allow",
+    multiple=True,
+    metavar="HOST",
+    help="Host beyond loopback that may be --upstream, or that the cluster may advertise.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing trace.")
+@click.pass_context
 def command(
-    source: str, out: Path, from_: str, until: str, resume: str | None, scenario: str | None, isolation: str,
+    context: click.Context, /, source: str, out: Path, allow: tuple[str, ...], force: bool, **given: Any
+) -> None:
+    """Record live HTTP requests as they are sent, or Kafka topics as the brokers hold them.
+
+    \b
+    replay record http --listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 -o day.trace
+    replay record http --listen 127.0.0.1:8080 --mirror -o day.trace
+    replay record kafka://127.0.0.1:9092/orders -o orders.trace
+
+    http: a proxy in front of one service, or a receiver of mirrored requests. Secrets are taken out. Ctrl-C or SIGTERM ends
+    it in order.
+
+    kafka: timestamps, keys, values, headers, partitions. Values are recorded unchanged. Ctrl-C ends it in order.
+    """
+    if source == HTTP:
+        from .record_http import HttpOptions, record_http
+
+        _refuse_others(context, KAFKA_OPTIONS, "replay record http", "replay record kafka://HOST:PORT/TOPIC")
+        options = HttpOptions(**{name: given[name] for name in HTTP_OPTIONS})
+        record_http(options, out, allow=allow, force=force)
+        return
+    _refuse_others(context, HTTP_OPTIONS, source, "replay record http")
+    _record_kafka(source, out, allow=allow, force=force, **{name: given[name] for name in KAFKA_OPTIONS})
+
+
+def _record_kafka(
+    source: str, out: Path, *, from_: str, until: str, resume: str | None, scenario: str | None, isolation: str,
     allow: tuple[str, ...], force: bool,
 ) -> None:  # fmt: skip
-    """Record topics as the brokers hold them: timestamps, keys, values, headers, partitions. Ctrl-C ends it in order.
-
-    Values are recorded unchanged: the trace contains what the topic contained.
-    """
+    """Record topics of Kafka."""
     from replay.plan.safety import allowed
     from replay.protocols.kafka.record import parse_source, record, resume_offsets
     from replay.report.console import Console

@@ -23,6 +23,7 @@ from .help import GroupedCommand
 from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
 from .places import RUNS, result_folder
+from .scrub_options import Scrubbing, scrub_options, scrubbing
 from .streams import say, shown_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from replay.protocols.protocol import TargetPlan
     from replay.report.console import Console
     from replay.settings.scenario import Scenario
+    from replay.trace.importing import Options
 
 
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
@@ -81,11 +83,21 @@ def work_area(out: Path) -> Iterator[Path]:
     help="Also write each second to csv=FILE, jsonl=FILE, or a sink of an installed package; repeatable.",
 )
 @output_options("report.html in the run's folder")
+@click.option(
+    "--set",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Value of a variable that the scenario takes from the environment; repeatable.",
+)
+@scrub_options
 @click.option("--dry-run", is_flag=True, help="Print the plan, and send nothing.")
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code says how it went.")
 def command(
-    paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], dry_run: bool, plain: bool, quiet: bool, **given: Any
+    paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], variables: tuple[str, ...],
+    scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool,
+    dry_run: bool, plain: bool, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Replay a trace, or logs, onto a target: each request at its recorded moment.
 
@@ -97,21 +109,53 @@ def command(
 
     outputs = outputs_of(given)
     scenario, recordings = read_scenario(paths, given)
+    set_variables(scenario, variables)
     scheme_of(scenario.target)
+    wanted = scrubbing(scrub, scrub_key_file, keep_secrets)
     writers = _made_sinks(sinks)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     if dry_run:
         import tempfile
 
         with tempfile.TemporaryDirectory(prefix="replay-") as area:
-            _prepare(scenario, recordings, Path(area), console, sends=False)
+            _prepare(scenario, recordings, Path(area), console, sends=False, wanted=wanted)
         return
     with result_folder(out, RUNS, recordings[0]) as folder, work_area(folder) as area:
         raise SystemExit(
             replay_recordings(
-                scenario, recordings, folder, area, console, plain, outputs=outputs, sinks=writers
+                scenario,
+                recordings,
+                folder,
+                area,
+                console,
+                plain,
+                outputs=outputs,
+                sinks=writers,
+                wanted=wanted,
             )
         )
+
+
+def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
+    """Set variables of the scenario for this process (`--set NAME=VALUE`). UsageError where it has none of that name."""
+    from replay import units
+
+    known = {variable.name: variable.env for variable in scenario.variable if variable.env is not None}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text!r} has no value", hint="write --set NAME=VALUE")
+        variable = known.get(name) or (name if name in known.values() else None)
+        if variable is None:
+            guess = units.nearest(name, known)
+            meant = f" (did you mean {guess}?)" if guess else ""
+            hint = (
+                f"it has {', '.join(known)}" if known else 'give the scenario a [[variable]] with env = "..."'
+            )
+            raise UsageError(
+                f"--set {name}: the scenario takes no such variable from the environment{meant}", hint=hint
+            )
+        os.environ[variable] = value
 
 
 def _made_sinks(texts: tuple[str, ...]) -> list[Sink]:
@@ -135,8 +179,9 @@ def report_console_for(plain: bool, quiet: bool, stderr: bool = False) -> Consol
 
 
 def _prepare(
-    scenario: Scenario, recordings: list[str], area: Path, console: Console, *, sends: bool = True
-) -> Prepared:
+    scenario: Scenario, recordings: list[str], area: Path, console: Console, *, sends: bool = True,
+    wanted: Scrubbing | None = None,
+) -> Prepared:  # fmt: skip
     """Open or import the recordings, plan what each target is sent, print the plans, check them."""
     from replay.engine.blocking import run_blocking
     from replay.engine.prepare import find_targets, kernels_of, prepare
@@ -150,10 +195,28 @@ def _prepare(
     errors = Console(stderr=True, highlight=False, quiet=console.quiet)
     warm_kernels(errors, (*KERNELS, *kernels_of(scenario)) if sends else OF_A_PLAN)
     with ProgressBar(errors) as progress:
-        trace = open_trace(recordings, area / "imported.trace", progress=progress)
+        trace = open_trace(
+            recordings,
+            area / "imported.trace",
+            options=_import_options(recordings, wanted),
+            progress=progress,
+        )
     name = recordings[0] if len(recordings) == 1 else f"{recordings[0]} and {len(recordings) - 1} more"
     show = _plan_printer(scenario, len(found), console)
     return prepare(trace, scenario, name=name, area=area, found=found, show=show)
+
+
+def _import_options(recordings: list[str], wanted: Scrubbing | None) -> Options | None:
+    """How recordings are imported. UsageError where what is wanted can no longer be done."""
+    from replay.trace import is_trace
+    from replay.trace.importing import Options
+
+    if wanted is None:
+        return None
+    if len(recordings) == 1 and is_trace(Path(recordings[0])):
+        wanted.check_used(f"{recordings[0]} is a trace already")
+        return None
+    return Options(keep_secrets=wanted.keep_secrets, scrub=wanted.rules, scrub_key=wanted.key)
 
 
 def _plan_printer(scenario: Scenario, targets: int, console: Console) -> Callable[[TargetPlan], None]:
@@ -177,7 +240,7 @@ def _plan_printer(scenario: Scenario, targets: int, console: Console) -> Callabl
 
 def replay_recordings(
     scenario: Scenario, recordings: list[str], folder: Path, area: Path, console: Console, plain: bool,
-    *, outputs: Outputs | None = None, sinks: Sequence[Sink] = (),
+    *, outputs: Outputs | None = None, sinks: Sequence[Sink] = (), wanted: Scrubbing | None = None,
 ) -> int:  # fmt: skip
     """Run, print the report, write the outputs, and return the exit code."""
     from replay.engine.sinks.threads import SINK_NOTES
@@ -187,7 +250,7 @@ def replay_recordings(
     from replay.report.terminal import print_report
     from replay.results.run import load_run
 
-    prepared = _prepare(scenario, recordings, area, console)
+    prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
     with LiveView(errors, *prepared.plans) as live:
         document = prepared.run(folder, sinks=[live, *sinks], last=True)

@@ -13,6 +13,7 @@ from replay.settings.scenario import BODY_METHODS
 from replay.settings.table import GROUPS, SETTINGS, Setting, settings_in
 from replay.shown import json_shown, shown
 from replay.trace import Trace
+from replay.trace.proposals import Proposed
 
 WIDTH = 100
 BODIES_SHOWN = 10
@@ -23,6 +24,7 @@ RULES = {
     "capture": {"route": "*", "name": "token", "json": "/token"},
     "check": {"route": "*", "status": "recorded"},
     "set": {"route": "*", "header": "X-User", "value": "{user}"},
+    "ignore": {"route": "*", "field": "/updated_at"},
 }
 """An example for each table of rules."""
 
@@ -32,11 +34,20 @@ TABLES = {"headers": {"Tenant": "$TENANT"}}
 BODY_EXAMPLE = """# template = '{"id": "{uuid}", "email": "{email}", "client": {client}, "number": {n}}'"""
 
 
-def scenario_text(trace: Trace, trace_name: str, target: str, *, everything: bool = False) -> str:
-    """A scenario with target and trace set, and comments for the settings that most people change, or for all of them."""
+def scenario_text(
+    trace: Trace, trace_name: str, target: str, *, everything: bool = False, proposed: Proposed | None = None
+) -> str:
+    """A scenario with target and trace set, and comments for the settings that most people change, or for all of them.
+    What is proposed is set as well.
+    """
+    proposed = proposed or Proposed()
     methods = ", ".join(trace.manifest.methods)
     name = shown(" ".join(trace_name.split()))
-    given = {"target": target, "trace": trace_name}
+    given: dict[str, Any] = {"target": target, "trace": trace_name}
+    if proposed.writes:
+        given["methods"] = "all"
+    if proposed.cookies:
+        given["cookies"] = True
     more = "docs/settings.md describes every setting" + (
         "." if everything else "; replay init --all lists them all."
     )
@@ -47,7 +58,11 @@ def scenario_text(trace: Trace, trace_name: str, target: str, *, everything: boo
         f"# {more}",
         "",
     ]
-    wanted = [setting for setting in SETTINGS.values() if everything or setting.row.is_common]
+    wanted = [
+        setting
+        for setting in SETTINGS.values()
+        if everything or setting.row.is_common or setting.key in given
+    ]
     for group in GROUPS:
         own = [
             one for one in wanted if one.group == group and len(one.attributes) == 1 and not _is_table(one)
@@ -55,8 +70,26 @@ def scenario_text(trace: Trace, trace_name: str, target: str, *, everything: boo
         if own and everything:
             lines += [f"# ---- {group} ----", ""]
         for setting in own:
+            if setting.key == "cookies" and proposed.cookies:
+                lines += _comment(f"Proposed from the recording. {proposed.cookies}.")
             lines += _setting(setting, given.get(setting.key))
-    return "\n".join([*lines, *_tables(trace, wanted, everything)])
+    return "\n".join([*lines, *_tables(trace, wanted, everything), *_proposals(proposed)])
+
+
+def _proposals(proposed: Proposed) -> Iterator[str]:
+    """The rules that the recording proposes, each with its figures; those that hold too seldom as comments."""
+    if not proposed.rules and not proposed.notes:
+        return
+    yield "# ---- proposed from the recording: check the figures, and remove what does not fit ----"
+    yield ""
+    for note in proposed.notes:
+        yield from _comment(note)
+    for rule in proposed.rules:
+        yield from _comment(rule.why + ("" if rule.is_active else ": too seldom to be set"))
+        mark = "" if rule.is_active else "# "
+        yield f"{mark}[[{rule.table}]]"
+        yield from (f"{mark}{key} = {_toml(value)}" for key, value in rule.keys.items())
+        yield ""
 
 
 def _is_table(setting: Setting) -> bool:

@@ -28,7 +28,10 @@ OPAQUE = 0.5
 """Where digests differ in such a share of base's own responses, no difference in them can be seen."""
 
 STABLE = 0.01
-"""A field that differs in no more of base's own responses counts as stable."""
+"""A field that differs in no more of the responses of one build counts as stable."""
+
+MOST = 0.95
+"""The routes that have this share of the requests say which rate would have been found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
     verdict: Verdict = "DIFFERENT" if any(found.different for found in findings) else "SAME"
     if reasons:
         verdict = "INCONCLUSIVE"
-    smallest = _smallest(judged, family.rates, base, new, responses)
+    smallest = _smallest(judged, base, new, responses)
     made = Differences(
         verdict, "", *sides, tuple(reasons),
         (*_opaque(findings), *_notes(base, new), *responses.notes, *ignoring.unused()),
@@ -219,20 +222,22 @@ def _fields(responses: Responses) -> int:
     )
 
 
-def _smallest(
-    judged: Judged, rates: Sequence[Rates], base: RunsOfSide, new: RunsOfSide, responses: Responses
-) -> float | None:
-    """The rate from which on a new difference would have been found in any field that is stable within base, on the route
-    with the fewest responses.
+def _smallest(judged: Judged, base: RunsOfSide, new: RunsOfSide, responses: Responses) -> float | None:
+    """The rate from which on a difference would have been found in a field that never differed: on the routes that have
+    most of the requests. Smaller routes show larger rates alone.
     """
     if min(len(base.runs), len(new.runs)) < RUNS_MIN:
         return None
-    found = [
-        float(one) for one, within in zip(judged.smallest, judged.within, strict=True) if within <= STABLE
-    ]
-    fewest = min(route.requests for route in responses.routes)
-    found.append(float(statistics.smallest_of_equal(judged, len(new.runs), fewest)))
-    return _finite(max(found))
+    compared = sorted(
+        (
+            int(route.parsed.sum(axis=1).min()) if route.parsed.any() else route.requests
+            for route in responses.routes
+        ),
+        reverse=True,
+    )
+    before = np.cumsum(compared) - compared
+    big = [count for count, above in zip(compared, before, strict=True) if above < MOST * sum(compared)]
+    return _finite(max(statistics.smallest_of_equal(judged, len(new.runs), count) for count in big or [0]))
 
 
 def _opaque(findings: Sequence[FieldFinding]) -> list[str]:
@@ -282,7 +287,7 @@ def sentence_of(made: Differences) -> str:
     least = "no rate" if made.smallest is None else format_share(made.smallest)
     return (
         f"{new} answers as {base} does: no field differs more between the builds than between runs of {base}"
-        f" ({made.requests:,} requests); a new difference in {least} of a route's responses would have been found"
+        f" ({made.requests:,} requests); a new difference in {least} of a big route's responses would have been found"
     )
 
 

@@ -26,7 +26,7 @@ LOST_ROWS = ("ring", "disk", "late")
 BODIES_MAX = 2_000_000
 """Bodies that are taken apart, over all runs; with more, every n-th request is."""
 
-ROUTE_UNKNOWN = "(unknown route)"
+
 _COPIES_BITS = 32
 _FIELD_FORMS = (FORM_JSON, FORM_TEXT, FORM_HTML)
 _HEAD = (
@@ -209,7 +209,7 @@ def _routes(universe: _Universe, names: Sequence[str]) -> dict[int, RouteRespons
     made: dict[int, RouteResponses] = {}
     for index in np.unique(universe.routes).tolist():
         own = universe.routes == index
-        name = names[index] if index < len(names) else ROUTE_UNKNOWN
+        name = names[index] if index < len(names) else f"(route {index})"
         made[index] = RouteResponses(
             name, universe.keys[own], universe.clients[own], universe.due_ns[own], np.zeros(0)
         )
@@ -266,22 +266,20 @@ def _place_head(
 
 
 def _headers(column: pa.ChunkedArray, kept: np.ndarray) -> dict[str, np.ndarray]:
-    """By `header NAME`, a hash of all its values, 0 where a response lacks it."""
+    """By `header NAME`, a hash of all its values, 0 where a response lacks it. Each distinct value is hashed once."""
     found: dict[str, np.ndarray] = {}
-    flat = column.combine_chunks()
-    flat = flat if isinstance(flat, pa.ListArray) else pa.concat_arrays(column.chunks)
-    if not len(flat.flatten()):
-        return found
-    rows = np.repeat(np.arange(len(flat)), np.diff(flat.offsets.to_numpy()))
-    pairs = flat.flatten()
-    for row, name, value in zip(
-        rows.tolist(), pairs.field("name").to_pylist(), pairs.field("value").to_pylist(), strict=True
-    ):
-        key = f"header {name.lower()}"
-        if key not in found:
-            found[key] = np.zeros(len(flat), np.uint32)
-        found[key][row] = (_hash(value) + int(found[key][row]) * 31) & 0xFFFFFFFF
-    return {name: values[kept] for name, values in found.items()}
+    begin = 0
+    for chunk in column.chunks:
+        rows = begin + np.repeat(np.arange(len(chunk)), np.diff(chunk.offsets.to_numpy()))
+        begin += len(chunk)
+        pairs = chunk.flatten()
+        names, values = (pairs.field(part).dictionary_encode() for part in ("name", "value"))
+        hashes = np.array([_hash(value) for value in values.dictionary.to_pylist()], np.uint32)
+        for index, name in enumerate(names.dictionary.to_pylist()):
+            own = np.flatnonzero(names.indices.to_numpy() == index)
+            sums = found.setdefault(f"header {name.lower()}", np.zeros(len(kept), np.uint32))
+            np.add.at(sums, rows[own], hashes[values.indices.to_numpy()[own]])
+    return {name: sums[kept] for name, sums in found.items()}
 
 
 def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> None:
@@ -316,10 +314,19 @@ def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses)
             found.bodies = True
         for index, route in by_route.items():
             route.sightings.append(flatteners[index].sightings)
+    _note_missing_bodies(runs, found)
     if found.bodies and every > 1:
         found.notes.append(
             f"of so many responses the bodies of every {every}th request are compared by field"
         )
+
+
+def _note_missing_bodies(runs: Sequence[KeptRun], found: Responses) -> None:
+    """Fields are compared only where both runs kept the body: say so where a run kept none."""
+    counts = [sum(int(route.parsed[at].sum()) for route in found.routes) for at in range(len(runs))]
+    if found.bodies and min(counts) == 0:
+        few, many = (runs[counts.index(extreme(counts))].path for extreme in (min, max))
+        found.notes.append(f"{few} kept no bodies, {many} did: bodies are compared by their digests")
 
 
 def _bodies(run: KeptRun, universe: _Universe) -> Iterator[tuple[int, bytes, int]]:

@@ -11,7 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from replay.trace.importing.secrets import REDACTED, is_secret, is_secret_header, scrub
+from replay.trace.importing.secret_names import is_secret, is_secret_header
+from replay.trace.importing.secrets import REDACTED
+from replay.trace.importing.showing import scrub
 
 from .fields import FORM_JSON, LINES, ROOT, decimals_of, key_of, lines_of
 

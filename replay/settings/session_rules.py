@@ -137,7 +137,7 @@ class CaptureRule(_Finder, kw_only=True, frozen=True):
 
 
 class SetRule(Table, kw_only=True, frozen=True):
-    """Paths and headers made of values: {name} of a capture or variable, {uuid} {email} {client} {n} (docs/sessions.md)."""
+    """Paths, headers and fields of requests, made of values: {name}, {uuid}, {email}, {client}, {n} (docs/sessions.md)."""
 
     route: Annotated[str, row("Route or action to change; * matches anything")]
     without: Annotated[
@@ -145,27 +145,54 @@ class SetRule(Table, kw_only=True, frozen=True):
     ] = ()
     path: Annotated[
         str | None,
-        row("Path that replaces the recorded one; a recorded query stays if this has none"),
+        row(
+            "Path that replaces the recorded one; {*} keeps a segment, and the recorded query stays if this has none"
+        ),
     ] = None
     header: Annotated[str | None, row("Name of the header")] = None
-    value: Annotated[str | None, row("Value of the header; $NAME comes from the environment")] = None
+    json: Annotated[
+        str | None, row("JSON Pointer to a value of the recorded body; * for any step", example="/user/email")
+    ] = None
+    form: Annotated[str | None, row("Field of the recorded body, a form", example="password")] = None
+    query: Annotated[str | None, row("Parameter of the recorded query", example="token")] = None
+    value: Annotated[
+        str | None,
+        row("Value of the header, field or parameter; in a header $NAME comes from the environment"),
+    ] = None
+    when_recorded: Annotated[
+        bool, row("Set the header only in requests that were recorded with one of this name")
+    ] = False
 
     def problem(self) -> Problem | None:
         """What is wrong with the rule, if anything is."""
-        found = _one_of(self, ("path", "header"))
+        found = _one_of(self, SET_PLACES) or self._value_problem()
         if found is not None:
             return found
-        if (self.header is None) != (self.value is None):
+        if self.when_recorded and self.header is None:
             return Problem(
-                "header" if self.header else "value",
-                "a header has a name and a value",
-                "give header and value",
+                "when_recorded",
+                "it goes with header",
+                "fields and parameters are set where they are recorded",
             )
+        if self.json is not None:
+            try:
+                pointer_tokens(self.json)
+            except UsageError as error:
+                return Problem("json", str(error), error.hint)
         if self.path is not None and not re.fullmatch(r"(?:/|\{[A-Za-z_]\w*\})[!-~]*", self.path):
             return Problem(
                 "path", f"{self.path!r} is not a path", "begin with /, and %-encode what is not ASCII"
             )
         return None
+
+    def _value_problem(self) -> Problem | None:
+        """A path is its own value; everything else needs one."""
+        if (self.path is None) == (self.value is not None):
+            return None
+        key = next(key for key in SET_PLACES if getattr(self, key) is not None)
+        if self.value is not None:
+            return Problem("value", "a path has no value", "write it into the path")
+        return Problem(key, f"a {key} has a name and a value", f"give {key} and value")
 
     @property
     def text(self) -> str:
@@ -173,26 +200,53 @@ class SetRule(Table, kw_only=True, frozen=True):
         return self.path if self.path is not None else self.value or ""
 
 
+SET_PLACES = ("path", "header", "json", "form", "query")
+"""What a [[set]] rule changes: one of these."""
+
+
 class Variable(Table, kw_only=True, frozen=True):
-    """Values from a CSV file or a generator, for each client or each request."""
+    """Values from a CSV file, a generator or the environment, for each client, each request or each recorded value."""
 
     name: Annotated[str, row("Name of the value: {name} in requests")]
     file: Annotated[
         str | None, row("CSV file whose first line names its columns, relative to this scenario")
     ] = None
     column: Annotated[str, row("Column of the file; default: the variable's name")] = ""
-    generate: Annotated[Literal["uuid", "email"] | None, row("Make a unique value from the seed")] = None
+    generate: Annotated[
+        Literal["uuid", "email", "word", "like"] | None,
+        row("Make a unique value from the seed; like: of the recorded value's form"),
+    ] = None
+    env: Annotated[
+        str | None,
+        row("Environment variable that has the value; --set gives it as well", example="SHOP_PASSWORD"),
+    ] = None
     by: Annotated[
-        Literal["client", "request"],
-        row("client: each client keeps its value; request: a new value for each"),
+        Literal["client", "request", "value"],
+        row(
+            "client: each client keeps its value; request: a new one for each; value: one for each recorded value"
+        ),
     ] = "client"
+    each_run: Annotated[bool, row("Make other values in each run")] = False
 
     def problem(self) -> Problem | None:
         """What is wrong with the rule, if anything is."""
         if self.column and self.file is None:
             return Problem("column", "only a file has columns", "give file as well")
-        found = _name_problem(self.name) or _one_of(self, ("file", "generate"))
-        return found._replace(key="name") if found is not None and found.key == "route" else found
+        found = _name_problem(self.name) or _one_of(self, ("file", "generate", "env"))
+        if found is not None:
+            return found._replace(key="name") if found.key == "route" else found
+        for key, given in (("by", self.by == "value"), ("each_run", self.each_run)):
+            if given and self.generate is None:
+                return Problem(
+                    key, "only generated values have it", 'give generate = "email", or leave it out'
+                )
+        if self.generate == "like" and self.by != "value":
+            return Problem("generate", "like makes a value of the recorded one's form", 'give by = "value"')
+        if self.env is not None and not _NAME.fullmatch(self.env):
+            return Problem(
+                "env", f"{self.env!r} is not the name of an environment variable", "write SHOP_PASSWORD"
+            )
+        return None
 
 
 class CheckRule(_Finder, kw_only=True, frozen=True):

@@ -22,13 +22,15 @@ class AlsoSettings(TypedDict, total=False):
 
 
 class VariableSettings(TypedDict, total=False):
-    """Values from a CSV file or a generator, for each client or each request."""
+    """Values from a CSV file, a generator or the environment, for each client, each request or each recorded value."""
 
     name: Required[str]
     file: str | None
     column: str
-    generate: Literal["uuid", "email"] | None
-    by: Literal["client", "request"]
+    generate: Literal["uuid", "email", "word", "like"] | None
+    env: str | None
+    by: Literal["client", "request", "value"]
+    each_run: bool
 
 
 CaptureRuleSettings = TypedDict(
@@ -48,13 +50,17 @@ CaptureRuleSettings = TypedDict(
 
 
 class SetRuleSettings(TypedDict, total=False):
-    """Paths and headers made of values: {name} of a capture or variable, {uuid} {email} {client} {n} (docs/sessions.md)."""
+    """Paths, headers and fields of requests, made of values: {name}, {uuid}, {email}, {client}, {n} (docs/sessions.md)."""
 
     route: Required[str]
     without: Sequence[str]
     path: str | None
     header: str | None
+    json: str | None
+    form: str | None
+    query: str | None
     value: str | None
+    when_recorded: bool
 
 
 class CheckRuleSettings(TypedDict, total=False):

@@ -200,10 +200,11 @@ async def _next_request(
 
 
 @contextlib.contextmanager
-def running(seed: int, slower: Sequence[str] = ()) -> Iterator[int]:
+def running(seed: int, slower: Sequence[str] = (), fields: Sequence[str] = ()) -> Iterator[int]:
     """The service in a process of its own; its port. It ends with the context, or with this process."""
     command = [sys.executable, "-m", __name__, "--seed", str(seed)]
     command += [word for text in slower for word in ("--slower", text)]
+    command += [word for text in fields for word in ("--field", text)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     try:

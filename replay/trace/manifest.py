@@ -38,6 +38,9 @@ HOSTS_MAX = 1 << 16
 OUT_OF_TIME_ORDER = "out_of_time_order"
 """Key of `options` in a recording of Kafka: by `topic/partition`, records stamped before one at a lower offset."""
 
+CUT_BODY_MARK = " (body cut)"
+"""Behind a method: requests that were recorded without the whole of their body. A name with a blank is never sent."""
+
 Stamp = Literal["start", "end", "unknown"]
 """What the recorded stamp meant. "unknown": start or end cannot be told from the log; taken as it is."""
 
@@ -111,6 +114,8 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     `assumptions` are sentences: what the import supposed because the recording does not say it. `unknown_values` counts, by
     field, values of rows that are not what the field should have.
 
+    `lost` counts, by reason, requests that a live recording or a capture saw and does not have, or has only a part of.
+
     A trace that was made of another one has the `lines` and `rejected` of the import in `imported_lines` and
     `imported_rejected`.
 
@@ -151,9 +156,16 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     segments: list[Segment] = []
     files: dict[str, FileSums] = {}
     history: list[dict[str, Any]] = []
+    lost: dict[str, int] = {}
     responses: int = 0
     response_bodies: int = 0
     response_bodies_cut: int = 0
+
+    @property
+    def scrubbed(self) -> list[dict[str, str | int]]:
+        """What became of secrets: `place`, `name`, `how` and `count`, most often first."""
+        found: list[dict[str, str | int]] = self.options.get("scrubbed", [])
+        return found
 
     def unread(self) -> tuple[int, dict[str, int]]:
         """Lines of the recording as it was imported, and those of them that could not be read, by reason; blank lines and

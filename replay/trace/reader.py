@@ -17,11 +17,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from replay import units
 from replay.errors import InputError, reason_of
 from replay_native.trace.columns import TraceRows
 
 from .blocks import ReusedBuffers, check_size, corrupt
 from .columns import Columns, read_events
+from .journal import is_being_written, journal_of, read_notes
 from .manifest import (
     HOSTS_MAX,
     MANIFEST,
@@ -158,11 +160,31 @@ def _refuse(path: Path) -> InputError:
             f"{half} is half a trace: its import did not end",
             hint="import the log again; this one can be deleted",
         )
+    journal = journal_of(path)
+    if journal.is_file():
+        return _killed(path, journal)
     if path.is_dir():
         return InputError(f"{path} is a folder, but not a trace: it has no {MANIFEST}")
     if path.exists():
         return InputError(f"{path} is not a trace folder", hint=f"replay import {path} makes one from a log")
     return InputError(f"no trace at {path}")
+
+
+def _killed(path: Path, journal: Path) -> InputError:
+    """What is to be said of a recording that did not end."""
+    notes = read_notes(journal)
+    found = f"{units.counted(notes.records, 'request')}"
+    if notes.records:
+        found += f" up to {units.format_moment(notes.last_ns)}"
+    if is_being_written(journal):
+        return InputError(
+            f"{path} is being recorded; {journal} holds {found}",
+            hint=f"end the recording, or give {journal} in its place",
+        )
+    return InputError(
+        f"no trace at {path}: its recording did not end; {journal} holds {found}",
+        hint=f"make the trace of it: replay import {journal} -o {path}",
+    )
 
 
 class Trace:

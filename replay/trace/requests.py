@@ -158,7 +158,7 @@ class Requests:
         count = self._load_requests(ids)
         for column, blobs in (("headers", self._header_sets), ("body", self._bodies)):
             if blobs is not None and not blobs.whole:
-                count = blobs.load(self._column(column, ids[:count]))
+                count = blobs.load(self.column(column, ids[:count]))
         return count
 
     def load_columns(self, ids: npt.NDArray[np.uint32]) -> int:
@@ -199,7 +199,7 @@ class Requests:
             self._file.fit(places[:, 0], places[:, 1], at_any_rate=True)
             yield batch
 
-    def _column(self, name: str, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
+    def column(self, name: str, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
         """A column of requests that are loaded."""
         if len(self.batches) == 1:
             only: npt.NDArray[np.int32] = getattr(self.batches[0], name)
@@ -248,6 +248,14 @@ class Requests:
         if self._bodies is None:
             raise IndexError(index)
         return bytes(self._bodies[index])
+
+    def body_sizes(self) -> npt.NDArray[np.int64]:
+        """The length of each body, by id."""
+        found = [np.empty(0, np.int64)]
+        for batch in self._bodies.loaded_batches() if self._bodies is not None else ():
+            ends = np.frombuffer(batch.column(0).buffers()[1], np.int64, batch.num_rows + 1)
+            found.append(ends[1:] - ends[:-1])
+        return np.concatenate(found)
 
     def body_batches(self) -> tuple[npt.NDArray[np.int64], int, int]:
         """Where bodies lie, int64[batches + 1, 3]: the id of the first of each batch, and raw addresses of its

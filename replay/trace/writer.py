@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -37,13 +38,16 @@ from .reader import (
     strangers,
 )
 from .request_writer import DEDUPE_ENTRIES_MAX, RequestWriter
-from .requests import REQUESTS, Headers
-from .responses import CUT_BODY, KEPT_BODY, RecordedResponse, ResponseWriter
+from .requests import BODIES, REQUESTS, Headers
+from .responses import CUT_BODY, KEPT_BODY, RESPONSE_BODIES, RecordedResponse, ResponseWriter
 from .route_rules import RouteRules
 from .routes import assign_routes
 from .sorting import EventSorter
 
 Column = npt.NDArray[np.generic]
+
+PRIVATE_FILES = (BODIES, RESPONSE_BODIES)
+"""A trace with any of these is readable by its user alone."""
 
 
 @contextlib.contextmanager
@@ -101,11 +105,19 @@ class TraceWriter:
     Leaving the block whole renames the trace into place (`trace` is then open); leaving it by an exception
     leaves nothing behind. OutputError where `path` exists (unless `overwrite`, and only if it is a trace) or
     cannot be written. The importer fills in what it knows in `manifest`; counts, lists and segments are
-    filled in here. `rules` are the user's own, for the routes.
+    filled in here. `rules` are the user's own, for the routes. Only the user can read a `private` trace, and one with
+    bodies.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False, rules: RouteRules | None = None) -> None:
-        self.path, self._rules = Path(path), rules
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        rules: RouteRules | None = None,
+        private: bool = False,
+    ) -> None:
+        self.path, self._rules, self._private = Path(path), rules, private
         self.overwrite = overwrite
         self.manifest = Manifest(written_by=f"replay {__version__}")
         self.trace: Trace | None = None
@@ -113,9 +125,11 @@ class TraceWriter:
 
     def __enter__(self) -> TraceWriter:
         with _written_to(self.path):
-            self._refuse_existing()
+            self.refuse_existing()
             self._remove_leftovers()
             self._folder.mkdir()
+            self._mode = stat.S_IMODE(self._folder.stat().st_mode)
+            self._folder.chmod(0o700)
             self._marked = -1
             try:
                 self._marked = _mark(self._folder)
@@ -179,7 +193,8 @@ class TraceWriter:
             os.close(self._marked)
             self._marked = -1
 
-    def _refuse_existing(self) -> None:
+    def refuse_existing(self) -> None:
+        """OutputError where something stands at the path that will not be replaced."""
         if not os.path.lexists(self.path):
             return
         if not self.overwrite:
@@ -330,11 +345,22 @@ class TraceWriter:
             if entry.name.endswith(".arrow")
         }
         write_manifest(self._folder, manifest)
+        self._open_to_others()
         self._rename()
         self.trace = Trace.open(self.path)
 
+    def _open_to_others(self) -> None:
+        """Give the folder its usual mode. Bodies may hold what only this user may read: a trace with bodies, or with
+        secrets, is private.
+        """
+        if self._private or any(name in self.manifest.files for name in PRIVATE_FILES):
+            for entry in self._folder.iterdir():
+                entry.chmod(0o600)
+        else:
+            self._folder.chmod(self._mode)
+
     def _rename(self) -> None:
-        self._refuse_existing()
+        self.refuse_existing()
         (self._folder / PARTIAL_FILE).unlink()
         if not os.path.lexists(self.path):
             self._folder.rename(self.path)

@@ -46,7 +46,7 @@ def test_a_flag_with_the_name_of_a_setting_is_that_setting(name: str) -> None:
     own = {
         "generate": {"-d", "--duration", "--rate", "--from", "--until", "--seed"},
         "import": {"--tz", "--seed", "--keep-secrets"},
-        "record": {"--from", "--until", "--allow"},
+        "record": {"--from", "--until", "--allow", "--cert", "--key", "--keep-secrets"},
         "ab": {"--seed"},
         "doctor": {"--resolver"},
     }

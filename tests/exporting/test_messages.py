@@ -114,7 +114,7 @@ def test_a_compressed_body_stays_what_its_headers_say(tmp_path: Path, ending: st
             np.array([request], np.uint32),
             one.astype(np.uint32),
             one + 200,
-            response=[answer],
+            response=np.array([answer]),
         )
     assert writer.trace is not None
     export(writer.trace, tmp_path / f"out{ending}")

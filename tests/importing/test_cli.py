@@ -45,7 +45,7 @@ def test_import_says_what_it_did(log: Path) -> None:
         "1 not this format  access.log.1:62: [red]what[/red]",
         "2026-01-05 18:00:00 +01:00",
         "GET /users/{id} 90%",
-        "60 query values taken out",
+        "60 query values replaced",
         "access.trace",
     ):
         assert part in output

@@ -35,7 +35,7 @@ from replay.trace.importing import (
     sources,
 )
 from replay.trace.importing.readers.jitter import Jitter
-from replay.trace.importing.secrets import scrub, showable
+from replay.trace.importing.showing import scrub, showable
 from replay_native.ground.jit import warm
 from replay_native.importing.jitter import BUCKETS_MAX, spread
 from tests.support.places import SHARED_TRACES

@@ -25,7 +25,7 @@ from replay.trace.importing.pipeline import import_files
 from replay.trace.importing.readers.fields import FieldReader
 from replay.trace.importing.readers.tabular import JsonReader, TableReader
 from replay.trace.importing.registry import Rows
-from replay.trace.importing.secrets import showable
+from replay.trace.importing.showing import showable
 from replay.trace.importing.sources import HEAD_BYTES, SourceFile
 from tests.importing.test_records import (
     GET,

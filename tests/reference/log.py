@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from replay.trace.importing.cleaning import Cleaner
 from replay.trace.importing.registry import Found, Options
-from replay.trace.importing.secrets import SECRET_NAMES, SECRET_SUFFIXES
 
 _REQUEST = re.compile(rb'((?:\\.|[^"\\]|"(?! [\d-]))*)" (?=[\d-])', re.DOTALL)
 _STAMP = re.compile(rb"(\d\d)/([A-Z][a-z][a-z])/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
@@ -16,11 +15,8 @@ _MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _CONTROLS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"v": b"\v", b"f": b"\f"}
 
 
-_NESTED = re.compile(rb'[A-Za-z]:|[@"]|eyJ|%(?:2[2567]|3[ABDFabdf]|40|5[Cc]|7[Bb])')
-"""Marks of values inside other values."""
-
 _CLEANER = Cleaner(Found(), Options())
-"""The second look at secrets, for those inside other values. It is plain Python; the scanner decides which need it."""
+"""Cleans every target; the scanner decides which need it."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +110,7 @@ def _target(part: bytes, keep_secrets: bool) -> tuple[str, bytes] | None:
         assert match is not None
         host = match[1].rpartition(b"@")[2].decode().lower()
         target = match[2] if match[2].startswith(b"/") else b"/" + match[2]
-    if keep_secrets:
-        return host, target
-    found = redacted(target)
-    return host, _CLEANER.target(found) if _NESTED.search(found) else found
+    return host, target if keep_secrets else _CLEANER.target(target)
 
 
 def _unescaped(raw: bytes) -> bytes:
@@ -129,18 +122,3 @@ def _unescaped(raw: bytes) -> bytes:
 
 def _encoded(raw: bytes) -> bytes:
     return b"".join(bytes([byte]) if 33 <= byte <= 126 else b"%%%02X" % byte for byte in raw)
-
-
-def redacted(target: bytes) -> bytes:
-    """A target without the values of parameters that look like secrets."""
-
-    def one(match: re.Match[bytes]) -> bytes:
-        name = re.sub(rb"%([0-9A-Fa-f]{2})", lambda code: bytes([int(code[1], 16)]), match[2])
-        plain = re.sub(rb"[-_.\[\]]", b"", name).lower()[:64].decode("latin-1")
-        plain = plain.rstrip("0123456789")
-        secret = plain in SECRET_NAMES or plain.endswith(SECRET_SUFFIXES)
-        return match[1] + match[2] + b"=REDACTED" if secret else match[0]
-
-    path, mark, query = target.partition(b"?")
-    path = re.sub(rb"(;)([^=;#/]*)=([^;#/]+)", one, path)
-    return path + re.sub(rb"([?&;])([^=&;?#]*)=([^&;?#]+)", one, mark + query)

@@ -267,7 +267,7 @@ def test_the_scenario_that_init_writes_is_short(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"timeot": "5s"}, "timeot: there is no such setting (did you mean timeout?)"),
-        ({"window": {"form": "+1m"}}, "window.form: there is no such setting (did you mean from?)"),
+        ({"window": {"fron": "+1m"}}, "window.fron: there is no such setting (did you mean from?)"),
         ({"qps": 5}, "qps: there is no such setting (did you mean rate?)"),
         ({"compression": "gzip"}, "there is no such setting (did you mean kafka.compression_type?)"),
         (

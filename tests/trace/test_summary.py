@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.cli.inspect import as_json, heat_map
+from replay.trace.body_summary import summarize_bodies
 from replay.trace.summary import summarize
 from replay.units import SECOND_NS
 from tests.support.trace_data import START_NS, Row, write_trace
@@ -46,7 +47,7 @@ def test_latencies_are_told_by_route_to_a_hundredth(tmp_path: Path) -> None:
     assert (took.p50_ns, took.p99_ns) == pytest.approx((ordered[499], ordered[989]), rel=0.01)
     assert found["GET /quick"].p99_ns == pytest.approx(7_000, rel=0.01)  # type: ignore[union-attr]
     assert found["GET /unknown"] is None
-    assert b'"recorded"' in as_json(trace, summary, {})
+    assert b'"recorded"' in as_json(trace, summary, summarize_bodies(trace), {})
 
 
 @given(st.lists(st.integers(0, 1 << 40), min_size=168, max_size=168))

@@ -36,6 +36,7 @@ from replay_native.feed.ring import (
 from replay_native.ground import libc
 from replay_native.ground.bundle import Array, Int, bundle, numba_type
 from replay_native.ground.jit import kernel
+from replay_native.ground.randoms import random_of
 from replay_native.ground.shared import peek_i64, peek_u8, poke_u8, poke_u32
 from replay_native.plan.survey import DUE_ROWS_TYPE
 from replay_native.templates.text import (
@@ -51,6 +52,7 @@ from replay_native.templates.text import (
     put_hex,
     put_number,
     put_uuid,
+    put_word,
 )
 from replay_native.trace.columns import BODY as BODY_COLUMN
 from replay_native.trace.columns import HEADERS, HOST, body_at, entry_of, target_of
@@ -92,6 +94,10 @@ class RenderTable(NamedTuple):
         Array, "int64[::1]", "per part: where its literal begins; its column; what its patch says"
     ]
     ends: Annotated[Array, "int64[::1]", "per part: where its literal ends"]
+    salts: Annotated[Array, "uint64[::1]", "per part: changes the seed of what it generates"]
+    request_template: Annotated[Array, "int32[::1]", "per request: the template of its body, or -1; empty"]
+    request_path: Annotated[Array, "int32[::1]", "per request: the template of its path, or -1; empty"]
+    request_head: Annotated[Array, "int32[::1]", "per request: what replaces its headers, or -1; empty"]
     literals: Annotated[Array, "uint8[::1]", "the bytes of literals and headers"]
     seed: Annotated[int, "uint64", "names the random parts"]
     type_heads: Annotated[
@@ -144,12 +150,12 @@ BODY = 1 << 8
 """Beside the feed's flags: a method whose request says Content-Length: 0 where it has no body."""
 
 (
-    CLIENT_UUID, CLIENT_EMAIL, CLIENT_IPV4, CLIENT_IPV6, RECORDED_HOST, RECORDED_LINES, COLUMN_BY_CLIENT, COLUMN_BY_REQUEST,
-    CAPTURED,
-) = range(OWN_KINDS, OWN_KINDS + 9)  # fmt: skip
+    WORD, CLIENT_UUID, CLIENT_EMAIL, CLIENT_WORD, CLIENT_LIKE, CLIENT_IPV4, CLIENT_IPV6, RECORDED_HOST, RECORDED_LINES,
+    COLUMN_BY_CLIENT, COLUMN_BY_REQUEST, CAPTURED,
+) = range(OWN_KINDS, OWN_KINDS + 12)  # fmt: skip
 """Kinds of parts beside those of `templates/text`. CLIENT_... are the client's own, the same at every request.
-RECORDED_... are whole lines. Columns are those of CSV files, by the client's or the request's number. CAPTURED becomes
-a patch, since only the lane knows the value.
+CLIENT_LIKE has other letters and digits than its literal. RECORDED_... are whole lines. Columns are those of CSV files, by
+the client's or the request's number. CAPTURED becomes a patch, since only the lane knows the value.
 """
 
 _NO_BODY = np.frombuffer(b"Content-Length: 0\r\n", dtype=np.uint8)
@@ -306,6 +312,22 @@ def template_length(table, template, row):
     return length
 
 
+@kernel()
+def put_like(at, text, begin, end, seed, client):
+    """Write a text with other letters and digits: a number's first digit stays above 0."""
+    for place in range(begin, end):
+        byte = np.int64(text[place])
+        bits = np.int64(random_of(seed, client, np.uint64(place - begin)) >> np.uint64(33))
+        if 48 <= byte <= 57:
+            byte = 49 + bits % 9 if place == begin else 48 + bits % 10
+        elif 97 <= byte <= 122:
+            byte = 97 + bits % 26
+        elif 65 <= byte <= 90:
+            byte = 65 + bits % 26
+        poke_u8(np.uint64(at + place - begin), np.uint8(byte))
+    return at + end - begin
+
+
 @kernel(inlined=True)
 def _put_patch(patches, place, what):
     """Write a patch (see `sessions`)."""
@@ -317,9 +339,9 @@ def _put_patch(patches, place, what):
 @kernel()
 def put_template(at, request, patches, table, template, row):
     """Write a filled template into the request that begins at `request`, and its patches to `patches`."""
-    seed, seq, client = table.seed, row.seq, row.client
+    seq, client = row.seq, row.client
     for part in range(table.template_parts[template], table.template_parts[template + 1]):
-        kind = table.kinds[part]
+        kind, seed = table.kinds[part], table.seed ^ table.salts[part]
         if kind == LITERAL:
             at = put(at, table.literals, table.begins[part], table.ends[part])
         elif kind == UUID:
@@ -330,6 +352,12 @@ def put_template(at, request, patches, table, template, row):
             at = put_uuid(at, seed ^ _OF_CLIENT, client)
         elif kind == CLIENT_EMAIL:
             at = put_email(at, seed ^ _OF_CLIENT, client)
+        elif kind == WORD:
+            at = put_word(at, seed, seq)
+        elif kind == CLIENT_WORD:
+            at = put_word(at, seed ^ _OF_CLIENT, client)
+        elif kind == CLIENT_LIKE:
+            at = put_like(at, table.literals, table.begins[part], table.ends[part], seed, client)
         elif kind == CLIENT:
             at = put_number(at, client, digits_of(client))
         elif kind == NUMBER:
@@ -489,6 +517,14 @@ def _patches_of(table, path, own, template):
 
 
 @kernel(inlined=True)
+def _template_of(of_request, number, of_route):
+    """The template of a request: its own, or that of its route."""
+    if of_request.shape[0] and of_request[number] >= 0:
+        return np.int64(of_request[number])
+    return np.int64(of_route)
+
+
+@kernel(inlined=True)
 def _fill_entry(entry, table, rows, row, flags):
     """The rest of an entry: the row's route, and its flags with the recorded status."""
     route = rows.route[row]
@@ -523,7 +559,8 @@ def render_rows(rows, first_seq, begin, share, requests, table, end):
             break
         number, method, route = np.int64(rows.request[row]), np.int64(rows.method[row]), rows.route[row]
         address, length = target_of(requests, number)
-        path, own = np.int64(table.route_path[route]), np.int64(table.route_head[route])
+        path = _template_of(table.request_path, number, table.route_path[route])
+        own = _template_of(table.request_head, number, table.route_head[route])
         host, lines = _recorded_texts(requests, table, number)
         client, nothing = np.int64(rows.client[row]), np.int64(0)
         fill, bare = Row(seq, client, host, lines), Row(seq, client, nothing, nothing)
@@ -536,7 +573,7 @@ def render_rows(rows, first_seq, begin, share, requests, table, end):
         template, filled = np.int64(-1), np.int64(0)
         recorded, recorded_length, recorded_type = np.int64(0), np.int64(-1), np.int64(-1)
         if has_body:
-            template = np.int64(table.route_template[route])
+            template = _template_of(table.request_template, number, table.route_template[route])
             if template >= 0:
                 filled = template_length(table, template, bare)
             else:

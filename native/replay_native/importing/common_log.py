@@ -56,7 +56,7 @@ YEAR_MIN, YEAR_MAX = 1970, 2261
 """Years that fit int64 nanoseconds since the Unix epoch as a whole."""
 
 _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COLON, _SEMICOLON, _QUESTION = 32, 34, 92, 45, 47, 58, 59, 63
-_PERCENT, _AT, _LETTER_J, _COMMA = 37, 64, 74, 44
+_PERCENT, _AT, _LETTER_J, _COMMA, _AMPERSAND = 37, 64, 74, 44, 38
 _SPECIAL = np.zeros(256, dtype=np.uint8)
 _SPECIAL[:33] = 1
 _SPECIAL[127:] = 1
@@ -117,6 +117,18 @@ def _special_bytes(data, at, end):
     found = np.int64(0)
     for index in range(min(end - at, np.int64(WIDTH))):
         found |= np.int64(_SPECIAL[data[at + index]]) << index
+    return found
+
+
+@kernel(inlined=True)
+def has_ampersand(data, at, end):
+    """Whether an ampersand is among the next bytes up to `end`: it begins a parameter, in paths as well."""
+    if at + WIDTH <= data.shape[0]:
+        found = bytes_equal(np.int64(data.ctypes.data) + at, np.uint8(_AMPERSAND))
+        return found & ((np.int64(1) << min(end - at, np.int64(WIDTH))) - 1) != 0
+    found = False
+    for index in range(at, min(end, at + WIDTH)):
+        found |= data[index] == _AMPERSAND
     return found
 
 
@@ -369,6 +381,8 @@ def target(data, begin, end, rows, row):
     at = begin
     while at < end:
         special = _special_bytes(data, at, end)
+        if has_ampersand(data, at, end):
+            needs |= PARAMETERS
         while special != 0:
             place = at + trailing_zeros(special)
             special &= special - 1

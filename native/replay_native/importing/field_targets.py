@@ -23,7 +23,7 @@ from .field_spec import (
     QUERY_END,
     QUOTED,
 )
-from .targets import OUT_TYPE, SECRETS_TYPE, encode, hex_value, is_suspect, put_unescaped, redact, unescape
+from .targets import OUT_TYPE, SECRETS_TYPE, encode, hex_value, must_be_cleaned, put_unescaped, unescape
 
 _QUOTE, _HASH, _QUESTION, _BACKSLASH = 34, 35, 63, 92
 _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
@@ -168,7 +168,7 @@ def write_field_targets(data, rows, count, escapes, constant, secrets, out):
     """
     at, named = np.int64(0), np.int64(0)
     last_begin, last_end, last = np.int64(0), np.int64(-1), np.int64(-1)
-    targets, scratch, kept = out.targets, out.scratch, secrets.kept
+    targets, scratch = out.targets, out.scratch
     target_ends, hosts, host_ends = out.target_ends, out.hosts, out.host_ends
     target_ends[0] = host_ends[0] = 0
     for row in range(count):
@@ -180,17 +180,16 @@ def write_field_targets(data, rows, count, escapes, constant, secrets, out):
             end = find_byte(data, begin, end, np.uint8(_HASH))
         if begin < 0:
             at = copy_bytes(constant, 0, constant.shape[0], targets, at)
-        elif needs & (REWRITE | ABSOLUTE) == 0 and (needs & PARAMETERS == 0 or kept) and query < 0:
-            at = copy_bytes(data, begin, end, targets, at)
         elif needs & (REWRITE | ABSOLUTE) == 0 and query < 0:
-            at = redact(data, begin, end, targets, at, secrets)
+            at = copy_bytes(data, begin, end, targets, at)
         else:
             length = _unescape_as(escapes, data, begin, end, scratch)
             if escapes == JSON_ESCAPES:
                 length = find_byte(scratch, 0, length, np.uint8(_HASH))
             length = _append_query(escapes, data, query, rows[QUERY_END, row], scratch, length)
-            at, host_end = put_unescaped(scratch, length, needs, out, at, host_end, secrets)
-        if not kept and (needs & LOOK or query >= 0) and is_suspect(targets, first, at):
+            at, host_end = put_unescaped(scratch, length, needs, out, at, host_end)
+        looked_for = needs | (LOOK | PARAMETERS) * (query >= 0)
+        if must_be_cleaned(targets, first, at, looked_for, secrets):
             rows[NEEDS, row] = needs | SUSPECT
         target_ends[row + 1] = at
         begin, end = rows[HOST_BEGIN, row], rows[HOST_END, row]

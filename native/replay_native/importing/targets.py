@@ -1,7 +1,7 @@
 """Request targets rewritten so that they can be sent.
 
-Escapes of logs are undone, values of secret parameters replaced, bytes that may not stand in a request line
-percent-encoded, and absolute targets split into host and path.
+Escapes of logs are undone, bytes that may not stand in a request line percent-encoded, and absolute targets split into
+host and path. Targets that may hold a secret, or say who asked, are named: Python puts pseudonyms into them.
 """
 
 from __future__ import annotations
@@ -35,19 +35,22 @@ PARAMETER_BYTES_MAX = 64
 """Bytes of a parameter's name that are compared with those of secrets."""
 
 FIRST_KEYS = 257
-"""Where the keys begin in `key_ends` (see `find_secret`)."""
+"""Where the keys begin in `key_ends` (see `is_secret_name`)."""
 
 _EQUALS, _ENDS = 1, 2
 _PATH_ENDS, _QUERY_ENDS = np.zeros((2, 256), dtype=np.uint8)
-_PATH_ENDS[[ord("?"), ord(";"), ord("#"), _SLASH]] = _ENDS
+_PATH_ENDS[[ord("?"), ord(";"), ord("#"), ord("&"), _SLASH]] = _ENDS
 _QUERY_ENDS[[ord("?"), ord(";"), ord("#"), ord("&")]] = _ENDS
 _PATH_ENDS[ord("=")] = _QUERY_ENDS[ord("=")] = _EQUALS
 """By byte: whether it ends a parameter's name (`=`) or value, in a path and after its `?`."""
 
 _HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _ONES = np.int64(0x0101010101010101)
-_QUESTIONS, _SEMICOLONS = _ONES * _QUESTION, _ONES * _SEMICOLON
-_REDACTED = np.frombuffer(b"REDACTED", dtype=np.uint8)
+_QUESTIONS, _SEMICOLONS, _AMPERSANDS = _ONES * _QUESTION, _ONES * _SEMICOLON, _ONES * 38
+_STRIDE = 7
+"""Of any number with this many digits at least one is looked at."""
+PHONE_DIGITS, CARD_DIGITS, IBAN_BYTES = 8, 13, 15
+"""The fewest of a phone number behind its `+`, of a card number, of an account number."""
 _NESTS = np.zeros(256, dtype=np.uint8)
 _NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1
 """Bytes that separate or nest values, looked for where they are percent-encoded: `"`, `%`, `&`, `'`, `:`, `;`, `=`,
@@ -57,13 +60,12 @@ _NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1
 
 @bundle
 class Secrets(NamedTuple):
-    """Which parameters are secret, and how many values were replaced."""
+    """Which parameters are secret."""
 
     keys: Annotated[Array, "uint8[::1]", "the names, sorted by their last byte"]
-    key_ends: Annotated[Array, "int64[::1]", "where each name begins; see `find_secret`"]
+    key_ends: Annotated[Array, "int64[::1]", "where each name begins; see `is_secret_name`"]
     kept: Annotated[bool, "boolean", "secrets are kept"]
     name: Annotated[Array, "uint8[::1]", "scratch: the name of a parameter (PARAMETER_BYTES_MAX)"]
-    counts: Annotated[Array, "int64[::1]", "values that were replaced: all, and per key"]
 
 
 @bundle
@@ -149,8 +151,8 @@ def unescape(data, begin, end, out):
 
 
 @kernel()
-def find_secret(data, begin, end, secrets):
-    """The number (from 1) of the key that a parameter's name is, or ends with; 0 where it is not secret.
+def is_secret_name(data, begin, end, secrets):
+    """Whether a parameter's name is a key, or ends with one.
 
     Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits at the end. The
     keys are sorted by their last byte: key_ends[byte] is the first that ends with it. After these, key_ends[FIRST_KEYS
@@ -173,7 +175,7 @@ def find_secret(data, begin, end, secrets):
     while length > 0 and 48 <= name[length - 1] <= 57:
         length -= 1
     if length == 0:
-        return np.int64(0)
+        return False
     last = np.int64(name[length - 1])
     for key in range(key_ends[last], key_ends[last + 1]):
         first = key_ends[FIRST_KEYS + key] >> 1
@@ -185,8 +187,8 @@ def find_secret(data, begin, end, secrets):
                     same = False
                     break
             if same:
-                return np.int64(key + 1)
-    return np.int64(0)
+                return True
+    return False
 
 
 @kernel(inlined=True)
@@ -212,23 +214,56 @@ def is_suspect(data, begin, end):
 
 
 @kernel(inlined=True)
+def _in_number(byte):
+    """Whether a byte may stand in a card or account number: a digit, a capital or a dash."""
+    return 48 <= byte <= 57 or 65 <= byte <= 90 or byte == _DASH
+
+
+@kernel()
+def _is_number(data, place, begin, end):
+    """Whether the number around `place` may be that of a phone, a card or an account."""
+    first, last, digits = place, place, np.int64(0)
+    while first > begin and _in_number(data[first - 1]):
+        first -= 1
+    while last < end and _in_number(data[last]):
+        last += 1
+    for at in range(first, last):
+        digits += 48 <= data[at] <= 57
+    if digits >= PHONE_DIGITS and first > begin and data[first - 1] in (43, 37):
+        return True
+    if digits >= CARD_DIGITS and 50 <= data[first] <= 54:
+        return True
+    return last - first >= IBAN_BYTES and data[first] >= 65 and data[first + 1] >= 65
+
+
+@kernel()
+def holds_number(data, begin, end):
+    """Whether a target may hold the number of a phone, a card or an account."""
+    for place in range(begin + _STRIDE - 1, end, _STRIDE):
+        if 48 <= data[place] <= 57 and _is_number(data, place, begin, end):
+            return True
+    return False
+
+
+@kernel(inlined=True)
 def _parameters_begin(data, at, end):
-    """Where the first parameter of a target begins, after its `?` or `;`; `end` where there is none."""
+    """Where the first parameter of a target begins, after its `?`, `;` or `&`; `end` where there is none."""
     while at + 8 <= end:
         word = word_at(data, at)
-        found = zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS)
+        found = (
+            zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS) | zero_bytes(word ^ _AMPERSANDS)
+        )
         if found != 0:
             break
         at += 8
-    while at < end and data[at] != 63 and data[at] != 59:
+    while at < end and data[at] != 63 and data[at] != 59 and data[at] != 38:
         at += 1
     return min(at + 1, end)
 
 
 @kernel()
-def redact(data, begin, end, out, at, secrets):
-    """Write a target with the values of secret parameters (`?a=b`, `;a=b`) replaced; the offset after it."""
-    counts = secrets.counts
+def has_secret(data, begin, end, secrets):
+    """Whether a target has a parameter (`?a=b`, `;a=b`, `&a=b`) with a secret name and a value."""
     first = _parameters_begin(data, begin, end)
     in_query = first > begin and data[first - 1] == 63
     while first < end:
@@ -241,20 +276,23 @@ def redact(data, begin, end, out, at, secrets):
             last += 1
             while last < end and ending[data[last]] != _ENDS:
                 last += 1
-            secret = np.int64(0)
-            if last > equals + 1:
-                secret = find_secret(data, first, equals, secrets)
-            if secret > 0:
-                at = copy_bytes(data, begin, equals + 1, out, at)
-                at = copy_bytes(_REDACTED, 0, _REDACTED.shape[0], out, at)
-                counts[0] += 1
-                counts[secret] += 1
-                begin = last
-        while last < end and data[last] != 63 and data[last] != 59 and not (in_query and data[last] == 38):
+            if last > equals + 1 and is_secret_name(data, first, equals, secrets):
+                return True
+        while last < end and data[last] != 63 and data[last] != 59 and data[last] != 38:
             last += 1
         in_query = in_query or (last < end and data[last] == 63)
         first = last + 1
-    return copy_bytes(data, begin, end, out, at)
+    return False
+
+
+@kernel(inlined=True)
+def must_be_cleaned(data, begin, end, needs, secrets):
+    """Whether Python must look at a written target: it may hold a secret, or say who asked."""
+    if secrets.kept:
+        return False
+    if needs & (PARAMETERS | REWRITE | ABSOLUTE) and has_secret(data, begin, end, secrets):
+        return True
+    return (needs & LOOK and is_suspect(data, begin, end)) or holds_number(data, begin, end)
 
 
 @kernel()
@@ -275,7 +313,7 @@ def split_absolute(data, length, hosts, host_at):
 
 
 @kernel()
-def put_unescaped(target, length, needs, out, at, host_at, secrets):
+def put_unescaped(target, length, needs, out, at, host_at):
     """Write target[:length], whose escapes are undone, and the host of an absolute one. Returns the offsets after
     both.
     """
@@ -285,9 +323,7 @@ def put_unescaped(target, length, needs, out, at, host_at, secrets):
         if begin == length or target[begin] != _SLASH:
             out.targets[at] = _SLASH
             at += 1
-    if secrets.kept:
-        return copy_bytes(target, begin, length, out.targets, at), host_at
-    return redact(target, begin, length, out.targets, at, secrets), host_at
+    return copy_bytes(target, begin, length, out.targets, at), host_at
 
 
 @kernel(
@@ -297,27 +333,25 @@ def write_targets(data, rows, count, secrets, out, host_rows):
     """Write the targets of `count` scanned rows as they are to be sent. Returns how many named a host; `host_rows`
     says which.
 
-    rows[NEEDS] gets SUSPECT where a target must be checked once more.
+    rows[NEEDS] gets SUSPECT where a target must be cleaned.
     """
     at, named = np.int64(0), np.int64(0)
-    targets, target_ends, host_ends, kept = out.targets, out.target_ends, out.host_ends, secrets.kept
+    targets, target_ends, host_ends = out.targets, out.target_ends, out.host_ends
     target_ends[0] = 0
     host_ends[0] = 0
     for row in range(count):
         begin, end, needs = rows[BEGIN, row], rows[END, row], rows[NEEDS, row]
         first = at
-        if needs & (REWRITE | ABSOLUTE) == 0 and (needs & PARAMETERS == 0 or kept):
+        if needs & (REWRITE | ABSOLUTE) == 0:
             at = copy_bytes(data, begin, end, targets, at)
-        elif needs & (REWRITE | ABSOLUTE) == 0:
-            at = redact(data, begin, end, targets, at, secrets)
         else:
             length = unescape(data, begin, end, out.scratch)
-            at, host_end = put_unescaped(out.scratch, length, needs, out, at, host_ends[named], secrets)
+            at, host_end = put_unescaped(out.scratch, length, needs, out, at, host_ends[named])
             if needs & ABSOLUTE:
                 host_ends[named + 1] = host_end
                 host_rows[named] = row
                 named += 1
-        if needs & LOOK and not kept and is_suspect(targets, first, at):
+        if must_be_cleaned(targets, first, at, needs, secrets):
             rows[NEEDS, row] = needs | SUSPECT
         target_ends[row + 1] = at
     return named

@@ -22,6 +22,7 @@ Protocols count on from `OWN_KINDS`.
 OWN_KINDS = 5
 
 UUID_BYTES = 36
+WORD_BYTES = 17
 EMAIL_BYTES = 29
 
 _EMAIL_TAIL = np.frombuffer(b"@example.com", dtype=np.uint8)
@@ -86,8 +87,13 @@ def put_uuid(at, seed, seq):
 
 
 @kernel()
+def put_word(at, seed, seq):
+    """Write a word that no other row of this seed has."""
+    poke_u8(np.uint64(at), np.uint8(117))
+    return put_hex(at + 1, random_of(seed, seq, _SALT_EMAIL), 16)
+
+
+@kernel()
 def put_email(at, seed, seq):
     """Write an e-mail address that no other row of this seed has."""
-    poke_u8(np.uint64(at), np.uint8(117))
-    at = put_hex(at + 1, random_of(seed, seq, _SALT_EMAIL), 16)
-    return put(at, _EMAIL_TAIL, 0, _EMAIL_TAIL.shape[0])
+    return put(put_word(at, seed, seq), _EMAIL_TAIL, 0, _EMAIL_TAIL.shape[0])

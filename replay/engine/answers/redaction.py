@@ -10,7 +10,9 @@ import json
 import re
 from functools import lru_cache
 
-from replay.trace.importing.secrets import JWT, REDACTED, is_secret, is_secret_header, redacted
+from replay.trace.importing.people import JWT
+from replay.trace.importing.secret_names import is_secret, is_secret_header
+from replay.trace.importing.secrets import REDACTED, Shown, redacted
 
 _MEMBER = re.compile(rb'"([^"\\]{1,120})"[ \t\r\n]{0,8}:[ \t\r\n]{0,64}')
 _MEMBER_OF_TEXT = re.compile(r'"([^"\\]{1,120})"[ \t\r\n]{0,8}:[ \t\r\n]{0,64}')
@@ -51,7 +53,7 @@ def redact_json(body: bytes) -> bytes:
         at = end
     text = "".join([*pieces, text[at:]])
     if '\\"' in text:
-        text = redacted(text, lambda name: None)
+        text = redacted(text, Shown())
     return JWT.sub(REDACTED, text).encode("utf-8", "surrogateescape")
 
 
@@ -62,7 +64,7 @@ def _is_token(value: object) -> bool:
 def redact_text(body: bytes) -> bytes:
     """Any other text without the secrets in it."""
     text = body.decode("utf-8", "surrogateescape")
-    return JWT.sub(REDACTED, redacted(text, lambda name: None)).encode("utf-8", "surrogateescape")
+    return JWT.sub(REDACTED, redacted(text, Shown())).encode("utf-8", "surrogateescape")
 
 
 @lru_cache(256)
@@ -76,5 +78,5 @@ def redact_header(value: bytes) -> bytes:
     """A value of a header, such as a URL, without the secrets in it."""
     if b"=" not in value and b"@" not in value and b"eyJ" not in value:
         return value
-    text = redacted(value.decode("latin-1"), lambda name: None, in_url=True)
+    text = redacted(value.decode("latin-1"), Shown(), in_url=True)
     return JWT.sub(REDACTED, text).encode("latin-1", "replace")

@@ -88,7 +88,8 @@ async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
     tls = tls_for(scenario, plan.target) if plan.is_secure else None
     name, engine = choose_engine(scenario.engine, secure=plan.is_secure)
     peer = await shake_hands(followed.addresses, tls, plan.target.authority)
-    render = plan.render.numbered(run_id) if scenario.x_replay else plan.render
+    render = plan.render.of_run(run_id)
+    render = render.numbered(run_id) if scenario.x_replay else render
     authoriser = Authoriser(scenario.auth) if scenario.auth.command else None
     if authoriser is not None:
         render = render.authorised(await authoriser.first())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from replay_native.http1 import render as kernels
 from replay_native.templates.text import LITERAL
 
 from .recorded_headers import NOTHING, RecordedLines
-from .templates import Part, Template, Values, is_link
+from .templates import NO_PATCHES, Part, Patches, Template, Values, is_link
 
 IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """RFC 9110, 9.2.2: sent once more when a reused connection ends before the answer."""
@@ -78,11 +79,18 @@ class RenderSpec:
     x_replay: bytes | None = None
     recorded: RecordedBodies | None = None
     lines: RecordedLines = NOTHING
+    patches: Patches = NO_PATCHES
+    run_salt: int = 0
     client_network: ClientNetwork = CLIENT_NETWORKS["10.0.0.0/8"]
 
     def numbered(self, run_id: str) -> RenderSpec:
         """The same, with `X-Replay: RUN-SEQ` on every request."""
         return dataclasses.replace(self, x_replay=run_id.encode("ascii"))
+
+    def of_run(self, run_id: str) -> RenderSpec:
+        """The same, with values of this run where a variable has others in each run."""
+        digest = hashlib.blake2b(run_id.encode(), digest_size=8).digest()
+        return dataclasses.replace(self, run_salt=int.from_bytes(digest, "big"))
 
     def authorised(self, line: bytes) -> RenderSpec:
         """The same, with a header line of its own on every request."""
@@ -108,7 +116,8 @@ class RenderSpec:
         if self.x_replay is not None:
             last += b"X-Replay: " + self.x_replay + b"-"
         constant = b" HTTP/1.1\r\n" + self.headers + last
-        bodies, paths = len(self.templates), len(self.paths)
+        bodies, paths, heads, patches = len(self.templates), len(self.paths), len(self.heads), self.patches
+        own = bodies + paths + heads
         names = [method.encode("latin-1") + b" " for method in self.methods]
         prefixes = [name + self.base_path for name in names]
         prefix_ends = np.cumsum([0, *(len(prefix) for prefix in prefixes)], dtype=np.int64)
@@ -133,6 +142,11 @@ class RenderSpec:
             recorded=self.lines.data,
             client_network=self.client_network[0],
             client_hosts=self.client_network[1],
+            request_template=_places_of_requests(patches.request_body, own),
+            request_path=_places_of_requests(patches.request_path, own + len(patches.bodies)),
+            request_head=_places_of_requests(
+                patches.request_head, own + len(patches.bodies) + len(patches.paths)
+            ),
             **self._template_arrays(last),
             **self.values.arrays(),
         )
@@ -141,9 +155,17 @@ class RenderSpec:
         """All templates: bodies, paths, and heads, which end with the lines that all requests have last."""
         literals = bytearray()
         kinds, begins, ends, fixed, patches, whole, heads, first_parts = [], [], [], [], [], [], [], [0]
-        finished = [Template((*head.parts, Part(LITERAL, last))) for head in self.heads]
-        for template in (*self.templates, *self.paths, *finished):
-            head = b"Content-Type: " + template.content_type.encode("latin-1") + b"\r\nContent-Length: "
+        salts: list[int] = []
+
+        def finished(heads: Sequence[Template]) -> list[Template]:
+            return [Template((*head.parts, Part(LITERAL, last))) for head in heads]
+
+        own = self.patches
+        for template in (
+            *self.templates, *self.paths, *finished(self.heads), *own.bodies, *own.paths, *finished(own.heads),
+        ):  # fmt: skip
+            kind = template.content_type.encode("latin-1")
+            head = b"Content-Type: " + kind + b"\r\nContent-Length: " if kind else b"Content-Length: "
             heads.append((len(literals), len(literals) + len(head)))
             literals += head
             for part in template.parts:
@@ -151,6 +173,7 @@ class RenderSpec:
                 begins.append(part.number if part.kind >= kernels.COLUMN_BY_CLIENT else len(literals))
                 literals += part.text
                 ends.append(len(literals))
+                salts.append((part.salt ^ self.run_salt if part.each_run else part.salt) & (2**64 - 1))
             fixed.append(template.fixed_bytes)
             patches.append(template.patches)
             whole.append(any(b"?" in part.text or is_link(part) for part in template.parts))
@@ -170,6 +193,7 @@ class RenderSpec:
             "kinds": np.array(kinds, np.uint8),
             "begins": np.array(begins, np.int64),
             "ends": np.array(ends, np.int64),
+            "salts": np.array(salts, np.uint64),
             "literals": _bytes(bytes(literals)),
         }
 
@@ -178,6 +202,11 @@ def _places(of_route: Sequence[int], first: int, routes: int) -> npt.NDArray[np.
     """By route its template among those from `first` on, or -1."""
     places = np.array(of_route or [-1] * routes, np.int32)
     return np.where(places < 0, places, places + first).astype(np.int32)
+
+
+def _places_of_requests(of_request: npt.NDArray[np.int32], first: int) -> npt.NDArray[np.int32]:
+    """By request its template among those from `first` on, or -1; empty where no request has one."""
+    return np.where(of_request < 0, of_request, of_request + first).astype(np.int32)
 
 
 def _bytes(data: bytes) -> npt.NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from replay.errors import LimitError, UsageError
 from replay.naming import first_naming, named_by
 from replay.settings.headers import MANAGED_HEADERS, expand
 from replay.settings.scenario import BODY_METHODS, BodyRule, Scenario
-from replay.settings.session_rules import SetRule
+from replay.settings.session_rules import SetRule, Variable
 from replay.settings.target import Target
 from replay.trace import Requests, Trace
 from replay_native.feed.ring import EVALUATED
@@ -22,6 +22,7 @@ from replay_native.http1 import render as kernels
 from replay_native.http1.sessions import JAR_SLOT
 from replay_native.templates.text import LITERAL
 
+from .patches import RuleOfRoute, is_by_request, make_patches
 from .recorded_headers import (
     NOTHING,
     RecordedLines,
@@ -74,6 +75,7 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
     """Everything of the requests that the scenario decides. UsageError for a header or body that cannot be
     sent.
     """
+    check_given(scenario.variable)
     lines, recorded = header_lines(trace, scenario, target)
     headers = b"".join(part.text for line in lines for part in line.parts)
     links = {rule.name for rule in scenario.capture if rule.as_ == "path"}
@@ -94,8 +96,11 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
                 f"the body of {rule.route} is {units.format_bytes(size)};"
                 f" at most {units.format_bytes(REQUEST_BYTES_MAX)} can be sent"
             )
-    heads, route_head = _heads(trace.requests, scenario, lines, values)
-    paths, route_path = _paths(trace.requests, scenario, values)
+    rules = set_rules_by_route(trace.requests, scenario.set)
+    _check_one_body(trace.requests, scenario, rules)
+    of_routes = _Heads(rules, scenario, lines, values)
+    heads, route_head = _numbered([of_routes.of_route(route) for route in range(len(rules))])
+    paths, route_path = _numbered([_path(of_route, values) for of_route in rules])
     return RenderSpec(
         methods=tuple(trace.requests.methods),
         base_path=target.base_path.encode("ascii"),
@@ -108,6 +113,7 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
         route_head=route_head,
         paths=paths,
         route_path=route_path,
+        patches=make_patches(trace.requests, rules, values, of_routes.template),
         route_flags=tuple(
             EVALUATED * sessions.evaluates(route) for route in range(len(trace.requests.routes))
         ),
@@ -115,6 +121,30 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
         lines=recorded,
         client_network=CLIENT_NETWORKS.get(scenario.client_ip_range, CLIENT_NETWORKS["10.0.0.0/8"]),
     )
+
+
+def check_given(variables: Sequence[Variable]) -> None:
+    """UsageError names all variables whose values the user must give, and has not."""
+    unset = [
+        variable for variable in variables if variable.env is not None and variable.env not in os.environ
+    ]
+    if unset:
+        names = ", ".join(f"{variable.name} ({variable.env})" for variable in unset)
+        raise UsageError(
+            f"{units.counted(len(unset), 'variable')} of the scenario {'is' if len(unset) == 1 else 'are'} not set: {names}",
+            hint=f"export {unset[0].env}=..., or give --set {unset[0].name}=VALUE",
+        )
+
+
+def _check_one_body(requests: Requests, scenario: Scenario, rules: Sequence[Sequence[RuleOfRoute]]) -> None:
+    """UsageError where a route has a body of its own, and fields of the recorded one are set."""
+    for route, body in enumerate(rules_by_route(requests, scenario.body)):
+        for one in rules[route]:
+            if body >= 0 and (one.rule.json is not None or one.rule.form is not None):
+                raise UsageError(
+                    f"set[{one.number}]: body[{body}] replaces the recorded body of {requests.routes[route]}",
+                    hint="write the value into the template of the body, or leave the [[body]] out",
+                )
 
 
 class Line(NamedTuple):
@@ -176,59 +206,71 @@ def _client_line(name: str, network: str) -> Line:
     return Line(name, (Part(LITERAL, texts[0]), Part(kind), Part(LITERAL, texts[1])))
 
 
-def set_rules_by_route(requests: Requests, rules: Sequence[SetRule]) -> list[list[SetRule]]:
+def set_rules_by_route(requests: Requests, rules: Sequence[SetRule]) -> list[list[RuleOfRoute]]:
     """By route the [[set]] rules that it has. UsageError where a rule names no route."""
-    found: list[list[SetRule]] = [[] for _ in requests.routes]
+    found: list[list[RuleOfRoute]] = [[] for _ in requests.routes]
     for index, rule in enumerate(rules):
         named = set(named_by(requests.routes, requests.actions, rule.route, f"set[{index}].route"))
         for other in rule.without:
             named -= set(named_by(requests.routes, requests.actions, other, f"set[{index}].without"))
         for route in named:
-            found[route].append(rule)
+            found[route].append(RuleOfRoute(index, rule))
     return found
 
 
 def _numbered(wanted: Sequence[Template | None]) -> tuple[tuple[Template, ...], tuple[int, ...]]:
     """The different templates, and by route the number of its own, or -1."""
-    different = list(dict.fromkeys(template for template in wanted if template is not None))
-    return tuple(different), tuple(
-        -1 if template is None else different.index(template) for template in wanted
+    numbers: dict[Template, int] = {}
+    places = tuple(
+        -1 if template is None else numbers.setdefault(template, len(numbers)) for template in wanted
     )
+    return tuple(numbers), places
 
 
-def _heads(
-    requests: Requests, scenario: Scenario, lines: Sequence[Line], values: Values
-) -> tuple[tuple[Template, ...], tuple[int, ...]]:
+class _Heads:
     """What routes have in place of the headers of all: those with [[set]] headers of their own, of which a later one wins;
     and every route, where headers are not the same for all requests.
     """
-    environ = dict(os.environ)
-    constant = all(line.is_constant for line in lines)
-    wanted: list[Template | None] = []
-    for rules in set_rules_by_route(requests, scenario.set):
-        own = {rule.header.lower(): rule for rule in rules if rule.header is not None}
-        if not own and constant and not scenario.cookies:
-            wanted.append(None)
-            continue
+
+    def __init__(
+        self,
+        rules: Sequence[Sequence[RuleOfRoute]],
+        scenario: Scenario,
+        lines: Sequence[Line],
+        values: Values,
+    ) -> None:
+        self._rules, self._lines, self._values, self._jar = rules, lines, values, scenario.cookies
+        self._environ = dict(os.environ)
+        self._always = scenario.cookies or not all(line.is_constant for line in lines)
+
+    def of_route(self, route: int) -> Template | None:
+        """The headers of a route; None where they are those of all."""
+        own = any(one.rule.header is not None and not one.rule.when_recorded for one in self._rules[route])
+        return self.template(route, frozenset()) if own or self._always else None
+
+    def template(self, route: int, recorded: frozenset[int]) -> Template:
+        """The headers of a route, with the rules of these numbers among those for recorded headers."""
+        own = {
+            one.rule.header.lower(): one.rule
+            for one in self._rules[route]
+            if one.rule.header is not None and (not one.rule.when_recorded or one.number in recorded)
+        }
         parts = [Part(LITERAL, b" HTTP/1.1\r\n")]
-        parts += [part for line in lines if line.name.lower() not in own for part in line.parts]
+        parts += [part for line in self._lines if line.name.lower() not in own for part in line.parts]
         for name, rule in own.items():
-            value = expand(f"the header {rule.header}", rule.value or "", environ).encode("latin-1")
+            value = expand(f"the header {rule.header}", rule.value or "", self._environ).encode("latin-1")
             parts.append(Part(LITERAL, f"{rule.header}: ".encode("ascii")))
-            parts += parse_template(value, values, "cookie" if name == "cookie" else "raw")
+            parts += parse_template(value, self._values, "cookie" if name == "cookie" else "raw")
             parts.append(Part(LITERAL, b"\r\n"))
-        if scenario.cookies:
+        if self._jar:
             parts.append(Part(kernels.CAPTURED, number=JAR_SLOT))
-        wanted.append(Template(merged(parts)))
-    return _numbered(wanted)
+        return Template(merged(parts))
 
 
-def _paths(
-    requests: Requests, scenario: Scenario, values: Values
-) -> tuple[tuple[Template, ...], tuple[int, ...]]:
-    """The paths of routes that [[set]] gives one; a later rule wins."""
-    wanted: list[Template | None] = []
-    for rules in set_rules_by_route(requests, scenario.set):
-        own = [rule.path for rule in rules if rule.path is not None]
-        wanted.append(Template(parse_path(own[-1], values)) if own else None)
-    return _numbered(wanted)
+def _path(rules: Sequence[RuleOfRoute], values: Values) -> Template | None:
+    """The path that [[set]] gives a route; a later rule wins. None where it has none, or one for each request."""
+    own = [one.rule.path for one in rules if one.rule.path is not None]
+    by_request = any(one.rule.query is not None for one in rules) and "?" not in (own[-1] if own else "?")
+    if not own or is_by_request(own[-1], values) or by_request:
+        return None
+    return Template(parse_path(own[-1], values))

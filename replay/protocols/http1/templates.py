@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import units
-from replay.errors import InputError, reason_of
+from replay.errors import InputError, UsageError, reason_of
 from replay.files import read_whole
 from replay.settings.session_rules import Variable
 from replay_native.http1 import render as kernels
@@ -27,11 +29,20 @@ from replay_native.http1.sessions import (
     SEGMENT,
     TARGET,
 )
-from replay_native.templates.text import CLIENT, EMAIL, EMAIL_BYTES, LITERAL, NUMBER, UUID, UUID_BYTES
+from replay_native.templates.text import (
+    CLIENT,
+    EMAIL,
+    EMAIL_BYTES,
+    LITERAL,
+    NUMBER,
+    UUID,
+    UUID_BYTES,
+    WORD_BYTES,
+)
 
 FIXED_BYTES = {
-    UUID: UUID_BYTES, EMAIL: EMAIL_BYTES, kernels.CLIENT_UUID: UUID_BYTES,
-    kernels.CLIENT_EMAIL: EMAIL_BYTES,
+    UUID: UUID_BYTES, EMAIL: EMAIL_BYTES, kernels.WORD: WORD_BYTES, kernels.CLIENT_UUID: UUID_BYTES,
+    kernels.CLIENT_EMAIL: EMAIL_BYTES, kernels.CLIENT_WORD: WORD_BYTES,
 }  # fmt: skip
 
 CSV_BYTES_MAX = 1 << 30
@@ -43,18 +54,22 @@ _PLACEHOLDER = re.compile(rb"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _BUILT_IN = {
     b"uuid": UUID, b"email": EMAIL, b"client": CLIENT, b"n": NUMBER,
 }  # fmt: skip
-_GENERATED = {
-    ("uuid", "request"): UUID, ("email", "request"): EMAIL,
-    ("uuid", "client"): kernels.CLIENT_UUID, ("email", "client"): kernels.CLIENT_EMAIL,
+_BY_REQUEST = {"uuid": UUID, "email": EMAIL, "word": kernels.WORD}
+_BY_CLIENT = {
+    "uuid": kernels.CLIENT_UUID, "email": kernels.CLIENT_EMAIL, "word": kernels.CLIENT_WORD, "like": kernels.CLIENT_LIKE,
 }  # fmt: skip
 
 
 class Part(NamedTuple):
-    """A part of a template: its kind (see the kernel), the bytes of a literal, the number of a column."""
+    """A part of a template: its kind (see the kernel), the bytes of a literal, the number of a column. `salt` changes the
+    seed of what is generated, and so does the run where the part is new for `each_run`.
+    """
 
     kind: int
     text: bytes = b""
     number: int = 0
+    salt: int = 0
+    each_run: bool = False
 
 
 Encode = Literal["raw", "json", "target", "form", "segment", "json_value", "cookie"]
@@ -84,6 +99,22 @@ class Template(NamedTuple):
     def patches(self) -> int:
         """How many values of it the lane puts in."""
         return sum(part.kind == kernels.CAPTURED for part in self.parts)
+
+
+class Patches(NamedTuple):
+    """Templates of single requests: recorded bodies, paths and headers with values in some places. The arrays have the
+    template of each request of the trace, or -1; they are empty where no request has one.
+    """
+
+    bodies: tuple[Template, ...] = ()
+    paths: tuple[Template, ...] = ()
+    heads: tuple[Template, ...] = ()
+    request_body: npt.NDArray[np.int32] = np.empty(0, np.int32)
+    request_path: npt.NDArray[np.int32] = np.empty(0, np.int32)
+    request_head: npt.NDArray[np.int32] = np.empty(0, np.int32)
+
+
+NO_PATCHES = Patches()
 
 
 def encoded(value: bytes, encode: Encode) -> bytes:
@@ -126,6 +157,8 @@ class Values:
         self._read: dict[bytes, list[bytes]] = {}
         self._columns: dict[tuple[bytes, Encode], int] = {}
         self._cells: list[list[bytes]] = []
+        self.recorded: bytes | None = None
+        """The recorded value in the place of which the text that is parsed stands."""
 
     def part(self, name: bytes, encode: Encode) -> Part | None:
         """The part that a name stands for; None where it stands for itself."""
@@ -139,10 +172,32 @@ class Values:
         if variable is None:
             return None
         if variable.generate is not None:
-            return Part(_GENERATED[variable.generate, variable.by])
+            return self._generated(variable)
+        if variable.env is not None:
+            return Part(LITERAL, encoded(given_value(variable), encode))
         by_client = variable.by == "client"
         kind = kernels.COLUMN_BY_CLIENT if by_client else kernels.COLUMN_BY_REQUEST
         return Part(kind, number=self._column(name, encode))
+
+    def has_by_value(self, text: str) -> bool:
+        """Whether a text has a value that stands for a recorded one."""
+        names = (match[1] for match in _PLACEHOLDER.finditer(text.encode()))
+        return any(name in self._variables and self._variables[name].by == "value" for name in names)
+
+    def _generated(self, variable: Variable) -> Part:
+        """The part of a generated value. UsageError where it belongs to a recorded value, and there is none."""
+        kinds = _BY_REQUEST if variable.by == "request" else _BY_CLIENT
+        kind, salt, text = kinds[variable.generate or ""], 0, b""
+        if variable.by == "value":
+            if self.recorded is None:
+                raise UsageError(
+                    f'the variable {variable.name} has by = "value", and there is no recorded value in its place',
+                    hint="use it in a [[set]] rule with json, form, query or path",
+                )
+            salt, text = _hash_of(variable.name.encode(), self.recorded), self.recorded
+        if variable.each_run:
+            salt ^= _hash_of(b"run", variable.name.encode())
+        return Part(kind, text if variable.generate == "like" else b"", salt=salt, each_run=variable.each_run)
 
     def _column(self, name: bytes, encode: Encode) -> int:
         if (name, encode) not in self._columns:
@@ -165,6 +220,24 @@ class Values:
             "cell_ends": np.cumsum([0, *map(len, cells)]).astype(np.int64),
             "cells": np.frombuffer(bytearray(b"".join(cells)), np.uint8),
         }
+
+
+def _hash_of(*texts: bytes) -> int:
+    """64 bits of a hash."""
+    return int.from_bytes(hashlib.blake2b(b"\0".join(texts), digest_size=8).digest(), "big")
+
+
+def given_value(variable: Variable) -> bytes:
+    """The value that the user gives for a variable. UsageError where it is not set, or cannot be sent."""
+    text = os.environ.get(variable.env or "")
+    if text is None:
+        raise UsageError(
+            f"the variable {variable.name} is not set",
+            hint=f"export {variable.env}, or give --set {variable.name}=VALUE",
+        )
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise UsageError(f"the variable {variable.name} ({variable.env}) holds a control character")
+    return text.encode("utf-8", "surrogateescape")
 
 
 def read_column(variable: Variable) -> list[bytes]:
@@ -226,13 +299,18 @@ def parse_template(
         at = match.end()
     if at < len(body):
         parts.append(Part(LITERAL, body[at:]))
-    return tuple(parts)
+    return merged(parts)
 
 
 def parse_path(path: str, values: Values) -> tuple[Part, ...]:
     """Cut a path: a value stays one segment, or one value of the query, whatever it holds."""
     before, mark, query = path.encode("ascii").partition(b"?")
     return merged([*parse_template(before, values, "segment"), *parse_template(mark + query, values, "form")])
+
+
+def is_generated_by_value(part: Part) -> bool:
+    """Whether a part is a generated value, which is text."""
+    return part.kind in FIXED_BYTES or part.kind == kernels.CLIENT_LIKE
 
 
 def is_link(part: Part) -> bool:

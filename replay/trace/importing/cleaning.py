@@ -1,197 +1,152 @@
-"""What an import keeps of requests: targets, headers and bodies without secrets, and pseudonyms for who is in a path."""
+"""What a recording keeps of requests and responses: targets, headers and bodies with pseudonyms for secrets and people."""
 
 from __future__ import annotations
 
-import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from replay.trace.dictionary import Bytes, Int64s
+from replay.trace.places import Kind, Place, cookies, form_fields, is_form, is_json, json_leaves, query_fields
 from replay.trace.requests import Headers
 from replay_native.importing import common_log as scan
-from replay_native.importing import targets
 
+from .marks import PERSON, Change, Marks
+from .people import marked
+from .pseudonyms import Pseudonyms
 from .registry import Found, Options
-from .secrets import (
-    EMAIL,
-    JWT,
-    REDACTED,
-    SECRET_NAMES,
-    SECRET_SUFFIXES,
-    is_secret,
-    is_secret_header,
-    redacted,
-    secret_key,
-)
+from .scrub_rules import How
+from .secret_names import WHO_WORDS, is_secret, is_secret_header
+from .secrets import REDACTED, redacted
 
 REMEMBERED = 1 << 16
-"""Targets and header values whose clean form is remembered."""
+"""Texts whose clean form is remembered, and values that are known as secrets."""
+
+REMEMBERED_BYTES_MAX = 4_096
+"""Longer texts are cleaned each time."""
+
+VALUE_CHARS_MIN = 8
+"""A secret of fewer characters may stand elsewhere by chance: it is not looked for there."""
 
 _PARAMETER = re.compile(r"([?&;])([^=&;?#]*)=([^&;?#]+)")
-_PATH_PARAMETER = re.compile(r"(;)([^=&;?#/]*)=([^&;?#/]+)")
-_NOT_MAIL = frozenset(
-    {
-        "avif", "bmp", "cjs", "css", "csv", "eot", "gif", "gz", "htm", "html", "ico", "jpeg", "jpg", "js", "json", "map",
-        "md", "min", "mjs", "mp3", "mp4", "otf", "pdf", "php", "png", "svg", "tgz", "ts", "ttf", "txt", "wasm", "webm",
-        "webp", "woff", "xml", "xz", "zip",
-    }
-)  # fmt: skip
-"""Endings of files: `logo@2x.png` is no address."""
-
+_PATH_PARAMETER = re.compile(r"([;&])([^=&;?#/]*)=([^&;?#/]+)")
 _ADDRESS = r"(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(?::\d+)?"
 _ADDRESS_LIST = re.compile(rf"[\s\"\[]*{_ADDRESS}[\"\]]*(?:[\s,]+[\"\[]*{_ADDRESS}[\"\]]*){{0,32}}\s*")
-_FORM = re.compile(rb"[!-;=?-z|~]+")
+_ADDRESS_WORDS = frozenset({"ip", "addr", "address", "forwarded"})
+_WORD = re.compile(r"[\w.~-]{8,}")
+_ELEMENT = re.compile(r"(<([\w:.-]{1,80})(?:\s[^<>]{0,400})?>)([^<>]{1,4096})(?=</)")
 _PARTS_OF_NAMES = (
-    *(
-        b"token",
-        b"secret",
-        b"pass",
-        b"pw",
-        b"psw",
-        b"wort",
-        b"key",
-        b"sig",
-        b"hmac",
-        b"sess",
-        b"credential",
-        b"auth",
-    ),
-    *(
-        b"assert",
-        b"saml",
-        b"bearer",
-        b"jwt",
-        b"csrf",
-        b"xsrf",
-        b"nonce",
-        b"verif",
-        b"code",
-        b"answer",
-        b"card",
-    ),
-    *(
-        b"ccnum",
-        b"cv",
-        b"ssn",
-        b"number",
-        b"sid",
-        b"otp",
-        b"pin",
-        b"ticket",
-        b"hint",
-        b"cookie",
-        b"csc",
-        b"iban",
-    ),
-    *(b"//", b"%", b"\\", b"eyj", b"basic", b"digest"),
-)
+    b"token", b"secret", b"pass", b"pw", b"psw", b"wort", b"key", b"sig", b"hmac", b"sess", b"credential", b"auth",
+    b"assert", b"saml", b"bearer", b"jwt", b"csrf", b"xsrf", b"nonce", b"verif", b"code", b"answer", b"card",
+    b"ccnum", b"cv", b"ssn", b"number", b"sid", b"otp", b"pin", b"ticket", b"hint", b"cookie", b"csc", b"iban", b"phone",
+    b"msisdn", b"//", b"%", b"\\", b"eyj", b"basic", b"digest", b"@",
+)  # fmt: skip
 """A body without any of these, in lower case and without the marks of names, holds no secret that has a name."""
 
 _LOWERED = bytes(byte | 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
-_CODE = re.compile(r"%[0-9A-Fa-f]{2}|.", re.DOTALL)
-_UPPER, _LOWER, _DIGIT = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz", b"0123456789"
+_NUMBERS = re.compile(rb"\d[\dA-Z +%()-]{6}")
 
-
-def packed_names() -> tuple[Bytes, Int64s, list[str]]:
-    """The names of secrets as `targets.find_secret` takes them, and the name of each key."""
-    keys = [(name, True) for name in SECRET_SUFFIXES] + [(name, False) for name in SECRET_NAMES]
-    keys.sort(key=lambda key: (key[0][-1], -len(key[0])))
-    lasts = np.frombuffer("".join(name[-1] for name, _ in keys).encode(), np.uint8)
-    begins = np.cumsum([0, *(len(name) for name, _ in keys)])
-    ends = 2 * begins + np.array([*(is_suffix for _, is_suffix in keys), False], np.int64)
-    firsts = np.searchsorted(lasts, np.arange(targets.FIRST_KEYS))
-    data = np.frombuffer(bytearray("".join(name for name, _ in keys).encode()), np.uint8)
-    return data, np.concatenate([firsts, ends]).astype(np.int64), [name for name, _ in keys]
-
-
-class Pseudonyms:
-    """Makes names of people into others: the same one for the same name, of the same letters and digits and as long.
-
-    `key` is of the recording alone: whoever has the trace without it cannot try names.
-    """
-
-    def __init__(self, key: bytes) -> None:
-        self._key = hashlib.blake2b(key, digest_size=32, person=b"replay-pseudonym").digest()
-
-    def of(self, text: str) -> str:
-        """Another text in which letters are letters and digits are digits; other characters stay."""
-        seed = hashlib.blake2b(text.lower().encode(), key=self._key, digest_size=32).digest()
-        units = _CODE.findall(text)
-        stream = hashlib.shake_256(seed).digest(2 * len(units))
-        made = []
-        for place, unit in enumerate(units):
-            number = stream[2 * place] << 8 | stream[2 * place + 1]
-            alphabet = next(
-                (a for a in (_LOWER, _UPPER, _DIGIT) if len(unit) == 1 and unit.encode() in a), b""
-            )
-            made.append(chr(alphabet[number % len(alphabet)]) if alphabet else unit)
-        return "".join(made)
-
-    def jwt(self, match: re.Match[str]) -> str:
-        """That of a JSON Web Token, which still looks like one."""
-        return "eyJ" + self.of(match[0][3:])
-
-    def email(self, match: re.Match[str]) -> str:
-        """That of an e-mail address; the last label of its domain stays."""
-        domain, dot, last = match["domain"].rpartition(".")
-        local = match[0][: match.start("at") - match.start()]
-        return self.of(local) + match["at"] + self.of(domain) + dot + last
+Known = tuple[bytes, list[Change]]
 
 
 class Cleaner:
-    """Cleans what one import keeps, and counts in `found` what it took out."""
+    """Cleans what one recording keeps, and counts in `found` what it changed.
 
-    def __init__(self, found: Found, options: Options) -> None:
-        self._found, self._keeps = found, options.keep_secrets
-        self._pseudonyms = Pseudonyms(found.key)
-        self._known: dict[tuple[bytes, bool], tuple[bytes, list[str], int]] = {}
+    One that `learns` finds a secret again wherever it stands later, as a segment of a path or under another name. Logs,
+    which are read by kernels, do without.
+    """
 
-    def _clean(self, text: bytes, clean: Callable[[str, list[str]], str], what: str, is_url: bool) -> bytes:
-        """A text cleaned, with pseudonyms in it, and remembered; what was taken out is counted every time."""
-        known = self._known.get((text, is_url))
+    def __init__(self, found: Found, options: Options, *, learns: bool = True) -> None:
+        self._learns = learns
+        self._found, self._keeps, self._rules = found, options.keep_secrets, options.scrub
+        self._pseudonyms = Pseudonyms(options.scrub_key or found.key)
+        self._known: dict[tuple[bytes, str], Known] = {}
+
+    def _how(self, place: Kind, name: str) -> How | None:
+        """What the user's rules say of a value; a rule that says something is noted."""
+        rule = self._rules.of(place, name)
+        if rule is None:
+            return None
+        self._found.rules_used.add(str(rule))
+        return rule.how
+
+    def _clean(self, text: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
+        """A text cleaned, and remembered; what was changed is counted every time."""
+        known = self._known.get((text, place))
         if known is None:
-            names: list[str] = []
-            named, people = self._named(clean(text.decode("latin-1"), names))
-            known = named.encode("latin-1"), names, people
-            if len(self._known) < REMEMBERED:
-                self._known[text, is_url] = known
-        self._found.drop(what, len(known[1]))
-        self._found.drop("pseudonyms", known[2])
-        for name in known[1]:
-            self._found.note_secret(name)
-        return known[0]
+            marks = Marks(place)
+            cleaned = marked(clean(text.decode("latin-1"), marks), marks.person)
+            known = marks.resolved(cleaned, self._pseudonyms).encode("latin-1"), marks.changes
+            if len(self._known) < REMEMBERED and len(text) <= REMEMBERED_BYTES_MAX:
+                self._known[text, place] = known
+            if self._learns:
+                self._learn(marks.secrets)
+        self._count(known[1])
+        return self._without_known(known[0], place) if self._found.known_secrets else known[0]
 
-    def _named(self, text: str) -> tuple[str, int]:
-        """A text with pseudonyms for its tokens and addresses, and how many."""
-        count = 0
+    def _count(self, changes: list[Change]) -> None:
+        if not changes:
+            return
+        found = self._found
+        for change, count in Counter(changes).items():
+            kind = change.place.rpartition(" ")[2]
+            what = {
+                "header": "header_values",
+                "cookie": "header_values",
+                "path": "query_values",
+                "query": "query_values",
+            }
+            if change.name in PERSON:
+                found.drop("pseudonyms", count)
+            else:
+                found.drop(what.get(kind, "body_values"), count)
+                found.note_secret(change.name, count)
+            found.note_change(change, count)
 
-        def email(match: re.Match[str]) -> str:
-            nonlocal count
-            domain = match["domain"].lower()
-            if domain.rpartition(".")[2] in _NOT_MAIL:
+    def _learn(self, secrets: list[str]) -> None:
+        """Look for these values from now on, and report those that a response gave out before under another name."""
+        for value in secrets:
+            word = value.rpartition(" ")[2]
+            if len(word) < VALUE_CHARS_MIN or not _WORD.fullmatch(word):
+                continue
+            if len(self._found.known_secrets) < REMEMBERED:
+                self._found.known_secrets.add(word)
+            if (place := self._found.given_out.get(word)) is not None:
+                self._found.assume(
+                    f"a secret of a request stood before in a response, at {place}, where nothing names it a secret:"
+                    f" import with --scrub '{place}=pseudonym'"
+                )
+
+    def _without_known(self, text: bytes, place: str) -> bytes:
+        """A text in which values that are known as secrets have their pseudonyms, whatever stands beside them."""
+        changes: list[Change] = []
+
+        def word(match: re.Match[str]) -> str:
+            if match[0] not in self._found.known_secrets:
                 return match[0]
-            count += 1
-            return self._pseudonyms.email(match)
+            changes.append(Change(place, "(known value)", "pseudonym"))
+            return self._pseudonyms.of(match[0])
 
-        if "eyJ" in text:
-            text, count = JWT.subn(self._pseudonyms.jwt, text)
-        if "@" in text or "40" in text:
-            text = EMAIL.sub(email, text)
-        return text, count
+        cleaned = _WORD.sub(word, text.decode("latin-1"))
+        self._count(changes)
+        return cleaned.encode("latin-1") if changes else text
 
     def target(self, target: bytes) -> bytes:
-        """A request's target without secrets."""
-        if self._keeps:
-            return target
-        return self._clean(target, _clean_target, "query_values", is_url=True)
+        """A request's target with pseudonyms for secrets."""
+        return target if self._keeps else self._clean(target, "query", self._clean_target)
 
     def targets(self, data: Bytes, ends: Int64s, needs: Int64s) -> tuple[Bytes, Int64s]:
-        """The targets of rows that kernels have cleaned, with those that they found suspect cleaned once more."""
+        """The targets of rows, cleaned where a kernel found them suspect; all of them where values or names are to be
+        looked for that the kernels do not know.
+        """
         changed: dict[int, bytes] = {}
-        for row in np.flatnonzero(needs & scan.SUSPECT).tolist():
+        if self._keeps:
+            return data, ends
+        every = self._rules.has("query") or bool(self._found.known_secrets)
+        for row in range(len(needs)) if every else np.flatnonzero(needs & scan.SUSPECT).tolist():
             before = data[ends[row] : ends[row + 1]].tobytes()
             after = self.target(before)
             if after != before:
@@ -206,61 +161,151 @@ class Cleaner:
         pieces.append(data[at : ends[-1]])
         return np.concatenate(pieces), ends + np.cumsum(grown)
 
-    def headers(self, pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """Headers without those that are secrets or say who asked, and without secrets in the values of others."""
+    def headers(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> Headers:
+        """Headers with pseudonyms for secrets, in their values and in those of others; addresses of clients are left out."""
         given = tuple(pairs)
         if self._keeps:
             return given
-        kept: list[tuple[bytes, bytes]] = []
+        kept: list[tuple[bytes, bytes | None]] = []
         for name, value in given:
-            text = name.decode("latin-1")
-            if is_secret_header(text) or _ADDRESS_LIST.fullmatch(value[:1_000].decode("latin-1")):
-                self._found.note_secret(text.lower())
+            if value is None:
+                kept.append((name, value))
                 continue
-            kept.append((name, self._clean(value, _clean_text, "header_values", is_url=False)))
-        self._found.drop("headers", len(given) - len(kept))
+            text = name.decode("latin-1").strip().lower()
+            how = self._how("header", text)
+            if how is None and _says_address(text, value):
+                how = "drop"
+            if how == "drop":
+                self._found.drop("headers", 1)
+                self._found.note_secret(text)
+                self._found.note_change(Change("header", text, "drop"), 1)
+            elif how == "keep":
+                kept.append((name, value))
+            else:
+                kept.append((name, self._header(text, value, how is not None)))
         return tuple(kept)
 
-    def body(self, body: bytes) -> bytes:
-        """A body of a form or of JSON without the secrets in it; any other body as it is."""
+    def _header(self, name: str, value: bytes, has_rule: bool) -> bytes:
+        """The value of one header."""
+        how = self._how("header", name) or "pseudonym"
+
+        def clean(text: str, marks: Marks) -> str:
+            if name == "cookie":
+                return self._ruled(text, list(cookies(text)), "cookie", marks, default=True)
+            if name == "set-cookie":
+                return self._ruled(text, list(cookies(text))[:1], "cookie", marks, default=True)
+            if (has_rule or is_secret_header(name)) and text.strip():
+                return marks.mark(text, name, how, "header")
+            return redacted(text, marks)
+
+        return self._clean(value, f"header {name}" if has_rule or is_secret_header(name) else "header", clean)
+
+    def body(self, body: bytes, side: str = "") -> bytes:
+        """A body with pseudonyms for the secrets in it; a binary one as it is. `side` is `response ` for
+        those of responses."""
         if self._keeps or not body or _BINARY.search(body):
             return body
-        plain = body.translate(_LOWERED, b"-_.[]")
-        if not any(part in plain for part in _PARTS_OF_NAMES):
-            return body
         start = body.lstrip()[:1]
-        names: list[str] = []
         text = body.decode("latin-1")
-        if start in (b"{", b"[", b'"') or (body.startswith(b"--") and b"form-data" in body):
-            text = redacted(text, names.append)
-        elif _FORM.fullmatch(body) and b"=" in body:
-            text = _clean_target("?" + text, names)[1:]
-        else:
-            return body
-        if "eyJ" in text:
-            text, tokens = JWT.subn(self._pseudonyms.jwt, text)
-            self._found.drop("pseudonyms", tokens)
-        self._found.drop("body_values", len(names))
-        for name in names:
-            self._found.note_secret(name)
-        return text.encode("latin-1")
+        if start in (b"{", b"[", b'"'):
+            return self._cleaned_body(body, f"{side}json", self._clean_json)
+        if body.startswith(b"--") and b"form-data" in body:
+            return self._cleaned_body(body, f"{side}form", redacted)
+        if is_form(text):
+            return self._cleaned_body(body, f"{side}form", self._clean_form)
+        return self._cleaned_body(body, f"{side}text", _clean_markup)
+
+    def _cleaned_body(self, body: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
+        """A body cleaned, where it may hold a secret at all."""
+        if place.endswith("json") and place != "json":
+            self._note_given_out(body)
+        if not self._rules.has("json", "form"):
+            plain = body.translate(_LOWERED, b"-_.[]")
+            if not any(part in plain for part in _PARTS_OF_NAMES) and not _NUMBERS.search(body):
+                return self._without_known(body, place) if self._found.known_secrets else body
+        return self._clean(body, place, clean)
+
+    def _note_given_out(self, body: bytes) -> None:
+        """Remember the texts that a response gives out, so that one which turns out to be a secret is reported."""
+        for leaf in json_leaves(body.decode("latin-1")):
+            is_new = leaf.value not in self._found.known_secrets and not is_secret(
+                leaf.name.rpartition("/")[2]
+            )
+            if is_new and leaf.quoted and len(leaf.value) >= 16 and len(self._found.given_out) < REMEMBERED:
+                self._found.given_out.setdefault(leaf.value, f"json:{leaf.name}")
+
+    def _ruled(
+        self, text: str, places: Iterable[Place], kind: Kind, marks: Marks, *, default: bool = False
+    ) -> str:
+        """A text whose values are marked as the rules say; with `default` those without a rule get pseudonyms."""
+        pieces, at = [], 0
+        for place in places:
+            how = self._how(kind, place.name) or ("pseudonym" if default else None)
+            if how is None or place.end == place.begin or place.begin < at:
+                continue
+            if how == "drop":
+                marks.dropped(place.name, kind)
+                begin, end = _with_separator(text, place)
+                pieces.append(text[at : max(at, begin)])
+                at = end
+            else:
+                mark = marks.mark(text[place.begin : place.end], place.name, how, kind)
+                pieces += [text[at : place.begin], mark]
+                at = place.end
+        return "".join([*pieces, text[at:]]) if at else text
+
+    def _clean_target(self, target: str, marks: Marks) -> str:
+        """A target or query."""
+
+        def one(match: re.Match[str]) -> str:
+            if not is_secret(match[2]) or match[3].startswith(REDACTED):
+                return match[0]
+            return f"{match[1]}{match[2]}={marks.value(match[3], match[2])}"
+
+        if self._rules.has("query"):
+            target = self._ruled(target, query_fields(target), "query", marks)
+        path, mark, query = target.partition("?")
+        path = redacted(_PATH_PARAMETER.sub(one, path), marks, "/", in_url=True)
+        if mark:
+            query = redacted(_PARAMETER.sub(one, mark + query), marks, in_url=True)
+        return path + query
+
+    def _clean_json(self, text: str, marks: Marks) -> str:
+        if self._rules.has("json") and is_json(text):
+            text = self._ruled(text, json_leaves(text), "json", marks)
+        return redacted(text, marks)
+
+    def _clean_form(self, text: str, marks: Marks) -> str:
+        if self._rules.has("form"):
+            text = self._ruled(text, form_fields(text), "form", marks)
+        return self._clean_target("?" + text, marks)[1:]
 
 
-def _clean_target(target: str, names: list[str]) -> str:
-    """A target or query without secrets; their names are added to `names`."""
-
-    def one(match: re.Match[str]) -> str:
-        if not is_secret(match[2]) or match[3] == REDACTED:
-            return match[0]
-        names.append(secret_key(match[2]))
-        return f"{match[1]}{match[2]}={REDACTED}"
-
-    path, mark, query = target.partition("?")
-    path = redacted(_PATH_PARAMETER.sub(one, path), names.append, "/", in_url=True)
-    if mark:
-        query = redacted(_PARAMETER.sub(one, mark + query), names.append, in_url=True)
-    return path + query
+def _says_address(name: str, value: bytes) -> bool:
+    """Whether a header holds the address of a client."""
+    words = set(re.split(r"[-_.]", name))
+    if words & _ADDRESS_WORDS and is_secret_header(name) and not words & (WHO_WORDS - _ADDRESS_WORDS):
+        return True
+    return _ADDRESS_LIST.fullmatch(value[:1_000].decode("latin-1")) is not None
 
 
-def _clean_text(text: str, names: list[str]) -> str:
-    return redacted(text, names.append)
+def _with_separator(text: str, place: Place) -> tuple[int, int]:
+    """Where a member or field begins and ends, with the separator that goes with it."""
+    begin, end = place.first, place.end + place.quoted
+    if place.quoted and text[begin] != '"':
+        begin -= 1
+    after = re.compile(r"[ \t\r\n]*[,&;][ \t\r\n]*").match(text, end)
+    if after is not None:
+        return begin, after.end()
+    before = re.compile(r"[ \t\r\n]*[,&;][ \t\r\n]*\Z").search(text, 0, begin)
+    return (before.start() if before is not None else begin), end
+
+
+def _clean_markup(text: str, marks: Marks) -> str:
+    """XML, HTML or any other text."""
+
+    def element(match: re.Match[str]) -> str:
+        name = match[2].rpartition(":")[2]
+        return match[1] + marks.value(match[3], name) if is_secret(name) and match[3].strip() else match[0]
+
+    return redacted(_ELEMENT.sub(element, text), marks)

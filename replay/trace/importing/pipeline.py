@@ -38,7 +38,7 @@ from .registry import (
     importers_that,
 )
 from .rejects import FileJudge, Rejects
-from .secrets import showable
+from .showing import showable
 from .sources import SourceFile, expand
 from .unreadable import refuse_unreadable
 from .wrappers import VAGUE, unwrap, wrappers_of
@@ -446,6 +446,7 @@ def _describe(writer: TraceWriter, found: Found, reader: Reader, inputs: list[_I
     manifest.secrets_by_name = dict(sorted(found.secrets_by_name.items(), key=lambda item: -item[1]))
     manifest.time_zone, manifest.time_zone_changed = found.time_zone, found.time_zone_changed
     manifest.unknown_values = found.unknown_values
+    manifest.lost = found.lost
     manifest.assumptions = [
         *_about_time(found, manifest.options["time_zone"]),
         *_about_queries(found),
@@ -477,7 +478,7 @@ def import_files(
     opened, left_out = _opened(paths, options, None if format is None else _named(format, options))
     files, chosen = [file for file, _ in opened], _shared(opened)
     found = Found(key=b"".join(file.head for file in files))
-    with TraceWriter(out, overwrite=overwrite, rules=options.routes) as writer:
+    with TraceWriter(out, overwrite=overwrite, rules=options.routes, private=options.keep_secrets) as writer:
         reader = chosen.reader(found, options)
         resolution_ns, inputs = _inputs(files, reader)
         spread = jitter and resolution_ns >= SPREAD_FROM_NS
@@ -494,6 +495,11 @@ def import_files(
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
         manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
         manifest.left_out = left_out
+        if found.changes:
+            manifest.options["scrubbed"] = found.scrubbed()
+        for rule in options.scrub.as_list():
+            if rule not in found.rules_used:
+                found.assume(f"--scrub {rule} names no value of this recording")
         work.note_clients(found, chosen)
         _describe(writer, found, reader, inputs)
     assert writer.trace is not None

@@ -17,8 +17,10 @@ from replay.trace.requests import Headers
 from replay.trace.responses import RecordedResponse
 from replay.trace.route_rules import RouteRules
 
+from .marks import Change
 from .rejects import Rejects
-from .secrets import secret_key
+from .scrub_rules import ScrubRules
+from .secret_names import secret_key
 from .sources import SourceFile
 
 Body = bytes
@@ -29,6 +31,9 @@ SECRET_NAMES_MAX = 200
 """Names of secrets that are counted each by itself."""
 
 OTHER_NAMES = "(other)"
+
+CHANGES_MAX = 500
+"""Places and names that are counted each by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ class Rows:
 class Options:
     """What the user says of a recording. `columns` maps roles to columns or constants (`fields.read_columns`),
     `log_format` is a server's own format string, `time_zone` that of stamps which name none, `routes` the rules of
-    the user's own. `responses` says what is kept of recorded responses: nothing, sizes and digests, bodies that are text
+    the user's own. `scrub` are the user's rules for secrets, and `scrub_key` is the key of pseudonyms, where two recordings
+    are to agree. `responses` says what is kept of recorded responses: nothing, sizes and digests, bodies that are text
     too, or all bodies.
     """
 
@@ -72,6 +78,8 @@ class Options:
     log_format: str = ""
     time_zone: str = ""
     routes: RouteRules = field(default_factory=RouteRules)
+    scrub: ScrubRules = field(default_factory=ScrubRules)
+    scrub_key: bytes = field(default=b"", repr=False)
     responses: KeptResponses = "text"
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,6 +91,8 @@ class Options:
             "columns": dict(self.columns),
             "log_format": self.log_format,
             "time_zone": self.time_zone,
+            **({"scrub": self.scrub.as_list()} if self.scrub.rules else {}),
+            **({"scrub_key": "from a file"} if self.scrub_key else {}),
             **({"responses": self.responses} if self.responses != "text" else {}),
         }
 
@@ -99,19 +109,25 @@ class Probe:
 class Found:
     """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
     the recording says nothing, `unknown_values` counts values by field that could not be read, `queries_cut` requests whose
-    query the server left out of its log, `bodies_left` recorded bodies of responses that were not kept, by reason.
+    query the server left out of its log, `lost` what a live recording does not have, by reason, `bodies_left` recorded
+    bodies of responses that were not kept, by reason.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
     key: bytes = b""
     secrets_dropped: dict[str, int] = field(default_factory=dict)
     secrets_by_name: dict[str, int] = field(default_factory=dict)
+    changes: dict[Change, int] = field(default_factory=dict)
+    rules_used: set[str] = field(default_factory=set)
+    known_secrets: set[str] = field(default_factory=set)
+    given_out: dict[str, str] = field(default_factory=dict)
     time_zone: str = ""
     time_zone_changed: bool = False
     assumptions: list[str] = field(default_factory=list)
     unknown_values: dict[str, int] = field(default_factory=dict)
     moments: dict[str, int] = field(default_factory=dict)
     queries_cut: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
     bodies_left: dict[str, int] = field(default_factory=dict)
 
     def assume(self, what: str) -> None:
@@ -144,6 +160,17 @@ class Found:
         if name not in self.secrets_by_name and len(self.secrets_by_name) >= SECRET_NAMES_MAX:
             name = OTHER_NAMES
         self.secrets_by_name[name] = self.secrets_by_name.get(name, 0) + count
+
+    def note_change(self, change: Change, count: int) -> None:
+        """Count what became of values, by place and name; past CHANGES_MAX names of a place together."""
+        if change not in self.changes and len(self.changes) >= CHANGES_MAX:
+            change = change._replace(name=OTHER_NAMES)
+        self.changes[change] = self.changes.get(change, 0) + count
+
+    def scrubbed(self) -> list[dict[str, str | int]]:
+        """What was changed, most often first, for the manifest."""
+        listed = sorted(self.changes.items(), key=lambda item: (-item[1], item[0]))
+        return [{**change._asdict(), "count": count} for change, count in listed]
 
 
 class Reader(Protocol):

@@ -7,7 +7,7 @@ from collections import Counter
 from replay.errors import InputError
 from replay.trace import RejectedExample
 
-from .secrets import showable
+from .showing import showable
 
 EXAMPLES_A_REASON = 3
 EXAMPLE_CHARS = 200

@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from replay.trace.dictionary import Int64s, StringTable
-from replay.trace.importing.cleaning import Cleaner, packed_names
-from replay.trace.importing.readers.lines import note_redacted
+from replay.trace.importing.cleaning import Cleaner
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import (
     Found,
@@ -26,6 +25,7 @@ from replay.trace.importing.registry import (
     importer,
 )
 from replay.trace.importing.sources import BLOCK_BYTES, SourceFile
+from replay.trace.importing.suspects import packed_names
 from replay.trace.requests import Headers
 from replay.trace.responses import RecordedResponse, media_type
 from replay_native.ground import xxh64
@@ -332,7 +332,7 @@ class PlainRecords:
         self._method_words = np.zeros((scan.METHODS_MAX, 2), dtype=np.int64)
         self._methods: list[int] = []
         self._cleaner = Cleaner(found, options)
-        self._keys, self._key_ends, self._key_names = packed_names()
+        self._keys, self._key_ends = packed_names()
         self._keeps_secrets, self._keeps_none = options.keep_secrets, options.responses == "none"
         self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
         self._parts = np.zeros((kernels.COLUMNS, PARTS_AT_ONCE), dtype=np.int64)
@@ -401,13 +401,11 @@ class PlainRecords:
     def _paired(self, count: int, paired: int) -> Rows:
         """Rows of the requests that have their responses."""
         rows, chosen = self._rows[:, :paired], self._chosen[:paired]
-        counts = np.zeros(1 + len(self._key_names), dtype=np.int64)
         unused = np.zeros(PARTS_AT_ONCE + 1, dtype=np.int64)
-        secret = targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name, counts)
+        secret = targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
         # The requests are plain: none is rewritten, so the scratch is not used.
         out = targets.TargetsOut(self._targets, self._targets, self._target_ends, self._host_data[:0], unused)
         targets.write_targets(self._buffer, self._rows, paired, secret, out, unused)
-        note_redacted(self._found, counts, self._key_names)
         data, offsets = self._cleaner.targets(
             self._targets, self._target_ends[: paired + 1], rows[scan.NEEDS]
         )

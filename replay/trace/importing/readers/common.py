@@ -124,11 +124,10 @@ class CommonLog(LineReader):
     def _rows(self, block: Bytes) -> Rows:
         columns = self._columns
         count = int(self._state[scan.ROWS])
-        redacted = np.zeros(1 + len(self._key_names), dtype=np.int64)
         named = targets.write_targets(
-            block, columns, count, self._secrets(redacted), self._targets_out(), self._host_rows
+            block, columns, count, self._secrets(), self._targets_out(), self._host_rows
         )
-        data, offsets = self._cleaned(columns, count, redacted)
+        data, offsets = self._cleaned(columns, count)
         self._name_methods()
         hosts = np.full(count, -1, dtype=np.int64)
         hosts[self._host_rows[:named]] = self._host_indexes(named)

@@ -129,17 +129,16 @@ class FieldReader(LineReader):
     def _rows(self, block: Bytes) -> Rows:
         columns, state = self._columns, self._state
         count = int(state[scan.ROWS])
-        redacted = np.zeros(1 + len(self._key_names), dtype=np.int64)
         named = field_targets.write_field_targets(
             block,
             columns,
             count,
             self.layout.escapes,
             self._constant,
-            self._secrets(redacted),
+            self._secrets(),
             self._targets_out(),
         )
-        data, offsets = self._cleaned(columns, count, redacted)
+        data, offsets = self._cleaned(columns, count)
         self._name_methods()
         return Rows(
             at_ns=self._local(columns[field_spec.AT_NS, :count], columns[field_spec.ZONED, :count]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from replay.trace.dictionary import (
     StringTable,
     flatten,
 )
-from replay.trace.importing.cleaning import Cleaner, packed_names
+from replay.trace.importing.cleaning import Cleaner
 from replay.trace.importing.registry import (
     Found,
     Options,
@@ -30,6 +30,7 @@ from replay.trace.importing.rejects import (
     NO_PATH,
 )
 from replay.trace.importing.sources import BLOCK_BYTES, SourceFile
+from replay.trace.importing.suspects import packed_names
 from replay_native.importing import common_log as scan
 from replay_native.importing import field_spec, targets
 
@@ -82,8 +83,8 @@ class LineReader(ABC):
     def __init__(self, found: Found, options: Options, *, columns: int, state_words: int) -> None:
         self._found = found
         self._key = secrets.randbits(62)
-        self._cleaner = Cleaner(found, options)
-        self._keys, self._key_ends, self._key_names = packed_names()
+        self._cleaner = Cleaner(found, options, learns=False)
+        self._keys, self._key_ends = packed_names()
         self._keeps_secrets = options.keep_secrets
         agents = () if options.keep_health_checks else HEALTH_CHECKERS
         self._agents, self._agent_ends = flatten([agent.encode() for agent in agents])
@@ -185,11 +186,8 @@ class LineReader(ABC):
                 shown += 1
             rejects.counts[reason] += len(places) - shown
 
-    def _cleaned(self, rows: Int64s, count: int, redacted: Int64s) -> tuple[Bytes, Int64s]:
-        """The targets of the last scan, those that may hold more than their parameters say cleaned once more; counts what
-        the kernel took out.
-        """
-        note_redacted(self._found, redacted, self._key_names)
+    def _cleaned(self, rows: Int64s, count: int) -> tuple[Bytes, Int64s]:
+        """The targets of the last scan, with pseudonyms where the kernel found them suspect."""
         return self._cleaner.targets(self._targets, self._target_ends[: count + 1], rows[scan.NEEDS, :count])
 
     def _name_methods(self) -> None:
@@ -221,9 +219,9 @@ class LineReader(ABC):
             self._rejected,
         )
 
-    def _secrets(self, redacted: Int64s) -> targets.Secrets:
-        """Which parameters are secret; `redacted` counts the values that are replaced."""
-        return targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name, redacted)
+    def _secrets(self) -> targets.Secrets:
+        """Which parameters are secret."""
+        return targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
 
     def _targets_out(self) -> targets.TargetsOut:
         """Where the kernels write targets and hosts."""
@@ -242,13 +240,6 @@ class LineReader(ABC):
         if state[scan.ZONES]:
             found.time_zone = found.time_zone or zone_text(int(state[scan.FIRST_ZONE_MIN]))
             found.time_zone_changed = bool(state[scan.ZONES] > 1)
-
-
-def note_redacted(found: Found, redacted: Int64s, names: Sequence[str]) -> None:
-    """Count the values that a kernel took out, by the names of its keys."""
-    found.drop("query_values", int(redacted[0]))
-    for key in np.flatnonzero(redacted[1:]).tolist():
-        found.note_secret(names[key], int(redacted[key + 1]))
 
 
 def zone_text(minutes: int) -> str:

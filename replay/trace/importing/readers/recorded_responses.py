@@ -34,10 +34,10 @@ def is_text(kind: str, body: bytes) -> bool:
     return not any(byte < 9 or 13 < byte < 27 for byte in body[:_LOOKED_AT_BYTES])
 
 
-def without_secrets(cleaner: Cleaner, body: bytes, coding: bytes) -> bytes:
+def without_secrets(cleaner: Cleaner, body: bytes, coding: bytes, side: str = "") -> bytes:
     """A body whose secrets are taken out under its content coding. BadCoding where that cannot be taken off."""
     plain = decoded(body, coding)
-    clean = cleaner.body(plain)
+    clean = cleaner.body(plain, side)
     return body if clean == plain else encoded(clean, coding)
 
 
@@ -82,7 +82,7 @@ class ResponseKeeper:
             self._found.leave_body(NOT_TEXT)
             return None
         try:
-            return without_secrets(self._cleaner, body, coding)
+            return without_secrets(self._cleaner, body, coding, "response ")
         except BadCoding:
             if self._secrets:
                 return body

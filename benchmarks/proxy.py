@@ -1,0 +1,259 @@
+"""The recording proxy beside nginx and mitmproxy, and the mirror receiver beside the plain sink.
+
+`python -m benchmarks.proxy` prints added p50 (one connection, one request at a time, less the same without a proxy),
+and requests per CPU second of the proxy with all its processes (16 connections). `--mitmdump PATH` names mitmproxy's
+command; it is left out without it. Needs wrk and nginx. With `--kills N` the proxy and the receiver are killed N times
+each at random instants (`--seed`), and their traces checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROUNDS, SECONDS = 3, 4
+BODY = "x" * 1_024
+LUA = 'wrk.method = "POST"\nwrk.body = string.rep("x", 1024)\nwrk.headers["Content-Type"] = "text/plain"\n'
+
+NGINX = """
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/error;
+events {{ worker_connections 1000; }}
+http {{
+  access_log off; keepalive_requests 100000000; client_body_buffer_size 64k;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  upstream service {{ server 127.0.0.1:{service}; keepalive 64; keepalive_requests 100000000; }}
+  server {{ listen 127.0.0.1:{port}; location / {{ {rules} }} }}
+}}
+"""
+TO_SERVICE = 'proxy_pass http://service; proxy_http_version 1.1; proxy_set_header Connection "";'
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int) -> Iterator[int]:
+    """A process that listens on a port; yields its pid."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        ends_at = time.monotonic() + 60
+        while time.monotonic() < ends_at:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            if process.poll() is not None:
+                raise SystemExit(f"{command[0]} ended with {process.returncode}")
+            time.sleep(0.05)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(120)
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, rules: str, service: int = 1) -> Iterator[tuple[int, int]]:
+    """nginx with one location; its port and pid."""
+    port = free_port()
+    place = folder / f"nginx-{port}"
+    place.mkdir()
+    (place / "conf").write_text(NGINX.format(folder=place, port=port, rules=rules, service=service))
+    with running(["nginx", "-c", str(place / "conf")], port) as pid:
+        yield port, pid
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        # Threads that wait for nothing end at any time.
+        with contextlib.suppress(OSError):
+            for child in (task / "children").read_text().split():
+                found += descendants(int(child))
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process and all that it started."""
+    used = 0
+    for each in descendants(pid):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        used += int(fields[11]) + int(fields[12])
+    return used / os.sysconf("SC_CLK_TCK")
+
+
+def load(folder: Path, port: int, connections: int) -> tuple[int, float]:
+    """Requests of 1 kB that wrk made, and their p50 in us."""
+    script = folder / "post.lua"
+    script.write_text(LUA)
+    done = subprocess.run(
+        ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", "-s", str(script), f"http://127.0.0.1:{port}/a"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    if "Non-2xx" in done:
+        raise SystemExit(f"failed requests on port {port}: {done}")
+    value, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", done).groups()  # type: ignore[union-attr]
+    p50_us = float(value) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
+    return int(re.search(r"(\d+) requests in", done)[1]), p50_us  # type: ignore[index]
+
+
+def figures(folder: Path, port: int, pid: int) -> tuple[float, float]:
+    """Requests per CPU second, and p50 in us at one connection."""
+    _, p50_us = load(folder, port, 1)
+    before_s = cpu_s(pid)
+    requests, _ = load(folder, port, 16)
+    time.sleep(0.5)
+    return requests / (cpu_s(pid) - before_s), p50_us
+
+
+@contextlib.contextmanager
+def record(folder: Path, port: int, *options: str) -> Iterator[int]:
+    """`replay record http`, to a trace of its own."""
+    out = folder / f"{port}.trace"
+    command = [
+        sys.executable,
+        "-m",
+        "replay.cli",
+        "record",
+        "http",
+        "--listen",
+        f"127.0.0.1:{port}",
+        "-o",
+        str(out),
+    ]
+    with running([*command, *options], port) as pid:
+        while not Path(f"{out}.journal").exists():
+            time.sleep(0.02)
+        yield pid
+
+
+def one_round(folder: Path, mitmdump: str) -> dict[str, tuple[float, float]]:
+    """Each program once."""
+    found: dict[str, tuple[float, float]] = {}
+    with nginx(folder, "return 200 ok;") as (service, _):
+        _, direct_us = load(folder, service, 1)
+        with nginx(folder, TO_SERVICE, service) as (port, pid):
+            found["nginx"] = figures(folder, port, pid)
+        port = free_port()
+        with record(folder, port, "--upstream", f"http://127.0.0.1:{service}") as pid:
+            found["replay record"] = figures(folder, port, pid)
+        if mitmdump:
+            port = free_port()
+            command = [
+                mitmdump,
+                "-q",
+                "--mode",
+                f"reverse:http://127.0.0.1:{service}",
+                "-p",
+                str(port),
+                "-w",
+                str(folder / "m"),
+            ]
+            with running(command, port) as pid:
+                found["mitmdump"] = figures(folder, port, pid)
+    found = {name: (rate, p50_us - direct_us) for name, (rate, p50_us) in found.items()}
+    port = free_port()
+    with record(folder, port, "--mirror") as pid:
+        found["mirror"] = figures(folder, port, pid)
+    port = free_port()
+    with running([sys.executable, "-m", "replay.staging.sink", "--port", str(port)], port) as pid:
+        found["sink"] = figures(folder, port, pid)
+    return found
+
+
+def compare(mitmdump: str) -> None:
+    """Measure and print."""
+    rounds: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, each in one_round(Path(folder), mitmdump).items():
+                rounds.setdefault(name, []).append(each)
+    print("program          requests per CPU second   p50 (proxies: added)")
+    for name, values in rounds.items():
+        rate, p50_us = (statistics.median(column) for column in zip(*values, strict=True))
+        print(f"{name:15}  {rate:23,.0f}   {p50_us:,.0f} us")
+
+
+def _client(port: int, done: list[float]) -> None:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as sock:
+        for number in range(1_000_000):
+            sock.sendall(b"POST /a/%d HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" % number)
+            data = b""
+            while b"\r\n\r\n" not in data:
+                if not (piece := sock.recv(4_096)):
+                    return
+                data += piece
+            done.append(time.monotonic())
+            time.sleep(0.001)
+
+
+def one_kill(folder: Path, options: list[str], after_s: float) -> str:
+    """Kill a recording; a complaint, or nothing."""
+    from replay.trace.importing import import_files
+
+    port, done = free_port(), list[float]()
+    with record(folder, port, *options) as pid:
+        client = threading.Thread(target=_client, args=(port, done))
+        client.start()
+        time.sleep(after_s)
+        for each in descendants(pid):
+            os.kill(each, signal.SIGKILL)
+        killed_s = time.monotonic()
+        client.join()
+    journal = folder / f"{port}.trace.journal"
+    trace = import_files([journal], folder / f"{port}.trace")
+    found = {trace.requests.get(int(row)).target for batch in trace.batches() for row in batch.request}
+    safe = sum(at_s < killed_s - 1 for at_s in done)
+    missing = [number for number in range(safe) if b"/a/%d" % number not in found]
+    return f"{len(missing)} of {safe} requests are missing" if missing else ""
+
+
+def kills(count: int, seed: int) -> int:
+    """Kill each recorder so many times; how many left too little."""
+    draw, complaints = random.Random(seed), 0
+    with tempfile.TemporaryDirectory() as name, nginx(Path(name), "return 200 ok;") as (service, _):
+        for kind, options in (
+            ("proxy", ["--upstream", f"http://127.0.0.1:{service}"]),
+            ("receiver", ["--mirror"]),
+        ):
+            for number in range(count):
+                complaint = one_kill(Path(name), options, draw.uniform(1.05, 2.5))
+                if complaint:
+                    complaints += 1
+                    print(f"{kind}, kill {number} of seed {seed}: {complaint}")
+            print(f"{kind}: {count} kills", flush=True)
+    return complaints
+
+
+def main() -> int:
+    """Compare, or kill."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mitmdump", default=shutil.which("mitmdump") or "")
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    if given.kills:
+        return min(1, kills(given.kills, given.seed))
+    compare(given.mitmdump)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

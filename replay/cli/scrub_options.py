@@ -1,0 +1,84 @@
+"""Options of the verbs that record or import: what becomes of secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from replay.errors import InputError, UsageError, reason_of
+
+if TYPE_CHECKING:
+    from replay.trace.importing.scrub_rules import ScrubRules
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+KEY_BYTES_MIN, KEY_BYTES_MAX = 16, 1 << 16
+
+
+class Scrubbing(NamedTuple):
+    """What the user says of secrets."""
+
+    rules: ScrubRules
+    key: bytes
+    keep_secrets: bool
+
+    def check_used(self, why: str) -> None:
+        """UsageError where any of the options was given, although nothing is recorded."""
+        if self.rules.rules or self.key or self.keep_secrets:
+            raise UsageError(
+                f"{why}: its secrets were replaced when it was made", hint="give --scrub to replay import"
+            )
+
+
+def scrub_options(command: Command) -> Command:
+    """`--scrub`, `--scrub-key-file` and `--keep-secrets`, as parameters of these names (see `scrubbing`)."""
+    for option in (
+        click.option(
+            "--keep-secrets", is_flag=True, help="Keep secrets as they are; only you can read the trace."
+        ),
+        click.option(
+            "--scrub-key-file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Key of pseudonyms, so that recordings with the same key have the same ones.",
+        ),
+        click.option(
+            "--scrub",
+            multiple=True,
+            metavar="PLACE:NAME=HOW",
+            help="What becomes of a value: json:/email=email, form:password=drop, header:x-user=keep; repeatable.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def scrubbing(scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool) -> Scrubbing:
+    """What the options say. UsageError where a rule is wrong, or has no effect; InputError where there is no key."""
+    from replay.trace.importing.scrub_rules import parse_rules
+
+    rules = parse_rules(scrub)
+    if keep_secrets and (scrub or scrub_key_file):
+        raise UsageError(
+            "--keep-secrets keeps everything, so --scrub and --scrub-key-file have no effect",
+            hint="leave out one of them",
+        )
+    return Scrubbing(rules, b"" if scrub_key_file is None else _key(scrub_key_file), keep_secrets)
+
+
+def _key(path: Path) -> bytes:
+    from replay.files import read_whole
+
+    try:
+        key = read_whole(path, KEY_BYTES_MAX)
+    except OSError as error:
+        raise InputError(f"--scrub-key-file {path}: {reason_of(error)}", hint=_MAKE) from None
+    if len(key) < KEY_BYTES_MIN:
+        raise InputError(f"--scrub-key-file {path}: a key has at least {KEY_BYTES_MIN} bytes", hint=_MAKE)
+    return key
+
+
+_MAKE = "head -c 32 /dev/urandom > FILE makes one"

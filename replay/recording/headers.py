@@ -1,0 +1,43 @@
+"""Which headers of requests are recorded (`--record-headers`)."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass
+
+from replay.errors import UsageError
+
+_NAME = re.compile(r"!?[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderList:
+    """Names of headers, in lower case, with `*` for anything; those after `!` are left out."""
+
+    wanted: tuple[str, ...]
+    unwanted: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> HeaderList:
+        """`all`, `none`, or a list such as `accept,x-*,!x-trace`. UsageError where it is none."""
+        names = [name.strip().lower() for name in text.split(",") if name.strip()]
+        if names == ["all"]:
+            return cls(("*",), ())
+        if names == ["none"]:
+            return cls((), ())
+        wrong = next((name for name in names if not _NAME.fullmatch(name)), None)
+        if wrong is not None or not names:
+            raise UsageError(
+                f"--record-headers {text!r}: {wrong or 'nothing'!r} is no name of a header",
+                hint="write all, none, or a list: accept,content-type,x-*,!x-trace",
+            )
+        wanted = tuple(name for name in names if not name.startswith("!"))
+        return cls(wanted or ("*",), tuple(name[1:] for name in names if name.startswith("!")))
+
+    def has(self, name: bytes) -> bool:
+        """Whether a header is recorded."""
+        text = name.decode("latin-1").lower()
+        return any(fnmatch.fnmatchcase(text, each) for each in self.wanted) and not any(
+            fnmatch.fnmatchcase(text, each) for each in self.unwanted
+        )

@@ -1,0 +1,267 @@
+"""Accepting connections: as many as there are descriptors, each under time limits, until the server drains."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import re
+import resource
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from replay.errors import UsageError, reason_of
+
+from .streams import PlainStream, Stream, TlsStream
+
+BACKLOG = 4_096
+RESERVED_FILES = 64
+"""Descriptors that connections leave to the rest of the program."""
+
+CUT_OFF_CONNECTIONS = "connections cut off at the end"
+
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_AGAIN_S = 0.05
+_EXPIRE_EVERY_S = 0.25
+_LAST_REQUEST_S = 0.1
+"""How long an idle connection may still begin a request once the server drains."""
+
+_PLACE = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]*)):(\d{1,5})")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a peer may take, in seconds: for the head of a request, between two pieces of a body, between two requests,
+    to take up what is sent to it; and how long a drain waits for requests in flight.
+    """
+
+    head_s: float = 30.0
+    body_s: float = 60.0
+    idle_s: float = 600.0
+    send_s: float = 60.0
+    grace_s: float = 10.0
+
+
+class Connection:
+    """A client's connection. `deadline_s` and `send_deadline_s` are on Trio's clock; `idle` is whether it is between two
+    requests.
+    """
+
+    __slots__ = ("deadline_s", "expired", "idle", "peer", "scope", "send_deadline_s", "stream", "waits_for")
+
+    def __init__(self, stream: Stream, peer: str) -> None:
+        self.stream, self.peer = stream, peer
+        self.scope = trio.CancelScope()
+        self.deadline_s = self.send_deadline_s = math.inf
+        self.idle, self.expired, self.waits_for = True, False, ""
+
+    def wait_for(self, what: str, seconds: float) -> None:
+        """The peer must send something within so many seconds: the `head` or `body` of a request, or (`idle`) a first
+        byte.
+        """
+        self.waits_for, self.deadline_s = what, trio.current_time() + seconds
+
+
+Handle = Callable[[Connection], Awaitable[None]]
+
+
+def parse_place(text: str) -> tuple[str, int]:
+    """HOST:PORT, with brackets around IPv6. UsageError where it is none."""
+    found = _PLACE.fullmatch(text.strip())
+    if found is None or int(found[3]) > 65_535:
+        raise UsageError(
+            f"--listen {text!r} is not HOST:PORT", hint="for example 127.0.0.1:8080, or [::1]:8080"
+        )
+    return found[1] or found[2] or "127.0.0.1", int(found[3])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. UsageError where the address cannot be had."""
+    try:
+        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(kind, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(f"--listen {host}:{port}: {reason_of(error)}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"--listen {host}:{port}: {reason_of(error)}",
+            hint="choose another port, or end what listens there",
+        ) from None
+    return listener
+
+
+def raise_file_limit(files_each: int) -> int:
+    """Allow as many descriptors as this process may have. Returns how many connections of `files_each` fit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    files = 1 << 20 if soft == resource.RLIM_INFINITY else soft
+    return max(1, (files - RESERVED_FILES) // files_each)
+
+
+class Server:
+    """Accepts connections on one socket and handles each in a task of its own.
+
+    When there are no descriptors left, new connections wait in the system's queue: nothing is refused. `counts` gets
+    `connections`, `open_most`, `timed out in a head`, ...; `say` gets a line for what a user should know, once each.
+    """
+
+    def __init__(
+        self, listener: socket.socket, handle: Handle, *, files_each: int, limits: Limits, counts: Counter[str],
+        say: Say, tls: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
+        self._listener, self._handle, self._limits, self._tls = listener, handle, limits, tls
+        self.counts, self._say = counts, say
+        self._open: set[Connection] = set()
+        self._accepted = 0
+        self._connections_max, self._freed = raise_file_limit(files_each), trio.Event()
+        self._said: set[str] = set()
+        self._serving: trio.CancelScope | None = None
+        self._accepting = trio.CancelScope()
+        self.draining = False
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._listener.getsockname()[1])
+
+    async def serve(self) -> None:
+        """Serve until `drain` is called and the connections have ended, or the grace is over."""
+        async with trio.open_nursery() as background:
+            background.start_soon(self._expire)
+            async with trio.open_nursery() as nursery:
+                with self._accepting:
+                    await self._accept(nursery)
+                self._serving = nursery.cancel_scope
+                self._accept_the_last(nursery)
+                background.start_soon(self._end_after_grace)
+            background.cancel_scope.cancel()
+
+    def drain(self) -> None:
+        """Accept no more; close connections that stay idle; let others end their request."""
+        if self.draining:
+            return
+        self.draining = True
+        self._accepting.cancel()
+        for connection in self._open:
+            if connection.idle:
+                self.wait_idle(connection)
+
+    def abort(self) -> None:
+        """While it drains: do not wait for requests in flight."""
+        if self._serving is not None:
+            self.counts[CUT_OFF_CONNECTIONS] += len(self._open)
+            self._serving.cancel()
+
+    def wait_idle(self, connection: Connection) -> None:
+        """Between two requests: the next one must begin within the limit."""
+        connection.idle = True
+        connection.wait_for("idle", _LAST_REQUEST_S if self.draining else self._limits.idle_s)
+
+    def _accept_the_last(self, nursery: trio.Nursery) -> None:
+        """Take the connections that already wait, then stop listening."""
+        with contextlib.suppress(OSError):
+            while self._accepted < self._connections_max:
+                sock, address = self._listener.accept()
+                self._begin(nursery, sock, str(address[0]))
+        self._listener.close()
+
+    async def _end_after_grace(self) -> None:
+        await trio.sleep(self._limits.grace_s)
+        self.abort()
+
+    def say_once(self, line: str) -> None:
+        """Say something that concerns many connections."""
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
+
+    async def _accept(self, nursery: trio.Nursery) -> None:
+        while True:
+            while self._accepted >= self._connections_max:
+                self.counts["waits for descriptors"] += 1
+                self.say_once(
+                    f"{self._connections_max:,} connections are open, as many as there are descriptors for: new ones wait"
+                    " (ulimit -n allows more)"
+                )
+                self._freed = trio.Event()
+                await self._freed.wait()
+            sock, peer = await self._next()
+            self._begin(nursery, sock, peer)
+            await trio.lowlevel.checkpoint()
+
+    def _begin(self, nursery: trio.Nursery, sock: socket.socket, peer: str) -> None:
+        self._accepted += 1
+        nursery.start_soon(self._connection, sock, peer)
+
+    async def _next(self) -> tuple[socket.socket, str]:
+        """The next connection that comes."""
+        while True:
+            try:
+                sock, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                await trio.lowlevel.wait_readable(self._listener)
+                continue
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                self.counts["accept failed"] += 1
+                self.say_once(f"connections wait: {reason_of(error)}")
+                await trio.sleep(_AGAIN_S)
+                continue
+            return sock, str(address[0])
+
+    async def _connection(self, sock: socket.socket, peer: str) -> None:
+        self.counts["connections"] += 1
+        connection = Connection(PlainStream(sock), peer)
+        self._open.add(connection)
+        try:
+            with connection.scope, contextlib.suppress(OSError):
+                if self._tls is not None:
+                    await self._secure(connection, sock)
+                self.wait_idle(connection)
+                await self._handle(connection)
+        finally:
+            self._open.discard(connection)
+            self._accepted -= 1
+            connection.stream.close()
+            self._freed.set()
+
+    async def _secure(self, connection: Connection, sock: socket.socket) -> None:
+        assert self._tls is not None
+        stream = TlsStream(sock, self._tls, server_side=True)
+        connection.stream = stream
+        connection.wait_for("head", self._limits.head_s)
+        try:
+            await stream.secure()
+        except OSError:
+            self.counts["failed TLS handshakes"] += 1
+            raise
+
+    async def _expire(self) -> None:
+        """End the connections whose time is over."""
+        while True:
+            await trio.sleep(_EXPIRE_EVERY_S)
+            now_s = trio.current_time()
+            for connection in self._open:
+                if min(connection.deadline_s, connection.send_deadline_s) > now_s or connection.expired:
+                    continue
+                connection.expired = True
+                what = connection.waits_for if connection.deadline_s <= now_s else "response"
+                if what != "idle":
+                    self.counts[f"timed out in a {what}"] += 1
+                connection.scope.cancel()

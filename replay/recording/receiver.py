@@ -1,0 +1,161 @@
+"""The mirror receiver: answers what a proxy mirrors to it at once, and hands the requests over."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from replay.errors import UsageError
+
+from . import framing
+from .exchange import Accounts, Budget, Clients, Clock, Exchange, KeptBody, exchange_of
+from .listening import Connection, Limits, Server, listen, parse_place
+from .requests import RequestReader, linger
+
+BODY_BYTES_MAX = 1 << 20
+BUDGET_BYTES = 256 << 20
+
+HALF_HEADS = "half heads"
+HALF_REQUEST, BAD_BODY = "request broke off", "malformed body"
+BODY_MEMORY = "no memory for the body"
+
+OnRequest = Callable[[Exchange], None]
+BodyLimit = Callable[[framing.RequestHead], int]
+
+
+def fixed_limit(bytes_max: int) -> BodyLimit:
+    """The same limit for the bodies of all requests."""
+    return lambda head: bytes_max
+
+
+@dataclass(slots=True)
+class MirrorSettings:
+    """How a mirror receiver behaves. `answer` is the status of every response."""
+
+    answer: int = 204
+    limits: Limits = field(default_factory=Limits)
+    body_limit: BodyLimit = field(default_factory=lambda: fixed_limit(BODY_BYTES_MAX))
+    budget: Budget = field(default_factory=lambda: Budget(BUDGET_BYTES))
+    tls: ssl.SSLContext | None = None
+
+
+class MirrorReceiver:
+    """Serves a mirror on a listening socket, and keeps accounts of what came."""
+
+    def __init__(
+        self, listener: socket.socket, on_request: OnRequest, settings: MirrorSettings, *,
+        accounts: Accounts, say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._on_request, self._settings = on_request, settings
+        self._clients, self.clock = Clients(), Clock()
+        self.accounts = accounts
+        self._answers = _answers(settings.answer)
+        self.server = Server(
+            listener, self._handle, files_each=1, limits=settings.limits, counts=accounts.counts, say=say, tls=settings.tls
+        )  # fmt: skip
+
+    async def _handle(self, connection: Connection) -> None:
+        reader = RequestReader(connection, self.clock, self._settings.limits)
+        try:
+            while await self._one(connection, reader):
+                self.server.wait_idle(connection)
+        except framing.RefusedError as error:
+            connection.idle, reader.begun = True, False
+            await self._refuse(connection, error)
+        finally:
+            if reader.begun:
+                self.accounts.counts[HALF_HEADS] += 1
+
+    async def _one(self, connection: Connection, reader: RequestReader) -> bool:
+        """Receive and answer one request; whether another one may follow."""
+        head = await reader.head()
+        if head is None:
+            return False
+        accounts, is_whole = self.accounts, False
+        accounts.counts["requests"] += 1
+        kept = KeptBody(self._settings.body_limit(head), self._settings.budget)
+        try:
+            is_whole = await self._body(connection, reader, head, kept)
+            if not is_whole:
+                return False
+            if kept.starved:
+                accounts.incomplete[BODY_MEMORY] += 1
+            self._on_request(
+                exchange_of(head, reader.at_ns, self._clients.of(connection.peer, head.headers), kept)
+            )
+        finally:
+            kept.give_up()
+            if not is_whole:
+                accounts.lost[HALF_REQUEST] += 1
+        keeps = head.keeps and not self.server.draining
+        with contextlib.suppress(OSError):
+            await connection.stream.send(self._answers[keeps, head.minor])
+            return keeps
+        return False
+
+    async def _body(
+        self, connection: Connection, reader: RequestReader, head: framing.RequestHead, kept: KeptBody
+    ) -> bool:
+        """Receive a body; whether it is complete."""
+        buffer = reader.buffer
+        del buffer[: head.end]
+        body = framing.body_of(head.length, kept.add)
+        if head.expects and not buffer and not body.done:
+            await connection.stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while True:
+            try:
+                del buffer[: body.take(buffer, 0)]
+            except ValueError as error:
+                raise framing.RefusedError(str(error)) from None
+            if body.done:
+                return True
+            reader.waits_for_body()
+            if not await reader.more():
+                return False
+
+    async def _refuse(self, connection: Connection, error: framing.RefusedError) -> None:
+        self.accounts.refused[error.why] += 1
+        with contextlib.suppress(OSError):
+            await connection.stream.send(framing.refusal(error.status, error.why))
+            await linger(connection)
+
+
+def _answers(status: int) -> dict[tuple[bool, int], bytes]:
+    """The response by whether the connection goes on, and the minor version of the request."""
+    reason = {200: "OK", 202: "Accepted", 204: "No Content"}.get(status, "Mirrored")
+    length = "" if status == 204 else "Content-Length: 0\r\n"
+    return {
+        (keeps, minor): f"HTTP/1.1 {status} {reason}\r\n{length}{connection}\r\n".encode()
+        for keeps, minor, connection in (
+            (True, 1, ""),
+            (True, 0, "Connection: keep-alive\r\n"),
+            (False, 1, "Connection: close\r\n"),
+            (False, 0, "Connection: close\r\n"),
+        )
+    }
+
+
+async def serve_mirror(
+    place: str, on_request: OnRequest, settings: MirrorSettings | None = None, *,
+    accounts: Accounts | None = None, say: Callable[[str], None] = lambda line: None,
+    task_status: trio.TaskStatus[MirrorReceiver] = trio.TASK_STATUS_IGNORED,
+) -> None:  # fmt: skip
+    """Serve a mirror at `HOST:PORT` until `receiver.server.drain()` is called, or the task is cancelled.
+
+    Each complete request is handed to `on_request`, which must not wait; it is answered right after. `accounts.lost` counts
+    requests that were not handed over, by reason. `nursery.start` returns the receiver once it listens. UsageError where
+    the address cannot be had.
+    """
+    host, port = parse_place(place)
+    settings = settings or MirrorSettings()
+    if not 200 <= settings.answer <= 299:
+        raise UsageError(f"--answer {settings.answer} is not a status from 200 to 299")
+    listener = listen(host, port)
+    receiver = MirrorReceiver(listener, on_request, settings, accounts=accounts or Accounts(), say=say)
+    task_status.started(receiver)
+    await receiver.server.serve()

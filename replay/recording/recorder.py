@@ -1,0 +1,165 @@
+"""The serving side of a recording: hands exchanges to the writer's process, and never waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from replay.errors import EngineError, OutputError
+
+from .exchange import Accounts, Exchange
+from .writer import ACCOUNTS, EXCHANGES, FRAME, SETUP, Began, Ended, Given, Setup
+
+QUEUE_BYTES, QUEUE_EXCHANGES = 128 << 20, 1 << 17
+"""What may wait for the writer. What comes on top of it is lost."""
+
+FRAME_EXCHANGES, FRAME_BYTES = 512, 1 << 20
+GATHER_S = 0.02
+ACCOUNTS_EVERY_S = 0.5
+PIPE_BYTES = 1 << 20
+END_WITHIN_S = 30.0
+EXCHANGE_BYTES = 512
+"""About what an exchange takes beside its bodies."""
+
+QUEUE_FULL, WRITER_ENDED = "queue full", "the writer ended"
+
+
+class Recorder:
+    """Takes exchanges by `put`, and writes them through a process of its own. `run` is its task.
+
+    A disk that is too slow fills the queue, and what finds it full is lost: counted, and said once.
+    """
+
+    def __init__(self, setup: Setup, accounts: Accounts, say: Callable[[str], None]) -> None:
+        self._setup, self._accounts, self._say = setup, accounts, say
+        self._queue: deque[tuple[Exchange, int]] = deque()
+        self._bytes = 0
+        self._wake = trio.Event()
+        self._is_dead = self._is_said = self._closing = False
+        self._ended = trio.Event()
+        self._sent_s = -math.inf
+
+    async def start(self) -> None:
+        """Start the writer. OutputError where it cannot write."""
+        command = [sys.executable, "-m", "replay.recording.writer"]
+        self._process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.fcntl(self._pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)  # type: ignore[attr-defined]
+        await self._send(SETUP, self._setup)
+        line = await self._line()
+        if not line:
+            raise EngineError("the writer of the recording did not start")
+        began = msgspec.json.decode(line, type=Began)
+        if began.error:
+            raise OutputError(began.error, hint=began.hint)
+
+    def put(self, exchange: Exchange) -> None:
+        """Record an exchange; lose it where the writer cannot keep up."""
+        size = EXCHANGE_BYTES + len(exchange.body or b"")
+        if exchange.response is not None:
+            size += len(exchange.response.body or b"")
+        if self._is_dead:
+            self._accounts.lost[WRITER_ENDED] += 1
+        elif self._bytes + size > QUEUE_BYTES or len(self._queue) >= QUEUE_EXCHANGES:
+            self._accounts.lost[QUEUE_FULL] += 1
+            if not self._is_said:
+                self._is_said = True
+                self._say(
+                    "the disk or the processor is too slow for the recording: requests are passed on, but lost to it"
+                )
+        else:
+            self._queue.append((exchange, size))
+            self._bytes += size
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Hand over what is put, until `close`."""
+        try:
+            while not (self._closing and not self._queue):
+                with trio.move_on_after(ACCOUNTS_EVERY_S):
+                    await self._wake.wait()
+                if not self._closing:
+                    await trio.sleep(GATHER_S)
+                self._wake = trio.Event()
+                while self._queue:
+                    await self._hand_over()
+                await self._send_accounts()
+            await self._send_accounts(ended=True)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._writer_died()
+        finally:
+            self._ended.set()
+
+    async def _hand_over(self) -> None:
+        """Send the first exchanges of the queue in one frame."""
+        taken, size = list[Exchange](), 0
+        while self._queue and len(taken) < FRAME_EXCHANGES and size < FRAME_BYTES:
+            exchange, each = self._queue.popleft()
+            taken.append(exchange)
+            size += each
+        try:
+            await self._send(EXCHANGES, taken)
+        except BaseException:
+            self._accounts.lost[WRITER_ENDED] += len(taken)
+            raise
+        finally:
+            self._bytes -= size
+
+    async def _send_accounts(self, *, ended: bool = False) -> None:
+        now_s = trio.current_time()
+        if not ended and now_s - self._sent_s < ACCOUNTS_EVERY_S:
+            return
+        self._sent_s = now_s
+        accounts = self._accounts
+        given = Given(dict(accounts.lost), dict(accounts.incomplete), dict(accounts.refused), ended)
+        await self._send(ACCOUNTS, given)
+
+    def _writer_died(self) -> None:
+        self._is_dead = True
+        self._accounts.lost[WRITER_ENDED] += len(self._queue)
+        self._queue.clear()
+        self._bytes = 0
+        self._say("the writer of the recording has ended: requests are passed on, and no longer recorded")
+
+    async def _send(self, kind: bytes, value: object) -> None:
+        payload = msgspec.msgpack.encode(value)
+        await self._pipe.send_all(FRAME.pack(kind, len(payload)) + payload)
+
+    async def _line(self) -> bytes:
+        """The next line of the writer; nothing at its end."""
+        assert self._process.stdout is not None
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            data = await self._process.stdout.receive_some(65_536)
+            if not data:
+                return b""
+            line += data
+        return bytes(line)
+
+    async def close(self) -> Ended | None:
+        """Hand over the rest, and let the writer end; what it did, or None where it cannot say that any more."""
+        self._closing = True
+        self._wake.set()
+        line = b""
+        with trio.move_on_after(END_WITHIN_S) as patience:
+            await self._ended.wait()
+            await self._pipe.aclose()
+            line = await self._line()
+            await self._process.wait()
+        if patience.cancelled_caught:
+            self._accounts.lost[QUEUE_FULL] += len(self._queue)
+            self._say(f"the recording could not be written within {END_WITHIN_S:g} s: the rest of it is lost")
+            self._process.kill()
+        return msgspec.json.decode(line, type=Ended) if line else None

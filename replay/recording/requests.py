@@ -1,0 +1,61 @@
+"""Reading the requests of a client's connection, one after the other."""
+
+from __future__ import annotations
+
+import trio
+
+from . import framing
+from .exchange import Clock
+from .listening import Connection, Limits
+
+READ_BYTES = 64 << 10
+
+
+class RequestReader:
+    """Reads the requests of one connection, one after the other."""
+
+    def __init__(self, connection: Connection, clock: Clock, limits: Limits) -> None:
+        self._connection, self._clock, self._limits = connection, clock, limits
+        self.buffer = bytearray()
+        self.at_ns = self._read_ns = 0
+        self.begun = False
+
+    async def more(self) -> bool:
+        """Read more into the buffer; False at the end."""
+        data = await self._connection.stream.receive(READ_BYTES)
+        self._read_ns = self._clock.now_ns()
+        self.buffer += data
+        return bool(data)
+
+    async def head(self) -> framing.RequestHead | None:
+        """The next head, which stays in the buffer; None where the client has ended. RefusedError as `request_head` says.
+
+        `at_ns` is then the time of the request's first byte. `begun` is whether a part of a head is there.
+        """
+        connection, buffer = self._connection, self.buffer
+        while True:
+            while buffer.startswith(b"\r\n"):
+                del buffer[:2]
+            if buffer:
+                if not self.begun:
+                    self.begun, connection.idle, self.at_ns = True, False, self._read_ns
+                    connection.wait_for("head", self._limits.head_s)
+                head = framing.request_head(buffer)
+                if head is not None:
+                    self.begun = False
+                    return head
+            if not await self.more():
+                return None
+
+    def waits_for_body(self) -> None:
+        """The next piece of the body must come within the limit."""
+        self._connection.wait_for("body", self._limits.body_s)
+
+
+async def linger(connection: Connection) -> None:
+    """Read and drop what a refused client still sends, so that our answer is not lost to a reset."""
+    await connection.stream.end()
+    with trio.move_on_after(1.0):
+        for _ in range(256):
+            if not await connection.stream.receive(READ_BYTES):
+                return

@@ -1,0 +1,190 @@
+"""One recording from its start to its trace: listen, record until a signal, and make the trace."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from replay.errors import OutputError, ReplayError
+from replay.trace import Trace, TraceWriter
+from replay.trace.importing import Options, import_files
+from replay.trace.importing.pipeline import Progress
+from replay.trace.importing.scrub_rules import ScrubRules
+from replay.trace.journal import Notes, journal_of, read_notes
+
+from .exchange import Accounts, Clock
+from .framing import RequestHead
+from .listening import Limits, Server, listen, parse_place
+from .proxy import Proxy, ProxySettings
+from .receiver import BODY_BYTES_MAX, BodyLimit, MirrorReceiver, MirrorSettings
+from .recorder import Recorder
+from .upstream import Upstream
+from .writer import Setup
+
+CLOCK_SET_NS = 1_000_000_000
+"""A clock that was set by this much is worth a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How much of a request's body is recorded: by route, the first pattern that names it, or `bytes_max`."""
+
+    bytes_max: int = BODY_BYTES_MAX
+    by_route: tuple[tuple[str, int], ...] = ()
+
+    def of(self, head: RequestHead) -> int:
+        """The limit of one request."""
+        if self.by_route:
+            from replay.naming import names_route
+
+            path = head.target.partition(b"?")[0]
+            route = b"%b %b" % (head.method, path)
+            for pattern, limit in self.by_route:
+                if names_route(pattern, route.decode("latin-1")):
+                    return limit
+        return self.bytes_max
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What to record. Without an `upstream` it is a mirror."""
+
+    place: str
+    out: Path
+    upstream: Upstream | None = None
+    answer: int = 204
+    bodies: BodyLimits = field(default_factory=BodyLimits)
+    keep_responses: bool = False
+    keep_secrets: bool = False
+    scrub: ScrubRules = field(default_factory=ScrubRules)
+    scrub_key: bytes = field(default=b"", repr=False)
+    headers: str = "all"
+    tls: ssl.SSLContext | None = None
+    overwrite: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What came of a recording. `trace` is None where no request came, or `failure` says why it could not be made."""
+
+    accounts: Accounts
+    notes: Notes
+    journal: Path
+    trace: Trace | None = None
+    failure: ReplayError | None = None
+    clock_set_ns: int = 0
+
+
+def record(
+    recording: Recording, say: Callable[[str], None], *, listening: Callable[[str], None],
+    progress: Progress | None = None,
+) -> Recorded:  # fmt: skip
+    """Record until SIGINT, SIGTERM or SIGHUP, then make the trace.
+
+    `say` gets a line for what a user should know meanwhile; `listening` the address, once requests are taken. UsageError,
+    LimitError and OutputError where it cannot begin.
+    """
+    TraceWriter(recording.out, overwrite=recording.overwrite).refuse_existing()
+    recorded = trio.run(_serve, recording, say, listening)
+    if recorded.notes.records:
+        try:
+            recorded.trace = _trace_of(recording, recorded.journal, progress)
+        except (OutputError, OSError) as error:
+            recorded.failure = error if isinstance(error, ReplayError) else OutputError(str(error))
+    else:
+        recorded.journal.unlink(missing_ok=True)
+    return recorded
+
+
+def _trace_of(recording: Recording, journal: Path, progress: Progress | None) -> Trace:
+    options = Options(
+        keep_secrets=recording.keep_secrets, scrub=recording.scrub, scrub_key=recording.scrub_key
+    )
+    trace = import_files(
+        [journal],
+        recording.out,
+        format="journal",
+        options=options,
+        overwrite=recording.overwrite,
+        progress=progress,
+    )
+    journal.unlink(missing_ok=True)
+    return trace
+
+
+async def _serve(
+    recording: Recording, say: Callable[[str], None], listening: Callable[[str], None]
+) -> Recorded:
+    accounts, clock = Accounts(), Clock()
+    host, port = parse_place(recording.place)
+    if recording.upstream is not None:
+        await recording.upstream.check()
+    journal = journal_of(recording.out)
+    with contextlib.closing(listen(host, port)) as listener:
+        setup = Setup(
+            journal=str(journal),
+            source="mirror" if recording.upstream is None else recording.upstream.url,
+            started_ns=clock.now_ns(),
+            keep_secrets=recording.keep_secrets,
+            keep_responses=recording.keep_responses,
+            headers=recording.headers,
+            scrub=recording.scrub.as_list(),
+            scrub_key=recording.scrub_key,
+        )
+        recorder = Recorder(setup, accounts, say)
+        await recorder.start()
+        server = _server(recording, listener, recorder, accounts, say)
+        async with trio.open_nursery() as nursery, _signals() as signals:
+            nursery.start_soon(recorder.run)
+            nursery.start_soon(_drain_at_signal, server, signals)
+            listening(f"{host}:{server.port}")
+            await server.serve()
+            ended = await recorder.close()
+            nursery.cancel_scope.cancel()
+    notes = ended.notes if ended is not None else read_notes(journal)
+    if ended is None:
+        notes.lost = {**notes.lost, **accounts.lost}
+    return Recorded(accounts, notes, journal, clock_set_ns=clock.set_by_ns())
+
+
+def _server(
+    recording: Recording, listener: Any, recorder: Recorder, accounts: Accounts, say: Callable[[str], None]
+) -> Server:
+    limit: BodyLimit = recording.bodies.of
+    if recording.upstream is None:
+        mirror = MirrorSettings(
+            answer=recording.answer, limits=recording.limits, body_limit=limit, tls=recording.tls
+        )
+        return MirrorReceiver(listener, recorder.put, mirror, accounts=accounts, say=say).server
+    proxy = ProxySettings(
+        limits=recording.limits, body_limit=limit, tls=recording.tls,
+        response_limit=recording.bodies.bytes_max if recording.keep_responses else 0,
+    )  # fmt: skip
+    return Proxy(listener, recording.upstream, recorder.put, proxy, accounts=accounts, say=say).server
+
+
+@contextlib.asynccontextmanager
+async def _signals() -> AsyncIterator[Any]:
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    with trio.open_signal_receiver(*heard) as received:
+        yield received
+
+
+async def _drain_at_signal(server: Server, signals: Any) -> None:
+    """The first signal drains; the second one does not wait for requests in flight."""
+    is_second = False
+    async for _ in signals:
+        if is_second:
+            server.abort()
+        server.drain()
+        is_second = True

@@ -1,0 +1,142 @@
+"""Sockets as the recorders use them: plain ones without a detour through the scheduler, and TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from typing import Protocol
+
+import trio
+
+TURNS_MAX = 16
+"""Reads that find data at once before other tasks get a turn."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Stream(Protocol):
+    """A connection to a client or to the service. Errors of the connection are OSErrors."""
+
+    async def receive(self, bytes_max: int) -> bytes:
+        """The next bytes; none where the peer has ended its direction."""
+        ...
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it."""
+        ...
+
+    async def end(self) -> None:
+        """Say that nothing more will be sent, where the protocol can say so."""
+        ...
+
+    def close(self, *, reset: bool = False) -> None:
+        """Close it at once; with `reset` so that the peer sees an error and not an orderly end."""
+        ...
+
+
+class PlainStream:
+    """A TCP connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket, self._turns = sock, 0
+
+    async def receive(self, bytes_max: int) -> bytes:
+        """The next bytes."""
+        while True:
+            try:
+                data = self._socket.recv(bytes_max)
+            except (BlockingIOError, InterruptedError):
+                self._turns = 0
+                await trio.lowlevel.wait_readable(self._socket)
+                continue
+            self._turns += 1
+            if self._turns >= TURNS_MAX:
+                self._turns = 0
+                await trio.lowlevel.checkpoint()
+            return data
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it."""
+        with memoryview(data) as view:
+            at = 0
+            while at < len(view):
+                try:
+                    at += self._socket.send(view[at:])
+                except (BlockingIOError, InterruptedError):
+                    await trio.lowlevel.wait_writable(self._socket)
+
+    def send_now(self, data: bytes) -> None:
+        """Send what the socket takes at once."""
+        with contextlib.suppress(OSError):
+            self._socket.send(data)
+
+    async def end(self) -> None:
+        """Close this direction."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self, *, reset: bool = False) -> None:
+        """Close both directions."""
+        with contextlib.suppress(OSError, ValueError):
+            trio.lowlevel.notify_closing(self._socket)
+            if reset:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._socket.close()
+
+
+class TlsStream:
+    """A TLS connection on a TCP socket. Call `secure` before anything else."""
+
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, name: str | None = None
+    ) -> None:
+        self._socket = sock
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        inner = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        self._tls = trio.SSLStream(
+            inner, context, server_hostname=name, server_side=server_side, https_compatible=True
+        )
+
+    async def secure(self) -> None:
+        """Shake hands. OSError where that fails (also ssl.SSLError, which is one)."""
+        with _os_errors():
+            await self._tls.do_handshake()
+
+    async def receive(self, bytes_max: int) -> bytes:
+        """The next bytes."""
+        with _os_errors():
+            return bytes(await self._tls.receive_some(bytes_max))
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it."""
+        with _os_errors():
+            await self._tls.send_all(bytes(data))
+
+    async def end(self) -> None:
+        """TLS connections end both directions at once, so there is nothing to say yet."""
+
+    def close(self, *, reset: bool = False) -> None:
+        """Close it without a farewell."""
+        with contextlib.suppress(OSError, ValueError):
+            trio.lowlevel.notify_closing(self._socket)
+            if reset:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._socket.close()
+
+
+@contextlib.contextmanager
+def _os_errors() -> Iterator[None]:
+    """Trio's errors of a stream as OSErrors."""
+    try:
+        yield
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        cause = error.__cause__
+        raise (cause if isinstance(cause, OSError) else ConnectionResetError("broken")) from None

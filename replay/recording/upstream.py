@@ -1,0 +1,138 @@
+"""The service behind a recording proxy: its address, whether it is allowed, and connections to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+
+from replay.errors import InputError, LimitError, UsageError, reason_of
+from replay.plan.safety import Allowed
+
+from .streams import PlainStream, Stream, TlsStream
+
+CONNECT_S = 10.0
+LOOKED_UP_FOR_S = 30.0
+"""How long the addresses of a name are used without another lookup."""
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Upstream:
+    """The service that a proxy passes requests on to.
+
+    `check` looks it up before the first request. UsageError for a URL that cannot be one, LimitError for an address that is
+    neither loopback nor allowed.
+    """
+
+    def __init__(self, url: str, allowed: Allowed, ca: Path | None = None) -> None:
+        self.url, self._allowed = url, allowed
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise UsageError(f"--upstream {url!r}: {error}") from None
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise UsageError(
+                f"--upstream {url!r} is not the URL of a service", hint="for example http://127.0.0.1:9000"
+            )
+        if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise UsageError(
+                f"--upstream {url!r} has more than a host and a port, and requests are passed on unchanged",
+                hint=f"give {parts.scheme}://{re.sub('^.*@', '', parts.netloc)}",
+            )
+        self.host, self.port = parts.hostname, port or _PORTS[parts.scheme]
+        self._tls = _client_context(ca) if parts.scheme == "https" else None
+        if ca is not None and self._tls is None:
+            raise UsageError("--upstream-ca is for an https:// service", hint=f"{url} is not encrypted")
+        self._addresses: list[tuple[int, Any]] = []
+        self._looked_up_s = 0.0
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._tls is not None
+
+    async def check(self) -> None:
+        """Look the service up. UsageError where its name has no address, LimitError where one is not allowed."""
+        try:
+            await self._look_up()
+        except OSError as error:
+            raise UsageError(f"--upstream {self.host}: {reason_of(error)}") from None
+
+    async def _look_up(self) -> None:
+        found = await trio.socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        self._allowed.check(self.host, [str(address[0]) for *_, address in found])
+        self._addresses = [(int(kind), address) for kind, _, _, _, address in found]
+        self._looked_up_s = trio.current_time()
+
+    async def connect(self) -> Stream:
+        """A new connection, secured where it speaks TLS. OSError where there is none."""
+        if trio.current_time() - self._looked_up_s > LOOKED_UP_FOR_S:
+            # A name that cannot be looked up now keeps the addresses that it had.
+            with contextlib.suppress(OSError):
+                try:
+                    await self._look_up()
+                except LimitError as error:
+                    raise ConnectionRefusedError(str(error)) from None
+        failure: OSError = ConnectionRefusedError("no address")
+        for kind, address in self._addresses:
+            sock = socket.socket(kind, socket.SOCK_STREAM)
+            try:
+                with trio.fail_after(CONNECT_S):
+                    return await self._connected(sock, address)
+            except trio.TooSlowError:
+                failure = TimeoutError(f"no connection within {CONNECT_S:g} s")
+            except OSError as error:
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+            sock.close()
+        raise failure
+
+    async def _connected(self, sock: socket.socket, address: Any) -> Stream:
+        sock.setblocking(False)
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code)) from None
+        if self._tls is None:
+            return PlainStream(sock)
+        stream = TlsStream(sock, self._tls, server_side=False, name=self.host)
+        await stream.secure()
+        return stream
+
+
+def _client_context(ca: Path | None) -> ssl.SSLContext:
+    """Verifies the service, by the system's authorities or by those of a file."""
+    try:
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"--upstream-ca {ca}: {reason_of(error)}", hint="give a PEM file") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def server_context(cert: Path, key: Path | None) -> ssl.SSLContext:
+    """What a listener proves itself by. InputError where a file cannot be used."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        files = f"--cert {cert}" + (f" and --key {key}" if key is not None else "")
+        raise InputError(
+            f"{files} cannot be used: {reason_of(error)}", hint="give PEM files that belong together"
+        ) from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,117 @@
+"""The secrets of one text: each is marked when it is found, and replaced when the whole text was looked at.
+
+A mark is a word that the search for secrets passes over, so that no value is found, or replaced, twice.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from replay.trace.places import Kind, json_leaves
+
+from .people import card, fake, iban, phone
+from .pseudonyms import Pseudonyms
+from .scrub_rules import How
+from .secret_names import secret_key
+from .secrets import REDACTED
+
+_FIRST = 0xF0000
+MARKS_MAX = 0xFFFD
+"""Values of one text that are replaced each by its own pseudonym; later ones become one word."""
+
+_MARK = re.compile(f"{REDACTED}([\U000f0000-\U000fffff])")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+PERSON = ("(e-mail)", "(token)", "(phone)", "(card)", "(iban)")
+"""What stands in place of a name where a value was found by its form."""
+
+
+class Change(NamedTuple):
+    """What was done to a value: where it stood, the name beside it, and what became of it."""
+
+    place: str
+    name: str
+    how: str
+
+
+class Marks:
+    """The secrets of one text in one place (see `secrets.Instead`)."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._found: list[tuple[str, How]] = []
+        self.changes: list[Change] = []
+
+    def mark(self, text: str, name: str, how: How = "pseudonym", place: Kind | str = "") -> str:
+        """A mark for a value, which is counted."""
+        if how != "keep":
+            shown = name if name in PERSON or place else secret_key(name) or name.lower()
+            self.changes.append(Change(place or self._place, shown, "fake" if name in PERSON else how))
+        if len(self._found) >= MARKS_MAX:
+            return text if how == "keep" else REDACTED
+        self._found.append((self._unmarked(text), how))
+        return REDACTED + chr(_FIRST + len(self._found) - 1)
+
+    def dropped(self, name: str, place: Kind) -> None:
+        """Count a value that is taken out with its name."""
+        self.changes.append(Change(place, name, "drop"))
+
+    def value(self, text: str, name: str) -> str:
+        """See `Instead`."""
+        return self.mark(text, name)
+
+    def credentials(self, scheme: str, text: str) -> str:
+        """See `Instead`."""
+        return self.mark(scheme + text, "authorization")
+
+    def structure(self, text: str, name: str, quote: str) -> str:
+        """See `Instead`: each text and number inside by itself, where the text is plain JSON."""
+        pieces, at = [], 0
+        for leaf in json_leaves(text):
+            if leaf.end > leaf.begin and (leaf.quoted or _NUMBER.fullmatch(leaf.value)):
+                pieces += [text[at : leaf.begin], self.mark(text[leaf.begin : leaf.end], name)]
+                at = leaf.end
+        if not pieces and re.search(r"[\w]", text):
+            return self.mark(text, name)
+        return "".join([*pieces, text[at:]])
+
+    def bare(self, text: str, name: str, quote: str) -> str:
+        """See `Instead`."""
+        mark = self.mark(text, name)
+        return mark if _NUMBER.fullmatch(text) else f"{quote}{mark}{quote}"
+
+    def user_info(self, text: str) -> None:
+        """See `Instead`."""
+        self.changes.append(Change(self._place, "user info", "drop"))
+
+    def person(self, text: str, what: str) -> str:
+        """A value that was found by its form."""
+        return self.mark(text, what)
+
+    def _unmarked(self, text: str) -> str:
+        return _MARK.sub(lambda match: self._found[ord(match[1]) - _FIRST][0], text)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The values that get pseudonyms."""
+        return [text for text, how in self._found if how != "keep"]
+
+    def resolved(self, text: str, pseudonyms: Pseudonyms) -> str:
+        """The text with what stands in the place of each value."""
+        if not self._found:
+            return text
+        return _MARK.sub(lambda match: replaced(pseudonyms, *self._found[ord(match[1]) - _FIRST]), text)
+
+
+def replaced(pseudonyms: Pseudonyms, text: str, how: How) -> str:
+    """What stands in the place of a value."""
+    if how == "keep":
+        return text
+    digits = sum(char.isdigit() for char in text)
+    if how == "phone" and digits >= 7:
+        return phone(pseudonyms, text)
+    if how == "card" and digits >= 13 and text[0] in "23456":
+        return card(pseudonyms, text)
+    if how == "iban" and re.match(r"[A-Z]{2}\d\d[A-Z0-9]", text):
+        return iban(pseudonyms, text)
+    return fake(pseudonyms, text)

@@ -1,0 +1,160 @@
+"""Values that name people wherever they stand: e-mail addresses, JSON Web Tokens, phone, card and account numbers.
+
+Each becomes a fake that no one else has. Addresses go to example.com (RFC 2606). Card numbers get the prefix of a payment
+provider's test cards, and a right check digit. Account numbers (IBAN) keep their country, and get right check digits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from .pseudonyms import Pseudonyms
+
+JWT = re.compile(
+    r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2})|(?<=25[0-9A-Fa-f]{2}))eyJ[\w-]{3,4096}(?:(?:\.|%(?:25)*2[Ee])[\w-]*){1,4}"
+)
+EMAIL = re.compile(
+    r"(?:[\w.!#$*+~-]|%(?:25){0,4}(?:2[BbDdEe]|5[Ff])){1,64}(?P<at>@|%(?:25){0,4}40|\\{1,16}u0040)"
+    r"(?P<domain>(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![\w-])"
+)
+_NOT_MAIL = frozenset(
+    {
+        "avif", "bmp", "cjs", "css", "csv", "eot", "gif", "gz", "htm", "html", "ico", "jpeg", "jpg", "js", "json", "map",
+        "md", "min", "mjs", "mp3", "mp4", "otf", "pdf", "php", "png", "svg", "tgz", "ts", "ttf", "txt", "wasm", "webm",
+        "webp", "woff", "xml", "xz", "zip",
+    }
+)  # fmt: skip
+"""Endings of files: `logo@2x.png` is no address."""
+
+_GAP = r"(?:[ +-]|%(?:25){0,4}20)?"
+CARD = re.compile(rf"(?<![\w.%-])[2-6](?:{_GAP}\d){{12,18}}(?![\w-]|\.\d)")
+IBAN = re.compile(rf"(?<![\w%-])[A-Z]{{2}}\d{{2}}(?:{_GAP}[A-Z0-9]){{11,30}}(?![\w-])")
+PHONE = re.compile(
+    r"(?:(?<![\w+%])\+|%(?:25){0,4}2[Bb])[1-9](?:(?:[ ().+-]|%(?:25){0,4}2[089]){0,3}\d){7,14}(?![\w-])"
+    r"|(?<![\w.-])\(\d{3}\)[ ]?\d{3}-\d{4}(?![\w-])"
+)
+_NOT_DIGIT = re.compile(r"%(?:25){0,4}[0-9A-Fa-f]{2}|\D")
+_SEPARATOR = re.compile(r"%(?:25){0,4}20|[^A-Z0-9]")
+_TEST_CARDS = {"4": "400000", "5": "520082", "2": "222300", "3": "378282", "6": "601111"}
+"""By first digit: the prefix of cards that payment providers give out for tests."""
+PHONE_PREFIX_DIGITS = 5
+"""Digits of a phone number that stay: its country, and where it is."""
+
+Mark = Callable[[str, str], str]
+"""Called with a value and what it is; gives what stands in its place for now."""
+
+
+def fake(pseudonyms: Pseudonyms, text: str) -> str:
+    """Another value for one: by what it is, wherever it stands."""
+    if "@" in text or "40" in text:
+        match = EMAIL.fullmatch(text)
+        if match is not None and is_mail(match):
+            return email(pseudonyms, match)
+    digits = len(text) >= 13 and sum(map(str.isdigit, text)) >= 8
+    if digits and CARD.fullmatch(text) and is_card(text):
+        return card(pseudonyms, text)
+    if digits and IBAN.fullmatch(text) and is_iban(text):
+        return iban(pseudonyms, text)
+    if PHONE.fullmatch(text):
+        return phone(pseudonyms, text)
+    return pseudonyms.of(text)
+
+
+def marked(text: str, mark: Mark) -> str:
+    """A text in which each value that names a person, and each JSON Web Token, is marked."""
+    if "eyJ" in text:
+        text = JWT.sub(lambda match: mark(match[0], "(token)"), text)
+    if "@" in text or "40" in text:
+        text = EMAIL.sub(lambda match: mark(match[0], "(e-mail)") if is_mail(match) else match[0], text)
+    if _MAY_BE_NUMBERS.search(text) is None:
+        return text
+    text = IBAN.sub(lambda match: mark(match[0], "(iban)") if is_iban(match[0]) else match[0], text)
+    text = CARD.sub(lambda match: mark(match[0], "(card)") if is_card(match[0]) else match[0], text)
+    return PHONE.sub(lambda match: mark(match[0], "(phone)"), text)
+
+
+_MAY_BE_NUMBERS = re.compile(r"\d[\dA-Z +%()-]{6}")
+
+
+def is_mail(match: re.Match[str]) -> bool:
+    """Whether a match of EMAIL is an address, and no name of a file."""
+    return match["domain"].rpartition(".")[2].lower() not in _NOT_MAIL
+
+
+def email(pseudonyms: Pseudonyms, match: re.Match[str]) -> str:
+    """A fake e-mail address. Addresses of one domain share their fake domain, below example.com."""
+    domain = match["domain"].lower()
+    local = match[0][: match.start("at") - match.start()]
+    if domain == "example.com" or domain.endswith(".example.com"):
+        return pseudonyms.of(local.lower()) + match["at"] + match["domain"]
+    return (
+        f"{pseudonyms.of(local.lower())}{match['at']}{pseudonyms.of(domain.rpartition('.')[0])}.example.com"
+    )
+
+
+def _digits_of(text: str) -> str:
+    return _NOT_DIGIT.sub("", text)
+
+
+@lru_cache(1 << 12)
+def is_card(text: str) -> bool:
+    """Whether the digits of a text are a card number: their length, and the check digit (ISO/IEC 7812)."""
+    digits = _digits_of(text)
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and _luhn(digits) == 0
+
+
+def _luhn(digits: str) -> int:
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        number = int(digit) * (1 + place % 2)
+        total += number - 9 if number > 9 else number
+    return total % 10
+
+
+def card(pseudonyms: Pseudonyms, text: str) -> str:
+    """A card number for tests, as long and with the same gaps."""
+    digits = _digits_of(text)
+    prefix = _TEST_CARDS[digits[0]]
+    middle = len(digits) - len(prefix) - 1
+    made = f"{prefix}{pseudonyms.number(digits, 10**middle):0{middle}d}"
+    made += str(-_luhn(made + "0") % 10)
+    return _in_place(text, made, _NOT_DIGIT)
+
+
+@lru_cache(1 << 12)
+def is_iban(text: str) -> bool:
+    """Whether a text is an IBAN: its length, and its check digits (ISO 13616)."""
+    plain = _SEPARATOR.sub("", text)
+    return 15 <= len(plain) <= 34 and _remainder(plain) == 1
+
+
+def _remainder(plain: str) -> int:
+    return int("".join(str(int(char, 36)) for char in plain[4:] + plain[:4])) % 97
+
+
+def iban(pseudonyms: Pseudonyms, text: str) -> str:
+    """Another account of the same country, with right check digits."""
+    plain = _SEPARATOR.sub("", text)
+    account = pseudonyms.of(plain[4:])
+    check = 98 - _remainder(f"{plain[:2]}00{account}")
+    return _in_place(text, f"{plain[:2]}{check:02d}{account}", _SEPARATOR)
+
+
+def phone(pseudonyms: Pseudonyms, text: str) -> str:
+    """Another number with the same beginning and gaps."""
+    digits = _digits_of(text)
+    kept = min(PHONE_PREFIX_DIGITS, len(digits) - 4)
+    rest = len(digits) - kept
+    return _in_place(text, digits[:kept] + f"{pseudonyms.number(digits, 10**rest):0{rest}d}", _NOT_DIGIT)
+
+
+def _in_place(text: str, made: str, gap: re.Pattern[str]) -> str:
+    """Characters in the places of those of a text; its gaps stay."""
+    pieces, at, taken = [], 0, 0
+    for match in gap.finditer(text):
+        count = match.start() - at
+        pieces += [made[taken : taken + count], match[0]]
+        at, taken = match.end(), taken + count
+    return "".join([*pieces, made[taken:]])

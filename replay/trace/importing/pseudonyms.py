@@ -1,0 +1,227 @@
+"""Other values for secret ones: the same for the same value within a recording, of equal length and alphabet.
+
+Capitals stay capitals, small letters small, digits digits, and everything else stays. A short value is permuted among all
+values of its form, so that different values never get the same pseudonym (a generalized Feistel network, as in format-
+preserving encryption); a long one gets letters and digits from a keyed hash. A value is the same however it is coded:
+percent-encoded, escaped for JSON, or with the scheme of an Authorization header before it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+REMEMBERED = 1 << 16
+"""Values whose pseudonyms are remembered."""
+
+_UNIT = re.compile(
+    r"(%(?:25){0,4})([0-9A-Fa-f]{2})|(\\{1,16}u)([0-9A-Fa-f]{4})|(\\{1,16}x)([0-9A-Fa-f]{2})|.", re.DOTALL
+)
+_SCHEME = re.compile(
+    r"(?:Bearer|Basic|Digest|Negotiate|NTLM|Token|ApiKey)(?:[ +]|%(?:25)*20)+", re.IGNORECASE
+)
+_PERMUTED_BITS = 120
+"""Forms with more values than this many bits are not permuted: two of a hash's values are never the same."""
+_ROUNDS = 8
+_LETTERS, _DIGITS, _LEADING, _OTHERS = 26, 10, 9, 64
+
+
+class _Unit(NamedTuple):
+    """How one or more bytes of a value are written: as they are, `%XX` (`mark`), or an escape."""
+
+    mark: str
+    text: str
+    begin: int
+    end: int
+
+
+def _units(text: str) -> tuple[list[_Unit], bytes]:
+    """A text as the units that it is written in, and the bytes that these stand for."""
+    units: list[_Unit] = []
+    plain = bytearray()
+    for match in _UNIT.finditer(text):
+        begin = len(plain)
+        mark = match[1] or match[3] or match[5] or ""
+        if match[3]:
+            plain += chr(int(match[4], 16)).encode("utf-8", "surrogatepass")
+        elif mark:
+            plain.append(int(match[2] or match[6], 16))
+        else:
+            plain += match[0].encode("latin-1", "replace")
+        units.append(_Unit(mark, match[2] or match[4] or match[6] or match[0], begin, len(plain)))
+    return units, bytes(plain)
+
+
+def _written(units: list[_Unit], plain: bytes) -> str:
+    """Bytes written in the units of a text before."""
+    return "".join(_in_unit(unit, plain[unit.begin : unit.end]) for unit in units)
+
+
+def _in_unit(unit: _Unit, data: bytes) -> str:
+    if not unit.mark:
+        return data.decode("latin-1")
+    if unit.mark.endswith("u"):
+        code = f"{ord(data.decode('utf-8', 'surrogatepass')):04x}"
+    else:
+        code = f"{data[0]:02x}"
+    return unit.mark + (code if unit.text == unit.text.lower() and not unit.text.isdigit() else code.upper())
+
+
+class _Digit(NamedTuple):
+    """A byte of a value that changes: its place, how many bytes it can become, its number among them, and the first."""
+
+    place: int
+    radix: int
+    number: int
+    first: int
+
+
+def _digits(plain: bytes) -> Iterator[_Digit]:
+    """The bytes of a value that are changed. A number's first digit stays above 0, so that it stays a number."""
+    start = 1 if plain[:1] == b"-" else 0
+    for place, byte in enumerate(plain):
+        if 97 <= byte <= 122:
+            yield _Digit(place, _LETTERS, byte - 97, 97)
+        elif 65 <= byte <= 90:
+            yield _Digit(place, _LETTERS, byte - 65, 65)
+        elif 48 <= byte <= 57:
+            if place > start:
+                yield _Digit(place, _DIGITS, byte - 48, 48)
+            elif byte > 48:
+                yield _Digit(place, _LEADING, byte - 49, 49)
+        elif byte >= 0x80 and _ends_letter(plain, place):
+            yield _Digit(place, _OTHERS, byte & 63, byte & 0xC0)
+
+
+def _ends_letter(plain: bytes, place: int) -> bool:
+    """Whether the last byte of a letter beyond ASCII is here; in other encodings than UTF-8, a byte that may be one."""
+    begin = place
+    while begin > 0 and place - begin < 3 and plain[begin] & 0xC0 == 0x80:
+        begin -= 1
+    try:
+        return plain[begin : place + 1].decode("utf-8").isalnum()
+    except UnicodeDecodeError:
+        return plain[place] >= 0xC0 and not _is_utf8(plain)
+
+
+def _is_utf8(plain: bytes) -> bool:
+    try:
+        plain.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class Pseudonyms:
+    """Makes values into others. `key` is of the recording alone: whoever has the trace without it cannot try values."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = hashlib.blake2b(key, digest_size=32, person=b"replay-pseudonym").digest()
+        self._made: dict[str, str] = {}
+
+    def of(self, text: str) -> str:
+        """The pseudonym of a value, as it is written; a scheme before it (`Bearer `) stays."""
+        known = self._made.get(text)
+        if known is None:
+            scheme = _SCHEME.match(text)
+            if scheme is None:
+                known = self._of(text)
+            elif scheme[0][:5].lower() == "basic":
+                known = scheme[0] + self._basic(text[scheme.end() :])
+            else:
+                known = scheme[0] + self._of(text[scheme.end() :])
+            if len(self._made) < REMEMBERED:
+                self._made[text] = known
+        return known
+
+    def number(self, text: str, below: int) -> int:
+        """A number below `below` for a text: the same for the same."""
+        return int.from_bytes(self._hash(b"number", text.lower().encode()), "big") % below
+
+    def _of(self, text: str) -> str:
+        if text.startswith("eyJ"):
+            return "eyJ" + self._of(text[3:])  # a JSON Web Token still looks like one
+        units, plain = _units(text)
+        made = bytearray(plain)
+        for digit, number in zip(found := list(_digits(plain)), self._others(found), strict=True):
+            made[digit.place] = digit.first + number
+        return _written(units, bytes(made))
+
+    def _basic(self, text: str) -> str:
+        """That of a user and password: of each by itself, as they stand elsewhere."""
+        try:
+            user, colon, password = base64.b64decode(text, validate=True).decode("latin-1").partition(":")
+        except (binascii.Error, ValueError):
+            return self._of(text)
+        if not colon:
+            return self._of(text)
+        return base64.b64encode(f"{self.of(user)}:{self.of(password)}".encode("latin-1")).decode()
+
+    def _others(self, digits: list[_Digit]) -> list[int]:
+        """Other digits for those of a value."""
+        size = 1
+        for digit in digits:
+            size *= digit.radix
+            if size >> _PERMUTED_BITS:
+                return self._hashed(digits)
+        return self._permuted(digits, size) if size > 1 else [digit.number for digit in digits]
+
+    def _hashed(self, digits: list[_Digit]) -> list[int]:
+        seed = self._hash(b"stream", bytes(digit.number for digit in digits))
+        stream = hashlib.shake_256(seed).digest(2 * len(digits))
+        return [
+            (stream[2 * place] << 8 | stream[2 * place + 1]) % digit.radix
+            for place, digit in enumerate(digits)
+        ]
+
+    def _permuted(self, digits: list[_Digit], size: int) -> list[int]:
+        """The value after this one in a keyed order of all values of its form: never the value itself."""
+        radixes = bytes(digit.radix for digit in digits)
+        number, right = 0, 1
+        for place, digit in enumerate(digits):
+            number = number * digit.radix + digit.number
+            right *= digit.radix if place >= len(digits) // 2 else 1
+
+        def f(turn: int, half: int, below: int) -> int:
+            return (
+                int.from_bytes(self._hash(b"round" + bytes((turn,)) + radixes, b"%x" % half), "big") % below
+            )
+
+        number = _unshuffled((_shuffled(number, size // right, right, f) + 1) % size, size // right, right, f)
+        numbers = []
+        for digit in reversed(digits):
+            number, rest = divmod(number, digit.radix)
+            numbers.append(rest)
+        return numbers[::-1]
+
+    def _hash(self, what: bytes, text: bytes) -> bytes:
+        return hashlib.blake2b(what + b"\0" + text, key=self._key, digest_size=32).digest()
+
+
+Round = Callable[[int, int, int], int]
+
+
+def _shuffled(number: int, left: int, right: int, f: Round) -> int:
+    """A number in another place of the same order: a Feistel network of two halves."""
+    a, b = divmod(number, right)
+    for turn in range(_ROUNDS):
+        if turn % 2:
+            b = (b + f(turn, a, right)) % right
+        else:
+            a = (a + f(turn, b, left)) % left
+    return a * right + b
+
+
+def _unshuffled(number: int, left: int, right: int, f: Round) -> int:
+    """The number that `_shuffled` makes into this one."""
+    a, b = divmod(number, right)
+    for turn in reversed(range(_ROUNDS)):
+        if turn % 2:
+            b = (b - f(turn, a, right)) % right
+        else:
+            a = (a - f(turn, b, left)) % left
+    return a * right + b

@@ -1,0 +1,148 @@
+"""Names of parameters, fields and headers whose values are secrets, or say who asked."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+SECRET_SUFFIXES = (
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "passwordconfirm",
+    "passwordconfirmation",
+    "passwordagain",
+    "userpass",
+    "passwort",
+    "kennwort",
+    "pwd",
+    "apikey",
+    "accesskey",
+    "accesskeyid",
+    "privatekey",
+    "secretkey",
+    "subscriptionkey",
+    "signature",
+    "hmac",
+    "sessionid",
+    "sessid",
+    "sessionkey",
+    "credential",
+    "credentials",
+    "authorization",
+    "assertion",
+    "samlrequest",
+    "samlresponse",
+    "bearer",
+    "jwt",
+    "csrf",
+    "xsrf",
+    "wpnonce",
+    "verifier",
+    "authcode",
+    "accesscode",
+    "verificationcode",
+    "securitycode",
+    "securityanswer",
+    "cardnumber",
+    "cardnum",
+    "cardno",
+    "creditcard",
+    "ccnumber",
+    "cvv",
+    "ssn",
+    "securitynumber",
+    "passportnumber",
+)
+"""A parameter whose name ends with one of these is a secret (`csrf_token`, `X-Amz-Signature`, `PHPSESSID`).
+"""
+
+SECRET_NAMES = (
+    "key",
+    "pass",
+    "pw",
+    "psw",
+    "auth",
+    "oauth",
+    "sig",
+    "session",
+    "sid",
+    "connectsid",
+    "code",
+    "otp",
+    "totp",
+    "pin",
+    "pincode",
+    "ticket",
+    "serviceticket",
+    "samlart",
+    "idtokenhint",
+    "nonce",
+    "cookie",
+    "card",
+    "cvc",
+    "csc",
+    "iban",
+    "phone",
+    "telephone",
+    "phonenumber",
+    "mobilenumber",
+    "mobilephone",
+    "cellphone",
+    "msisdn",
+)
+"""A parameter of exactly this name is a secret."""
+
+SECRET_WORDS = frozenset(
+    {
+        "auth", "authorization", "authentication", "bearer", "cookie", "credential", "credentials", "csrf", "hmac", "jwt",
+        "otp", "password", "pin", "saml", "secret", "session", "sid", "sig", "signature", "ssn", "ticket", "token", "xsrf",
+        "assertion", "apikey", "cert",
+    }
+)  # fmt: skip
+"""A header with one of these words in its name (`X-User-Jwt`) is a secret."""
+
+WHO_WORDS = frozenset({"ip", "addr", "address", "email", "forwarded", "user", "username", "userid", "from"})
+"""A header with one of these words in its name (`X-Real-IP`) says who asked."""
+
+_HARMLESS_HEADERS = frozenset(
+    {
+        "user-agent", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-path",
+        "x-forwarded-server", "x-forwarded-scheme", "x-forwarded-protocol", "x-forwarded-ssl", "sec-ch-ua",
+    }
+)  # fmt: skip
+
+_NAME = re.compile(r"%[0-9A-Fa-f]{2}|.", re.DOTALL)
+_MARKS = re.compile(r"[-_.\[\]]")
+_DIGITS = "0123456789"
+
+
+@lru_cache(1 << 12)
+def secret_key(name: str) -> str:
+    """The known name that a parameter's is, or ends with; empty where it is no secret's.
+
+    Compared in lower case, percent-decoded, without `- _ . [ ]` and without digits at its end.
+    """
+    decoded = _NAME.sub(lambda m: chr(int(m[0][1:], 16)) if len(m[0]) == 3 else m[0], name).lower()
+    plain = _MARKS.sub("", decoded).rstrip(_DIGITS)
+    if plain in SECRET_NAMES:
+        return plain
+    return max((suffix for suffix in SECRET_SUFFIXES if plain.endswith(suffix)), key=len, default="")
+
+
+def is_secret(name: str) -> bool:
+    """Whether a parameter's name looks like a secret's."""
+    return secret_key(name) != ""
+
+
+@lru_cache(1 << 12)
+def is_secret_header(name: str) -> bool:
+    """Whether a header says who asked, or lets its reader in."""
+    lowered = name.strip().lower()
+    if lowered in _HARMLESS_HEADERS:
+        return False
+    words = set(re.split(r"[-_.]", lowered))
+    return bool(words & (SECRET_WORDS | WHO_WORDS)) or is_secret(lowered.removeprefix("x-"))

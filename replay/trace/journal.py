@@ -1,0 +1,261 @@
+"""The journal of a recording that is under way: what survives when its process is killed.
+
+    MAGIC, two slots of NOTES_BYTES with notes, then blocks of records
+
+A block is appended at least once a second while requests come. Each has a length and a checksum, so that one which was cut
+is noticed and left out. Notes (what was lost, which secrets were taken out) are rewritten in place, in the two slots in
+turn: a full disk or a kill cannot take the last good ones. Records are clean: secrets never reach the disk.
+
+While it is written, its file is locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import cramjam
+import msgspec
+
+from replay.errors import InputError, OutputError, reason_of
+
+from .requests import Headers
+
+MAGIC = b"\x89replay journal 1\n"
+ENDING = ".journal"
+NOTES_BYTES = 64 << 10
+FIRST_BLOCK = len(MAGIC) + 2 * NOTES_BYTES
+BLOCK_BYTES_MAX = 1 << 30
+"""The longest block: a recorder writes one when it has some MiB."""
+
+_NOTES_HEAD = struct.Struct("<QII")
+_BLOCK_HEAD = struct.Struct("<4sIII")
+_BLOCK_MARK = b"RJBL"
+
+
+class JournalResponse(msgspec.Struct, array_like=True):
+    """A recorded response (see `RecordedResponse`)."""
+
+    type: str
+    headers: Headers
+    size: int
+    digest: int
+    body: bytes | None
+    cut: bool
+
+
+class JournalRecord(msgspec.Struct, array_like=True):
+    """A recorded request, clean and in shape. `client` is a keyed hash."""
+
+    at_ns: int
+    method: str
+    target: bytes
+    host: str
+    client: bytes
+    status: int
+    took_ns: int
+    first_byte_ns: int
+    size: int
+    headers: Headers
+    body: bytes
+    response: JournalResponse | None = None
+
+
+class Notes(msgspec.Struct):
+    """What a recording says of itself. `records` are in blocks; `lost` and `incomplete` are requests by reason; `ended` is
+    whether the recording came to its end.
+    """
+
+    source: str = ""
+    started_ns: int = 0
+    records: int = 0
+    last_ns: int = 0
+    lost: dict[str, int] = {}
+    incomplete: dict[str, int] = {}
+    refused: dict[str, int] = {}
+    secrets_dropped: dict[str, int] = {}
+    secrets_by_name: dict[str, int] = {}
+    changes: list[tuple[str, str, str, int]] = []
+    rules_used: list[str] = []
+    assumptions: list[str] = []
+    bodies_left: dict[str, int] = {}
+    options: dict[str, bool | int | str] = {}
+    ended: bool = False
+
+
+def journal_of(trace: Path) -> Path:
+    """Where the journal of a recording to `trace` is."""
+    return trace.parent / f"{trace.name}{ENDING}"
+
+
+class JournalWriter:
+    """Appends records to a new journal at `path`. OutputError where it exists, or cannot be written."""
+
+    def __init__(self, path: Path, notes: Notes) -> None:
+        self.path, self.notes = path, notes
+        self._end, self._turn = FIRST_BLOCK, 0
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._file = os.open(path, flags, 0o600)
+        except FileExistsError:
+            raise _in_the_way(path) from None
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.pwrite(self._file, MAGIC + bytes(2 * NOTES_BYTES), 0)
+            self.write_notes()
+        except OSError as error:
+            os.close(self._file)
+            path.unlink(missing_ok=True)
+            raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
+
+    def append(self, records: list[JournalRecord]) -> None:
+        """Write a block. OSError where the disk does not take it; the journal is then as before."""
+        payload = bytes(cramjam.zstd.compress(msgspec.msgpack.encode(records), level=1))
+        block = _BLOCK_HEAD.pack(_BLOCK_MARK, len(payload), len(records), zlib.crc32(payload)) + payload
+        try:
+            at = self._end
+            with memoryview(block) as view:
+                while view[at - self._end :]:
+                    at += os.pwrite(self._file, view[at - self._end :], at)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._end)
+            raise
+        self._end = at
+        self.notes.records += len(records)
+        self.notes.last_ns = max(self.notes.last_ns, *(record.at_ns for record in records))
+
+    def write_notes(self) -> None:
+        """Rewrite the notes, in the slot that does not hold the last ones."""
+        payload = msgspec.msgpack.encode(self.notes)
+        if len(payload) > NOTES_BYTES - _NOTES_HEAD.size:
+            self.notes.secrets_by_name, self.notes.assumptions, self.notes.changes = {}, [], []
+            payload = msgspec.msgpack.encode(self.notes)
+        self._turn += 1
+        data = _NOTES_HEAD.pack(self._turn, len(payload), zlib.crc32(payload)) + payload
+        os.pwrite(self._file, data, len(MAGIC) + self._turn % 2 * NOTES_BYTES)
+
+    def close(self) -> None:
+        """Write the notes once more, and close the file."""
+        with contextlib.suppress(OSError):
+            self.write_notes()
+        os.close(self._file)
+
+
+def _in_the_way(path: Path) -> OutputError:
+    """The error of a journal that is already there."""
+    trace = str(path).removesuffix(ENDING)
+    if is_being_written(path):
+        return OutputError(f"{path} is being written by another recording", hint="give another -o")
+    return OutputError(
+        f"{path} holds a recording to the same trace that was not ended",
+        hint=f"keep it: replay import {path} -o {trace}; or delete it",
+    )
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a recording still writes to a journal."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def is_journal(head: bytes) -> bool:
+    """Whether a file begins as a journal does."""
+    return head.startswith(MAGIC)
+
+
+def notes_in(head: bytes) -> Notes:
+    """The last good notes of a journal, of which `head` is at least FIRST_BLOCK bytes; empty ones where there are none."""
+    found: list[tuple[int, Notes]] = []
+    for slot in range(2):
+        begin = len(MAGIC) + slot * NOTES_BYTES
+        part = head[begin : begin + NOTES_BYTES]
+        if len(part) < _NOTES_HEAD.size:
+            continue
+        turn, size, check = _NOTES_HEAD.unpack_from(part)
+        payload = part[_NOTES_HEAD.size : _NOTES_HEAD.size + size]
+        if turn and len(payload) == size and zlib.crc32(payload) == check:
+            with contextlib.suppress(msgspec.DecodeError):
+                found.append((turn, msgspec.msgpack.decode(payload, type=Notes)))
+    return max(found, key=lambda each: each[0])[1] if found else Notes()
+
+
+def read_notes(path: Path) -> Notes:
+    """The notes of the journal at `path`. InputError where it is none."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(FIRST_BLOCK)
+    except OSError as error:
+        raise InputError(f"{path}: {reason_of(error)}") from None
+    if not is_journal(head):
+        raise InputError(f"{path} is not the journal of a recording")
+    return notes_in(head)
+
+
+class CutJournalError(Exception):
+    """A journal ends, or is damaged, in the middle of a block."""
+
+
+_Records = msgspec.msgpack.Decoder(list[JournalRecord])
+
+
+def blocks_in(pieces: Iterator[memoryview]) -> Iterator[Notes | list[JournalRecord]]:
+    """The notes of a journal, then the records of its blocks. CutJournalError behind the last good one, if more follows.
+
+    A block that was damaged is not skipped: what follows it cannot be found.
+    """
+    held = bytearray()
+    begun = False
+    for piece in pieces:
+        held += piece
+        if not begun:
+            if len(held) < FIRST_BLOCK:
+                continue
+            begun = True
+            yield notes_in(bytes(held[:FIRST_BLOCK]))
+            del held[:FIRST_BLOCK]
+        while (size := _whole_block(held)) > 0:
+            yield _records_of(bytes(held[_BLOCK_HEAD.size : size]), held)
+            del held[:size]
+    if not begun or held:
+        raise CutJournalError
+
+
+def _whole_block(held: bytearray) -> int:
+    """The length of the first block; 0 where it is not complete."""
+    if len(held) < _BLOCK_HEAD.size:
+        return 0
+    mark, size, _, _ = _BLOCK_HEAD.unpack_from(held)
+    if mark != _BLOCK_MARK or size > BLOCK_BYTES_MAX:
+        raise CutJournalError
+    size += _BLOCK_HEAD.size
+    return size if len(held) >= size else 0
+
+
+def _records_of(payload: bytes, held: bytearray) -> list[JournalRecord]:
+    _, _, count, check = _BLOCK_HEAD.unpack_from(held)
+    if zlib.crc32(payload) != check:
+        raise CutJournalError
+    try:
+        records = _Records.decode(bytes(cramjam.zstd.decompress(payload)))
+    except (msgspec.DecodeError, cramjam.DecompressionError):
+        raise CutJournalError from None
+    if len(records) != count:
+        raise CutJournalError
+    return records

@@ -1,0 +1,164 @@
+"""Where values stand in requests and responses: JSON leaves, fields of forms and queries, cookies, path segments.
+
+Each function yields `Place`s: the name of a place, the range of its raw text, and the value that the raw text stands for.
+Texts are decoded as Latin-1, so that an offset in the text is an offset in the bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+Kind = Literal["header", "cookie", "query", "form", "json", "path"]
+
+KINDS: tuple[Kind, ...] = ("header", "cookie", "query", "form", "json", "path")
+
+JSON_DEPTH_MAX = 64
+"""Deeper leaves are not listed."""
+
+_SPACE = r"[ \t\r\n]*"
+_JSON_TOKEN = re.compile(
+    _SPACE
+    + r'(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<bare>-?\d[\d.eE+-]*|true|false|null)|(?P<mark>[{}\[\]:,]))',
+    re.DOTALL,
+)
+_FIELD = re.compile(r"(?:^|&)([^=&]*)=([^&]*)")
+_COOKIE = re.compile(r"(?:^|;)[ \t]*([^=;]+)=([^;]*)")
+_SEGMENT = re.compile(r"/([^/?#]+)")
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
+_SHORT_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+
+
+class Place(NamedTuple):
+    """A value: the name of its place (a JSON Pointer, the name of a field), its raw range, and what it stands for.
+
+    `quoted` is whether it stands inside the quotes of a JSON string. `first` is where the whole member begins.
+    """
+
+    name: str
+    begin: int
+    end: int
+    value: str
+    quoted: bool = False
+    first: int = -1
+
+
+def json_text(raw: str) -> str:
+    """The text that the inside of a JSON string stands for; `raw` is UTF-8 read as Latin-1."""
+    if "\\" not in raw:
+        return _utf8(raw)
+
+    def one(match: re.Match[str]) -> str:
+        if match[1]:
+            return chr(int(match[1], 16)).encode("utf-8", "surrogatepass").decode("latin-1")
+        return _SHORT_ESCAPES.get(match[2], match[2])
+
+    return _utf8(_ESCAPE.sub(one, raw))
+
+
+def _utf8(latin: str) -> str:
+    try:
+        return latin.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return latin
+    except UnicodeEncodeError:
+        return latin
+
+
+def percent_text(raw: str, *, plus: bool = False) -> str:
+    """The text that a percent-encoded value stands for; `plus` is a space in queries and forms."""
+    if plus:
+        raw = raw.replace("+", " ")
+    return _utf8(unquote_to_bytes(raw).decode("latin-1")) if "%" in raw else _utf8(raw)
+
+
+class _Level:
+    """One open object or array of a JSON text."""
+
+    __slots__ = ("first", "index", "is_object", "name", "wants_value")
+
+    def __init__(self, is_object: bool) -> None:
+        self.is_object, self.index, self.name, self.first = is_object, 0, "", -1
+        self.wants_value = not is_object
+
+
+def json_leaves(text: str) -> Iterator[Place]:
+    """The strings, numbers and literals of a JSON text by their JSON Pointers; stops where the text is not JSON."""
+    levels: list[_Level] = []
+    at = 0
+    while (token := _JSON_TOKEN.match(text, at)) is not None:
+        at = token.end()
+        mark = token["mark"]
+        level = levels[-1] if levels else None
+        if mark is None:
+            kind = "string" if token["string"] is not None else "bare"
+            begin, end = token.span(kind)
+            if level is not None and not level.wants_value:
+                level.name, level.first, level.wants_value = json_text(text[begin + 1 : end - 1]), begin, True
+            else:
+                yield _leaf(levels, text, begin, end, kind == "string")
+        elif mark in "{[":
+            if len(levels) >= JSON_DEPTH_MAX:
+                return
+            levels.append(_Level(mark == "{"))
+        elif level is None:
+            return
+        elif mark in "}]":
+            levels.pop()
+        elif mark == ",":
+            level.index += 1
+            level.wants_value = not level.is_object
+        if not levels:
+            return
+
+
+def _leaf(levels: list[_Level], text: str, begin: int, end: int, quoted: bool) -> Place:
+    steps = [level.name if level.is_object else str(level.index) for level in levels]
+    pointer = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
+    first = levels[-1].first if levels and levels[-1].is_object else begin
+    if quoted:
+        return Place(pointer, begin + 1, end - 1, json_text(text[begin + 1 : end - 1]), True, first)
+    return Place(pointer, begin, end, text[begin:end], False, first)
+
+
+def form_fields(text: str, begin: int = 0) -> Iterator[Place]:
+    """The fields of a form, or of a query from `begin` on."""
+    for match in _FIELD.finditer(text[begin:] if begin else text):
+        yield Place(
+            percent_text(match[1], plus=True), begin + match.start(2), begin + match.end(2),
+            percent_text(match[2], plus=True), first=begin + match.start(1),
+        )  # fmt: skip
+
+
+def query_fields(target: str) -> Iterator[Place]:
+    """The parameters of a target's query."""
+    at = target.find("?")
+    if at >= 0:
+        yield from form_fields(target, at + 1)
+
+
+def cookies(value: str) -> Iterator[Place]:
+    """The cookies of a `Cookie` header."""
+    for match in _COOKIE.finditer(value):
+        yield Place(match[1].strip(), match.start(2), match.end(2), match[2].strip(), first=match.start(1))
+
+
+def path_segments(target: str) -> Iterator[Place]:
+    """The segments of a path, named by their number from 0."""
+    for number, match in enumerate(_SEGMENT.finditer(target.partition("?")[0])):
+        yield Place(str(number), match.start(1), match.end(1), percent_text(match[1]), first=match.start())
+
+
+def is_json(body: str) -> bool:
+    """Whether a body looks like a JSON object or array."""
+    return body.lstrip(" \t\r\n")[:1] in ("{", "[")
+
+
+_FORM = re.compile(r"[!-;=?-z|~]+")
+
+
+def is_form(body: str) -> bool:
+    """Whether a body looks like the fields of a form."""
+    return "=" in body and _FORM.fullmatch(body) is not None

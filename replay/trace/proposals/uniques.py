@@ -1,0 +1,134 @@
+"""Values that clients bring themselves: new for each client or request, passwords, and keys that the trace must not hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from .find import OwnValues, Proposals, SentPlace
+from .values import bits_of
+
+UNIQUE_SHARE = 0.9
+"""So many of a place's values must be different, and of one client each, to be new for each."""
+
+_EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]+\.[^\s@]+")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_NAMES_OF_IDS = re.compile(
+    r".*(?:id|uuid|guid|ref|reference|number|nr|key|order|username|user|login|account|nickname|nick|handle|slug|sku|phone"
+    r"|mobile|mail|nonce)"
+)
+_PASSWORD = re.compile(
+    r"password|passwd|pwd|pass|psw|pw|passwort|kennwort|passphrase|userpass|password\d?|password(?:confirm|confirmation|again|repeat)"
+)
+_CREATES = re.compile(
+    r"regist|sign-?up|create|join|enrol|users?$|accounts?$|members?$|customers?$", re.IGNORECASE
+)
+_LOGS_IN = re.compile(r"log-?in|sign-?in|auth|token|session|oauth|password", re.IGNORECASE)
+_LIKE_CHARS_MIN = 8
+"""A shorter value has too few others of its form: it is made of more characters than the recorded one."""
+
+WRITES = ("POST", "PUT", "PATCH")
+
+
+class Unique(NamedTuple):
+    """Values that are new for each client or request: how they are made, the place that brings them, and all places."""
+
+    generate: str
+    first: SentPlace
+    places: list[SentPlace]
+    values: int
+
+
+class Needed(NamedTuple):
+    """Values that the replay needs and the trace does not hold: the variable's name, the places, how many there are."""
+
+    name: str
+    places: list[SentPlace]
+    values: int
+
+
+def plain_name(name: str) -> str:
+    """The last step of a place's name, in lower case, without marks."""
+    steps = [step for step in re.split(r"[/.\[\]]", name) if step and not step.isdigit()]
+    return re.sub(r"[^a-z0-9]", "", (steps[-1] if steps else name).lower())
+
+
+def is_password(place: SentPlace) -> bool:
+    """Whether a field is a password."""
+    return place.kind in ("json", "form", "query") and _PASSWORD.fullmatch(plain_name(place.name)) is not None
+
+
+def logs_in(route: str) -> bool:
+    """Whether a route is for people who are known already."""
+    path = route.partition(" ")[2]
+    return _LOGS_IN.search(path) is not None and _CREATES.search(path) is None
+
+
+def passwords(found: Proposals) -> list[Needed]:
+    """The passwords: one variable for all fields that hold one."""
+    places = [place for place in found.own if is_password(place)]
+    values = {value for place in places for value in found.own[place].values}
+    return [Needed("password", places, len(values))] if places else []
+
+
+def uniques(
+    found: Proposals, routes: Sequence[str], taken: Iterable[SentPlace]
+) -> tuple[list[Unique], list[Needed]]:
+    """Values that are new for each client or request, and accounts that exist before the recording begins."""
+    made: list[Unique] = []
+    needed: list[Needed] = []
+    used = set(taken)
+    for place, own in sorted(found.own.items(), key=lambda item: -item[1].count):
+        if (
+            place in used
+            or place.kind not in ("json", "form")
+            or routes[place.route].split(" ")[0] not in WRITES
+        ):
+            continue
+        created = {value for value in own.values if found.first_places.get(value) == place}
+        generate = _generator(place, own, created)
+        if not generate:
+            continue
+        others = [place, *_places_of(found, created, used | {place})]
+        used.update(others)
+        if logs_in(routes[place.route]) and any(
+            is_password(one) for one in found.own if one.route == place.route
+        ):
+            needed.append(Needed(plain_name(place.name) or "account", others, len(own.values)))
+        else:
+            made.append(Unique(generate, place, others, len(created)))
+    return made, needed
+
+
+def _generator(place: SentPlace, own: OwnValues, created: set[str]) -> str:
+    """How values of a place are made; empty where they are not new for each client or request."""
+    if not created or len(created) < UNIQUE_SHARE * len(own.values) or is_password(place):
+        return ""
+    values = list(own.values)
+    shared = sum(len(clients) > 1 for clients in own.values.values())
+    if shared > (1 - UNIQUE_SHARE) * len(values):
+        return ""
+    if all(map(_EMAIL.fullmatch, values)):
+        return "email"
+    if all(map(_UUID.fullmatch, values)):
+        return "uuid"
+    is_id = _NAMES_OF_IDS.fullmatch(plain_name(place.name)) is not None and not any(
+        map(re.compile(r"\s").search, values)
+    )
+    if not is_id or len(values) < max(2, UNIQUE_SHARE * own.count):
+        return ""
+    if min(map(len, values)) >= _LIKE_CHARS_MIN and min(map(bits_of, values)) >= 20:
+        return "like"
+    return "word" if any(not value.isdigit() for value in values) else ""
+
+
+def _places_of(found: Proposals, created: set[str], used: set[SentPlace]) -> list[SentPlace]:
+    """Other places to which most of what is sent are these values."""
+    return [
+        place
+        for place, own in found.own.items()
+        if place not in used
+        and place.kind in ("json", "form", "query", "path")
+        and 2 * sum(value in created for value in own.values) > len(own.values)
+    ]
