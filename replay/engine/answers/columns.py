@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from replay.results.answers import FORMS, SCHEMA
+from replay.trace.importing.secrets import REDACTED
 from replay_native.keeping import responses
 from replay_native.keeping.ring import HAS_BODY, IS_CONTAINER, IS_CUT, IS_JSON, IS_PACKED, IS_WANTED, Drained
 
 from .decoding import Decoder, TooLargeError
-from .redaction import REDACTED, hides_header, redact_header, redact_json, redact_text
+from .redaction import hides_header, redact_header, redact_json, redact_text
 
 NONE, JSON, TEXT, HTML, BINARY, UNREADABLE = (np.uint8(FORMS.index(form)) for form in FORMS)
 
