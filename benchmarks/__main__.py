@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import (
+    answers,
     capacity,
     clients,
     comparing,
@@ -45,6 +46,7 @@ PARTS: dict[str, Callable[[Path, Path], Any]] = {
     "kafka": lambda folder, trace: kafka.measure(folder),
     "sessions": lambda folder, trace: sessions.measure(folder),
     "clients": lambda folder, trace: clients.measure(folder),
+    "answers": answers.measure,
 }
 """From a folder to work in, and a trace of one path, to what is kept."""
 

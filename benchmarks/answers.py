@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 from . import peers
 
@@ -12,6 +13,7 @@ CONNECTIONS = 64
 ROUNDS = 5
 SECONDS = 6
 RESPONSES = 5_000_000
+LONGEST_S = 600
 KEEPS = ("none", "digest", "sample", "all")
 
 DOCUMENT = {
@@ -62,19 +64,19 @@ def capacity(folder: Path, trace: Path, rounds: int = ROUNDS, seconds: int = SEC
     return {keep: {**found, "of_plain": found["per_cpu_s"] / plain} for keep, found in medians.items()}
 
 
-def memory(folder: Path, trace: Path, responses: int = RESPONSES) -> dict[str, float]:
-    """Peak memory in MiB of runs that keep digests: of so many responses, and of a tenth of them."""
-    found: dict[str, float] = {}
+def memory(folder: Path, trace: Path, responses: int = RESPONSES) -> list[dict[str, float]]:
+    """Peak memory of runs that keep digests of so many responses, and of a tenth of them."""
+    found = []
     with peers.nginx(template=NGINX) as port:
         for count in (responses // 10, responses):
-            kept = 0
-            seconds = max(2, count // 40_000)
+            trial = _run(folder, trace, port, "digest", "-d", "4s")
+            seconds = min(1 + int(4.4 * count / trial["answers"]["kept"]), LONGEST_S)
             document = _run(folder, trace, port, "digest", "-d", f"{seconds}s")
             kept = document["answers"]["kept"]
-            found[f"mib_at_{kept}_responses"] = peers.peak_rss_mib(document)
+            found.append({"kept": kept, "peak_rss_mib": peers.peak_rss_mib(document)})
     return found
 
 
-def measure(folder: Path, trace: Path) -> dict[str, dict]:
+def measure(folder: Path, trace: Path) -> dict[str, Any]:
     """Both."""
     return {"capacity": capacity(folder, trace), "memory": memory(folder, trace)}

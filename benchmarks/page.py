@@ -35,7 +35,7 @@ def render(results: dict[str, Any]) -> str:
         ("https", _https),
         ("histograms", _histograms), ("workloads", _workloads), ("peaks", _peaks), ("comparing", _comparing),
         ("importing", _importing), ("kafka", _kafka),
-        ("sessions", _sessions), ("clients", _clients),
+        ("sessions", _sessions), ("clients", _clients), ("answers", _answers),
     ):  # fmt: skip
         if name in results:
             part = results[name]
@@ -58,6 +58,24 @@ def _sessions(results: dict[str, Any]) -> str:
         + rows
         + f"\nsessions : plain = {session['per_cpu_s'] / plain['per_cpu_s']:.2f} a CPU second,"
         f" {session['per_s'] / plain['per_s']:.2f} by the clock.\n"
+    )
+
+
+def _answers(results: dict[str, Any]) -> str:
+    rows = "".join(
+        f"| {keep} | {found['per_cpu_s']:,.0f} | {found['of_plain']:.2f} | {found['dropped_share']:.1%} |\n"
+        for keep, found in results["capacity"].items()
+    )
+    memory = "; ".join(
+        f"{found['peak_rss_mib']:,.0f} MiB with {found['kept']:,} responses" for found in results["memory"]
+    )
+    return (
+        "## Kept responses\nA closed loop of 64 connections onto one nginx worker that answers with a kilobyte of JSON"
+        " (fifty leaves), by what is kept of the responses (`python -m benchmarks answers`). All threads of the"
+        " generator count, the one that writes them, too.\n\n"
+        "| kept | requests a CPU second | of none | dropped |\n|---|---|---|---|\n"
+        + rows
+        + f"\nPeak memory of the process with `digest`: {memory}.\n"
     )
 
 

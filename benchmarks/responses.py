@@ -166,7 +166,8 @@ class Score:
     """Found, missed above the stated rate, and named without reason."""
 
     def __init__(self) -> None:
-        self.found, self.false, self.missed, self.below = 0, 0, [], 0
+        self.found, self.false, self.below = 0, 0, 0
+        self.missed: list[Planted] = []
 
     def add(self, planted: Planted, named: Sequence[tuple[str, str]], smallest: float | None) -> None:
         """One fault, and what was named."""

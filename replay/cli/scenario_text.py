@@ -25,6 +25,7 @@ RULES = {
     "capture": {"route": "*", "name": "token", "json": "/token"},
     "check": {"route": "*", "status": "recorded"},
     "set": {"route": "*", "header": "X-User", "value": "{user}"},
+    "ignore": {"route": "*", "field": "/updated_at"},
 }
 """An example for each table of rules."""
 

@@ -91,8 +91,13 @@ class RouteCounter:
         for same, parsed, (a, b) in zip(self._same_status, self._parsed, self._pairs, strict=True):
             differs = values[a] != values[b]
             if name == "status":
-                counts.append(int(differs.sum()))
-                compared.append(differs.size)
+                usable = (
+                    (values[a] != ABSENT) & (values[b] != ABSENT)
+                    if self.route.is_lossy
+                    else np.ones_like(same)
+                )
+                counts.append(int((differs & usable).sum()))
+                compared.append(int(usable.sum()))
                 continue
             usable = same
             if name == "body":
@@ -132,7 +137,7 @@ class RouteCounter:
 
     def compared(self, name: str) -> np.ndarray:
         """bool[runs, requests]: whether a run's value of this field says anything."""
-        if name == "status":
+        if name == "status" and not self.route.is_lossy:
             return np.ones(self.route.parsed.shape, bool)
         if name not in self.route.heads:
             return self.route.parsed

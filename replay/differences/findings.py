@@ -87,8 +87,9 @@ class ComparedSide:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """The whole answer. `reasons` say why nothing can be concluded, `notes` what else to know. `smallest` is the largest of
-    the smallest rates of fields that hardly differ within base. `equal` counts fields that never differ, of all `routes`.
+    """The whole answer. `reasons` say why nothing can be concluded, `notes` what else to know. `smallest` is the rate from
+    which on a difference would have been found in a field that never differs, on the routes with most of the requests.
+    `equal` counts fields that never differ, of all `routes`.
     """
 
     verdict: Verdict

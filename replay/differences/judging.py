@@ -17,15 +17,21 @@ from . import statistics
 from .causes import add_causes
 from .counting import Rates, RouteCounter
 from .examples import FIELDS_MAX, add_examples, where_different
-from .fields import OTHER
+from .fields import BODY, OTHER
 from .findings import ComparedSide, Differences, FieldFinding, Verdict
 from .ignoring import Ignoring
 from .reading import KeptRun, Responses, read_responses
 from .statistics import RUNS_MIN, Judged
 from .values import Kind
 
+OPAQUE = 0.5
+"""Where digests differ in such a share of base's own responses, no difference in them can be seen."""
+
 STABLE = 0.01
-"""A field that differs in no more of base's own responses counts as stable."""
+"""A field that differs in no more of the responses of one build counts as stable."""
+
+MOST = 0.95
+"""The routes that have this share of the requests say which rate would have been found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +84,10 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
     verdict: Verdict = "DIFFERENT" if any(found.different for found in findings) else "SAME"
     if reasons:
         verdict = "INCONCLUSIVE"
-    smallest = _smallest(judged, family.rates, base, new, responses)
+    smallest = _smallest(judged, base, new, responses)
     made = Differences(
         verdict, "", *sides, tuple(reasons),
-        (*_notes(base, new), *responses.notes, *ignoring.unused()),
+        (*_opaque(findings), *_notes(base, new), *responses.notes, *ignoring.unused()),
         tuple(findings), tuple(ignoring.left_out.values()),
         requests=sum(route.requests for route in responses.routes), routes=len(responses.routes),
         equal=_fields(responses) - len(findings), smallest=smallest, labellings=judged.labellings, exact=judged.exact,
@@ -157,12 +163,12 @@ def _too_few(base: RunsOfSide, new: RunsOfSide) -> list[str]:
 
 
 def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -> list[FieldFinding]:
-    """One finding per field: of its aspects the one that differs most surely."""
+    """One finding per field: of its aspects the one that differs most surely, or else most often."""
     best: dict[tuple[str, str], int] = {}
     for at, rates in enumerate(family.rates):
         key = (rates.route.route, rates.field)
         held = best.get(key)
-        if held is None or (judged.p[at], -judged.t[at]) < (judged.p[held], -judged.t[held]):
+        if held is None or _comes_before(judged, at, held, alpha):
             best[key] = at
     return [
         FieldFinding(
@@ -175,6 +181,13 @@ def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -
         )
         for (route, name), at in best.items()
     ]  # fmt: skip
+
+
+def _comes_before(judged: Judged, at: int, held: int, alpha: float) -> bool:
+    """Whether one aspect of a field says more than another."""
+    if min(judged.p[at], judged.p[held]) <= alpha:
+        return bool((judged.p[at], -judged.t[at]) < (judged.p[held], -judged.t[held]))
+    return bool(judged.across[at] > judged.across[held])
 
 
 def _first_kind(rates: Rates) -> Kind:
@@ -209,20 +222,36 @@ def _fields(responses: Responses) -> int:
     )
 
 
-def _smallest(
-    judged: Judged, rates: Sequence[Rates], base: RunsOfSide, new: RunsOfSide, responses: Responses
-) -> float | None:
-    """The rate from which on a new difference would have been found in any field that is stable within base, on the route
-    with the fewest responses.
+def _smallest(judged: Judged, base: RunsOfSide, new: RunsOfSide, responses: Responses) -> float | None:
+    """The rate from which on a difference would have been found in a field that never differed: on the routes that have
+    most of the requests. Smaller routes show larger rates alone.
     """
     if min(len(base.runs), len(new.runs)) < RUNS_MIN:
         return None
-    found = [
-        float(one) for one, within in zip(judged.smallest, judged.within, strict=True) if within <= STABLE
+    compared = sorted(
+        (
+            int(route.parsed.sum(axis=1).min()) if route.parsed.any() else route.requests
+            for route in responses.routes
+        ),
+        reverse=True,
+    )
+    before = np.cumsum(compared) - compared
+    big = [count for count, above in zip(compared, before, strict=True) if above < MOST * sum(compared)]
+    return _finite(max(statistics.smallest_of_equal(judged, len(new.runs), count) for count in big or [0]))
+
+
+def _opaque(findings: Sequence[FieldFinding]) -> list[str]:
+    """The warning that bodies of which digests alone were kept say nothing, since they always differ."""
+    routes = [
+        one.route for one in findings if one.field == BODY and one.within >= OPAQUE and not one.different
     ]
-    fewest = min(route.requests for route in responses.routes)
-    found.append(float(statistics.smallest_of_equal(judged, len(new.runs), fewest)))
-    return _finite(max(found))
+    if not routes:
+        return []
+    more = f" and {counted(len(routes) - 1, 'more route')}" if len(routes) > 1 else ""
+    return [
+        f"bodies of {routes[0]}{more} differ between runs of one build, and only their digests were kept: nothing was shown"
+        " about what is in them; keep bodies with --keep-answers all"
+    ]
 
 
 def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
@@ -252,10 +281,13 @@ def sentence_of(made: Differences) -> str:
     if named := made.different:
         more = f", and {counted(len(named) - 1, 'more field')}" if len(named) > 1 else ""
         return f"{new} answers differently from {base}: {_said(named[0], base)}{more}"
+    opaque = _opaque(made.fields)
+    if opaque:
+        return f"{new} answers as {base} does, as far as can be seen: {opaque[0]}"
     least = "no rate" if made.smallest is None else format_share(made.smallest)
     return (
         f"{new} answers as {base} does: no field differs more between the builds than between runs of {base}"
-        f" ({made.requests:,} requests); a new difference in {least} of a route's responses would have been found"
+        f" ({made.requests:,} requests); a new difference in {least} of a big route's responses would have been found"
     )
 
 

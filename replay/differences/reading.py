@@ -13,18 +13,21 @@ import pyarrow as pa
 from replay.errors import InputError
 from replay.results.answers import FORMS, Answers
 from replay.results.document import RunDocument
+from replay.units import counted
 
 from .fields import FORM_HTML, FORM_JSON, FORM_TEXT, Flattener, Names, Sightings
 
 UNKNOWN = np.uint32(1)
 """What stands in a column of hashes where the run does not say."""
 
-NO_RESPONSE = 0
+LOST_ROWS = ("ring", "disk", "late")
+"""Reasons why a run has no row of a response that it got."""
+
 BODIES_MAX = 2_000_000
 """Bodies that are taken apart, over all runs; with more, every n-th request is."""
 
-ROUTE_UNKNOWN = "(unknown route)"
-_COPIES_BITS = 16
+
+_COPIES_BITS = 32
 _FIELD_FORMS = (FORM_JSON, FORM_TEXT, FORM_HTML)
 _HEAD = (
     "number",
@@ -58,7 +61,8 @@ class KeptRun:
 class RouteResponses:
     """The responses to one route: `keys`, `clients` and `due_ns` by request, the rest by run. In `heads` are hashes uint32
     of what stands beside the body, by name (status, type, `header NAME`, body: its digest), and in `forms` what each body
-    is. `parsed` says which bodies were taken apart; `sightings` has their fields.
+    is. `parsed` says which bodies were taken apart; `sightings` has their fields. `is_lossy`: a request without a row may
+    have got a response.
     """
 
     route: str
@@ -71,6 +75,7 @@ class RouteResponses:
     parsed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     names: Names = field(default_factory=Names)
     sightings: list[dict[int, Sightings]] = field(default_factory=list)
+    is_lossy: bool = False
 
     @property
     def requests(self) -> int:
@@ -100,8 +105,10 @@ def read_responses(runs: Sequence[KeptRun]) -> Responses:
     universe = _universe(heads, horizon)
     if not universe.keys.size:
         raise InputError(f"{runs[0].path} and the other runs have no response in common")
-    names = [tuple(route.route for route in run.document.routes) for run in runs]
-    routes = _routes(universe, names[0])
+    routes = _routes(universe, _route_names(runs[0]))
+    if any(_lost_rows(run) for run in runs):
+        for route in routes.values():
+            route.is_lossy = True
     for at, head in enumerate(heads):
         _place_head(at, len(runs), head, universe, routes)
     _note_encodings(runs, heads, notes)
@@ -114,6 +121,18 @@ def read_responses(runs: Sequence[KeptRun]) -> Responses:
                 " (other fields)"
             )
     return found
+
+
+def _route_names(run: KeptRun) -> Sequence[str]:
+    """The routes as the run numbered them."""
+    figures = run.document.answers
+    return figures.routes if figures is not None else []
+
+
+def _lost_rows(run: KeptRun) -> bool:
+    """Whether a response that a run has no row of may have come all the same."""
+    figures = run.document.answers
+    return figures is not None and any(reason in LOST_ROWS for reason in figures.dropped)
 
 
 @dataclass(slots=True, eq=False)
@@ -133,7 +152,7 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
     table = answers.by_number(*_HEAD)
     notes += [f"{run.path}/answers/{name}: {why}" for name, why in answers.problems.items()]
     numbers, copies = (table[name].to_numpy().astype(np.uint64) for name in ("number", "copy"))
-    if numbers.size and (int(numbers[-1]) >> (63 - _COPIES_BITS) or int(copies.max()) >> _COPIES_BITS):
+    if numbers.size and int(numbers[-1]) >> (63 - _COPIES_BITS):
         raise InputError(f"{run.path}/answers holds request numbers that no trace has")
     keys = (numbers << np.uint64(_COPIES_BITS) | copies).astype(np.int64)
     last = np.append(keys[1:] != keys[:-1], True) if keys.size else np.zeros(0, bool)
@@ -190,7 +209,7 @@ def _routes(universe: _Universe, names: Sequence[str]) -> dict[int, RouteRespons
     made: dict[int, RouteResponses] = {}
     for index in np.unique(universe.routes).tolist():
         own = universe.routes == index
-        name = names[index] if index < len(names) else ROUTE_UNKNOWN
+        name = names[index] if index < len(names) else f"(route {index})"
         made[index] = RouteResponses(
             name, universe.keys[own], universe.clients[own], universe.due_ns[own], np.zeros(0)
         )
@@ -247,22 +266,20 @@ def _place_head(
 
 
 def _headers(column: pa.ChunkedArray, kept: np.ndarray) -> dict[str, np.ndarray]:
-    """By `header NAME`, a hash of all its values, 0 where a response lacks it."""
+    """By `header NAME`, a hash of all its values, 0 where a response lacks it. Each distinct value is hashed once."""
     found: dict[str, np.ndarray] = {}
-    flat = column.combine_chunks()
-    flat = flat if isinstance(flat, pa.ListArray) else pa.concat_arrays(column.chunks)
-    if not len(flat.flatten()):
-        return found
-    rows = np.repeat(np.arange(len(flat)), np.diff(flat.offsets.to_numpy()))
-    pairs = flat.flatten()
-    for row, name, value in zip(
-        rows.tolist(), pairs.field("name").to_pylist(), pairs.field("value").to_pylist(), strict=True
-    ):
-        key = f"header {name.lower()}"
-        if key not in found:
-            found[key] = np.zeros(len(flat), np.uint32)
-        found[key][row] = (_hash(value) + int(found[key][row]) * 31) & 0xFFFFFFFF
-    return {name: values[kept] for name, values in found.items()}
+    begin = 0
+    for chunk in column.chunks:
+        rows = begin + np.repeat(np.arange(len(chunk)), np.diff(chunk.offsets.to_numpy()))
+        begin += len(chunk)
+        pairs = chunk.flatten()
+        names, values = (pairs.field(part).dictionary_encode() for part in ("name", "value"))
+        hashes = np.array([_hash(value) for value in values.dictionary.to_pylist()], np.uint32)
+        for index, name in enumerate(names.dictionary.to_pylist()):
+            own = np.flatnonzero(names.indices.to_numpy() == index)
+            sums = found.setdefault(f"header {name.lower()}", np.zeros(len(kept), np.uint32))
+            np.add.at(sums, rows[own], hashes[values.indices.to_numpy()[own]])
+    return {name: sums[kept] for name, sums in found.items()}
 
 
 def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> None:
@@ -279,7 +296,7 @@ def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list
         int((head.table["form"].to_numpy() == FORMS.index("unreadable")).sum()) for head in heads
     )
     if unreadable:
-        notes.append(f"{unreadable:,} bodies could not be decoded: they are compared as they were sent")
+        notes.append(f"{counted(unreadable, 'body', 'bodies')} could not be decoded: compared as sent")
 
 
 def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses) -> None:
@@ -297,10 +314,19 @@ def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses)
             found.bodies = True
         for index, route in by_route.items():
             route.sightings.append(flatteners[index].sightings)
+    _note_missing_bodies(runs, found)
     if found.bodies and every > 1:
         found.notes.append(
             f"of so many responses the bodies of every {every}th request are compared by field"
         )
+
+
+def _note_missing_bodies(runs: Sequence[KeptRun], found: Responses) -> None:
+    """Fields are compared only where both runs kept the body: say so where a run kept none."""
+    counts = [sum(int(route.parsed[at].sum()) for route in found.routes) for at in range(len(runs))]
+    if found.bodies and min(counts) == 0:
+        few, many = (runs[counts.index(extreme(counts))].path for extreme in (min, max))
+        found.notes.append(f"{few} kept no bodies, {many} did: bodies are compared by their digests")
 
 
 def _bodies(run: KeptRun, universe: _Universe) -> Iterator[tuple[int, bytes, int]]:

@@ -12,14 +12,13 @@ import math
 import tempfile
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from replay.errors import UsageError
 from replay.trace import Trace
 from replay.units import counted, format_share
 
-from .counting import RouteCounter
+from .counting import Aspect, RouteCounter
 from .examples import Where, add_examples
 from .fields import OBJECT, SOME_ABSENT
 from .findings import RECORDED, ComparedSide, Differences, FieldFinding, Verdict
@@ -49,14 +48,17 @@ def compare_with_recording(new: RunsOfSide, trace_path: str | None, options: Opt
     with tempfile.TemporaryDirectory(prefix="replay-diff-") as area:
         recorded = Path(area) / RECORDED
         notes = write_recorded(trace, runs, recorded)
-        document = msgspec.structs.replace(runs[0].document, answers=None)
+        document = runs[0].document
         responses = read_responses([KeptRun(recorded, document), *runs])
         ignoring = Ignoring([*rules_of(runs), *options.ignore])
         found = _Comparison(responses, ignoring, options)
         found.judge()
+        kinds = [finding.kind for finding in found.findings]
         add_examples(found.findings, found.places, found.counters, [KeptRun(recorded, document), *runs])
-    for finding in found.findings:
+        responses.notes = [note.replace(str(recorded), "the recording") for note in responses.notes]
+    for finding, kind in zip(found.findings, kinds, strict=True):
         finding.examples = [one._replace(base_run=RECORDED) for one in finding.examples]
+        finding.kind = kind if finding.aspect == "shape" else finding.kind
     return _made(found, base, new, options, [*notes, *responses.notes, *found.notes, *ignoring.unused()])
 
 
@@ -207,16 +209,12 @@ class _Comparison:
             if self.ignoring.takes(route.route, rates.field):
                 continue
             values = counter.dense(rates.field, rates.aspect)
+            if rates.field.startswith("header ") and not values[0].any():
+                continue  # many recordings keep no headers
             usable = counter.compared(rates.field) & counter.compared(rates.field)[0]
             usable = usable & (route.heads["status"] == route.heads["status"][0])
-            self._add(
-                route,
-                rates.field,
-                "value",
-                (values[1:] != values[0]) & usable[1:],
-                float(across),
-                float(within),
-            )
+            differs = (values[1:] != values[0]) & usable[1:]
+            self._add(route, rates.field, "value", "value", differs, float(across), float(within))
             named.add((route.route, rates.field))
 
     def _name(
@@ -234,10 +232,18 @@ class _Comparison:
         if share < least or recorded * -math.log1p(-min(share, 0.99)) < -math.log(SEEN_ALMOST_SURELY):
             return
         if not self.ignoring.takes(route.route, name):
-            self._add(route, name, kind, unseen, share, 0.0)
+            aspect: Aspect = "value" if name in route.heads else "shape"
+            self._add(route, name, kind, aspect, unseen, share, 0.0)
 
     def _add(
-        self, route: RouteResponses, name: str, kind: Kind, differs: np.ndarray, across: float, within: float
+        self,
+        route: RouteResponses,
+        name: str,
+        kind: Kind,
+        aspect: Aspect,
+        differs: np.ndarray,
+        across: float,
+        within: float,
     ) -> None:
         rows = np.flatnonzero(differs.any(axis=0))
         nothing = np.zeros(len(rows), np.uint32)
@@ -246,7 +252,7 @@ class _Comparison:
         )
         self.findings.append(
             FieldFinding(
-                route.route, name, kind, "value", within, across, True, None, SHARE_MIN, float(route.requests),
+                route.route, name, kind, aspect, within, across, True, None, SHARE_MIN, float(route.requests),
                 requests=len(rows), clients=len(np.unique(route.clients[rows])),
             )
         )  # fmt: skip

@@ -30,8 +30,9 @@ def write_recorded(trace: Trace, runs: Sequence[KeptRun], place: Path) -> list[s
     place.mkdir()
     requests = _requests(runs)
     statuses = _statuses(trace, requests)
+    names = _kept_headers(runs[0])
     writer = AnswersWriter(place)
-    unreadable = without = 0
+    without = 0
     for begin in range(0, len(requests[0]), _ROWS):
         rows: list[dict] = []
         for at in range(begin, min(begin + _ROWS, len(requests[0]))):
@@ -40,17 +41,23 @@ def write_recorded(trace: Trace, runs: Sequence[KeptRun], place: Path) -> list[s
             if response is None:
                 without += 1
                 continue
-            row = _row(response)
-            unreadable += row["form"] == _UNREADABLE
             rows.append(
-                row | {"number": number, "copy": copy, "client": client, "route": route, "due_ns": due_ns}
+                _row(response, names) | {"number": number, "copy": copy, "client": client, "route": route, "due_ns": due_ns}
                 | {"status": int(statuses.get(number, 0))}
             )  # fmt: skip
         if rows:
             writer.write({name: [row[name] for row in rows] for name in rows[0]})
     writer.close()
-    notes = [f"{without:,} of {len(requests[0]):,} requests have no recorded response"] if without else []
-    return notes + ([f"{unreadable:,} recorded bodies could not be decoded"] if unreadable else [])
+    return [f"{without:,} of {len(requests[0]):,} requests have no recorded response"] if without else []
+
+
+def _kept_headers(run: KeptRun) -> set[bytes]:
+    """The headers that a run kept, in lower case."""
+    names: set[bytes] = set()
+    for batch in run.answers.batches("headers"):
+        found = batch["headers"].flatten().field("name").unique()
+        names |= {name.lower().encode() for name in found.to_pylist()}
+    return names
 
 
 def _requests(runs: Sequence[KeptRun]) -> tuple[np.ndarray, ...]:
@@ -58,7 +65,7 @@ def _requests(runs: Sequence[KeptRun]) -> tuple[np.ndarray, ...]:
     names = ("number", "copy", "client", "route", "due_ns")
     tables = [run.answers.by_number(*names) for run in runs]
     columns = [np.concatenate([table[name].to_numpy() for table in tables]) for name in names]
-    keys = columns[0].astype(np.uint64) << np.uint64(16) | columns[1].astype(np.uint64)
+    keys = columns[0].astype(np.uint64) << np.uint64(32) | columns[1].astype(np.uint64)
     _, first = np.unique(keys, return_index=True)
     return tuple(column[first] for column in columns)
 
@@ -75,7 +82,7 @@ def _statuses(trace: Trace, requests: tuple[np.ndarray, ...]) -> dict[int, int]:
     return found
 
 
-def _row(response: RecordedResponse) -> dict:
+def _row(response: RecordedResponse, names: set[bytes]) -> dict:
     """One recorded response as a run would keep it."""
     coding = coding_of(response.headers)
     form = _form_of(response)
@@ -91,7 +98,11 @@ def _row(response: RecordedResponse) -> dict:
         "length": response.size,
         "form": form,
         "digest": 0,
-        "headers": [],
+        "headers": [
+            (name.decode("latin-1"), value or b"")
+            for name, value in response.headers
+            if name.lower() in names
+        ],
         "body": body,
         "cut": response.cut,
     }

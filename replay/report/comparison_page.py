@@ -59,7 +59,7 @@ def comparison_page(found: Comparison) -> tuple[bytes, str]:
         sections.append(Figure("Every run over time", reading, order))
     if found.responses is not None:
         sections.append("<h2>Responses</h2>")
-        sections += [headline_of(found.responses).replace("h1>", "h3>"), *sections_of(found.responses)]
+        sections += [headline_of(found.responses, level=3), *sections_of(found.responses)]
     sections.append(_runs(found, kind))
     above = f"{found.new.label} against {found.base.label}"
     return page_and_policy(f"replay: {above}", above, sections)

@@ -30,6 +30,8 @@ def print_differences(found: Differences, console: Console, *, again: bool = Tru
     _named(page, found)
     _noisy(page, found)
     for note in (*_ignored(found), *found.notes):
+        if note in found.sentence:
+            continue
         page.say(note, "dim", indent=2)
     if again and found.fields:
         page.say()

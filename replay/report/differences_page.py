@@ -37,9 +37,9 @@ def write_differences_page(found: Differences, path: Path) -> None:
     )
 
 
-def headline_of(found: Differences) -> str:
+def headline_of(found: Differences, level: int = 1) -> str:
     """The verdict."""
-    return headline(found.verdict, found.sentence, found.reasons)
+    return headline(found.verdict, found.sentence, found.reasons, level=level)
 
 
 def sections_of(found: Differences) -> list[Section]:

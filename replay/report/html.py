@@ -74,13 +74,18 @@ def barred(text: str, share: float) -> Html:
     return Html(f'<svg width="{BAR_WIDTH}" height="8">{bar}</svg> {escape(text)}')
 
 
-def headline(verdict: str, sentence: str, more: Sequence[str] = (), *, failed: str = "") -> str:
-    """The verdict in words, and below it what else must be known at once. No verdict is green beside what `failed`."""
+def headline(
+    verdict: str, sentence: str, more: Sequence[str] = (), *, failed: str = "", level: int = 1
+) -> str:
+    """The verdict in words, and below it what else must be known at once. No verdict is green beside what `failed`.
+    `level` is that of the heading.
+    """
     tone = TONES.get(verdict, OPEN)
     lines = f'<p class="bad"><b>{escape(failed)}</b></p>' if failed else ""
     tone = SOFT if failed and tone == GOOD else tone
     lines += "".join(f'<p class="soft">{escape(text)}</p>' for text in more if text and text not in sentence)
-    return f'<h1><span class="{tone}">{escape(verdict)}</span> {escape(sentence)}</h1>{lines}'
+    words = f'<span class="{tone}">{escape(verdict)}</span> {escape(sentence)}'
+    return f"<h{level}>{words}</h{level}>{lines}"
 
 
 def cards(figures: Sequence[tuple[str, str, str]]) -> str:

@@ -55,11 +55,11 @@ SCHEMA = pa.schema(
 )
 """One row per response.
 
-`number` is the row of the event in the trace, `copy` tells clones of a scaled event apart (0 is the event itself). `route`
-is the index among the routes of run.json. `type` is the media type in lower case without parameters, `encoding` the content
-coding as sent. `length` counts the bytes of the body as received. `digest` (0: unknown) does not depend on white space and
-key order for JSON, and is XXH64 of the decoded body otherwise. `headers` are the chosen ones. `body` is decoded, and null
-where it was not kept; `cut`: it is only the beginning.
+`number` is the row of the event in the trace. `copy` tells apart requests of one event: clones of a scaled one, passes,
+targets (0 is the event itself). `route` is the index among `answers.routes` of run.json. `type` is the media type in lower
+case without parameters, `encoding` the content coding as sent. `length` counts the bytes of the body as received.
+`digest` (0: unknown) does not depend on white space and key order for JSON, and is XXH64 of the decoded body otherwise.
+`headers` are the chosen ones. `body` is decoded, and null where it was not kept; `cut`: it is only the beginning.
 """
 
 DEFAULTS: dict[str, Any] = {"copy": 0, "type": "", "encoding": "identity", "cut": False, "digest": 0}

@@ -13,7 +13,7 @@ from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics
 
 from . import hlog, slo, watched
-from .document import RunDocument, Started
+from .document import AnswerFigures, RunDocument, Started
 from .facts import Facts
 from .folder import RunFolder
 from .judging import objectives_of, rows_of, status_differs, validity_of
@@ -119,10 +119,17 @@ def describe(
         addresses=address_figures(all_metrics),
         names=facts.names,
         tls=next((tls for share in shares if (tls := tls_figures(share)) is not None), None),
-        answers=facts.answers,
+        answers=_with_routes(facts.answers, started),
         sessions=session_figures(all_metrics, started, by_name, measured),
         watched=watched.values_of(rows),
         watches=watches,
         watched_first=watched_first,
         **{name: getattr(started, name) for name in _AS_STARTED},
     )
+
+
+def _with_routes(answers: AnswerFigures | None, started: Started) -> AnswerFigures | None:
+    """The figures of kept responses, with the names of the routes as lanes number them."""
+    if answers is None:
+        return None
+    return msgspec.structs.replace(answers, routes=[*(route.name for route in started.routes), OTHER])

@@ -308,10 +308,11 @@ class AnswerFigures(msgspec.Struct, frozen=True, kw_only=True):
     and some had secrets `redacted`. `dropped` counts by reason what was lost: `ring` (responses that found no space in a
     lane's ring), `ring_bodies` (only their bodies), `disk` (no space, or it could not be written), `too_large` (a
     compressed body beyond what is decoded), `undecodable` (its content coding could not be undone), `header_values` (cut
-    at 1,024 bytes), `late` (some were still unwritten when the run ended).
+    at 1,024 bytes), `late` (some were still unwritten when the run ended). `routes` are the names behind the column `route`.
     """
 
     keep: str
+    routes: list[str] = []
     kept: int = 0
     bodies: int = 0
     cut: int = 0

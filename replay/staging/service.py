@@ -3,7 +3,8 @@
 Every request waits for one of the places at a database, so that a crowd is felt by everyone. With `--sessions` it knows
 its members: they register, log in, and show the token of their last login with all they do. It runs in a process of its
 own (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed. A build in which
-an endpoint is slower: `--slower 'GET /v1/profile=1.1'`, 10% here.
+an endpoint is slower: `--slower 'GET /v1/profile=1.1'`, 10% here; in which it answers something else:
+`--field 'GET /v1/profile=plan:gold'`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import h11
@@ -77,13 +78,32 @@ def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
     )
 
 
+def fields_of(given: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Fields of responses by endpoint, from "GET /v1/profile=plan:gold". UsageError where one names no endpoint."""
+    fields: dict[str, dict[str, object]] = {}
+    known = {endpoint.prefix for endpoint in ENDPOINTS}
+    for text in given:
+        prefix, _, pair = text.rpartition("=")
+        name, _, value = pair.partition(":")
+        if prefix not in known or not name:
+            raise UsageError(
+                f"--field: {text!r} is not ENDPOINT=NAME:VALUE", hint="'GET /v1/profile=plan:gold'"
+            )
+        fields.setdefault(prefix, {})[name] = value
+    return fields
+
+
 class Service:
     """Answers each request after its work, at most DATABASE_PLACES at a time; with `members` only to those."""
 
     def __init__(
-        self, seed: int, endpoints: Sequence[Endpoint] = ENDPOINTS, members: Members | None = None
+        self,
+        seed: int,
+        endpoints: Sequence[Endpoint] = ENDPOINTS,
+        members: Members | None = None,
+        fields: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
-        self._endpoints, self._members = endpoints, members
+        self._endpoints, self._members, self._fields = endpoints, members, fields or {}
         self._random = random.Random(seed)
         self._database = trio.CapacityLimiter(DATABASE_PLACES)
 
@@ -119,11 +139,11 @@ class Service:
     async def _answer(self, connection: h11.Connection, request: h11.Request, asked: bytes) -> bytes:
         method, path = request.method.decode("ascii"), request.target.decode("ascii")
         status, length = await self.work(method, path)
-        said: dict[str, object] = {}
+        said: dict[str, object] = dict(self._fields.get(self._endpoint(method, path).prefix, {}))
         if self._members is not None:
-            status, said = self._as_member(
-                self._members, self._endpoint(method, path).prefix, request, asked, status
-            )
+            prefix = self._endpoint(method, path).prefix
+            status, of_member = self._as_member(self._members, prefix, request, asked, status)
+            said |= of_member
         whole = _padded(said, length)
         body = b"" if request.method == b"HEAD" else whole
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(whole)))]
@@ -180,10 +200,11 @@ async def _next_request(
 
 
 @contextlib.contextmanager
-def running(seed: int, slower: Sequence[str] = ()) -> Iterator[int]:
+def running(seed: int, slower: Sequence[str] = (), fields: Sequence[str] = ()) -> Iterator[int]:
     """The service in a process of its own; its port. It ends with the context, or with this process."""
     command = [sys.executable, "-m", __name__, "--seed", str(seed)]
     command += [word for text in slower for word in ("--slower", text)]
+    command += [word for text in fields for word in ("--field", text)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -226,6 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slower", action="append", default=[], metavar="ENDPOINT=FACTOR")
+    parser.add_argument(
+        "--field", action="append", default=[], metavar="ENDPOINT=NAME:VALUE", help="in its responses"
+    )
     parser.add_argument("--sessions", action="store_true", help="refuse who has no good token")
     parser.add_argument(
         "--token-lifetime", type=float, default=3600.0, metavar="S", help="of a login, in seconds"
@@ -233,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     members = Members(options.token_lifetime) if options.sessions else None
     try:
-        service = Service(options.seed, build_of(options.slower), members)
+        service = Service(options.seed, build_of(options.slower), members, fields_of(options.field))
     except UsageError as error:
         parser.error(f"{error} ({error.hint})")
     trio.run(serve, service, options.port)

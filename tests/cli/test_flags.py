@@ -45,8 +45,8 @@ def test_a_flag_with_the_name_of_a_setting_is_that_setting(name: str) -> None:
     """Verbs whose flags mean something else are listed here; all others share the declaration."""
     own = {
         "generate": {"-d", "--duration", "--rate", "--from", "--until", "--seed"},
-        "import": {"--tz", "--seed"},
-        "record": {"--from", "--until", "--allow", "--cert", "--key"},
+        "import": {"--tz", "--seed", "--keep-secrets"},
+        "record": {"--from", "--until", "--allow", "--cert", "--key", "--keep-secrets"},
         "ab": {"--seed"},
         "doctor": {"--resolver"},
     }

@@ -21,6 +21,7 @@ from replay.ledger.host import Host
 from replay.ledger.validity import Validity
 from replay.results.answers import AnswersWriter
 from replay.results.document import (
+    AnswerFigures,
     ClockPair,
     Connections,
     Ending,
@@ -54,9 +55,11 @@ class Reply:
 Fault = Callable[[Reply, random.Random], None]
 
 
-def reply_of(number: int, noise: random.Random, at: datetime) -> Reply:
-    """What the shop answers to request `number`: the same in every run, but for its noise."""
-    same = random.Random(number)
+def reply_of(number: int, noise: random.Random, at: datetime, data: int = 0) -> Reply:
+    """What the shop answers to request `number`: the same in every run, but for its noise. Another `data` is what another
+    database has.
+    """
+    same = random.Random(number + (data << 32))
     route, client = number % len(ROUTES), number % 97
     headers = {"age": str(noise.randrange(600)), "cache-control": "max-age=60"}
     made = (_product, _search, _order, None)[route]
@@ -158,6 +161,7 @@ def make_run(
     fault: Fault | None = None,
     bodies: bool = True,
     label: int = 0,
+    data: int = 0,
     scenario: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Path:
@@ -166,7 +170,7 @@ def make_run(
     at = datetime.fromtimestamp(START_NS / 1e9, UTC) + timedelta(minutes=label)
     replies = []
     for number in range(requests):
-        reply = reply_of(number, noise, at)
+        reply = reply_of(number, noise, at, data)
         if fault is not None:
             fault(reply, chance)
         replies.append(reply)
@@ -205,7 +209,8 @@ def write_answers(path: Path, replies: list[Reply], *, bodies: bool = True, **co
 
 def write_document(path: Path, requests: int, *, label: int = 0, **more: Any) -> None:
     """A run.json for such a folder."""
-    latency = Latency(**{f.name: 1 for f in msgspec.structs.fields(Latency) if f.required})
+    ones: dict[str, Any] = {f.name: 1 for f in msgspec.structs.fields(Latency) if f.required}
+    latency = Latency(**ones)
     given: dict[str, Any] = {
         "replay_version": "0",
         "started_at": "",
@@ -227,6 +232,7 @@ def write_document(path: Path, requests: int, *, label: int = 0, **more: Any) ->
         ),
         "connections": Connections(),
         "max_wait_ns": 10**10,
+        "answers": AnswerFigures(keep="all", kept=requests, routes=list(ROUTES)),
         "host": Host(),
     }
     (path / "run.json").write_bytes(msgspec.json.encode(RunDocument(**(given | more))))

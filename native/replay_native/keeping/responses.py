@@ -58,7 +58,9 @@ SLOT = np.dtype([
 """One response on its way: bytes of its head, notes and body that are in `buffer`."""
 
 _IDENTITY = np.frombuffer(b"identity", np.uint8)
-_COLON, _BLANKS = 58, (32, 9)
+_COLON, _BLANKS, _ONE = 58, (32, 9), 49
+_CODE_AT = 9
+"""Where the status begins in a status line."""
 _MILLION = np.uint64(1_000_000)
 
 slot_type = from_dtype(SLOT)
@@ -129,8 +131,6 @@ def begin(keeping, slot, seq):
 @kernel()
 def _chosen(keeping, data, begin, end):
     """Which of the names data[begin:end] is, or -1."""
-    if begin >= end or not keeping.initials[lower(data[begin])]:
-        return np.int64(-1)
     ends = keeping.name_ends
     for index in range(ends.size - 1):
         if same_word(data, begin, end, keeping.names, ends[index], ends[index + 1]):
@@ -180,10 +180,13 @@ def _note_headers(keeping, k, data, begin, end):
                 value, value_end = trimmed(data, line, text_end)
                 size = _add_value(keeping, note, size, data, value - 1, value_end)
             continue
+        note = np.int64(-1)
+        if not keeping.initials[lower(data[line])]:
+            continue
         name_end = line
         while name_end < text_end and data[name_end] != _COLON:
             name_end += 1
-        index, note = _chosen(keeping, data, line, name_end), np.int64(-1)
+        index = _chosen(keeping, data, line, name_end)
         if index < 0:
             continue
         value, value_end = trimmed(data, name_end + 1, text_end)
@@ -209,8 +212,9 @@ def take_head(keeping, slot, data, begin, end, is_complete):
             return
         _memcpy(np.uint64(keeping.head.ctypes.data), k.buffer, np.uint64(k.head))
         data, begin, end = keeping.head, np.int64(0), k.head
-    head, head_end = find_head(data, begin, end)
-    k.notes = _note_headers(keeping, k, data, head, head_end)
+    if begin + _CODE_AT < end and data[begin + _CODE_AT] == _ONE:
+        begin, end = find_head(data, begin, end)
+    k.notes = _note_headers(keeping, k, data, begin, end)
     _grow(k, np.int64(0), k.notes)
     _memcpy(k.buffer, np.uint64(keeping.notes.ctypes.data), np.uint64(k.notes))
     k.has_head = 1

@@ -8,7 +8,7 @@ body first, then the whole row.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numba import int64
@@ -70,8 +70,8 @@ class Content(NamedTuple):
     notes: Annotated[Int, "int64", "bytes of notes"]
     body: Annotated[Int, "int64", "bytes of the body"]
     flags: Annotated[Int, "int64", "see IS_JSON"]
-    of_json: Annotated[int, "uint64", "digest of the body as JSON"]
-    of_bytes: Annotated[int, "uint64", "XXH64 of the body; 0 where that is a JSON object or array"]
+    of_json: Annotated[Any, "uint64", "digest of the body as JSON"]
+    of_bytes: Annotated[Any, "uint64", "XXH64 of the body; 0 where that is a JSON object or array"]
 
 
 @bundle

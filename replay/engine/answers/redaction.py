@@ -21,7 +21,6 @@ _AMBIGUOUS = frozenset({"code", "key", "card", "ticket", "pin", "session"})
 _TOKEN = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.~+/=-]{20,}")
 _DECODER = json.JSONDecoder()
 _JWT_BEGINS = b"eyJ"
-_INSTEAD = Shown()
 
 
 @lru_cache(1 << 12)
@@ -54,7 +53,7 @@ def redact_json(body: bytes) -> bytes:
         at = end
     text = "".join([*pieces, text[at:]])
     if '\\"' in text:
-        text = redacted(text, _INSTEAD)
+        text = redacted(text, Shown())
     return JWT.sub(REDACTED, text).encode("utf-8", "surrogateescape")
 
 
@@ -65,7 +64,7 @@ def _is_token(value: object) -> bool:
 def redact_text(body: bytes) -> bytes:
     """Any other text without the secrets in it."""
     text = body.decode("utf-8", "surrogateescape")
-    return JWT.sub(REDACTED, redacted(text, _INSTEAD)).encode("utf-8", "surrogateescape")
+    return JWT.sub(REDACTED, redacted(text, Shown())).encode("utf-8", "surrogateescape")
 
 
 @lru_cache(256)
@@ -74,9 +73,10 @@ def hides_header(name: str) -> bool:
     return name.lower() in ("set-cookie", "www-authenticate") or is_secret_header(name)
 
 
+@lru_cache(1 << 12)
 def redact_header(value: bytes) -> bytes:
     """A value of a header, such as a URL, without the secrets in it."""
     if b"=" not in value and b"@" not in value and b"eyJ" not in value:
         return value
-    text = redacted(value.decode("latin-1"), _INSTEAD, in_url=True)
+    text = redacted(value.decode("latin-1"), Shown(), in_url=True)
     return JWT.sub(REDACTED, text).encode("latin-1", "replace")
