@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from replay.differences.findings import Differences
-from replay.errors import Exit
+from replay.errors import Exit, UsageError
 
 from . import statistics, within_run
 from .comparable import incomparable, invalid, one_run
@@ -100,6 +100,11 @@ def compare_sides(
     if found.verdict == "INVALID":
         return found
     responses, notes = responses_of(base, new, options.fail_on, options.alpha)
+    if responses is None and "different" in options.fail_on:
+        raise UsageError(
+            f"--fail-on different: {notes[0] if notes else 'the runs kept no responses'}",
+            hint="run both builds with --keep-answers digest, sample or all",
+        )
     return replace(found, responses=responses, notes=(*found.notes, *notes))
 
 

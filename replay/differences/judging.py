@@ -108,6 +108,11 @@ def refuse_unlike(runs: Sequence[KeptRun]) -> None:
                 f"{pair} replayed different recordings ({paths[0]}, {paths[1]}): their requests cannot be paired",
                 hint="give runs of one trace",
             )
+        if _kept_secrets(run) != _kept_secrets(first):
+            raise UsageError(
+                f"one of {pair} kept secrets and the other did not",
+                hint="run both with --keep-secrets, or without",
+            )
         if changed := changed_settings(one.scenario, two.scenario):
             said = "; ".join(
                 f"{key}: {one.scenario.get(key)!r} and {two.scenario.get(key)!r}" for key in changed[:3]
@@ -115,6 +120,11 @@ def refuse_unlike(runs: Sequence[KeptRun]) -> None:
             raise UsageError(
                 f"{pair} had different scenarios: {said}", hint="give runs of one scenario onto both builds"
             )
+
+
+def _kept_secrets(run: KeptRun) -> bool:
+    figures = run.document.answers
+    return figures is not None and figures.secrets_kept
 
 
 def invalid_runs(sides: Sequence[RunsOfSide]) -> list[str]:
