@@ -132,14 +132,14 @@ def _route_names(run: KeptRun) -> Sequence[str]:
 
 def _headers_of_some(runs: Sequence[KeptRun], notes: list[str]) -> set[str]:
     """Headers that some runs kept and others did not, by their settings: their absence says nothing."""
-    asked = [
+    asked: list[set[str]] = [
         {f"header {str(name).lower()}" for name in settings.get("headers") or ()}
         for run in runs
         if isinstance(settings := run.document.scenario.get("answers"), dict)
     ]
     if len(asked) < len(runs):
         return set()
-    left_out = set.union(*asked) - set.intersection(*asked)
+    left_out = asked[0].union(*asked[1:]) - asked[0].intersection(*asked[1:])
     if left_out:
         notes.append(f"not all runs kept these headers: {', '.join(sorted(left_out))}; they are not compared")
     return left_out
