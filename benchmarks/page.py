@@ -71,8 +71,8 @@ def _answers(results: dict[str, Any]) -> str:
     )
     return (
         "## Kept responses\nA closed loop of 64 connections onto one nginx worker that answers with a kilobyte of JSON"
-        " (fifty leaves), by what is kept of the responses (`python -m benchmarks answers`)."
-        " All threads of the generator count, the one that writes them, too.\n\n"
+        " (fifty leaves), by what is kept of the responses (`python -m benchmarks answers`). All threads of the"
+        " generator count, the one that writes them, too.\n\n"
         "| kept | requests a CPU second | of none | dropped |\n|---|---|---|---|\n"
         + rows
         + f"\nPeak memory of the process with `digest`: {memory}.\n"

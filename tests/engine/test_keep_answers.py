@@ -131,6 +131,25 @@ def test_digests_hold_no_bodies_and_a_sample_the_same_in_every_run(
     ]
 
 
+def test_passes_and_targets_are_told_apart_by_copy(trace: Path, server: ScriptedServer) -> None:
+    replay_with(trace, server, "passes", "--keep-answers", "digest", "--rate", "400/s", "-d", "500ms")
+    pairs = [(row["number"], row["copy"]) for row in rows_of(trace.parent / "passes")]
+    assert sorted(pairs, key=lambda pair: pair[1]) == [(n % 80, n // 80) for n in range(200)]
+    with ScriptedServer(ANSWERS) as other:
+        scenario = trace.parent / "two.toml"
+        scenario.write_text(
+            f'trace = "t.trace"\ntarget = "http://127.0.0.1:{server.port}"\n[answers]\nkeep = "digest"\n'
+            f'[[also]]\ntarget = "http://127.0.0.1:{other.port}"\n'
+        )
+        run("run", scenario, "-o", trace.parent / "two", "--plain")
+    rows = rows_of(trace.parent / "two")
+    for target in (0, 1):
+        mine = [row for row in rows if row["copy"] == target << 24]
+        assert [row["number"] for row in mine] == list(range(80))
+        assert {row["route"] >= 4 for row in mine} == {bool(target)}
+    assert len(rows) == 160
+
+
 def test_a_killed_run_keeps_what_was_written(tmp_path: Path, server: ScriptedServer) -> None:
     write_trace(tmp_path / "t.trace", [Row(n * 10_000_000, "GET", b"/json") for n in range(3_000)])
     arguments = [

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from replay.results.answers import FORMS, SCHEMA
+from replay.trace.importing.secrets import REDACTED
 from replay_native.keeping import responses
 from replay_native.keeping.ring import HAS_BODY, IS_CONTAINER, IS_CUT, IS_JSON, IS_PACKED, IS_WANTED, Drained
 
@@ -30,6 +32,7 @@ _TEXT_TYPES = frozenset(
 )
 _HEADERS = SCHEMA.field("headers").type
 _ITEM = _HEADERS.value_type
+HIDDEN = REDACTED.encode()
 
 
 @lru_cache(4_096)
@@ -62,6 +65,14 @@ class Counts:
     cut: int = 0
     redacted: int = 0
     lost: dict[str, int] = field(default_factory=dict)
+
+    def stored(self) -> tuple[int, int, int]:
+        """What counts only once it is stored."""
+        return self.bodies, self.cut, self.redacted
+
+    def restore(self, stored: tuple[int, int, int]) -> None:
+        """The last batch could not be stored."""
+        self.bodies, self.cut, self.redacted = stored
 
     def lose(self, reason: str, count: int = 1) -> None:
         """Count what was lost for a reason."""
@@ -163,24 +174,21 @@ class Columns:
             pa.binary(), headers, [None, pa.py_buffer(value_ends), pa.py_buffer(drained.headers)]
         )
         if not self._keep_secrets:
-            values = self._redacted_values(values, names, drained.headers[: value_ends[-1]])
+            values = self._redacted_values(values, names)
         items = pa.StructArray.from_arrays(
             [self._names.take(pa.array(names)), values], fields=[_ITEM.field(0), _ITEM.field(1)]
         )
         return pa.ListArray.from_arrays(pa.array(ends), items, type=_HEADERS)
 
-    def _redacted_values(
-        self, values: pa.Array, names: npt.NDArray[np.int8], data: npt.NDArray[np.uint8]
-    ) -> pa.Array:
-        hidden = self._hidden[names]
-        text = data.tobytes()
-        if not hidden.any() and b"=" not in text and b"@" not in text and b"eyJ" not in text:
+    def _redacted_values(self, values: pa.Array, names: npt.NDArray[np.int8]) -> pa.Array:
+        """The values without secrets. Each that differs is looked at once."""
+        if not len(values):
             return values
-        cleaned = [
-            b"REDACTED" if hides else redact_header(value)
-            for value, hides in zip(values.to_pylist(), hidden.tolist(), strict=True)
-        ]
-        return pa.array(cleaned, pa.binary())
+        different = values.dictionary_encode()
+        cleaned = [redact_header(value) for value in different.dictionary.to_pylist()]
+        values = pa.array(cleaned, pa.binary()).take(different.indices)
+        hidden = self._hidden[names]
+        return pc.if_else(pa.array(hidden), pa.scalar(HIDDEN), values) if hidden.any() else values
 
     def _bodies(self, rows: _Rows) -> dict[str, Any]:
         """The columns `body` and `cut`."""

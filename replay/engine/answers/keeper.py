@@ -157,15 +157,21 @@ class AnswerKeeper:
     def _write(self, batch: _Batch) -> None:
         source, target, drained, count = batch.source, batch.target, batch.drained, batch.count
         batch.count = 0
+        counts = self._columns.counts
+        if self._is_full:
+            counts.lose("disk", count)
+            return
+        before = counts.stored()
         numbers, passes = source.numbers.find(drained.seq[:count] - source.first_seq)
         columns = self._columns.of(drained, count)
         columns["number"] = numbers.astype(np.uint64)
         columns["copy"] = (passes | target << TARGET_SHIFT).astype(np.uint32)
         columns["due_ns"] = drained.due_ns[:count] - self._start_ns
-        if self._is_full or not self._store(columns):
-            self._columns.counts.lose("disk", count)
+        if self._store(columns):
+            counts.kept += count
         else:
-            self._columns.counts.kept += count
+            counts.restore(before)
+            counts.lose("disk", count)
 
     def _store(self, columns: dict[str, Any]) -> bool:
         """Write a batch. False where there is no space: from then on nothing more is written."""

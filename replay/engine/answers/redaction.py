@@ -73,6 +73,7 @@ def hides_header(name: str) -> bool:
     return name.lower() in ("set-cookie", "www-authenticate") or is_secret_header(name)
 
 
+@lru_cache(1 << 12)
 def redact_header(value: bytes) -> bytes:
     """A value of a header, such as a URL, without the secrets in it."""
     if b"=" not in value and b"@" not in value and b"eyJ" not in value:
