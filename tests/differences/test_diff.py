@@ -179,6 +179,18 @@ def base_again(folder, fault):
     return [make_run(folder / f"again{n}", seed=n, fault=fault, bodies=False) for n in range(4)]
 
 
+def test_digests_that_always_differ_show_nothing(tmp_path):
+    base, new = make_sides(tmp_path, bodies=False)
+    code, found = diff(tmp_path, base, new)
+    assert (code, found["verdict"]) == (0, "INCONCLUSIVE")
+    assert (
+        "nothing was shown about what is in them" in found["reasons"][0]
+        and "3 more routes" in found["reasons"][0]
+    )
+    (tmp_path / "ignore.toml").write_text('[[ignore]]\nfield = "body"\n')
+    assert diff(tmp_path, base, new, "--ignore", tmp_path / "ignore.toml")[1]["verdict"] == "SAME"
+
+
 def test_rules_leave_fields_out(base, tmp_path, capsys):
     accepted = tmp_path / "accepted.toml"
     fault = planted(SEARCH, setter(["items"], lambda old: old[:-1]))
