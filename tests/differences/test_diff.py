@@ -307,6 +307,25 @@ def test_dropped_responses_and_codings_are_notes(base, tmp_path):
     assert any("content codings differ" in note and "gzip" in note for note in found["notes"])
 
 
+def test_requests_without_a_response(tmp_path):
+    """A time-out has no row; a row that was lost says nothing."""
+
+    def run(name, numbers, dropped):
+        path = tmp_path / name
+        path.mkdir()
+        write_answers(path, [Response(PRODUCT, n, 0, 200, {"a": 1}) for n in numbers])
+        write_document(path, 400, answers=AnswerFigures(keep="all", routes=list(ROUTES), dropped=dropped))
+        return path
+
+    base = [run(f"base-{n}", range(400), {}) for n in range(4)]
+    for name, dropped, verdict in (("late", {}, "DIFFERENT"), ("lost", {"ring": 100}, "SAME")):
+        new = [run(f"{name}-{n}", [m for m in range(400) if m % 4], dropped) for n in range(4)]
+        _, found = diff(tmp_path, base, new)
+        assert found["verdict"] == verdict
+        named = [(one["field"], one["kind"], one["across"]) for one in found["fields"]]
+        assert named == ([("status", "absent", 0.25)] if verdict == "DIFFERENT" else [])
+
+
 def test_what_some_runs_did_not_keep_is_not_compared(base, tmp_path, capsys):
     def kept(headers):
         return {"scenario": {"answers": {"headers": headers}}}
