@@ -139,6 +139,8 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     settings, recording = _scenario(scenario, given)
     base, new = _builds(given)
     settings = _keeping_answers(settings, base, new)
+    if "different" in given["fail_on"] and settings.answers.keep in (None, "none"):
+        raise UsageError("--fail-on different: no responses are kept", hint="add --keep-answers all")
     seed = given["order_seed"]
 
     def seconds(flag: str) -> float:

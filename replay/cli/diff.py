@@ -122,7 +122,7 @@ def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: O
     from replay.differences.recorded import compare_with_recording
 
     others = [side for side in sides if side.partition("=")[2] != "recorded"]
-    if len(sides) != 2 or len(others) != 1 or (not sides[0].startswith("base=") and sides[0] not in others):
+    if len(sides) != 2 or len(others) != 1 or "base=recorded" not in sides:
         raise UsageError(
             "the recording is compared with one side of runs", hint="replay diff base=recorded new=RUN"
         )

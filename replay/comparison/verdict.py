@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from replay.differences.findings import Differences
-from replay.errors import Exit
+from replay.errors import Exit, UsageError
 from replay.shown import html_table, shown
 from replay.units import format_latency, format_share
 
@@ -139,6 +139,11 @@ def compare_sides(
     if found.verdict == "INVALID":
         return found
     responses, notes = responses_of(base, new, options.fail_on, options.alpha)
+    if responses is None and "different" in options.fail_on:
+        raise UsageError(
+            f"--fail-on different: {notes[0] if notes else 'the runs kept no responses'}",
+            hint="run both builds with --keep-answers digest, sample or all",
+        )
     return replace(found, responses=responses, notes=(*found.notes, *notes))
 
 

@@ -82,12 +82,15 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
     _explain(findings, family, runs, len(base.runs))
     findings.sort(key=_rank)
     verdict: Verdict = "DIFFERENT" if any(found.different for found in findings) else "SAME"
+    opaque, share = _opaque(findings, responses)
+    if verdict == "SAME" and share > 1 - MOST:
+        reasons += opaque
     if reasons:
         verdict = "INCONCLUSIVE"
     smallest = _smallest(judged, base, new, responses)
     made = Differences(
         verdict, "", *sides, tuple(reasons),
-        (*_opaque(findings), *_notes(base, new), *responses.notes, *ignoring.unused()),
+        (*(note for note in opaque if note not in reasons), *_notes(base, new), *responses.notes, *ignoring.unused()),
         tuple(findings), tuple(ignoring.left_out.values()),
         requests=sum(route.requests for route in responses.routes), routes=len(responses.routes),
         equal=_fields(responses) - len(findings), smallest=smallest, labellings=judged.labellings, exact=judged.exact,
@@ -108,6 +111,11 @@ def refuse_unlike(runs: Sequence[KeptRun]) -> None:
                 f"{pair} replayed different recordings ({paths[0]}, {paths[1]}): their requests cannot be paired",
                 hint="give runs of one trace",
             )
+        if _kept_secrets(run) != _kept_secrets(first):
+            raise UsageError(
+                f"one of {pair} kept secrets and the other did not",
+                hint="run both with --keep-secrets, or without",
+            )
         if changed := changed_settings(one.scenario, two.scenario):
             said = "; ".join(
                 f"{key}: {one.scenario.get(key)!r} and {two.scenario.get(key)!r}" for key in changed[:3]
@@ -115,6 +123,11 @@ def refuse_unlike(runs: Sequence[KeptRun]) -> None:
             raise UsageError(
                 f"{pair} had different scenarios: {said}", hint="give runs of one scenario onto both builds"
             )
+
+
+def _kept_secrets(run: KeptRun) -> bool:
+    figures = run.document.answers
+    return figures is not None and figures.secrets_kept
 
 
 def invalid_runs(sides: Sequence[RunsOfSide]) -> list[str]:
@@ -240,18 +253,24 @@ def _smallest(judged: Judged, base: RunsOfSide, new: RunsOfSide, responses: Resp
     return _finite(max(statistics.smallest_of_equal(judged, len(new.runs), count) for count in big or [0]))
 
 
-def _opaque(findings: Sequence[FieldFinding]) -> list[str]:
-    """The warning that bodies of which digests alone were kept say nothing, since they always differ."""
+def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[list[str], float]:
+    """The warning that bodies compared by their digests alone say nothing, since they always differ; and the share of the
+    requests that have such bodies.
+    """
+    sizes = {route.route: route.requests for route in responses.routes if not route.parsed.any()}
     routes = [
-        one.route for one in findings if one.field == BODY and one.within >= OPAQUE and not one.different
+        one.route
+        for one in findings
+        if one.field == BODY and one.within >= OPAQUE and not one.different and one.route in sizes
     ]
     if not routes:
-        return []
+        return [], 0.0
+    share = sum(sizes[route] for route in routes) / sum(route.requests for route in responses.routes)
     more = f" and {counted(len(routes) - 1, 'more route')}" if len(routes) > 1 else ""
     return [
-        f"bodies of {routes[0]}{more} differ between runs of one build, and only their digests were kept: nothing was shown"
-        " about what is in them; keep bodies with --keep-answers all"
-    ]
+        f"bodies of {routes[0]}{more} differ between runs of one build, and are compared by their digests alone: nothing was"
+        " shown about what is in them; keep bodies with --keep-answers all"
+    ], share
 
 
 def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
@@ -276,14 +295,11 @@ def sentence_of(made: Differences) -> str:
     base, new = made.base.label, made.new.label
     if made.reasons:
         worst = next(iter(made.fields), None)
-        glance = f"; at a glance {_said(worst, base)}" if worst is not None else ""
+        glance = f"; at a glance {_said(worst, base)}" if worst is not None and worst.p is None else ""
         return f"nothing can be concluded: {made.reasons[0]}{glance}"
     if named := made.different:
         more = f", and {counted(len(named) - 1, 'more field')}" if len(named) > 1 else ""
         return f"{new} answers differently from {base}: {_said(named[0], base)}{more}"
-    opaque = _opaque(made.fields)
-    if opaque:
-        return f"{new} answers as {base} does, as far as can be seen: {opaque[0]}"
     least = "no rate" if made.smallest is None else format_share(made.smallest)
     return (
         f"{new} answers as {base} does: no field differs more between the builds than between runs of {base}"

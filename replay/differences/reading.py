@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,8 +109,9 @@ def read_responses(runs: Sequence[KeptRun]) -> Responses:
     if any(_lost_rows(run) for run in runs):
         for route in routes.values():
             route.is_lossy = True
+    left_out = _headers_of_some(runs, notes)
     for at, head in enumerate(heads):
-        _place_head(at, len(runs), head, universe, routes)
+        _place_head(at, len(runs), head, universe, routes, left_out)
     _note_encodings(runs, heads, notes)
     found = Responses(list(routes.values()), notes)
     _read_bodies(runs, universe, found)
@@ -127,6 +128,21 @@ def _route_names(run: KeptRun) -> Sequence[str]:
     """The routes as the run numbered them."""
     figures = run.document.answers
     return figures.routes if figures is not None else []
+
+
+def _headers_of_some(runs: Sequence[KeptRun], notes: list[str]) -> set[str]:
+    """Headers that some runs kept and others did not, by their settings: their absence says nothing."""
+    asked: list[set[str]] = [
+        {f"header {str(name).lower()}" for name in settings.get("headers") or ()}
+        for run in runs
+        if isinstance(settings := run.document.scenario.get("answers"), dict)
+    ]
+    if len(asked) < len(runs):
+        return set()
+    left_out = asked[0].union(*asked[1:]) - asked[0].intersection(*asked[1:])
+    if left_out:
+        notes.append(f"not all runs kept these headers: {', '.join(sorted(left_out))}; they are not compared")
+    return left_out
 
 
 def _lost_rows(run: KeptRun) -> bool:
@@ -231,7 +247,12 @@ def _hashes(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _place_head(
-    at: int, runs: int, head: _Head, universe: _Universe, routes: dict[int, RouteResponses]
+    at: int,
+    runs: int,
+    head: _Head,
+    universe: _Universe,
+    routes: dict[int, RouteResponses],
+    left_out: Set[str],
 ) -> None:
     """Put the columns of one run where its requests are."""
     place = np.searchsorted(universe.keys, head.keys)
@@ -247,7 +268,9 @@ def _place_head(
         "type": _hashes(table["type"])[kept],
         "body": np.where((digests == 0) & (forms != 0), UNKNOWN, np.maximum(folded, 2)),
     }
-    columns |= _headers(table["headers"], kept)
+    columns |= {
+        name: values for name, values in _headers(table["headers"], kept).items() if name not in left_out
+    }
     for index, route in routes.items():
         own = universe.routes[place] == index
         rows = universe.local[place[own]]

@@ -105,4 +105,6 @@ def following_text(one: FieldFinding) -> str:
 
 def smallest_text(one: FieldFinding) -> str:
     """The smallest rate of a new difference that would have been found."""
-    return "its shape alone" if one.smallest is None else format_share(one.smallest)
+    if one.smallest is not None:
+        return format_share(one.smallest)
+    return "its shape alone" if one.field.startswith("/") else "nothing"

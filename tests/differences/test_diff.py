@@ -179,6 +179,18 @@ def base_again(folder, fault):
     return [make_run(folder / f"again{n}", seed=n, fault=fault, bodies=False) for n in range(4)]
 
 
+def test_digests_that_always_differ_show_nothing(tmp_path):
+    base, new = make_sides(tmp_path, bodies=False)
+    code, found = diff(tmp_path, base, new)
+    assert (code, found["verdict"]) == (0, "INCONCLUSIVE")
+    assert (
+        "nothing was shown about what is in them" in found["reasons"][0]
+        and "3 more routes" in found["reasons"][0]
+    )
+    (tmp_path / "ignore.toml").write_text('[[ignore]]\nfield = "body"\n')
+    assert diff(tmp_path, base, new, "--ignore", tmp_path / "ignore.toml")[1]["verdict"] == "SAME"
+
+
 def test_rules_leave_fields_out(base, tmp_path, capsys):
     accepted = tmp_path / "accepted.toml"
     fault = planted(SEARCH, setter(["items"], lambda old: old[:-1]))
@@ -245,6 +257,8 @@ def test_other_traces_and_scenarios_are_refused_with_what_differs(base, tmp_path
     assert invoke(["diff", *sides_text(base, [run])]) == 2
     assert "different scenarios: speed: None and 2.0" in capsys.readouterr().err
     assert invoke(["diff", "base=recorded", *sides_text(base, base)]) == 2
+    assert invoke(["diff", "new=recorded", f"base={base[0]}"]) == 2
+    assert "one side of runs" in capsys.readouterr().err
     assert invoke(["diff", *sides_text(base, base), "--values"]) == 2
     assert invoke(["diff", *sides_text(base, base[:1])]) == 2
     assert "given twice" in capsys.readouterr().err
@@ -291,6 +305,54 @@ def test_dropped_responses_and_codings_are_notes(base, tmp_path):
     _, found = diff(tmp_path, base, [*new, gzip])
     assert any("7 ring" in note for note in found["notes"])
     assert any("content codings differ" in note and "gzip" in note for note in found["notes"])
+
+
+def test_requests_without_a_response(tmp_path):
+    """A time-out has no row; a row that was lost says nothing."""
+
+    def run(name, numbers, dropped):
+        path = tmp_path / name
+        path.mkdir()
+        write_answers(path, [Response(PRODUCT, n, 0, 200, {"a": 1}) for n in numbers])
+        write_document(path, 400, answers=AnswerFigures(keep="all", routes=list(ROUTES), dropped=dropped))
+        return path
+
+    base = [run(f"base-{n}", range(400), {}) for n in range(4)]
+    for name, dropped, verdict in (("late", {}, "DIFFERENT"), ("lost", {"ring": 100}, "SAME")):
+        new = [run(f"{name}-{n}", [m for m in range(400) if m % 4], dropped) for n in range(4)]
+        _, found = diff(tmp_path, base, new)
+        assert found["verdict"] == verdict
+        named = [(one["field"], one["kind"], one["across"]) for one in found["fields"]]
+        assert named == ([("status", "absent", 0.25)] if verdict == "DIFFERENT" else [])
+
+
+def test_what_some_runs_did_not_keep_is_not_compared(base, tmp_path, capsys):
+    def kept(headers):
+        return {"scenario": {"answers": {"headers": headers}}}
+
+    def without(reply, chance):
+        del reply.headers["cache-control"]
+
+    few = [
+        make_run(tmp_path / f"f{n}", seed=n, requests=400, fault=without, **kept(["age"])) for n in range(4)
+    ]
+    all_ = [
+        make_run(tmp_path / f"a{n}", seed=9 + n, requests=400, **kept(["Cache-Control", "age"]))
+        for n in range(4)
+    ]
+    code, found = diff(tmp_path, few, all_)
+    assert (code, found["verdict"]) == (0, "SAME")
+    assert any("header cache-control; they are not compared" in note for note in found["notes"])
+    secrets = AnswerFigures(keep="all", routes=list(ROUTES), secrets_kept=True)
+    run = make_run(tmp_path / "secrets", seed=1, answers=secrets)
+    assert invoke(["diff", *sides_text(base, [run])]) == 2
+    assert "kept secrets and the other did not" in capsys.readouterr().err
+
+
+def test_a_run_without_bodies_beside_some_with(base, tmp_path):
+    new = [make_run(tmp_path / f"n{n}", seed=n, requests=600, bodies=n > 0) for n in range(4)]
+    _, found = diff(tmp_path, base, new)
+    assert any("kept no bodies" in note for note in found["notes"])
 
 
 def test_invalid_runs_are_refused(base, tmp_path):

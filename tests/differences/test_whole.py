@@ -63,7 +63,17 @@ def folder(tmp_path_factory):
 
 
 def session(folder, name):
-    words = ["--cool-down", "10ms", *ACCEPTED, "--keep-answers", "all", "--time-limit", "200s"]
+    words = [
+        "--reset",
+        "echo again >> resets.txt",
+        "--cool-down",
+        "10ms",
+        *ACCEPTED,
+        "--keep-answers",
+        "all",
+        "--time-limit",
+        "200s",
+    ]
     done = replay(
         folder, "ab", "ab.toml", "--base", SERVICE, "--new", BUILDS[name], "-o", name, "--seed", 1, *words
     )
@@ -82,6 +92,8 @@ def sides(folder: Path, name: str) -> list[str]:
 
 def test_a_changed_field_is_different_and_fails_only_where_that_is_asked_for(folder):
     done, found = session(folder, "changed")
+    runs = [path for path in (folder / "changed").iterdir() if path.is_dir()]
+    assert len((folder / "resets.txt").read_text().splitlines()) == len(runs) >= 12
     assert found["verdict"] in ("NO_REGRESSION", "INCONCLUSIVE", "IMPROVEMENT")
     assert found["responses"]["verdict"] == "DIFFERENT"
     (field,) = [one for one in found["responses"]["fields"] if one["different"]]
