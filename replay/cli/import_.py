@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 import rich.console
+from click.shell_completion import CompletionItem
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from replay import units
+from replay import formats, units
 from replay.report.console import Console, Table
 from replay.shown import json_shown, shown
-from replay.trace import (
-    Manifest,
-    RouteRules,
-    Trace,
-    read_route_rules,
-)
-from replay.trace.examples import examples
-from replay.trace.importing import Options, import_files, importer_names
-from replay.trace.importing.pipeline import Progress as ImportProgress
-from replay.trace.importing.readers.tabular import parse_columns
 
 from .options import out_option
+
+if TYPE_CHECKING:
+    from replay.trace import Manifest, Trace
+    from replay.trace.importing.pipeline import Progress as ImportProgress
 
 ROUTES_SHOWN = 6
 FOLDED_SHOWN = 3
@@ -125,6 +121,8 @@ EXAMPLE_CHARS = 100
 
 def example_lines(trace: Trace) -> list[Text]:
     """Three requests as they were understood."""
+    from replay.trace.examples import examples
+
     zone = units.parse_zone(trace.manifest.time_zone or "UTC")
     lines = []
     for example in examples(trace, zone):
@@ -148,6 +146,8 @@ def assumed_lines(manifest: Manifest) -> list[Text]:
 
 def as_json(trace: Trace) -> bytes:
     """What an import did and understood, for scripts."""
+    from replay.trace.examples import examples
+
     manifest = trace.manifest
     data = {
         "trace": str(trace.path),
@@ -247,6 +247,11 @@ routes_option = click.option(
 )
 
 
+def format_names() -> list[str]:
+    """What `--format` takes."""
+    return formats.with_brought("replay.importers", formats.READ)
+
+
 @click.command(name="import", short_help="Make a trace of access logs.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
 @out_option("Trace to write [default: LOG.trace, here].")
@@ -254,7 +259,10 @@ routes_option = click.option(
     "--format",
     "format_name",
     metavar="NAME",
-    help=f"Take the logs as this format: {', '.join(importer_names())}.",
+    help=f"Take the logs as this format: {', '.join(format_names())}.",
+    shell_complete=lambda ctx, parameter, begun: [
+        CompletionItem(name) for name in format_names() if name.startswith(begun)
+    ],
 )
 @click.option(
     "--columns",
@@ -299,6 +307,10 @@ def command(
 
     Coarse stamps are spread inside their resolution; client addresses and secrets are not kept.
     """
+    from replay.trace import RouteRules, read_route_rules
+    from replay.trace.importing import Options, import_files
+    from replay.trace.importing.readers.tabular import parse_columns
+
     if time_zone:
         units.parse_zone(time_zone)
     options = Options(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -14,14 +14,6 @@ from replay import units
 from replay.errors import UsageError
 from replay.report.console import Console, Table
 from replay.shown import json_shown
-from replay.trace import (
-    RouteRules,
-    Trace,
-    read_route_rules,
-)
-from replay.trace.importing import Options, open_trace
-from replay.trace.inspection import Inspection, inspect
-from replay.trace.summary import Summary, Took
 
 from .history import step_words
 from .import_ import (
@@ -35,6 +27,11 @@ from .import_ import (
     span_text,
     stamps_text,
 )
+
+if TYPE_CHECKING:
+    from replay.trace import Trace
+    from replay.trace.inspection import Inspection
+    from replay.trace.summary import Summary, Took
 
 ROUTES_SHOWN = 12
 STATUSES_SHOWN = 8
@@ -184,6 +181,10 @@ def command(
     against: str | None,
 ) -> None:
     """Show what is in a trace, or in logs without importing them."""
+    from replay.trace import RouteRules, Trace, read_route_rules
+    from replay.trace.importing import Options, open_trace
+    from replay.trace.inspection import inspect
+
     options = Options(routes=RouteRules() if rules_file is None else read_route_rules(rules_file))
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         imported = Path(folder) / "inspected.trace"
