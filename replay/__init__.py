@@ -145,7 +145,7 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
     `settings` are as for `run`. Raises a ReplayError as `run` does.
     """
     from .engine.prepare import prepare
-    from .settings.file import load as load_scenario
+    from .protocols.scenario import load_scenario
 
     given = {"target": target, **settings}
     return prepare(_opened(trace), load_scenario(None, given, {name: name for name in given}))
@@ -180,7 +180,7 @@ def peak(
     from pathlib import Path
 
     from .peaks.find import find_in_folder
-    from .settings.file import load as load_scenario
+    from .protocols.scenario import load_scenario
     from .settings.typed import PeakSettings
     from .settings.verbs import refuse_others
 

@@ -10,10 +10,10 @@ import pytest
 from replay.engine import prepare
 from replay.errors import UsageError
 from replay.plan.schedule import make_schedule
+from replay.protocols.scenario import load_scenario as load
 from replay.report.run_page import write_run_page
 from replay.results.document import Consumed, RunDocument
 from replay.results.run import load_run
-from replay.settings.file import load
 from replay.staging.sink import Sink
 from replay.trace import Trace, TraceWriter
 from tests.kafka.test_mock import (
