@@ -22,6 +22,7 @@ from tests.kafka.test_mock import (
     printed,
     read_back,
 )
+from tests.support.there import there
 
 __all__ = ["mock"]
 
@@ -98,7 +99,7 @@ def check_one_timeline(broker: str, tmp_path: Path) -> None:
 
     assert bus.kafka is not None and bus.kafka.offsets_agree
     assert bus.kafka.consumed == {"end_to_end": Consumed(count=100)}
-    assert bus.latency.end_to_end.count == 100 and services.latency.response.count == 300
+    assert there(bus.latency.end_to_end).count == 100 and there(services.latency.response).count == 300
     text = printed(tmp_path / "run")
     assert f"Target {services.target}" in text and f"Target {bus.target}" in text and "end to end" in text
     write_run_page(run, tmp_path / "run.html")
