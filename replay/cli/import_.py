@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 import rich.console
-from click.shell_completion import CompletionItem
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -16,6 +15,7 @@ from replay import formats, units
 from replay.report.console import Console, Table
 from replay.shown import json_shown, shown
 
+from .help import ListingOption
 from .options import out_option
 
 if TYPE_CHECKING:
@@ -259,10 +259,9 @@ def format_names() -> list[str]:
     "--format",
     "format_name",
     metavar="NAME",
-    help=f"Take the logs as this format: {', '.join(format_names())}.",
-    shell_complete=lambda ctx, parameter, begun: [
-        CompletionItem(name) for name in format_names() if name.startswith(begun)
-    ],
+    cls=ListingOption,
+    names=format_names,
+    help="Take the logs as this format: NAMES.",
 )
 @click.option(
     "--columns",
