@@ -14,6 +14,9 @@ from replay.settings.table import SETTINGS, value_of
 from .protocol import Protocol
 from .registry import parse_target, protocol_of
 
+OFF = "none"
+"""The word that switches a setting off: nothing is refused then."""
+
 
 def load_scenario(
     path: Path | None = None, flags: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
@@ -35,7 +38,7 @@ def check_targets(scenario: Scenario, name_of: Callable[[str], str]) -> None:
         return
     for key, why in _refused(protocol_of(scenario.target), alone=not scenario.also):
         value = value_of(scenario, SETTINGS[key])
-        if value != SETTINGS[key].default:
+        if value not in (SETTINGS[key].default, OFF):
             named = f"{key}.{next(iter(value))}" if isinstance(value, dict) else key
             raise UsageError(f"{name_of(named)}: {why}", hint=f"leave out {key.partition('.')[0]}")
 
