@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench long calibrate docs wheel image traces clean
+.PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench long calibrate docs wheel image wheeltest debian traces clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,12 @@ wheel: ## Build wheels with compiled kernels, for each Python from 3.11 to 3.13 
 
 image: ## Build the container's root from Debian's packages, and run it in a chroot (root; some minutes)
 	deploy/test_image.sh
+
+wheeltest: ## Install each wheel of dist/ into a new venv, and run the demo (some minutes; make wheel before)
+	deploy/test_wheels.sh
+
+debian: ## `git clone` and `make demo` in a fresh Debian, idle and busy (root, a Debian mirror; ten minutes)
+	deploy/test_debian.sh
 
 traces: $(READY) ## Make the small traces of traces/*.toml
 	@for recipe in traces/*.toml; do $(BIN)/replay generate $$recipe -o $${recipe%.toml}.trace --force || exit; done

@@ -166,7 +166,7 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
 
 
 def _scenario(target: str, settings: Mapping[str, object]) -> Scenario:
-    from .settings.file import load as load_scenario
+    from .protocols.scenario import load_scenario
 
     names = {name: name for name in ("target", *settings)}
     return load_scenario(None, {"target": target, **settings}, names)
@@ -201,7 +201,7 @@ def peak(
     from pathlib import Path
 
     from .peaks.find import find_in_folder
-    from .settings.file import load as load_scenario
+    from .protocols.scenario import load_scenario
     from .settings.typed import PeakSettings
     from .settings.verbs import refuse_others
 

@@ -224,10 +224,10 @@ def _builds(given: dict[str, Any]) -> tuple[Any, Any]:
 
 def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
     """The scenario with flags applied, and the recording to replay."""
-    from replay.settings.file import load
+    from replay.protocols.scenario import load_scenario
 
     path = Path(name) if name.endswith(".toml") else None
-    scenario = load(path, *given_settings(given))
+    scenario = load_scenario(path, *given_settings(given))
     if path is not None and not scenario.trace:
         raise UsageError(f"{name} names no trace", hint='add trace = "FILE" to it, or give the trace itself')
     return scenario, name if path is None else str(path.parent / scenario.trace)

@@ -12,6 +12,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,6 +29,9 @@ from replay_native.ground import hooks
 from . import interrupts, streams
 from .help import context_settings
 from .streams import say
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 VERBS = {
     "import": ("import_", "Turn logs and other recordings into a trace."),
@@ -93,6 +97,18 @@ class _Verbs(click.Group):
             return None
         command: click.Command = importlib.import_module(f".{VERBS[cmd_name][0]}", __package__).command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs, none of them imported for it."""
+        from click.shell_completion import CompletionItem
+
+        if ctx.args or incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(verb, help=words)
+            for verb, (_, words) in VERBS.items()
+            if verb.startswith(incomplete)
+        ]
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the verb. Handle a closed pipe here, because click would exit with 1, the code of a crash."""

@@ -7,23 +7,27 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from replay import units
+from replay import formats, units
 from replay.report.console import Console
-from replay.trace import Trace
-from replay.trace.exporting.export import endings, export
 
 from .options import out_option
 
 
 @click.command(name="export", short_help="Write a trace as Parquet, CSV, .gor, vegeta targets or log lines.")
 @click.argument("trace", type=click.Path(path_type=Path))
-@out_option(f"File to write: {', '.join(endings())}.", required=True)
+@out_option(
+    f"File to write: {', '.join(formats.with_brought('replay.exporters', formats.WRITTEN, '.'))}.",
+    required=True,
+)
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def command(trace: Path, out: Path, force: bool) -> None:
     """Write a trace as a file for others; the ending of its name says in which format.
 
     Tables have at_ns, method, path, host, route, client, status, took_ns and bytes; -1 is unknown.
     """
+    from replay.trace import Trace
+    from replay.trace.exporting.export import export
+
     opened = Trace.open(trace)
     console = Console(stderr=True)
     columns = (TextColumn("exporting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 def context_settings() -> dict[str, Any]:
@@ -32,3 +36,28 @@ class GroupedCommand(click.Command):
             if records:
                 with formatter.section(f"{group[0].upper()}{group[1:]}"):
                     formatter.write_dl(records)
+
+
+class ListingOption(click.Option):
+    """An option whose help ends with names that are looked up when somebody reads it, or completes a value."""
+
+    def __init__(self, *args: Any, names: Callable[[], list[str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._names = names
+
+    @property
+    def help(self) -> str | None:  # type: ignore[override]
+        """The help with the names in place of NAMES."""
+        return self._help and self._help.replace("NAMES", ", ".join(self._names()))
+
+    @help.setter
+    def help(self, text: str | None) -> None:
+        self._help = text
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names that begin so; files where the option takes one."""
+        from click.shell_completion import CompletionItem
+
+        if self.metavar != "NAME":
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name) for name in self._names() if name.startswith(incomplete)]

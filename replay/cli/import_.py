@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 import msgspec
@@ -11,23 +11,18 @@ import rich.console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from replay import units
+from replay import formats, units
 from replay.report.console import Console, Table
 from replay.shown import json_shown, shown
-from replay.trace import (
-    Manifest,
-    RouteRules,
-    Trace,
-    read_route_rules,
-)
-from replay.trace.examples import examples
-from replay.trace.importing import Options, import_files, importer_names
-from replay.trace.importing.pipeline import Progress as ImportProgress
-from replay.trace.importing.readers.tabular import parse_columns
-from replay.trace.importing.registry import KeptResponses
 
+from .help import ListingOption
 from .options import out_option
 from .scrub_options import scrub_options, scrubbing
+
+if TYPE_CHECKING:
+    from replay.trace import Manifest, Trace
+    from replay.trace.importing.pipeline import Progress as ImportProgress
+    from replay.trace.importing.registry import KeptResponses
 
 ROUTES_SHOWN = 6
 FOLDED_SHOWN = 3
@@ -150,6 +145,8 @@ EXAMPLE_CHARS = 100
 
 def example_lines(trace: Trace) -> list[Text]:
     """Three requests as they were understood."""
+    from replay.trace.examples import examples
+
     zone = units.parse_zone(trace.manifest.time_zone or "UTC")
     lines = []
     for example in examples(trace, zone):
@@ -181,6 +178,8 @@ def assumed_lines(manifest: Manifest) -> list[Text]:
 
 def as_json(trace: Trace) -> bytes:
     """What an import did and understood, for scripts."""
+    from replay.trace.examples import examples
+
     manifest = trace.manifest
     data = {
         "trace": str(trace.path),
@@ -307,6 +306,11 @@ class _Said(TypedDict):
     keep_health_checks: bool
 
 
+def format_names() -> list[str]:
+    """What `--format` takes."""
+    return formats.with_brought("replay.importers", formats.READ)
+
+
 @click.command(name="import", short_help="Make a trace of access logs.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
 @out_option("Trace to write [default: LOG.trace, here].")
@@ -314,7 +318,9 @@ class _Said(TypedDict):
     "--format",
     "format_name",
     metavar="NAME",
-    help=f"Take the logs as this format: {', '.join(importer_names())}.",
+    cls=ListingOption,
+    names=format_names,
+    help="Take the logs as this format: NAMES.",
 )
 @click.option(
     "--columns",
@@ -337,7 +343,7 @@ class _Said(TypedDict):
 )
 @click.option(
     "--responses",
-    type=click.Choice(get_args(KeptResponses)),
+    type=click.Choice(formats.KEPT_RESPONSES),
     default="text",
     show_default=True,
     help="What to keep of recorded responses: nothing, sizes and digests, bodies that are text, too, or all bodies.",
@@ -365,6 +371,10 @@ def command(
 
     Coarse stamps are spread inside their resolution. Client addresses are not kept; secrets get pseudonyms.
     """
+    from replay.trace import RouteRules, read_route_rules
+    from replay.trace.importing import Options, import_files
+    from replay.trace.importing.readers.tabular import parse_columns
+
     if said["time_zone"]:
         units.parse_zone(said["time_zone"])
     wanted = scrubbing(said["scrub"], said["scrub_key_file"], said["keep_secrets"])

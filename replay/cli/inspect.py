@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -14,16 +14,6 @@ from replay import units
 from replay.errors import UsageError
 from replay.report.console import Console, Table
 from replay.shown import json_shown
-from replay.trace import (
-    RouteRules,
-    Trace,
-    read_route_rules,
-)
-from replay.trace.body_summary import BodySummary, TypeShare
-from replay.trace.importing import Options, open_trace
-from replay.trace.inspection import Inspection, inspect
-from replay.trace.manifest import CUT_BODY_MARK
-from replay.trace.summary import Summary, Took
 
 from .history import step_words
 from .import_ import (
@@ -38,6 +28,12 @@ from .import_ import (
     span_text,
     stamps_text,
 )
+
+if TYPE_CHECKING:
+    from replay.trace import Trace
+    from replay.trace.body_summary import BodySummary, TypeShare
+    from replay.trace.inspection import Inspection
+    from replay.trace.summary import Summary, Took
 
 ROUTES_SHOWN = 12
 STATUSES_SHOWN = 8
@@ -189,6 +185,8 @@ def _screen(console: Console, found: Inspection) -> None:
         table.add_row("left out" if index == 0 else "", line)
     if not trace.has_checksums:
         table.add_row("checksums", "none: damage to this trace, which an older replay wrote, goes unnoticed")
+    from replay.trace.manifest import CUT_BODY_MARK
+
     skips = dict(found.skipped)
     cut = {method: skips.pop(method) for method in [*skips] if method.endswith(CUT_BODY_MARK)}
     if cut:
@@ -220,6 +218,10 @@ def command(
     against: str | None,
 ) -> None:
     """Show what is in a trace, or in logs without importing them."""
+    from replay.trace import RouteRules, Trace, read_route_rules
+    from replay.trace.importing import Options, open_trace
+    from replay.trace.inspection import inspect
+
     options = Options(routes=RouteRules() if rules_file is None else read_route_rules(rules_file))
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         imported = Path(folder) / "inspected.trace"

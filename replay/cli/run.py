@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
     """The scenario of a command line, and the recordings to replay."""
-    from replay.settings.file import load
+    from replay.protocols.scenario import load_scenario
 
     files = [path for path in paths if path.endswith(".toml")]
     recordings = [path for path in paths if not path.endswith(".toml")]
@@ -46,7 +46,7 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
     if len(files) > 1:
         raise UsageError(f"more than one scenario: {', '.join(files)}")
     path = Path(files[0]) if files else None
-    scenario = load(path, *given_settings(given))
+    scenario = load_scenario(path, *given_settings(given))
     if not recordings and scenario.trace and path is not None:
         recordings = [str(path.parent / scenario.trace)]
     if not recordings:

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from replay.trace import Manifest, Trace
-from replay.trace.blobs import Blobs
-from replay.trace.requests import BODIES_SCHEMA, HEADERS_SCHEMA, Headers, Requests
+from replay.trace.blobs import BODIES_SCHEMA, Blobs, PlainBodies
+from replay.trace.requests import HEADERS_SCHEMA, Headers, Requests
 
 from .reading import Reading
 
@@ -34,6 +34,10 @@ class _MemoryBlobs(Blobs):
         return iter(self._batches)
 
 
+class _MemoryBodies(_MemoryBlobs, PlainBodies):
+    """Bodies in memory."""
+
+
 class FollowedRequests(Requests):
     """The requests of a source. None is known before it is due: kernels read them by `RequestStore.table`."""
 
@@ -48,7 +52,7 @@ class FollowedRequests(Requests):
         if headers or bodies:
             pairs = [[{"name": name, "value": value} for name, value in one] for one in headers]
             self._header_sets = _MemoryBlobs(pairs, HEADERS_SCHEMA)
-            self._bodies = _MemoryBlobs(list(bodies), BODIES_SCHEMA)
+            self._bodies = _MemoryBodies(list(bodies), BODIES_SCHEMA)
 
 
 class FollowedTrace(Trace):

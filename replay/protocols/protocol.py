@@ -13,8 +13,9 @@ The schedule knows no protocol: it yields due rows, and the adapter's renderer w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from replay import units
 from replay.plan.schedule import Plan, Schedule
@@ -69,6 +70,12 @@ class Protocol(ABC):
 
     has_statuses: bool = False
     """Whether responses have HTTP's statuses, which are held against the recorded ones."""
+
+    refuses: Mapping[str, str] = MappingProxyType({})
+    """Settings that make no sense for a first target of this protocol, by key; each with why."""
+
+    refuses_alone: Mapping[str, str] = MappingProxyType({})
+    """Settings that make none where no other target of the run could use them."""
 
     @abstractmethod
     def parse(self, url: str) -> Target:

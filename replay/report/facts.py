@@ -90,7 +90,7 @@ def _answers(answers: AnswerFigures) -> Fact:
         bodies = f"{counted(answers.bodies, 'body', 'bodies')}"
         words.append(bodies + (f" ({answers.cut:,} cut at the limit)" if answers.cut else ""))
     if answers.bodies and answers.secrets_kept:
-        words.append("with their secrets (--keep-secrets)")
+        words.append("with their secrets (--keep-answer-secrets)")
     elif answers.redacted:
         words.append(f"secrets redacted in {answers.redacted:,}")
     lost = [f"{count:,} {DROPPED_WORDS.get(reason, reason)}" for reason, count in answers.dropped.items()]

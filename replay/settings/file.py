@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from replay.errors import InputError, UsageError, reason_of
 
 from .checks import check
 from .kinds import read_setting
+from .naming import NameOf
 from .scenario import Scenario
 from .table import SETTINGS, keys_of, struct_of
 
@@ -209,17 +210,23 @@ def _merge(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load(
-    path: Path | None = None, flags: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
+    path: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+    *,
+    and_check: Callable[[Scenario, NameOf], None] = lambda scenario, name_of: None,
 ) -> Scenario:
     """The scenario of a TOML file (None: defaults) with flags applied.
 
     `flags` maps a setting's key (`speed`, `window.from`) to its value; `names` maps it to the flag, for errors. Paths in
-    the file are relative to it. InputError where the file cannot be read, UsageError where a setting is wrong.
+    the file are relative to it. InputError where the file cannot be read, UsageError where a setting is wrong. `and_check`
+    is a further check; it gets the function that names a setting in an error.
     """
     text, values = ("", {}) if path is None else _read_toml(path)
     source = _Source(path, text, names or {})
     scenario = _convert(Scenario, values, flags or {}, source, "docs/settings.md lists every setting")
     check(scenario, source.name)
+    and_check(scenario, source.name)
     return _beside(scenario, path, flags or {}) if path is not None else scenario
 
 

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 import replay.cli
-from replay.cli import doctor
+from replay.cli import findings
 from replay.staging.sink import Sink
 from replay.trace import FORMAT_VERSION
 from tests.support.trace_data import Row, write_trace
@@ -434,7 +434,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_log(
     def fail() -> None:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr(doctor, "findings", fail)
+    monkeypatch.setattr(findings, "findings", fail)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert replay.cli.invoke(["doctor"]) == 1
     lines = capsys.readouterr().err.splitlines()
@@ -470,7 +470,7 @@ def test_errors_of_the_system(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(doctor, "findings", fail)
+    monkeypatch.setattr(findings, "findings", fail)
     assert replay.cli.invoke(["doctor"]) == code
     assert word in capsys.readouterr().err
 

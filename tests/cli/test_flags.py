@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from replay import formats
 from replay.cli import VERBS, replay
 from replay.cli.flags import SettingFlag, flags_of_all
 from replay.cli.options import OptionalValue
@@ -184,21 +185,34 @@ def completed(words: str) -> list[str]:
         ("replay run --acks ", ["1", "all"]),
         ("replay peak --order c", ["client"]),
         ("replay run --timeout ", []),
+        ("replay import --format ng", ["nginx", "nginx-json", "nginx-proxy-manager"]),
+        ("replay ex", ["export"]),
     ],
 )
 def test_completion_offers_verbs_flags_and_values(words: str, offered: list[str]) -> None:
     assert completed(words) == offered
 
 
-def test_completion_waits_for_nothing_heavy() -> None:
+@pytest.mark.parametrize(
+    "words", ["run --gr", "", "inspect --", "import --format ng", "export ", "doctor --"]
+)
+def test_completion_waits_for_nothing_heavy(words: str) -> None:
     code = (
         "import sys; from replay.cli import invoke; invoke();"
-        "print([name for name in ('numba', 'numpy', 'rich', 'trio', 'pyarrow') if name in sys.modules])"
+        "print([name for name in ('numba', 'numpy', 'trio', 'pyarrow') if name in sys.modules])"
     )
     environ = os.environ | {
-        "COMP_WORDS": "replay run --gr", "COMP_CWORD": "2", "_REPLAY_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"replay {words}", "COMP_CWORD": str(len(words.split(" "))), "_REPLAY_COMPLETE": "bash_complete",
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60, check=True
     )
-    assert done.stdout.splitlines() == ["plain,--grow", "[]"]
+    assert len(done.stdout.splitlines()) > 1 and done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_names_of_formats_are_those_that_can_be_read_and_written() -> None:
+    from replay.trace.exporting.export import ENDINGS
+    from replay.trace.importing.registry import _importers
+
+    assert set(formats.READ) == set(_importers)
+    assert set(formats.WRITTEN) == set(ENDINGS)

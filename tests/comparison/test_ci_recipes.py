@@ -18,7 +18,7 @@ import pytest
 import xmlschema
 import yaml
 
-from replay.cli.doctor import kernels_key
+from replay.cli.findings import kernels_key
 from replay.comparison.builds import Build
 from replay_native.ground.cache_folder import root
 from tests.support.compare_data import make_run

@@ -28,6 +28,7 @@ from tests.support.scripted_server import (
     ScriptedServer,
     answer,
 )
+from tests.support.there import there
 
 from . import driver
 from .driver import (
@@ -196,7 +197,7 @@ ROW_KEPT = ("request", "capacity")
 def poisoned(lane: Lane, rng: np.random.Generator) -> Lane:
     """The lane with all its rows as if they had been used by others before, and its scratch memory as well."""
     for rows, kept in ((lane.connections, KEPT), (lane.wait_queue, ROW_KEPT)):
-        for name in rows.dtype.names:
+        for name in there(rows.dtype.names):
             if name not in kept:
                 rows[name] = rng.integers(1, 1 << 30, rows.size)
     for scratch in (lane.backoff, lane.events, lane.buffer, lane.scratch, lane.chosen, lane.beginnings):

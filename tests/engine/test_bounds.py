@@ -31,6 +31,7 @@ from replay.workload.rewrite import read_rewrite
 from replay_native.feed.addresses import ADDRESSES_MAX
 from tests.oracles.damage_oracle import GOR, one_case
 from tests.support.metrics_data import at_s, trial
+from tests.support.there import there
 
 LINE = '1.2.3.4 - - [10/Oct/2023:00:00:00 +0000] "GET /a/{} HTTP/1.1" 200 5\n'
 
@@ -154,7 +155,7 @@ def test_addresses_beyond_those_that_lanes_keep_are_counted(trace, tmp_path, mon
         found = trio.run(find_name, parse_target(scenario.target), scenario)
         followed = trio.run(follow_name, make_schedule(Trace.open(trace), scenario), found)
     assert (len(followed.addresses), followed.no_room) == (ADDRESSES_MAX, 1_500 - ADDRESSES_MAX)
-    assert followed.figures().no_room == 476
+    assert there(followed.figures()).no_room == 476
     shown = _places([address.host for address in followed.addresses] + ["::1"] * 476)
     assert "only the first 1,024 of 1,500 are used" in shown and len(shown) < 250
 

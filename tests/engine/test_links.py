@@ -17,6 +17,7 @@ from replay.errors import InputError, OutputError
 from replay.results.run import load_run
 from replay_native.ground import cache_folder
 from tests.support.metrics_data import Trial, at_s, trial
+from tests.support.there import there
 
 SECRET = b"somebody's own words\n"
 
@@ -192,11 +193,11 @@ def test_an_import_that_is_being_written_is_not_deleted_by_another(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "a.trace")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
-        assert other.stdout.readline() == b"ready\n"
+        assert there(other.stdout).readline() == b"ready\n"
         (folder,) = tmp_path.glob("a.trace.partial-*")
         assert imported(tmp_path) == 0
         assert folder.exists()
-        other.stdin.close()
+        there(other.stdin).close()
 
 
 def test_pattern_signs_in_a_name_stand_for_themselves(tmp_path):

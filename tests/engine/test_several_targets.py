@@ -10,10 +10,10 @@ import pytest
 from replay.engine import prepare
 from replay.errors import UsageError
 from replay.plan.schedule import make_schedule
+from replay.protocols.scenario import load_scenario as load
 from replay.report.run_page import write_run_page
 from replay.results.document import Consumed, RunDocument
 from replay.results.run import load_run
-from replay.settings.file import load
 from replay.staging.sink import Sink
 from replay.trace import Trace, TraceWriter
 from tests.kafka.test_mock import (
@@ -22,6 +22,7 @@ from tests.kafka.test_mock import (
     printed,
     read_back,
 )
+from tests.support.there import there
 
 __all__ = ["mock"]
 
@@ -98,7 +99,7 @@ def check_one_timeline(broker: str, tmp_path: Path) -> None:
 
     assert bus.kafka is not None and bus.kafka.offsets_agree
     assert bus.kafka.consumed == {"end_to_end": Consumed(count=100)}
-    assert bus.latency.end_to_end.count == 100 and services.latency.response.count == 300
+    assert there(bus.latency.end_to_end).count == 100 and there(services.latency.response).count == 300
     text = printed(tmp_path / "run")
     assert f"Target {services.target}" in text and f"Target {bus.target}" in text and "end to end" in text
     write_run_page(run, tmp_path / "run.html")

@@ -37,6 +37,7 @@ from replay_native.ledger import lane_metrics
 from replay_native.ledger.lane_metrics import COUNTERS
 from tests.support import example_package
 from tests.support.metrics_data import ROUTES, Lane, at_s, started
+from tests.support.there import there
 
 
 class Kept(Sink):
@@ -398,7 +399,7 @@ def test_the_sink_of_the_example_package_is_used_by_its_name(area: Path, target:
     assert [sum(int(row[at]) for row in rows) for at in (1, 2, 3)] == [
         60,
         60,
-        document.latency.response.count,
+        there(document.latency.response).count,
     ]
     table = list(csv.DictReader((tmp_path / "b.csv").open()))
     assert tuple(table[0]) == COLUMNS and sum(int(row["outcome_2xx"]) for row in table) == 60

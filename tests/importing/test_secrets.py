@@ -19,6 +19,7 @@ from replay.trace import Trace
 from replay.trace.importing.pseudonyms import Pseudonyms
 from replay.trace.importing.secret_names import SECRET_NAMES, SECRET_SUFFIXES
 from replay.trace.importing.showing import scrub
+from tests.support.there import there
 
 VALUE = "Zq7Xv3Wk9Tp5"
 """What must be nowhere."""
@@ -459,6 +460,8 @@ def nothing_left(folder: Path, result: Result) -> Trace:
             assert b"frank" not in data, file.name
     trace = Trace.open(folder)
     texts = [trace.requests.get(i).target for i in range(trace.manifest.requests)]
-    texts += [name + b": " + value for headers in trace.requests.header_sets() for name, value in headers]
+    texts += [
+        name + b": " + there(value) for headers in trace.requests.header_sets() for name, value in headers
+    ]
     assert not [text for text in texts if VALUE.encode() in text][:3]
     return trace

@@ -20,6 +20,7 @@ from replay.settings.scenario import Scenario
 from replay_native.ledger import catalog as native
 from replay_native.ledger import lane_metrics
 from tests.support.metrics_data import at_s, trial
+from tests.support.there import there
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if "<!-- catalog: " in page.read_text(encoding="utf-8")]
@@ -131,7 +132,7 @@ def test_a_run_has_the_sum_of_counts_and_the_longest_of_gaps(tmp_path):
         counters[native.C.open_max] = open_max
     document = made.recorder.finish(at_s(1))
     delays = document.generator.delays
-    assert (delays.gaps, delays.gap_max_ns, document.connections.open_max) == (7, 7, 4)
+    assert (there(delays).gaps, there(delays).gap_max_ns, document.connections.open_max) == (7, 7, 4)
 
 
 def test_counters_that_grow_are_those_that_can_be_added_up():

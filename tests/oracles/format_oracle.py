@@ -305,8 +305,8 @@ _LOGS_IN_JSON = (
 )  # fmt: skip
 
 
-def _read_lines(reader: FieldReader, data: bytes) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = []
+def _read_lines(reader: FieldReader, data: bytes) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
     for part in reader.read(InMemory(data)):
         assert part.took_ns is not None
         for i in range(len(part.at_ns)):

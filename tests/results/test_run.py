@@ -42,6 +42,7 @@ from tests.support.metrics_data import (
     at_s,
     trial,
 )
+from tests.support.there import there
 
 
 def test_a_run_is_written_down_and_read_back(tmp_path):
@@ -59,7 +60,7 @@ def test_a_run_is_written_down_and_read_back(tmp_path):
     assert (accounts.planned, accounts.sent, accounts.ok, accounts.timeout) == (303, 303, 302, 1)
     assert accounts.skipped == 4
     assert run.document.accounts_detail.warm_up == 1
-    assert run.document.latency.response.count == 302
+    assert there(run.document.latency.response).count == 302
     assert [(slo.passed, slo.unit) for slo in run.document.slo] == [(True, "ns"), (False, "share")]
     assert run.document.slo[1].value == pytest.approx(2 / 302)
     assert {r.route: r.count for r in run.document.routes} == {ROUTES[0]: 100, ROUTES[1]: 101, ROUTES[2]: 101}
@@ -79,9 +80,9 @@ def test_an_action_has_a_line_of_all_its_routes(tmp_path):
     lane.request(1, "5xx", service_ms=900)
     browsing, registration = made.recorder.finish(at_s(2)).actions
     assert (browsing.route, browsing.count, browsing.outcomes) == ("browsing", 61, {"2xx": 60, "5xx": 1})
-    assert browsing.service.max_ns == pytest.approx(900 * MS, rel=0.02)
-    assert (browsing.recorded.count, browsing.recorded.statuses) == (100, {"2xx": 98, "5xx": 2})
-    assert browsing.recorded.p99_ns is None, "percentiles of several routes do not add up"
+    assert there(browsing.service).max_ns == pytest.approx(900 * MS, rel=0.02)
+    assert (there(browsing.recorded).count, there(browsing.recorded).statuses) == (100, {"2xx": 98, "5xx": 2})
+    assert there(browsing.recorded).p99_ns is None, "percentiles of several routes do not add up"
     assert (registration.count, registration.recorded) == (30, recorded)
 
 
@@ -120,10 +121,10 @@ def test_response_is_the_sum_of_its_parts_at_every_percentile_that_is_reported(t
     for lane_ms in range(1, 201):
         made.lanes[0].request(0, late_ms=1.0, wait_ms=2.0, service_ms=float(lane_ms))
     latency = made.recorder.finish(at_s(1)).latency
-    assert latency.lateness.p50_ns == pytest.approx(1 * MS, rel=1e-3)
-    assert latency.wait.p99_ns == pytest.approx(2 * MS, rel=1e-3)
+    assert there(latency.lateness).p50_ns == pytest.approx(1 * MS, rel=1e-3)
+    assert there(latency.wait).p99_ns == pytest.approx(2 * MS, rel=1e-3)
     assert latency.service.p99_ns == pytest.approx(198 * MS, rel=1e-3)
-    assert latency.response.p99_ns == pytest.approx(201 * MS, rel=1e-3)
+    assert there(latency.response).p99_ns == pytest.approx(201 * MS, rel=1e-3)
 
 
 def test_every_request_lands_in_exactly_one_interval_while_lanes_go_on(tmp_path):
@@ -169,7 +170,7 @@ def test_a_route_that_found_the_arena_full_is_counted_once_as_other(tmp_path):
     made.recorder.tick(at_s(20))
     document = made.recorder.finish(at_s(21))
     assert {r.route: r.count for r in document.routes} == {ROUTES[0]: 10, ROUTES[1]: 10, "other": 10}
-    assert [r.response.count for r in document.routes] == [10, 10, 10]
+    assert [there(r.response).count for r in document.routes] == [10, 10, 10]
     assert "ROUTES_MERGED" in [note.code for note in document.notes]
 
 
@@ -180,12 +181,12 @@ def test_a_percentile_among_requests_never_sent_is_a_lower_bound(tmp_path):
         made.lanes[0].unsent(0)
     document = made.recorder.finish(at_s(1))
     response = document.latency.response
-    assert "p50_ns" not in response.at_least
-    assert "p95_ns" in response.at_least and "mean_ns" in response.at_least
-    assert response.p95_ns == MAX_WAIT_NS
+    assert "p50_ns" not in there(response).at_least
+    assert "p95_ns" in there(response).at_least and "mean_ns" in there(response).at_least
+    assert there(response).p95_ns == MAX_WAIT_NS
     assert document.latency.service.at_least == []
     assert [(slo.passed, slo.at_least) for slo in document.slo] == [(True, False), (False, True)]
-    assert document.routes[0].response.at_least
+    assert there(document.routes[0].response).at_least
 
 
 def test_a_closed_loop_has_no_response_lateness_or_wait(tmp_path):
@@ -211,7 +212,7 @@ def test_what_histograms_do_not_tell_apart_is_a_lower_bound(tmp_path):
     row = made.recorder.tick(at_s(1))
     document = made.recorder.finish(at_s(2))
     for latency in (document.latency.response, document.latency.service, document.routes[0].response):
-        assert latency.at_least == [
+        assert there(latency).at_least == [
             "mean_ns",
             "p90_ns",
             "p95_ns",
@@ -220,7 +221,7 @@ def test_what_histograms_do_not_tell_apart_is_a_lower_bound(tmp_path):
             "p99_99_ns",
             "max_ns",
         ]
-        assert latency.p90_ns == latency.max_ns == hdr.HIGHEST_NS
+        assert there(latency).p90_ns == there(latency).max_ns == hdr.HIGHEST_NS
     assert [(slo.passed, slo.at_least) for slo in document.slo] == [(True, False), (False, True)]
     assert row.figure_ns("response_p99_ns") == (hdr.HIGHEST_NS, True)
     assert row.figure_ns("lateness_p99_ns") != (hdr.HIGHEST_NS, True)
@@ -290,7 +291,9 @@ def test_samples_hold_the_slowest_and_the_first_failed_with_both_clocks(tmp_path
     assert (one.method, one.path) == ("GET", f"/users/{one.seq}?q=%5BREDACTED%5D")
     assert one.recorded_at.startswith("2020-09-13T14:26:40") and one.recorded_at.endswith("+02:00")
     assert one.due_wall_ns == START.wall_ns + one.due_ns
-    assert one.due_ns < one.taken_ns < one.sent_ns < one.first_byte_ns < one.done_ns
+    assert (
+        one.due_ns < there(one.taken_ns) < there(one.sent_ns) < there(one.first_byte_ns) < there(one.done_ns)
+    )
 
 
 def test_a_sample_of_an_unsent_request_has_the_reason_that_the_accounts_count_it_by(tmp_path):
@@ -363,7 +366,7 @@ def test_accounts_that_do_not_balance_are_saved_and_make_the_run_invalid(tmp_pat
     document = made.recorder.finish(at_s(1))
     assert document.validity.verdict == "INVALID"
     assert document.validity.reasons[0].code == "UNBALANCED"
-    assert document.latency.response.count == 20
+    assert there(document.latency.response).count == 20
 
 
 KILLED = """
@@ -388,12 +391,12 @@ def test_a_killed_run_is_rebuilt_to_the_last_request(tmp_path, after_s):
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout.readline() == "ready\n"
+        assert there(process.stdout).readline() == "ready\n"
         with pytest.raises(InputError, match="still being written"):
             load_run(tmp_path / "run")
         time.sleep(after_s)
         process.kill()
-        said = process.stdout.read().split()
+        said = there(process.stdout).read().split()
     ticked = int(said[-1]) if said else 0
     run = load_run(tmp_path / "run")
     assert run.recovered and run.document.interrupted

@@ -18,6 +18,7 @@ from replay_native.ground.jit import warm
 from replay_native.ledger.statuses import S, count_status
 from tests.reference.naive import is_worse_status
 from tests.support.metrics_data import at_s, trial
+from tests.support.there import there
 
 warm(["ledger.statuses"])
 STATUSES = st.one_of(
@@ -164,7 +165,7 @@ def test_the_warm_up_is_not_judged(tmp_path):
     made.lanes[0].request(0, "2xx", status=200, recorded=200)
     made.recorder.finish(at_s(2))
     differs = load_run(tmp_path / "run").document.status_differs
-    assert (differs.requests, differs.worse) == (1, 0)
+    assert (there(differs).requests, there(differs).worse) == (1, 0)
 
 
 def test_routes_without_a_row_of_their_own_are_judged_all_the_same(tmp_path):

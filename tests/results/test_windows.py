@@ -17,6 +17,7 @@ from replay.results.hlog import read_hlog
 from replay.results.measured import FAILED
 from replay.results.run import load_run
 from tests.support.metrics_data import ROUTES, at_s, trial
+from tests.support.there import there
 
 ACTION = "registration"
 NAMED = [RouteStart(ROUTES[0], action=ACTION), RouteStart(ROUTES[1], action=ACTION), RouteStart(ROUTES[2])]
@@ -108,9 +109,9 @@ def test_the_worst_window_is_that_of_the_requests_themselves(tmp_path, seed):
         worst, count, begin = told.worst(window_s, figure)
         assert outcome.slo == text and not outcome.passed
         assert outcome.value == pytest.approx(worst, rel=error, abs=2), text
-        assert (outcome.windows.count, outcome.windows.failed > 0) == (count, True), text
+        assert (there(outcome.windows).count, there(outcome.windows).failed > 0) == (count, True), text
         if not error:
-            assert outcome.windows.worst_at_s == begin, text
+            assert there(outcome.windows).worst_at_s == begin, text
 
 
 def test_a_bad_second_fails_a_window_that_the_whole_run_forgives(tmp_path):
@@ -123,8 +124,8 @@ def test_a_bad_second_fails_a_window_that_the_whole_run_forgives(tmp_path):
     outcomes = made.recorder.finish(at_s(30)).slo
     assert [outcome.passed for outcome in outcomes] == [True, False, True, True]
     assert outcomes[0].windows is None
-    assert (outcomes[1].windows.count, outcomes[1].windows.failed) == (29, 2)
-    assert outcomes[1].windows.worst_at_s in (11, 12)
+    assert (there(outcomes[1].windows).count, there(outcomes[1].windows).failed) == (29, 2)
+    assert there(outcomes[1].windows).worst_at_s in (11, 12)
     assert slo.words_of(outcomes[1]) == "is 50.0 ms in the worst window, at 11 s (2 of 29 fail)"
     assert slo.words_of(outcomes[2]).endswith("(all 29 meet it)")
 
@@ -133,7 +134,7 @@ def test_windows_are_as_many_intervals_as_come_nearest(tmp_path):
     told = run_of(tmp_path / "run", ["max < 1ms over 5s"], ticks=1.04)
     worst, count, _ = told.worst(5, percentile(100, EVERY))
     outcome = document(told).slo[0]
-    assert (outcome.value, outcome.windows.count) == (pytest.approx(worst, rel=0.001), count)
+    assert (outcome.value, there(outcome.windows).count) == (pytest.approx(worst, rel=0.001), count)
 
 
 def test_requests_never_sent_make_a_lower_bound_of_their_windows_alone(tmp_path):
@@ -145,7 +146,12 @@ def test_requests_never_sent_make_a_lower_bound_of_their_windows_alone(tmp_path)
                 made.lanes[0].unsent(0)
         made.recorder.tick(at_s(second + 1))
     p99, p50, errors = made.recorder.finish(at_s(4)).slo
-    assert (p99.passed, p99.at_least, p99.windows.failed, p99.windows.worst_at_s) == (False, True, 1, 2)
+    assert (p99.passed, p99.at_least, there(p99.windows).failed, there(p99.windows).worst_at_s) == (
+        False,
+        True,
+        1,
+        2,
+    )
     assert p50.passed and errors.passed and errors.value == 0.5
 
 
@@ -185,7 +191,7 @@ def test_a_run_that_was_killed_has_the_windows_that_were_written(tmp_path):
         made.recorder.tick(at_s(second + 1))
     made.recorder.close()
     (outcome,) = document(Told(tmp_path / "run")).slo
-    assert (outcome.passed, outcome.windows.count, outcome.windows.failed) == (False, 5, 2)
+    assert (outcome.passed, there(outcome.windows).count, there(outcome.windows).failed) == (False, 5, 2)
 
 
 def test_a_damaged_log_has_no_windows_and_fails_what_asks_for_them(tmp_path):

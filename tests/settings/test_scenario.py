@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+import replay.settings
 from replay import units
 from replay.cli.scenario_text import scenario_text
 from replay.errors import InputError, UsageError
-from replay.protocols.registry import parse_target
-from replay.settings.file import load
+from replay.protocols.registry import parse_target, protocol_of
+from replay.protocols.scenario import load_scenario as load
 from replay.settings.headers import parse_header
 from replay.settings.kinds import AUTO
 from replay.settings.scenario import Scenario
@@ -282,3 +284,30 @@ def test_an_unknown_setting_of_a_program_names_the_nearest_one(
     with pytest.raises(UsageError) as caught:
         load(None, {"target": "http://127.0.0.1:1", **settings})
     assert said in str(caught.value)
+
+
+def test_settings_name_no_protocol_in_their_code() -> None:
+    """A protocol declares what it refuses; a group of settings knows none, nor finds one at run time."""
+    for path in (Path(replay.settings.__file__).parent / "groups").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not {"is_kafka", "import_module"} & names, path.name
+        assert not [name for name in imported if name and "protocols" in name], path.name
+
+
+def test_what_a_protocol_refuses_is_a_setting() -> None:
+    for scheme in ("http", "kafka"):
+        protocol = protocol_of(f"{scheme}://127.0.0.1:1/t")
+        assert {*protocol.refuses, *protocol.refuses_alone} <= SETTINGS.keys()
+
+
+def test_a_kafka_target_refuses_settings_of_requests_only_where_nothing_else_is_sent_to(
+    tmp_path: Path,
+) -> None:
+    alone = "target = 'kafka://127.0.0.1:9/t'\nhost = 'a.test'\n"
+    with pytest.raises(UsageError, match="line 2: host: a record has the headers"):
+        read(tmp_path, alone)
+    read(tmp_path, f"{alone}[[also]]\ntarget = 'http://127.0.0.1:81'\n")
+    with pytest.raises(UsageError, match="--order: a Kafka target sends no responses"):
+        read(tmp_path, "", target="kafka://127.0.0.1:9/t", order="client")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from replay.errors import UsageError
 from replay.lane.resolve import resolve
@@ -32,10 +33,31 @@ KERNELS = (
 )
 
 
+_NO_RESPONSES = "a Kafka target sends no responses to look at"
+_OWN_HEADERS = "a record has the headers that it was recorded with, and no others"
+
+
 class KafkaProtocol(Protocol):
     """Produces records onto topics."""
 
     kernels = KERNELS
+    refuses = MappingProxyType(
+        {
+            "order": "a Kafka target sends no responses to wait for; records keep the order of their partition",
+            "connect": "a Kafka producer has one connection to each broker, shared by all clients",
+            "retry.attempts": "a Kafka producer retries by itself",
+            "capture": _NO_RESPONSES,
+            "check": _NO_RESPONSES,
+            "cookies": _NO_RESPONSES,
+        }
+    )
+    refuses_alone = MappingProxyType(
+        dict.fromkeys(("headers", "host", "send_headers", "rewrite_host", "client_ip_header"), _OWN_HEADERS)
+        | {
+            "answers.keep": "a Kafka target sends no responses that could be kept; the answers of a pipeline are"
+            " measured with --answers TOPIC"
+        }
+    )
 
     def parse(self, url: str) -> targets.KafkaTarget:
         """See `Protocol`."""

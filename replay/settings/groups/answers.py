@@ -9,7 +9,6 @@ from ..kinds import Share, Size
 from ..naming import NameOf
 from ..row import Table, row
 from .kafka import KafkaSettings
-from .target import is_kafka
 
 BODY_BYTES_MAX = 4 << 20
 HEADERS_MAX = 64
@@ -46,7 +45,7 @@ class Answers(Table, kw_only=True, frozen=True):
         bool,
         row(
             "Keep secrets in the bodies and headers of responses that are kept",
-            "--keep-secrets",
+            "--keep-answer-secrets",
             used_by="HTTP",
         ),
     ] = False
@@ -63,14 +62,8 @@ class AnswersSettings(KafkaSettings, kw_only=True, frozen=True):
 
 
 def check(settings: AnswersSettings, name_of: NameOf) -> None:
-    """Kafka targets send no responses; names of headers must be some."""
+    """UsageError for names of headers that are none, and for a limit that is too high."""
     answers = settings.answers
-    keeps = answers.keep not in (None, "none")
-    if keeps and is_kafka(settings) and not settings.also:
-        raise UsageError(
-            f"{name_of('answers.keep')}: a Kafka target sends no responses that could be kept",
-            hint="leave it out; the answers of a pipeline are measured with --answers TOPIC",
-        )
     for index, name in enumerate(answers.headers):
         if not HEADER_NAME.fullmatch(name):
             raise UsageError(

@@ -10,7 +10,6 @@ from replay.units import SECOND_NS
 from ..kinds import AUTO, Count, Duration, Share, statuses_of
 from ..naming import NameOf
 from ..row import Table, row
-from .target import is_kafka
 from .time import TimeSettings
 
 FAILURES = RETRYABLE
@@ -113,7 +112,7 @@ class ClientSettings(TimeSettings, kw_only=True, frozen=True):
 
 
 def check(settings: ClientSettings, name_of: NameOf) -> None:
-    """A closed loop and a Kafka producer know no recorded clients; what is retried must be able to happen."""
+    """A closed loop knows no recorded clients; what is retried must be able to happen."""
     if settings.by_client and settings.closed_loop:
         given = {
             "order": settings.order == "client",
@@ -125,29 +124,9 @@ def check(settings: ClientSettings, name_of: NameOf) -> None:
             f"{name_of(key)}: a closed loop has no recorded clients: its connections send one request after another",
             hint=f"give a rate that is not max, or leave out {key}",
         )
-    if is_kafka(settings):
-        _check_kafka(settings, name_of)
     for index, name in enumerate(settings.retry.on):
         if not statuses_of(name) and name not in FAILURES:
             raise UsageError(
                 f"{name_of(f'retry.on[{index}]')}: {name!r} is neither a status nor an outcome",
                 hint=f"write a status from 200 to 599, 4xx, 5xx, or {', '.join(FAILURES)}",
             )
-
-
-def _check_kafka(settings: ClientSettings, name_of: NameOf) -> None:
-    if settings.order == "client":
-        raise UsageError(
-            f"{name_of('order')}: a Kafka target sends no responses to wait for; records keep the order of their"
-            " partition",
-            hint="leave out order",
-        )
-    if settings.connect != "pool":
-        raise UsageError(
-            f"{name_of('connect')}: a Kafka producer has one connection to each broker, shared by all clients",
-            hint="leave out connect",
-        )
-    if settings.retry.attempts > 1:
-        raise UsageError(
-            f"{name_of('retry.attempts')}: a Kafka producer retries by itself", hint="leave out retry"
-        )

@@ -10,7 +10,6 @@ from replay.errors import UsageError
 from ..kinds import Acks, Duration, Size
 from ..naming import NameOf
 from ..row import Table, row
-from .target import OF_REQUESTS, is_kafka
 from .tls import SecuritySettings
 
 _BRACES = re.compile(r"\{([A-Za-z_]\w*(?:\[\w*\])?)\}")
@@ -142,7 +141,7 @@ class KafkaSettings(SecuritySettings, kw_only=True, frozen=True):
 
 
 def check(settings: KafkaSettings, name_of: NameOf) -> None:
-    """Placeholders that records have, and settings that only requests have."""
+    """Keys of records are made of what a request has."""
     keys = [(settings.kafka.key, "kafka.key")]
     keys += [(also.key, f"also[{index}].key") for index, also in enumerate(settings.also) if also.key]
     for text, key in keys:
@@ -152,12 +151,3 @@ def check(settings: KafkaSettings, name_of: NameOf) -> None:
                     f"{name_of(key)}: nothing is named {match[1]!r}",
                     hint="write {client} {method} {path} {path[1]} {n} {at_ms} {uuid} {email}",
                 )
-    if not is_kafka(settings) or settings.also:
-        return
-    given = {f"headers.{name}": True for name in settings.headers}
-    given |= {key: bool(getattr(settings, key)) for key in OF_REQUESTS}
-    for key in (key for key, is_given in given.items() if is_given):
-        raise UsageError(
-            f"{name_of(key)}: a record has the headers that it was recorded with, and no others",
-            hint=f"leave out {key.partition('.')[0]}",
-        )

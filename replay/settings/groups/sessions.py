@@ -16,7 +16,7 @@ from ..session_rules import (
     captures_problem,
     names_problem,
 )
-from .target import TargetSettings, check_header, is_kafka
+from .target import TargetSettings, check_header
 
 
 class SessionSettings(TargetSettings, kw_only=True, frozen=True):
@@ -73,11 +73,6 @@ def check(settings: SessionSettings, name_of: NameOf) -> None:
         raise UsageError(
             f"{name_of('auth.header')}: {auth.header} is also among [headers]", hint="remove it there"
         )
-    for key in ("capture", "check", "cookies"):
-        if is_kafka(settings) and getattr(settings, key):
-            raise UsageError(
-                f"{name_of(key)}: a Kafka target sends no responses to look at", hint=f"leave out {key}"
-            )
 
 
 def _check_headers_once(settings: SessionSettings, name_of: NameOf) -> None:

@@ -1,6 +1,5 @@
 """Where requests go, and what the head of each one says."""
 
-from importlib import import_module
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -12,9 +11,6 @@ from ..kinds import HeaderNames, HostNames, Methods
 from ..naming import NameOf
 from ..row import Table, row
 from ..target import sendable
-
-OF_REQUESTS = ("host", "send_headers", "rewrite_host", "client_ip_header")
-"""Settings of an HTTP request's head."""
 
 
 class Also(Table, kw_only=True, frozen=True):
@@ -139,18 +135,13 @@ class TargetSettings(Table, kw_only=True, frozen=True):
 
 
 def check(settings: TargetSettings, name_of: NameOf) -> None:
-    """Names, headers and further targets must be sendable, and no header may be given in two ways."""
+    """Names and headers must be sendable, and no header may be given in two ways."""
     for name in settings.headers:
         check_header(name, f"headers.{name}", name_of)
     if settings.host and not sendable(settings.host):
         raise UsageError(
             f"{name_of('host')}: {settings.host!r} is not a host", hint="write NAME or NAME:PORT"
         )
-    for index, also in enumerate(settings.also):
-        try:
-            _parse_target(also.target)
-        except UsageError as error:
-            raise UsageError(f"{name_of(f'also[{index}].target')}: {error}", hint=error.hint) from None
     if settings.resolver:
         _check_resolver(settings.resolver, name_of)
     if settings.client_ip_header:
@@ -182,13 +173,3 @@ def check_header(name: str, key: str, name_of: NameOf) -> None:
         check_header_name(name)
     except UsageError as error:
         raise UsageError(f"{name_of(key)}: {error}", hint=error.hint) from None
-
-
-def _parse_target(url: str) -> None:
-    """UsageError where a URL is no target. Each protocol parses its own URLs; it is found at run time, by its scheme."""
-    import_module("replay.protocols.registry").parse_target(url)
-
-
-def is_kafka(settings: TargetSettings) -> bool:
-    """Whether the first target is a Kafka topic."""
-    return settings.target.lower().startswith("kafka:")

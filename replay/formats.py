@@ -1,0 +1,26 @@
+"""The names of the formats that replay reads and writes, for help and completion, which do not import the formats."""
+
+from __future__ import annotations
+
+READ = (
+    "alb", "apache", "elb", "s3", "csv", "parquet", "tsv", "jsonl", "caddy", "envoy", "envoy-json", "fastify", "gor",
+    "haproxy", "har", "nginx", "ingress-nginx", "jmeter", "jmeter-xml", "k6-csv", "gcp-lb", "cloudflare",
+    "azure-front-door", "azure-app-gateway", "ecs", "kong", "pino", "api-gateway", "envoy-gateway", "cloudfront-json",
+    "caddy-console", "k6", "nginx-json", "pcap", "nginx-proxy-manager", "apisix", "python-http", "django", "rails",
+    "squid", "traefik-json", "traefik", "vegeta", "vegeta-text", "w3c", "cloudfront", "common", "logfmt", "ltsv",
+)  # fmt: skip
+"""Formats of recordings, as `replay import --format` has them."""
+
+WRITTEN = (".parquet", ".csv", ".tsv", ".gor", ".json", ".jsonl", ".log")
+"""Endings of the files that `replay export` writes."""
+
+KEPT_RESPONSES = ("none", "digest", "text", "all")
+"""What an import keeps of recorded responses (`replay.trace.importing.registry.KeptResponses`)."""
+
+
+def with_brought(group: str, names: tuple[str, ...], before: str = "") -> list[str]:
+    """These names, and those of installed packages, which bring them by entry points of a group."""
+    from importlib.metadata import entry_points
+
+    brought = (before + point.name for point in entry_points(group=group))
+    return list(dict.fromkeys([*names, *brought]))

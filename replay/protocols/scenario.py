@@ -1,0 +1,49 @@
+"""A scenario for a run: its settings fit together, and its targets can be sent to with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from replay.errors import UsageError
+from replay.settings.file import load
+from replay.settings.scenario import Scenario
+from replay.settings.table import SETTINGS, value_of
+
+from .protocol import Protocol
+from .registry import parse_target, protocol_of
+
+OFF = "none"
+"""The word that switches a setting off: nothing is refused then."""
+
+
+def load_scenario(
+    path: Path | None = None, flags: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
+) -> Scenario:
+    """A scenario as `replay.settings.file.load` reads it. UsageError as well where a further target is none, or the first
+    one's protocol refuses a setting.
+    """
+    return load(path, flags, names, and_check=check_targets)
+
+
+def check_targets(scenario: Scenario, name_of: Callable[[str], str]) -> None:
+    """UsageError for a further target that is none, and for a setting that makes no sense for the first one."""
+    for index, also in enumerate(scenario.also):
+        try:
+            parse_target(also.target)
+        except UsageError as error:
+            raise UsageError(f"{name_of(f'also[{index}].target')}: {error}", hint=error.hint) from None
+    if not scenario.target:
+        return
+    for key, why in _refused(protocol_of(scenario.target), alone=not scenario.also):
+        value = value_of(scenario, SETTINGS[key])
+        if value not in (SETTINGS[key].default, OFF):
+            named = f"{key}.{next(iter(value))}" if isinstance(value, dict) else key
+            raise UsageError(f"{name_of(named)}: {why}", hint=f"leave out {key.partition('.')[0]}")
+
+
+def _refused(protocol: Protocol, *, alone: bool) -> Iterator[tuple[str, str]]:
+    yield from protocol.refuses.items()
+    if alone:
+        yield from protocol.refuses_alone.items()
