@@ -47,6 +47,7 @@ def test_a_flag_with_the_name_of_a_setting_is_that_setting(name: str) -> None:
         "generate": {"-d", "--duration", "--rate", "--from", "--until", "--seed"},
         "import": {"--tz", "--seed"},
         "record": {"--from", "--until", "--allow"},
+        "follow": {"--from", "--tz"},
         "ab": {"--seed"},
         "doctor": {"--resolver"},
     }
