@@ -254,7 +254,7 @@ class Following:
             if self._rate_max is not None and now - released > 1.2 * self._rate_max:
                 rate, limit = units.format_rate(now - released), units.format_rate(self._rate_max)
                 end(
-                    "not_allowed",
+                    "over_limit",
                     f"the source has {rate}; the limit is {limit} (--max-rate {now - released}/s allows it)",
                 )
             released = now
