@@ -15,7 +15,7 @@ from replay.units import MS_NS, SECOND_NS
 
 from .selecting import Entries
 
-TOLERANCE_NS = 150 * MS_NS
+TOLERANCE_NS = 300 * MS_NS
 KEYS_PER_S_MAX = 400
 """Keys that are looked at in a second."""
 
