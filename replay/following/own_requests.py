@@ -4,7 +4,7 @@ Nothing marks our requests, so what is compared is the timing. A request of ours
 entry of the same method and target that was recorded at that instant. Traffic of others has no reason to repeat itself
 after our delay more than after half of it: entries that match at the whole delay and not at the half are ours.
 
-Two measures decide. The wide one allows for a generator and a server that are late; it can tell only targets that are asked for
+Two measures decide. The wide one allows for a late generator and a late server, and can tell only targets that are asked for
 now and then. The narrow one also tells targets that are asked for all the time, where ours come back at once. Only some keys
 are looked at when there are many.
 """
@@ -28,7 +28,7 @@ LEAST = 8
 """Matches that are needed."""
 
 SHARE, STRAY_SHARE = 0.45, 0.3
-"""Wide: so many of the entries match (in a loop it is a half after one delay, then more), and at half of the delay at most this
+"""Wide: so many of the entries match (in a loop a half after one delay, then more), and at half of the delay at most this
 share of those.
 """
 
