@@ -22,7 +22,8 @@ from .streams import say, shown_of
 
 if TYPE_CHECKING:
     from replay.engine.sinks import Sink
-    from replay.following.follow import Following, Wanted
+    from replay.following.follow import Following
+    from replay.following.opening import Wanted
     from replay.following.stream import Stream
     from replay.report.console import Console
     from replay.settings.scenario import Scenario
@@ -121,7 +122,11 @@ def command(
         raise UsageError(
             f"{len(sources)} sources: {', '.join(sources)}", hint="follow one; others by runs of their own"
         )
-    scheme_of(scenario.target)
+    if scheme_of(scenario.target) not in ("http", "https"):
+        raise UsageError(
+            f"{scenario.target}: a followed source is sent to HTTP targets",
+            hint="--target http://127.0.0.1:8080",
+        )
     refuse_unfit(scenario)
     delay_ns = None if delay is None else parse_duration_ns(delay)
     if delay_ns is not None and delay_ns <= 0:
@@ -186,7 +191,7 @@ def _wanted(
 ) -> Wanted:
     from replay import units
     from replay.errors import OutputError
-    from replay.following.follow import Wanted
+    from replay.following.opening import Wanted
     from replay.trace import RouteRules, read_route_rules
     from replay.trace.importing.pipeline import named_importer
     from replay.trace.importing.readers.tabular import parse_columns
@@ -218,7 +223,8 @@ def _follow(
     from replay.engine.blocking import owns_signals, run_blocking
     from replay.engine.nursery import run_targets
     from replay.engine.prepare import find_targets, kernels_of, planned
-    from replay.following.follow import Following, format_of
+    from replay.following.follow import Following
+    from replay.following.opening import format_of
     from replay.report.console import Console
     from replay.report.live import LiveView
     from replay.report.outputs.of_run import RunResult

@@ -320,7 +320,7 @@ def exit_code(document: Any) -> int:
 
     if document.ending.how == "interrupted":
         return Exit.INTERRUPTED
-    if document.ending.how == "not_allowed":
+    if document.ending.how in ("not_allowed", "over_limit"):
         return Exit.CRASHED if document.accounts.sent else Exit.USAGE
     if document.validity.verdict == "INVALID":
         return Exit.INVALID

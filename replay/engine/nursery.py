@@ -203,7 +203,7 @@ def _start_tasks(
     nursery.start_soon(_tick, state, recording)
     nursery.start_soon(_watch_live, state, recording)
     nursery.start_soon(_obey, state, received, recording)
-    if signals and all(target.adapter.engine_name != "portable" for target in state.targets):
+    if signals and _may_step_aside(state):
         nursery.start_soon(_step_aside, state, last)
     if state.scenario.closed_loop and state.scenario.duration_ns is not None:
         nursery.start_soon(_end_closed_loop, state)
@@ -271,6 +271,13 @@ async def _run_lanes(state: RunState) -> None:
         outer.cancel_scope.cancel()
     if failures:
         raise failures[0]
+
+
+def _may_step_aside(state: RunState) -> bool:
+    """Whether the lanes can do without this thread for a while: not where it is the engine, or where it hands over what has
+    just come from a source.
+    """
+    return state.live is None and all(target.adapter.engine_name != "portable" for target in state.targets)
 
 
 async def _step_aside(state: RunState, last: bool) -> None:

@@ -2,8 +2,11 @@
 
 Nothing marks our requests, so what is compared is the timing. A request of ours that is due at an instant comes back as an
 entry of the same method and target that was recorded at that instant. Traffic of others has no reason to repeat itself
-after our delay more than after half of it: entries that match at the whole delay and not at the half are ours. Only some
-keys are looked at when there are many.
+after our delay more than after half of it: entries that match at the whole delay and not at the half are ours.
+
+Two measures decide. The wide one allows for a late generator and a late server, and can tell only targets that are asked for
+now and then. The narrow one also tells targets that are asked for all the time, where ours come back at once. Only some keys
+are looked at when there are many.
 """
 
 from __future__ import annotations
@@ -15,18 +18,22 @@ from replay.units import MS_NS, SECOND_NS
 
 from .selecting import Entries
 
-TOLERANCE_NS = 150 * MS_NS
+WIDE_NS, NARROW_NS = 300 * MS_NS, 25 * MS_NS
+"""How far from the due time an entry may have been recorded, beyond the resolution of the stamps."""
+
 KEYS_PER_S_MAX = 400
 """Keys that are looked at in a second."""
 
 LEAST = 8
 """Matches that are needed."""
 
-SHARE = 0.45
-"""The share of entries that match, from which they are taken for ours: in a loop it is a half after one delay, then more."""
+SHARE, STRAY_SHARE = 0.45, 0.3
+"""Wide: so many of the entries match (in a loop a half after one delay, then more), and at half of the delay at most this
+share of those.
+"""
 
-STRAY_SHARE = 0.3
-"""The matches at half of the delay, as a share of those at the whole, up to which these are no coincidence."""
+NARROW_SHARE, NARROW_EXCESS = 0.6, 0.3
+"""Narrow: so many of the entries match, and so many more than at half of the delay."""
 
 WINDOW_S = 30
 
@@ -36,10 +43,11 @@ class OwnRequests:
 
     def __init__(self, delay_ns: int, resolution_ns: int) -> None:
         self._delay_ns = delay_ns
-        self._tolerance_ns = min(TOLERANCE_NS + resolution_ns, delay_ns // 5) + 1
+        self._wide_ns = min(WIDE_NS + resolution_ns, delay_ns // 5) + 1
+        self._narrow_ns = min(NARROW_NS + resolution_ns, delay_ns // 5) + 1
         self._sent: dict[int, list[int]] = defaultdict(list)
-        self._seconds: deque[tuple[int, int, int]] = deque(maxlen=WINDOW_S)
-        self._looked = self._matched = self._stray = 0
+        self._now = [0] * 5
+        self._seconds: deque[list[int]] = deque(maxlen=WINDOW_S)
         self._mask = 0
         self._newest_ns = 0
         self.found = 0
@@ -52,37 +60,48 @@ class OwnRequests:
 
     def entered(self, entries: Entries) -> None:
         """These came from the source."""
+        now, half_ns = self._now, self._delay_ns // 2
         for key, start_ns in self._sampled(entries):
-            self._looked += 1
+            now[0] += 1
             due = self._sent.get(key)
             if due:
-                self._matched += self._has(due, start_ns)
-                self._stray += self._has(due, start_ns - self._delay_ns // 2)
+                now[1] += _has(due, start_ns, self._wide_ns)
+                now[2] += _has(due, start_ns - half_ns, self._wide_ns)
+                now[3] += _has(due, start_ns, self._narrow_ns)
+                now[4] += _has(due, start_ns - half_ns, self._narrow_ns)
 
     def _sampled(self, entries: Entries) -> list[tuple[int, int]]:
         keys = entries.key
         rows = (keys & self._mask) == 0
         return list(zip(keys[rows].tolist(), entries.start_ns[rows].tolist(), strict=True))
 
-    def _has(self, due: list[int], at_ns: int) -> bool:
-        """Whether one of these instants, which are in order, is as good as this one."""
-        place = bisect_left(due, at_ns - self._tolerance_ns)
-        return place < len(due) and due[place] <= at_ns + self._tolerance_ns
-
     def second(self) -> int:
         """Once a second: how many entries of the last ones are ours; 0 where that is not certain."""
-        if self._looked > KEYS_PER_S_MAX:
+        if self._now[0] > KEYS_PER_S_MAX:
             self._mask = self._mask << 1 | 1
-        self._seconds.append((self._looked, self._matched, self._stray))
-        self._looked = self._matched = self._stray = 0
+        self._seconds.append(self._now)
+        self._now = [0] * 5
         before_ns = self._newest_ns - 2 * self._delay_ns - 10 * SECOND_NS
         for key in list(self._sent):
             due = self._sent[key]
             del due[: bisect_left(due, before_ns)]
             if not due:
                 del self._sent[key]
-        looked, matched, stray = (sum(second[place] for second in self._seconds) for place in range(3))
-        if matched >= LEAST and matched >= SHARE * looked and stray <= STRAY_SHARE * matched:
-            self.found = max(self.found, matched)
-            return matched
-        return 0
+        looked, wide, wide_stray, narrow, narrow_stray = (
+            sum(second[place] for second in self._seconds) for place in range(5)
+        )
+        is_wide = wide >= max(LEAST, SHARE * looked) and wide_stray <= STRAY_SHARE * wide
+        is_narrow = (
+            narrow >= max(LEAST, NARROW_SHARE * looked) and narrow - narrow_stray >= NARROW_EXCESS * looked
+        )
+        if not is_wide and not is_narrow:
+            return 0
+        count = wide if is_wide else narrow
+        self.found = max(self.found, count)
+        return count
+
+
+def _has(due: list[int], at_ns: int, tolerance_ns: int) -> bool:
+    """Whether one of these instants, which are in order, is as good as this one."""
+    place = bisect_left(due, at_ns - tolerance_ns)
+    return place < len(due) and due[place] <= at_ns + tolerance_ns

@@ -35,6 +35,9 @@ LEAD_MAX_NS, LEAD_SHARE = 300 * MS_NS, 0.2
 lanes to get it while this process waits for a CPU.
 """
 
+LAG_MIN_NS = 20 * MS_NS
+"""The source is looked at no more often than that."""
+
 SPARE_NS = 30 * MS_NS
 """From the time limit for reading an entry to its release: what is read in between still takes its place in the order."""
 
@@ -66,6 +69,14 @@ class _Recent(NamedTuple):
 def lead_of(delay_ns: int) -> int:
     """How long before it is due an entry must have been read."""
     return min(LEAD_MAX_NS, round(delay_ns * LEAD_SHARE))
+
+
+def needed_of(lags_ns: Int64s) -> Int64s:
+    """The least delay at which entries would have been in time that were not there so long after their starts: that which,
+    less its own `lead_of`, is no shorter.
+    """
+    lags_ns = np.maximum(lags_ns, LAG_MIN_NS)
+    return np.minimum((lags_ns / (1 - LEAD_SHARE)).astype(np.int64), lags_ns + LEAD_MAX_NS)
 
 
 class FollowedRows:
@@ -222,9 +233,8 @@ class FollowedRows:
         self.on_entries(entries)
         self.on_recorded(entries, part)
         absent_ns = np.maximum(part["absent_ns"] + self._wall.offset_ns, self._start.wall_ns)
-        needed_ns = absent_ns + self.lead_ns - entries.start_ns
-        account.needed.add(part["absent_ns"] + self._wall.offset_ns + self.lead_ns - entries.start_ns)
-        late = needed_ns > self._delay_ns
+        late = needed_of(absent_ns - entries.start_ns) > self._delay_ns
+        account.needed.add(needed_of(part["absent_ns"] + self._wall.offset_ns - entries.start_ns))
         early = entries.start_ns > absent_ns + AHEAD_MAX_NS
         account.late += int(np.count_nonzero(late))
         account.before_start += int(np.count_nonzero(entries.start_ns + self._delay_ns < self._start.wall_ns))

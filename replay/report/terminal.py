@@ -40,6 +40,7 @@ _ENDINGS = {
     "killed": "killed, recovered",
     "circuit_breaker": "stopped by the circuit breaker",
     "not_allowed": "stopped: the target is no longer one that is allowed",
+    "over_limit": "stopped: the source was over a limit",
 }
 
 

@@ -92,7 +92,7 @@ __all__ = [
 ]
 # The parts of the document, for whoever reads it; the modules above declare them.
 
-EndedHow = Literal["whole", "interrupted", "killed", "circuit_breaker", "not_allowed", "failed"]
+EndedHow = Literal["whole", "interrupted", "killed", "circuit_breaker", "not_allowed", "over_limit", "failed"]
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-NOT_ENDED = ("interrupted", "killed", "failed", "not_allowed")
+NOT_ENDED = ("interrupted", "killed", "failed", "not_allowed", "over_limit")
 """Endings of a run that was cut off: `Ending.how`."""
 
 

@@ -46,8 +46,9 @@ def test_a_flag_with_the_name_of_a_setting_is_that_setting(name: str) -> None:
     """Verbs whose flags mean something else are listed here; all others share the declaration."""
     own = {
         "generate": {"-d", "--duration", "--rate", "--from", "--until", "--seed"},
-        "import": {"--tz", "--seed", "--keep-secrets"},
-        "record": {"--from", "--until", "--allow", "--cert", "--key", "--keep-secrets"},
+        "import": {"--tz", "--seed"},
+        "record": {"--from", "--until", "--allow", "--cert", "--key"},
+        "follow": {"--from", "--tz"},
         "ab": {"--seed"},
         "doctor": {"--resolver"},
     }

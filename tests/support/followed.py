@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 MS_FORMAT = '$remote_addr - - [$msec] "$request" $status $body_bytes_sent $request_time'
 """An nginx log_format with milliseconds and durations."""
@@ -76,19 +76,28 @@ class Followed:
             env=environment,
             cwd=folder,
         )
-        self._out = b""
+        self._out = self._err = b""
 
     def wait_for_plan(self, timeout_s: float = 60.0) -> None:
         """Until the plan is printed: what is written from now on is in time."""
-        assert self.process.stdout is not None
+        self._out = self._wait(self.process.stdout, self._out, READY, timeout_s)
+
+    def wait_for_error(self, words: str, timeout_s: float = 60.0) -> None:
+        """Until these words stand on standard error."""
+        self._err = self._wait(self.process.stderr, self._err, words, timeout_s)
+
+    @staticmethod
+    def _wait(pipe: IO[bytes] | None, known: bytes, words: str, timeout_s: float) -> bytes:
+        assert pipe is not None
         deadline_s = time.monotonic() + timeout_s
-        while READY.encode() not in self._out and time.monotonic() < deadline_s:
-            if select.select([self.process.stdout], [], [], 0.1)[0]:
-                piece = os.read(self.process.stdout.fileno(), 65_536)
+        while words.encode() not in known and time.monotonic() < deadline_s:
+            if select.select([pipe], [], [], 0.1)[0]:
+                piece = os.read(pipe.fileno(), 65_536)
                 if not piece:
                     break
-                self._out += piece
-        assert READY.encode() in self._out, self._out
+                known += piece
+        assert words.encode() in known, known
+        return known
 
     def end(self, number: int | None = signal.SIGTERM, timeout_s: float = 60.0) -> Ended:
         """Send a signal, if any, and wait for the end."""
@@ -97,4 +106,6 @@ class Followed:
         out, err = self.process.communicate(timeout=timeout_s)
         path = self.folder / "run.json"
         document = json.loads(path.read_text()) if path.exists() else {}
-        return Ended(self.process.returncode, (self._out + out).decode(), err.decode(), document)
+        return Ended(
+            self.process.returncode, (self._out + out).decode(), (self._err + err).decode(), document
+        )

@@ -26,6 +26,7 @@ _ENDED = {
     "killed": "the run was killed",
     "circuit_breaker": "the circuit breaker opened",
     "not_allowed": "the target moved to where it is not allowed",
+    "over_limit": "the source that was followed was over a limit",
     "failed": "the run failed",
 }
 

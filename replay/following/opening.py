@@ -1,0 +1,70 @@
+"""How a source is to be followed: its format by its first lines, and the delay by its format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from replay.errors import InputError
+from replay.trace.importing.pipeline import tell_format
+from replay.trace.importing.registry import Importer, Options
+from replay.units import SECOND_NS, format_duration
+
+from .mirror import MIRROR, MirrorStream
+from .pending import SPREAD_TOGETHER_NS
+from .stream import Stream
+
+SLACK_NS = 2 * SECOND_NS
+"""The default delay beyond the resolution of the stamps: lines are buffered, written and read in it."""
+
+NOT_FOLLOWED = {
+    "har": "a HAR file is whole only at its end",
+    "pcap": "a capture is imported once it is whole",
+    "jmeter": "results of JMeter are imported once they are whole",
+}
+COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"BZh", b"\xfd7zXZ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """How a source is to be followed. `delay_ns` is None for the default."""
+
+    name: str
+    format: Importer | None = None
+    options: Options = field(default_factory=Options)
+    delay_ns: int | None = None
+    seed: int = 0
+    keep: Path | None = None
+
+
+def format_of(stream: Stream, wanted: Wanted) -> Importer:
+    """The format of a source by its first lines. InputError where it is none that can be followed."""
+    if isinstance(stream, MirrorStream):
+        return MIRROR
+    if stream.head.startswith(COMPRESSED):
+        raise InputError(
+            f"{stream.name} is compressed: a compressed log does not grow", hint="follow the log itself"
+        )
+    found = tell_format(stream, wanted.options, named=wanted.format)
+    if found.name in NOT_FOLLOWED:
+        raise InputError(
+            f"{stream.name} is {found.title}: {NOT_FOLLOWED[found.name]}",
+            hint="replay import, then replay run",
+        )
+    stream.has_header = found.name in ("csv", "tsv")
+    return found
+
+
+def delay_of(wanted: Wanted, stream: Stream, resolution_ns: int) -> tuple[int, str]:
+    """The delay, and why it is this one."""
+    if wanted.delay_ns is not None:
+        return wanted.delay_ns, "--delay"
+    resolution = format_duration(max(resolution_ns, 1))
+    if stream.kind == "mirror":
+        return SLACK_NS, "the default for a mirror"
+    if resolution_ns < SPREAD_TOGETHER_NS:
+        return SLACK_NS, f"the default for stamps of {resolution}"
+    return (
+        SLACK_NS + resolution_ns,
+        f"the default for stamps of {resolution}: {format_duration(SLACK_NS)} more than that",
+    )
