@@ -67,8 +67,8 @@ class ResponseKeeper:
         self, headers: Headers, kind: str, body: bytes | None, *, size: int = -1, is_whole: bool = True,
         digest: int | None = None,
     ) -> RecordedResponse | None:  # fmt: skip
-        """As `made`, with clean headers. `digest` is that of the body, if it is known already. None if only the size is known,
-        which the event has, too.
+        """As `made`, with clean headers. `digest` is that of the body, if it is known already. None if only the size is
+        known, which the event has, too.
         """
         if body is None:
             return RecordedResponse(kind, headers, size) if headers or kind else None
