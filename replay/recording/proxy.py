@@ -23,7 +23,7 @@ from . import framing, turns
 from .exchange import Accounts, Clients, Clock
 from .listening import Connection, Server
 from .receiver import BAD_BODY, BODY_MEMORY, HALF_HEADS, HALF_REQUEST, OnRequest
-from .requests import READ_BYTES, RequestReader, answer
+from .requests import READ_BYTES, RequestReader, answer, linger
 from .streams import Stream
 from .turns import ProxySettings, Turn
 from .upstream import Upstream
@@ -111,7 +111,7 @@ class _Conversation:
             try:
                 await self._responses()
             except OSError:
-                self._resets_client = self._resets_service = True
+                self._resets_service, self._resets_client = True, bool(self._pending)
             if self._why_cut == turns.CUT_OFF:
                 self._why_cut = turns.SERVICE_ENDED
             nursery.cancel_scope.cancel()
@@ -121,6 +121,9 @@ class _Conversation:
             nursery.start_soon(back)
         if refused:
             raise refused[0]
+        if self._sending is not None and not self._resets_client:
+            # The service did not want the rest of the request: its answer must not be lost to a reset of ours.
+            await linger(self._connection)
 
     # From the client to the service.
 
