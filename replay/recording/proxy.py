@@ -19,23 +19,13 @@ import trio
 from replay.errors import reason_of
 from replay.trace.responses import BodyDigest
 
-from . import framing
+from . import framing, turns
 from .exchange import Accounts, Clients, Clock
 from .listening import Connection, Server
 from .receiver import BAD_BODY, BODY_MEMORY, HALF_HEADS, HALF_REQUEST, OnRequest
-from .requests import READ_BYTES, RequestReader, answer
+from .requests import READ_BYTES, RequestReader, answer, linger
 from .streams import Stream
-from .turns import (
-    CLIENT_LEFT,
-    CUT_OFF,
-    DOWN,
-    EARLY,
-    NOT_UNDERSTOOD,
-    SERVICE_ENDED,
-    UPGRADES,
-    ProxySettings,
-    Turn,
-)  # fmt: skip
+from .turns import ProxySettings, Turn
 from .upstream import Upstream
 
 PIPELINED_MAX = 64
@@ -79,7 +69,7 @@ class _Conversation:
         self._is_tunnel = self._is_opaque = self._client_ended = False
         self._sending: Turn | None = None
         self._resets_client = self._resets_service = False
-        self._why_cut = CUT_OFF
+        self._why_cut = turns.CUT_OFF
 
     async def run(self) -> None:
         """Pass everything on until either side has ended."""
@@ -114,16 +104,16 @@ class _Conversation:
                 await self._drop_requests()
                 return
             except OSError:
-                self._why_cut, self._resets_service = CLIENT_LEFT, True
+                self._why_cut, self._resets_service = turns.CLIENT_LEFT, True
             nursery.cancel_scope.cancel()
 
         async def back() -> None:
             try:
                 await self._responses()
             except OSError:
-                self._resets_client = self._resets_service = True
-            if self._why_cut == CUT_OFF:
-                self._why_cut = SERVICE_ENDED
+                self._resets_service, self._resets_client = True, bool(self._pending)
+            if self._why_cut == turns.CUT_OFF:
+                self._why_cut = turns.SERVICE_ENDED
             nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
@@ -131,6 +121,9 @@ class _Conversation:
             nursery.start_soon(back)
         if refused:
             raise refused[0]
+        if self._sending is not None and not self._resets_client:
+            # The service did not want the rest of the request: its answer must not be lost to a reset of ours.
+            await linger(self._connection)
 
     # From the client to the service.
 
@@ -250,7 +243,7 @@ class _Conversation:
         if head.status == 101:
             turn.response = head
             await self._send_back(buffer, head.end)
-            self._accounts.counts[UPGRADES] += 1
+            self._accounts.counts[turns.UPGRADES] += 1
             self._is_tunnel = True
             self._finish(turn)
             await self._pass_back_the_rest(buffer)
@@ -291,7 +284,7 @@ class _Conversation:
 
     def _not_understood(self) -> None:
         """What follows cannot be told apart: it is passed on up to its end, and no further request is."""
-        self._is_opaque, self._why_cut = True, NOT_UNDERSTOOD
+        self._is_opaque, self._why_cut = True, turns.NOT_UNDERSTOOD
 
     async def _more(self, buffer: bytearray) -> bool:
         assert self._service is not None
@@ -310,7 +303,7 @@ class _Conversation:
         try:
             await connection.stream.send(data)
         except OSError:
-            self._why_cut = CLIENT_LEFT
+            self._why_cut = turns.CLIENT_LEFT
             raise
         connection.send_deadline_s = math.inf
 
@@ -327,7 +320,7 @@ class _Conversation:
         """The response is complete: hand the exchange over, and let the next one be."""
         self._pending.popleft()
         if not turn.whole:
-            self._accounts.incomplete[EARLY] += 1
+            self._accounts.incomplete[turns.EARLY] += 1
         self._record(turn, complete=True)
         self._answered.set()
         if turn.settled is not None:
@@ -353,10 +346,10 @@ class _Conversation:
             f"the service at {upstream.host}:{upstream.port} cannot be reached ({reason_of(error)}): clients get 502"
         )
         self._accounts.counts["requests"] += 1
-        self._accounts.counts[DOWN] += 1
+        self._accounts.counts[turns.DOWN] += 1
         turn = Turn(head, self._reader.at_ns, self._settings)
         self._pending.append(turn)
-        self._why_cut = DOWN
+        self._why_cut = turns.DOWN
         if not head.expects:
             turn.whole = await self._reader.body(head, turn.kept.add)
         self._end_pending()
@@ -397,6 +390,6 @@ class _Conversation:
                 self._accounts.lost[HALF_REQUEST] += 1
                 turn.give_up()
                 continue
-            self._accounts.incomplete[CLIENT_LEFT if self._connection.expired else self._why_cut] += 1
+            self._accounts.incomplete[turns.CLIENT_LEFT if self._connection.expired else self._why_cut] += 1
             self._record(turn, complete=False)
         self._pending.clear()

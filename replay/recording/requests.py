@@ -78,13 +78,13 @@ async def answer(connection: Connection, status: int, text: str, *, with_body: b
     """Send a response of ours. The connection is to be closed after it."""
     with contextlib.suppress(OSError):
         await connection.stream.send(framing.refusal(status, text, with_body=with_body))
-        await _linger(connection)
+        await linger(connection)
 
 
-async def _linger(connection: Connection) -> None:
+async def linger(connection: Connection) -> None:
     """Read and drop what the client still sends, so that our answer is not lost to a reset."""
-    await connection.stream.end()
-    with trio.move_on_after(1.0):
+    with contextlib.suppress(OSError), trio.move_on_after(1.0):
+        await connection.stream.end()
         for _ in range(256):
             if not await connection.stream.receive(READ_BYTES):
                 return
