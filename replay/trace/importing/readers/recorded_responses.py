@@ -67,7 +67,7 @@ class ResponseKeeper:
         self, headers: Headers, kind: str, body: bytes | None, *, size: int = -1, is_whole: bool = True,
         digest: int | None = None,
     ) -> RecordedResponse | None:  # fmt: skip
-        """As `made`, with headers that are clean; `digest` is that of the body, where it is known already. None where the size
+        """As `made`, with headers that are clean; `digest` is that of the body, where it is known. None where the size
         is all that is known: the event has it, too.
         """
         if body is None:
