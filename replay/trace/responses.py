@@ -29,6 +29,9 @@ RESPONSES, RESPONSE_HEADERS, RESPONSE_BODIES = (
 MEDIA_TYPE_CHARS_MAX = 127
 """A longer media type is cut: RFC 6838 (4.2) allows 127 characters in each of its two parts, and none comes near."""
 
+RESPONSES_REMEMBERED, REMEMBERED_BODY_BYTES_MAX = 1 << 12, 1 << 12
+"""Responses that are kept in memory once they were read, and the largest body of one: many events have the same."""
+
 _ROW_BYTES = 64
 """About what a response takes in memory until it is written."""
 
@@ -109,7 +112,7 @@ class Responses:
         def blobs(name: str, schema: pa.Schema) -> Blobs | None:
             return Blobs(open_file(folder / name, files.get(name)), schema) if has(name) else None
 
-        self._path = folder / RESPONSES
+        self._path, self._known = folder / RESPONSES, dict[int, RecordedResponse]()
         self._rows = blobs(RESPONSES, RESPONSES_SCHEMA)
         self._header_sets = blobs(RESPONSE_HEADERS, HEADERS_SCHEMA)
         self._bodies = None
@@ -121,10 +124,13 @@ class Responses:
 
     def get(self, index: int) -> RecordedResponse:
         """Response `index`. IndexError where there is none; InputError where the trace is damaged."""
+        known = self._known.get(index)
+        if known is not None:
+            return known
         if self._rows is None:
             raise IndexError(index)
         row = self._rows[index]
-        return RecordedResponse(
+        found = RecordedResponse(
             type=row["type"],
             headers=self._headers(row["headers"]),
             size=row["size"],
@@ -132,6 +138,9 @@ class Responses:
             body=self._body(row["body"], row["size"]),
             cut=row["cut"],
         )
+        if len(self._known) < RESPONSES_REMEMBERED and len(found.body or b"") <= REMEMBERED_BODY_BYTES_MAX:
+            self._known[index] = found
+        return found
 
     def _headers(self, index: int) -> Headers:
         if index < 0:
