@@ -21,8 +21,6 @@ from replay_native.ground.linked import NONE, pop_front
 from replay_native.ground.memory import release, with_capacity
 from replay_native.http1 import parser as http1
 from replay_native.http1.sessions import PATCH_BYTES, Answer, evaluate, patched_bytes, put_patched
-from replay_native.keeping import responses
-from replay_native.keeping.responses import NONE as NONE_KEPT
 from replay_native.ledger.gaps import unread_ns
 from replay_native.ledger.lane_metrics import BEGINNING_BYTES, MALFORMED, REFUSED, RESET, TLS, TRUNCATED, C
 from replay_native.ledger.record import (
@@ -52,7 +50,7 @@ from .clients import (
 from .connections import begin_attempt, drop_timed, hasten, push_idle, push_timed
 from .dialing import count_open, dial, forget_connection, hang_up, outcome_of
 from .io import close_connection, is_drained, is_quiet, receive_bytes, send_bytes
-from .keeping import hand_over_response, keep_part
+from .keeping import begin_response, hand_over_response, parse_response
 from .retry import back_off, count_attempt, may_retry
 from .states import BUSY
 from .waiting import release_head
@@ -226,11 +224,10 @@ def receive(lane, slot, to_end):
             return
         if c.first_byte_ns < 0:
             c.first_byte_ns = now
-            if lane.keeping.mode:
-                responses.begin(lane.keeping, slot, c.seq)
+            begin_response(lane, slot)
         c.received_bytes += got
         lane.metrics.counters[C.bytes_received] += got
-        at = _parse(lane, slot, got)
+        at = parse_response(lane, slot, got)
         if c.fresh == 0 and http1.is_idle_close(c):
             lane.metrics.counters[C.closed_by_target] += 1
             _send_again(lane, slot)
@@ -251,24 +248,6 @@ def receive(lane, slot, to_end):
             finish(lane, slot, MALFORMED, now)
         elif is_drained(c, got, buffer.size) and not to_end:
             return
-
-
-@kernel(inlined=True)
-def _parse(lane, slot, got):
-    """Parse buffer[:got], and keep of the response what is to be kept. Returns where the parser stopped.
-
-    This is the one place where the lane calls the parser, so that LLVM makes one function of both.
-    """
-    c, is_kept = lane.connections[slot], lane.keeping.mode != NONE_KEPT
-    at = np.int64(0)
-    while True:
-        begin, body_bytes = at, c.body_bytes
-        at = http1.parse(c, lane.buffer, at, got, lane.settings.header_limit, is_kept)
-        if not is_kept:
-            return at
-        keep_part(lane, slot, begin, at, body_bytes)
-        if at >= got or c.parse_state >= http1.DONE:
-            return at
 
 
 @kernel()
@@ -374,8 +353,7 @@ def _record(lane, slot, outcome, now):
         record_malformed(lane.metrics, c.flags, c.route, c.reason, lane.beginnings[slot], c.beginning_bytes)
     ending = Ending(outcome, status, c.received_bytes, c.sent_ns, c.first_byte_ns, now)
     record_done(lane.metrics, request_of(c), ending, lane.settings.closed_loop)
-    if lane.keeping.mode and outcome < REFUSED:
-        hand_over_response(lane, slot)
+    hand_over_response(lane, slot, outcome)
     if lane.settings.by_client:
         lane.clients[c.key].in_flight -= 1
         settle_client(lane, c.key, now)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from replay_native.ground.jit import kernel
 from replay_native.http1 import parser as http1
 from replay_native.keeping import responses
 from replay_native.keeping.ring import Row
+from replay_native.ledger.lane_metrics import REFUSED
+
+
+@kernel(inlined=True)
+def begin_response(lane, slot):
+    """The first bytes of a response have come."""
+    if lane.keeping.mode != responses.NONE:
+        responses.begin(lane.keeping, slot, lane.connections[slot].seq)
 
 
 @kernel()
-def keep_part(lane, slot, begin, end, body_bytes):
+def _keep_part(lane, slot, begin, end, body_bytes):
     """The parser has taken in buffer[begin:end], before which `body_bytes` of the body had come: keep it."""
     c, buffer, keeping = lane.connections[slot], lane.buffer, lane.keeping
     stretch = c.body_bytes - body_bytes
@@ -20,9 +30,34 @@ def keep_part(lane, slot, begin, end, body_bytes):
         responses.take_head(keeping, slot, buffer, begin, end, c.parse_state >= http1.CHUNK_SIZE)
 
 
+@kernel(inlined=True)
+def parse_response(lane, slot, got):
+    """Parse buffer[:got], and keep of the response what is to be kept. Returns where the parser stopped.
+
+    This is the one place where the lane calls the parser, so that LLVM makes one function of both.
+    """
+    c, is_kept = lane.connections[slot], lane.keeping.mode != responses.NONE
+    at = np.int64(0)
+    while True:
+        begin, body_bytes = at, c.body_bytes
+        at = http1.parse(c, lane.buffer, at, got, lane.settings.header_limit, is_kept)
+        if not is_kept:
+            return at
+        _keep_part(lane, slot, begin, at, body_bytes)
+        if at >= got or c.parse_state >= http1.DONE:
+            return at
+
+
 @kernel()
-def hand_over_response(lane, slot):
-    """The request on the connection ended with a whole response: hand over what was kept of it."""
+def _hand_over(lane, slot):
+    """Hand over what was kept of the response on the connection."""
     c = lane.connections[slot]
     row = Row(c.seq, c.client, c.route, c.due_ns, c.status, c.body_bytes)
     responses.hand_over(lane.keeping, slot, row)
+
+
+@kernel(inlined=True)
+def hand_over_response(lane, slot, outcome):
+    """The request on the connection has ended: of a whole response, hand over what was kept."""
+    if lane.keeping.mode != responses.NONE and outcome < REFUSED:
+        _hand_over(lane, slot)
