@@ -76,8 +76,10 @@ def command(sides: tuple[str, ...], **given: Any) -> None:
 
     More than two paths (base/* new/*) are grouped by their folders where there are exactly two of these.
 
-    Exit codes: 0 no regression, or inconclusive; 99 a regression; 3 inconclusive with --fail-on inconclusive;
-    4 a run was invalid; 2 wrong usage or input.
+    Where all runs kept responses (--keep-answers), these are compared, too, as by `replay diff`.
+
+    Exit codes: 0 no regression, or inconclusive; 99 a regression, or responses that differ with --fail-on different;
+    3 inconclusive with --fail-on inconclusive; 4 a run was invalid; 2 wrong usage or input.
     """
     from replay.comparison.paths import two_sides
     from replay.comparison.verdict import compare
