@@ -16,6 +16,8 @@ from pathlib import Path
 
 from replay.trace import Trace
 
+from .there import there
+
 STARTS_WITHIN_S = 60
 ENDS_WITHIN_S = 90
 
@@ -54,7 +56,7 @@ class Recorder:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
-        self.process.stdout.close()
+        there(self.process.stdout).close()
         while Path(f"/proc/{writer}").exists() and "Z (" not in _state(writer):
             time.sleep(0.01)
 
@@ -92,7 +94,7 @@ def recording(
     try:
         printed, found = "", None
         ends_at = time.monotonic() + STARTS_WITHIN_S
-        while found is None and time.monotonic() < ends_at and (line := process.stdout.readline()):
+        while found is None and time.monotonic() < ends_at and (line := there(process.stdout).readline()):
             printed += line
             found = re.search(r"(https?)://([\d.]+):(\d+) to ", line)
         assert found is not None, printed
@@ -102,7 +104,7 @@ def recording(
         if process.poll() is None:
             process.kill()
             process.wait()
-        process.stdout.close()
+        there(process.stdout).close()
 
 
 def replay(*words: str) -> subprocess.CompletedProcess[str]:

@@ -119,7 +119,7 @@ def _search(number: int, same: random.Random, noise: random.Random, at: datetime
 
 
 def _order(number: int, same: random.Random, noise: random.Random, at: datetime) -> dict[str, Any]:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {
             "sku": f"S{n}{same.randrange(99)}",
             "quantity": same.randrange(1, 5),
