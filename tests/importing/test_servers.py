@@ -206,7 +206,7 @@ def test_an_example_is_told_from_all_others_and_read(tmp_path: Path, example: Ex
 
 
 def test_no_format_is_without_an_example() -> None:
-    elsewhere = {"csv", "tsv", "jsonl", "parquet", "har", "gor", "vegeta", "pcap"}
+    elsewhere = {"csv", "tsv", "jsonl", "parquet", "har", "gor", "vegeta", "pcap", "journal"}
     assert {example.format for example in EXAMPLES} == set(importers()) - elsewhere
 
 
