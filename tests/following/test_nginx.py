@@ -103,7 +103,8 @@ def test_rotation_by_nginx_itself_loses_no_request(tmp_path: Path, nginx: Nginx)
         time.sleep(3.5)
         ended = follow.end()
         assert ended.source["entries"] == ended.planned == target.arrivals == 150
-        assert ended.source["rotations"] == 2 and ended.source["late_at_source"] == 0
+        # A worker of nginx reopens its log later than the master makes it: a file that stayed empty may go unseen.
+        assert ended.source["rotations"] in (1, 2) and ended.source["late_at_source"] == 0
 
 
 @pytest.mark.parametrize("nginx", ["buffer=64k flush=5s"], indirect=True)
