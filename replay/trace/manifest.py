@@ -18,7 +18,7 @@ PLAIN_VERSION otherwise. Version 1 has no `files`.
 
 PLAIN_VERSION = 2
 
-_FROM_VERSION_3 = ("responses", "response_bodies", "response_bodies_cut")
+_FROM_VERSION_3 = ("responses", "response_bodies", "response_bodies_cut", "lost")
 """Keys that older versions do not have."""
 
 MANIFEST = "manifest.json"
@@ -221,7 +221,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write manifest.json into `folder`."""
+    """Write manifest.json into `folder`. Older replays refuse keys that they do not know, so what needs these is version 3."""
+    if manifest.lost:
+        manifest.format_version = FORMAT_VERSION
     keys = msgspec.to_builtins(manifest)
     if manifest.format_version < FORMAT_VERSION:
         for key in _FROM_VERSION_3:

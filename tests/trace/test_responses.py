@@ -25,6 +25,7 @@ from replay.trace import (
 from replay.trace.columns import EVENT_SCHEMA, WIDE_EVENT_SCHEMA, read_events
 from replay.workload.transform import Transform, transform
 from tests.reference.checksum import xxh64
+from tests.support.trace_data import Row, write_trace
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -204,3 +205,11 @@ def test_digests_are_xxh64(pieces: list[bytes]) -> None:
 )
 def test_media_types(value: bytes | None, found: str) -> None:
     assert media_type(((b"X-A", b"b"), (b"content-type", value))) == found
+
+
+def test_a_trace_without_responses_and_losses_has_the_keys_of_version_2(tmp_path: Path) -> None:
+    """Older replays refuse a manifest with keys that they do not know."""
+    write_trace(tmp_path / "plain.trace", [Row(0), Row(1)])
+    keys = json.loads((tmp_path / "plain.trace" / "manifest.json").read_text())
+    assert keys["format_version"] == 2
+    assert not {"lost", "responses", "response_bodies", "response_bodies_cut"} & set(keys)
