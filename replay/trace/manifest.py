@@ -221,7 +221,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write manifest.json into `folder`. Older replays refuse keys that they do not know, so what needs these is version 3."""
+    """Write manifest.json into `folder`. Older replays refuse unknown keys, so what needs new ones is version 3."""
     if manifest.lost:
         manifest.format_version = FORMAT_VERSION
     keys = msgspec.to_builtins(manifest)
