@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import http.server
 import json
 import os
@@ -186,7 +187,8 @@ def test_a_run_records_what_it_watches(tmp_path: Path) -> None:
             '[[watch]]\nname = "shell"\ncommand = "echo 5 secret-word"\n'
         )
         done = subprocess.run(
-            [sys.executable, "-m", "replay.cli", "run", str(tmp_path / "day.toml"), "-o", str(out), "--plain", "--html"],
+            [sys.executable, "-m", "replay.cli", "run", str(tmp_path / "day.toml"), "-o", str(out), "--plain", "--html",
+             "--sink", f"csv={tmp_path / 'seconds.csv'}"],
             capture_output=True, text=True, timeout=200, check=False, env=os.environ | {"COLUMNS": "80"},
         )  # fmt: skip
     assert done.returncode in (99, 4), done.stdout + done.stderr
@@ -198,6 +200,9 @@ def test_a_run_records_what_it_watches(tmp_path: Path) -> None:
     queue = [value for value in document["watched"]["queue"] if value is not None]
     assert set(queue) == {2.0, 90.0} and len(queue) >= len(rows) - 3
     assert set(document["watched"]["shell"]) <= {5.0, None} and set(document["watched"]["hung"]) == {None}
+    with (tmp_path / "seconds.csv").open() as file:
+        cells = [line["watched queue"] for line in csv.DictReader(file)]
+    assert cells == ["" if value is None else str(value) for value in document["watched"]["queue"]]
     watches = {watch["name"]: watch for watch in document["watches"]}
     assert watches["hung"]["failed"] >= 3 and "timed out" in watches["hung"]["reason"]
     assert document["watched_first"].startswith("queue changed first")

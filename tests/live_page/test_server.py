@@ -337,6 +337,25 @@ def test_actions_outcomes_events_and_the_plan_are_shown_while_it_goes(tmp_path: 
     assert "Accounts" in ended["report"] and not ended["routes"]
 
 
+def test_watched_figures_are_drawn_while_the_run_goes_and_after_its_end(tmp_path: Path) -> None:
+    made = feed.Feed()
+    made.viewers = 1
+    folder = RunFolder.create(tmp_path / "run")
+    metrics = lane_metrics.create(folder.lane(0), 3, lane_metrics.ARENA_BYTES, 0)
+    lane, recording = Lane(metrics), Recording(folder, [metrics], started(), [LiveSink(made)])
+    for second in range(4):
+        lane.many(40, seed=second)
+        samples = {NASTY: float(second), "pods": 0.0, "degrees": -5.0 - second, "gone": None}
+        recording.tick(at_s(second + 1), watched=samples)
+    drawn = json.loads(made.sections_after(0)[0])["sections"]
+    assert drawn["watched"].count("<figure>") == 3, "a figure that is 0 or below is drawn, too"
+    assert "Watched: gone" in drawn["watched"] and "no sample" in drawn["watched"]
+    assert "<script>alert" not in drawn["watched"]
+    recording.tick(at_s(4.5), last=True, watched={NASTY: 4.0, "pods": 0.0, "degrees": None, "gone": None})
+    recording.finish(at_s(4.5))
+    assert json.loads(made.sections_after(0)[0])["sections"]["watched"].count("<figure>") == 3
+
+
 def test_a_long_run_takes_bounded_memory_and_keeps_its_beginning() -> None:
     history = History()
     for number in range(5_000):
