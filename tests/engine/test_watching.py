@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import replay
 from replay.errors import LimitError, UsageError
 from replay.plan.safety import allowed_hosts
 from replay.settings.file import load
@@ -203,6 +204,9 @@ def test_a_run_records_what_it_watches(tmp_path: Path) -> None:
     with (tmp_path / "seconds.csv").open() as file:
         cells = [line["watched queue"] for line in csv.DictReader(file)]
     assert cells == ["" if value is None else str(value) for value in document["watched"]["queue"]]
+    table = replay.load(out).timeline()
+    for name, values in document["watched"].items():
+        assert table[f"watched.{name}"].to_pylist() == values
     watches = {watch["name"]: watch for watch in document["watches"]}
     assert watches["hung"]["failed"] >= 3 and "timed out" in watches["hung"]["reason"]
     assert document["watched_first"].startswith("queue changed first")
