@@ -50,6 +50,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(made / "one", 1)
     make_run(made / "peak" / "two", 2)
     make_run(made / "completed", 4, is_killed=True)
+    make_run(made / "linked-answers", 5)
+    (made / "linked-answers" / "answers").mkdir()
+    (made / "linked-answers" / "answers" / "answers-000000.arrow").symlink_to(outside / "secret.json")
     make_run(made / "linked-log", 3)
     (made / "linked-log" / "timeline.jsonl").unlink()
     (made / "linked-log" / "timeline.jsonl").symlink_to(outside / "secret.json")
@@ -101,7 +104,7 @@ def test_it_lists_runs_and_follows_no_link(port: int) -> None:
     status, page, headers = ask(port, "/")
     assert status == 200
     listed = [html.unescape(name) for name in re.findall(r'name="base" value="([^"]*)"', page)]
-    assert sorted(listed) == ["completed", "linked-log", "one", "peak/two"]
+    assert sorted(listed) == ["completed", "linked-answers", "linked-log", "one", "peak/two"]
     assert "damaged" in page and "UNREADABLE" in page
     assert "linked-run" not in page and "linked-document" not in page and "pipe" not in page
     assert "<script>alert" not in page and SECRET not in page
@@ -140,7 +143,7 @@ def test_a_killed_run_that_was_completed_has_a_page(port: int) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", "nothing", "../outside/run", "..", ".", "one/../one", "/etc", "one/", "./one", "linked-run", "linked-document",
-     "linked-log", "damaged", "pipe", "one/run.json", "one\0", "<script>alert(4)</script>"],
+     "linked-log", "linked-answers", "damaged", "pipe", "one/run.json", "one\0", "<script>alert(4)</script>"],
 )  # fmt: skip
 def test_what_is_no_run_of_the_list_is_not_found(port: int, name: str) -> None:
     status, page, _ = ask(port, f"/run?name={quote(name, safe='')}")
@@ -173,6 +176,7 @@ def test_two_groups_are_compared(port: int) -> None:
     assert "<script>alert" not in page
     assert ask(port, "/compare?base=one")[0] == 404
     assert ask(port, "/compare?base=one&new=..%2Frun")[0] == 404
+    assert ask(port, "/compare?base=one&new=linked-answers")[0] == 404
 
 
 def test_another_host_another_origin_and_another_method_are_refused(port: int) -> None:
