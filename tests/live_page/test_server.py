@@ -362,6 +362,7 @@ def test_a_long_run_takes_bounded_memory_and_keeps_its_beginning() -> None:
         row = Second(
             t_s=float(number), length_s=1.0, wall_ns=0, planned=1, sent=1, ok=1, error=0, timeout=0, unsent=0, in_flight=0,
             waiting=0, open=1, bytes_sent=0, bytes_received=0, outcomes={"2xx": 1}, response_p99_ns=number,
+            watched={"queue": 90.0 if number == 3_333 else None if number % 2 else 1.0},
         )  # fmt: skip
         history.add(row, retries=2)
         counts = np.zeros(NS_3.length, np.uint64)
@@ -372,6 +373,7 @@ def test_a_long_run_takes_bounded_memory_and_keeps_its_beginning() -> None:
     assert sum(row.ok for row in history.rows) == 5_000 and sum(history.retries) == 10_000
     assert sum(int(counts.sum()) for _, _, counts in history.heat("response")) == 35_000
     assert max(row.response_p99_ns or 0 for row in history.rows) == 4_999
+    assert max(row.watched["queue"] or 0.0 for row in history.rows) == 90.0, "a peak of one second stays"
 
 
 def test_before_the_first_second_it_says_when_the_first_request_is_due() -> None:
