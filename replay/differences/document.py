@@ -46,17 +46,17 @@ class NameDocument(msgspec.Struct, frozen=True):
 
 class FieldDocument(msgspec.Struct, frozen=True, kw_only=True):
     """A field that differs between any two runs. `within` and `across` are shares of the compared responses that differ
-    between two runs of base, and between base and new. `smallest` is the share from which on a new difference would have
-    been found; null: none. `compared` is the number of pairs of responses of two runs. `requests` differ, of `clients`.
-    `after`: its difference always came after that of this field, for the same client. `inside`: it differs as a part of
-    that field.
+    between two runs of base (null where it is one run), and between base and new. `smallest` is the share from which on a
+    new difference would have been found; null: none. `compared` is the number of pairs of responses of two runs.
+    `requests` differ, of `clients`. `after`: its difference always came after that of this field, for the same client.
+    `inside`: it differs as a part of that field.
     """
 
     route: str
     field: str
     kind: str
     aspect: str
-    within: float
+    within: float | None
     across: float
     different: bool
     p: float | None

@@ -44,17 +44,17 @@ class FieldName(NamedTuple):
 
 @dataclass(slots=True)
 class FieldFinding:
-    """One field. `within` and `across` are shares of compared responses that differ between two runs of base, and between
-    base and new; `smallest` is the share from which on a new difference would have been found (None: none). `requests`
-    differ, of `clients`; `after` is the field whose difference always came first for the same client, `inside` the field
-    that this one is a part of and differs with.
+    """One field. `within` and `across` are shares of compared responses that differ between two runs of base (None where
+    it is one run), and between base and new; `smallest` is the share from which on a new difference would have been found
+    (None: none). `requests` differ, of `clients`; `after` is the field whose difference always came first for the same
+    client, `inside` the field that this one is a part of and differs with.
     """
 
     route: str
     field: str
     kind: Kind
     aspect: Aspect
-    within: float
+    within: float | None
     across: float
     different: bool
     p: float | None

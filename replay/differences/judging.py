@@ -186,7 +186,7 @@ def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -
     return [
         FieldFinding(
             route, name, _first_kind(family.rates[at]), family.rates[at].aspect,
-            within=float(judged.within[at]), across=float(judged.across[at]),
+            within=_finite(judged.within[at]), across=float(judged.across[at]),
             different=settled and bool(judged.p[at] <= alpha and judged.t[at] > 0),
             p=float(judged.p[at]) if settled else None,
             smallest=_finite(judged.smallest[at]) if settled else None,
@@ -224,7 +224,13 @@ def _explain(findings: list[FieldFinding], family: _Family, runs: Sequence[KeptR
 
 def _rank(found: FieldFinding) -> tuple:
     """What the verdict names first, its causes before what follows from them; then what differs most."""
-    return (not found.different, not found.is_first, found.within - found.across, found.route, found.field)
+    return (
+        not found.different,
+        not found.is_first,
+        (found.within or 0.0) - found.across,
+        found.route,
+        found.field,
+    )
 
 
 def _fields(responses: Responses) -> int:
@@ -261,7 +267,7 @@ def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[lis
     routes = [
         one.route
         for one in findings
-        if one.field == BODY and one.within >= OPAQUE and not one.different and one.route in sizes
+        if one.field == BODY and (one.within or 0.0) >= OPAQUE and not one.different and one.route in sizes
     ]
     if not routes:
         return [], 0.0
@@ -308,7 +314,7 @@ def sentence_of(made: Differences) -> str:
 
 
 def _said(found: FieldFinding, base: str) -> str:
+    within = "" if found.within is None else f" ({format_share(found.within)} between runs of {base})"
     return (
-        f"{found.route} {found.field} ({found.kind}) in {format_share(found.across)} of the responses"
-        f" ({format_share(found.within)} between runs of {base})"
+        f"{found.route} {found.field} ({found.kind}) in {format_share(found.across)} of the responses{within}"
     )

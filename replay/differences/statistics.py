@@ -59,7 +59,7 @@ def labellings(base: int, new: int) -> tuple[np.ndarray, bool]:
 
 def statistic(rates: np.ndarray, compared: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, ...]:
     """Of float64[fields, pairs of runs] by labelling: t, mean within base, mean across, and spread within base, each
-    float64[fields, labellings].
+    float64[fields, labellings]. The mean within one run of base is NaN: there is no pair.
     """
     one, two = run_pairs(table.shape[1])
     inside = (table[:, one] & table[:, two]).astype(np.float64).T
@@ -73,6 +73,8 @@ def statistic(rates: np.ndarray, compared: np.ndarray, table: np.ndarray) -> tup
     squares = moved**2 @ inside - inside_count * within**2
     spread = np.sqrt(np.maximum(squares, 0) / max(inside_count - 1, 1))
     t = (across - within) / (spread + 1 / compared[:, None])
+    if not inside_count:
+        return t, np.full_like(within, np.nan), across + shift, spread
     return t, within + shift, across + shift, spread
 
 

@@ -26,7 +26,7 @@ from replay.report.html import (
     named,
     toned,
 )
-from replay.report.run_page import ABOVE_CHARTS, document_sections
+from replay.report.run_page import ABOVE_CHARTS, document_sections, watched_figures
 from replay.results.document import RecordedClock
 from replay.results.hlog import tag_of
 from replay.results.started import actions_of
@@ -39,7 +39,7 @@ ROUTES_SHOWN = 50
 PERCENTILES = (50.0, 99.0, 99.9)
 TITLES = {"response": "Response", "service": "Service", "lateness": "Generator lag"}
 SECTIONS = (
-    "headline", "cards", "objectives", "runs", "heat-response", "heat-service", "rates", "statuses", "failed",
+    "headline", "cards", "objectives", "runs", "heat-response", "heat-service", "watched", "rates", "statuses", "failed",
     "heat-lateness", "lag", "connections", "retries", "consumer", "percentiles", "latencies", "outcomes", "actions",
     "routes", "route-heat", "events", "plan", "report",
 )  # fmt: skip
@@ -187,10 +187,12 @@ def chart_sections(view: View) -> dict[str, str]:
     for kind in () if closed else ("response", "lateness"):
         made[f"heat-{kind}"] = (f"{TITLES[kind]} over time", _heat(view, kind))
     made["heat-service"] = ("Service over time", _heat(view, "service"))
-    return {
+    shown = {
         name: drawn(Figure(title, "", chart)) if chart is not None else ""
         for name, (title, chart) in made.items()
     }
+    names = list(dict.fromkeys(name for row in rows for name in row.watched))
+    return shown | {"watched": "".join(map(drawn, watched_figures(rows, names, clock)))}
 
 
 def _heat(view: View, kind: str) -> Chart | None:

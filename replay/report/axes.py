@@ -170,8 +170,10 @@ def latency_axis(low_ns: float, high_ns: float, title: str = "") -> Axis:
     return Axis(low, high, title, is_log=True, label=latency_label, kind="latency")
 
 
-def count_axis(high: float, title: str) -> Axis:
-    """From 0 to a little above the highest value."""
+def count_axis(high: float, title: str, low: float = 0.0) -> Axis:
+    """From 0, or from a little below the lowest value where that is negative, to a little above the highest."""
+    if low < 0:
+        return Axis(low * 1.04, max(high, 0.0) * 1.04, title)
     return Axis(0.0, high * 1.04 if high > 0 else 1.0, title)
 
 

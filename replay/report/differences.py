@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from replay.differences.findings import Differences, FieldFinding
@@ -65,12 +67,12 @@ def _noisy(page: Page, found: Differences) -> None:
     noisy = [one for one in found.fields if not one.different]
     if not noisy:
         return
-    page.title(f"{counted(len(noisy), 'field differs', 'fields differ')} between runs of one build, too")
+    page.title(f"{counted(len(noisy), 'field differs', 'fields differ')} {noisy_words(noisy)}")
     headers = [("", "name"), ("field", "name"), ("kind", ""), ("within", "right"), ("across", "right")]
     page.table(
         [*headers, ("would have found", "right")],
         [
-            [one.route, one.field, one.kind, format_share(one.within), format_share(one.across), smallest_text(one)]
+            [one.route, one.field, one.kind, within_text(one), format_share(one.across), smallest_text(one)]
             for one in noisy[:NOISY_MAX]
         ],
     )  # fmt: skip
@@ -88,10 +90,20 @@ def _ignored(found: Differences) -> list[str]:
 
 def share_text(one: FieldFinding) -> str:
     """`value in 12% of 5,000 responses (0% within base)`."""
-    return (
-        f"{one.kind} in {format_share(one.across)} of {one.compared:,.0f} responses"
-        f" ({format_share(one.within)} within base)"
-    )
+    within = "" if one.within is None else f" ({within_text(one)} within base)"
+    return f"{one.kind} in {format_share(one.across)} of {one.compared:,.0f} responses{within}"
+
+
+def noisy_words(noisy: Sequence[FieldFinding]) -> str:
+    """Where fields differ that are not named: with too few runs nobody knows which of them are noise."""
+    if any(one.p is None for one in noisy):
+        return "between any two runs: too few runs to tell builds from noise"
+    return "between runs of one build, too"
+
+
+def within_text(one: FieldFinding) -> str:
+    """How often it differs within base; empty where base is one run."""
+    return "" if one.within is None else format_share(one.within)
 
 
 def following_text(one: FieldFinding) -> str:
@@ -107,4 +119,4 @@ def smallest_text(one: FieldFinding) -> str:
     """The smallest rate of a new difference that would have been found."""
     if one.smallest is not None:
         return format_share(one.smallest)
-    return "its shape alone" if one.field.startswith("/") else "nothing"
+    return "its shape alone" if one.field.startswith("/") and one.p is not None else "nothing"

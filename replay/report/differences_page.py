@@ -7,7 +7,7 @@ from pathlib import Path
 from replay.differences.findings import Differences, Example, FieldFinding
 from replay.units import counted, format_share
 
-from .differences import following_text, share_text, smallest_text
+from .differences import following_text, noisy_words, share_text, smallest_text
 from .html import (
     OPEN,
     SOFT,
@@ -49,7 +49,7 @@ def sections_of(found: Differences) -> list[Section]:
     return [
         _cards(found),
         _fields("Fields that differ between the builds", different, found),
-        _fields("Fields that differ between runs of one build, too", noisy, found),
+        _fields(f"Fields that differ {noisy_words(noisy)}", noisy, found),
         _ignored(found),
         notes,
     ]
@@ -57,13 +57,15 @@ def sections_of(found: Differences) -> list[Section]:
 
 def _cards(found: Differences) -> str:
     tone = TONES.get(found.verdict, OPEN)
+    is_undecided = any(one.p is None and not one.different for one in found.fields)
+    rest = "fields undecided" if is_undecided else "fields that are noise"
     return cards(
         [
             (found.base.label, counted(len(found.base.runs), "run"), ""),
             (found.new.label, counted(len(found.new.runs), "run"), ""),
             ("requests", f"{found.requests:,}", ""),
             ("fields that differ", str(len(found.different)), tone),
-            ("fields that are noise", str(len(found.fields) - len(found.different)), SOFT),
+            (rest, str(len(found.fields) - len(found.different)), SOFT),
             ("fields always equal", f"{found.equal:,}", ""),
             ("smallest rate found", "none" if found.smallest is None else format_share(found.smallest), ""),
         ]

@@ -226,18 +226,26 @@ def over_time(
     title: str,
     clock: RecordedClock | None,
     unit: str = "number",
+    *,
+    zero_counts: bool = False,
 ) -> Chart | None:
-    """Lines over the seconds of a run, each (name, its value of a row, colour); None where nothing happened."""
+    """Lines over the seconds of a run, each (name, its value of a row, colour); None where nothing happened. A line that
+    is 0 throughout is drawn where `zero_counts`.
+    """
     rows = thinned(rows)
     drawn = [(name, [value(row) for row in rows], colour) for name, value, colour in series]
-    drawn = [(name, values, colour) for name, values, colour in drawn if any(values)]
+    drawn = [
+        (name, values, colour)
+        for name, values, colour in drawn
+        if any(value is not None if zero_counts else value for value in values)
+    ]
     if len(rows) < 2 or not drawn:
         return None
     values = [value for _, row, _ in drawn for value in row if value is not None]
     if unit == "latency":
         up = latency_axis(min(max(value, 1.0) for value in values), max(values), title)
     else:
-        up = count_axis(max(values), title)
+        up = count_axis(max(values), title, min(values))
     plot = Chart(time_axis(rows[-1].t_s + rows[-1].length_s, clock), up)
     at = [row.t_s + row.length_s / 2 for row in rows]
     for name, row, colour in drawn:
@@ -255,7 +263,7 @@ def thinned(rows: Sequence[Second]) -> list[Second]:
 
 
 def merged(rows: Sequence[Second]) -> Second:
-    """Several seconds as one row: counts are added, and the worst latencies stand for all."""
+    """Several seconds as one row: counts are added; the worst latencies and the largest samples stand for all."""
     outcomes: dict[str, int] = {}
     for row in rows:
         for name, count in row.outcomes.items():
@@ -266,7 +274,21 @@ def merged(rows: Sequence[Second]) -> Second:
         if name.endswith("_ns") and name != "wall_ns"
     }
     added = {name: sum(getattr(row, name) for row in rows) for name in ("planned", "sent", "ok", "length_s")}
-    return msgspec.structs.replace(rows[0], outcomes=outcomes, **worst, **added)
+    return msgspec.structs.replace(
+        rows[0], outcomes=outcomes, watched=_largest_samples(rows), **worst, **added
+    )
+
+
+def _largest_samples(rows: Sequence[Second]) -> dict[str, float | None]:
+    """Of each watched figure the sample that is farthest from 0: a short peak stays visible."""
+    samples: dict[str, float | None] = {}
+    for row in rows:
+        for name, value in row.watched.items():
+            known = samples.get(name)
+            samples[name] = (
+                value if known is None or (value is not None and abs(value) > abs(known)) else known
+            )
+    return samples
 
 
 def rates(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
@@ -327,7 +349,8 @@ def lag_and_wait(rows: Sequence[Second], clock: RecordedClock | None) -> Chart |
 
 def watched(rows: Sequence[Second], name: str, clock: RecordedClock | None) -> Chart | None:
     """A figure of the target's own side, as it was sampled."""
-    return over_time(rows, [(name, lambda row: row.watched.get(name), BLUE)], "", clock)
+    series = [(name, lambda row: row.watched.get(name), BLUE)]
+    return over_time(rows, series, "", clock, zero_counts=True)
 
 
 def latency_of(field: str) -> Callable[[Second], float | None]:

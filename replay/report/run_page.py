@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from replay.files import write_whole
-from replay.results.document import Latencies, Latency, RouteFigures, RuleFigures, RunDocument
+from replay.results.document import (
+    Latencies,
+    Latency,
+    RecordedClock,
+    RouteFigures,
+    RuleFigures,
+    RunDocument,
+)
 from replay.results.failures import failed_words, failures_of
 from replay.results.measured import FAILED
 from replay.results.run import Run
 from replay.results.slo import words_of
+from replay.results.timeline import Second
 from replay.units import format_duration, format_latency, format_rate, format_share
 
 from . import figures
@@ -153,16 +162,24 @@ def _figures(run: Run) -> list[Section]:
             figures.lag_and_wait(rows, clock),
         ),
     ]
-    made += [
-        Figure(f"Watched: {name}", "A figure of the target's own side, sampled each second.",
-               figures.watched(rows, name, clock), nothing="It was 0 all the time, or had no sample.")
-        for name in document.watched
-    ]  # fmt: skip
+    made += watched_figures(rows, list(document.watched), clock)
     beside = figures.recorded_beside(document.routes)
     if beside is not None:
         reading = "The service time of the biggest routes: rings as recorded, dots as replayed."
         made.append(Figure("Recorded and replayed", reading, beside))
     return made
+
+
+def watched_figures(
+    rows: Sequence[Second], names: Sequence[str], clock: RecordedClock | None
+) -> list[Figure]:
+    """A chart of each watched figure."""
+    reading = "A figure of the target's own side, sampled each second (long runs: the largest of several)."
+    nothing = "It has no sample, or the run was too short to draw it."
+    return [
+        Figure(f"Watched: {named(name)}", reading, figures.watched(rows, name, clock), nothing=nothing)
+        for name in names
+    ]
 
 
 def kinds_of(document: RunDocument) -> tuple[str, ...]:

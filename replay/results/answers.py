@@ -20,6 +20,9 @@ from replay.errors import InputError, OutputError, reason_of
 
 FOLDER = "answers"
 
+REDACTED = "REDACTED"
+"""Stands in bodies and headers in place of a secret (`replay.trace.importing.secrets`)."""
+
 FORMS = ("none", "json", "text", "html", "binary", "unreadable")
 """What a body was taken for; `form` is the index. `none`: there was no body. `unreadable`: its content coding could not be
 undone, or it was not looked at.

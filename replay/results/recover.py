@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import msgspec
+import pyarrow.compute as pc
 
 from replay.errors import InputError, damage_named, reason_of
 from replay.files import (
@@ -19,7 +20,7 @@ from replay.ledger.accounts import AT
 from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics, open_metrics
 
-from .answers import Answers
+from .answers import REDACTED, Answers
 from .assemble import assemble
 from .document import (
     AnswerFigures,
@@ -70,24 +71,41 @@ def _assembled(
         how="killed", detail="the process was killed, or could not save its end", at_s=round(ended_s, 3)
     )
     facts = Facts(
-        ending=ending, ended_ns=ended_ns, skipped=started.skipped, answers=_answers_left(folder, started)
+        ending=ending,
+        ended_ns=ended_ns,
+        skipped=started.skipped,
+        answers=_answers_left(folder, all_metrics, started),
     )
     return assemble(folder, all_metrics, started, facts, lookup)
 
 
-def _answers_left(folder: RunFolder, started: Started) -> AnswerFigures | None:
-    """What can be read of the responses that the run kept. What its lanes dropped is not known any more."""
+def _answers_left(
+    folder: RunFolder, all_metrics: list[LaneMetrics], started: Started
+) -> AnswerFigures | None:
+    """What can be read of the responses that the run kept. Why others were lost is not known any more: all of them count
+    as late. With several targets their number is not known either, because some may not keep any.
+    """
     keep = started.scenario.get("answers", {}).get("keep") or "none"
     answers = Answers(folder.path)
     if keep == "none" or not answers:
         return None
-    kept = bodies = cut = 0
+    kept = bodies = cut = redacted = 0
     for batch in answers.batches("body", "cut"):
         kept += batch.num_rows
         bodies += batch.num_rows - batch["body"].null_count
         cut += batch["cut"].true_count
+        redacted += pc.sum(pc.match_substring(batch["body"], REDACTED)).as_py() or 0
     secrets_kept = bool(started.scenario["answers"].get("keep_secrets"))
-    return AnswerFigures(keep=keep, kept=kept, bodies=bodies, cut=cut, secrets_kept=secrets_kept)
+    late = sum(int(metrics.counters[AT["ok"]]) for metrics in all_metrics) - kept
+    return AnswerFigures(
+        keep=keep,
+        kept=kept,
+        bodies=bodies,
+        cut=cut,
+        redacted=0 if secrets_kept else redacted,
+        secrets_kept=secrets_kept,
+        dropped={"late": late} if late > 0 and len(started.targets) < 2 else {},
+    )
 
 
 def cut_to_whole_lines(path: Path) -> int:

@@ -32,7 +32,7 @@ def percentiles_table(measured: Measured, kinds: Mapping[str, str], route: str) 
 
 
 def timeline_table(rows: Sequence[Second]) -> pa.Table:
-    """One row per second. `at` is when it began; counts by name have a column for each name that the run has."""
+    """One row per second. `at` is when it began; figures by name have a column for each name that the run has."""
     fields = [field for field in msgspec.structs.fields(Second) if field.name not in (*_NESTED, "wall_ns")]
     columns: dict[str, Any] = {
         "at": pa.array([row.wall_ns for row in rows], pa.timestamp("ns", tz="UTC")),
@@ -47,7 +47,7 @@ def timeline_table(rows: Sequence[Second]) -> pa.Table:
     ):
         for name in sorted({name for counts in by_name for name in counts}):
             columns[f"{prefix}.{name}"] = pa.array([counts.get(name, 0) for counts in by_name], pa.int64())
-    for name in sorted({name for row in rows for name in row.watched}):
+    for name in dict.fromkeys(name for row in rows for name in row.watched):
         columns[f"watched.{name}"] = pa.array([row.watched.get(name) for row in rows], pa.float64())
     return pa.table(columns)
 

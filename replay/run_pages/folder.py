@@ -13,6 +13,7 @@ import msgspec
 
 from replay.errors import InputError, reason_of
 from replay.files import read_whole
+from replay.results.answers import FOLDER as ANSWERS
 from replay.results.listing import ListedRun, listed
 
 RUNS_MAX = 5_000
@@ -122,8 +123,15 @@ def whole_run(root: Path, name: str) -> Path:
         raise InputError(
             f"the run {name} has not ended, or was killed", hint="replay report completes a killed run"
         )
-    with os.scandir(path) as entries:
+    _refuse_foreign(path, name)
+    if (path / ANSWERS).is_dir():
+        _refuse_foreign(path / ANSWERS, name)
+    return path
+
+
+def _refuse_foreign(folder: Path, name: str) -> None:
+    """InputError where a folder of the run `name` holds anything but files and folders of its own, or too many."""
+    with os.scandir(folder) as entries:
         for number, entry in enumerate(entries):
             if entry.is_symlink() or not (entry.is_file() or entry.is_dir()) or number > FILES_MAX:
                 raise InputError(f"the run {name} holds something that is no file of its own: {entry.name}")
-    return path

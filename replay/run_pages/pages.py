@@ -71,7 +71,7 @@ def _row(run: ServedRun) -> list[str]:
     verdict = toned(found.verdict, tone) if tone else found.verdict
     p99 = "" if found.p99_ns is None else ("≥" if found.p99_at_least else "") + format_latency(found.p99_ns)
     met = f"{found.objectives_met} of {found.objectives} met" if found.objectives else ""
-    is_whole = found.verdict not in ("RUNNING", "KILLED")
+    is_whole = bool(found.validity)
     name = (
         Html(f'<a href="{escape(link_to(run.name))}">{escape(named(run.name))}</a>')
         if is_whole

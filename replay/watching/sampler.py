@@ -14,7 +14,7 @@ import trio
 from replay.results.figures import WatchFigures
 from replay.settings.groups.output import Watch
 
-from .sources import Permitted, Sample, SampleError, source_of
+from .sources import Command, Permitted, Sample, SampleError, source_of
 
 PERIOD_S = 1.0
 
@@ -39,9 +39,14 @@ class Sampler:
     async def run(self) -> None:
         """Sample until cancelled."""
         limiter = trio.CapacityLimiter(max(len(self._all), 1))
-        async with trio.open_nursery() as nursery:
+        try:
+            async with trio.open_nursery() as nursery:
+                for watched in self._all:
+                    nursery.start_soon(self._sample, watched, limiter)
+        finally:
             for watched in self._all:
-                nursery.start_soon(self._sample, watched, limiter)
+                if isinstance(watched.sample, Command):
+                    watched.sample.stop()
 
     async def _sample(self, watched: _Watched, limiter: trio.CapacityLimiter) -> None:
         due_s = trio.current_time()

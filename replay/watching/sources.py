@@ -6,10 +6,16 @@ be loopback or allowed.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import select
 import shlex
+import signal
 import socket
 import subprocess
+import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,6 +30,9 @@ from replay.errors import LimitError, reason_of
 from replay.settings.groups.output import Watch
 
 TIMEOUT_S = 2.0
+END_S = 0.5
+"""How long a killed command is waited for."""
+
 BODY_BYTES_MAX = 1 << 20
 OUTPUT_BYTES_MAX = 1 << 12
 
@@ -47,7 +56,78 @@ def source_of(watch: Watch, permitted: Permitted) -> Sample:
         return partial(_prometheus, watch.prometheus, watch.query, permitted)
     if watch.json:
         return partial(_json, watch.json, watch.pointer, permitted)
-    return partial(_command, watch.command)
+    return Command(watch.command)
+
+
+class Command:
+    """Samples the first word that a command prints. It is run without a shell, in a process group of its own: what it has
+    started is ended with it.
+    """
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
+
+    def __call__(self) -> float:
+        """Run it once."""
+        deadline_s = time.monotonic() + TIMEOUT_S
+        try:
+            with self._lock:
+                if self._is_stopped:
+                    raise SampleError("the run has ended")
+                self._process = process = subprocess.Popen(
+                    shlex.split(self._command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL, start_new_session=True,
+                )  # fmt: skip
+        except (OSError, ValueError) as error:
+            raise SampleError(f"the command cannot be run: {reason_of(error)}") from None
+        try:
+            printed = _beginning_of_output(process, deadline_s)
+            status = process.wait(max(deadline_s - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            self._end()
+            raise SampleError(f"the command took more than {TIMEOUT_S:g} s") from None
+        finally:
+            if process.stdout is not None:
+                process.stdout.close()
+        if status:
+            raise SampleError(f"the command ended with exit code {status}")
+        words = printed.decode("utf-8", "replace").split()
+        return _number(words[0] if words else "", "the command printed no number")
+
+    def stop(self) -> None:
+        """End the command if it runs now. It is not run again."""
+        with self._lock:
+            self._is_stopped = True
+        self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            process = self._process
+            # Not polled: until it is waited for, nobody else gets the number of its group.
+            if process is None or process.returncode is not None:
+                return
+            with contextlib.suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(END_S)
+
+
+def _beginning_of_output(process: subprocess.Popen[bytes], deadline_s: float) -> bytes:
+    """The first OUTPUT_BYTES_MAX bytes; what follows is read and dropped. TimeoutExpired where it does not end in time."""
+    assert process.stdout is not None
+    place, printed = process.stdout.fileno(), b""
+    ready = select.poll()
+    ready.register(place, select.POLLIN)
+    while True:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0 or not ready.poll(left_s * 1_000):
+            raise subprocess.TimeoutExpired(process.args, TIMEOUT_S)
+        part = os.read(place, 1 << 16)
+        if not part:
+            return printed
+        printed += part[: OUTPUT_BYTES_MAX - len(printed)]
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -115,22 +195,6 @@ def _prometheus(url: str, query: str, permitted: Permitted) -> float:
     if not isinstance(result, list) or len(result) != 2:
         raise SampleError("the query has no single number")
     return _number(result[1], "the result is no number")
-
-
-def _command(command: str) -> float:
-    try:
-        done = subprocess.run(
-            shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            timeout=TIMEOUT_S, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise SampleError(f"the command took more than {TIMEOUT_S:g} s") from None
-    except (OSError, ValueError) as error:
-        raise SampleError(f"the command cannot be run: {reason_of(error)}") from None
-    if done.returncode:
-        raise SampleError(f"the command ended with exit code {done.returncode}")
-    words = done.stdout[:OUTPUT_BYTES_MAX].decode("utf-8", "replace").split()
-    return _number(words[0] if words else "", "the command printed no number")
 
 
 def _number(value: Any, otherwise: str) -> float:

@@ -145,7 +145,7 @@ def test_a_rare_difference_and_one_client(base, tmp_path):
     assert found["field"] == "/query" and found["clients"] <= 12
 
 
-def test_few_runs_show_nothing(base, tmp_path):
+def test_few_runs_show_nothing(base, tmp_path, capsys):
     fault = planted(PRODUCT, setter(["stock"], None))
     new = [make_run(tmp_path / f"n{n}", seed=n, requests=600, fault=fault) for n in range(3)]
     code, found = diff(tmp_path, base, new)
@@ -153,7 +153,29 @@ def test_few_runs_show_nothing(base, tmp_path):
     assert "4 a side is the least" in found["reasons"][0] and "/stock" in found["sentence"]
     assert not any(one["different"] for one in found["fields"])
     assert diff(tmp_path, base, new, "--fail-on", "inconclusive")[0] == 3
+    summary, page = tmp_path / "summary.md", tmp_path / "diff.html"
+    diff(tmp_path, base, new, f"--markdown={summary}", f"--html={page}")
+    for text in (capsys.readouterr().out, summary.read_text(), page.read_text()):
+        words = " ".join(text.split())
+        assert "between any two runs: too few runs to tell builds from noise" in words
+        assert (
+            "one build, too" not in words and "its shape alone" not in words and "that are noise" not in words
+        )
     assert diff(tmp_path, base, new, "--fail-on", "different,inconclusive")[0] == 3
+
+
+def test_one_run_of_base_has_no_rate_within(base, tmp_path, capsys):
+    fault = planted(PRODUCT, setter(["stock"], None))
+    new = [make_run(tmp_path / f"n{n}", seed=n, requests=600, fault=fault) for n in range(4)]
+    code, found = diff(
+        tmp_path, base[:1], new, f"--markdown={tmp_path / 'summary.md'}", f"--html={tmp_path / 'd.html'}"
+    )
+    assert (code, found["verdict"]) == (0, "INCONCLUSIVE")
+    assert {one["within"] for one in found["fields"]} == {None}
+    assert next(one for one in found["fields"] if one["field"] == "/stock")["across"] == 1.0
+    assert "between runs of base" not in found["sentence"]
+    assert "within base" not in (tmp_path / "d.html").read_text()
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_digests_alone_name_status_type_and_body(tmp_path):

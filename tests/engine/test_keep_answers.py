@@ -161,7 +161,7 @@ def test_a_killed_run_keeps_what_was_written(tmp_path: Path, server: ScriptedSer
         tmp_path / "r",
     ]
     with subprocess.Popen(
-        command(*arguments, "--plain", "-q", "--keep-answers", "digest"), stdout=subprocess.DEVNULL
+        command(*arguments, "--plain", "-q", "--keep-answers", "all"), stdout=subprocess.DEVNULL
     ) as running:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not list(tmp_path.glob("r/answers/*.arrow")):
@@ -171,7 +171,10 @@ def test_a_killed_run_keeps_what_was_written(tmp_path: Path, server: ScriptedSer
     run("report", tmp_path / "r")
     found = document(tmp_path / "r")
     assert found["ending"]["how"] == "killed"
-    assert found["answers"]["kept"] == len(rows_of(tmp_path / "r")) > 50
+    answers, rows = found["answers"], rows_of(tmp_path / "r")
+    assert answers["kept"] == answers["bodies"] == len(rows) > 50
+    assert answers["redacted"] == len(rows), "each body has a secret"
+    assert answers["dropped"].get("late", 0) == found["accounts"]["ok"] - len(rows)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import http.server
 import json
 import os
@@ -9,18 +10,22 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
+import replay
 from replay.errors import LimitError, UsageError
 from replay.plan.safety import allowed_hosts
 from replay.settings.file import load
 from replay.settings.groups.output import Watch
 from replay.staging.sink import Sink as Target
+from replay.watching.sampler import Sampler
 from replay.watching.sources import SampleError, source_of
 
 NOBODY = allowed_hosts(())
@@ -169,6 +174,46 @@ def test_a_wrong_table_is_refused_with_its_place(tmp_path: Path, table: str, wor
 
 @pytest.mark.whole
 @pytest.mark.timing
+def running(mark: str) -> list[str]:
+    """The processes with a word in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            found += [path.parent.name] if mark.encode() in words else []
+    return found
+
+
+def test_a_command_that_takes_too_long_is_ended_with_what_it_started() -> None:
+    sample = source_of(Watch(name="x", command="sh -c 'sleep 61.25; echo 3'"), NOBODY)
+    with pytest.raises(SampleError, match="more than 2 s"):
+        sample()
+    assert not running("61.25")
+
+
+def test_a_command_that_prints_without_end_takes_no_memory() -> None:
+    sample = source_of(Watch(name="x", command="yes 5"), NOBODY)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SampleError, match="more than 2 s"):
+            sample()
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert source_of(Watch(name="x", command="seq 7 300000"), NOBODY)() == 7.0
+
+
+def test_a_command_does_not_outlive_the_run() -> None:
+    sampler = Sampler([Watch(name="x", command="sh -c 'sleep 62.25; echo 3'")], NOBODY)
+
+    async def some_time() -> None:
+        with trio.move_on_after(0.7):
+            await sampler.run()
+
+    trio.run(some_time)
+    assert not running("62.25")
+
+
 def test_a_run_records_what_it_watches(tmp_path: Path) -> None:
     log, out = tmp_path / "access.log", tmp_path / "run"
     log.write_text(
@@ -186,7 +231,8 @@ def test_a_run_records_what_it_watches(tmp_path: Path) -> None:
             '[[watch]]\nname = "shell"\ncommand = "echo 5 secret-word"\n'
         )
         done = subprocess.run(
-            [sys.executable, "-m", "replay.cli", "run", str(tmp_path / "day.toml"), "-o", str(out), "--plain", "--html"],
+            [sys.executable, "-m", "replay.cli", "run", str(tmp_path / "day.toml"), "-o", str(out), "--plain", "--html",
+             "--sink", f"csv={tmp_path / 'seconds.csv'}"],
             capture_output=True, text=True, timeout=200, check=False, env=os.environ | {"COLUMNS": "80"},
         )  # fmt: skip
     assert done.returncode in (99, 4), done.stdout + done.stderr
@@ -198,6 +244,12 @@ def test_a_run_records_what_it_watches(tmp_path: Path) -> None:
     queue = [value for value in document["watched"]["queue"] if value is not None]
     assert set(queue) == {2.0, 90.0} and len(queue) >= len(rows) - 3
     assert set(document["watched"]["shell"]) <= {5.0, None} and set(document["watched"]["hung"]) == {None}
+    with (tmp_path / "seconds.csv").open() as file:
+        cells = [line["watched queue"] for line in csv.DictReader(file)]
+    assert cells == ["" if value is None else str(value) for value in document["watched"]["queue"]]
+    table = replay.load(out).timeline()
+    for name, values in document["watched"].items():
+        assert table[f"watched.{name}"].to_pylist() == values
     watches = {watch["name"]: watch for watch in document["watches"]}
     assert watches["hung"]["failed"] >= 3 and "timed out" in watches["hung"]["reason"]
     assert document["watched_first"].startswith("queue changed first")

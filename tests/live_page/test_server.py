@@ -337,12 +337,32 @@ def test_actions_outcomes_events_and_the_plan_are_shown_while_it_goes(tmp_path: 
     assert "Accounts" in ended["report"] and not ended["routes"]
 
 
+def test_watched_figures_are_drawn_while_the_run_goes_and_after_its_end(tmp_path: Path) -> None:
+    made = feed.Feed()
+    made.viewers = 1
+    folder = RunFolder.create(tmp_path / "run")
+    metrics = lane_metrics.create(folder.lane(0), 3, lane_metrics.ARENA_BYTES, 0)
+    lane, recording = Lane(metrics), Recording(folder, [metrics], started(), [LiveSink(made)])
+    for second in range(4):
+        lane.many(40, seed=second)
+        samples = {NASTY: float(second), "pods": 0.0, "degrees": -5.0 - second, "gone": None}
+        recording.tick(at_s(second + 1), watched=samples)
+    drawn = json.loads(made.sections_after(0)[0])["sections"]
+    assert drawn["watched"].count("<figure>") == 3, "a figure that is 0 or below is drawn, too"
+    assert "Watched: gone" in drawn["watched"] and "no sample" in drawn["watched"]
+    assert "<script>alert" not in drawn["watched"]
+    recording.tick(at_s(4.5), last=True, watched={NASTY: 4.0, "pods": 0.0, "degrees": None, "gone": None})
+    recording.finish(at_s(4.5))
+    assert json.loads(made.sections_after(0)[0])["sections"]["watched"].count("<figure>") == 3
+
+
 def test_a_long_run_takes_bounded_memory_and_keeps_its_beginning() -> None:
     history = History()
     for number in range(5_000):
         row = Second(
             t_s=float(number), length_s=1.0, wall_ns=0, planned=1, sent=1, ok=1, error=0, timeout=0, unsent=0, in_flight=0,
             waiting=0, open=1, bytes_sent=0, bytes_received=0, outcomes={"2xx": 1}, response_p99_ns=number,
+            watched={"queue": 90.0 if number == 3_333 else None if number % 2 else 1.0},
         )  # fmt: skip
         history.add(row, retries=2)
         counts = np.zeros(NS_3.length, np.uint64)
@@ -353,6 +373,7 @@ def test_a_long_run_takes_bounded_memory_and_keeps_its_beginning() -> None:
     assert sum(row.ok for row in history.rows) == 5_000 and sum(history.retries) == 10_000
     assert sum(int(counts.sum()) for _, _, counts in history.heat("response")) == 35_000
     assert max(row.response_p99_ns or 0 for row in history.rows) == 4_999
+    assert max(row.watched["queue"] or 0.0 for row in history.rows) == 90.0, "a peak of one second stays"
 
 
 def test_before_the_first_second_it_says_when_the_first_request_is_due() -> None:

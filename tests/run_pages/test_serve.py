@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from replay.engine.recording import Recording
+from replay.results.document import Ending
 from replay.results.folder import RunFolder
 from replay_native.ledger import lane_metrics
 from tests.support.compare_data import TRACE
@@ -26,8 +27,8 @@ NASTY = "GET /</script><script>alert(1)</script>\"'&<img src=x onerror=alert(2)>
 SECRET = "nobody-may-read-this"
 
 
-def make_run(path: Path, seed: int = 1, **more: object) -> None:
-    """A finished run of three seconds."""
+def make_run(path: Path, seed: int = 1, is_killed: bool = False, **more: object) -> None:
+    """A run of three seconds that has a run.json; one that was killed has it since it was completed."""
     start = started(routes=[NASTY, "POST /b", "GET /c"], trace=TRACE, **more)  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = RunFolder.create(path)
@@ -36,7 +37,7 @@ def make_run(path: Path, seed: int = 1, **more: object) -> None:
     for second in range(3):
         lane.many(40, seed=10 * seed + second)
         recording.tick(at_s(second + 1))
-    recording.finish(at_s(3.5))
+    recording.finish(at_s(3.5), ending=Ending(how="killed" if is_killed else "whole"))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("served") / "runs"
     make_run(made / "one", 1)
     make_run(made / "peak" / "two", 2)
+    make_run(made / "completed", 4, is_killed=True)
+    make_run(made / "linked-answers", 5)
+    (made / "linked-answers" / "answers").mkdir()
+    (made / "linked-answers" / "answers" / "answers-000000.arrow").symlink_to(outside / "secret.json")
     make_run(made / "linked-log", 3)
     (made / "linked-log" / "timeline.jsonl").unlink()
     (made / "linked-log" / "timeline.jsonl").symlink_to(outside / "secret.json")
@@ -99,7 +104,7 @@ def test_it_lists_runs_and_follows_no_link(port: int) -> None:
     status, page, headers = ask(port, "/")
     assert status == 200
     listed = [html.unescape(name) for name in re.findall(r'name="base" value="([^"]*)"', page)]
-    assert sorted(listed) == ["linked-log", "one", "peak/two"]
+    assert sorted(listed) == ["completed", "linked-answers", "linked-log", "one", "peak/two"]
     assert "damaged" in page and "UNREADABLE" in page
     assert "linked-run" not in page and "linked-document" not in page and "pipe" not in page
     assert "<script>alert" not in page and SECRET not in page
@@ -129,10 +134,16 @@ def test_a_page_of_a_run_is_made_anew(port: int) -> None:
     assert SECRET not in ask(port, "/run?name=one")[1]
 
 
+def test_a_killed_run_that_was_completed_has_a_page(port: int) -> None:
+    row = next(row for row in ask(port, "/")[1].split("<tr") if "completed" in row)
+    assert "KILLED" in row and 'href="/run?name=completed"' in row
+    assert ask(port, "/run?name=completed")[0] == 200
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "nothing", "../outside/run", "..", ".", "one/../one", "/etc", "one/", "./one", "linked-run", "linked-document",
-     "linked-log", "damaged", "pipe", "one/run.json", "one\0", "<script>alert(4)</script>"],
+     "linked-log", "linked-answers", "damaged", "pipe", "one/run.json", "one\0", "<script>alert(4)</script>"],
 )  # fmt: skip
 def test_what_is_no_run_of_the_list_is_not_found(port: int, name: str) -> None:
     status, page, _ = ask(port, f"/run?name={quote(name, safe='')}")
@@ -165,6 +176,7 @@ def test_two_groups_are_compared(port: int) -> None:
     assert "<script>alert" not in page
     assert ask(port, "/compare?base=one")[0] == 404
     assert ask(port, "/compare?base=one&new=..%2Frun")[0] == 404
+    assert ask(port, "/compare?base=one&new=linked-answers")[0] == 404
 
 
 def test_another_host_another_origin_and_another_method_are_refused(port: int) -> None:

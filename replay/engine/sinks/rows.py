@@ -23,7 +23,9 @@ COLUMNS = (
     *(f"outcome_{name}" for name in OUTCOMES),
     "lag",
 )
-"""Columns of the CSV: the fields of `Second` in their order, requests by outcome, and a consumer's lag in all."""
+"""Columns of every CSV: the fields of `Second` in their order, requests by outcome, and a consumer's lag in all. Watched
+figures follow, one column each.
+"""
 
 
 class _RowFile:
@@ -73,19 +75,22 @@ class CsvRows(_RowFile):
     """`--sink csv=FILE`: the same figures as a table. What was not measured is an empty cell."""
 
     _writer: Any = None
+    _watched: tuple[str, ...] = ()
 
     def start(self, started: Started) -> None:
         """Make the file, with a line of column names."""
         super().start(started)
+        self._watched = tuple(watch["name"] for watch in started.scenario.get("watch", ()))
         self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerow(COLUMNS)
+        self._writer.writerow([*COLUMNS, *(f"watched {name}" for name in self._watched)])
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """Write one row."""
         plain = [getattr(second, name) for name in COLUMNS if name in _FIELDS and name != "lag"]
         outcomes = [second.outcomes.get(name, 0) for name in OUTCOMES]
         lag = sum(second.lag.values()) if second.lag else None
-        self._writer.writerow([*plain, *outcomes, lag])
+        watched = [second.watched.get(name) for name in self._watched]
+        self._writer.writerow([*plain, *outcomes, lag, *watched])
 
 
 def _path(name: str, value: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from replay.differences.document import to_json
 from replay.differences.findings import Differences, FieldFinding
-from replay.report.differences import following_text, share_text, smallest_text
+from replay.report.differences import following_text, noisy_words, share_text, smallest_text, within_text
 from replay.units import counted, format_share
 
 from .markdown import bullets, code, escaped, table
@@ -79,7 +79,7 @@ class DifferencesResult:
         if noisy:
             heads = ["route", "field", "kind", "within base>", "across>", "would have found>"]
             lines += [
-                "Fields that differ between runs of one build, too:",
+                f"Fields that differ {noisy_words(noisy)}:",
                 "",
                 *table(heads, map(_noisy_row, noisy)),
             ]
@@ -111,10 +111,10 @@ def _row(one: FieldFinding) -> list[str]:
     if one.examples:
         first = one.examples[0]
         example = f"{code(first.base)} → {code(first.new)}"
-    shares = [format_share(one.within), format_share(one.across)]
+    shares = [within_text(one), format_share(one.across)]
     return [code(one.route), code(one.field), escaped(one.kind), *map(escaped, shares), example]
 
 
 def _noisy_row(one: FieldFinding) -> list[str]:
-    shares = [format_share(one.within), format_share(one.across), smallest_text(one)]
+    shares = [within_text(one), format_share(one.across), smallest_text(one)]
     return [code(one.route), code(one.field), escaped(one.kind), *map(escaped, shares)]
