@@ -153,14 +153,14 @@ class RailsReader(RecordReader):
         self._lines_done = self._zone_min = self._latest_ns = 0
 
     def probe(self, head: bytes) -> Probe:
-        """What the first request says of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first request."""
         for found in _LINE.finditer(head):
             if found["at"] and (started := _started_ns(found)) is not None:
                 return Probe(started[0], _US_NS if found["logged"] else SECOND_NS)
         return Probe(None, SECOND_NS)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file."""
+        """Yield the rows of one file."""
         yield from self.rows(self._records(file))
 
     def _records(self, file: SourceFile) -> Iterator[Record]:

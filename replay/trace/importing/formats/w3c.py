@@ -77,7 +77,7 @@ class DirectedReader(FieldReader):
         super().__init__(found, options, self._default)
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         header = next((line for line in head.split(b"\n") if line.startswith(_HEADER)), b"")
         if _has_point(head, self._default.delimiter):
             self._took_unit_ns = UNITS_NS["s"]

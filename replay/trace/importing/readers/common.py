@@ -108,7 +108,7 @@ class CommonLog(LineReader):
         self._state[scan.FORWARDED_LAST] = expected
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
         at = 0
         while at < len(head):
@@ -245,7 +245,7 @@ class CommonReader:
             self._found.assume("the first field is no address: each of its values is taken for a client")
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file, block by block."""
+        """Yield the rows of one file, block by block."""
         if self._fields is not None:
             yield from self._fields.read(file)
             return

@@ -86,7 +86,7 @@ class FieldReader(LineReader):
         return self.layout.subtracts
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         return self._probe(head if head.endswith(b"\n") else head + b"\n")
 
     def _probe(self, lines: bytes) -> Probe:
@@ -118,7 +118,7 @@ class FieldReader(LineReader):
         """Note the unit of bare numbers where the format does not say it."""
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file, block by block."""
+        """Yield the rows of one file, block by block."""
         self._clock.begin_file()
         yield from super().read(file)
 

@@ -122,7 +122,7 @@ class LineReader(ABC):
         """Take up a line that says what the next ones are."""
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file, block by block."""
+        """Yield the rows of one file, block by block."""
         state, rejects = self._state, self._found.rejects
         lines_before = rejects.lines
         state[scan.LINES] = state[scan.BREAKS] = 0

@@ -63,11 +63,11 @@ class RewritingReader(FieldReader):
         """The lines as the layout reads them."""
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         return super().probe(self.rewrite(head))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file, block by block."""
+        """Yield the rows of one file, block by block."""
         self.blanked = 0
         yield from super().read(RewrittenFile(file, self.rewrite))  # type: ignore[arg-type]
         name_blanks(self._found.rejects, self.blanked, self.blank_reason)

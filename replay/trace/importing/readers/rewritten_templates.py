@@ -56,13 +56,13 @@ class RewritingTemplate(RewritingReader):
         return data
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file, block by block."""
+        """Yield the rows of one file, block by block."""
         self._queries_cut = 0
         yield from super().read(file)
         self._found.queries_cut += self._queries_cut
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         after = self.rewrite(head)
         self.use(max(self._layouts, key=lambda layout: share(after, layout)))
         return super().probe(head)

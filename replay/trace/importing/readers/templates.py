@@ -49,7 +49,7 @@ class TemplateReader(FieldReader):
         self._layouts, self._supposed = layouts, supposed
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         if sentence := self._supposed(head):
             self._found.assume(sentence)
         unit_ns = self.layout.at_unit_ns
