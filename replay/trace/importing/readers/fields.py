@@ -35,7 +35,7 @@ from .local_times import Clock
 _LIKELY_FROM_NS, _POSSIBLE_FROM_NS = (
     round(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) * units.SECOND_NS for year in (1990, 1980)
 )
-"""If bare numbers are at least this large, they are times since the epoch; a smaller one is not a time."""
+"""If the largest bare number is a time after the first of these, numbers before the second are not times."""
 
 _UNKNOWN = {
     field_spec.UNKNOWN_STATUS: "status",

@@ -40,7 +40,7 @@ _LAST_CHUNK = re.compile(rb"(?:\r\n)?0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
 
 
 def _chunked_end(raw: bytes) -> int:
-    """Where a chunked body ends, after its last chunk and trailers; -1 if it does not end."""
+    """Where a chunked body ends, after its last chunk and trailers; the end of `raw` if it is not complete."""
     chunks = _chunks(raw)
     last = _LAST_CHUNK.match(raw, chunks[-1][1] if chunks else 0)
     return last.end() if last else len(raw)
