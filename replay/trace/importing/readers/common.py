@@ -53,7 +53,7 @@ _NEAR = 400
 """How many lines are examined to find the variant of a log."""
 
 _VARIANT_SHARE = 0.01
-"""Up to this many variants, the field scanner reads a log; beyond that, the scanner that knows them all."""
+"""Above this share of variant lines, the field scanner reads the log, since it knows all variants."""
 
 _SERVER_PORTS = (":80", ":443")
 
