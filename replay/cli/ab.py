@@ -187,7 +187,7 @@ def _unless_made(html: str | None) -> str | None:
 
 
 def _kernels_of(scenario: Any, *builds: Any) -> tuple[str, ...]:
-    """Kernel modules that runs onto the builds need. UsageError where one of them is no target."""
+    """Kernel modules that runs onto the builds need. UsageError if one of them is no target."""
     from msgspec.structs import replace
 
     from replay.comparison.session import url_of_builds

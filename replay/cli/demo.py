@@ -55,7 +55,7 @@ MOCK = "librdkafka's mock cluster in this process: no real broker, nothing reach
 
 @contextlib.contextmanager
 def mock_cluster() -> Iterator[str]:
-    """The embedded broker; its address. UsageError where its package is missing."""
+    """The embedded broker; its address. UsageError if its package is missing."""
     try:
         from confluent_kafka import Producer
     except ImportError:

@@ -154,7 +154,7 @@ def _kernels_text(modules: Iterable[str]) -> str:
 
 
 def warm(console: Console) -> None:
-    """Compile every kernel that is not there, and say where they are. OutputError where they cannot be kept."""
+    """Compile every kernel that is not there, and say where they are. OutputError if they cannot be kept."""
     from .progress import compile_kernels
 
     names = sources.with_entries()
@@ -254,7 +254,7 @@ def look_at_name(name: str, resolver: str, console: Console) -> None:
 
 
 def host_of(text: str) -> str:
-    """The name in a name, a name with a port, or a URL. UsageError where there is none."""
+    """The name in a name, a name with a port, or a URL. UsageError if there is none."""
     try:
         host = urlsplit(text if "://" in text else f"//{text}").hostname
     except ValueError:

@@ -130,7 +130,7 @@ def _help(setting: Setting) -> str:
 
 
 def default_text(setting: Setting) -> str:
-    """The default of a setting in words; empty where there is none."""
+    """The default of a setting in words; empty if there is none."""
     if setting.row.default:
         return setting.row.default
     value = setting.default
@@ -174,7 +174,7 @@ def _value(setting: Setting, value: Any) -> Any:
 
 
 def whole_number(text: str, flag: str) -> int:
-    """A whole number from a flag. UsageError where it is none."""
+    """A whole number from a flag. UsageError if it is invalid."""
     if not text.isascii() or not text.isdigit():
         raise UsageError(f"{flag}: {text!r} is not a number", hint="write a whole number from 0 on")
     return int(text)

@@ -112,7 +112,7 @@ class Outputs:
         return STDOUT in (self.json, self.junit, self.markdown)
 
     def write(self, result: Result, page: Path) -> None:
-        """Write them: files first, stdout last. `page` is where a page goes that has no name. OutputError where one
+        """Write them: files first, stdout last. `page` is where a page goes that has no name. OutputError if one
         cannot be written.
         """
         from replay.report.outputs.annotations import workflow_commands
@@ -136,7 +136,7 @@ class Outputs:
 
 
 def outputs_of(given: dict[str, Any], *, measures: bool = True) -> Outputs:
-    """The outputs of a command line, taken out of its options. UsageError where two go to stdout, or where a file cannot be
+    """The outputs of a command line, taken out of its options. UsageError if two go to stdout, or where a file cannot be
     written: that is found before anything is sent.
 
     A verb that `measures` prints annotations in GitHub Actions without being asked; one that shows an earlier result again

@@ -30,7 +30,7 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
     """A path for a new result: `out`, or one in `parent` by the name of the recording and the time.
 
     Nothing stands at that path, and a path that is chosen here is this command's alone until the context ends, however
-    many start within one second. OutputError where `out` exists, or `parent` cannot be written to.
+    many start within one second. OutputError if `out` exists, or `parent` cannot be written to.
     """
     if out is not None:
         if os.path.lexists(out):
@@ -55,7 +55,7 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
 
 
 def _made(claim: Path) -> bool:
-    """Claim a name for this command; False where another command has it."""
+    """Claim a name for this command; False if another command has it."""
     try:
         claim.mkdir(parents=True)
     except FileExistsError:

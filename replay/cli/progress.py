@@ -97,7 +97,7 @@ def _shown(console: Console) -> Iterator[Callable[[float, list[str]], None]]:
 
 
 def left_text(share: float, elapsed_s: float) -> str:
-    """`, about 20 s left`; nothing where that cannot be known yet."""
+    """`, about 20 s left`; nothing if that cannot be known yet."""
     if share < _LEFT_FROM_SHARE:
         return ""
     left_s = elapsed_s * (1 - share) / share

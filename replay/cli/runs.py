@@ -83,7 +83,7 @@ def _cells(run: ListedRun) -> tuple[str, ...]:
 
 
 def _columns() -> int | None:
-    """Columns of the terminal; None where stdout is none: then nothing is cut."""
+    """Columns of the terminal; None if stdout is none: then nothing is cut."""
     import shutil
     import sys
 

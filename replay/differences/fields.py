@@ -110,7 +110,7 @@ class Names:
 
     @property
     def other(self) -> int:
-        """The index of OTHER; -1 where nothing was folded."""
+        """The index of OTHER; -1 if nothing was folded."""
         return self._other
 
 
@@ -248,7 +248,7 @@ def _array(node: list[Any]) -> tuple[int, int, int, int, list[Any]]:
 
 
 def key_of(elements: Sequence[Any]) -> str | None:
-    """The name of the key that tells the objects of an array apart; None where there is none."""
+    """The name of the key that tells the objects of an array apart; None if there is none."""
     first = elements[0]
     if type(first) is not dict:
         return None

@@ -66,7 +66,7 @@ class _Family:
 
 
 def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Differences:
-    """The whole comparison. InputError where a run kept nothing, UsageError where traces or scenarios are not the same."""
+    """The whole comparison. InputError if a run kept nothing, UsageError if traces or scenarios are not the same."""
     runs = [*base.runs, *new.runs]
     refuse_unlike(runs)
     sides = base.compared, new.compared
@@ -100,7 +100,7 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
 
 
 def refuse_unlike(runs: Sequence[KeptRun]) -> None:
-    """UsageError where runs are of different recordings or scenarios: their requests cannot be paired."""
+    """UsageError if runs are of different recordings or scenarios: their requests cannot be paired."""
     first = runs[0]
     for run in runs[1:]:
         one, two = first.document, run.document

@@ -98,7 +98,7 @@ def key_parts(key: int) -> tuple[int, int]:
 
 
 def read_responses(runs: Sequence[KeptRun]) -> Responses:
-    """What the runs answered, as far as all of them go. InputError where one kept nothing, or its files are damaged."""
+    """What the runs answered, as far as all of them go. InputError if one kept nothing, or its files are damaged."""
     notes: list[str] = []
     heads = [_read_head(run, notes) for run in runs]
     horizon = _horizon(runs, heads, notes)
@@ -289,7 +289,7 @@ def _place_head(
 
 
 def _headers(column: pa.ChunkedArray, kept: np.ndarray) -> dict[str, np.ndarray]:
-    """By `header NAME`, a hash of all its values, 0 where a response lacks it. Each distinct value is hashed once."""
+    """By `header NAME`, a hash of all its values, 0 if a response lacks it. Each distinct value is hashed once."""
     found: dict[str, np.ndarray] = {}
     begin = 0
     for chunk in column.chunks:

@@ -110,7 +110,7 @@ async def run_targets(
 
 
 def _check_start(start_at_ns: int | None) -> None:
-    """UsageError where the instant to start at is over, or so near that the first requests would be late."""
+    """UsageError if the instant to start at is over, or so near that the first requests would be late."""
     if start_at_ns is None:
         return
     left_ns = start_at_ns - time.time_ns()
@@ -123,7 +123,7 @@ def _check_start(start_at_ns: int | None) -> None:
 
 
 def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> None:
-    """UsageError where responses are to be kept, and no target sends any that lanes can keep."""
+    """UsageError if responses are to be kept, and no target sends any that lanes can keep."""
     if scenario.answers.keep in (None, "none") or any(adapter.keeps_responses for adapter in adapters):
         return
     raise UsageError(

@@ -53,7 +53,7 @@ def parse_targets(scenario: Scenario) -> list[Target]:
 
 
 async def find_targets(scenario: Scenario) -> list[Found]:
-    """Parse and look up every target of a scenario. TargetError where one has no address, LimitError where it has one that
+    """Parse and look up every target of a scenario. TargetError if one has no address, LimitError if it has one that
     is not allowed; else as `parse_targets`.
     """
     targets = zip(scenario.by_target(), parse_targets(scenario), strict=True)
@@ -104,7 +104,7 @@ class Prepared:
         In the main thread SIGINT and SIGTERM end it in order. `sinks` get each second as it is measured
         (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first request may be
         due; without it that is half a second from now. `last` says that no run follows in this process. TargetError,
-        LimitError or OutputError before anything is sent; EngineError where it failed after that.
+        LimitError or OutputError before anything is sent; EngineError if it failed after that.
         """
         return run_blocking(
             partial(

@@ -57,7 +57,7 @@ class Recording:
         sinks: Sequence[Sink] = (),
         others: SinkThreads | None = None,
     ) -> None:
-        """Write what is known at the start. OutputError where there is no room, UsageError for an objective that is none."""
+        """Write what is known at the start. OutputError if there is no room, UsageError for an objective that is none."""
         self._folder, self._all_metrics, self._started = folder, list(all_metrics), started
         self._others = others or SinkThreads(())
         self._recorder = Recorder(all_metrics, started, every_total=len(self._others) > 0)
@@ -87,7 +87,7 @@ class Recording:
         watched: dict[str, float | None] | None = None,
         events: Sequence[RunEvent] = (),
     ) -> Second:
-        """Hand what was counted since the last tick to every sink. The run ends with its `last` tick. OutputError where
+        """Hand what was counted since the last tick to every sink. The run ends with its `last` tick. OutputError if
         the folder has no room.
         """
         if last:
@@ -102,7 +102,7 @@ class Recording:
     def finish(self, now_ns: int, **facts: Any) -> RunDocument:
         """Write the rest of the folder, and remove the lanes' memory once everything is safely on the disk.
 
-        Makes the last tick, unless that was made before. `facts` are those of `_assembled`. OutputError where there is no
+        Makes the last tick, unless that was made before. `facts` are those of `_assembled`. OutputError if there is no
         room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole.
         """
         ending = facts.get("ending")

@@ -83,7 +83,7 @@ class RunState:
         return ClockPair(self.start_ns, time.time_ns() + self.start_ns - time.monotonic_ns())
 
     def ended_at_s(self) -> float:
-        """When a run that ends now has ended: at 0 where nothing was due yet."""
+        """When a run that ends now has ended: at 0 if nothing was due yet."""
         return max(self.elapsed_s(), 0.0)
 
     def happened(self, kind: str, text: str) -> None:
@@ -139,7 +139,7 @@ def make_state(
 
 
 def _keeper(folder: RunFolder, scenario: Scenario, targets: list[TargetRun]) -> AnswerKeeper | None:
-    """What writes the responses that lanes keep; None where they keep none."""
+    """What writes the responses that lanes keep; None if they keep none."""
     sources = []
     for target in targets:
         lanes = [spec.keeping for spec in target.specs if spec.keeping.mode != NONE]

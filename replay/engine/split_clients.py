@@ -20,7 +20,7 @@ Rule = TypeVar("Rule", SetRule, CaptureRule)
 
 def with_split_clients(trace: Trace, scenario: Scenario, area: Path) -> Trace:
     """The trace with a client for each session, made in `area`; the trace as it is where the scenario does not ask for it.
-    UsageError where no rule tells sessions apart.
+    UsageError if no rule tells sessions apart.
     """
     if not scenario.split_clients:
         return trace

@@ -53,7 +53,7 @@ class TargetRun:
         )
 
     def name_figures(self) -> NameFigures | None:
-        """What looking its name up took; None where it has none."""
+        """What looking its name up took; None if it has none."""
         return None if self.adapter.name is None else self.adapter.name.figures()
 
 

@@ -33,7 +33,7 @@ class NeededDelays:
         np.add.at(self._counts, np.minimum(cells, _CELLS - 1), 1)
 
     def at(self, share: float = SHARE_NAMED) -> int | None:
-        """The delay at which this share of the entries would have been in time; None where there are none."""
+        """The delay at which this share of the entries would have been in time; None if there are none."""
         total = int(self._counts.sum())
         if not total or self.max_ns is None:
             return None

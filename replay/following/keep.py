@@ -88,7 +88,7 @@ class Keeper:
         self._rows += len(targets)
 
     def close(self) -> Trace | None:
-        """Write the rest; the trace, or None where there is none. `failure` then says why."""
+        """Write the rest; the trace, or None if there is none. `failure` then says why."""
         self._parts.put(None)
         self._thread.join()
         manifest, reading = self._writer.manifest, self._reading

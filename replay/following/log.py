@@ -57,7 +57,7 @@ class _Open:
         return os.fstat(self._file.fileno()).st_size
 
     def lines(self) -> bytes:
-        """New whole lines, at most BLOCK_BYTES of them; empty where there are none."""
+        """New whole lines, at most BLOCK_BYTES of them; empty if there are none."""
         size = self.size
         if size < self.position or (size > self.position and self._before(self.position) != self._seen):
             self.truncations += 1
@@ -115,7 +115,7 @@ class GrowingLog(Stream):
         return "" if os.path.lexists(self._place) else f"{self.name} does not exist"
 
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Wait until there is a first line to tell the format by; False where it was stopped before."""
+        """Wait until there is a first line to tell the format by; False if it was stopped before."""
         told = False
         while not (head := self._read_head()):
             if is_stopped():

@@ -38,7 +38,7 @@ class Wanted:
 
 
 def format_of(stream: Stream, wanted: Wanted) -> Importer:
-    """The format of a source by its first lines. InputError where it is none that can be followed."""
+    """The format of a source by its first lines. InputError if it is invalid that can be followed."""
     if isinstance(stream, MirrorStream):
         return MIRROR
     if stream.head.startswith(COMPRESSED):

@@ -76,7 +76,7 @@ class OwnRequests:
         return list(zip(keys[rows].tolist(), entries.start_ns[rows].tolist(), strict=True))
 
     def second(self) -> int:
-        """Once a second: how many entries of the last ones are ours; 0 where that is not certain."""
+        """Once a second: how many entries of the last ones are ours; 0 if that is not certain."""
         if self._now[0] > KEYS_PER_S_MAX:
             self._mask = self._mask << 1 | 1
         self._seconds.append(self._now)

@@ -1,4 +1,6 @@
-"""The reading thread: lines of the source to entries, in chunks that say until when they were not there."""
+"""The reading thread: converts lines of the source to entries, in chunks with the time at which they did not yet
+exist.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Routes of a source whose requests are not known beforehand: found as they come, under a fixed number of rows.
+"""Routes of a source whose requests are not known in advance: assigned as they arrive, in a fixed number of rows.
 
-The lines that were there before the run say what is a route and what is a slug. A route that comes up later takes one of
-the unused rows; when none is left, it is counted under OTHERS.
+The lines from before the run show what is a route and what is a slug. A later route takes an unused row; if none is
+left, it is counted under OTHERS.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from replay.trace.route_rules import RouteRules
 from replay.trace.routes import SLUG_CHILDREN, TEMPLATES_MAX, RouteFinder
 
 SPARE_ROUTES = 100
-"""Rows for routes that come up while the run goes on."""
+"""Rows reserved for routes that appear during the run."""
 
 HISTORY_ROUTES_MAX = 400
 OTHERS = "(later routes)"

@@ -1,7 +1,7 @@
-"""The requests that wait to be sent, in memory, as render kernels read them (`replay_native.trace.columns`).
+"""The requests waiting to be sent, in memory, as render kernels read them (`replay_native.trace.columns`).
 
-They lie in blocks that are appended to and given up as a whole: memory is bounded by what waits, and the table that
-kernels read stays where it is. An id is its block's place in the table and its row in the block.
+They are stored in blocks that are filled and released as a whole: memory is bounded by what waits, and the kernels'
+table never moves. An id combines its block's place in the table and its row in the block.
 """
 
 from __future__ import annotations
@@ -154,12 +154,12 @@ class RequestStore:
         return list(zip(places.tolist(), counts.tolist(), strict=True))
 
     def target(self, number: int) -> bytes | None:
-        """The target of a request; None where its block is gone."""
+        """The target of a request; None if its block is gone."""
         block, row = self._at(number)
         return None if block is None else block.data[block.offsets[row] : block.offsets[row + 1]].tobytes()
 
     def method(self, number: int) -> int:
-        """The method of a request, -1 where its block is gone."""
+        """The method of a request, -1 if its block is gone."""
         block, row = self._at(number)
         return -1 if block is None else int(block.method[row])
 

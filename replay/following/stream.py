@@ -1,4 +1,4 @@
-"""What grows, as importers read it: a `SourceFile` whose blocks come as they are written, and wait in between."""
+"""A growing source in the form that importers read: a `SourceFile` whose blocks arrive as they are written."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from replay.trace.importing.sources import SourceFile
 
 POLL_S = 0.02
-"""Between two looks at the source."""
+"""Time between two polls of the source."""
 
 LINE_BYTES_MAX = 1 << 20
-"""A longer line is not waited for."""
+"""Longer lines are not waited for."""
 
 
 class Stream(SourceFile):
@@ -43,7 +43,7 @@ class Stream(SourceFile):
 
     @abstractmethod
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Wait for what the format is told by, into `head`; False where it was stopped before."""
+        """Wait until `head` has enough to detect the format; False if stopped before."""
 
     @property
     def truncations(self) -> int:
@@ -55,7 +55,7 @@ class Stream(SourceFile):
         return ""
 
     def lost(self) -> dict[str, int]:
-        """What came and could not be handed over, by reason."""
+        """Requests that arrived but could not be passed on, by reason."""
         return {}
 
     def _history(self) -> Iterator[bytes]:
@@ -64,14 +64,14 @@ class Stream(SourceFile):
 
     @abstractmethod
     def _new(self) -> list[bytes]:
-        """New whole lines; none where there are none now."""
+        """New whole lines; empty if there are none now."""
 
     def _last(self) -> list[bytes]:
-        """What is left at the end: a last line without its end."""
+        """The remainder at the end: a last line without its line end."""
         return []
 
     def _has_ended(self) -> bool:
-        """Whether nothing will ever come."""
+        """Whether no more data will ever come."""
         return False
 
     def stream(self) -> Iterator[memoryview]:

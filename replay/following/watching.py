@@ -1,4 +1,4 @@
-"""Looks after a source once a second: limits, silence, the clock, requests that come back."""
+"""Watches a source once per second: limits, silence, the clock, the run's own requests."""
 
 from __future__ import annotations
 

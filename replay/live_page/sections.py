@@ -164,7 +164,7 @@ def _objectives(view: View) -> str:
 
 
 def chart_sections(view: View) -> dict[str, str]:
-    """Every chart; empty where there is nothing to draw yet."""
+    """Every chart; empty if there is nothing to draw yet."""
     rows, clock = view.history.rows, view.started.recorded_clock
     closed, slo = view.started.closed_loop, view.started.slo
     made: dict[str, tuple[str, Chart | None]] = {

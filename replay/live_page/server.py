@@ -31,7 +31,7 @@ class LiveServer:
     """Serves a feed. `start` it, and `close` it at the end of the command."""
 
     def __init__(self, place: str, allow: Sequence[str] = (), cert: str = "", key: str = "") -> None:
-        """Bind the socket. UsageError where that cannot be, where a certificate cannot be used, or where what the page is
+        """Bind the socket. UsageError if that cannot be, where a certificate cannot be used, or where what the page is
         served by is not installed.
         """
         check_installed("--live")
@@ -63,7 +63,7 @@ class LiveServer:
         return not self._cert and not is_loopback_host(self._host)
 
     def start(self) -> None:
-        """Begin to serve. UsageError where that fails."""
+        """Begin to serve. UsageError if that fails."""
         self._thread.start()
         if not self._started.wait(STARTED_S) or self._failure:
             raise UsageError(

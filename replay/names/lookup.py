@@ -33,7 +33,7 @@ _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\.")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A name's addresses, IPv6 after IPv4, each once. `found` is the name that had them; `ttl_s` is None where nothing
+    """A name's addresses, IPv6 after IPv4, each once. `found` is the name that had them; `ttl_s` is None if nothing
     limits it.
     """
 

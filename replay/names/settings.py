@@ -91,7 +91,7 @@ class Settings:
 
 
 def parse_server(text: str) -> Server:
-    """`HOST:PORT`, `HOST` or `[::1]:PORT` of a name server. UsageError where it is not an address."""
+    """`HOST:PORT`, `HOST` or `[::1]:PORT` of a name server. UsageError if it is not an address."""
     text = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
     try:
         parts = urlsplit(f"//{text}")

@@ -67,7 +67,7 @@ def busiest(counts: Int64s, trial: int, window: int) -> tuple[int, int]:
 def find_stretch(
     trace: Trace, scenario: Scenario, area: Path, *, trial_ns: int, window_ns: int
 ) -> Stretch | None:
-    """The busiest stretch of the scenario's window; from its first moment where only that is given. None where nothing of
+    """The busiest stretch of the scenario's window; from its first moment where only that is given. None if nothing of
     it would be sent.
 
     `area` is a folder to work in. The lengths are those of the replay: at twice the speed a window of the recording is twice

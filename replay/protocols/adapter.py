@@ -41,7 +41,7 @@ class Renderer(Protocol):
         writer: FeedWriter,
     ) -> int:
         """A lane's share of the rows from `row` on, up to what is due after `horizon_ns` or finds no room; the row
-        to go on with. LimitError where a request is larger than the feed.
+        to go on with. LimitError if a request is larger than the feed.
         """
         ...
 

@@ -25,7 +25,7 @@ PAUSE_S = 0.02
 
 
 def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
-    """What a rendering kernel returned. LimitError where it found a request larger than the ring."""
+    """What a rendering kernel returned. LimitError if it found a request larger than the ring."""
     if reached < 0:
         raise LimitError(
             f"request {batch.first_seq - 1 - reached} is larger than a lane's feed"

@@ -58,7 +58,7 @@ class TargetPlan(ABC):
     async def open(self, run_id: str, first_route: int) -> ProtocolAdapter:
         """Connect, and make what the run needs. `first_route` is the number that its first route has in the run.
 
-        TargetError, LimitError or UsageError where the target cannot or may not be sent to.
+        TargetError, LimitError or UsageError if the target cannot or may not be sent to.
         """
 
 
@@ -86,11 +86,11 @@ class Protocol(ABC):
 
     @abstractmethod
     async def find(self, target: Target, scenario: Scenario) -> Found:
-        """Look the target up. TargetError where it has no address, LimitError where one of them is not allowed."""
+        """Look the target up. TargetError if it has no address, LimitError if one of them is not allowed."""
 
     @abstractmethod
     def plan(self, schedule: Schedule, found: Found) -> TargetPlan:
-        """Plan a target's requests. UsageError or LimitError where they cannot be written."""
+        """Plan a target's requests. UsageError or LimitError if they cannot be written."""
 
     def unused(self, scenario: Scenario, targets: Sequence[Target]) -> list[tuple[str, str]]:
         """Settings of this protocol that are set and that none of its `targets` uses; each with who would use it."""

@@ -49,7 +49,7 @@ class Recorder:
         self._sent_s = -math.inf
 
     async def start(self) -> None:
-        """Start the writer. OutputError where it cannot write."""
+        """Start the writer. OutputError if it cannot write."""
         command = [sys.executable, "-m", "replay.recording.writer"]
         self._process = await trio.lowlevel.open_process(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

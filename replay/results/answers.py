@@ -59,7 +59,7 @@ SCHEMA = pa.schema(
 targets (0 is the event itself). `route` is the index among `answers.routes` of run.json. `type` is the media type in lower
 case without parameters, `encoding` the content coding as sent. `length` counts the bytes of the body as received.
 `digest` (0: unknown) does not depend on white space and key order for JSON, and is XXH64 of the decoded body otherwise.
-`headers` are the chosen ones. `body` is decoded, and null where it was not kept; `cut`: it is only the beginning.
+`headers` are the chosen ones. `body` is decoded, and null if it was not kept; `cut`: it is only the beginning.
 """
 
 DEFAULTS: dict[str, Any] = {"copy": 0, "type": "", "encoding": "identity", "cut": False, "digest": 0}
@@ -77,7 +77,7 @@ class AnswersWriter:
     """Writes the rows of a run in the order they come. `rows` and `bytes_written` are what is in the files so far."""
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
-        """Make the folder in the folder of a run. OutputError where that is not possible, or where it exists."""
+        """Make the folder in the folder of a run. OutputError if that is not possible, or where it exists."""
         self._folder = Path(run) / FOLDER
         self._sink: pa.OSFile | None = None
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
@@ -96,7 +96,7 @@ class AnswersWriter:
 
     def write(self, columns: Mapping[str, Any]) -> None:
         """Append rows: columns of equal length by name, as arrays of NumPy or Arrow, or lists. A header is a pair (name,
-        value). OutputError where the system refuses; a column that is missing, unknown or of another type is a ValueError.
+        value). OutputError if the system refuses; a column that is missing, unknown or of another type is a ValueError.
         """
         batch = batch_of(columns)
         for begin, end in _parts(batch):
@@ -138,7 +138,7 @@ class AnswersWriter:
 
 
 def batch_of(columns: Mapping[str, Any]) -> pa.RecordBatch:
-    """Columns as a batch of SCHEMA, with DEFAULTS for those that are left out. ValueError where one is wrong."""
+    """Columns as a batch of SCHEMA, with DEFAULTS for those that are left out. ValueError if one is wrong."""
     if unknown := columns.keys() - set(SCHEMA.names):
         raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
     if "number" not in columns:
@@ -200,7 +200,7 @@ class Answers:
 
     def batches(self, *names: str) -> Iterator[pa.RecordBatch]:
         """The rows in the order they were written, with the named columns, or all. A file that ends in the middle gives
-        what it has, and is among `problems`. InputError where one is something else.
+        what it has, and is among `problems`. InputError if one is something else.
         """
         for path in self._files:
             yield from self._batches_of(path, names)

@@ -39,7 +39,7 @@ def assemble(
     facts: Facts,
     lookup: Lookup | None = None,
 ) -> RunDocument:
-    """Write totals.hlog, samples.jsonl and, last, run.json; then remove the lanes' memory. OutputError where there is
+    """Write totals.hlog, samples.jsonl and, last, run.json; then remove the lanes' memory. OutputError if there is
     no space.
     """
     names = [route.name for route in started.routes]
@@ -57,7 +57,7 @@ def assemble(
 
 
 def write_document(folder: RunFolder, document: RunDocument) -> None:
-    """Write run.json. OutputError where there is no room."""
+    """Write run.json. OutputError if there is no room."""
     folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
 
 

@@ -164,7 +164,7 @@ class _Version(msgspec.Struct):
 
 
 def refuse_newer(path: Path, data: bytes) -> None:
-    """InputError where a newer replay wrote `data`; msgspec.DecodeError where it holds no version."""
+    """InputError if a newer replay wrote `data`; msgspec.DecodeError if it holds no version."""
     version = msgspec.json.decode(data, type=_Version).format_version
     if version > FORMAT_VERSION:
         raise InputError(

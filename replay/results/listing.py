@@ -99,7 +99,7 @@ class Listing:
 
 
 def list_runs(parent: Path) -> Listing:
-    """The runs of `parent`; none where it does not exist. InputError where it cannot be read."""
+    """The runs of `parent`; none where it does not exist. InputError if it cannot be read."""
     listing = Listing()
     if not parent.exists():
         return listing

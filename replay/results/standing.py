@@ -105,7 +105,7 @@ class Standing:
 
 
 def _spent(objective: slo.Slo, measured: Measured) -> tuple[int | None, int]:
-    """Requests that count against an objective, and all that ended; None where only the end of a run can say."""
+    """Requests that count against an objective, and all that ended; None if only the end of a run can say."""
     route = objective.route
     rows = [
         measured.outcomes.get(name, {}) for name in (measured.members(route) if route else measured.outcomes)

@@ -63,7 +63,7 @@ def windows_of(
 
 
 def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
-    """For each interval the first interval of the window that ends with it; -1 where the run is too short so far, or
+    """For each interval the first interval of the window that ends with it; -1 if the run is too short so far, or
     where the next window contains this one.
     """
     if not rows:

@@ -121,7 +121,7 @@ class PlainBodies(Blobs):
 
 
 def open_bodies(path: Path, sums: FileSums | None) -> PlainBodies | PackedBodies:
-    """A dictionary of bodies, packed or not. InputError where it is damaged."""
+    """A dictionary of bodies, packed or not. InputError if it is damaged."""
     file = PagedFile(path, sums, 0)
     if schema_of(file).equals(PACKED_SCHEMA):
         return PackedBodies(file)

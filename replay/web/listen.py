@@ -32,7 +32,7 @@ def quiet() -> logging.Logger:
 
 
 def check_installed(flag: str) -> None:
-    """UsageError where what pages are served by is not installed."""
+    """UsageError if what pages are served by is not installed."""
     try:
         import_module("hypercorn.trio")
         import_module("starlette.applications")
@@ -54,7 +54,7 @@ def config_of(made: socket.socket) -> Config:
 
 
 def bound(flag: str, host: str, port: int) -> socket.socket:
-    """A socket that listens. UsageError where the address is not this machine's, or the port is taken."""
+    """A socket that listens. UsageError if the address is not this machine's, or the port is taken."""
     place = place_text(host, port)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -28,7 +28,7 @@ class Decoder:
         self._buffer = bytearray(limit)
 
     def decode(self, body: bytes, coding: str) -> bytes:
-        """The body without its content codings. ValueError where that is not possible, TooLargeError beyond the limit."""
+        """The body without its content codings. ValueError if that is not possible, TooLargeError beyond the limit."""
         names = [name.strip().lower() for name in coding.split(",") if name.strip()]
         if len(names) > CODINGS_MAX:
             raise ValueError(f"{len(names)} content codings")

@@ -100,7 +100,7 @@ class AnswerKeeper:
         return self._thread.native_id
 
     def begin(self, start_ns: int) -> None:
-        """Make the folder and start the thread; due times count from `start_ns`. OutputError where that is not possible."""
+        """Make the folder and start the thread; due times count from `start_ns`. OutputError if that is not possible."""
         self._start_ns = start_ns
         self._writer = AnswersWriter(self._run)
         (self._run / FOLDER).chmod(0o700)
@@ -174,7 +174,7 @@ class AnswerKeeper:
             counts.lose("disk", count)
 
     def _store(self, columns: dict[str, Any]) -> bool:
-        """Write a batch. False where there is no space: from then on nothing more is written."""
+        """Write a batch. False if there is no space: from then on nothing more is written."""
         assert self._writer is not None
         try:
             self._is_full = shutil.disk_usage(self._run).free < FREE_BYTES_MIN

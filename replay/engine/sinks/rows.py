@@ -30,7 +30,7 @@ class _RowFile:
     """A text file with a row for each second. It is made when the run starts, and each row is flushed at once."""
 
     def __init__(self, name: str, path: Path) -> None:
-        """UsageError where the file cannot be made, or exists already."""
+        """UsageError if the file cannot be made, or exists already."""
         self.name, self._path = f"{name}={path}", path
         self._file: IO[str] = io.StringIO()
         _refuse(self.name, path)

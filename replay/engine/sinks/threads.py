@@ -107,7 +107,7 @@ class SinkThread:
             self._written += method == "second"
 
     def notes(self) -> list[Note]:
-        """What it lost so far, and why; nothing where it wrote all of it."""
+        """What it lost so far, and why; nothing if it wrote all of it."""
         if not self.noted:
             return []
         notes = []

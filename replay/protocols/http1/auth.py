@@ -31,7 +31,7 @@ class Authoriser:
         self._why = ""
 
     async def first(self) -> bytes:
-        """The header line that the run begins with. InputError where the command fails; UsageError where its output
+        """The header line that the run begins with. InputError if the command fails; UsageError if its output
         cannot be sent."""
         return await header_line(self._auth)
 

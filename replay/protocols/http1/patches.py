@@ -46,7 +46,7 @@ class _Templates:
         self.bytes = 0
 
     def number(self, template: Template) -> int:
-        """The number of a template, known or new. LimitError where all of them are too large."""
+        """The number of a template, known or new. LimitError if all of them are too large."""
         if template not in self.numbers:
             self.bytes += sum(64 + len(part.text) for part in template.parts)
             if self.bytes > PATCHED_BYTES_MAX:
@@ -250,7 +250,7 @@ def needs_patches(rules: Sequence[RuleOfRoute], values: Values) -> bool:
 def make_patches(
     requests: Requests, rules: Sequence[Sequence[RuleOfRoute]], values: Values, heads: Heads
 ) -> Patches:
-    """The templates of single requests. UsageError where a rule changes none of the requests of its routes."""
+    """The templates of single requests. UsageError if a rule changes none of the requests of its routes."""
     routes = np.array([needs_patches(of_route, values) for of_route in rules], bool)
     if not routes.any():
         return Patches()

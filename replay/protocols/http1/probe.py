@@ -40,7 +40,7 @@ INSECURE = "--insecure replays without verifying"
 async def shake_hands(addresses: Sequence[Address], tls: Tls | None, authority: str) -> TlsPeer | None:
     """Who answers by TLS at the first address that takes a connection; None for a plain target.
 
-    `authority` is the target's host and port, as the user wrote it. TargetError where it is not who it should be.
+    `authority` is the target's host and port, as the user wrote it. TargetError if it is not who it should be.
     """
     for address in addresses:
         try:
@@ -154,7 +154,7 @@ def _names(certificate: dict[str, Any]) -> list[str]:
 
 
 async def _read_certificate(address: Address, tls: Tls) -> dict[str, Any]:
-    """The target's certificate, whatever its names and dates; empty where it cannot be had."""
+    """The target's certificate, whatever its names and dates; empty if it cannot be had."""
     context = python_context(tls)
     context.check_hostname = False
     context.verify_flags |= NO_CHECK_TIME
@@ -257,7 +257,7 @@ def is_port_of_tls(port: int) -> bool:
 
 
 async def _refuse_tls(address: Address, authority: str) -> None:
-    """TargetError where a port that is one of TLS by its number speaks TLS indeed: plain requests would all be refused."""
+    """TargetError if a port that is one of TLS by its number speaks TLS indeed: plain requests would all be refused."""
     context = python_context(Tls("", verify=False))
     with contextlib.suppress(ssl.SSLError, OSError, trio.BrokenResourceError, trio.TooSlowError):
         with trio.fail_after(TIMEOUT_S):

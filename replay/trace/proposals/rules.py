@@ -206,7 +206,7 @@ class _Writer:
                 self._made.rules.append(Rule("set", keys, f"sent {units.counted(count, 'time')}"))
 
     def _path(self, place: SentPlace, name: str, hits: int, sent: int) -> None:
-        """Report a value in a route's path when the route has no template: one rule would cover all such segments."""
+        """Note a value in a path segment; all segments of a route become one rule."""
         if hits < HIT_RATE_MIN * sent:
             self._made.notes.append(
                 f"{self._where(place)} is {{{name}}} only in {_rate(hits, sent)}: not proposed"

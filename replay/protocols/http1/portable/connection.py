@@ -79,7 +79,7 @@ class Http(Transport):
     async def connect(self, client: int) -> HttpConnection:
         """Connect to the next address; a client resumes sessions of its own.
 
-        OSError where that fails, HandshakeError where it cannot be secured.
+        OSError if that fails, HandshakeError if it cannot be secured.
         """
         row, address = await self._turns.next()
         sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)

@@ -11,7 +11,7 @@ _BLANKS = b" \t"
 
 
 def cookie_parts(value: bytes) -> tuple[bytes, bytes, list[bytes]] | None:
-    """A Set-Cookie value: name, value, attributes; None where it is no cookie."""
+    """A Set-Cookie value: name, value, attributes; None if it is no cookie."""
     pair, *attributes = value.split(b";")
     name, equals, text = pair.partition(b"=")
     name, text = name.strip(_BLANKS), text.strip(_BLANKS)
@@ -41,7 +41,7 @@ class Jar:
         self._cookies: dict[bytes, bytes] = {}
 
     def put(self, header: bytes) -> bool:
-        """Take a Set-Cookie value; False where there is no room for it."""
+        """Take a Set-Cookie value; False if there is no room for it."""
         parts = cookie_parts(header)
         if parts is None:
             return True

@@ -36,7 +36,7 @@ NOTHING: Found = (ABSENT, b"")
 
 
 def decoded(raw: bytes) -> bytes | None:
-    """The inside of a string with its escapes undone; None where one is broken."""
+    """The inside of a string with its escapes undone; None if one is broken."""
     out = bytearray()
     at = 0
     while at < len(raw):
