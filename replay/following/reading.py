@@ -144,7 +144,7 @@ class Reading:
                     self._take(rows)
         except ReplayError as error:
             self.failure = error
-        except Exception as error:  # whatever it is, the run must end and say so
+        except Exception as error:  # any error must end the run and be reported
             self.failure = EngineError(f"reading {self.stream.name} failed: {type(error).__name__}: {error}")
         finally:
             self.ready.set()
@@ -164,7 +164,7 @@ class Reading:
         return np.array([*known, other], np.uint8)[rows.method]
 
     def _host_ids(self, rows: Rows) -> Int64s:
-        """Hosts by their numbers here, -1 for none."""
+        """Hosts by number, -1 for none."""
         self.hosts[:] = self.reader.hosts
         return rows.host
 

@@ -88,7 +88,7 @@ def copies_max(scenario: Scenario) -> int:
 
 
 class Selecting:
-    """Applies what the scenario asks for. `clients` is how many recorded clients there may be."""
+    """Applies the scenario's selection. `clients` is the maximum number of recorded clients."""
 
     def __init__(
         self, scenario: Scenario, methods: list[str], names: list[str], actions: list[str], clients: int

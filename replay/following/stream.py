@@ -20,10 +20,10 @@ LINE_BYTES_MAX = 1 << 20
 
 
 class Stream(SourceFile):
-    """A source of lines without an end of its own, or with one that is not known.
+    """A source of lines whose end is unknown.
 
-    `in_history` is true while lines from before the run are handed out. `caught_up_ns` is the last instant
-    (CLOCK_MONOTONIC) at which there was nothing left to read: what is read later was not there then. `has_header`: the
+    `in_history` is true while lines from before the run are delivered. `caught_up_ns` is the last instant
+    (CLOCK_MONOTONIC) at which there was nothing left to read: lines read later did not exist then. `has_header`: the
     first line of a file names its columns.
     """
 
@@ -51,7 +51,7 @@ class Stream(SourceFile):
         return 0
 
     def trouble(self) -> str:
-        """What is wrong with the source now; empty for nothing."""
+        """The current problem with the source; empty if there is none."""
         return ""
 
     def lost(self) -> dict[str, int]:
@@ -81,7 +81,7 @@ class Stream(SourceFile):
 
     def _blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
         for data in self._pieces():
-            buffer = np.zeros(len(data) + 64, dtype=np.uint8)  # kernels look at some bytes behind the end
+            buffer = np.zeros(len(data) + 64, dtype=np.uint8)  # kernels read some bytes past the end
             buffer[: len(data)] = np.frombuffer(data, dtype=np.uint8)
             yield buffer, len(data)
 
@@ -106,4 +106,4 @@ class Stream(SourceFile):
             yield from self._last()
 
     def close(self) -> None:
-        """Give up what is open."""
+        """Close everything."""

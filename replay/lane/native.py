@@ -107,7 +107,7 @@ def make_lane(spec: LaneSpec) -> Lane:
 def _run_secured(lane: Lane, tls: Tls) -> None:
     """Run a lane with secured connections on this thread."""
     name = ctypes.create_string_buffer(tls.sni.encode())
-    # Clients have many connections, and seldom use them.
+    # With connections per client there are many, each rarely used.
     keeps_buffers = not lane.settings.per_client
     with native_context(tls, keeps_buffers=keeps_buffers) as context, sigpipe_held_back():
         settings = lane.settings._replace(

@@ -93,7 +93,7 @@ def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
     if asked == AUTO:
         asked = CLOSED_LOOP_CONNECTIONS if scenario.closed_loop else int(scenario.limits.auto_connections)
         if plan.clients is not None:
-            # A lane may have more than its share of the clients, and some answers take their time.
+            # A lane may have more than its share of the clients, and some responses are slow.
             asked = max(asked, lanes * plan.clients.at_once * max(2, scenario.client_connections))
         asked = min(asked, room)
     if asked > room or room < lanes:
@@ -110,13 +110,13 @@ def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes:
     """Entries and ring bytes of a lane: the requests rendered ahead, and as much again for waiting ones."""
     if scenario.closed_loop:
         return 65_536, 65_536 * request_bytes
-    # A client lives on one lane, and one client may be most of the load.
+    # A client is bound to one lane, and one client may cause most of the load.
     rate_per_s = schedule.plan.feed_rate_per_s or schedule.plan.peak_1s_per_s or 1.0
     peak = rate_per_s / (1 if scenario.by_client else lanes)
     ahead_s = AHEAD_NS / SECOND_NS
     waiting_s = min(scenario.max_wait_ns / SECOND_NS, 10.0)
     entries = math.ceil(peak * (ahead_s + 2 * waiting_s))
     if schedule.plan.rows is not None:
-        # Half of them may wait: more than all of the requests never do.
+        # Only half of the entries may wait, and never more than all requests.
         entries = min(entries, max(2 * schedule.plan.rows, ENTRIES_MIN))
     return entries, entries * request_bytes

@@ -37,7 +37,7 @@ def find_peak(search: Search, bench: Bench, say: Callable[[Trial], None] = lambd
     found = climb(search, bench, say)
     last = found.trials[-1]
     if last.status_failure and last.stage == "up" and last.load == search.lowest:
-        # Whatever the generator did meanwhile: a refusal is a refusal.
+        # A refusal by the target counts even if the generator had problems too.
         raise RefusedError(
             f"{last.status_failure} at the lowest load already, {search.lowest:g} times the recording",
             hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",

@@ -61,7 +61,7 @@ async def run_lane(spec: LaneSpec, transport: Transport) -> None:
     Ends with the feed or by STOP; when cancelled, as by Stop.ABANDON. A failed request is an outcome.
     """
     AddressTable(spec.metrics).begin(spec.addresses)
-    # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
+    # Exclude existing objects from garbage collection: scanning them would delay the lane.
     gc.freeze()
     try:
         await _Lane(spec, transport).run()

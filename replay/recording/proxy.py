@@ -122,7 +122,7 @@ class _Conversation:
         if refused:
             raise refused[0]
         if self._sending is not None and not self._resets_client:
-            # The service did not want the rest of the request: its answer must not be lost to a reset of ours.
+            # The service did not read the rest of the request. A reset by us could destroy its response.
             await linger(self._connection)
 
     # From the client to the service.
@@ -179,7 +179,7 @@ class _Conversation:
 
     async def _to_service(self, data: bytes) -> None:
         assert self._service is not None
-        # Where the service is slow, the client is not to blame.
+        # A slow service must not count against the client's time limit.
         self._connection.deadline_s = math.inf
         try:
             await self._service.send(data)
@@ -364,7 +364,7 @@ class _Conversation:
         self._resets_service = True
         sending = self._sending
         if sending is not None:
-            # A part of it was passed on. The service sees the connection break off.
+            # Part of the request was forwarded. The service sees the connection break.
             has_begun = sending.response is not None
             if sending in self._pending:
                 self._pending.remove(sending)

@@ -78,7 +78,7 @@ class Turn:
         """The exchange to record. `ended_ns` is when the response was complete, -1 if it is not."""
         exchange = exchange_of(self.head, self.at_ns, client, self.kept)
         if not self.whole:
-            # The service answered before it had the whole request, or one side left.
+            # The service responded before it had the whole request, or one side disconnected.
             exchange.body = None
         if self.response is None:
             return exchange

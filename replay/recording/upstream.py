@@ -76,7 +76,7 @@ class Upstream:
     async def connect(self) -> Stream:
         """A new connection, secured if the service uses TLS. OSError if it fails."""
         if trio.current_time() - self._looked_up_s > LOOKED_UP_FOR_S:
-            # A name that cannot be looked up now keeps the addresses that it had.
+            # If the lookup fails, the known addresses stay in use.
             with contextlib.suppress(OSError):
                 try:
                     await self._look_up()

@@ -159,7 +159,7 @@ class RecordMaker:
     def _headers(self, headers: Headers) -> Headers:
         """The recorded headers without secrets. Sets are cached: most requests repeat one."""
         if len(self.found.known_secrets) != self._secrets_known:
-            # A header may hold a value that has turned out to be a secret since.
+            # A value in a cached header may have proved to be a secret since.
             self._secrets_known = len(self.found.known_secrets)
             self._known.clear()
         known = self._known.get(headers)

@@ -90,7 +90,7 @@ __all__ = [
     "WindowsHeld",
     "actions_of",
 ]
-# The parts of the document, for whoever reads it; the modules above declare them.
+# The parts of the document, re-exported from the modules above.
 
 EndedHow = Literal["whole", "interrupted", "killed", "circuit_breaker", "not_allowed", "over_limit", "failed"]
 

@@ -36,7 +36,7 @@ from .document import (
 from .folder import RunFolder
 
 __all__ = ["CONSUMED", "FAILED"]
-# Part of what measured figures are asked for; the catalog declares them.
+# Re-exported from the catalog, because callers of this module need them.
 
 OTHER = "other"
 """The route that takes what no longer fits the lanes' arena: the last row of a lane's memory."""

@@ -54,7 +54,7 @@ def json_text(raw: str) -> str:
     def one(match: re.Match[str]) -> str:
         return chr(int(match[1], 16)) if match[1] else _SHORT_ESCAPES.get(match[2], match[2])
 
-    # UTF-16 puts the two halves of a character together.
+    # UTF-16 joins the two surrogates of a character.
     return _ESCAPE.sub(one, text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 

@@ -247,7 +247,7 @@ class EventSorter:
             return held
         for name, column in held.items():
             if (column == column[0]).all():
-                # Where nothing is known of answers: to fill costs a fifth of moving.
+                # Without recorded responses, filling a column costs a fifth of moving it.
                 self._spare[name][: self._held] = column[0]
             else:
                 np.take(column, rows, out=self._spare[name][: self._held], mode="clip")

@@ -65,7 +65,7 @@ def bound(flag: str, host: str, port: int) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Connections inherit it: a viewer that never reads cannot hold one for longer.
+        # Connections inherit this limit, so a viewer that never reads cannot hold one for longer.
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * USER_TIMEOUT_S)
         made.bind(address)
         made.listen(BACKLOG)

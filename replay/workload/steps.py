@@ -145,7 +145,7 @@ class Grow:
             begin = 0
             while begin < len(batch):
                 at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
-                # Whoever takes what is yielded may load other requests: these are loaded for each call anew.
+                # The consumer may load other requests between two yields, so these are loaded again for each call.
                 end = begin + requests.load_columns(batch.request[begin:])
                 out = kernels.Copies(at_ns, source, no_clients)
                 count, begin = kernels.grow(batch[:end].rows, begin, table, growth, first, out)

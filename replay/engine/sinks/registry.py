@@ -117,7 +117,7 @@ def _owner(point: EntryPoint) -> str:
 
 
 def _words(error: Exception) -> str:
-    """What a package of somebody else raised, in one line."""
+    """The exception of a package as one line."""
     text = " ".join(str(error).split())
     return shown(
         text if text and isinstance(error, ValueError) else f"{type(error).__name__}: {text}".rstrip(": ")

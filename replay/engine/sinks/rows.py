@@ -62,7 +62,7 @@ def _refuse(name: str, path: Path) -> None:
 
 
 class JsonLines(_RowFile):
-    """`--sink jsonl=FILE`: the rows of timeline.jsonl, as they come."""
+    """`--sink jsonl=FILE`: the rows of timeline.jsonl, as they are produced."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """Write one row."""
@@ -70,7 +70,7 @@ class JsonLines(_RowFile):
 
 
 class CsvRows(_RowFile):
-    """`--sink csv=FILE`: the same figures as a table. What was not measured is an empty cell."""
+    """`--sink csv=FILE`: the same figures as a table. Values not measured are empty cells."""
 
     _writer: Any = None
 

@@ -115,7 +115,7 @@ async def _output_of(words: list[str]) -> tuple[int, bytes, bytes]:
         async for piece in stream:
             into += piece
             if len(into) > OUTPUT_BYTES_MAX:
-                # Not to its end: what the program started may hold the other stream open.
+                # Do not read to the end: a child of the program may keep the other stream open.
                 process.kill()
                 nursery.cancel_scope.cancel()
 

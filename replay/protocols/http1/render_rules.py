@@ -163,7 +163,7 @@ def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list
     given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
     constant = [("Host", scenario.host or target.authority), *scenario.request_headers()]
     if scenario.connect == "per-request":
-        # RFC 9112, 9.6: who sends no more on a connection says so.
+        # RFC 9112, 9.6: a client announces its last request on a connection.
         constant.append(("Connection", "close"))
     kept = {name.lower(): (name, value) for name, value in constant}
     sends_host = "host" in scenario.send_headers or bool(scenario.rewrite_host)

@@ -63,7 +63,7 @@ class Shown:
         """See `Instead`."""
 
 
-# Marks, in every way in which they may be written.
+# Delimiters, in all of their encodings.
 
 CODED = r"%(?:25){0,4}"
 

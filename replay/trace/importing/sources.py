@@ -404,7 +404,7 @@ def _has_csv(kind: pa.DataType) -> bool:
 
 def _column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Convert a column for CSV: bytes to text, durations to numbers in the unit of their type."""
-    # Importing it takes as long as all of our own modules.
+    # Importing pyarrow takes as long as importing all of our own modules.
     import pyarrow.compute as pc
 
     if pa.types.is_duration(column.type):

@@ -217,7 +217,7 @@ class Exchange:
         return outcome
 
     async def _send(self) -> None:
-        # What a broken connection means, the reader says: the answer may be there already.
+        # The reader decides what a broken connection means: the response may already be here.
         with contextlib.suppress(trio.BrokenResourceError):
             await self._stream.send_all(self._request.data)
             self._request.bytes_sent += len(self._request.data)

@@ -82,7 +82,7 @@ class _Scan:
         self.at += 1
         inside = self.skip(_STRING_END)
         if self.at < len(self.data) and self.data[self.at] == 0x5C:
-            # A backslash at the very end escapes nothing: the string has no end.
+            # A backslash at the very end escapes nothing, so the string is unterminated.
             inside, self.at = self.data[self.at - len(inside) :], len(self.data)
         self.at += 1
         return inside

@@ -64,7 +64,7 @@ class Direction:
             return
         position = self.place(sequence)
         if self.end is not None:
-            # A FIN counts as one byte, and is none.
+            # A FIN takes one sequence number but is not a byte.
             position = min(position, self.end)
         while self.position < position:
             first = self._waiting[0].position if self._waiting else position

@@ -147,7 +147,7 @@ class Connections:
             return False, down
         if not length or up in self._closed or down in self._closed:
             return True, None
-        # Its beginning was not captured. The payload shows who asks; if it does not, the client has the higher port.
+        # Its beginning was not captured. The payload shows which side is the client; otherwise the higher port is.
         if REQUEST_LINE.match(payload):
             is_up = True
         elif STATUS_LINE.match(payload):

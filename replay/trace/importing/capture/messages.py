@@ -168,7 +168,7 @@ class Messages:
         self._head.clear()
         start = self._start_line.match(head)
         if start is None:
-            # What a client says first tells its protocol. Anything else that is no message is a message lost.
+            # A client's first bytes show its protocol. Later data that is not a message counts as a lost message.
             is_another = not self.count and self._without_body is None
             if not is_another:
                 self._lost(self._begun[2])

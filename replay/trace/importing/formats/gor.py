@@ -327,7 +327,7 @@ class PlainRecords:
         rows, chosen = self._rows[:, :paired], self._chosen[:paired]
         unused = np.zeros(PARTS_AT_ONCE + 1, dtype=np.int64)
         secret = targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
-        # The requests are plain: none is rewritten, so the scratch is not used.
+        # Plain requests are not rewritten, so the scratch buffer is unused.
         out = targets.TargetsOut(self._targets, self._targets, self._target_ends, self._host_data[:0], unused)
         targets.write_targets(self._buffer, self._rows, paired, secret, out, unused)
         data, offsets = self._cleaner.targets(

@@ -99,6 +99,8 @@ class Jitter:
         draws = self._random.integers(0, self._resolution_ns, len(stamps))
         spread = np.empty_like(stamps)
         kernels.spread(stamps, draws, self._resolution_ns, spread, self._ends)
-        if not np.all(spread[1:] >= spread[:-1]):  # stamps finer than the resolution, further on in a file
+        if not np.all(
+            spread[1:] >= spread[:-1]
+        ):  # timestamps finer than the resolution may occur later in a file
             spread.sort()
         return {**columns, "at_ns": spread}
