@@ -26,7 +26,7 @@ from .outputs import DEFAULT_PAGE, outputs_of
 from .streams import tell
 
 SESSIONS = Path("ab")
-"""Where sessions go without `-o`."""
+"""The default folder of sessions, without `-o`."""
 
 SETTINGS = (
     "headers",
@@ -182,7 +182,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
 
 
 def _unless_made(html: str | None) -> str | None:
-    """Where else a page goes: the session's own is made always."""
+    """An additional place for the page: the session always writes its own."""
     return None if html == DEFAULT_PAGE else html
 
 

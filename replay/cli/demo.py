@@ -1,4 +1,4 @@
-"""`replay demo`: an evening of a fitness app, half an hour of it a quarter minute, onto a built-in service."""
+"""`replay demo`: half an hour of a fitness app's evening in a quarter of a minute, against a built-in service."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def command(out: Path | None, kafka: bool, plain: bool) -> None:
 
 
 def print_next(folder: Path, code: int, console: Console) -> None:
-    """What the verdict means in a demo, and what to type next."""
+    """The meaning of the verdict in a demo, and the next command to try."""
     page = Page(console)
     page.title("Next")
     if code == Exit.INVALID:

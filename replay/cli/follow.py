@@ -1,4 +1,4 @@
-"""`replay follow`: each entry of a source that grows is sent to a target, some seconds after it was recorded."""
+"""`replay follow`: sends each entry of a growing source to a target, some seconds after it was recorded."""
 
 from __future__ import annotations
 

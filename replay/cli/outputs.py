@@ -93,7 +93,7 @@ def output_options(
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where a result goes besides the report: a file each, `-` for stdout, None for nowhere."""
+    """Destinations of a result besides the report: one file each, `-` for stdout, None for none."""
 
     json: str | None = None
     junit: str | None = None
@@ -108,7 +108,7 @@ class Outputs:
 
     @property
     def takes_stdout(self) -> bool:
-        """Whether one of them goes to stdout, so that what people read goes to stderr."""
+        """Whether an output goes to stdout, so that the report goes to stderr."""
         return STDOUT in (self.json, self.junit, self.markdown)
 
     def write(self, result: Result, page: Path) -> None:
@@ -174,7 +174,7 @@ def _check(flag: str, path: Path) -> None:
 
 
 def write_file(place: str, data: bytes, *, append: bool = False) -> None:
-    """All of it, or an OutputError; what stood there is replaced only by a whole file."""
+    """Write all of it, or raise OutputError; an existing file is replaced only by a complete one."""
     if place == STDOUT:
         click.echo(data, nl=False)
         return

@@ -1,4 +1,4 @@
-"""Where results go: a folder that no other command takes, and what an error says of runs that are already in it."""
+"""Chooses result folders, each used by one command only, and adds the runs already made to errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from replay.errors import (
 )
 
 RUNS = Path("runs")
-"""Where runs go without `-o`."""
+"""The default folder of runs, without `-o`."""
 
 _NAME_KEPT = 100
 """How many characters of a recording's name its result keeps."""

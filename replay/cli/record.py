@@ -1,4 +1,4 @@
-"""`replay record`: live HTTP, or topics of a Kafka cluster, become a trace."""
+"""`replay record`: records live HTTP or the topics of a Kafka cluster as a trace."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
 
 
 def made_sinks(texts: tuple[str, ...]) -> list[Sink]:
-    """The sinks of `--sink`. UsageError for what is none."""
+    """The sinks of `--sink`. UsageError for an invalid one."""
     if not texts:
         return []
     from replay.engine.sinks import make_sinks

@@ -106,7 +106,7 @@ def _lines(rows: Sequence[tuple[str, ...]], columns: int | None) -> list[str]:
 
 
 def _fitted(text: str, width: int) -> str:
-    """A text that fits, cut in its middle."""
+    """A text shortened in the middle to fit."""
     if len(text) <= width:
         return text
     head = (width - 1) // 2

@@ -53,7 +53,7 @@ class RunsOfSide:
 
     @property
     def compared(self) -> ComparedSide:
-        """As it stands in the result."""
+        """The options in the form that the result has."""
         return ComparedSide(self.label, tuple(str(run.path) for run in self.runs))
 
 
@@ -197,7 +197,7 @@ def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -
 
 
 def _comes_before(judged: Judged, at: int, held: int, alpha: float) -> bool:
-    """Whether one aspect of a field says more than another."""
+    """Whether one aspect of a field is more significant than another."""
     if min(judged.p[at], judged.p[held]) <= alpha:
         return bool((judged.p[at], -judged.t[at]) < (judged.p[held], -judged.t[held]))
     return bool(judged.across[at] > judged.across[held])
@@ -223,7 +223,7 @@ def _explain(findings: list[FieldFinding], family: _Family, runs: Sequence[KeptR
 
 
 def _rank(found: FieldFinding) -> tuple:
-    """What the verdict names first, its causes before what follows from them; then what differs most."""
+    """Order: the fields of the verdict, with causes before their effects; then those that differ most."""
     return (not found.different, not found.is_first, found.within - found.across, found.route, found.field)
 
 
@@ -274,7 +274,7 @@ def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[lis
 
 
 def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
-    """What else to know of the runs."""
+    """Notes on the runs."""
     notes = []
     starts = [[run.document.start.wall_ns for run in side.runs] for side in (base, new)]
     if min(map(len, starts)) >= 2 and (max(starts[0]) < min(starts[1]) or max(starts[1]) < min(starts[0])):

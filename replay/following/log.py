@@ -1,9 +1,11 @@
 """A growing log file as one stream of whole lines, across rotation by rename and by copy and truncate.
 
-Three cases at every poll: - The file has grown: its new whole lines are read. - The name refers to another file: the
-log was rotated. The old file is still read for DRAIN_S beside the new one, since a server may still write to it. -
-The file is shorter than what was read of it, or its last read bytes are gone: it was truncated or replaced in place,
-and is read from its beginning.
+Three cases at every poll:
+- The file has grown: its new whole lines are read.
+- The name refers to another file: the log was rotated. The old file is still read for DRAIN_S beside the new one,
+  since a server may still write to it.
+- The file is shorter than what was read of it, or its last read bytes are gone: it was truncated or replaced in
+  place, and is read from its beginning.
 """
 
 from __future__ import annotations

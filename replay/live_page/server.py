@@ -52,7 +52,7 @@ class LiveServer:
 
     @property
     def link(self) -> str:
-        """What a viewer opens; its fragment, which no browser sends, is the key."""
+        """The link for viewers; its fragment, which browsers do not send, is the key."""
         named = [name.strip("[]") for name in self._allow if name.strip("[]") != self._host]
         host = [*named, *self._own_names][0] if self._own_names else self._host
         return f"{'https' if self._cert else 'http'}://{place_text(host, self.port)}/#{self.token}"

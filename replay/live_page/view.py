@@ -1,4 +1,4 @@
-"""What the live page knows of the run that goes, and of those before it in the same command."""
+"""The data of the live page: the current run, and the earlier ones of the same command."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class View:
             self.events_left_out += 1
 
     def take(self, second: Second, deltas: Deltas) -> None:
-        """Take in one second."""
+        """Add one second."""
         self.standings = self.so_far.take(second, deltas)
         self.history.add(second, deltas.counters.get("retries", 0))
         wanted = {tag_over_all(kind): kind for kind in LATENCIES_SHOWN}

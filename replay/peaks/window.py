@@ -88,7 +88,7 @@ def find_stretch(
     recorded_bin_ns = bin_ns * clock.speed
 
     def moments(begin: int, length: int) -> tuple[int, int, float]:
-        """First and last moment of a number of bins, and the rate in them."""
+        """First and last time of a number of bins, and the rate in them."""
         from_ns = clock.origin_ns + round(begin * recorded_bin_ns)
         until_ns = min(from_ns + round(length * recorded_bin_ns), clock.origin_ns + bounds)
         rows = int(counts[begin : begin + length].sum())

@@ -21,15 +21,15 @@ from replay.errors import InputError, OutputError, reason_of
 FOLDER = "answers"
 
 FORMS = ("none", "json", "text", "html", "binary", "unreadable")
-"""What a body was taken for; `form` is the index. `none`: there was no body. `unreadable`: its content coding could not be
-undone, or it was not looked at.
+"""The form in which a body was read; `form` is the index. `none`: there was no body. `unreadable`: its content coding
+could not be decoded, or it was not examined.
 """
 
 BATCH_ROWS_MAX = 1 << 16
 BATCH_BODY_BYTES_MAX = 32 << 20
 FILE_BYTES_MAX = 64 << 20
-"""A batch holds no more rows, and no more than one body beyond these bytes; a file that has reached its size is the last
-to grow.
+"""Limits of a batch: rows, and bytes of bodies (exceeded by at most one body). A file that reaches its size is the
+last to grow.
 """
 
 _NAME = pa.dictionary(pa.int32(), pa.utf8())
@@ -169,7 +169,7 @@ def _array(field: pa.Field, values: Any, rows: int) -> pa.Array:
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
-    """Where to cut a batch so that none has too many rows, or too many bytes of bodies."""
+    """Where to split a batch to respect the limits on rows and bytes."""
     lengths = pc.fill_null(pc.binary_length(batch["body"]), 0).to_numpy(zero_copy_only=False)
     ends = np.cumsum(lengths, dtype=np.int64)
     begin, written = 0, 0
@@ -181,7 +181,7 @@ def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
 
 
 class Answers:
-    """The responses that a run kept. `problems` names the files of which only the beginning could be read, after reading."""
+    """The responses that a run kept. After reading, `problems` lists the files that were cut off."""
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
         self.folder = Path(run) / FOLDER
@@ -199,8 +199,8 @@ class Answers:
         return bool(self._files)
 
     def batches(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """The rows in the order they were written, with the named columns, or all. A file that ends in the middle gives
-        what it has, and is among `problems`. InputError if one is something else.
+        """The rows in writing order, with the given columns, or all. A file that is cut off yields what it has, and
+        is added to `problems`. InputError if one is something else.
         """
         for path in self._files:
             yield from self._batches_of(path, names)

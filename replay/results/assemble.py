@@ -29,7 +29,7 @@ _AS_STARTED = (
     "run_id", "start", "closed_loop", "target", "recorded_clock", "rows_in_window", "max_wait_ns", "scenario", "plan",
     "host",
 )  # fmt: skip
-"""What run.json repeats of started.json."""
+"""The fields of started.json that run.json repeats."""
 
 
 def assemble(
@@ -73,7 +73,7 @@ def _totals(measured: Measured, started: Started, length_s: float) -> bytes:
 def describe(
     folder: RunFolder, all_metrics: Sequence[LaneMetrics], started: Started, facts: Facts, measured: Measured
 ) -> RunDocument:
-    """The document of the run. Nothing is lost where the accounts do not balance: the verdict says so."""
+    """The document of the run. If the accounts do not balance, the verdict says so and no data is lost."""
     counters = [metrics.counters for metrics in all_metrics]
     by_name = sum_counters(counters)
     accounts, detail, imbalance = balanced(counters, facts.skipped, facts)

@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def started(self) -> Path:
-        """What was known at the start; it exists only until the run is complete."""
+        """The facts known at the start; the file exists only until the run is complete."""
         return self.path / "started.json"
 
     @property
@@ -127,7 +127,7 @@ class RunFolder:
             ) from error
 
     def settle(self) -> None:
-        """Remove what only a run in progress needs. Called when everything else is on the disk."""
+        """Remove the files of a run in progress. Called when everything else is on the disk."""
         delete_named(self.lanes, lambda name: _LANE_FILE.fullmatch(name) is not None)
         self.started.unlink(missing_ok=True)
 
@@ -164,7 +164,7 @@ class AppendFile:
         self._size += written
 
     def _refuse_if_removed(self) -> None:
-        """A removed file can still be written to, but what is written is lost."""
+        """Detect a removed file: writes to it succeed, but the data is lost."""
         try:
             there = os.path.samestat(self.path.stat(), os.fstat(self._fd))
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Completes the folder of a killed run, from the lanes' memory and what was written at its start."""
+"""Completes the folder of a killed run, from the lanes' memory and the facts recorded at its start."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _assembled(
 
 
 def _answers_left(folder: RunFolder, started: Started) -> AnswerFigures | None:
-    """What can be read of the responses that the run kept. What its lanes dropped is not known any more."""
+    """The readable part of the kept responses. The number that its lanes dropped is unknown."""
     keep = started.scenario.get("answers", {}).get("keep") or "none"
     answers = Answers(folder.path)
     if keep == "none" or not answers:
@@ -91,7 +91,7 @@ def _answers_left(folder: RunFolder, started: Started) -> AnswerFigures | None:
 
 
 def cut_to_whole_lines(path: Path) -> int:
-    """Remove what follows the last line break of a file; returns how many bytes. A missing file is not created.
+    """Truncate a file after its last line break; returns the number of bytes removed. A missing file is not created.
 
     InputError if it is a link, or belongs to another user.
     """

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from replay.ledger.hdr_package import RunHistogram
 
 HTML_ROUTES = 10
-"""Routes in a notebook's table of a run."""
+"""How many routes a notebook shows in a run's table."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -154,7 +154,7 @@ class Run:
         return read_rows(self.folder.samples, Sample)
 
     def _head(self) -> list[tuple[str, str]]:
-        """What sums it up: verdict, target, requests, latency."""
+        """A summary: verdict, target, requests, latency."""
         document, latency = self.document, self._shown_latency()
         sent = counted(document.accounts.sent, "request")
         rows = [("verdict", self.verdict), ("target", document.target), ("sent", sent)]

@@ -101,7 +101,7 @@ class Slo:
 
     @property
     def unit(self) -> Literal["ns", "share"]:
-        """What `limit` counts."""
+        """The unit of `limit`."""
         return "share" if self.percentile is None else "ns"
 
 
@@ -163,7 +163,7 @@ _READINGS = {
     "LIMIT": lambda number: [f"{number} ms", f"{number} s"],
     "WINDOW": lambda number: [f"{number} s", f"{number} m"],
 }
-"""What a number without a unit may mean."""
+"""The possible meanings of a number without a unit."""
 
 
 def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
@@ -259,7 +259,7 @@ def evaluate(
 
 
 def figure_name(objective: Slo) -> str:
-    """What an objective is of: `p99`, `max service`, `errors`."""
+    """The figure of an objective: `p99`, `max service`, `errors`."""
     if objective.percentile is None:
         return objective.text.partition("<")[0].partition(' of "')[0].strip()
     name = "max" if objective.percentile == 100 else f"p{objective.percentile:g}"

@@ -11,7 +11,7 @@ from replay_native.ledger import hdr
 
 
 class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every row has: when it was, requests by account, connections."""
+    """The fields common to all rows: time, requests by account, connections."""
 
     t_s: float
     length_s: float

@@ -135,6 +135,6 @@ class _Running:
                 self._counts[at] -= counts
 
     def measured(self) -> Measured:
-        """A `Measured` whose every figure is of this window."""
+        """A `Measured` whose figures all come from this window."""
         whole = Histogram(self._counts, self.layout)
         return Measured(lambda _: whole, {"": self._outcomes}, self._max_wait_ns)

@@ -1,7 +1,9 @@
 """A scripted DNS server on loopback, over UDP and TCP, that records its questions.
 
-with DnsServer() as server: server.set("staging.example", "127.0.0.2", "::1", ttl_s=1) server.fail("broken.example",
-"SERVFAIL") ... server.address, server.asked ...
+    with DnsServer() as server:
+        server.set("staging.example", "127.0.0.2", "::1", ttl_s=1)
+        server.fail("broken.example", "SERVFAIL")
+        ... server.address, server.asked ...
 
 An unknown name gives NXDOMAIN; a name without addresses of a kind gives an empty answer (NODATA). `silent` stops all
 answers, like a server that is down; `fail(name, "silence")` does so for one name. A failure may apply to one record

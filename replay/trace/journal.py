@@ -1,6 +1,6 @@
 """The journal of a recording in progress: what survives if its process is killed.
 
-MAGIC, two slots of NOTES_BYTES with notes, then blocks of records
+    MAGIC, two slots of NOTES_BYTES with notes, then blocks of records
 
 A block is appended at least once per second while requests come. Each has a length and a checksum, so that a cut
 block is noticed and skipped. Notes (losses, removed secrets) are rewritten in place, alternating between the two

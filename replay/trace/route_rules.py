@@ -2,7 +2,9 @@
 
 routes = ["GET /shop/{category}/{product}", "/files/*"]
 
-[actions] registration = ["POST /v1/users"] browsing = ["GET /shop/*", "GET /"]
+[actions]
+registration = ["POST /v1/users"]
+browsing = ["GET /shop/*", "GET /"]
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Captures, cookie jars, checks and patches of the portable engine: what `replay_native.sessions` does, in plain Python."""
+"""Captures, cookie jars, checks and patches of the portable engine: the plain-Python twin of
+`replay_native.sessions`.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +123,7 @@ class Sessions:
         return True
 
     def _find(self, rule: Rule, answer: Answer) -> tuple[bytes | None, bool]:
-        """The value that a rule looks for, and whether there is something at all."""
+        """The value that a rule selects, and whether anything was found."""
         if rule.source == kernels.HEADER:
             value = next((value for name, value in answer.headers if name == rule.name), None)
             return value, value is not None
