@@ -137,7 +137,7 @@ def _check_certificate(cert: str, key: str) -> None:
         return
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password=_no_password)
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # includes ssl.SSLError
         where = f"{cert} and {key}" if key != cert else cert
         hint = (
             "give a PEM file with the certificate and its chain, and its key without a password (--live-key)"

@@ -104,7 +104,7 @@ class Pool:
             oldest.is_counted = False
         return oldest is not None
 
-    # Ends of connections.
+    # Closing connections.
 
     def is_open(self, worker: Worker) -> bool:
         """Whether an idle connection still works; otherwise it is closed."""

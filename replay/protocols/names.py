@@ -31,7 +31,7 @@ class FoundName(Found):
 
 
 async def find_name(target: Target, scenario: Scenario) -> FoundName:
-    """Look a target's name up. TargetError if it has no address, LimitError if one of them is not allowed."""
+    """Look a target's name up. TargetError if it has no address, LimitError if one is not allowed."""
     lookups = Lookups(target.host, scenario.resolver)
     _, answer = await look_up(target, scenario, lookups)
     return FoundName(target, tuple(answer.addresses), lookups, answer)
@@ -44,7 +44,7 @@ def check_target(schedule: Schedule, found: Found) -> None:
 
 
 async def follow_name(schedule: Schedule, found: FoundName, *, by_tcp: bool = True) -> NameWatch:
-    """The addresses that take TCP connections, and whoever follows the name. TargetError if none does.
+    """The addresses that accept TCP connections, and the task that follows the name. TargetError if none does.
 
     Without `by_tcp` no connection is tried, and all addresses are used.
     """

@@ -1,4 +1,4 @@
-"""Reading the requests of a client's connection, one after the other."""
+"""Reads the requests of a client's connection, one after the other."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A Kafka lane: a thread with its own asyncio loop that keeps the lane's contract (docs/lane-contract.md).
 
 Every tick takes the due records from the feed, appends each to the open batch of its partition, and sends what the
-brokers accept now. `wait` is the time until then, `sent` is just before the batch's first send, and `done` is the
-broker's acknowledgement.
+brokers accept now. `wait` ends when the brokers accept the record's batch, `sent` is just before the batch's first
+send, and `done` is the broker's acknowledgement.
 """
 
 from __future__ import annotations
@@ -330,7 +330,7 @@ class _Running:
         self._waiting_bytes -= batch.size
         self._count_waiting()
 
-    # What becomes of a batch.
+    # The end of a batch: acknowledged, failed or given up.
 
     def _sending(self, batches: list[Batch], size: int) -> None:
         """These batches are about to be sent for the first time, in a request of this many bytes."""
