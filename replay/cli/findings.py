@@ -107,7 +107,7 @@ def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     text = f"{units.format_count(soft)} open files, {units.format_count(hard)} at most"
     if hard < FILES_ENOUGH:
-        return Finding("files", FAIR, text, "each connection is one: raise it with ulimit -n 65536")
+        return Finding("files", FAIR, text, "each connection takes one: raise it with ulimit -n 65536")
     return Finding("files", GOOD, text)
 
 

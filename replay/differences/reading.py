@@ -353,7 +353,7 @@ def _note_missing_bodies(runs: Sequence[KeptRun], found: Responses) -> None:
 
 
 def _bodies(run: KeptRun, universe: _Universe) -> Iterator[tuple[int, bytes, int]]:
-    """Place in the universe, body and form of each whole body that has fields."""
+    """For each complete body with fields: its position among all requests, the body, and its form."""
     for batch in run.answers.batches("number", "copy", "form", "body", "cut"):
         keys = batch["number"].to_numpy() << np.uint64(_COPIES_BITS) | batch["copy"].to_numpy()
         keys = keys.astype(np.int64)

@@ -108,7 +108,7 @@ class Reading:
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more, and wait until the thread has ended."""
+        """Stop reading, and wait until the thread has ended."""
         self.stream.stopped.set()
         if self._thread is not None:
             self._thread.join(timeout=5.0)

@@ -96,7 +96,7 @@ class Histogram:
         return int(hdr.total(self.counts))
 
     def percentiles(self, percentiles: Sequence[float]) -> list[int]:
-        """The highest value equivalent to that at each percentile (0 to 100; 0 is the minimum); zeros if it is
+        """The value at each percentile (0 to 100; 0 is the minimum), as the highest equivalent one; zeros if it is
         empty.
         """
         count = self.count

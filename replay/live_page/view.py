@@ -24,7 +24,7 @@ LATENCIES_SHOWN = (*HEAT_KINDS, "wait", *CONSUMED)
 """Latencies of which the page has figures."""
 
 SHORT_S = 0.5
-"""The last row of a run may be a few milliseconds long. A shorter one than this is no second to show rates of."""
+"""The last row of a run may be a few milliseconds long. Rates are not shown for rows shorter than this."""
 
 EVENTS_MAX, RUNS_MAX = 200, 200
 """Events of a run and runs of a command that are listed: the last ones."""

@@ -24,7 +24,7 @@ from .protocol import Found
 
 @dataclass(frozen=True)
 class FoundName(Found):
-    """A target with the response of the lookup, which the run goes on with."""
+    """A looked-up target with the answer of the lookup, from which the run continues."""
 
     lookups: Lookups
     answer: Answer

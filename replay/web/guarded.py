@@ -1,4 +1,4 @@
-"""The checks and headers of every answer, around an application."""
+"""Wraps an application with the checks and headers that every answer needs."""
 
 from __future__ import annotations
 

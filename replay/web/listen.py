@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hypercorn.config import Config
 
 USER_TIMEOUT_S = 20
-"""A connection whose peer takes nothing for so long is closed by the kernel."""
+"""If a peer accepts no data for this long, the kernel closes the connection."""
 
 BACKLOG = 128
 GRACE_S = 0.5
